@@ -1,0 +1,2 @@
+.PHONY: setup test check
+setup: .venv/.done

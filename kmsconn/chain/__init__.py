@@ -1,0 +1,1 @@
+"""JSON-RPC, the doorbell, the cursor."""

@@ -1,0 +1,1 @@
+"""May this request be answered? Contexts, access, signatures, windows."""

@@ -1,0 +1,1 @@
+"""Where ciphertexts lie, how they are fetched, how they are proved right."""

@@ -1,0 +1,1 @@
+"""The settings, their sources, their faults. Never does I/O beyond reading its files."""

@@ -1,0 +1,146 @@
+"""The settings of a connector as typed values. Reading them from files and the environment is for ``sources``.
+
+Units: seconds, bytes, blocks. Defaults and meanings are those of the reference that ``docs/options.md`` prints from here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import attrs
+
+from kmsconn.ethereum.addresses import Address
+
+
+class Secret:
+    """A text that never shows: neither ``str`` nor ``repr`` nor an exception holds it; ``reveal`` gives it to the one who signs."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+
+class Attestation(StrEnum):
+    """What becomes of a ciphertext attestation that does not hold."""
+
+    OFF = "off"
+    SHADOW = "shadow"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+@attrs.frozen
+class Contract:
+    """A contract and its EIP-712 domain."""
+
+    address: Address
+    domain_name: str
+    domain_version: str = "1"
+
+
+@attrs.frozen
+class Chain:
+    """One chain and how to reach it: URLs in order of preference, ``http(s)`` or ``ws(s)``."""
+
+    chain_id: int
+    urls: tuple[str, ...] = attrs.field(repr=lambda urls: f"<{len(urls)} urls>")
+
+
+@attrs.frozen
+class HostChain:
+    """A chain whose ACL says who may see what."""
+
+    chain: Chain
+    acl: Address
+
+
+@attrs.frozen
+class Pools:
+    """How many requests of a kind may be on their way at once."""
+
+    public_decryption: int = 128
+    user_decryption: int = 128
+
+
+@attrs.frozen
+class Deadlines:
+    """How long one pass of a stage may take, in seconds, before the request is parked."""
+
+    check: float = 15.0
+    gather: float = 60.0
+    submit: float = 60.0
+    answer: float = 75.0
+
+
+@attrs.frozen
+class CoreTls:
+    """TLS towards the Core; absent files mean plaintext as all shipped Cores have it."""
+
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+
+@attrs.frozen
+class Settings:
+    """Everything that one connector needs to know (options.md)."""
+
+    gateway: Chain
+    ethereum: Chain
+    host_chains: tuple[HostChain, ...]
+    decryption_contract: Contract
+    gateway_config_contract: Contract
+    protocol_config_contract: Contract
+    kms_generation_contract: Contract
+    core_endpoints: tuple[str, ...]
+    private_key: Secret
+    profile: str = "fhevm-0.14"
+    journal: Path = Path("kmsconn.db")
+    service_name: str = "kmsconn"
+    monitoring_endpoint: str = "0.0.0.0:9100"
+    healthcheck_timeout: float = 3.0
+    decryption_polling: float = 0.5
+    key_management_polling: float = 30.0
+    get_logs_batch_size: int = 100
+    decryption_from_block_number: int | None = None
+    kms_operation_from_block_number: int | None = None
+    s3_connect_timeout: float = 3.0
+    erc1271_gas_limit: int = 100_000
+    attestation: Attestation = Attestation.SHADOW
+    attestation_head_timeout: float = 5.0
+    registry_refresh: float = 60.0
+    trace_reverted_tx: bool = True
+    gas_multiplier_percent: int = 115
+    decryption_expiry: float = 24 * 3600.0
+    pools: Pools = attrs.field(factory=Pools)
+    deadlines: Deadlines = attrs.field(factory=Deadlines)
+    drain_grace: float = 20.0
+    overlap: float = 30.0
+    max_ciphertext_size: int = 66 * 1024 * 1024
+    ciphertext_budget: int = 512 * 1024 * 1024
+    allow_http_buckets: bool = False
+    allow_private_buckets: bool = False
+    core_tls: CoreTls | None = None
+    log_level: str = "info"
+    log_format: LogFormat = LogFormat.AUTO

@@ -1,0 +1,112 @@
+"""The error tree, ordered by what the caller should do.
+
+Foreign errors (gRPC status, JSON-RPC code, revert selector, HTTP status, sqlite3) are mapped onto these at the edge, each by one
+total table. Texts never hold a secret: URLs are shown without user info and query.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+class KmsconnError(Exception):
+    """Everything that this package raises on purpose."""
+
+
+# --- before anything runs -------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Fault:
+    """One thing that is wrong with the configuration: its place (``host_chains[1].url``), what is wrong, what to do."""
+
+    place: str
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.place}: {self.message}"
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+
+class ConfigError(KmsconnError):
+    """The configuration is wrong; all faults at once. Exit status 2."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(str(fault) for fault in faults))
+
+
+class StartRefused(KmsconnError):  # noqa: N818 - it is a refusal, said by name
+    """Running would be unsafe: wrong chain id, foreign or locked journal, zero threshold. Exit status 3."""
+
+
+# --- one request ----------------------------------------------------------------------------------------------------
+
+
+class RequestError(KmsconnError):
+    """One request could not take its next step; the rest goes on."""
+
+
+class Retryable(RequestError):
+    """Nothing is wrong with the request: try again later. Nothing is charged to the request."""
+
+
+class Unreachable(Retryable):
+    """A neighbour did not answer: refused, reset, hung, 5xx, UNAVAILABLE."""
+
+
+class Overloaded(Retryable):
+    """A neighbour asks for less: 429, RESOURCE_EXHAUSTED, table full."""
+
+
+class NotYet(Retryable):
+    """The neighbour answered: not now. Access not granted yet, key not known yet, result not ready."""
+
+
+class Forgotten(Retryable):
+    """The Core does not know the id (restarted, evicted): submit again."""
+
+
+class StageTimeout(Retryable):
+    """A stage used up its time."""
+
+    def __init__(self, stage: str, seconds: float) -> None:
+        super().__init__(f"{stage} took longer than {seconds:g} s")
+        self.stage = stage
+
+
+class Misconfigured(Retryable):
+    """Only the operator can mend it (UNAUTHENTICATED, UNIMPLEMENTED, a chain not configured): wait, readiness red."""
+
+
+class Terminal(RequestError):
+    """Trying again cannot help."""
+
+
+class Rejected(Terminal):
+    """The request can never be answered; kept with its reason for an operator's ``retry``."""
+
+
+class Refused(Terminal):
+    """The Core refused it for good (INTERNAL): rejected, with one second chance an hour later."""
+
+
+class Aborted(Terminal):
+    """The operation was aborted on purpose."""
+
+
+class AlreadyDone(Terminal):
+    """Somebody, usually we before a crash, did it already: success."""
+
+
+class Broken(RequestError):
+    """A neighbour answered something that no honest neighbour answers: quarantine the request, alarm, send nothing."""
+
+    def __init__(self, neighbour: str, message: str) -> None:
+        super().__init__(f"{neighbour}: {message}")
+        self.neighbour = neighbour
+
+
+class Undecodable(KmsconnError):
+    """Bytes that do not have the announced form: a log, a view result, a protobuf message, a transaction."""

@@ -1,0 +1,31 @@
+"""256-bit identifiers: a type tag in the first byte, a counter in the other 31 (fhevm-0.14.md, 0.2)."""
+
+from __future__ import annotations
+
+PUBLIC_DECRYPTION_TAG = 0x01
+USER_DECRYPTION_TAG = 0x02
+KEY_TAG = 0x04
+CONTEXT_TAG = 0x07
+EPOCH_TAG = 0x08
+
+_COUNTER_BITS = 248
+
+
+def make_id(tag: int, counter: int) -> int:
+    """Return the id number ``counter`` of the kind ``tag``."""
+    return (tag << _COUNTER_BITS) | counter
+
+
+def tag_of(identifier: int) -> int:
+    """Return the type tag of an id."""
+    return identifier >> _COUNTER_BITS
+
+
+def counter_of(identifier: int) -> int:
+    """Return the counter of an id."""
+    return identifier & ((1 << _COUNTER_BITS) - 1)
+
+
+def id_hex(identifier: int) -> str:
+    """Write an id as the Core takes it: 64 lower-case hex digits, big-endian, no prefix (5.3)."""
+    return f"{identifier:064x}"

@@ -1,0 +1,212 @@
+"""What the journal promises. One writer: every operation below is applied in order of its call, one savepoint each, several in one
+commit; when the call returns, what it did is durable (except ``note_submitted``, which may be lost and only costs a repetition).
+
+Operations that move a request return whether it moved: False means that the row was no longer in a state that allows it, and
+nothing was changed. Wall times are Unix seconds of ``Ports.wall``; chain times are block timestamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer
+
+
+@attrs.frozen
+class Arrival:
+    """A request as it stands in one log: the id and kind of its content, the digest that tells it from others under that id."""
+
+    id: int
+    kind: Kind
+    digest: bytes
+    log: Log
+
+
+@attrs.frozen
+class Read:
+    """What one trusted read of a block range of one contract saw: everything there, nothing else.
+
+    ``asked`` is the value of ``Journal.tick`` when the question was sent: rows that moved since are not judged by this read.
+    ``cursor`` is the first block not read yet; it only ever grows. ``now`` wall, ``chain_time`` the head's timestamp.
+    """
+
+    chain_id: int
+    contract: Address
+    from_block: int
+    to_block: int
+    arrivals: Sequence[Arrival]
+    undecodable: Sequence[tuple[Log, str]]
+    cursor: int
+    asked: int
+    now: float
+    chain_time: float
+    expiry: float
+
+
+@attrs.frozen
+class Admitted:
+    """What a read changed: requests new to the journal (row, kind), requests that moved, left the chain, came back."""
+
+    new: tuple[tuple[int, Kind], ...] = ()
+    moved: int = 0
+    gone: int = 0
+    back: tuple[tuple[int, Kind], ...] = ()
+    quarantined: int = 0
+
+
+@attrs.frozen
+class Row:
+    """A request as stored. ``log`` is the whole event; ``deadline`` in chain time; ``parked`` counts parkings in a row."""
+
+    rid: int
+    chain_id: int
+    contract: Address
+    id: int
+    digest: bytes
+    kind: Kind
+    state: State
+    on_chain: bool
+    log: Log
+    next_try: float
+    deadline: float
+    submitted: bool
+    parked: int
+    reason: str
+    answer: Answer | None
+    nonce: int | None
+    raw: bytes | None
+    reply_hash: bytes | None
+    landed_block: int | None
+    admitted_at: float
+    answered_at: float | None
+
+
+@attrs.frozen
+class Due:
+    """Rows to work on now, best first, and when the next one after them is due (wall time; None: nothing waits)."""
+
+    rows: tuple[Row, ...]
+    next_due: float | None
+
+
+@attrs.frozen
+class Counts:
+    """Rows by kind and state, parked ones by kind, the age of the oldest open one by kind in seconds, quarantined logs."""
+
+    states: Mapping[tuple[Kind, State], int]
+    parked: Mapping[Kind, int]
+    oldest: Mapping[Kind, float]
+    off_chain: int
+    quarantined_logs: int
+
+
+class Journal(Protocol):
+    """The memory of one connector."""
+
+    @property
+    def tick(self) -> int:
+        """A number that grows with every operation that moves a row; see ``Read.asked``."""
+        ...
+
+    # --- intake
+
+    async def cursor(self, chain_id: int, contract: Address) -> int | None:
+        """Return the first block not read yet, or None for a contract never read."""
+        ...
+
+    async def admit(self, read: Read) -> Admitted:
+        """Take a trusted read: new rows, moves, ``on_chain`` flags, quarantined logs and the cursor in one savepoint ①.
+
+        Known content at another place is moved, and nothing is run again; other content under a known id is another request, and the
+        old one is off chain. A row of that range which the read does not hold is off chain, whatever its state.
+        Repeating: the same read again changes nothing.
+        """
+        ...
+
+    # --- pool side
+
+    async def due(self, kind: Kind, now: float, limit: int, busy: Collection[int]) -> Due:
+        """Return up to ``limit`` SEEN rows that are on chain, due and not ``busy``, by (next_try, block, log index).
+
+        A ``next_try`` further away than the longest back-off (60 s, or the second chance of an hour for rows so parked) is due: the
+        clock was set back.
+        """
+        ...
+
+    def note_submitted(self, rid: int, submitted: bool) -> None:
+        """Remember that the Core has the request (or has forgotten it); becomes durable with the next commit."""
+        ...
+
+    async def answer(self, rid: int, answer: Answer, now: float) -> bool:
+        """SEEN → ANSWERED ②."""
+        ...
+
+    async def park(self, rid: int, next_try: float, reason: str, *, max_wait: float = 60.0) -> bool:
+        """Keep a SEEN or ANSWERED row for later; ``max_wait`` is the row's own cap on the wait."""
+        ...
+
+    async def close(self, rid: int, transition: str, reason: str) -> bool:
+        """Apply ``expire``, ``reject`` or ``quarantine`` of ``model.life``."""
+        ...
+
+    async def found_landed(self, rid: int, verify_block: int) -> bool:
+        """SEEN or ANSWERED → LANDED: the contract says that this node has answered already."""
+        ...
+
+    async def has_sibling(self, rid: int) -> bool:
+        """Say whether other content is known under the same chain, contract and id."""
+        ...
+
+    # --- lane side
+
+    async def answered(self, chain_id: int, now: float, limit: int) -> Due:
+        """Return ANSWERED rows of a chain that are on chain and due, oldest request first."""
+        ...
+
+    async def signed(self, chain_id: int) -> tuple[Row, ...]:
+        """Return all SIGNED rows of a chain in nonce order, on chain or not."""
+        ...
+
+    async def landed(self, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
+        """Return LANDED rows whose landing (or verify) block is not above ``up_to_block``."""
+        ...
+
+    async def sign(self, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
+        """ANSWERED → SIGNED with a nonce ③, or other bytes (and perhaps another nonce) for a SIGNED row.
+
+        Raises KmsconnError when another SIGNED row of the chain holds the nonce.
+        """
+        ...
+
+    async def release(self, rid: int, next_try: float, reason: str) -> bool:
+        """SIGNED → ANSWERED: the nonce was taken by another transaction, or the reply was mined with status 0."""
+        ...
+
+    async def land(self, rid: int, block: int) -> bool:
+        """SIGNED → LANDED in that block ④; the nonce is free for nobody, the signed bytes stay."""
+        ...
+
+    async def bury(self, rid: int) -> bool:
+        """LANDED → REPLIED: the contract still says so ⑤."""
+        ...
+
+    async def unland(self, rid: int, transition: str, reason: str) -> bool:
+        """LANDED → ANSWERED (``resend``, when an answer is kept) or SEEN (``restart``): the reply is gone from the chain."""
+        ...
+
+    # --- looking at it
+
+    async def counts(self, now: float) -> Counts:
+        """Return what health and metrics show."""
+        ...
+
+    async def row(self, rid: int) -> Row | None:
+        """Return one row."""
+        ...

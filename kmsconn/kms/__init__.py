@@ -1,0 +1,1 @@
+"""gRPC on Trio and the client of the Core."""

@@ -1,0 +1,27 @@
+"""How the pipeline talks to the Core. Implemented by ``kms.core``."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kmsconn.protocols.port import CoreCall
+
+
+class Core(Protocol):
+    """One KMS node's Core, behind one or several endpoints (shards): start and result of an id go to the same one."""
+
+    async def start(self, call: CoreCall) -> None:
+        """Hand over a request. OK and ALREADY_EXISTS are success (outcomes.md, submit).
+
+        Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused.
+        Cancellation: resets the stream; the Core may have it all the same. Repeating: the Core answers ALREADY_EXISTS.
+        """
+        ...
+
+    async def result(self, call: CoreCall) -> bytes:
+        """Wait for a result and return its protobuf bytes (outcomes.md, answer).
+
+        Raises NotYet when the long poll ended without one, Forgotten when the Core does not know the id (submit again),
+        Unreachable, Overloaded, Misconfigured, Rejected, Refused, Aborted.
+        """
+        ...

@@ -1,0 +1,42 @@
+"""The life of a request as data: states and the only transitions there are.
+
+The journal guards each transition with ``UPDATE … WHERE state IN (…)``; tests and documentation read this same literal.
+
+``on_chain`` is not a state: it says whether the last trusted read still saw the request, in whatever state it is, and gates only
+hand-out and signing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a request is in its life."""
+
+    SEEN = "seen"  # heard, durable, not answered yet
+    ANSWERED = "answered"  # the Core's answer is durable
+    SIGNED = "signed"  # has a nonce and signed bytes
+    LANDED = "landed"  # a reply of this node is in the chain
+    REPLIED = "replied"  # landed, and older than the overlap
+    EXPIRED = "expired"  # its deadline came first
+    REJECTED = "rejected"  # can never be answered
+    QUARANTINED = "quarantined"  # unexpected; bytes kept, alarm
+
+
+TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
+    "answer": (frozenset({State.SEEN}), State.ANSWERED),
+    "expire": (frozenset({State.SEEN}), State.EXPIRED),
+    "reject": (frozenset({State.SEEN, State.ANSWERED, State.SIGNED}), State.REJECTED),
+    "quarantine": (frozenset({State.SEEN, State.ANSWERED}), State.QUARANTINED),
+    "found_landed": (frozenset({State.SEEN, State.ANSWERED}), State.LANDED),
+    "sign": (frozenset({State.ANSWERED, State.SIGNED}), State.SIGNED),
+    "release": (frozenset({State.SIGNED}), State.ANSWERED),
+    "land": (frozenset({State.SIGNED}), State.LANDED),
+    "bury": (frozenset({State.LANDED}), State.REPLIED),
+    "resend": (frozenset({State.LANDED}), State.ANSWERED),
+    "restart": (frozenset({State.LANDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.SEEN),
+}
+
+OPEN = frozenset({State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED})
+CLOSED = frozenset(State) - OPEN

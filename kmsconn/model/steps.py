@@ -1,0 +1,69 @@
+"""A request as a straight line of typed steps: Seen → Checked → Gathered → Submitted → Answered (→ Replied, by the lane).
+
+Each value holds what the next stage needs and nothing else; mypy checks the order.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.model.requests import Request
+
+
+@attrs.frozen
+class Seen:
+    """Heard and durable."""
+
+    request: Request
+
+
+@attrs.frozen
+class Checked:
+    """May be answered. ``context_id``/``epoch_id`` as read from extraData (None: not named)."""
+
+    request: Request
+    context_id: int | None
+    epoch_id: int | None
+
+
+@attrs.frozen
+class Ciphertext:
+    """One ciphertext as the Core takes it. ``format`` is the number of kms.v1.CiphertextFormat."""
+
+    handle: bytes
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    format: int
+
+
+@attrs.frozen
+class Gathered:
+    """All ciphertexts are here, each with the right digest; one per material, in event order."""
+
+    request: Request
+    context_id: int | None
+    epoch_id: int | None
+    ciphertexts: tuple[Ciphertext, ...]
+
+
+@attrs.frozen
+class Submitted:
+    """The Core has it; the payload is released."""
+
+    request: Request
+
+
+@attrs.frozen
+class Answer:
+    """What is sent back: the calldata of the reply and the node signer recovered from the Core's signature."""
+
+    calldata: bytes
+    signer: Address
+
+
+@attrs.frozen
+class Answered:
+    """The Core's answer is verified and durable."""
+
+    request: Request
+    answer: Answer

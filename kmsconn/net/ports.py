@@ -1,0 +1,37 @@
+"""What the connector needs from the world around it; a test world or an embedding program may bring its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import attrs
+import trio
+
+T = TypeVar("T")
+
+
+class Dial(Protocol):
+    """Opens byte streams."""
+
+    async def __call__(self, host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        """Return a connected stream. Raises OSError when there is nobody; may be cancelled at any time."""
+        ...
+
+
+class Offload(Protocol):
+    """Runs blocking work away from the loop, with a limiter of its own for each use."""
+
+    async def __call__(self, use: str, work: Callable[[], T]) -> T:
+        """Run ``work`` and return its value. A cancelled call still finishes the work before it raises."""
+        ...
+
+
+@attrs.frozen
+class Ports:
+    """Dialling, blocking work, wall time in Unix seconds, and randomness in [0, 1) for jitter."""
+
+    dial: Dial
+    offload: Offload
+    wall: Callable[[], float]
+    random: Callable[[], float]

@@ -1,0 +1,1 @@
+"""The generation that operators run today: Decryption, GatewayConfig, ACL, ProtocolConfig of fhevm v0.14."""

@@ -1,0 +1,1 @@
+"""Wallets, the nonce lane, fees, and the life of a transaction."""

@@ -1,0 +1,1 @@
+"""The tree: connector, intake, pickers, pools, the line of stages."""

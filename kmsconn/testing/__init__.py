@@ -1,0 +1,1 @@
+"""Public: worlds, fault scripts and strategies for suites that prove a connector."""
