@@ -1,0 +1,186 @@
+"""What happens, as values for the one synchronous ``on_event`` hook. An event has a name and fields, not a sentence.
+
+The hook must not block and must not raise: an exception of it ends the connector. No field ever holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+
+
+@attrs.frozen
+class RequestAdmitted:
+    """A request is new to the journal and durable."""
+
+    rid: int
+    kind: Kind
+    id: int
+    chain_id: int
+    block: int
+
+
+@attrs.frozen
+class RequestsMoved:
+    """A read found known requests at other places, off the chain, or back on it."""
+
+    chain_id: int
+    moved: int
+    gone: int
+    back: int
+
+
+@attrs.frozen
+class LogQuarantined:
+    """A log of a listened contract and topic0 could not be decoded; its bytes are kept."""
+
+    chain_id: int
+    contract: Address
+    block: int
+    log_index: int
+    reason: str
+
+
+@attrs.frozen
+class CursorMoved:
+    """Everything of a contract below ``block`` is durable; ``head`` is the head seen with it."""
+
+    chain_id: int
+    contract: Address
+    block: int
+    head: int
+
+
+@attrs.frozen
+class StageFinished:
+    """A stage of a request succeeded after ``seconds``."""
+
+    rid: int
+    kind: Kind
+    stage: str
+    seconds: float
+
+
+@attrs.frozen
+class RequestParked:
+    """A request waits in the journal for ``seconds``; its worker is free."""
+
+    rid: int
+    kind: Kind
+    stage: str
+    reason: str
+    seconds: float
+
+
+@attrs.frozen
+class RequestClosed:
+    """A request ended without a reply: expired, rejected or quarantined."""
+
+    rid: int
+    kind: Kind
+    state: State
+    reason: str
+
+
+@attrs.frozen
+class AnswerKept:
+    """The Core's answer is verified and durable; ``seconds`` since admission (wall time)."""
+
+    rid: int
+    kind: Kind
+    seconds: float
+
+
+@attrs.frozen
+class ReplySigned:
+    """A reply has a nonce and durable bytes."""
+
+    rid: int
+    kind: Kind
+    nonce: int
+    transaction_hash: bytes
+
+
+@attrs.frozen
+class ReplySent:
+    """A reply was handed to the node; ``seconds`` since its answer was durable (wall time), None after a restart."""
+
+    rid: int
+    kind: Kind
+    nonce: int
+    seconds: float | None
+
+
+@attrs.frozen
+class ReplyLanded:
+    """A reply of this node is in the chain. ``seconds`` since admission; ``found`` when the contract knew it before we sent."""
+
+    rid: int
+    kind: Kind
+    block: int
+    seconds: float
+    found: bool = False
+
+
+@attrs.frozen
+class ReplyBuried:
+    """A landed reply is older than the overlap and the contract still knows it."""
+
+    rid: int
+    kind: Kind
+
+
+@attrs.frozen
+class ReplyReturned:
+    """A signed or landed reply goes back: its nonce was taken, it was mined with status 0, its block is gone."""
+
+    rid: int
+    kind: Kind
+    state: State
+    reason: str
+
+
+@attrs.frozen
+class Trouble:
+    """A neighbour (``gateway``, ``core[0]``, ``bucket …``, ``funds``) is in trouble; said once until it changes."""
+
+    neighbour: str
+    reason: str
+    red: bool = False
+
+
+@attrs.frozen
+class Recovered:
+    """The trouble of a neighbour is over."""
+
+    neighbour: str
+
+
+Event = (
+    RequestAdmitted
+    | RequestsMoved
+    | LogQuarantined
+    | CursorMoved
+    | StageFinished
+    | RequestParked
+    | RequestClosed
+    | AnswerKept
+    | ReplySigned
+    | ReplySent
+    | ReplyLanded
+    | ReplyBuried
+    | ReplyReturned
+    | Trouble
+    | Recovered
+)
+
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Take an event and do nothing."""
