@@ -80,6 +80,10 @@ class Misconfigured(Retryable):
     """Only the operator can mend it (UNAUTHENTICATED, UNIMPLEMENTED, a chain not configured): wait, readiness red."""
 
 
+class JournalFailed(Retryable):
+    """The journal could not keep what it was told: disk full, I/O error, closed. Nothing may be built on that operation."""
+
+
 class Terminal(RequestError):
     """Trying again cannot help."""
 
@@ -106,6 +110,10 @@ class Broken(RequestError):
     def __init__(self, neighbour: str, message: str) -> None:
         super().__init__(f"{neighbour}: {message}")
         self.neighbour = neighbour
+
+
+class NonceTaken(KmsconnError):  # noqa: N818 - it says what happened, like its neighbours
+    """Another signed reply of the chain holds the nonce; nothing was changed."""
 
 
 class Undecodable(KmsconnError):

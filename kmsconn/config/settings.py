@@ -1,6 +1,6 @@
 """The settings of a connector as typed values. Reading them from files and the environment is for ``sources``.
 
-Units: seconds, bytes, blocks. Defaults and meanings are those of the reference that ``docs/options.md`` prints from here.
+Units: seconds, bytes, blocks. Defaults stand here; names and meanings in ``options``, from where ``docs/options.md`` is printed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import attrs
 
+from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
 
 
@@ -104,7 +105,10 @@ class CoreTls:
 
 @attrs.frozen
 class Settings:
-    """Everything that one connector needs to know (options.md)."""
+    """Everything that one connector needs to know.
+
+    ``warnings`` is what the sources accepted without effect, or found unsafe; it says nothing about how the connector runs.
+    """
 
     gateway: Chain
     ethereum: Chain
@@ -144,3 +148,4 @@ class Settings:
     core_tls: CoreTls | None = None
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
+    warnings: tuple[Fault, ...] = attrs.field(default=(), eq=False)

@@ -29,7 +29,9 @@ def parse_address(text: str) -> Address:
     except ValueError:
         raise ValueError(f"{text!r} is not an address: it holds characters that are no hex digits") from None
     if digits not in {digits.lower(), digits.upper()} and checksum(parsed)[2:] != digits:
-        raise ValueError(f"{text!r} has a wrong EIP-55 checksum: {checksum(parsed)} is right for these digits")
+        raise ValueError(
+            f"{text!r} has a wrong EIP-55 checksum: {checksum(parsed)} is right for these digits"
+        )
     return parsed
 
 

@@ -1,5 +1,7 @@
-"""What the journal promises. One writer: every operation below is applied in order of its call, one savepoint each, several in one
-commit; when the call returns, what it did is durable (except ``note_submitted``, which may be lost and only costs a repetition).
+"""What the journal promises.
+
+One writer: every operation below is applied in order of its call, one savepoint each, several in one commit; when the call returns,
+what it did is durable (except ``note_submitted``, which may be lost and only costs a repetition).
 
 Operations that move a request return whether it moved: False means that the row was no longer in a state that allows it, and
 nothing was changed. Wall times are Unix seconds of ``Ports.wall``; chain times are block timestamps.
@@ -52,12 +54,12 @@ class Read:
 
 @attrs.frozen
 class Admitted:
-    """What a read changed: requests new to the journal (row, kind), requests that moved, left the chain, came back."""
+    """What a read changed: requests new to the journal with their rows, requests that moved, left the chain, came back."""
 
-    new: tuple[tuple[int, Kind], ...] = ()
+    new: tuple[tuple[int, Arrival], ...] = ()
     moved: int = 0
     gone: int = 0
-    back: tuple[tuple[int, Kind], ...] = ()
+    back: tuple[tuple[int, Arrival], ...] = ()
     quarantined: int = 0
 
 
@@ -153,7 +155,7 @@ class Journal(Protocol):
         ...
 
     async def close(self, rid: int, transition: str, reason: str) -> bool:
-        """Apply ``expire``, ``reject`` or ``quarantine`` of ``model.life``."""
+        """Apply ``expire``, ``reject``, ``quarantine`` or ``found_replied`` of ``model.life``."""
         ...
 
     async def found_landed(self, rid: int, verify_block: int) -> bool:

@@ -28,6 +28,7 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "answer": (frozenset({State.SEEN}), State.ANSWERED),
     "expire": (frozenset({State.SEEN}), State.EXPIRED),
     "reject": (frozenset({State.SEEN, State.ANSWERED, State.SIGNED}), State.REJECTED),
+    "found_replied": (frozenset({State.SEEN}), State.REPLIED),
     "quarantine": (frozenset({State.SEEN, State.ANSWERED}), State.QUARANTINED),
     "found_landed": (frozenset({State.SEEN, State.ANSWERED}), State.LANDED),
     "sign": (frozenset({State.ANSWERED, State.SIGNED}), State.SIGNED),
@@ -40,3 +41,5 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
 
 OPEN = frozenset({State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED})
 CLOSED = frozenset(State) - OPEN
+# May be parked: the state stays, only the next try moves.
+WAITING = frozenset({State.SEEN, State.ANSWERED})

@@ -1,0 +1,40 @@
+"""Puts a profile's questions to a chain, several in one batch on one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.errors import Undecodable, Unreachable
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.protocols.port import Question
+
+T = TypeVar("T")
+
+
+async def ask(rpc: Rpc, question: Question[T]) -> T:
+    """Ask one question and return its answer.
+
+    Raises Unreachable when the node gave no usable answer (an RPC error that is none, bytes of no sense), and what the question
+    itself raises. Repeating: reads only.
+    """
+    return (await ask_all(rpc, [question]))[0]
+
+
+async def ask_all(rpc: Rpc, questions: Sequence[Question[T]]) -> list[T]:
+    """Ask several questions of one node and return their answers in order. Raises as ``ask``."""
+    results = await rpc.batch([Call(*question.call()) for question in questions]) if questions else []
+    return [_understand(question, result) for question, result in zip(questions, results, strict=True)]
+
+
+def _understand(question: Question[T], result: Any) -> T:
+    if isinstance(result, RpcError):
+        answer = question.refused(result.message, result.data)
+        if answer is None:
+            raise Unreachable(f"chain {question.chain_id}: {result}") from result
+        return answer
+    try:
+        return question.understand(from_hex(result))
+    except (Undecodable, ValueError, TypeError, AttributeError) as error:
+        raise Unreachable(f"chain {question.chain_id} answered what cannot be read: {error}") from error

@@ -1,0 +1,155 @@
+"""Which blocks of a contract to read next, and how far everything is read. Pure; never reads a log or a clock.
+
+The rules:
+
+1. ``next_block`` is the first block not read. It moves only over blocks that were read, one after the other; it never goes back.
+   Only it is durable.
+2. Every round reads the *tail* first: up to the head as the asked node sees it, so that a live request waits for nothing.
+3. When the cursor lies more than one range below the head, the tail alone is read, and the blocks between are *back-filled*
+   beside it, one range a round. What was read above the cursor is one *island*, in memory; the back-fill joins it.
+4. The *overlap*, the last blocks below the head, is read again when the caller says that it is due, and whenever the head is
+   below what was read: a lagging node answers with fewer logs and no error, and a reorganisation replaces blocks.
+5. A range that was too wide halves the size; a whole range that went well doubles it, after a while if one was too wide before.
+
+A range whose answer is not trusted is simply not ``took``: nothing moves, and it is planned again.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+MAX_SIZE = 5000  # blocks; what the usual nodes take at most
+CALM_AFTER_FAILURE = 8  # whole ranges that must go well before a size that failed is tried again
+# Below this size the node is so narrow that the blocks between the head we know and its own could be too many.
+_OPEN_ENDED_FROM = 16
+
+
+@attrs.frozen
+class Range:
+    """Blocks from ``first`` to ``last``, both included; ``last`` None: up to the head of the node that answers."""
+
+    first: int
+    last: int | None
+
+    def up_to(self, head: int) -> Range:
+        """Return the range as a node with that head reads it."""
+        return self if self.last is not None else Range(self.first, head)
+
+
+@attrs.frozen
+class Plan:
+    """What to read in a round, most urgent first. ``backfill`` may run beside the others."""
+
+    tail: Range
+    overlap: tuple[Range, ...] = ()
+    backfill: Range | None = None
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """All of them, in the order in which they matter."""
+        return (self.tail, *self.overlap, *((self.backfill,) if self.backfill else ()))
+
+
+@attrs.frozen
+class Island:
+    """Blocks above the cursor that were read already, both ends included."""
+
+    first: int
+    last: int
+
+
+@attrs.frozen
+class Cursor:
+    """How far a contract is read. ``origin`` is the lowest block that is ever read, ``size`` the blocks of one range."""
+
+    next_block: int
+    size: int = attrs.field(default=100, validator=attrs.validators.ge(1))
+    origin: int = 0
+    island: Island | None = None
+    calm: int = 0
+
+    def behind(self, head: int) -> int:
+        """Return how many blocks up to ``head`` lie at or above the cursor; the island's do not count."""
+        island = self.island.last - self.island.first + 1 if self.island else 0
+        return max(0, head - self.next_block + 1 - island)
+
+
+def plan(cursor: Cursor, head: int, overlap: int, *, again: bool) -> Plan:
+    """Return what to read in this round.
+
+    ``head`` is the highest block known, ``overlap`` a number of blocks, ``again`` whether the overlap is due: every quarter of its
+    seconds, and in the first round after a start or a reconnection.
+    """
+    far = head - cursor.next_block + 1 > cursor.size
+    first = _live_first(cursor, head) if far else min(cursor.next_block, max(head, cursor.origin))
+    tail = Range(first, None if cursor.size >= _OPEN_ENDED_FROM else max(first, head))
+    repeated = again or head < cursor.next_block - 1
+    tail, below = _with_overlap(cursor, tail, head, overlap) if repeated else (tail, ())
+    return Plan(tail, below, _backfill(cursor, head) if far else None)
+
+
+def _live_first(cursor: Cursor, head: int) -> int:
+    """Where the tail begins when a back-fill is due: above the island, or one range below the head."""
+    lowest = head - cursor.size + 1
+    if cursor.island is None:
+        return lowest
+    return max(lowest, min(cursor.island.last + 1, head))
+
+
+def _with_overlap(cursor: Cursor, tail: Range, head: int, overlap: int) -> tuple[Range, tuple[Range, ...]]:
+    """Stretch the tail down over the overlap; what is more than one range is cut off below, highest piece first."""
+    lowest = max(cursor.origin, head - overlap)
+    first = max(min(tail.first, lowest), head - cursor.size + 1)
+    pieces, above = [], first
+    while above > lowest:
+        piece = Range(max(lowest, above - cursor.size), above - 1)
+        pieces.append(piece)
+        above = piece.first
+    return Range(first, tail.last), tuple(pieces)
+
+
+def _backfill(cursor: Cursor, head: int) -> Range | None:
+    ceiling = cursor.island.first - 1 if cursor.island else head
+    return Range(cursor.next_block, min(cursor.next_block + cursor.size - 1, ceiling))
+
+
+def took(cursor: Cursor, first: int, last: int) -> Cursor:
+    """Return the cursor after a trusted read of these blocks (``last`` is the node's head where the plan left it open).
+
+    Repeating: the same read again changes nothing but the size.
+    """
+    if last < first:
+        return cursor
+    grown = _grown(cursor, last - first + 1)
+    if first <= grown.next_block:
+        return _joined(attrs.evolve(grown, next_block=max(grown.next_block, last + 1)))
+    return attrs.evolve(grown, island=_island_with(grown.island, Island(first, last)))
+
+
+def _joined(cursor: Cursor) -> Cursor:
+    island = cursor.island
+    if island is None or island.first > cursor.next_block:
+        return cursor
+    return attrs.evolve(cursor, next_block=max(cursor.next_block, island.last + 1), island=None)
+
+
+def _island_with(island: Island | None, read: Island) -> Island:
+    """Grow the island by what was read; if they do not touch, keep the one nearer to the head, the other is read again."""
+    if island is None:
+        return read
+    if read.first <= island.last + 1 and island.first <= read.last + 1:
+        return Island(min(island.first, read.first), max(island.last, read.last))
+    return max(island, read, key=lambda one: one.last)
+
+
+def _grown(cursor: Cursor, blocks: int) -> Cursor:
+    if blocks < cursor.size or cursor.size >= MAX_SIZE:
+        return cursor
+    if cursor.calm > 0:
+        return attrs.evolve(cursor, calm=cursor.calm - 1)
+    return attrs.evolve(cursor, size=min(MAX_SIZE, 2 * cursor.size))
+
+
+def shrunk(cursor: Cursor) -> Cursor:
+    """Return the cursor after a range was too wide for the node, or took too long."""
+    return attrs.evolve(cursor, size=max(1, cursor.size // 2), calm=CALM_AFTER_FAILURE)

@@ -1,0 +1,365 @@
+"""One chain behind one or several URLs: connects when it is needed, goes on to the next URL on failure. Never repeats a call.
+
+At any time there is one *link*: a websocket, or an HTTP URL where there is no websocket. All calls go over it, so that what is
+asked in one batch is answered by one node. The keeper, one task, makes links: it tries the URLs in turn (websockets first, each
+kind in the configured order), compares the chain id, offers the link until it ends, and goes on. When every URL failed in turn
+it pauses for a while, and calls fail at once instead of waiting. Over HTTP the link is renewed now and then: the chain id
+is compared again, and the websocket tried first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Never, Protocol
+
+import trio
+
+from kmsconn.chain.jsonrpc import Answer, Complaint, batch_results, call_result, decode, encode
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.websocket import run_websocket
+from kmsconn.config.settings import Chain
+from kmsconn.errors import Retryable, StartRefused, Unreachable
+from kmsconn.ethereum.hexes import from_quantity
+from kmsconn.model.events import OnEvent, Recovered, Trouble, ignore
+from kmsconn.net.http import HttpClient, status_error
+from kmsconn.net.ports import Ports
+from kmsconn.net.urls import parse, show_origin
+
+ATTEMPT_SECONDS = (
+    10.0  # for a connection with its chain id, and for a call: beyond that the connection is taken for dead
+)
+STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
+RENEW_SECONDS = 30.0  # of an HTTP link
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+RESUBSCRIBE_SECONDS = 30.0  # after a node refused a subscription
+
+
+class Link(Protocol):
+    """A way to one node."""
+
+    ended: trio.Event
+    reason: str
+
+    async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
+        """Return an outcome for each call. Raises Unreachable or Overloaded when there is no answer."""
+        ...
+
+    def drop(self, reason: str) -> None:
+        """Give the link up."""
+        ...
+
+
+class SubscribingLink(Link, Protocol):
+    """A way to one node that can push."""
+
+    async def subscribe(self, subscription: Sequence[Any], ring: Callable[[Any], None]) -> str:
+        """Have ``ring`` called with each push; return the subscription's id."""
+        ...
+
+    def forget(self, identifier: str) -> None:
+        """Ring no more."""
+        ...
+
+
+class HttpLink:
+    """JSON-RPC by POST."""
+
+    def __init__(self, http: HttpClient, url: str) -> None:
+        self.ended = trio.Event()
+        self.reason = ""
+        self._http, self._url, self._origin = http, url, show_origin(url)
+        self._next_id = 1
+
+    async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
+        """Ask in one request. Any failure ends the link.
+
+        Raises Unreachable, Overloaded. Cancellation: at any time. Repeating: the caller's question.
+        """
+        ids = range(self._next_id, self._next_id + len(calls))
+        self._next_id = ids.stop
+        try:
+            return self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
+        except Unreachable as error:
+            self.drop(str(error))
+            raise
+
+    async def _post(self, body: bytes) -> bytes:
+        response = await self._http.post(self._url, body, {"content-type": "application/json"})
+        refusal = status_error(response.status, self._origin)
+        if refusal is not None and not (response.status == _SERVER_ERROR and response.body.startswith(b"{")):
+            raise refusal  # some nodes send their JSON-RPC errors with a 500
+        if response.status >= _CLIENT_ERROR and not response.body.lstrip().startswith((b"{", b"[")):
+            raise Unreachable(f"{self._origin}: HTTP {response.status}")
+        return response.body
+
+    def _outcomes(self, body: bytes, ids: range) -> list[Any]:
+        messages = decode(body)
+        outcomes = {
+            message.id: message.outcome for message in reversed(messages) if isinstance(message, Answer)
+        }
+        complaint = next((message.error for message in messages if isinstance(message, Complaint)), None)
+        if complaint is None and not all(number in outcomes for number in ids):
+            raise Unreachable(f"{self._origin}: the answer does not answer everything that was asked")
+        return [outcomes.get(number, complaint) for number in ids]
+
+    def drop(self, reason: str) -> None:
+        """Give the link up; requests on their way are not disturbed."""
+        if not self.ended.is_set():
+            self.reason = reason
+            self.ended.set()
+
+
+class Endpoint:
+    """One chain; implements ``chain.port.Rpc``. Made by ``open_endpoint``."""
+
+    def __init__(
+        self, chain: Chain, name: str, ports: Ports, http: HttpClient, on_event: OnEvent = ignore
+    ) -> None:
+        self.name = name
+        self._chain, self._ports, self._http, self._on_event = chain, ports, http, on_event
+        self._urls = sorted(chain.urls, key=lambda url: not _is_websocket(url))
+        self._wrong: dict[str, int] = {}
+        self._link: Link | None = None
+        self._down: str | None = None  # why nothing can be asked just now
+        self._reason = ""  # of the last link that ended or could not be made
+        self._troubled = False
+        self._wanted = trio.Event()
+        self._changed = trio.Event()
+
+    @property
+    def chain_id(self) -> int:
+        """The configured chain id."""
+        return self._chain.chain_id
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """Ask one question and return its JSON result.
+
+        Raises RpcError when the node says no, Unreachable or Overloaded when there is no usable answer.
+        Cancellation: at any time; the answer is dropped when it comes. Repeating: the caller's question.
+        """
+        (outcome,) = await self._ask([Call(method, params)], batch=False)
+        return call_result(outcome)
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        """Ask several questions of one node over one connection, in order; a result or an RpcError for each.
+
+        Raises Unreachable or Overloaded when there is no usable answer at all.
+        Cancellation: at any time; the answers are dropped when they come. Repeating: the caller's question.
+        """
+        if not calls:
+            await trio.lowlevel.checkpoint()
+            return []
+        return batch_results(await self._ask(calls, batch=True))
+
+    async def probe(self) -> None:
+        """Connect, unless that was done.
+
+        Raises StartRefused when a node answered with another chain id than the configured one, Unreachable when nobody answers.
+        Cancellation: at any time; the connection goes on being made. Repeating: harmless.
+        """
+        try:
+            await self._linked()
+        except Unreachable:
+            self._refuse_wrong_chain()
+            raise
+        self._refuse_wrong_chain()
+
+    def _refuse_wrong_chain(self) -> None:
+        for url, found in self._wrong.items():
+            raise StartRefused(_wrong_chain(f"{self.name} {show_origin(url)}", self.chain_id, found))
+
+    async def listen(self, subscription: Sequence[Any], ring: Callable[[Any], None]) -> Never:
+        """Subscribe for ever; ``ring`` gets each push, and None after each subscription, since pushes may have been missed before.
+
+        Sleeps for ever where there is no websocket. ``ring`` must not block.
+        Cancellation: the node goes on pushing until the connection ends; nobody is rung.
+        """
+        while True:
+            link = await self._websocket()
+            await self._listen_on(link, subscription, ring)
+
+    async def _listen_on(
+        self, link: SubscribingLink, subscription: Sequence[Any], ring: Callable[[Any], None]
+    ) -> None:
+        """Listen until the link ends, or for a while when the node takes no subscription."""
+        identifier = await self._subscribed(link, subscription, ring)
+        if identifier is None:
+            with trio.move_on_after(RESUBSCRIBE_SECONDS):
+                await link.ended.wait()
+            return
+        try:
+            ring(None)
+            await link.ended.wait()
+        finally:
+            link.forget(identifier)
+
+    async def _subscribed(
+        self, link: SubscribingLink, subscription: Sequence[Any], ring: Callable[[Any], None]
+    ) -> str | None:
+        with trio.move_on_after(ATTEMPT_SECONDS):
+            try:
+                return await link.subscribe(subscription, ring)
+            except (RpcError, Retryable):
+                return None
+        link.drop(f"no answer to a subscription in {ATTEMPT_SECONDS:g} s")
+        return None
+
+    # Asking.
+
+    async def _ask(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
+        link = await self._linked()
+        with trio.move_on_after(ATTEMPT_SECONDS):
+            return await link.exchange(calls, batch=batch)
+        link.drop(f"no answer to {calls[0].method} in {ATTEMPT_SECONDS:g} s")
+        raise Unreachable(f"{self.name}: {link.reason}")
+
+    async def _linked(self) -> Link:
+        """Return the link, waiting while one is being made. Raises Unreachable while every URL is given a pause."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            self._wanted.set()
+            if self._link is not None and not self._link.ended.is_set():
+                return self._link
+            if self._down is not None:
+                raise Unreachable(f"{self.name}: {self._down}")
+            await self._changed.wait()
+
+    async def _websocket(self) -> SubscribingLink:
+        await trio.lowlevel.checkpoint()
+        while True:
+            link: Any = self._link
+            if hasattr(link, "subscribe") and not link.ended.is_set():
+                return link  # type: ignore[no-any-return]
+            if any(map(_is_websocket, self._urls)):
+                self._wanted.set()
+            await self._changed.wait()
+
+    # The keeper.
+
+    async def keep(self) -> Never:
+        """Make links for ever, each when it is wanted."""
+        turn = strikes = 0
+        while True:
+            await self._wanted.wait()
+            lived, renew = await self._try(self._urls[turn % len(self._urls)])
+            strikes = 0 if lived >= STABLE_SECONDS else strikes + 1
+            turn = 0 if renew else turn + 1
+            if strikes and strikes % len(self._urls) == 0:
+                await self._pause(strikes // len(self._urls))
+
+    async def _try(self, url: str) -> tuple[float, bool]:
+        """Make a link and offer it until it ends: how many seconds it lived, and whether it is only to be renewed."""
+        async with trio.open_nursery() as nursery:
+            link = await self._make(nursery, url)
+            if link is None:
+                lived, renew = 0.0, False
+            else:
+                self._offer(link)
+                lived, renew = await self._serve(link)
+            nursery.cancel_scope.cancel()
+        return lived, renew
+
+    async def _make(self, nursery: trio.Nursery, url: str) -> Link | None:
+        """Connect, in a task of ``nursery``, and compare the chain id; None, and the reason kept, when that fails."""
+        with trio.move_on_after(ATTEMPT_SECONDS):
+            try:
+                link: Link = await self._connect(nursery, url)
+                await self._compare_chain(link, url)
+            except (RpcError, Retryable, StartRefused) as error:
+                self._reason = str(error)
+                return None
+            return link
+        self._reason = f"{show_origin(url)}: no connection in {ATTEMPT_SECONDS:g} s"
+        return None
+
+    async def _connect(self, nursery: trio.Nursery, url: str) -> Link:
+        if _is_websocket(url):
+            link: Link = await nursery.start(run_websocket, self._ports.dial, url)
+            return link
+        return HttpLink(self._http, url)
+
+    async def _compare_chain(self, link: Link, url: str) -> None:
+        (outcome,) = await link.exchange([Call("eth_chainId")], batch=False)
+        found = _read_chain_id(call_result(outcome), url)
+        if found == self.chain_id:
+            self._is_right(url)
+        else:
+            self._is_wrong(url, found)
+
+    def _is_right(self, url: str) -> None:
+        if self._wrong.pop(url, None) is not None:
+            self._on_event(Recovered(f"{self.name} {show_origin(url)}"))
+
+    def _is_wrong(self, url: str, found: int) -> Never:
+        reason = _wrong_chain(show_origin(url), self.chain_id, found)
+        if self._wrong.get(url) != found:
+            self._wrong[url] = found
+            self._on_event(Trouble(f"{self.name} {show_origin(url)}", reason, red=True))
+        raise StartRefused(reason)
+
+    def _offer(self, link: Link) -> None:
+        self._link, self._down = link, None
+        if self._troubled:
+            self._troubled = False
+            self._on_event(Recovered(self.name))
+        self._change()
+
+    async def _serve(self, link: Link) -> tuple[float, bool]:
+        began = trio.current_time()
+        with trio.move_on_after(float("inf") if hasattr(link, "subscribe") else RENEW_SECONDS) as scope:
+            await link.ended.wait()
+        if not scope.cancelled_caught:
+            self._reason = link.reason
+            self._wanted = trio.Event()
+            self._change()
+        return trio.current_time() - began, scope.cancelled_caught
+
+    async def _pause(self, failures: int) -> None:
+        self._down = self._reason
+        self._link = None
+        if not self._troubled:
+            self._troubled = True
+            self._on_event(Trouble(self.name, self._reason))
+        self._change()
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
+        await trio.sleep(longest * (0.5 + 0.5 * self._ports.random()))
+        self._down = None
+        self._wanted = trio.Event()
+        self._change()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def _is_websocket(url: str) -> bool:
+    return parse(url).scheme in {"ws", "wss"}
+
+
+def _wrong_chain(who: str, configured: int, found: int) -> str:
+    return f"{who} is on chain {found}, configured is {configured}"
+
+
+def _read_chain_id(result: Any, url: str) -> int:
+    try:
+        return from_quantity(result)
+    except (TypeError, ValueError) as error:
+        raise Unreachable(f"{show_origin(url)}: eth_chainId is no quantity") from error
+
+
+@asynccontextmanager
+async def open_endpoint(
+    chain: Chain, name: str, ports: Ports, http: HttpClient, on_event: OnEvent = ignore
+) -> AsyncIterator[Endpoint]:
+    """Open a chain, connecting to nobody yet. ``name`` is what events and errors call it.
+
+    ``on_event`` gets one Trouble when every URL failed in turn, and one for each URL found on another chain (red); one Recovered
+    after each. An exception of the body comes out in a group, as out of any nursery.
+    """
+    endpoint = Endpoint(chain, name, ports, http, on_event)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(endpoint.keep)
+        yield endpoint
+        nursery.cancel_scope.cancel()

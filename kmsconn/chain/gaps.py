@@ -1,0 +1,49 @@
+"""Completeness from contiguous ids: which ids the chain has given out that nobody here has seen. Pure.
+
+Ids of one tag count up without gaps (fhevm-0.14.md, 0.2 and E.1), so every id in (low water, newest] must be known. What is
+missing is not necessarily lost: it may lie in blocks that are still to be read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from kmsconn.ethereum.ids import counter_of, make_id
+
+
+@attrs.frozen
+class Gap:
+    """A run of ids of one tag that are not known: their counters, both ends included."""
+
+    tag: int
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __contains__(self, identifier: int) -> bool:
+        return make_id(self.tag, self.first) <= identifier <= make_id(self.tag, self.last)
+
+
+def gaps(tag: int, known: Iterable[int], newest: int, low_water: int = 0) -> tuple[Gap, ...]:
+    """Return what is missing in (``low_water``, ``newest``] of a tag, lowest first.
+
+    All arguments are full ids as the contract holds them; 0 and the bare tag mean none. Known ids outside the range, and
+    those above ``newest``, which a lagging node gives, do not matter.
+    """
+    low, high = counter_of(low_water), counter_of(newest)
+    counters = sorted({counter_of(one) for one in known if low < counter_of(one) <= high})
+    edges = [low, *counters, high + 1]
+    return tuple(
+        Gap(tag, before + 1, after - 1) for before, after in itertools.pairwise(edges) if after - before > 1
+    )
+
+
+def unread_tails(highest: Mapping[int, int], on_chain: Mapping[int, int]) -> tuple[Gap, ...]:
+    """Return, for each tag on the chain, the ids above the highest one known here (full ids by tag)."""
+    found = [gaps(tag, (), newest, low_water=highest.get(tag, 0)) for tag, newest in sorted(on_chain.items())]
+    return tuple(gap for group in found for gap in group)

@@ -1,0 +1,89 @@
+"""The head of a chain as its reads saw it: number, time, pace. Never asks a node.
+
+A node that lags, or a reorganisation, says a lower number than one seen before. Nothing goes back at once for that; but when
+no node has confirmed the higher one for ``PATIENCE`` seconds, the lower one is believed, so that one node's wild answer does not
+stay for ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import trio
+
+PATIENCE = 60.0  # seconds; longer than the worst lag of a node that is worth using
+DEFAULT_BLOCK_TIME = (
+    0.25  # seconds; Arbitrum's, the fastest known here: too many blocks read again do no harm
+)
+_TRUSTED_SPAN = (
+    10  # seconds of chain time below which block timestamps, whole seconds, say nothing about the pace
+)
+_SAMPLES = 600  # one per second of chain time at most: ten minutes
+
+
+class HeadTracker:
+    """What is known of a chain's head."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._timestamp: int | None = None
+        self._confirmed = -math.inf
+        self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
+        self._moved = trio.Event()
+
+    @property
+    def number(self) -> int | None:
+        """The head's number; None before the first note."""
+        return self._number
+
+    @property
+    def timestamp(self) -> int | None:
+        """The head's timestamp in Unix seconds, which is the chain's time; None before the first note."""
+        return self._timestamp
+
+    def note(self, number: int, timestamp: int) -> None:
+        """Take a head that a node told."""
+        now = trio.current_time()
+        if self._number is not None and number < self._number:
+            if now - self._confirmed <= PATIENCE:
+                return
+            self._samples.clear()
+        advanced = self._number is None or number != self._number
+        self._number, self._timestamp, self._confirmed = number, timestamp, now
+        self._sample(number, timestamp)
+        if advanced:
+            self._moved.set()
+            self._moved = trio.Event()
+
+    def _sample(self, number: int, timestamp: int) -> None:
+        if not self._samples or timestamp > self._samples[-1][1]:
+            self._samples.append((number, timestamp))
+
+    @property
+    def block_time(self) -> float:
+        """Seconds between blocks, over the last minutes; a fast chain's until enough was seen."""
+        if not self._samples:
+            return DEFAULT_BLOCK_TIME
+        (old, then), (new, now) = self._samples[0], self._samples[-1]
+        if now - then < _TRUSTED_SPAN or new <= old:
+            return DEFAULT_BLOCK_TIME
+        return (now - then) / (new - old)
+
+    def blocks_in(self, seconds: float) -> int:
+        """Return how many blocks ``seconds`` may hold: at the usual pace, or as many as just came, if that was a burst."""
+        return max(1, math.ceil(seconds / self.block_time), self._came_in(seconds))
+
+    def _came_in(self, seconds: float) -> int:
+        if self._number is None or self._timestamp is None:
+            return 0
+        since = self._timestamp - seconds
+        before = [number for number, timestamp in self._samples if timestamp <= since]
+        return self._number - before[-1] if before else 0
+
+    async def wait_beyond(self, number: int) -> int:
+        """Wait until the head is above ``number`` and return it. Cancellation: at any time."""
+        await trio.lowlevel.checkpoint()
+        while self._number is None or self._number <= number:
+            await self._moved.wait()
+        return self._number

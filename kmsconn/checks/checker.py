@@ -1,0 +1,104 @@
+"""May this request be answered? Puts what the profile wants known to the chains, all at once, and judges nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import attrs
+
+from kmsconn.chain.asking import ask, ask_all
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Rpc
+from kmsconn.checks.committee import Committee
+from kmsconn.checks.contexts import Contexts
+from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Unreachable
+from kmsconn.ethereum.addresses import parse_address
+from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.model.requests import Request
+from kmsconn.model.steps import Checked, Seen
+from kmsconn.net.together import together
+from kmsconn.protocols.port import Facts, Profile, Question
+
+MAX_BATCH = 100  # questions in one JSON-RPC batch; public endpoints refuse much larger ones
+
+
+@attrs.define
+class Checker:
+    """Checks over the gateway, the chain of the contexts, and every configured host chain."""
+
+    profile: Profile
+    gateway: Rpc
+    hosts: Mapping[int, Rpc]
+    head: HeadTracker
+    committee: Committee
+    contexts: Contexts
+    expiry: float
+    overlap: float
+    _answered_since: dict[int, float] = attrs.field(factory=dict)
+
+    async def check(self, seen: Seen) -> Checked:
+        """Return the request with its context when everything holds.
+
+        Raises Rejected, NotYet (access not granted yet, not valid yet), Misconfigured (a chain that is not configured),
+        AlreadyDone when the contract has had this node's answer for longer than the overlap, Unreachable.
+        Repeating: reads only.
+        """
+        request = seen.request
+        context_id, epoch_id = self.profile.context_of(request.content)
+        facts = await self._facts(request)
+        questions = self.profile.checks(request.content, facts)
+        steps: list[Callable[[], Any]] = [
+            partial(self._not_answered, request),
+            partial(self.contexts.check, context_id, epoch_id),
+            *self._asking(questions),
+        ]
+        await together(steps)
+        return Checked(request, context_id, epoch_id)
+
+    async def _facts(self, request: Request) -> Facts:
+        if self.head.timestamp is None:
+            raise Unreachable("no block of the gateway has been seen yet")
+        now = float(self.head.timestamp)
+        facts = Facts(chain_time=now, age=now - (request.deadline - self.expiry))
+        if not self.profile.needs_transaction(request.content):
+            return facts
+        transaction = await self.gateway.call("eth_getTransactionByHash", to_hex(request.place.transaction_hash))
+        if transaction is None:
+            raise NotYet("the transaction of the request is not known to the node yet")
+        return attrs.evolve(facts, **_to_and_input(transaction))
+
+    def _asking(self, questions: Sequence[Question[None]]) -> list[Callable[[], Any]]:
+        def chain_of(question: Question[None]) -> int:
+            return question.chain_id
+
+        steps: list[Callable[[], Any]] = []
+        for chain_id, group in groupby(sorted(questions, key=chain_of), key=chain_of):
+            rpc = self.hosts.get(chain_id)
+            if rpc is None:
+                raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)")
+            batch = list(group)
+            steps += [partial(ask_all, rpc, batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)]
+        return steps
+
+    async def _not_answered(self, request: Request) -> None:
+        """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""
+        signer = await self.committee.signer_for(request)
+        if not await ask(self.gateway, self.profile.has_answered(request.content, signer)):
+            self._answered_since.pop(request.rid, None)
+            return
+        now = float(self.head.timestamp or 0)
+        if now - self._answered_since.setdefault(request.rid, now) > self.overlap:
+            del self._answered_since[request.rid]
+            raise AlreadyDone("this node's answer is in the contract")
+        raise NotYet("this node's answer is in the contract; asked again once its block is older than the overlap")
+
+
+def _to_and_input(transaction: Any) -> dict[str, Any]:
+    try:
+        to = transaction["to"]
+        return {"to": None if to is None else parse_address(to), "input": from_hex(transaction["input"])}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreachable(f"the node gave a transaction that cannot be read: {error}") from error

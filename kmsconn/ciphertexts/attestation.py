@@ -1,0 +1,165 @@
+"""Attestations of ciphertexts (RFC-023; fhevm-0.14.md 4.4, 4.5): read, hash, verify, and find the majority. Never does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+
+import attrs
+import msgspec
+
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.addresses import Address, address
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.signing import recover
+
+ATTESTATION_HEADER = "x-amz-meta-ct-attestation"
+FORMAT_HEADER = "x-amz-meta-ct-format"
+COPROCESSOR_CONTEXT_ID = 1
+VERSION = 1
+
+_DOMAIN = b"FHEVMCTA"
+_WORD = 32
+_SIGNATURE_BYTES = 65
+
+
+class StoredFormat(IntEnum):
+    """How the coprocessor stored a ciphertext; the numbers are those of the signed bytes."""
+
+    UNCOMPRESSED_ON_CPU = 10
+    COMPRESSED_ON_CPU = 11
+    UNCOMPRESSED_ON_GPU = 20
+    COMPRESSED_ON_GPU = 21
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the Core must decompress it."""
+        return self in _COMPRESSED
+
+
+_COMPRESSED = frozenset({StoredFormat.COMPRESSED_ON_CPU, StoredFormat.COMPRESSED_ON_GPU})
+_FORMATS = {member.name.lower(): member for member in StoredFormat}
+
+BIG_COMPRESSED = 2
+BIG_EXPANDED = 3
+
+
+class _Header(msgspec.Struct):
+    version: int
+    key_id: str
+    ciphertext_digest: str
+    sns_ciphertext_digest: str
+    format: str
+    signer: str
+    signature: str
+
+
+@attrs.frozen
+class Attestation:
+    """What one coprocessor says about one ciphertext. Handle and context come from the object's path, not from here."""
+
+    key_id: int
+    ciphertext_digest: bytes
+    sns_ciphertext_digest: bytes
+    format: StoredFormat
+    signer: Address
+    signature: bytes
+
+    @property
+    def claim(self) -> tuple[int, bytes, bytes, int]:
+        """What attestations must agree on; also the order that breaks a tie."""
+        return (self.key_id, self.ciphertext_digest, self.sns_ciphertext_digest, int(self.format))
+
+
+def parse_attestation(text: str) -> Attestation:
+    """Read the JSON of the metadata header. Raises Undecodable: every key is needed, unknown keys are ignored."""
+    try:
+        header = msgspec.json.decode(text, type=_Header)
+        if header.version != VERSION:
+            raise ValueError(f"version {header.version} is not known")
+        return Attestation(
+            key_id=_quantity(header.key_id),
+            ciphertext_digest=_fixed(header.ciphertext_digest),
+            sns_ciphertext_digest=_fixed(header.sns_ciphertext_digest),
+            format=_FORMATS[header.format],
+            signer=address(_hex(header.signer)),
+            signature=_hex(header.signature, prefix_needed=False),
+        )
+    except (msgspec.DecodeError, ValueError, KeyError) as error:
+        raise Undecodable(f"attestation header: {error}") from error
+
+
+def signed_digest(handle: bytes, attestation: Attestation) -> bytes:
+    """Return the Keccak-256 of the 170 bytes that the coprocessor signed (4.5; vector B.4)."""
+    return keccak256(signed_bytes(handle, attestation))
+
+
+def signed_bytes(handle: bytes, attestation: Attestation) -> bytes:
+    """Return the 170 bytes that the coprocessor signed."""
+    return b"".join(
+        (
+            _DOMAIN,
+            bytes([VERSION]),
+            handle,
+            attestation.key_id.to_bytes(_WORD, "big"),
+            COPROCESSOR_CONTEXT_ID.to_bytes(_WORD, "big"),
+            attestation.ciphertext_digest,
+            attestation.sns_ciphertext_digest,
+            bytes([attestation.format]),
+        )
+    )
+
+
+def is_genuine(handle: bytes, attestation: Attestation) -> bool:
+    """Say whether the signature recovers to the signer it names."""
+    if len(attestation.signature) != _SIGNATURE_BYTES:
+        return False
+    return recover(signed_digest(handle, attestation), attestation.signature) == attestation.signer
+
+
+def consensus(
+    handle: bytes, attestations: Iterable[Attestation], signers: frozenset[Address], threshold: int
+) -> Attestation | None:
+    """Return one attestation of the winning group, or None when no group of distinct genuine signers reaches the threshold.
+
+    The largest group wins; of equally large ones that with the smallest claim (4.5).
+    """
+    groups: dict[tuple[int, bytes, bytes, int], dict[Address, Attestation]] = {}
+    for attestation in attestations:
+        if attestation.signer in signers and is_genuine(handle, attestation):
+            groups.setdefault(attestation.claim, {})[attestation.signer] = attestation
+    if not groups:
+        return None
+    _, winner = min(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    return next(iter(winner.values())) if len(winner) >= threshold else None
+
+
+def ciphertext_format(headers: Mapping[str, str]) -> int:
+    """Return the kms.v1.CiphertextFormat for an object's headers, lower-case names (4.4); no signature is checked for this."""
+    try:
+        return BIG_COMPRESSED if parse_attestation(headers.get(ATTESTATION_HEADER, "")).format.compressed else BIG_EXPANDED
+    except Undecodable:
+        stored = _FORMATS.get(headers.get(FORMAT_HEADER, ""))
+        return BIG_COMPRESSED if stored is not None and stored.compressed else BIG_EXPANDED
+
+
+def _hex(text: str, *, prefix_needed: bool = True) -> bytes:
+    if not text.startswith("0x") and prefix_needed:
+        raise ValueError(f"{text[:20]!r} does not begin with 0x")
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def _fixed(text: str) -> bytes:
+    value = _hex(text)
+    if len(value) != _WORD:
+        raise ValueError(f"a digest has {_WORD} bytes, not {len(value)}")
+    return value
+
+
+def _quantity(text: str) -> int:
+    if not text.startswith("0x"):
+        raise ValueError(f"{text[:20]!r} is no hex quantity")
+    value = int(text[2:], 16)
+    if value >> 256:
+        raise ValueError("key_id has more than 256 bits")
+    return value

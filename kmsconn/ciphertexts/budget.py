@@ -1,0 +1,55 @@
+"""A budget of bytes in memory, shared by all requests; each reserves before it reads and gives back when the Core has them."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+
+@attrs.define
+class ByteBudget:
+    """At most ``total`` bytes are reserved at once, save that a single request may exceed it when nobody else holds anything.
+
+    Two requests that each hold a part and want more could wait for each other: their stage deadlines break that.
+    """
+
+    total: int
+    used: int = 0
+    _freed: trio.Event = attrs.field(factory=trio.Event)
+
+    def lease(self) -> Lease:
+        """Return an empty lease; use it as a context manager."""
+        return Lease(self)
+
+    async def take(self, amount: int, held: int) -> None:
+        """Wait until ``amount`` more fits beside what others hold; ``held`` is the caller's own part."""
+        while self.used + amount > self.total and self.used > held:
+            await self._freed.wait()
+        self.used += amount
+
+    def give(self, amount: int) -> None:
+        """Give back what was taken."""
+        self.used -= amount
+        self._freed.set()
+        self._freed = trio.Event()
+
+
+@attrs.define
+class Lease:
+    """What one request holds of the budget; everything is given back when the block is left."""
+
+    _budget: ByteBudget
+    held: int = 0
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.held:
+            self._budget.give(self.held)
+            self.held = 0
+
+    async def reserve(self, amount: int) -> None:
+        """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""
+        await self._budget.take(amount, self.held)
+        self.held += amount

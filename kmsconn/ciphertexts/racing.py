@@ -1,0 +1,42 @@
+"""Several ways to the same thing: start the next when one failed or is slow, take the first that succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import trio
+
+from kmsconn.errors import Retryable, Unreachable
+
+T = TypeVar("T")
+
+
+async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], patience: float) -> T:
+    """Return the first success; the next way starts when the one before failed or after ``patience`` seconds without a result.
+
+    Raises Unreachable with the reason of each when every way failed. Cancellation: cancels what runs. What the losers had begun is
+    cancelled, so a way must be safe to repeat and to leave undone.
+    """
+    reasons: list[str] = []
+    won: list[T] = []
+
+    async def run(way: Callable[[], Awaitable[T]], failed: trio.Event, nursery: trio.Nursery) -> None:
+        try:
+            result = await way()
+        except Retryable as error:
+            reasons.append(str(error))
+            failed.set()
+        else:
+            won.append(result)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for way in ways:
+            failed = trio.Event()
+            nursery.start_soon(run, way, failed, nursery)
+            with trio.move_on_after(patience):
+                await failed.wait()
+    if not won:
+        raise Unreachable("; ".join(reasons) or "there is nowhere to ask")
+    return won[0]

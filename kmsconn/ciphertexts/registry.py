@@ -1,0 +1,69 @@
+"""Which coprocessor keeps its ciphertexts where: a snapshot of the chain's registry, refreshed while the connector runs (3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import attrs
+import trio
+
+from kmsconn.chain.asking import ask
+from kmsconn.chain.port import Rpc
+from kmsconn.errors import NotYet, Retryable, StartRefused
+from kmsconn.ethereum.addresses import Address
+from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.net.together import together
+from kmsconn.protocols.port import Coprocessor, Profile
+
+NAME = "coprocessor registry"
+RETRY = 2.0  # seconds between tries while there is no snapshot at all
+
+
+@attrs.define
+class Registry:
+    """The last good snapshot; empty before the first."""
+
+    profile: Profile
+    gateway: Rpc
+    refresh: float
+    on_event: OnEvent
+    _coprocessors: dict[Address, Coprocessor] = attrs.field(factory=dict)
+    _loaded: trio.Event = attrs.field(factory=trio.Event)
+
+    def buckets(self, tx_senders: Sequence[Address]) -> list[str]:
+        """Return the bucket addresses of these coprocessors in this order, unknown and empty ones left out."""
+        known = (self._coprocessors.get(sender) for sender in tx_senders)
+        return [found.bucket for found in known if found is not None and found.bucket]
+
+    async def load(self) -> None:
+        """Read the registry. Raises StartRefused for a zero threshold, NotYet when no bucket is registered, Unreachable."""
+        threshold = await ask(self.gateway, self.profile.coprocessor_threshold())
+        if threshold == 0:
+            raise StartRefused("the coprocessor majority threshold on chain is 0: nothing could ever be trusted")
+        senders = await ask(self.gateway, self.profile.coprocessor_senders())
+        found = await together([partial(ask, self.gateway, self.profile.coprocessor(sender)) for sender in senders])
+        if not any(coprocessor.bucket for coprocessor in found):
+            raise NotYet("no coprocessor has a bucket registered")
+        self._coprocessors = {coprocessor.tx_sender: coprocessor for coprocessor in found}
+
+        self._loaded.set()
+
+    async def wait_loaded(self) -> None:
+        """Return once there is a snapshot."""
+        await self._loaded.wait()
+
+    async def run(self) -> None:
+        """Refresh for ever; a refresh that fails keeps the old snapshot. Raises StartRefused as ``load``."""
+        troubled = False
+        while True:
+            try:
+                await self.load()
+            except Retryable as error:
+                self.on_event(Trouble(NAME, str(error)))
+                troubled = True
+            else:
+                if troubled:
+                    self.on_event(Recovered(NAME))
+                troubled = False
+            await trio.sleep(self.refresh if self._coprocessors and not troubled else RETRY)

@@ -1,0 +1,57 @@
+"""Object addresses of a ciphertext, and which bucket addresses may be asked at all. Never does I/O.
+
+Bucket addresses come from a chain, so they are strangers' input (options.md, safety).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+import attrs
+
+from kmsconn.ciphertexts.attestation import COPROCESSOR_CONTEXT_ID
+from kmsconn.errors import Misconfigured
+
+
+@attrs.frozen
+class BucketPolicy:
+    """What an operator allows beyond https to public addresses."""
+
+    allow_http: bool = False
+    allow_private: bool = False
+
+    def check(self, url: str) -> None:
+        """Raise Misconfigured, naming the option that would allow it, for a bucket that must not be asked."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme != "https" and not (parts.scheme == "http" and self.allow_http):
+            raise Misconfigured(f"bucket {parts.scheme}://{host} is not https (allow_http_buckets)")
+        if not self.allow_private and is_private(host):
+            raise Misconfigured(f"bucket host {host} is a private address (allow_private_buckets)")
+
+
+    def allows_address(self, address: str) -> bool:
+        """Say whether an address that a bucket's name led to may be talked to."""
+        return self.allow_private or not is_private(address)
+
+
+def is_private(host: str) -> bool:
+    """Say whether a host, by its literal, is loopback, link-local, private or no address of the public internet."""
+    if host in {"", "localhost"} or host.endswith((".localhost", ".local", ".internal")):
+        return True
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not literal.is_global
+
+
+def by_handle(bucket: str, handle: bytes) -> str:
+    """Return the first-choice object: ``{bucket}/ct128/{handle}/1`` (4.3). Trailing slashes of the bucket are dropped."""
+    return f"{bucket.rstrip('/')}/ct128/{handle.hex()}/{COPROCESSOR_CONTEXT_ID}"
+
+
+def by_digest(bucket: str, digest: bytes) -> str:
+    """Return the second-choice object: ``{bucket}/{digest}`` (4.3)."""
+    return f"{bucket.rstrip('/')}/{digest.hex()}"

@@ -1,0 +1,107 @@
+"""``kmsconn run``: the connector as a process, with logging, signals and a monitoring port. Decides nothing about requests.
+
+The first SIGTERM or SIGINT drains: nothing new is heard, what is answered still lands within ``drain_grace``. A second one ends at
+once; the journal goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from kmsconn import __version__
+from kmsconn.cli.endings import ExitStatus
+from kmsconn.cli.validate import add_config_argument
+from kmsconn.config.settings import Settings
+from kmsconn.config.sources import load_config
+from kmsconn.model.events import Event
+from kmsconn.monitoring.logs import LibraryLogs, log_events, make_logger
+from kmsconn.monitoring.monitor import Monitor
+from kmsconn.monitoring.server import Identity, make_app, open_server
+from kmsconn.net.ports import Ports
+
+HELP: Final = "run the connector until SIGTERM or SIGINT"
+
+
+class Drainable(Protocol):
+    """What signals do to a connector."""
+
+    def drain(self) -> None:
+        """Begin to end well."""
+        ...
+
+    def hurry(self) -> None:
+        """End at once."""
+        ...
+
+    async def wait_ready(self) -> None:
+        """Return once every neighbour has answered."""
+        ...
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    add_config_argument(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run until drained. Raises ConfigError, StartRefused (in a group from inside the tree), or what crashed."""
+    settings = load_config(arguments.config, environ=os.environ)
+    log = make_logger(sys.stdout, settings.log_level, settings.log_format)
+    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogs(log.log)])
+    for warning in settings.warnings:
+        log.warning("configuration", place=warning.place, message=warning.message, remedy=warning.remedy)
+    trio.run(partial(run, settings, log))
+    return ExitStatus.WELL
+
+
+async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | None = None) -> None:
+    """Run one connector under its signals and its monitoring port until it is drained.
+
+    Raises StartRefused, in groups. Cancellation: as ``open_connector``.
+    """
+    from kmsconn.service.connector import open_connector
+
+    monitor = Monitor()
+    log_event = log_events(log, settings.log_level)
+
+    def on_event(event: Event) -> None:
+        monitor.on_event(event)
+        log_event(event)
+
+    app = make_app(monitor, Identity(settings.service_name, __version__))
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_server(app, settings.monitoring_endpoint) as url:
+            log.info("started", version=__version__, profile=settings.profile, monitoring=url)
+            async with open_connector(settings, ports=ports, on_event=on_event) as connector:
+                monitor.watch(connector.statistics)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(announce_ready, connector, log)
+                    nursery.start_soon(heed_signals, signals, connector, log)
+                    await connector.wait_drained()
+                    nursery.cancel_scope.cancel()
+    log.info("ended")
+
+
+async def announce_ready(connector: Drainable, log: FilteringBoundLogger) -> None:
+    """Log once that every neighbour has answered."""
+    await connector.wait_ready()
+    log.info("ready")
+
+
+async def heed_signals(signals: AsyncIterator[int], connector: Drainable, log: FilteringBoundLogger) -> None:
+    """Drain at the first signal, hurry at every later one. Ends only by cancellation."""
+    draining = False
+    async for number in signals:
+        log.warning("ending at once" if draining else "draining", signal=signal.Signals(number).name)
+        (connector.hurry if draining else connector.drain)()
+        draining = True

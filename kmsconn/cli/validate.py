@@ -1,0 +1,61 @@
+"""``kmsconn validate``: reads the configuration and says what is wrong with it, or what it amounts to. Asks no neighbour."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from kmsconn.cli.endings import ExitStatus
+from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.sources import load_config
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.net.urls import show_origin
+
+HELP: Final = "check the configuration without starting anything"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    add_config_argument(parser)
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Describe ``-c FILE``, which every command that needs settings takes."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="TOML file; variables KMS_CONNECTOR_… of the environment win over it and may be all there is",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print warnings and a summary. Raises ConfigError with all faults."""
+    settings = load_config(arguments.config, environ=os.environ)
+    for warning in settings.warnings:
+        print(f"warning: {warning}")
+    for line in summary(settings):
+        print(line)
+    print("the configuration is valid")
+    return ExitStatus.WELL
+
+
+def summary(settings: Settings) -> Iterator[str]:
+    """Yield what a reader would check, without secrets: of a URL only scheme, host and port."""
+    yield f"profile      {settings.profile}"
+    yield f"tx sender    {checksum(PrivateKey.parse(settings.private_key.reveal()).address)}"
+    yield f"gateway      {_chain(settings.gateway)}"
+    yield f"ethereum     {_chain(settings.ethereum)}"
+    for host in settings.host_chains:
+        yield f"host chain   {_chain(host.chain)}, ACL {checksum(host.acl)}"
+    yield f"decryption   {checksum(settings.decryption_contract.address)}"
+    yield f"core         {', '.join(show_origin(url) for url in settings.core_endpoints)}"
+    yield f"journal      {settings.journal}"
+    yield f"monitoring   {settings.monitoring_endpoint}"
+
+
+def _chain(chain: Chain) -> str:
+    return f"{chain.chain_id} at {', '.join(show_origin(url) for url in chain.urls)}"

@@ -1,0 +1,94 @@
+"""From typed option values to ``Settings``, with the faults that only show between options. Never reads a source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kmsconn.config.findings import Findings
+from kmsconn.config.keyfiles import warn_if_open
+from kmsconn.config.options import OPTIONS
+from kmsconn.config.settings import Chain, Contract, CoreTls, Deadlines, HostChain, Pools, Secret, Settings
+from kmsconn.config.structuring import HostChainEntry
+
+_CONTRACTS = (
+    "decryption_contract",
+    "gateway_config_contract",
+    "protocol_config_contract",
+    "kms_generation_contract",
+)
+
+
+def assemble(values: Mapping[str, Any], wallet: Secret | None, findings: Findings) -> Settings | None:
+    """Return the settings, or None when a fault was noted, now or before."""
+    _check_host_chains(values["host_chains"] or (), findings)
+    _check_core_tls(findings)
+    if findings.faults or wallet is None:
+        return None
+    warn_if_open(values["journal"], findings)
+    return Settings(
+        gateway=_chain(values, "gateway"),
+        ethereum=_chain(values, "ethereum"),
+        host_chains=tuple(_host_chain(entry) for entry in values["host_chains"]),
+        core_endpoints=values["kms_core_endpoints"],
+        private_key=wallet,
+        core_tls=_core_tls(values),
+        pools=Pools(**_section(values, "pools")),
+        deadlines=Deadlines(**_section(values, "deadlines")),
+        warnings=tuple(findings.warnings),
+        decryption_contract=Contract(**_section(values, "decryption_contract")),
+        gateway_config_contract=Contract(**_section(values, "gateway_config_contract")),
+        protocol_config_contract=Contract(**_section(values, "protocol_config_contract")),
+        kms_generation_contract=Contract(**_section(values, "kms_generation_contract")),
+        **_plain(values),
+    )
+
+
+def _check_host_chains(entries: tuple[HostChainEntry, ...], findings: Findings) -> None:
+    first: dict[int, int] = {}
+    for index, entry in enumerate(entries):
+        if entry.chain_id in first:
+            place = f"{findings.given['host_chains'].place}[{index}].chain_id"
+            findings.fault(
+                place,
+                f"chain {entry.chain_id} is listed twice",
+                f"it is host_chains[{first[entry.chain_id]}] too",
+            )
+        first.setdefault(entry.chain_id, index)
+
+
+def _check_core_tls(findings: Findings) -> None:
+    halves = ("core_tls.certificate_file", "core_tls.key_file")
+    given = [name for name in halves if name in findings.given]
+    if len(given) == 1:
+        missing = next(name for name in halves if name not in given)
+        findings.fault(missing, f"is required beside {given[0]}")
+
+
+def _chain(values: Mapping[str, Any], name: str) -> Chain:
+    """Websockets come first: calls, sends and the doorbell share one connection there (options.md)."""
+    urls = (*(values[f"{name}_ws_url"] or ()), *values[f"{name}_url"])
+    return Chain(values[f"{name}_chain_id"], tuple(dict.fromkeys(urls)))
+
+
+def _host_chain(entry: HostChainEntry) -> HostChain:
+    return HostChain(Chain(entry.chain_id, entry.url), entry.acl_address)
+
+
+def _core_tls(values: Mapping[str, Any]) -> CoreTls | None:
+    files = _section(values, "core_tls")
+    return CoreTls(**files) if any(files.values()) else None
+
+
+def _section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
+    fields = (option.setting.partition(".") for option in OPTIONS.values())
+    return {field: values[f"{section}.{field}"] for name, _, field in fields if name == section and field}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that become a field of ``Settings`` as they are."""
+    compound = {"", "host_chains", "core_endpoints"}
+    options = (
+        option for option in OPTIONS.values() if "." not in option.setting and option.setting not in compound
+    )
+    return {option.setting: values[option.name] for option in options}

@@ -1,0 +1,521 @@
+"""The one table of all options: name, type, default, meaning, and the setting each becomes. Data; reads nothing.
+
+The reference and the sample file are printed from this table, and ``sources`` reads files and environments by it. Names are those of
+the 0.14 services; what has no meaning here is *accepted* with a word on what takes its place, so that their files start unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from kmsconn.config import settings as values
+from kmsconn.config import structuring as types
+from kmsconn.ethereum.addresses import Address
+
+PREFIX: Final = "KMS_CONNECTOR_"
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED: Final = _Required()
+_FROM_SETTINGS: Final = object()
+
+_SECTIONS: dict[str, type] = {
+    "pools": values.Pools,
+    "deadlines": values.Deadlines,
+    "core_tls": values.CoreTls,
+}
+
+
+@attrs.frozen
+class Option:
+    """One option. ``setting`` is the field it becomes, dotted for a nested one; ``example`` is TOML for the sample file."""
+
+    name: str
+    type: Any
+    doc: str
+    setting: str = ""
+    given_default: Any = _FROM_SETTINGS
+    example: str = ""
+
+    @property
+    def default(self) -> Any:
+        """The default: the given one, else that of the field which the option becomes."""
+        if self.given_default is not _FROM_SETTINGS:
+            return self.given_default
+        section, _, field = self.setting.rpartition(".")
+        return getattr(attrs.fields(_SECTIONS[section] if section else values.Settings), field).default
+
+    @property
+    def environment(self) -> str:
+        """The name of the environment variable."""
+        return environment_name(self.name)
+
+
+@attrs.frozen
+class Alias:
+    """Another name of an option. ``warning`` is said when it is used; ``translate`` turns its value into the option's."""
+
+    name: str
+    option: str
+    warning: str = ""
+    translate: Callable[[Any], Any] | None = None
+
+
+@attrs.frozen
+class Accepted:
+    """An option of the 0.14 or 0.15 services that has no effect here, and what takes its place."""
+
+    name: str
+    instead: str
+
+
+@attrs.frozen
+class Section:
+    """Options that belong together in the reference and in the sample."""
+
+    title: str
+    options: tuple[Option, ...]
+
+
+def environment_name(name: str) -> str:
+    """Return the environment variable of a dotted name."""
+    return PREFIX + name.upper().replace(".", "__")
+
+
+def _contract(name: str, domain: str, who: str, example: str) -> tuple[Option, ...]:
+    return (
+        Option(
+            f"{name}.address", Address, f"Address of the {who}.", f"{name}.address", REQUIRED, f'"{example}"'
+        ),
+        Option(
+            f"{name}.domain_name", types.Text, "Name of its EIP-712 domain.", f"{name}.domain_name", domain
+        ),
+        Option(
+            f"{name}.domain_version",
+            types.Text,
+            "Version of its EIP-712 domain.",
+            f"{name}.domain_version",
+            "1",
+        ),
+    )
+
+
+SECTIONS: Final = (
+    Section(
+        "The chains",
+        (
+            Option(
+                "gateway_url",
+                types.RpcUrls,
+                "JSON-RPC of the Gateway, `http(s)` or `ws(s)`: one, a comma list, or a list in order of preference. Over a websocket "
+                "calls, sends and wake-ups use one connection; over HTTP the reader polls.",
+                "gateway.urls",
+                REQUIRED,
+                '"https://gateway.example:8547"',
+            ),
+            Option(
+                "gateway_ws_url",
+                types.WebsocketUrls,
+                "Websocket of the Gateway beside an HTTP `gateway_url`; it is preferred, HTTP is the fallback.",
+                "gateway.urls",
+                None,
+                '"wss://gateway.example:8548"',
+            ),
+            Option(
+                "gateway_chain_id",
+                types.ChainId,
+                "Chain id of the Gateway, compared with the node before it is used.",
+                "gateway.chain_id",
+                REQUIRED,
+                "10901",
+            ),
+            Option(
+                "ethereum_url",
+                types.RpcUrls,
+                "JSON-RPC of Ethereum, in the forms of `gateway_url`.",
+                "ethereum.urls",
+                REQUIRED,
+                '"https://ethereum.example:8545"',
+            ),
+            Option(
+                "ethereum_ws_url",
+                types.WebsocketUrls,
+                "Websocket of Ethereum beside an HTTP `ethereum_url`.",
+                "ethereum.urls",
+                None,
+                '"wss://ethereum.example:8546"',
+            ),
+            Option(
+                "ethereum_chain_id",
+                types.ChainId,
+                "Chain id of Ethereum, compared with the node before it is used.",
+                "ethereum.chain_id",
+                REQUIRED,
+                "11155111",
+            ),
+            Option(
+                "host_chains",
+                types.HostChains,
+                "The chains whose ACL contracts say who may see what: a list of `url`, `chain_id` and `acl_address`; a JSON array in the "
+                "environment, which then replaces the file's list.",
+                "host_chains",
+                REQUIRED,
+                '[\n  { url = "https://ethereum.example:8545", chain_id = 11155111, '
+                'acl_address = "0xf0Ffdc93b7E186bC2f8CB3dAA75D86d1930A433D" },\n]',
+            ),
+        ),
+    ),
+    Section(
+        "The contracts",
+        (
+            *_contract(
+                "decryption_contract",
+                "Decryption",
+                "Decryption contract on the Gateway",
+                "0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478",
+            ),
+            *_contract(
+                "gateway_config_contract",
+                "GatewayConfig",
+                "GatewayConfig contract on the Gateway",
+                "0x94153006067B89399e059284f5a7Fe016940E332",
+            ),
+            *_contract(
+                "protocol_config_contract",
+                "ProtocolConfig",
+                "ProtocolConfig contract on Ethereum",
+                "0x51f9AFBc89Ea792e1a21a12AB802ab58D4dbee83",
+            ),
+            *_contract(
+                "kms_generation_contract",
+                "KMSGeneration",
+                "KMSGeneration contract on Ethereum",
+                "0x77389113d7000EcBCfc2bDed57202f5f46109934",
+            ),
+        ),
+    ),
+    Section(
+        "The KMS Core",
+        (
+            Option(
+                "kms_core_endpoints",
+                types.CoreEndpoints,
+                "The gRPC endpoints of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request chooses one.",
+                "core_endpoints",
+                REQUIRED,
+                '["http://127.0.0.1:50051"]',
+            ),
+            Option(
+                "core_tls.ca_file",
+                types.ExistingFile,
+                "Certificate authority of the Core, PEM.",
+                "core_tls.ca_file",
+                None,
+                '"/etc/kmsconn/core-ca.pem"',
+            ),
+            Option(
+                "core_tls.certificate_file",
+                types.ExistingFile,
+                "Certificate shown to the Core, PEM.",
+                "core_tls.certificate_file",
+                None,
+                '"/etc/kmsconn/client.pem"',
+            ),
+            Option(
+                "core_tls.key_file",
+                types.ExistingFile,
+                "Private key of that certificate, PEM.",
+                "core_tls.key_file",
+                None,
+                '"/etc/kmsconn/client.key"',
+            ),
+        ),
+    ),
+    Section(
+        "The wallet",
+        (
+            Option(
+                "private_key",
+                values.Secret,
+                "Key of the tx sender, 32 bytes as hex, `0x` optional. Better in `private_key_file`.",
+                "",
+                None,
+                '"0x…"',
+            ),
+            Option(
+                "private_key_file",
+                types.FilePath,
+                "File that holds the key of the tx sender as hex (mode 0600). The systemd credential `private_key` is found by itself.",
+                "",
+                None,
+                '"/etc/kmsconn/private_key"',
+            ),
+        ),
+    ),
+    Section(
+        "The process",
+        (
+            Option("profile", types.Profile, "Generation of the protocol.", "profile"),
+            Option(
+                "journal",
+                types.JournalUrl,
+                "Where requests and answers are kept, `sqlite:///PATH` (a fourth slash begins an absolute path). Deleting it loses no "
+                "request: the chain can rebuild it.",
+                "journal",
+            ),
+            Option("service_name", types.Name, "Name in logs and at `/version`.", "service_name"),
+            Option(
+                "monitoring_endpoint",
+                types.SocketAddress,
+                "Where `kmsconn run` serves `/metrics`, `/healthz`, `/liveness` and `/version`. An embedded connector opens no port.",
+                "monitoring_endpoint",
+            ),
+            Option(
+                "healthcheck_timeout",
+                types.Seconds,
+                "How long a look at the journal for `/metrics` and `/healthz` may take.",
+                "healthcheck_timeout",
+            ),
+            Option(
+                "log_level",
+                types.LogLevel,
+                "Least level that is logged: `debug`, `info`, `warning` or `error`.",
+                "log_level",
+            ),
+            Option(
+                "log_format",
+                values.LogFormat,
+                "`console`, `json`, or `auto`: console on a terminal, else JSON.",
+                "log_format",
+            ),
+            Option(
+                "drain_grace",
+                types.Grace,
+                "How long answered requests may take to land after SIGTERM.",
+                "drain_grace",
+            ),
+        ),
+    ),
+    Section(
+        "Reading the chain",
+        (
+            Option(
+                "decryption_polling",
+                types.Seconds,
+                "Safety poll of the Gateway beneath the websocket; the poll where there is none.",
+                "decryption_polling",
+            ),
+            Option(
+                "key_management_polling", types.Seconds, "The same for Ethereum.", "key_management_polling"
+            ),
+            Option(
+                "get_logs_batch_size",
+                types.Count,
+                "First number of blocks of one `eth_getLogs`; it grows and shrinks by itself.",
+                "get_logs_batch_size",
+            ),
+            Option(
+                "overlap",
+                types.Seconds,
+                "How much of the chain is read again each round; longer than the worst lag among the nodes behind one URL.",
+                "overlap",
+            ),
+            Option(
+                "decryption_from_block_number",
+                types.Number,
+                "First Gateway block to read where the journal has no cursor.",
+                "decryption_from_block_number",
+                None,
+                "1000000",
+            ),
+            Option(
+                "kms_operation_from_block_number",
+                types.Number,
+                "First Ethereum block to read where the journal has no cursor.",
+                "kms_operation_from_block_number",
+                None,
+                "7000000",
+            ),
+        ),
+    ),
+    Section(
+        "Working on requests",
+        (
+            Option(
+                "pools.public_decryption",
+                types.Count,
+                "Public decryptions on their way at once.",
+                "pools.public_decryption",
+            ),
+            Option(
+                "pools.user_decryption",
+                types.Count,
+                "User decryptions on their way at once.",
+                "pools.user_decryption",
+            ),
+            Option(
+                "deadlines.check",
+                types.Seconds,
+                "Time for one pass of the checks before a request is parked.",
+                "deadlines.check",
+            ),
+            Option(
+                "deadlines.gather",
+                types.Seconds,
+                "Time for one pass of fetching its ciphertexts.",
+                "deadlines.gather",
+            ),
+            Option(
+                "deadlines.submit",
+                types.Seconds,
+                "Time for one pass of handing it to the Core.",
+                "deadlines.submit",
+            ),
+            Option(
+                "deadlines.answer", types.Seconds, "Time for one long poll of its answer.", "deadlines.answer"
+            ),
+            Option(
+                "decryption_expiry",
+                types.Seconds,
+                "Age in chain time at which a decryption without an answer is given up.",
+                "decryption_expiry",
+            ),
+            Option(
+                "erc1271_gas_limit",
+                types.Count,
+                "Gas limit of a signature check by a contract (ERC-1271).",
+                "erc1271_gas_limit",
+            ),
+        ),
+    ),
+    Section(
+        "Ciphertexts",
+        (
+            Option("s3_connect_timeout", types.Seconds, "Time to connect to a bucket.", "s3_connect_timeout"),
+            Option(
+                "max_ciphertext_size",
+                types.ByteSize,
+                "Largest ciphertext that is accepted.",
+                "max_ciphertext_size",
+            ),
+            Option(
+                "ciphertext_budget",
+                types.ByteSize,
+                "Bytes of ciphertexts in memory at once.",
+                "ciphertext_budget",
+            ),
+            Option(
+                "attestation",
+                values.Attestation,
+                "Ciphertext attestations: `shadow` compares and reports, `off` does not look.",
+                "attestation",
+            ),
+            Option(
+                "ct_attestation.head_timeout",
+                types.Seconds,
+                "Time for one HEAD of an attestation.",
+                "attestation_head_timeout",
+            ),
+            Option(
+                "ct_attestation.registry_refresh",
+                types.Seconds,
+                "Age at which the registry of coprocessors is read again.",
+                "registry_refresh",
+            ),
+            Option(
+                "allow_http_buckets", types.Flag, "Allow bucket addresses without TLS.", "allow_http_buckets"
+            ),
+            Option(
+                "allow_private_buckets",
+                types.Flag,
+                "Allow loopback, link-local and private bucket addresses; bucket addresses come from a chain.",
+                "allow_private_buckets",
+            ),
+        ),
+    ),
+    Section(
+        "Replies",
+        (
+            Option(
+                "gas_multiplier_percent",
+                types.Percent,
+                "Gas limit in percent of the estimate.",
+                "gas_multiplier_percent",
+            ),
+            Option(
+                "trace_reverted_tx",
+                types.Flag,
+                "Ask the node for the reason of a reply mined with status 0.",
+                "trace_reverted_tx",
+            ),
+        ),
+    ),
+)
+
+OPTIONS: Final = {option.name: option for section in SECTIONS for option in section.options}
+
+
+def _attestation(enabled: Any) -> Any:
+    faults: list[Any] = []
+    wanted = types.structure(enabled, types.Flag, "", faults)
+    return enabled if faults else ("shadow" if wanted else "off")
+
+
+_WRONG = "is a wrong name from the sample files of 0.14"
+
+ALIASES: Final = {
+    alias.name: alias
+    for alias in (
+        Alias("database_url", "journal"),
+        Alias("ct_attestation.enabled", "attestation", translate=_attestation),
+        Alias("decryption_domain_version", "decryption_contract.domain_version", _WRONG),
+        Alias("kms_generation_polling", "key_management_polling", _WRONG),
+        Alias("kms_from_block_number", "kms_operation_from_block_number", _WRONG),
+        Alias("s3_head_timeout", "ct_attestation.head_timeout"),
+        Alias("copro_registry_refresh", "ct_attestation.registry_refresh"),
+        Alias("s3_max_ciphertext_size", "max_ciphertext_size"),
+    )
+}
+
+_BY_DEADLINE = "work ends by its deadline, not by a count (deadlines.*, decryption_expiry)"
+_NO_TABLE = "nothing here polls a table"
+_NO_ETHEREUM_REPLY = "this version sends no reply to Ethereum yet"
+
+ACCEPTED: Final = {
+    name: Accepted(name, instead)
+    for instead, names in {
+        "pools.public_decryption and pools.user_decryption set how much is on its way at once": (
+            "task_limit", "events_batch_size", "responses_batch_size",
+        ),
+        _BY_DEADLINE: (
+            "max_consecutive_polling_errors", "max_decryption_attempts", "grpc_request_retries",
+            "s3_ciphertext_retrieval_retries", "s3_ciphertext_retrieval_attempts", "tx_retries", "tx_retry_interval",
+        ),
+        _NO_TABLE: (
+            "db_fast_event_polling", "db_long_event_polling", "database_polling_timeout", "operation_recovery_run_interval",
+            "operation_under_process_timeout", "gauge_update_interval", "grpc_poll_interval",
+        ),
+        _NO_ETHEREUM_REPLY: ("ethereum_tx_required_confirmations", "ethereum_tx_get_receipt_timeout"),
+        "the journal is one SQLite file, which has no pool of connections": ("database_pool_size",),
+        "deadlines.gather": ("s3_get_timeout",),
+        "ciphertext_budget bounds what is fetched at once": ("s3_max_concurrent_heads_per_bucket", "s3_max_concurrent_gets"),
+        "deadlines.check": ("host_rpc_call_timeout",),
+        "the checks of one request are asked in one batch; pools.* bound them": ("host_rpc_max_concurrent_calls",),
+    }.items()
+    for name in names
+}  # fmt: skip
+
+UNSUPPORTED: Final = {
+    "aws_kms_config.key_id": "AWS KMS is not supported yet",
+    "aws_kms_config.region": "AWS KMS is not supported yet",
+    "aws_kms_config.endpoint": "AWS KMS is not supported yet",
+}
+
+KNOWN_NAMES: Final = (*OPTIONS, *ALIASES, *ACCEPTED, *UNSUPPORTED)

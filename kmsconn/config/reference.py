@@ -1,0 +1,123 @@
+"""The reference of all options and the commented sample file, printed from the one table. ``make gen`` writes both into docs/."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+from kmsconn.config import settings as values
+from kmsconn.config import structuring as types
+from kmsconn.config.options import ACCEPTED, ALIASES, REQUIRED, SECTIONS, Option
+from kmsconn.ethereum.addresses import Address
+
+_DURATIONS = (types.Seconds, types.Grace)
+_UNITS = ((3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
+_WIDTH = 100
+
+_FORMS: dict[Any, str] = {
+    Address: "address", values.Secret: "secret", values.Attestation: "word", values.LogFormat: "word",
+    types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
+    types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
+    types.ByteSize: "size", types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs",
+    types.HostChains: "list of tables", types.SocketAddress: "host:port", types.JournalUrl: "URL", types.FilePath: "path",
+    types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word",
+}  # fmt: skip
+
+_INTRODUCTION = """\
+# Options
+
+<!-- Printed by `make gen` from kmsconn/config/options.py; a test says when it is stale. -->
+
+One file, one process. Sources, later wins: the defaults, the TOML file (`-c`), the environment. The variable of an option is
+`KMS_CONNECTOR_` and its name in upper case, `__` for a dot. All faults are reported at once, each with its place; an unknown
+name is a fault. Durations are texts such as `500ms`, `5m`, `24h`; sizes are numbers of bytes or texts such as `66MiB`.
+"""
+
+_SAMPLE_INTRODUCTION = """\
+# kmsconn: a sample configuration. What is required stands below with an example, the rest as a comment with its default.
+# Every option can be given in the environment too: KMS_CONNECTOR_ and its name in upper case, __ for a dot.
+# Check it with: kmsconn validate -c FILE
+"""
+
+
+def duration_text(seconds: float) -> str:
+    """Write seconds as the largest unit that needs no fraction."""
+    for unit, name in _UNITS:
+        if seconds >= unit and not round(seconds * 1000) % round(unit * 1000):
+            return f"{round(seconds / unit)}{name}"
+    return f"{round(seconds * 1000)}ms"
+
+
+def toml_value(option: Option) -> str:
+    """Write the default of an option as TOML, or its example where it has no default."""
+    default = option.default
+    if default is REQUIRED or default is None:
+        return option.example
+    if option.type is types.JournalUrl:
+        return f'"sqlite:///{default}"'
+    if option.type in _DURATIONS:
+        return f'"{duration_text(default)}"'
+    if option.type is types.ByteSize:
+        return f'"{default >> 20}MiB"'
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f'"{default}"' if isinstance(default, str | StrEnum) else str(default)
+
+
+def reference() -> str:
+    """Return the text of docs/options.md."""
+    return "\n".join(_reference_lines())
+
+
+def _reference_lines() -> Iterator[str]:
+    yield _INTRODUCTION
+    for section in SECTIONS:
+        yield f"## {section.title}\n"
+        yield "| option | form | default | meaning |\n|---|---|---|---|"
+        for option in section.options:
+            yield f"| `{option.name}` | {_FORMS[option.type]} | {_default_text(option)} | {option.doc} |"
+        yield ""
+    yield "## Other names\n"
+    yield "| name | taken as | |\n|---|---|---|"
+    yield from (
+        f"| `{one.name}` | `{one.option}` | {one.warning and 'with a warning'} |" for one in ALIASES.values()
+    )
+    yield "\n## Accepted without effect\n"
+    yield "Options of the 0.14 and 0.15 services that mean nothing here; each is a warning that names what takes its place.\n"
+    yield "| name | instead |\n|---|---|"
+    yield from (f"| `{one.name}` | {one.instead} |" for one in ACCEPTED.values())
+    yield ""
+
+
+def _default_text(option: Option) -> str:
+    if option.default is REQUIRED:
+        return "required"
+    return "–" if option.default is None else f"`{toml_value(option).strip(chr(34))}`"
+
+
+def sample() -> str:
+    """Return the text of docs/kmsconn.sample.toml."""
+    return "\n".join(_sample_lines())
+
+
+def _sample_lines() -> Iterator[str]:
+    yield _SAMPLE_INTRODUCTION
+    for section in SECTIONS:
+        yield f"# {f' {section.title} ':-^{_WIDTH}}\n"
+        for option in section.options:
+            yield from (f"# {line}" for line in wrap(option.doc.replace("`", ""), _WIDTH))
+            yield f"{'' if option.default is REQUIRED else '#'}{option.name} = {toml_value(option)}\n"
+
+
+def write(docs: Path) -> None:
+    """Write both texts into a folder."""
+    (docs / "options.md").write_text(reference(), encoding="utf-8")
+    (docs / "kmsconn.sample.toml").write_text(sample(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

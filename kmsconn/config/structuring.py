@@ -1,0 +1,190 @@
+"""From a raw value to a typed one: the cattrs converter of the option types, and its errors as places and texts.
+
+Types are names for a form (``Seconds``, ``RpcUrls``), so that the table of options says in one word what a value looks like. Never
+reads a file; never shows a value that ``forms`` would not show.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any, NewType, TypeVar
+
+import attrs
+from cattrs import Converter, IterableValidationError
+from cattrs.errors import (
+    AttributeValidationNote,
+    BaseValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationNote,
+)
+from cattrs.gen import make_dict_structure_fn
+
+from kmsconn.config import forms
+from kmsconn.config.settings import Attestation, LogFormat, Secret
+from kmsconn.errors import Fault
+from kmsconn.ethereum.addresses import Address
+
+T = TypeVar("T")
+
+Text = NewType("Text", str)
+Name = NewType("Name", str)
+Flag = NewType("Flag", bool)
+ChainId = NewType("ChainId", int)
+Number = NewType("Number", int)
+Count = NewType("Count", int)
+Percent = NewType("Percent", int)
+Seconds = NewType("Seconds", float)
+Grace = NewType("Grace", float)
+ByteSize = NewType("ByteSize", int)
+RpcUrls = NewType("RpcUrls", tuple[str, ...])
+WebsocketUrls = NewType("WebsocketUrls", tuple[str, ...])
+CoreEndpoints = NewType("CoreEndpoints", tuple[str, ...])
+SocketAddress = NewType("SocketAddress", str)
+JournalUrl = NewType("JournalUrl", Path)
+FilePath = NewType("FilePath", Path)
+ExistingFile = NewType("ExistingFile", Path)
+Profile = NewType("Profile", str)
+LogLevel = NewType("LogLevel", str)
+
+PROFILES = ("fhevm-0.14",)
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@attrs.frozen
+class HostChainEntry:
+    """One element of ``host_chains`` as it is written; ``chainId`` and ``aclAddress`` are accepted spellings."""
+
+    url: RpcUrls
+    chain_id: ChainId
+    acl_address: Address
+
+
+_HOST_CHAIN_SPELLINGS = {"chainId": "chain_id", "aclAddress": "acl_address"}
+HostChains = NewType("HostChains", tuple[HostChainEntry, ...])
+
+
+def _choice(choices: tuple[str, ...], value: object) -> str:
+    written = forms.text(value).strip().lower()
+    if written not in choices:
+        raise ValueError(f"must be {' or '.join(choices)}, not {forms.quoted(value)}")
+    return written
+
+
+def _log_level(value: object) -> str:
+    return _choice(LOG_LEVELS, "warning" if value == "warn" else value)
+
+
+def _profile(value: object) -> str:
+    if value == "httpz-rc7":
+        raise ValueError("httpz-rc7 is not supported yet; this version speaks fhevm-0.14")
+    return _choice(PROFILES, value)
+
+
+def _enum(kind: type[StrEnum], value: object) -> StrEnum:
+    return kind(_choice(tuple(str(member) for member in kind), value))
+
+
+FORMS: dict[Any, Callable[[Any], Any]] = {
+    Text: forms.text,
+    Name: forms.name,
+    Secret: forms.secret,
+    Flag: forms.flag,
+    ChainId: partial(forms.at_least, 1),
+    Number: forms.whole,
+    Count: partial(forms.at_least, 1),
+    Percent: partial(forms.at_least, 100),
+    Seconds: forms.positive_duration,
+    Grace: forms.duration,
+    ByteSize: forms.size,
+    Address: forms.contract_address,
+    RpcUrls: forms.rpc_urls,
+    WebsocketUrls: forms.websocket_urls,
+    CoreEndpoints: forms.core_endpoints,
+    SocketAddress: forms.socket_address,
+    JournalUrl: forms.journal_path,
+    FilePath: forms.file_path,
+    ExistingFile: forms.existing_file,
+    Profile: _profile,
+    LogLevel: _log_level,
+    Attestation: partial(_enum, Attestation),
+    LogFormat: partial(_enum, LogFormat),
+}
+
+
+def _hook(form: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda value, _: form(value)
+
+
+def _structure_host_chain(
+    structure: Callable[[Any, Any], HostChainEntry], value: Any, kind: Any
+) -> HostChainEntry:
+    if not isinstance(value, dict):
+        raise ValueError("must be a table of url, chain_id and acl_address")
+    return structure({_HOST_CHAIN_SPELLINGS.get(key, key): one for key, one in value.items()}, kind)
+
+
+def _structure_host_chains(converter: Converter, value: Any, _: Any) -> tuple[HostChainEntry, ...]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError("must be a JSON array of objects with url, chain_id and acl_address") from None
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list that is not empty")
+    return converter.structure(value, tuple[HostChainEntry, ...])
+
+
+def _make_converter() -> Converter:
+    converter = Converter(detailed_validation=True)
+    for kind, form in FORMS.items():
+        converter.register_structure_hook(kind, _hook(form))
+    generated = make_dict_structure_fn(HostChainEntry, converter, _cattrs_forbid_extra_keys=True)
+    converter.register_structure_hook(HostChainEntry, partial(_structure_host_chain, generated))
+    converter.register_structure_hook(HostChains, partial(_structure_host_chains, converter))
+    return converter
+
+
+_CONVERTER = _make_converter()
+
+
+def structure(value: Any, kind: Any, place: str, faults: list[Fault]) -> Any:
+    """Return ``value`` as a ``kind``, or None after noting every fault of it with its place."""
+    try:
+        return _CONVERTER.structure(value, kind)
+    except (ValueError, BaseValidationError) as error:
+        faults.extend(_faults(error, place))
+        return None
+
+
+def suggestion(written: str, known: Iterable[str]) -> str:
+    """Return ``did you mean …?`` for the nearest known name, or nothing."""
+    nearest = difflib.get_close_matches(written, list(known), n=1, cutoff=0.6)
+    return f"did you mean {nearest[0]}?" if nearest else ""
+
+
+def _faults(error: Exception, place: str) -> list[Fault]:
+    if isinstance(error, BaseValidationError):
+        return [fault for one in error.exceptions for fault in _faults(one, place + _step(one, error))]
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = [field.name for field in attrs.fields(error.cl)]
+        return [
+            Fault(f"{place}.{key}", "is unknown", suggestion(key, known))
+            for key in sorted(error.extra_fields)
+        ]
+    if isinstance(error, KeyError):
+        return [Fault(place, "is required")]
+    return [Fault(place, str(error))]
+
+
+def _step(error: Exception, parent: BaseValidationError) -> str:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, IterableValidationNote) and isinstance(parent, IterableValidationError):
+            return f"[{note.index}]"
+        if isinstance(note, AttributeValidationNote):
+            return f".{note.name}"
+    return ""

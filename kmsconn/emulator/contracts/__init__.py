@@ -1,0 +1,1 @@
+"""The contracts that a connector meets, as Python classes with the real rules: what they accept, emit, store and refuse."""

@@ -1,0 +1,85 @@
+"""``ACL`` of a host chain: who may decrypt what, with knobs to grant and to deny. Keeps no deny list and no pause."""
+
+from __future__ import annotations
+
+from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.execution import Frame
+from kmsconn.ethereum.addresses import Address
+from kmsconn.protocols.fhevm_014.abi import ACL as ACL_ABI
+
+EVERY_CONTRACT = Address(b"\xff" * 20)
+"""The wildcard of a delegation."""
+FOR_EVER = 2**64 - 1
+
+
+class Acl(AbiContract):
+    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``)."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(
+            address,
+            ACL_ABI,
+            {
+                "isAllowedForDecryption": lambda frame, handle: (
+                    frame.read("decryptable", handle, default=False),
+                ),
+                "isAllowed": lambda frame, handle, who: (self._is_allowed(frame, handle, who),),
+                "persistAllowed": lambda frame, handle, who: (self._is_allowed(frame, handle, who),),
+                "isHandleDelegatedForUserDecryption": lambda frame, *values: (
+                    self._is_delegated(frame, *values),
+                ),
+                "getUserDecryptionDelegationExpirationDate": lambda frame, *values: (
+                    self._expiry(frame, *values),
+                ),
+                "decryptionSignatureInvalidatedBefore": lambda frame, who: (
+                    frame.read("invalid", who, default=0),
+                ),
+                "getVersion": lambda _: ("ACL v0.5.0",),
+            },
+        )
+
+    # --- knobs ------------------------------------------------------------------------------------------------------
+
+    def allow_for_decryption(self, frame: Frame, handle: bytes, *, allowed: bool = True) -> None:
+        """Let everybody decrypt a handle, or no longer."""
+        frame.write(allowed, "decryptable", handle)
+        if allowed:
+            frame.emit(ACL_ABI.event("AllowedForDecryption"), frame.sender, (handle,))
+
+    def allow(self, frame: Frame, handle: bytes, account: Address, *, allowed: bool = True) -> None:
+        """Give an account a handle for good, or take it away."""
+        frame.write(allowed, "allowed", handle, account)
+        if allowed:
+            frame.emit(ACL_ABI.event("Allowed"), frame.sender, account, handle)
+
+    def delegate(
+        self,
+        frame: Frame,
+        delegator: Address,
+        delegate: Address,
+        contract: Address = EVERY_CONTRACT,
+        expiry: int = FOR_EVER,
+    ) -> None:
+        """Let ``delegate`` decrypt for ``delegator`` what ``contract`` may, until ``expiry`` (Unix seconds, 0 revokes)."""
+        frame.write(expiry, "delegation", delegator, delegate, contract)
+
+    def invalidate_before(self, frame: Frame, account: Address, timestamp: int) -> None:
+        """Declare an account's signatures from before ``timestamp`` invalid."""
+        frame.write(timestamp, "invalid", account)
+        frame.emit(ACL_ABI.event("DecryptionSignaturesInvalidated"), account, timestamp)
+
+    # --- views ------------------------------------------------------------------------------------------------------
+
+    def _is_allowed(self, frame: Frame, handle: bytes, account: Address) -> bool:
+        return bool(frame.read("allowed", handle, account, default=False))
+
+    def _expiry(self, frame: Frame, delegator: Address, delegate: Address, contract: Address) -> int:
+        return int(frame.read("delegation", delegator, delegate, contract, default=0))
+
+    def _is_delegated(
+        self, frame: Frame, delegator: Address, delegate: Address, contract: Address, handle: bytes
+    ) -> bool:
+        if not (self._is_allowed(frame, handle, delegator) and self._is_allowed(frame, handle, contract)):
+            return False
+        expiries = (self._expiry(frame, delegator, delegate, place) for place in (contract, EVERY_CONTRACT))
+        return any(expiry > frame.block.timestamp for expiry in expiries)

@@ -1,0 +1,172 @@
+"""``GatewayConfig``: the registry of coprocessors, host chains and KMS contexts on the Gateway. Decides no request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.execution import Frame, revert
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.protocols.fhevm_014.abi import GATEWAY_CONFIG
+
+
+@attrs.frozen
+class KmsNode:
+    """One node of a committee, as both registries know it."""
+
+    tx_sender: Address
+    signer: Address
+    ip_address: str = ""
+    storage_url: str = ""
+
+    @property
+    def as_abi(self) -> tuple[Any, ...]:
+        """Return the struct ``KmsNode``."""
+        return (self.tx_sender, self.signer, self.ip_address, self.storage_url)
+
+
+NO_NODE = KmsNode(ZERO_ADDRESS, ZERO_ADDRESS)
+
+
+@attrs.frozen
+class Coprocessor:
+    """One coprocessor."""
+
+    tx_sender: Address
+    signer: Address
+    bucket_url: str
+
+    @property
+    def as_abi(self) -> tuple[Any, ...]:
+        """Return the struct ``Coprocessor``."""
+        return (self.tx_sender, self.signer, self.bucket_url)
+
+
+_NO_COPROCESSOR = Coprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
+
+
+@attrs.frozen
+class Thresholds:
+    """How many nodes a result needs."""
+
+    public: int = 1
+    user: int = 1
+    kms_gen: int = 1
+    mpc: int = 0
+
+
+@attrs.frozen
+class Committee:
+    """A KMS context: its nodes and thresholds."""
+
+    nodes: tuple[KmsNode, ...]
+    thresholds: Thresholds = attrs.field(factory=Thresholds)
+
+    def of_sender(self, tx_sender: Address) -> KmsNode:
+        """Return the node with this wallet, or ``NO_NODE``."""
+        return next((node for node in self.nodes if node.tx_sender == tx_sender), NO_NODE)
+
+    def has_signer(self, signer: Address) -> bool:
+        """Tell whether a node has this signer."""
+        return any(node.signer == signer for node in self.nodes)
+
+
+class GatewayConfig(AbiContract):
+    """The contract. The methods that take a frame are knobs (for ``Chain.set_up`` and ``Chain.act``) and other contracts' reads."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(
+            address,
+            GATEWAY_CONFIG,
+            {
+                "getCoprocessorSigners": lambda frame: (tuple(c.signer for c in self._coprocessors(frame)),),
+                "getCoprocessorTxSenders": lambda frame: (
+                    tuple(c.tx_sender for c in self._coprocessors(frame)),
+                ),
+                "getCoprocessorMajorityThreshold": lambda frame: (
+                    frame.read("coprocessor_threshold", default=0),
+                ),
+                "getCoprocessor": self._coprocessor,
+                "getCurrentKmsContextId": lambda frame: (frame.read("current", default=0),),
+                "getKmsNodeForContext": lambda frame, i, who: (
+                    self.committee(frame, i).of_sender(who).as_abi,
+                ),
+                "isValidKmsContext": lambda frame, i: (self.is_valid(frame, i),),
+                "isKmsSignerForContext": lambda frame, i, who: (self.committee(frame, i).has_signer(who),),
+                "isKmsTxSenderForContext": lambda frame, i, who: (
+                    self.committee(frame, i).of_sender(who) != NO_NODE,
+                ),
+                "getPublicDecryptionThresholdForContext": lambda frame, i: (
+                    self.committee(frame, i).thresholds.public,
+                ),
+                "getUserDecryptionThresholdForContext": lambda frame, i: (
+                    self.committee(frame, i).thresholds.user,
+                ),
+                "isHostChainRegistered": lambda frame, chain: (self.is_host_chain(frame, chain),),
+                "getVersion": lambda _: ("GatewayConfig v0.7.0",),
+            },
+        )
+
+    # --- knobs ------------------------------------------------------------------------------------------------------
+
+    def set_coprocessors(self, frame: Frame, coprocessors: Sequence[Coprocessor], threshold: int) -> None:
+        """Replace the registered coprocessors, in this order."""
+        frame.write(tuple(coprocessors), "coprocessors")
+        frame.write(threshold, "coprocessor_threshold")
+        event = GATEWAY_CONFIG.event("UpdateCoprocessors")
+        frame.emit(event, tuple(c.as_abi for c in coprocessors), threshold)
+
+    def set_host_chains(self, frame: Frame, chain_ids: Sequence[int]) -> None:
+        """Register these host chains; before the first call every chain counts as registered."""
+        frame.write(frozenset(chain_ids), "host_chains")
+
+    def set_context(self, frame: Frame, context_id: int, committee: Committee) -> None:
+        """Register a KMS context and make it the current one."""
+        frame.write(committee, "context", context_id)
+        frame.write(context_id, "current")
+        frame.write(None, "destroyed", context_id)
+        limits = committee.thresholds
+        nodes = tuple(node.as_abi for node in committee.nodes)
+        values = (nodes, limits.mpc, limits.public, limits.user, limits.kms_gen)
+        frame.emit(GATEWAY_CONFIG.event("UpdateKmsContext"), context_id, *values)
+
+    def destroy_context(self, frame: Frame, context_id: int) -> None:
+        """Destroy a KMS context."""
+        frame.write(True, "destroyed", context_id)
+        frame.emit(GATEWAY_CONFIG.event("DestroyKmsContext"), context_id)
+
+    # --- what other contracts ask -----------------------------------------------------------------------------------
+
+    def current(self, frame: Frame) -> int:
+        """Return the current context id."""
+        return int(frame.at(self.address).read("current", default=0))
+
+    def is_valid(self, frame: Frame, context_id: int) -> bool:
+        """Tell whether the context exists and was not destroyed."""
+        here = frame.at(self.address)
+        return here.read("context", context_id) is not None and not here.read("destroyed", context_id)
+
+    def committee(self, frame: Frame, context_id: int) -> Committee:
+        """Return the nodes of a context. Raises Reverted with InvalidKmsContext for an unknown or destroyed one."""
+        if not self.is_valid(frame, context_id):
+            revert(GATEWAY_CONFIG.error("InvalidKmsContext"), context_id)
+        found: Committee = frame.at(self.address).read("context", context_id)
+        return found
+
+    def is_host_chain(self, frame: Frame, chain_id: int) -> bool:
+        """Tell whether a host chain is registered."""
+        registered = frame.at(self.address).read("host_chains")
+        return registered is None or chain_id in registered
+
+    # --- views ------------------------------------------------------------------------------------------------------
+
+    def _coprocessors(self, frame: Frame) -> tuple[Coprocessor, ...]:
+        found: tuple[Coprocessor, ...] = frame.read("coprocessors", default=())
+        return found
+
+    def _coprocessor(self, frame: Frame, tx_sender: Address) -> tuple[Any, ...]:
+        found = (c for c in self._coprocessors(frame) if c.tx_sender == tx_sender)
+        return (next(found, _NO_COPROCESSOR).as_abi,)

@@ -1,0 +1,221 @@
+"""One emulated KMS Core: its start and result calls for decryptions, in the order of checks of the real one.
+
+It has no tasks: a job is an entry with the time at which it will be ready. Key generation is not emulated.
+Source: kms-core-grpc.md, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import attrs
+import trio
+from grpclib.const import Status
+
+from kmsconn._generated.fhevm_014.kms.v1 import RequestId
+from kmsconn.emulator.core_answers import JobFailed, Node, answer
+from kmsconn.emulator.core_requests import (
+    DEFAULT_CONTEXT,
+    DEFAULT_EPOCH,
+    ID_BYTES,
+    Invalid,
+    Job,
+    read_id,
+    read_public,
+    read_user,
+)
+from kmsconn.emulator.core_table import Entry, Full, Known, Table
+from kmsconn.emulator.grpc_server import (
+    HEALTH_CHECK,
+    CutConnection,
+    GrpcFailure,
+    Method,
+    health_method,
+)
+from kmsconn.emulator.signcryption import Randomness
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.ids import KEY_TAG, make_id
+from kmsconn.protocols.protobuf import decode
+
+SERVICE = "kms_service.v1.CoreServiceEndpoint"
+LONG_POLL = 60.0
+RATE_LIMIT = 50_000
+DEFAULT_KEY = make_id(KEY_TAG, 1).to_bytes(ID_BYTES)
+_NO_ID = b"\x01" + bytes(ID_BYTES - 1)
+
+
+@attrs.frozen
+class Operation:
+    """One kind of decryption: the names of its calls and of its status messages."""
+
+    start: str
+    result: str
+    label: str
+    missing_share: str
+    read: Callable[[bytes, Mapping[bytes, int]], Job]
+
+
+PUBLIC = Operation(
+    "PublicDecrypt", "GetPublicDecryptionResult", "public_decrypt", "public_decrypt_inner", read_public
+)
+USER = Operation("UserDecrypt", "GetUserDecryptionResult", "user_decrypt", "user_decrypt_request", read_user)
+OPERATIONS = (PUBLIC, USER)
+
+
+@attrs.define(eq=False)
+class EmulatedCore:
+    """A Core with one signer key; the fields are its knobs and may be changed at any time."""
+
+    node: Node
+    plaintexts: Mapping[bytes, int] = attrs.field(repr=False)
+    """The value in each ciphertext body that exists."""
+    computing: float | Callable[[], float] = 0.0
+    """Seconds from start to answer, or what draws them."""
+    contexts: set[bytes] = attrs.field(factory=lambda: {DEFAULT_CONTEXT})
+    epochs: set[bytes] = attrs.field(factory=lambda: {DEFAULT_EPOCH})
+    keys: set[bytes] = attrs.field(factory=lambda: {DEFAULT_KEY})
+    signing_key_loaded: bool = True
+    rate_limit: int = RATE_LIMIT
+    serving: bool = True
+    """What the health check says."""
+    seed: bytes = b"kmsconn"
+    """Where the randomness of shares comes from, together with node, id, place and restarts."""
+    sealing: Callable[[Job, int], Randomness] | None = None
+    """Gives the randomness of each share of a job by its place, in place of ``seed``."""
+    capacity: int = 10_000
+    kept: int = 6_000
+    restarts: int = attrs.field(default=0, init=False)
+    _tables: dict[str, Table] = attrs.field(factory=dict, init=False, repr=False)
+    _stopped: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+
+    def methods(self) -> dict[str, Method]:
+        """Return the calls for `serve_grpc`, keyed by path."""
+        calls: dict[str, Method] = {HEALTH_CHECK: health_method({SERVICE: lambda: self.serving})}
+        for operation in OPERATIONS:
+            calls[f"/{SERVICE}/{operation.start}"] = partial(self.start, operation)
+            calls[f"/{SERVICE}/{operation.result}"] = partial(self.result, operation)
+        return calls
+
+    def restart(self) -> None:
+        """Lose every request, as a restarted process does; calls that wait lose their connection."""
+        self._tables.clear()
+        self.restarts += 1
+        stopped, self._stopped = self._stopped, trio.Event()
+        stopped.set()
+
+    async def start(
+        self, operation: Operation, request: bytes, *, seconds: float | None = None, share_lost: bool = False
+    ) -> bytes:
+        """Take a request; ``seconds`` overrides `computing`, ``share_lost`` burns the id. Raises GrpcFailure."""
+        await trio.lowlevel.checkpoint()
+        failed = partial(_failure, f"{operation.label}_request")
+        if sum(table.pending(trio.current_time()) for table in self._tables.values()) >= self.rate_limit:
+            raise failed(Status.RESOURCE_EXHAUSTED)
+        job = self._read(operation, request)
+        self._check_names(job, failed)
+        self._check_id(operation, job, failed)
+        if not self.signing_key_loaded:
+            raise failed(Status.FAILED_PRECONDITION, job.request_id)
+        self._remember(operation, job, seconds, share_lost=share_lost)
+        return b""
+
+    async def result(self, operation: Operation, request: bytes) -> bytes:
+        """Wait for an answer as long as the real Core does, and return it. Raises GrpcFailure."""
+        await trio.lowlevel.checkpoint()
+        failed = partial(_failure, f"{operation.label}_result")
+        request_id = _asked_id(request, failed)
+        entry = self._table(operation).get(request_id)
+        if entry is None:
+            raise failed(Status.NOT_FOUND, request_id)
+        await self._wait(min(entry.ready_at, trio.current_time() + LONG_POLL))
+        if entry.ready_at > trio.current_time():
+            raise failed(Status.UNAVAILABLE, request_id)
+        return self._reply(entry, failed)
+
+    def job(self, operation: Operation, request_id: bytes) -> Job | None:
+        """Return what the Core remembers under an id."""
+        entry = self._table(operation).get(request_id)
+        return None if entry is None else entry.job
+
+    def randomness(self, job: Job, place: int) -> Randomness:
+        """Return what seals one share; another one after a restart, as in a real Core."""
+        if self.sealing is not None:
+            return self.sealing(job, place)
+        number = self.restarts.to_bytes(4) + place.to_bytes(4) + self.node.party_id.to_bytes(4)
+        return Randomness.from_seed(self.seed + number + job.request_id)
+
+    def answer(self, job: Job) -> bytes:
+        """Make the answer of a job. Raises JobFailed."""
+        return answer(self.node, job, partial(self.randomness, job))
+
+    def _read(self, operation: Operation, request: bytes) -> Job:
+        try:
+            return operation.read(request, self.plaintexts)
+        except Undecodable as error:
+            raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
+        except Invalid as error:
+            raise _failure(f"{operation.label}_request", Status.INVALID_ARGUMENT) from error
+
+    def _check_names(self, job: Job, failed: Fail) -> None:
+        """Look the names up; a threshold Core misses its key share only after the id was recorded."""
+        known = job.context_id in self.contexts and job.epoch_id in self.epochs
+        if not known or (not self.node.degree and job.key_id not in self.keys):
+            raise failed(Status.NOT_FOUND, job.request_id)
+
+    def _check_id(self, operation: Operation, job: Job, failed: Fail) -> None:
+        try:
+            self._table(operation).check(job.request_id, trio.current_time())
+        except Known:
+            raise failed(Status.ALREADY_EXISTS, job.request_id) from None
+        except Full:
+            raise failed(Status.ABORTED, job.request_id) from None
+
+    def _remember(self, operation: Operation, job: Job, seconds: float | None, *, share_lost: bool) -> None:
+        burnt = share_lost or job.key_id not in self.keys
+        ready_at = float("inf") if burnt else trio.current_time() + self._draw(seconds)
+        self._table(operation).add(Entry(job, ready_at), trio.current_time())
+        if burnt:
+            raise _failure(operation.missing_share, Status.NOT_FOUND, job.request_id)
+
+    def _draw(self, seconds: float | None) -> float:
+        if seconds is not None:
+            return seconds
+        return self.computing() if callable(self.computing) else self.computing
+
+    def _reply(self, entry: Entry, failed: Fail) -> bytes:
+        try:
+            if entry.reply is None:
+                entry.reply = self.answer(entry.job)
+        except JobFailed as error:
+            status = Status.ABORTED if "abort" in str(error).lower() else Status.INTERNAL
+            raise failed(status, entry.job.request_id) from error
+        return entry.reply
+
+    async def _wait(self, moment: float) -> None:
+        """Wait until a moment; raises CutConnection when the Core restarts meanwhile."""
+        stopped = self._stopped
+        with trio.move_on_at(moment):
+            await stopped.wait()
+        if stopped.is_set():
+            raise CutConnection
+
+    def _table(self, operation: Operation) -> Table:
+        return self._tables.setdefault(operation.start, Table(self.capacity, self.kept))
+
+
+Fail = Callable[..., GrpcFailure]
+
+
+def _failure(label: str, status: Status, request_id: bytes = _NO_ID) -> GrpcFailure:
+    """Make a status whose text has the one shape that the Core uses (section 5.4)."""
+    return GrpcFailure(status, f"Failed on requestID {request_id.hex()} with metric {label}")
+
+
+def _asked_id(request: bytes, failed: Fail) -> bytes:
+    try:
+        return read_id(decode(RequestId, request))
+    except Undecodable as error:
+        raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
+    except Invalid as error:
+        raise failed(Status.INVALID_ARGUMENT) from error

@@ -1,0 +1,295 @@
+"""What a Core can do wrong, on command or by chance, around the calls of an honest one. Never changes the Core's own code.
+
+Source: faults.md section 2; kms-core-grpc.md, section 5.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+import attrs
+import trio
+from grpclib.const import Status
+
+from kmsconn._generated.fhevm_014.kms.v1 import (
+    PublicDecryptionResponse,
+    RequestId,
+    UserDecryptionResponse,
+)
+from kmsconn.emulator.core import OPERATIONS, SERVICE, EmulatedCore, Operation
+from kmsconn.emulator.core_answers import answer
+from kmsconn.emulator.core_requests import Job, read_id
+from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure, Method, Valve
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.protocols.protobuf import decode
+
+Response: TypeAlias = PublicDecryptionResponse | UserDecryptionResponse
+STRANGER = PrivateKey(bytes(31) + b"\x77")
+"""A signer that belongs to no committee."""
+
+
+@attrs.frozen
+class Call:
+    """One call that a fault may spoil; ``proceed`` is the honest way on."""
+
+    core: EmulatedCore
+    operation: Operation
+    method: str
+    request: bytes = attrs.field(repr=False)
+    proceed: Callable[[], Awaitable[bytes]]
+
+
+Act = Callable[[Call], Awaitable[bytes]]
+
+
+@attrs.frozen
+class Fault:
+    """A name for the counters, and what happens in place of the honest call."""
+
+    name: str
+    act: Act = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen
+class Chance:
+    """A fault that strikes calls of a method (None: any) with this probability."""
+
+    probability: float
+    fault: Fault
+    method: str | None = None
+
+
+@attrs.define(eq=False)
+class CoreFaults:
+    """The faults of one Core: scripted ones first, call by call, else by chance. What happened is counted."""
+
+    core: EmulatedCore
+    random: random.Random = attrs.field(factory=lambda: random.Random(0), repr=False)
+    chances: list[Chance] = attrs.field(factory=list)
+    valve: Valve = attrs.field(factory=Valve, repr=False)
+    """Shut it and requests stall in flow control; give it to `serve_grpc`."""
+    counts: Counter[tuple[str, str]] = attrs.field(factory=Counter, init=False)
+    """(method, ``OK`` or status name or fault name) → times."""
+    _scripts: dict[str, deque[Fault | None]] = attrs.field(factory=dict, init=False, repr=False)
+
+    def script(self, method: str, *faults: Fault | None) -> None:
+        """Let the next calls of a method meet these, in this order; None is an honest call."""
+        self._scripts.setdefault(method, deque()).extend(faults)
+
+    def methods(self) -> dict[str, Method]:
+        """Return the Core's calls with the faults around them."""
+        calls = self.core.methods()
+        for operation in OPERATIONS:
+            for method in (operation.start, operation.result):
+                path = f"/{SERVICE}/{method}"
+                calls[path] = partial(self._call, operation, method, calls[path])
+        return calls
+
+    async def _call(self, operation: Operation, method: str, honest: Method, request: bytes) -> bytes:
+        call = Call(self.core, operation, method, request, partial(honest, request))
+        fault = self._next(method)
+        if fault is not None:
+            self.counts[method, fault.name] += 1
+        try:
+            reply = await (call.proceed() if fault is None else fault.act(call))
+        except GrpcFailure as failure:
+            self.counts[method, failure.status.name] += 1
+            raise
+        self.counts[method, Status.OK.name] += 1
+        return reply
+
+    def _next(self, method: str) -> Fault | None:
+        script = self._scripts.get(method)
+        if script:
+            return script.popleft()
+        for chance in self.chances:
+            if chance.method in {None, method} and self.random.random() < chance.probability:
+                return chance.fault
+        return None
+
+
+def status(code: Status, message: str = "") -> Fault:
+    """End the call with this status, without the Core having seen it."""
+
+    async def act(_: Call) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise GrpcFailure(code, message)
+
+    return Fault(f"status {code.name}", act)
+
+
+def status_after(code: Status, message: str = "") -> Fault:
+    """Do the work, then end the call with this status all the same."""
+
+    async def act(call: Call) -> bytes:
+        await call.proceed()
+        raise GrpcFailure(code, message)
+
+    return Fault(f"done, then {code.name}", act)
+
+
+def slow(seconds: float) -> Fault:
+    """Do it later."""
+
+    async def act(call: Call) -> bytes:
+        await trio.sleep(seconds)
+        return await call.proceed()
+
+    return Fault(f"slow {seconds:g} s", act)
+
+
+async def _hang(_: Call) -> bytes:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def _never_ready(call: Call) -> bytes:
+    return await call.core.start(call.operation, call.request, seconds=math.inf)
+
+
+async def _burn(call: Call) -> bytes:
+    return await call.core.start(call.operation, call.request, share_lost=True)
+
+
+async def _cut(_: Call) -> bytes:
+    await trio.lowlevel.checkpoint()
+    raise CutConnection
+
+
+async def _cut_after(call: Call) -> bytes:
+    await call.proceed()
+    raise CutConnection
+
+
+async def _go_away(_: Call) -> bytes:
+    await trio.lowlevel.checkpoint()
+    raise GoAway
+
+
+async def _restart(call: Call) -> bytes:
+    await trio.lowlevel.checkpoint()
+    call.core.restart()
+    raise CutConnection
+
+
+HANG = Fault("hang", _hang)
+"""The call never ends."""
+NEVER_READY = Fault("never ready", _never_ready)
+"""Start calls: accepted, and pending for ever."""
+SHARE_LOST = Fault("share lost", _burn)
+"""Start calls: NOT_FOUND, and the id is burnt (5.2)."""
+CUT = Fault("cut", _cut)
+"""The connection breaks before the Core saw the call."""
+CUT_AFTER = Fault("cut after", _cut_after)
+"""The connection breaks before the reply of a call that was done."""
+GO_AWAY = Fault("go away", _go_away)
+"""GOAWAY in place of an answer."""
+RESTART = Fault("restart", _restart)
+"""The Core restarts under the call and forgets everything."""
+
+
+def changed(name: str, change: Callable[[Response], None]) -> Fault:
+    """Change an honest answer in place."""
+
+    async def act(call: Call) -> bytes:
+        reply = _parse(call, await call.proceed())
+        change(reply)
+        return bytes(reply)
+
+    return Fault(name, act)
+
+
+def other_job(name: str, change: Callable[[Job], Job]) -> Fault:
+    """Answer a result call, in due form and signed, as if this had been asked."""
+
+    async def act(call: Call) -> bytes:
+        await call.proceed()
+        return call.core.answer(change(_job(call)))
+
+    return Fault(name, act)
+
+
+def signed_by(name: str, key: PrivateKey) -> Fault:
+    """Answer a result call with the signatures of another key."""
+
+    async def act(call: Call) -> bytes:
+        await call.proceed()
+        job = _job(call)
+        return answer(attrs.evolve(call.core.node, key=key), job, partial(call.core.randomness, job))
+
+    return Fault(name, act)
+
+
+def _parse(call: Call, reply: bytes) -> Response:
+    if _job(call).user is None:
+        return decode(PublicDecryptionResponse, reply)
+    return decode(UserDecryptionResponse, reply)
+
+
+def _job(call: Call) -> Job:
+    job = call.core.job(call.operation, read_id(decode(RequestId, call.request)))
+    if job is None:  # the honest call before this one has answered
+        raise AssertionError
+    return job
+
+
+def _no_payload(reply: Response) -> None:
+    reply.payload = None
+
+
+def _short_signature(reply: Response) -> None:
+    reply.external_signature = reply.external_signature[:-1]
+
+
+def _no_signature(reply: Response) -> None:
+    reply.external_signature = b""
+
+
+def _spoilt_signature(reply: Response) -> None:
+    reply.external_signature = reply.external_signature[:-1] + b"\x1d"
+
+
+def _one_value_less(job: Job) -> Job:
+    return attrs.evolve(job, items=job.items[:-1])
+
+
+def _other_request(job: Job) -> Job:
+    """Another id and, since a user's answer names none, other handles."""
+    items = tuple(
+        attrs.evolve(item, handle=bytes([item.handle[0] ^ 1]) + item.handle[1:]) for item in job.items
+    )
+    return attrs.evolve(job, request_id=job.request_id[:-1] + bytes([job.request_id[-1] ^ 1]), items=items)
+
+
+def _other_values(job: Job) -> Job:
+    items = tuple(attrs.evolve(item, value=item.value and item.value ^ 1) for item in job.items)
+    return attrs.evolve(job, items=items)
+
+
+NO_PAYLOAD = changed("no payload", _no_payload)
+SHORT_SIGNATURE = changed("short signature", _short_signature)
+NO_SIGNATURE = changed("no signature", _no_signature)
+SPOILT_SIGNATURE = changed("spoilt signature", _spoilt_signature)
+"""65 bytes with a recovery byte that no contract takes."""
+STRANGER_SIGNATURE = signed_by("stranger's signature", STRANGER)
+ONE_VALUE_LESS = other_job("one value less", _one_value_less)
+OTHER_REQUEST = other_job("other request", _other_request)
+"""A good answer, to another request."""
+OTHER_VALUES = other_job("other values", _other_values)
+"""A good answer with other values: script it after an honest one, and the Core has given two answers."""
+
+ANSWER_FAULTS = (
+    NO_PAYLOAD,
+    SHORT_SIGNATURE,
+    NO_SIGNATURE,
+    SPOILT_SIGNATURE,
+    STRANGER_SIGNATURE,
+    ONE_VALUE_LESS,
+    OTHER_REQUEST,
+)
+"""Answers that no honest Core gives; for result calls."""

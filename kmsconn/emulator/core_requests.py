@@ -1,0 +1,149 @@
+"""What a Core accepts as a decryption request. Never knows which contexts, keys or ids exist.
+
+Source: kms-core-grpc.md, sections 3.2, 4 and 6.1-6.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from kmsconn._generated.fhevm_014.kms.v1 import (
+    Eip712DomainMsg,
+    PublicDecryptionRequest,
+    RequestId,
+    TypedCiphertext,
+    UserDecryptionRequest,
+)
+from kmsconn.emulator.signcryption import unpack_key
+from kmsconn.ethereum.addresses import Address, checksum, parse_address
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.protocols.protobuf import decode
+
+ID_BYTES = 32
+DEFAULT_CONTEXT = make_id(CONTEXT_TAG, 1).to_bytes(ID_BYTES)
+DEFAULT_EPOCH = make_id(EPOCH_TAG, 1).to_bytes(ID_BYTES)
+_HANDLE_BYTES = 32
+
+
+class Invalid(ValueError):  # noqa: N818 - the request is
+    """A request that gets INVALID_ARGUMENT; the cause stays in the Core's log."""
+
+
+@attrs.frozen
+class Item:
+    """One ciphertext: its handle, its type, and the value in it (None: a body that the Core cannot decrypt)."""
+
+    handle: bytes
+    fhe_type: int
+    value: int | None
+
+
+@attrs.frozen
+class User:
+    """Who gets the shares."""
+
+    client: Address
+    enc_key: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Job:
+    """An accepted request, without the ciphertexts."""
+
+    request_id: bytes
+    items: tuple[Item, ...]
+    key_id: bytes
+    context_id: bytes
+    epoch_id: bytes
+    domain: Domain
+    extra_data: bytes
+    user: User | None = None
+
+    @property
+    def handles(self) -> list[bytes]:
+        """The handles as they are signed: left-padded to 32 bytes."""
+        return [item.handle.rjust(_HANDLE_BYTES, b"\0") for item in self.items]
+
+
+def read_public(request: bytes, plaintexts: Mapping[bytes, int]) -> Job:
+    """Read a PublicDecryptionRequest. Raises Invalid, or Undecodable for bytes that are no message."""
+    message = decode(PublicDecryptionRequest, request)
+    return _job(message, message.ciphertexts, plaintexts)
+
+
+def read_user(request: bytes, plaintexts: Mapping[bytes, int]) -> Job:
+    """Read a UserDecryptionRequest. Raises Invalid, or Undecodable for bytes that are no message."""
+    message = decode(UserDecryptionRequest, request)
+    job = _job(message, message.typed_ciphertexts, plaintexts)
+    if any(len(item.handle) > _HANDLE_BYTES for item in job.items):
+        raise Invalid("a handle is longer than 32 bytes")
+    client = _eip55(message.client_address)
+    if client == job.domain.verifying_contract:
+        raise Invalid("the client is the verifying contract")
+    return attrs.evolve(job, user=User(client, _enc_key(message.enc_key)))
+
+
+def read_id(message: RequestId | None) -> bytes:
+    """Read an id as leniently as the Core does. Raises Invalid for an absent, malformed or all-zero one."""
+    text = "" if message is None else message.request_id.strip().removeprefix("0x")
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raise Invalid("an id is not hex") from None
+    if len(raw) != ID_BYTES or not any(raw):
+        raise Invalid("an id is 32 bytes that are not all zero")
+    return raw
+
+
+def _job(
+    message: PublicDecryptionRequest | UserDecryptionRequest,
+    ciphertexts: Sequence[TypedCiphertext],
+    plaintexts: Mapping[bytes, int],
+) -> Job:
+    if not ciphertexts:
+        raise Invalid("the request has no ciphertext")
+    return Job(
+        request_id=read_id(message.request_id),
+        items=tuple(_item(ciphertext, plaintexts) for ciphertext in ciphertexts),
+        key_id=read_id(message.key_id),
+        context_id=DEFAULT_CONTEXT if message.context_id is None else read_id(message.context_id),
+        epoch_id=DEFAULT_EPOCH if message.epoch_id is None else read_id(message.epoch_id),
+        domain=_domain(message.domain),
+        extra_data=message.extra_data,
+    )
+
+
+def _item(ciphertext: TypedCiphertext, plaintexts: Mapping[bytes, int]) -> Item:
+    return Item(ciphertext.external_handle, ciphertext.fhe_type, plaintexts.get(ciphertext.ciphertext))
+
+
+def _domain(message: Eip712DomainMsg | None) -> Domain:
+    if message is None:
+        raise Invalid("the domain is absent")
+    if message.salt is not None:
+        raise Invalid("the emulated Core signs no salted domain; the connector never sends one")
+    chain_id = int.from_bytes(message.chain_id)
+    if chain_id >> 256:
+        raise Invalid("the chain id has more than 256 bits")
+    return Domain(message.name, message.version, chain_id, _eip55(message.verifying_contract))
+
+
+def _eip55(text: str) -> Address:
+    try:
+        address = parse_address(text)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+    if checksum(address) != text:
+        raise Invalid(f"{text!r} is not EIP-55 text")
+    return address
+
+
+def _enc_key(container: bytes) -> bytes:
+    try:
+        unpack_key(container)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+    return container

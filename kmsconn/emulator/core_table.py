@@ -1,0 +1,74 @@
+"""A Core's memory of requests: which ids it knows, which are finished, which it forgets. Never computes an answer.
+
+Source: kms-core-grpc.md, section 5.5.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import attrs
+
+from kmsconn.emulator.core_requests import Job
+
+CAPACITY = 10_000
+KEPT = 6_000
+
+
+class Known(Exception):  # noqa: N818 - the id is
+    """The id is in the table already."""
+
+
+class Full(Exception):  # noqa: N818 - the table is
+    """The table is full, and too few entries are finished to drop one."""
+
+
+@attrs.define(eq=False)
+class Entry:
+    """One id: pending until ``ready_at``."""
+
+    job: Job
+    ready_at: float
+    reply: bytes | None = attrs.field(default=None, repr=False)
+
+
+class Table:
+    """The entries of one kind of operation, oldest first."""
+
+    def __init__(self, capacity: int = CAPACITY, kept: int = KEPT) -> None:
+        self.capacity = capacity
+        self.kept = kept
+        self._entries: dict[bytes, Entry] = {}
+        self._pending: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, request_id: bytes) -> Entry | None:
+        """Return the entry of an id."""
+        return self._entries.get(request_id)
+
+    def pending(self, now: float) -> int:
+        """Return how many jobs run."""
+        while self._pending and self._pending[0] <= now:
+            heapq.heappop(self._pending)
+        return len(self._pending)
+
+    def check(self, request_id: bytes, now: float) -> None:
+        """Say whether an id can be added. Raises Known or Full."""
+        if request_id in self._entries:
+            raise Known
+        if len(self) >= self.capacity and len(self) - self.pending(now) <= self.kept:
+            raise Full
+
+    def add(self, entry: Entry, now: float) -> None:
+        """Remember an id, and forget the oldest finished one when there is no room. Raises Known or Full."""
+        self.check(entry.job.request_id, now)
+        if len(self) >= self.capacity:
+            self._forget_oldest(now)
+        self._entries[entry.job.request_id] = entry
+        heapq.heappush(self._pending, entry.ready_at)
+
+    def _forget_oldest(self, now: float) -> None:
+        oldest = next(name for name, entry in self._entries.items() if entry.ready_at <= now)
+        del self._entries[oldest]

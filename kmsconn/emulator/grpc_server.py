@@ -1,0 +1,321 @@
+"""A server of unary gRPC calls over HTTP/2 on one stream: flow control, cancellation, deadlines. Never what is called.
+
+Source: the gRPC over HTTP/2 specification (PROTOCOL-HTTP2), RFC 9113, the gRPC health checking protocol.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+import trio
+from grpclib.const import Status
+from grpclib.metadata import encode_grpc_message
+from hyperframe.frame import GoAwayFrame
+
+MAX_MESSAGE = 104_857_600  # kms-core-grpc.md, section 1
+WINDOW = 1024 * 1024  # for a stream and for the connection, as tonic's server grants
+MAX_CALLS = 1000
+PREFIX_BYTES = 5
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+
+Method = Callable[[bytes], Awaitable[bytes]]
+"""Takes the request's bytes and returns the reply's; raises GrpcFailure for any other status."""
+
+_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
+
+
+class GrpcFailure(Exception):  # noqa: N818 - a status, not always an error
+    """Raised by a method: the call ends with this status and message."""
+
+    def __init__(self, status: Status, message: str = "") -> None:
+        super().__init__(status.name, message)
+        self.status = status
+        self.message = message
+
+
+class CutConnection(Exception):  # noqa: N818 - an order, not an error
+    """Raised by a method: the connection breaks under this call and every other one on it."""
+
+
+class GoAway(Exception):  # noqa: N818 - an order, not an error
+    """Raised by a method: GOAWAY says that this call was not processed; earlier calls end, then the connection."""
+
+
+class Valve:
+    """Holds back the flow-control window of what clients send: they stall once it is used up."""
+
+    def __init__(self) -> None:
+        self._open = trio.Event()
+        self._open.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether bytes flow."""
+        return self._open.is_set()
+
+    def shut(self) -> None:
+        """Grant no more."""
+        if self.is_open:
+            self._open = trio.Event()
+
+    def release(self) -> None:
+        """Grant what was held back, and all from now on."""
+        self._open.set()
+
+    async def wait_open(self) -> None:
+        """Wait until bytes flow."""
+        await self._open.wait()
+
+
+async def serve_grpc(
+    stream: trio.abc.Stream,
+    methods: Mapping[str, Method],
+    *,
+    max_message: int = MAX_MESSAGE,
+    valve: Valve | None = None,
+) -> None:
+    """Answer unary calls on one connection until either side ends it; ``methods`` are keyed by ``/package.Service/Method``.
+
+    A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled.
+    """
+    connection = _Connection(stream, methods, max_message, valve or Valve())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.write)
+        await connection.read(nursery)
+        nursery.cancel_scope.cancel()
+
+
+def health_method(services: Mapping[str, Callable[[], bool]]) -> Method:
+    """Return ``Health/Check`` for these services; the empty name asks for all of them."""
+
+    async def check(request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        name = _health_service(request)
+        if name and name not in services:
+            raise GrpcFailure(Status.NOT_FOUND, "unknown service")
+        asked = [services[name]] if name else services.values()
+        return b"\x08\x01" if all(serving() for serving in asked) else b"\x08\x02"
+
+    return check
+
+
+def _health_service(request: bytes) -> str:
+    if not request:
+        return ""
+    if request[:1] != b"\x0a" or request[1] != len(request) - 2:
+        raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message")
+    return request[2:].decode()
+
+
+def seconds_of(timeout: str) -> float:
+    """Read a ``grpc-timeout`` header; infinity when there is none, or no valid one."""
+    match = _TIMEOUT.fullmatch(timeout)
+    return int(match[1]) * _SECONDS[match[2]] if match else math.inf
+
+
+@attrs.define(eq=False)
+class _Call:
+    stream_id: int
+    path: str
+    scope: trio.CancelScope
+    received: list[bytes] = attrs.field(factory=list, repr=False)
+    size: int = 0
+    answering: bool = False
+
+    def message(self) -> bytes:
+        """Return the one message. Raises GrpcFailure when there is not exactly one, uncompressed."""
+        data = b"".join(self.received)
+        self.received.clear()
+        if data[:1] == b"\x01":
+            raise GrpcFailure(Status.UNIMPLEMENTED, "message compression is not supported")
+        if len(data) < PREFIX_BYTES or int.from_bytes(data[1:PREFIX_BYTES]) != len(data) - PREFIX_BYTES:
+            raise GrpcFailure(Status.INTERNAL, "a unary call has one message")
+        return data[PREFIX_BYTES:]
+
+
+class _Connection:
+    """h2 on a stream: one task reads, one writes, one runs each call. h2's state changes without awaiting."""
+
+    def __init__(
+        self, stream: trio.abc.Stream, methods: Mapping[str, Method], max_message: int, valve: Valve
+    ) -> None:
+        self._stream = stream
+        self._methods = methods
+        self._max_message = max_message
+        self._valve = valve
+        self._h2 = _open_h2()
+        self._goaway = b""  # h2 closes the connection with its own GOAWAY; ours lets earlier calls end
+        self._going = False
+        self._calls: dict[int, _Call] = {}
+        self._sending = trio.Lock()
+        self._bell = trio.Event()
+        self._window = trio.Event()
+
+    async def write(self) -> None:
+        """Send what the other tasks left in h2, for ever."""
+        while True:
+            bell = self._bell
+            await self._flush()
+            await bell.wait()
+
+    async def read(self, nursery: trio.Nursery) -> None:
+        """Take events until the client leaves or breaks the protocol; calls run in ``nursery``."""
+        while data := await self._stream.receive_some():
+            try:
+                events = self._h2.receive_data(bytes(data))
+            except h2.exceptions.ProtocolError:
+                await self._flush()
+                return
+            for event in events:
+                self._take(event, nursery)
+            self._ring()
+
+    def _take(self, event: h2.events.Event, nursery: trio.Nursery) -> None:
+        match event:
+            case h2.events.RequestReceived():
+                self._begin(event.stream_id, {bytes(name): bytes(value) for name, value in event.headers})
+            case h2.events.DataReceived():
+                self._receive(event.stream_id, event.data)
+                self._acknowledge(event.stream_id, event.flow_controlled_length, nursery)
+            case h2.events.StreamEnded() if event.stream_id in self._calls:
+                nursery.start_soon(self._run, self._calls[event.stream_id], nursery.cancel_scope)
+            case h2.events.StreamReset() if event.stream_id in self._calls:
+                self._calls.pop(event.stream_id).scope.cancel()
+            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+                self._window.set()
+                self._window = trio.Event()
+            case _:
+                pass
+
+    def _begin(self, stream_id: int, headers: dict[bytes, bytes]) -> None:
+        if self._going:
+            self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            return
+        deadline = trio.current_time() + seconds_of(headers.get(b"grpc-timeout", b"").decode())
+        self._calls[stream_id] = _Call(
+            stream_id, headers[b":path"].decode(), trio.CancelScope(deadline=deadline)
+        )
+
+    def _receive(self, stream_id: int, data: bytes) -> None:
+        call = self._calls.get(stream_id)
+        if call is None:
+            return
+        call.size += len(data)
+        call.received.append(data)
+        if call.size > self._max_message + PREFIX_BYTES:
+            self._fail(call, Status.RESOURCE_EXHAUSTED, "the message is larger than the limit")
+            self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
+            del self._calls[stream_id]
+
+    def _acknowledge(self, stream_id: int, size: int, nursery: trio.Nursery) -> None:
+        if self._valve.is_open:
+            self._h2.acknowledge_received_data(size, stream_id)
+        else:
+            nursery.start_soon(self._acknowledge_later, stream_id, size)
+
+    async def _acknowledge_later(self, stream_id: int, size: int) -> None:
+        await self._valve.wait_open()
+        self._h2.acknowledge_received_data(size, stream_id)
+        self._ring()
+
+    async def _run(self, call: _Call, connection: trio.CancelScope) -> None:
+        try:
+            with call.scope:
+                await self._answer(call)
+            if call.scope.cancelled_caught and call.stream_id in self._calls:
+                self._fail(call, Status.DEADLINE_EXCEEDED, "the deadline of the call has passed")
+        except GoAway:
+            self._go_away(call)
+        except CutConnection:
+            connection.cancel()
+        self._calls.pop(call.stream_id, None)
+        self._ring()
+        if self._going and not self._calls:
+            await self._flush()
+            connection.cancel()
+
+    async def _answer(self, call: _Call) -> None:
+        try:
+            method = self._methods.get(call.path, _unimplemented)
+            reply = await method(call.message())
+        except GrpcFailure as failure:
+            self._fail(call, failure.status, failure.message)
+            return
+        call.answering = True
+        self._h2.send_headers(call.stream_id, _HEAD)
+        await self._send(call.stream_id, b"\0" + len(reply).to_bytes(PREFIX_BYTES - 1) + reply)
+        self._h2.send_headers(call.stream_id, _status(Status.OK, ""), end_stream=True)
+
+    async def _send(self, stream_id: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            room = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size)
+            if room <= 0:
+                await self._window.wait()
+                continue
+            self._h2.send_data(stream_id, bytes(view[:room]))
+            view = view[room:]
+            self._ring()
+
+    def _fail(self, call: _Call, status: Status, message: str) -> None:
+        """End a call without a reply: trailers only, or only the trailers that were missing."""
+        head = [] if call.answering else _HEAD
+        self._h2.send_headers(call.stream_id, [*head, *_status(status, message)], end_stream=True)
+
+    def _go_away(self, call: _Call) -> None:
+        frame = GoAwayFrame(0)
+        frame.last_stream_id = max(call.stream_id - 2, 0)
+        self._goaway += frame.serialize()
+        self._going = True
+        for unprocessed in [other for other in self._calls.values() if other.stream_id > call.stream_id]:
+            unprocessed.scope.cancel()
+            del self._calls[unprocessed.stream_id]
+
+    async def _flush(self) -> None:
+        async with self._sending:
+            while data := self._h2.data_to_send() + self._goaway:
+                self._goaway = b""
+                await self._stream.send_all(data)
+
+    def _ring(self) -> None:
+        self._bell.set()
+        self._bell = trio.Event()
+
+
+_HEAD = [(":status", "200"), ("content-type", "application/grpc")]
+
+
+def _status(status: Status, message: str) -> list[tuple[str, str]]:
+    """Make the trailers of a call."""
+    text = [("grpc-message", encode_grpc_message(message))] if message else []
+    return [("grpc-status", str(status.value)), *text]
+
+
+async def _unimplemented(_: bytes) -> bytes:
+    await trio.lowlevel.checkpoint()
+    raise GrpcFailure(Status.UNIMPLEMENTED)
+
+
+def _open_h2() -> h2.connection.H2Connection:
+    config = h2.config.H2Configuration(client_side=False, header_encoding=None)
+    connection = h2.connection.H2Connection(config)
+    connection.local_settings = h2.settings.Settings(
+        client=False,
+        initial_values={
+            h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
+            h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: MAX_CALLS,
+        },
+    )
+    connection.initiate_connection()
+    connection.increment_flow_control_window(WINDOW - connection.inbound_flow_control_window)
+    return connection

@@ -1,0 +1,271 @@
+"""An HTTP/1.1 server on one stream: keep-alive, streamed answers, websockets. Never what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import attrs
+import h11
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+
+MAX_BODY = 64 * 1024 * 1024
+CHUNK = 65_536
+HANDSHAKE_SECONDS = 10.0
+MAX_MESSAGE = 16 * 1024 * 1024
+_READ_AHEAD = 65_536  # what a client may pipeline while an answer is made; then it feels back-pressure
+
+Headers = tuple[tuple[str, str], ...]
+Send = Callable[[bytes], Awaitable[None]]
+Body: TypeAlias = bytes | Callable[[Send], Awaitable[None]]
+"""Bytes, or a function that sends the body piece by piece (chunked unless ``content-length`` is given)."""
+
+
+class HangUp(Exception):  # noqa: N818 - an order, not an error
+    """Raised by a handler or a body: close the connection without (the rest of) an answer."""
+
+
+@attrs.frozen
+class HttpRequest:
+    """A whole request; header names are lower case."""
+
+    method: str
+    target: str
+    headers: Headers = ()
+    body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of this name."""
+        return next((value for key, value in self.headers if key == name.lower()), None)
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+
+@attrs.frozen
+class HttpResponse:
+    """An answer. ``content-length`` is added for bytes; given by hand, it may lie."""
+
+    status: int = 200
+    headers: Headers = ()
+    body: Body = attrs.field(default=b"", repr=False)
+
+
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+WebsocketHandler = Callable[[WebSocketConnection], Awaitable[None]]
+
+
+async def serve_http(
+    stream: trio.abc.Stream,
+    handler: Handler,
+    *,
+    websocket: WebsocketHandler | None = None,
+    max_body: int = MAX_BODY,
+) -> None:
+    """Answer requests on one connection until either side ends it. A client that leaves cancels its handler.
+
+    A request for a websocket is accepted when ``websocket`` is given, which then owns the connection.
+    """
+    wire = _Wire(stream)
+    try:
+        while await _exchange(wire, handler, websocket, max_body):
+            pass
+    except trio.BrokenResourceError:
+        return
+    except h11.RemoteProtocolError as error:
+        await wire.refuse(error.error_status_hint)
+
+
+async def _exchange(wire: _Wire, handler: Handler, websocket: WebsocketHandler | None, max_body: int) -> bool:
+    head = await wire.next_event()
+    if not isinstance(head, h11.Request):
+        return False
+    body = await wire.read_body(max_body)
+    if body is None:
+        await wire.refuse(413)
+        return False
+    request = _request(head, body)
+    if websocket is not None and _wants_websocket(request):
+        await _serve_websocket(PrefixedStream(_head_bytes(request) + wire.unread(), wire.stream), websocket)
+        return False
+    return await _answer_while_connected(wire, handler, request) and wire.next_cycle()
+
+
+async def _answer_while_connected(wire: _Wire, handler: Handler, request: HttpRequest) -> bool:
+    """Answer, or give up when the client leaves; say whether the answer went out whole."""
+    answered = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wire.cancel_when_left, nursery.cancel_scope)
+        answered = await _answer(wire, handler, request)
+        nursery.cancel_scope.cancel()
+    return answered
+
+
+async def _answer(wire: _Wire, handler: Handler, request: HttpRequest) -> bool:
+    try:
+        await wire.respond(await handler(request), with_body=request.method != "HEAD")
+    except (HangUp, trio.BrokenResourceError):
+        return False
+    return True
+
+
+class _Wire:
+    """h11 on a stream."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self._h11 = h11.Connection(h11.SERVER)
+
+    async def next_event(self) -> Any:
+        while True:
+            event = self._h11.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            if self._h11.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            self._h11.receive_data(bytes(await self.stream.receive_some()))
+
+    async def read_body(self, limit: int) -> bytes | None:
+        """Return the request's body, or None when it is longer than ``limit``."""
+        pieces: list[bytes] = []
+        room = limit
+        while isinstance(event := await self.next_event(), h11.Data):
+            pieces.append(bytes(event.data))
+            room -= len(event.data)
+            if room < 0:
+                return None
+        return b"".join(pieces)
+
+    async def cancel_when_left(self, scope: trio.CancelScope) -> None:
+        """Read ahead while an answer is made, to notice a client that leaves."""
+        ahead = 0
+        while ahead < _READ_AHEAD:
+            try:
+                data = bytes(await self.stream.receive_some())
+            except trio.BrokenResourceError:
+                data = b""
+            self._h11.receive_data(data)
+            ahead += len(data)
+            if not data:
+                scope.cancel()
+                return
+
+    async def respond(self, response: HttpResponse, *, with_body: bool = True) -> None:
+        """Send an answer. Raises HangUp when its body is shorter or longer than it says."""
+        await self._send(h11.Response(status_code=response.status, headers=_answer_headers(response)))
+        try:
+            if with_body:
+                await self._send_body(response.body)
+            await self._send(h11.EndOfMessage())
+        except h11.LocalProtocolError as error:
+            raise HangUp from error
+
+    async def _send_body(self, body: Body) -> None:
+        if callable(body):
+            await body(self._send_data)
+            return
+        for start in range(0, len(body), CHUNK):
+            await self._send_data(body[start : start + CHUNK])
+
+    async def _send_data(self, data: bytes) -> None:
+        await self._send(h11.Data(data=data))
+
+    async def _send(self, event: h11.Event) -> None:
+        data = self._h11.send(event)
+        if data:
+            await self.stream.send_all(data)
+
+    async def refuse(self, status: int) -> None:
+        """Say what was wrong with the request, if that can still be said; the connection ends."""
+        if self._h11.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            await self.respond(HttpResponse(status, (("connection", "close"),)))
+
+    def next_cycle(self) -> bool:
+        """Get ready for the next request; say whether there can be one."""
+        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+            return False
+        self._h11.start_next_cycle()
+        return True
+
+    def unread(self) -> bytes:
+        return self._h11.trailing_data[0]
+
+
+def _request(head: h11.Request, body: bytes) -> HttpRequest:
+    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers)
+    return HttpRequest(head.method.decode(), head.target.decode("latin-1"), headers, body)
+
+
+def _answer_headers(response: HttpResponse) -> list[tuple[str, str]]:
+    headers = list(response.headers)
+    named = {name.lower() for name, _ in headers}
+    if not callable(response.body) and not named & {"content-length", "transfer-encoding"}:
+        headers.append(("content-length", str(len(response.body))))
+    return headers
+
+
+class PrefixedStream(trio.abc.Stream):
+    """A stream with bytes put back in front of what is still to be received."""
+
+    def __init__(self, prefix: bytes, stream: trio.abc.Stream) -> None:
+        self._prefix = prefix
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return the prefix first, then what arrives."""
+        if not self._prefix:
+            return await self._stream.receive_some(max_bytes)
+        await trio.lowlevel.checkpoint()
+        size = len(self._prefix) if max_bytes is None else max_bytes
+        data, self._prefix = self._prefix[:size], self._prefix[size:]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send on the stream beneath."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait on the stream beneath."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the stream beneath."""
+        await self._stream.aclose()
+
+
+def _wants_websocket(request: HttpRequest) -> bool:
+    return request.method == "GET" and (request.header("upgrade") or "").lower() == "websocket"
+
+
+def _head_bytes(request: HttpRequest) -> bytes:
+    fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers)
+    return f"{request.method} {request.target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1")
+
+
+async def _serve_websocket(stream: trio.abc.Stream, websocket: WebsocketHandler) -> None:
+    async with trio.open_nursery() as nursery:
+        connection = await _accept(nursery, stream)
+        if connection is not None:
+            await _tend_websocket(connection, websocket)
+        nursery.cancel_scope.cancel()
+
+
+async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream) -> WebSocketConnection | None:
+    """Finish the handshake; the connection's reader runs in ``nursery``. None when it never comes."""
+    with trio.move_on_after(HANDSHAKE_SECONDS):
+        proposal = await wrap_server_stream(nursery, stream, max_message_size=MAX_MESSAGE)
+        return await proposal.accept()
+    return None
+
+
+async def _tend_websocket(connection: WebSocketConnection, websocket: WebsocketHandler) -> None:
+    try:
+        await websocket(connection)
+    except ConnectionClosed:
+        return
+    finally:
+        with trio.move_on_after(HANDSHAKE_SECONDS, shield=True):
+            await connection.aclose()

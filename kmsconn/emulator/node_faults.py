@@ -1,0 +1,124 @@
+"""The knobs of a faulty node: what goes wrong how often, scripted or drawn, and how often it did. Performs no fault itself.
+
+Each fault draws from a generator of its own, so that turning one knob never moves when another fault happens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from enum import StrEnum
+from random import Random
+
+from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
+
+
+class Fault(StrEnum):
+    """What a node can do wrong (the network's own faults, such as refusing or resetting, are elsewhere)."""
+
+    HANG = "hang"
+    """The request is taken and never answered."""
+    SLOW = "slow"
+    """The answer comes ``slow_seconds`` late."""
+    HANG_UP = "hang_up"
+    """The connection is closed before the request is carried out."""
+    RATE_LIMITED = "rate_limited"
+    """HTTP 429, with Retry-After when ``retry_after`` is set; over a websocket the error −32005."""
+    BAD_GATEWAY = "bad_gateway"
+    """HTTP 502."""
+    UNAVAILABLE = "unavailable"
+    """HTTP 503, with Retry-After when ``retry_after`` is set."""
+    TRUNCATED = "truncated"
+    """The JSON text ends in the middle."""
+    NOT_JSON = "not_json"
+    """HTML with status 200."""
+    WRONG_ID = "wrong_id"
+    """The answer carries another id."""
+    SHUFFLED = "shuffled"
+    """The answers of a batch come in another order."""
+    ERROR = "error"
+    """A call is answered with ``error``."""
+    EMPTY_LOGS = "empty_logs"
+    """``eth_getLogs`` says that there are none."""
+    PARTIAL_LOGS = "partial_logs"
+    """``eth_getLogs`` leaves out the later half."""
+    REMOVED_LOGS = "removed_logs"
+    """``eth_getLogs`` marks its logs as removed."""
+    DUPLICATE_LOGS = "duplicate_logs"
+    """``eth_getLogs`` says everything twice."""
+    REVERSED_LOGS = "reversed_logs"
+    """``eth_getLogs`` gives the newest log first."""
+    SILENT_SOCKET = "silent_socket"
+    """A websocket stops sending anything for good, while pings work."""
+    DUPLICATE_PUSH = "duplicate_push"
+    """A notification is sent twice."""
+    LOST_PUSH = "lost_push"
+    """A notification is not sent."""
+    WRONG_CHAIN_ID = "wrong_chain_id"
+    """``eth_chainId`` names the next chain."""
+    LOST_REPLY = "lost_reply"
+    """A sent transaction is taken; then the connection is closed instead of an answer."""
+    SWALLOWED = "swallowed"
+    """A sent transaction is confirmed with its hash and forgotten."""
+    SYNC_TIMEOUT = "sync_timeout"
+    """``eth_sendRawTransactionSync`` takes the transaction and says error 4 at once."""
+    SHORT_ESTIMATE = "short_estimate"
+    """``eth_estimateGas`` says half of what is needed."""
+    BARE_RECEIPT = "bare_receipt"
+    """A receipt without block hash and number."""
+    NO_RECEIPT = "no_receipt"
+    """A receipt is not found although the transaction is mined."""
+
+
+class NodeFaults:
+    """Probabilities and scripts of one node's faults. All knobs may be turned at any time."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.probability: dict[Fault, float] = {}
+        self.happened: Counter[Fault] = Counter()
+        self.slow_seconds = 2.0
+        self.retry_after: float | None = None
+        self.error = NodeError(LIMIT_EXCEEDED, "limit exceeded")
+        self._seed = seed
+        self._scripted: Counter[Fault] = Counter()
+        self._generators: dict[Fault, Random] = {}
+        self._answers: dict[str, deque[NodeError]] = {}
+
+    def script(self, fault: Fault, times: int = 1) -> None:
+        """Let the fault happen at its next ``times`` occasions."""
+        self._scripted[fault] += times
+
+    def answer(self, method: str, error: NodeError, times: int = 1) -> None:
+        """Let the next ``times`` calls of ``method`` be answered with ``error``, without being carried out."""
+        self._answers.setdefault(method, deque()).extend([error] * times)
+
+    def happens(self, fault: Fault) -> bool:
+        """Decide whether the fault happens at this occasion, and count it."""
+        if self._scripted[fault]:
+            self._scripted[fault] -= 1
+        elif not self._drawn(fault):
+            return False
+        self.happened[fault] += 1
+        return True
+
+    def _drawn(self, fault: Fault) -> bool:
+        probability = self.probability.get(fault, 0.0)
+        if not probability:
+            return False
+        generator = self._generators.get(fault)
+        if generator is None:
+            generator = self._generators[fault] = Random(f"{self._seed} {fault}")
+        return generator.random() < probability
+
+    def error_for(self, method: str) -> NodeError | None:
+        """Return the error with which this call of ``method`` is answered, if any."""
+        scripted = self._answers.get(method)
+        if scripted:
+            self.happened[Fault.ERROR] += 1
+            return scripted.popleft()
+        return self.error if self.happens(Fault.ERROR) else None
+
+    def heal(self) -> None:
+        """End all faults; the counters stay."""
+        self.probability.clear()
+        self._scripted.clear()
+        self._answers.clear()

@@ -1,0 +1,215 @@
+"""Bounded byte pipes in virtual time: latency, rate, loss, cut. Never who is connected to whom."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import attrs
+import trio
+
+PIPE_BYTES = 65_536  # what a sender may have on the way before it waits: about a socket buffer
+_SLICES_PER_SECOND = 10  # a slow line delivers in pieces of a tenth of a second
+
+
+@attrs.define
+class Direction:
+    """How bytes travel one way. Knobs may be turned at any time; that counts for what is sent from then on."""
+
+    latency: float = 0.0
+    """Seconds from sending to arrival."""
+    bytes_per_second: float | None = None
+    """None: any number at once."""
+    lost: bool = False
+    """Bytes are taken and never arrive: a silently dead path."""
+
+    def piece(self, limit: int) -> int:
+        """Return how many bytes travel together."""
+        if self.bytes_per_second is None:
+            return limit
+        return max(1, min(limit, int(self.bytes_per_second / _SLICES_PER_SECOND)))
+
+    def seconds(self, size: int) -> float:
+        """Return how long ``size`` bytes occupy the line."""
+        return 0.0 if self.bytes_per_second is None else size / self.bytes_per_second
+
+
+class Pipe:
+    """One direction of one connection: pieces with their time of arrival."""
+
+    def __init__(self, direction: Direction, capacity: int = PIPE_BYTES) -> None:
+        self.direction = direction
+        self.capacity = capacity
+        self._pieces: deque[tuple[float, bytes]] = deque()
+        self._held = 0
+        self._line_free = -math.inf
+        self._ended = False
+        self._broken = False
+        self._bell = trio.Event()
+
+    def break_(self) -> None:
+        """Lose what is on the way; both ends find the pipe broken."""
+        self._broken = True
+        self._pieces.clear()
+        self._ring()
+
+    def end(self) -> None:
+        """Say that nothing more is sent; what is on the way still arrives."""
+        self._ended = True
+        self._ring()
+
+    async def put(self, data: bytes) -> None:
+        """Send one piece once there is room. Raises BrokenResourceError when nobody can receive it."""
+        while self._held >= self.capacity and not self._broken:
+            await self._bell.wait()
+        if self._broken:
+            raise trio.BrokenResourceError("the connection was cut, or its other end is closed")
+        if not self.direction.lost:
+            self._append(data)
+
+    async def get(self, limit: int) -> bytes:
+        """Return at most ``limit`` arrived bytes; none at the end. Raises BrokenResourceError after a cut."""
+        while not self._arrived():
+            if self._broken:
+                raise trio.BrokenResourceError("the connection was cut")
+            if self._ended and not self._pieces:
+                return b""
+            with trio.move_on_at(self._pieces[0][0] if self._pieces else math.inf):
+                await self._bell.wait()
+        return self._take(limit)
+
+    async def wait_room(self) -> None:
+        """Wait until a piece would be taken at once, or could never be."""
+        while self._held >= self.capacity and not self._broken:
+            await self._bell.wait()
+
+    def _append(self, data: bytes) -> None:
+        start = max(trio.current_time(), self._line_free)
+        self._line_free = start + self.direction.seconds(len(data))
+        self._pieces.append((self._line_free + self.direction.latency, data))
+        self._held += len(data)
+        self._ring()
+
+    def _arrived(self) -> bool:
+        return bool(self._pieces) and self._pieces[0][0] <= trio.current_time()
+
+    def _take(self, limit: int) -> bytes:
+        due, piece = self._pieces.popleft()
+        if len(piece) > limit:
+            self._pieces.appendleft((due, piece[limit:]))
+            piece = piece[:limit]
+        self._held -= len(piece)
+        self._ring()
+        return piece
+
+    def _ring(self) -> None:
+        self._bell.set()
+        self._bell = trio.Event()
+
+
+class _Turn:
+    """Refuses a second task at the same end, as Trio's own streams do."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._busy = False
+
+    def __enter__(self) -> None:
+        if self._busy:
+            raise trio.BusyResourceError(f"another task is already {self._doing}")
+        self._busy = True
+
+    def __exit__(self, *_: object) -> None:
+        self._busy = False
+
+
+class SendEnd(trio.abc.SendStream):
+    """The end that sends."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._closed = False
+        self._turn = _Turn("sending")
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, waiting while the pipe is full. Cancellation: some of it may have been sent."""
+        with self._turn:
+            await trio.lowlevel.checkpoint()
+            view = memoryview(data)
+            while view:
+                self._check_open()
+                size = self._pipe.direction.piece(self._pipe.capacity)
+                await self._pipe.put(bytes(view[:size]))
+                view = view[size:]
+            self._check_open()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait for room."""
+        with self._turn:
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            await self._pipe.wait_room()
+
+    async def aclose(self) -> None:
+        """End the stream; idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._pipe.end()
+        await trio.lowlevel.checkpoint()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError
+
+
+class ReceiveEnd(trio.abc.ReceiveStream):
+    """The end that receives."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._closed = False
+        self._turn = _Turn("receiving")
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what has arrived, or wait for it; no bytes at the end. Cancellation: nothing is lost."""
+        with self._turn:
+            await trio.lowlevel.checkpoint()
+            if self._closed:
+                raise trio.ClosedResourceError
+            return await self._receive(self._pipe.capacity if max_bytes is None else max_bytes)
+
+    async def _receive(self, limit: int) -> bytes:
+        try:
+            return await self._pipe.get(limit)
+        except trio.BrokenResourceError:
+            if self._closed:
+                raise trio.ClosedResourceError from None
+            raise
+
+    async def aclose(self) -> None:
+        """Receive no more; whoever still sends finds the pipe broken. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._pipe.break_()
+        await trio.lowlevel.checkpoint()
+
+
+@attrs.frozen
+class Connection:
+    """Two ends joined by two pipes."""
+
+    client: trio.abc.Stream
+    server: trio.abc.Stream
+    pipes: tuple[Pipe, Pipe]
+
+    @classmethod
+    def between(cls, there: Direction, back: Direction, capacity: int = PIPE_BYTES) -> Connection:
+        """Join a client and a server; ``there`` is the client's way to the server."""
+        up, down = Pipe(there, capacity), Pipe(back, capacity)
+        client = trio.StapledStream(SendEnd(up), ReceiveEnd(down))
+        return cls(client, trio.StapledStream(SendEnd(down), ReceiveEnd(up)), (up, down))
+
+    def cut(self) -> None:
+        """Break both ways at once, as a reset does."""
+        for pipe in self.pipes:
+            pipe.break_()

@@ -1,0 +1,230 @@
+"""A node of an emulated chain: JSON-RPC over HTTP and websocket, single and in batches; and several nodes behind one URL.
+
+What a method answers is in ``rpc_methods``, what a subscription sends in ``rpc_push``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import Any, Literal, Protocol
+
+import attrs
+import msgspec
+import trio
+from trio_websocket import WebSocketConnection
+
+from kmsconn.emulator.blocks import Branch
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse, serve_http
+from kmsconn.emulator.node_error import (
+    INVALID_REQUEST,
+    LIMIT_EXCEEDED,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    NodeError,
+)
+from kmsconn.emulator.node_faults import Fault, NodeFaults
+from kmsconn.emulator.rpc_methods import METHODS, Later
+from kmsconn.emulator.view import View
+
+JSON_HEADERS = (("content-type", "application/json"),)
+TOO_MANY_REQUESTS, BAD_GATEWAY, UNAVAILABLE = 429, 502, 503
+_HTML = HttpResponse(200, (("content-type", "text/html"),), b"<html><body>welcome</body></html>")
+
+
+class Subscriptions(Protocol):
+    """What a connection that can be notified offers."""
+
+    def subscribe(self, params: list[Any]) -> str:
+        """Begin a subscription and return its id. Raises NodeError."""
+        ...
+
+    def unsubscribe(self, params: list[Any]) -> bool:
+        """End a subscription; tell whether there was one. Raises NodeError."""
+        ...
+
+
+@attrs.frozen
+class Begun:
+    """A request that was carried out: its id, and its result, its error, or what it still waits for."""
+
+    id: Any
+    result: Any = None
+    error: NodeError | None = None
+    later: Later | None = None
+
+    async def finish(self) -> dict[str, Any]:
+        """Wait if necessary and return the JSON-RPC answer."""
+        if self.later is None:
+            return self.as_json()
+        try:
+            return attrs.evolve(self, result=await self.later(), later=None).as_json()
+        except NodeError as error:
+            return attrs.evolve(self, error=error, later=None).as_json()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON-RPC answer of a request that waits for nothing."""
+        head = {"jsonrpc": "2.0", "id": self.id}
+        return (
+            {**head, "result": self.result} if self.error is None else {**head, "error": self.error.as_json()}
+        )
+
+
+class Node:
+    """One node. Every attribute is a knob that may be turned at any time.
+
+    ``lag`` in blocks; ``fork``: a branch that this node still follows; ``max_log_range`` in blocks, ``max_logs`` and
+    ``pruned_before`` (a block number) limit what it tells; ``strict_range`` refuses ranges beyond its head;
+    ``unsupported`` names methods that it does not know.
+    """
+
+    def __init__(self, chain: Chain, faults: NodeFaults | None = None) -> None:
+        self.chain = chain
+        self.faults = faults or NodeFaults()
+        self.lag = 0
+        self.fork: Branch | None = None
+        self.max_log_range: int | None = None
+        self.max_logs: int | None = None
+        self.pruned_before = 0
+        self.strict_range = False
+        self.unsupported: set[str] = set()
+        self.sync_seconds = 20.0
+        self.tip = 0
+        self.legacy_price = 1_000_000_000
+        self.calls: Counter[str] = Counter()
+
+    @property
+    def behind(self) -> bool:
+        """Tell whether the node's head is not the chain's."""
+        return bool(self.lag) or self.fork is not None
+
+    def view(self) -> View:
+        """Return the chain as this node sees it now."""
+        return self.chain.view(self.lag, self.fork)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def answer(self, body: bytes) -> bytes:
+        """Answer a JSON-RPC request or batch. Raises HangUp when the connection is to be closed instead."""
+        await trio.lowlevel.checkpoint()
+        return await self.finish(self.begin(body))
+
+    def begin(self, body: bytes | str, subscriptions: Subscriptions | None = None) -> Begun | list[Begun]:
+        """Carry out a request or a batch, in order, up to where it waits. Raises HangUp."""
+        try:
+            content = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return Begun(None, error=NodeError(PARSE_ERROR, f"parse error: {error}"))
+        if isinstance(content, list) and content:
+            return [self._begin_one(request, subscriptions) for request in content]
+        return self._begin_one(content, subscriptions)
+
+    def _begin_one(self, request: Any, subscriptions: Subscriptions | None) -> Begun:
+        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+            return Begun(None, error=NodeError(INVALID_REQUEST, "invalid request"))
+        method, params = request["method"], request.get("params") or []
+        self.calls[method] += 1
+        try:
+            result = self._carry_out(method, params, subscriptions)
+        except NodeError as error:
+            return Begun(request.get("id"), error=error)
+        waits = method == "eth_sendRawTransactionSync"
+        return Begun(request.get("id"), None if waits else result, later=result if waits else None)
+
+    def _carry_out(self, method: str, params: list[Any], subscriptions: Subscriptions | None) -> Any:
+        error = self.faults.error_for(method)
+        if error is not None:
+            raise error
+        if subscriptions is not None and method in {"eth_subscribe", "eth_unsubscribe"}:
+            return (
+                subscriptions.subscribe(params)
+                if method == "eth_subscribe"
+                else subscriptions.unsubscribe(params)
+            )
+        function = None if method in self.unsupported else METHODS.get(method)
+        if function is None:
+            raise NodeError(METHOD_NOT_FOUND, f"the method {method} does not exist/is not available")
+        return function(self, params)
+
+    async def finish(self, begun: Begun | list[Begun]) -> bytes:
+        """Wait for what was begun and return the bytes of the answer, with the faults that spoil it."""
+        if isinstance(begun, Begun):
+            answer: Any = self._spoiled(await begun.finish())
+        else:
+            answer = [self._spoiled(await one.finish()) for one in begun]
+            if self.faults.happens(Fault.SHUFFLED):
+                answer = answer[::-1]
+        text = msgspec.json.encode(answer)
+        return text[: len(text) // 2] if self.faults.happens(Fault.TRUNCATED) else text
+
+    def _spoiled(self, answer: dict[str, Any]) -> dict[str, Any]:
+        return {**answer, "id": 999_999_937} if self.faults.happens(Fault.WRONG_ID) else answer
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    async def http(self, request: HttpRequest) -> HttpResponse:
+        """Answer one HTTP request. Raises HangUp."""
+        refusal = self._http_refusal()
+        if self.faults.happens(Fault.HANG_UP):
+            raise HangUp
+        if self.faults.happens(Fault.HANG):
+            await trio.sleep_forever()
+        if self.faults.happens(Fault.SLOW):
+            await trio.sleep(self.faults.slow_seconds)
+        return refusal or HttpResponse(200, JSON_HEADERS, await self.answer(request.body))
+
+    def _http_refusal(self) -> HttpResponse | None:
+        after = self.faults.retry_after
+        headers = () if after is None else (("retry-after", f"{after:g}"),)
+        if self.faults.happens(Fault.RATE_LIMITED):
+            return HttpResponse(TOO_MANY_REQUESTS, headers, b"too many requests")
+        if self.faults.happens(Fault.BAD_GATEWAY):
+            return HttpResponse(BAD_GATEWAY, (), b"bad gateway")
+        if self.faults.happens(Fault.UNAVAILABLE):
+            return HttpResponse(UNAVAILABLE, headers, b"unavailable")
+        return _HTML if self.faults.happens(Fault.NOT_JSON) else None
+
+    async def websocket(self, connection: WebSocketConnection) -> None:
+        """Serve one websocket until either side ends it."""
+        from kmsconn.emulator.rpc_push import serve_websocket
+
+        await serve_websocket(self, connection)
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection, HTTP or websocket."""
+        await serve_http(stream, self.http, websocket=self.websocket)
+
+    def rate_limit(self, begun: Begun | list[Begun]) -> Begun | list[Begun]:
+        """Return what a websocket says instead when it is rate limited."""
+        error = NodeError(LIMIT_EXCEEDED, "rate limit exceeded")
+        if isinstance(begun, Begun):
+            return Begun(begun.id, error=error)
+        return [Begun(one.id, error=error) for one in begun]
+
+
+class Cluster:
+    """Several nodes behind one URL: each connection, or each HTTP request, meets one of them by chance.
+
+    A websocket keeps its node in both cases.
+    """
+
+    def __init__(
+        self, nodes: list[Node], *, seed: int = 0, per: Literal["connection", "request"] = "request"
+    ) -> None:
+        self.nodes = nodes
+        self.per = per
+        self._random = Random(seed)
+
+    def pick(self) -> Node:
+        """Return one node by chance."""
+        return self._random.choice(self.nodes)
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection."""
+        node = self.pick()
+        handler = node.http if self.per == "connection" else self._http
+        await serve_http(stream, handler, websocket=node.websocket)
+
+    async def _http(self, request: HttpRequest) -> HttpResponse:
+        return await self.pick().http(request)

@@ -1,0 +1,145 @@
+"""Blocks, transactions, receipts and logs as a node writes them in JSON. Looks nothing up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kmsconn.emulator.blocks import Block, Mined, Transaction
+from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.transactions import Eip1559Transaction
+
+NO_BLOOM = "0x" + "00" * 256
+_ZERO_HASH = "0x" + "00" * 32
+_ZERO_ADDRESS = "0x" + "00" * 20
+_NO_UNCLES = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"
+
+Json = dict[str, Any]
+
+
+def block_json(block: Block, *, gas_limit: int, full: bool) -> Json:
+    """Write a block with transaction hashes, or whole transactions when ``full``. The bloom is empty."""
+    content: Json = {
+        "number": quantity(block.number),
+        "hash": to_hex(block.hash),
+        "parentHash": to_hex(block.parent),
+        "timestamp": quantity(block.timestamp),
+        "gasLimit": quantity(gas_limit),
+        "gasUsed": quantity(block.gas_used),
+        "logsBloom": NO_BLOOM,
+        "miner": _ZERO_ADDRESS,
+        "difficulty": "0x0",
+        "extraData": "0x",
+        "nonce": "0x0000000000000000",
+        "mixHash": _ZERO_HASH,
+        "sha3Uncles": _NO_UNCLES,
+        "stateRoot": _ZERO_HASH,
+        "transactionsRoot": _ZERO_HASH,
+        "receiptsRoot": _ZERO_HASH,
+        "size": "0x0",
+        "uncles": [],
+        "transactions": [
+            transaction_json(m.transaction, m) if full else to_hex(m.transaction.hash) for m in block.mined
+        ],
+    }
+    return content if block.base_fee is None else {**content, "baseFeePerGas": quantity(block.base_fee)}
+
+
+def transaction_json(transaction: Transaction, mined: Mined | None, chain_id: int | None = None) -> Json:
+    """Write a transaction; one that waits has no block."""
+    envelope = transaction.envelope
+    place = _NOWHERE if mined is None else _place(mined)
+    content: Json = {
+        "hash": to_hex(transaction.hash),
+        "from": to_hex(transaction.sender),
+        "to": to_hex(transaction.to),
+        "input": to_hex(transaction.data),
+        "gas": quantity(transaction.gas),
+        "nonce": quantity(transaction.nonce),
+        "value": quantity(0 if envelope is None else envelope.value),
+        "type": "0x2" if isinstance(envelope, Eip1559Transaction) else "0x0",
+        "gasPrice": quantity(transaction.max_fee if mined is None else mined.price),
+        "v": "0x0",
+        "r": "0x0",
+        "s": "0x0",
+        **place,
+    }
+    if isinstance(envelope, Eip1559Transaction):
+        content |= {
+            "maxFeePerGas": quantity(envelope.max_fee),
+            "maxPriorityFeePerGas": quantity(envelope.max_priority_fee),
+            "accessList": [],
+            "yParity": "0x0",
+        }
+    return content if chain_id is None else {**content, "chainId": quantity(chain_id)}
+
+
+_NOWHERE: Json = {"blockHash": None, "blockNumber": None, "transactionIndex": None}
+
+
+def _place(mined: Mined) -> Json:
+    return {
+        "blockHash": to_hex(mined.block_hash),
+        "blockNumber": quantity(mined.block_number),
+        "transactionIndex": quantity(mined.index),
+    }
+
+
+def receipt_json(mined: Mined) -> Json:
+    """Write the receipt of a mined transaction. The bloom is empty."""
+    transaction = mined.transaction
+    return {
+        "transactionHash": to_hex(transaction.hash),
+        **_place(mined),
+        "from": to_hex(transaction.sender),
+        "to": to_hex(transaction.to),
+        "status": quantity(mined.outcome.status),
+        "gasUsed": quantity(mined.outcome.gas_used),
+        "cumulativeGasUsed": quantity(mined.cumulative_gas),
+        "effectiveGasPrice": quantity(mined.price),
+        "type": "0x2" if isinstance(transaction.envelope, Eip1559Transaction) else "0x0",
+        "contractAddress": None,
+        "logsBloom": NO_BLOOM,
+        "logs": [log_json(log, mined) for log in mined.logs],
+    }
+
+
+def log_json(log: Log, mined: Mined, *, removed: bool = False) -> Json:
+    """Write one log."""
+    return {
+        "address": to_hex(log.address),
+        "topics": [to_hex(topic) for topic in log.topics],
+        "data": to_hex(log.data),
+        "blockHash": to_hex(log.block_hash),
+        "blockNumber": quantity(log.block_number),
+        "blockTimestamp": quantity(mined.timestamp),
+        "transactionHash": to_hex(log.transaction_hash),
+        "transactionIndex": quantity(mined.index),
+        "logIndex": quantity(log.log_index),
+        "removed": removed,
+    }
+
+
+def trace_json(mined: Mined) -> Json:
+    """Write what ``debug_traceTransaction`` with the callTracer says, with the reason of a revert in the top frame."""
+    transaction, outcome = mined.transaction, mined.outcome
+    content: Json = {
+        "type": "CALL",
+        "from": to_hex(transaction.sender),
+        "to": to_hex(transaction.to),
+        "gas": quantity(transaction.gas),
+        "gasUsed": quantity(outcome.gas_used),
+        "input": to_hex(transaction.data),
+        "value": "0x0",
+    }
+    if outcome.status:
+        return content
+    if outcome.revert_data is None:
+        return {**content, "error": outcome.error}
+    reason = outcome.error.removeprefix("execution reverted: ")
+    return {
+        **content,
+        "error": "execution reverted",
+        "output": to_hex(outcome.revert_data),
+        "revertReason": reason,
+    }

@@ -1,0 +1,389 @@
+"""The JSON-RPC methods of a node, one function each: from parameters to a JSON result. Reads no bytes and waits for nothing.
+
+A method that must wait (the synchronous send) returns a ``Later`` instead of a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from kmsconn.emulator.blocks import Block, Mined
+from kmsconn.emulator.execution import OutOfGas, Reverted
+from kmsconn.emulator.filters import LogFilter
+from kmsconn.emulator.http import HangUp
+from kmsconn.emulator.node_error import (
+    INVALID_PARAMS,
+    LIMIT_EXCEEDED,
+    PRUNED_HISTORY,
+    SERVER_ERROR,
+    SYNC_TIMEOUT,
+    NodeError,
+    refused,
+    reverted,
+)
+from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.rpc_json import block_json, log_json, receipt_json, trace_json, transaction_json
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, address
+from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.ethereum.keccak import keccak256
+
+if TYPE_CHECKING:
+    from kmsconn.emulator.rpc import Node
+
+Params = Sequence[Any]
+Later = Callable[[], Awaitable[Any]]
+Method = Callable[["Node", Params], Any]
+
+METHODS: dict[str, Method] = {}
+
+CALL_GAS = 50_000_000
+CLIENT_VERSION = "kmsconn-emulator/1"
+_ESTIMATE_PER_MILLE = 1_015  # the real contracts' estimates exceed the use by 1 to 2 % (fhevm-0.14.md, E.1)
+_CODE = "0xfe"  # INVALID: there is code, and nobody should run it elsewhere
+
+
+def method(name: str) -> Callable[[Method], Method]:
+    """Register a function as a method."""
+
+    def register(function: Method) -> Method:
+        METHODS[name] = function
+        return function
+
+    return register
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def _parameter(params: Params, index: int) -> Any:
+    if len(params) <= index:
+        raise NodeError(INVALID_PARAMS, f"missing value for required argument {index}")
+    return params[index]
+
+
+def _bytes(content: Any) -> bytes:
+    try:
+        return from_hex(content)
+    except (TypeError, ValueError) as error:
+        raise NodeError(INVALID_PARAMS, f"invalid argument: {error}") from error
+
+
+def _number(content: Any) -> int:
+    try:
+        return content if isinstance(content, int) else from_quantity(content)
+    except (TypeError, ValueError) as error:
+        raise NodeError(INVALID_PARAMS, f"invalid argument: {error}") from error
+
+
+def _address(content: Any) -> Address:
+    try:
+        return address(_bytes(content))
+    except ValueError as error:
+        raise NodeError(INVALID_PARAMS, f"invalid argument: {error}") from error
+
+
+def _tag(params: Params, index: int) -> Any:
+    return params[index] if len(params) > index and params[index] is not None else "latest"
+
+
+def _find_block(node: Node, tag: Any) -> Block | None:
+    """Return the block that a tag, a number or an EIP-1898 object names, None when this node has none."""
+    view = node.view()
+    if isinstance(tag, dict):
+        return (
+            view.by_hash(_bytes(tag["blockHash"]))
+            if "blockHash" in tag
+            else view.block(_number(tag.get("blockNumber")))
+        )
+    named = {"latest": 0, "pending": 0, "safe": node.chain.finality, "finalized": node.chain.finality}
+    if tag in named:
+        return view.block(max(0, view.head.number - named[tag]))
+    return view.block(0 if tag == "earliest" else _number(tag))
+
+
+def _block(node: Node, tag: Any) -> Block:
+    found = _find_block(node, tag)
+    if found is None:
+        raise NodeError(SERVER_ERROR, "header not found")
+    if found.number < node.pruned_before:
+        raise NodeError(SERVER_ERROR, "missing trie node: state is not available")
+    return found
+
+
+# --- the node and its blocks ----------------------------------------------------------------------------------------
+
+
+@method("eth_chainId")
+def _chain_id(node: Node, params: Params) -> str:
+    del params
+    return quantity(node.chain.chain_id + node.faults.happens(Fault.WRONG_CHAIN_ID))
+
+
+@method("net_version")
+def _net_version(node: Node, params: Params) -> str:
+    del params
+    return str(node.chain.chain_id)
+
+
+@method("web3_clientVersion")
+def _client_version(node: Node, params: Params) -> str:
+    del node, params
+    return CLIENT_VERSION
+
+
+@method("eth_syncing")
+def _syncing(node: Node, params: Params) -> bool:
+    del node, params
+    return False
+
+
+@method("eth_blockNumber")
+def _block_number(node: Node, params: Params) -> str:
+    del params
+    return quantity(node.view().head.number)
+
+
+@method("eth_getBlockByNumber")
+def _block_by_number(node: Node, params: Params) -> Any:
+    return _block_or_null(node, _find_block(node, _parameter(params, 0)), params)
+
+
+@method("eth_getBlockByHash")
+def _block_by_hash(node: Node, params: Params) -> Any:
+    return _block_or_null(node, node.view().by_hash(_bytes(_parameter(params, 0))), params)
+
+
+def _block_or_null(node: Node, block: Block | None, params: Params) -> Any:
+    full = len(params) > 1 and bool(params[1])
+    return None if block is None else block_json(block, gas_limit=node.chain.block_gas_limit, full=full)
+
+
+# --- accounts and calls ---------------------------------------------------------------------------------------------
+
+
+@method("eth_getTransactionCount")
+def _transaction_count(node: Node, params: Params) -> str:
+    owner, tag = _address(_parameter(params, 0)), _tag(params, 1)
+    if tag == "pending" and not node.behind:
+        return quantity(node.chain.pending_nonce(owner))
+    return quantity(node.chain.account(owner, node.view().state(_block(node, tag))).nonce)
+
+
+@method("eth_getBalance")
+def _balance(node: Node, params: Params) -> str:
+    owner = _address(_parameter(params, 0))
+    return quantity(node.chain.account(owner, node.view().state(_block(node, _tag(params, 1)))).balance)
+
+
+@method("eth_getCode")
+def _code(node: Node, params: Params) -> str:
+    return _CODE if _address(_parameter(params, 0)) in node.chain.contracts else "0x"
+
+
+@method("eth_getStorageAt")
+def _storage_at(node: Node, params: Params) -> str:
+    key = _address(_parameter(params, 0)), _number(_parameter(params, 1))
+    value: int = node.view().state(_block(node, _tag(params, 2))).get(key, 0)
+    return to_hex(value.to_bytes(32))
+
+
+@method("eth_call")
+def _call(node: Node, params: Params) -> str:
+    return to_hex(_run(node, _parameter(params, 0), _tag(params, 1))[0])
+
+
+@method("eth_estimateGas")
+def _estimate_gas(node: Node, params: Params) -> str:
+    _, used = _run(node, _parameter(params, 0), _tag(params, 1))
+    if node.faults.happens(Fault.SHORT_ESTIMATE):
+        return quantity(used // 2)
+    return quantity(used * _ESTIMATE_PER_MILLE // 1_000)
+
+
+def _run(node: Node, call: Any, tag: Any) -> tuple[bytes, int]:
+    if not isinstance(call, dict) or not call.get("to"):
+        raise NodeError(INVALID_PARAMS, "a call with a receiver is expected")
+    data = _bytes(call.get("data") or call.get("input") or "0x")
+    sender = _address(call["from"]) if call.get("from") else ZERO_ADDRESS
+    gas = _number(call["gas"]) if call.get("gas") else CALL_GAS
+    try:
+        return node.view().call(_address(call["to"]), data, sender=sender, gas=gas, block=_block(node, tag))
+    except Reverted as refusal:
+        raise reverted(refusal.data) from refusal
+    except OutOfGas as shortage:
+        raise NodeError(SERVER_ERROR, f"out of gas: gas required exceeds allowance ({gas})") from shortage
+
+
+# --- fees -----------------------------------------------------------------------------------------------------------
+
+
+@method("eth_gasPrice")
+def _gas_price(node: Node, params: Params) -> str:
+    del params
+    base_fee = node.chain.base_fee
+    return quantity(node.legacy_price if base_fee is None else base_fee + node.tip)
+
+
+@method("eth_maxPriorityFeePerGas")
+def _max_priority_fee(node: Node, params: Params) -> str:
+    del params
+    return quantity(node.tip)
+
+
+@method("eth_feeHistory")
+def _fee_history(node: Node, params: Params) -> Any:
+    newest = _block(node, _tag(params, 1))
+    oldest = max(0, newest.number - _number(_parameter(params, 0)) + 1)
+    view = node.view()
+    fees = [
+        block.base_fee or 0 for n in range(oldest, newest.number + 1) if (block := view.block(n)) is not None
+    ]
+    percentiles = params[2] if len(params) > 2 and params[2] else []  # noqa: PLR2004 - the third parameter
+    history = {
+        "oldestBlock": quantity(oldest),
+        "baseFeePerGas": [quantity(fee) for fee in [*fees, node.chain.base_fee or 0]],
+        "gasUsedRatio": [0.0] * len(fees),
+    }
+    return (
+        {**history, "reward": [[quantity(node.tip)] * len(percentiles)] * len(fees)}
+        if percentiles
+        else history
+    )
+
+
+# --- transactions ---------------------------------------------------------------------------------------------------
+
+
+@method("eth_sendRawTransaction")
+def _send(node: Node, params: Params) -> str:
+    return to_hex(_accept(node, params))
+
+
+@method("eth_sendRawTransactionSync")
+def _send_sync(node: Node, params: Params) -> Later:
+    transaction_hash = _accept(node, params)
+    seconds = _number(params[1]) / 1_000 if len(params) > 1 and params[1] is not None else node.sync_seconds
+    if node.faults.happens(Fault.SYNC_TIMEOUT):
+        seconds = 0
+
+    async def receipt() -> Any:
+        with trio.move_on_after(seconds):
+            return await _wait_receipt(node, transaction_hash)
+        text = "the transaction was added to the mempool but was not processed within the timeout"
+        raise NodeError(SYNC_TIMEOUT, text, to_hex(transaction_hash))
+
+    return receipt
+
+
+async def _wait_receipt(node: Node, transaction_hash: bytes) -> Any:
+    await trio.lowlevel.checkpoint()
+    while (mined := node.chain.find(transaction_hash)) is None:
+        await node.chain.wait_change()
+    return receipt_json(mined)
+
+
+def _accept(node: Node, params: Params) -> bytes:
+    raw = _bytes(_parameter(params, 0))
+    if node.faults.happens(Fault.SWALLOWED):
+        return keccak256(raw)
+    transaction_hash = node.chain.submit(raw)
+    if node.faults.happens(Fault.LOST_REPLY):
+        raise HangUp
+    return transaction_hash
+
+
+@method("eth_getTransactionByHash")
+def _transaction_by_hash(node: Node, params: Params) -> Any:
+    wanted = _bytes(_parameter(params, 0))
+    mined = node.view().find(wanted)
+    if mined is not None:
+        return transaction_json(mined.transaction, mined, node.chain.chain_id)
+    waiting = node.chain.pool.find(wanted)
+    return None if waiting is None else transaction_json(waiting, None, node.chain.chain_id)
+
+
+@method("eth_getTransactionReceipt")
+def _receipt(node: Node, params: Params) -> Any:
+    mined = _seen(node, params)
+    if mined is None or node.faults.happens(Fault.NO_RECEIPT):
+        return None
+    content = receipt_json(mined)
+    if node.faults.happens(Fault.BARE_RECEIPT):
+        content |= {"blockHash": None, "blockNumber": None}
+    return content
+
+
+def _seen(node: Node, params: Params) -> Mined | None:
+    return node.view().find(_bytes(_parameter(params, 0)))
+
+
+@method("debug_traceTransaction")
+def _trace(node: Node, params: Params) -> Any:
+    mined = _seen(node, params)
+    if mined is None:
+        raise refused("transaction not found")
+    return trace_json(mined)
+
+
+# --- logs -----------------------------------------------------------------------------------------------------------
+
+
+@method("eth_getLogs")
+def _logs(node: Node, params: Params) -> list[Any]:
+    content = _parameter(params, 0)
+    wanted = LogFilter.parse(content)
+    start, end = _range(node, content)
+    found = [
+        log_json(log, mined)
+        for mined in node.view().mined(start, end)
+        for log in mined.logs
+        if wanted.takes(log)
+    ]
+    if node.max_logs is not None and len(found) > node.max_logs:
+        raise NodeError(LIMIT_EXCEEDED, f"query returned more than {node.max_logs} results")
+    return _spoiled(node, found) if found else found
+
+
+def _range(node: Node, content: Any) -> tuple[int, int]:
+    if content.get("blockHash") is not None:
+        block = node.view().by_hash(_bytes(content["blockHash"]))
+        if block is None:
+            raise NodeError(SERVER_ERROR, "unknown block")
+        return block.number, block.number
+    start, end = (_bound(node, content.get(name) or "latest") for name in ("fromBlock", "toBlock"))
+    _check_range(node, start, end)
+    return start, end
+
+
+def _bound(node: Node, tag: Any) -> int:
+    if isinstance(tag, str) and tag.startswith("0x"):
+        return _number(tag)
+    block = _find_block(node, tag)
+    return 0 if block is None else block.number
+
+
+def _check_range(node: Node, start: int, end: int) -> None:
+    if start > end:
+        raise NodeError(SERVER_ERROR, "invalid block range params")
+    if start < node.pruned_before:
+        raise NodeError(PRUNED_HISTORY, "pruned history unavailable")
+    if node.strict_range and end > node.view().head.number:
+        raise NodeError(INVALID_PARAMS, "block range extends beyond current head block")
+    if node.max_log_range is not None and end - start + 1 > node.max_log_range:
+        raise NodeError(LIMIT_EXCEEDED, f"query exceeds max block range {node.max_log_range}")
+
+
+def _spoiled(node: Node, logs: list[Any]) -> list[Any]:
+    happens = node.faults.happens
+    if happens(Fault.EMPTY_LOGS):
+        return []
+    if happens(Fault.PARTIAL_LOGS):
+        logs = logs[: len(logs) // 2]
+    if happens(Fault.REMOVED_LOGS):
+        logs = [{**log, "removed": True} for log in logs]
+    if happens(Fault.DUPLICATE_LOGS):
+        logs = [log for log in logs for _ in range(2)]
+    return logs[::-1] if happens(Fault.REVERSED_LOGS) else logs

@@ -1,0 +1,193 @@
+"""A websocket of a node: requests answered in order of arrival, heads and logs pushed, one writer. Decides nothing about blocks.
+
+What is pushed is the difference between the blocks told so far and the node's present view, so that blocks, bursts,
+reorganisations and a node that changes its mind are one case. A slow reader holds back its own session only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from kmsconn.emulator.blocks import Block
+from kmsconn.emulator.filters import LogFilter
+from kmsconn.emulator.http import HangUp
+from kmsconn.emulator.node_error import INVALID_PARAMS, METHOD_NOT_FOUND, NodeError
+from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.rpc import Begun, Node
+from kmsconn.emulator.rpc_json import block_json, log_json
+from kmsconn.emulator.view import View
+
+_QUEUE = 64  # answers and notifications that wait for the writer; beyond, the session waits
+_WAITING = 1_000  # requests that wait for a block or a slow answer; beyond, the session reads no more
+_REMEMBERED = 256  # blocks told, to be taken back in a reorganisation
+
+
+async def serve_websocket(node: Node, connection: WebSocketConnection) -> None:
+    """Serve one websocket until either side ends it."""
+    await _Session(node, connection).run()
+
+
+@attrs.define
+class _Subscription:
+    id: str
+    wanted: LogFilter | None  # None: new heads
+    told: bool = False  # its id was answered: from now on it is notified
+
+
+class _Session:
+    def __init__(self, node: Node, connection: WebSocketConnection) -> None:
+        self._node = node
+        self._connection = connection
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._count = 0
+        self._silent = False
+        self._known: deque[Block] = deque([node.view().head], _REMEMBERED)
+        self._places = trio.Semaphore(_WAITING)
+        self._outgoing, self._queue = trio.open_memory_channel[bytes](_QUEUE)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write, nursery.cancel_scope)
+            nursery.start_soon(self._push)
+            await self._read(nursery)
+            nursery.cancel_scope.cancel()
+
+    # --- subscriptions ----------------------------------------------------------------------------------------------
+
+    def subscribe(self, params: list[Any]) -> str:
+        """Begin a subscription to ``newHeads`` or ``logs``. Raises NodeError."""
+        kind = params[0] if params else None
+        if kind not in {"newHeads", "logs"}:
+            raise NodeError(METHOD_NOT_FOUND, f'no "{kind}" subscription in eth namespace')
+        self._count += 1
+        wanted = (
+            LogFilter.parse(params[1] if len(params) > 1 and params[1] else {}) if kind == "logs" else None
+        )
+        name = f"0x{self._count:032x}"  # 16 bytes: no result of another method looks like it
+        self._subscriptions[name] = _Subscription(name, wanted)
+        return name
+
+    def unsubscribe(self, params: list[Any]) -> bool:
+        """End a subscription. Raises NodeError."""
+        if not params:
+            raise NodeError(INVALID_PARAMS, "missing value for required argument 0")
+        return self._subscriptions.pop(params[0], None) is not None
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        try:
+            while True:
+                await self._take(await self._connection.get_message(), nursery)
+        except (ConnectionClosed, HangUp):
+            return
+
+    async def _take(self, message: bytes | str, nursery: trio.Nursery) -> None:
+        faults = self._node.faults
+        if faults.happens(Fault.HANG_UP):
+            raise HangUp
+        if faults.happens(Fault.HANG):
+            return
+        delay = faults.slow_seconds if faults.happens(Fault.SLOW) else 0.0
+        begun = self._begin(message)
+        if delay or _waits(begun):
+            await self._places.acquire()
+            nursery.start_soon(self._finish_later, begun, delay)
+        else:
+            await self._finish(begun)
+
+    def _begin(self, message: bytes | str) -> Begun | list[Begun]:
+        begun = self._node.begin(message, self)
+        return self._node.rate_limit(begun) if self._node.faults.happens(Fault.RATE_LIMITED) else begun
+
+    async def _finish_later(self, begun: Begun | list[Begun], delay: float) -> None:
+        await trio.sleep(delay)
+        await self._finish(begun)
+        self._places.release()
+
+    async def _finish(self, begun: Begun | list[Begun]) -> None:
+        await self._outgoing.send(await self._node.finish(begun))
+        for one in [begun] if isinstance(begun, Begun) else begun:
+            if isinstance(one.result, str) and one.result in self._subscriptions:
+                self._subscriptions[one.result].told = True
+
+    async def _write(self, scope: trio.CancelScope) -> None:
+        try:
+            async for message in self._queue:
+                self._silent = self._silent or self._node.faults.happens(Fault.SILENT_SOCKET)
+                if not self._silent:
+                    await self._connection.send_message(message.decode())
+        except ConnectionClosed:
+            scope.cancel()
+
+    # --- notifications ----------------------------------------------------------------------------------------------
+
+    async def _push(self) -> None:
+        while True:
+            removed, added = self._difference()
+            if not removed and not added:
+                await self._node.chain.wait_change()
+            for block in removed:
+                await self._tell(block, removed=True)
+            for block in added:
+                await self._tell(block, removed=False)
+
+    def _difference(self) -> tuple[list[Block], list[Block]]:
+        """Return the told blocks that this node left, newest first, and the new ones, oldest first; note them as told.
+
+        A head that goes backward is no news.
+        """
+        view = self._node.view()
+        if any(block.hash == view.head.hash for block in self._known):
+            return [], []
+        removed: list[Block] = []
+        while self._known and not _holds(view, self._known[-1]):
+            removed.append(self._known.pop())
+        start = self._known[-1].number + 1 if self._known else removed[-1].number
+        added = [block for n in range(start, view.head.number + 1) if (block := view.block(n)) is not None]
+        self._known.extend(added)
+        return removed, added
+
+    async def _tell(self, block: Block, *, removed: bool) -> None:
+        for subscription in list(self._subscriptions.values()):
+            if not subscription.told:
+                continue
+            for content in self._contents(subscription, block, removed=removed):
+                await self._notify(subscription.id, content)
+
+    def _contents(self, subscription: _Subscription, block: Block, *, removed: bool) -> list[Any]:
+        wanted = subscription.wanted
+        if wanted is None:
+            gas_limit = self._node.chain.block_gas_limit
+            return [] if removed else [block_json(block, gas_limit=gas_limit, full=False)]
+        return [
+            log_json(log, mined, removed=removed)
+            for mined in block.mined
+            for log in mined.logs
+            if wanted.takes(log)
+        ]
+
+    async def _notify(self, subscription: str, content: Any) -> None:
+        params = {"subscription": subscription, "result": content}
+        message = msgspec.json.encode({"jsonrpc": "2.0", "method": "eth_subscription", "params": params})
+        if self._node.faults.happens(Fault.LOST_PUSH):
+            return
+        for _ in range(1 + self._node.faults.happens(Fault.DUPLICATE_PUSH)):
+            await self._outgoing.send(message)
+
+
+def _holds(view: View, block: Block) -> bool:
+    there = view.block(block.number)
+    return there is not None and there.hash == block.hash
+
+
+def _waits(begun: Begun | list[Begun]) -> bool:
+    return (
+        begun.later is not None if isinstance(begun, Begun) else any(one.later is not None for one in begun)
+    )

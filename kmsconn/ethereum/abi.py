@@ -1,0 +1,219 @@
+"""Functions, events and errors of a contract, made from its JSON ABI. Never knows the bytes of a type.
+
+Values are Python's own: address → 20 bytes, integers → int, ``bytes``/``bytesN`` → bytes, ``string`` → str,
+arrays and structs → tuple. Data without the announced form raises Undecodable; a value that does not fit its
+type raises ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi_types import WORD, AbiType, TupleType, parse_type, tuple_type
+from kmsconn.ethereum.keccak import keccak256
+
+SELECTOR_BYTES = 4
+Item = Mapping[str, Any]
+Entry = TypeVar("Entry", "Function", "Event", "Error")
+
+
+def canonical(parameter: Item) -> str:
+    """Return the canonical type name of one JSON parameter; a struct becomes the tuple of its components."""
+    kind = str(parameter["type"])
+    return arguments(parameter["components"]) + kind[len("tuple") :] if kind.startswith("tuple") else kind
+
+
+def arguments(parameters: Iterable[Item]) -> str:
+    """Return the canonical type list of JSON parameters, in brackets."""
+    return f"({','.join(canonical(parameter) for parameter in parameters)})"
+
+
+def decode_exactly(kind: TupleType, data: bytes) -> tuple[Any, ...]:
+    """Read values that fill ``data`` completely. Raises Undecodable."""
+    values, end = kind.decode(data, 0, exact=True)
+    if end != len(data):
+        raise Undecodable(f"{len(data) - end} bytes too many")
+    return values
+
+
+def _body(data: bytes, selector: bytes, signature: str) -> bytes:
+    if data[:SELECTOR_BYTES] != selector:
+        raise Undecodable(f"not the selector of {signature}")
+    return data[SELECTOR_BYTES:]
+
+
+def _selector(signature: str) -> bytes:
+    return keccak256(signature.encode())[:SELECTOR_BYTES]
+
+
+@attrs.frozen
+class Function:
+    """A function: encodes and decodes its calldata and its result."""
+
+    name: str
+    signature: str
+    selector: bytes
+    outputs: str
+
+    @classmethod
+    def from_item(cls, item: Item) -> Function:
+        """Make a function from a JSON ABI item."""
+        signature = item["name"] + arguments(item["inputs"])
+        return cls(item["name"], signature, _selector(signature), arguments(item.get("outputs", ())))
+
+    @property
+    def _inputs(self) -> TupleType:
+        return tuple_type(self.signature[len(self.name) :])
+
+    def encode(self, *values: Any) -> bytes:
+        """Return the calldata of a call with these values. Raises ValueError."""
+        return self.selector + self._inputs.encode(values)
+
+    def decode(self, calldata: bytes, *, exact: bool = True) -> tuple[Any, ...]:
+        """Read the values of a call; ``exact=False`` takes all that a contract takes. Raises Undecodable."""
+        body = _body(calldata, self.selector, self.signature)
+        return decode_exactly(self._inputs, body) if exact else self._inputs.decode(body, 0, exact=False)[0]
+
+    def encode_result(self, *values: Any) -> bytes:
+        """Return what ``eth_call`` gives for these results. Raises ValueError."""
+        return tuple_type(self.outputs).encode(values)
+
+    def decode_result(self, data: bytes) -> tuple[Any, ...]:
+        """Read the result of ``eth_call``. Raises Undecodable, also for the nothing of an account without code."""
+        return decode_exactly(tuple_type(self.outputs), data)
+
+
+@attrs.frozen
+class Error:
+    """A custom error: decodes the data of a revert."""
+
+    name: str
+    signature: str
+    selector: bytes
+
+    @classmethod
+    def from_item(cls, item: Item) -> Error:
+        """Make an error from a JSON ABI item."""
+        signature = item["name"] + arguments(item["inputs"])
+        return cls(item["name"], signature, _selector(signature))
+
+    @property
+    def _inputs(self) -> TupleType:
+        return tuple_type(self.signature[len(self.name) :])
+
+    def encode(self, *values: Any) -> bytes:
+        """Return the revert data of this error. Raises ValueError."""
+        return self.selector + self._inputs.encode(values)
+
+    def decode(self, data: bytes) -> tuple[Any, ...]:
+        """Read the arguments. Raises Undecodable."""
+        return decode_exactly(self._inputs, _body(data, self.selector, self.signature))
+
+
+@attrs.frozen
+class Event:
+    """An event that is not anonymous: encodes and decodes topics and data.
+
+    An indexed parameter of dynamic type stands in its topic as a hash, and is given as those 32 bytes.
+    """
+
+    name: str
+    signature: str
+    topic0: bytes
+    indexed: tuple[bool, ...]
+
+    @classmethod
+    def from_item(cls, item: Item) -> Event:
+        """Make an event from a JSON ABI item."""
+        signature = item["name"] + arguments(item["inputs"])
+        indexed = tuple(bool(parameter["indexed"]) for parameter in item["inputs"])
+        return cls(item["name"], signature, keccak256(signature.encode()), indexed)
+
+    def encode(self, *values: Any) -> tuple[tuple[bytes, ...], bytes]:
+        """Return the topics and the data of a log with these values. Raises ValueError."""
+        topics, body = self._layout()
+        if len(values) != len(self.indexed):
+            raise ValueError(f"{self.signature} has {len(self.indexed)} values")
+        named = [value for value, indexed in zip(values, self.indexed, strict=True) if indexed]
+        rest = [value for value, indexed in zip(values, self.indexed, strict=True) if not indexed]
+        return (
+            self.topic0,
+            *(kind.encode(value) for kind, value in zip(topics, named, strict=True)),
+        ), body.encode(rest)
+
+    def decode(self, topics: Sequence[bytes], data: bytes) -> tuple[Any, ...]:
+        """Read a log's values in the order of their declaration. Raises Undecodable."""
+        kinds, body = self._layout()
+        if len(topics) != len(kinds) + 1 or topics[0] != self.topic0:
+            raise Undecodable(f"not the topics of {self.signature}")
+        named = iter([_topic(kind, topic) for kind, topic in zip(kinds, topics[1:], strict=True)])
+        rest = iter(decode_exactly(body, data))
+        return tuple(next(named) if indexed else next(rest) for indexed in self.indexed)
+
+    def _layout(self) -> tuple[tuple[AbiType, ...], TupleType]:
+        return _event_layout(self.signature, self.indexed)
+
+
+_layouts: dict[tuple[str, tuple[bool, ...]], tuple[tuple[AbiType, ...], TupleType]] = {}
+
+
+def _event_layout(signature: str, indexed: tuple[bool, ...]) -> tuple[tuple[AbiType, ...], TupleType]:
+    found = _layouts.get((signature, indexed))
+    if found is None:
+        kinds = list(zip(tuple_type(signature[signature.index("(") :]).items, indexed, strict=True))
+        topics = tuple(parse_type("bytes32") if kind.dynamic else kind for kind, named in kinds if named)
+        found = topics, TupleType([kind for kind, named in kinds if not named])
+        _layouts[signature, indexed] = found
+    return found
+
+
+def _topic(kind: AbiType, topic: bytes) -> Any:
+    if len(topic) != WORD:
+        raise Undecodable("a topic has 32 bytes")
+    return kind.decode(topic, 0, exact=True)[0]
+
+
+class Abi:
+    """All that one contract offers, by name, signature, selector and topic0."""
+
+    def __init__(
+        self, functions: Iterable[Function] = (), events: Iterable[Event] = (), errors: Iterable[Error] = ()
+    ) -> None:
+        self.functions_by_selector = {function.selector: function for function in functions}
+        self.events_by_topic = {event.topic0: event for event in events}
+        self.errors_by_selector = {error.selector: error for error in errors}
+
+    @classmethod
+    def from_items(cls, items: Iterable[Item]) -> Abi:
+        """Make it from a JSON ABI; items of other types (constructor, fallback) are passed over."""
+        kinds: dict[str, list[Item]] = {"function": [], "event": [], "error": []}
+        for item in items:
+            kinds.get(item["type"], []).append(item)
+        return cls(
+            map(Function.from_item, kinds["function"]),
+            map(Event.from_item, kinds["event"]),
+            map(Error.from_item, kinds["error"]),
+        )
+
+    def function(self, name: str) -> Function:
+        """Return a function by name, or by signature where the name is overloaded. Raises KeyError."""
+        return _only(name, self.functions_by_selector.values())
+
+    def event(self, name: str) -> Event:
+        """Return an event by name or signature. Raises KeyError."""
+        return _only(name, self.events_by_topic.values())
+
+    def error(self, name: str) -> Error:
+        """Return an error by name or signature. Raises KeyError."""
+        return _only(name, self.errors_by_selector.values())
+
+
+def _only(name: str, entries: Iterable[Entry]) -> Entry:
+    found = [entry for entry in entries if name in {entry.name, entry.signature}]
+    if len(found) != 1:
+        raise KeyError(f"{name}: {'no such entry' if not found else 'ambiguous, give the signature'}")
+    return found[0]

@@ -1,0 +1,36 @@
+"""Hexadecimal text of JSON-RPC: byte strings and quantities. Never guesses: other text is a ValueError."""
+
+from __future__ import annotations
+
+import re
+
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]+")
+
+
+def to_hex(data: bytes) -> str:
+    """Write bytes as ``0x`` and lower-case digits."""
+    return "0x" + data.hex()
+
+
+def from_hex(text: str) -> bytes:
+    """Read ``0x`` and an even number of hex digits. Raises ValueError."""
+    if text[:2] not in {"0x", "0X"}:
+        raise ValueError("hex text begins with 0x")
+    data = bytes.fromhex(text[2:])
+    if 2 * len(data) != len(text) - 2:
+        raise ValueError("hex text holds white space")
+    return data
+
+
+def quantity(number: int) -> str:
+    """Write a non-negative integer as ``0x`` and its digits, without leading zeros. Raises ValueError."""
+    if number < 0:
+        raise ValueError("a quantity is not negative")
+    return hex(number)
+
+
+def from_quantity(text: str) -> int:
+    """Read ``0x`` and hex digits; leading zeros are taken, as some nodes write them. Raises ValueError."""
+    if not _QUANTITY.fullmatch(text):
+        raise ValueError("a quantity is 0x and hex digits")
+    return int(text, 16)

@@ -1,0 +1,99 @@
+"""secp256k1: a key that signs digests, and whose a signature is. Never shows a secret, never hashes.
+
+Source: RFC 6979 (nonces), EIP-2 (low s), fhevm-0.14.md 3.4 (which v are taken).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
+from kmsconn.ethereum.keccak import keccak256
+
+SIGNATURE_BYTES = 65
+DIGEST_BYTES = 32
+_SECRET_BYTES = 32
+_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_ETHEREUM_V = 27
+_EIP155_V = 35
+
+
+class PrivateKey:
+    """A secp256k1 key. Raises ValueError for a secret that is none; its text does not hold the secret."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != _SECRET_BYTES or not 0 < int.from_bytes(secret) < _ORDER:
+            raise ValueError("a private key is 32 bytes between 1 and the order of secp256k1")
+        import coincurve
+
+        self._key = coincurve.PrivateKey(secret)
+
+    @classmethod
+    def parse(cls, text: str) -> PrivateKey:
+        """Read 64 hex digits, with or without ``0x``. Raises ValueError, without the text."""
+        digits = text.strip().removeprefix("0x")
+        try:
+            secret = bytes.fromhex(digits)
+        except ValueError:
+            raise ValueError("a private key is 64 hex digits; this text holds other characters") from None
+        return cls(secret)
+
+    @cached_property
+    def address(self) -> Address:
+        """The account of the key."""
+        return _address_of(self._key.public_key.format(compressed=False))
+
+    @cached_property
+    def public_key(self) -> bytes:
+        """The public key, 33 bytes, compressed."""
+        return bytes(self._key.public_key.format(compressed=True))
+
+    def sign(self, digest: bytes) -> bytes:
+        """Sign 32 bytes: r ‖ s ‖ v, v 27 or 28, low s, the same every time. Raises ValueError."""
+        signature: bytes = self._key.sign_recoverable(digest, hasher=None)
+        return signature[:64] + bytes([_ETHEREUM_V + signature[64]])
+
+    def __repr__(self) -> str:
+        return f"PrivateKey(of 0x{self.address.hex()})"
+
+
+def recover(digest: bytes, signature: bytes) -> Address | None:
+    """Return the account that signed, or None when nothing recovers (length, v, r or s out of range).
+
+    v may be 0, 1, 27, 28 or any EIP-155 value from 35; high s is taken, as 0.14 does.
+    """
+    if len(digest) != DIGEST_BYTES:
+        raise ValueError("a digest has 32 bytes")
+    if len(signature) != SIGNATURE_BYTES:
+        return None
+    parity = _parity(signature[64])
+    if parity is None:
+        return None
+    import coincurve
+
+    try:
+        key = coincurve.PublicKey.from_signature_and_message(
+            signature[:64] + bytes([parity]), digest, hasher=None
+        )
+    except ValueError:
+        return None
+    return _address_of(key.format(compressed=False))
+
+
+def is_canonical(signature: bytes) -> bool:
+    """Say whether contracts take a signature of this form: 65 bytes, v 27 or 28, low s (EIP-2)."""
+    if len(signature) != SIGNATURE_BYTES or signature[64] not in {_ETHEREUM_V, _ETHEREUM_V + 1}:
+        return False
+    return int.from_bytes(signature[32:64]) <= _ORDER // 2
+
+
+def _parity(v: int) -> int | None:
+    if v in {0, 1}:
+        return v
+    if v in {_ETHEREUM_V, _ETHEREUM_V + 1}:
+        return v - _ETHEREUM_V
+    return (v - _EIP155_V) % 2 if v >= _EIP155_V else None
+
+
+def _address_of(uncompressed: bytes) -> Address:
+    return Address(keccak256(uncompressed[1:])[-ADDRESS_BYTES:])

@@ -1,0 +1,167 @@
+"""Transactions as they are signed and sent: EIP-1559 and legacy with EIP-155. Never chooses nonce or fee."""
+
+from __future__ import annotations
+
+import attrs
+
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum import rlp
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.signing import PrivateKey, recover
+
+_DYNAMIC_FEE = b"\x02"
+_DYNAMIC_FEE_FIELDS = 12
+_LEGACY_FIELDS = 9
+_ETHEREUM_V = 27
+_EIP155_V = 35
+
+
+@attrs.frozen
+class Eip1559Transaction:
+    """A type 2 transaction without an access list (EIP-1559). Fees in wei for a unit of gas."""
+
+    chain_id: int
+    nonce: int
+    max_priority_fee: int
+    max_fee: int
+    gas: int
+    to: Address
+    value: int
+    data: bytes
+
+    def _fields(self) -> tuple[rlp.Rlp, ...]:
+        numbers = (self.chain_id, self.nonce, self.max_priority_fee, self.max_fee, self.gas)
+        return (*map(rlp.encode_int, numbers), self.to, rlp.encode_int(self.value), self.data, ())
+
+    @property
+    def signing_digest(self) -> bytes:
+        """What the sender signs."""
+        return keccak256(_DYNAMIC_FEE + rlp.encode(self._fields()))
+
+    def signed(self, signature: bytes) -> bytes:
+        """Return the raw transaction with a signature r ‖ s ‖ v, v 27 or 28."""
+        r, s, parity = _split(signature)
+        return _DYNAMIC_FEE + rlp.encode((*self._fields(), *map(rlp.encode_int, (parity, r, s))))
+
+
+@attrs.frozen
+class LegacyTransaction:
+    """A transaction of before EIP-2718, bound to its chain by EIP-155."""
+
+    chain_id: int
+    nonce: int
+    gas_price: int
+    gas: int
+    to: Address
+    value: int
+    data: bytes
+
+    def _fields(self) -> tuple[rlp.Rlp, ...]:
+        numbers = map(rlp.encode_int, (self.nonce, self.gas_price, self.gas))
+        return (*numbers, self.to, rlp.encode_int(self.value), self.data)
+
+    @property
+    def signing_digest(self) -> bytes:
+        """What the sender signs."""
+        return keccak256(rlp.encode((*self._fields(), rlp.encode_int(self.chain_id), b"", b"")))
+
+    def signed(self, signature: bytes) -> bytes:
+        """Return the raw transaction with a signature r ‖ s ‖ v, v 27 or 28."""
+        r, s, parity = _split(signature)
+        v = _EIP155_V + 2 * self.chain_id + parity
+        return rlp.encode((*self._fields(), *map(rlp.encode_int, (v, r, s))))
+
+
+Transaction = Eip1559Transaction | LegacyTransaction
+
+
+@attrs.frozen
+class SignedTransaction:
+    """A raw transaction taken apart: what it does, whose it is, and its hash."""
+
+    transaction: Transaction
+    sender: Address
+    hash: bytes
+
+
+def sign_transaction(transaction: Transaction, key: PrivateKey) -> tuple[bytes, bytes]:
+    """Sign; return the raw bytes and their hash."""
+    raw = transaction.signed(key.sign(transaction.signing_digest))
+    return raw, keccak256(raw)
+
+
+def decode_transaction(raw: bytes) -> SignedTransaction:
+    """Read a raw transaction and recover its sender.
+
+    Raises Undecodable, also for the types, access lists and contract creations that are not known here.
+    """
+    dynamic = raw[:1] == _DYNAMIC_FEE
+    fields = rlp.decode(raw[1:] if dynamic else raw)
+    if isinstance(fields, bytes) or len(fields) != (_DYNAMIC_FEE_FIELDS if dynamic else _LEGACY_FIELDS):
+        raise Undecodable("no transaction of a known type")
+    transaction, parity = _dynamic_fee(fields) if dynamic else _legacy(fields)
+    r, s = rlp.decode_int(fields[-2]), rlp.decode_int(fields[-1])
+    if max(r, s).bit_length() > 8 * 32:
+        raise Undecodable("a signature out of range")
+    signature = r.to_bytes(32) + s.to_bytes(32) + bytes([_ETHEREUM_V + parity])
+    sender = recover(transaction.signing_digest, signature)
+    if sender is None:
+        raise Undecodable("the signature recovers no sender")
+    return SignedTransaction(transaction, sender, keccak256(raw))
+
+
+def _dynamic_fee(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:
+    chain_id, nonce, priority, fee, gas, to, value, data, access, parity, _, _ = fields
+    if access != ():
+        raise Undecodable("access lists are not known here")
+    transaction = Eip1559Transaction(
+        chain_id=rlp.decode_int(chain_id),
+        nonce=rlp.decode_int(nonce),
+        max_priority_fee=rlp.decode_int(priority),
+        max_fee=rlp.decode_int(fee),
+        gas=rlp.decode_int(gas),
+        to=_to(to),
+        value=rlp.decode_int(value),
+        data=_bytes(data),
+    )
+    return transaction, _bit(rlp.decode_int(parity))
+
+
+def _legacy(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:
+    nonce, price, gas, to, value, data, v, _, _ = fields
+    chain_id, parity = divmod(rlp.decode_int(v) - _EIP155_V, 2)
+    if chain_id < 0:
+        raise Undecodable("a transaction of no chain")
+    transaction = LegacyTransaction(
+        chain_id=chain_id,
+        nonce=rlp.decode_int(nonce),
+        gas_price=rlp.decode_int(price),
+        gas=rlp.decode_int(gas),
+        to=_to(to),
+        value=rlp.decode_int(value),
+        data=_bytes(data),
+    )
+    return transaction, parity
+
+
+def _split(signature: bytes) -> tuple[int, int, int]:
+    return int.from_bytes(signature[:32]), int.from_bytes(signature[32:64]), signature[64] - _ETHEREUM_V
+
+
+def _bit(parity: int) -> int:
+    if parity > 1:
+        raise Undecodable("a parity that is neither 0 nor 1")
+    return parity
+
+
+def _bytes(field: rlp.Rlp) -> bytes:
+    if not isinstance(field, bytes):
+        raise Undecodable("a list where bytes are expected")
+    return field
+
+
+def _to(field: rlp.Rlp) -> Address:
+    if len(_bytes(field)) != ADDRESS_BYTES:
+        raise Undecodable("a transaction without receiver")
+    return Address(_bytes(field))

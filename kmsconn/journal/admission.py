@@ -1,0 +1,142 @@
+"""What one trusted read of a block range means for the journal. Runs in one savepoint; never asks a chain.
+
+The rules (design: ideas 1, 5; outcomes: admit). A request is chain, contract, id and digest of its content.
+
+1. Content that is known is on chain, at the place where it was read. Nothing of it is run again.
+2. Content that is not known is a new request, due at once.
+3. An id stands once in a chain: other content under the same id is off chain, whenever it moved. That is knowledge, not absence.
+4. A row placed in the range that the read does not hold is off chain, unless it moved after the read was asked.
+5. The flag follows the chain in every state, closed ones too; only open rows are reported as back.
+6. The cursor grows or stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import attrs
+
+from kmsconn.journal.book import Book
+from kmsconn.journal.moves import LONGEST_WAIT
+from kmsconn.journal.port import Admitted, Arrival, Read
+from kmsconn.journal.rows import pack_id, pack_log, place_of
+from kmsconn.model.life import CLOSED, State
+
+_KNOWN = (
+    "SELECT rid, digest, state, on_chain, block, block_hash, transaction_hash, log_index FROM request "
+    "WHERE chain_id = ? AND contract = ? AND id = ?"
+)
+_NEW = (
+    "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
+    "next_try, max_wait, deadline, admitted_at, log) VALUES (?, ?, ?, ?, ?, 'seen', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_HERE = "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ? WHERE rid = ?"
+_OFF = "UPDATE request SET on_chain = 0, tick = ? WHERE rid = ? AND on_chain = 1"
+_IN_RANGE = (
+    "SELECT rid FROM request INDEXED BY request_place "
+    "WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block BETWEEN ? AND ? AND tick <= ?"
+)
+_QUARANTINE = "INSERT OR IGNORE INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CURSOR = "INSERT INTO cursor VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
+
+
+@attrs.define
+class _Changes:
+    new: list[tuple[int, Arrival]] = attrs.Factory(list)
+    back: list[tuple[int, Arrival]] = attrs.Factory(list)
+    moved: int = 0
+    gone: int = 0
+
+
+@attrs.frozen
+class _Known:
+    rid: int
+    digest: bytes
+    state: State
+    on_chain: bool
+    place: tuple[int, bytes, bytes, int]
+
+
+def admit(book: Book, read: Read) -> Admitted:
+    """Apply a read and return what it changed. Repeating: changes nothing."""
+    changes = _Changes()
+    here = {_take(book, read, arrival, changes) for arrival in _last_of_each_id(read.arrivals)}
+    _drop(book, _missing(book, read, here), changes)
+    quarantined = _quarantine(book, read)
+    book.execute(_CURSOR, (read.chain_id, read.contract, read.cursor))
+    return Admitted(tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined)
+
+
+def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
+    # A node in the middle of a reorganisation may show two contents of one id: only the later place can be right.
+    ordered = sorted(arrivals, key=lambda arrival: (arrival.log.block_number, arrival.log.log_index))
+    return {arrival.id: arrival for arrival in ordered}.values()
+
+
+def _take(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
+    known = _known(book, read, arrival)
+    _drop(book, [row.rid for row in known if row.digest != arrival.digest and row.on_chain], changes)
+    same = next((row for row in known if row.digest == arrival.digest), None)
+    if same is None:
+        return _insert(book, read, arrival, changes)
+    _place(book, same, arrival, changes)
+    return same.rid
+
+
+def _known(book: Book, read: Read, arrival: Arrival) -> list[_Known]:
+    stored = book.execute(_KNOWN, (read.chain_id, read.contract, pack_id(arrival.id)))
+    return [
+        _Known(rid, digest, State(state), bool(on_chain), tuple(place))
+        for rid, digest, state, on_chain, *place in stored
+    ]
+
+
+def _insert(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
+    book.tick += 1
+    identity: tuple[Any, ...] = (
+        read.chain_id,
+        read.contract,
+        pack_id(arrival.id),
+        arrival.digest,
+        arrival.kind.value,
+    )
+    times = (read.now, LONGEST_WAIT, read.chain_time + read.expiry, read.now)
+    values = (*identity, book.tick, *place_of(arrival.log), *times, pack_log(arrival.log))
+    rid = book.execute(_NEW, values).lastrowid
+    assert rid is not None
+    changes.new.append((rid, arrival))
+    return rid
+
+
+def _place(book: Book, row: _Known, arrival: Arrival, changes: _Changes) -> None:
+    place = place_of(arrival.log)
+    if row.on_chain and row.place == place:
+        return
+    book.tick += 1
+    book.execute(_HERE, (book.tick, *place, pack_log(arrival.log), row.rid))
+    changes.moved += row.place != place
+    if not row.on_chain and row.state not in CLOSED:
+        changes.back.append((row.rid, arrival))
+
+
+def _missing(book: Book, read: Read, here: Collection[int]) -> list[int]:
+    judged = book.execute(
+        _IN_RANGE, (read.chain_id, read.contract, read.from_block, read.to_block, read.asked)
+    )
+    return [rid for (rid,) in judged if rid not in here]
+
+
+def _drop(book: Book, rids: Iterable[int], changes: _Changes) -> None:
+    for rid in rids:
+        book.tick += 1
+        changes.gone += book.execute(_OFF, (book.tick, rid)).rowcount
+
+
+def _quarantine(book: Book, read: Read) -> int:
+    found = 0
+    for log, reason in read.undecodable:
+        block, block_hash, transaction_hash, log_index = place_of(log)
+        where = (read.chain_id, block_hash, log_index, read.contract, block, transaction_hash)
+        found += book.execute(_QUARANTINE, (*where, pack_log(log), reason, read.now)).rowcount
+    return found

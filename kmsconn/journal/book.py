@@ -1,0 +1,147 @@
+"""The open database file: made with mode 0600, locked, migrated and bound to its owner. Never knows what a request is.
+
+A ``Book`` is used by one thread at a time: the writer's. Nothing here waits for anything but the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from kmsconn.errors import StartRefused
+from kmsconn.journal.binding import Binding, differences
+from kmsconn.journal.locking import locked
+from kmsconn.journal.schema import APPLICATION_ID, MIGRATIONS, VERSION
+
+Synchronous = Literal["FULL", "OFF"]
+
+_TICK = "tick"
+
+
+class Book:
+    """One journal file, its only connection, and the tick of the last row that moved."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tick = 0
+        self.warnings: tuple[str, ...] = ()
+        self._kept_tick = 0
+        self._resources = ExitStack()
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self, binding: Binding, synchronous: Synchronous) -> None:
+        """Lock, make or open, migrate and bind the file; ``close`` is to be called whether this succeeds or not.
+
+        Raises StartRefused when the file is in use, foreign, newer than this program, or cannot be opened.
+        """
+        with _refusals(self.path):
+            self.path = self.path.resolve()  # one lock for one file, whatever links lead to it
+            self._resources.enter_context(locked(self.path))
+            self.warnings = _prepare(self.path)
+            self._connect(synchronous)
+            self._migrate()
+            self._bind(binding.as_text())
+
+    def close(self) -> None:
+        """Close the file and give the lock back; what was not committed is rolled back. Repeating: does nothing."""
+        self._resources.close()
+        self._connection = None
+
+    def execute(self, statement: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        assert self._connection is not None, "the journal is not open"
+        return self._connection.execute(statement, values)
+
+    def begin(self) -> None:
+        """Begin a transaction; one that a failure left open is rolled back before."""
+        self.roll_back()
+        self.execute("BEGIN")
+
+    def commit(self) -> None:
+        """Make everything since ``begin`` durable, the tick included."""
+        if self.tick != self._kept_tick:
+            self.execute("UPDATE meta SET value = ? WHERE key = ?", (str(self.tick), _TICK))
+        self.execute("COMMIT")
+        self._kept_tick = self.tick
+
+    def roll_back(self) -> None:
+        """Undo everything since ``begin``, if there is anything."""
+        assert self._connection is not None, "the journal is not open"
+        if self._connection.in_transaction:
+            with suppress(
+                sqlite3.Error
+            ):  # SQLite rolls back by itself after some errors; the next BEGIN would tell
+                self._connection.execute("ROLLBACK")
+
+    def _connect(self, synchronous: Synchronous) -> None:
+        # Another thread of the pool may serve each call; the writer lets only one run at a time.
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._resources.callback(connection.close)
+        self._connection = connection
+        self.execute("PRAGMA journal_mode = WAL")
+        self.execute(f"PRAGMA synchronous = {synchronous}")
+
+    def _migrate(self) -> None:
+        version = self._known_version()
+        for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+            self.begin()
+            for statement in (*statements, f"PRAGMA user_version = {number}"):
+                self.execute(statement)
+            self.execute("COMMIT")
+
+    def _known_version(self) -> int:
+        version, owner, tables = (
+            int(self.execute(question).fetchone()[0])
+            for question in (
+                "PRAGMA user_version",
+                "PRAGMA application_id",
+                "SELECT count(*) FROM sqlite_master",
+            )
+        )
+        if tables and owner != APPLICATION_ID:
+            raise StartRefused(f"{self.path} is a database of something else; name another journal path")
+        if version > VERSION:
+            raise StartRefused(
+                f"the journal {self.path} was written by a newer version (its layout is {version}, ours {VERSION}); "
+                "run that version or name another journal path"
+            )
+        return version
+
+    def _bind(self, ours: Mapping[str, str]) -> None:
+        self.begin()
+        for key, value in {**ours, _TICK: "0"}.items():
+            self.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+        self.execute("COMMIT")
+        stored = dict(self.execute("SELECT key, value FROM meta").fetchall())
+        if others := differences(stored, ours):
+            raise StartRefused(
+                f"the journal {self.path} belongs to another connector ({'; '.join(others)}); name another journal path"
+            )
+        self.tick = self._kept_tick = int(stored[_TICK])
+
+
+@contextmanager
+def _refusals(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StartRefused(f"the journal {path} cannot be opened: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise StartRefused(f"the journal {path} cannot be opened: {error}") from error
+
+
+def _prepare(path: Path) -> tuple[str, ...]:
+    """Make the file for its owner alone; SQLite gives its neighbours (-wal, -shm) the same mode. Warn of a too open one."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return (f"the journal {path} is open to others (mode {mode:04o}); run chmod 600 on it",)
+    return ()

@@ -1,0 +1,96 @@
+"""The transitions of one request as guarded updates, generated from ``model.life``. Never decides which one is due.
+
+Each statement names the states it may leave, so a late or doubled call changes nothing and says so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from kmsconn.errors import NonceTaken
+from kmsconn.journal.book import Book
+from kmsconn.model.life import TRANSITIONS, WAITING, State
+from kmsconn.model.steps import Answer
+
+LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not parked with another one
+
+_UNSIGNED = "nonce = NULL, raw = NULL, reply_hash = NULL"
+
+# What each transition writes beside state, tick, and the end of any parking.
+_SETS = {
+    "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_try = :now, reason = ''",
+    "expire": "reason = :reason",
+    "reject": "reason = :reason",
+    "quarantine": "reason = :reason",
+    "found_replied": "reason = :reason",
+    "found_landed": "landed_block = :block, reason = ''",
+    "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, reason = ''",
+    "release": f"{_UNSIGNED}, next_try = :next_try, reason = :reason",
+    "land": "landed_block = :block, reason = ''",
+    "bury": "reason = ''",
+    "resend": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
+    "restart": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
+}
+
+# What the state alone does not say: nobody signs for a request that left the chain; without an answer there is nothing to send again;
+# through this port only landed rows start again.
+_ALSO = {
+    "sign": "(state = 'signed' OR on_chain = 1)",
+    "resend": "calldata IS NOT NULL",
+    "restart": "state = 'landed'",
+}
+
+CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_replied"})
+RETURNS = frozenset({"resend", "restart"})
+
+
+def _states(states: Iterable[State]) -> str:
+    return ", ".join(sorted(f"'{state.value}'" for state in states))
+
+
+def _guarded(transition: str) -> str:
+    sources, target = TRANSITIONS[transition]
+    return (
+        f"UPDATE request SET state = '{target.value}', tick = :tick, parked = 0, max_wait = {LONGEST_WAIT}, {_SETS[transition]} "  # noqa: S608 - of our own literals
+        f"WHERE rid = :rid AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
+    )
+
+
+STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS}
+
+_PARK = (
+    "UPDATE request SET next_try = :next_try, max_wait = :max_wait, reason = :reason, parked = parked + 1 "  # noqa: S608 - of our own literals
+    f"WHERE rid = :rid AND state IN ({_states(WAITING)})"
+)
+
+
+def move(book: Book, transition: str, rid: int, **values: object) -> bool:
+    """Apply a transition of ``model.life`` and say whether the row was in a state that allows it."""
+    moved = book.execute(STATEMENTS[transition], {"rid": rid, "tick": book.tick + 1, **values}).rowcount == 1
+    book.tick += moved
+    return moved
+
+
+def answer(book: Book, rid: int, kept: Answer, now: float) -> bool:
+    """SEEN → ANSWERED; due for the lane at once."""
+    return move(book, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
+
+
+def sign(book: Book, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
+    """ANSWERED and on chain, or SIGNED → SIGNED. Raises NonceTaken."""
+    try:
+        return move(book, "sign", rid, nonce=nonce, raw=raw, reply_hash=reply_hash)
+    except sqlite3.IntegrityError as error:
+        raise NonceTaken(f"nonce {nonce} belongs to another signed reply") from error
+
+
+def park(book: Book, rid: int, next_try: float, reason: str, max_wait: float) -> bool:
+    """Put a waiting row off; no transition, so reads that were asked before still judge it."""
+    values = {"rid": rid, "next_try": next_try, "reason": reason, "max_wait": max_wait}
+    return book.execute(_PARK, values).rowcount == 1
+
+
+def note_submitted(book: Book, rid: int, submitted: bool) -> None:
+    """Write down that the Core has a request, or has forgotten it."""
+    book.execute("UPDATE request SET submitted = ? WHERE rid = ?", (submitted, rid))

@@ -1,0 +1,91 @@
+"""Rows of the ``request`` table ↔ values. Pure; never talks to a database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal.port import Row
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer
+
+_ID_BYTES = 32
+
+# In the order in which ``read_row`` takes them.
+COLUMNS = (
+    "rid, chain_id, contract, id, digest, kind, state, on_chain, block, block_hash, transaction_hash, log_index, log, next_try, deadline, "
+    "submitted, parked, reason, calldata, signer, nonce, raw, reply_hash, landed_block, admitted_at, answered_at"
+)
+
+_said = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, ...], bytes])
+_say = msgspec.msgpack.Encoder()
+
+
+def pack_id(identifier: int) -> bytes:
+    """Return an id as stored: 32 bytes, big-endian. Raises OverflowError beyond 256 bits."""
+    return identifier.to_bytes(_ID_BYTES, "big")
+
+
+def pack_log(log: Log) -> bytes:
+    """Return what a log says (address, topics, data) as one value; where it stands has columns of its own."""
+    return _say.encode((log.address, log.topics, log.data))
+
+
+def unpack_log(said: bytes, block: int, block_hash: bytes, transaction_hash: bytes, log_index: int) -> Log:
+    """Return a log from what it says and where it stands."""
+    address, topics, data = _said.decode(said)
+    return Log(Address(address), topics, data, block, block_hash, transaction_hash, log_index)
+
+
+def place_of(log: Log) -> tuple[int, bytes, bytes, int]:
+    """Return where a log stands, in the order of the columns."""
+    return log.block_number, log.block_hash, log.transaction_hash, log.log_index
+
+
+def read_row(stored: tuple[Any, ...]) -> Row:
+    """Return the value of one row selected with ``COLUMNS``."""
+    (
+        rid,
+        chain_id,
+        contract,
+        identifier,
+        digest,
+        kind,
+        state,
+        on_chain,
+        block,
+        block_hash,
+        transaction_hash,
+        log_index,
+    ) = stored[:12]
+    (log, next_try, deadline, submitted, parked, reason, calldata, signer, nonce, raw, reply_hash, *rest) = (
+        stored[12:]
+    )
+    landed_block, admitted_at, answered_at = rest
+    return Row(
+        rid=rid,
+        chain_id=chain_id,
+        contract=Address(contract),
+        id=int.from_bytes(identifier, "big"),
+        digest=digest,
+        kind=Kind(kind),
+        state=State(state),
+        on_chain=bool(on_chain),
+        log=unpack_log(log, block, block_hash, transaction_hash, log_index),
+        next_try=next_try,
+        deadline=deadline,
+        submitted=bool(submitted),
+        parked=parked,
+        reason=reason,
+        answer=None if calldata is None else Answer(calldata, Address(signer)),
+        nonce=nonce,
+        raw=raw,
+        reply_hash=reply_hash,
+        landed_block=landed_block,
+        admitted_at=admitted_at,
+        answered_at=answered_at,
+    )

@@ -1,0 +1,172 @@
+"""The journal in one SQLite file: the port, each method one operation handed to the writer. Never runs a statement itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal import admission, moves, queries
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.book import Book, Synchronous
+from kmsconn.journal.port import Admitted, Counts, Due, Read, Row
+from kmsconn.journal.writer import CLOSING, Writer
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer
+from kmsconn.net.ports import Offload
+
+__all__ = ["Binding", "SqliteJournal", "open_journal"]
+
+
+class SqliteJournal:
+    """A journal in use; see ``journal.port.Journal`` for what each operation promises.
+
+    Reads take their turn in the same queue as writes, so they see all that was asked before. Every method raises JournalFailed when
+    the disk does not take its group or the journal is closed. Cancellation, of every method: the operation may or may not be done.
+    """
+
+    def __init__(self, writer: Writer, wall: Callable[[], float], warnings: tuple[str, ...]) -> None:
+        self._do = writer.do
+        self._writer = writer
+        self._wall = wall
+        self.warnings = warnings
+        """What the operator should know about the file, one sentence each."""
+
+    @property
+    def tick(self) -> int:
+        """The tick of the last durable move; a move that is under way counts as later."""
+        return self._writer.tick
+
+    async def cursor(self, chain_id: int, contract: Address) -> int | None:
+        """Return the first block not read yet."""
+        return await self._do(lambda book: queries.cursor(book, chain_id, contract))
+
+    async def admit(self, read: Read) -> Admitted:
+        """Take a trusted read."""
+        return await self._do(lambda book: admission.admit(book, read))
+
+    async def due(self, kind: Kind, now: float, limit: int, busy: Collection[int]) -> Due:
+        """Return rows for a pool."""
+        listed = msgspec.json.encode(
+            list(busy)
+        ).decode()  # as it is now: the caller's set changes while this waits
+        values = {"kind": kind.value, "now": now, "limit": limit, "busy": listed}
+        return await self._do(lambda book: queries.due(book, values))
+
+    def note_submitted(self, rid: int, submitted: bool) -> None:
+        """Remember what the Core knows; written with the next operation of anybody."""
+        self._writer.note(rid, submitted)
+
+    async def answer(self, rid: int, answer: Answer, now: float) -> bool:
+        """SEEN → ANSWERED."""
+        return await self._do(lambda book: moves.answer(book, rid, answer, now))
+
+    async def park(
+        self, rid: int, next_try: float, reason: str, *, max_wait: float = moves.LONGEST_WAIT
+    ) -> bool:
+        """Put a waiting row off."""
+        return await self._do(lambda book: moves.park(book, rid, next_try, reason, max_wait))
+
+    async def close(self, rid: int, transition: str, reason: str) -> bool:
+        """End a request without a reply of ours. Raises ValueError for a transition that does not close."""
+        _expect(transition, moves.CLOSINGS)
+        return await self._do(lambda book: moves.move(book, transition, rid, reason=reason))
+
+    async def found_landed(self, rid: int, verify_block: int) -> bool:
+        """SEEN or ANSWERED → LANDED."""
+        return await self._do(lambda book: moves.move(book, "found_landed", rid, block=verify_block))
+
+    async def has_sibling(self, rid: int) -> bool:
+        """Say whether other content is known under the same id."""
+        return await self._do(lambda book: queries.has_sibling(book, rid))
+
+    async def answered(self, chain_id: int, now: float, limit: int) -> Due:
+        """Return rows for a lane to sign."""
+        values = {"chain_id": chain_id, "now": now, "limit": limit}
+        return await self._do(lambda book: queries.answered(book, values))
+
+    async def signed(self, chain_id: int) -> tuple[Row, ...]:
+        """Return what flies on a chain."""
+        return await self._do(lambda book: queries.signed(book, chain_id))
+
+    async def landed(self, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
+        """Return landed rows that are deep enough."""
+        return await self._do(lambda book: queries.landed(book, chain_id, up_to_block, limit))
+
+    async def sign(self, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
+        """ANSWERED and on chain, or SIGNED → SIGNED. Raises NonceTaken."""
+        return await self._do(lambda book: moves.sign(book, rid, nonce, raw, reply_hash))
+
+    async def release(self, rid: int, next_try: float, reason: str) -> bool:
+        """SIGNED → ANSWERED; nonce and signed bytes are dropped."""
+        return await self._do(lambda book: moves.move(book, "release", rid, next_try=next_try, reason=reason))
+
+    async def land(self, rid: int, block: int) -> bool:
+        """SIGNED → LANDED."""
+        return await self._do(lambda book: moves.move(book, "land", rid, block=block))
+
+    async def bury(self, rid: int) -> bool:
+        """LANDED → REPLIED."""
+        return await self._do(lambda book: moves.move(book, "bury", rid))
+
+    async def unland(self, rid: int, transition: str, reason: str) -> bool:
+        """LANDED → ANSWERED or SEEN, due at once. Raises ValueError for another transition."""
+        _expect(transition, moves.RETURNS)
+        now = self._wall()
+        return await self._do(lambda book: moves.move(book, transition, rid, next_try=now, reason=reason))
+
+    async def counts(self, now: float) -> Counts:
+        """Return what health and metrics show."""
+        return await self._do(lambda book: queries.counts(book, now))
+
+    async def row(self, rid: int) -> Row | None:
+        """Return one row."""
+        return await self._do(lambda book: queries.row(book, rid))
+
+
+@asynccontextmanager
+async def open_journal(
+    path: Path,
+    binding: Binding,
+    offload: Offload,
+    wall: Callable[[], float],
+    *,
+    synchronous: Synchronous = "FULL",
+) -> AsyncGenerator[SqliteJournal]:
+    """Open the journal at ``path``, make it if there is none, and run its writer meanwhile.
+
+    ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
+
+    Raises StartRefused when the file is in use, belongs to another connector, is newer than this program or cannot be opened.
+    Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
+    """
+    book = Book(path)
+    try:
+        await offload("journal", partial(book.open, binding, synchronous))
+        async with trio.open_nursery() as nursery:
+            writer = Writer(book, offload)
+            nursery.start_soon(writer.run)
+            try:
+                yield SqliteJournal(writer, wall, book.warnings)
+            finally:
+                writer.close()
+    finally:
+        await _close(book, offload)
+
+
+async def _close(book: Book, offload: Offload) -> None:
+    try:
+        with trio.move_on_after(CLOSING, shield=True):
+            await offload("journal", book.close)  # the last checkpoint of the log may take a while
+    finally:
+        book.close()  # does nothing, unless the offload could not do it
+
+
+def _expect(transition: str, allowed: Collection[str]) -> None:
+    if transition not in allowed:
+        raise ValueError(f"{transition!r} is none of {', '.join(sorted(allowed))}")

@@ -1,0 +1,145 @@
+"""The one task that touches the database: takes all that is queued, applies it, commits once, then wakes the callers.
+
+Group commit: one fsync serves everybody who asked meanwhile. Each operation has a savepoint of its own, so one that fails undoes only
+itself. The task ends when its input is closed, never by cancellation; what is queued then is still committed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
+
+import attrs
+import trio
+
+from kmsconn.errors import JournalFailed, KmsconnError
+from kmsconn.journal.book import Book
+from kmsconn.journal.moves import note_submitted
+from kmsconn.net.ports import Offload
+
+T = TypeVar("T")
+
+QUEUE = 1024  # more than all workers, readers and lanes have tasks: beyond it callers wait, and a group stays some 50 ms long
+CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
+
+# What an operation may raise without breaking the writer: the database's no, our own errors, values that a column cannot hold.
+_FAULTS = (sqlite3.Error, KmsconnError, ArithmeticError, LookupError, TypeError, ValueError)
+
+
+@attrs.define(eq=False)
+class Operation(Generic[T]):
+    """Something to do to the book, and what came of it. Until its group is committed it has failed."""
+
+    apply: Callable[[Book], T]
+    error: BaseException | None = attrs.field(
+        factory=lambda: JournalFailed("the journal ended before the operation was done")
+    )
+    value: T | None = None
+
+    def run(self, book: Book) -> None:
+        """Apply it in a savepoint. Raises sqlite3.Error only when the whole transaction is lost."""
+        book.execute("SAVEPOINT operation")
+        try:
+            self.value, self.error = self.apply(book), None
+        except _FAULTS as error:
+            self.error = _ours(error)
+            book.execute("ROLLBACK TO operation")
+        book.execute("RELEASE operation")
+
+    def result(self) -> T:
+        """Return the value, or raise what the operation raised."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.value)
+
+
+def apply_group(book: Book, group: Sequence[Operation[Any]], notes: Mapping[int, bool]) -> None:
+    """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause."""
+    try:
+        book.begin()
+        for rid, submitted in notes.items():
+            note_submitted(book, rid, submitted)
+        for operation in group:
+            operation.run(book)
+        book.commit()
+    except sqlite3.Error as error:
+        book.roll_back()
+        for operation in group:
+            operation.error = _ours(error)
+
+
+def _ours(error: Exception) -> BaseException:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    failed = JournalFailed(f"the journal could not be written: {error}")
+    failed.__cause__ = error
+    return failed
+
+
+class Writer:
+    """The queue of the book and the task behind it."""
+
+    def __init__(self, book: Book, offload: Offload) -> None:
+        self.tick = book.tick
+        self._book = book
+        self._offload = offload
+        self._notes: dict[int, bool] = {}
+        self._input, self._output = trio.open_memory_channel[tuple[Operation[Any], trio.Event]](QUEUE)
+        self._scope = trio.CancelScope(shield=True)
+
+    async def do(self, apply: Callable[[Book], T]) -> T:
+        """Have an operation applied and committed, and return its value.
+
+        Raises what the operation raises; JournalFailed when it could not be committed or the journal is closed.
+        Cancellation: at any time; the operation may or may not be done then.
+        """
+        operation, done = Operation(apply), trio.Event()
+        try:
+            await self._input.send((operation, done))
+        except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            raise JournalFailed("the journal is closed") from error
+        await done.wait()
+        return operation.result()
+
+    def note(self, rid: int, submitted: bool) -> None:
+        """Have a ``submitted`` flag written with the next group, before its operations."""
+        self._notes[rid] = submitted
+
+    def close(self) -> None:
+        """Take nothing more; what is queued has ``CLOSING`` seconds."""
+        self._input.close()
+        self._scope.deadline = trio.current_time() + CLOSING
+
+    async def run(self) -> None:
+        """Serve the queue until it is closed and empty.
+
+        Cancellation: not heard, except through ``close``; callers that cannot be served any more get JournalFailed.
+        """
+        with self._output, self._scope:
+            try:
+                async for first in self._output:
+                    await self._serve([first, *self._queued()])
+            finally:
+                for _, done in self._queued():
+                    done.set()
+
+    async def _serve(self, group: Sequence[tuple[Operation[Any], trio.Event]]) -> None:
+        notes, self._notes = self._notes, {}
+        operations = [operation for operation, _ in group]
+        try:
+            await self._offload("journal", partial(apply_group, self._book, operations, notes))
+            self.tick = self._book.tick
+        finally:
+            for _, done in group:
+                done.set()
+
+    def _queued(self) -> list[tuple[Operation[Any], trio.Event]]:
+        queued: list[tuple[Operation[Any], trio.Event]] = []
+        while len(queued) < QUEUE:
+            try:
+                queued.append(self._output.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+        return queued

@@ -1,0 +1,170 @@
+"""Unary gRPC calls to one address: dials when a call needs it, again after a loss; never retries a call.
+
+A call that was not sent yet waits for a connection; a call in flight when its connection is lost fails, because
+only the caller knows whether it may be repeated.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from kmsconn.errors import Unreachable
+from kmsconn.kms.link import Link
+from kmsconn.net.ports import Ports
+
+CONNECT_TIME = 10.0  # seconds for dialling and TLS together
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between dials that lead to nothing
+
+
+@attrs.define(eq=False)
+class _Attempt:
+    """One attempt to connect; all calls that need a connection share its outcome."""
+
+    done: trio.Event = attrs.field(factory=trio.Event)
+    link: Link | None = None
+    reason: str = ""
+
+    def end(self, reason: str) -> None:
+        self.reason = reason
+        self.done.set()
+
+
+@attrs.frozen
+class Address:
+    """Where a server listens. ``context`` makes it TLS; it must offer ``h2`` by ALPN."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a request names them (RFC 3986)."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Channel:
+    """Unary calls over at most one live connection. Made by ``open_channel``."""
+
+    def __init__(self, address: Address, ports: Ports) -> None:
+        self._address, self._ports = address, ports
+        # One place: there is never a second attempt while one is under way.
+        self._wanted, self._to_do = trio.open_memory_channel[_Attempt](1)
+        self._attempt: _Attempt | None = None
+        self._link: Link | None = None
+        self._failures = 0
+        self._closed = False
+
+    async def unary(self, path: str, parts: Sequence[bytes]) -> bytes:
+        """Send a message given in pieces and return the reply's message; the deadline of the scope is sent along.
+
+        Raises StatusError, Broken for a reply that is none, Unreachable without a connection or when it is lost.
+        Cancellation: resets the stream; the server may have done its work. Repeating: the caller's question.
+        """
+        while True:
+            link = await self._usable_link()
+            async with link.slots:
+                if link.usable:
+                    return await link.unary(path, parts)
+
+    async def _usable_link(self) -> Link:
+        if self._link is not None and self._link.usable:
+            return self._link
+        attempt = self._shared_attempt()
+        await attempt.done.wait()
+        if attempt.link is None:
+            raise Unreachable(attempt.reason)
+        return attempt.link
+
+    def _shared_attempt(self) -> _Attempt:
+        if self._closed:
+            raise Unreachable(f"{self._address.authority}: the channel is closed")
+        if self._attempt is None:
+            self._attempt = _Attempt()
+            self._wanted.send_nowait(self._attempt)
+        return self._attempt
+
+    async def serve(self) -> None:
+        """Connect whenever a call wants it, and keep what was connected. Runs until it is cancelled."""
+        async with trio.open_nursery() as links:
+            async for attempt in self._to_do:
+                await trio.sleep(self._pause())
+                await self._try(attempt, links)
+                self._link, self._attempt = attempt.link, None
+                attempt.done.set()
+
+    def close(self) -> None:
+        """Fail the calls that still wait for a connection, and all later ones."""
+        self._closed = True
+        self._wanted.close()
+        if self._attempt is not None:
+            self._attempt.end(f"{self._address.authority}: the channel was closed")
+
+    def _pause(self) -> float:
+        """Return how long to wait before the next dial: nothing after a connection, more after each failure."""
+        if not self._failures:
+            return 0.0
+        return min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE) * (0.5 + self._ports.random() / 2)
+
+    async def _try(self, attempt: _Attempt, links: trio.Nursery) -> None:
+        """Connect and put the link, or the reason why there is none, into the attempt."""
+        self._failures += 1
+        try:
+            with trio.fail_after(CONNECT_TIME):
+                link = await self._connect(links)
+        except trio.TooSlowError:
+            attempt.reason = f"{self._address.authority}: no connection within {CONNECT_TIME:g} s"
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            attempt.reason = f"{self._address.authority}: {error.__cause__ or error}"
+        else:
+            attempt.reason = link.lost or ""
+            if link.usable:
+                attempt.link, self._failures = link, 0
+
+    async def _connect(self, links: trio.Nursery) -> Link:
+        """Dial, and return the link once the server's settings are here; it runs in ``links``."""
+        stream = await self._secured(await self._ports.dial(self._address.host, self._address.port))
+        link = Link(
+            stream, self._address.authority, scheme="http" if self._address.context is None else "https"
+        )
+        links.start_soon(link.run)
+        try:
+            await link.ready.wait()
+        except trio.Cancelled:
+            link.lose("no settings came")
+            raise
+        return link
+
+    async def _secured(self, stream: trio.abc.Stream) -> trio.abc.Stream:
+        if self._address.context is None:
+            return stream
+        secured = trio.SSLStream(stream, self._address.context, server_hostname=self._address.host)
+        try:
+            await secured.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return secured
+
+
+@asynccontextmanager
+async def open_channel(
+    host: str, port: int, ports: Ports, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Channel]:
+    """Open a channel that lives as long as the block; nothing is dialled before the first call.
+
+    Calls that are still in flight at the end of the block fail as unreachable.
+    """
+    channel = Channel(Address(host, port, tls), ports)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.serve)
+        try:
+            yield channel
+        finally:
+            channel.close()
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,140 @@
+"""The client of one KMS node's Core: endpoints, methods, and what their answers mean; never builds a message.
+
+Source: fhevm-0.14.md sections 5.1 and 5.5, outcomes.md rows submit and answer.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
+
+from kmsconn.config.settings import CoreTls
+from kmsconn.errors import RequestError, Undecodable
+from kmsconn.kms.channel import Channel, open_channel
+from kmsconn.kms.status import StatusError, result_error, start_error
+from kmsconn.kms.tls import client_context
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.port import CoreCall
+from kmsconn.protocols.protobuf import fields
+
+SERVICE = "kms_service.v1.CoreServiceEndpoint"
+HEALTH_PATH = "/grpc.health.v1.Health/Check"
+SERVING = 1
+
+PATHS: Mapping[str, str] = {
+    method: f"/{SERVICE}/{method}"
+    for method in (
+        "PublicDecrypt",
+        "GetPublicDecryptionResult",
+        "UserDecrypt",
+        "GetUserDecryptionResult",
+        "KeyGenPreproc",
+        "GetKeyGenPreprocResult",
+        "KeyGen",
+        "GetKeyGenResult",
+        "AbortKeyGen",
+        "CrsGen",
+        "GetCrsGenResult",
+        "AbortCrsGen",
+        "NewMpcContext",
+        "DestroyMpcContext",
+        "NewMpcEpoch",
+        "GetEpochResult",
+        "DestroyMpcEpoch",
+        "GetKeyMaterialAvailability",
+        "GetHealthStatus",
+    )
+}
+
+
+class CoreClient:
+    """One Core behind one or several endpoints. ``endpoints`` names them for troubles: ``core[0]`` and so on."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._channels = tuple(channels)
+        self.endpoints = tuple(f"core[{index}]" for index in range(len(self._channels)))
+
+    async def start(self, call: CoreCall) -> None:
+        """Hand over a request; OK and ALREADY_EXISTS are success.
+
+        Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
+        Cancellation: resets the stream; the Core may have it all the same. Repeating: ALREADY_EXISTS.
+        """
+        try:
+            await self._unary(call)
+        except StatusError as error:
+            if meaning := start_error(error, self._where(call)):
+                raise meaning from error
+
+    async def result(self, call: CoreCall) -> bytes:
+        """Wait for a result and return its protobuf bytes.
+
+        Raises NotYet when the long poll ended without one, Forgotten when the Core does not know the id, Unreachable,
+        Overloaded, Misconfigured, Rejected, Refused, Aborted; Broken for a reply that is none.
+        Cancellation: resets the stream. Repeating: a result may be read any number of times.
+        """
+        try:
+            return await self._unary(call)
+        except StatusError as error:
+            meaning = result_error(error, self._where(call))
+            assert meaning is not None, "a StatusError is never OK"
+            raise meaning from error
+
+    async def healthy(self, index: int) -> bool:
+        """Return whether an endpoint says that it serves; every other answer, and none, is no.
+
+        Cancellation: at any time. Repeating: harmless.
+        """
+        request = b"\x0a" + bytes([len(SERVICE)]) + SERVICE.encode()
+        try:
+            reply = await self._channels[index].unary(HEALTH_PATH, [request])
+            return [value for number, _, value in fields(reply) if number == 1] == [SERVING]
+        except (StatusError, RequestError, Undecodable):
+            return False
+
+    def _index(self, call: CoreCall) -> int:
+        """Return the endpoint of a call: start and result of an id meet the same one (5.5)."""
+        return call.shard % len(self._channels)
+
+    def _where(self, call: CoreCall) -> str:
+        return f"{self.endpoints[self._index(call)]} {call.method}"
+
+    async def _unary(self, call: CoreCall) -> bytes:
+        return await self._channels[self._index(call)].unary(PATHS[call.method], call.message.parts)
+
+
+def parse_endpoint(endpoint: str) -> tuple[str, int, bool]:
+    """Return host, port and whether TLS is asked for, from ``http(s)://host:port`` or ``host:port``.
+
+    Raises ValueError when there is no host or the port is no number.
+    """
+    parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+    secure = parts.scheme == "https"
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("an endpoint of the Core looks like http://host:port")
+    return parts.hostname, parts.port or (443 if secure else 80), secure
+
+
+@asynccontextmanager
+async def open_core(
+    endpoints: tuple[str, ...], ports: Ports, core_tls: CoreTls | None = None
+) -> AsyncIterator[CoreClient]:
+    """Open a client of the Core that lives as long as the block; connections are made when calls need them.
+
+    TLS is used where the endpoint says ``https`` or ``core_tls`` is given. Raises StartRefused for unusable TLS files.
+    """
+    async with AsyncExitStack() as stack:
+        channels = []
+        for endpoint in endpoints:
+            host, port, secure = parse_endpoint(endpoint)
+            context = _context(core_tls, secure=secure)
+            channels.append(await stack.enter_async_context(open_channel(host, port, ports, context)))
+        yield CoreClient(channels)
+
+
+def _context(core_tls: CoreTls | None, *, secure: bool) -> ssl.SSLContext | None:
+    if core_tls is None and not secure:
+        return None
+    return client_context(core_tls or CoreTls())

@@ -1,0 +1,119 @@
+"""The families of metrics that events feed, as data: names, meanings, labels, buckets. Counts nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import attrs
+
+_LATENCY: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LONG: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86400.0)
+
+
+class Shape(StrEnum):
+    """What a family of series is to Prometheus."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@attrs.frozen
+class Family:
+    """A name with its meaning and labels. ``buckets`` are the upper limits of a histogram, in seconds."""
+
+    name: str
+    doc: str
+    labels: tuple[str, ...] = ()
+    shape: Shape = Shape.COUNTER
+    buckets: tuple[float, ...] = ()
+
+
+# Names of the 0.14 services (fhevm-0.14.md, 10.4), where they still mean something here.
+RECEIVED = Family(
+    "kms_connector_gw_listener_event_received_counter", "Requests new to the journal", ("event_type",)
+)
+LISTENING_ERRORS = Family(
+    "kms_connector_gw_listener_event_listening_errors", "Troubles of a chain that have begun", ("contract",)
+)
+PICKED = Family(
+    "kms_connector_worker_event_received_counter", "Requests that passed their checks", ("event_type",)
+)
+SUBMITTED = Family(
+    "kms_connector_worker_grpc_request_sent_counter", "Requests that the Core accepted", ("event_type",)
+)
+SUBMIT_ERRORS = Family(
+    "kms_connector_worker_grpc_request_sent_errors", "Requests parked while submitting", ("event_type",)
+)
+POLLED = Family("kms_connector_worker_grpc_response_polled_counter", "Answers of the Core", ("event_type",))
+POLL_ERRORS = Family(
+    "kms_connector_worker_grpc_response_polled_errors",
+    "Requests parked while waiting for their answer",
+    ("event_type",),
+)
+DECRYPTION_LATENCY = Family(
+    "kms_connector_worker_decryption_latency_seconds",
+    "Admission to durable answer",
+    ("event_type",),
+    Shape.HISTOGRAM,
+    (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+RESPONSES = Family(
+    "kms_connector_tx_sender_response_received_counter",
+    "Durable answers handed to the lane",
+    ("response_type",),
+)
+SENT = Family(
+    "kms_connector_tx_sender_gateway_tx_sent_counter", "Replies handed to the Gateway", ("response_type",)
+)
+SEND_ERRORS = Family(
+    "kms_connector_tx_sender_gateway_tx_sent_errors",
+    "Replies that came back from the Gateway",
+    ("response_type",),
+)
+FORWARDING_LATENCY = Family(
+    "kms_connector_tx_sender_response_forwarding_latency_seconds",
+    "Durable answer to landing",
+    ("response_type",),
+    Shape.HISTOGRAM,
+    (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0),
+)
+
+# Our own.
+STAGE_SECONDS = Family(
+    "kmsconn_stage_seconds",
+    "One pass of a stage that succeeded",
+    ("kind", "stage"),
+    Shape.HISTOGRAM,
+    _LATENCY,
+)
+HANDOVER_SECONDS = Family(
+    "kmsconn_handover_seconds",
+    "Durable answer to transaction handed to the node",
+    ("kind",),
+    Shape.HISTOGRAM,
+    _LATENCY,
+)
+LANDED_SECONDS = Family("kmsconn_landed_seconds", "Admission to landing", ("kind",), Shape.HISTOGRAM, _LONG)
+FOUND = Family(
+    "kmsconn_found_landed_total", "Replies that the contract knew before they were sent", ("kind",)
+)
+BURIED = Family("kmsconn_buried_total", "Replies that landed and stayed", ("kind",))
+PARKED = Family("kmsconn_parked_total", "Times that a request was put back to wait", ("kind", "stage"))
+CLOSED = Family("kmsconn_closed_total", "Requests that ended without a reply", ("kind", "state"))
+REORGANISED = Family(
+    "kmsconn_reorganised_total",
+    "Requests found moved, gone from the chain, or back on it",
+    ("chain", "change"),
+)
+LOGS_QUARANTINED = Family("kmsconn_logs_quarantined_total", "Logs that could not be decoded", ("chain",))
+TROUBLES = Family("kmsconn_troubles_total", "Troubles of a neighbour that have begun", ("neighbour",))
+CURSOR = Family("kmsconn_cursor_block", "First block not read yet", ("chain", "contract"), Shape.GAUGE)
+HEAD = Family("kmsconn_head_block", "Head seen with the cursor", ("chain", "contract"), Shape.GAUGE)
+LAG = Family("kmsconn_lag_blocks", "Blocks between cursor and head", ("chain", "contract"), Shape.GAUGE)
+
+UNSUFFIXED: Final = (
+    RECEIVED, LISTENING_ERRORS, PICKED, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS, RESPONSES, SENT, SEND_ERRORS,
+)  # fmt: skip
+"""The counters of 0.14, whose names lack the ``_total`` that prometheus-client expects."""

@@ -1,0 +1,147 @@
+"""Events as log lines, one each, for people (console) or machines (JSON). Configures nothing global; a line never raises.
+
+URLs that stand in a reason lose their user info and query here once more: what came from a library may hold them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, MutableMapping
+from functools import lru_cache
+from typing import Any, Final, TextIO
+
+import attrs
+import msgspec
+import structlog
+
+from kmsconn.config.settings import LogFormat
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
+from kmsconn.model import events
+from kmsconn.net.urls import show
+
+LEVELS: Final[dict[type, int]] = {
+    events.RequestAdmitted: logging.INFO,
+    events.RequestsMoved: logging.WARNING,
+    events.LogQuarantined: logging.ERROR,
+    events.CursorMoved: logging.DEBUG,
+    events.StageFinished: logging.DEBUG,
+    events.RequestParked: logging.INFO,
+    events.RequestClosed: logging.WARNING,
+    events.AnswerKept: logging.INFO,
+    events.ReplySigned: logging.DEBUG,
+    events.ReplySent: logging.DEBUG,
+    events.ReplyLanded: logging.INFO,
+    events.ReplyBuried: logging.DEBUG,
+    events.ReplyReturned: logging.WARNING,
+    events.Trouble: logging.WARNING,
+    events.Recovered: logging.INFO,
+}
+"""The level of each event; a red trouble is an error. A test says that none is missing."""
+
+_BIG = 2**53  # beyond it JSON readers lose digits
+_URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>)\]}]+")
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+
+EventDict = MutableMapping[str, Any]
+
+
+class LineWriter:
+    """Writes lines to a stream; lines that it does not take are counted, since logging must not end the connector."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost = 0
+
+    def write(self, line: str) -> None:
+        """Write one line."""
+        try:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.lost += 1
+
+    debug = info = warning = error = critical = msg = write
+
+
+def make_logger(stream: TextIO, level: str, log_format: LogFormat) -> structlog.typing.FilteringBoundLogger:
+    """Return a logger of its own that writes to ``stream``; ``auto`` means console on a terminal, else JSON."""
+    terminal = stream.isatty()
+    console = log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and terminal)
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        LineWriter(stream),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            hide_urls,
+            *([structlog.dev.ConsoleRenderer(colors=terminal)] if console else _JSON),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    return logger
+
+
+def _render_json(_: Any, __: str, event: EventDict) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+_JSON: Final = (structlog.processors.format_exc_info, _render_json)
+
+
+def hide_urls(_: Any, __: str, event: EventDict) -> EventDict:
+    """Cut user info and query from every URL in the texts of a line."""
+    for key, value in event.items():
+        if isinstance(value, str) and "://" in value:
+            event[key] = _URL.sub(lambda found: show(found[0]), value)
+    return event
+
+
+def log_events(logger: structlog.typing.FilteringBoundLogger, level: str) -> events.OnEvent:
+    """Return the hook that logs every event of at least ``level``, by its name and with its fields."""
+    least = logging.getLevelNamesMapping()[level.upper()]
+
+    def on_event(event: events.Event) -> None:
+        importance = logging.ERROR if isinstance(event, events.Trouble) and event.red else LEVELS[type(event)]
+        if importance >= least:
+            logger.log(importance, event_name(type(event).__name__), **fields_of(event))
+
+    return on_event
+
+
+@lru_cache
+def event_name(kind: str) -> str:
+    """Return ``request_admitted`` for ``RequestAdmitted``."""
+    return _CAPITAL.sub("_", kind).lower()
+
+
+def fields_of(event: Any) -> dict[str, Any]:
+    """Return the fields of an event as texts and numbers; an absent one is left out."""
+    values = ((field.name, getattr(event, field.name)) for field in attrs.fields(type(event)))
+    return {name: _field(value) for name, value in values if value is not None}
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return checksum(Address(value)) if len(value) == ADDRESS_BYTES else f"0x{value.hex()}"
+    if isinstance(value, int) and value >= _BIG:
+        return f"0x{value:x}"
+    return round(value, 6) if isinstance(value, float) else value
+
+
+class LibraryLogs(logging.Handler):
+    """Sends what libraries log through the standard library's logging to our logger, under the library's name."""
+
+    def __init__(self, log: Callable[..., Any]) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record with the traceback it carries, if any."""
+        self._log(
+            record.levelno,
+            "library",
+            library=record.name,
+            message=record.getMessage(),
+            exc_info=record.exc_info,
+        )

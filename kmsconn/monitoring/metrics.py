@@ -1,0 +1,145 @@
+"""The metrics as a prometheus-client collector over the tally, the health and a snapshot of the connector; and their text.
+
+Never registers itself anywhere: ``run`` prints it at ``/metrics``, an embedding program may put it into its own registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.core import Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from kmsconn.journal.port import Counts
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.monitoring.families import UNSUFFIXED, Family, Shape
+from kmsconn.monitoring.health import Health
+from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
+
+if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
+    from kmsconn.service.connector import Statistics
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def _gauge(name: str, doc: str, *labels: str) -> Family:
+    return Family(name, doc, labels, Shape.GAUGE)
+
+
+UNPROCESSED = _gauge(
+    "kms_connector_unprocessed_operations", "Rows of the journal by what they were in 0.14", "table", "status"
+)
+READY = _gauge("kmsconn_ready", "1 once every neighbour has answered")
+DRAINING = _gauge("kmsconn_draining", "1 while the connector ends")
+TROUBLE = _gauge("kmsconn_trouble", "1 for a present trouble, 2 for one that needs an operator", "neighbour")
+HEAD_TIME = _gauge("kmsconn_head_timestamp_seconds", "Timestamp of the Gateway's head")
+REQUESTS = _gauge("kmsconn_requests", "Requests in the journal", "kind", "state")
+OPEN = _gauge("kmsconn_open_requests", "Requests whose reply has not landed for good", "kind")
+PARKED = _gauge("kmsconn_parked_requests", "Requests that wait for their next try", "kind")
+OLDEST = _gauge("kmsconn_oldest_open_seconds", "Age of the oldest open request", "kind")
+QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
+QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
+OFF_CHAIN = _gauge("kmsconn_off_chain_requests", "Requests that a reorganisation took from the chain")
+BUSY = _gauge("kmsconn_pool_busy", "Requests on their way in a pool", "kind")
+PLACES = _gauge("kmsconn_pool_places", "Places of a pool", "kind")
+BYTES = _gauge("kmsconn_ciphertext_bytes", "Bytes of ciphertexts in memory")
+
+_OPEN_STATES = (State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED)
+
+Series = dict[Family, dict[Labels, float]]
+
+
+class ConnectorCollector(Collector):
+    """Gives all metrics of one connector; ``statistics`` returns its snapshot, or None before there is one."""
+
+    def __init__(self, tally: Tally, health: Health, statistics: Callable[[], Statistics | None]) -> None:
+        self._tally, self._health, self._statistics = tally, health, statistics
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family that has a series."""
+        gauges: Series = {TROUBLE: {(one.neighbour,): 1.0 + one.red for one in self._health.troubles}}
+        statistics = self._statistics()
+        if statistics is not None:
+            gauges.update(_from_statistics(statistics))
+        for families in (self._tally.families, gauges):
+            yield from (_metric(family, series) for family, series in families.items() if series)
+
+
+def exposition(collector: Collector) -> bytes:
+    """Return the metrics as Prometheus text 0.0.4, with the 0.14 counters under their own names.
+
+    prometheus-client writes ``_total`` after the name of every counter in its HELP and TYPE lines; the 0.14 names have none.
+    """
+    text = generate_latest(collector)
+    for family in UNSUFFIXED:
+        text = text.replace(f" {family.name}_total ".encode(), f" {family.name} ".encode())
+    return text
+
+
+def _from_statistics(statistics: Statistics) -> Series:
+    series: Series = {
+        READY: {(): float(statistics.ready)},
+        DRAINING: {(): float(statistics.draining)},
+        BUSY: {(kind,): float(busy) for kind, busy in statistics.busy.items()},
+        PLACES: {(kind,): float(places) for kind, places in statistics.places.items()},
+        BYTES: {(): float(statistics.bytes_held)},
+    }
+    if statistics.head_time is not None:
+        series[HEAD_TIME] = {(): statistics.head_time}
+    if statistics.counts is not None:
+        series.update(_from_counts(statistics.counts, statistics.busy))
+    return series
+
+
+def _from_counts(counts: Counts, busy: Mapping[str, int]) -> Series:
+    def number(kind: Kind, *states: State) -> float:
+        return float(sum(counts.states.get((kind, state), 0) for state in states))
+
+    return {
+        REQUESTS: {(kind, state): number(kind, state) for kind in Kind for state in State},
+        OPEN: {(kind,): number(kind, *_OPEN_STATES) for kind in Kind},
+        QUARANTINED: {(kind,): number(kind, State.QUARANTINED) for kind in Kind},
+        PARKED: {(kind,): float(counts.parked.get(kind, 0)) for kind in Kind},
+        OLDEST: {(kind,): counts.oldest.get(kind, 0.0) for kind in Kind},
+        OFF_CHAIN: {(): float(counts.off_chain)},
+        QUARANTINED_LOGS: {(): float(counts.quarantined_logs)},
+        UNPROCESSED: {
+            labels: value
+            for kind in Kind
+            for labels, value in _unprocessed(kind, busy.get(kind, 0), number).items()
+        },
+    }
+
+
+def _unprocessed(kind: Kind, busy: int, number: Callable[..., float]) -> dict[Labels, float]:
+    """Return the rows as the tables of 0.14 would have held them (10.4): what a pool holds is under process."""
+    seen = number(kind, State.SEEN)
+    return {
+        (f"{kind}_requests", "pending"): max(0.0, seen - busy),
+        (f"{kind}_requests", "under_process"): min(seen, float(busy)),
+        (f"{kind}_responses", "pending"): number(kind, State.ANSWERED),
+        (f"{kind}_responses", "under_process"): number(kind, State.SIGNED),
+    }
+
+
+def _metric(family: Family, series: Mapping[Labels, Value]) -> Metric:
+    name = family.name.removesuffix("_total") if family.shape is Shape.COUNTER else family.name
+    metric = Metric(name, family.doc, str(family.shape))
+    for values, value in sorted(series.items(), key=lambda one: one[0]):
+        labels = dict(zip(family.labels, values, strict=True))
+        if isinstance(value, Histogram):
+            _add_histogram(metric, labels, value)
+        else:
+            metric.add_sample(family.name, labels, value)
+    return metric
+
+
+def _add_histogram(metric: Metric, labels: dict[str, str], histogram: Histogram) -> None:
+    count = 0
+    for limit, count in histogram.cumulative:
+        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": limit}, count)
+    metric.add_sample(f"{metric.name}_sum", labels, histogram.sum)
+    metric.add_sample(f"{metric.name}_count", labels, count)

@@ -1,0 +1,47 @@
+"""One connector watched: its tally, its health and where its statistics come from. Opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kmsconn.model.events import Event
+from kmsconn.monitoring.health import Health, Report
+from kmsconn.monitoring.metrics import ConnectorCollector, exposition
+from kmsconn.monitoring.tally import Tally
+
+if TYPE_CHECKING:
+    from kmsconn.service.connector import Statistics
+
+
+class Monitor:
+    """Feeds on ``on_event``; answers with health and metrics, before, while and after the connector runs."""
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._health = Health()
+        self._statistics: Callable[[], Statistics | None] = lambda: None
+        self.collector = ConnectorCollector(self._tally, self._health, self._snapshot)
+
+    def on_event(self, event: Event) -> None:
+        """Take an event."""
+        self._tally.on_event(event)
+        self._health.on_event(event)
+
+    def watch(self, statistics: Callable[[], Statistics]) -> None:
+        """Look at a connector from now on."""
+        self._statistics = statistics
+
+    def _snapshot(self) -> Statistics | None:
+        return self._statistics()
+
+    def health(self) -> Report:
+        """Return the health of this moment."""
+        statistics = self._snapshot()
+        if statistics is None:
+            return self._health.report(ready=False, draining=False)
+        return self._health.report(ready=statistics.ready, draining=statistics.draining)
+
+    def metrics(self) -> bytes:
+        """Return the metrics of this moment as Prometheus text."""
+        return exposition(self.collector)

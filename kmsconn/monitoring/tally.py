@@ -1,0 +1,174 @@
+"""What has happened so far, as numbers: counters, gauges and histograms fed by ``on_event``. Pure; asks the connector nothing."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Any, Final
+
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.model import events
+from kmsconn.monitoring import families
+from kmsconn.monitoring.families import Family
+
+_REMEMBERED: Final = (
+    100_000  # answers whose landing is awaited; beyond that the forwarding latency is left out
+)
+
+
+class Histogram:
+    """Observations sorted into buckets."""
+
+    def __init__(self, limits: tuple[float, ...]) -> None:
+        self._limits = limits
+        self._counts = [0] * (len(limits) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Take one observation."""
+        self._counts[bisect_left(self._limits, value)] += 1
+        self.sum += value
+
+    @property
+    def cumulative(self) -> Iterator[tuple[str, int]]:
+        """Return each upper limit with the number of observations not above it."""
+        names = [*(f"{limit:g}" for limit in self._limits), "+Inf"]
+        return zip(names, accumulate(self._counts), strict=True)
+
+
+Labels = tuple[str, ...]
+Value = float | Histogram
+
+
+class Tally:
+    """Takes every event and keeps the numbers. Memory is bounded by kinds, stages, chains and neighbours, not by requests."""
+
+    def __init__(self) -> None:
+        self.families: dict[Family, dict[Labels, Value]] = {}
+        self.answered: dict[int, float] = {}
+
+    def on_event(self, event: events.Event) -> None:
+        """Count an event."""
+        COUNTING[type(event)](self, event)
+
+    def add(self, family: Family, *labels: str, amount: float = 1) -> None:
+        """Count up."""
+        series: dict[Labels, Any] = self.families.setdefault(family, {})
+        series[labels] = series.get(labels, 0) + amount
+
+    def set(self, family: Family, *labels: str, value: float) -> None:
+        """Put a gauge."""
+        self.families.setdefault(family, {})[labels] = value
+
+    def observe(self, family: Family, *labels: str, value: float) -> None:
+        """Take an observation into a histogram."""
+        series: dict[Labels, Any] = self.families.setdefault(family, {})
+        if labels not in series:
+            series[labels] = Histogram(family.buckets)
+        series[labels].observe(value)
+
+
+def _admitted(tally: Tally, event: events.RequestAdmitted) -> None:
+    tally.add(families.RECEIVED, f"{event.kind}_request")
+
+
+def _moved(tally: Tally, event: events.RequestsMoved) -> None:
+    for change, amount in (("moved", event.moved), ("gone", event.gone), ("back", event.back)):
+        if amount:
+            tally.add(families.REORGANISED, str(event.chain_id), change, amount=amount)
+
+
+def _log_quarantined(tally: Tally, event: events.LogQuarantined) -> None:
+    tally.add(families.LOGS_QUARANTINED, str(event.chain_id))
+
+
+def _cursor(tally: Tally, event: events.CursorMoved) -> None:
+    labels = (str(event.chain_id), checksum(event.contract))
+    tally.set(families.CURSOR, *labels, value=event.block)
+    tally.set(families.HEAD, *labels, value=event.head)
+    tally.set(families.LAG, *labels, value=max(0, event.head + 1 - event.block))
+
+
+def _stage(tally: Tally, event: events.StageFinished) -> None:
+    tally.observe(families.STAGE_SECONDS, event.kind, event.stage, value=event.seconds)
+    family = {"check": families.PICKED, "submit": families.SUBMITTED, "answer": families.POLLED}.get(
+        event.stage
+    )
+    if family is not None:
+        tally.add(family, f"{event.kind}_request")
+
+
+def _parked(tally: Tally, event: events.RequestParked) -> None:
+    tally.add(families.PARKED, event.kind, event.stage)
+    family = {"submit": families.SUBMIT_ERRORS, "answer": families.POLL_ERRORS}.get(event.stage)
+    if family is not None:
+        tally.add(family, f"{event.kind}_request")
+
+
+def _closed(tally: Tally, event: events.RequestClosed) -> None:
+    tally.add(families.CLOSED, event.kind, event.state)
+    tally.answered.pop(event.rid, None)
+
+
+def _answer(tally: Tally, event: events.AnswerKept) -> None:
+    tally.observe(families.DECRYPTION_LATENCY, f"{event.kind}_request", value=event.seconds)
+    tally.add(families.RESPONSES, f"{event.kind}_response")
+    if len(tally.answered) < _REMEMBERED:
+        tally.answered[event.rid] = event.seconds
+
+
+def _sent(tally: Tally, event: events.ReplySent) -> None:
+    tally.add(families.SENT, f"{event.kind}_response")
+    if event.seconds is not None:
+        tally.observe(families.HANDOVER_SECONDS, event.kind, value=event.seconds)
+
+
+def _landed(tally: Tally, event: events.ReplyLanded) -> None:
+    answered = tally.answered.pop(event.rid, None)
+    if event.found:
+        tally.add(families.FOUND, event.kind)
+        return
+    tally.observe(families.LANDED_SECONDS, event.kind, value=event.seconds)
+    if answered is not None:
+        seconds = max(0.0, event.seconds - answered)
+        tally.observe(families.FORWARDING_LATENCY, f"{event.kind}_response", value=seconds)
+
+
+def _buried(tally: Tally, event: events.ReplyBuried) -> None:
+    tally.add(families.BURIED, event.kind)
+
+
+def _returned(tally: Tally, event: events.ReplyReturned) -> None:
+    tally.add(families.SEND_ERRORS, f"{event.kind}_response")
+
+
+def _trouble(tally: Tally, event: events.Trouble) -> None:
+    tally.add(families.TROUBLES, event.neighbour)
+    contract = {"gateway": "decryption", "ethereum": "ethereum"}.get(event.neighbour)
+    if contract is not None:
+        tally.add(families.LISTENING_ERRORS, contract)
+
+
+def _nothing(tally: Tally, event: events.Event) -> None:
+    """Count nothing: another event of the same request is counted."""
+
+
+COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
+    events.RequestAdmitted: _admitted,
+    events.RequestsMoved: _moved,
+    events.LogQuarantined: _log_quarantined,
+    events.CursorMoved: _cursor,
+    events.StageFinished: _stage,
+    events.RequestParked: _parked,
+    events.RequestClosed: _closed,
+    events.AnswerKept: _answer,
+    events.ReplySigned: _nothing,
+    events.ReplySent: _sent,
+    events.ReplyLanded: _landed,
+    events.ReplyBuried: _buried,
+    events.ReplyReturned: _returned,
+    events.Trouble: _trouble,
+    events.Recovered: _nothing,
+}
+"""How each event is counted; a test says that none is missing."""

@@ -1,0 +1,96 @@
+"""URLs, taken apart and shown. Never shows user info or query: both may hold keys. No I/O, no Trio."""
+
+from __future__ import annotations
+
+import base64
+import re
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import attrs
+
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "grpc": 80, "grpcs": 443}
+TLS_SCHEMES = frozenset({"https", "wss", "grpcs"})
+
+# ASCII names, IPv4 and IPv6 addresses; anything else is read differently by different parsers.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+
+
+@attrs.frozen
+class Url:
+    """A URL with a host. ``host`` has no brackets; ``path`` begins with a slash; the secret parts stay out of ``repr``."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    query: str = attrs.field(default="", repr=False)
+    user_info: str = attrs.field(default="", repr=False)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the scheme asks for TLS."""
+        return self.scheme in TLS_SCHEMES
+
+    @property
+    def target(self) -> str:
+        """Path and query, as a request line has them. May hold a key: never show it."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a ``Host`` header has them: the scheme's own port is left out (RFC 9110, 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: enough to say which neighbour, and nothing secret, as paths of RPC providers are."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authorization(self) -> str | None:
+        """The ``Authorization`` header that the user info asks for (RFC 7617), or None."""
+        if not self.user_info:
+            return None
+        return "Basic " + base64.b64encode(unquote(self.user_info).encode()).decode()
+
+
+def parse(url: str) -> Url:
+    """Take a URL apart. Raises ValueError that says what is wrong without repeating the URL."""
+    parts = _split(url)
+    scheme = parts.scheme.lower()
+    if scheme not in DEFAULT_PORTS:
+        raise ValueError(f"not a URL with one of the schemes {', '.join(sorted(DEFAULT_PORTS))}")
+    if not _HOST.fullmatch(parts.hostname or ""):
+        raise ValueError("the URL names no host, or none that is a plain name or address")
+    port = DEFAULT_PORTS[scheme] if parts.port is None else parts.port
+    user_info = parts.netloc.rpartition("@")[0]
+    return Url(scheme, parts.hostname or "", port, parts.path or "/", parts.query, user_info)
+
+
+def _split(url: str) -> SplitResult:
+    if any(character in " \\" or not character.isprintable() for character in url):
+        raise ValueError("the URL holds white space, a backslash or control characters")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # computed when read; raises for a port that is none
+    except ValueError:
+        raise ValueError("the URL has a malformed host or port") from None
+    return parts
+
+
+def show(url: str) -> str:
+    """Return the URL without user info, query and fragment, fit for a log; something for every text, and never an exception."""
+    try:
+        parsed = parse(url)
+    except ValueError:
+        return "<malformed URL>"
+    return parsed.origin + (parsed.path if parsed.path != "/" else "")
+
+
+def show_origin(url: str) -> str:
+    """Return scheme, host and port only: paths of RPC providers are keys too."""
+    try:
+        return parse(url).origin
+    except ValueError:
+        return "<malformed URL>"

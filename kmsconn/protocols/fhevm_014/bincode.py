@@ -1,0 +1,105 @@
+"""The bincode image of a user-decryption payload, over which the Core signs. Never the protobuf bytes.
+
+Little-endian fixed-width integers; byte strings and lists behind an unsigned 64-bit length; no tags, no padding.
+Source: fhevm-0.14.md, 2.3.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import attrs
+
+from kmsconn.errors import Undecodable
+
+_LENGTH = struct.Struct("<Q")
+_SIGNED = struct.Struct("<i")
+_UNSIGNED = struct.Struct("<I")
+_SMALLEST_SHARE = _SIGNED.size + 2 * _LENGTH.size + _UNSIGNED.size
+
+
+@attrs.frozen
+class Share:
+    """One signcrypted ciphertext of a node."""
+
+    fhe_type: int
+    signcrypted: bytes
+    handle: bytes
+    packing_factor: int
+
+
+@attrs.frozen
+class SharePayload:
+    """A node's answer to a user, for all ciphertexts of a request."""
+
+    verification_key: bytes
+    digest: bytes
+    shares: tuple[Share, ...]
+    party_id: int
+    degree: int
+
+
+def encode(payload: SharePayload) -> bytes:
+    """Return the image. Raises ValueError for a number outside its width."""
+    try:
+        return b"".join(_parts(payload))
+    except struct.error as error:
+        raise ValueError(f"a number does not fit: {error}") from error
+
+
+def decode(image: bytes) -> SharePayload:
+    """Read an image that fills ``image``. Raises Undecodable."""
+    reader = _Reader(image)
+    payload = SharePayload(
+        verification_key=reader.octets(),
+        digest=reader.octets(),
+        shares=tuple(_share(reader) for _ in range(reader.count(_SMALLEST_SHARE))),
+        party_id=reader.number(_UNSIGNED),
+        degree=reader.number(_UNSIGNED),
+    )
+    if reader.rest:
+        raise Undecodable("bincode: bytes left over")
+    return payload
+
+
+def _parts(payload: SharePayload) -> list[bytes]:
+    parts = [*_octets(payload.verification_key), *_octets(payload.digest), _LENGTH.pack(len(payload.shares))]
+    for share in payload.shares:
+        parts += [_SIGNED.pack(share.fhe_type), *_octets(share.signcrypted), *_octets(share.handle)]
+        parts.append(_UNSIGNED.pack(share.packing_factor))
+    return [*parts, _UNSIGNED.pack(payload.party_id), _UNSIGNED.pack(payload.degree)]
+
+
+def _octets(data: bytes) -> tuple[bytes, bytes]:
+    return _LENGTH.pack(len(data)), data
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    @property
+    def rest(self) -> int:
+        return len(self._data) - self._at
+
+    def number(self, form: struct.Struct) -> int:
+        if self.rest < form.size:
+            raise Undecodable("bincode: the data ends before its values do")
+        (value,) = form.unpack_from(self._data, self._at)
+        self._at += form.size
+        return int(value)
+
+    def count(self, unit: int) -> int:
+        length = self.number(_LENGTH)
+        if length * unit > self.rest:
+            raise Undecodable("bincode: the data ends before its values do")
+        return length
+
+    def octets(self) -> bytes:
+        start = self._at + _LENGTH.size
+        self._at = start + self.count(1)
+        return self._data[start : self._at]
+
+
+def _share(reader: _Reader) -> Share:
+    return Share(reader.number(_SIGNED), reader.octets(), reader.octets(), reader.number(_UNSIGNED))

@@ -1,0 +1,265 @@
+"""What a lane is given, what it remembers, and how a reply moves on: each transition with its event. Asks no node.
+
+All memory here is a cache: the journal and the chain rebuild it, so a lane may end at any await.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+import trio
+
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Rpc
+from kmsconn.config.settings import Settings
+from kmsconn.journal.port import Journal, Row
+from kmsconn.model.events import (
+    OnEvent,
+    Recovered,
+    ReplyBuried,
+    ReplyLanded,
+    ReplyReturned,
+    ReplySent,
+    ReplySigned,
+    RequestClosed,
+    RequestParked,
+    Trouble,
+)
+from kmsconn.model.life import State
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.port import Profile
+from kmsconn.sending.fees import FeeReader
+from kmsconn.sending.flights import Flights
+from kmsconn.sending.node import Head, Node, nonce_of
+from kmsconn.sending.nonces import SecondLook
+from kmsconn.sending.outcomes import Sent
+from kmsconn.sending.pauses import Brake, pause
+from kmsconn.sending.wallet import Wallet
+
+STAGE = "reply"
+
+
+@attrs.frozen
+class Lane:
+    """What one lane needs: its chain, the journal, who sends, and when to wake.
+
+    ``wake`` rings when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes the lane
+    end once nothing is answered or signed. ``window`` is how many replies may fly at once.
+    """
+
+    rpc: Rpc
+    journal: Journal
+    wallet: Wallet
+    profile: Profile
+    head: HeadTracker
+    wake: Doorbell
+    settings: Settings
+    ports: Ports
+    on_event: OnEvent
+    name: str = "gateway"
+    window: int = 512
+    closing: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.frozen
+class Sight:
+    """One round's view: the head that a node answered, whether no node of the lane answered a later one, and what is old enough."""
+
+    head: Head
+    fresh: bool
+    overlap_blocks: int
+    now: float
+
+    @property
+    def settled(self) -> int:
+        """The newest block that is older than the overlap."""
+        return self.head.number - self.overlap_blocks
+
+    def is_old(self, row: Row) -> bool:
+        """Say whether a row's request is older than the overlap: only then is a final no believed."""
+        return row.log.block_number <= self.settled
+
+
+@attrs.define
+class Desk:
+    """A lane at work."""
+
+    lane: Lane
+    node: Node
+    fees: FeeReader
+    sends: Brake
+    holes: SecondLook
+    absent: SecondLook
+    gone: SecondLook
+    flights: Flights = attrs.field(factory=Flights)
+    flying: dict[int, Row] = attrs.field(factory=dict)
+    loaded: bool = False
+    kept: dict[int, Row] = attrs.field(factory=dict)
+    """Replies that lost their block while their bytes could still be included: they go out with the same bytes."""
+    fillers: Flights = attrs.field(factory=Flights)
+    high: int = 0
+    buried_at: int = -1
+    waiting: bool = True
+    """Something on chain is answered and not signed, due or not."""
+    more: bool = False
+    """Something is due that the last round did not take."""
+    rang: bool = False
+    """The last rest ended by a ring: heads are heard."""
+    _heads: HeadTracker = attrs.field(factory=HeadTracker)
+    _returned: dict[int, int] = attrs.field(factory=dict)
+    _troubles: dict[str, str] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, lane: Lane) -> Desk:
+        """Return the desk of a lane that begins."""
+        node = Node(lane.rpc, lane.wallet.address)
+        overlap = lane.settings.overlap
+        return cls(
+            lane=lane,
+            node=node,
+            fees=FeeReader(node.batch, trio.current_time),
+            sends=Brake(lane.ports.random, first=0.25, cap=15.0),
+            holes=SecondLook(overlap),
+            absent=SecondLook(overlap),
+            gone=SecondLook(overlap),
+        )
+
+    @property
+    def chain_id(self) -> int:
+        """The lane's chain."""
+        return self.lane.rpc.chain_id
+
+    @property
+    def journal(self) -> Journal:
+        """The lane's journal."""
+        return self.lane.journal
+
+    def in_nonce_order(self) -> list[Row]:
+        """Return what flies, lowest nonce first."""
+        return sorted(self.flying.values(), key=nonce_of)
+
+    def nonces(self) -> set[int]:
+        """Return the nonces that fly."""
+        return {nonce_of(row) for row in self.flying.values()}
+
+    # --- seeing
+
+    async def load(self) -> None:
+        """Read what flies from the journal, once; every other change of it is made here."""
+        if not self.loaded:
+            self.flying = {row.rid: row for row in await self.journal.signed(self.chain_id)}
+            self.loaded = True
+
+    def see(self, head: Head) -> Sight:
+        """Note a head and return the round's view."""
+        self.lane.head.note(head.number, head.timestamp)
+        self._heads.note(head.number, head.timestamp)
+        fresh = self._heads.number == head.number
+        self.high = max(self.high, head.nonce)
+        blocks = max(1, self.lane.head.blocks_in(self.lane.settings.overlap))
+        return Sight(head, fresh, blocks, trio.current_time())
+
+    @property
+    def block_time(self) -> float:
+        """Seconds between blocks, as far as known."""
+        return self.lane.head.block_time or 0.0
+
+    # --- moving on
+
+    async def sign(self, row: Row, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
+        """Make signed bytes durable ③. Repeating: other bytes or another nonce for the same reply."""
+        if not await self.journal.sign(row.rid, nonce, raw, reply_hash):
+            return False
+        self.flying[row.rid] = attrs.evolve(
+            row, state=State.SIGNED, nonce=nonce, raw=raw, reply_hash=reply_hash
+        )
+        self.kept.pop(row.rid, None)
+        self.lane.on_event(ReplySigned(row.rid, row.kind, nonce, reply_hash))
+        return True
+
+    def note_sent(self, row: Row, said: Sent, now: float) -> None:
+        """Note what a node said to a reply's bytes."""
+        if self.flights.note(row.rid, row.reply_hash or b"", said, now):
+            since = None if row.answered_at is None else max(0.0, self.lane.ports.wall() - row.answered_at)
+            self.lane.on_event(ReplySent(row.rid, row.kind, nonce_of(row), since))
+
+    async def land(self, row: Row, block: int) -> None:
+        """Note that a reply is in the chain ④."""
+        self.high = max(self.high, nonce_of(row) + 1)
+        if self._left(row, await self.journal.land(row.rid, block)):
+            self._landed(row, block, found=False)
+
+    async def found(self, row: Row, block: int) -> None:
+        """Note that the contract has the reply of a row that holds no nonce."""
+        self.kept.pop(row.rid, None)
+        if await self.journal.found_landed(row.rid, block):
+            self._landed(row, block, found=True)
+
+    def _landed(self, row: Row, block: int, *, found: bool) -> None:
+        self._returned.pop(row.rid, None)
+        seconds = max(0.0, self.lane.ports.wall() - row.admitted_at)
+        self.lane.on_event(ReplyLanded(row.rid, row.kind, block, seconds, found))
+
+    async def release(self, row: Row, reason: str) -> None:
+        """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
+        times = self._returned.get(row.rid, 0)
+        self._returned[row.rid] = times + 1
+        wait = self._wait(times)
+        if self._left(row, await self.journal.release(row.rid, self.lane.ports.wall() + wait, reason)):
+            self.lane.on_event(ReplyReturned(row.rid, row.kind, State.ANSWERED, reason))
+
+    async def reject(self, row: Row, reason: str) -> None:
+        """Give up a reply that can never be taken."""
+        if self._left(row, await self.journal.close(row.rid, "reject", reason)):
+            self.lane.on_event(RequestClosed(row.rid, row.kind, State.REJECTED, reason))
+
+    async def park(self, row: Row, reason: str) -> None:
+        """Let a reply wait in the journal, without a nonce."""
+        wait = self._wait(row.parked)
+        if await self.journal.park(row.rid, self.lane.ports.wall() + wait, reason):
+            self.lane.on_event(RequestParked(row.rid, row.kind, STAGE, reason, wait))
+
+    async def bury(self, row: Row) -> None:
+        """Note that a landed reply is there for good ⑤."""
+        if await self.journal.bury(row.rid):
+            self.lane.on_event(ReplyBuried(row.rid, row.kind))
+
+    async def unland(self, row: Row, reason: str) -> None:
+        """Take a landed reply back to answered, or to seen where no answer was kept."""
+        transition, state = ("restart", State.SEEN) if row.answer is None else ("resend", State.ANSWERED)
+        if row.raw is not None:
+            self.kept[row.rid] = row
+        if await self.journal.unland(row.rid, transition, reason):
+            self.lane.on_event(ReplyReturned(row.rid, row.kind, state, reason))
+
+    def _left(self, row: Row, moved: bool) -> bool:
+        """Take a row off what flies; one that somebody else moved makes the lane read the journal again."""
+        self.flying.pop(row.rid, None)
+        self.loaded = self.loaded and moved
+        return moved
+
+    def _wait(self, times: int) -> float:
+        return pause(times, self.lane.ports.random(), first=0.5, cap=60.0)
+
+    # --- what to say
+
+    def trouble(self, neighbour: str, reason: str, *, red: bool = False) -> None:
+        """Say once that a neighbour is in trouble."""
+        if neighbour not in self._troubles:
+            self.lane.on_event(Trouble(neighbour, reason, red))
+        self._troubles[neighbour] = reason
+
+    def recovered(self, neighbour: str) -> None:
+        """Say once that it is over."""
+        if self._troubles.pop(neighbour, None) is not None:
+            self.lane.on_event(Recovered(neighbour))
+
+    def forget_all_but(self, open_holes: Iterable[int], rows: Sequence[Row]) -> None:
+        """Drop what was remembered about replies and nonces that are not in question any more."""
+        self.flights.keep(self.flying.keys())
+        self.absent.keep(self.flying.keys())
+        holes = set(open_holes)
+        self.holes.keep(holes)
+        self.fillers.keep(holes | {nonce_of(row) for row in rows})

@@ -1,0 +1,136 @@
+"""Puts the lane's questions to its chain: in batches, each with a deadline, each answer with the head of the node that gave it.
+
+Decides nothing. Every error that comes out is Retryable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.errors import StageTimeout, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
+from kmsconn.journal.port import Row
+from kmsconn.sending.fees import Errand
+
+PATIENCE = 15.0  # seconds for one batch; a node that hangs must not hang the lane
+_HEAD = Call("eth_blockNumber")
+
+
+@attrs.frozen
+class Head:
+    """The latest block and the sender's nonce, both of one node, in this order: the nonce is not older than the block."""
+
+    number: int
+    timestamp: int
+    base_fee: int | None
+    nonce: int
+
+
+@attrs.frozen
+class Looked:
+    """Answers, and the head of the node that gave them at that moment."""
+
+    head: int
+    results: Sequence[Any]
+
+
+@attrs.frozen
+class Node:
+    """The chain, as the account ``sender`` asks it."""
+
+    rpc: Rpc
+    sender: Address
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        """Ask one node. Raises Unreachable, Overloaded, StageTimeout."""
+        try:
+            with trio.fail_after(PATIENCE):
+                return await self.rpc.batch(calls)
+        except trio.TooSlowError as error:
+            raise StageTimeout("a call of the lane", PATIENCE) from error
+
+    async def look(self, calls: Sequence[Call]) -> Looked:
+        """Ask one node for its head and then for all the rest. Raises as ``batch``. Repeating: reads only."""
+        head, *results = await self.batch([_HEAD, *calls])
+        try:
+            return Looked(from_quantity(_usable(head)), results)
+        except (TypeError, ValueError) as error:
+            raise Unreachable("the node gave a block number that is none") from error
+
+    async def head(self) -> Head:
+        """Return head and nonce of one node. Raises as ``batch``. Repeating: reads only."""
+        block, nonce = await self.batch([_LATEST, self._nonce_call()])
+        try:
+            return _read_head(_usable(block), _usable(nonce))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unreachable("the node gave a head that cannot be read") from error
+
+    def _nonce_call(self) -> Call:
+        return Call("eth_getTransactionCount", (to_hex(self.sender), "latest"))
+
+    def call_of(self, row: Row, block: int | None = None) -> Call:
+        """Return the question what the contract says to a row's reply, from its own sender."""
+        return Call("eth_call", (self._message(row), "latest" if block is None else quantity(block)))
+
+    def estimate_of(self, row: Row) -> Call:
+        """Return the question for the gas of a row's reply."""
+        return Call("eth_estimateGas", (self._message(row),))
+
+    def estimate_of_errand(self, errand: Errand) -> Call:
+        """Return the question for the gas of anything else."""
+        return Call("eth_estimateGas", ({"from": to_hex(self.sender), "to": to_hex(errand.to)},))
+
+    def _message(self, row: Row) -> dict[str, str]:
+        return {"from": to_hex(self.sender), "to": to_hex(row.contract), "data": to_hex(calldata_of(row))}
+
+
+_LATEST = Call("eth_getBlockByNumber", ("latest", False))
+
+
+def receipt_of(row: Row) -> Call:
+    """Return the question for the receipt of a row's transaction."""
+    return Call("eth_getTransactionReceipt", (to_hex(row.reply_hash or b""),))
+
+
+def trace_of(row: Row) -> Call:
+    """Return the question why a row's transaction failed."""
+    return Call("debug_traceTransaction", (to_hex(row.reply_hash or b""), {"tracer": "callTracer"}))
+
+
+def send_of(raw: bytes) -> Call:
+    """Return the call that hands a transaction over."""
+    return Call("eth_sendRawTransaction", (to_hex(raw),))
+
+
+def calldata_of(row: Row) -> bytes:
+    """Return the calldata of a row's reply; a row that the lane sends always has an answer."""
+    assert row.answer is not None
+    return row.answer.calldata
+
+
+def nonce_of(row: Row) -> int:
+    """Return the nonce of a signed row."""
+    assert row.nonce is not None
+    return row.nonce
+
+
+def _usable(result: Any) -> Any:
+    if isinstance(result, RpcError):
+        raise Unreachable(f"the node answered {result}") from result
+    return result
+
+
+def _read_head(block: Any, nonce: Any) -> Head:
+    base_fee = block.get("baseFeePerGas")
+    return Head(
+        number=from_quantity(block["number"]),
+        timestamp=from_quantity(block["timestamp"]),
+        base_fee=None if base_fee is None else from_quantity(base_fee),
+        nonce=from_quantity(nonce),
+    )

@@ -1,0 +1,137 @@
+"""Gives answered requests a nonce, fees and a signature, and makes that durable. Sends nothing.
+
+An estimate that says *retry* parks the reply without a nonce, so that it holds nobody back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from kmsconn.errors import NonceTaken, Retryable
+from kmsconn.journal.port import Row
+from kmsconn.net.together import together
+from kmsconn.sending import nonces
+from kmsconn.sending.desk import Desk, Sight
+from kmsconn.sending.fees import Errand, Price, gas_limit
+from kmsconn.sending.node import calldata_of, nonce_of
+from kmsconn.sending.outcomes import (
+    Accepts,
+    Says,
+    Unclear,
+    is_done,
+    is_hopeless,
+    read_estimate,
+    reason_of,
+)
+
+AT_ONCE = 128  # estimates in one batch
+_EVERY_BLOCK = 1 << 62
+_DEEPEST = 4096  # landed replies that are looked through when a nonce fell back
+
+Ready = tuple[Row, int]
+
+
+async def seal(desk: Desk, sight: Sight) -> tuple[int, ...]:
+    """Sign what may be sent; return the holes that nothing new fills and something flying waits behind.
+
+    Sets ``desk.waiting`` and ``desk.more``. Raises Retryable. Cancellation: what was signed is durable or was never sent.
+    Repeating: signed rows are not answered any more.
+    """
+    rows = await _due(desk)
+    ready = await _estimate(desk, sight, rows) if rows else []
+    flying = desk.nonces()
+    open_holes = nonces.holes(sight.head.nonce, flying, desk.high) if sight.fresh else ()
+    desk.forget_all_but(open_holes, desk.in_nonce_order())
+    ripe = [hole for hole in open_holes if desk.holes.confirms(hole, sight.head.number, sight.now)]
+    if ripe and (ready or max(flying, default=-1) > ripe[0]) and await _fell_back(desk, ripe):
+        desk.more = True
+        return ()
+    kept = [_kept_nonce(desk, row) for row, _ in ready]
+    plan = nonces.plan(sight.head.nonce, flying, desk.high, ripe, kept)
+    if ready:
+        price = await desk.fees.price(sight.head.base_fee)
+        await together(
+            [partial(_seal, desk, *one, nonce, price) for one, nonce in zip(ready, plan.nonces, strict=True)]
+        )
+    return plan.unfilled
+
+
+async def _due(desk: Desk) -> Sequence[Row]:
+    room = min(AT_ONCE, desk.lane.window - len(desk.flying))
+    desk.more = False
+    if room <= 0:
+        return ()
+    now = desk.lane.ports.wall()
+    due = await desk.journal.answered(desk.chain_id, now, room)
+    desk.waiting = bool(due.rows) or due.next_due is not None
+    desk.more = due.next_due is not None and due.next_due <= now
+    return [row for row in due.rows if row.rid not in desk.flying]
+
+
+async def _estimate(desk: Desk, sight: Sight, rows: Sequence[Row]) -> list[Ready]:
+    """Ask the contract about all of them at once; return those that it would take, with their gas limits."""
+    looked = await desk.node.look([desk.node.estimate_of(row) for row in rows])
+    says = [
+        read_estimate(desk.lane.profile, row.kind, result)
+        for row, result in zip(rows, looked.results, strict=True)
+    ]
+    percent = desk.lane.settings.gas_multiplier_percent
+    pairs = list(zip(rows, says, strict=True))
+    await together(
+        [
+            partial(_put_off, desk, sight, row, said, looked.head)
+            for row, said in pairs
+            if not isinstance(said, Accepts)
+        ]
+    )
+    return [(row, gas_limit(said.gas, percent)) for row, said in pairs if isinstance(said, Accepts)]
+
+
+async def _put_off(desk: Desk, sight: Sight, row: Row, said: Says, head: int) -> None:
+    """Do what a reply needs that the contract would not take now."""
+    if is_done(said):
+        await desk.found(row, head)
+    elif is_hopeless(said) and head >= sight.head.number and sight.is_old(row):
+        await desk.reject(row, reason_of(said))
+    else:
+        if isinstance(said, Unclear) and said.funds:
+            desk.trouble("funds", said.reason, red=True)
+        await desk.park(row, reason_of(said))
+
+
+async def _fell_back(desk: Desk, ripe: Sequence[int]) -> bool:
+    """Take back landed replies whose nonces are open again: a reorganisation took their block, long before burial would notice."""
+    landed = await desk.journal.landed(desk.chain_id, _EVERY_BLOCK, _DEEPEST)
+    fallen = [row for row in landed if row.nonce in ripe and row.nonce not in desk.nonces()]
+    await together([partial(desk.unland, row, "its nonce is open again") for row in fallen])
+    for row in fallen:
+        desk.holes.clear(nonce_of(row))
+    return bool(fallen)
+
+
+def _kept_nonce(desk: Desk, row: Row) -> int | None:
+    kept = desk.kept.get(row.rid)
+    return None if kept is None else kept.nonce
+
+
+async def _seal(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> None:
+    try:
+        raw, reply_hash = await _bytes(desk, row, gas, nonce, price)
+    except Retryable as error:
+        desk.trouble("wallet", str(error), red=True)
+        return
+    desk.recovered("wallet")
+    try:
+        await desk.sign(row, nonce, raw, reply_hash)
+    except NonceTaken:
+        desk.loaded = False
+
+
+async def _bytes(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> tuple[bytes, bytes]:
+    """Return signed bytes; the earlier ones where the nonce is the same."""
+    kept = desk.kept.get(row.rid)
+    if kept is not None and kept.nonce == nonce and kept.raw is not None and kept.reply_hash is not None:
+        return kept.raw, kept.reply_hash
+    errand = Errand(desk.chain_id, row.contract, calldata_of(row), gas)
+    return await desk.lane.wallet.sign_transaction(errand.at(nonce, price))

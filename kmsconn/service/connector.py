@@ -1,0 +1,181 @@
+"""The tree: four nested nurseries that stop from the inside out. No flags, no service manager.
+
+services   stop last: registry, head listeners, start-up probes (journal, links and pools of connections are resources around it)
+└ lanes    third: end when nothing is answered or signed, or at the grace's deadline
+  └ pools  second: cancelled; only an answer that has just arrived is still kept
+    └ intake  first: subscriptions and pickers
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from kmsconn.config.settings import Settings
+from kmsconn.journal.port import Counts
+from kmsconn.model.events import OnEvent, ignore
+from kmsconn.net.ports import Ports
+from kmsconn.sending.lane import Lane, run_lane
+from kmsconn.service.house import House, open_house, real_ports
+from kmsconn.service.intake import Intake, follow_heads
+from kmsconn.service.picker import run_picker
+from kmsconn.service.starting import wait_for_neighbours
+
+COUNTING = 1.0  # seconds between looks at the journal for statistics
+
+
+@attrs.frozen
+class Statistics:
+    """A snapshot of the connector; cheap to take, at most a second old where it comes from the journal."""
+
+    ready: bool
+    draining: bool
+    head: int | None
+    head_time: float | None
+    cursors: dict[str, int]
+    busy: dict[str, int]
+    places: dict[str, int]
+    bytes_held: int
+    counts: Counts | None
+
+
+@attrs.define
+class Connector:
+    """A running connector. Made by ``open_connector``."""
+
+    house: House
+    _ready: trio.Event = attrs.field(factory=trio.Event)
+    _draining: trio.Event = attrs.field(factory=trio.Event)
+    _drained: trio.Event = attrs.field(factory=trio.Event)
+    _lanes_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _counts: Counts | None = None
+    _intakes: list[Intake] = attrs.field(factory=list)
+
+    def drain(self) -> None:
+        """Begin to end well: hear nothing new, give the work back to the journal, land what is answered. Repeating: no effect."""
+        self._draining.set()
+
+    def hurry(self) -> None:
+        """End a drain at once: what is answered but not landed waits in the journal for the next start."""
+        self._draining.set()
+        self._lanes_scope.cancel()
+
+    async def wait_ready(self) -> None:
+        """Return once every neighbour has answered."""
+        await self._ready.wait()
+
+    async def wait_drained(self) -> None:
+        """Return once a drain has ended."""
+        await self._drained.wait()
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot."""
+        house = self.house
+        return Statistics(
+            ready=self._ready.is_set(),
+            draining=self._draining.is_set(),
+            head=house.gateway_head.number,
+            head_time=house.gateway_head.timestamp,
+            cursors={intake.name: intake.cursor for intake in self._intakes if intake.cursor is not None},
+            busy={kind.value: len(pool.busy) for kind, pool in house.pools.items()},
+            places={kind.value: pool.size for kind, pool in house.pools.items()},
+            bytes_held=house.pipeline.budget.used,
+            counts=self._counts,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until drained. Raises what no stage may raise, as a group; StartRefused when running would be unsafe.
+
+        Cancellation: everything stops where it is; the journal goes on from there.
+        """
+        house = self.house
+        async with trio.open_nursery() as services:
+            services.start_soon(house.registry.run)
+            services.start_soon(follow_heads, house)
+            services.start_soon(wait_for_neighbours, house, self._ready)
+            services.start_soon(self._count)
+            with self._lanes_scope:
+                async with trio.open_nursery() as lanes:
+                    lane = self._lane()
+                    lanes.start_soon(run_lane, lane)
+                    async with trio.open_nursery() as pools:
+                        for pool in house.pools.values():
+                            pools.start_soon(pool.run, house.pipeline.run, house.journal, house.on_event)
+                        async with trio.open_nursery() as intake:
+                            self._start_intake(intake)
+                            task_status.started()
+                            await self._draining.wait()
+                            intake.cancel_scope.cancel()
+                        pools.cancel_scope.cancel()
+                    lane.closing.set()
+                    house.lane_bell.ring()
+                    lanes.cancel_scope.deadline = trio.current_time() + house.settings.drain_grace
+            services.cancel_scope.cancel()
+        self._drained.set()
+
+    def _start_intake(self, nursery: trio.Nursery) -> None:
+        """Start one task per contract and one picker per kind in the intake nursery."""
+        house = self.house
+        for subscription in house.profile.subscriptions():
+            intake = Intake.for_subscription(house, subscription)
+            self._intakes.append(intake)
+            nursery.start_soon(intake.run)
+        for pool in house.pools.values():
+            nursery.start_soon(run_picker, pool, house.journal, house.ports.wall)
+
+    def _lane(self) -> Lane:
+        house = self.house
+        return Lane(
+            rpc=house.gateway,
+            journal=house.journal,
+            wallet=house.wallet,
+            profile=house.profile,
+            head=house.gateway_head,
+            wake=house.lane_bell,
+            settings=house.settings,
+            ports=house.ports,
+            on_event=house.on_event,
+        )
+
+    async def _count(self) -> None:
+        while True:
+            self._counts = await self.house.journal.counts(self.house.ports.wall())
+            await trio.sleep(COUNTING)
+
+
+@asynccontextmanager
+async def open_connector(
+    settings: Settings, *, ports: Ports | None = None, on_event: OnEvent = ignore
+) -> AsyncIterator[Connector]:
+    """Run a connector while the block lasts; leaving the block drains it.
+
+    Opens no port, installs no signal handler, configures no logging. The block begins before the neighbours have answered: see
+    ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe.
+    Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
+    """
+    async with open_house(settings, ports or real_ports(), on_event) as house:
+        connector = Connector(house)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(connector.run)
+            yield connector
+            connector.drain()
+
+
+async def serve(
+    settings: Settings,
+    *,
+    ports: Ports | None = None,
+    on_event: OnEvent = ignore,
+    task_status: trio.TaskStatus[Connector] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a connector until it is drained, for ``nursery.start``: started means that every neighbour has answered once.
+
+    Raises as ``open_connector``; the caller's deadline around ``nursery.start`` ends a start that takes too long.
+    """
+    async with open_connector(settings, ports=ports, on_event=on_event) as connector:
+        await connector.wait_ready()
+        task_status.started(connector)
+        await connector.wait_drained()

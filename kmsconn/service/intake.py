@@ -1,0 +1,222 @@
+"""One subscription per contract: a doorbell that pushes ring, and a reader that takes what happened from ``eth_getLogs``.
+
+The push is never trusted with content: whatever rings, the reader reads from its cursor to the head, and the overlap again and
+again (design, ideas 1 and 2). A request is in the journal before the cursor passes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.chain.cursor import Cursor, Range, plan, shrunk, took
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.chain.endpoint import Endpoint
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.logs import LogsRead, read_logs
+from kmsconn.chain.port import RpcError
+from kmsconn.errors import Retryable, Undecodable
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.hexes import from_quantity, to_hex
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal.port import Admitted, Arrival, Read
+from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
+from kmsconn.protocols.port import Subscription
+from kmsconn.service.house import House
+
+REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the overlap again costs little
+
+
+@attrs.define
+class Intake:
+    """The subscription of one contract."""
+
+    house: House
+    subscription: Subscription
+    endpoint: Endpoint
+    head: HeadTracker
+    polling: float
+    from_block: int | None
+    bell: Doorbell = attrs.field(factory=Doorbell)
+    _cursor: Cursor | None = None
+    _overlap_read: float = -math.inf
+    _behind: trio.Event = attrs.field(factory=trio.Event)
+    _arrivals: dict[tuple[bytes, int], Arrival] = attrs.field(factory=dict)
+
+    @classmethod
+    def for_subscription(cls, house: House, subscription: Subscription) -> Intake:
+        """Make the intake of a gateway contract."""
+        settings = house.settings
+        return cls(
+            house,
+            subscription,
+            house.gateway,
+            house.gateway_head,
+            settings.decryption_polling,
+            settings.decryption_from_block_number,
+        )
+
+    @property
+    def name(self) -> str:
+        """The contract's address as text."""
+        return checksum(self.subscription.contract)
+
+    @property
+    def cursor(self) -> int | None:
+        """The first block not read; None before the start is known."""
+        return None if self._cursor is None else self._cursor.next_block
+
+    async def run(self) -> None:
+        """Listen and read until cancelled. Cancellation: what was not admitted is read again. Repeating: reads are idempotent."""
+        wanted = {"address": to_hex(self.subscription.contract), "topics": [[to_hex(t) for t in self.subscription.topics]]}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.endpoint.listen, ("logs", wanted), self._ring)
+            self._cursor = await self._start()
+            nursery.start_soon(self._backfill)
+            await self._follow()
+
+    def _ring(self, push: Any) -> None:
+        if push is None:  # (re)subscribed: what was missed meanwhile lies in the overlap
+            self._overlap_read = -math.inf
+        self.bell.ring()
+
+    async def _start(self) -> Cursor:
+        known = await self.house.journal.cursor(self.subscription.chain_id, self.subscription.contract)
+        size, origin = self.house.settings.get_logs_batch_size, self.from_block or 0
+        if known is None and self.from_block is None:
+            known = origin = await self._head()
+        return Cursor(known if known is not None else origin, size=size, origin=origin)
+
+    async def _head(self) -> int:
+        while True:
+            try:
+                return from_quantity(await self.endpoint.call("eth_blockNumber"))
+            except (Retryable, RpcError, ValueError, TypeError):
+                await trio.sleep(self.polling)
+
+    async def _follow(self) -> None:
+        while True:
+            if not await self._round():
+                await trio.sleep(self.polling)
+            with trio.move_on_after(self.polling):
+                await self.bell.wait()
+
+    async def _round(self) -> bool:
+        """Read the tail, and the overlap when it is due; say whether the answers could be trusted."""
+        cursor = self._known_cursor()
+        settings, now = self.house.settings, trio.current_time()
+        again = now - self._overlap_read >= settings.overlap / 4
+        head = self.head.number if self.head.number is not None else cursor.next_block
+        todo = plan(cursor, head, self.head.blocks_in(settings.overlap), again=again)
+        if todo.backfill is not None:
+            self._behind.set()
+        for blocks in (todo.tail, *todo.overlap):
+            if not await self._read(blocks):
+                return False
+        if again:
+            self._overlap_read = now
+        return True
+
+    async def _backfill(self) -> None:
+        """Read what lies between the cursor and the live tail, one range after the other, beside it."""
+        while True:
+            await self._behind.wait()
+            self._behind = trio.Event()
+            while (blocks := self._next_backfill()) is not None:
+                if not await self._read(blocks):
+                    await trio.sleep(self.polling)
+
+    def _next_backfill(self) -> Range | None:
+        if self.head.number is None:
+            return None
+        return plan(self._known_cursor(), self.head.number, 0, again=False).backfill
+
+    async def _read(self, blocks: Range) -> bool:
+        asked = self.house.journal.tick
+        try:
+            found = await read_logs(self.endpoint, self.subscription.contract, self.subscription.topics, blocks.first, blocks.last)
+            self.head.note(found.head_number, found.head_timestamp)
+            if found.failure is not None:
+                self._cursor = shrunk(self._known_cursor())
+            if found.trusted:
+                await self._admit(found, asked)
+        except (Retryable, RpcError):
+            return False
+        return found.trusted
+
+    async def _admit(self, found: LogsRead, asked: int) -> None:
+        arrivals, undecodable = self._decode(found.logs)
+        settings, chain, contract = self.house.settings, self.subscription.chain_id, self.subscription.contract
+        read = Read(
+            chain_id=chain,
+            contract=contract,
+            from_block=found.from_block,
+            to_block=found.to_block,
+            arrivals=arrivals,
+            undecodable=undecodable,
+            cursor=took(self._known_cursor(), found.from_block, found.to_block).next_block,
+            asked=asked,
+            now=self.house.ports.wall(),
+            chain_time=float(found.head_timestamp),
+            expiry=settings.decryption_expiry,
+        )
+        admitted = await self.house.journal.admit(read)
+        before = self.cursor
+        self._cursor = took(self._known_cursor(), found.from_block, found.to_block)
+        if before != self._cursor.next_block:
+            self.house.on_event(CursorMoved(chain, contract, self._cursor.next_block, found.head_number))
+        self._tell(admitted, undecodable)
+
+    def _decode(self, logs: Iterable[Log]) -> tuple[list[Arrival], list[tuple[Log, str]]]:
+        arrivals, undecodable = [], []
+        for log in logs:
+            try:
+                arrivals.append(self._arrival(log))
+            except Undecodable as error:
+                undecodable.append((log, str(error)))
+        return arrivals, undecodable
+
+    def _arrival(self, log: Log) -> Arrival:
+        key = (log.block_hash, log.log_index)
+        known = self._arrivals.get(key)
+        if known is None or known.log != log:
+            profile = self.house.profile
+            content = profile.decode(log)
+            known = Arrival(content.id, content.kind, profile.digest(log), log)
+            if len(self._arrivals) >= REMEMBERED:
+                self._arrivals.clear()
+            self._arrivals[key] = known
+        return known
+
+    def _tell(self, admitted: Admitted, undecodable: list[tuple[Log, str]]) -> None:
+        chain, on_event = self.subscription.chain_id, self.house.on_event
+        for rid, arrival in admitted.new:
+            on_event(RequestAdmitted(rid, arrival.kind, arrival.id, chain, arrival.log.block_number))
+        if admitted.moved or admitted.gone or admitted.back:
+            on_event(RequestsMoved(chain, admitted.moved, admitted.gone, len(admitted.back)))
+        if admitted.quarantined:
+            for log, reason in undecodable:
+                on_event(LogQuarantined(chain, log.address, log.block_number, log.log_index, reason))
+        for kind in {arrival.kind for _, arrival in (*admitted.new, *admitted.back)}:
+            self.house.pools[kind].bell.ring()
+
+    def _known_cursor(self) -> Cursor:
+        assert self._cursor is not None, "reading begins once the start is known"
+        return self._cursor
+
+
+async def follow_heads(house: House) -> None:
+    """Take the gateway's new heads as they are pushed: the chain's time, and a wake-up for the lane."""
+
+    def take(push: Any) -> None:
+        try:
+            house.gateway_head.note(from_quantity(push["number"]), from_quantity(push["timestamp"]))
+        except (KeyError, TypeError, ValueError):
+            pass  # a push is a hint; the reader's own reads bring the head too
+        house.lane_bell.ring()
+
+    await house.gateway.listen(("newHeads",), take)

@@ -1,0 +1,30 @@
+"""Hands due rows of one kind to its pool, best first: the journal is the queue, this is its only reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from kmsconn.journal.port import Journal
+from kmsconn.service.pools import Pool
+
+LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
+SOONEST = 0.01  # seconds; rows that become due within it are handed out together
+
+
+async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) -> None:
+    """Hand out rows for ever: at once when rung, else when the next row becomes due.
+
+    Cancellation: nothing is lost, rows that were not handed out stay due. Repeating: ``busy`` keeps a row from going out twice.
+    """
+    while True:
+        wait = LOOK_AGAIN
+        if pool.free:
+            due = await journal.due(pool.kind, wall(), pool.free, frozenset(pool.busy))
+            for row in due.rows:
+                pool.hand_out(row)
+            if due.next_due is not None:
+                wait = min(wait, max(SOONEST, due.next_due - wall()))
+        with trio.move_on_after(wait):
+            await pool.bell.wait()

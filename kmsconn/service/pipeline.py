@@ -1,0 +1,172 @@
+"""One request through its stages: the straight line, its deadlines, and what becomes of it when a stage fails (outcomes.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import attrs
+import trio
+
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.config.settings import Deadlines
+from kmsconn.errors import (
+    AlreadyDone,
+    Broken,
+    Forgotten,
+    Misconfigured,
+    NotYet,
+    Refused,
+    Retryable,
+    StageTimeout,
+    Terminal,
+    Undecodable,
+)
+from kmsconn.journal.port import Journal, Row
+from kmsconn.model.events import AnswerKept, OnEvent, RequestClosed, RequestParked, StageFinished, Trouble
+from kmsconn.model.life import TRANSITIONS
+from kmsconn.model.requests import Place, Request
+from kmsconn.model.steps import Answered, Seen, Submitted
+from kmsconn.protocols.port import Profile
+from kmsconn.service.retrying import PARKING, SECOND_CHANCE
+from kmsconn.service.stages import Stages
+
+T = TypeVar("T")
+
+KEEPING = 10.0  # seconds that a received answer may take to become durable while everything else is being cancelled
+LONG_POLL = 5.0  # a "not ready" that took less than this was no long poll: asking again at once would only be noise
+SECOND_CHANCE_MARK = "second chance: "
+
+
+class LongPollEnded(NotYet):
+    """The Core is still at work: ask again when nobody else needs the place."""
+
+
+@contextmanager
+def stage_deadline(stage: str, seconds: float) -> Iterator[None]:
+    """Limit a stage's pass. Raises StageTimeout with the stage's name."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise StageTimeout(stage, seconds) from None
+
+
+@attrs.define
+class Pipeline:
+    """Takes a due row as far as it goes: to a durable answer, back to the journal, or to its end."""
+
+    profile: Profile
+    stages: Stages
+    journal: Journal
+    head: HeadTracker
+    lane_bell: Doorbell
+    budget: ByteBudget
+    deadlines: Deadlines
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    on_event: OnEvent
+
+    async def run(self, row: Row) -> None:
+        """Work on a row once. When it returns the row is answered, parked or closed.
+
+        Cancellation: at any time; only an answer that has arrived is still kept. Repeating: every stage may be repeated.
+        """
+        try:
+            request = self.request_of(row)
+            answered = await self._line(row, request)
+            await self._keep(row, answered)
+        except Forgotten as error:
+            self.journal.note_submitted(row.rid, False)
+            await self._park(row, "answer", str(error), PARKING.seconds(0, self.random()))
+        except LongPollEnded as error:
+            await self._park(row, "answer", str(error), 0.0)
+        except Retryable as error:
+            await self._wait(row, error)
+        except Refused as error:
+            await self._second_chance(row, error)
+        except AlreadyDone as error:
+            await self._close(row, "found_replied", str(error))
+        except Terminal as error:
+            await self._close(row, "reject", str(error))
+        except Broken as error:
+            await self._broken(row, error)
+        except Undecodable as error:
+            await self._close(row, "quarantine", str(error))
+
+    def request_of(self, row: Row) -> Request:
+        """Read the request of a row from its stored event. Raises Undecodable (then an older program wrote it)."""
+        log = row.log
+        place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+        return Request(row.rid, row.chain_id, row.contract, self.profile.decode(log), row.digest, place, row.deadline)
+
+    async def _line(self, row: Row, request: Request) -> Answered:
+        if row.submitted:
+            return await self._answer(row, Submitted(request))
+        checked = await self._timed(row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request)))
+        with self.budget.lease() as lease:
+            gathered = await self._timed(
+                row, "gather", self.deadlines.gather, lambda: self.stages.gather(checked, lease)
+            )
+            submitted = await self._timed(row, "submit", self.deadlines.submit, lambda: self.stages.submit(gathered))
+            del gathered
+        self.journal.note_submitted(row.rid, True)
+        return await self._answer(row, submitted)
+
+    async def _answer(self, row: Row, submitted: Submitted) -> Answered:
+        started = trio.current_time()
+        try:
+            return await self._timed(row, "answer", self.deadlines.answer, lambda: self.stages.answer(submitted))
+        except NotYet as error:
+            if trio.current_time() - started < LONG_POLL:
+                raise
+            raise LongPollEnded(str(error)) from error
+
+    async def _timed(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
+        started = trio.current_time()
+        with stage_deadline(stage, seconds):
+            result = await step()
+        self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))
+        return result
+
+    async def _keep(self, row: Row, answered: Answered) -> None:
+        now = self.wall()
+        with trio.move_on_after(KEEPING, shield=True):
+            if await self.journal.answer(row.rid, answered.answer, now):
+                self.on_event(AnswerKept(row.rid, row.kind, now - row.admitted_at))
+        self.lane_bell.ring()
+
+    async def _wait(self, row: Row, error: Retryable) -> None:
+        if isinstance(error, Misconfigured):
+            self.on_event(Trouble(f"{row.kind} requests", str(error), red=True))
+        if self.head.timestamp is not None and self.head.timestamp > row.deadline:
+            await self._close(row, "expire", f"expired while waiting: {error}")
+        else:
+            mark = SECOND_CHANCE_MARK if row.reason.startswith(SECOND_CHANCE_MARK) else ""
+            await self._park(row, "", mark + str(error), PARKING.seconds(row.parked, self.random()))
+
+    async def _park(self, row: Row, stage: str, reason: str, seconds: float, *, max_wait: float = 60.0) -> None:
+        await self.journal.park(row.rid, self.wall() + seconds, reason, max_wait=max_wait)
+        self.on_event(RequestParked(row.rid, row.kind, stage, reason, seconds))
+
+    async def _second_chance(self, row: Row, error: Refused) -> None:
+        if row.reason.startswith(SECOND_CHANCE_MARK):
+            await self._close(row, "reject", str(error))
+            return
+        self.journal.note_submitted(row.rid, False)
+        await self._park(row, "", SECOND_CHANCE_MARK + str(error), SECOND_CHANCE, max_wait=SECOND_CHANCE)
+
+    async def _broken(self, row: Row, error: Broken) -> None:
+        if await self.journal.has_sibling(row.rid):
+            self.on_event(Trouble(error.neighbour, f"{error}; it may still hold other content under this id"))
+            self.journal.note_submitted(row.rid, False)
+            await self._park(row, "answer", str(error), PARKING.seconds(row.parked, self.random()))
+        else:
+            await self._close(row, "quarantine", str(error))
+
+    async def _close(self, row: Row, transition: str, reason: str) -> None:
+        if await self.journal.close(row.rid, transition, reason):
+            self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason))

@@ -1,0 +1,74 @@
+"""One pool of workers per kind of work. A worker takes a row, runs it through the pipeline once, and is free again.
+
+Here stands the one sanctioned ``except Exception``: an error that nobody foresaw quarantines its request and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import attrs
+import trio
+
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.errors import JournalFailed
+from kmsconn.journal.port import Journal, Row
+from kmsconn.model.events import OnEvent, RequestClosed, Trouble
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+
+DISK_PAUSE = 1.0  # seconds that a worker rests when the journal could not keep what it did
+
+
+@attrs.define
+class Pool:
+    """``size`` places; ``busy`` holds the rows being worked on, so that nobody is handed one twice."""
+
+    kind: Kind
+    size: int
+    bell: Doorbell  # rung when a place becomes free or a row may have become due
+    busy: set[int] = attrs.field(factory=set)
+    _send: trio.MemorySendChannel[Row] = attrs.field(init=False)
+    _receive: trio.MemoryReceiveChannel[Row] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # as many slots as places: a row is handed over only when a place is free, so sending never waits
+        self._send, self._receive = trio.open_memory_channel[Row](self.size)
+
+    @property
+    def free(self) -> int:
+        """How many places are free."""
+        return self.size - len(self.busy)
+
+    def hand_out(self, row: Row) -> None:
+        """Give a row to a worker; only while ``free`` is positive."""
+        self.busy.add(row.rid)
+        self._send.send_nowait(row)
+
+    async def run(self, work: Callable[[Row], Awaitable[None]], journal: Journal, on_event: OnEvent) -> None:
+        """Run the workers for ever. Cancellation: each row is left as its last durable step says; the next start goes on."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self.size):
+                nursery.start_soon(self._worker, work, journal, on_event)
+
+    async def _worker(self, work: Callable[[Row], Awaitable[None]], journal: Journal, on_event: OnEvent) -> None:
+        async for row in self._receive.clone():
+            try:
+                await work(row)
+            except JournalFailed as error:
+                on_event(Trouble("journal", str(error), red=True))
+                await trio.sleep(DISK_PAUSE)
+            except Exception:  # noqa: BLE001 - the one boundary: a bug must cost one request, not the service
+                await _quarantine(row, traceback.format_exc(), journal, on_event)
+            finally:
+                self.busy.discard(row.rid)
+                self.bell.ring()
+
+
+async def _quarantine(row: Row, trace: str, journal: Journal, on_event: OnEvent) -> None:
+    on_event(Trouble("connector", f"unexpected error at request {row.rid}: {trace.splitlines()[-1]}", red=True))
+    with suppress(JournalFailed):
+        await journal.close(row.rid, "quarantine", trace)
+        on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, trace))

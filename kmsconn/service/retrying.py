@@ -1,0 +1,55 @@
+"""How long to wait before the next try: inside a worker for seconds, in the journal for up to a minute.
+
+A policy is a value; the loop is here and nowhere else. What is retried must be safe to repeat: each stage says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import attrs
+import trio
+
+from kmsconn.errors import Overloaded, Unreachable
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Backoff:
+    """Exponential waits in seconds with jitter: each lies between half of and the whole of ``min(cap, first · 2ⁿ)``."""
+
+    first: float
+    cap: float
+
+    def seconds(self, tries: int, random: float) -> float:
+        """Return the wait after ``tries`` earlier ones; ``random`` in [0, 1)."""
+        full = self.cap if tries >= _ENOUGH else min(self.cap, self.first * 2**tries)
+        return full * (0.5 + random / 2)
+
+
+_ENOUGH = 32  # 2**32 is beyond every cap; keeps the power small
+
+PARKING = Backoff(first=0.5, cap=60.0)
+IN_WORKER = Backoff(first=0.1, cap=2.0)
+PATIENCE = 5.0  # seconds that a worker waits for a neighbour before the request is parked
+SECOND_CHANCE = 3600.0  # seconds until a request that the Core refused is tried once more
+
+
+async def retrying(step: Callable[[], Awaitable[T]], random: Callable[[], float]) -> T:
+    """Run ``step`` until it ends, waiting while a neighbour is unreachable or overloaded, for about ``PATIENCE`` seconds.
+
+    Raises what ``step`` raises; the neighbour's error once patience is used up. Cancellation: between tries and inside them.
+    """
+    give_up = trio.current_time() + PATIENCE
+    tries = 0
+    while True:
+        try:
+            return await step()
+        except (Unreachable, Overloaded):
+            wait = IN_WORKER.seconds(tries, random())
+            if trio.current_time() + wait >= give_up:
+                raise
+        tries += 1
+        await trio.sleep(wait)

@@ -1,0 +1,49 @@
+"""The start: every neighbour must answer once; a wrong one ends the start, a silent one is waited for, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from kmsconn.errors import Retryable, Unreachable
+from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.service.house import House
+
+AGAIN = 1.0  # seconds between looks at a neighbour that does not answer
+
+
+async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
+    """Set ``ready`` once every chain, the registry and every Core endpoint have answered.
+
+    Raises StartRefused for a chain with another id than configured or a registry nobody could trust.
+    """
+    async with trio.open_nursery() as nursery:
+        for endpoint in house.endpoints:
+            nursery.start_soon(_until_it_answers, endpoint.name, endpoint.probe, house.on_event)
+        for index, name in enumerate(house.core.endpoints):
+            nursery.start_soon(_until_it_answers, name, partial(_healthy, house, index), house.on_event)
+        nursery.start_soon(_until_it_answers, "coprocessor registry", house.registry.wait_loaded, house.on_event)
+    ready.set()
+
+
+async def _healthy(house: House, index: int) -> None:
+    if not await house.core.healthy(index):
+        raise Unreachable("is not serving")
+
+
+async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], on_event: OnEvent) -> None:
+    troubled = False
+    while True:
+        try:
+            await probe()
+        except Retryable as error:
+            if not troubled:
+                on_event(Trouble(name, f"has not answered yet: {error}", red=True))
+            troubled = True
+            await trio.sleep(AGAIN)
+        else:
+            break
+    if troubled:
+        on_event(Recovered(name))

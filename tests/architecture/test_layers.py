@@ -1,0 +1,176 @@
+"""Imports point down: cli knows everything, errors know nobody; and what is sans-IO does not know Trio.
+
+The static counterpart of the table of rooms in docs/architecture.md. The package's own ``__init__`` gathers the public names, and is
+exempt.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "kmsconn"
+
+ROOMS = (
+    "cli",
+    "testing",
+    "emulator",
+    "monitoring",
+    "service",
+    "sending",
+    "kms",
+    "ciphertexts",
+    "checks",
+    "journal",
+    "chain",
+    "protocols",
+    "config",
+    "net",
+    "model",
+    "ethereum",
+    "errors",
+)
+"""From the top down: a room may import those after it, and its own modules."""
+
+WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "errors"})
+"""Rooms that never import Trio, nor anything that runs on it."""
+
+MODULES_WITHOUT_TRIO = frozenset(
+    {
+        "kmsconn.chain.cursor",
+        "kmsconn.chain.gaps",
+        "kmsconn.chain.logs",
+        "kmsconn.chain.port",
+        "kmsconn.checks.windows",
+        "kmsconn.ciphertexts.attestation",
+        "kmsconn.ciphertexts.urls",
+        "kmsconn.journal.port",
+        "kmsconn.kms.framing",
+        "kmsconn.kms.http2",
+        "kmsconn.kms.status",
+        "kmsconn.monitoring.families",
+        "kmsconn.monitoring.health",
+        "kmsconn.monitoring.logs",
+        "kmsconn.monitoring.metrics",
+        "kmsconn.monitoring.tally",
+        "kmsconn.net.urls",
+        "kmsconn.sending.nonces",
+        "kmsconn.sending.fees",
+    }
+)
+"""The sans-IO modules of the other rooms (◦ in the design)."""
+
+IO_LIBRARIES = frozenset({"trio", "trio_websocket", "httpx2", "httpcore2", "hypercorn", "asyncio", "anyio"})
+HTTP_LIBRARY_MODULE = "kmsconn.net.http"
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of a file of the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Return every module of ours but the generated ones and the package's own ``__init__``."""
+    found = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+    return {name: path for name, path in found.items() if "._generated" not in name and name != "kmsconn"}
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Yield what a file imports anywhere in it, each name of ``from a import b`` as ``a.b``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Return the modules of ours that a module imports, itself left out."""
+    known = modules()
+    found = set()
+    for imported in imported_names(known[name]):
+        module = imported if imported in known else imported.rpartition(".")[0]
+        if module in known and module != name:
+            found.add(module)
+    return frozenset(found)
+
+
+def room_of(name: str) -> str:
+    """Return the room of a module."""
+    return name.split(".")[1]
+
+
+def libraries(name: str) -> set[str]:
+    """Return the top-level packages that a module imports itself."""
+    return {imported.partition(".")[0] for imported in imported_names(modules()[name])}
+
+
+def test_every_module_is_in_a_known_room() -> None:
+    assert {room_of(name) for name in modules()} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_point_down(name: str) -> None:
+    allowed = set(ROOMS[ROOMS.index(room_of(name)) :])
+    assert [one for one in sorted(imports(name)) if room_of(one) not in allowed] == []
+
+
+def test_nothing_but_the_command_line_and_the_test_kit_knows_the_emulator() -> None:
+    users = {room_of(name) for name in modules() for one in imports(name) if room_of(one) == "emulator"}
+    assert users <= {"cli", "testing", "emulator"}
+
+
+def test_there_is_no_import_cycle() -> None:
+    graph = {name: imports(name) for name in modules()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"cycle: {' → '.join(error.args[1])}")
+
+
+def reachable(name: str) -> frozenset[str]:
+    """Return the modules that a module pulls in at run time, itself included."""
+    found, waiting = set[str](), [name]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting.extend(imports(one))
+    return frozenset(found)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in modules() if room_of(name) in WITHOUT_TRIO or name in MODULES_WITHOUT_TRIO]
+)
+def test_sans_io_modules_import_no_io_library(name: str) -> None:
+    assert libraries(name) & IO_LIBRARIES == set()
+
+
+@pytest.mark.parametrize("room", sorted(WITHOUT_TRIO))
+def test_a_sans_io_room_pulls_in_no_module_that_imports_trio(room: str) -> None:
+    names = [name for name in modules() if room_of(name) == room]
+    assert {one for name in names for one in reachable(name) if libraries(one) & IO_LIBRARIES} == set()
+
+
+def test_one_module_knows_the_http_library() -> None:
+    knowing = {name for name in modules() if libraries(name) & {"httpx2", "httpcore2"}}
+    assert knowing <= {HTTP_LIBRARY_MODULE}
+
+
+def test_nobody_uses_another_event_loop() -> None:
+    assert {name for name in modules() if libraries(name) & {"asyncio", "anyio", "threading"}} == set()
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_begins_by_saying_what_it_holds(name: str) -> None:
+    assert ast.get_docstring(ast.parse(modules()[name].read_text(encoding="utf-8")))

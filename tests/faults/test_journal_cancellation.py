@@ -1,0 +1,117 @@
+"""A life cancelled at each of its steps in turn: what was confirmed is there, the file is whole and free, the life goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trio
+
+from kmsconn.journal.sqlite import SqliteJournal, open_journal
+from kmsconn.model.life import State
+from tests.unit.journal.samples import ANSWER, BINDING, arrival, opened, read_of, row_of
+
+T = TypeVar("T")
+
+WAY = [None, State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED, State.REPLIED]
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope when a task is about to take its step number ``step``."""
+
+    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, step: int) -> None:
+        self.task, self.scope, self.left = task, scope, step
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.left -= 1
+            if self.left == 0:
+                self.scope.cancel()
+
+
+async def restless(use: str, work: Callable[[], T]) -> T:
+    """Run work inline with checkpoints before and after, so that a cancellation falls on either side."""
+    await trio.lowlevel.checkpoint()
+    value = work()
+    with trio.CancelScope(shield=True):
+        await trio.lowlevel.checkpoint()
+    return value
+
+
+def journal_at(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - a context manager of the one under test
+    """Open a journal under restless conditions."""
+    return open_journal(path, BINDING, restless, lambda: 1000.0, synchronous="OFF")
+
+
+def steps_of(journal: SqliteJournal) -> dict[State, Callable[[], Awaitable[object]]]:
+    """Return what takes a request into each state."""
+    return {
+        State.SEEN: lambda: journal.admit(read_of(arrival(1, 10), asked=journal.tick)),
+        State.ANSWERED: lambda: journal.answer(1, ANSWER, 1000.0),
+        State.SIGNED: lambda: journal.sign(1, 0, b"raw", b"hash"),
+        State.LANDED: lambda: journal.land(1, 30),
+        State.REPLIED: lambda: journal.bury(1),
+    }
+
+
+async def live(path: Path, confirmed: list[State]) -> None:
+    async with journal_at(path) as journal:
+        for state, step in steps_of(journal).items():
+            await step()
+            confirmed.append(state)
+
+
+async def live_until(path: Path, step: int, confirmed: list[State]) -> bool:
+    """Live until the step and say whether the cancellation came before the end."""
+    with trio.CancelScope() as scope:
+        instrument = CancelAt(trio.lowlevel.current_task(), scope, step)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await live(path, confirmed)
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    return instrument.left <= 0
+
+
+def state_in(path: Path) -> State | None:
+    """Read the row beside the port; this also shows that the lock is free."""
+    book = opened(path)
+    assert book.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    there = book.execute("SELECT count(*) FROM request").fetchone() == (1,)
+    state = row_of(book, 1).state if there else None
+    book.close()
+    return state
+
+
+async def test_a_life_cancelled_anywhere_is_whole_and_goes_on(tmp_path: Path) -> None:
+    step, reached = 0, True
+    while reached:
+        step += 1
+        path, confirmed = tmp_path / f"{step}.db", list[State]()
+        reached = await live_until(path, step, confirmed)
+        state = state_in(path)
+        # what was confirmed is there; of what was under way at most the next step
+        assert state in WAY[len(confirmed) : len(confirmed) + 2]
+        await live(path, [])
+        assert state_in(path) is State.REPLIED
+    assert step > 20
+
+
+@pytest.mark.parametrize("shielded", [False, True])
+async def test_an_opening_that_is_cancelled_gives_the_lock_back(tmp_path: Path, shielded: bool) -> None:
+    """Also where the work was done and only its result was lost."""
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        with trio.CancelScope(shield=shielded):
+            await trio.lowlevel.checkpoint()
+            value = work()
+        await trio.lowlevel.checkpoint()
+        return value
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with open_journal(tmp_path / "j.db", BINDING, offload, lambda: 0.0, synchronous="OFF"):
+            pytest.fail("it was cancelled")
+    opened(tmp_path / "j.db").close()

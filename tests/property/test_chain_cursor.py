@@ -1,0 +1,134 @@
+"""Laws of the cursor: nothing is passed over, everything is read in the end, every round gets on."""
+
+from __future__ import annotations
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmsconn.chain.cursor import Cursor, Range, plan, shrunk, took
+
+SIZES = st.integers(1, 60)
+
+
+@st.composite
+def cursors(draw: st.DrawFn) -> Cursor:
+    """Cursors that a life of reads can lead to."""
+    origin = draw(st.integers(0, 50))
+    cursor = Cursor(origin, size=draw(SIZES), origin=origin)
+    for first, length in draw(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60)), max_size=8)):
+        cursor = took(cursor, max(first, origin), max(first, origin) + length)
+    return attrs.evolve(cursor, size=draw(SIZES))
+
+
+class World:
+    """Blocks that were read, beside a cursor that must agree."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.read: set[int] = set(range(cursor.next_block))
+        if cursor.island is not None:
+            self.read |= set(range(cursor.island.first, cursor.island.last + 1))
+
+    def answer(self, asked: Range, head: int) -> None:
+        """A trusted answer of a node with that head, or none when the node lags."""
+        actual = asked.up_to(head)
+        assert actual.last is not None
+        if actual.first <= actual.last <= head:
+            self.read |= set(range(actual.first, actual.last + 1))
+            self.cursor = took(self.cursor, actual.first, actual.last)
+
+    def check(self) -> None:
+        assert all(block in self.read for block in range(self.cursor.next_block))
+        island = self.cursor.island
+        if island is not None:
+            assert island.first > self.cursor.next_block
+            assert all(block in self.read for block in range(island.first, island.last + 1))
+
+
+ROUNDS = st.lists(
+    st.tuples(
+        st.integers(-30, 120),  # how the head moves
+        st.integers(0, 10),  # how far the asked node lags
+        st.booleans(),  # overlap due
+        st.lists(st.sampled_from(["read", "fail", "too wide"]), min_size=1, max_size=6),
+    ),
+    max_size=12,
+)
+
+
+@given(cursors(), ROUNDS, st.integers(0, 80))
+def test_the_cursor_never_passes_an_unread_block_and_never_goes_back(
+    cursor: Cursor, rounds: list[tuple[int, int, bool, list[str]]], overlap: int
+) -> None:
+    world, head = World(cursor), 50
+    for step, lag, again, fates in rounds:
+        head = max(0, head + step)
+        for number, asked in enumerate(plan(world.cursor, head, overlap, again=again).ranges):
+            before = world.cursor.next_block
+            fate = fates[number % len(fates)]
+            if fate == "read":
+                world.answer(asked, head - lag)
+            elif fate == "too wide":
+                world.cursor = shrunk(world.cursor)
+            assert world.cursor.next_block >= before
+            world.check()
+
+
+@given(cursors(), st.integers(0, 500), st.integers(0, 80))
+@settings(deadline=None)
+def test_with_a_head_that_stands_everything_is_read_in_the_end(
+    cursor: Cursor, head: int, overlap: int
+) -> None:
+    world = World(cursor)
+    for _ in range(head + 2):
+        for asked in plan(world.cursor, head, overlap, again=False).ranges:
+            world.answer(asked, head)
+        if world.cursor.next_block > head:
+            break
+    assert world.cursor.next_block > head or head < cursor.origin
+    assert set(range(cursor.origin, head + 1)) <= world.read
+
+
+@given(cursors(), st.integers(0, 500), st.integers(0, 80), st.booleans())
+def test_every_round_gets_on(cursor: Cursor, head: int, overlap: int, again: bool) -> None:
+    """If anything up to the head is unread, a round reads some of it, and the cursor itself moves."""
+    world = World(cursor)
+    unread = set(range(cursor.origin, head + 1)) - world.read
+    for asked in plan(cursor, head, overlap, again=again).ranges:
+        world.answer(asked, head)
+    assert not unread or world.cursor.next_block > cursor.next_block
+
+
+@given(cursors(), st.integers(0, 500), st.integers(0, 80), st.booleans())
+def test_the_first_range_reaches_the_head(cursor: Cursor, head: int, overlap: int, again: bool) -> None:
+    """A live request waits for nothing."""
+    tail = plan(cursor, head, overlap, again=again).tail
+    assert tail.last is None or tail.last == max(head, tail.first)
+
+
+@given(cursors(), st.integers(0, 500), st.integers(0, 80), st.booleans())
+def test_no_range_is_longer_than_the_size_and_none_lies_below_the_origin(
+    cursor: Cursor, head: int, overlap: int, again: bool
+) -> None:
+    for asked in plan(cursor, head, overlap, again=again).ranges:
+        known = asked.up_to(max(head, asked.first))
+        assert known.last is not None
+        assert cursor.origin <= known.first <= known.last
+        assert known.last - known.first + 1 <= cursor.size
+
+
+@given(cursors(), st.integers(0, 500), st.integers(0, 80))
+def test_a_due_overlap_is_read_whole(cursor: Cursor, head: int, overlap: int) -> None:
+    asked = plan(cursor, head, overlap, again=True).ranges
+    covered = {
+        block for one in asked for block in range(one.first, (one.up_to(max(head, one.first)).last or 0) + 1)
+    }
+    assert set(range(max(cursor.origin, head - overlap), head + 1)) <= covered
+
+
+@given(cursors(), st.integers(0, 400), st.integers(0, 60))
+def test_taking_a_read_twice_is_taking_it_once(cursor: Cursor, first: int, length: int) -> None:
+    once = took(cursor, first, first + length)
+    twice = took(once, first, first + length)
+    assert (twice.next_block, twice.island) == (once.next_block, once.island)

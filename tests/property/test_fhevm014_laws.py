@@ -1,0 +1,226 @@
+"""Laws of the 0.14 encodings: round trips, strictness, and one kind of error for foreign bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmsconn._generated.fhevm_014.kms.v1 import (
+    PublicDecryptionRequest,
+    PublicDecryptionResponse,
+    PublicDecryptionResponsePayload,
+    RequestId,
+    TypedPlaintext,
+    UserDecryptionRequest,
+)
+from kmsconn.errors import Broken, Misconfigured, NotYet, Rejected, Undecodable
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.ids import id_hex
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.requests import (
+    HandleEntry,
+    LegacyUserDecryption,
+    Material,
+    PublicDecryption,
+    UnifiedUserDecryption,
+)
+from kmsconn.model.steps import Ciphertext
+from kmsconn.protocols.fhevm_014 import bincode, events, extra_data, replies, reverts
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.port import Facts, Verdict
+from tests import vectors
+
+PROFILE = Fhevm014(vectors.vector_settings())
+DOMAIN = PROFILE._domain
+LOG = vectors.log_of(vectors.request("public_one_v0"))
+IDS = st.integers(1, 2**256 - 1)
+ADDRESSES = st.binary(min_size=20, max_size=20).map(Address)
+BYTES32 = st.binary(min_size=32, max_size=32)
+SHORT = st.binary(max_size=70)
+MATERIALS = st.lists(
+    st.builds(Material, BYTES32, IDS, BYTES32, st.lists(ADDRESSES, max_size=3).map(tuple)), max_size=4
+).map(tuple)
+EXTRA = st.one_of(SHORT, st.builds(extra_data.build, IDS, st.none() | IDS))
+
+PUBLIC = st.builds(PublicDecryption, IDS, MATERIALS, EXTRA)
+LEGACY = st.builds(LegacyUserDecryption, IDS, MATERIALS, ADDRESSES, SHORT, EXTRA)
+UNIFIED = st.builds(
+    UnifiedUserDecryption,
+    id=IDS,
+    materials=MATERIALS,
+    handles=st.lists(st.builds(HandleEntry, BYTES32, ADDRESSES, ADDRESSES), max_size=3).map(tuple),
+    user=ADDRESSES,
+    public_key=SHORT,
+    allowed_contracts=st.lists(ADDRESSES, max_size=3).map(tuple),
+    start=IDS,
+    duration=IDS,
+    extra_data=EXTRA,
+    signature=SHORT,
+)
+CONTENTS: st.SearchStrategy[Any] = st.one_of(PUBLIC, LEGACY, UNIFIED)
+
+
+def plain(values: Any) -> Any:
+    return tuple(attrs.astuple(value, recurse=False) for value in values)
+
+
+def log_of(content: Any) -> Any:
+    """Return the log that the contract would emit for a content."""
+    materials = plain(content.materials)
+    if isinstance(content, PublicDecryption):
+        topics, data = events.PUBLIC.encode(content.id, materials, content.extra_data)
+    elif isinstance(content, LegacyUserDecryption):
+        values = (content.user, content.public_key, content.extra_data)
+        topics, data = events.LEGACY.encode(content.id, materials, *values)
+    else:
+        validity = (content.start, content.duration)
+        head = (content.user, content.public_key, content.allowed_contracts, validity)
+        payload = (*head, content.extra_data, content.signature)
+        topics, data = events.UNIFIED.encode(content.id, materials, plain(content.handles), payload)
+    return attrs.evolve(LOG, topics=topics, data=data)
+
+
+@given(CONTENTS)
+def test_what_the_contract_emits_is_what_is_read(content: Any) -> None:
+    assert events.decode(log_of(content)) == content
+
+
+@given(CONTENTS, CONTENTS)
+def test_the_digest_tells_contents_apart(one: Any, other: Any) -> None:
+    equal = events.content_digest(log_of(one)) == events.content_digest(log_of(other))
+    assert equal == (one == other)
+
+
+@given(st.sampled_from([(), *((topic, bytes(32)) for topic in events.TOPICS)]), st.binary(max_size=400))
+def test_foreign_logs_are_undecodable(topics: tuple[bytes, ...], data: bytes) -> None:
+    try:
+        events.decode(attrs.evolve(LOG, topics=topics, data=data))
+    except Undecodable:
+        return
+
+
+@given(CONTENTS, st.floats(0, 2e9), st.floats(0, 1e6), st.binary(max_size=300))
+def test_checks_raise_nothing_but_their_errors(
+    content: Any, time: float, age: float, calldata: bytes
+) -> None:
+    facts = Facts(time, age, vectors.vector_settings().decryption_contract.address, calldata)
+    try:
+        questions = PROFILE.checks(content, facts)
+    except (Rejected, NotYet, Misconfigured):
+        return
+    assert questions
+
+
+@given(st.binary(max_size=80))
+def test_extra_data_is_read_or_rejected(raw: bytes) -> None:
+    try:
+        context_id, epoch_id = extra_data.parse(raw)
+    except Rejected:
+        return
+    assert raw.startswith(extra_data.build(context_id, epoch_id)) or raw[0] == 0
+
+
+@given(st.none() | IDS, st.none() | IDS)
+def test_extra_data_round_trip(context_id: int | None, epoch_id: int | None) -> None:
+    epoch = epoch_id if context_id is not None else None
+    assert extra_data.parse(extra_data.build(context_id, epoch)) == (context_id, epoch)
+
+
+@given(SHORT)
+def test_normalising_twice_is_normalising_once(raw: bytes) -> None:
+    assert extra_data.normalise(extra_data.normalise(raw)) == extra_data.normalise(raw)
+
+
+BODIES = st.one_of(st.binary(max_size=50), st.integers(16_000, 17_000).map(bytes))
+
+
+@given(CONTENTS.filter(lambda content: content.materials), st.none() | IDS, st.none() | IDS, st.data())
+def test_start_requests_are_canonical_protobuf(
+    content: Any, context_id: int | None, epoch_id: int | None, data: st.DataObject
+) -> None:
+    ciphertexts = [
+        Ciphertext(material.handle, data.draw(BODIES), data.draw(st.integers(0, 3)))
+        for material in content.materials
+    ]
+    call = PROFILE.start_call(content, context_id, epoch_id, ciphertexts)
+    public = isinstance(content, PublicDecryption)
+    message: Any = (PublicDecryptionRequest if public else UserDecryptionRequest).parse(bytes(call.message))
+    assert bytes(message) == bytes(call.message)
+    assert message.request_id.request_id == id_hex(content.id)
+    entries = message.ciphertexts if public else message.typed_ciphertexts
+    assert [(e.external_handle, e.ciphertext) for e in entries] == [(c.handle, c.body) for c in ciphertexts]
+    assert public or message.client_address == checksum(content.user)
+
+
+SHARES = st.builds(bincode.Share, st.integers(-(2**31), 2**31 - 1), SHORT, SHORT, st.integers(0, 2**32 - 1))
+PAYLOADS = st.builds(
+    bincode.SharePayload,
+    SHORT,
+    SHORT,
+    st.lists(SHARES, max_size=4).map(tuple),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+)
+
+
+@given(PAYLOADS)
+def test_bincode_round_trip(payload: bincode.SharePayload) -> None:
+    assert bincode.decode(bincode.encode(payload)) == payload
+
+
+@given(st.binary(max_size=200))
+def test_bincode_has_one_image_only(raw: bytes) -> None:
+    try:
+        payload = bincode.decode(raw)
+    except Undecodable:
+        return
+    assert bincode.encode(payload) == raw
+
+
+VALUES = st.tuples(st.sampled_from([0, 2, 3, 4, 5, 6, 7, 8]), st.binary(max_size=32))
+
+
+@given(st.lists(VALUES, max_size=5))
+def test_words_hold_the_little_endian_values(plaintexts: list[tuple[int, bytes]]) -> None:
+    result = replies.decrypted_result(plaintexts)
+    words = [int.from_bytes(result[at : at + 32]) for at in range(0, len(result), 32)]
+    assert words == [int.from_bytes(plaintext, "little") for _, plaintext in plaintexts]
+
+
+@given(PUBLIC, st.data())
+def test_an_honest_answer_becomes_a_reply_that_names_its_signer(content: Any, data: st.DataObject) -> None:
+    key = PrivateKey(data.draw(st.integers(1, 2**255)).to_bytes(32))
+    plaintexts = [data.draw(VALUES) for _ in content.materials]
+    handles = [material.handle for material in content.materials]
+    echoed, result = extra_data.normalise(content.extra_data), replies.decrypted_result(plaintexts)
+    digest = replies.public_digest(DOMAIN, handles, result, echoed)
+    reply = PublicDecryptionResponse(
+        external_signature=key.sign(digest),
+        payload=PublicDecryptionResponsePayload(
+            plaintexts=[TypedPlaintext(value, kind) for kind, value in plaintexts],
+            request_id=RequestId(id_hex(content.id)),
+        ),
+        extra_data=echoed,
+    )
+    answer = replies.read_answer(DOMAIN, content, bytes(reply))
+    assert answer.signer == key.address
+    expected = (content.id, result, reply.external_signature, echoed)
+    assert replies.PUBLIC_RESPONSE.decode(answer.calldata) == expected
+
+
+@given(CONTENTS, st.binary(max_size=200))
+def test_foreign_answers_are_broken(content: Any, reply: bytes) -> None:
+    try:
+        replies.read_answer(DOMAIN, content, reply)
+    except Broken:
+        return
+
+
+@given(st.sampled_from(sorted(reverts.VERDICTS)), st.none() | st.binary(max_size=150))
+def test_every_revert_has_a_verdict(function: str, data: bytes | None) -> None:
+    found = reverts.read(function, data)
+    assert found.verdict in Verdict
+    assert str(found).isprintable()

@@ -1,0 +1,371 @@
+"""The journal against a model of a few lines, over any history of reads, moves, commits and crashes."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import attrs
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kmsconn.errors import NonceTaken
+from kmsconn.journal import admission, moves, queries
+from kmsconn.journal.port import Admitted, Arrival, Read, Row
+from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
+from kmsconn.model.requests import Kind
+from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, opened, read_of
+
+KINDS = list(Kind)
+ids = st.integers(1, 4)
+rids = st.integers(1, 6)  # some of them are never there
+blocks = st.integers(1, 8)
+contents = st.sampled_from("ABC")
+walls = st.integers(0, 4000).map(float)
+nonces = st.integers(0, 3)
+
+
+@attrs.define
+class Shadow:
+    """What the model knows of a row."""
+
+    id: int
+    content: bytes
+    kind: Kind
+    place: tuple[int, bytes, int]
+    next_try: float
+    moved_at: int
+    state: State = State.SEEN
+    on_chain: bool = True
+    max_wait: float = 60.0
+    parked: int = 0
+    answer: bool = False
+    nonce: int | None = None
+    landed_block: int | None = None
+    submitted: bool = False
+
+    def is_due(self, now: float) -> bool:
+        return self.on_chain and (self.next_try <= now or self.next_try - self.max_wait > now)
+
+
+def place(seen: Arrival) -> tuple[int, bytes, int]:
+    return seen.log.block_number, seen.log.block_hash, seen.log.log_index
+
+
+@attrs.define
+class Model:
+    """The port's promises, said once more without a database."""
+
+    rows: dict[int, Shadow] = attrs.Factory(dict)
+    clock: int = 0
+    cursor: int | None = None
+    quarantined: set[tuple[bytes, int]] = attrs.Factory(set)
+
+    def touch(self, row: Shadow) -> None:
+        self.clock += 1
+        row.moved_at = self.clock
+
+    def admit(self, read: Read, asked: int) -> tuple[set[int], int, set[int], set[int]]:
+        """Return new rows, how many moved, and which ones went and came back."""
+        before = {rid: row.on_chain for rid, row in self.rows.items()}
+        seen = {each.id: each for each in sorted(read.arrivals, key=lambda seen: place(seen)[::2])}
+        found = {self.find(each, read) for each in seen.values()}
+        moved = sum(self.put(self.rows[rid], seen[self.rows[rid].id]) for rid in found)
+        for rid, row in self.rows.items():
+            in_range = read.from_block <= row.place[0] <= read.to_block and row.moved_at <= asked
+            if row.on_chain and rid not in found and (in_range or row.id in seen):
+                row.on_chain = False
+                self.touch(row)
+        self.cursor = max(self.cursor or 0, read.cursor)
+        new = found - before.keys()
+        gone = {rid for rid, flag in before.items() if flag and not self.rows[rid].on_chain}
+        back = {rid for rid, flag in before.items() if not flag and self.rows[rid].on_chain}
+        return new, moved, gone, {rid for rid in back if self.rows[rid].state not in CLOSED}
+
+    def find(self, seen: Arrival, read: Read) -> int:
+        for rid, row in self.rows.items():
+            if (row.id, row.content) == (seen.id, seen.digest):
+                return rid
+        rid = len(self.rows) + 1
+        self.rows[rid] = Shadow(seen.id, seen.digest, seen.kind, place(seen), read.now, 0)
+        self.touch(self.rows[rid])
+        return rid
+
+    def put(self, row: Shadow, seen: Arrival) -> bool:
+        moved = row.place != place(seen)
+        if moved or not row.on_chain:
+            row.place, row.on_chain = place(seen), True
+            self.touch(row)
+        return moved
+
+    def may(self, transition: str, rid: int) -> bool:
+        row = self.rows.get(rid)
+        if row is None or row.state not in TRANSITIONS[transition][0]:
+            return False
+        if transition == "sign":
+            return row.state is State.SIGNED or row.on_chain
+        if transition == "resend":
+            return row.answer
+        return transition != "restart" or row.state is State.LANDED
+
+    def move(self, transition: str, rid: int, **values: object) -> bool:
+        if not self.may(transition, rid):
+            return False
+        row = self.rows[rid]
+        row.state, row.parked, row.max_wait = TRANSITIONS[transition][1], 0, 60.0
+        for name, value in values.items():
+            setattr(row, name, value)
+        self.touch(row)
+        return True
+
+    def signed_with(self, nonce: int) -> int | None:
+        return next(
+            (rid for rid, row in self.rows.items() if row.state is State.SIGNED and row.nonce == nonce), None
+        )
+
+
+def shadow_of(row: Row, moved_at: int) -> Shadow:
+    return Shadow(
+        row.id,
+        row.digest,
+        row.kind,
+        (row.log.block_number, row.log.block_hash, row.log.log_index),
+        row.next_try,
+        moved_at,
+        row.state,
+        row.on_chain,
+        0.0,
+        row.parked,
+        row.answer is not None,
+        row.nonce,
+        row.landed_block,
+        row.submitted,
+    )
+
+
+class JournalMachine(RuleBasedStateMachine):
+    """Each rule does the same to the journal and to the model; after each the two must agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "journal.db"
+        self.book = opened(self.path)
+        self.book.begin()
+        self.model = Model()
+        self.durable = copy.deepcopy(self.model)
+        self.asked = [(0, 0)]
+
+    def teardown(self) -> None:
+        self.book.close()
+        self.folder.cleanup()
+
+    # --- intake
+
+    @rule()
+    def ask(self) -> None:
+        """Send a question whose answer may come much later."""
+        self.asked.append((self.book.tick, self.model.clock))
+
+    @rule(data=st.data(), first=blocks, span=st.integers(-1, 8), now=walls, cursor=st.integers(0, 20))
+    def admit(self, data: st.DataObject, first: int, span: int, now: float, cursor: int) -> None:
+        asked, model_asked = data.draw(st.sampled_from(self.asked[-3:]))
+        arrivals = [self.draw_arrival(data) for _ in range(data.draw(st.integers(0, 5)))]
+        read = read_of(*arrivals, asked=asked, blocks=(first, first + span), now=now, cursor=cursor)
+        self.agree(admission.admit(self.book, read), *self.model.admit(read, model_asked))
+
+    def draw_arrival(self, data: st.DataObject) -> Arrival:
+        id_, content, block = data.draw(ids), data.draw(contents), data.draw(blocks)
+        fork, index = data.draw(st.sampled_from(["", "'"])), data.draw(st.integers(0, 2))
+        return arrival(id_, block, content, fork=fork, index=index, kind=KINDS[id_ % 2])
+
+    def agree(self, said: Admitted, new: set[int], moved: int, gone: set[int], back: set[int]) -> None:
+        assert ({rid for rid, _ in said.new}, said.moved, said.gone) == (new, moved, len(gone))
+        assert {rid for rid, _ in said.back} == back
+
+    @rule(block=blocks, index=st.integers(0, 2))
+    def quarantine_log(self, block: int, index: int) -> None:
+        log = arrival(1, block, index=index).log
+        key = (log.block_hash, log.log_index)
+        read = read_of(asked=0, blocks=(1, 0), cursor=0, undecodable=((log, "no"),))
+        assert admission.admit(self.book, read).quarantined == (key not in self.model.quarantined)
+        self.model.admit(read, 0)
+        self.model.quarantined.add(key)
+
+    # --- moves
+
+    @rule(rid=rids, now=walls)
+    def answer(self, rid: int, now: float) -> None:
+        assert moves.answer(self.book, rid, ANSWER, now) == self.model.move(
+            "answer", rid, answer=True, next_try=now
+        )
+
+    @rule(rid=rids, nonce=nonces)
+    def sign(self, rid: int, nonce: int) -> None:
+        holder = self.model.signed_with(nonce)
+        taken = holder not in {None, rid} and self.model.may("sign", rid)
+        try:
+            signed = moves.sign(self.book, rid, nonce, b"raw", b"hash")
+        except NonceTaken:
+            assert taken
+        else:
+            assert not taken
+            assert signed == self.model.move("sign", rid, nonce=nonce)
+
+    @rule(rid=rids, now=walls)
+    def release(self, rid: int, now: float) -> None:
+        moved = moves.move(self.book, "release", rid, next_try=now, reason="")
+        assert moved == self.model.move("release", rid, next_try=now, nonce=None)
+
+    @rule(rid=rids, transition=st.sampled_from(["land", "found_landed"]), block=blocks)
+    def land(self, rid: int, transition: str, block: int) -> None:
+        moved = moves.move(self.book, transition, rid, block=block)
+        assert moved == self.model.move(transition, rid, landed_block=block)
+
+    @rule(rid=rids, transition=st.sampled_from(["resend", "restart"]), now=walls)
+    def unland(self, rid: int, transition: str, now: float) -> None:
+        moved = moves.move(self.book, transition, rid, next_try=now, reason="")
+        assert moved == self.model.move(transition, rid, next_try=now, landed_block=None, nonce=None)
+
+    @rule(rid=rids, transition=st.sampled_from(["bury", *sorted(moves.CLOSINGS)]))
+    def end(self, rid: int, transition: str) -> None:
+        assert moves.move(self.book, transition, rid, reason="") == self.model.move(transition, rid)
+
+    @rule(rid=rids, next_try=walls, max_wait=st.sampled_from([60.0, 3600.0]))
+    def park(self, rid: int, next_try: float, max_wait: float) -> None:
+        row = self.model.rows.get(rid)
+        waits = row is not None and row.state in WAITING
+        assert moves.park(self.book, rid, next_try, "later", max_wait) == waits
+        if row is not None and waits:
+            row.next_try, row.max_wait, row.parked = next_try, max_wait, row.parked + 1
+
+    @rule(rid=rids, submitted=st.booleans())
+    def note_submitted(self, rid: int, submitted: bool) -> None:
+        moves.note_submitted(self.book, rid, submitted)
+        if rid in self.model.rows:
+            self.model.rows[rid].submitted = submitted
+
+    # --- questions
+
+    @rule(kind=st.sampled_from(KINDS), now=walls, limit=st.integers(0, 4), busy=st.sets(rids, max_size=3))
+    def due(self, kind: Kind, now: float, limit: int, busy: set[int]) -> None:
+        found = queries.due(self.book, {"kind": kind, "now": now, "limit": limit, "busy": str(sorted(busy))})
+        open_ = [(rid, row) for rid, row in self.of(State.SEEN) if row.kind is kind and rid not in busy]
+        order = [
+            rid
+            for rid, row in sorted(open_, key=lambda each: (each[1].next_try, each[1].place[::2]))
+            if row.is_due(now)
+        ]
+        self.agree_on_due(found, order, now, limit, {row.next_try for _, row in open_ if not row.is_due(now)})
+
+    @rule(now=walls, limit=st.integers(0, 4))
+    def answered(self, now: float, limit: int) -> None:
+        found = queries.answered(self.book, {"chain_id": CHAIN, "now": now, "limit": limit})
+        open_ = self.of(State.ANSWERED)
+        order = [rid for rid, row in sorted(open_, key=lambda each: each[1].place[::2]) if row.is_due(now)]
+        self.agree_on_due(found, order, now, limit, {row.next_try for _, row in open_ if not row.is_due(now)})
+
+    def of(self, state: State) -> list[tuple[int, Shadow]]:
+        return [(rid, row) for rid, row in self.model.rows.items() if row.state is state and row.on_chain]
+
+    def agree_on_due(
+        self, found: queries.Due, order: list[int], now: float, limit: int, later: Iterable[float]
+    ) -> None:
+        places = {rid: self.model.rows[rid].place[::2] for rid in order}
+        given = [row.rid for row in found.rows]
+        assert [places[rid] for rid in given] == [
+            places[rid] for rid in order[:limit]
+        ]  # rows of one place in any order
+        assert len(set(given)) == len(given)
+        if len(order) > limit:
+            assert found.next_due is not None
+            assert found.next_due <= now
+        else:
+            assert found.next_due == min(later, default=None)
+
+    @rule(up_to=blocks)
+    def lane(self, up_to: int) -> None:
+        flying = {row.nonce: rid for rid, row in self.model.rows.items() if row.state is State.SIGNED}
+        assert [row.rid for row in queries.signed(self.book, CHAIN)] == [
+            flying[nonce] for nonce in sorted(flying, key=str)
+        ]
+        deep = {
+            rid
+            for rid, row in self.model.rows.items()
+            if row.state is State.LANDED and (row.landed_block or 0) <= up_to
+        }
+        assert {row.rid for row in queries.landed(self.book, CHAIN, up_to, 99)} == deep
+
+    @rule(now=walls)
+    def counts(self, now: float) -> None:
+        said = queries.counts(self.book, now)
+        rows = list(self.model.rows.values())
+        assert said.states == {
+            (kind, state): n
+            for kind in Kind
+            for state in State
+            if (n := sum((r.kind, r.state) == (kind, state) for r in rows))
+        }
+        assert said.off_chain == sum(not row.on_chain and row.state not in CLOSED for row in rows)
+        assert said.quarantined_logs == len(self.model.quarantined)
+
+    @rule(rid=rids)
+    def sibling(self, rid: int) -> None:
+        ours = self.model.rows.get(rid)
+        expected = ours is not None and sum(row.id == ours.id for row in self.model.rows.values()) > 1
+        assert queries.has_sibling(self.book, rid) == expected
+
+    # --- the disk
+
+    @rule()
+    def commit(self) -> None:
+        self.book.commit()
+        self.book.begin()
+        self.durable = copy.deepcopy(self.model)
+
+    @precondition(lambda self: self.model != self.durable)
+    @rule()
+    def crash(self) -> None:
+        """Lose what was not committed, and the questions that were under way."""
+        self.book.close()
+        self.book = opened(self.path)
+        self.book.begin()
+        self.model = copy.deepcopy(self.durable)
+        self.asked = [(self.book.tick, self.model.clock)]
+
+    @rule(rid=rids)
+    def an_operation_that_raises(self, rid: int) -> None:
+        self.book.execute("SAVEPOINT operation")
+        moves.answer(self.book, rid, ANSWER, 1.0)
+        self.book.execute("ROLLBACK TO operation")
+        self.book.execute("RELEASE operation")
+
+    # --- always
+
+    @invariant()
+    def the_two_agree(self) -> None:
+        for rid, shadow in self.model.rows.items():
+            row = queries.row(self.book, rid)
+            assert row is not None
+            assert shadow_of(row, shadow.moved_at) == attrs.evolve(shadow, max_wait=0.0)
+        assert self.book.execute("SELECT count(*) FROM request").fetchone() == (len(self.model.rows),)
+        assert queries.cursor(self.book, CHAIN, CONTRACT) == self.model.cursor
+
+    @invariant()
+    def an_id_stands_once_in_a_chain(self) -> None:
+        twice = (
+            "SELECT id FROM request WHERE on_chain = 1 GROUP BY chain_id, contract, id HAVING count(*) > 1"
+        )
+        assert self.book.execute(twice).fetchall() == []
+
+    @invariant()
+    def bytes_and_nonce_belong_together(self) -> None:
+        odd = "SELECT rid FROM request WHERE (nonce IS NULL) <> (raw IS NULL) OR (state = 'signed' AND raw IS NULL)"
+        assert self.book.execute(odd).fetchall() == []
+
+
+JournalMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestJournalMachine = JournalMachine.TestCase

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kmsconn.chain.heads import DEFAULT_BLOCK_TIME, PATIENCE, HeadTracker
+
+
+async def test_nothing_is_known_before_the_first_note() -> None:
+    heads = HeadTracker()
+    assert (heads.number, heads.timestamp, heads.block_time) == (None, None, DEFAULT_BLOCK_TIME)
+
+
+async def test_a_higher_head_is_taken() -> None:
+    heads = HeadTracker()
+    heads.note(10, 1000)
+    heads.note(12, 1001)
+    assert (heads.number, heads.timestamp) == (12, 1001)
+
+
+async def test_a_lower_head_is_a_lagging_node(autojump_clock: MockClock) -> None:
+    heads = HeadTracker()
+    heads.note(12, 1001)
+    heads.note(10, 1000)
+    assert (heads.number, heads.timestamp) == (12, 1001)
+
+
+async def test_a_lower_head_is_believed_when_nobody_confirms_the_higher_one(
+    autojump_clock: MockClock,
+) -> None:
+    heads = HeadTracker()
+    heads.note(1_000_000, 9_999)
+    await trio.sleep(PATIENCE + 1)
+    heads.note(12, 1001)
+    assert (heads.number, heads.timestamp) == (12, 1001)
+
+
+async def test_a_confirmed_head_is_not_given_up(autojump_clock: MockClock) -> None:
+    heads = HeadTracker()
+    heads.note(12, 1001)
+    await trio.sleep(PATIENCE - 1)
+    heads.note(12, 1001)
+    await trio.sleep(PATIENCE - 1)
+    heads.note(10, 1000)
+    assert heads.number == 12
+
+
+@pytest.mark.parametrize("block_time", [2, 12])
+async def test_the_pace_is_measured(block_time: int) -> None:
+    heads = HeadTracker()
+    for number in range(40):
+        heads.note(number, 1000 + block_time * number)
+    assert heads.block_time == block_time
+
+
+async def test_the_pace_of_several_blocks_a_second_is_measured() -> None:
+    heads = HeadTracker()
+    for number in range(400):
+        heads.note(number, 1000 + number // 4)
+    assert heads.block_time == pytest.approx(0.25, rel=0.02)
+
+
+async def test_a_few_seconds_say_nothing_about_the_pace() -> None:
+    heads = HeadTracker()
+    heads.note(1, 1000)
+    heads.note(2, 1005)
+    assert heads.block_time == DEFAULT_BLOCK_TIME
+
+
+async def test_blocks_in_some_seconds_follow_the_pace() -> None:
+    heads = HeadTracker()
+    for number in range(40):
+        heads.note(number, 1000 + 12 * number)
+    assert heads.blocks_in(30) == 3
+
+
+async def test_a_burst_counts_with_the_blocks_that_just_came() -> None:
+    """After a stall a node that lags by the overlap's seconds lags by the whole burst."""
+    heads = HeadTracker()
+    heads.note(0, 1000)
+    heads.note(60, 1060)
+    heads.note(560, 1090)
+    assert heads.blocks_in(30) >= 500
+
+
+async def test_there_is_always_a_block_to_read_again() -> None:
+    assert HeadTracker().blocks_in(0) == 1
+
+
+async def test_waiting_beyond_a_number_ends_with_a_higher_head(autojump_clock: MockClock) -> None:
+    heads = HeadTracker()
+    heads.note(10, 1000)
+    found: list[int] = []
+
+    async def wait() -> None:
+        found.append(await heads.wait_beyond(10))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        heads.note(10, 1000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert found == []
+        heads.note(11, 1001)
+    assert found == [11]
+
+
+async def test_waiting_for_what_is_there_already_returns_at_once() -> None:
+    heads = HeadTracker()
+    heads.note(10, 1000)
+    assert await heads.wait_beyond(9) == 10

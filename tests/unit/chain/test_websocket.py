@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio_websocket
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.websocket import MAX_MESSAGE, WebSocketLink, run_websocket
+from kmsconn.errors import Unreachable
+from tests.unit.chain.scripted_node import Node, Refusal, serving
+
+URL = "ws://user:secret@node:8546/v3/key?token=hidden"
+
+
+@asynccontextmanager
+async def linked(node: Node) -> AsyncIterator[WebSocketLink]:
+    async with serving(node=node) as ports, trio.open_nursery() as nursery:
+        link: WebSocketLink = await nursery.start(run_websocket, ports.dial, URL)
+        yield link
+        nursery.cancel_scope.cancel()
+
+
+async def echo(link: WebSocketLink, value: Any) -> Any:
+    (outcome,) = await link.exchange([Call("echo", (value,))], batch=False)
+    return outcome
+
+
+async def test_a_call_is_answered(autojump_clock: MockClock) -> None:
+    async with linked(Node()) as link:
+        assert await echo(link, {"a": 1}) == {"a": 1}
+
+
+async def test_calls_are_pipelined_and_answered_in_any_order(autojump_clock: MockClock) -> None:
+    """The first question waits for its answer while the second one is asked and answered."""
+    node = Node()
+    delays = iter([5.0, 0.0])
+
+    async def delay() -> None:
+        await trio.sleep(next(delays))
+
+    node.on_frame = delay
+    order: list[int] = []
+
+    async def ask(link: WebSocketLink, value: int) -> None:
+        assert await echo(link, value) == value
+        order.append(value)
+
+    async with linked(node) as link, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, link, 1)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(ask, link, 2)
+    assert order == [2, 1]
+
+
+async def test_a_batch_goes_out_in_one_frame_and_comes_back_in_the_order_of_its_calls(
+    autojump_clock: MockClock,
+) -> None:
+    node = Node()
+    node.reorder = lambda answers: answers[::-1]
+    async with linked(node) as link:
+        assert await link.exchange([Call("echo", (n,)) for n in range(4)], batch=True) == [0, 1, 2, 3]
+    assert len(node.frames) == 1
+
+
+async def test_an_error_object_is_an_outcome(autojump_clock: MockClock) -> None:
+    node = Node()
+
+    def no() -> None:
+        raise Refusal(3, "execution reverted", "0x1234")
+
+    node.methods["no"] = no
+    async with linked(node) as link:
+        outcomes = await link.exchange([Call("no"), Call("echo", (1,))], batch=True)
+    assert isinstance(outcomes[0], RpcError)
+    assert (outcomes[0].data, outcomes[1]) == (b"\x12\x34", 1)
+
+
+async def test_a_complaint_answers_everything_that_is_asked(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.raw = '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch too large"}}'
+    async with linked(node) as link:
+        outcomes = await link.exchange([Call("echo", (1,)), Call("echo", (2,))], batch=True)
+    assert [outcome.code for outcome in outcomes] == [-32600, -32600]
+
+
+async def test_a_hang_up_fails_all_waiting_calls(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.hang.add("echo")
+
+    async def fail(link: WebSocketLink) -> None:
+        with pytest.raises(Unreachable, match="ws://node:8546: closed"):
+            await echo(link, 1)
+
+    async with linked(node) as link, trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(fail, link)
+        await wait_all_tasks_blocked()
+        node.hang_up()
+    assert link.ended.is_set()
+
+
+async def test_a_call_on_an_ended_link_fails(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with linked(node) as link:
+        node.hang_up()
+        await link.ended.wait()
+        with pytest.raises(Unreachable, match="closed"):
+            await echo(link, 1)
+
+
+async def test_what_is_no_json_rpc_ends_the_link(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.raw = "<html>"
+    async with linked(node) as link:
+        with pytest.raises(Unreachable, match="no JSON-RPC"):
+            await echo(link, 1)
+        assert link.ended.is_set()
+
+
+async def test_a_large_answer_fits(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.methods["large"] = lambda: "x" * (8 * 1024 * 1024)
+    async with linked(node) as link:
+        (outcome,) = await link.exchange([Call("large")], batch=False)
+    assert len(outcome) == 8 * 1024 * 1024
+    assert MAX_MESSAGE > 8 * 1024 * 1024
+
+
+async def test_pushes_ring_their_subscription_only(autojump_clock: MockClock) -> None:
+    node, first, second = Node(), [], []  # type: ignore[var-annotated]
+    async with linked(node) as link:
+        one = await link.subscribe(("newHeads",), first.append)
+        two = await link.subscribe(("logs", {}), second.append)
+        await node.push(one, {"n": 1})
+        await node.push(two, {"n": 2})
+        await node.push("0x99", {"n": 3})
+        await wait_all_tasks_blocked()
+    assert (first, second) == ([{"n": 1}], [{"n": 2}])
+
+
+async def test_a_forgotten_subscription_rings_no_more(autojump_clock: MockClock) -> None:
+    node, rung = Node(), []  # type: ignore[var-annotated]
+    async with linked(node) as link:
+        one = await link.subscribe(("newHeads",), rung.append)
+        link.forget(one)
+        await node.push(one, {})
+        await wait_all_tasks_blocked()
+    assert rung == []
+
+
+async def test_a_refused_subscription_is_raised(autojump_clock: MockClock) -> None:
+    node = Node()
+    del node.methods["eth_subscribe"]
+    async with linked(node) as link:
+        with pytest.raises(RpcError, match="method not found"):
+            await link.subscribe(("newHeads",), lambda _: None)
+
+
+async def test_pings_are_answered_while_a_flood_of_pushes_comes(autojump_clock: MockClock) -> None:
+    node, rung = Node(), []  # type: ignore[var-annotated]
+    async with linked(node) as link:
+        one = await link.subscribe(("newHeads",), rung.append)
+        for number in range(3000):
+            await node.push(one, number)
+        with trio.fail_after(1):
+            await node.connections[-1].ping()
+        await wait_all_tasks_blocked()
+    assert rung == list(range(3000))
+
+
+async def test_dropping_fails_waiting_calls_with_the_reason(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.hang.add("echo")
+
+    async def fail(link: WebSocketLink) -> None:
+        with pytest.raises(Unreachable, match="no patience"):
+            await echo(link, 1)
+
+    async with linked(node) as link, trio.open_nursery() as nursery:
+        nursery.start_soon(fail, link)
+        await wait_all_tasks_blocked()
+        link.drop("no patience")
+        link.drop("only the first reason counts")
+
+
+async def test_a_cancelled_call_leaves_the_link_usable(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.hang.add("echo")
+    async with linked(node) as link:
+        with trio.move_on_after(1):
+            await echo(link, 1)
+        node.hang.clear()
+        assert await echo(link, 2) == 2
+        assert not link.ended.is_set()
+        assert link._asked == {}
+
+
+async def test_a_late_answer_to_a_cancelled_call_is_dropped(autojump_clock: MockClock) -> None:
+    node = Node()
+    delays = iter([5.0, 0.0])
+
+    async def delay() -> None:
+        await trio.sleep(next(delays))
+
+    node.on_frame = delay
+    async with linked(node) as link:
+        with trio.move_on_after(1):
+            await echo(link, 1)
+        await trio.sleep(10)
+        assert await echo(link, 2) == 2
+
+
+async def test_cancelling_while_the_wire_is_full_sends_no_half_frame(autojump_clock: MockClock) -> None:
+    """The peer reads nothing for a while; the cancelled call's frame is then still whole, or not there at all."""
+    ours, theirs = memory_stream_pair()
+    gate = trio.Event()
+    send_all = ours.send_stream.send_all
+
+    async def slow(data: bytes) -> None:
+        half = len(data) // 2
+        await send_all(data[:half])
+        await gate.wait()
+        await send_all(data[half:])
+
+    node = Node()
+
+    async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        return ours
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.serve, theirs, True)
+        link = await nursery.start(run_websocket, dial, URL)
+        ours.send_stream.send_all = slow  # type: ignore[method-assign]
+        with trio.move_on_after(1):
+            await echo(link, "x" * 1000)
+        gate.set()
+        assert await echo(link, 2) == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_handshake_carries_user_info_and_the_whole_target(autojump_clock: MockClock) -> None:
+    seen: list[Any] = []
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        async with trio.open_nursery() as nursery:
+            request = await trio_websocket.wrap_server_stream(nursery, stream)
+            seen.append((request.path, dict(request.headers)))
+            await request.accept()
+
+    async with trio.open_nursery() as nursery:
+
+        async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
+            ours, theirs = memory_stream_pair()
+            nursery.start_soon(serve, theirs)
+            return ours
+
+        await nursery.start(run_websocket, dial, URL)
+        nursery.cancel_scope.cancel()
+    path, headers = seen[0]
+    assert (path, headers[b"authorization"]) == ("/v3/key?token=hidden", b"Basic dXNlcjpzZWNyZXQ=")
+
+
+async def start(dial: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        try:
+            await nursery.start(run_websocket, dial, URL)
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def _refusal(dial: Any) -> str:
+    with trio.fail_after(1), pytest.RaisesGroup(Unreachable, flatten_subgroups=True) as caught:
+        await start(dial)
+    return str(caught.value.exceptions[0])
+
+
+async def test_nobody_there_is_unreachable(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.up = False
+    async with serving(node=node) as ports:
+        text = await _refusal(ports.dial)
+    assert text == "ws://node:8546: ConnectionRefusedError refused"
+
+
+async def test_a_server_without_websocket_is_unreachable(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.websocket = False
+    async with serving(node=node) as ports:
+        assert await _refusal(ports.dial) == "ws://node:8546: no websocket, HTTP 404"
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"rubbish\r\n\r\n", b"HTTP/1.1 101 X\r\n\r\n"]
+)
+async def test_a_broken_handshake_is_unreachable_at_once(said: bytes, autojump_clock: MockClock) -> None:
+    async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = memory_stream_pair()
+        await theirs.send_all(said)
+        await theirs.send_stream.aclose()
+        if not said:
+            await theirs.aclose()
+        return ours
+
+    text = await _refusal(dial)
+    assert text.startswith("ws://node:8546: ")
+    assert "hidden" not in text

@@ -1,0 +1,55 @@
+"""The byte budget: never more than the total, save for one alone; everything given back."""
+
+import trio
+import trio.testing
+
+from kmsconn.ciphertexts.budget import ByteBudget
+
+
+async def test_what_fits_is_held_until_the_block_is_left():
+    budget = ByteBudget(10)
+    with budget.lease() as lease:
+        await lease.reserve(4)
+        await lease.reserve(6)
+        assert budget.used == 10
+    assert budget.used == 0
+
+
+async def test_more_waits_until_another_gives_back(autojump_clock):
+    budget, order = ByteBudget(10), []
+
+    async def hold():
+        with budget.lease() as lease:
+            await lease.reserve(8)
+            await trio.sleep(5)
+            order.append("given back")
+
+    async def want():
+        await trio.sleep(1)
+        with budget.lease() as lease:
+            await lease.reserve(8)
+            order.append(f"held at {trio.current_time():g}")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold)
+        nursery.start_soon(want)
+    assert order == ["given back", "held at 5"]
+
+
+async def test_one_alone_may_exceed_the_total():
+    budget = ByteBudget(10)
+    with budget.lease() as lease:
+        await lease.reserve(8)
+        await lease.reserve(100)
+        assert budget.used == 108
+    assert budget.used == 0
+
+
+async def test_a_cancelled_wait_holds_nothing_more(autojump_clock):
+    budget = ByteBudget(10)
+    with budget.lease() as first, budget.lease() as second:
+        await first.reserve(10)
+        with trio.move_on_after(1):
+            await second.reserve(1)
+        assert (second.held, budget.used) == (0, 10)
+    assert budget.used == 0

@@ -1,0 +1,114 @@
+"""The command line: exit statuses and the words that go with them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kmsconn import __version__
+from kmsconn.cli import main as command_line
+from kmsconn.cli import validate
+from kmsconn.errors import ConfigError, Fault, StartRefused
+from tests.unit.config.sample_values import ADDRESS, KEY, write_toml
+
+Execute = Callable[[argparse.Namespace], int]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {})
+
+
+def ending_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """Run a command that raises."""
+
+    def execute(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(validate, "execute", execute)
+    return command_line.main(["validate"])
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"kmsconn {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["validate", "--nonsense"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("name", command_line.COMMANDS)
+def test_every_command_describes_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main([name, "--help"])
+    assert caught.value.code == 0
+    assert "usage: kmsconn" in capsys.readouterr().out
+
+
+def test_a_valid_file_exits_with_0_and_shows_the_sender(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line.main(["validate", "-c", str(write_toml(tmp_path))]) == 0
+    printed = capsys.readouterr().out
+    assert ADDRESS in printed
+    assert "valid" in printed
+
+
+def test_a_valid_file_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_toml(tmp_path, {"gateway_url": "https://user:hunter2@node/hunter2?key=hunter2"})
+    command_line.main(["validate", "-c", str(path)])
+    printed = capsys.readouterr()
+    assert "https://node" in printed.out
+    assert "hunter2" not in printed.out + printed.err
+    assert KEY not in printed.out + printed.err
+
+
+def test_validate_prints_the_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command_line.main(["validate", "-c", str(write_toml(tmp_path, {"tx_retries": 4}))])
+    assert "warning: tx_retries: has no effect" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["run", "validate"])
+def test_a_faulty_file_exits_with_2_and_names_every_fault(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_toml(tmp_path, {"gateway_url": None, "gatway_url": "http://x"})
+    assert command_line.main([command, "-c", str(path)]) == 2
+    printed = capsys.readouterr().err
+    assert "2 faults in the configuration" in printed
+    assert "gatway_url: is unknown; did you mean gateway_url?" in printed
+
+
+def test_one_fault_is_one_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending_with(monkeypatch, ConfigError((Fault("a", "is wrong"),))) == 2
+    assert "1 fault in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StartRefused("journal in use"),
+        ExceptionGroup("", [ExceptionGroup("", [StartRefused("journal in use")])]),
+    ],
+)
+def test_a_refusal_exits_with_3_and_its_reason(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending_with(monkeypatch, error) == 3
+    assert capsys.readouterr().err == "kmsconn: refused to start: journal in use\n"
+
+
+def test_a_crash_exits_with_1_and_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending_with(monkeypatch, ExceptionGroup("tree", [ValueError("unexpected")])) == 1
+    assert "ValueError: unexpected" in capsys.readouterr().err

@@ -1,0 +1,63 @@
+"""Signals and announcements of a running connector."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+from collections.abc import AsyncIterator
+
+import attrs
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from kmsconn.cli.run import announce_ready, heed_signals
+from kmsconn.config.settings import LogFormat
+from kmsconn.monitoring.logs import make_logger
+
+
+@attrs.define
+class FakeConnector:
+    """Remembers what was done to it."""
+
+    done: list[str] = attrs.field(factory=list)
+    ready: trio.Event = attrs.field(factory=trio.Event)
+
+    def drain(self) -> None:
+        self.done.append("drain")
+
+    def hurry(self) -> None:
+        self.done.append("hurry")
+
+    async def wait_ready(self) -> None:
+        await self.ready.wait()
+
+
+async def received(*numbers: int) -> AsyncIterator[int]:
+    for number in numbers:
+        yield number
+        await trio.lowlevel.checkpoint()
+
+
+async def after(*numbers: int) -> tuple[list[str], list[str]]:
+    connector, stream = FakeConnector(), io.StringIO()
+    await heed_signals(received(*numbers), connector, make_logger(stream, "info", LogFormat.JSON))
+    return connector.done, [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+
+
+async def test_the_first_signal_drains() -> None:
+    assert await after(signal.SIGTERM) == (["drain"], ["draining"])
+
+
+async def test_a_second_signal_of_either_kind_hurries() -> None:
+    assert await after(signal.SIGINT, signal.SIGTERM) == (["drain", "hurry"], ["draining", "ending at once"])
+
+
+async def test_ready_is_logged_once_it_is(autojump_clock: trio.abc.Clock) -> None:
+    connector, stream = FakeConnector(), io.StringIO()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(announce_ready, connector, make_logger(stream, "info", LogFormat.JSON))
+        await wait_all_tasks_blocked()
+        assert stream.getvalue() == ""
+        connector.ready.set()
+    assert json.loads(stream.getvalue())["event"] == "ready"

@@ -1,0 +1,377 @@
+"""Settings from a file and the environment: who wins, every fault with its place, and no secret in any text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kmsconn.config.settings import (
+    Attestation,
+    Chain,
+    Contract,
+    CoreTls,
+    HostChain,
+    LogFormat,
+    Secret,
+    Settings,
+)
+from kmsconn.config.sources import load_config
+from kmsconn.errors import ConfigError
+from kmsconn.ethereum.addresses import parse_address
+from tests.unit.config.sample_values import ACL, COMPLETE, KEY, faults_of, load, warnings_of, write_toml
+
+
+def test_a_complete_file_needs_no_environment(tmp_path: Path) -> None:
+    assert load(tmp_path) == Settings(
+        gateway=Chain(10901, ("http://127.0.0.1:8546",)),
+        ethereum=Chain(11155111, ("http://127.0.0.1:8545",)),
+        host_chains=(HostChain(Chain(11155111, ("http://127.0.0.1:8545",)), parse_address(ACL)),),
+        decryption_contract=Contract(parse_address(COMPLETE["decryption_contract.address"]), "Decryption"),
+        gateway_config_contract=Contract(
+            parse_address(COMPLETE["gateway_config_contract.address"]), "GatewayConfig"
+        ),
+        protocol_config_contract=Contract(
+            parse_address(COMPLETE["protocol_config_contract.address"]), "ProtocolConfig"
+        ),
+        kms_generation_contract=Contract(
+            parse_address(COMPLETE["kms_generation_contract.address"]), "KMSGeneration"
+        ),
+        core_endpoints=("http://127.0.0.1:50051",),
+        private_key=Secret(KEY),
+    )
+
+
+def test_a_complete_file_gives_no_warning(tmp_path: Path) -> None:
+    assert load(tmp_path).warnings == ()
+
+
+def environment_form(value: Any) -> str:
+    if isinstance(value, list):
+        return json.dumps(value) if isinstance(value[0], dict) else ",".join(value)
+    return str(value)
+
+
+def test_the_environment_alone_gives_the_same_settings(tmp_path: Path) -> None:
+    environ = {
+        "KMS_CONNECTOR_" + name.upper().replace(".", "__"): environment_form(value)
+        for name, value in COMPLETE.items()
+    }
+    assert load_config(environ=environ) == load(tmp_path)
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"decryption_polling": "1s"}, {"KMS_CONNECTOR_DECRYPTION_POLLING": "250ms"})
+    assert settings.decryption_polling == 0.25
+
+
+def test_the_environments_host_chains_replace_the_files(tmp_path: Path) -> None:
+    chains = json.dumps([{"url": "http://a,ws://b", "chainId": 5, "aclAddress": ACL}])
+    settings = load(tmp_path, environ={"KMS_CONNECTOR_HOST_CHAINS": chains})
+    assert settings.host_chains == (HostChain(Chain(5, ("http://a", "ws://b")), parse_address(ACL)),)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("journal", "sqlite:////var/lib/k.db", "journal", Path("/var/lib/k.db")),
+        ("service_name", "node-7", "service_name", "node-7"),
+        ("monitoring_endpoint", "127.0.0.1:0", "monitoring_endpoint", "127.0.0.1:0"),
+        ("key_management_polling", "1m", "key_management_polling", 60.0),
+        ("get_logs_batch_size", 7, "get_logs_batch_size", 7),
+        ("decryption_from_block_number", 0, "decryption_from_block_number", 0),
+        ("kms_operation_from_block_number", 9, "kms_operation_from_block_number", 9),
+        ("ct_attestation.enabled", False, "attestation", Attestation.OFF),
+        ("ct_attestation.enabled", True, "attestation", Attestation.SHADOW),
+        ("attestation", "off", "attestation", Attestation.OFF),
+        ("ct_attestation.head_timeout", "2s", "attestation_head_timeout", 2.0),
+        ("ct_attestation.registry_refresh", "30s", "registry_refresh", 30.0),
+        ("s3_head_timeout", "2s", "attestation_head_timeout", 2.0),
+        ("copro_registry_refresh", "30s", "registry_refresh", 30.0),
+        ("s3_max_ciphertext_size", 1000, "max_ciphertext_size", 1000),
+        ("max_ciphertext_size", "1MiB", "max_ciphertext_size", 1 << 20),
+        ("trace_reverted_tx", False, "trace_reverted_tx", False),
+        ("gas_multiplier_percent", 100, "gas_multiplier_percent", 100),
+        ("allow_http_buckets", True, "allow_http_buckets", True),
+        ("log_level", "warn", "log_level", "warning"),
+        ("log_format", "json", "log_format", LogFormat.JSON),
+        ("drain_grace", "0s", "drain_grace", 0.0),
+        ("decryption_expiry", "12h", "decryption_expiry", 43200.0),
+    ],
+)
+def test_an_option_becomes_its_setting(
+    tmp_path: Path, name: str, value: Any, field: str, expected: object
+) -> None:
+    assert getattr(load(tmp_path, {name: value}), field) == expected
+
+
+def test_nested_options_become_nested_settings(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"pools.user_decryption": 5}, {"KMS_CONNECTOR_DEADLINES__GATHER": "7s"})
+    assert settings.pools.user_decryption == 5
+    assert settings.deadlines.gather == 7.0
+    assert settings.pools.public_decryption == 128
+
+
+def test_an_empty_domain_version_stays_empty(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"decryption_contract.domain_version": ""})
+    assert settings.decryption_contract.domain_version == ""
+
+
+def test_a_websocket_beside_an_http_url_comes_first(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"gateway_ws_url": "ws://g", "ethereum_ws_url": "wss://e"})
+    assert settings.gateway.urls == ("ws://g", "http://127.0.0.1:8546")
+    assert settings.ethereum.urls == ("wss://e", "http://127.0.0.1:8545")
+
+
+def test_tls_files_of_the_core(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    settings = load(tmp_path, {"core_tls.ca_file": str(tmp_path / "ca.pem")})
+    assert settings.core_tls == CoreTls(ca_file=tmp_path / "ca.pem")
+
+
+# --- faults
+
+
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
+    faults = faults_of(
+        tmp_path,
+        {
+            "gateway_url": None,
+            "ethereum_chain_id": "x",
+            "decryption_polling": 5,
+            "nonsense": 1,
+            "private_key": "0x12",
+        },
+    )
+    assert faults.keys() == {
+        "gateway_url",
+        "ethereum_chain_id",
+        "decryption_polling",
+        "nonsense",
+        "private_key",
+    }
+
+
+def test_without_any_source_every_required_option_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(environ={})
+    assert {fault.place for fault in caught.value.faults} == COMPLETE.keys()
+
+
+@pytest.mark.parametrize("name", [name for name in COMPLETE if name != "private_key"])
+def test_a_missing_option_is_named_with_its_variable(tmp_path: Path, name: str) -> None:
+    fault = faults_of(tmp_path, {name: None})[name]
+    assert fault.message == "is required"
+    assert "KMS_CONNECTOR_" in fault.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("gateway_url", "gateway", "must be a URL"),
+        ("gateway_url", 5, "must be text, not a number"),
+        ("gateway_ws_url", "http://a", "ws://"),
+        ("gateway_chain_id", 0, "at least 1"),
+        ("gateway_chain_id", True, "whole number"),
+        ("gateway_chain_id", "mainnet", "whole number"),
+        ("decryption_contract.address", "0x5d8BD78e2ea6bbE41f26dFe9fdaEAa349e077478", "EIP-55"),
+        ("decryption_contract.address", "5D8BD7", "40 hex digits"),
+        ("decryption_contract.domain_name", 5, "text"),
+        ("kms_core_endpoints", [], "empty"),
+        ("kms_core_endpoints", ["http://core"], "host:port"),
+        ("core_tls.ca_file", "/absent/ca.pem", "no file"),
+        ("host_chains", [], "not empty"),
+        ("host_chains", 5, "not empty"),
+        ("profile", "fhevm-0.15", "fhevm-0.14"),
+        ("profile", "httpz-rc7", "not supported yet"),
+        ("journal", "kmsconn.db", "sqlite:///"),
+        ("journal", "postgresql://u:p@h/d", "not supported yet"),
+        ("database_url", "postgres://u:p@h/d", "not supported yet"),
+        ("service_name", " ", "empty"),
+        ("monitoring_endpoint", "9100", "host:port"),
+        ("healthcheck_timeout", "soon", "duration"),
+        ("decryption_polling", "0ms", "longer than zero"),
+        ("get_logs_batch_size", 0, "at least 1"),
+        ("decryption_from_block_number", -1, "between 0"),
+        ("pools.public_decryption", 0, "at least 1"),
+        ("deadlines.answer", 75, "duration"),
+        ("erc1271_gas_limit", 1.5, "whole number, not a fraction"),
+        ("max_ciphertext_size", "much", "bytes"),
+        ("attestation", "enforce", "off or shadow"),
+        ("ct_attestation.enabled", "perhaps", "off or shadow"),
+        ("allow_http_buckets", "perhaps", "true or false"),
+        ("gas_multiplier_percent", 99, "at least 100"),
+        ("log_level", "loud", "debug or info"),
+        ("log_format", "xml", "auto or console or json"),
+        ("private_key", "0x00", "64 hex digits"),
+        ("private_key", 5, "must be text"),
+    ],
+)
+def test_a_faulty_value_is_named_by_its_place(tmp_path: Path, name: str, value: Any, message: str) -> None:
+    faults = faults_of(tmp_path, {name: value})
+    assert list(faults) == [name]
+    assert message in faults[name].message
+
+
+def test_a_faulty_value_of_the_environment_is_named_by_its_variable(tmp_path: Path) -> None:
+    faults = faults_of(tmp_path, environ={"KMS_CONNECTOR_POOLS__USER_DECRYPTION": "many"})
+    assert list(faults) == ["KMS_CONNECTOR_POOLS__USER_DECRYPTION"]
+
+
+def test_a_fault_inside_a_host_chain_is_named_by_its_index(tmp_path: Path) -> None:
+    good = COMPLETE["host_chains"][0]
+    faults = faults_of(tmp_path, {"host_chains": [good, {"url": "x", "chain_id": 2, "acl_adress": ACL}]})
+    assert faults.keys() == {"host_chains[1].url", "host_chains[1].acl_address", "host_chains[1].acl_adress"}
+    assert faults["host_chains[1].acl_adress"].remedy == "did you mean acl_address?"
+    assert faults["host_chains[1].acl_address"].message == "is required"
+
+
+def test_a_host_chain_that_is_no_table_is_named_by_its_index(tmp_path: Path) -> None:
+    assert "table" in faults_of(tmp_path, {"host_chains": [5]})["host_chains[0]"].message
+
+
+def test_a_chain_listed_twice_names_both_places(tmp_path: Path) -> None:
+    good = COMPLETE["host_chains"][0]
+    fault = faults_of(tmp_path, {"host_chains": [good, {**good, "url": "http://other"}]})[
+        "host_chains[1].chain_id"
+    ]
+    assert "11155111 is listed twice" in fault.message
+    assert "host_chains[0]" in fault.remedy
+
+
+def test_host_chains_of_the_environment_must_be_json(tmp_path: Path) -> None:
+    faults = faults_of(tmp_path, environ={"KMS_CONNECTOR_HOST_CHAINS": "[{url: http://hunter2}]"})
+    assert "JSON array" in faults["KMS_CONNECTOR_HOST_CHAINS"].message
+    assert "hunter2" not in str(faults)
+
+
+def test_half_a_client_certificate_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "c.pem").touch()
+    faults = faults_of(tmp_path, {"core_tls.certificate_file": str(tmp_path / "c.pem")})
+    assert list(faults) == ["core_tls.key_file"]
+
+
+def test_an_unknown_option_gets_a_suggestion(tmp_path: Path) -> None:
+    fault = faults_of(tmp_path, {"gatway_url": "http://x"})["gatway_url"]
+    assert (fault.message, fault.remedy) == ("is unknown", "did you mean gateway_url?")
+
+
+def test_an_unknown_variable_gets_a_suggestion(tmp_path: Path) -> None:
+    fault = faults_of(tmp_path, environ={"KMS_CONNECTOR_DECRYPTION_POLING": "1s"})[
+        "KMS_CONNECTOR_DECRYPTION_POLING"
+    ]
+    assert fault.remedy == "did you mean decryption_polling?"
+
+
+def test_a_value_where_a_table_belongs_names_the_tables_options(tmp_path: Path) -> None:
+    fault = faults_of(tmp_path, {"pools": 5})["pools"]
+    assert (fault.message, fault.remedy) == (
+        "is a table",
+        "its options are pools.public_decryption, pools.user_decryption",
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["KMS_CONNECTOR_SERVICE_HOST", "KMS_CONNECTOR_PORT_9100_TCP_ADDR", "KMS_CONNECTOR_PORT"]
+)
+def test_what_kubernetes_puts_beside_a_service_of_that_name_is_not_ours(tmp_path: Path, name: str) -> None:
+    assert load(tmp_path, environ={name: "10.0.0.1"}).warnings == ()
+
+
+def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
+        load_config(tmp_path / "absent.toml", environ={})
+
+
+def test_a_file_that_is_no_toml_names_the_line_and_quotes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(f'gateway_chain_id = 1\nprivate_key = "{KEY}\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"is not TOML: .*line 2") as caught:
+        load_config(path, environ={})
+    assert KEY[:8] not in str(caught.value)
+
+
+def test_a_file_that_is_not_text_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_config(tmp_path / "binary.toml", environ={})
+
+
+@pytest.mark.parametrize("name", list(COMPLETE))
+def test_no_fault_and_no_repr_shows_a_secret_pasted_into_any_option(tmp_path: Path, name: str) -> None:
+    """A key or a URL with a password may stand in the wrong place."""
+    for secret in (f"0x{KEY}00", f"ftp://user:{KEY}@host/{KEY}?key={KEY}"):
+        faults = faults_of(tmp_path, {name: secret})
+        assert faults
+        assert KEY[:6] not in repr(faults) + "".join(map(str, faults.values()))
+
+
+def test_no_secret_stands_in_the_repr_of_settings(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"gateway_url": "http://user:hunter2@gateway/hunter2"})
+    assert KEY not in repr(settings)
+    assert "hunter2" not in repr(settings)
+
+
+# --- warnings
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["task_limit", "tx_retries", "gauge_update_interval", "database_pool_size", "host_rpc_call_timeout"],
+)
+def test_an_accepted_option_warns_and_names_what_takes_its_place(tmp_path: Path, name: str) -> None:
+    warning = warnings_of(tmp_path, {name: 5})[name]
+    assert warning.message == "has no effect"
+    assert warning.remedy
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("KMS_CONNECTOR_KMS_GENERATION_POLLING", "7s", "key_management_polling", 7.0),
+        ("KMS_CONNECTOR_KMS_FROM_BLOCK_NUMBER", "7", "kms_operation_from_block_number", 7),
+    ],
+)
+def test_a_wrong_name_of_the_samples_is_taken_with_a_warning(
+    tmp_path: Path, variable: str, value: str, field: str, expected: object
+) -> None:
+    settings = load(tmp_path, environ={variable: value})
+    assert getattr(settings, field) == expected
+    assert [warning.place for warning in settings.warnings] == [variable]
+
+
+def test_the_wrong_name_of_the_domain_version_is_taken_with_a_warning(tmp_path: Path) -> None:
+    settings = load(tmp_path, environ={"KMS_CONNECTOR_DECRYPTION_DOMAIN_VERSION": "2"})
+    assert settings.decryption_contract.domain_version == "2"
+    assert "decryption_contract.domain_version" in settings.warnings[0].remedy
+
+
+def test_the_right_name_wins_over_its_alias_in_one_source(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"database_url": "sqlite:///alias.db", "journal": "sqlite:///right.db"})
+    assert settings.journal == Path("right.db")
+    assert [warning.place for warning in settings.warnings] == ["database_url"]
+
+
+def test_an_alias_in_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path, {"journal": "sqlite:///file.db"}, {"KMS_CONNECTOR_DATABASE_URL": "sqlite:///environment.db"}
+    )
+    assert settings.journal == Path("environment.db")
+
+
+def test_a_file_with_a_key_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
+    path = write_toml(tmp_path, mode=0o644)
+    assert [warning.place for warning in load_config(path, environ={}).warnings] == [str(path)]
+
+
+def test_a_file_without_a_key_may_be_read_by_others(tmp_path: Path) -> None:
+    path = write_toml(tmp_path, {"private_key": None}, mode=0o644)
+    assert load_config(path, environ={"KMS_CONNECTOR_PRIVATE_KEY": KEY}).warnings == ()
+
+
+def test_a_journal_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.db"
+    journal.touch(mode=0o644)
+    assert str(journal) in warnings_of(tmp_path, {"journal": f"sqlite:///{journal}"})

@@ -1,0 +1,116 @@
+"""A small emulated Gateway for the chain's tests: one node, one key, one committed handle. Asserts nothing itself."""
+
+from __future__ import annotations
+
+import attrs
+
+from kmsconn.emulator.blocks import Mined, Transaction
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.contracts.decryption import PUBLIC_TYPE, Decryption
+from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig, KmsNode
+from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.request_calls import public_request
+from kmsconn.emulator.pool import ArbitrumPool, GethPool
+from kmsconn.emulator.rpc import Node
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import hash_struct, signing_digest
+from kmsconn.ethereum.ids import CONTEXT_TAG, KEY_TAG, PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+
+CHAIN_ID = 54321
+NOW = 1_767_312_000
+DECRYPTION_ADDRESS = Address(b"\xde" * 20)
+CONFIG_ADDRESS = Address(b"\xc0" * 20)
+RELAYER = Address(b"\x0e" * 20)
+CONTEXT = make_id(CONTEXT_TAG, 1)
+KEY = make_id(KEY_TAG, 1)
+SIGNER, SENDER, STRANGER = (PrivateKey(number.to_bytes(32)) for number in (1, 0x11, 0x99))
+MAX_FEE = 10**9
+GAS = 500_000
+
+
+def handle(index: int = 0, *, fhe_type: int = 5, chain_id: int = 12345) -> bytes:
+    return bytes([index]) * 21 + b"\0" + chain_id.to_bytes(8) + bytes([fhe_type, 0])
+
+
+def public_id(counter: int) -> int:
+    return make_id(PUBLIC_DECRYPTION_TAG, counter)
+
+
+def user_id(counter: int) -> int:
+    return make_id(USER_DECRYPTION_TAG, counter)
+
+
+@attrs.define
+class World:
+    """The chain, its contracts and a node."""
+
+    chain: Chain
+    config: GatewayConfig
+    decryption: Decryption
+    node: Node
+    nonce: int = 0
+
+    def commit(self, *handles: bytes, key_id: int = KEY) -> None:
+        for item in handles:
+            made = Material(item, key_id, b"\xd1" * 32, (RELAYER,))
+            self.chain.set_up(DECRYPTION_ADDRESS, lambda f, m=made: self.decryption.commit(f, m))
+
+    def ask(self, *indices: int) -> bytes:
+        """Queue a public request for these handles."""
+        data = public_request([handle(i) for i in indices or (0,)])
+        return self.chain.transact(RELAYER, DECRYPTION_ADDRESS, data)
+
+    def reply(self, counter: int, *indices: int, result: bytes = b"\x07" * 32) -> bytes:
+        """Return the calldata of a good reply for these handles."""
+        handles = tuple(handle(i) for i in indices or (0,))
+        digest = signing_digest(self.decryption.domain, hash_struct(PUBLIC_TYPE, handles, result, b""))
+        call = DECRYPTION.function("publicDecryptionResponse")
+        return call.encode(public_id(counter), result, SIGNER.sign(digest), b"")
+
+    def mined(self, transaction_hash: bytes) -> Mined:
+        found = self.chain.find(transaction_hash)
+        assert found is not None
+        return found
+
+
+def signed(
+    nonce: int,
+    data: bytes = b"",
+    *,
+    key: PrivateKey = SENDER,
+    max_fee: int = MAX_FEE,
+    tip: int = 0,
+    gas: int = GAS,
+    chain_id: int = CHAIN_ID,
+    to: Address = DECRYPTION_ADDRESS,
+) -> bytes:
+    """Return a raw transaction of the node's wallet."""
+    return sign_transaction(Eip1559Transaction(chain_id, nonce, tip, max_fee, gas, to, 0, data), key)[0]
+
+
+def world(*, pool: str = "arbitrum", base_fee: int | None = 100, block_time: float = 0.25) -> World:
+    """Return a fresh world with handles 0 to 9 committed."""
+    chain = Chain(CHAIN_ID, lambda: NOW, base_fee=base_fee, block_time=block_time)
+    chain.pool = GethPool() if pool == "geth" else ArbitrumPool()
+    config = GatewayConfig(CONFIG_ADDRESS)
+    decryption = Decryption(DECRYPTION_ADDRESS, CHAIN_ID, config)
+    chain.deploy(config)
+    chain.deploy(decryption)
+    nodes = Committee((KmsNode(SENDER.address, SIGNER.address),))
+    chain.set_up(CONFIG_ADDRESS, lambda f: config.set_context(f, CONTEXT, nodes))
+    made = World(chain, config, decryption, Node(chain))
+    made.commit(*(handle(i) for i in range(10)))
+    return made
+
+
+def own_order(*hashes: bytes) -> object:
+    """Return an arrangement for ``reorg`` that puts transactions into the last block in this order."""
+
+    def arrange(transactions: list[Transaction], blocks: int) -> list[list[Transaction]]:
+        by_hash = {transaction.hash: transaction for transaction in transactions}
+        return [*([[]] * (blocks - 1)), [by_hash[wanted] for wanted in hashes]]
+
+    return arrange

@@ -1,0 +1,126 @@
+"""The emulated ACL and ProtocolConfig answer as the real contracts did, for every vector view that they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.contracts.acl import Acl
+from kmsconn.emulator.contracts.protocol_config import BASE, ContextState, EpochState, ProtocolConfig
+from kmsconn.emulator.rpc import Node
+from kmsconn.ethereum.addresses import parse_address
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.protocols.fhevm_014.abi import ACL
+from tests import vectors
+from tests.unit.emulator.vector_world import committee, rpc
+
+ETHEREUM = vectors.load()["environment"]["ethereum"]
+HOST = vectors.load()["ethereum"]
+CONTEXTS = [int(c["context_id"], 16) for c in vectors.load()["environment"]["contexts"]]
+EPOCHS = [int(c["epoch_id"], 16) for c in vectors.load()["environment"]["contexts"]]
+NODE_ADDRESS = "http://kms-{n}.example.test:5000{n}"
+ACL_ADDRESS = parse_address(ETHEREUM["contracts"]["ACL"])
+CONFIG_ADDRESS = parse_address(ETHEREUM["contracts"]["ProtocolConfig"])
+
+
+def host_with_rights() -> Node:
+    """Return a host chain whose ACL grants exactly what the recorded results say."""
+    chain = Chain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
+    acl = Acl(ACL_ADDRESS)
+    chain.deploy(acl)
+    for entry in HOST["acl"]["results"]:
+        data = from_hex(entry["calldata"])
+        function = ACL.functions_by_selector[data[:4]]
+        if int(entry["result"], 16):
+            chain.set_up(ACL_ADDRESS, lambda f, n=function.name, v=function.decode(data): grant(acl, f, n, v))
+    return Node(chain)
+
+
+def grant(acl: Acl, frame: Any, name: str, values: tuple[Any, ...]) -> None:
+    match name, values:
+        case "isAllowedForDecryption", (handle,):
+            acl.allow_for_decryption(frame, handle)
+        case "isAllowed", (handle, account):
+            acl.allow(frame, handle, account)
+        case "isHandleDelegatedForUserDecryption", (delegator, delegate, contract, handle):
+            acl.allow(frame, handle, delegator)
+            acl.allow(frame, handle, contract)
+            acl.delegate(frame, delegator, delegate, contract)
+
+
+@pytest.mark.parametrize("entry", HOST["acl"]["results"], ids=lambda entry: entry["calldata"][2:24])
+def test_the_acl_answers_as_recorded(entry: dict[str, Any]) -> None:
+    call = {"to": ETHEREUM["contracts"]["ACL"], "data": entry["calldata"]}
+    assert entry["result"] == rpc(host_with_rights(), "eth_call", call, "latest")["result"]
+
+
+@pytest.mark.parametrize("entry", HOST["acl"]["more"], ids=lambda entry: entry["what"])
+def test_the_acl_denies_as_recorded(entry: dict[str, Any]) -> None:
+    node = host_with_rights()
+    if entry["what"].startswith("after"):
+        moment, user = int(entry["result"], 16), vectors.account("user")[0]
+        acl = node.chain.contracts[ACL_ADDRESS]
+        assert isinstance(acl, Acl)
+        node.chain.set_up(ACL_ADDRESS, lambda f: acl.invalidate_before(f, user, moment))
+    assert entry["result"] == rpc(node, "eth_call", entry["call"], "latest")["result"]
+
+
+def config_at(stage: str) -> Node:
+    """Return ProtocolConfig as it stood at a stage of the recording."""
+    chain = Chain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
+    config = ProtocolConfig(CONFIG_ADDRESS)
+    chain.deploy(config)
+    first, second = (committee(f"0x{i:064x}", address=NODE_ADDRESS) for i in CONTEXTS)
+
+    def build(frame: Any) -> None:
+        config.set_context(frame, CONTEXTS[0], first)
+        config.set_epoch(frame, CONTEXTS[0], EPOCHS[0])
+        for context in CONTEXTS:
+            anchor = next(v for v in HOST["views"] if v["call"]["data"] == f"0xc999a8b4{context:064x}")["result"]
+            config.set_anchor(frame, context, int(anchor[2:66], 16), from_hex("0x" + anchor[66:]))
+        if stage[0] >= "2":
+            pending = stage[0] == "2"
+            config.set_context(
+                frame, CONTEXTS[1], second, ContextState.PENDING if pending else ContextState.ACTIVE
+            )
+            config.set_epoch(
+                frame, CONTEXTS[1], EPOCHS[1], EpochState.PENDING if pending else EpochState.ACTIVE
+            )
+        if stage[0] == "4":
+            config.set_epoch(frame, CONTEXTS[1], EPOCHS[1] + 1)
+            config.destroy_context(frame, CONTEXTS[0])
+
+    chain.set_up(CONFIG_ADDRESS, build)
+    return Node(chain)
+
+
+CONFIG_VIEWS = [view for view in HOST["views"] if view["contract"] == "ProtocolConfig"]
+
+
+@pytest.mark.parametrize("entry", CONFIG_VIEWS, ids=lambda entry: f"{entry['stage']} {entry['function']}")
+def test_a_view_of_protocol_config_gives_the_recorded_bytes(entry: dict[str, Any]) -> None:
+    answer = rpc(config_at(entry["stage"]), "eth_call", entry["call"], "latest")
+    if "error" in entry:
+        assert entry["error"] == answer["error"]
+    else:
+        assert entry["result"] == answer["result"]
+
+
+LIFECYCLE_SLOTS = [
+    entry
+    for entry in HOST["storage"]["reads"]
+    if entry["contract"] == "ProtocolConfig" and entry["what"].split("[")[0] not in {"base+17", "base+18"}
+]
+
+
+@pytest.mark.parametrize("entry", LIFECYCLE_SLOTS, ids=lambda entry: entry["what"])
+def test_a_slot_of_protocol_config_holds_the_recorded_value(entry: dict[str, Any]) -> None:
+    node = config_at("4: context 1 destroyed")
+    address = ETHEREUM["contracts"]["ProtocolConfig"]
+    assert entry["value"] == rpc(node, "eth_getStorageAt", address, entry["slot"], "latest")["result"]
+
+
+def test_the_base_slot_of_protocol_config_is_the_documented_one() -> None:
+    assert BASE == 0x80F3585AF86806C5774303B06C1EE640AA83B6EF3E45DF49BB26C8524500C200

@@ -1,0 +1,171 @@
+"""Who reaches whom, on the memory network and on loopback addresses."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from kmsconn.emulator.network import MemoryNetwork, serve_sockets
+
+
+async def echo(stream: trio.abc.Stream) -> None:
+    async for piece in stream:
+        await stream.send_all(piece)
+
+
+async def crash(stream: trio.abc.Stream) -> None:
+    await trio.lowlevel.checkpoint()
+    raise ZeroDivisionError
+
+
+@pytest.fixture
+async def network(nursery: trio.Nursery) -> MemoryNetwork:
+    made = MemoryNetwork()
+    await nursery.start(made.run)
+    return made
+
+
+async def test_a_dialled_handler_serves(network: MemoryNetwork) -> None:
+    network.serve("core", 50051, echo)
+    async with await network("core", 50051) as stream:
+        await stream.send_all(b"hello")
+        assert await stream.receive_some() == b"hello"
+
+
+async def test_connections_are_served_side_by_side(network: MemoryNetwork) -> None:
+    network.serve("core", 1, echo)
+    async with await network("core", 1) as first, await network("core", 1) as second:
+        await second.send_all(b"2")
+        await first.send_all(b"1")
+        assert (await first.receive_some(), await second.receive_some()) == (b"1", b"2")
+
+
+async def test_nobody_at_a_place_is_a_refused_connection(network: MemoryNetwork) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        await network("nowhere", 1)
+
+
+async def test_a_refusing_line_refuses_until_told_otherwise(network: MemoryNetwork) -> None:
+    network.serve("core", 1, echo)
+    network.line("core", 1).refuse = True
+    with pytest.raises(ConnectionRefusedError):
+        await network("core", 1)
+    network.line("core", 1).refuse = False
+    await (await network("core", 1)).aclose()
+
+
+async def test_an_unreachable_place_hangs_the_dialling(
+    network: MemoryNetwork, autojump_clock: trio.testing.MockClock
+) -> None:
+    network.serve("core", 1, echo)
+    network.line("core", 1).unreachable = True
+    with pytest.raises(trio.TooSlowError), trio.fail_after(100):
+        await network("core", 1)
+
+
+async def test_a_mute_place_accepts_and_says_nothing(
+    network: MemoryNetwork, autojump_clock: trio.testing.MockClock
+) -> None:
+    network.serve("core", 1, echo)
+    network.line("core", 1).mute = True
+    stream = await network("core", 1)
+    await stream.send_all(b"hello?")
+    with pytest.raises(trio.TooSlowError), trio.fail_after(100):
+        await stream.receive_some()
+
+
+async def test_latency_is_counted_each_way(
+    network: MemoryNetwork, autojump_clock: trio.testing.MockClock
+) -> None:
+    network.serve("core", 1, echo)
+    line = network.line("core", 1)
+    line.there.latency, line.back.latency = 1, 2
+    stream = await network("core", 1)
+    start = trio.current_time()
+    await stream.send_all(b"x")
+    await stream.receive_some()
+    assert trio.current_time() == start + 3
+
+
+async def test_a_cut_ends_all_connections_of_a_place_and_only_those(network: MemoryNetwork) -> None:
+    network.serve("core", 1, echo)
+    network.serve("core", 2, echo)
+    first, second, other = [await network("core", port) for port in (1, 1, 2)]
+    await trio.testing.wait_all_tasks_blocked()
+    assert network.line("core", 1).cut() == 2
+    for stream in (first, second):
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+    await other.send_all(b"x")
+    assert await other.receive_some() == b"x"
+
+
+async def test_after_a_cut_one_can_dial_again(network: MemoryNetwork) -> None:
+    network.serve("core", 1, echo)
+    await network("core", 1)
+    await trio.testing.wait_all_tasks_blocked()
+    network.line("core", 1).cut()
+    stream = await network("core", 1)
+    await stream.send_all(b"x")
+    assert await stream.receive_some() == b"x"
+
+
+async def test_a_cut_is_no_crash(network: MemoryNetwork) -> None:
+    network.serve("core", 1, echo)
+    await network("core", 1)
+    await trio.testing.wait_all_tasks_blocked()
+    network.line("core", 1).cut()
+    await trio.testing.wait_all_tasks_blocked()
+    assert network.crashes == []
+
+
+async def test_a_crashed_handler_ends_its_connection_and_is_kept(network: MemoryNetwork) -> None:
+    network.serve("core", 1, crash)
+    stream = await network("core", 1)
+    assert await stream.receive_some() == b""
+    (group,) = network.crashes
+    assert isinstance(group, ExceptionGroup)
+    assert isinstance(group.exceptions[0], ZeroDivisionError)
+
+
+async def test_a_crash_leaves_the_network_alive(network: MemoryNetwork) -> None:
+    network.serve("core", 1, crash)
+    network.serve("core", 2, echo)
+    await network("core", 1)
+    stream = await network("core", 2)
+    await stream.send_all(b"x")
+    assert await stream.receive_some() == b"x"
+
+
+async def test_a_finished_connection_is_no_longer_open(network: MemoryNetwork) -> None:
+    network.serve("core", 1, echo)
+    stream = await network("core", 1)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(network.line("core", 1).open) == 1
+    await stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert network.line("core", 1).open == []
+
+
+async def test_diallings_are_counted(network: MemoryNetwork) -> None:
+    network.line("core", 1).refuse = True
+    for _ in range(3):
+        with pytest.raises(ConnectionRefusedError):
+            await network("core", 1)
+    assert network.line("core", 1).dialled == 3
+
+
+async def test_cancelling_the_network_closes_its_connections() -> None:
+    network = MemoryNetwork()
+    network.serve("core", 1, echo)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        stream = await network("core", 1)
+        nursery.cancel_scope.cancel()
+    assert await stream.receive_some() == b""
+
+
+async def test_sockets_are_opened_on_loopback_addresses_only() -> None:
+    with pytest.raises(ValueError, match="loopback"):
+        await serve_sockets(echo, "0.0.0.0")  # noqa: S104 - what is refused

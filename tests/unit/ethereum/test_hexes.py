@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+
+
+def test_bytes_are_written_in_lower_case_with_prefix() -> None:
+    assert to_hex(b"\x00\xab") == "0x00ab"
+
+
+def test_no_bytes_are_a_bare_prefix() -> None:
+    assert (to_hex(b""), from_hex("0x")) == ("0x", b"")
+
+
+def test_upper_case_digits_are_read() -> None:
+    assert from_hex("0XAB") == b"\xab"
+
+
+@pytest.mark.parametrize("text", ["", "ab", "0xa", "0xzz", "0x a", "0xab cd", "0xab ", " 0xab"])
+def test_what_is_no_hex_text_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"hex|fromhex"):
+        from_hex(text)
+
+
+def test_zero_is_one_digit() -> None:
+    assert quantity(0) == "0x0"
+
+
+def test_a_quantity_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="not negative"):
+        quantity(-1)
+
+
+def test_leading_zeros_of_a_quantity_are_taken() -> None:
+    assert from_quantity("0x00ff") == 255
+
+
+@pytest.mark.parametrize("text", ["", "0x", "12", "0x-1", "0x1_0", "0x 1", "-0x1", "0xg"])
+def test_what_is_no_quantity_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match="quantity"):
+        from_quantity(text)

@@ -1,0 +1,124 @@
+"""Values for the journal's tests: a chain in miniature, whose logs say who they are."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from kmsconn.errors import KmsconnError
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal import moves, queries
+from kmsconn.journal.admission import admit
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.book import Book
+from kmsconn.journal.port import Admitted, Arrival, Read, Row
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer
+
+CHAIN = 31337
+CONTRACT = Address(b"\xdc" * 20)
+SIGNER = Address(b"\x51" * 20)
+BINDING = Binding("fhevm-0.14", CHAIN, 1, CONTRACT, Address(b"\x5e" * 20))
+KIND = Kind.PUBLIC_DECRYPTION
+ANSWER = Answer(b"calldata", SIGNER)
+
+
+def bytes32(text: str) -> bytes:
+    """Return a readable stand-in for a hash."""
+    return text.encode().rjust(32, b"\0")[-32:]
+
+
+def arrival(
+    id_: int, block: int, content: str = "A", *, index: int = 0, fork: str = "", kind: Kind = KIND
+) -> Arrival:
+    """Return a request as a read shows it; ``fork`` tells blocks of one number apart."""
+    log = Log(
+        CONTRACT,
+        (b"\x01" * 32,),
+        content.encode(),
+        block,
+        bytes32(f"block {block}{fork}"),
+        bytes32("tx"),
+        index,
+    )
+    return Arrival(id_, kind, bytes32(content), log)
+
+
+def read_of(*arrivals: Arrival, asked: int, blocks: tuple[int, int] = (0, 100), **others: Any) -> Read:
+    """Return a read of a range that holds these arrivals and nothing else."""
+    return attrs.evolve(
+        Read(CHAIN, CONTRACT, *blocks, arrivals, (), blocks[1] + 1, asked, 1000.0, 500.0, 86_400.0), **others
+    )
+
+
+def opened(path: Path, binding: Binding = BINDING) -> Book:
+    """Open a book that gives durability up for speed."""
+    book = Book(path)
+    try:
+        book.open(binding, "OFF")
+    except KmsconnError:
+        book.close()
+        raise
+    return book
+
+
+def take(book: Book, *arrivals: Arrival, **others: Any) -> Admitted:
+    """Admit a read that was asked just now."""
+    return admit(book, read_of(*arrivals, **{"asked": book.tick, **others}))
+
+
+def new_row(book: Book, id_: int = 1, block: int = 10, **others: Any) -> int:
+    """Admit one request beside what is there, and return its row."""
+    return take(book, arrival(id_, block, **others), blocks=(block, block - 1)).new[0][0]
+
+
+def row_of(book: Book, rid: int) -> Row:
+    """Return a row that must be there."""
+    found = queries.row(book, rid)
+    assert found is not None
+    return found
+
+
+def walk(book: Book, rid: int, steps: Iterable[str]) -> int:
+    """Take a row through transitions that must all succeed."""
+    for step in steps:
+        assert move(book, step, rid), step
+    return rid
+
+
+def move(book: Book, transition: str, rid: int) -> bool:
+    """Apply a transition with values of no importance."""
+    if transition == "answer":
+        return moves.answer(book, rid, ANSWER, 1000.0)
+    if transition == "sign":
+        return moves.sign(book, rid, rid, b"raw", b"hash")
+    return moves.move(book, transition, rid, reason="because", block=20, next_try=1000.0)
+
+
+# One way into each state.
+WAYS = {
+    State.SEEN: (),
+    State.ANSWERED: ("answer",),
+    State.SIGNED: ("answer", "sign"),
+    State.LANDED: ("answer", "sign", "land"),
+    State.REPLIED: ("answer", "sign", "land", "bury"),
+    State.EXPIRED: ("expire",),
+    State.REJECTED: ("reject",),
+    State.QUARANTINED: ("quarantine",),
+}
+
+
+def dump(book: Book) -> list[tuple[Any, ...]]:
+    """Return all requests as stored."""
+    return book.execute("SELECT * FROM request ORDER BY rid").fetchall()
+
+
+def raw_connection(path: Path) -> sqlite3.Connection:
+    """Open a file beside the journal's own means."""
+    return sqlite3.connect(path, isolation_level=None)

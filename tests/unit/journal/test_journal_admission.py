@@ -1,0 +1,273 @@
+"""What one read means: new, moved, gone, back, quarantined; and the cursor."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal import moves, queries
+from kmsconn.journal.admission import admit
+from kmsconn.journal.book import Book
+from kmsconn.journal.port import Admitted
+from kmsconn.model.life import CLOSED, OPEN, State
+from kmsconn.model.requests import Kind
+from tests.unit.journal.samples import (
+    ANSWER,
+    CHAIN,
+    CONTRACT,
+    KIND,
+    WAYS,
+    arrival,
+    bytes32,
+    dump,
+    new_row,
+    read_of,
+    row_of,
+    take,
+    walk,
+)
+
+
+def on_chain(book: Book) -> dict[bytes, bool]:
+    """Say for each content whether it is on chain."""
+    found = book.execute("SELECT digest, on_chain FROM request").fetchall()
+    return {digest.lstrip(b"\0"): bool(flag) for digest, flag in found}
+
+
+def test_a_new_request_is_a_row_due_at_once(book: Book) -> None:
+    seen = arrival(2**255 + 1, 10, index=3)
+    admitted = take(book, seen, now=1000.0, chain_time=500.0, expiry=60.0)
+    ((rid, told),) = admitted.new
+    row = row_of(book, rid)
+    assert (told, admitted) == (seen, Admitted(new=((rid, seen),)))
+    assert (row.id, row.log, row.digest, row.state, row.on_chain) == (
+        2**255 + 1,
+        seen.log,
+        seen.digest,
+        State.SEEN,
+        True,
+    )
+    assert (row.next_try, row.deadline, row.admitted_at) == (1000.0, 560.0, 1000.0)
+    assert (row.submitted, row.parked, row.answer, row.nonce, row.landed_block) == (
+        False,
+        0,
+        None,
+        None,
+        None,
+    )
+
+
+def test_the_same_read_again_changes_nothing(book: Book) -> None:
+    bad = (arrival(9, 11).log, "no")
+    read = read_of(arrival(1, 10), arrival(2, 11), asked=0, undecodable=(bad,))
+    admit(book, read)
+    before = dump(book)
+    assert admit(book, read) == Admitted()
+    assert dump(book) == before
+
+
+def test_the_same_read_with_a_doubled_log_is_one_request(book: Book) -> None:
+    assert len(take(book, arrival(1, 10), arrival(1, 10)).new) == 1
+
+
+def test_known_content_elsewhere_is_moved_and_not_run_again(book: Book) -> None:
+    rid = walk(book, new_row(book, 1, 10), ["answer"])
+    elsewhere = arrival(1, 12, fork="'", index=4)
+    assert take(book, elsewhere) == Admitted(moved=1)
+    row = row_of(book, rid)
+    assert (row.log, row.state, row.answer) == (elsewhere.log, State.ANSWERED, ANSWER)
+
+
+def test_a_block_of_the_same_number_and_another_hash_is_another_place(book: Book) -> None:
+    new_row(book, 1, 10)
+    assert take(book, arrival(1, 10, fork="'")).moved == 1
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_row_the_read_does_not_hold_is_off_chain_whatever_its_state(book: Book, state: State) -> None:
+    rid = walk(book, new_row(book, 1, 10), WAYS[state])
+    assert take(book) == Admitted(gone=1)
+    assert (row_of(book, rid).on_chain, row_of(book, rid).state) == (False, state)
+
+
+@pytest.mark.parametrize("blocks", [(0, 9), (11, 20)])
+def test_a_row_outside_of_the_range_is_not_judged(book: Book, blocks: tuple[int, int]) -> None:
+    new_row(book, 1, 10)
+    assert take(book, blocks=blocks) == Admitted()
+
+
+@pytest.mark.parametrize("blocks", [(10, 10), (0, 10), (10, 20)])
+def test_both_ends_of_the_range_are_judged(book: Book, blocks: tuple[int, int]) -> None:
+    new_row(book, 1, 10)
+    assert take(book, blocks=blocks) == Admitted(gone=1)
+
+
+@pytest.mark.parametrize("other", [{"chain_id": CHAIN + 1}, {"contract": Address(b"\x0f" * 20)}])
+def test_rows_of_another_contract_or_chain_are_not_judged(book: Book, other: dict[str, object]) -> None:
+    new_row(book, 1, 10)
+    assert take(book, **other) == Admitted()
+
+
+def test_one_id_under_two_contracts_is_two_requests(book: Book) -> None:
+    new_row(book, 1, 10)
+    other = take(book, arrival(1, 10, "B"), contract=Address(b"\x0f" * 20))
+    assert (len(other.new), other.gone) == (1, 0)
+
+
+def test_a_row_that_moved_after_the_read_was_asked_is_not_judged(book: Book) -> None:
+    asked = book.tick
+    new_row(book, 1, 10)
+    assert admit(book, read_of(asked=asked)) == Admitted()
+
+
+def test_a_row_answered_after_the_read_was_asked_is_not_judged(book: Book) -> None:
+    rid = new_row(book, 1, 10)
+    asked = book.tick
+    moves.answer(book, rid, ANSWER, 1000.0)
+    assert admit(book, read_of(asked=asked)) == Admitted()
+
+
+def test_a_row_that_moved_before_the_read_was_asked_is_judged(book: Book) -> None:
+    new_row(book, 1, 10)
+    assert admit(book, read_of(asked=book.tick)).gone == 1
+
+
+def test_a_parked_row_is_judged(book: Book) -> None:
+    rid = new_row(book, 1, 10)
+    asked = book.tick
+    moves.park(book, rid, 5000.0, "later", 60.0)
+    assert admit(book, read_of(asked=asked)).gone == 1
+
+
+@pytest.mark.parametrize("state", sorted(OPEN))
+def test_an_open_row_that_is_seen_again_is_back(book: Book, state: State) -> None:
+    rid = walk(book, new_row(book, 1, 10), WAYS[state])
+    take(book)
+    assert take(book, arrival(1, 10)) == Admitted(back=((rid, KIND),))
+    assert row_of(book, rid).on_chain
+
+
+@pytest.mark.parametrize("state", sorted(CLOSED))
+def test_a_closed_row_comes_back_unreported(book: Book, state: State) -> None:
+    rid = walk(book, new_row(book, 1, 10), WAYS[state])
+    take(book)
+    assert take(book, arrival(1, 10)) == Admitted()
+    assert (row_of(book, rid).on_chain, row_of(book, rid).state) == (True, state)
+
+
+def test_a_row_may_come_back_elsewhere(book: Book) -> None:
+    rid = new_row(book, 1, 10)
+    take(book)
+    assert take(book, arrival(1, 12)) == Admitted(moved=1, back=((rid, KIND),))
+
+
+def test_coming_back_gives_no_new_deadline(book: Book) -> None:
+    rid = new_row(book, 1, 10)
+    before = row_of(book, rid).deadline
+    take(book)
+    take(book, arrival(1, 12), chain_time=9999.0)
+    assert row_of(book, rid).deadline == before
+
+
+def test_other_content_under_the_id_is_another_request_and_the_old_one_is_off_chain(book: Book) -> None:
+    new_row(book, 1, 10, content="A")
+    admitted = take(book, arrival(1, 10, "B", fork="'"))
+    assert (len(admitted.new), admitted.gone) == (1, 1)
+    assert on_chain(book) == {b"A": False, b"B": True}
+
+
+def test_the_old_content_is_off_chain_even_where_the_read_does_not_reach(book: Book) -> None:
+    new_row(book, 1, 10, content="A")
+    take(book, arrival(1, 50, "B"), blocks=(50, 60))
+    assert on_chain(book) == {b"A": False, b"B": True}
+
+
+def test_the_old_content_is_off_chain_even_if_it_moved_after_the_read_was_asked(book: Book) -> None:
+    """An answer that came meanwhile says nothing about the chain."""
+    rid = new_row(book, 1, 10, content="A")
+    asked = book.tick
+    moves.answer(book, rid, ANSWER, 1000.0)
+    admit(book, read_of(arrival(1, 10, "B", fork="'"), asked=asked))
+    assert on_chain(book) == {b"A": False, b"B": True}
+
+
+def test_a_b_a(book: Book) -> None:
+    """The first content comes back after another one had its id."""
+    first = new_row(book, 1, 10, content="A")
+    take(book, arrival(1, 10, "B", fork="'"))
+    assert take(book, arrival(1, 10, "A")) == Admitted(gone=1, back=((first, KIND),))
+    assert on_chain(book) == {b"A": True, b"B": False}
+
+
+def test_a_b_a_b_reports_no_request_twice_as_new(book: Book) -> None:
+    reads = [arrival(1, 10, content) for content in "ABABAB"]
+    assert [len(take(book, seen).new) for seen in reads] == [1, 1, 0, 0, 0, 0]
+
+
+def test_of_two_contents_of_one_id_in_one_read_the_later_place_counts(book: Book) -> None:
+    read = read_of(arrival(1, 12, "B"), arrival(1, 10, "A"), asked=0)
+    admit(book, read)
+    assert on_chain(book) == {b"B": True}
+    assert admit(book, read) == Admitted()
+
+
+def test_same_content_under_another_id_is_another_request(book: Book) -> None:
+    new_row(book, 1, 10)
+    assert len(take(book, arrival(1, 10), arrival(2, 10, index=1)).new) == 1
+
+
+def test_requests_of_two_kinds_are_told_apart(book: Book) -> None:
+    admitted = take(book, arrival(1, 10), arrival(2, 10, kind=Kind.USER_DECRYPTION))
+    assert [told.kind for _, told in admitted.new] == [Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION]
+
+
+def test_the_cursor_is_none_before_the_first_read(book: Book) -> None:
+    assert queries.cursor(book, CHAIN, CONTRACT) is None
+
+
+@pytest.mark.parametrize(("reads", "expected"), [([5], 5), ([5, 9], 9), ([9, 5], 9), ([9, 9], 9)])
+def test_the_cursor_only_grows(book: Book, reads: list[int], expected: int) -> None:
+    for cursor in reads:
+        take(book, cursor=cursor)
+    assert queries.cursor(book, CHAIN, CONTRACT) == expected
+
+
+def test_each_contract_has_its_cursor(book: Book) -> None:
+    other = Address(b"\x0f" * 20)
+    take(book, cursor=5)
+    take(book, cursor=9, contract=other)
+    assert (queries.cursor(book, CHAIN, CONTRACT), queries.cursor(book, CHAIN, other)) == (5, 9)
+
+
+def test_an_undecodable_log_is_kept_whole_and_counted_once(book: Book) -> None:
+    log = Log(CONTRACT, (b"\x02" * 32,), b"odd", 10, bytes32("block"), bytes32("tx"), 1)
+    read = read_of(asked=0, undecodable=((log, "too short"),))
+    assert [admit(book, read).quarantined for _ in range(2)] == [1, 0]
+    assert queries.counts(book, 0.0).quarantined_logs == 1
+    assert book.execute("SELECT block, log_index, reason FROM quarantined_log").fetchall() == [
+        (10, 1, "too short")
+    ]
+
+
+def test_undecodable_logs_of_one_block_and_of_two_forks_are_told_apart(book: Book) -> None:
+    logs = [arrival(1, 10, index=1).log, arrival(1, 10, index=2).log, arrival(1, 10, index=1, fork="'").log]
+    assert take(book, undecodable=[(log, "no") for log in logs]).quarantined == 3
+
+
+def test_every_flag_that_turns_marks_its_row(book: Book) -> None:
+    """So that a read asked before does not turn it once more."""
+    rid = new_row(book, 1, 10)
+    take(book)
+    asked = book.tick
+    take(book, arrival(1, 10))
+    assert admit(book, read_of(asked=asked)) == Admitted()
+    assert row_of(book, rid).on_chain
+
+
+def test_a_log_without_topics_or_data_is_kept_as_it_is(book: Book) -> None:
+    seen = arrival(1, 10)
+    bare = attrs.evolve(seen, log=attrs.evolve(seen.log, topics=(), data=b""))
+    ((rid, _),) = take(book, bare).new
+    assert row_of(book, rid).log == bare.log

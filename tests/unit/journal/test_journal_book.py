@@ -1,0 +1,168 @@
+"""Making, opening and refusing the file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import attrs
+import pytest
+
+from kmsconn.errors import StartRefused
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.book import Book
+from kmsconn.journal.schema import VERSION
+from tests.unit.journal.samples import BINDING, dump, new_row, opened, raw_connection, row_of
+
+
+def test_all_files_are_their_owners_alone(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        book = opened(path)
+        new_row(book)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+        book.close()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(
+        ["journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock"], 0o600
+    )
+
+
+def test_a_file_made_by_us_raises_no_warning(book: Book) -> None:
+    assert book.warnings == ()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o622])
+def test_a_file_open_to_others_is_warned_about(path: Path, mode: int) -> None:
+    opened(path).close()
+    path.chmod(mode)
+    book = opened(path)
+    assert [warning for warning in book.warnings if f"{mode:04o}" in warning and "chmod 600" in warning]
+    book.close()
+
+
+def test_committed_rows_are_there_after_opening_again(book: Book, path: Path) -> None:
+    book.begin()
+    new_row(book, 7)
+    book.commit()
+    kept = dump(book)
+    book.close()
+    again = opened(path)
+    assert dump(again) == kept
+    again.close()
+
+
+def test_uncommitted_rows_are_gone_after_opening_again(book: Book, path: Path) -> None:
+    book.begin()
+    new_row(book)
+    book.close()
+    again = opened(path)
+    assert dump(again) == []
+    again.close()
+
+
+def test_the_tick_goes_on_after_opening_again(book: Book, path: Path) -> None:
+    """Else a read could judge rows that moved after it was asked."""
+    book.begin()
+    new_row(book)
+    book.commit()
+    tick = book.tick
+    book.close()
+    again = opened(path)
+    assert (again.tick, tick) == (1, 1)
+    again.close()
+
+
+def test_closing_twice_is_closing_once(book: Book) -> None:
+    book.close()
+    book.close()
+
+
+def test_beginning_undoes_what_a_failure_left_open(book: Book) -> None:
+    book.begin()
+    rid = new_row(book)
+    book.begin()
+    assert book.execute("SELECT count(*) FROM request WHERE rid = ?", (rid,)).fetchone() == (0,)
+
+
+OTHERS = {
+    "profile": attrs.evolve(BINDING, profile="httpz-rc7"),
+    "gateway chain id": attrs.evolve(BINDING, gateway_chain_id=2),
+    "ethereum chain id": attrs.evolve(BINDING, ethereum_chain_id=11155111),
+    "decryption contract": attrs.evolve(BINDING, decryption_contract=Address(b"\x01" * 20)),
+    "tx sender": attrs.evolve(BINDING, sender=Address(b"\x02" * 20)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_journal_of_another_connector_is_refused_by_name(book: Book, path: Path, name: str) -> None:
+    book.close()
+    with pytest.raises(StartRefused, match=f"{name}.*name another journal path") as refusal:
+        opened(path, OTHERS[name])
+    assert sum(other in str(refusal.value) for other in OTHERS) == 1
+
+
+def test_all_differences_are_named(book: Book, path: Path) -> None:
+    book.close()
+    with pytest.raises(StartRefused) as refusal:
+        opened(path, Binding("httpz-rc7", 2, 3, Address(b"\x01" * 20), Address(b"\x02" * 20)))
+    assert all(name in str(refusal.value) for name in OTHERS)
+
+
+def test_a_refused_opening_holds_nothing(book: Book, path: Path) -> None:
+    book.close()
+    refused = Book(path)
+    with pytest.raises(StartRefused):
+        refused.open(OTHERS["profile"], "OFF")
+    refused.close()
+    opened(path).close()
+
+
+def test_a_newer_layout_is_refused(book: Book, path: Path) -> None:
+    book.execute(f"PRAGMA user_version = {VERSION + 1}")
+    book.close()
+    with pytest.raises(StartRefused, match="newer version"):
+        opened(path)
+
+
+def test_a_database_of_something_else_is_refused_untouched(path: Path) -> None:
+    other = raw_connection(path)
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    with pytest.raises(StartRefused, match="something else"):
+        opened(path)
+    other = raw_connection(path)
+    assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+    other.close()
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"no database at all " * 100)
+    with pytest.raises(StartRefused, match="cannot be opened"):
+        opened(path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartRefused, match=r"nowhere/journal\.db cannot be opened"):
+        opened(tmp_path / "nowhere" / "journal.db")
+
+
+def test_a_migration_that_was_cut_short_is_done_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = (("PRAGMA application_id = 1802335075", "CREATE TABLE meta (x)", "this is no SQL"),)
+    with monkeypatch.context() as patch:
+        patch.setattr("kmsconn.journal.book.MIGRATIONS", broken)
+        with pytest.raises(StartRefused, match="syntax error"):
+            opened(path)
+    book = opened(path)
+    assert row_of(book, new_row(book)).id == 1
+    book.close()
+
+
+def test_a_statement_that_fails_is_sqlite_s_error(book: Book) -> None:
+    """The writer, which knows what was asked, maps it."""
+    with pytest.raises(sqlite3.Error):
+        book.execute("SELECT * FROM nothing")

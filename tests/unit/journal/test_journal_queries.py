@@ -1,0 +1,209 @@
+"""What is handed out, in which order, and when the next one comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal import moves, queries
+from kmsconn.journal.book import Book
+from kmsconn.journal.port import Counts, Due
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, bytes32, new_row, row_of, take, walk
+
+NOW = 1000.0
+
+
+def due(book: Book, now: float = NOW, limit: int = 10, busy: str = "[]", kind: Kind = KIND) -> Due:
+    return queries.due(book, {"kind": kind.value, "now": now, "limit": limit, "busy": busy})
+
+
+def answered(book: Book, now: float = NOW, limit: int = 10) -> Due:
+    return queries.answered(book, {"chain_id": CHAIN, "now": now, "limit": limit})
+
+
+def rids(found: Due) -> list[int]:
+    return [row.rid for row in found.rows]
+
+
+def test_nothing_is_due_in_an_empty_journal(book: Book) -> None:
+    assert (due(book), answered(book)) == (Due((), None), Due((), None))
+
+
+@pytest.mark.parametrize("state", State)
+def test_only_seen_rows_are_due_and_only_answered_ones_are_unsent(book: Book, state: State) -> None:
+    rid = walk(book, new_row(book), WAYS[state])
+    assert rids(due(book)) == [rid] * (state is State.SEEN)
+    assert rids(answered(book)) == [rid] * (state is State.ANSWERED)
+
+
+@pytest.mark.parametrize("state", [State.SEEN, State.ANSWERED])
+def test_rows_off_chain_are_not_handed_out_and_nobody_waits_for_them(book: Book, state: State) -> None:
+    walk(book, new_row(book), WAYS[state])
+    take(book)
+    assert (due(book), answered(book)) == (Due((), None), Due((), None))
+
+
+def test_a_kind_does_not_see_the_rows_of_another(book: Book) -> None:
+    new_row(book, kind=Kind.USER_DECRYPTION)
+    assert due(book) == Due((), None)
+
+
+def test_due_rows_come_by_next_try_then_block_then_log_index(book: Book) -> None:
+    places = [(5, 12, 0), (5, 10, 1), (5, 10, 0), (4, 90, 0)]
+    for number, (next_try, block, index) in enumerate(places, start=1):
+        moves.park(book, new_row(book, number, block, index=index), next_try, "", 60.0)
+    assert rids(due(book)) == [4, 3, 2, 1]
+
+
+def test_answered_rows_come_by_place(book: Book) -> None:
+    for number, block in enumerate([12, 10, 11], start=1):
+        walk(book, new_row(book, number, block), ["answer"])
+    moves.park(book, 2, 999.0, "", 60.0)
+    assert rids(answered(book)) == [2, 3, 1]
+
+
+def test_busy_rows_are_left_out(book: Book) -> None:
+    first, second = new_row(book, 1), new_row(book, 2)
+    assert rids(due(book, busy=f"[{first}]")) == [second]
+    assert due(book, busy=f"[{first}, {second}]") == Due((), None)
+
+
+@pytest.mark.parametrize("way", [(), ("answer",)])
+def test_the_limit_holds_and_more_are_announced_as_due(book: Book, way: tuple[str, ...]) -> None:
+    for number in (1, 2, 3):
+        walk(book, new_row(book, number, number), way)
+    for limit in (0, 1, 2):
+        found = (answered if way else due)(book, limit=limit)
+        assert rids(found) == [1, 2][:limit]
+        assert found.next_due is not None
+        assert found.next_due <= NOW
+
+
+@pytest.mark.parametrize("way", [(), ("answer",)])
+def test_a_parked_row_is_due_when_its_time_has_come(book: Book, way: tuple[str, ...]) -> None:
+    rid = walk(book, new_row(book), way)
+    moves.park(book, rid, NOW + 30, "", 60.0)
+    look = answered if way else due
+    assert look(book) == Due((), NOW + 30)
+    assert rids(look(book, now=NOW + 30)) == [rid]
+
+
+@pytest.mark.parametrize("way", [(), ("answer",)])
+def test_the_soonest_of_the_waiting_is_announced(book: Book, way: tuple[str, ...]) -> None:
+    for number, wait in enumerate([50, 20, 40], start=1):
+        moves.park(book, walk(book, new_row(book, number), way), NOW + wait, "", 60.0)
+    assert (answered if way else due)(book).next_due == NOW + 20
+
+
+@pytest.mark.parametrize("way", [(), ("answer",)])
+@pytest.mark.parametrize(
+    ("max_wait", "wait", "expected"),
+    [(60, 60, False), (60, 61, True), (3600, 3600, False), (3600, 3601, True)],
+)
+def test_a_row_that_waits_longer_than_it_may_is_due(
+    book: Book, way: tuple[str, ...], max_wait: float, wait: float, expected: bool
+) -> None:
+    """The clock was set back."""
+    rid = walk(book, new_row(book), way)
+    moves.park(book, rid, NOW + wait, "", max_wait)
+    assert rids((answered if way else due)(book)) == [rid] * expected
+
+
+def test_a_clock_set_back_by_an_hour_strands_nothing(book: Book) -> None:
+    """A row admitted by the old clock, never parked."""
+    rid = new_row(book)
+    assert rids(due(book, now=NOW - 3600)) == [rid]
+
+
+def test_rows_in_time_go_before_stranded_ones(book: Book) -> None:
+    stranded, in_time = new_row(book, 1, 10), new_row(book, 2, 11)
+    moves.park(book, stranded, NOW + 999, "", 60.0)
+    assert rids(due(book)) == [in_time, stranded]
+    assert due(book, limit=1).next_due == NOW
+
+
+def test_signed_rows_come_in_nonce_order_on_chain_or_not(book: Book) -> None:
+    for number in (1, 2, 3):
+        walk(book, new_row(book, number), ["answer"])
+    for rid, nonce in ((1, 30), (2, 10), (3, 20)):
+        moves.sign(book, rid, nonce, b"", b"")
+    take(book, arrival(2, 10))
+    assert [row.rid for row in queries.signed(book, CHAIN)] == [2, 3, 1]
+    assert queries.signed(book, CHAIN + 1) == ()
+
+
+def test_landed_rows_come_deepest_first_up_to_a_block_on_chain_or_not(book: Book) -> None:
+    for number, block in enumerate([30, 10, 20], start=1):
+        moves.move(book, "land", walk(book, new_row(book, number), ["answer", "sign"]), block=block)
+    take(book)
+    assert [row.rid for row in queries.landed(book, CHAIN, 20, 10)] == [2, 3]
+    assert [row.rid for row in queries.landed(book, CHAIN, 20, 1)] == [2]
+    assert queries.landed(book, CHAIN + 1, 20, 10) == ()
+
+
+def test_a_row_found_landed_is_looked_at_again_at_its_block(book: Book) -> None:
+    rid = new_row(book)
+    moves.move(book, "found_landed", rid, block=40)
+    assert queries.landed(book, CHAIN, 39, 10) == ()
+    assert queries.landed(book, CHAIN, 40, 10) == (row_of(book, rid),)
+
+
+def test_a_sibling_is_other_content_under_the_same_id(book: Book) -> None:
+    first = new_row(book, 1, 10, content="A")
+    assert not queries.has_sibling(book, first)
+    second = new_row(book, 1, 10, content="B")
+    assert queries.has_sibling(book, first)
+    assert queries.has_sibling(book, second)
+
+
+@pytest.mark.parametrize("other", [{"chain_id": CHAIN + 1}, {"contract": Address(b"\x0f" * 20)}])
+def test_content_of_another_contract_or_chain_is_no_sibling(book: Book, other: dict[str, Any]) -> None:
+    first = new_row(book, 1, 10, content="A")
+    take(book, arrival(1, 10, "B"), **other)
+    assert not queries.has_sibling(book, first)
+
+
+def test_a_row_that_is_not_there_is_none(book: Book) -> None:
+    assert queries.row(book, 99) is None
+
+
+def test_an_empty_journal_counts_nothing(book: Book) -> None:
+    assert queries.counts(book, NOW) == Counts({}, {}, {}, 0, 0)
+
+
+def test_rows_are_counted_by_kind_and_state(book: Book) -> None:
+    for number, state in enumerate(State, start=1):
+        walk(book, new_row(book, number, content=str(number)), WAYS[state])
+    walk(book, new_row(book, 99, kind=Kind.USER_DECRYPTION), WAYS[State.REPLIED])
+    assert queries.counts(book, NOW).states == {
+        **{(KIND, state): 1 for state in State},
+        (Kind.USER_DECRYPTION, State.REPLIED): 1,
+    }
+
+
+def test_the_age_is_that_of_the_oldest_open_row_on_chain(book: Book) -> None:
+    for number, (since, way) in enumerate(
+        [(100.0, ["expire"]), (300.0, []), (200.0, ["answer", "sign"])], start=1
+    ):
+        ((rid, _),) = take(book, arrival(number, number), blocks=(1, 0), now=since).new
+        walk(book, rid, way)
+    take(book, arrival(9, 50), blocks=(1, 0), now=50.0)
+    take(book, blocks=(50, 50))
+    found = queries.counts(book, NOW)
+    assert (found.oldest, found.off_chain) == ({KIND: 800.0}, 1)
+
+
+def test_parked_rows_are_counted_until_they_move(book: Book) -> None:
+    for number in (1, 2, 3):
+        moves.park(book, new_row(book, number), 5000.0, "", 60.0)
+    walk(book, 1, ["answer"])
+    assert queries.counts(book, NOW).parked == {KIND: 2}
+
+
+def test_hashes_come_back_as_they_were_stored(book: Book) -> None:
+    rid = new_row(book, 1, 10, fork="'")
+    assert row_of(book, rid).log.block_hash == bytes32("block 10'")

@@ -1,0 +1,73 @@
+"""The tables agree with the model, and every index is one that a query names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from kmsconn.journal import queries
+from kmsconn.journal.book import Book
+from kmsconn.journal.schema import MIGRATIONS, VERSION
+from kmsconn.model.life import CLOSED, OPEN
+from tests.unit.journal.samples import WAYS, new_row, walk
+
+
+def literal_states(statement: str) -> set[str]:
+    found = re.search(r"state IN \(([^)]*)\)", statement)
+    assert found, statement
+    return {name.strip(" '") for name in found[1].split(",")}
+
+
+def statement_of(name: str) -> str:
+    return next(statement for migration in MIGRATIONS for statement in migration if name in statement)
+
+
+@pytest.mark.parametrize("trigger", ["request_closes", "request_reopens"])
+def test_the_triggers_name_the_closed_states(trigger: str) -> None:
+    assert literal_states(statement_of(trigger)) == {state.value for state in CLOSED}
+
+
+def test_the_index_of_open_rows_names_the_open_states() -> None:
+    assert literal_states(statement_of("request_open")) == {state.value for state in OPEN}
+
+
+def test_a_new_file_has_the_newest_version(book: Book) -> None:
+    assert book.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+def test_the_log_is_written_ahead(book: Book) -> None:
+    assert book.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("state", sorted(CLOSED))
+def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None:
+    """Only identity and place hold it, so that years of closed rows cost nobody anything."""
+    walk(book, new_row(book), WAYS[next(closed for closed in CLOSED if closed == state)])
+    for index in ("due", "stranded", "unsent", "nonce", "landed", "open"):
+        where = statement_of(f"INDEX request_{index} ").split("WHERE")[1]
+        assert book.execute(f"SELECT count(*) FROM request WHERE {where}").fetchone() == (0,)  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        (queries._DUE, {"kind": "", "busy": "[]", "now": 0, "limit": 1}),
+        (queries._STRANDED, {"kind": "", "busy": "[]", "now": 0, "limit": 1}),
+        (queries._NEXT_SEEN, {"kind": "", "busy": "[]", "now": 0}),
+        (queries._UNSENT, {"chain_id": 1, "now": 0, "limit": 1}),
+        (queries._NEXT_UNSENT, {"chain_id": 1, "now": 0}),
+        (queries._SIGNED, (1,)),
+        (queries._LANDED, (1, 1, 1)),
+        (queries._OPEN, ()),
+        (queries._SIBLING, (1,)),
+    ],
+)
+def test_no_query_walks_over_the_table(book: Book, statement: str, values: object) -> None:
+    plan = book.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()  # type: ignore[arg-type]
+    walks = [
+        step
+        for *_, step in plan
+        if step.startswith("SCAN") and "INDEX" not in step and "json_each" not in step
+    ]
+    assert walks == []

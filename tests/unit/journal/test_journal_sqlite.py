@@ -1,0 +1,294 @@
+"""The port over a real file: opening, one whole life, restarts, kills, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.errors import JournalFailed, NonceTaken, StartRefused
+from kmsconn.journal.port import Journal, Row
+from kmsconn.journal.sqlite import SqliteJournal, open_journal
+from kmsconn.model.life import State
+from kmsconn.net.offloading import offload_inline
+from tests.unit.journal.samples import (
+    ANSWER,
+    BINDING,
+    CHAIN,
+    CONTRACT,
+    KIND,
+    SIGNER,
+    arrival,
+    opened,
+    read_of,
+)
+
+T = TypeVar("T")
+
+
+def wall() -> float:
+    """Stand still: what is written is the same at each run."""
+    return 7000.0
+
+
+def journal_at(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - a context manager of the one under test
+    """Open a journal without threads and without fsync."""
+    return open_journal(path, BINDING, offload_inline, wall, synchronous="OFF")
+
+
+def open_to_others(path: Path) -> None:
+    path.chmod(0o644)
+
+
+async def admit_one(journal: Journal, id_: int = 1, block: int = 10) -> int:
+    admitted = await journal.admit(read_of(arrival(id_, block), asked=journal.tick, blocks=(block, block)))
+    return admitted.new[0][0]
+
+
+async def row_of(journal: Journal, rid: int) -> Row:
+    found = await journal.row(rid)
+    assert found is not None
+    return found
+
+
+async def test_it_is_the_port(path: Path) -> None:
+    async with journal_at(path) as journal:
+        port: Journal = journal
+        assert port.tick == 0
+
+
+async def test_a_whole_life(path: Path) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        assert [row.rid for row in (await journal.due(KIND, 1000.0, 5, set())).rows] == [rid]
+        journal.note_submitted(rid, True)
+        assert await journal.answer(rid, ANSWER, 1001.0)
+        assert [row.rid for row in (await journal.answered(CHAIN, 1001.0, 5)).rows] == [rid]
+        assert await journal.sign(rid, 0, b"raw", b"hash")
+        assert [row.raw for row in await journal.signed(CHAIN)] == [b"raw"]
+        assert await journal.land(rid, 30)
+        assert [row.landed_block for row in await journal.landed(CHAIN, 30, 5)] == [30]
+        assert await journal.bury(rid)
+        row = await row_of(journal, rid)
+        assert (row.state, row.submitted, row.answer) == (State.REPLIED, True, ANSWER)
+        assert (await journal.counts(1002.0)).states == {(KIND, State.REPLIED): 1}
+        assert await journal.cursor(CHAIN, CONTRACT) == 11
+
+
+@pytest.mark.parametrize("transition", ["expire", "reject", "quarantine", "found_replied"])
+async def test_closing(path: Path, transition: str) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        assert await journal.close(rid, transition, "because")
+        assert not await journal.close(rid, transition, "again")
+        assert (await row_of(journal, rid)).reason == "because"
+
+
+@pytest.mark.parametrize("transition", ["answer", "sign", "restart", "nonsense"])
+async def test_a_transition_that_does_not_close_is_refused(path: Path, transition: str) -> None:
+    async with journal_at(path) as journal:
+        with pytest.raises(ValueError, match=transition):
+            await journal.close(1, transition, "")
+
+
+async def test_a_transition_that_does_not_return_is_refused(path: Path) -> None:
+    async with journal_at(path) as journal:
+        with pytest.raises(ValueError, match="bury"):
+            await journal.unland(1, "bury", "")
+
+
+async def test_a_reply_that_is_gone_is_due_at_once(path: Path) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        await journal.answer(rid, ANSWER, 1000.0)
+        await journal.sign(rid, 0, b"raw", b"hash")
+        await journal.land(rid, 30)
+        assert await journal.unland(rid, "resend", "gone")
+        row = await row_of(journal, rid)
+        assert (row.state, row.next_try, row.reason) == (State.ANSWERED, 7000.0, "gone")
+
+
+async def test_a_request_answered_by_nobody_we_know_starts_again(path: Path) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        assert await journal.found_landed(rid, 30)
+        assert await journal.unland(rid, "restart", "gone")
+        assert (await row_of(journal, rid)).state == State.SEEN
+
+
+async def test_parking_and_releasing(path: Path) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        assert await journal.park(rid, 1020.0, "later")
+        assert (await journal.due(KIND, 1000.0, 5, ())).next_due == 1020.0
+        await journal.answer(rid, ANSWER, 1000.0)
+        await journal.sign(rid, 0, b"raw", b"hash")
+        assert await journal.release(rid, 1030.0, "nonce taken")
+        assert (await journal.answered(CHAIN, 1000.0, 5)).next_due == 1030.0
+
+
+async def test_a_taken_nonce_raises(path: Path) -> None:
+    async with journal_at(path) as journal:
+        for id_ in (1, 2):
+            await journal.answer(await admit_one(journal, id_, id_), ANSWER, 1000.0)
+        await journal.sign(1, 5, b"raw", b"hash")
+        with pytest.raises(NonceTaken):
+            await journal.sign(2, 5, b"raw", b"hash")
+
+
+async def test_siblings(path: Path) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        await journal.admit(read_of(arrival(1, 10, "B"), asked=journal.tick))
+        assert await journal.has_sibling(rid)
+
+
+async def test_busy_rows_are_those_at_the_time_of_the_call(path: Path) -> None:
+    """The caller's set goes on changing while the question waits in the queue."""
+    busy = {1}
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        if asked:
+            busy.clear()
+        return await offload_inline(use, work)
+
+    asked = False
+    async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
+        assert await admit_one(journal) in busy
+        asked = True
+        assert (await journal.due(KIND, 1000.0, 5, busy)).rows == ()
+        assert not busy
+
+
+async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> None:
+    async with journal_at(path) as journal:
+        with pytest.raises(OverflowError):
+            await admit_one(journal, 2**256)
+        rid = await admit_one(journal, 2**256 - 1)
+        await journal.answer(rid, ANSWER, 1000.0)
+        with pytest.raises(OverflowError):
+            await journal.sign(rid, 2**63, b"raw", b"hash")
+        assert (await row_of(journal, rid)).state == State.ANSWERED
+
+
+async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        await journal.answer(rid, ANSWER, 1000.0)
+        kept, tick = await row_of(journal, rid), journal.tick
+    async with journal_at(path) as journal:
+        assert (await row_of(journal, rid), journal.tick) == (kept, tick)
+        assert await journal.sign(rid, 0, b"raw", b"hash")
+
+
+async def test_two_at_once_are_refused(path: Path) -> None:
+    async with journal_at(path):
+        with pytest.raises(StartRefused, match=r"\.lock"):
+            async with journal_at(path):
+                pass
+
+
+async def test_another_connector_is_refused(path: Path) -> None:
+    async with journal_at(path):
+        pass
+    other = attrs.evolve(BINDING, sender=SIGNER)
+    with pytest.raises(StartRefused, match="tx sender"):
+        async with open_journal(path, other, offload_inline, wall, synchronous="OFF"):
+            pass
+
+
+async def test_too_open_a_file_is_told(path: Path) -> None:
+    async with journal_at(path) as journal:
+        assert journal.warnings == ()
+    open_to_others(path)
+    async with journal_at(path) as journal:
+        assert [warning for warning in journal.warnings if "0644" in warning]
+
+
+async def test_a_closed_journal_says_so(path: Path) -> None:
+    async with journal_at(path) as journal:
+        pass
+    with pytest.raises(JournalFailed, match="closed"):
+        await journal.row(1)
+
+
+async def test_an_error_of_the_body_comes_out_and_the_lock_is_given_back(path: Path) -> None:
+    with pytest.RaisesGroup(KeyError):
+        async with journal_at(path):
+            raise KeyError
+    opened(path).close()
+
+
+async def test_an_offload_that_dies_does_not_keep_the_lock(path: Path) -> None:
+    """The thread pool may be gone at the very end; the file is closed all the same."""
+    broken = False
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        if broken:
+            raise OSError("no threads")
+        return await offload_inline(use, work)
+
+    with pytest.raises(OSError, match="no threads"):
+        async with open_journal(path, BINDING, offload, wall, synchronous="OFF"):
+            broken = True
+    opened(path).close()
+
+
+async def test_an_offload_that_hangs_does_not_keep_the_lock(path: Path, autojump_clock: object) -> None:
+    """A killed world lets nothing happen any more, and yet the next start must find the file free."""
+    killed = False
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        if killed:
+            await trio.sleep_forever()
+        return await offload_inline(use, work)
+
+    async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
+        await admit_one(journal)
+        killed = True
+        with trio.move_on_after(1):
+            await admit_one(journal, 2, 20)
+    book = opened(path)
+    assert book.execute("SELECT count(*) FROM request").fetchone() == (1,)
+    book.close()
+
+
+async def life(journal: SqliteJournal) -> None:
+    """Take a request through all durable points; may be done again after any of them."""
+    rid = 1
+    if await journal.row(rid) is None:
+        await admit_one(journal)
+    row = await row_of(journal, rid)
+    if row.state is State.SEEN:
+        await journal.answer(rid, ANSWER, 1000.0)
+    if row.state in {State.SEEN, State.ANSWERED}:
+        await journal.sign(rid, 0, b"raw", b"hash")
+    if row.state in {State.SEEN, State.ANSWERED, State.SIGNED}:
+        await journal.land(rid, 30)
+    await journal.bury(rid)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_copy_taken_at_any_moment_goes_on(path: Path, late: bool) -> None:
+    """What a power cut leaves is such a copy: before or after each commit the files alone say how it goes on."""
+    copies: list[Path] = []
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        value = await offload_inline(use, work) if late else None
+        copy = path.parent / f"copy{len(copies)}"
+        shutil.copytree(path.parent, copy, ignore=shutil.ignore_patterns("copy*", "*.lock"))
+        copies.append(copy)
+        return value if late else await offload_inline(use, work)  # type: ignore[return-value]
+
+    async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
+        await life(journal)
+    assert len(copies) >= 8
+    for copy in copies:
+        async with journal_at(copy / path.name) as journal:
+            await life(journal)
+            assert (await row_of(journal, 1)).state == State.REPLIED

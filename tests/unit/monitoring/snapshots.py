@@ -1,0 +1,66 @@
+"""A snapshot of a connector and one event of each type, for the tests of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.port import Counts
+from kmsconn.model import events
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+
+CONTRACT = Address(bytes(19) + b"\x05")
+PUBLIC, USER = Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION
+
+EACH = (
+    events.RequestAdmitted(1, PUBLIC, (1 << 248) | 7, 10901, 55),
+    events.RequestsMoved(10901, 1, 0, 2),
+    events.LogQuarantined(10901, CONTRACT, 55, 3, "short data"),
+    events.CursorMoved(10901, CONTRACT, 50, 55),
+    events.StageFinished(1, PUBLIC, "check", 0.03),
+    events.RequestParked(1, PUBLIC, "submit", "refused", 2.5),
+    events.RequestClosed(2, USER, State.REJECTED, "malformed handle"),
+    events.AnswerKept(1, PUBLIC, 0.4),
+    events.ReplySigned(1, PUBLIC, 9, b"\x01" * 32),
+    events.ReplySent(1, PUBLIC, 9, 0.02),
+    events.ReplyLanded(1, PUBLIC, 60, 1.4),
+    events.ReplyBuried(1, PUBLIC),
+    events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0"),
+    events.Trouble("gateway", "refused", red=True),
+    events.Recovered("gateway"),
+)
+
+
+COUNTS = Counts(
+    states={(PUBLIC, State.SEEN): 5, (PUBLIC, State.SIGNED): 2, (USER, State.QUARANTINED): 1},
+    parked={PUBLIC: 2},
+    oldest={PUBLIC: 12.5},
+    off_chain=1,
+    quarantined_logs=4,
+)
+
+
+@attrs.frozen
+class Snapshot:
+    """What ``Connector.statistics()`` gives."""
+
+    ready: bool = True
+    draining: bool = False
+    head: int | None = 55
+    head_time: float | None = 1_700_000_000.0
+    cursors: Mapping[str, int] = attrs.field(factory=lambda: {"gateway": 50})
+    busy: Mapping[str, int] = attrs.field(factory=lambda: {"public_decryption": 3, "user_decryption": 0})
+    places: Mapping[str, int] = attrs.field(
+        factory=lambda: {"public_decryption": 128, "user_decryption": 128}
+    )
+    bytes_held: int = 4096
+    counts: Counts | None = COUNTS
+
+
+def snapshot(**changes: Any) -> Any:
+    """Return a snapshot with changes."""
+    return Snapshot(**changes)

@@ -1,0 +1,112 @@
+"""Events as log lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from typing import Any, get_args
+
+import pytest
+
+from kmsconn.config.settings import LogFormat
+from kmsconn.model import events
+from kmsconn.monitoring.logs import LEVELS, LibraryLogs, LineWriter, event_name, log_events, make_logger
+from tests.unit.monitoring.snapshots import CONTRACT, EACH, PUBLIC
+
+
+def lines(*seen: events.Event, level: str = "debug") -> list[dict[str, Any]]:
+    stream = io.StringIO()
+    on_event = log_events(make_logger(stream, level, LogFormat.JSON), level)
+    for event in seen:
+        on_event(event)
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_every_event_has_a_level() -> None:
+    assert LEVELS.keys() == set(get_args(events.Event))
+
+
+def test_each_event_is_one_line() -> None:
+    assert [line["event"] for line in lines(*EACH)] == [event_name(type(event).__name__) for event in EACH]
+
+
+def test_a_line_has_the_fields_of_its_event() -> None:
+    (line,) = lines(events.StageFinished(1, PUBLIC, "check", 0.03))
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "stage_finished", "level": "debug", "rid": 1, "kind": "public_decryption", "stage": "check", "seconds": 0.03,
+    }  # fmt: skip
+
+
+def test_an_id_is_hex_since_json_readers_would_round_it() -> None:
+    (line,) = lines(events.RequestAdmitted(1, PUBLIC, (1 << 248) | 7, 10901, 55))
+    assert line["id"] == "0x1" + "0" * 61 + "7"
+
+
+def test_addresses_have_a_checksum_and_hashes_are_hex() -> None:
+    assert lines(events.LogQuarantined(1, CONTRACT, 5, 3, ""))[0]["contract"].startswith("0x0000")
+    assert lines(events.ReplySigned(1, PUBLIC, 9, b"\x01" * 32))[0]["transaction_hash"] == "0x" + "01" * 32
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("error", {"log_quarantined", "trouble"}),
+        ("warning", {"log_quarantined", "trouble", "request_closed", "reply_returned", "requests_moved"}),
+    ],
+)
+def test_only_events_of_the_level_are_logged(level: str, expected: set[str]) -> None:
+    assert {line["event"] for line in lines(*EACH, level=level)} == expected
+
+
+def test_a_red_trouble_is_an_error_and_a_yellow_one_a_warning() -> None:
+    found = lines(events.Trouble("a", "x", red=True), events.Trouble("a", "x"))
+    assert [line["level"] for line in found] == ["error", "warning"]
+
+
+def test_user_info_and_query_of_a_url_in_a_reason_are_cut() -> None:
+    (line,) = lines(
+        events.Trouble("gateway", "no answer from https://user:hunter2@node:8545/?key=hunter2 (refused)")
+    )
+    assert line["reason"] == "no answer from https://node:8545 (refused)"
+
+
+def test_a_console_line_is_for_people() -> None:
+    stream = io.StringIO()
+    log_events(make_logger(stream, "info", LogFormat.CONSOLE), "info")(events.Recovered("gateway"))
+    assert "recovered" in stream.getvalue()
+    assert "neighbour=gateway" in stream.getvalue()
+
+
+def test_auto_is_json_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    make_logger(stream, "info", LogFormat.AUTO).info("started")
+    assert json.loads(stream.getvalue())["event"] == "started"
+
+
+def test_a_stream_that_fails_does_not_raise() -> None:
+    """Logging must not end the connector."""
+    stream = io.StringIO()
+    stream.close()
+    writer = LineWriter(stream)
+    writer.write("x")
+    assert writer.lost == 1
+
+
+def test_what_libraries_log_is_logged_under_their_name() -> None:
+    stream = io.StringIO()
+    handler = LibraryLogs(make_logger(stream, "info", LogFormat.JSON).log)
+    handler.emit(logging.LogRecord("h2", logging.WARNING, "", 0, "odd %s", ("frame",), None))
+    line = json.loads(stream.getvalue())
+    assert (line["library"], line["message"], line["level"]) == ("h2", "odd frame", "warning")
+
+
+def test_the_traceback_of_a_library_is_one_text() -> None:
+    stream = io.StringIO()
+    try:
+        raise ValueError("odd")
+    except ValueError as error:
+        record = logging.LogRecord("h2", logging.ERROR, "", 0, "failed", (), (type(error), error, error.__traceback__))
+    LibraryLogs(make_logger(stream, "info", LogFormat.JSON).log).emit(record)
+    assert "ValueError: odd" in json.loads(stream.getvalue())["exception"]

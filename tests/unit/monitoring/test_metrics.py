@@ -1,0 +1,127 @@
+"""The metrics as Prometheus reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from kmsconn.model.events import Trouble
+from kmsconn.monitoring.families import UNSUFFIXED
+from kmsconn.monitoring.monitor import Monitor
+from tests.unit.monitoring.snapshots import EACH, snapshot
+
+
+def watched() -> Monitor:
+    monitor = Monitor()
+    for event in EACH:
+        monitor.on_event(event)
+    monitor.watch(snapshot)
+    return monitor
+
+
+def samples(monitor: Monitor) -> Iterator[tuple[str, dict[str, str], float]]:
+    for family in text_string_to_metric_families(monitor.metrics().decode()):
+        for sample in family.samples:
+            yield sample.name, sample.labels, sample.value
+
+
+def value(monitor: Monitor, name: str, **labels: str) -> float:
+    (found,) = [value for one, its, value in samples(monitor) if one == name and its == labels]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        family.name
+        for family in UNSUFFIXED
+        if family.name
+        not in {
+            "kms_connector_worker_grpc_response_polled_counter",
+            "kms_connector_worker_grpc_response_polled_errors",
+            "kms_connector_worker_grpc_request_sent_counter",
+        }
+    ],
+)
+def test_the_0_14_counters_have_their_own_names_and_types(name: str) -> None:
+    text = watched().metrics().decode()
+    assert f"# TYPE {name} counter" in text
+    assert f"\n{name}{{" in text
+
+
+def test_our_counters_end_in_total() -> None:
+    assert "# TYPE kmsconn_parked_total counter" in watched().metrics().decode()
+    assert value(watched(), "kmsconn_parked_total", kind="public_decryption", stage="submit") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        ("kmsconn_ready", {}, 1),
+        ("kmsconn_draining", {}, 0),
+        ("kmsconn_head_timestamp_seconds", {}, 1_700_000_000),
+        ("kmsconn_requests", {"kind": "public_decryption", "state": "seen"}, 5),
+        ("kmsconn_requests", {"kind": "user_decryption", "state": "seen"}, 0),
+        ("kmsconn_open_requests", {"kind": "public_decryption"}, 7),
+        ("kmsconn_parked_requests", {"kind": "public_decryption"}, 2),
+        ("kmsconn_oldest_open_seconds", {"kind": "public_decryption"}, 12.5),
+        ("kmsconn_quarantined_requests", {"kind": "user_decryption"}, 1),
+        ("kmsconn_quarantined_logs", {}, 4),
+        ("kmsconn_off_chain_requests", {}, 1),
+        ("kmsconn_pool_busy", {"kind": "public_decryption"}, 3),
+        ("kmsconn_pool_places", {"kind": "user_decryption"}, 128),
+        ("kmsconn_ciphertext_bytes", {}, 4096),
+        (
+            "kms_connector_unprocessed_operations",
+            {"table": "public_decryption_requests", "status": "pending"},
+            2,
+        ),
+        (
+            "kms_connector_unprocessed_operations",
+            {"table": "public_decryption_requests", "status": "under_process"},
+            3,
+        ),
+        (
+            "kms_connector_unprocessed_operations",
+            {"table": "public_decryption_responses", "status": "under_process"},
+            2,
+        ),
+    ],
+)
+def test_the_snapshot_becomes_gauges(name: str, labels: dict[str, str], expected: float) -> None:
+    assert value(watched(), name, **labels) == expected
+
+
+def test_a_histogram_has_buckets_sum_and_count() -> None:
+    labels = {"kind": "public_decryption", "stage": "check"}
+    assert value(watched(), "kmsconn_stage_seconds_bucket", **labels, le="0.02") == 0
+    assert value(watched(), "kmsconn_stage_seconds_bucket", **labels, le="0.05") == 1
+    assert value(watched(), "kmsconn_stage_seconds_count", **labels) == 1
+    assert value(watched(), "kmsconn_stage_seconds_sum", **labels) == pytest.approx(0.03)
+
+
+def test_a_present_trouble_is_a_gauge() -> None:
+    monitor = watched()
+    monitor.on_event(Trouble("funds", "0 wei", red=True))
+    assert value(monitor, "kmsconn_trouble", neighbour="funds") == 2
+
+
+def test_before_there_is_a_connector_there_are_metrics_already() -> None:
+    assert Monitor().metrics() == b""
+
+
+def test_before_the_journal_was_looked_at_its_gauges_are_absent() -> None:
+    monitor = Monitor()
+    monitor.watch(lambda: snapshot(counts=None, head_time=None))
+    names = {name for name, _, _ in samples(monitor)}
+    assert "kmsconn_ready" in names
+    assert not names & {"kmsconn_requests", "kmsconn_head_timestamp_seconds"}
+
+
+def test_the_collector_fits_into_a_registry_of_an_embedding_program() -> None:
+    registry = CollectorRegistry()
+    registry.register(watched().collector)
+    assert registry.get_sample_value("kmsconn_ready") == 1

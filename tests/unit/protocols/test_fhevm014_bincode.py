@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.errors import Undecodable
+from kmsconn.protocols.fhevm_014.bincode import Share, SharePayload, decode, encode
+
+B3 = bytes.fromhex(
+    "020000000000000002aa0400000000000000d1d1d1d10100000000000000050000000200000000000000c0c1"
+    "2000000000000000111111111111111111111111111111111111111111111111111111111111111101000000"
+    "0300000001000000"
+)
+PAYLOAD = SharePayload(
+    verification_key=b"\x02\xaa",
+    digest=b"\xd1" * 4,
+    shares=(Share(5, b"\xc0\xc1", b"\x11" * 32, 1),),
+    party_id=3,
+    degree=1,
+)
+
+
+def test_b3_image_of_a_payload() -> None:
+    assert encode(PAYLOAD) == B3
+
+
+def test_b3_read_back() -> None:
+    assert decode(B3) == PAYLOAD
+
+
+def test_a_payload_without_shares() -> None:
+    empty = SharePayload(b"", b"", (), 0, 0)
+    assert encode(empty) == bytes(32)
+    assert decode(bytes(32)) == empty
+
+
+@pytest.mark.parametrize("size", range(len(B3)))
+def test_every_truncation_is_undecodable(size: int) -> None:
+    with pytest.raises(Undecodable):
+        decode(B3[:size])
+
+
+def test_bytes_left_over_are_undecodable() -> None:
+    with pytest.raises(Undecodable, match="left over"):
+        decode(B3 + b"\0")
+
+
+def test_a_count_beyond_the_data_is_undecodable_at_once() -> None:
+    with pytest.raises(Undecodable):
+        decode(bytes(16) + b"\xff" * 8 + bytes(100))
+
+
+@pytest.mark.parametrize("field", ["party_id", "degree"])
+@pytest.mark.parametrize("value", [-1, 2**32])
+def test_numbers_outside_their_width_are_value_errors(field: str, value: int) -> None:
+    changes: dict[str, Any] = {field: value}
+    with pytest.raises(ValueError, match="does not fit"):
+        encode(attrs.evolve(PAYLOAD, **changes))

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionRequest, UserDecryptionRequest
+from kmsconn.errors import Rejected
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.model.requests import Content
+from kmsconn.model.steps import Ciphertext
+from kmsconn.protocols.fhevm_014 import extra_data
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.port import CoreCall
+from tests import vectors
+
+PROFILE = Fhevm014(vectors.vector_settings())
+ids = pytest.mark.parametrize("entry", vectors.requests(), ids=lambda entry: entry["name"])
+
+
+def content_of(entry: dict[str, Any]) -> Content:
+    return PROFILE.decode(vectors.log_of(entry))
+
+
+def start(content: Content, ciphertexts: list[Ciphertext] | None = None) -> CoreCall:
+    given = ciphertexts or [vectors.ciphertext(material.handle) for material in content.materials]
+    return PROFILE.start_call(content, *extra_data.parse(content.extra_data), given)
+
+
+@ids
+def test_start_requests_byte_for_byte(entry: dict[str, Any]) -> None:
+    call = start(content_of(entry))
+    assert bytes(call.message) == from_hex(entry["core"]["request_bytes"])
+    assert call.message.size == len(bytes(call.message))
+
+
+@ids
+def test_start_requests_go_to_their_method_and_endpoint(entry: dict[str, Any]) -> None:
+    call = start(content_of(entry))
+    assert call.method == entry["core"]["start_rpc"]
+    assert {n: call.shard % int(n) for n in entry["core"]["endpoint_index"]} == entry["core"][
+        "endpoint_index"
+    ]
+
+
+@ids
+def test_polls_byte_for_byte(entry: dict[str, Any]) -> None:
+    content = content_of(entry)
+    call = PROFILE.result_call(content)
+    assert (call.method, bytes(call.message)) == (
+        entry["core"]["result_rpc"],
+        from_hex(entry["core"]["poll_bytes"]),
+    )
+    assert call.shard == start(content).shard
+
+
+@ids
+def test_another_serialiser_reads_the_same(entry: dict[str, Any]) -> None:
+    kind = PublicDecryptionRequest if entry["kind"] == "public" else UserDecryptionRequest
+    raw = bytes(start(content_of(entry)).message)
+    assert bytes(kind.parse(raw)) == raw
+
+
+def test_large_bodies_are_spliced_and_not_copied() -> None:
+    content = content_of(vectors.request("public_four_v2_two_chains_repeated_handle"))
+    large = [
+        Ciphertext(material.handle, bytes(1_000_000 + n), 3) for n, material in enumerate(content.materials)
+    ]
+    message = start(content, large).message
+    assert [part for part in message.parts if len(part) > 1000] == [entry.body for entry in large]
+    assert all(any(part is entry.body for part in message.parts) for entry in large)
+    parsed = PublicDecryptionRequest.parse(bytes(message))
+    assert [entry.ciphertext for entry in parsed.ciphertexts] == [entry.body for entry in large]
+
+
+def test_no_bytes_of_a_ciphertext_are_left_out_like_any_default() -> None:
+    content = content_of(vectors.request("public_one_v0"))
+    message = start(content, [Ciphertext(content.materials[0].handle, b"", 0)]).message
+    (entry,) = PublicDecryptionRequest.parse(bytes(message)).ciphertexts
+    assert bytes(entry) in bytes(message)
+    assert entry.ciphertext == b""
+
+
+def test_a_request_without_materials_is_rejected() -> None:
+    content = attrs.evolve(content_of(vectors.request("public_one_v0")), materials=())
+    with pytest.raises(Rejected, match="no ciphertext"):
+        PROFILE.start_call(content, None, None, [])
+
+
+def test_other_ciphertexts_than_the_materials_are_refused() -> None:
+    content = content_of(vectors.request("public_three_v0"))
+    wrong = [vectors.ciphertext(material.handle) for material in reversed(content.materials)]
+    for given in (wrong, wrong[:2]):
+        with pytest.raises(ValueError, match="not those of the request"):
+            PROFILE.start_call(content, None, None, given)
+
+
+def test_the_domain_is_the_configured_one() -> None:
+    settings = vectors.vector_settings()
+    contract = attrs.evolve(settings.decryption_contract, domain_name="Other", domain_version="2")
+    profile = Fhevm014(attrs.evolve(settings, decryption_contract=contract))
+    content = content_of(vectors.request("public_one_v0"))
+    call = profile.start_call(content, None, None, [vectors.ciphertext(content.materials[0].handle)])
+    domain = PublicDecryptionRequest.parse(bytes(call.message)).domain
+    assert domain is not None
+    assert (domain.name, domain.version, domain.salt) == ("Other", "2", None)

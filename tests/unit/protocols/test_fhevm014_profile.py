@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kmsconn.errors import NotYet, Rejected
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm_014 import events, views
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.port import Profile, Question, Slot, Verdict, View
+from tests import vectors
+
+SETTINGS = vectors.vector_settings()
+PROFILE: Profile = Fhevm014(SETTINGS)
+CONTEXT, EPOCH = (7 << 248) + 1, (8 << 248) + 1
+GATEWAY, ETHEREUM = SETTINGS.gateway.chain_id, SETTINGS.ethereum.chain_id
+YES, NO = (1).to_bytes(32), bytes(32)
+
+
+def place(question: Question[Any]) -> tuple[int, bytes]:
+    assert isinstance(question, (View, Slot))
+    return question.chain_id, question.to
+
+
+def content_of(name: str) -> Any:
+    return PROFILE.decode(vectors.log_of(vectors.request(name)))
+
+
+def test_one_contract_with_three_events_is_listened_to() -> None:
+    (found,) = PROFILE.subscriptions()
+    assert (found.chain_id, found.contract) == (GATEWAY, SETTINGS.decryption_contract.address)
+    assert found.topics == events.TOPICS
+
+
+def test_only_legacy_requests_need_their_transaction() -> None:
+    for entry in vectors.requests():
+        needed = PROFILE.needs_transaction(PROFILE.decode(vectors.log_of(entry)))
+        assert needed == entry["variant"].startswith("legacy")
+
+
+def test_the_digest_is_that_of_the_events() -> None:
+    log = vectors.log_of(vectors.request("public_one_v0"))
+    assert PROFILE.digest(log) == events.content_digest(log)
+
+
+def test_context_and_epoch_come_from_extra_data() -> None:
+    assert PROFILE.context_of(content_of("public_one_v2")) == (CONTEXT, EPOCH)
+    assert PROFILE.context_of(content_of("public_one_v0")) == (None, None)
+
+
+def test_without_a_context_nothing_is_asked() -> None:
+    assert PROFILE.context_checks(None, None) == ()
+
+
+def test_a_context_is_asked_for_on_ethereum() -> None:
+    questions = PROFILE.context_checks(CONTEXT, EPOCH)
+    assert len(questions) == 3
+    assert len(PROFILE.context_checks(CONTEXT, None)) == 2
+    expected = (ETHEREUM, SETTINGS.protocol_config_contract.address)
+    assert {place(question) for question in questions} == {expected}
+
+
+def test_a_destroyed_context_is_rejected() -> None:
+    destroyed = PROFILE.context_checks(CONTEXT, None)[0]
+    destroyed.understand(NO)
+    with pytest.raises(Rejected, match="destroyed"):
+        destroyed.understand(YES)
+
+
+def test_context_or_epoch_not_valid_yet_are_waited_for() -> None:
+    _, context, epoch = PROFILE.context_checks(CONTEXT, EPOCH)
+    for question, name in ((context, "context"), (epoch, "epoch")):
+        question.understand(YES)
+        with pytest.raises(NotYet, match=f"^{name} .* not valid"):
+            question.understand(NO)
+
+
+def test_gateway_questions_go_to_their_contracts() -> None:
+    content, (sender, _) = content_of("public_one_v0"), vectors.account("tx1")
+    for question in (PROFILE.pinned_context(content), PROFILE.has_answered(content, sender)):
+        assert place(question) == (GATEWAY, SETTINGS.decryption_contract.address)
+    for config in (
+        PROFILE.current_context(),
+        PROFILE.node_signer(CONTEXT, sender),
+        PROFILE.coprocessor_senders(),
+        PROFILE.coprocessor(sender),
+        PROFILE.coprocessor_threshold(),
+    ):
+        assert place(config) == (GATEWAY, SETTINGS.gateway_config_contract.address)
+
+
+def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
+    signer, _ = vectors.account("signer1")
+    question = PROFILE.has_answered(content_of("public_one_v0"), signer)
+    (entry,) = [
+        read
+        for read in vectors.load()["storage"]["reads"]
+        if read["what"].startswith("base+1[")
+        and read["id"].startswith("0x01")
+        and read["value"][-1] == "1"
+        and read["signer"] == vectors.load()["environment"]["keys"]["signer1"]["address"]
+    ]
+    assert question.call()[1][1] == entry["slot"]
+    assert question.understand(from_hex(entry["value"])) is True
+
+
+def test_reverts_are_those_of_the_kind_s_reply() -> None:
+    data = from_hex(vectors.load()["reverts"][0]["eth_call_error"]["data"])
+    for kind in Kind:
+        assert PROFILE.revert(kind, data).verdict is Verdict.DONE
+
+
+def test_it_has_the_name_of_the_settings() -> None:
+    assert PROFILE.name == SETTINGS.profile
+
+
+def test_coprocessors_are_read_with_their_bucket() -> None:
+    sender, _ = vectors.account("cop_tx1")
+    (entry,) = [
+        view
+        for view in vectors.load()["views"]
+        if from_hex(view["call"]["data"]) == views.coprocessor(GATEWAY, sender, sender).data
+    ][:1]
+    found = PROFILE.coprocessor(sender).understand(from_hex(entry["result"]))
+    assert (found.tx_sender, found.bucket) == (sender, "https://bucket-1.example.test/ct")
