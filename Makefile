@@ -1,2 +1,63 @@
-.PHONY: setup test check
-setup: .venv/.done
+# The project's commands. `make setup` once, then `make check`; CONTRIBUTING.md says more.
+
+VENV ?= .venv
+PYTHON ?= $(shell .ci/pythons | head -n 1)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.done
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check lint types test gen fresh lock wheel hooks bench clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## make the virtual environment with everything, and the command kmsconn
+
+# Made anew from the lock whenever the lock or the package's metadata is newer than it.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 with venv found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+check: lint types fresh test ## everything that must hold before a change lands
+
+lint: $(STAMP) ## ruff (rules and format) and flake8-async
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8 kmsconn tests
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+test: $(STAMP) ## the test suite
+	$(BIN)/pytest
+
+gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the options' reference and sample
+	$(BIN)/python tools/gen_protos.py
+	$(BIN)/python tools/gen_abi.py
+	$(BIN)/python -m kmsconn.config.reference docs
+
+fresh: $(STAMP) ## say whether what is generated is up to date
+	$(BIN)/python tools/gen_protos.py --check
+	$(BIN)/python tools/gen_abi.py --check
+
+lock: $(STAMP) ## choose exact versions anew, with hashes
+	$(LOCK) --upgrade --output-file requirements/dev.txt pyproject.toml requirements/dev.in --extra testing
+	$(LOCK) --upgrade --output-file requirements/run.txt pyproject.toml --constraint requirements/dev.txt
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+hooks: $(STAMP) ## install the git hooks
+	$(BIN)/pre-commit install
+
+bench: $(STAMP) ## measure; prints figures, judges nothing
+	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean: ## remove everything that was made
+	rm -rf .venv .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

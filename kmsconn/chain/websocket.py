@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import h11
 import trio
 import trio_websocket
 import wsproto.utilities
@@ -28,6 +29,7 @@ FOREIGN_ERRORS: tuple[type[Exception], ...] = (
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
     wsproto.utilities.ProtocolError,
+    h11.ProtocolError,  # the library answers a crooked handshake in the wrong role
     trio.BrokenResourceError,
     trio.ClosedResourceError,
     OSError,

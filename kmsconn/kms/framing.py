@@ -60,10 +60,9 @@ def request_headers(path: str, authority: str, scheme: str, timeout: float) -> l
 
 def timeout_text(seconds: float) -> bytes:
     """Return seconds as a grpc-timeout: whole milliseconds, or seconds where those need more than 8 digits."""
-    milliseconds = math.ceil(max(seconds, 0) * 1000)
-    if milliseconds <= _MAX_TIMEOUT:
-        return b"%dm" % milliseconds
-    return b"%dS" % min(math.ceil(seconds), _MAX_TIMEOUT)
+    seconds = min(max(seconds, 0), _MAX_TIMEOUT)
+    milliseconds = math.ceil(seconds * 1000)
+    return b"%dm" % milliseconds if milliseconds <= _MAX_TIMEOUT else b"%dS" % math.ceil(seconds)
 
 
 def message_parts(parts: Sequence[bytes]) -> list[bytes]:

@@ -108,10 +108,12 @@ class Connection:
     def open(self, headers: Sequence[Header], parts: Iterable[bytes]) -> int:
         """Open a stream, queue its headers and message, and return its number."""
         stream = self._h2.get_next_available_stream_id()
-        self._h2.send_headers(stream, headers)
+        unsent = deque(memoryview(part) for part in parts if part)
+        self._h2.send_headers(stream, headers, end_stream=not unsent)
         self._open.add(stream)
-        self._unsent[stream] = deque(memoryview(part) for part in parts if part)
-        self._turns.append(stream)
+        if unsent:
+            self._unsent[stream] = unsent
+            self._turns.append(stream)
         return stream
 
     def close(self, stream: int) -> None:

@@ -96,7 +96,7 @@ async def test_a_life_cancelled_anywhere_is_whole_and_goes_on(tmp_path: Path) ->
         assert state in WAY[len(confirmed) : len(confirmed) + 2]
         await live(path, [])
         assert state_in(path) is State.REPLIED
-    assert step > 20
+    assert step > 10  # opening, five operations, closing
 
 
 @pytest.mark.parametrize("shielded", [False, True])

@@ -31,7 +31,7 @@ class World:
             self.read |= set(range(cursor.island.first, cursor.island.last + 1))
 
     def answer(self, asked: Range, head: int) -> None:
-        """A trusted answer of a node with that head, or none when the node lags."""
+        """Take the trusted answer of a node with that head; none comes when it lags."""
         actual = asked.up_to(head)
         assert actual.last is not None
         if actual.first <= actual.last <= head:

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import admission, moves, queries
-from kmsconn.journal.port import Admitted, Arrival, Read, Row
+from kmsconn.journal.port import Admitted, Arrival, Due, Read, Row
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, opened, read_of
@@ -272,7 +272,7 @@ class JournalMachine(RuleBasedStateMachine):
         return [(rid, row) for rid, row in self.model.rows.items() if row.state is state and row.on_chain]
 
     def agree_on_due(
-        self, found: queries.Due, order: list[int], now: float, limit: int, later: Iterable[float]
+        self, found: Due, order: list[int], now: float, limit: int, later: Iterable[float]
     ) -> None:
         places = {rid: self.model.rows[rid].place[::2] for rid in order}
         given = [row.rid for row in found.rows]

@@ -142,8 +142,12 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_and_the_channel_goes_
 async def test_300_cancelled_uploads_leave_the_windows_as_they_were(peer: int) -> None:
     async with channel_to(peer) as channel:
         for number in range(300):
-            with trio.move_on_after(0.0003 * (number % 10)):
-                await channel.unary("/test.Peer/Echo", [bytes(200_000)])
+            async with (
+                trio.open_nursery() as nursery
+            ):  # cancelled without a deadline, which the server would know
+                nursery.start_soon(channel.unary, "/test.Peer/Echo", [bytes(200_000)])
+                await trio.sleep(0.0003 * (number % 10))
+                nursery.cancel_scope.cancel()
         assert len(await channel.unary("/test.Peer/Echo", [bytes(5 * MIB)])) == 5 * MIB
 
 

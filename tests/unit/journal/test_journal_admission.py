@@ -17,7 +17,6 @@ from tests.unit.journal.samples import (
     ANSWER,
     CHAIN,
     CONTRACT,
-    KIND,
     WAYS,
     arrival,
     bytes32,
@@ -145,7 +144,7 @@ def test_a_parked_row_is_judged(book: Book) -> None:
 def test_an_open_row_that_is_seen_again_is_back(book: Book, state: State) -> None:
     rid = walk(book, new_row(book, 1, 10), WAYS[state])
     take(book)
-    assert take(book, arrival(1, 10)) == Admitted(back=((rid, KIND),))
+    assert take(book, arrival(1, 10)) == Admitted(back=((rid, arrival(1, 10)),))
     assert row_of(book, rid).on_chain
 
 
@@ -160,7 +159,7 @@ def test_a_closed_row_comes_back_unreported(book: Book, state: State) -> None:
 def test_a_row_may_come_back_elsewhere(book: Book) -> None:
     rid = new_row(book, 1, 10)
     take(book)
-    assert take(book, arrival(1, 12)) == Admitted(moved=1, back=((rid, KIND),))
+    assert take(book, arrival(1, 12)) == Admitted(moved=1, back=((rid, arrival(1, 12)),))
 
 
 def test_coming_back_gives_no_new_deadline(book: Book) -> None:
@@ -197,7 +196,7 @@ def test_a_b_a(book: Book) -> None:
     """The first content comes back after another one had its id."""
     first = new_row(book, 1, 10, content="A")
     take(book, arrival(1, 10, "B", fork="'"))
-    assert take(book, arrival(1, 10, "A")) == Admitted(gone=1, back=((first, KIND),))
+    assert take(book, arrival(1, 10, "A")) == Admitted(gone=1, back=((first, arrival(1, 10, "A")),))
     assert on_chain(book) == {b"A": True, b"B": False}
 
 

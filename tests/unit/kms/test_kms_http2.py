@@ -101,6 +101,14 @@ def test_small_pieces_share_a_frame_and_keep_their_order() -> None:
     assert len([event for event in pair.seen if isinstance(event, h2.events.DataReceived)]) == 1
 
 
+def test_no_pieces_are_no_data() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [])
+    pair.exchange()
+    assert pair.received(stream) == b""
+    assert pair.saw(h2.events.StreamEnded)
+
+
 def test_the_server_s_frame_size_is_respected() -> None:
     pair = Pair(max_frame_size=20_000, initial_window_size=100_000)
     pair.client.open(HEADERS, [bytes(50_000)])

@@ -1,0 +1,196 @@
+"""All neighbours of one connector in one place: three chains, a Core of one or several shards, buckets. Decides nothing of its own.
+
+The same object serves over a ``MemoryNetwork`` in virtual time and over loopback sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal, Never
+
+import attrs
+import trio
+
+from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.settings import Contract, HostChain, Secret, Settings
+from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.contracts.acl import Acl
+from kmsconn.emulator.contracts.decryption import Decryption
+from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor, GatewayConfig, KmsNode
+from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.core import EmulatedCore
+from kmsconn.emulator.core_answers import Node as CoreNode
+from kmsconn.emulator.core_faults import CoreFaults
+from kmsconn.emulator.grpc_server import serve_grpc
+from kmsconn.emulator.network import Handler, MemoryNetwork, serve_sockets
+from kmsconn.emulator.rpc import Cluster, Node
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.signing import PrivateKey
+
+GATEWAY_ID, ETHEREUM_ID, HOST_ID = 54321, 11155111, 12345
+CONTEXT, EPOCH = make_id(CONTEXT_TAG, 1), make_id(EPOCH_TAG, 1)
+ETHEREUM_BLOCK_TIME = 12.0
+COPROCESSORS = 2
+Place = tuple[str, int]
+
+
+def key_for(name: str) -> PrivateKey:
+    """Return the emulator's key of a name; worthless, and the same in every run."""
+    return PrivateKey(keccak256(b"kmsconn emulator key " + name.encode()))
+
+
+def address_for(name: str) -> Address:
+    """Return the emulator's contract address of a name."""
+    return Address(keccak256(b"kmsconn emulator contract " + name.encode())[-20:])
+
+
+@attrs.define(eq=False)
+class Neighbourhood:
+    """Every neighbour, with its knobs. Made by ``make``; addressed after ``settle``."""
+
+    gateway: Chain
+    ethereum: Chain
+    host: Chain
+    clusters: dict[str, Cluster]
+    decryption: Decryption
+    gateway_config: GatewayConfig
+    protocol_config: ProtocolConfig
+    acl: Acl
+    plaintexts: dict[bytes, int]
+    cores: list[CoreFaults]
+    buckets: list[BucketFaults]
+    sender: PrivateKey
+    signer: PrivateKey
+    places: dict[str, Place] = attrs.field(factory=dict)
+
+    @classmethod
+    def make(
+        cls,
+        clock: Callable[[], float],
+        *,
+        block_time: float = 0.25,
+        pool: Literal["arbitrum", "geth"] = "arbitrum",
+        nodes: int = 1,
+        shards: int = 1,
+        computing: float | Callable[[], float] = 0.0,
+        seed: int = 0,
+    ) -> Neighbourhood:
+        """Make neighbours whose chains take their time from ``clock`` (Unix seconds)."""
+        gateway = Chain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
+        ethereum = Chain(ETHEREUM_ID, clock, block_time=max(block_time, ETHEREUM_BLOCK_TIME), pool="geth")
+        host = Chain(HOST_ID, clock, block_time=max(block_time, 1.0), pool="geth")
+        chains = {"gateway": gateway, "ethereum": ethereum, "host": host}
+        clusters = {
+            name: Cluster([Node(chain) for _ in range(nodes)], seed=seed) for name, chain in chains.items()
+        }
+        config = GatewayConfig(address_for("GatewayConfig"))
+        plaintexts: dict[bytes, int] = {}
+        signer = key_for("node signer")
+        core = partial(EmulatedCore, CoreNode(signer), plaintexts, computing)
+        made = cls(
+            gateway,
+            ethereum,
+            host,
+            clusters,
+            Decryption(address_for("Decryption"), GATEWAY_ID, config),
+            config,
+            ProtocolConfig(address_for("ProtocolConfig")),
+            Acl(address_for("ACL")),
+            plaintexts,
+            [CoreFaults(core()) for _ in range(shards)],
+            [BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)],
+            key_for("tx sender"),
+            signer,
+        )
+        made._deploy()
+        return made
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What listens: the chains, the shards of the Core, the buckets."""
+        cores = tuple(f"core{index}" for index in range(len(self.cores)))
+        return (*self.clusters, *cores, *(f"bucket{index}" for index in range(len(self.buckets))))
+
+    def handler(self, name: str) -> Handler:
+        """Return what serves one connection of a neighbour."""
+        if name in self.clusters:
+            return self.clusters[name].serve
+        if name.startswith("core"):
+            return partial(serve_grpc, methods=self.cores[int(name[4:])].methods())
+        return self.buckets[int(name[6:])].serve
+
+    def settle_in_memory(self, network: MemoryNetwork) -> None:
+        """Let every neighbour be dialled on a memory network, each under its own name."""
+        for name in self.names:
+            network.serve(name, 80, self.handler(name))
+        self._settle({name: (name, 80) for name in self.names})
+
+    async def serve_on_sockets(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
+        """Serve every neighbour on a free loopback port, and run the chains, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            places = {name: ("127.0.0.1", await nursery.start(serve_sockets, self.handler(name))) for name in self.names}
+            self._settle(places)
+            await nursery.start(self.run)
+            task_status.started()
+        raise AssertionError("servers end by cancellation only")
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Make blocks on all chains until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for chain in (self.gateway, self.ethereum, self.host):
+                await nursery.start(chain.run)
+            task_status.started()
+
+    def settings(self, journal: Path, **changes: object) -> Settings:
+        """Return the settings of the connector that belongs here."""
+
+        def chain(name: str, chain_id: int) -> ChainSettings:
+            host, port = self.places[name]
+            return ChainSettings(chain_id, (f"ws://{host}:{port}",))
+
+        settings = Settings(
+            gateway=chain("gateway", GATEWAY_ID),
+            ethereum=chain("ethereum", ETHEREUM_ID),
+            host_chains=(HostChain(chain("host", HOST_ID), self.acl.address),),
+            decryption_contract=Contract(self.decryption.address, "Decryption"),
+            gateway_config_contract=Contract(self.gateway_config.address, "GatewayConfig"),
+            protocol_config_contract=Contract(self.protocol_config.address, "ProtocolConfig"),
+            kms_generation_contract=Contract(address_for("KMSGeneration"), "KMSGeneration"),
+            core_endpoints=tuple(f"http://{h}:{p}" for n, (h, p) in self.places.items() if n.startswith("core")),
+            private_key=Secret("0x" + keccak256(b"kmsconn emulator key tx sender").hex()),
+            journal=journal,
+            decryption_from_block_number=0,
+            allow_http_buckets=True,
+            allow_private_buckets=True,
+        )
+        return attrs.evolve(settings, **changes)  # type: ignore[arg-type]
+
+    def _deploy(self) -> None:
+        for contract in (self.gateway_config, self.decryption):
+            self.gateway.deploy(contract)
+        self.ethereum.deploy(self.protocol_config)
+        self.host.deploy(self.acl)
+        committee = Committee((KmsNode(self.sender.address, self.signer.address),))
+        config, protocol = self.gateway_config, self.protocol_config
+        self.gateway.set_up(self.decryption.address, self.decryption.initialize)
+        self.gateway.set_up(config.address, lambda frame: config.set_context(frame, CONTEXT, committee))
+        self.gateway.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
+        self.ethereum.set_up(protocol.address, lambda frame: protocol.set_context(frame, CONTEXT, committee))
+        self.ethereum.set_up(protocol.address, lambda frame: protocol.set_epoch(frame, CONTEXT, EPOCH))
+
+    def _settle(self, places: Mapping[str, Place]) -> None:
+        self.places = dict(places)
+        coprocessors = [self._coprocessor(index) for index in range(len(self.buckets))]
+        config = self.gateway_config
+        self.gateway.set_up(config.address, lambda frame: config.set_coprocessors(frame, coprocessors, 1))
+
+    def _coprocessor(self, index: int) -> Coprocessor:
+        host, port = self.places[f"bucket{index}"]
+        sender, signer = key_for(f"coprocessor sender {index}"), key_for(f"coprocessor signer {index}")
+        return Coprocessor(sender.address, signer.address, f"http://{host}:{port}/ct{index}")

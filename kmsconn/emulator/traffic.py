@@ -1,0 +1,164 @@
+"""What users do: ciphertexts made and committed, rights given, decryptions requested, of every form there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+
+import attrs
+
+from kmsconn.ciphertexts.attestation import StoredFormat
+from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
+from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.request_calls import (
+    Asking,
+    delegated_request,
+    direct_request,
+    public_request,
+    sign_unified,
+    unified_request,
+)
+from kmsconn.emulator.contracts.wallets import Wallet
+from kmsconn.emulator.core import DEFAULT_KEY
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, HOST_ID, Neighbourhood, address_for, key_for
+from kmsconn.emulator.plaintexts import bits_of
+from kmsconn.emulator.signcryption import UserKey
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.handles import PLAINTEXT_BITS
+
+KEY_ID = int.from_bytes(DEFAULT_KEY)
+EXTRA_DATA = (b"", b"\x00", b"\x01" + CONTEXT.to_bytes(32), b"\x02" + CONTEXT.to_bytes(32) + EPOCH.to_bytes(32))
+APP = address_for("application")
+
+
+@attrs.define(eq=False)
+class Traffic:
+    """The users of one neighbourhood. ``size`` is the bytes of each ciphertext; ``granted`` turns the rights off.
+
+    ``random`` draws forms, types and values: the same seed makes the same requests.
+    """
+
+    neighbours: Neighbourhood
+    random: Random = attrs.field(factory=lambda: Random(0))
+    size: int = 64
+    granted: bool = True
+    _made: int = 0
+    user_key: UserKey = attrs.field(factory=lambda: UserKey.from_seed(bytes(64)))
+
+    def __attrs_post_init__(self) -> None:
+        wallet = Wallet(address_for("wallet"), key_for("wallet owner").address)
+        self.neighbours.host.deploy(wallet)
+
+    @property
+    def forms(self) -> dict[str, Callable[[], bytes]]:
+        """Every form of request by name; each call queues one and returns the hash of its transaction."""
+        return {
+            "public": self.public,
+            "direct": self.direct,
+            "delegated": self.delegated,
+            "unified": self.unified,
+            "unified_delegated": self.unified_delegated,
+            "wallet": self.wallet,
+        }
+
+    def any(self) -> bytes:
+        """Queue a request of a form drawn by chance."""
+        return self.random.choice(list(self.forms.values()))()
+
+    def public(self) -> bytes:
+        """Ask for values to be revealed to everybody."""
+        ciphertexts = self._ciphertexts()
+        acl = self.neighbours.acl
+        for one in ciphertexts:
+            self._host(partial(acl.allow_for_decryption, handle=one.handle, allowed=self.granted))
+        return self._send(public_request([one.handle for one in ciphertexts], self._extra_data()))
+
+    def direct(self) -> bytes:
+        """Ask as a user for own values, in the legacy form."""
+        user = key_for("user")
+        pairs = [(one.handle, APP) for one in self._ciphertexts()]
+        self._allow(pairs, user.address)
+        return self._send(direct_request(self._asking(), user, pairs))
+
+    def delegated(self) -> bytes:
+        """Ask as a delegate for another's values, in the legacy form."""
+        owner, delegate = key_for("owner"), key_for("delegate")
+        pairs = [(one.handle, APP) for one in self._ciphertexts()]
+        self._allow(pairs, owner.address)
+        self._delegate(owner.address, delegate.address)
+        return self._send(delegated_request(self._asking(), delegate, owner.address, pairs))
+
+    def unified(self) -> bytes:
+        """Ask as a user for own values."""
+        return self._unified(key_for("user").address, key_for("user").address, "user")
+
+    def unified_delegated(self) -> bytes:
+        """Ask as a user for another's values."""
+        owner, delegate = key_for("owner").address, key_for("delegate").address
+        self._delegate(owner, delegate)
+        return self._unified(delegate, owner, "delegate")
+
+    def wallet(self) -> bytes:
+        """Ask as a contract wallet for its own values (ERC-1271)."""
+        wallet = address_for("wallet")
+        return self._unified(wallet, wallet, "wallet owner")
+
+    def _unified(self, user: Address, owner: Address, signing: str) -> bytes:
+        entries = [(one.handle, APP, owner) for one in self._ciphertexts()]
+        self._allow([(handle, APP) for handle, _, _ in entries], owner)
+        asking = self._asking()
+        signature = sign_unified(asking, key_for(signing), user, HOST_ID)
+        return self._send(unified_request(asking, user, entries, signature))
+
+    def _ciphertexts(self) -> list[EmulatedCiphertext]:
+        made = [self._ciphertext() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
+        for one in made:
+            self._publish(one)
+        return made
+
+    def _ciphertext(self) -> EmulatedCiphertext:
+        self._made += 1
+        fhe_type = self.random.choice(sorted(PLAINTEXT_BITS))
+        value = self.random.getrandbits(1 if fhe_type == 0 else bits_of(fhe_type))
+        return make_ciphertext(f"{self._made}", value, fhe_type, chain_id=HOST_ID, size=self.size)
+
+    def _publish(self, one: EmulatedCiphertext) -> None:
+        neighbours = self.neighbours
+        neighbours.plaintexts[one.body] = one.value
+        stored = self.random.choice((StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU))
+        senders = []
+        for index, bucket in enumerate(neighbours.buckets):
+            bucket.bucket.publish(one, signer=key_for(f"coprocessor signer {index}"), key_id=KEY_ID, stored=stored)
+            senders.append(key_for(f"coprocessor sender {index}").address)
+        material = Material(one.handle, KEY_ID, one.digest, tuple(senders))
+        decryption = neighbours.decryption
+        neighbours.gateway.set_up(decryption.address, lambda frame: decryption.commit(frame, material))
+
+    def _allow(self, pairs: Sequence[tuple[bytes, Address]], account: Address) -> None:
+        acl = self.neighbours.acl
+        for handle, contract in pairs:
+            self._host(partial(acl.allow, handle=handle, account=account, allowed=self.granted))
+            self._host(partial(acl.allow, handle=handle, account=contract, allowed=self.granted))
+
+    def _delegate(self, owner: Address, delegate: Address) -> None:
+        self._host(partial(self.neighbours.acl.delegate, delegator=owner, delegate=delegate))
+
+    def _host(self, action: Callable[..., None]) -> None:
+        self.neighbours.host.set_up(self.neighbours.acl.address, action)
+
+    def _asking(self) -> Asking:
+        return Asking(
+            decryption=self.neighbours.decryption.address,
+            public_key=self.user_key.enc_key,
+            start=self.neighbours.gateway.head.timestamp,
+            contracts=(APP,),
+            extra_data=self._extra_data(),
+        )
+
+    def _extra_data(self) -> bytes:
+        return self.random.choice(EXTRA_DATA)
+
+    def _send(self, calldata: bytes) -> bytes:
+        relayer = key_for("relayer").address
+        return self.neighbours.gateway.transact(relayer, self.neighbours.decryption.address, calldata)

@@ -1,0 +1,199 @@
+"""Laws of the sans-IO layers of gRPC: no bytes crash them, and where a stream of bytes is split changes nothing."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import h2.config
+import h2.connection
+import pytest
+from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmsconn.errors import Broken, KmsconnError
+from kmsconn.kms.framing import Reply, percent_decoded, request_headers, timeout_text
+from kmsconn.kms.http2 import Connection, DataCame, Event, Http2Error
+
+HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
+OK = [(b":status", b"200"), (b"grpc-status", b"0")]
+
+
+def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
+    """Split data at these places, modulo its length."""
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in pairwise(places)]
+
+
+def outcome(pieces: list[bytes]) -> bytes | str:
+    reply = Reply(limit=1000)
+    reply.take_headers(OK)
+    for piece in pieces:
+        reply.take_data(piece)
+    reply.take_end()
+    try:
+        return reply.message()
+    except Broken as error:
+        return str(error)
+
+
+cuts = st.lists(st.integers(0, 10_000), max_size=8)
+
+
+@given(st.binary(max_size=200), cuts)
+def test_a_message_comes_out_whole_however_it_is_split(message: bytes, cuts: list[int]) -> None:
+    framed = b"\0" + len(message).to_bytes(4) + message
+    assert outcome(pieces_of(framed, cuts)) == message
+
+
+@given(st.binary(max_size=60), cuts)
+def test_arbitrary_bytes_mean_the_same_however_they_are_split(data: bytes, cuts: list[int]) -> None:
+    assert outcome(pieces_of(data, cuts)) == outcome([data])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b":status", b"grpc-status", b"grpc-message", b"x"]), st.binary(max_size=12)
+        )
+    )
+)
+def test_no_header_crashes_the_reply(fields: list[tuple[bytes, bytes]]) -> None:
+    reply = Reply()
+    reply.take_headers(fields)
+    reply.take_end()
+    with pytest.raises(KmsconnError):
+        reply.message()
+
+
+@given(st.binary(max_size=40))
+def test_no_text_crashes_percent_decoding(text: bytes) -> None:
+    percent_decoded(text)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-10))
+def test_a_timeout_is_never_too_short_nor_longer_than_eight_digits(seconds: float) -> None:
+    text = timeout_text(seconds)
+    assert 2 <= len(text) <= 9
+    value = int(text[:-1]) * {b"m": 0.001, b"S": 1.0}[text[-1:]]
+    assert value >= min(seconds, 99_999_999) * (1 - 1e-12)
+
+
+# HTTP/2.
+
+
+def opened() -> tuple[Connection, h2.connection.H2Connection]:
+    """Return a client with two streams and the server that knows them."""
+    client = Connection()
+    server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+    server.initiate_connection()
+    client.receive(server.data_to_send())
+    for _ in range(2):
+        client.open(HEADERS, [b"question"])
+    server.receive_data(client.data_to_send())
+    client.receive(server.data_to_send())
+    return client, server
+
+
+def received(client: Connection, pieces: list[bytes]) -> tuple[list[Event], bool]:
+    """Return the events up to the end or the fault, and whether there was one."""
+    events: list[Event] = []
+    for piece in pieces:
+        try:
+            events += client.receive(piece)
+        except Http2Error:
+            client.data_to_send()
+            return events, True
+        client.data_to_send()
+    return events, False
+
+
+frames = st.one_of(
+    st.builds(lambda data: DataFrame(1, data).serialize(), st.binary(max_size=50)),
+    st.builds(
+        lambda data, last: PingFrame(0, data, flags=["ACK"] if last else []).serialize(),
+        st.just(b"12345678"),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda stream, code: RstStreamFrame(stream, error_code=code).serialize(),
+        st.sampled_from([1, 3, 5]),
+        st.integers(0, 20),
+    ),
+    st.builds(
+        lambda last: GoAwayFrame(0, last_stream_id=last).serialize(), st.sampled_from([0, 1, 3, 2**31 - 1])
+    ),
+    st.builds(
+        lambda stream, size: WindowUpdateFrame(stream, window_increment=size).serialize(),
+        st.sampled_from([0, 1, 3]),
+        st.integers(1, 2**31 - 1),
+    ),
+    st.builds(
+        lambda size, kind, flags, stream, body: (
+            (size or len(body)).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
+        ),
+        st.one_of(st.none(), st.integers(0, 70_000)),
+        st.integers(0, 12),
+        st.integers(0, 255),
+        st.sampled_from([0, 1, 2, 3, 5, 2**31 + 1]),
+        st.binary(max_size=40),
+    ),
+    st.binary(max_size=30),
+)
+
+
+@given(st.lists(frames, max_size=8))
+def test_no_bytes_crash_the_connection(chunks: list[bytes]) -> None:
+    client, _ = opened()
+    received(client, chunks)
+    for stream in (1, 3):
+        client.close(stream)
+    client.ping()
+    client.data_to_send()
+
+
+@given(st.lists(frames, max_size=6), cuts)
+def test_where_the_bytes_are_split_changes_nothing(chunks: list[bytes], cuts: list[int]) -> None:
+    """Events of the same bytes as a fault are lost with it, so what came is a prefix when there is one."""
+    data = b"".join(chunks)
+    split, fault = received(opened()[0], pieces_of(data, cuts))
+    whole, same_fault = received(opened()[0], [data] if data else [])
+    assert fault == same_fault
+    assert split[: len(whole)] == whole
+    assert fault or split == whole
+
+
+@given(
+    st.lists(st.integers(0, 40_000), min_size=1, max_size=6), st.lists(st.integers(1, 40_000), max_size=30)
+)
+def test_windows_are_kept_and_nothing_is_lost_or_reordered(sizes: list[int], grants: list[int]) -> None:
+    """The server's h2 raises when a window is not kept."""
+    client, server = opened()
+    messages = {
+        client.open(HEADERS, [bytes([n]) * size]): bytes([n]) * size for n, size in enumerate(sizes, 1)
+    }
+    got = dict.fromkeys(messages, b"")
+
+    def exchange() -> None:
+        while data := client.data_to_send():
+            for event in server.receive_data(data):
+                if isinstance(event, h2.events.DataReceived) and event.stream_id in got:
+                    got[event.stream_id] += event.data
+        client.receive(server.data_to_send())
+
+    exchange()
+    for grant in grants:
+        server.increment_flow_control_window(grant)
+        exchange()
+    assert all(messages[stream].startswith(data) for stream, data in got.items())
+    server.increment_flow_control_window(1_000_000)
+    client.receive(server.data_to_send())
+    exchange()
+    assert got == messages
+
+
+def test_data_of_a_stream_comes_through_unchanged() -> None:
+    client, server = opened()
+    server.send_headers(1, [(":status", "200")])
+    server.send_data(1, b"reply")
+    assert DataCame(1, b"reply") in client.receive(server.data_to_send())

@@ -1,0 +1,214 @@
+"""A chain behind real sockets on this machine: websocket and HTTP, plain and with TLS."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.chain.logs import read_logs
+from kmsconn.chain.port import Call
+from kmsconn.config.settings import Chain
+from kmsconn.errors import Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.net.dialling import dial_sockets, sockets, within
+from kmsconn.net.http import open_http
+from kmsconn.net.offloading import offload_to_threads
+from kmsconn.net.ports import Dial, Ports
+from tests.unit.chain.scripted_node import CHAIN_ID, Node
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture(autouse=True)
+async def _limit() -> AsyncIterator[None]:
+    with trio.fail_after(20):
+        yield
+
+
+def ports(dial: Dial = dial_sockets) -> Ports:
+    return Ports(dial=dial, offload=offload_to_threads, wall=time.time, random=random.random)
+
+
+@asynccontextmanager
+async def listening(
+    node: Node, *, websocket: bool, context: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    async def handle(stream: Any) -> None:
+        try:
+            await node.serve(stream, websocket)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        listeners: list[Any] = await trio.open_tcp_listeners(0, host=HOST)
+        port: int = listeners[0].socket.getsockname()[1]
+        if context is not None:
+            listeners = [trio.SSLListener(listeners[0], context, https_compatible=True)]
+        nursery.start_soon(trio.serve_listeners, handle, listeners)
+        yield port
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def endpoint_at(*urls: str, dial: Dial = dial_sockets) -> AsyncIterator[Endpoint]:
+    async with (
+        open_http(ports(dial)) as http,
+        open_endpoint(Chain(CHAIN_ID, urls), "gateway", ports(dial), http) as endpoint,
+    ):
+        yield endpoint
+
+
+def certificates(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Make a certificate of this machine and return a server's and a trusting client's context."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    path = directory / "node.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(path)
+    return server, ssl.create_default_context(cafile=str(path))
+
+
+@pytest.mark.parametrize("scheme", ["ws", "http"])
+async def test_calls_batches_and_log_reads_go_over_sockets(scheme: str) -> None:
+    node = Node()
+    node.methods["eth_getBlockByNumber"] = lambda *_: {"number": "0x9", "timestamp": "0x10"}
+    node.methods["eth_getLogs"] = lambda _: []
+    async with (
+        listening(node, websocket=scheme == "ws") as port,
+        endpoint_at(f"{scheme}://{HOST}:{port}/") as endpoint,
+    ):
+        assert await endpoint.call("echo", "x" * 300_000) == "x" * 300_000
+        assert await endpoint.batch([Call("echo", (n,)) for n in range(50)]) == list(range(50))
+        read = await read_logs(endpoint, Address(b"\x01" * 20), (b"\x02" * 32,), 1, 9)
+    assert (read.head_number, read.trusted) == (9, True)
+
+
+@pytest.mark.parametrize("scheme", ["wss", "https"])
+async def test_tls_is_checked_against_the_trusted_authorities(scheme: str, tmp_path: Path) -> None:
+    server, client = certificates(tmp_path)
+    async with listening(Node(), websocket=scheme == "wss", context=server) as port:
+        url = f"{scheme}://{HOST}:{port}/"
+        async with endpoint_at(url, dial=sockets(ssl_context=client)) as endpoint:
+            assert await endpoint.call("echo", 1) == 1
+        async with endpoint_at(url) as endpoint:
+            with pytest.raises(Unreachable, match="certificate verify failed"):
+                await endpoint.call("echo", 1)
+
+
+async def test_http_falls_over_to_a_second_node_when_the_first_one_stops() -> None:
+    async with listening(Node(), websocket=False) as second, trio.open_nursery() as nursery:
+        first = await nursery.start(_serve_for_a_while)
+        nursery.start_soon(_talk, first, second)
+
+
+async def _serve_for_a_while(task_status: trio.TaskStatus[int]) -> None:
+    async with listening(Node(), websocket=False) as port:
+        task_status.started(port)
+        await trio.sleep(0.2)
+
+
+async def _talk(first: int, second: int) -> None:
+    async with endpoint_at(f"http://{HOST}:{first}", f"http://{HOST}:{second}") as endpoint:
+        failures = 0
+        for number in range(40):
+            try:
+                assert await endpoint.call("echo", number) == number
+            except Unreachable:
+                failures += 1
+            await trio.sleep(0.01)
+        assert failures <= 1
+
+
+async def test_a_kept_connection_that_the_server_closed_is_not_used_again() -> None:
+    node = Node()
+    async with listening(node, websocket=False) as port, open_http(ports()) as http:
+        await http.post(f"http://{HOST}:{port}/", b'{"id":1,"method":"echo","params":[1]}')
+        for stream in node.streams:
+            await trio.aclose_forcefully(stream)
+        await trio.sleep(0.05)
+        answer = await http.post(f"http://{HOST}:{port}/", b'{"id":1,"method":"echo","params":[1]}')
+    assert answer.status == 200
+
+
+async def test_nobody_there_is_an_os_error() -> None:
+    with pytest.raises(OSError, match="connect"):
+        await dial_sockets(HOST, 1)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 70 + ".example", "-.-", "no-such-host.invalid"])
+async def test_a_name_that_is_none_is_an_os_error(name: str) -> None:
+    with pytest.raises(OSError):  # noqa: PT011 - resolvers word it in their own ways
+        await dial_sockets(name, 1)
+
+
+async def test_a_forbidden_address_is_refused_before_a_byte_is_sent() -> None:
+    judged: list[str] = []
+
+    def allow(address: str) -> bool:
+        judged.append(address)
+        return False
+
+    node = Node()
+    async with listening(node, websocket=False) as port:
+        with pytest.raises(ConnectionRefusedError, match="not allowed"):
+            await sockets(allow=allow)("localhost", port)
+    assert judged == [HOST]
+    assert node.frames == []
+
+
+async def test_alpn_is_offered(tmp_path: Path) -> None:
+    server, client = certificates(tmp_path)
+    server.set_alpn_protocols(["h2"])
+    client.set_alpn_protocols(["h2"])
+    async with listening(Node(), websocket=False, context=server) as port:
+        stream: Any = await sockets(ssl_context=client)(HOST, port, tls=True)
+        assert stream.selected_alpn_protocol() == "h2"
+        await trio.aclose_forcefully(stream)
+
+
+async def test_a_peer_that_speaks_no_tls_is_an_os_error() -> None:
+    async with listening(Node(), websocket=False) as port:
+        with pytest.raises(ConnectionError, match="TLS with"):
+            await sockets(alpn=("h2",))(HOST, port, tls=True)
+
+
+async def test_cancelling_a_handshake_leaves_no_socket_open() -> None:
+    async def silent(stream: trio.abc.Stream) -> None:
+        while await stream.receive_some():
+            pass
+        ended.set()
+
+    ended = trio.Event()
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host=HOST)
+        nursery.start_soon(trio.serve_listeners, silent, listeners)
+        with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
+            await within(dial_sockets, 0.1)(HOST, listeners[0].socket.getsockname()[1], tls=True)
+        await ended.wait()
+        nursery.cancel_scope.cancel()

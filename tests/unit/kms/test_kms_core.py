@@ -1,0 +1,193 @@
+"""The client of the Core: which endpoint, which path, and what the answers mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from grpclib.const import Status
+from trio.testing import MockClock, memory_stream_pair
+
+from kmsconn.config.settings import CoreTls
+from kmsconn.emulator.grpc_server import GrpcFailure, Method, health_method, serve_grpc
+from kmsconn.errors import (
+    Aborted,
+    Forgotten,
+    NotYet,
+    Overloaded,
+    Rejected,
+    RequestError,
+    StartRefused,
+    Unreachable,
+)
+from kmsconn.kms.core import HEALTH_PATH, PATHS, SERVICE, CoreClient, open_core, parse_endpoint
+from kmsconn.kms.port import Core
+from kmsconn.net.offloading import offload_inline
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.port import Chunks, CoreCall
+
+PROTO = Path(__file__).parents[3] / "protos" / "fhevm-0.14" / "kms-service.v1.proto"
+START, RESULT = "PublicDecrypt", "GetPublicDecryptionResult"
+
+
+@attrs.define
+class Cores:
+    """Some Cores at ports 1, 2 …; each tells what it was asked, and answers with ``status``."""
+
+    asked: list[tuple[int, str, bytes]] = attrs.field(factory=list)
+    status: Status = Status.OK
+    serving: bool = True
+
+    async def answer(self, port: int, method: str, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((port, method, request))
+        if self.status is not Status.OK:
+            raise GrpcFailure(self.status, "so it is")
+        return b"answer of %d" % port
+
+    def methods(self, port: int) -> dict[str, Method]:
+        answers: dict[str, Method] = {path: partial(self.answer, port, name) for name, path in PATHS.items()}
+        return {**answers, HEALTH_PATH: health_method({SERVICE: lambda: self.serving})}
+
+
+@asynccontextmanager
+async def core_with(cores: Cores, count: int = 1) -> AsyncIterator[CoreClient]:
+    async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        if port > count:
+            raise ConnectionRefusedError("nobody there")
+        client, server = memory_stream_pair()
+        nursery.start_soon(serve_grpc, server, cores.methods(port))
+        return client
+
+    ports = Ports(dial=dial, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)
+    endpoints = tuple(f"http://core:{port}" for port in range(1, max(count, 1) + 1))
+    async with trio.open_nursery() as nursery:
+        async with open_core(endpoints, ports) as core:
+            yield core
+        nursery.cancel_scope.cancel()
+
+
+def call(method: str, shard: int = 0) -> CoreCall:
+    return CoreCall(method, Chunks([b"mess", b"age"]), shard)
+
+
+async def test_the_client_is_what_the_port_asks_for(autojump_clock: MockClock) -> None:
+    async with core_with(Cores()) as client:
+        core: Core = client
+        await core.start(call(START))
+        assert await core.result(call(RESULT)) == b"answer of 1"
+
+
+@pytest.mark.parametrize("shard", [0, 1, 2, 3, 2**256 - 1, (1 << 248) + 7])
+async def test_the_id_chooses_the_endpoint_for_start_and_result(
+    autojump_clock: MockClock, shard: int
+) -> None:
+    cores = Cores()
+    async with core_with(cores, 3) as core:
+        await core.start(call(START, shard))
+        await core.result(call(RESULT, shard))
+    assert cores.asked == [(shard % 3 + 1, START, b"message"), (shard % 3 + 1, RESULT, b"message")]
+
+
+async def test_a_repeated_start_is_success(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(status=Status.ALREADY_EXISTS)) as core:
+        await core.start(call(START))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(Status.NOT_FOUND, NotYet), (Status.ABORTED, Overloaded), (Status.UNAVAILABLE, Unreachable)],
+)
+async def test_a_failed_start_says_what_to_do(
+    autojump_clock: MockClock, status: Status, kind: type[RequestError]
+) -> None:
+    async with core_with(Cores(status=status)) as core:
+        with pytest.raises(kind, match=rf"core\[0\] {START}: {status.name}: so it is"):
+            await core.start(call(START))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (Status.UNAVAILABLE, NotYet),
+        (Status.NOT_FOUND, Forgotten),
+        (Status.ABORTED, Aborted),
+        (Status.INVALID_ARGUMENT, Rejected),
+    ],
+)
+async def test_a_failed_result_says_what_to_do(
+    autojump_clock: MockClock, status: Status, kind: type[RequestError]
+) -> None:
+    async with core_with(Cores(status=status)) as core:
+        with pytest.raises(kind, match=rf"core\[0\] {RESULT}: {status.name}: so it is"):
+            await core.result(call(RESULT))
+
+
+async def test_a_core_that_is_not_there_is_unreachable_also_for_a_result(autojump_clock: MockClock) -> None:
+    """The Core's own UNAVAILABLE says *not yet*; a lost connection does not."""
+    async with core_with(Cores(), count=0) as core:
+        with pytest.raises(Unreachable, match="nobody there"):
+            await core.result(call(RESULT))
+
+
+# Health.
+
+
+@pytest.mark.parametrize("serving", [True, False])
+async def test_health_is_what_the_core_says(autojump_clock: MockClock, serving: bool) -> None:
+    async with core_with(Cores(serving=serving)) as core:
+        assert await core.healthy(0) is serving
+
+
+async def test_a_core_that_is_not_there_is_not_healthy(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(), count=0) as core:
+        assert not await core.healthy(0)
+
+
+async def test_endpoints_have_names_for_troubles(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(), 2) as core:
+        assert core.endpoints == ("core[0]", "core[1]")
+
+
+# Paths and endpoints.
+
+
+def test_the_paths_are_those_of_the_service_text() -> None:
+    methods = re.findall(r"rpc (\w+)\(", PROTO.read_text())
+    assert {method: f"/kms_service.v1.CoreServiceEndpoint/{method}" for method in methods} == PATHS
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "parts"),
+    [
+        ("http://localhost:50051", ("localhost", 50051, False)),
+        ("https://core.example", ("core.example", 443, True)),
+        ("core-1:50100", ("core-1", 50100, False)),
+        ("http://[::1]:50051/", ("::1", 50051, False)),
+        ("http://core", ("core", 80, False)),
+    ],
+)
+def test_an_endpoint_is_read(endpoint: str, parts: tuple[str, int, bool]) -> None:
+    assert parse_endpoint(endpoint) == parts
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "ftp://core:1", "http://:50051", "http://core:port", "http://core:99999"]
+)
+def test_a_wrong_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r"port|Port|endpoint"):
+        parse_endpoint(endpoint)
+
+
+async def test_tls_files_that_are_not_there_refuse_the_start(tmp_path: Path) -> None:
+    ports = Ports(dial=None, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)  # type: ignore[arg-type]
+    with pytest.raises(StartRefused, match="core_tls"):
+        async with open_core(("core:1",), ports, CoreTls(ca_file=tmp_path / "none.pem")):
+            pass
