@@ -1,7 +1,7 @@
 # The project's commands. `make setup` once, then `make check`; CONTRIBUTING.md says more.
 
 VENV ?= .venv
-PYTHON ?= $(shell .ci/pythons | head -n 1)
+PYTHON ?= $(shell sh .ci/pythons | head -n 1)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.done
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -28,7 +28,7 @@ check: lint types fresh test ## everything that must hold before a change lands
 lint: $(STAMP) ## ruff (rules and format) and flake8-async
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/flake8 kmsconn tests
+	$(BIN)/flake8 kmsconn tools bench
 
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy

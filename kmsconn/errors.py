@@ -37,7 +37,7 @@ class ConfigError(KmsconnError):
         super().__init__("\n".join(str(fault) for fault in faults))
 
 
-class StartRefused(KmsconnError):  # noqa: N818 - it is a refusal, said by name
+class StartRefused(KmsconnError):
     """Running would be unsafe: wrong chain id, foreign or locked journal, zero threshold. Exit status 3."""
 
 
@@ -112,7 +112,7 @@ class Broken(RequestError):
         self.neighbour = neighbour
 
 
-class NonceTaken(KmsconnError):  # noqa: N818 - it says what happened, like its neighbours
+class NonceTaken(KmsconnError):
     """Another signed reply of the chain holds the nonce; nothing was changed."""
 
 

@@ -15,24 +15,22 @@ from typing import Any, Never, Protocol
 
 import trio
 
-from kmsconn.chain.jsonrpc import Answer, Complaint, batch_results, call_result, decode, encode
+from kmsconn.chain.jsonrpc import batch_results, call_result
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.chain.websocket import run_websocket
+from kmsconn.chain.posting import HttpLink
+from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.settings import Chain
 from kmsconn.errors import Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.events import OnEvent, Recovered, Trouble, ignore
-from kmsconn.net.http import HttpClient, status_error
+from kmsconn.net.http import HttpClient
 from kmsconn.net.ports import Ports
 from kmsconn.net.urls import parse, show_origin
 
-ATTEMPT_SECONDS = (
-    10.0  # for a connection with its chain id, and for a call: beyond that the connection is taken for dead
-)
+ATTEMPT_SECONDS = 10.0  # for a connection and for a call; beyond that the connection is taken for dead
 STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
 RENEW_SECONDS = 30.0  # of an HTTP link
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
-_CLIENT_ERROR, _SERVER_ERROR = 400, 500
 RESUBSCRIBE_SECONDS = 30.0  # after a node refused a subscription
 
 
@@ -49,66 +47,6 @@ class Link(Protocol):
     def drop(self, reason: str) -> None:
         """Give the link up."""
         ...
-
-
-class SubscribingLink(Link, Protocol):
-    """A way to one node that can push."""
-
-    async def subscribe(self, subscription: Sequence[Any], ring: Callable[[Any], None]) -> str:
-        """Have ``ring`` called with each push; return the subscription's id."""
-        ...
-
-    def forget(self, identifier: str) -> None:
-        """Ring no more."""
-        ...
-
-
-class HttpLink:
-    """JSON-RPC by POST."""
-
-    def __init__(self, http: HttpClient, url: str) -> None:
-        self.ended = trio.Event()
-        self.reason = ""
-        self._http, self._url, self._origin = http, url, show_origin(url)
-        self._next_id = 1
-
-    async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
-        """Ask in one request. Any failure ends the link.
-
-        Raises Unreachable, Overloaded. Cancellation: at any time. Repeating: the caller's question.
-        """
-        ids = range(self._next_id, self._next_id + len(calls))
-        self._next_id = ids.stop
-        try:
-            return self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
-        except Unreachable as error:
-            self.drop(str(error))
-            raise
-
-    async def _post(self, body: bytes) -> bytes:
-        response = await self._http.post(self._url, body, {"content-type": "application/json"})
-        refusal = status_error(response.status, self._origin)
-        if refusal is not None and not (response.status == _SERVER_ERROR and response.body.startswith(b"{")):
-            raise refusal  # some nodes send their JSON-RPC errors with a 500
-        if response.status >= _CLIENT_ERROR and not response.body.lstrip().startswith((b"{", b"[")):
-            raise Unreachable(f"{self._origin}: HTTP {response.status}")
-        return response.body
-
-    def _outcomes(self, body: bytes, ids: range) -> list[Any]:
-        messages = decode(body)
-        outcomes = {
-            message.id: message.outcome for message in reversed(messages) if isinstance(message, Answer)
-        }
-        complaint = next((message.error for message in messages if isinstance(message, Complaint)), None)
-        if complaint is None and not all(number in outcomes for number in ids):
-            raise Unreachable(f"{self._origin}: the answer does not answer everything that was asked")
-        return [outcomes.get(number, complaint) for number in ids]
-
-    def drop(self, reason: str) -> None:
-        """Give the link up; requests on their way are not disturbed."""
-        if not self.ended.is_set():
-            self.reason = reason
-            self.ended.set()
 
 
 class Endpoint:
@@ -181,7 +119,7 @@ class Endpoint:
             await self._listen_on(link, subscription, ring)
 
     async def _listen_on(
-        self, link: SubscribingLink, subscription: Sequence[Any], ring: Callable[[Any], None]
+        self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[Any], None]
     ) -> None:
         """Listen until the link ends, or for a while when the node takes no subscription."""
         identifier = await self._subscribed(link, subscription, ring)
@@ -196,7 +134,7 @@ class Endpoint:
             link.forget(identifier)
 
     async def _subscribed(
-        self, link: SubscribingLink, subscription: Sequence[Any], ring: Callable[[Any], None]
+        self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[Any], None]
     ) -> str | None:
         with trio.move_on_after(ATTEMPT_SECONDS):
             try:
@@ -226,12 +164,12 @@ class Endpoint:
                 raise Unreachable(f"{self.name}: {self._down}")
             await self._changed.wait()
 
-    async def _websocket(self) -> SubscribingLink:
+    async def _websocket(self) -> WebSocketLink:
         await trio.lowlevel.checkpoint()
         while True:
-            link: Any = self._link
-            if hasattr(link, "subscribe") and not link.ended.is_set():
-                return link  # type: ignore[no-any-return]
+            link = self._link
+            if isinstance(link, WebSocketLink) and not link.ended.is_set():
+                return link
             if any(map(_is_websocket, self._urls)):
                 self._wanted.set()
             await self._changed.wait()
@@ -308,7 +246,7 @@ class Endpoint:
 
     async def _serve(self, link: Link) -> tuple[float, bool]:
         began = trio.current_time()
-        with trio.move_on_after(float("inf") if hasattr(link, "subscribe") else RENEW_SECONDS) as scope:
+        with trio.move_on_after(float("inf") if isinstance(link, WebSocketLink) else RENEW_SECONDS) as scope:
             await link.ended.wait()
         if not scope.cancelled_caught:
             self._reason = link.reason

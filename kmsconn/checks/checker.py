@@ -65,7 +65,9 @@ class Checker:
         facts = Facts(chain_time=now, age=now - (request.deadline - self.expiry))
         if not self.profile.needs_transaction(request.content):
             return facts
-        transaction = await self.gateway.call("eth_getTransactionByHash", to_hex(request.place.transaction_hash))
+        transaction = await self.gateway.call(
+            "eth_getTransactionByHash", to_hex(request.place.transaction_hash)
+        )
         if transaction is None:
             raise NotYet("the transaction of the request is not known to the node yet")
         return attrs.evolve(facts, **_to_and_input(transaction))
@@ -80,7 +82,9 @@ class Checker:
             if rpc is None:
                 raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)")
             batch = list(group)
-            steps += [partial(ask_all, rpc, batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)]
+            steps += [
+                partial(ask_all, rpc, batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)
+            ]
         return steps
 
     async def _not_answered(self, request: Request) -> None:
@@ -93,7 +97,9 @@ class Checker:
         if now - self._answered_since.setdefault(request.rid, now) > self.overlap:
             del self._answered_since[request.rid]
             raise AlreadyDone("this node's answer is in the contract")
-        raise NotYet("this node's answer is in the contract; asked again once its block is older than the overlap")
+        raise NotYet(
+            "this node's answer is in the contract; asked again once its block is older than the overlap"
+        )
 
 
 def _to_and_input(transaction: Any) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class Committee:
             return known
         signer = await ask(self.gateway, self.profile.node_signer(context_id, self.tx_sender))
         if signer == ZERO_ADDRESS:
-            raise Misconfigured(f"tx sender {checksum(self.tx_sender)} is no node of context {id_hex(context_id)}")
+            raise Misconfigured(
+                f"tx sender {checksum(self.tx_sender)} is no node of context {id_hex(context_id)}"
+            )
         self._signers[context_id] = signer
         return signer
 

@@ -74,9 +74,7 @@ class Attestation:
 def parse_attestation(text: str) -> Attestation:
     """Read the JSON of the metadata header. Raises Undecodable: every key is needed, unknown keys are ignored."""
     try:
-        header = msgspec.json.decode(text, type=_Header)
-        if header.version != VERSION:
-            raise ValueError(f"version {header.version} is not known")
+        header = _known_version(msgspec.json.decode(text, type=_Header))
         return Attestation(
             key_id=_quantity(header.key_id),
             ciphertext_digest=_fixed(header.ciphertext_digest),
@@ -137,10 +135,20 @@ def consensus(
 def ciphertext_format(headers: Mapping[str, str]) -> int:
     """Return the kms.v1.CiphertextFormat for an object's headers, lower-case names (4.4); no signature is checked for this."""
     try:
-        return BIG_COMPRESSED if parse_attestation(headers.get(ATTESTATION_HEADER, "")).format.compressed else BIG_EXPANDED
+        return (
+            BIG_COMPRESSED
+            if parse_attestation(headers.get(ATTESTATION_HEADER, "")).format.compressed
+            else BIG_EXPANDED
+        )
     except Undecodable:
         stored = _FORMATS.get(headers.get(FORMAT_HEADER, ""))
         return BIG_COMPRESSED if stored is not None and stored.compressed else BIG_EXPANDED
+
+
+def _known_version(header: _Header) -> _Header:
+    if header.version != VERSION:
+        raise ValueError(f"version {header.version} is not known")
+    return header
 
 
 def _hex(text: str, *, prefix_needed: bool = True) -> bytes:
@@ -159,7 +167,7 @@ def _fixed(text: str) -> bytes:
 def _quantity(text: str) -> int:
     if not text.startswith("0x"):
         raise ValueError(f"{text[:20]!r} is no hex quantity")
-    value = int(text[2:], 16)
+    value = int(text, 0)
     if value >> 256:
         raise ValueError("key_id has more than 256 bits")
     return value

@@ -69,7 +69,9 @@ class Fetcher:
         except Unreachable as error:
             raise Unreachable(f"{first_error}; {error}") from error
 
-    async def _object(self, bucket: str, material: Material, lease: Lease, *, digest_form: bool) -> Ciphertext:
+    async def _object(
+        self, bucket: str, material: Material, lease: Lease, *, digest_form: bool
+    ) -> Ciphertext:
         url = by_digest(bucket, material.digest) if digest_form else by_handle(bucket, material.handle)
         with trio.CancelScope(deadline=trio.current_time() + SILENCE) as silence:
             async with self.http.stream_get(url, max_bytes=self.max_size) as response:

@@ -40,9 +40,13 @@ class Registry:
         """Read the registry. Raises StartRefused for a zero threshold, NotYet when no bucket is registered, Unreachable."""
         threshold = await ask(self.gateway, self.profile.coprocessor_threshold())
         if threshold == 0:
-            raise StartRefused("the coprocessor majority threshold on chain is 0: nothing could ever be trusted")
+            raise StartRefused(
+                "the coprocessor majority threshold on chain is 0: nothing could ever be trusted"
+            )
         senders = await ask(self.gateway, self.profile.coprocessor_senders())
-        found = await together([partial(ask, self.gateway, self.profile.coprocessor(sender)) for sender in senders])
+        found = await together(
+            [partial(ask, self.gateway, self.profile.coprocessor(sender)) for sender in senders]
+        )
         if not any(coprocessor.bucket for coprocessor in found):
             raise NotYet("no coprocessor has a bucket registered")
         self._coprocessors = {coprocessor.tx_sender: coprocessor for coprocessor in found}

@@ -30,7 +30,6 @@ class BucketPolicy:
         if not self.allow_private and is_private(host):
             raise Misconfigured(f"bucket host {host} is a private address (allow_private_buckets)")
 
-
     def allows_address(self, address: str) -> bool:
         """Say whether an address that a bucket's name led to may be talked to."""
         return self.allow_private or not is_private(address)

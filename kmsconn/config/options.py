@@ -207,7 +207,7 @@ SECTIONS: Final = (
             Option(
                 "kms_core_endpoints",
                 types.CoreEndpoints,
-                "The gRPC endpoints of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request chooses one.",
+                "The gRPC endpoints of this node's Core, `http://host:port`: one, a comma list, or a list. A request's id chooses.",
                 "core_endpoints",
                 REQUIRED,
                 '["http://127.0.0.1:50051"]',

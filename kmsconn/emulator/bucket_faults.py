@@ -49,6 +49,11 @@ class BucketFaults:
         """Let the next requests (for this key; None: for any) meet these, in this order; None is an honest answer."""
         self._scripts.setdefault(key, deque()).extend(faults)
 
+    def heal(self) -> None:
+        """Be honest from now on."""
+        self._scripts.clear()
+        self.chances.clear()
+
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer a request, spoilt or not."""
         response = await self.bucket.handle(request)

@@ -81,6 +81,11 @@ class CoreFaults:
         """Let the next calls of a method meet these, in this order; None is an honest call."""
         self._scripts.setdefault(method, deque()).extend(faults)
 
+    def heal(self) -> None:
+        """Be honest from now on."""
+        self._scripts.clear()
+        self.chances.clear()
+
     def methods(self) -> dict[str, Method]:
         """Return the Core's calls with the faults around them."""
         calls = self.core.methods()

@@ -15,8 +15,8 @@ import trio
 
 from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import Contract, HostChain, Secret, Settings
-from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.decryption import Decryption
@@ -131,10 +131,15 @@ class Neighbourhood:
             network.serve(name, 80, self.handler(name))
         self._settle({name: (name, 80) for name in self.names})
 
-    async def serve_on_sockets(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
+    async def serve_on_sockets(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> Never:
         """Serve every neighbour on a free loopback port, and run the chains, until cancelled."""
         async with trio.open_nursery() as nursery:
-            places = {name: ("127.0.0.1", await nursery.start(serve_sockets, self.handler(name))) for name in self.names}
+            places = {
+                name: ("127.0.0.1", await nursery.start(serve_sockets, self.handler(name)))
+                for name in self.names
+            }
             self._settle(places)
             await nursery.start(self.run)
             task_status.started()
@@ -162,7 +167,9 @@ class Neighbourhood:
             gateway_config_contract=Contract(self.gateway_config.address, "GatewayConfig"),
             protocol_config_contract=Contract(self.protocol_config.address, "ProtocolConfig"),
             kms_generation_contract=Contract(address_for("KMSGeneration"), "KMSGeneration"),
-            core_endpoints=tuple(f"http://{h}:{p}" for n, (h, p) in self.places.items() if n.startswith("core")),
+            core_endpoints=tuple(
+                f"http://{h}:{p}" for n, (h, p) in self.places.items() if n.startswith("core")
+            ),
             private_key=Secret("0x" + keccak256(b"kmsconn emulator key tx sender").hex()),
             journal=journal,
             decryption_from_block_number=0,

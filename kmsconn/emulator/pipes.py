@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import deque
 
 import attrs
@@ -60,10 +61,7 @@ class Pipe:
 
     async def put(self, data: bytes) -> None:
         """Send one piece once there is room. Raises BrokenResourceError when nobody can receive it."""
-        while self._held >= self.capacity and not self._broken:
-            await self._bell.wait()
-        if self._broken:
-            raise trio.BrokenResourceError("the connection was cut, or its other end is closed")
+        await self.wait_room()
         if not self.direction.lost:
             self._append(data)
 
@@ -79,9 +77,13 @@ class Pipe:
         return self._take(limit)
 
     async def wait_room(self) -> None:
-        """Wait until a piece would be taken at once, or could never be."""
-        while self._held >= self.capacity and not self._broken:
+        """Wait until a piece would be taken. Raises BrokenResourceError or ClosedResourceError."""
+        while self._held >= self.capacity and not self._broken and not self._ended:
             await self._bell.wait()
+        if self._ended:
+            raise trio.ClosedResourceError
+        if self._broken:
+            raise trio.BrokenResourceError("the connection was cut, or its other end is closed")
 
     def _append(self, data: bytes) -> None:
         start = max(trio.current_time(), self._line_free)
@@ -172,11 +174,14 @@ class ReceiveEnd(trio.abc.ReceiveStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has arrived, or wait for it; no bytes at the end. Cancellation: nothing is lost."""
+        limit = self._pipe.capacity if max_bytes is None else operator.index(max_bytes)
+        if limit < 1:
+            raise ValueError("max_bytes is at least 1")
         with self._turn:
             await trio.lowlevel.checkpoint()
             if self._closed:
                 raise trio.ClosedResourceError
-            return await self._receive(self._pipe.capacity if max_bytes is None else max_bytes)
+            return await self._receive(limit)
 
     async def _receive(self, limit: int) -> bytes:
         try:

@@ -9,6 +9,7 @@ from random import Random
 import attrs
 
 from kmsconn.ciphertexts.attestation import StoredFormat
+from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import (
@@ -28,7 +29,12 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import PLAINTEXT_BITS
 
 KEY_ID = int.from_bytes(DEFAULT_KEY)
-EXTRA_DATA = (b"", b"\x00", b"\x01" + CONTEXT.to_bytes(32), b"\x02" + CONTEXT.to_bytes(32) + EPOCH.to_bytes(32))
+EXTRA_DATA = (
+    b"",
+    b"\x00",
+    b"\x01" + CONTEXT.to_bytes(32),
+    b"\x02" + CONTEXT.to_bytes(32) + EPOCH.to_bytes(32),
+)
 APP = address_for("application")
 
 
@@ -44,6 +50,8 @@ class Traffic:
     size: int = 64
     granted: bool = True
     _made: int = 0
+    _latest: tuple[EmulatedCiphertext, ...] = ()
+    _remembered: dict[bytes, tuple[EmulatedCiphertext, ...]] = attrs.field(factory=dict)
     user_key: UserKey = attrs.field(factory=lambda: UserKey.from_seed(bytes(64)))
 
     def __attrs_post_init__(self) -> None:
@@ -104,6 +112,18 @@ class Traffic:
         wallet = address_for("wallet")
         return self._unified(wallet, wallet, "wallet owner")
 
+    @property
+    def remembered(self) -> tuple[bytes, ...]:
+        """The transactions whose ciphertexts are still kept."""
+        return tuple(self._remembered)
+
+    def forget(self, transaction_hash: bytes) -> None:
+        """Drop the ciphertexts of one request from everywhere: nobody will fetch or decrypt them again. Repeating: no effect."""
+        for one in self._remembered.pop(transaction_hash, ()):
+            self.neighbours.plaintexts.pop(one.body, None)
+            for bucket in self.neighbours.buckets:
+                bucket.bucket.objects.pop(Form.HANDLE.key(one), None)
+
     def _unified(self, user: Address, owner: Address, signing: str) -> bytes:
         entries = [(one.handle, APP, owner) for one in self._ciphertexts()]
         self._allow([(handle, APP) for handle, _, _ in entries], owner)
@@ -115,6 +135,7 @@ class Traffic:
         made = [self._ciphertext() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
         for one in made:
             self._publish(one)
+        self._latest = tuple(made)
         return made
 
     def _ciphertext(self) -> EmulatedCiphertext:
@@ -129,7 +150,9 @@ class Traffic:
         stored = self.random.choice((StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU))
         senders = []
         for index, bucket in enumerate(neighbours.buckets):
-            bucket.bucket.publish(one, signer=key_for(f"coprocessor signer {index}"), key_id=KEY_ID, stored=stored)
+            bucket.bucket.publish(
+                one, signer=key_for(f"coprocessor signer {index}"), key_id=KEY_ID, stored=stored
+            )
             senders.append(key_for(f"coprocessor sender {index}").address)
         material = Material(one.handle, KEY_ID, one.digest, tuple(senders))
         decryption = neighbours.decryption
@@ -161,4 +184,6 @@ class Traffic:
 
     def _send(self, calldata: bytes) -> bytes:
         relayer = key_for("relayer").address
-        return self.neighbours.gateway.transact(relayer, self.neighbours.decryption.address, calldata)
+        sent = self.neighbours.gateway.transact(relayer, self.neighbours.decryption.address, calldata)
+        self._remembered[sent] = self._latest
+        return sent

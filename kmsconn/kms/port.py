@@ -13,7 +13,7 @@ class Core(Protocol):
     async def start(self, call: CoreCall) -> None:
         """Hand over a request. OK and ALREADY_EXISTS are success (outcomes.md, submit).
 
-        Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused.
+        Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
         Cancellation: resets the stream; the Core may have it all the same. Repeating: the Core answers ALREADY_EXISTS.
         """
         ...
@@ -22,6 +22,6 @@ class Core(Protocol):
         """Wait for a result and return its protobuf bytes (outcomes.md, answer).
 
         Raises NotYet when the long poll ended without one, Forgotten when the Core does not know the id (submit again),
-        Unreachable, Overloaded, Misconfigured, Rejected, Refused, Aborted.
+        Unreachable, Overloaded, Misconfigured, Rejected, Refused, Aborted; Broken for a reply that is none.
         """
         ...

@@ -14,7 +14,6 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content, Kind
 from kmsconn.model.steps import Answer, Ciphertext
 
-
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 

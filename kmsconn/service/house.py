@@ -85,8 +85,12 @@ async def open_house(settings: Settings, ports: Ports, on_event: OnEvent) -> Asy
         policy = BucketPolicy(settings.allow_http_buckets, settings.allow_private_buckets)
         bucket_ports = attrs.evolve(ports, dial=_bucket_dial(ports.dial, policy, settings.s3_connect_timeout))
         buckets = await stack.enter_async_context(open_http(bucket_ports))
-        gateway = await stack.enter_async_context(open_endpoint(settings.gateway, "gateway", ports, http, on_event))
-        ethereum = await stack.enter_async_context(open_endpoint(settings.ethereum, "ethereum", ports, http, on_event))
+        gateway = await stack.enter_async_context(
+            open_endpoint(settings.gateway, "gateway", ports, http, on_event)
+        )
+        ethereum = await stack.enter_async_context(
+            open_endpoint(settings.ethereum, "ethereum", ports, http, on_event)
+        )
         hosts = {
             host.chain.chain_id: await stack.enter_async_context(
                 open_endpoint(host.chain, f"host chain {host.chain.chain_id}", ports, http, on_event)

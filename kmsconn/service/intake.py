@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from kmsconn.chain.cursor import Cursor, Range, plan, shrunk, took
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.jsonrpc import is_range_limit
 from kmsconn.chain.logs import LogsRead, read_logs
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable, Undecodable
@@ -28,6 +30,7 @@ from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, R
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.house import House
 
+SLOW = 5.0  # seconds after which a read that failed counts as too wide
 REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the overlap again costs little
 
 
@@ -72,7 +75,10 @@ class Intake:
 
     async def run(self) -> None:
         """Listen and read until cancelled. Cancellation: what was not admitted is read again. Repeating: reads are idempotent."""
-        wanted = {"address": to_hex(self.subscription.contract), "topics": [[to_hex(t) for t in self.subscription.topics]]}
+        wanted = {
+            "address": to_hex(self.subscription.contract),
+            "topics": [[to_hex(t) for t in self.subscription.topics]],
+        }
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.endpoint.listen, ("logs", wanted), self._ring)
             self._cursor = await self._start()
@@ -136,21 +142,29 @@ class Intake:
         return plan(self._known_cursor(), self.head.number, 0, again=False).backfill
 
     async def _read(self, blocks: Range) -> bool:
-        asked = self.house.journal.tick
+        asked, started = self.house.journal.tick, trio.current_time()
         try:
-            found = await read_logs(self.endpoint, self.subscription.contract, self.subscription.topics, blocks.first, blocks.last)
+            found = await read_logs(
+                self.endpoint, self.subscription.contract, self.subscription.topics, blocks.first, blocks.last
+            )
             self.head.note(found.head_number, found.head_timestamp)
-            if found.failure is not None:
+            if found.failure is not None and is_range_limit(found.failure):
                 self._cursor = shrunk(self._known_cursor())
             if found.trusted:
                 await self._admit(found, asked)
         except (Retryable, RpcError):
+            if trio.current_time() - started > SLOW:
+                self._cursor = shrunk(self._known_cursor())
             return False
         return found.trusted
 
     async def _admit(self, found: LogsRead, asked: int) -> None:
         arrivals, undecodable = self._decode(found.logs)
-        settings, chain, contract = self.house.settings, self.subscription.chain_id, self.subscription.contract
+        settings, chain, contract = (
+            self.house.settings,
+            self.subscription.chain_id,
+            self.subscription.contract,
+        )
         read = Read(
             chain_id=chain,
             contract=contract,
@@ -170,6 +184,8 @@ class Intake:
         if before != self._cursor.next_block:
             self.house.on_event(CursorMoved(chain, contract, self._cursor.next_block, found.head_number))
         self._tell(admitted, undecodable)
+        for reason in found.malformed:
+            self.house.on_event(LogQuarantined(chain, contract, found.from_block, -1, reason))
 
     def _decode(self, logs: Iterable[Log]) -> tuple[list[Arrival], list[tuple[Log, str]]]:
         arrivals, undecodable = [], []
@@ -213,10 +229,10 @@ async def follow_heads(house: House) -> None:
     """Take the gateway's new heads as they are pushed: the chain's time, and a wake-up for the lane."""
 
     def take(push: Any) -> None:
-        try:
+        with suppress(
+            KeyError, TypeError, ValueError
+        ):  # a push is a hint; the reader's own reads bring the head too
             house.gateway_head.note(from_quantity(push["number"]), from_quantity(push["timestamp"]))
-        except (KeyError, TypeError, ValueError):
-            pass  # a push is a hint; the reader's own reads bring the head too
         house.lane_bell.ring()
 
     await house.gateway.listen(("newHeads",), take)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -36,8 +37,12 @@ from kmsconn.service.stages import Stages
 
 T = TypeVar("T")
 
-KEEPING = 10.0  # seconds that a received answer may take to become durable while everything else is being cancelled
-LONG_POLL = 5.0  # a "not ready" that took less than this was no long poll: asking again at once would only be noise
+KEEPING = (
+    10.0  # seconds that a received answer may take to become durable while everything else is being cancelled
+)
+LONG_POLL = (
+    5.0  # a "not ready" that took less than this was no long poll: asking again at once would only be noise
+)
 SECOND_CHANCE_MARK = "second chance: "
 
 
@@ -101,25 +106,32 @@ class Pipeline:
         """Read the request of a row from its stored event. Raises Undecodable (then an older program wrote it)."""
         log = row.log
         place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
-        return Request(row.rid, row.chain_id, row.contract, self.profile.decode(log), row.digest, place, row.deadline)
+        return Request(
+            row.rid, row.chain_id, row.contract, self.profile.decode(log), row.digest, place, row.deadline
+        )
 
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.submitted:
             return await self._answer(row, Submitted(request))
-        checked = await self._timed(row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request)))
+        checked = await self._timed(
+            row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request))
+        )
         with self.budget.lease() as lease:
             gathered = await self._timed(
-                row, "gather", self.deadlines.gather, lambda: self.stages.gather(checked, lease)
+                row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
             )
-            submitted = await self._timed(row, "submit", self.deadlines.submit, lambda: self.stages.submit(gathered))
-            del gathered
+            submitted = await self._timed(
+                row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
+            )
         self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)
 
     async def _answer(self, row: Row, submitted: Submitted) -> Answered:
         started = trio.current_time()
         try:
-            return await self._timed(row, "answer", self.deadlines.answer, lambda: self.stages.answer(submitted))
+            return await self._timed(
+                row, "answer", self.deadlines.answer, lambda: self.stages.answer(submitted)
+            )
         except NotYet as error:
             if trio.current_time() - started < LONG_POLL:
                 raise
@@ -148,7 +160,9 @@ class Pipeline:
             mark = SECOND_CHANCE_MARK if row.reason.startswith(SECOND_CHANCE_MARK) else ""
             await self._park(row, "", mark + str(error), PARKING.seconds(row.parked, self.random()))
 
-    async def _park(self, row: Row, stage: str, reason: str, seconds: float, *, max_wait: float = 60.0) -> None:
+    async def _park(
+        self, row: Row, stage: str, reason: str, seconds: float, *, max_wait: float = 60.0
+    ) -> None:
         await self.journal.park(row.rid, self.wall() + seconds, reason, max_wait=max_wait)
         self.on_event(RequestParked(row.rid, row.kind, stage, reason, seconds))
 

@@ -53,7 +53,9 @@ class Pool:
             for _ in range(self.size):
                 nursery.start_soon(self._worker, work, journal, on_event)
 
-    async def _worker(self, work: Callable[[Row], Awaitable[None]], journal: Journal, on_event: OnEvent) -> None:
+    async def _worker(
+        self, work: Callable[[Row], Awaitable[None]], journal: Journal, on_event: OnEvent
+    ) -> None:
         async for row in self._receive.clone():
             try:
                 await work(row)
@@ -68,7 +70,9 @@ class Pool:
 
 
 async def _quarantine(row: Row, trace: str, journal: Journal, on_event: OnEvent) -> None:
-    on_event(Trouble("connector", f"unexpected error at request {row.rid}: {trace.splitlines()[-1]}", red=True))
+    on_event(
+        Trouble("connector", f"unexpected error at request {row.rid}: {trace.splitlines()[-1]}", red=True)
+    )
     with suppress(JournalFailed):
         await journal.close(row.rid, "quarantine", trace)
         on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, trace))

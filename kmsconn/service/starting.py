@@ -24,7 +24,9 @@ async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
             nursery.start_soon(_until_it_answers, endpoint.name, endpoint.probe, house.on_event)
         for index, name in enumerate(house.core.endpoints):
             nursery.start_soon(_until_it_answers, name, partial(_healthy, house, index), house.on_event)
-        nursery.start_soon(_until_it_answers, "coprocessor registry", house.registry.wait_loaded, house.on_event)
+        nursery.start_soon(
+            _until_it_answers, "coprocessor registry", house.registry.wait_loaded, house.on_event
+        )
     ready.set()
 
 

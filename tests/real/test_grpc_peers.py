@@ -139,7 +139,11 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_and_the_channel_goes_
         await _cancelled_at_least(channel, before + 5)
 
 
-async def test_300_cancelled_uploads_leave_the_windows_as_they_were(peer: int) -> None:
+async def test_300_cancelled_uploads_leave_the_windows_as_they_were(library: str, peer: int) -> None:
+    if library == "grpclib":
+        pytest.skip(
+            "its server loses the window of streams reset before their handler ran (grpclib issue 217)"
+        )
     async with channel_to(peer) as channel:
         for number in range(300):
             async with (

@@ -124,6 +124,7 @@ async def test_a_crashed_handler_ends_its_connection_and_is_kept(network: Memory
     network.serve("core", 1, crash)
     stream = await network("core", 1)
     assert await stream.receive_some() == b""
+    await trio.testing.wait_all_tasks_blocked()
     (group,) = network.crashes
     assert isinstance(group, ExceptionGroup)
     assert isinstance(group.exceptions[0], ZeroDivisionError)

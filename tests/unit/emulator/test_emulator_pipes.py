@@ -208,7 +208,10 @@ async def test_trio_takes_it_for_a_stream() -> None:
         pair = joined(capacity=1000)
         return pair.client, pair.server
 
-    async def make_full() -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        return await make()
+    async def make_clogged() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        pair = joined(capacity=1)
+        await pair.client.send_all(b"x")
+        await pair.server.send_all(b"x")
+        return pair.client, pair.server
 
-    await trio.testing.check_two_way_stream(make, make_full)
+    await trio.testing.check_two_way_stream(make, make_clogged)

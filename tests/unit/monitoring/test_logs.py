@@ -107,6 +107,8 @@ def test_the_traceback_of_a_library_is_one_text() -> None:
     try:
         raise ValueError("odd")
     except ValueError as error:
-        record = logging.LogRecord("h2", logging.ERROR, "", 0, "failed", (), (type(error), error, error.__traceback__))
+        record = logging.LogRecord(
+            "h2", logging.ERROR, "", 0, "failed", (), (type(error), error, error.__traceback__)
+        )
     LibraryLogs(make_logger(stream, "info", LogFormat.JSON).log).emit(record)
     assert "ValueError: odd" in json.loads(stream.getvalue())["exception"]

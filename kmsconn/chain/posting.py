@@ -1,0 +1,64 @@
+"""JSON-RPC by HTTP POST, where there is no websocket. Never repeats a request, never pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from kmsconn.chain.jsonrpc import Answer, Complaint, decode, encode
+from kmsconn.chain.port import Call
+from kmsconn.errors import Unreachable
+from kmsconn.net.http import HttpClient, status_error
+from kmsconn.net.urls import show_origin
+
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+
+
+class HttpLink:
+    """One URL, from the first question to the first failure."""
+
+    def __init__(self, http: HttpClient, url: str) -> None:
+        self.ended = trio.Event()
+        self.reason = ""
+        self._http, self._url, self._origin = http, url, show_origin(url)
+        self._next_id = 1
+
+    async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
+        """Ask in one request. Any failure ends the link.
+
+        Raises Unreachable, Overloaded. Cancellation: at any time. Repeating: the caller's question.
+        """
+        ids = range(self._next_id, self._next_id + len(calls))
+        self._next_id = ids.stop
+        try:
+            return self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
+        except Unreachable as error:
+            self.drop(str(error))
+            raise
+
+    async def _post(self, body: bytes) -> bytes:
+        response = await self._http.post(self._url, body, {"content-type": "application/json"})
+        refusal = status_error(response.status, self._origin)
+        if refusal is not None and not (response.status == _SERVER_ERROR and response.body.startswith(b"{")):
+            raise refusal  # some nodes send their JSON-RPC errors with a 500
+        if response.status >= _CLIENT_ERROR and not response.body.lstrip().startswith((b"{", b"[")):
+            raise Unreachable(f"{self._origin}: HTTP {response.status}")
+        return response.body
+
+    def _outcomes(self, body: bytes, ids: range) -> list[Any]:
+        messages = decode(body)
+        outcomes = {
+            message.id: message.outcome for message in reversed(messages) if isinstance(message, Answer)
+        }
+        complaint = next((message.error for message in messages if isinstance(message, Complaint)), None)
+        if complaint is None and not all(number in outcomes for number in ids):
+            raise Unreachable(f"{self._origin}: the answer does not answer everything that was asked")
+        return [outcomes.get(number, complaint) for number in ids]
+
+    def drop(self, reason: str) -> None:
+        """Give the link up; requests on their way are not disturbed."""
+        if not self.ended.is_set():
+            self.reason = reason
+            self.ended.set()

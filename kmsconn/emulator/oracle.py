@@ -1,0 +1,188 @@
+"""The truth about one node's work, read from the emulated Gateway alone. Never asks the connector and changes nothing.
+
+A request becomes visible with the block of its event and is answered by the first reply of this node that is included with status 1.
+Every further transaction for the same request is a double, whatever its status: the node paid for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.emulator.blocks import Block, Mined
+from kmsconn.emulator.chain import Chain
+from kmsconn.ethereum.addresses import Address
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm_014.events import TOPICS
+
+REPLY_SELECTORS = frozenset(
+    DECRYPTION.function(name).selector for name in ("publicDecryptionResponse", "userDecryptionResponse")
+)
+_SELECTOR_BYTES, _WORD_BYTES = 4, 32
+
+
+@attrs.frozen
+class Reply:
+    """One included transaction that carries a reply. ``at`` is Trio time."""
+
+    transaction_hash: bytes
+    status: int
+    block: int
+    at: float
+
+
+@attrs.define
+class Trace:
+    """One request on the chain and the replies to it, in their order. ``at`` is the Trio time when its block was there."""
+
+    id: int
+    transaction_hash: bytes
+    block: int
+    at: float
+    replies: list[Reply] = attrs.field(factory=list)
+    answer: Reply | None = None
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds from the event's block to the block of the answer; None while it is open."""
+        return None if self.answer is None else self.answer.at - self.at
+
+
+@attrs.frozen
+class Verdict:
+    """What the chain says about all requests together. Percentiles in seconds, None before the first answer.
+
+    ``strays`` are replies to ids that nobody was given.
+    """
+
+    emitted: int
+    answered: int
+    doubled: int
+    strays: int
+    p50: float | None
+    p99: float | None
+
+    @property
+    def open(self) -> int:
+        """Requests without an answer."""
+        return self.emitted - self.answered
+
+    @property
+    def well(self) -> bool:
+        """Everything is answered, and nothing twice."""
+        return not (self.open or self.doubled or self.strays)
+
+
+class Oracle:
+    """Follows the chain for the replies of one tx sender, which stands for one node signer."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        decryption: Address,
+        sender: Address,
+        *,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.traces: dict[int, Trace] = {}
+        """Requests by id, in the order of the chain."""
+        self.strays = 0
+        self._chain, self._decryption, self._sender, self._clock = chain, decryption, sender, clock
+        self._seen_at: dict[bytes, float] = {}
+        self._by_transaction: dict[bytes, Trace] = {}
+        self._answered = 0
+        self._doubled = 0
+        self._latencies: list[float] = []
+        self._last: Block | None = None
+
+    def read(self) -> None:
+        """Take what is new on the chain; everything again where a reorganisation replaced what was read.
+
+        New blocks are noted as visible now. Repeating: no effect without a new block.
+        """
+        if self._last is not None and self._was_replaced(self._last):
+            self._begin_again()
+        start = 0 if self._last is None else self._last.number + 1
+        for number in range(start, self._chain.head.number + 1):
+            block = self._chain.block(number)
+            assert block is not None
+            self._take(block)
+
+    async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
+        """Read each new block when it comes, until cancelled."""
+        self.read()
+        task_status.started()
+        while True:
+            await self._chain.wait_change()
+            self.read()
+
+    def trace_of(self, transaction_hash: bytes) -> Trace | None:
+        """Return the request that a transaction made, once it is included."""
+        return self._by_transaction.get(transaction_hash)
+
+    def verdict(self) -> Verdict:
+        """Judge what was read so far."""
+        ordered = sorted(self._latencies)
+        return Verdict(
+            emitted=len(self.traces),
+            answered=self._answered,
+            doubled=self._doubled,
+            strays=self.strays,
+            p50=percentile(ordered, 0.50),
+            p99=percentile(ordered, 0.99),
+        )
+
+    def _was_replaced(self, block: Block) -> bool:
+        there = self._chain.block(block.number)
+        return there is None or there.hash != block.hash
+
+    def _begin_again(self) -> None:
+        """Forget the reading, not when a block was first seen: one that comes back is no news."""
+        self.traces.clear()
+        self._by_transaction.clear()
+        self._latencies.clear()
+        self._answered = self._doubled = self.strays = 0
+        self._last = None
+
+    def _take(self, block: Block) -> None:
+        if block.mined:
+            at = self._seen_at.setdefault(block.hash, self._clock())
+            for mined in block.mined:
+                self._take_transaction(mined, at)
+        self._last = block
+
+    def _take_transaction(self, mined: Mined, at: float) -> None:
+        transaction = mined.transaction
+        if transaction.to != self._decryption:
+            return
+        if transaction.sender == self._sender and transaction.data[:_SELECTOR_BYTES] in REPLY_SELECTORS:
+            self._take_reply(mined, at)
+        for log in mined.logs:
+            if log.address == self._decryption and log.topics[0] in TOPICS:
+                self._take_request(Trace(int.from_bytes(log.topics[1]), transaction.hash, mined.block_number, at))
+
+    def _take_request(self, trace: Trace) -> None:
+        self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace
+
+    def _take_reply(self, mined: Mined, at: float) -> None:
+        arguments = mined.transaction.data[_SELECTOR_BYTES:]
+        trace = self.traces.get(int.from_bytes(arguments[:_WORD_BYTES]))
+        if trace is None:
+            self.strays += 1
+            return
+        reply = Reply(mined.transaction.hash, mined.outcome.status, mined.block_number, at)
+        self._doubled += bool(trace.replies)
+        trace.replies.append(reply)
+        if reply.status and trace.answer is None:
+            trace.answer = reply
+            self._answered += 1
+            self._latencies.append(at - trace.at)
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the nearest-rank percentile of sorted values, None of none."""
+    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None

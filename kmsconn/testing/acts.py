@@ -1,0 +1,327 @@
+"""The acts that a world can play: what users ask, and every fault of the neighbours by name (docs/testing.md lists them)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import attrs
+import trio
+from grpclib.const import Status
+
+from kmsconn.emulator import bucket_faults, core_faults
+from kmsconn.emulator.blocks import Transaction
+from kmsconn.emulator.node_faults import Fault as NodeFaultName
+from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.testing.world import World
+
+ChainName = Literal["gateway", "ethereum", "host"]
+
+TRANSIENT = (
+    Status.UNAVAILABLE,
+    Status.DEADLINE_EXCEEDED,
+    Status.RESOURCE_EXHAUSTED,
+    Status.UNKNOWN,
+    Status.CANCELLED,
+    Status.NOT_FOUND,
+)
+CORE_FAULTS = {
+    fault.name: fault
+    for fault in (
+        core_faults.CUT,
+        core_faults.CUT_AFTER,
+        core_faults.GO_AWAY,
+        core_faults.RESTART,
+        core_faults.HANG,
+        *(core_faults.status(code) for code in TRANSIENT),
+        *(core_faults.status_after(code) for code in TRANSIENT),
+    )
+}
+BUCKET_FAULTS = {
+    fault.name: fault
+    for fault in (
+        bucket_faults.FORBIDDEN,
+        bucket_faults.MISSING,
+        bucket_faults.INTERNAL,
+        bucket_faults.SLOW_DOWN,
+        bucket_faults.WRONG_BYTES,
+        bucket_faults.SHORTER,
+        bucket_faults.LONGER,
+        bucket_faults.EMPTY,
+        bucket_faults.TRUNCATED,
+        bucket_faults.HANG_UP,
+        bucket_faults.stall(10),
+        bucket_faults.oversized(1 << 30),
+    )
+}
+
+
+@attrs.frozen
+class Ask:
+    """Users request ``count`` decryptions of a form (``any``: drawn)."""
+
+    at: float
+    form: str = "any"
+    count: int = 1
+
+    async def play(self, world: World) -> None:
+        """Queue them for the next block."""
+        await trio.lowlevel.checkpoint()
+        for _ in range(self.count):
+            (world.traffic.any if self.form == "any" else world.traffic.forms[self.form])()
+
+
+@attrs.frozen
+class Outage:
+    """A neighbour cannot be used for ``seconds``: refuses, is unreachable, accepts and says nothing, or loses what is sent."""
+
+    at: float
+    neighbour: str
+    how: Literal["refuse", "unreachable", "mute", "lost"]
+    seconds: float
+
+    async def play(self, world: World) -> None:
+        """Turn the line off, break what is open unless bytes are just lost, and turn it on again."""
+        line = world.network.line(*world.neighbours.places[self.neighbour])
+        if self.how == "lost":
+            line.there.lost = line.back.lost = True
+        else:
+            setattr(line, self.how, True)
+            line.cut()
+        await trio.sleep(self.seconds)
+        if self.how == "lost":
+            line.there.lost = line.back.lost = False
+            line.cut()
+        else:
+            setattr(line, self.how, False)
+
+
+@attrs.frozen
+class NodeTrouble:
+    """A node of a chain's cluster does something wrong at its next ``times`` occasions."""
+
+    at: float
+    chain: ChainName
+    fault: NodeFaultName
+    node: int = 0
+    times: int = 1
+
+    async def play(self, world: World) -> None:
+        """Script it."""
+        await trio.lowlevel.checkpoint()
+        nodes = world.neighbours.clusters[self.chain].nodes
+        nodes[self.node % len(nodes)].faults.script(self.fault, self.times)
+
+
+@attrs.frozen
+class Lag:
+    """A node stays ``blocks`` behind for ``seconds``."""
+
+    at: float
+    chain: ChainName
+    blocks: int
+    seconds: float
+    node: int = 0
+
+    async def play(self, world: World) -> None:
+        """Hold it back, then let it catch up."""
+        nodes = world.neighbours.clusters[self.chain].nodes
+        node = nodes[self.node % len(nodes)]
+        node.lag = self.blocks
+        await trio.sleep(self.seconds)
+        node.lag = 0
+
+
+@attrs.frozen
+class Reorg:
+    """The gateway's last blocks are replaced.
+
+    ``moved``: everything is included again, later. ``swapped``: in another order, so that ids name other content.
+    ``vanished``: requests of the replaced blocks are gone for ever, and replies too. ``back`` seconds later, if given, the old
+    branch returns (A → B → A).
+    """
+
+    at: float
+    depth: int
+    how: Literal["moved", "swapped", "vanished"]
+    back: float | None = None
+
+    async def play(self, world: World) -> None:
+        """Replace the blocks, and perhaps put them back."""
+        chain = world.neighbours.gateway
+        depth = min(self.depth, chain.head.number)
+        if depth < 1:
+            return
+        drop = {"vanished": _always}.get(self.how, _never)
+        branch = chain.reorg(depth, drop=drop, arrange=partial(_arrange, swapped=self.how == "swapped"))
+        if self.back is not None:
+            await trio.sleep(self.back)
+            if chain.head.number - branch.root <= _DEEPEST:
+                chain.restore(branch)
+
+
+_DEEPEST = 20  # blocks; a world's overlap is longer
+
+
+def _always(transaction: Transaction) -> bool:
+    del transaction
+    return True
+
+
+def _never(transaction: Transaction) -> bool:
+    del transaction
+    return False
+
+
+def _arrange(
+    transactions: Sequence[Transaction], blocks: int, *, swapped: bool
+) -> list[Sequence[Transaction]]:
+    order = list(reversed(transactions)) if swapped else list(transactions)
+    return [*([()] * (blocks - 1)), order]
+
+
+@attrs.frozen
+class ClockStep:
+    """The wall clock jumps by ``seconds``; neither chain time nor Trio's clock does."""
+
+    at: float
+    seconds: float
+
+    async def play(self, world: World) -> None:
+        """Step it."""
+        await trio.lowlevel.checkpoint()
+        world.wall_step += self.seconds
+
+
+@attrs.frozen
+class Foreign:
+    """Another process sends a transaction of our account, on the nonce that is next."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Sign and submit it; a node may refuse it."""
+        await trio.lowlevel.checkpoint()
+        chain, key = world.neighbours.gateway, world.neighbours.sender
+        transaction = Eip1559Transaction(
+            chain_id=chain.chain_id,
+            nonce=chain.pending_nonce(key.address),
+            max_priority_fee=1,
+            max_fee=10**10,
+            gas=100_000,
+            to=key.address,
+            value=0,
+            data=b"",
+        )
+        raw, _ = sign_transaction(transaction, key)
+        chain.submit(raw)
+
+
+@attrs.frozen
+class Kill:
+    """The connector dies as under ``kill -9`` and is started again ``down`` seconds later, perhaps without its journal."""
+
+    at: float
+    down: float = 1.0
+    lose_journal: bool = False
+
+    async def play(self, world: World) -> None:
+        """Kill and start."""
+        await world.kill(self.down, lose_journal=self.lose_journal)
+
+
+@attrs.frozen
+class KillAtWork:
+    """The connector dies right before or right after its journal's n-th piece of work from now on, and is started again."""
+
+    at: float
+    nth: int
+    when: Literal["before", "after"]
+
+    async def play(self, world: World) -> None:
+        """Arm it in the living process."""
+        await trio.lowlevel.checkpoint()
+        target = world.life.works + self.nth
+        if self.when == "before":
+            world.life.kill_before = target
+        else:
+            world.life.kill_after = target
+
+
+@attrs.frozen
+class CoreTrouble:
+    """The Core does something wrong at its next ``times`` calls of a method."""
+
+    at: float
+    method: str
+    fault: str
+    times: int = 1
+    shard: int = 0
+
+    async def play(self, world: World) -> None:
+        """Script it."""
+        await trio.lowlevel.checkpoint()
+        cores = world.neighbours.cores
+        cores[self.shard % len(cores)].script(self.method, *[CORE_FAULTS[self.fault]] * self.times)
+
+
+@attrs.frozen
+class CoreRestart:
+    """The Core forgets every request."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Restart every shard."""
+        await trio.lowlevel.checkpoint()
+        for core in world.neighbours.cores:
+            core.core.restart()
+
+
+@attrs.frozen
+class BucketTrouble:
+    """A bucket answers its next ``times`` requests wrongly."""
+
+    at: float
+    fault: str
+    times: int = 1
+    bucket: int = 0
+
+    async def play(self, world: World) -> None:
+        """Script it."""
+        await trio.lowlevel.checkpoint()
+        buckets = world.neighbours.buckets
+        buckets[self.bucket % len(buckets)].script(*[BUCKET_FAULTS[self.fault]] * self.times)
+
+
+@attrs.frozen
+class Stall:
+    """The gateway makes no block for ``seconds``, then ``burst`` at once."""
+
+    at: float
+    seconds: float
+    burst: int = 0
+
+    async def play(self, world: World) -> None:
+        """Stop it and let it go on."""
+        chain = world.neighbours.gateway
+        chain.stalled = True
+        await trio.sleep(self.seconds)
+        chain.stalled = False
+        chain.mine_many(self.burst)
+
+
+@attrs.frozen
+class Broke:
+    """Our account has no funds for ``seconds``."""
+
+    at: float
+    seconds: float
+
+    async def play(self, world: World) -> None:
+        """Take the balance and give it back."""
+        chain, sender = world.neighbours.gateway, world.neighbours.sender.address
+        chain.set_balance(sender, 0)
+        await trio.sleep(self.seconds)
+        chain.set_balance(sender, 10**24)

@@ -1,0 +1,112 @@
+"""A process that can die: once dead, nothing that it does reaches the outside any more, whatever code still runs.
+
+Cancelling alone would be too kind: shielded clean-up would go on writing. So every outside effect, a byte sent, a connection made,
+blocking work such as a COMMIT, looks at one flag first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TypeVar
+
+import attrs
+import trio
+
+from kmsconn.net.ports import Dial, Ports
+
+T = TypeVar("T")
+
+
+class Killed(Exception):  # noqa: N818 - what happened to the process
+    """Raised inside a dead process; a world catches it, nobody else should."""
+
+
+@attrs.define(eq=False)
+class Life:
+    """The life of one emulated process. ``kill_before``/``kill_after`` name the journal's n-th piece of work to die at."""
+
+    kill_before: int | None = None
+    kill_after: int | None = None
+    dead: bool = False
+    works: int = 0
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    def kill(self) -> None:
+        """Die now, as under ``kill -9``."""
+        self.dead = True
+        self.scope.cancel()
+
+    def check(self) -> None:
+        """Raise Killed in a dead process."""
+        if self.dead:
+            raise Killed
+
+
+@attrs.frozen
+class MortalPorts:
+    """Ports that a life decides over. Blocking work is done inline, with waits before and after as threads would have them."""
+
+    life: Life
+    dial: Dial
+    wall: Callable[[], float]
+    random: Random
+    longest_work: float = 0.05
+
+    def ports(self) -> Ports:
+        """Return them as the connector takes them."""
+        return Ports(self._dial, self._offload, self.wall, self.random.random)
+
+    async def _dial(self, host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        self.life.check()
+        return MortalStream(self.life, await self.dial(host, port, tls=tls))
+
+    async def _offload(self, use: str, work: Callable[[], T]) -> T:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self._pause())
+            self._begin(use)
+            result = work()
+            self._end(use)
+            await trio.sleep(self._pause())
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return result
+
+    def _pause(self) -> float:
+        # mostly short, now and then long: a stale read must have time to be stale
+        return self.random.choice((0.0, 0.0, 0.001, 0.001, self.longest_work))
+
+    def _begin(self, use: str) -> None:
+        if use == "journal":
+            self.life.works += 1
+            if self.life.works == self.life.kill_before:
+                self.life.kill()
+        self.life.check()
+
+    def _end(self, use: str) -> None:
+        if use == "journal" and self.life.works == self.life.kill_after:
+            self.life.kill()
+        self.life.check()
+
+
+class MortalStream(trio.abc.Stream):
+    """A stream on which a dead process sends nothing."""
+
+    def __init__(self, life: Life, stream: trio.abc.Stream) -> None:
+        self._life, self._stream = life, stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, if alive."""
+        self._life.check()
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait for room."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """Close; the peer of a dead process sees its connection end too."""
+        await self._stream.aclose()

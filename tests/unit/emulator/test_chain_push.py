@@ -1,0 +1,260 @@
+"""Websockets of a node, with a real websocket client over memory pipes in virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.node_faults import Fault
+from kmsconn.ethereum.hexes import to_hex
+from tests.unit.emulator.small_world import World, own_order, signed, world
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+@attrs.define
+class Client:
+    """A websocket client that keeps answers and notifications apart."""
+
+    socket: WebSocketConnection
+    made: World
+    pushed: list[Any] = attrs.field(factory=list)
+
+    async def receive(self) -> Any:
+        return json.loads(await self.socket.get_message())
+
+    async def send(self, method: str, *params: Any, number: int = 1) -> None:
+        await self.socket.send_message(json.dumps({"id": number, "method": method, "params": params}))
+
+    async def ask(self, method: str, *params: Any) -> Any:
+        await self.send(method, *params)
+        while "id" not in (answer := await self.receive()):
+            self.pushed.append(answer["params"]["result"])
+        return answer.get("result", answer.get("error"))
+
+    async def pushes(self, seconds: float = 1.0) -> list[Any]:
+        """Return what was pushed, and what comes within the next seconds."""
+        with trio.move_on_after(seconds):
+            while True:
+                self.pushed.append((await self.receive())["params"]["result"])
+        taken, self.pushed = self.pushed, []
+        return taken
+
+
+@asynccontextmanager
+async def connected(made: World) -> AsyncIterator[Client]:
+    network = MemoryNetwork()
+    network.serve("node", 8545, made.node.serve)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        stream = await network("node", 8545)
+        socket = await wrap_client_stream(nursery, stream, "node:8545", "/")
+        yield Client(socket, made)
+        assert network.crashes == []
+        nursery.cancel_scope.cancel()
+
+
+def places(pushed: list[Any]) -> list[tuple[str, bool]]:
+    return [(log["blockNumber"], log["removed"]) for log in pushed]
+
+
+async def test_calls_go_over_the_socket() -> None:
+    async with connected(world()) as client:
+        assert await client.ask("eth_blockNumber") == "0x0"
+
+
+async def test_answers_come_in_the_order_of_their_questions() -> None:
+    async with connected(world()) as client:
+        for number in range(20):
+            await client.send("eth_blockNumber", number=number)
+        assert [(await client.receive())["id"] for _ in range(20)] == list(range(20))
+
+
+async def test_sends_in_flight_are_taken_in_order() -> None:
+    made = world()
+    async with connected(made) as client:
+        for nonce in range(20):
+            await client.send("eth_sendRawTransaction", to_hex(signed(nonce)), number=nonce)
+        assert all(["result" in await client.receive() for _ in range(20)])
+
+
+async def test_a_synchronous_send_holds_up_nothing_else() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.send("eth_sendRawTransactionSync", to_hex(signed(0)), number=7)
+        assert await client.ask("eth_blockNumber") == "0x0"
+        made.chain.mine()
+        assert (await client.receive())["result"]["blockNumber"] == "0x1"
+
+
+async def test_new_heads_are_pushed() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "newHeads")
+        made.chain.mine_many(3)
+        assert [head["number"] for head in await client.pushes()] == ["0x1", "0x2", "0x3"]
+
+
+async def test_a_head_is_pushed_when_its_block_is_made(nursery: trio.Nursery) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "newHeads")
+        await client.receive()
+        assert trio.current_time() == 0.25
+    nursery.cancel_scope.cancel()
+
+
+async def test_matching_logs_are_pushed() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "logs", {"address": to_hex(made.decryption.address)})
+        await client.ask("eth_subscribe", "logs", {"address": "0x" + "77" * 20})
+        made.ask()
+        made.chain.mine()
+        assert places(await client.pushes()) == [("0x1", False)]
+
+
+async def test_the_past_is_not_pushed() -> None:
+    made = world()
+    made.ask()
+    made.chain.mine()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "logs", {})
+        assert await client.pushes() == []
+
+
+async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "logs", {})
+        first, second = made.ask(0), made.ask(1)
+        made.chain.mine_many(2)
+        await client.pushes()
+        made.chain.reorg(2, arrange=own_order(second, first))
+        assert places(await client.pushes()) == [("0x1", True)] * 2 + [("0x2", False)] * 2
+
+
+async def test_a_branch_that_comes_back_is_pushed_again() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "logs", {})
+        made.ask()
+        made.chain.mine_many(2)
+        branch = made.chain.reorg(2)
+        await client.pushes()
+        made.chain.restore(branch)
+        assert places(await client.pushes()) == [("0x2", True), ("0x1", False)]
+
+
+async def test_a_lagging_node_pushes_late() -> None:
+    made = world()
+    made.node.lag = 1
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "logs", {})
+        made.ask()
+        made.chain.mine()
+        assert await client.pushes() == []
+        made.chain.mine()
+        assert places(await client.pushes()) == [("0x1", False)]
+
+
+async def test_a_head_that_goes_backward_is_no_news() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "logs", {})
+        made.ask()
+        made.chain.mine_many(3)
+        await client.pushes()
+        made.node.lag = 3
+        made.chain.mine()
+        made.node.lag = 0
+        made.chain.mine()
+        assert await client.pushes() == []
+
+
+async def test_an_ended_subscription_is_silent() -> None:
+    made = world()
+    async with connected(made) as client:
+        name = await client.ask("eth_subscribe", "newHeads")
+        assert await client.ask("eth_unsubscribe", name) is True
+        assert await client.ask("eth_unsubscribe", name) is False
+        made.chain.mine()
+        assert await client.pushes() == []
+
+
+async def test_other_subscriptions_do_not_exist() -> None:
+    async with connected(world()) as client:
+        assert (await client.ask("eth_subscribe", "syncing"))["code"] == -32601
+
+
+async def test_a_silent_socket_sends_nothing_and_answers_pings() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "newHeads")
+        made.node.faults.script(Fault.SILENT_SOCKET)
+        made.chain.mine_many(5)
+        assert await client.pushes() == []
+        await client.socket.ping(b"are you there?")
+
+
+async def test_notifications_may_be_lost_or_doubled() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "newHeads")
+        made.node.faults.script(Fault.LOST_PUSH)
+        made.node.faults.script(Fault.DUPLICATE_PUSH)
+        made.chain.mine_many(3)
+        assert [head["number"] for head in await client.pushes()] == ["0x2", "0x2", "0x3"]
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG_UP, Fault.LOST_REPLY])
+async def test_a_socket_may_be_closed_instead_of_an_answer(fault: Fault) -> None:
+    made = world()
+    made.node.faults.script(fault)
+    async with connected(made) as client:
+        with pytest.raises(ConnectionClosed):
+            await client.ask("eth_sendRawTransaction", to_hex(signed(0)))
+    assert made.chain.pending_nonce(made.chain.check(signed(0)).sender) == (fault is Fault.LOST_REPLY)
+
+
+async def test_a_question_may_be_forgotten() -> None:
+    made = world()
+    made.node.faults.script(Fault.HANG)
+    async with connected(made) as client:
+        await client.send("eth_blockNumber", number=1)
+        await client.send("eth_blockNumber", number=2)
+        assert (await client.receive())["id"] == 2
+
+
+async def test_a_rate_limited_socket_says_so_with_an_error() -> None:
+    made = world()
+    made.node.faults.script(Fault.RATE_LIMITED)
+    async with connected(made) as client:
+        assert (await client.ask("eth_blockNumber"))["code"] == -32005
+
+
+async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "newHeads")
+        made.chain.mine_many(500)
+        await trio.sleep(60)
+        assert len(await client.pushes(5)) == 500
+
+
+async def test_batches_go_over_the_socket() -> None:
+    async with connected(world()) as client:
+        await client.socket.send_message(
+            json.dumps([{"id": 1, "method": "eth_chainId"}, {"id": 2, "method": "eth_blockNumber"}])
+        )
+        assert [one["id"] for one in await client.receive()] == [1, 2]
