@@ -1,3 +1,73 @@
-"""kmsconn: the process between an fhEVM gateway and one KMS Core node."""
+"""kmsconn: the process between an fhEVM gateway and one KMS Core node.
+
+``open_connector`` and ``serve`` run a connector inside any Trio program; they open no port, install no signal handler and configure
+no logging. ``kmsconn run`` is the same with all three. The names here are the public ones; ``kmsconn.testing`` and
+``kmsconn.emulator`` are public too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kmsconn.config.settings import Settings as Config
+    from kmsconn.config.sources import load_config
+    from kmsconn.errors import ConfigError, Fault, KmsconnError, RequestError, Retryable, StartRefused, Terminal
+    from kmsconn.model.events import Event, OnEvent
+    from kmsconn.model.life import State
+    from kmsconn.model.requests import Kind
+    from kmsconn.net.ports import Dial, Offload, Ports
+    from kmsconn.service.connector import Connector, Statistics, open_connector, serve
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Connector",
+    "Dial",
+    "Event",
+    "Fault",
+    "Kind",
+    "KmsconnError",
+    "Offload",
+    "OnEvent",
+    "Ports",
+    "RequestError",
+    "Retryable",
+    "StartRefused",
+    "State",
+    "Statistics",
+    "Terminal",
+    "__version__",
+    "load_config",
+    "open_connector",
+    "serve",
+]
+
+# A name is imported when it is first used: `kmsconn --version` and `kmsconn.emulator` need not load the whole service.
+_HOMES = {
+    "kmsconn.config.settings": ("Settings",),
+    "kmsconn.config.sources": ("load_config",),
+    "kmsconn.errors": ("ConfigError", "Fault", "KmsconnError", "RequestError", "Retryable", "StartRefused", "Terminal"),
+    "kmsconn.model.events": ("Event", "OnEvent"),
+    "kmsconn.model.life": ("State",),
+    "kmsconn.model.requests": ("Kind",),
+    "kmsconn.net.ports": ("Dial", "Offload", "Ports"),
+    "kmsconn.service.connector": ("Connector", "Statistics", "open_connector", "serve"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_RENAMED = {"Config": "Settings"}
+
+
+def __getattr__(name: str) -> Any:
+    inner = _RENAMED.get(name, name)
+    home = _HOME_OF.get(inner)
+    if home is None or (inner != name) != (name in _RENAMED):
+        raise AttributeError(f"module 'kmsconn' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), inner)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

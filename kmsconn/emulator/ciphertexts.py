@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 
 import attrs
 
@@ -32,7 +33,7 @@ class EmulatedCiphertext:
     ciphertext_digest: bytes
     """Of the ordinary ciphertext, which nobody fetches."""
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """Keccak-256 of the body: ``snsCiphertextDigest``."""
         return keccak256(self.body)

@@ -6,7 +6,7 @@ The same object serves over a ``MemoryNetwork`` in virtual time and over loopbac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, Never
 
@@ -40,6 +40,7 @@ COPROCESSORS = 2
 Place = tuple[str, int]
 
 
+@cache
 def key_for(name: str) -> PrivateKey:
     """Return the emulator's key of a name; worthless, and the same in every run."""
     return PrivateKey(keccak256(b"kmsconn emulator key " + name.encode()))

@@ -40,7 +40,9 @@ LEVELS: Final[dict[type, int]] = {
 """The level of each event; a red trouble is an error. A test says that none is missing."""
 
 _BIG = 2**53  # beyond it JSON readers lose digits
-_URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>)\]}]+")
+_URL = re.compile(
+    r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>)}]*[^\s'\"<>)}:.,;]"
+)  # without the sentence's punctuation
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 EventDict = MutableMapping[str, Any]

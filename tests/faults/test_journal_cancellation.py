@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +41,7 @@ async def restless(use: str, work: Callable[[], T]) -> T:
     return value
 
 
-def journal_at(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - a context manager of the one under test
+def journal_at(path: Path) -> AbstractAsyncContextManager[SqliteJournal]:
     """Open a journal under restless conditions."""
     return open_journal(path, BINDING, restless, lambda: 1000.0, synchronous="OFF")
 

@@ -304,7 +304,9 @@ async def test_a_day_of_empty_blocks_is_cheap(autojump_clock: trio.testing.MockC
     assert made.chain.head.number == 7_200
 
 
-async def test_a_waiter_wakes_at_each_change(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+async def test_a_waiter_wakes_at_each_change(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     await made.chain.wait_change()

@@ -225,7 +225,11 @@ def test_a_short_estimate_is_too_little() -> None:
     made = faulty(Fault.SHORT_ESTIMATE)
     made.ask()
     made.chain.mine()
-    call = {"from": to_hex(SENDER.address), "to": to_hex(made.decryption.address), "data": to_hex(made.reply(1))}
+    call = {
+        "from": to_hex(SENDER.address),
+        "to": to_hex(made.decryption.address),
+        "data": to_hex(made.reply(1)),
+    }
     short, right = (int(rpc(made.node, "eth_estimateGas", call)["result"], 16) for _ in range(2))
     assert short < right * 0.6
 

@@ -62,7 +62,9 @@ def test_a_sender_without_funds_is_refused(pool: str) -> None:
 
 @BOTH
 def test_another_chain_id_is_refused(pool: str) -> None:
-    assert refusal(world(pool=pool), signed(0, chain_id=1)) == "invalid chain id for signer: have 1 want 54321"
+    assert (
+        refusal(world(pool=pool), signed(0, chain_id=1)) == "invalid chain id for signer: have 1 want 54321"
+    )
 
 
 @BOTH
@@ -104,7 +106,9 @@ def test_arbitrum_takes_a_run_of_nonces_within_one_block() -> None:
 
 
 def test_arbitrum_refuses_fees_below_the_base_fee() -> None:
-    assert refusal(world(base_fee=100), signed(0, max_fee=99)).startswith("max fee per gas less than block base fee")
+    assert refusal(world(base_fee=100), signed(0, max_fee=99)).startswith(
+        "max fee per gas less than block base fee"
+    )
 
 
 def test_arbitrum_takes_no_replacement() -> None:

@@ -18,7 +18,7 @@ from kmsconn.emulator.node_faults import Fault
 from kmsconn.ethereum.hexes import to_hex
 from tests.unit.emulator.small_world import World, own_order, signed, world
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
+MockClock = trio.testing.MockClock
 
 
 @attrs.define
@@ -67,19 +67,19 @@ def places(pushed: list[Any]) -> list[tuple[str, bool]]:
     return [(log["blockNumber"], log["removed"]) for log in pushed]
 
 
-async def test_calls_go_over_the_socket() -> None:
+async def test_calls_go_over_the_socket(autojump_clock: MockClock) -> None:
     async with connected(world()) as client:
         assert await client.ask("eth_blockNumber") == "0x0"
 
 
-async def test_answers_come_in_the_order_of_their_questions() -> None:
+async def test_answers_come_in_the_order_of_their_questions(autojump_clock: MockClock) -> None:
     async with connected(world()) as client:
         for number in range(20):
             await client.send("eth_blockNumber", number=number)
         assert [(await client.receive())["id"] for _ in range(20)] == list(range(20))
 
 
-async def test_sends_in_flight_are_taken_in_order() -> None:
+async def test_sends_in_flight_are_taken_in_order(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         for nonce in range(20):
@@ -87,7 +87,7 @@ async def test_sends_in_flight_are_taken_in_order() -> None:
         assert all(["result" in await client.receive() for _ in range(20)])
 
 
-async def test_a_synchronous_send_holds_up_nothing_else() -> None:
+async def test_a_synchronous_send_holds_up_nothing_else(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.send("eth_sendRawTransactionSync", to_hex(signed(0)), number=7)
@@ -96,7 +96,7 @@ async def test_a_synchronous_send_holds_up_nothing_else() -> None:
         assert (await client.receive())["result"]["blockNumber"] == "0x1"
 
 
-async def test_new_heads_are_pushed() -> None:
+async def test_new_heads_are_pushed(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
@@ -104,7 +104,9 @@ async def test_new_heads_are_pushed() -> None:
         assert [head["number"] for head in await client.pushes()] == ["0x1", "0x2", "0x3"]
 
 
-async def test_a_head_is_pushed_when_its_block_is_made(nursery: trio.Nursery) -> None:
+async def test_a_head_is_pushed_when_its_block_is_made(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     async with connected(made) as client:
@@ -114,7 +116,7 @@ async def test_a_head_is_pushed_when_its_block_is_made(nursery: trio.Nursery) ->
     nursery.cancel_scope.cancel()
 
 
-async def test_matching_logs_are_pushed() -> None:
+async def test_matching_logs_are_pushed(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "logs", {"address": to_hex(made.decryption.address)})
@@ -124,7 +126,7 @@ async def test_matching_logs_are_pushed() -> None:
         assert places(await client.pushes()) == [("0x1", False)]
 
 
-async def test_the_past_is_not_pushed() -> None:
+async def test_the_past_is_not_pushed(autojump_clock: MockClock) -> None:
     made = world()
     made.ask()
     made.chain.mine()
@@ -133,7 +135,7 @@ async def test_the_past_is_not_pushed() -> None:
         assert await client.pushes() == []
 
 
-async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones() -> None:
+async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "logs", {})
@@ -144,7 +146,7 @@ async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones() -> None:
         assert places(await client.pushes()) == [("0x1", True)] * 2 + [("0x2", False)] * 2
 
 
-async def test_a_branch_that_comes_back_is_pushed_again() -> None:
+async def test_a_branch_that_comes_back_is_pushed_again(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "logs", {})
@@ -156,7 +158,7 @@ async def test_a_branch_that_comes_back_is_pushed_again() -> None:
         assert places(await client.pushes()) == [("0x2", True), ("0x1", False)]
 
 
-async def test_a_lagging_node_pushes_late() -> None:
+async def test_a_lagging_node_pushes_late(autojump_clock: MockClock) -> None:
     made = world()
     made.node.lag = 1
     async with connected(made) as client:
@@ -168,7 +170,7 @@ async def test_a_lagging_node_pushes_late() -> None:
         assert places(await client.pushes()) == [("0x1", False)]
 
 
-async def test_a_head_that_goes_backward_is_no_news() -> None:
+async def test_a_head_that_goes_backward_is_no_news(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "logs", {})
@@ -182,7 +184,7 @@ async def test_a_head_that_goes_backward_is_no_news() -> None:
         assert await client.pushes() == []
 
 
-async def test_an_ended_subscription_is_silent() -> None:
+async def test_an_ended_subscription_is_silent(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         name = await client.ask("eth_subscribe", "newHeads")
@@ -192,12 +194,12 @@ async def test_an_ended_subscription_is_silent() -> None:
         assert await client.pushes() == []
 
 
-async def test_other_subscriptions_do_not_exist() -> None:
+async def test_other_subscriptions_do_not_exist(autojump_clock: MockClock) -> None:
     async with connected(world()) as client:
         assert (await client.ask("eth_subscribe", "syncing"))["code"] == -32601
 
 
-async def test_a_silent_socket_sends_nothing_and_answers_pings() -> None:
+async def test_a_silent_socket_sends_nothing_and_answers_pings(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
@@ -207,7 +209,7 @@ async def test_a_silent_socket_sends_nothing_and_answers_pings() -> None:
         await client.socket.ping(b"are you there?")
 
 
-async def test_notifications_may_be_lost_or_doubled() -> None:
+async def test_notifications_may_be_lost_or_doubled(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
@@ -218,7 +220,7 @@ async def test_notifications_may_be_lost_or_doubled() -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG_UP, Fault.LOST_REPLY])
-async def test_a_socket_may_be_closed_instead_of_an_answer(fault: Fault) -> None:
+async def test_a_socket_may_be_closed_instead_of_an_answer(autojump_clock: MockClock, fault: Fault) -> None:
     made = world()
     made.node.faults.script(fault)
     async with connected(made) as client:
@@ -227,7 +229,7 @@ async def test_a_socket_may_be_closed_instead_of_an_answer(fault: Fault) -> None
     assert made.chain.pending_nonce(made.chain.check(signed(0)).sender) == (fault is Fault.LOST_REPLY)
 
 
-async def test_a_question_may_be_forgotten() -> None:
+async def test_a_question_may_be_forgotten(autojump_clock: MockClock) -> None:
     made = world()
     made.node.faults.script(Fault.HANG)
     async with connected(made) as client:
@@ -236,14 +238,14 @@ async def test_a_question_may_be_forgotten() -> None:
         assert (await client.receive())["id"] == 2
 
 
-async def test_a_rate_limited_socket_says_so_with_an_error() -> None:
+async def test_a_rate_limited_socket_says_so_with_an_error(autojump_clock: MockClock) -> None:
     made = world()
     made.node.faults.script(Fault.RATE_LIMITED)
     async with connected(made) as client:
         assert (await client.ask("eth_blockNumber"))["code"] == -32005
 
 
-async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole() -> None:
+async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole(autojump_clock: MockClock) -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
@@ -252,7 +254,7 @@ async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole() -> None:
         assert len(await client.pushes(5)) == 500
 
 
-async def test_batches_go_over_the_socket() -> None:
+async def test_batches_go_over_the_socket(autojump_clock: MockClock) -> None:
     async with connected(world()) as client:
         await client.socket.send_message(
             json.dumps([{"id": 1, "method": "eth_chainId"}, {"id": 2, "method": "eth_blockNumber"}])

@@ -78,7 +78,9 @@ def config_at(stage: str) -> Node:
         config.set_context(frame, CONTEXTS[0], first)
         config.set_epoch(frame, CONTEXTS[0], EPOCHS[0])
         for context in CONTEXTS:
-            anchor = next(v for v in HOST["views"] if v["call"]["data"] == f"0xc999a8b4{context:064x}")["result"]
+            anchor = next(v for v in HOST["views"] if v["call"]["data"] == f"0xc999a8b4{context:064x}")[
+                "result"
+            ]
             config.set_anchor(frame, context, int(anchor[2:66], 16), from_hex("0x" + anchor[66:]))
         if stage[0] >= "2":
             pending = stage[0] == "2"

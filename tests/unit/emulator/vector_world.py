@@ -12,7 +12,13 @@ import msgspec
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.contracts.decryption import UNIFIED_CALL, Decryption
-from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor, GatewayConfig, KmsNode, Thresholds
+from kmsconn.emulator.contracts.gateway_config import (
+    Committee,
+    Coprocessor,
+    GatewayConfig,
+    KmsNode,
+    Thresholds,
+)
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import public_request
 from kmsconn.emulator.rpc import Node
@@ -22,7 +28,12 @@ from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from tests import vectors
 
 FIRST_TIMESTAMP = 1_767_312_000  # the vectors have one block per second from here
-END_OF_STAGE = {"stage 1": 0x59, "stage 2": 0x6D, "stage 3": 0x6E, "stage 3, pinned context zeroed by hand": 0x6E}
+END_OF_STAGE = {
+    "stage 1": 0x59,
+    "stage 2": 0x6D,
+    "stage 3": 0x6E,
+    "stage 3, pinned context zeroed by hand": 0x6E,
+}
 _GATEWAY = vectors.load()["environment"]["gateway"]
 _CONTRACTS = {name: parse_address(text) for name, text in _GATEWAY["contracts"].items()}
 
@@ -146,7 +157,10 @@ def _set_up(replay: Replay) -> None:
     ]
     first = environment["contexts"][0]["context_id"]
     chain, config, decryption = replay.chain, replay.config, replay.decryption
-    chain.set_up(config.address, lambda f: config.set_coprocessors(f, coprocessors, environment["coprocessor_threshold"]))
+    chain.set_up(
+        config.address,
+        lambda f: config.set_coprocessors(f, coprocessors, environment["coprocessor_threshold"]),
+    )
     chain.set_up(config.address, lambda f: config.set_host_chains(f, environment["host_chains"]))
     chain.set_up(config.address, lambda f: config.set_context(f, int(first, 16), committee(first)))
     chain.set_up(decryption.address, decryption.initialize)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +37,7 @@ def wall() -> float:
     return 7000.0
 
 
-def journal_at(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - a context manager of the one under test
+def journal_at(path: Path) -> AbstractAsyncContextManager[SqliteJournal]:
     """Open a journal without threads and without fsync."""
     return open_journal(path, BINDING, offload_inline, wall, synchronous="OFF")
 

@@ -65,11 +65,21 @@ def test_a_red_trouble_is_an_error_and_a_yellow_one_a_warning() -> None:
     assert [line["level"] for line in found] == ["error", "warning"]
 
 
-def test_user_info_and_query_of_a_url_in_a_reason_are_cut() -> None:
-    (line,) = lines(
-        events.Trouble("gateway", "no answer from https://user:hunter2@node:8545/?key=hunter2 (refused)")
-    )
-    assert line["reason"] == "no answer from https://node:8545 (refused)"
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (
+            "no answer from https://user:hunter2@node:8545/?key=hunter2 (refused)",
+            "no answer from https://node:8545 (refused)",
+        ),
+        ("gateway: http://127.0.0.1:9: refused", "gateway: http://127.0.0.1:9: refused"),
+        ("tried wss://node/x?hunter2, https://[::1]:8545/a.", "tried wss://node/x, https://[::1]:8545/a."),
+        ("nothing to cut", "nothing to cut"),
+    ],
+)
+def test_user_info_and_query_of_a_url_in_a_reason_are_cut(reason: str, shown: str) -> None:
+    (line,) = lines(events.Trouble("gateway", reason))
+    assert line["reason"] == shown
 
 
 def test_a_console_line_is_for_people() -> None:

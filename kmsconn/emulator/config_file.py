@@ -1,0 +1,112 @@
+"""Writes the configuration file of the connector that belongs to an emulated neighbourhood. Reads settings, decides none.
+
+The file holds a key, a worthless one, and is made with mode 0600 all the same; it appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kmsconn.config.settings import Chain, Contract, Settings
+from kmsconn.errors import ConfigError, Fault
+from kmsconn.ethereum.addresses import Address, checksum
+
+MARK = "# Written by kmsconn emulate"
+_INTRODUCTION = f"""\
+{MARK} for neighbours that exist as long as that command runs. Every key in it is known to everybody.
+# Start the connector with: kmsconn run -c FILE
+"""
+_JOURNAL_SUFFIXES = ("", "-wal", "-shm")
+
+
+def journal_beside(config: Path) -> Path:
+    """Return where the journal of such a configuration lies; no other connector has one of this name."""
+    return config.absolute().with_name(f"{config.stem}.emulated.db")
+
+
+def write_config(path: Path, settings: Settings) -> None:
+    """Write the file, in place of an earlier one of ours, and remove the earlier journal: its chain is gone.
+
+    Raises ConfigError where a file that we did not write stands in the way, or the place cannot be written. Repeating: the same file.
+    """
+    try:
+        _check_ours(path)
+        _replace(path, config_text(settings))
+        for suffix in _JOURNAL_SUFFIXES:
+            Path(f"{settings.journal}{suffix}").unlink(missing_ok=True)
+    except OSError as error:
+        raise _fault(path, f"cannot be written: {error.strerror}") from error
+
+
+def _check_ours(path: Path) -> None:
+    """Raise ConfigError for a file that somebody else wrote; an empty one is nobody's."""
+    if path.exists():
+        with path.open("rb") as file:
+            start = file.read(len(MARK))
+        if start and start != MARK.encode():
+            raise _fault(path, "exists and was not written by kmsconn emulate", "name another file")
+
+
+def _fault(path: Path, message: str, remedy: str = "") -> ConfigError:
+    return ConfigError((Fault(str(path), message, remedy),))
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(text)
+    draft.replace(path)
+
+
+def config_text(settings: Settings) -> str:
+    """Return the settings as TOML, by the names of ``docs/options.md``: where the neighbours are, and what differs for them."""
+    return _INTRODUCTION + "\n".join(_lines(settings)) + "\n"
+
+
+def _lines(settings: Settings) -> Iterator[str]:
+    yield from _chain("gateway", settings.gateway)
+    yield from _chain("ethereum", settings.ethereum)
+    hosts = (_host(host.chain, host.acl) for host in settings.host_chains)
+    yield f"host_chains = [{', '.join(hosts)}]"
+    for name in ("decryption", "gateway_config", "protocol_config", "kms_generation"):
+        yield from _contract(f"{name}_contract", getattr(settings, f"{name}_contract"))
+    yield f"kms_core_endpoints = {_strings(settings.core_endpoints)}"
+    yield f"private_key = {_string(settings.private_key.reveal())}"
+    yield f"journal = {_string(f'sqlite:///{settings.journal}')}"
+    yield f"monitoring_endpoint = {_string(settings.monitoring_endpoint)}"
+    yield f"decryption_from_block_number = {settings.decryption_from_block_number or 0}"
+    yield f"allow_http_buckets = {_flag(settings.allow_http_buckets)}"
+    yield f"allow_private_buckets = {_flag(settings.allow_private_buckets)}"
+
+
+def _chain(name: str, chain: Chain) -> Iterator[str]:
+    yield f"{name}_url = {_strings(chain.urls)}"
+    yield f"{name}_chain_id = {chain.chain_id}"
+
+
+def _host(chain: Chain, acl: Address) -> str:
+    return f"{{ url = {_strings(chain.urls)}, chain_id = {chain.chain_id}, acl_address = {_string(checksum(acl))} }}"
+
+
+def _contract(name: str, contract: Contract) -> Iterator[str]:
+    yield f"{name}.address = {_string(checksum(contract.address))}"
+    yield f"{name}.domain_name = {_string(contract.domain_name)}"
+    yield f"{name}.domain_version = {_string(contract.domain_version)}"
+
+
+def _strings(texts: tuple[str, ...]) -> str:
+    return f"[{', '.join(_string(text) for text in texts)}]"
+
+
+def _string(text: str) -> str:
+    """Write a basic string; what JSON escapes, TOML escapes the same way."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _flag(value: bool) -> str:
+    return str(value).lower()

@@ -1,0 +1,88 @@
+"""A load of requests at a steady rate, and the wait until the chain shows the end of it. Listens nowhere and prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.emulator.oracle import Oracle
+from kmsconn.emulator.traffic import Traffic
+
+PATIENCE = 30.0
+"""Seconds after the last request in which everything open may still be answered."""
+AFTERMATH = 1.0
+"""Seconds after the last answer in which a double would still come, and in which the connector sees its last replies land."""
+KEPT = 10.0
+"""Seconds that the ciphertexts of an answered request are still kept."""
+_TIDYING = 1.0
+
+
+@attrs.frozen
+class Load:
+    """How many requests per second, for how many seconds, of which forms (none named: all, drawn by chance)."""
+
+    rate: float
+    seconds: float
+    forms: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many requests it is."""
+        return round(self.rate * self.seconds)
+
+
+@attrs.frozen
+class Ledger:
+    """The requests of a load: the transactions and forms by which they were queued."""
+
+    forms: dict[bytes, str] = attrs.field(factory=dict)
+
+    def note(self, transaction_hash: bytes, form: str) -> None:
+        """Note that a request was queued."""
+        self.forms[transaction_hash] = form
+
+
+async def run_load(
+    load: Load, traffic: Traffic, oracle: Oracle, *, ledger: Ledger | None = None, patience: float = PATIENCE
+) -> None:
+    """Queue the requests, wait until all are answered or patience is over, and a little more for doubles.
+
+    Cancellation: at any time; ``oracle`` then tells how far it came.
+    """
+    async with trio.open_nursery() as nursery:
+        await nursery.start(oracle.watch)
+        nursery.start_soon(tidy, traffic, oracle)
+        await _queue_all(load, traffic, ledger or Ledger())
+        with trio.move_on_after(patience):
+            await _wait_answered(traffic, oracle, load.count)
+        await trio.sleep(AFTERMATH)
+        nursery.cancel_scope.cancel()
+
+
+async def _queue_all(load: Load, traffic: Traffic, ledger: Ledger) -> None:
+    names = load.forms or tuple(traffic.forms)
+    start = trio.current_time()
+    for number in range(load.count):
+        await trio.sleep_until(start + number / load.rate)
+        form = traffic.random.choice(names)
+        ledger.note(traffic.forms[form](), form)
+
+
+async def _wait_answered(traffic: Traffic, oracle: Oracle, count: int) -> None:
+    """Wait until every request is on the chain and answered. One that the contract refused is never there."""
+    chain = traffic.neighbours.gateway
+    while oracle.verdict().answered < count:
+        await chain.wait_change()
+
+
+async def tidy(traffic: Traffic, oracle: Oracle, *, clock: Callable[[], float] = trio.current_time) -> Never:
+    """Drop the ciphertexts of requests that were answered some time ago, until cancelled: a long load must not grow by them."""
+    while True:
+        await trio.sleep(_TIDYING)
+        for transaction_hash in traffic.remembered:
+            trace = oracle.trace_of(transaction_hash)
+            if trace is not None and trace.answer is not None and trace.answer.at + KEPT <= clock():
+                traffic.forget(transaction_hash)

@@ -1,0 +1,319 @@
+"""The HTTP server, spoken to in plain bytes, with h11 and by a websocket client, over memory pipes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import h11
+import pytest
+import trio
+import trio.testing
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+
+from kmsconn.emulator.http import (
+    Handler,
+    HangUp,
+    HttpRequest,
+    HttpResponse,
+    PrefixedStream,
+    Send,
+    WebsocketHandler,
+    serve_http,
+)
+from kmsconn.emulator.pipes import Connection, Direction
+
+
+@asynccontextmanager
+async def served(
+    handler: Handler, *, websocket: WebsocketHandler | None = None, max_body: int = 1000
+) -> AsyncIterator[trio.abc.Stream]:
+    """A client's stream to a server."""
+    pair = Connection.between(Direction(), Direction())
+
+    async def serve() -> None:
+        async with pair.server:
+            await serve_http(pair.server, handler, websocket=websocket, max_body=max_body)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        yield pair.client
+        nursery.cancel_scope.cancel()
+
+
+class Asker:
+    """An h11 client."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.h11 = h11.Connection(h11.CLIENT)
+
+    async def ask(
+        self,
+        method: str = "GET",
+        target: str = "/",
+        body: bytes = b"",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> tuple[int, dict[str, str], bytes]:
+        fields = [("host", "neighbour"), ("content-length", str(len(body))), *headers]
+        await self.send(h11.Request(method=method, target=target, headers=fields))
+        await self.send(h11.Data(data=body))
+        await self.send(h11.EndOfMessage())
+        answer = await self.answer()
+        self.h11.start_next_cycle()
+        return answer
+
+    async def send(self, event: h11.Event) -> None:
+        await self.stream.send_all(self.h11.send(event) or b"")
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        head, body = await self.event(), b""
+        while isinstance(event := await self.event(), h11.Data):
+            body += event.data
+        assert isinstance(head, h11.Response)
+        return head.status_code, {name.decode(): value.decode() for name, value in head.headers}, body
+
+    async def event(self) -> object:
+        while (event := self.h11.next_event()) is h11.NEED_DATA:
+            self.h11.receive_data(bytes(await self.stream.receive_some()))
+        return event
+
+
+async def mirror(request: HttpRequest) -> HttpResponse:
+    await trio.lowlevel.checkpoint()
+    text = f"{request.method} {request.target} {request.body.decode()}"
+    return HttpResponse(200, (("x-seen", request.header("X-Asked") or "-"),), text.encode())
+
+
+async def hang(request: HttpRequest) -> HttpResponse:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def test_a_request_reaches_the_handler_whole() -> None:
+    async with served(mirror) as stream:
+        status, headers, body = await Asker(stream).ask("POST", "/a?b=c", b"hello", (("x-asked", "yes"),))
+    assert (status, headers["x-seen"], body) == (200, "yes", b"POST /a?b=c hello")
+
+
+def test_a_path_has_no_query() -> None:
+    assert HttpRequest("GET", "/a/b?c=d").path == "/a/b"
+
+
+def test_headers_are_found_in_any_case() -> None:
+    assert HttpRequest("GET", "/", (("x-amz", "1"),)).header("X-Amz") == "1"
+
+
+async def test_a_connection_serves_many_requests() -> None:
+    async with served(mirror) as stream:
+        asker = Asker(stream)
+        bodies = [(await asker.ask("GET", f"/{number}"))[2] for number in range(3)]
+    assert bodies == [b"GET /0 ", b"GET /1 ", b"GET /2 "]
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with served(mirror) as stream:
+        await stream.send_all(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n")
+        received = b""
+        while b"GET /2" not in received:
+            received += bytes(await stream.receive_some())
+    assert received.index(b"GET /1") < received.index(b"GET /2")
+
+
+async def test_connection_close_is_honoured() -> None:
+    async with served(mirror) as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        received = b"".join([bytes(piece) async for piece in stream])
+    assert received.endswith(b"GET / ")
+
+
+async def test_head_gets_the_length_and_no_body() -> None:
+    async with served(mirror) as stream:
+        asker = Asker(stream)
+        _, headers, body = await asker.ask("HEAD", "/object")
+        assert (headers["content-length"], body) == (str(len("HEAD /object ")), b"")
+        assert (await asker.ask("GET", "/next"))[0] == 200
+
+
+async def test_a_body_over_the_cap_is_413_and_the_end() -> None:
+    async with served(mirror, max_body=10) as stream:
+        asker = Asker(stream)
+        await asker.send(
+            h11.Request(method="POST", target="/", headers=[("host", "a"), ("content-length", "11")])
+        )
+        await asker.send(h11.Data(data=bytes(11)))
+        status, _, _ = await asker.answer()
+        assert status == 413
+        assert await stream.receive_some() == b""
+
+
+async def test_a_body_at_the_cap_is_taken() -> None:
+    async with served(mirror, max_body=10) as stream:
+        assert (await Asker(stream).ask("POST", "/", b"0123456789"))[0] == 200
+
+
+async def test_expect_continue_is_answered() -> None:
+    async with served(mirror) as stream:
+        await stream.send_all(
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+        )
+        assert b"100" in await stream.receive_some()
+        await stream.send_all(b"ok")
+        assert b"POST / ok" in await stream.receive_some() + await stream.receive_some()
+
+
+async def test_what_is_no_http_is_400() -> None:
+    async with served(mirror) as stream:
+        await stream.send_all(b"\x16\x03\x01 hello\r\n\r\n")
+        assert b" 400 " in await stream.receive_some()
+
+
+async def test_a_large_body_arrives_whole() -> None:
+    big = bytes(range(256)) * 4096
+
+    async def handler(_: HttpRequest) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        return HttpResponse(body=big)
+
+    async with served(handler) as stream:
+        assert (await Asker(stream).ask())[2] == big
+
+
+async def test_a_streamed_body_without_length_goes_in_chunks() -> None:
+    async def body(send: Send) -> None:
+        await send(b"one ")
+        await send(b"two")
+
+    async def handler(_: HttpRequest) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        return HttpResponse(body=body)
+
+    async with served(handler) as stream:
+        _, headers, received = await Asker(stream).ask()
+    assert (headers["transfer-encoding"], received) == ("chunked", b"one two")
+
+
+@pytest.mark.parametrize("announced", ["2", "9"])
+async def test_a_body_that_belies_its_length_ends_the_connection(announced: str) -> None:
+    async def body(send: Send) -> None:
+        await send(b"four")
+
+    async def handler(_: HttpRequest) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        return HttpResponse(200, (("content-length", announced),), body)
+
+    async with served(handler) as stream:
+        asker = Asker(stream)
+        with pytest.raises(h11.RemoteProtocolError):
+            await asker.ask()
+
+
+async def test_a_handler_can_hang_up_without_an_answer() -> None:
+    async def handler(_: HttpRequest) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        raise HangUp
+
+    async with served(handler) as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert await stream.receive_some() == b""
+
+
+async def test_a_client_that_leaves_cancels_its_handler(autojump_clock: trio.testing.MockClock) -> None:
+    pair = Connection.between(Direction(), Direction())
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_http, pair.server, hang)
+            await pair.client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await trio.testing.wait_all_tasks_blocked()
+            await pair.client.aclose()
+
+
+async def test_a_cut_connection_cancels_its_handler(autojump_clock: trio.testing.MockClock) -> None:
+    pair = Connection.between(Direction(), Direction())
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_http, pair.server, hang)
+            await pair.client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await trio.testing.wait_all_tasks_blocked()
+            pair.cut()
+
+
+async def test_a_client_that_comes_and_goes_is_no_error() -> None:
+    pair = Connection.between(Direction(), Direction())
+    await pair.client.aclose()
+    await serve_http(pair.server, mirror)
+
+
+async def upper(connection: WebSocketConnection) -> None:
+    while True:
+        await connection.send_message((await connection.get_message()).upper())
+
+
+async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
+    async with served(mirror, websocket=upper) as stream, trio.open_nursery() as nursery:
+        client = await wrap_client_stream(nursery, stream, "neighbour", "/ws/token")
+        await client.send_message("hello")
+        assert await client.get_message() == "HELLO"
+        await client.aclose()
+
+
+async def test_the_websocket_handler_sees_the_path() -> None:
+    async def path(connection: WebSocketConnection) -> None:
+        await connection.send_message(connection.path)
+
+    async with served(mirror, websocket=path) as stream, trio.open_nursery() as nursery:
+        client = await wrap_client_stream(nursery, stream, "neighbour", "/ws/token")
+        assert await client.get_message() == "/ws/token"
+        await client.aclose()
+
+
+async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
+    async def leave(_: WebSocketConnection) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async with served(mirror, websocket=leave) as stream, trio.open_nursery() as nursery:
+        client = await wrap_client_stream(nursery, stream, "neighbour", "/")
+        with pytest.raises(ConnectionClosed):
+            await client.get_message()
+
+
+async def test_plain_requests_are_served_beside_websockets() -> None:
+    async with served(mirror, websocket=upper) as stream:
+        asker = Asker(stream)
+        assert (await asker.ask("POST", "/", b"one"))[0] == 200
+        assert (await asker.ask("POST", "/", b"two"))[2] == b"POST / two"
+
+
+async def test_a_websocket_message_sent_with_the_handshake_is_not_lost() -> None:
+    """The head is rebuilt from what h11 read; what followed it is put back."""
+    handshake = (
+        b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+    )
+    hello = b"\x81\x85\x00\x00\x00\x00hello"  # a masked text frame whose mask is zero
+    async with served(mirror, websocket=upper) as stream:
+        await stream.send_all(handshake + hello)
+        received = b""
+        while b"HELLO" not in received:
+            received += bytes(await stream.receive_some())
+    assert received.startswith(b"HTTP/1.1 101")
+
+
+async def test_a_broken_handshake_ends(autojump_clock: trio.testing.MockClock) -> None:
+    pair = Connection.between(Direction(), Direction())
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=upper))
+            await pair.client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n")
+            assert b" 400 " in await pair.client.receive_some()
+
+
+async def test_a_prefix_is_received_before_the_stream() -> None:
+    pair = Connection.between(Direction(), Direction())
+    await pair.client.send_all(b"def")
+    stream = PrefixedStream(b"abc", pair.server)
+    assert [await stream.receive_some(2), await stream.receive_some(), await stream.receive_some()] == [
+        b"ab",
+        b"c",
+        b"def",
+    ]
