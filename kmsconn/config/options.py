@@ -280,7 +280,7 @@ SECTIONS: Final = (
             Option(
                 "healthcheck_timeout",
                 types.Seconds,
-                "How long a look at the journal for `/metrics` and `/healthz` may take.",
+                "How long one probe of a neighbour may take.",
                 "healthcheck_timeout",
             ),
             Option(
@@ -313,7 +313,10 @@ SECTIONS: Final = (
                 "decryption_polling",
             ),
             Option(
-                "key_management_polling", types.Seconds, "The same for Ethereum.", "key_management_polling"
+                "key_management_polling",
+                types.Seconds,
+                "The same for Ethereum; this version reads no events there yet.",
+                "key_management_polling",
             ),
             Option(
                 "get_logs_batch_size",
@@ -338,7 +341,7 @@ SECTIONS: Final = (
             Option(
                 "kms_operation_from_block_number",
                 types.Number,
-                "First Ethereum block to read where the journal has no cursor.",
+                "The same for Ethereum; this version reads no events there yet.",
                 "kms_operation_from_block_number",
                 None,
                 "7000000",

@@ -37,6 +37,17 @@ One file, one process. Sources, later wins: the defaults, the TOML file (`-c`), 
 name is a fault. Durations are texts such as `500ms`, `5m`, `24h`; sizes are numbers of bytes or texts such as `66MiB`.
 """
 
+_EXIT = """
+## Exit status
+
+| status | meaning |
+|---|---|
+| 0 | ended well: drained, or nothing was wrong |
+| 1 | crashed |
+| 2 | wrong usage, or faults in the configuration |
+| 3 | refused to start: wrong chain id, zero threshold, a journal that is foreign or in use, an address that is taken |
+"""
+
 _SAMPLE_INTRODUCTION = """\
 # kmsconn: a sample configuration. What is required stands below with an example, the rest as a comment with its default.
 # Every option can be given in the environment too: KMS_CONNECTOR_ and its name in upper case, __ for a dot.
@@ -90,7 +101,7 @@ def _reference_lines() -> Iterator[str]:
     yield "Options of the 0.14 and 0.15 services that mean nothing here; each is a warning that names what takes its place.\n"
     yield "| name | instead |\n|---|---|"
     yield from (f"| `{one.name}` | {one.instead} |" for one in ACCEPTED.values())
-    yield ""
+    yield _EXIT
 
 
 def _default_text(option: Option) -> str:

@@ -121,9 +121,11 @@ class Chain:
 
     def view(self, lag: int = 0, branch: Branch | None = None) -> View:
         """Return the chain as a node sees it: ``lag`` blocks behind, or on a branch that was taken off."""
-        if branch is not None and self._stands_on(branch):
-            return View(self, branch.blocks[max(0, len(branch.blocks) - 1 - lag)], branch)
-        return View(self, self._blocks[max(0, self.head.number - lag)])
+        own = 0 if branch is None or not self._stands_on(branch) else len(branch.blocks)
+        if branch is not None and lag < own:
+            return View(self, branch.blocks[own - 1 - lag], branch)
+        newest = branch.root if branch is not None and own else self.head.number
+        return View(self, self._blocks[max(0, newest - (lag - own))])
 
     def _stands_on(self, branch: Branch) -> bool:
         root = self.block(branch.root)

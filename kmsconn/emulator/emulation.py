@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Never
 
 import attrs
 import trio
@@ -14,13 +12,10 @@ import trio
 from kmsconn.emulator.config_file import journal_beside, write_config
 from kmsconn.emulator.load import Load, run_load
 from kmsconn.emulator.neighbourhood import Neighbourhood
-from kmsconn.emulator.oracle import Oracle, Verdict
+from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic
 
 LOOPBACK = "127.0.0.1"
-PROGRESS = 1.0
-"""Seconds between looks at how far it is."""
-OnProgress = Callable[[Verdict], None]
 
 
 @attrs.frozen
@@ -35,29 +30,35 @@ class Plan:
     computing: float = 0.0
 
 
-async def emulate(plan: Plan, on_progress: OnProgress) -> Verdict:
-    """Serve until the load is over and return what the chain shows then.
+@attrs.frozen
+class Emulation:
+    """One emulation: its neighbours, its users, and the oracle that judges, at any time, what became of the requests."""
 
-    Raises ConfigError when the configuration file cannot be written, and what a neighbour's own fault raised, as a group.
-    Cancellation: at any time; for an early end that still has a verdict cancel a scope around it and look at ``on_progress``.
-    """
-    neighbours = Neighbourhood.make(time.time, shards=plan.shards, computing=plan.computing, seed=plan.seed)
-    oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(neighbours.serve_on_sockets)
-        monitoring = f"{LOOPBACK}:{await _free_port()}"
-        settings = neighbours.settings(journal_beside(plan.config), monitoring_endpoint=monitoring)
-        write_config(plan.config, settings)
-        nursery.start_soon(_report, oracle, on_progress)
-        await run_load(plan.load, Traffic(neighbours, Random(plan.seed), size=plan.size), oracle)
-        nursery.cancel_scope.cancel()
-    return oracle.verdict()
+    plan: Plan
+    neighbours: Neighbourhood
+    traffic: Traffic
+    oracle: Oracle
 
+    @classmethod
+    def of(cls, plan: Plan) -> Emulation:
+        """Make everything of a plan; nothing listens yet."""
+        neighbours = Neighbourhood.make(time.time, shards=plan.shards, computing=plan.computing, seed=plan.seed)
+        traffic = Traffic(neighbours, Random(plan.seed), size=plan.size)
+        oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
+        return cls(plan, neighbours, traffic, oracle)
 
-async def _report(oracle: Oracle, on_progress: OnProgress) -> Never:
-    while True:
-        on_progress(oracle.verdict())
-        await trio.sleep(PROGRESS)
+    async def run(self) -> None:
+        """Serve, write the configuration file and put on the load, until that is over.
+
+        Raises ConfigError when the file cannot be written, as a group. Cancellation: at any time; ``oracle`` keeps what it saw.
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.neighbours.serve_on_sockets)
+            monitoring = f"{LOOPBACK}:{await _free_port()}"
+            journal = journal_beside(self.plan.config)
+            write_config(self.plan.config, self.neighbours.settings(journal, monitoring_endpoint=monitoring))
+            await run_load(self.plan.load, self.traffic, self.oracle)
+            nursery.cancel_scope.cancel()
 
 
 async def _free_port() -> int:

@@ -69,6 +69,8 @@ class Neighbourhood:
     sender: PrivateKey
     signer: PrivateKey
     places: dict[str, Place] = attrs.field(factory=dict)
+    crashes: list[Exception] = attrs.field(factory=list, init=False)
+    """What handlers on sockets raised: faults of the emulator itself."""
 
     @classmethod
     def make(
@@ -137,10 +139,10 @@ class Neighbourhood:
     ) -> Never:
         """Serve every neighbour on a free loopback port, and run the chains, until cancelled."""
         async with trio.open_nursery() as nursery:
-            places = {
-                name: ("127.0.0.1", await nursery.start(serve_sockets, self.handler(name)))
-                for name in self.names
-            }
+            places: dict[str, Place] = {}
+            for name in self.names:
+                serve = partial(serve_sockets, self.handler(name), crashes=self.crashes)
+                places[name] = ("127.0.0.1", await nursery.start(serve))
             self._settle(places)
             await nursery.start(self.run)
             task_status.started()

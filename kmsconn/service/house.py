@@ -36,6 +36,7 @@ from kmsconn.sending.wallet import Wallet
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
 from kmsconn.service.stages import Stages
+from kmsconn.service.troubles import Troubles
 
 
 def real_ports() -> Ports:
@@ -116,6 +117,7 @@ async def open_house(settings: Settings, ports: Ports, on_event: OnEvent) -> Asy
             lane_bell,
             ByteBudget(settings.ciphertext_budget),
             settings.deadlines,
+            Troubles(on_event),
             ports.wall,
             ports.random,
             on_event,

@@ -20,20 +20,24 @@ from kmsconn.errors import (
     Forgotten,
     Misconfigured,
     NotYet,
+    Overloaded,
     Refused,
+    RequestError,
     Retryable,
     StageTimeout,
     Terminal,
     Undecodable,
+    Unreachable,
 )
 from kmsconn.journal.port import Journal, Row
-from kmsconn.model.events import AnswerKept, OnEvent, RequestClosed, RequestParked, StageFinished, Trouble
+from kmsconn.model.events import AnswerKept, OnEvent, RequestClosed, RequestParked, StageFinished
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.model.requests import Place, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
 from kmsconn.protocols.port import Profile
 from kmsconn.service.retrying import PARKING, SECOND_CHANCE
 from kmsconn.service.stages import Stages
+from kmsconn.service.troubles import Troubles
 
 T = TypeVar("T")
 
@@ -71,6 +75,7 @@ class Pipeline:
     lane_bell: Doorbell
     budget: ByteBudget
     deadlines: Deadlines
+    troubles: Troubles
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
@@ -80,6 +85,9 @@ class Pipeline:
 
         Cancellation: at any time; only an answer that has arrived is still kept. Repeating: every stage may be repeated.
         """
+        if self.head.timestamp is not None and self.head.timestamp > row.deadline:
+            await self._close(row, "expire", f"expired; what it last waited for: {row.reason or 'its turn'}")
+            return
         try:
             request = self.request_of(row)
             answered = await self._line(row, request)
@@ -139,8 +147,16 @@ class Pipeline:
 
     async def _timed(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         started = trio.current_time()
-        with stage_deadline(stage, seconds):
-            result = await step()
+        try:
+            with stage_deadline(stage, seconds):
+                result = await step()
+        except (Unreachable, Overloaded, StageTimeout, Misconfigured) as error:
+            self.troubles.failed(stage, row.rid, error)
+            raise
+        except RequestError:  # an answer, if not the wanted one: the neighbour works
+            self.troubles.passed(stage, row.rid)
+            raise
+        self.troubles.passed(stage, row.rid)
         self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))
         return result
 
@@ -152,13 +168,8 @@ class Pipeline:
         self.lane_bell.ring()
 
     async def _wait(self, row: Row, error: Retryable) -> None:
-        if isinstance(error, Misconfigured):
-            self.on_event(Trouble(f"{row.kind} requests", str(error), red=True))
-        if self.head.timestamp is not None and self.head.timestamp > row.deadline:
-            await self._close(row, "expire", f"expired while waiting: {error}")
-        else:
-            mark = SECOND_CHANCE_MARK if row.reason.startswith(SECOND_CHANCE_MARK) else ""
-            await self._park(row, "", mark + str(error), PARKING.seconds(row.parked, self.random()))
+        mark = SECOND_CHANCE_MARK if row.reason.startswith(SECOND_CHANCE_MARK) else ""
+        await self._park(row, "", mark + str(error), PARKING.seconds(row.parked, self.random()))
 
     async def _park(
         self, row: Row, stage: str, reason: str, seconds: float, *, max_wait: float = 60.0
@@ -175,12 +186,15 @@ class Pipeline:
 
     async def _broken(self, row: Row, error: Broken) -> None:
         if await self.journal.has_sibling(row.rid):
-            self.on_event(Trouble(error.neighbour, f"{error}; it may still hold other content under this id"))
+            self.troubles.say(
+                error.neighbour, row.rid, f"{error}; it may still hold other content under this id", red=False
+            )
             self.journal.note_submitted(row.rid, False)
             await self._park(row, "answer", str(error), PARKING.seconds(row.parked, self.random()))
         else:
             await self._close(row, "quarantine", str(error))
 
     async def _close(self, row: Row, transition: str, reason: str) -> None:
+        self.troubles.ended(row.rid)
         if await self.journal.close(row.rid, transition, reason):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason))

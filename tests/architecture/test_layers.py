@@ -83,22 +83,35 @@ def modules() -> dict[str, Path]:
     return {name: path for name, path in found.items() if "._generated" not in name and name != "kmsconn"}
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """Yield what a file imports anywhere in it, each name of ``from a import b`` as ``a.b``."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported_names(tree: ast.AST, *, types_too: bool = True) -> Iterator[str]:
+    """Yield what is imported anywhere, each name of ``from a import b`` as ``a.b``; with or without ``if TYPE_CHECKING``."""
+    for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.level == 0, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif types_too or not is_for_types(node):
+            yield from imported_names(node, types_too=types_too)
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Say whether a statement is ``if TYPE_CHECKING``."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 @cache
-def imports(name: str) -> frozenset[str]:
+def parsed(name: str) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(modules()[name].read_text(encoding="utf-8"))
+
+
+@cache
+def imports(name: str, *, types_too: bool = True) -> frozenset[str]:
     """Return the modules of ours that a module imports, itself left out."""
     known = modules()
     found = set()
-    for imported in imported_names(known[name]):
+    for imported in imported_names(parsed(name), types_too=types_too):
         module = imported if imported in known else imported.rpartition(".")[0]
         if module in known and module != name:
             found.add(module)
@@ -112,7 +125,7 @@ def room_of(name: str) -> str:
 
 def libraries(name: str) -> set[str]:
     """Return the top-level packages that a module imports itself."""
-    return {imported.partition(".")[0] for imported in imported_names(modules()[name])}
+    return {imported.partition(".")[0] for imported in imported_names(parsed(name))}
 
 
 def test_every_module_is_in_a_known_room() -> None:
@@ -131,7 +144,8 @@ def test_nothing_but_the_command_line_and_the_test_kit_knows_the_emulator() -> N
 
 
 def test_there_is_no_import_cycle() -> None:
-    graph = {name: imports(name) for name in modules()}
+    """At run time; two modules of one room may name each other's types."""
+    graph = {name: imports(name, types_too=False) for name in modules()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -145,7 +159,7 @@ def reachable(name: str) -> frozenset[str]:
         one = waiting.pop()
         if one not in found:
             found.add(one)
-            waiting.extend(imports(one))
+            waiting.extend(imports(one, types_too=False))
     return frozenset(found)
 
 
@@ -173,4 +187,4 @@ def test_nobody_uses_another_event_loop() -> None:
 
 @pytest.mark.parametrize("name", modules())
 def test_a_module_begins_by_saying_what_it_holds(name: str) -> None:
-    assert ast.get_docstring(ast.parse(modules()[name].read_text(encoding="utf-8")))
+    assert ast.get_docstring(parsed(name))

@@ -63,12 +63,14 @@ class World:
         data = public_request([handle(i) for i in indices or (0,)])
         return self.chain.transact(RELAYER, DECRYPTION_ADDRESS, data)
 
-    def reply(self, counter: int, *indices: int, result: bytes = b"\x07" * 32) -> bytes:
+    def reply(
+        self, counter: int, *indices: int, result: bytes = b"\x07" * 32, signer: PrivateKey = SIGNER
+    ) -> bytes:
         """Return the calldata of a good reply for these handles."""
         handles = tuple(handle(i) for i in indices or (0,))
         digest = signing_digest(self.decryption.domain, hash_struct(PUBLIC_TYPE, handles, result, b""))
         call = DECRYPTION.function("publicDecryptionResponse")
-        return call.encode(public_id(counter), result, SIGNER.sign(digest), b"")
+        return call.encode(public_id(counter), result, signer.sign(digest), b"")
 
     def mined(self, transaction_hash: bytes) -> Mined:
         found = self.chain.find(transaction_hash)

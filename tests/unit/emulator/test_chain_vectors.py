@@ -94,4 +94,4 @@ def test_the_consensus_digest_of_public_requests_stands_in_storage() -> None:
 
 def test_the_vectors_are_all_played() -> None:
     played = replay()
-    assert (29, 34, 62) == (len(played.requests), len(played.replies), len(played.reverts))
+    assert (len(played.requests), len(played.replies), len(played.reverts)) == (29, 34, 62)

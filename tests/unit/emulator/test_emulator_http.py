@@ -284,21 +284,6 @@ async def test_plain_requests_are_served_beside_websockets() -> None:
         assert (await asker.ask("POST", "/", b"two"))[2] == b"POST / two"
 
 
-async def test_a_websocket_message_sent_with_the_handshake_is_not_lost() -> None:
-    """The head is rebuilt from what h11 read; what followed it is put back."""
-    handshake = (
-        b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
-    )
-    hello = b"\x81\x85\x00\x00\x00\x00hello"  # a masked text frame whose mask is zero
-    async with served(mirror, websocket=upper) as stream:
-        await stream.send_all(handshake + hello)
-        received = b""
-        while b"HELLO" not in received:
-            received += bytes(await stream.receive_some())
-    assert received.startswith(b"HTTP/1.1 101")
-
-
 async def test_a_broken_handshake_ends(autojump_clock: trio.testing.MockClock) -> None:
     pair = Connection.between(Direction(), Direction())
     with trio.fail_after(60):

@@ -1,0 +1,96 @@
+"""A Trio program with a connector inside: emulated neighbours in memory, three requests, every event printed, then the drain.
+
+Run it with ``python docs/examples/embedded.py``. It opens no socket. Under a virtual clock (``trio.testing.MockClock``) it runs as
+it is, only faster, because every clock in it is Trio's.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+import kmsconn
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.model.events import ReplyLanded
+
+T = TypeVar("T")
+REQUESTS = 3
+
+
+def wall() -> float:
+    """Return Unix seconds that follow Trio's clock."""
+    return 1_767_225_600.0 + trio.current_time()
+
+
+async def inline(use: str, work: Callable[[], T]) -> T:
+    """Do blocking work at once: an ``Offload`` for a small journal, and the only kind that fits a virtual clock."""
+    await trio.lowlevel.checkpoint()
+    return work()
+
+
+class Watcher:
+    """Prints every event and knows when the replies have landed."""
+
+    def __init__(self) -> None:
+        self.landed = 0
+        self.done = trio.Event()
+
+    def on_event(self, event: kmsconn.Event) -> None:
+        """Take an event. Called by the connector in the middle of its work: must not block and must not raise."""
+        print(event)
+        if isinstance(event, ReplyLanded):
+            self.landed += 1
+            if self.landed == REQUESTS:
+                self.done.set()
+
+
+async def embed(config: kmsconn.Config, network: MemoryNetwork, traffic: Traffic) -> kmsconn.Statistics:
+    """Run a connector in a nursery of our own until the replies have landed, and drain it."""
+    watcher = Watcher()
+    ports = kmsconn.Ports(dial=network, offload=inline, wall=wall, random=random.random)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(60):  # how long a start may take is for us to say
+            connector = await nursery.start(_serve, config, ports, watcher)
+        for _ in range(REQUESTS):
+            traffic.any()
+        await watcher.done.wait()
+        connector.drain()
+        await connector.wait_drained()
+    return connector.statistics()
+
+
+async def _serve(
+    config: kmsconn.Config,
+    ports: kmsconn.Ports,
+    watcher: Watcher,
+    *,
+    task_status: trio.TaskStatus[kmsconn.Connector],
+) -> None:
+    """Give ``serve`` its keyword arguments, which ``nursery.start`` cannot pass."""
+    await kmsconn.serve(config, ports=ports, on_event=watcher.on_event, task_status=task_status)
+
+
+async def main() -> None:
+    """Build the world around the connector; a program of yours would only call ``kmsconn.load_config``."""
+    neighbours = Neighbourhood.make(wall)
+    network = MemoryNetwork()
+    neighbours.settle_in_memory(network)
+    with tempfile.TemporaryDirectory() as folder:
+        config = neighbours.settings(Path(folder) / "journal.db")
+        async with trio.open_nursery() as world:
+            await world.start(network.run)
+            await world.start(neighbours.run)
+            statistics = await embed(config, network, Traffic(neighbours))
+            world.cancel_scope.cancel()
+    print(statistics)
+
+
+if __name__ == "__main__":
+    trio.run(main)

@@ -1,0 +1,128 @@
+"""``kmsconn emulate``: serves emulated neighbours on this machine under a load and tells what became of the requests. Decides nothing.
+
+The work is in ``kmsconn.emulator.emulation``; here are arguments, signals and text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Never
+
+import trio
+
+from kmsconn.cli.arguments import at_least, not_negative, positive
+from kmsconn.cli.endings import ExitStatus
+
+if TYPE_CHECKING:
+    from kmsconn.emulator.emulation import Emulation
+    from kmsconn.emulator.oracle import Verdict
+
+HELP: Final = "emulate chains, Core and buckets under a load, for a connector started with the file this writes"
+FORMS: Final = ("public", "direct", "delegated", "unified", "unified_delegated", "wallet")
+SMALLEST: Final = 32
+_PROGRESS = 1.0  # seconds
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    add = parser.add_argument
+    add("--write-config", metavar="FILE", type=Path, required=True, help="where the connector's configuration goes")
+    add("--rate", metavar="R", type=positive, default=10.0, help="requests per second (10)")
+    add("--duration", metavar="S", type=positive, default=60.0, help="seconds of requests (60)")
+    add("--size", metavar="BYTES", type=at_least(SMALLEST), default=1024, help="bytes of each ciphertext (1024)")
+    add("--seed", metavar="N", type=int, default=0, help="the same seed makes the same requests (0)")
+    add("--shards", metavar="N", type=at_least(1), default=1, help="Cores that share the requests (1)")
+    add("--computing", metavar="SECONDS", type=not_negative, default=0.0, help="time of a Core for an answer (0)")
+    add("--forms", metavar="FORM", nargs="+", choices=FORMS, default=(), help=f"of {', '.join(FORMS)} (all)")
+    add("--json", action="store_true", help="end with one JSON object instead of text")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Emulate until the load is over or a signal comes. Raises ConfigError when the file cannot be written."""
+    from kmsconn.emulator.emulation import Emulation, Plan
+    from kmsconn.emulator.load import Load
+
+    load = Load(arguments.rate, arguments.duration, tuple(arguments.forms))
+    plan = Plan(
+        arguments.write_config, load, arguments.size, arguments.seed, arguments.shards, arguments.computing
+    )
+    emulation = Emulation.of(plan)
+    began = time.monotonic()
+    trio.run(_run, emulation)
+    seconds, verdict = time.monotonic() - began, emulation.oracle.verdict()
+    print(json.dumps(summary(verdict, seconds)) if arguments.json else "\n".join(report(verdict, seconds)))
+    for crash in emulation.neighbours.crashes:
+        print(f"kmsconn: the emulator itself failed: {crash!r}", file=sys.stderr)
+    return ExitStatus.WELL if verdict.well else ExitStatus.CRASHED
+
+
+async def _run(emulation: Emulation) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_at_signal, signals, nursery.cancel_scope)
+            if sys.stderr.isatty():
+                nursery.start_soon(_show_progress, emulation)
+            await emulation.run()
+            nursery.cancel_scope.cancel()
+
+
+async def _end_at_signal(signals: Any, scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
+
+
+async def _show_progress(emulation: Emulation) -> Never:
+    began = trio.current_time()
+    while True:
+        await trio.sleep(_PROGRESS)
+        verdict = emulation.oracle.verdict()
+        print(progress(verdict, trio.current_time() - began), file=sys.stderr, flush=True)
+
+
+def progress(verdict: Verdict, seconds: float) -> str:
+    """Return one line on how far it is."""
+    counts = f"{verdict.emitted:6} emitted  {verdict.answered:6} answered  {verdict.open:5} open"
+    doubled = f"  {verdict.doubled} doubled" if verdict.doubled else ""
+    return f"{seconds:5.0f} s  {counts}{doubled}  p50 {milliseconds(verdict.p50)}"
+
+
+def report(verdict: Verdict, seconds: float) -> list[str]:
+    """Return the result as text."""
+    return [
+        f"emitted   {verdict.emitted} in {seconds:.1f} s",
+        f"answered  {verdict.answered}",
+        f"open      {verdict.open}",
+        f"doubled   {verdict.doubled}",
+        *([f"strays    {verdict.strays} replies to ids that nobody was given"] if verdict.strays else []),
+        f"latency   p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)} from the event's block to the reply's",
+        "every request was answered once" if verdict.well else "NOT every request was answered once",
+    ]
+
+
+def summary(verdict: Verdict, seconds: float) -> dict[str, Any]:
+    """Return the result for machines."""
+    return {
+        "emitted": verdict.emitted,
+        "answered": verdict.answered,
+        "doubled": verdict.doubled,
+        "open": verdict.open,
+        "strays": verdict.strays,
+        "p50_ms": in_milliseconds(verdict.p50),
+        "p99_ms": in_milliseconds(verdict.p99),
+        "seconds": round(seconds, 3),
+    }
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a latency as text."""
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
+
+
+def in_milliseconds(seconds: float | None) -> float | None:
+    """Return a latency as a number."""
+    return None if seconds is None else round(seconds * 1000, 1)

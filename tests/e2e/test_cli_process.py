@@ -1,0 +1,144 @@
+"""``kmsconn run`` as a process whose neighbours never answer: it starts, says why it is not ready, refuses a twin, and ends at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import httpx2
+import trio
+
+from tests.unit.config.sample_values import KEY, write_toml
+
+PATIENCE = 60  # seconds of real time; a loaded machine starts processes slowly
+NOBODY = "http://127.0.0.1:9"
+
+
+def config(folder: Path, **changes: Any) -> Path:
+    chains = [{"url": NOBODY, "chain_id": 5, "acl_address": "0xf0Ffdc93b7E186bC2f8CB3dAA75D86d1930A433D"}]
+    silent = {
+        "gateway_url": NOBODY,
+        "ethereum_url": NOBODY,
+        "kms_core_endpoints": [NOBODY],
+        "host_chains": chains,
+    }
+    own = {
+        "journal": f"sqlite:///{folder}/journal.db",
+        "monitoring_endpoint": "127.0.0.1:0",
+        "log_format": "json",
+    }
+    return write_toml(folder, {**silent, **own, "drain_grace": "0s", **changes})
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("KMS_CONNECTOR_")}
+
+
+@asynccontextmanager
+async def running(path: Path) -> AsyncIterator[tuple[trio.Process, AsyncIterator[dict[str, Any]]]]:
+    """Run ``kmsconn run``; gives the process and its log lines. Killed at the end if it is still there."""
+    command = [sys.executable, "-m", "kmsconn.cli.main", "run", "-c", str(path)]
+    process = await trio.lowlevel.open_process(command, stdout=PIPE, stderr=PIPE, env=environment())
+    try:
+        assert process.stdout is not None
+        yield process, log_lines(process.stdout)
+    finally:
+        process.kill()
+        with trio.move_on_after(PATIENCE, shield=True):
+            await process.wait()
+
+
+async def log_lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any]]:
+    kept = b""
+    async for chunk in stream:
+        *whole, kept = (kept + chunk).split(b"\n")
+        for line in whole:
+            yield json.loads(line)
+
+
+async def until(lines: AsyncIterator[dict[str, Any]], event: str) -> dict[str, Any]:
+    async for line in lines:
+        if line["event"] == event:
+            return line
+    raise AssertionError(f"the log ended before {event}")
+
+
+async def exit_of(*arguments: str) -> tuple[int, str]:
+    result = await trio.run_process(
+        [sys.executable, "-m", "kmsconn.cli.main", *arguments],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+        env=environment(),
+    )
+    return result.returncode, result.stderr.decode()
+
+
+async def test_without_neighbours_it_is_alive_not_healthy_and_names_them(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        async with running(config(tmp_path)) as (_, lines), httpx2.AsyncClient(trust_env=False) as client:
+            url = (await until(lines, "started"))["monitoring"]
+            await until(lines, "trouble")
+            assert (await client.get(f"{url}/liveness")).status_code == 200
+            health = await client.get(f"{url}/healthz")
+            assert health.status_code == 503
+            assert "gateway" in health.json()["details"]
+            assert "kmsconn_ready 0.0" in (await client.get(f"{url}/metrics")).text
+
+
+async def test_sigterm_drains_and_ends_with_0(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        async with running(config(tmp_path)) as (process, lines):
+            await until(lines, "started")
+            process.send_signal(signal.SIGTERM)
+            assert (await until(lines, "draining"))["signal"] == "SIGTERM"
+            await until(lines, "ended")
+            assert await process.wait() == 0
+
+
+async def test_a_second_signal_does_not_wait_for_the_grace(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        async with running(config(tmp_path, drain_grace="1h")) as (process, lines):
+            await until(lines, "started")
+            process.send_signal(signal.SIGINT)
+            await until(lines, "draining")
+            process.send_signal(signal.SIGINT)
+            await until(lines, "ended")
+            assert await process.wait() == 0
+
+
+async def test_a_journal_in_use_is_refused_with_3(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        path = config(tmp_path)
+        async with running(path) as (_, lines):
+            await until(lines, "started")
+            await until(lines, "trouble")
+            status, said = await exit_of("run", "-c", str(path))
+    assert status == 3
+    assert "in use" in said
+
+
+async def test_faults_end_it_with_2_and_show_no_secret(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        status, said = await exit_of("run", "-c", str(config(tmp_path, private_key=KEY[:-2])))
+    assert status == 2
+    assert "private_key" in said
+    assert KEY[:8] not in said
+
+
+async def test_no_secret_stands_in_the_log(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        secretive = config(tmp_path, gateway_url="http://user:hunter2@127.0.0.1:9/?key=hunter2")
+        async with running(secretive) as (process, lines):
+            await until(lines, "trouble")
+            process.send_signal(signal.SIGTERM)
+            seen = [line async for line in lines]
+    assert seen
+    assert "hunter2" not in json.dumps(seen)
