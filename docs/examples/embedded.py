@@ -1,14 +1,17 @@
 """A Trio program with a connector inside: emulated neighbours in memory, three requests, every event printed, then the drain.
 
-Run it with ``python docs/examples/embedded.py``. It opens no socket. Under a virtual clock (``trio.testing.MockClock``) it runs as
-it is, only faster, because every clock in it is Trio's.
+Run it with ``python docs/examples/embedded.py``. It opens no socket. Every clock in it is Trio's, so it runs as it is under a
+virtual one (``trio.testing.MockClock``) too.
 """
+
+# ruff: noqa: ARG001, INP001, T201 - a program of its own, which prints; a port has its arguments whether they are used or not
 
 from __future__ import annotations
 
 import random
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,33 +55,22 @@ class Watcher:
 
 
 async def embed(config: kmsconn.Config, network: MemoryNetwork, traffic: Traffic) -> kmsconn.Statistics:
-    """Run a connector in a nursery of our own until the replies have landed, and drain it."""
+    """Run a connector in a nursery of our own until the replies have landed, drain it, and return its last statistics."""
     watcher = Watcher()
     ports = kmsconn.Ports(dial=network, offload=inline, wall=wall, random=random.random)
+    run = partial(kmsconn.serve, config, ports=ports, on_event=watcher.on_event)
     async with trio.open_nursery() as nursery:
         with trio.fail_after(60):  # how long a start may take is for us to say
-            connector = await nursery.start(_serve, config, ports, watcher)
+            connector: kmsconn.Connector = await nursery.start(run)
         for _ in range(REQUESTS):
             traffic.any()
         await watcher.done.wait()
         connector.drain()
-        await connector.wait_drained()
     return connector.statistics()
 
 
-async def _serve(
-    config: kmsconn.Config,
-    ports: kmsconn.Ports,
-    watcher: Watcher,
-    *,
-    task_status: trio.TaskStatus[kmsconn.Connector],
-) -> None:
-    """Give ``serve`` its keyword arguments, which ``nursery.start`` cannot pass."""
-    await kmsconn.serve(config, ports=ports, on_event=watcher.on_event, task_status=task_status)
-
-
 async def main() -> None:
-    """Build the world around the connector; a program of yours would only call ``kmsconn.load_config``."""
+    """Build the world around the connector; a program with real neighbours would only call ``kmsconn.load_config``."""
     neighbours = Neighbourhood.make(wall)
     network = MemoryNetwork()
     neighbours.settle_in_memory(network)

@@ -259,7 +259,7 @@ class Endpoint:
         self._link = None
         if not self._troubled:
             self._troubled = True
-            self._on_event(Trouble(self.name, self._reason))
+            self._on_event(Trouble(self.name, self._reason, red=True))
         self._change()
         longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
         await trio.sleep(longest * (0.5 + 0.5 * self._ports.random()))

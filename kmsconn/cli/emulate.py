@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never
 
@@ -17,12 +17,15 @@ import trio
 
 from kmsconn.cli.arguments import at_least, not_negative, positive
 from kmsconn.cli.endings import ExitStatus
+from kmsconn.cli.interrupting import until_interrupted
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
     from kmsconn.emulator.oracle import Verdict
 
-HELP: Final = "emulate chains, Core and buckets under a load, for a connector started with the file this writes"
+HELP: Final = (
+    "emulate chains, Core and buckets under a load, for a connector started with the file this writes"
+)
 FORMS: Final = ("public", "direct", "delegated", "unified", "unified_delegated", "wallet")
 SMALLEST: Final = 32
 _PROGRESS = 1.0  # seconds
@@ -31,13 +34,31 @@ _PROGRESS = 1.0  # seconds
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add = parser.add_argument
-    add("--write-config", metavar="FILE", type=Path, required=True, help="where the connector's configuration goes")
+    add(
+        "--write-config",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="where the connector's configuration goes",
+    )
     add("--rate", metavar="R", type=positive, default=10.0, help="requests per second (10)")
     add("--duration", metavar="S", type=positive, default=60.0, help="seconds of requests (60)")
-    add("--size", metavar="BYTES", type=at_least(SMALLEST), default=1024, help="bytes of each ciphertext (1024)")
+    add(
+        "--size",
+        metavar="BYTES",
+        type=at_least(SMALLEST),
+        default=1024,
+        help="bytes of each ciphertext (1024)",
+    )
     add("--seed", metavar="N", type=int, default=0, help="the same seed makes the same requests (0)")
     add("--shards", metavar="N", type=at_least(1), default=1, help="Cores that share the requests (1)")
-    add("--computing", metavar="SECONDS", type=not_negative, default=0.0, help="time of a Core for an answer (0)")
+    add(
+        "--computing",
+        metavar="SECONDS",
+        type=not_negative,
+        default=0.0,
+        help="time of a Core for an answer (0)",
+    )
     add("--forms", metavar="FORM", nargs="+", choices=FORMS, default=(), help=f"of {', '.join(FORMS)} (all)")
     add("--json", action="store_true", help="end with one JSON object instead of text")
 
@@ -53,7 +74,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     emulation = Emulation.of(plan)
     began = time.monotonic()
-    trio.run(_run, emulation)
+    trio.run(until_interrupted, partial(_run, emulation))
     seconds, verdict = time.monotonic() - began, emulation.oracle.verdict()
     print(json.dumps(summary(verdict, seconds)) if arguments.json else "\n".join(report(verdict, seconds)))
     for crash in emulation.neighbours.crashes:
@@ -62,18 +83,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 async def _run(emulation: Emulation) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_at_signal, signals, nursery.cancel_scope)
-            if sys.stderr.isatty():
-                nursery.start_soon(_show_progress, emulation)
-            await emulation.run()
-            nursery.cancel_scope.cancel()
-
-
-async def _end_at_signal(signals: Any, scope: trio.CancelScope) -> None:
-    async for _ in signals:
-        scope.cancel()
+    async with trio.open_nursery() as nursery:
+        if sys.stderr.isatty():
+            nursery.start_soon(_show_progress, emulation)
+        await emulation.run()
+        nursery.cancel_scope.cancel()
 
 
 async def _show_progress(emulation: Emulation) -> Never:

@@ -104,7 +104,7 @@ def _bytes_of(response: HttpResponse) -> bytes:
 
 
 def _wrong_bytes(_: HttpRequest, response: HttpResponse) -> HttpResponse:
-    body = _bytes_of(response)
+    body = _bytes_of(response) or b"\0"
     return _respond(body[:-1] + bytes([body[-1] ^ 1]), response)
 
 

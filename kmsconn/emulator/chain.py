@@ -86,8 +86,6 @@ class Chain:
         timestamp = math.floor(self._clock())
         return Block(0, block_hash(parent, 0, timestamp, 0, ()), parent, timestamp, 0, self.base_fee)
 
-    # --- what is there ----------------------------------------------------------------------------------------------
-
     @property
     def head(self) -> Block:
         """Return the newest block."""
@@ -151,8 +149,6 @@ class Chain:
     async def wait_change(self) -> None:
         """Wait for the next block or reorganisation."""
         await self._changed.wait()
-
-    # --- what happens -----------------------------------------------------------------------------------------------
 
     def deploy(self, contract: Contract) -> None:
         """Put a contract at its address, in the past too."""
@@ -271,8 +267,6 @@ class Chain:
             await trio.sleep_until(due)
             if not self.stalled:
                 self.mine()
-
-    # --- making blocks ----------------------------------------------------------------------------------------------
 
     def _pop(self, depth: int) -> Branch:
         if not 0 < depth <= self.head.number:

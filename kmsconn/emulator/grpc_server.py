@@ -21,6 +21,9 @@ from grpclib.const import Status
 from grpclib.metadata import encode_grpc_message
 from hyperframe.frame import GoAwayFrame
 
+from kmsconn.errors import Undecodable
+from kmsconn.protocols.protobuf import fields
+
 MAX_MESSAGE = 104_857_600  # kms-core-grpc.md, section 1
 WINDOW = 1024 * 1024  # for a stream and for the connection, as tonic's server grants
 MAX_CALLS = 1000
@@ -110,11 +113,11 @@ def health_method(services: Mapping[str, Callable[[], bool]]) -> Method:
 
 
 def _health_service(request: bytes) -> str:
-    if not request:
-        return ""
-    if request[:1] != b"\x0a" or request[1] != len(request) - 2:
-        raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message")
-    return request[2:].decode()
+    try:
+        named = [bytes(value) for _, _, value in fields(request) if isinstance(value, memoryview)]
+        return named[0].decode() if named else ""
+    except (Undecodable, UnicodeDecodeError):
+        raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from None
 
 
 def seconds_of(timeout: str) -> float:

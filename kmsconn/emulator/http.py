@@ -13,6 +13,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_st
 MAX_BODY = 64 * 1024 * 1024
 CHUNK = 65_536
 HANDSHAKE_SECONDS = 10.0
+CLOSING_SECONDS = 0.5
 MAX_MESSAGE = 16 * 1024 * 1024
 _READ_AHEAD = 65_536  # what a client may pipeline while an answer is made; then it feels back-pressure
 
@@ -267,5 +268,6 @@ async def _tend_websocket(connection: WebSocketConnection, websocket: WebsocketH
     except ConnectionClosed:
         return
     finally:
-        with trio.move_on_after(HANDSHAKE_SECONDS, shield=True):
+        # Short: in a cancelled server nobody reads the peer's part of the closing any more.
+        with trio.move_on_after(CLOSING_SECONDS, shield=True):
             await connection.aclose()

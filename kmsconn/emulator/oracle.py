@@ -163,7 +163,9 @@ class Oracle:
             self._take_reply(mined, at)
         for log in mined.logs:
             if log.address == self._decryption and log.topics[0] in TOPICS:
-                self._take_request(Trace(int.from_bytes(log.topics[1]), transaction.hash, mined.block_number, at))
+                self._take_request(
+                    Trace(int.from_bytes(log.topics[1]), transaction.hash, mined.block_number, at)
+                )
 
     def _take_request(self, trace: Trace) -> None:
         self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace

@@ -9,7 +9,6 @@ from collections import Counter
 from random import Random
 from typing import Any, Literal, Protocol
 
-import attrs
 import msgspec
 import trio
 from trio_websocket import WebSocketConnection
@@ -25,7 +24,9 @@ from kmsconn.emulator.node_error import (
     NodeError,
 )
 from kmsconn.emulator.node_faults import Fault, NodeFaults
-from kmsconn.emulator.rpc_methods import METHODS, Later
+from kmsconn.emulator.rpc_begun import Begun
+from kmsconn.emulator.rpc_methods import METHODS
+from kmsconn.emulator.rpc_push import serve_websocket
 from kmsconn.emulator.view import View
 
 JSON_HEADERS = (("content-type", "application/json"),)
@@ -43,32 +44,6 @@ class Subscriptions(Protocol):
     def unsubscribe(self, params: list[Any]) -> bool:
         """End a subscription; tell whether there was one. Raises NodeError."""
         ...
-
-
-@attrs.frozen
-class Begun:
-    """A request that was carried out: its id, and its result, its error, or what it still waits for."""
-
-    id: Any
-    result: Any = None
-    error: NodeError | None = None
-    later: Later | None = None
-
-    async def finish(self) -> dict[str, Any]:
-        """Wait if necessary and return the JSON-RPC answer."""
-        if self.later is None:
-            return self.as_json()
-        try:
-            return attrs.evolve(self, result=await self.later(), later=None).as_json()
-        except NodeError as error:
-            return attrs.evolve(self, error=error, later=None).as_json()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the JSON-RPC answer of a request that waits for nothing."""
-        head = {"jsonrpc": "2.0", "id": self.id}
-        return (
-            {**head, "result": self.result} if self.error is None else {**head, "error": self.error.as_json()}
-        )
 
 
 class Node:
@@ -102,8 +77,6 @@ class Node:
     def view(self) -> View:
         """Return the chain as this node sees it now."""
         return self.chain.view(self.lag, self.fork)
-
-    # --- requests ---------------------------------------------------------------------------------------------------
 
     async def answer(self, body: bytes) -> bytes:
         """Answer a JSON-RPC request or batch. Raises HangUp when the connection is to be closed instead."""
@@ -161,8 +134,6 @@ class Node:
     def _spoiled(self, answer: dict[str, Any]) -> dict[str, Any]:
         return {**answer, "id": 999_999_937} if self.faults.happens(Fault.WRONG_ID) else answer
 
-    # --- connections ------------------------------------------------------------------------------------------------
-
     async def http(self, request: HttpRequest) -> HttpResponse:
         """Answer one HTTP request. Raises HangUp."""
         refusal = self._http_refusal()
@@ -187,8 +158,6 @@ class Node:
 
     async def websocket(self, connection: WebSocketConnection) -> None:
         """Serve one websocket until either side ends it."""
-        from kmsconn.emulator.rpc_push import serve_websocket
-
         await serve_websocket(self, connection)
 
     async def serve(self, stream: trio.abc.Stream) -> None:

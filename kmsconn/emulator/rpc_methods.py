@@ -55,9 +55,6 @@ def method(name: str) -> Callable[[Method], Method]:
     return register
 
 
-# --- parameters -----------------------------------------------------------------------------------------------------
-
-
 def _parameter(params: Params, index: int) -> Any:
     if len(params) <= index:
         raise NodeError(INVALID_PARAMS, f"missing value for required argument {index}")
@@ -113,9 +110,6 @@ def _block(node: Node, tag: Any) -> Block:
     return found
 
 
-# --- the node and its blocks ----------------------------------------------------------------------------------------
-
-
 @method("eth_chainId")
 def _chain_id(node: Node, params: Params) -> str:
     del params
@@ -159,9 +153,6 @@ def _block_by_hash(node: Node, params: Params) -> Any:
 def _block_or_null(node: Node, block: Block | None, params: Params) -> Any:
     full = len(params) > 1 and bool(params[1])
     return None if block is None else block_json(block, gas_limit=node.chain.block_gas_limit, full=full)
-
-
-# --- accounts and calls ---------------------------------------------------------------------------------------------
 
 
 @method("eth_getTransactionCount")
@@ -217,9 +208,6 @@ def _run(node: Node, call: Any, tag: Any) -> tuple[bytes, int]:
         raise NodeError(SERVER_ERROR, f"out of gas: gas required exceeds allowance ({gas})") from shortage
 
 
-# --- fees -----------------------------------------------------------------------------------------------------------
-
-
 @method("eth_gasPrice")
 def _gas_price(node: Node, params: Params) -> str:
     del params
@@ -252,9 +240,6 @@ def _fee_history(node: Node, params: Params) -> Any:
         if percentiles
         else history
     )
-
-
-# --- transactions ---------------------------------------------------------------------------------------------------
 
 
 @method("eth_sendRawTransaction")
@@ -326,9 +311,6 @@ def _trace(node: Node, params: Params) -> Any:
     if mined is None:
         raise refused("transaction not found")
     return trace_json(mined)
-
-
-# --- logs -----------------------------------------------------------------------------------------------------------
 
 
 @method("eth_getLogs")

@@ -7,7 +7,7 @@ reorganisations and a node that changes its mind are one case. A slow reader hol
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
@@ -19,9 +19,12 @@ from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.http import HangUp
 from kmsconn.emulator.node_error import INVALID_PARAMS, METHOD_NOT_FOUND, NodeError
 from kmsconn.emulator.node_faults import Fault
-from kmsconn.emulator.rpc import Begun, Node
+from kmsconn.emulator.rpc_begun import Begun
 from kmsconn.emulator.rpc_json import block_json, log_json
 from kmsconn.emulator.view import View
+
+if TYPE_CHECKING:
+    from kmsconn.emulator.rpc import Node
 
 _QUEUE = 64  # answers and notifications that wait for the writer; beyond, the session waits
 _WAITING = 1_000  # requests that wait for a block or a slow answer; beyond, the session reads no more
@@ -48,6 +51,7 @@ class _Session:
         self._count = 0
         self._silent = False
         self._known: deque[Block] = deque([node.view().head], _REMEMBERED)
+        self._lowest_left = 0  # where to go on when every remembered block was left
         self._places = trio.Semaphore(_WAITING)
         self._outgoing, self._queue = trio.open_memory_channel[bytes](_QUEUE)
 
@@ -57,8 +61,6 @@ class _Session:
             nursery.start_soon(self._push)
             await self._read(nursery)
             nursery.cancel_scope.cancel()
-
-    # --- subscriptions ----------------------------------------------------------------------------------------------
 
     def subscribe(self, params: list[Any]) -> str:
         """Begin a subscription to ``newHeads`` or ``logs``. Raises NodeError."""
@@ -78,8 +80,6 @@ class _Session:
         if not params:
             raise NodeError(INVALID_PARAMS, "missing value for required argument 0")
         return self._subscriptions.pop(params[0], None) is not None
-
-    # --- requests ---------------------------------------------------------------------------------------------------
 
     async def _read(self, nursery: trio.Nursery) -> None:
         try:
@@ -126,8 +126,6 @@ class _Session:
         except ConnectionClosed:
             scope.cancel()
 
-    # --- notifications ----------------------------------------------------------------------------------------------
-
     async def _push(self) -> None:
         while True:
             removed, added = self._difference()
@@ -149,7 +147,8 @@ class _Session:
         removed: list[Block] = []
         while self._known and not _holds(view, self._known[-1]):
             removed.append(self._known.pop())
-        start = self._known[-1].number + 1 if self._known else removed[-1].number
+            self._lowest_left = removed[-1].number
+        start = self._known[-1].number + 1 if self._known else self._lowest_left
         added = [block for n in range(start, view.head.number + 1) if (block := view.block(n)) is not None]
         self._known.extend(added)
         return removed, added

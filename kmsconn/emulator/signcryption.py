@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from functools import lru_cache
 
 import attrs
 from cryptography.exceptions import InvalidTag
@@ -27,6 +28,7 @@ _USER_DECRYPTION = b"USER_DEC"
 _HASH_BYTES = 32
 _SIGNATURE_BYTES = 64
 _VERIFICATION_KEY_BYTES = 41
+_ENCAPSULATIONS = 256  # remembered, of 800 bytes
 _TAIL_BYTES = _SIGNATURE_BYTES + _HASH_BYTES
 
 _CONTAINER = b"".join(
@@ -126,7 +128,7 @@ def signcrypt(
     message = sized(plaintext) + u32(fhe_type) + sized(link)
     signature = sign_sha256(key, _signed_text(message, client, public))
     inner = message + signature + _hash(verification_key(key.public_key))
-    shared, encapsulated = _kem(randomness.encapsulation_m).encaps(public)
+    shared, encapsulated = _encapsulate(public, randomness.encapsulation_m)
     sealed = AESGCM(shared).encrypt(randomness.nonce, inner, None)
     return randomness.nonce + sized(encapsulated) + sized(sealed)
 
@@ -144,6 +146,13 @@ def open_share(secret_key: bytes, share: bytes, *, client: Address, vk: bytes) -
     if not is_signed_by(vk, _signed_text(message, client, public), signature):
         raise NotOpened("its signature is not the node's, or was made for another client")
     return _opened(message)
+
+
+@lru_cache(maxsize=_ENCAPSULATIONS)
+def _encapsulate(public: bytes, message: bytes) -> tuple[bytes, bytes]:
+    """Return the shared secret and its encapsulation. This costs milliseconds, which whoever repeats the message pays once."""
+    shared, encapsulated = _kem(message).encaps(public)
+    return bytes(shared), bytes(encapsulated)
 
 
 def _unseal(secret_key: bytes, share: bytes) -> bytes:

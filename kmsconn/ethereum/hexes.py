@@ -12,8 +12,10 @@ def to_hex(data: bytes) -> str:
     return "0x" + data.hex()
 
 
-def from_hex(text: str) -> bytes:
-    """Read ``0x`` and an even number of hex digits. Raises ValueError."""
+def from_hex(text: object) -> bytes:
+    """Read ``0x`` and an even number of hex digits. Raises ValueError, also for a JSON value of another type."""
+    if not isinstance(text, str):
+        raise ValueError(f"hex text is a text, not a {type(text).__name__}")
     if text[:2] not in {"0x", "0X"}:
         raise ValueError("hex text begins with 0x")
     data = bytes.fromhex(text[2:])
@@ -29,8 +31,10 @@ def quantity(number: int) -> str:
     return hex(number)
 
 
-def from_quantity(text: str) -> int:
-    """Read ``0x`` and hex digits; leading zeros are taken, as some nodes write them. Raises ValueError."""
+def from_quantity(text: object) -> int:
+    """Read ``0x`` and hex digits; leading zeros are taken, as some nodes write them. Raises ValueError as ``from_hex``."""
+    if not isinstance(text, str):
+        raise ValueError(f"a quantity is a text, not a {type(text).__name__}")
     if not _QUANTITY.fullmatch(text):
         raise ValueError("a quantity is 0x and hex digits")
     return int(text, 16)

@@ -132,6 +132,12 @@ class Journal(Protocol):
         """
         ...
 
+    async def doubted(
+        self, chain_id: int, contract: Address, from_block: int, limit: int
+    ) -> tuple[int, ...]:
+        """Return the blocks, from ``from_block`` on, where open requests stood that are off chain now; the newest first."""
+        ...
+
     # --- pool side
 
     async def due(self, kind: Kind, now: float, limit: int, busy: Collection[int]) -> Due:

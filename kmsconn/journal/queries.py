@@ -39,6 +39,10 @@ _LANDED = (
 )
 _ROW = f"{_ROWS} WHERE rid = ?"
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
+_DOUBTED = (
+    "SELECT DISTINCT block FROM request INDEXED BY request_doubted WHERE chain_id = ? AND contract = ? AND block >= ? "
+    "AND on_chain = 0 AND state IN ('seen', 'answered', 'signed', 'landed') ORDER BY block DESC LIMIT ?"
+)
 _SIBLING = (
     "SELECT count(*) FROM request AS ours JOIN request AS other USING (chain_id, contract, id) "
     "WHERE ours.rid = ? AND other.digest <> ours.digest"
@@ -55,6 +59,11 @@ def cursor(book: Book, chain_id: int, contract: Address) -> int | None:
     """Return the first block of a contract that was not read yet."""
     found = book.execute(_CURSOR, (chain_id, contract)).fetchone()
     return None if found is None else int(found[0])
+
+
+def doubted(book: Book, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
+    """Return the blocks where open requests stood that are off chain, the newest first."""
+    return tuple(block for (block,) in book.execute(_DOUBTED, (chain_id, contract, from_block, limit)))
 
 
 def due(book: Book, values: Values) -> Due:

@@ -69,6 +69,11 @@ _FIRST = (
     CREATE INDEX request_open ON request (kind, state, on_chain, parked, admitted_at)
     WHERE state IN ('seen', 'answered', 'signed', 'landed')
     """,
+    # Requests that a read did not hold: their blocks are looked at again for a while.
+    """
+    CREATE INDEX request_doubted ON request (chain_id, contract, block)
+    WHERE on_chain = 0 AND state IN ('seen', 'answered', 'signed', 'landed')
+    """,
     # Closed rows are counted as they close, so that nobody ever walks over them.
     """
     CREATE TABLE closed (kind TEXT NOT NULL, state TEXT NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (kind, state))

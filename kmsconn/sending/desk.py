@@ -166,6 +166,11 @@ class Desk:
         """Seconds between blocks, as far as known."""
         return self.lane.head.block_time or 0.0
 
+    async def is_on_chain(self, row: Row) -> bool:
+        """Say whether the last trusted read saw the request of a flying row; what flies is not read again for that."""
+        now = await self.journal.row(row.rid)
+        return now is not None and now.on_chain
+
     # --- moving on
 
     async def sign(self, row: Row, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
@@ -259,7 +264,7 @@ class Desk:
     def forget_all_but(self, open_holes: Iterable[int], rows: Sequence[Row]) -> None:
         """Drop what was remembered about replies and nonces that are not in question any more."""
         self.flights.keep(self.flying.keys())
-        self.absent.keep(self.flying.keys())
+        self.absent.keep(self.flying.keys() | self.kept.keys())
         holes = set(open_holes)
         self.holes.keep(holes)
         self.fillers.keep(holes | {nonce_of(row) for row in rows})

@@ -68,7 +68,7 @@ class Node:
         block, nonce = await self.batch([_LATEST, self._nonce_call()])
         try:
             return _read_head(_usable(block), _usable(nonce))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Unreachable("the node gave a head that cannot be read") from error
 
     def _nonce_call(self) -> Call:

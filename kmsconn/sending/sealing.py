@@ -85,7 +85,11 @@ async def _estimate(desk: Desk, sight: Sight, rows: Sequence[Row]) -> list[Ready
             if not isinstance(said, Accepts)
         ]
     )
-    return [(row, gas_limit(said.gas, percent)) for row, said in pairs if isinstance(said, Accepts)]
+    return [
+        (row, gas_limit(said.gas, percent))
+        for row, said in pairs
+        if isinstance(said, Accepts) and _may_sign(desk, sight, row, looked.head)
+    ]
 
 
 async def _put_off(desk: Desk, sight: Sight, row: Row, said: Says, head: int) -> None:
@@ -110,9 +114,23 @@ async def _fell_back(desk: Desk, ripe: Sequence[int]) -> bool:
     return bool(fallen)
 
 
+def _kept(desk: Desk, row: Row) -> Row | None:
+    """Return a reply with its earlier bytes, where a journal or this process still has them."""
+    return row if row.raw is not None else desk.kept.get(row.rid)
+
+
 def _kept_nonce(desk: Desk, row: Row) -> int | None:
-    kept = desk.kept.get(row.rid)
+    kept = _kept(desk, row)
     return None if kept is None else kept.nonce
+
+
+def _may_sign(desk: Desk, sight: Sight, row: Row, head: int) -> bool:
+    """Say whether no earlier bytes can be included beside new ones: their nonce is open, or used on the second look as well."""
+    nonce = _kept_nonce(desk, row)
+    if nonce is None or nonce >= sight.head.nonce:
+        return True
+    trusted = sight.fresh and head >= sight.head.number
+    return trusted and desk.absent.confirms(row.rid, head, sight.now)
 
 
 async def _seal(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> None:
@@ -130,7 +148,7 @@ async def _seal(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> Non
 
 async def _bytes(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> tuple[bytes, bytes]:
     """Return signed bytes; the earlier ones where the nonce is the same."""
-    kept = desk.kept.get(row.rid)
+    kept = _kept(desk, row)
     if kept is not None and kept.nonce == nonce and kept.raw is not None and kept.reply_hash is not None:
         return kept.raw, kept.reply_hash
     errand = Errand(desk.chain_id, row.contract, calldata_of(row), gas)

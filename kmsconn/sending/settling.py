@@ -104,7 +104,7 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> None:
 
 
 async def _give_back(desk: Desk, sight: Sight, row: Row, said: Says, reason: str) -> None:
-    if is_hopeless(said) and sight.is_old(row):
+    if is_hopeless(said) and sight.is_old(row) and await desk.is_on_chain(row):
         await desk.reject(row, reason)
     else:
         await desk.release(row, reason)

@@ -31,6 +31,8 @@ from kmsconn.protocols.port import Subscription
 from kmsconn.service.house import House
 
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
+DOUBTING = 900.0  # seconds for which the old block of a request that left the chain is looked at again
+DOUBTS = 16  # such blocks in one round
 REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the overlap again costs little
 
 
@@ -125,6 +127,21 @@ class Intake:
                 return False
         if again:
             self._overlap_read = now
+            return await self._look_again(self.head.blocks_in(settings.overlap))
+        return True
+
+    async def _look_again(self, overlap: int) -> bool:
+        """Read blocks again that leave the overlap while a request is missing there.
+
+        One bad answer, the last one before a block leaves the overlap, must not lose what stands in it.
+        """
+        house, head = self.house, self.head.number or 0
+        oldest = head - self.head.blocks_in(DOUBTING)
+        chain, contract = self.subscription.chain_id, self.subscription.contract
+        blocks = await house.journal.doubted(chain, contract, oldest, DOUBTS)
+        for block in blocks:
+            if block < head - overlap and not await self._read(Range(block, block)):
+                return False
         return True
 
     async def _backfill(self) -> None:

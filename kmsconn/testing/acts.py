@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
@@ -11,9 +12,12 @@ import trio
 from grpclib.const import Status
 
 from kmsconn.emulator import bucket_faults, core_faults
-from kmsconn.emulator.blocks import Transaction
+from kmsconn.emulator.blocks import Branch, Transaction
+from kmsconn.emulator.execution import Emitted, Frame
+from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.node_faults import Fault as NodeFaultName
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.protocols.fhevm_014 import events
 from kmsconn.testing.world import World
 
 ChainName = Literal["gateway", "ethereum", "host"]
@@ -83,6 +87,9 @@ class Outage:
 
     async def play(self, world: World) -> None:
         """Turn the line off, break what is open unless bytes are just lost, and turn it on again."""
+        if self.neighbour not in world.neighbours.places:  # a shard that this world does not have
+            await trio.lowlevel.checkpoint()
+            return
         line = world.network.line(*world.neighbours.places[self.neighbour])
         if self.how == "lost":
             line.there.lost = line.back.lost = True
@@ -103,7 +110,7 @@ class NodeTrouble:
 
     at: float
     chain: ChainName
-    fault: NodeFaultName
+    fault: str
     node: int = 0
     times: int = 1
 
@@ -111,7 +118,7 @@ class NodeTrouble:
         """Script it."""
         await trio.lowlevel.checkpoint()
         nodes = world.neighbours.clusters[self.chain].nodes
-        nodes[self.node % len(nodes)].faults.script(self.fault, self.times)
+        nodes[self.node % len(nodes)].faults.script(NodeFaultName(self.fault), self.times)
 
 
 @attrs.frozen
@@ -139,13 +146,14 @@ class Reorg:
 
     ``moved``: everything is included again, later. ``swapped``: in another order, so that ids name other content.
     ``vanished``: requests of the replaced blocks are gone for ever, and replies too. ``back`` seconds later, if given, the old
-    branch returns (A → B → A).
+    branch returns (A → B → A). One node stays on the old branch for ``stale`` seconds.
     """
 
     at: float
     depth: int
     how: Literal["moved", "swapped", "vanished"]
     back: float | None = None
+    stale: float = 0.0
 
     async def play(self, world: World) -> None:
         """Replace the blocks, and perhaps put them back."""
@@ -153,12 +161,31 @@ class Reorg:
         depth = min(self.depth, chain.head.number)
         if depth < 1:
             return
+        world.ids_reused = world.ids_reused or self.how != "moved" or self.back is not None
         drop = {"vanished": _always}.get(self.how, _never)
         branch = chain.reorg(depth, drop=drop, arrange=partial(_arrange, swapped=self.how == "swapped"))
-        if self.back is not None:
-            await trio.sleep(self.back)
-            if chain.head.number - branch.root <= _DEEPEST:
-                chain.restore(branch)
+        world.witness.reorganised(branch)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stay_behind, world, branch)
+            if self.back is not None:
+                await trio.sleep(self.back)
+                _put_back(world, branch)
+
+    async def _stay_behind(self, world: World, branch: Branch) -> None:
+        node = world.neighbours.clusters["gateway"].nodes[-1]
+        if self.stale:
+            node.fork = branch
+            await trio.sleep(self.stale)
+            node.fork = None
+        await trio.lowlevel.checkpoint()
+
+
+def _put_back(world: World, branch: Branch) -> None:
+    chain = world.neighbours.gateway
+    root = chain.block(branch.root)
+    stands = root is not None and root.hash == branch.blocks[0].parent
+    if stands and chain.head.number - branch.root <= _DEEPEST:
+        world.witness.reorganised(chain.restore(branch))
 
 
 _DEEPEST = 20  # blocks; a world's overlap is longer
@@ -215,7 +242,8 @@ class Foreign:
             data=b"",
         )
         raw, _ = sign_transaction(transaction, key)
-        chain.submit(raw)
+        with suppress(NodeError):
+            chain.submit(raw)
 
 
 @attrs.frozen
@@ -229,6 +257,18 @@ class Kill:
     async def play(self, world: World) -> None:
         """Kill and start."""
         await world.kill(self.down, lose_journal=self.lose_journal)
+
+
+@attrs.frozen
+class Drain:
+    """The connector is asked to end well, as by SIGTERM, and is started again ``down`` seconds after its end."""
+
+    at: float
+    down: float = 1.0
+
+    async def play(self, world: World) -> None:
+        """Drain and start."""
+        await world.drain(self.down)
 
 
 @attrs.frozen
@@ -310,6 +350,23 @@ class Stall:
         await trio.sleep(self.seconds)
         chain.stalled = False
         chain.mine_many(self.burst)
+
+
+@attrs.frozen
+class StrangeLog:
+    """The Decryption contract logs something under a known topic that nobody can read."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Queue it for the next block."""
+        await trio.lowlevel.checkpoint()
+        neighbours = world.neighbours
+        neighbours.gateway.act(neighbours.decryption.address, _log_nonsense)
+
+
+def _log_nonsense(frame: Frame) -> None:
+    frame.logs.append(Emitted(frame.address, (events.TOPICS[0], bytes(32)), b"\xff" * 31))
 
 
 @attrs.frozen

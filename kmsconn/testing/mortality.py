@@ -31,6 +31,7 @@ class Life:
     dead: bool = False
     works: int = 0
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    ended: trio.Event = attrs.field(factory=trio.Event)
 
     def kill(self) -> None:
         """Die now, as under ``kill -9``."""

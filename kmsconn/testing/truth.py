@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 
 import attrs
 
+from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.neighbourhood import Neighbourhood
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.fhevm_014.replies import PUBLIC_RESPONSE, USER_RESPONSE
 
@@ -16,7 +17,11 @@ _REPLIES = {function.selector: function for function in (PUBLIC_RESPONSE, USER_R
 
 @attrs.frozen
 class Truth:
-    """Ids requested in the canonical chain, answered by this node, included more than once (reverted ones count), still open."""
+    """Ids requested in the canonical chain, answered by this node, still open, and doubled.
+
+    ``doubled``: a reply of ours was included although an earlier one of the same id had succeeded; the contract reverts it, but it
+    was paid. A reply that failed *before* the one that succeeded (out of gas, another content under the id) is none.
+    """
 
     requested: tuple[int, ...]
     answered: tuple[int, ...]
@@ -26,30 +31,49 @@ class Truth:
 
 def truth_of(neighbours: Neighbourhood) -> Truth:
     """Read all blocks of the gateway. A request that left the chain with its block is not requested."""
-    requested: list[int] = []
+    requested = [int.from_bytes(log.topics[1]) for log in requests_of(neighbours)]
     answered: set[int] = set()
-    included: Counter[int] = Counter()
+    doubled: list[int] = []
+    for identifier, mined in replies_of(neighbours):
+        if identifier in answered:
+            doubled.append(identifier)
+        if mined.outcome.status == 1:
+            answered.add(identifier)
+    open_ = tuple(identifier for identifier in requested if identifier not in answered)
+    return Truth(tuple(requested), tuple(sorted(answered)), tuple(doubled), open_)
+
+
+def requests_of(neighbours: Neighbourhood) -> Iterator[Log]:
+    """Yield the readable request events of the canonical chain, oldest first."""
     chain, contract = neighbours.gateway, neighbours.decryption.address
     for block in chain.blocks_with_logs(0, chain.head.number):
-        logs = [log for mined in block.mined for log in mined.logs]
-        requested += [int.from_bytes(log.topics[1]) for log in logs if log.topics[0] in events.TOPICS]
-    for number in range(chain.head.number + 1):
-        there = chain.block(number)
-        for mined in there.mined if there is not None else ():
-            identifier = _reply_to(
-                mined.transaction.sender, neighbours.sender.address, mined.transaction.data
-            )
-            if identifier is None or mined.transaction.to != contract:
-                continue
-            included[identifier] += 1
-            if mined.outcome.status == 1:
-                answered.add(identifier)
-    doubled = tuple(identifier for identifier, times in included.items() if times > 1)
-    open_ = tuple(identifier for identifier in requested if identifier not in answered)
-    return Truth(tuple(requested), tuple(sorted(answered)), doubled, open_)
+        for mined in block.mined:
+            yield from (log for log in mined.logs if log.address == contract and is_request(log))
 
 
-def _reply_to(sender: Address, ours: Address, data: bytes) -> int | None:
-    if sender != ours or data[:4] not in _REPLIES:
+def is_request(log: Log) -> bool:
+    """Say whether a log of the Decryption contract is a request that can be read."""
+    # an id of zero is the mark of a log that nobody can read (acts.StrangeLog)
+    return log.topics[0] in events.TOPICS and any(log.topics[1])
+
+
+def replies_of(neighbours: Neighbourhood, first: int = 0) -> Iterator[tuple[int, Mined]]:
+    """Yield our replies in the canonical chain from a block on, oldest first, each with the id that it answers."""
+    chain = neighbours.gateway
+    for number in range(first, chain.head.number + 1):
+        block = chain.block(number)
+        for mined in block.mined if block is not None else ():
+            identifier = reply_to(neighbours, mined)
+            if identifier is not None:
+                yield identifier, mined
+
+
+def reply_to(neighbours: Neighbourhood, mined: Mined) -> int | None:
+    """Return the id that a transaction answers for us; None for any other transaction."""
+    transaction = mined.transaction
+    ours = (
+        transaction.sender == neighbours.sender.address and transaction.to == neighbours.decryption.address
+    )
+    if not ours or transaction.data[:4] not in _REPLIES:
         return None
-    return int.from_bytes(data[4:36])
+    return int.from_bytes(transaction.data[4:36])

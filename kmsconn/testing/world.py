@@ -1,14 +1,16 @@
 """A whole world in virtual time: the neighbours, one connector process that lives and dies, and faults by name.
 
 A world plays a plan, a list of timed acts (``testing.acts``), heals everything, waits until the connector owes nothing, and reports
-what is true on chain. The same seed and plan give the same world.
+what is true on chain and which invariants were broken. The same seed and plan give the same world.
 """
 
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,12 +25,16 @@ from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event
-from kmsconn.service.connector import open_connector
+from kmsconn.service.connector import Connector, open_connector
+from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.mortality import Life, MortalPorts
 from kmsconn.testing.truth import Truth, truth_of
+from kmsconn.testing.witness import Witness
 
 EPOCH_SECONDS = 1_767_225_600.0  # where chain time and wall time begin
-PATIENCE = 2 * 3600.0  # seconds of virtual time in which a healed world must have answered everything
+PATIENCE = 1800.0  # seconds of virtual time in which a healed world must have answered everything
+LOOK = 5.0  # seconds of virtual time between looks at whether it has
+REBIRTH = 0.5  # seconds from the end of one process to the start of the next
 
 
 class Act(Protocol):
@@ -46,20 +52,25 @@ class Act(Protocol):
 
 @attrs.frozen
 class Report:
-    """What a world came to: the truth on chain, virtual seconds, how often which act and which event happened."""
+    """What a world came to: the truth on chain, broken invariants, crashes, virtual seconds; how often what happened."""
 
     truth: Truth
+    broken: tuple[str, ...]
+    crashes: tuple[str, ...]
     seconds: float
     acts: Counter[str]
+    faults: Counter[str]
+    sometimes: Counter[str]
     events: Counter[str]
     reasons: Counter[str]
-    crashes: tuple[str, ...]
+    log: tuple[tuple[float, Event], ...] = attrs.field(repr=False)
 
     def check(self) -> None:
-        """Raise AssertionError unless every request on chain is answered, none twice, and no neighbour or process broke."""
-        assert not self.truth.open, f"lost: {[hex(i) for i in self.truth.open]}"
+        """Raise AssertionError unless every request on chain is answered, none twice, and nothing broke."""
+        assert not self.crashes, "\n".join(self.crashes)
+        assert not self.truth.open, f"lost: {[hex(i) for i in self.truth.open]} {self.broken}"
         assert not self.truth.doubled, f"doubled: {[hex(i) for i in self.truth.doubled]}"
-        assert not self.crashes, self.crashes
+        assert not self.broken, "\n".join(self.broken)
 
 
 @attrs.define(eq=False)
@@ -72,15 +83,23 @@ class World:
     random: Random
     journal: Path
     changes: dict[str, Any]
+    witness: Witness = attrs.field(init=False)
     wall_step: float = 0.0
+    ids_reused: bool = False
+    """A reorganisation gave ids to other content: a Core that holds the old one says so until it restarts."""
     life: Life = attrs.field(factory=Life)
+    connector: Connector | None = None
     acts: Counter[str] = attrs.field(factory=Counter)
     events: Counter[str] = attrs.field(factory=Counter)
     reasons: Counter[str] = attrs.field(factory=Counter)
     log: list[tuple[float, Event]] = attrs.field(factory=list)
     crashes: list[str] = attrs.field(factory=list)
-    _may_live: trio.Event = attrs.field(factory=trio.Event)
+    _held: int = 0
+    _up: trio.Event = attrs.field(factory=trio.Event)
     _next_life: Life = attrs.field(factory=Life)
+
+    def __attrs_post_init__(self) -> None:
+        self.witness = Witness(self.neighbours, self.journal, self.settings().overlap)
 
     def wall(self) -> float:
         """Return the wall clock, which acts may step."""
@@ -92,13 +111,37 @@ class World:
 
     async def kill(self, down: float, *, lose_journal: bool = False) -> None:
         """Kill the connector as ``kill -9`` does and let the next one start after ``down`` seconds."""
-        self._may_live = trio.Event()
-        self.life.kill()
-        await trio.sleep(down)
-        if lose_journal:
-            for path in self.journal.parent.glob(self.journal.name + "*"):
-                path.unlink()
-        self._may_live.set()
+        with self._nobody_starts():
+            self.life.kill()
+            await trio.sleep(down)
+            if lose_journal:
+                self.witness.killed()
+                for path in self.journal.parent.glob(self.journal.name + "*"):
+                    path.unlink()
+
+    async def drain(self, down: float) -> None:
+        """Let the connector end well, as at SIGTERM, and let the next one start ``down`` seconds later."""
+        connector, life = self.connector, self.life
+        if connector is None or life.dead:
+            return
+        limit = self.settings().drain_grace + DRAIN_SLACK
+        with self._nobody_starts():
+            connector.drain()
+            with trio.move_on_after(limit) as scope:
+                await life.ended.wait()
+            if scope.cancelled_caught:
+                self.crashes.append(f"L6: a drain took longer than {limit:g} s")
+            await trio.sleep(down)
+
+    @contextmanager
+    def _nobody_starts(self) -> Iterator[None]:
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            if not self._held:
+                self._up.set()
 
     def next_life(self, life: Life) -> None:
         """Let the current process be followed by one that dies where ``life`` says."""
@@ -106,27 +149,38 @@ class World:
 
     async def live(self) -> None:
         """Run the connector, one process after the other, for ever."""
-        self._may_live.set()
         while True:
-            await self._may_live.wait()
+            while self._held:
+                self._up = trio.Event()
+                await self._up.wait()
             self.life, self._next_life = self._next_life, Life()
+            self.witness.born()
             await self._one_life(self.life)
-            await trio.sleep(0.5)
+            if self.life.dead:
+                self.witness.killed()
+            await trio.sleep(REBIRTH)
 
     async def _one_life(self, life: Life) -> None:
         ports = MortalPorts(life, self.network, self.wall, self.random).ports()
         try:
             with life.scope:
-                async with open_connector(self.settings(), ports=ports, on_event=self._note):
-                    await trio.sleep_forever()
+                async with open_connector(self.settings(), ports=ports, on_event=self._note) as connector:
+                    self.connector = connector
+                    await connector.wait_drained()
+                    if not self._held:
+                        self.crashes.append("the connector ended by itself")
         except* Exception as group:  # noqa: BLE001 - whatever a living process dies of is a finding
             if not life.dead:
-                self.crashes.append(repr(group))
+                self.crashes.append("".join(traceback.format_exception(group)))
+        finally:
+            self.connector = None
+            life.ended.set()
 
     def _note(self, event: Event) -> None:
         name = type(event).__name__
         self.events[name] += 1
         self.log.append((trio.current_time(), event))
+        self.witness.hear(event)
         if reason := getattr(event, "reason", ""):
             self.reasons[f"{name}: {reason[:60]}"] += 1
 
@@ -144,18 +198,36 @@ class World:
                 node.faults.heal()
         for chain in (self.neighbours.gateway, self.neighbours.ethereum, self.neighbours.host):
             chain.stalled = False
+        self._heal_storage()
+
+    def _heal_storage(self) -> None:
         for core in self.neighbours.cores:
             core.heal()
+            if self.ids_reused:
+                core.core.restart()
         for bucket in self.neighbours.buckets:
             bucket.heal()
-        self._may_live.set()
 
     async def settle(self) -> None:
-        """Wait until nothing is open on chain, then until every reply is buried."""
+        """Wait until nothing is open on chain and nothing in the journal."""
         with trio.move_on_after(PATIENCE):
-            while truth_of(self.neighbours).open:
-                await self.neighbours.gateway.wait_change()
-        await trio.sleep(2 * self.settings().overlap)
+            while truth_of(self.neighbours).open or self.witness.owed():
+                await trio.sleep(LOOK)
+
+    def faults(self) -> Counter[str]:
+        """Count what the neighbours did wrong."""
+        counts: Counter[str] = Counter()
+        for name, cluster in self.neighbours.clusters.items():
+            for node in cluster.nodes:
+                counts.update({f"{name} node: {fault}": n for fault, n in node.faults.happened.items()})
+        for core in self.neighbours.cores:
+            counts.update({f"core: {method} {said}": n for (method, said), n in core.counts.items() if said != "OK"})
+        for bucket in self.neighbours.buckets:
+            counts.update({f"bucket: {fault}": n for fault, n in bucket.counts.items()})
+        return counts
+
+
+DRAIN_SLACK = 15.0  # seconds beside the grace: the journal and connections close after it
 
 
 async def play_world(
@@ -170,7 +242,6 @@ async def play_world(
     **changes: Any,
 ) -> Report:
     """Play one plan in a fresh world and report. Needs a virtual clock; ``changes`` are settings of the connector."""
-    random = Random(seed)
     begin = trio.current_time()
     neighbours = Neighbourhood.make(
         lambda: EPOCH_SECONDS + trio.current_time(),
@@ -180,7 +251,7 @@ async def play_world(
     neighbours.settle_in_memory(network)
     with tempfile.TemporaryDirectory(dir=_memory_backed()) as folder:
         traffic = Traffic(neighbours, Random(seed))
-        world = World(neighbours, network, traffic, random, Path(folder) / "journal.db", changes)
+        world = World(neighbours, network, traffic, Random(seed), Path(folder) / "journal.db", changes)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
             await nursery.start(neighbours.run)
@@ -188,10 +259,29 @@ async def play_world(
             await _play_all(world, plan)
             world.heal()
             await world.settle()
+            report = _report(world, trio.current_time() - begin)
             nursery.cancel_scope.cancel()
-    crashes = (*world.crashes, *map(repr, network.crashes))
-    seconds = trio.current_time() - begin
-    return Report(truth_of(neighbours), seconds, world.acts, world.events, world.reasons, crashes)
+    return report
+
+
+def _report(world: World, seconds: float) -> Report:
+    witness = world.witness
+    return Report(
+        truth=truth_of(world.neighbours),
+        broken=(*witness.violations, *witness.owed(), *witness.strangers()),
+        crashes=(*world.crashes, *map(_as_text, world.network.crashes)),
+        seconds=seconds,
+        acts=world.acts,
+        faults=world.faults(),
+        sometimes=+witness.sometimes,
+        events=world.events,
+        reasons=world.reasons,
+        log=tuple(world.log),
+    )
+
+
+def _as_text(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 async def _play_all(world: World, plan: Sequence[Act]) -> None:
@@ -206,10 +296,11 @@ async def _play_at(world: World, act: Act) -> None:
     await act.play(world)
 
 
-def run_world(plan: Sequence[Act], **options: Any) -> Report:
+def run_world(plan: Sequence[Act], *, seed: int = 0, **options: Any) -> Report:
     """Play a plan under a clock of its own. Repeating: the same plan and options give the same report."""
     clock = trio.testing.MockClock(autojump_threshold=0)
-    return trio.run(partial(play_world, plan, **options), clock=clock)
+    with seeded_scheduler(seed):
+        return trio.run(partial(play_world, plan, seed=seed, **options), clock=clock)
 
 
 def _memory_backed() -> str | None:

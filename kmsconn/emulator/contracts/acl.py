@@ -38,8 +38,6 @@ class Acl(AbiContract):
             },
         )
 
-    # --- knobs ------------------------------------------------------------------------------------------------------
-
     def allow_for_decryption(self, frame: Frame, handle: bytes, *, allowed: bool = True) -> None:
         """Let everybody decrypt a handle, or no longer."""
         frame.write(allowed, "decryptable", handle)
@@ -67,8 +65,6 @@ class Acl(AbiContract):
         """Declare an account's signatures from before ``timestamp`` invalid."""
         frame.write(timestamp, "invalid", account)
         frame.emit(ACL_ABI.event("DecryptionSignaturesInvalidated"), account, timestamp)
-
-    # --- views ------------------------------------------------------------------------------------------------------
 
     def _is_allowed(self, frame: Frame, handle: bytes, account: Address) -> bool:
         return bool(frame.read("allowed", handle, account, default=False))

@@ -74,8 +74,6 @@ class Decryption(AbiContract):
         self.domain = Domain("Decryption", "1", chain_id, address)
         self._config = config
 
-    # --- knobs ------------------------------------------------------------------------------------------------------
-
     def initialize(self, frame: Frame) -> None:
         """Set the counters to their bare tags, as a fresh deployment does."""
         frame.store(_PUBLIC_COUNTER, make_id(PUBLIC_DECRYPTION_TAG, 0))
@@ -96,8 +94,6 @@ class Decryption(AbiContract):
     def pin(self, frame: Frame, decryption_id: int, context_id: int) -> None:
         """Pin another context; 0 makes the request one from before pinning."""
         frame.store(mapping_slot(_PINNED, decryption_id), context_id)
-
-    # --- requests ---------------------------------------------------------------------------------------------------
 
     def _public_request(self, frame: Frame, handles: tuple[bytes, ...], extra_data: bytes) -> None:
         self._check_open(frame)
@@ -188,8 +184,6 @@ class Decryption(AbiContract):
             revert(DECRYPTION.error("InvalidNullContextId"))
         return context_id
 
-    # --- replies ----------------------------------------------------------------------------------------------------
-
     def _public_response(
         self, frame: Frame, decryption_id: int, result: bytes, signature: bytes, extra_data: bytes
     ) -> None:
@@ -259,8 +253,6 @@ class Decryption(AbiContract):
             return False
         frame.store(slot, 1)
         return True
-
-    # --- views ------------------------------------------------------------------------------------------------------
 
     def _consensus_senders(self, frame: Frame, decryption_id: int) -> tuple[Any, ...]:
         digest = frame.load(mapping_slot(_DIGEST, decryption_id)).to_bytes(32)

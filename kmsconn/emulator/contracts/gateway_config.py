@@ -110,8 +110,6 @@ class GatewayConfig(AbiContract):
             },
         )
 
-    # --- knobs ------------------------------------------------------------------------------------------------------
-
     def set_coprocessors(self, frame: Frame, coprocessors: Sequence[Coprocessor], threshold: int) -> None:
         """Replace the registered coprocessors, in this order."""
         frame.write(tuple(coprocessors), "coprocessors")
@@ -138,8 +136,6 @@ class GatewayConfig(AbiContract):
         frame.write(True, "destroyed", context_id)
         frame.emit(GATEWAY_CONFIG.event("DestroyKmsContext"), context_id)
 
-    # --- what other contracts ask -----------------------------------------------------------------------------------
-
     def current(self, frame: Frame) -> int:
         """Return the current context id."""
         return int(frame.at(self.address).read("current", default=0))
@@ -160,8 +156,6 @@ class GatewayConfig(AbiContract):
         """Tell whether a host chain is registered."""
         registered = frame.at(self.address).read("host_chains")
         return registered is None or chain_id in registered
-
-    # --- views ------------------------------------------------------------------------------------------------------
 
     def _coprocessors(self, frame: Frame) -> tuple[Coprocessor, ...]:
         found: tuple[Coprocessor, ...] = frame.read("coprocessors", default=())

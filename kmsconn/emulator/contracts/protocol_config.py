@@ -70,8 +70,6 @@ class ProtocolConfig(AbiContract):
             },
         )
 
-    # --- knobs ------------------------------------------------------------------------------------------------------
-
     def set_context(
         self, frame: Frame, context_id: int, committee: Committee, state: ContextState = ContextState.ACTIVE
     ) -> None:
@@ -106,8 +104,6 @@ class ProtocolConfig(AbiContract):
         """Destroy an epoch; emits ``KmsEpochDestroyed``."""
         frame.store(mapping_slot(_EPOCH_STATE, epoch_id), EpochState.NONE)
         frame.emit(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), epoch_id)
-
-    # --- views ------------------------------------------------------------------------------------------------------
 
     def _state(self, frame: Frame, context_id: int) -> ContextState:
         return ContextState(frame.load(mapping_slot(_CONTEXT_STATE, context_id)))

@@ -32,9 +32,6 @@ def requested(made: World) -> list[tuple[int, bytes]]:
     return [(decryption_id, materials[0][0]) for decryption_id, materials, _ in values]
 
 
-# --- blocks ---------------------------------------------------------------------------------------------------------
-
-
 def test_blocks_count_up_and_know_their_parents() -> None:
     chain = world().chain
     genesis, first = chain.head, chain.mine()
@@ -109,9 +106,6 @@ def test_a_price_is_the_base_fee_and_the_tip_up_to_the_highest() -> None:
     first, second = (made.chain.submit(signed(n, tip=tip, max_fee=150)) for n, tip in ((0, 20), (1, 60)))
     made.chain.mine()
     assert (made.mined(first).price, made.mined(second).price) == (120, 150)
-
-
-# --- reorganisations ------------------------------------------------------------------------------------------------
 
 
 def test_a_reorganisation_keeps_the_height_and_changes_the_hashes() -> None:
@@ -224,9 +218,6 @@ def test_a_depth_out_of_range_is_refused(depth: int) -> None:
         chain.reorg(depth)
 
 
-# --- views ----------------------------------------------------------------------------------------------------------
-
-
 def test_a_lagging_view_knows_neither_later_blocks_nor_their_transactions() -> None:
     made = world()
     asked = made.ask()
@@ -283,9 +274,6 @@ def test_a_block_is_found_by_its_hash_as_far_as_the_view_goes() -> None:
     blocks = [chain.mine() for _ in range(3)]
     assert chain.view().by_hash(blocks[2].hash) == blocks[2]
     assert chain.view(lag=1).by_hash(blocks[2].hash) is None
-
-
-# --- time -----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_running_chain_makes_four_blocks_a_second(autojump_clock: trio.testing.MockClock) -> None:

@@ -63,9 +63,6 @@ def accepted(made: World, calldata: bytes) -> tuple[Any, ...]:
     return tuple(values)
 
 
-# --- public requests ------------------------------------------------------------------------------------------------
-
-
 def test_ids_count_up_from_one() -> None:
     made = world()
     ids = [accepted(made, public_request([handle(0)]))[0] for _ in range(2)]
@@ -127,9 +124,6 @@ def test_after_the_upgrade_each_request_is_emitted_twice() -> None:
     first, second = made.mined(asked).logs
     assert LATER_EVENTS[second.topics[0]].decode(second.topics, second.data)[1] == (handle(3),)
     assert first.topics[1] == second.topics[1]
-
-
-# --- user requests --------------------------------------------------------------------------------------------------
 
 
 def test_a_direct_request_emits_user_and_key() -> None:
@@ -215,9 +209,6 @@ def test_the_delegator_does_not_sign() -> None:
     assert refusal(world(), forged)[0] == "InvalidUserSignature"
 
 
-# --- replies beyond the vectors -------------------------------------------------------------------------------------
-
-
 def test_a_late_answer_is_accepted_without_effect() -> None:
     made = world()
     second = KmsNode(STRANGER.address, STRANGER.address)
@@ -241,9 +232,6 @@ def test_calldata_of_no_known_function_reverts_without_data() -> None:
 def test_malformed_calldata_reverts_without_data() -> None:
     call = {"to": to_hex(DECRYPTION_ADDRESS), "data": "0x6f8913bc00"}
     assert rpc(world().node, "eth_call", call, "latest")["error"]["data"] == "0x"
-
-
-# --- GatewayConfig --------------------------------------------------------------------------------------------------
 
 
 def test_a_new_context_is_the_current_one() -> None:
@@ -270,8 +258,6 @@ def test_knobs_that_act_emit_their_events() -> None:
         "UpdateKmsContext"
     ]
 
-
-# --- ACL ------------------------------------------------------------------------------------------------------------
 
 ACL_ADDRESS = Address(b"\xac" * 20)
 
@@ -323,8 +309,6 @@ def test_a_delegation_holds_for_its_contract_until_it_ends(
 
     assert delegated(prepare) is expected
 
-
-# --- wallets --------------------------------------------------------------------------------------------------------
 
 WALLET_ADDRESS = Address(b"\x3a" * 20)
 IS_VALID = ERC1271.function("isValidSignature")

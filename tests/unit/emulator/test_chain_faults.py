@@ -38,9 +38,6 @@ def faulty(*faults: Fault) -> World:
     return made
 
 
-# --- the knobs ------------------------------------------------------------------------------------------------------
-
-
 def test_a_scripted_fault_happens_as_often_as_asked() -> None:
     faults = NodeFaults()
     faults.script(Fault.HANG, 2)
@@ -89,9 +86,6 @@ def test_healing_ends_all_faults_and_keeps_the_counters() -> None:
     assert faults.happened[Fault.SLOW] == 1
 
 
-# --- HTTP -----------------------------------------------------------------------------------------------------------
-
-
 async def test_a_hung_request_is_never_answered(autojump_clock: trio.testing.MockClock) -> None:
     with trio.move_on_after(3_600) as scope:
         await ask(faulty(Fault.HANG))
@@ -135,9 +129,6 @@ async def test_a_shuffled_batch_holds_the_same_answers() -> None:
     batch = post([{"id": n, "method": "eth_blockNumber"} for n in range(3)])
     _, content = await ask(faulty(Fault.SHUFFLED), batch)
     assert [one["id"] for one in content] == [2, 1, 0]
-
-
-# --- methods --------------------------------------------------------------------------------------------------------
 
 
 def test_an_error_is_the_configured_one() -> None:
@@ -242,9 +233,6 @@ def test_a_receipt_may_come_without_its_block_or_not_at_all() -> None:
     assert first is None
     assert second["blockHash"] is None
     assert third["blockHash"] is not None
-
-
-# --- several nodes behind one URL -----------------------------------------------------------------------------------
 
 
 async def heads(cluster: Cluster, count: int) -> list[str]:

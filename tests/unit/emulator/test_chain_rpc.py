@@ -42,9 +42,6 @@ def reply_call(made: World) -> dict[str, str]:
     return {"from": OWNER, "to": TARGET, "data": to_hex(made.reply(1))}
 
 
-# --- bodies ---------------------------------------------------------------------------------------------------------
-
-
 async def answer(node: Node, content: Any) -> Any:
     return json.loads(await node.answer(json.dumps(content).encode()))
 
@@ -90,9 +87,6 @@ async def test_a_request_of_another_form_is_invalid(content: Any) -> None:
 )
 def test_bad_parameters_are_invalid(method: str, params: list[Any]) -> None:
     assert error(world(), method, *params)[0] == -32602
-
-
-# --- blocks and accounts --------------------------------------------------------------------------------------------
 
 
 def test_the_block_number_is_the_heads() -> None:
@@ -174,9 +168,6 @@ def test_small_talk(method: str, expected: Any) -> None:
     assert result(world(), method) == expected
 
 
-# --- calls ----------------------------------------------------------------------------------------------------------
-
-
 def test_a_call_that_reverts_gives_code_data_and_text() -> None:
     made = world()
     content = rpc(made.node, "eth_call", reply_call(made), "latest")["error"]
@@ -224,9 +215,6 @@ def test_a_call_may_name_its_block_by_hash() -> None:
     made.chain.mine()
     tag = {"blockHash": to_hex(made.chain.head.hash)}
     assert result(made, "eth_call", reply_call(made), tag) == "0x"
-
-
-# --- transactions ---------------------------------------------------------------------------------------------------
 
 
 def test_a_sent_transaction_waits_then_has_a_receipt() -> None:
@@ -299,9 +287,6 @@ async def test_a_batch_of_synchronous_sends_fills_one_block(
     nursery.cancel_scope.cancel()
 
 
-# --- logs -----------------------------------------------------------------------------------------------------------
-
-
 def logs(made: World, **content: Any) -> list[Any]:
     found: list[Any] = result(made, "eth_getLogs", content)
     return found
@@ -367,9 +352,6 @@ def test_a_pruned_node_has_no_old_logs_and_states() -> None:
 
 def test_a_backward_range_is_refused() -> None:
     assert error(asked(world()), "eth_getLogs", {"fromBlock": "0x3", "toBlock": "0x2"})[0] == -32000
-
-
-# --- nodes that are behind ------------------------------------------------------------------------------------------
 
 
 def test_a_lagging_node_knows_nothing_of_the_last_blocks() -> None:

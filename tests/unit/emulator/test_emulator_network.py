@@ -169,4 +169,4 @@ async def test_cancelling_the_network_closes_its_connections() -> None:
 
 async def test_sockets_are_opened_on_loopback_addresses_only() -> None:
     with pytest.raises(ValueError, match="loopback"):
-        await serve_sockets(echo, "0.0.0.0")  # noqa: S104 - what is refused
+        await serve_sockets(echo, "0.0.0.0")

@@ -40,3 +40,11 @@ def test_leading_zeros_of_a_quantity_are_taken() -> None:
 def test_what_is_no_quantity_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="quantity"):
         from_quantity(text)
+
+
+@pytest.mark.parametrize("value", [None, 7, True, ["0x00"], {"data": "0x00"}, b"0x00"])
+def test_what_is_no_text_at_all_is_a_value_error_too(value: object) -> None:
+    """A node's JSON may hold anything at the place of a text."""
+    for read in (from_hex, from_quantity):
+        with pytest.raises(ValueError, match="is a text, not a"):
+            read(value)

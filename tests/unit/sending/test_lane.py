@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -44,11 +45,11 @@ def all_in(world: World, state: State) -> bool:
 
 
 @pytest.fixture(params=["arbitrum", "geth"])
-async def world(request: pytest.FixtureRequest, autojump_clock: trio.testing.MockClock) -> World:
+async def world(request: pytest.FixtureRequest) -> World:
     return World(pool=request.param)
 
 
-async def test_an_answer_is_signed_sent_landed_and_buried(world: World) -> None:
+async def test_an_answer_is_signed_sent_landed_and_buried(world: World, autojump_clock: Any) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: all_in(world, State.REPLIED))
@@ -56,7 +57,7 @@ async def test_an_answer_is_signed_sent_landed_and_buried(world: World) -> None:
     assert [type(event) for event in world.events] == [ReplySigned, ReplySent, ReplyLanded, ReplyBuried]
 
 
-async def test_an_isolated_answer_is_in_the_next_block(world: World) -> None:
+async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_clock: Any) -> None:
     async with running(world):
         await trio.sleep(5)
         world.request(1)
@@ -66,7 +67,9 @@ async def test_an_isolated_answer_is_in_the_next_block(world: World) -> None:
     assert world.chain.head.number <= head + 2
 
 
-async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(world: World) -> None:
+async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(
+    world: World, autojump_clock: Any
+) -> None:
     for rid in range(1, 1001):
         world.request(rid)
     async with running(world):
@@ -78,7 +81,7 @@ async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(world: Wo
     assert world.node.batches < 150
 
 
-async def test_nonces_are_handed_to_the_node_in_order(world: World) -> None:
+async def test_nonces_are_handed_to_the_node_in_order(world: World, autojump_clock: Any) -> None:
     for rid in range(1, 201):
         world.request(rid)
     async with running(world):
@@ -86,7 +89,7 @@ async def test_nonces_are_handed_to_the_node_in_order(world: World) -> None:
     assert world.sent() == list(range(200))
 
 
-async def test_no_more_replies_fly_than_the_window_holds(world: World) -> None:
+async def test_no_more_replies_fly_than_the_window_holds(world: World, autojump_clock: Any) -> None:
     for rid in range(1, 41):
         world.request(rid)
     world.chain.stalled = True
@@ -97,7 +100,9 @@ async def test_no_more_replies_fly_than_the_window_holds(world: World) -> None:
         await until(lambda: all_in(world, State.REPLIED))
 
 
-async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(world: World) -> None:
+async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: bool(world.node.accepted))
@@ -121,7 +126,9 @@ async def test_a_chain_without_base_fee_gets_legacy_transactions(autojump_clock:
     assert transaction.gas_price == 7
 
 
-async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(world: World) -> None:
+async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     world.chain.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
     async with running(world):
@@ -131,7 +138,7 @@ async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(w
 
 
 async def test_a_request_the_node_does_not_know_is_parked_without_a_nonce_and_holds_nobody_back(
-    world: World,
+    world: World, autojump_clock: Any
 ) -> None:
     world.request(1, on_contract=False)
     world.request(2)
@@ -145,19 +152,21 @@ async def test_a_request_the_node_does_not_know_is_parked_without_a_nonce_and_ho
     assert world.sent() == [0, 1]
 
 
-async def test_a_final_no_counts_only_when_the_request_is_older_than_the_overlap(world: World) -> None:
+async def test_a_final_no_counts_only_when_the_request_is_older_than_the_overlap(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1, block=8)
     world.chain.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
     async with running(world):
         await trio.sleep(3)
         assert world.journal.rows[1].state is State.ANSWERED
         await until(lambda: world.journal.rows[1].state is State.REJECTED)
-    assert world.chain.head.number > 8 + 20
+    assert world.chain.head.number >= 8 + 20
     assert world.said(RequestClosed)[0].reason == "wrong: other content()"
     assert world.node.accepted == []
 
 
-async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World) -> None:
+async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World, autojump_clock: Any) -> None:
     """The contract is broken for as long as the first transaction takes, and mended afterwards."""
     world.request(1)
     world.node.on_accepted = lambda raw: _break(world, True)
@@ -174,7 +183,9 @@ def _break(world: World, broken: bool) -> None:
     world.chain.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
 
 
-async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(world: World) -> None:
+async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1, block=0)
     world.node.refuse = lambda call: (
         RpcError(-32601, "method not found") if call.method == "debug_traceTransaction" else None
@@ -185,7 +196,9 @@ async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_
     assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
 
 
-async def test_a_reply_that_landed_while_its_send_was_lost_is_not_sent_twice(world: World) -> None:
+async def test_a_reply_that_landed_while_its_send_was_lost_is_not_sent_twice(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     lost = iter([True])
     world.node.fault = lambda calls: (
@@ -198,7 +211,7 @@ async def test_a_reply_that_landed_while_its_send_was_lost_is_not_sent_twice(wor
 
 
 async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_second_look(
-    world: World,
+    world: World, autojump_clock: Any
 ) -> None:
     world.request(1)
     world.node.refuse = lambda call: (
@@ -213,7 +226,7 @@ async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_sec
     assert world.journal.history == [(1, "sign"), (1, "release"), (1, "sign"), (1, "land"), (1, "bury")]
 
 
-async def test_a_restart_sends_the_same_bytes_again(world: World) -> None:
+async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock: Any) -> None:
     world.request(1)
     world.node.fault = lambda calls: (
         Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
@@ -227,7 +240,9 @@ async def test_a_restart_sends_the_same_bytes_again(world: World) -> None:
     assert world.node.accepted == [signed]
 
 
-async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(world: World) -> None:
+async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     world.node.fault = lambda calls: (
         Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
@@ -239,7 +254,7 @@ async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(world: Wor
         await until(lambda: bool(world.node.accepted))
 
 
-async def test_an_answer_off_chain_is_not_signed(world: World) -> None:
+async def test_an_answer_off_chain_is_not_signed(world: World, autojump_clock: Any) -> None:
     world.request(1)
     world.journal.change(1, on_chain=False)
     async with running(world):
@@ -247,19 +262,24 @@ async def test_an_answer_off_chain_is_not_signed(world: World) -> None:
     assert world.journal.history == []
 
 
-async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(world: World) -> None:
+async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     world.request(2)
+    world.chain.mine_many(10)
     async with running(world):
         await until(lambda: all_in(world, State.LANDED))
-        world.chain.reorg(world.chain.head.number - 1, drop=lambda t: t.sender == KEY.address)
+        world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
         await until(lambda: all_in(world, State.REPLIED))
     assert len(world.ours()) == 2
     assert len(set(world.node.accepted)) == 2
     assert all(mined.outcome.status == 1 for mined in world.ours())
 
 
-async def test_a_landed_reply_of_a_request_that_left_the_chain_waits_for_it(world: World) -> None:
+async def test_a_landed_reply_of_a_request_that_left_the_chain_waits_for_it(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: all_in(world, State.LANDED))
@@ -272,17 +292,17 @@ async def test_a_landed_reply_of_a_request_that_left_the_chain_waits_for_it(worl
     assert len(world.ours()) == 1
 
 
-async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World) -> None:
+async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, autojump_clock: Any) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: all_in(world, State.LANDED))
-        calls = iter(range(10**9))
-        world.node.fault = lambda calls_: Fault(lag=30 if next(calls) % 3 else 0)
+        draw = random.Random(1)
+        world.node.fault = lambda calls: Fault(lag=30 if draw.random() < 0.7 else 0)
         await until(lambda: all_in(world, State.REPLIED))
     assert world.journal.history.count((1, "sign")) == 1
 
 
-async def test_low_funds_are_red_and_over_once_there_is_money(world: World) -> None:
+async def test_low_funds_are_red_and_over_once_there_is_money(world: World, autojump_clock: Any) -> None:
     world.request(1)
     world.chain.set_balance(KEY.address, 5)
     async with running(world):
@@ -293,7 +313,9 @@ async def test_low_funds_are_red_and_over_once_there_is_money(world: World) -> N
     assert [r.neighbour for r in world.said(Recovered)] == ["funds"]
 
 
-async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(world: World) -> None:
+async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     world.request(2)
     world.node.on_accepted = lambda raw: setattr(world.chain, "base_fee", 100)
@@ -378,7 +400,9 @@ async def _with_a_hole(pool: Any) -> World:
     return world
 
 
-async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(world: World) -> None:
+async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     world.request(2)
 
@@ -395,7 +419,7 @@ async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(wo
     assert next(m.transaction.to for m in world.ours()) == KEY.address
 
 
-async def test_an_outage_is_said_once_and_waited_out(world: World) -> None:
+async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_clock: Any) -> None:
     world.request(1)
     world.node.fault = lambda calls: Fault(lost="question")
     async with running(world):
@@ -406,7 +430,7 @@ async def test_an_outage_is_said_once_and_waited_out(world: World) -> None:
     assert [r.neighbour for r in world.said(Recovered)] == ["gateway lane"]
 
 
-async def test_a_node_that_hangs_does_not_hang_the_lane(world: World) -> None:
+async def test_a_node_that_hangs_does_not_hang_the_lane(world: World, autojump_clock: Any) -> None:
     world.request(1)
     hangs = iter([3600.0])
     world.node.fault = lambda calls: Fault(hang=next(hangs, 0.0))
@@ -414,7 +438,9 @@ async def test_a_node_that_hangs_does_not_hang_the_lane(world: World) -> None:
         await until(lambda: all_in(world, State.REPLIED), 60)
 
 
-async def test_closing_ends_the_lane_when_nothing_is_answered_or_signed(world: World) -> None:
+async def test_closing_ends_the_lane_when_nothing_is_answered_or_signed(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     lane = world.lane()
     async with trio.open_nursery() as nursery:
@@ -425,7 +451,7 @@ async def test_closing_ends_the_lane_when_nothing_is_answered_or_signed(world: W
     assert all_in(world, State.LANDED)
 
 
-async def test_closing_does_not_wait_for_answers_off_chain(world: World) -> None:
+async def test_closing_does_not_wait_for_answers_off_chain(world: World, autojump_clock: Any) -> None:
     world.request(1)
     world.journal.change(1, on_chain=False)
     lane = world.lane()
@@ -434,14 +460,18 @@ async def test_closing_does_not_wait_for_answers_off_chain(world: World) -> None
         await run_lane(lane)
 
 
-async def test_a_landed_row_without_an_answer_is_looked_for_again_from_the_start(world: World) -> None:
+async def test_a_landed_row_without_an_answer_is_looked_for_again_from_the_start(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     world.journal.change(1, state=State.LANDED, answer=None, landed_block=1)
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.SEEN)
 
 
-async def test_a_reply_hidden_by_a_contract_that_cannot_tell_is_buried_by_its_receipt(world: World) -> None:
+async def test_a_reply_hidden_by_a_contract_that_cannot_tell_is_buried_by_its_receipt(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: all_in(world, State.LANDED))

@@ -132,7 +132,6 @@ class Node:
     accepted: list[bytes] = attrs.field(factory=list)
     refuse: Callable[[Call], RpcError | None] = lambda call: None
     on_accepted: Callable[[bytes], None] = lambda raw: None
-    alive: Callable[[], bool] = lambda: True
     batches: int = 0
 
     async def call(self, method: str, *params: Any) -> Any:
@@ -155,8 +154,6 @@ class Node:
         return results
 
     def _answer(self, call: Call, fault: Fault) -> Any:
-        if not self.alive():
-            return None
         refusal = self.refuse(call)
         if refusal is not None:
             return refusal
@@ -230,11 +227,11 @@ async def no_delay() -> None:
 
 @attrs.define(eq=False)
 class MemoryJournal:
-    """The lane's side of the journal. An operation takes effect between two delays, or never, once the process is dead."""
+    """The lane's side of the journal. An operation takes effect between two delays, so a cancelled one may or may not be done."""
 
     wall: Callable[[], float]
     delay: Callable[[], Awaitable[None]] = no_delay
-    alive: Callable[[], bool] = lambda: True
+    conflicts: int = 0
     rows: dict[int, Row] = attrs.field(factory=dict)
     history: list[tuple[int, str]] = attrs.field(factory=list)
 
@@ -280,8 +277,6 @@ class MemoryJournal:
 
     async def _do(self, work: Callable[[], Any]) -> Any:
         await self.delay()
-        if not self.alive():
-            await trio.sleep_forever()
         result = work()
         await self.delay()
         return result
@@ -309,6 +304,9 @@ class MemoryJournal:
 
         return await self._do(work)
 
+    async def row(self, rid: int) -> Row | None:
+        return await self._do(lambda: self.rows.get(rid))
+
     async def _move(self, rid: int, transition: str, **values: Any) -> bool:
         def work() -> bool:
             row = self.rows[rid]
@@ -321,6 +319,7 @@ class MemoryJournal:
                 other.nonce == values["nonce"] and other.state is State.SIGNED and other.rid != rid
                 for other in self.rows.values()
             ):
+                self.conflicts += 1
                 raise NonceTaken(f"nonce {values['nonce']}")
             self.change(rid, state=target, parked=0, **values)
             self.history.append((rid, transition))

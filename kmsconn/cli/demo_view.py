@@ -1,0 +1,127 @@
+"""How a demonstration looks: one frame of the live table, one line of a row, the summary. Pure; starts and prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kmsconn.emulator.board import Board, Row, Stage
+from kmsconn.emulator.demo import Demo, Result
+from kmsconn.emulator.oracle import Verdict
+from kmsconn.ethereum.ids import counter_of, tag_of
+
+ROWS: Final = 15
+_STEP, _STEP_AHEAD = "━━", "──"
+_LAST = len(Stage) - 1
+_COLORS: Final = {
+    Stage.SEEN: "white",
+    Stage.CHECKED: "blue",
+    Stage.GATHERED: "blue",
+    Stage.SUBMITTED: "cyan",
+    Stage.ANSWERED: "cyan",
+    Stage.SIGNED: "magenta",
+    Stage.SENT: "magenta",
+    Stage.LANDED: "green",
+}
+_TITLE = "kmsconn demo"
+_SUBTITLE = "a connector among three chains, a KMS Core and two buckets, all in this process"
+
+
+def frame(demo: Demo, seconds: float) -> RenderableType:
+    """Return what is to be seen ``seconds`` after the start."""
+    title = Text.assemble((f" {_TITLE}", "bold"), (f"   {_SUBTITLE}", "dim"))
+    return Group(title, _table(demo.board), _bar(demo), _totals(demo, seconds))
+
+
+def _table(board: Board) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, expand=True, header_style="dim", pad_edge=True)
+    table.add_column("request", no_wrap=True, width=10)
+    table.add_column("form", no_wrap=True, width=18)
+    table.add_column("stage", no_wrap=True, ratio=1, overflow="ellipsis")
+    table.add_column("latency", justify="right", no_wrap=True, width=9)
+    for row in newest(board, ROWS):
+        table.add_row(short_id(row.id), board.form_of(row), _progress(row), _latency(board, row))
+    for _ in range(ROWS - len(board.rows)):
+        table.add_row()  # the frame keeps its height from the beginning
+    return table
+
+
+def newest(board: Board, count: int) -> list[Row]:
+    """Return the newest rows, the newest last."""
+    return list(islice(reversed(board.rows.values()), count))[::-1]
+
+
+def short_id(identifier: int) -> str:
+    """Write an id as its kind and its number: the tag in front and the counter behind, of what is mostly zeros between them."""
+    return f"{tag_of(identifier):02x}…{counter_of(identifier):04x}"
+
+
+def _progress(row: Row) -> Text:
+    if row.closed:
+        return Text(row.note, style="red")
+    color = _COLORS[row.stage]
+    done = Text(_STEP * row.stage, style=color)
+    return Text.assemble(
+        done,
+        (_STEP_AHEAD * (_LAST - row.stage), "bright_black"),
+        (f"  {row.stage.name.lower()}", color),
+        (f"  {row.note}", "yellow"),
+    )
+
+
+def _latency(board: Board, row: Row) -> Text:
+    age = board.age_of(row)
+    return Text(milliseconds(age), style="" if row.stage is Stage.LANDED else "bright_black")
+
+
+def _bar(demo: Demo) -> RenderableType:
+    landed, total = demo.board.totals().landed, demo.plan.requests
+    bar = ProgressBar(total=total, completed=landed, complete_style="green", finished_style="green")
+    return Padding(bar, (0, 1))
+
+
+def _totals(demo: Demo, seconds: float) -> Text:
+    totals, verdict = demo.board.totals(), demo.oracle.verdict()
+    counts: list[tuple[str, str]] = [
+        (f" {totals.requested}", "bold"), (f" of {demo.plan.requests} requested   ", "dim"),
+        (f"{totals.seen}", "bold"), (" seen   ", "dim"),
+        (f"{totals.answered}", "bold cyan"), (" answered   ", "dim"),
+        (f"{totals.landed}", "bold green"), (" landed   ", "dim"),
+        (f"{totals.failed}", "bold red" if totals.failed else "bold"), (" failed   ", "dim"),
+        (f"p50 {milliseconds(verdict.p50)}   block {demo.neighbours.gateway.head.number}   {seconds:.1f} s", "dim"),
+    ]  # fmt: skip
+    return Text.assemble(*counts)
+
+
+def line(board: Board, row: Row, seconds: float) -> str:
+    """Return a finished row as one line of plain text."""
+    ended = row.note if row.closed else "landed"
+    latency = milliseconds(board.age_of(row))
+    return f"{seconds:6.1f} s  {short_id(row.id):10} {board.form_of(row):18} {ended:8} {latency:>9}"
+
+
+def summary(result: Result) -> Iterator[str]:
+    """Yield the result as lines of text."""
+    totals, verdict = result.totals, result.verdict
+    yield f"{result.requests} requests: {totals.answered} answered by the Core, {totals.landed} replies landed, {_doubles(verdict)}"
+    yield f"from the event's block to the reply's: p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)}"
+    if not result.well:
+        yield f"NOT every request was answered once: {result.failed} have no reply"
+
+
+def _doubles(verdict: Verdict) -> str:
+    doubles = verdict.doubled + verdict.strays
+    return f"{doubles} transactions too many" if doubles else "none twice"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a latency as text."""
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"

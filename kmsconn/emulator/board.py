@@ -1,0 +1,134 @@
+"""What a connector does with its requests, as rows for an onlooker, from its events and the chain. Decides and prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+import attrs
+import trio
+
+from kmsconn.emulator.load import Ledger
+from kmsconn.emulator.oracle import Oracle
+from kmsconn.model.events import (
+    AnswerKept,
+    Event,
+    ReplyLanded,
+    ReplyReturned,
+    ReplySent,
+    ReplySigned,
+    RequestAdmitted,
+    RequestClosed,
+    RequestParked,
+    StageFinished,
+)
+from kmsconn.model.life import State
+
+
+class Stage(IntEnum):
+    """How far a request is."""
+
+    SEEN = 0
+    CHECKED = 1
+    GATHERED = 2
+    SUBMITTED = 3
+    ANSWERED = 4
+    SIGNED = 5
+    SENT = 6
+    LANDED = 7
+
+
+_AFTER = {"check": Stage.CHECKED, "gather": Stage.GATHERED, "submit": Stage.SUBMITTED}
+_RETURNED = {State.ANSWERED: Stage.ANSWERED, State.SIGNED: Stage.SIGNED, State.SEEN: Stage.SEEN}
+
+
+@attrs.define
+class Row:
+    """One request. ``note`` says why it waits, or why it ended without a reply (``closed``)."""
+
+    rid: int
+    id: int
+    stage: Stage = Stage.SEEN
+    note: str = ""
+    closed: bool = False
+
+
+@attrs.frozen
+class Totals:
+    """How many requests are how far. ``answered`` counts the durable answers of the Core, ``landed`` the replies on the chain."""
+
+    requested: int
+    seen: int
+    answered: int
+    landed: int
+    failed: int
+    doubled: int
+
+
+class Board:
+    """Takes the events of one connector, as ``on_event``; knows forms from the ledger and latencies from the oracle."""
+
+    def __init__(
+        self, oracle: Oracle, ledger: Ledger, *, clock: Callable[[], float] = trio.current_time
+    ) -> None:
+        self.rows: dict[int, Row] = {}
+        """By journal row, oldest first."""
+        self._oracle, self._ledger, self._clock = oracle, ledger, clock
+        self._answered: set[int] = set()
+
+    def on_event(self, event: Event) -> None:
+        """Take an event."""
+        match event:
+            case RequestAdmitted():
+                self.rows[event.rid] = Row(event.rid, event.id)
+            case StageFinished() if event.stage in _AFTER:
+                self._move(event.rid, _AFTER[event.stage])
+            case AnswerKept():
+                self._answered.add(event.rid)
+                self._move(event.rid, Stage.ANSWERED)
+            case ReplySigned():
+                self._move(event.rid, Stage.SIGNED)
+            case ReplySent():
+                self._move(event.rid, Stage.SENT)
+            case ReplyLanded():
+                self._move(event.rid, Stage.LANDED)
+            case ReplyReturned():
+                self._move(event.rid, _RETURNED.get(event.state, Stage.ANSWERED), event.reason)
+            case RequestParked():
+                self._note(event.rid, event.reason)
+            case RequestClosed():
+                self._note(
+                    event.rid, f"{event.state}: {event.reason}", closed=event.state is not State.REPLIED
+                )
+
+    def totals(self) -> Totals:
+        """Count."""
+        verdict = self._oracle.verdict()
+        return Totals(
+            requested=len(self._ledger.forms),
+            seen=len(self.rows),
+            answered=len(self._answered),
+            landed=verdict.answered,
+            failed=sum(row.closed for row in self.rows.values()),
+            doubled=verdict.doubled,
+        )
+
+    def form_of(self, row: Row) -> str:
+        """Return by which form a request was made."""
+        trace = self._oracle.traces.get(row.id)
+        return "" if trace is None else self._ledger.forms.get(trace.transaction_hash, "")
+
+    def age_of(self, row: Row) -> float | None:
+        """Return the seconds from the event's block to the reply's, or until now."""
+        trace = self._oracle.traces.get(row.id)
+        if trace is None:
+            return None
+        return self._clock() - trace.at if trace.latency is None else trace.latency
+
+    def _move(self, rid: int, stage: Stage, note: str = "") -> None:
+        if row := self.rows.get(rid):
+            row.stage, row.note = stage, note
+
+    def _note(self, rid: int, note: str, *, closed: bool = False) -> None:
+        if row := self.rows.get(rid):
+            row.note, row.closed = note, closed

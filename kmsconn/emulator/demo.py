@@ -1,0 +1,108 @@
+"""A whole run in one process and without a socket: neighbours over memory streams, and a real connector among them. Prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import attrs
+import trio
+
+from kmsconn.emulator.board import Board, Totals
+from kmsconn.emulator.load import PATIENCE, Ledger, Load, run_load
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.oracle import Oracle, Verdict
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.net.ports import Offload, Ports
+from kmsconn.service.connector import serve
+
+COMPUTING = (0.02, 0.12)
+"""Seconds that the emulated Core takes for an answer, drawn between these."""
+
+
+@attrs.frozen
+class Plan:
+    """What is shown: how many requests, how many per second; the seed draws forms, values and the Core's times."""
+
+    requests: int = 40
+    rate: float = 10.0
+    seed: int = 0
+    patience: float = PATIENCE
+
+    @property
+    def load(self) -> Load:
+        """The load that makes these requests."""
+        return Load(self.rate, self.requests / self.rate)
+
+
+@attrs.frozen
+class Result:
+    """What came of it."""
+
+    requests: int
+    totals: Totals
+    verdict: Verdict
+
+    @property
+    def failed(self) -> int:
+        """Requests without a reply on the chain."""
+        return self.requests - self.totals.landed
+
+    @property
+    def well(self) -> bool:
+        """Every request was answered and landed, and none twice."""
+        return self.totals.answered == self.totals.landed == self.requests and self.verdict.well
+
+
+@attrs.frozen
+class Demo:
+    """One demonstration; ``board`` may be looked at from other tasks while it runs."""
+
+    plan: Plan
+    neighbours: Neighbourhood
+    traffic: Traffic
+    oracle: Oracle
+    ledger: Ledger
+    board: Board
+
+    @classmethod
+    def of(cls, plan: Plan, wall: Callable[[], float]) -> Demo:
+        """Make everything of a plan; nothing runs yet. ``wall`` gives Unix seconds."""
+        random = Random(plan.seed)
+        neighbours = Neighbourhood.make(wall, seed=plan.seed, computing=lambda: random.uniform(*COMPUTING))
+        oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
+        ledger = Ledger()
+        traffic = Traffic(neighbours, Random(plan.seed))
+        return cls(plan, neighbours, traffic, oracle, ledger, Board(oracle, ledger))
+
+    def result(self) -> Result:
+        """Return what came of it so far."""
+        return Result(self.plan.requests, self.board.totals(), self.oracle.verdict())
+
+
+async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callable[[], float]) -> Result:
+    """Start the connector, make the requests, and wait until they have landed or patience is over; drain the connector.
+
+    Raises what ends a connector, and faults of the emulator itself, as a group. Cancellation: at any time.
+    """
+    network = MemoryNetwork()
+    demo.neighbours.settle_in_memory(network)
+    ports = Ports(network, offload, wall, Random(demo.plan.seed).random)
+    settings = demo.neighbours.settings(journal)
+    async with trio.open_nursery() as neighbours:
+        await neighbours.start(network.run)
+        await neighbours.start(demo.neighbours.run)
+        async with trio.open_nursery() as nursery:
+            start = partial(serve, settings, ports=ports, on_event=demo.board.on_event)
+            connector = await nursery.start(start)
+            await run_load(
+                demo.plan.load, demo.traffic, demo.oracle, ledger=demo.ledger, patience=demo.plan.patience
+            )
+            connector.drain()
+        neighbours.cancel_scope.cancel()
+    if network.crashes:
+        raise ExceptionGroup("the emulator itself failed", network.crashes)
+    return demo.result()

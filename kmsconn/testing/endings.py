@@ -1,0 +1,63 @@
+"""Ends a connector at its k-th task step: kills it, cancels it, or lets it drain. Never runs anything itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import StrEnum
+
+import trio
+
+_OURS: ContextVar[Steps | None] = ContextVar("kmsconn steps", default=None)
+
+
+class Ending(StrEnum):
+    """How a process ends."""
+
+    KILL = "kill"
+    """As under ``kill -9``: from then on nothing reaches the outside."""
+    CANCEL = "cancel"
+    """The scope around ``open_connector`` is cancelled, and clean-up runs."""
+    DRAIN = "drain"
+    """``Connector.drain`` is called."""
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the task steps of one connector and calls ``act`` when its step number ``at`` is about to be taken.
+
+    Every checkpoint that waits, and every return from one, lies between two steps. Tasks belong to the connector when they descend
+    from the one that called ``mark``; those of the neighbours do not. ``act`` runs inside the scheduler: it may cancel scopes and set
+    events, and must not raise.
+    """
+
+    def __init__(self, at: int = 0, act: Callable[[], None] = lambda: None) -> None:
+        self.count = 0
+        self.fired: float | None = None
+        """When ``act`` was called; None: it was not."""
+        self.alive: set[trio.lowlevel.Task] = set()
+        """The connector's tasks that have not ended, the marked one aside."""
+        self._at, self._act = at, act
+
+    def mark(self) -> None:
+        """Let the calling task, and all that it will start, be the connector's."""
+        _OURS.set(self)
+
+    def _is_ours(self, task: trio.lowlevel.Task) -> bool:
+        return task.context.get(_OURS) is self
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        """Note a task of the connector."""
+        if self._is_ours(task):
+            self.alive.add(task)
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """Note its end."""
+        self.alive.discard(task)
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count, and act at the chosen step."""
+        if self._is_ours(task):
+            self.count += 1
+            if self.count == self._at:
+                self.fired = trio.current_time()
+                self._act()

@@ -1,0 +1,196 @@
+"""Watches a world from outside and says which invariants were broken. Never helps the connector and never repairs anything.
+
+It reads the journal's file as another process would, the chain as it truly is, and the events that the connector tells.
+The numbers are those of the invariants in docs/testing.md.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.emulator.blocks import Branch
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.model import events as told
+from kmsconn.model.life import CLOSED, State
+from kmsconn.protocols.fhevm_014.events import content_digest
+from kmsconn.testing.truth import is_request, replies_of, reply_to, requests_of
+
+GRACE = 15.0  # seconds beside the overlap in which a reorganisation may not be noticed yet
+QUICK_BURIAL = 0.75  # of the overlap: block timestamps are whole seconds, and the pace of blocks is an estimate
+
+
+@attrs.frozen
+class Kept:
+    """A row of the journal's file, as much as a witness wants."""
+
+    rid: int
+    id: int
+    digest: bytes
+    state: State
+    on_chain: bool
+    answered: bool
+    reply_hash: bytes | None
+    reason: str
+
+
+_KEPT = "SELECT rid, id, digest, state, on_chain, calldata IS NOT NULL, reply_hash, reason FROM request"
+
+
+def kept_in(journal: Path) -> list[Kept]:
+    """Read the committed rows of a journal; none where there is no file."""
+    if not journal.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
+        try:
+            rows = connection.execute(_KEPT).fetchall()
+        except sqlite3.OperationalError:  # killed before the tables were there
+            return []
+    return [_kept(*row) for row in rows]
+
+
+def _kept(rid: int, identifier: bytes, digest: bytes, state: str, on_chain: int, *rest: Any) -> Kept:
+    answered, reply_hash, reason = rest
+    where = (rid, int.from_bytes(identifier), digest, State(state), bool(on_chain))
+    return Kept(*where, bool(answered), reply_hash, reason)
+
+
+@attrs.define(eq=False)
+class Witness:
+    """What was seen so far. ``sometimes`` counts the rare things that worlds exist for."""
+
+    neighbours: Neighbourhood
+    journal: Path
+    overlap: float
+    violations: list[str] = attrs.field(factory=list)
+    sometimes: Counter[str] = attrs.field(factory=Counter)
+    _ids: dict[int, int] = attrs.field(factory=dict)
+    _flying: set[int] = attrs.field(factory=set)
+    _kept: set[int] = attrs.field(factory=set)
+    _signed: set[bytes] = attrs.field(factory=set)
+    _reorganised: float = float("-inf")
+
+    # --- the life of a process
+
+    def born(self) -> None:
+        """A process begins: all that it knows is the file."""
+        rows = kept_in(self.journal)
+        self._ids = {row.rid: row.id for row in rows}
+        self._flying = {row.rid for row in rows if row.state is State.SIGNED}
+        self._kept = {row.rid for row in rows if row.answered}
+        self._signed |= {row.reply_hash for row in rows if row.reply_hash is not None}
+
+    def killed(self) -> None:
+        """A process died: say in the middle of what."""
+        rows = kept_in(self.journal)
+        states = Counter(row.state for row in rows)
+        self._signed |= {row.reply_hash for row in rows if row.reply_hash is not None}
+        for state in (State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED):
+            self.sometimes[f"killed while something is {state}"] += bool(states[state])
+
+    def reorganised(self, branch: Branch) -> None:
+        """Blocks were replaced."""
+        self._reorganised = trio.current_time()
+        mined = [one for block in branch.blocks for one in block.mined]
+        replies = {
+            found for one in mined if one.outcome.status and (found := reply_to(self.neighbours, one)) is not None
+        }
+        requests = {int.from_bytes(log.topics[1]) for one in mined for log in one.logs if is_request(log)}
+        self.sometimes["a reorganisation took a landed reply"] += bool(replies - requests)
+        self.sometimes["a reorganisation took an answered request"] += bool(replies & requests)
+        self.sometimes["a reorganisation took an open request"] += bool(requests - replies)
+
+    # --- what the connector tells
+
+    def hear(self, event: told.Event) -> None:
+        """Compare what the connector says with what is true."""
+        match event:
+            case told.RequestAdmitted():
+                self._ids[event.rid] = event.id
+            case told.AnswerKept():
+                self._expect(event.rid not in self._kept, f"S5: a second answer for row {event.rid}")
+                self._kept.add(event.rid)
+            case told.ReplySigned():
+                self._sign(event)
+            case told.ReplyLanded() | told.ReplyReturned() | told.RequestClosed():
+                self._flying.discard(event.rid)
+            case told.ReplyBuried():
+                self._bury(event.rid)
+            case _:
+                pass
+        self._count(event)
+
+    def _sign(self, event: told.ReplySigned) -> None:
+        self._signed.add(event.transaction_hash)
+        if event.rid not in self._flying:
+            late = trio.current_time() - self._reorganised > self.overlap + GRACE
+            gone = self._ids.get(event.rid) not in {
+                int.from_bytes(log.topics[1]) for log in requests_of(self.neighbours)
+            }
+            self._expect(not (gone and late), f"S3: signed for row {event.rid}, which is not on chain")
+        self._flying.add(event.rid)
+
+    def _bury(self, rid: int) -> None:
+        identifier, now = self._ids.get(rid), self.neighbours.gateway.head.timestamp
+        landed = [m for i, m in replies_of(self.neighbours) if i == identifier and m.outcome.status == 1]
+        if not landed:
+            self._expect(False, f"S15: buried row {rid}, which the contract does not have")
+        elif now - landed[0].timestamp < self.overlap * QUICK_BURIAL:
+            self._expect(
+                self.neighbours.gateway.head.number - landed[0].block_number > 2 * self.overlap,
+                f"S15: buried row {rid} after {now - landed[0].timestamp} s",
+            )
+
+    def _count(self, event: told.Event) -> None:
+        match event:
+            case told.LogQuarantined():
+                self.sometimes["a log was quarantined"] += 1
+            case told.RequestClosed(state=State.QUARANTINED):
+                self.sometimes["a request was quarantined"] += 1
+            case told.ReplyReturned():
+                self.sometimes[f"a reply went back: {event.reason.split(':')[0][:40]}"] += 1
+            case told.ReplyLanded(found=True):
+                self.sometimes["a reply was found landed"] += 1
+            case told.RequestsMoved():
+                self.sometimes["a request moved"] += bool(event.moved)
+                self.sometimes["a request left the chain"] += bool(event.gone)
+                self.sometimes["a request came back"] += bool(event.back)
+            case _:
+                pass
+
+    def _expect(self, holds: bool, text: str) -> None:
+        if not holds:
+            self.violations.append(f"{trio.current_time():.3f}: {text}")
+
+    # --- the end
+
+    def owed(self) -> list[str]:
+        """Say what the connector has not brought to its end yet (S1, S7, S8, L1)."""
+        rows = {row.digest: row for row in kept_in(self.journal)}
+        owed = []
+        for log in requests_of(self.neighbours):
+            name, row = hex(int.from_bytes(log.topics[1])), rows.get(content_digest(log))
+            if row is None:
+                owed.append(f"S1: {name} is not in the journal")
+            elif not row.on_chain:
+                owed.append(f"S1: {name} is held for off chain in state {row.state}")
+            elif row.state not in CLOSED:
+                owed.append(f"L1: {name} is still {row.state} ({row.reason})")
+            elif row.state is not State.REPLIED:
+                owed.append(f"S8: {name} ended as {row.state} ({row.reason})")
+        owed += [f"S7: row {row.rid} is still signed" for row in rows.values() if row.state is State.SIGNED]
+        return owed
+
+    def strangers(self) -> list[str]:
+        """Say which included replies were never durable before (S6)."""
+        return [
+            f"S6: a reply to {hex(identifier)} was sent that was never durable"
+            for identifier, mined in replies_of(self.neighbours)
+            if mined.transaction.hash not in self._signed
+        ]

@@ -1,0 +1,75 @@
+"""The connector ended at its k-th task step, three ways: nothing is left behind, and the next one answers everything once.
+
+Usually some points of each way are tried, others every day; ``KMSCONN_POINTS=all`` tries every one, ``KMSCONN_POINTS=200`` so many.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from kmsconn.model.life import State
+from kmsconn.testing.endings import Ending
+from kmsconn.testing.harness import Outcome, Scenario, points, run_scenario
+from tests.faults.bounds import points_of
+
+SMALL = Scenario(("public",), ())
+MIXED = Scenario(("public", "direct"), ("unified",))
+OTHERS = Scenario(("delegated", "wallet"), ("unified_delegated",), seed=1)
+
+
+@cache
+def undisturbed(scenario: Scenario) -> Outcome:
+    """Play a scenario that nothing happens to; it says how many steps there are."""
+    return run_scenario(scenario)
+
+
+@pytest.mark.parametrize("scenario", [SMALL, MIXED, OTHERS], ids=["small", "mixed", "others"])
+def test_a_scenario_that_nothing_happens_to_is_answered(scenario: Scenario) -> None:
+    undisturbed(scenario).check(scenario)
+
+
+def test_a_scenario_is_the_same_every_time() -> None:
+    """So that a failing step can be looked at again."""
+    first, second = run_scenario(MIXED), run_scenario(MIXED)
+    assert (first.steps, first.calls, first.bursts) == (second.steps, second.calls, second.bursts)
+
+
+@pytest.mark.parametrize("ending", Ending)
+@pytest.mark.parametrize("scenario", [SMALL, MIXED, OTHERS], ids=["small", "mixed", "others"])
+def test_a_connector_ended_at_any_step_is_followed_by_one_that_answers_everything_once(
+    scenario: Scenario, ending: Ending
+) -> None:
+    failures = []
+    for at in points_of(undisturbed(scenario).steps):
+        outcome = run_scenario(scenario, ending=ending, at=at)
+        assert outcome.struck, f"step {at} was not reached"
+        try:
+            outcome.check(scenario)
+        except AssertionError as error:
+            failures.append(f"{ending} at step {at}: {error}")
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_the_last_step_of_all_is_an_end_like_any_other(ending: Ending) -> None:
+    at = undisturbed(SMALL).steps
+    run_scenario(SMALL, ending=ending, at=at).check(SMALL)
+
+
+def test_a_lost_request_would_be_seen() -> None:
+    """The harness is worth something: an outcome with a request in another state does not pass."""
+    outcome = undisturbed(SMALL)
+    outcome.states.update({State.SEEN: 1})
+    try:
+        with pytest.raises(AssertionError, match="seen"):
+            outcome.check(SMALL)
+    finally:
+        del outcome.states[State.SEEN]
+
+
+def test_every_point_has_its_turn() -> None:
+    turns = [set(points(100, 30, turn)) for turn in range(4)]
+    assert set().union(*turns) == set(range(1, 101))
+    assert max(map(len, turns)) <= 30

@@ -1,0 +1,82 @@
+"""The emulated neighbours over real loopback sockets, asked by libraries that are not ours."""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.request import urlopen
+
+import grpc
+import trio
+from grpclib.const import Status
+
+from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionResponse
+from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.core import PUBLIC, SERVICE
+from kmsconn.emulator.core_faults import CoreFaults, status
+from kmsconn.emulator.grpc_server import serve_grpc
+from kmsconn.emulator.network import serve_sockets
+from tests.unit.emulator.core_worlds import core, name, public_id, public_request
+
+
+def call(port: int, method: str, message: bytes, seconds: float = 20) -> bytes:
+    """Make one unary call with grpcio; in a thread."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        reply: bytes = channel.unary_unary(f"/{SERVICE}/{method}")(message, timeout=seconds)
+        return reply
+
+
+async def serving(nursery: trio.Nursery, faults: CoreFaults) -> int:
+    port: int = await nursery.start(serve_sockets, partial(serve_grpc, methods=faults.methods()))
+    return port
+
+
+async def test_grpcio_starts_and_reads_a_decryption(nursery: trio.Nursery) -> None:
+    port = await serving(nursery, CoreFaults(core()))
+    in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
+    assert await in_thread(call, port, PUBLIC.start, bytes(public_request())) == b""
+    reply = await in_thread(call, port, PUBLIC.result, bytes(name(public_id(1))))
+    payload = PublicDecryptionResponse.parse(reply).payload
+    assert payload is not None
+    assert [each.fhe_type for each in payload.plaintexts] == [5, 0]
+    nursery.cancel_scope.cancel()
+
+
+async def test_grpcio_sees_statuses_and_messages(nursery: trio.Nursery) -> None:
+    faults = CoreFaults(core())
+    faults.script(PUBLIC.start, status(Status.RESOURCE_EXHAUSTED, "busy: 100% ü"))
+    port = await serving(nursery, faults)
+
+    def refused() -> tuple[grpc.StatusCode, str]:
+        try:
+            call(port, PUBLIC.start, b"")
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+        raise AssertionError
+
+    assert await trio.to_thread.run_sync(refused) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "busy: 100% ü")
+    nursery.cancel_scope.cancel()
+
+
+async def test_grpcio_sends_a_request_of_many_megabytes(nursery: trio.Nursery) -> None:
+    async def size(message: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return len(message).to_bytes(8)
+
+    methods = {f"/{SERVICE}/Size": size}
+    port: int = await nursery.start(serve_sockets, partial(serve_grpc, methods=methods))
+    reply = await trio.to_thread.run_sync(call, port, "Size", bytes(20_000_000))
+    assert int.from_bytes(reply) == 20_000_000
+    nursery.cancel_scope.cancel()
+
+
+async def test_urllib_fetches_an_object(nursery: trio.Nursery) -> None:
+    bucket = EmulatedBucket("/ct")
+    bucket.put("key", bytes(range(256)) * 4096, (("x-amz-meta-ct-format", "compressed_on_cpu"),))
+    port: int = await nursery.start(serve_sockets, bucket.serve)
+
+    def fetch() -> tuple[str, bytes]:
+        with urlopen(f"http://127.0.0.1:{port}/ct/key", timeout=20) as response:
+            return response.headers["x-amz-meta-ct-format"], response.read()
+
+    assert await trio.to_thread.run_sync(fetch) == ("compressed_on_cpu", bytes(range(256)) * 4096)
+    nursery.cancel_scope.cancel()

@@ -1,0 +1,315 @@
+"""What an emulated Core does wrong when told to, and that it is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+
+import pytest
+import trio
+import trio.testing
+from grpclib.const import Status
+
+from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionResponse, UserDecryptionResponse
+from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, EmulatedCore, Operation
+from kmsconn.emulator.core_faults import (
+    ANSWER_FAULTS,
+    CUT,
+    CUT_AFTER,
+    GO_AWAY,
+    HANG,
+    NEVER_READY,
+    NO_PAYLOAD,
+    ONE_VALUE_LESS,
+    OTHER_REQUEST,
+    OTHER_VALUES,
+    RESTART,
+    SHARE_LOST,
+    SHORT_SIGNATURE,
+    STRANGER,
+    STRANGER_SIGNATURE,
+    Chance,
+    CoreFaults,
+    Fault,
+    slow,
+    status,
+    status_after,
+)
+from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
+from kmsconn.ethereum.signing import recover
+from kmsconn.protocols.fhevm_014.replies import decrypted_result, public_digest
+from tests.unit.emulator.core_worlds import (
+    DOMAIN,
+    ONE,
+    TWO,
+    core,
+    name,
+    public_id,
+    public_request,
+    threshold_core,
+    user_id,
+    user_request,
+)
+from tests.unit.emulator.h2_caller import calling
+
+
+def faults(emulated: EmulatedCore | None = None) -> CoreFaults:
+    return CoreFaults(emulated or core())
+
+
+async def start(spoilt: CoreFaults, operation: Operation = PUBLIC) -> bytes:
+    request = public_request() if operation is PUBLIC else user_request()
+    return await spoilt.methods()[f"/{SERVICE}/{operation.start}"](bytes(request))
+
+
+async def result(spoilt: CoreFaults, operation: Operation = PUBLIC) -> bytes:
+    request_id = public_id(1) if operation is PUBLIC else user_id(1)
+    return await spoilt.methods()[f"/{SERVICE}/{operation.result}"](bytes(name(request_id)))
+
+
+async def public_with(fault: Fault) -> PublicDecryptionResponse:
+    spoilt = faults()
+    spoilt.script(PUBLIC.result, fault)
+    await start(spoilt)
+    return PublicDecryptionResponse.parse(await result(spoilt))
+
+
+async def user_with(fault: Fault) -> UserDecryptionResponse:
+    spoilt = faults()
+    spoilt.script(USER.result, fault)
+    await start(spoilt, USER)
+    return UserDecryptionResponse.parse(await result(spoilt, USER))
+
+
+def signer_of(answer: PublicDecryptionResponse) -> bytes | None:
+    assert answer.payload is not None
+    values = decrypted_result([(each.fhe_type, each.bytes) for each in answer.payload.plaintexts])
+    return recover(public_digest(DOMAIN, [ONE.handle, TWO.handle], values, b""), answer.external_signature)
+
+
+async def test_without_faults_it_is_the_honest_core() -> None:
+    spoilt, honest = faults(), core()
+    await start(spoilt)
+    await honest.start(PUBLIC, bytes(public_request()))
+    assert await result(spoilt) == await honest.result(PUBLIC, bytes(name(public_id(1))))
+
+
+@pytest.mark.parametrize("code", [code for code in Status if code is not Status.OK])
+async def test_any_status_can_be_scripted(code: Status) -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, status(code, "scripted"))
+    with pytest.raises(GrpcFailure) as caught:
+        await start(spoilt)
+    assert (caught.value.status, caught.value.message) == (code, "scripted")
+
+
+async def test_a_status_in_front_leaves_the_core_unaware() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, status(Status.UNAVAILABLE))
+    with pytest.raises(GrpcFailure):
+        await start(spoilt)
+    assert spoilt.core.job(PUBLIC, public_id(1)) is None
+
+
+async def test_a_status_behind_leaves_the_core_with_the_request() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, status_after(Status.DEADLINE_EXCEEDED))
+    with pytest.raises(GrpcFailure):
+        await start(spoilt)
+    assert spoilt.core.job(PUBLIC, public_id(1)) is not None
+
+
+async def test_a_script_is_followed_call_by_call() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, status(Status.UNKNOWN), None, status(Status.ABORTED))
+    codes = []
+    for _ in range(4):
+        try:
+            await start(spoilt)
+            codes.append(Status.OK)
+        except GrpcFailure as failure:
+            codes.append(failure.status)
+    assert codes == [Status.UNKNOWN, Status.OK, Status.ABORTED, Status.ALREADY_EXISTS]
+
+
+async def test_scripts_are_per_method() -> None:
+    spoilt = faults()
+    spoilt.script(USER.start, status(Status.UNKNOWN))
+    await start(spoilt, PUBLIC)
+    with pytest.raises(GrpcFailure):
+        await start(spoilt, USER)
+
+
+async def test_a_hang_never_ends(autojump_clock: trio.testing.MockClock) -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, HANG)
+    with trio.move_on_after(1e6) as scope:
+        await start(spoilt)
+    assert scope.cancelled_caught
+
+
+async def test_slow_is_late(autojump_clock: trio.testing.MockClock) -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, slow(7))
+    begun = trio.current_time()
+    await start(spoilt)
+    assert trio.current_time() - begun == 7
+
+
+async def test_never_ready_is_accepted_and_pending_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, NEVER_READY)
+    await start(spoilt)
+    for _ in range(3):
+        with pytest.raises(GrpcFailure) as caught:
+            await result(spoilt)
+        assert caught.value.status is Status.UNAVAILABLE
+
+
+async def test_a_lost_share_burns_the_id(autojump_clock: trio.testing.MockClock) -> None:
+    spoilt = faults(threshold_core())
+    spoilt.script(PUBLIC.start, SHARE_LOST)
+    codes = []
+    for call in (start, start, result):
+        with pytest.raises(GrpcFailure) as caught:
+            await call(spoilt)
+        codes.append(caught.value.status)
+    assert codes == [Status.NOT_FOUND, Status.ALREADY_EXISTS, Status.UNAVAILABLE]
+
+
+async def test_a_cut_before_the_work_loses_the_request() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, CUT)
+    with pytest.raises(CutConnection):
+        await start(spoilt)
+    assert spoilt.core.job(PUBLIC, public_id(1)) is None
+
+
+async def test_a_cut_after_the_work_loses_the_reply_only() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, CUT_AFTER)
+    with pytest.raises(CutConnection):
+        await start(spoilt)
+    assert spoilt.core.job(PUBLIC, public_id(1)) is not None
+
+
+async def test_goaway_is_handed_to_the_server() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, GO_AWAY)
+    with pytest.raises(GoAway):
+        await start(spoilt)
+
+
+async def test_a_restart_under_a_call_forgets_and_cuts() -> None:
+    spoilt = faults()
+    await start(spoilt)
+    spoilt.script(PUBLIC.result, RESTART)
+    with pytest.raises(CutConnection):
+        await result(spoilt)
+    assert spoilt.core.job(PUBLIC, public_id(1)) is None
+
+
+async def test_an_answer_without_payload() -> None:
+    assert (await public_with(NO_PAYLOAD)).payload is None
+    assert (await user_with(NO_PAYLOAD)).payload is None
+
+
+async def test_a_signature_that_is_a_byte_short() -> None:
+    assert len((await public_with(SHORT_SIGNATURE)).external_signature) == 64
+    assert len((await user_with(SHORT_SIGNATURE)).external_signature) == 64
+
+
+async def test_a_strangers_signature_recovers_to_the_stranger() -> None:
+    assert signer_of(await public_with(STRANGER_SIGNATURE)) == STRANGER.address
+
+
+async def test_other_values_are_signed_in_due_form() -> None:
+    answer = await public_with(OTHER_VALUES)
+    assert signer_of(answer) == core().node.key.address
+    assert answer.payload is not None
+    values = [int.from_bytes(each.bytes, "little") for each in answer.payload.plaintexts]
+    assert values == [ONE.value ^ 1, TWO.value ^ 1]
+
+
+async def test_two_answers_of_one_core_may_differ() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.result, None, OTHER_VALUES)
+    await start(spoilt)
+    assert await result(spoilt) != await result(spoilt)
+
+
+async def test_an_answer_to_another_request_names_it() -> None:
+    answer = await public_with(OTHER_REQUEST)
+    assert answer.payload is not None
+    assert answer.payload.request_id != name(public_id(1))
+
+
+async def test_a_users_answer_to_another_request_has_other_handles() -> None:
+    answer = await user_with(OTHER_REQUEST)
+    assert answer.payload is not None
+    handles = [each.external_handle for each in answer.payload.signcrypted_ciphertexts]
+    assert set(handles).isdisjoint({ONE.handle, TWO.handle})
+
+
+async def test_an_answer_may_lack_a_value() -> None:
+    answer = await public_with(ONE_VALUE_LESS)
+    assert answer.payload is not None
+    assert len(answer.payload.plaintexts) == 1
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.start)
+@pytest.mark.parametrize("fault", ANSWER_FAULTS, ids=lambda each: each.name)
+async def test_no_answer_fault_gives_the_honest_answer(operation: Operation, fault: Fault) -> None:
+    spoilt = faults()
+    spoilt.script(operation.result, fault, None)
+    await start(spoilt, operation)
+    assert await result(spoilt, operation) != await result(spoilt, operation)
+
+
+async def test_what_happened_is_counted() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, status(Status.UNAVAILABLE), None)
+    spoilt.script(PUBLIC.result, NO_PAYLOAD)
+    with pytest.raises(GrpcFailure):
+        await start(spoilt)
+    await start(spoilt)
+    await result(spoilt)
+    assert spoilt.counts == Counter(
+        {
+            (PUBLIC.start, "status UNAVAILABLE"): 1,
+            (PUBLIC.start, "UNAVAILABLE"): 1,
+            (PUBLIC.start, "OK"): 1,
+            (PUBLIC.result, "no payload"): 1,
+            (PUBLIC.result, "OK"): 1,
+        }
+    )
+
+
+async def test_chance_strikes_about_as_often_as_it_says() -> None:
+    spoilt = CoreFaults(core(), random.Random(1), [Chance(0.25, status(Status.UNAVAILABLE), PUBLIC.start)])
+    for _ in range(400):
+        with contextlib.suppress(GrpcFailure):
+            await start(spoilt)
+    assert 70 <= spoilt.counts[PUBLIC.start, "status UNAVAILABLE"] <= 130
+
+
+async def test_chance_is_repeatable() -> None:
+    outcomes = []
+    for _ in range(2):
+        spoilt = CoreFaults(core(), random.Random(7), [Chance(0.5, status(Status.UNKNOWN))])
+        for _ in range(20):
+            with contextlib.suppress(GrpcFailure):
+                await start(spoilt)
+        outcomes.append(spoilt.counts)
+    assert outcomes[0] == outcomes[1]
+
+
+async def test_faults_are_served_over_http2() -> None:
+    spoilt = faults()
+    spoilt.script(PUBLIC.start, status(Status.RESOURCE_EXHAUSTED, "busy"), None)
+    async with calling(spoilt.methods(), valve=spoilt.valve) as caller:
+        path = f"/{SERVICE}/{PUBLIC.start}"
+        refused = await caller.call(path, bytes(public_request()))
+        taken = await caller.call(path, bytes(public_request()))
+    assert (refused.status, refused.message, taken.status) == (Status.RESOURCE_EXHAUSTED.value, "busy", 0)

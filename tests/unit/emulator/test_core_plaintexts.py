@@ -1,0 +1,80 @@
+"""How decrypted values are written (kms-core-grpc.md, 9 and 11.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.emulator.plaintexts import (
+    ABI_TYPES,
+    PLAINTEXT_BYTES,
+    abi_word,
+    bits_of,
+    constant_share,
+    little_endian,
+    value_of_share,
+)
+
+
+def test_a_uint64_is_eight_bytes_least_significant_first() -> None:
+    assert little_endian(123_456_789, 5) == bytes.fromhex("15cd5b0700000000")
+
+
+@pytest.mark.parametrize("kind", sorted(PLAINTEXT_BYTES))
+def test_every_type_has_its_width(kind: int) -> None:
+    assert len(little_endian(1, kind)) == PLAINTEXT_BYTES[kind]
+
+
+@pytest.mark.parametrize(("value", "kind"), [(4, 0), (16, 1), (256, 2), (1 << 160, 7), (-1, 5)])
+def test_a_value_beyond_its_type_is_refused(value: int, kind: int) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        little_endian(value, kind)
+
+
+def test_a_type_that_no_core_decrypts_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be decrypted"):
+        little_endian(1, 34)
+
+
+def test_words_are_big_endian() -> None:
+    assert abi_word(0x075BCD15, 5) == bytes(28) + bytes.fromhex("075bcd15")
+
+
+@pytest.mark.parametrize("kind", sorted(set(PLAINTEXT_BYTES) - ABI_TYPES))
+def test_types_without_a_word_are_refused_publicly(kind: int) -> None:
+    with pytest.raises(ValueError, match="publicly"):
+        abi_word(1, kind)
+
+
+def test_the_share_of_the_specification() -> None:
+    """Uint8 200 is the blocks 0, 2, 0, 3, each times 2^123 (11.2, step 4)."""
+    share = constant_share(200, 2)
+    assert share[:8] == bytes.fromhex("0100000000000000")
+    assert [share[8 + at : 24 + at] for at in (0, 16, 32, 48)] == [
+        (block << 123).to_bytes(16, "little") for block in (0, 2, 0, 3)
+    ]
+    assert len(share) == 72
+
+
+@pytest.mark.parametrize(
+    ("kind", "elements"), [(0, 1), (1, 1), (2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 20), (8, 32)]
+)
+def test_a_share_has_the_elements_of_its_type(kind: int, elements: int) -> None:
+    assert int.from_bytes(constant_share(1, kind)[:8], "little") == elements
+
+
+@pytest.mark.parametrize("kind", sorted(ABI_TYPES))
+def test_a_share_reads_back(kind: int) -> None:
+    value = 1 if kind == 0 else (1 << bits_of(kind)) - 5
+    assert value_of_share(constant_share(value, kind)) == value
+
+
+@pytest.mark.parametrize("noise", [(1 << 122) - 1, -(1 << 122)])
+def test_noise_below_half_a_block_is_rounded_away(noise: int) -> None:
+    share = constant_share(200, 2)
+    second = (int.from_bytes(share[24:40], "little") + noise).to_bytes(16, "little")
+    assert value_of_share(share[:24] + second + share[40:]) == 200
+
+
+def test_a_share_of_the_wrong_length_is_none() -> None:
+    with pytest.raises(ValueError, match="ring elements"):
+        value_of_share(constant_share(1, 2)[:-1])

@@ -1,0 +1,208 @@
+"""An emulated bucket, honest and faulty."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+import trio
+import trio.testing
+
+from kmsconn.ciphertexts.attestation import (
+    ATTESTATION_HEADER,
+    FORMAT_HEADER,
+    StoredFormat,
+    parse_attestation,
+)
+from kmsconn.emulator.bucket_faults import (
+    EMPTY,
+    FORBIDDEN,
+    HANG_UP,
+    INTERNAL,
+    LONGER,
+    MISSING,
+    SHORTER,
+    SLOW_DOWN,
+    TRUNCATED,
+    WRONG_BYTES,
+    BucketFaults,
+    Chance,
+    Fault,
+    oversized,
+    redirect,
+    stall,
+)
+from kmsconn.emulator.buckets import EmulatedBucket, Form
+from kmsconn.emulator.ciphertexts import make_ciphertext
+from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
+from kmsconn.ethereum.signing import PrivateKey
+
+SIGNER = PrivateKey(bytes(31) + b"\x31")
+MADE = make_ciphertext("a", 1, 5, chain_id=12345, size=1000)
+BY_HANDLE = f"/ct/ct128/{MADE.handle.hex()}/1"
+BY_DIGEST = f"/ct/{MADE.digest.hex()}"
+
+
+def bucket(*forms: Form, signer: PrivateKey | None = SIGNER) -> EmulatedBucket:
+    made = EmulatedBucket("/ct")
+    made.publish(MADE, signer=signer, key_id=4, stored=StoredFormat.COMPRESSED_ON_GPU, forms=forms)
+    return made
+
+
+def get(path: str = BY_HANDLE, method: str = "GET") -> HttpRequest:
+    return HttpRequest(method, path)
+
+
+async def spoilt(fault: Fault) -> HttpResponse:
+    faults = BucketFaults(bucket(Form.HANDLE))
+    faults.script(fault)
+    return await faults.handle(get())
+
+
+async def drained(response: HttpResponse, seconds: float = 1e6) -> tuple[bytes, str]:
+    """What arrives of a streamed body, and how it ends."""
+    received, end = b"", "stalled"
+
+    async def send(data: bytes) -> None:
+        nonlocal received
+        await trio.lowlevel.checkpoint()
+        received += data
+
+    assert callable(response.body)
+    with trio.move_on_after(seconds):
+        try:
+            await response.body(send)
+            end = "ended"
+        except HangUp:
+            end = "hung up"
+    return received, end
+
+
+async def test_a_published_ciphertext_lies_under_its_handle() -> None:
+    response = await bucket(Form.HANDLE).handle(get())
+    assert (response.status, response.body) == (200, MADE.body)
+
+
+async def test_a_published_ciphertext_lies_under_its_digest_when_asked() -> None:
+    made = bucket(Form.DIGEST)
+    assert (await made.handle(get(BY_DIGEST))).body == MADE.body
+    assert (await made.handle(get(BY_HANDLE))).status == 404
+
+
+async def test_it_carries_its_attestation() -> None:
+    headers = dict((await bucket(Form.HANDLE).handle(get())).headers)
+    attestation = parse_attestation(headers[ATTESTATION_HEADER])
+    assert (attestation.signer, attestation.sns_ciphertext_digest) == (SIGNER.address, MADE.digest)
+
+
+async def test_without_a_signer_it_carries_its_format() -> None:
+    headers = dict((await bucket(Form.HANDLE, signer=None).handle(get())).headers)
+    assert headers[FORMAT_HEADER] == "compressed_on_gpu"
+    assert ATTESTATION_HEADER not in headers
+
+
+async def test_head_has_the_metadata_too() -> None:
+    response = await bucket(Form.HANDLE).handle(get(method="HEAD"))
+    assert (response.status, ATTESTATION_HEADER in dict(response.headers)) == (200, True)
+
+
+async def test_what_is_not_there_is_404_with_an_xml_document() -> None:
+    response = await bucket(Form.HANDLE).handle(get("/ct/other"))
+    assert response.status == 404
+    assert isinstance(response.body, bytes)
+    assert b"<Code>NoSuchKey</Code>" in response.body
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/ct", f"/ct/{BY_HANDLE[3:]}", BY_HANDLE[3:], f"/other{BY_HANDLE[3:]}"]
+)
+async def test_another_path_is_another_key(path: str) -> None:
+    """A doubled slash among them, as on a strict store."""
+    assert (await bucket(Form.HANDLE).handle(get(path))).status == 404
+
+
+async def test_writing_is_refused() -> None:
+    assert (await bucket(Form.HANDLE).handle(get(method="PUT"))).status == 405
+
+
+async def test_latency_is_a_knob(autojump_clock: trio.testing.MockClock) -> None:
+    made = bucket(Form.HANDLE)
+    made.latency = 3
+    start = trio.current_time()
+    await made.handle(get())
+    assert trio.current_time() - start == 3
+
+
+async def test_requests_are_counted() -> None:
+    made = bucket(Form.HANDLE)
+    for request in (get(), get(method="HEAD"), get("/ct/other"), get()):
+        await made.handle(request)
+    assert made.counts == Counter({("GET", 200): 2, ("HEAD", 200): 1, ("GET", 404): 1})
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(FORBIDDEN, 403), (MISSING, 404), (INTERNAL, 500), (SLOW_DOWN, 503), (redirect("http://else/"), 307)],
+)
+async def test_a_status_in_place_of_the_object(fault: Fault, code: int) -> None:
+    assert (await spoilt(fault)).status == code
+
+
+async def test_a_redirect_names_its_target() -> None:
+    assert ("location", "http://else/x") in (await spoilt(redirect("http://else/x"))).headers
+
+
+async def test_a_script_ends() -> None:
+    faults = BucketFaults(bucket(Form.HANDLE))
+    faults.script(FORBIDDEN, MISSING)
+    assert [(await faults.handle(get())).status for _ in range(3)] == [403, 404, 200]
+
+
+async def test_a_script_for_one_key_leaves_the_others_alone() -> None:
+    faults = BucketFaults(bucket(Form.HANDLE, Form.DIGEST))
+    faults.script(INTERNAL, key=BY_DIGEST.removeprefix("/ct/"))
+    assert [(await faults.handle(get(path))).status for path in (BY_HANDLE, BY_DIGEST)] == [200, 500]
+
+
+@pytest.mark.parametrize(("fault", "size"), [(WRONG_BYTES, 1000), (SHORTER, 999), (LONGER, 1001), (EMPTY, 0)])
+async def test_bodies_that_belie_the_digest(fault: Fault, size: int) -> None:
+    response = await spoilt(fault)
+    assert isinstance(response.body, bytes)
+    assert (response.status, len(response.body)) == (200, size)
+    assert response.body != MADE.body
+
+
+async def test_a_truncated_body_hangs_up_in_the_middle() -> None:
+    response = await spoilt(TRUNCATED)
+    assert ("content-length", "1000") in response.headers
+    assert await drained(response) == (MADE.body[:500], "hung up")
+
+
+async def test_a_hang_up_sends_nothing() -> None:
+    assert await drained(await spoilt(HANG_UP)) == (b"", "hung up")
+
+
+async def test_a_stall_sends_so_many_bytes_and_then_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    assert await drained(await spoilt(stall(17))) == (MADE.body[:17], "stalled")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_an_oversized_body_says_so_or_not(announced: bool) -> None:
+    response = await spoilt(oversized(200_000, announced=announced))
+    assert (("content-length", "200000") in response.headers) is announced
+    assert await drained(response) == (bytes(200_000), "ended")
+
+
+async def test_faults_are_counted_by_name() -> None:
+    faults = BucketFaults(bucket(Form.HANDLE))
+    faults.script(FORBIDDEN, None, FORBIDDEN)
+    for _ in range(3):
+        await faults.handle(get())
+    assert faults.counts == Counter({"403": 2})
+
+
+async def test_chance_strikes_only_its_method() -> None:
+    faults = BucketFaults(bucket(Form.HANDLE), random.Random(1), [Chance(1.0, INTERNAL, "HEAD")])
+    statuses = [(await faults.handle(get(method=method))).status for method in ("GET", "HEAD")]
+    assert statuses == [200, 500]

@@ -1,0 +1,304 @@
+"""The gRPC server, called by a plain h2 client over memory pipes in virtual time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+import trio.testing
+from grpclib.const import Status
+
+from kmsconn.emulator.grpc_server import (
+    HEALTH_CHECK,
+    CutConnection,
+    GoAway,
+    GrpcFailure,
+    Valve,
+    health_method,
+    seconds_of,
+)
+from tests.unit.emulator.h2_caller import calling, framed
+
+ECHO, FAIL, HANG, BIG, CUT, GOAWAY, SLOW = (f"/s/{name}" for name in ("E", "F", "H", "B", "C", "G", "S"))
+
+
+async def echo(request: bytes) -> bytes:
+    await trio.lowlevel.checkpoint()
+    return request
+
+
+async def fail(request: bytes) -> bytes:
+    await trio.lowlevel.checkpoint()
+    raise GrpcFailure(Status.NOT_FOUND, "no key 50% ü\n")
+
+
+async def hang(request: bytes) -> bytes:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def slow(request: bytes) -> bytes:
+    await trio.sleep(10)
+    return request
+
+
+async def cut(request: bytes) -> bytes:
+    await trio.lowlevel.checkpoint()
+    raise CutConnection
+
+
+async def go_away(request: bytes) -> bytes:
+    await trio.lowlevel.checkpoint()
+    raise GoAway
+
+
+METHODS = {ECHO: echo, FAIL: fail, HANG: hang, SLOW: slow, CUT: cut, GOAWAY: go_away}
+
+
+async def test_a_call_gets_its_reply_and_ok() -> None:
+    async with calling(METHODS) as caller:
+        outcome = await caller.call(ECHO, b"hello")
+    assert (outcome.status, outcome.reply) == (0, b"hello")
+    assert outcome.headers[":status"] == "200"
+    assert outcome.headers["content-type"] == "application/grpc"
+
+
+async def test_an_empty_message_is_a_message() -> None:
+    async with calling(METHODS) as caller:
+        assert (await caller.call(ECHO)).reply == b""
+
+
+async def test_a_failure_is_trailers_only_with_a_percent_encoded_message() -> None:
+    async with calling(METHODS) as caller:
+        outcome = await caller.call(FAIL)
+    assert (outcome.status, outcome.body) == (Status.NOT_FOUND.value, b"")
+    assert outcome.message == "no key 50%25 %C3%BC%0A"
+
+
+async def test_a_failure_without_text_has_no_message() -> None:
+    async def bare(request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise GrpcFailure(Status.ABORTED)
+
+    async with calling({ECHO: bare}) as caller:
+        assert "grpc-message" not in (await caller.call(ECHO)).headers
+
+
+async def test_an_unknown_method_is_unimplemented() -> None:
+    async with calling(METHODS) as caller:
+        assert (await caller.call("/s/Unknown")).status == Status.UNIMPLEMENTED.value
+
+
+async def test_calls_run_side_by_side(autojump_clock: trio.testing.MockClock) -> None:
+    async with calling(METHODS) as caller:
+        late = await caller.begin(SLOW)
+        await caller.send(late, framed(b"late"))
+        assert (await caller.call(ECHO, b"early")).reply == b"early"
+        assert (await caller.wait(late)).reply == b"late"
+
+
+async def test_messages_of_megabytes_pass_both_ways() -> None:
+    message = bytes(range(256)) * 20_000
+    async with calling(METHODS) as caller:
+        assert (await caller.call(ECHO, message)).reply == message
+
+
+async def test_a_small_window_of_the_client_is_kept_to() -> None:
+    """The reply waits for every grant."""
+    async with calling(METHODS, window=1000, hold=True) as caller:
+        stream_id = await caller.begin(ECHO)
+        await caller.send(stream_id, framed(bytes(5000)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(caller.outcomes[stream_id].body) == 1000
+        caller.hold = False
+        caller.h2.acknowledge_received_data(1000, stream_id)
+        await caller.flush()
+        assert len((await caller.wait(stream_id)).reply) == 5000
+
+
+async def test_a_message_over_the_limit_is_resource_exhausted() -> None:
+    async with calling(METHODS, max_message=1000) as caller:
+        outcome = await caller.call(ECHO, bytes(2_000_000))
+    assert outcome.status == Status.RESOURCE_EXHAUSTED.value
+
+
+async def test_after_a_message_over_the_limit_the_connection_serves_on() -> None:
+    async with calling(METHODS, max_message=1000) as caller:
+        await caller.call(ECHO, bytes(100_000))
+        assert (await caller.call(ECHO, bytes(1000))).reply == bytes(1000)
+
+
+async def test_a_message_at_the_limit_is_taken() -> None:
+    async with calling(METHODS, max_message=1000) as caller:
+        assert (await caller.call(ECHO, bytes(1000))).status == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", Status.INTERNAL),
+        (b"\0\0\0", Status.INTERNAL),
+        (framed(b"one") + framed(b"two"), Status.INTERNAL),
+        (framed(b"short")[:-1], Status.INTERNAL),
+        (b"\x01" + framed(b"compressed")[1:], Status.UNIMPLEMENTED),
+    ],
+)
+async def test_what_is_not_one_plain_message_is_refused(body: bytes, status: Status) -> None:
+    async with calling(METHODS) as caller:
+        stream_id = await caller.begin(ECHO)
+        await caller.send(stream_id, body)
+        assert (await caller.wait(stream_id)).status == status.value
+
+
+async def test_a_reset_cancels_the_method() -> None:
+    cancelled = trio.Event()
+
+    async def watched(request: bytes) -> bytes:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    async with calling({HANG: watched}) as caller:
+        stream_id = await caller.begin(HANG)
+        await caller.send(stream_id, framed(b""))
+        await trio.testing.wait_all_tasks_blocked()
+        await caller.reset(stream_id)
+        await cancelled.wait()
+
+
+async def test_a_reset_leaves_other_calls_alone(autojump_clock: trio.testing.MockClock) -> None:
+    async with calling(METHODS) as caller:
+        kept = await caller.begin(SLOW)
+        await caller.send(kept, framed(b"kept"))
+        dropped = await caller.begin(HANG)
+        await caller.send(dropped, framed(b""))
+        await trio.testing.wait_all_tasks_blocked()
+        await caller.reset(dropped)
+        assert (await caller.wait(kept)).reply == b"kept"
+
+
+async def test_a_reset_in_the_middle_of_a_reply_leaves_the_connection_usable() -> None:
+    async with calling(METHODS, window=100, hold=True) as caller:
+        stream_id = await caller.begin(ECHO)
+        await caller.send(stream_id, framed(bytes(1000)))
+        await trio.testing.wait_all_tasks_blocked()
+        await caller.reset(stream_id)
+        caller.h2.increment_flow_control_window(100)
+        caller.hold = False
+        assert (await caller.call(ECHO, b"x")).reply == b"x"
+
+
+async def test_the_deadline_of_a_call_ends_it(autojump_clock: trio.testing.MockClock) -> None:
+    async with calling(METHODS) as caller:
+        start = trio.current_time()
+        outcome = await caller.call(HANG, headers=(("grpc-timeout", "1500m"),))
+        assert (outcome.status, trio.current_time() - start) == (Status.DEADLINE_EXCEEDED.value, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("2H", 7200), ("3M", 180), ("4S", 4), ("5m", 0.005), ("6u", 6e-6), ("7n", 7e-9)),
+        *(("", math.inf), ("1", math.inf), ("-1S", math.inf), ("123456789S", math.inf)),
+    ],
+)
+def test_a_timeout_header_is_read_in_its_unit(text: str, seconds: float) -> None:
+    assert seconds_of(text) == pytest.approx(seconds)
+
+
+async def test_a_client_that_leaves_cancels_its_calls(autojump_clock: trio.testing.MockClock) -> None:
+    with trio.fail_after(5):
+        async with calling(METHODS) as caller:
+            stream_id = await caller.begin(HANG)
+            await caller.send(stream_id, framed(b""))
+            await trio.testing.wait_all_tasks_blocked()
+            await caller.stream.aclose()
+
+
+async def test_a_cut_ends_every_call_of_the_connection() -> None:
+    async with calling(METHODS) as caller:
+        other = await caller.begin(HANG)
+        await caller.send(other, framed(b""))
+        outcome = await caller.call(CUT)
+        assert caller.closed.is_set()
+        assert outcome.headers == {}
+        assert (await caller.wait(other)).headers == {}
+
+
+async def test_goaway_lets_earlier_calls_end_and_names_the_refused_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with calling(METHODS) as caller:
+        earlier = await caller.begin(SLOW)
+        await caller.send(earlier, framed(b"earlier"))
+        refused = await caller.begin(GOAWAY)
+        await caller.send(refused, framed(b""))
+        assert (await caller.wait(earlier)).reply == b"earlier"
+        await caller.closed.wait()
+    assert caller.goaway == earlier
+
+
+async def test_goaway_without_other_calls_ends_the_connection() -> None:
+    async with calling(METHODS) as caller:
+        await caller.call(GOAWAY)
+        await caller.closed.wait()
+    assert caller.goaway == 0
+
+
+async def test_a_shut_valve_stalls_large_requests(autojump_clock: trio.testing.MockClock) -> None:
+    valve = Valve()
+    valve.shut()
+    async with calling(METHODS, valve=valve) as caller:
+        with trio.move_on_after(100) as scope:
+            await caller.call(ECHO, bytes(3_000_000))
+    assert scope.cancelled_caught
+
+
+async def test_a_released_valve_lets_the_stalled_request_through(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    valve = Valve()
+    valve.shut()
+    async with calling(METHODS, valve=valve) as caller, trio.open_nursery() as nursery:
+
+        async def release() -> None:
+            await trio.sleep(30)
+            valve.release()
+
+        nursery.start_soon(release)
+        assert (await caller.call(ECHO, bytes(3_000_000))).reply == bytes(3_000_000)
+
+
+async def test_bytes_that_are_no_http2_end_the_connection() -> None:
+    async with calling(METHODS) as caller:
+        await caller.stream.send_all(b"GET / HTTP/1.1\r\nhost: core\r\n\r\n" * 3)
+        await caller.closed.wait()
+
+
+async def test_health_of_a_serving_service() -> None:
+    async with calling({HEALTH_CHECK: health_method({"core": lambda: True})}) as caller:
+        assert (await caller.call(HEALTH_CHECK, b"\x0a\x04core")).reply == b"\x08\x01"
+
+
+async def test_health_of_a_service_that_does_not_serve() -> None:
+    async with calling({HEALTH_CHECK: health_method({"core": lambda: False})}) as caller:
+        assert (await caller.call(HEALTH_CHECK, b"\x0a\x04core")).reply == b"\x08\x02"
+
+
+async def test_health_of_the_whole_server() -> None:
+    method = health_method({"a": lambda: True, "b": lambda: False})
+    assert await method(b"") == b"\x08\x02"
+
+
+async def test_health_of_an_unknown_service_is_not_found() -> None:
+    async with calling({HEALTH_CHECK: health_method({"core": lambda: True})}) as caller:
+        assert (await caller.call(HEALTH_CHECK, b"\x0a\x05other")).status == Status.NOT_FOUND.value
+
+
+@pytest.mark.parametrize("request_bytes", [b"\x0a", b"\x0a\x09core", b"\x0a\x01\xff"])
+async def test_health_asked_in_bytes_that_are_no_message_is_internal(request_bytes: bytes) -> None:
+    async with calling({HEALTH_CHECK: health_method({"core": lambda: True})}) as caller:
+        assert (await caller.call(HEALTH_CHECK, request_bytes)).status == Status.INTERNAL.value

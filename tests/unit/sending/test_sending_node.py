@@ -1,0 +1,86 @@
+"""The lane's questions: whatever a node answers, what comes out is a value or Retryable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import Retryable, StageTimeout, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.sending.node import PATIENCE, Head, Node
+
+BLOCK = {"number": "0x10", "timestamp": "0x20", "baseFeePerGas": "0x7"}
+NONSENSE = [
+    None,
+    7,
+    "text",
+    [],
+    {},
+    {"number": "0x10"},
+    {"number": None, "timestamp": "0x1"},
+    RpcError(-32000, "no"),
+]
+
+
+@attrs.frozen
+class Says:
+    """A chain that answers every batch with these results, or with silence."""
+
+    results: Sequence[Any] = ()
+    chain_id: int = 1
+
+    async def call(self, method: str, *params: Any) -> Any:
+        raise NotImplementedError
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        if not self.results:
+            await trio.sleep_forever()
+        return list(self.results)
+
+
+def node(*results: Any) -> Node:
+    return Node(Says(results), Address(b"\x11" * 20))
+
+
+async def test_a_head_is_read_with_the_nonce() -> None:
+    assert await node(BLOCK, "0x3").head() == Head(16, 32, 7, 3)
+
+
+async def test_a_block_without_base_fee_has_none() -> None:
+    assert (await node({**BLOCK, "baseFeePerGas": None}, "0x3").head()).base_fee is None
+
+
+@pytest.mark.parametrize("block", NONSENSE)
+async def test_a_block_that_is_none_is_unreachable(block: Any) -> None:
+    with pytest.raises(Unreachable):
+        await node(block, "0x3").head()
+
+
+@pytest.mark.parametrize("nonce", NONSENSE)
+async def test_a_nonce_that_is_none_is_unreachable(nonce: Any) -> None:
+    with pytest.raises(Unreachable):
+        await node(BLOCK, nonce).head()
+
+
+@pytest.mark.parametrize("number", NONSENSE)
+async def test_a_look_without_a_head_is_unreachable(number: Any) -> None:
+    with pytest.raises(Unreachable):
+        await node(number, "0x1").look([Call("eth_gasPrice")])
+
+
+async def test_a_look_gives_back_what_was_asked_beside_the_head() -> None:
+    looked = await node("0x10", "0x1", None).look([Call("eth_gasPrice"), Call("eth_call")])
+    assert (looked.head, list(looked.results)) == (16, ["0x1", None])
+
+
+async def test_a_node_that_says_nothing_is_waited_for_so_long_and_no_longer(autojump_clock: Any) -> None:
+
+    with pytest.raises(StageTimeout) as caught:
+        await node().head()
+    assert isinstance(caught.value, Retryable)
+    assert trio.current_time() == PATIENCE
