@@ -132,9 +132,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def doubted(
-        self, chain_id: int, contract: Address, from_block: int, limit: int
-    ) -> tuple[int, ...]:
+    async def doubted(self, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
         """Return the blocks, from ``from_block`` on, where open requests stood that are off chain now; the newest first."""
         ...
 

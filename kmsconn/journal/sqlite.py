@@ -50,9 +50,7 @@ class SqliteJournal:
         """Take a trusted read."""
         return await self._do(lambda book: admission.admit(book, read))
 
-    async def doubted(
-        self, chain_id: int, contract: Address, from_block: int, limit: int
-    ) -> tuple[int, ...]:
+    async def doubted(self, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
         """Return the last blocks of open requests that are off chain."""
         return await self._do(lambda book: queries.doubted(book, chain_id, contract, from_block, limit))
 

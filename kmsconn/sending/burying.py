@@ -1,13 +1,15 @@
 """Looks once more at landed replies, when their block is older than the overlap: there for good, or gone with a reorganisation.
 
 The contract is asked with the reply's own calldata from its own sender, which needs no knowledge of its storage. A node that lags
-is not believed; a reply counts as gone on the second look.
+is not believed; a reply counts as gone on the second look. A reorganisation may have put a reply into a later block than the one
+where it was seen landing: the receipt, asked in the same batch, says so, and the reply waits until that block is old.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from kmsconn.journal.port import Row
 from kmsconn.net.together import together
@@ -44,15 +46,19 @@ async def _send_back(desk: Desk, rows: Sequence[Row]) -> None:
 
 async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> bool:
     """Return whether a node that is not behind answered."""
-    looked = await desk.node.look([desk.node.call_of(row) for row in rows])
+    with_receipt = [row for row in rows if row.reply_hash is not None]
+    looked = await desk.node.look(
+        [*(desk.node.call_of(row) for row in rows), *(receipt_of(row) for row in with_receipt)]
+    )
     if looked.head < sight.head.number:
         return False
     says = [
         read_call(desk.lane.profile, row.kind, result)
-        for row, result in zip(rows, looked.results, strict=True)
+        for row, result in zip(rows, looked.results[: len(rows)], strict=True)
     ]
     pairs = list(zip(rows, says, strict=True))
-    await together([partial(desk.bury, row) for row, said in pairs if is_done(said)])
+    young = _young(sight, with_receipt, looked.results[len(rows) :])
+    await together([partial(desk.bury, row) for row, said in pairs if is_done(said) and row.rid not in young])
     absent = [row for row, said in pairs if isinstance(said, Accepts)]
     gone = [row for row in absent if desk.gone.confirms(row.rid, looked.head, sight.now)]
     desk.gone.keep({row.rid for row in absent} - {row.rid for row in gone})
@@ -61,6 +67,14 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> bool:
         desk, sight, [row for row, said in pairs if not is_done(said) and not isinstance(said, Accepts)]
     )
     return True
+
+
+def _young(sight: Sight, rows: Sequence[Row], results: Sequence[Any]) -> set[int]:
+    """Return the rows whose reply stands in a block that is not old enough."""
+    receipts = [(row, read_receipt(result)) for row, result in zip(rows, results, strict=True)]
+    return {
+        row.rid for row, receipt in receipts if isinstance(receipt, Receipt) and receipt.block > sight.settled
+    }
 
 
 async def _by_receipt(desk: Desk, sight: Sight, rows: Sequence[Row]) -> None:

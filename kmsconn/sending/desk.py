@@ -5,7 +5,7 @@ All memory here is a cache: the journal and the chain rebuild it, so a lane may 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import attrs
 import trio
@@ -97,7 +97,7 @@ class Desk:
     flying: dict[int, Row] = attrs.field(factory=dict)
     loaded: bool = False
     kept: dict[int, Row] = attrs.field(factory=dict)
-    """Replies that lost their block while their bytes could still be included: they go out with the same bytes."""
+    """Replies whose bytes lost their block or their nonce: while that nonce is open they go out with the same bytes."""
     fillers: Flights = attrs.field(factory=Flights)
     high: int = 0
     buried_at: int = -1
@@ -209,6 +209,7 @@ class Desk:
 
     async def release(self, row: Row, reason: str) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
+        self.kept[row.rid] = row
         times = self._returned.get(row.rid, 0)
         self._returned[row.rid] = times + 1
         wait = self._wait(times)
@@ -217,6 +218,7 @@ class Desk:
 
     async def reject(self, row: Row, reason: str) -> None:
         """Give up a reply that can never be taken."""
+        self.kept.pop(row.rid, None)
         if self._left(row, await self.journal.close(row.rid, "reject", reason)):
             self.lane.on_event(RequestClosed(row.rid, row.kind, State.REJECTED, reason))
 
@@ -261,10 +263,10 @@ class Desk:
         if self._troubles.pop(neighbour, None) is not None:
             self.lane.on_event(Recovered(neighbour))
 
-    def forget_all_but(self, open_holes: Iterable[int], rows: Sequence[Row]) -> None:
+    def forget_all_but(self, open_holes: Iterable[int], answered: Iterable[Row]) -> None:
         """Drop what was remembered about replies and nonces that are not in question any more."""
         self.flights.keep(self.flying.keys())
-        self.absent.keep(self.flying.keys() | self.kept.keys())
+        self.absent.keep(self.flying.keys() | self.kept.keys() | {row.rid for row in answered})
         holes = set(open_holes)
         self.holes.keep(holes)
-        self.fillers.keep(holes | {nonce_of(row) for row in rows})
+        self.fillers.keep(holes | self.nonces())

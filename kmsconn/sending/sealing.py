@@ -42,7 +42,7 @@ async def seal(desk: Desk, sight: Sight) -> tuple[int, ...]:
     ready = await _estimate(desk, sight, rows) if rows else []
     flying = desk.nonces()
     open_holes = nonces.holes(sight.head.nonce, flying, desk.high) if sight.fresh else ()
-    desk.forget_all_but(open_holes, desk.in_nonce_order())
+    desk.forget_all_but(open_holes, rows)
     ripe = [hole for hole in open_holes if desk.holes.confirms(hole, sight.head.number, sight.now)]
     if ripe and (ready or max(flying, default=-1) > ripe[0]) and await _fell_back(desk, ripe):
         desk.more = True

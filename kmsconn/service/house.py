@@ -20,14 +20,14 @@ from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import BucketPolicy
-from kmsconn.config.settings import Settings
+from kmsconn.config.settings import Chain, Settings
 from kmsconn.journal.port import Journal
 from kmsconn.journal.sqlite import Binding, open_journal
 from kmsconn.kms.core import CoreClient, open_core
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
 from kmsconn.net.dialling import dial_sockets, sockets, within
-from kmsconn.net.http import open_http
+from kmsconn.net.http import HttpClient, open_http
 from kmsconn.net.offloading import offload_to_threads
 from kmsconn.net.ports import Dial, Ports
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
@@ -45,6 +45,23 @@ def real_ports() -> Ports:
 
 
 @attrs.frozen
+class Links:
+    """What has to be closed: the journal, and the ways to every neighbour."""
+
+    journal: Journal
+    gateway: Endpoint
+    ethereum: Endpoint
+    hosts: Mapping[int, Endpoint]
+    core: CoreClient
+    buckets: HttpClient
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All chains, each once."""
+        return (self.gateway, self.ethereum, *self.hosts.values())
+
+
+@attrs.frozen
 class House:
     """Everything one connector is made of."""
 
@@ -52,11 +69,7 @@ class House:
     ports: Ports
     profile: Profile
     wallet: Wallet
-    journal: Journal
-    gateway: Endpoint
-    ethereum: Endpoint
-    hosts: Mapping[int, Endpoint]
-    core: CoreClient
+    links: Links
     registry: Registry
     gateway_head: HeadTracker
     lane_bell: Doorbell
@@ -65,9 +78,14 @@ class House:
     on_event: OnEvent
 
     @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """All chains, each once."""
-        return (self.gateway, self.ethereum, *self.hosts.values())
+    def journal(self) -> Journal:
+        """The memory of the connector."""
+        return self.links.journal
+
+    @property
+    def gateway(self) -> Endpoint:
+        """The chain that is listened to and answered."""
+        return self.links.gateway
 
 
 @asynccontextmanager
@@ -76,70 +94,82 @@ async def open_house(settings: Settings, ports: Ports, on_event: OnEvent) -> Asy
 
     Raises StartRefused for a journal that is foreign or in use. Nobody is dialled yet.
     """
-    profile = Fhevm014(settings)
     wallet = Wallet.from_hex(settings.private_key)
     async with AsyncExitStack() as stack:
-        journal = await stack.enter_async_context(
-            open_journal(settings.journal, _binding(settings, wallet), ports.offload, ports.wall)
+        yield _furnish(
+            settings, ports, wallet, await _open_links(stack, settings, ports, wallet, on_event), on_event
         )
+
+
+async def _open_links(
+    stack: AsyncExitStack, settings: Settings, ports: Ports, wallet: Wallet, on_event: OnEvent
+) -> Links:
+    async def chain(chain: Chain, name: str) -> Endpoint:
         http = await stack.enter_async_context(open_http(ports))
-        policy = BucketPolicy(settings.allow_http_buckets, settings.allow_private_buckets)
-        bucket_ports = attrs.evolve(ports, dial=_bucket_dial(ports.dial, policy, settings.s3_connect_timeout))
-        buckets = await stack.enter_async_context(open_http(bucket_ports))
-        gateway = await stack.enter_async_context(
-            open_endpoint(settings.gateway, "gateway", ports, http, on_event)
-        )
-        ethereum = await stack.enter_async_context(
-            open_endpoint(settings.ethereum, "ethereum", ports, http, on_event)
-        )
-        hosts = {
-            host.chain.chain_id: await stack.enter_async_context(
-                open_endpoint(host.chain, f"host chain {host.chain.chain_id}", ports, http, on_event)
-            )
-            for host in settings.host_chains
-        }
-        core = await stack.enter_async_context(open_core(settings.core_endpoints, ports, settings.core_tls))
-        head = HeadTracker()
-        registry = Registry(profile, gateway, settings.registry_refresh, on_event)
-        committee = Committee(profile, gateway, wallet.address)
-        contexts = Contexts(profile, ethereum, trio.current_time)
-        checker = Checker(
-            profile, gateway, hosts, head, committee, contexts, settings.decryption_expiry, settings.overlap
-        )
-        fetcher = Fetcher(buckets, registry, policy, ports.offload, settings.max_ciphertext_size)
-        lane_bell = Doorbell()
-        stages = Stages(profile, checker, committee, fetcher, core, ports.random)
-        pipeline = Pipeline(
-            profile,
-            stages,
-            journal,
-            head,
-            lane_bell,
-            ByteBudget(settings.ciphertext_budget),
-            settings.deadlines,
-            Troubles(on_event),
-            ports.wall,
-            ports.random,
-            on_event,
-        )
-        pools = {kind: Pool(kind, getattr(settings.pools, kind.value), Doorbell()) for kind in Kind}
-        yield House(
-            settings,
-            ports,
-            profile,
-            wallet,
-            journal,
-            gateway,
-            ethereum,
-            hosts,
-            core,
-            registry,
-            head,
-            lane_bell,
-            pools,
-            pipeline,
-            on_event,
-        )
+        return await stack.enter_async_context(open_endpoint(chain, name, ports, http, on_event))
+
+    hosts = [host.chain for host in settings.host_chains]
+    journal = open_journal(settings.journal, _binding(settings, wallet), ports.offload, ports.wall)
+    buckets = attrs.evolve(
+        ports, dial=_bucket_dial(ports.dial, _policy(settings), settings.s3_connect_timeout)
+    )
+    return Links(
+        journal=await stack.enter_async_context(journal),
+        gateway=await chain(settings.gateway, "gateway"),
+        ethereum=await chain(settings.ethereum, "ethereum"),
+        hosts={one.chain_id: await chain(one, f"host chain {one.chain_id}") for one in hosts},
+        core=await stack.enter_async_context(open_core(settings.core_endpoints, ports, settings.core_tls)),
+        buckets=await stack.enter_async_context(open_http(buckets)),
+    )
+
+
+def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_event: OnEvent) -> House:
+    profile, head, bell = Fhevm014(settings), HeadTracker(), Doorbell()
+    registry = Registry(profile, links.gateway, settings.registry_refresh, on_event)
+    pipeline = Pipeline(
+        profile=profile,
+        stages=_stages(settings, ports, links, profile=profile, wallet=wallet, registry=registry, head=head),
+        journal=links.journal,
+        head=head,
+        lane_bell=bell,
+        budget=ByteBudget(settings.ciphertext_budget),
+        deadlines=settings.deadlines,
+        troubles=Troubles(on_event),
+        wall=ports.wall,
+        random=ports.random,
+        on_event=on_event,
+    )
+    pools = {kind: Pool(kind, getattr(settings.pools, kind.value), Doorbell()) for kind in Kind}
+    return House(settings, ports, profile, wallet, links, registry, head, bell, pools, pipeline, on_event)
+
+
+def _stages(
+    settings: Settings,
+    ports: Ports,
+    links: Links,
+    *,
+    profile: Profile,
+    wallet: Wallet,
+    registry: Registry,
+    head: HeadTracker,
+) -> Stages:
+    committee = Committee(profile, links.gateway, wallet.address)
+    checker = Checker(
+        profile=profile,
+        gateway=links.gateway,
+        hosts=links.hosts,
+        head=head,
+        committee=committee,
+        contexts=Contexts(profile, links.ethereum, trio.current_time),
+        expiry=settings.decryption_expiry,
+        overlap=settings.overlap,
+    )
+    fetcher = Fetcher(links.buckets, registry, _policy(settings), ports.offload, settings.max_ciphertext_size)
+    return Stages(profile, checker, committee, fetcher, links.core, ports.random)
+
+
+def _policy(settings: Settings) -> BucketPolicy:
+    return BucketPolicy(settings.allow_http_buckets, settings.allow_private_buckets)
 
 
 def _bucket_dial(dial: Dial, policy: BucketPolicy, seconds: float) -> Dial:

@@ -20,9 +20,9 @@ async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
     Raises StartRefused for a chain with another id than configured or a registry nobody could trust.
     """
     async with trio.open_nursery() as nursery:
-        for endpoint in house.endpoints:
+        for endpoint in house.links.endpoints:
             nursery.start_soon(_until_it_answers, endpoint.name, endpoint.probe, house.on_event)
-        for index, name in enumerate(house.core.endpoints):
+        for index, name in enumerate(house.links.core.endpoints):
             nursery.start_soon(_until_it_answers, name, partial(_healthy, house, index), house.on_event)
         nursery.start_soon(
             _until_it_answers, "coprocessor registry", house.registry.wait_loaded, house.on_event
@@ -31,7 +31,7 @@ async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
 
 
 async def _healthy(house: House, index: int) -> None:
-    if not await house.core.healthy(index):
+    if not await house.links.core.healthy(index):
         raise Unreachable("is not serving")
 
 

@@ -13,11 +13,16 @@ from grpclib.const import Status
 
 from kmsconn.emulator import bucket_faults, core_faults
 from kmsconn.emulator.blocks import Branch, Transaction
+from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.execution import Emitted, Frame
+from kmsconn.emulator.neighbourhood import address_for, key_for
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.node_faults import Fault as NodeFaultName
+from kmsconn.emulator.traffic import APP
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.protocols.fhevm_014 import events
+from kmsconn.testing.truth import requests_of
 from kmsconn.testing.world import World
 
 ChainName = Literal["gateway", "ethereum", "host"]
@@ -63,17 +68,43 @@ BUCKET_FAULTS = {
 
 @attrs.frozen
 class Ask:
-    """Users request ``count`` decryptions of a form (``any``: drawn)."""
+    """Users request ``count`` decryptions of a form (``any``: drawn); without ``granted`` the host chain denies them."""
 
     at: float
     form: str = "any"
     count: int = 1
+    granted: bool = True
 
     async def play(self, world: World) -> None:
         """Queue them for the next block."""
         await trio.lowlevel.checkpoint()
+        world.traffic.granted = self.granted
         for _ in range(self.count):
             (world.traffic.any if self.form == "any" else world.traffic.forms[self.form])()
+
+
+@attrs.frozen
+class Grant:
+    """The host chain gives every right that it denied to requests so far."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Give them."""
+        await trio.lowlevel.checkpoint()
+        neighbours = world.neighbours
+        users = [APP, address_for("wallet"), key_for("user").address, key_for("owner").address]
+        for log in requests_of(neighbours):
+            for material in events.decode(log).materials:
+                neighbours.host.set_up(
+                    neighbours.acl.address, partial(_grant, neighbours.acl, material.handle, users)
+                )
+
+
+def _grant(acl: Acl, handle: bytes, users: Sequence[Address], frame: Frame) -> None:
+    acl.allow_for_decryption(frame, handle)
+    for user in users:
+        acl.allow(frame, handle, user)
 
 
 @attrs.frozen

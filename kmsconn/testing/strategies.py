@@ -43,7 +43,7 @@ class Case:
 
     def run(self) -> Report:
         """Play it."""
-        return run_world(self.plan, **{name: value for name, value in self._options().items()})
+        return run_world(self.plan, **self._options())
 
     def _options(self) -> dict[str, Any]:
         return attrs.asdict(self, recurse=False, filter=lambda field, _: field.name != "plan")
@@ -143,7 +143,9 @@ def plans(draw: st.DrawFn, faults: Callable[[str], bool] = lambda _: True) -> tu
         enabled = [name for name in enabled if name != "lost journal"]
     kinds = [_asks(), *(FAULTS[name] for name in enabled)]
     length = draw(st.integers(1, LONGEST))
-    drawn = [draw(st.integers(0, len(kinds))) for _ in range(length)]  # the first kind, requests, twice as often
+    drawn = [
+        draw(st.integers(0, len(kinds))) for _ in range(length)
+    ]  # the first kind, requests, twice as often
     first = draw(_asks())
     plan = [first, *(draw(kinds[max(0, which - 1)]) for which in drawn)]
     return tuple(sorted(plan, key=lambda act: act.at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import attrs
 
@@ -17,7 +17,7 @@ _REPLIES = {function.selector: function for function in (PUBLIC_RESPONSE, USER_R
 
 @attrs.frozen
 class Truth:
-    """Ids requested in the canonical chain, answered by this node, still open, and doubled.
+    """Ids requested in the canonical chain, answered by this node, still open, and doubled; for each answered one the blocks it took.
 
     ``doubled``: a reply of ours was included although an earlier one of the same id had succeeded; the contract reverts it, but it
     was paid. A reply that failed *before* the one that succeeded (out of gas, another content under the id) is none.
@@ -27,20 +27,21 @@ class Truth:
     answered: tuple[int, ...]
     doubled: tuple[int, ...]
     open: tuple[int, ...]
+    blocks: Mapping[int, int]
 
 
 def truth_of(neighbours: Neighbourhood) -> Truth:
     """Read all blocks of the gateway. A request that left the chain with its block is not requested."""
-    requested = [int.from_bytes(log.topics[1]) for log in requests_of(neighbours)]
-    answered: set[int] = set()
+    begun = {int.from_bytes(log.topics[1]): log.block_number for log in requests_of(neighbours)}
+    answered: dict[int, int] = {}
     doubled: list[int] = []
     for identifier, mined in replies_of(neighbours):
         if identifier in answered:
             doubled.append(identifier)
-        if mined.outcome.status == 1:
-            answered.add(identifier)
-    open_ = tuple(identifier for identifier in requested if identifier not in answered)
-    return Truth(tuple(requested), tuple(sorted(answered)), tuple(doubled), open_)
+        elif mined.outcome.status == 1:
+            answered[identifier] = mined.block_number - begun.get(identifier, mined.block_number)
+    open_ = tuple(identifier for identifier in begun if identifier not in answered)
+    return Truth(tuple(begun), tuple(sorted(answered)), tuple(doubled), open_, answered)
 
 
 def requests_of(neighbours: Neighbourhood) -> Iterator[Log]:
@@ -71,9 +72,7 @@ def replies_of(neighbours: Neighbourhood, first: int = 0) -> Iterator[tuple[int,
 def reply_to(neighbours: Neighbourhood, mined: Mined) -> int | None:
     """Return the id that a transaction answers for us; None for any other transaction."""
     transaction = mined.transaction
-    ours = (
-        transaction.sender == neighbours.sender.address and transaction.to == neighbours.decryption.address
-    )
+    ours = transaction.sender == neighbours.sender.address and transaction.to == neighbours.decryption.address
     if not ours or transaction.data[:4] not in _REPLIES:
         return None
     return int.from_bytes(transaction.data[4:36])

@@ -23,7 +23,9 @@ from kmsconn.protocols.fhevm_014.events import content_digest
 from kmsconn.testing.truth import is_request, replies_of, reply_to, requests_of
 
 GRACE = 15.0  # seconds beside the overlap in which a reorganisation may not be noticed yet
-QUICK_BURIAL = 0.75  # of the overlap: block timestamps are whole seconds, and the pace of blocks is an estimate
+QUICK_BURIAL = (
+    0.75  # of the overlap: block timestamps are whole seconds, and the pace of blocks is an estimate
+)
 
 
 @attrs.frozen
@@ -99,7 +101,9 @@ class Witness:
         self._reorganised = trio.current_time()
         mined = [one for block in branch.blocks for one in block.mined]
         replies = {
-            found for one in mined if one.outcome.status and (found := reply_to(self.neighbours, one)) is not None
+            found
+            for one in mined
+            if one.outcome.status and (found := reply_to(self.neighbours, one)) is not None
         }
         requests = {int.from_bytes(log.topics[1]) for one in mined for log in one.logs if is_request(log)}
         self.sometimes["a reorganisation took a landed reply"] += bool(replies - requests)

@@ -208,11 +208,11 @@ class World:
         for bucket in self.neighbours.buckets:
             bucket.heal()
 
-    async def settle(self) -> None:
-        """Wait until nothing is open on chain and nothing in the journal."""
-        with trio.move_on_after(PATIENCE):
+    async def settle(self, patience: float) -> None:
+        """Wait until nothing is open on chain and nothing in the journal, for ``patience`` seconds."""
+        with trio.move_on_after(patience):
             while truth_of(self.neighbours).open or self.witness.owed():
-                await trio.sleep(LOOK)
+                await trio.sleep(LOOK)  # noqa: ASYNC110 - the file is looked at from outside, as another process would
 
     def faults(self) -> Counter[str]:
         """Count what the neighbours did wrong."""
@@ -221,7 +221,9 @@ class World:
             for node in cluster.nodes:
                 counts.update({f"{name} node: {fault}": n for fault, n in node.faults.happened.items()})
         for core in self.neighbours.cores:
-            counts.update({f"core: {method} {said}": n for (method, said), n in core.counts.items() if said != "OK"})
+            counts.update(
+                {f"core: {method} {said}": n for (method, said), n in core.counts.items() if said != "OK"}
+            )
         for bucket in self.neighbours.buckets:
             counts.update({f"bucket: {fault}": n for fault, n in bucket.counts.items()})
         return counts
@@ -239,6 +241,7 @@ async def play_world(
     nodes: int = 2,
     shards: int = 1,
     computing: float = 0.1,
+    patience: float = PATIENCE,
     **changes: Any,
 ) -> Report:
     """Play one plan in a fresh world and report. Needs a virtual clock; ``changes`` are settings of the connector."""
@@ -258,7 +261,7 @@ async def play_world(
             nursery.start_soon(world.live)
             await _play_all(world, plan)
             world.heal()
-            await world.settle()
+            await world.settle(patience)
             report = _report(world, trio.current_time() - begin)
             nursery.cancel_scope.cancel()
     return report

@@ -43,6 +43,7 @@ class Story:
     requests: int
     troubles: frozenset[Trouble]
     rings: bool
+    keeps: bool = True
 
 
 stories = st.builds(
@@ -52,6 +53,7 @@ stories = st.builds(
     requests=st.integers(1, 30),
     troubles=st.frozensets(st.sampled_from(TROUBLES)),
     rings=st.booleans(),
+    keeps=st.booleans(),
 )
 
 
@@ -66,9 +68,11 @@ class Life:
         self.world.node.fault = self.fault
         self.world.node.on_accepted = self.check_not_doubled
         self.world.journal.delay = self.delay
+        self.world.journal.keeps = story.keeps
         self.healing = False
         self.sent: dict[bytes, dict[int, bytes]] = {}
         self.doubled: list[str] = []
+        self.late: list[str] = []
         self.next_rid = 0
         self.variants: dict[int, int] = {}
         self.branch: Branch | None = None
@@ -104,8 +108,10 @@ class Life:
             for old in earlier.values()
             if (mined := self.world.chain.find(decode_transaction(old).hash)) and mined.outcome.status
         ]
-        if open_ones or landed:
-            self.doubled.append(f"nonce {transaction.nonce} while {open_ones} may be included, {landed} landed")
+        if open_ones:
+            self.doubled.append(f"nonce {transaction.nonce} while {open_ones} may be included")
+        if landed:
+            self.late.append(f"nonce {transaction.nonce} after {[m.transaction.nonce for m in landed]} landed")
         earlier[transaction.nonce] = raw
 
     def may_be_included(self, nonce: int, raw: bytes) -> bool:
@@ -253,6 +259,7 @@ def test_nothing_is_lost_and_nothing_doubled_while_the_chain_keeps_its_blocks(st
     life = live_through(attrs.evolve(story, troubles=story.troubles & CALM_CHAIN))
     assert life.wrong() == []
     assert life.doubled == []
+    assert life.late == []
     assert life.wasted() == []
     assert life.world.journal.conflicts == 0
 

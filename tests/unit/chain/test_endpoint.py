@@ -259,7 +259,7 @@ async def test_trouble_is_told_once_and_recovery_once(autojump_clock: MockClock)
         await endpoint.call("echo", 1)
         await endpoint.call("echo", 1)
     assert events == [
-        Trouble("gateway", "ws://a:8546: ConnectionRefusedError refused"),
+        Trouble("gateway", "ws://a:8546: ConnectionRefusedError refused", red=True),
         Recovered("gateway"),
     ]
 

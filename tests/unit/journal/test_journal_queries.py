@@ -12,7 +12,18 @@ from kmsconn.journal.book import Book
 from kmsconn.journal.port import Counts, Due
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, bytes32, new_row, row_of, take, walk
+from tests.unit.journal.samples import (
+    CHAIN,
+    CONTRACT,
+    KIND,
+    WAYS,
+    arrival,
+    bytes32,
+    new_row,
+    row_of,
+    take,
+    walk,
+)
 
 NOW = 1000.0
 
@@ -208,3 +219,29 @@ def test_parked_rows_are_counted_until_they_move(book: Book) -> None:
 def test_hashes_come_back_as_they_were_stored(book: Book) -> None:
     rid = new_row(book, 1, 10, fork="'")
     assert row_of(book, rid).log.block_hash == bytes32("block 10'")
+
+
+def doubted(book: Book, from_block: int = 0, limit: int = 10) -> tuple[int, ...]:
+    return queries.doubted(book, CHAIN, CONTRACT, from_block, limit)
+
+
+def test_a_block_is_doubted_while_an_open_request_of_it_is_off_chain(book: Book) -> None:
+    new_row(book, 1, 10)
+    assert doubted(book) == ()
+    take(book, blocks=(10, 10))
+    assert doubted(book) == (10,)
+    take(book, arrival(1, 10), blocks=(10, 10))
+    assert doubted(book) == ()
+
+
+def test_doubted_blocks_come_newest_first_and_each_once(book: Book) -> None:
+    for number, block in enumerate((10, 12, 12, 11, 5), start=1):
+        new_row(book, number, block, index=number)
+    take(book)
+    assert doubted(book, from_block=10, limit=2) == (12, 11)
+
+
+def test_nobody_doubts_the_block_of_a_closed_request(book: Book) -> None:
+    walk(book, new_row(book, 1, 10), WAYS[State.REPLIED])
+    take(book, blocks=(10, 10))
+    assert doubted(book) == ()

@@ -10,7 +10,7 @@ from kmsconn.journal import queries
 from kmsconn.journal.book import Book
 from kmsconn.journal.schema import MIGRATIONS, VERSION
 from kmsconn.model.life import CLOSED, OPEN
-from tests.unit.journal.samples import WAYS, new_row, walk
+from tests.unit.journal.samples import CONTRACT, WAYS, new_row, walk
 
 
 def literal_states(statement: str) -> set[str]:
@@ -44,7 +44,7 @@ def test_the_log_is_written_ahead(book: Book) -> None:
 def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None:
     """Only identity and place hold it, so that years of closed rows cost nobody anything."""
     walk(book, new_row(book), WAYS[next(closed for closed in CLOSED if closed == state)])
-    for index in ("due", "stranded", "unsent", "nonce", "landed", "open"):
+    for index in ("due", "stranded", "unsent", "nonce", "landed", "open", "doubted"):
         where = statement_of(f"INDEX request_{index} ").split("WHERE")[1]
         assert book.execute(f"SELECT count(*) FROM request WHERE {where}").fetchone() == (0,)  # noqa: S608
 
@@ -61,6 +61,7 @@ def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None
         (queries._LANDED, (1, 1, 1)),
         (queries._OPEN, ()),
         (queries._SIBLING, (1,)),
+        (queries._DOUBTED, (1, CONTRACT, 1, 1)),
     ],
 )
 def test_no_query_walks_over_the_table(book: Book, statement: str, values: object) -> None:

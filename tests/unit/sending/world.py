@@ -231,6 +231,8 @@ class MemoryJournal:
 
     wall: Callable[[], float]
     delay: Callable[[], Awaitable[None]] = no_delay
+    keeps: bool = True
+    """Rows that go back keep nonce and bytes; without, only the lane's memory has them."""
     conflicts: int = 0
     rows: dict[int, Row] = attrs.field(factory=dict)
     history: list[tuple[int, str]] = attrs.field(factory=list)
@@ -331,8 +333,7 @@ class MemoryJournal:
         return await self._move(rid, "sign", nonce=nonce, raw=raw, reply_hash=reply_hash)
 
     async def release(self, rid: int, next_try: float, reason: str) -> bool:
-        unsigned = {"nonce": None, "raw": None, "reply_hash": None}
-        return await self._move(rid, "release", next_try=next_try, reason=reason, **unsigned)
+        return await self._move(rid, "release", next_try=next_try, reason=reason, **self._unsigned())
 
     async def land(self, rid: int, block: int) -> bool:
         return await self._move(rid, "land", landed_block=block)
@@ -347,8 +348,11 @@ class MemoryJournal:
         return await self._move(rid, transition, reason=reason)
 
     async def unland(self, rid: int, transition: str, reason: str) -> bool:
-        unsigned = {"nonce": None, "raw": None, "reply_hash": None, "landed_block": None}
-        return await self._move(rid, transition, next_try=self.wall(), reason=reason, **unsigned)
+        values = {"next_try": self.wall(), "reason": reason, "landed_block": None}
+        return await self._move(rid, transition, **values, **self._unsigned())
+
+    def _unsigned(self) -> dict[str, None]:
+        return {} if self.keeps else {"nonce": None, "raw": None, "reply_hash": None}
 
     async def park(self, rid: int, next_try: float, reason: str, *, max_wait: float = 60.0) -> bool:
         def work() -> bool:

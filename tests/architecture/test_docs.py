@@ -1,0 +1,316 @@
+"""The documentation is true where a program can tell: its code runs, its links lead somewhere, its tables are those of the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+import kmsconn
+from kmsconn.cli.endings import ExitStatus
+from kmsconn.cli.main import COMMANDS
+from kmsconn.config.options import OPTIONS
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.model import events
+from kmsconn.model.life import TRANSITIONS
+from kmsconn.net.offloading import offload_inline
+from tests.architecture.test_layers import ROOMS, WITHOUT_TRIO
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "kmsconn"
+EXAMPLE = DOCS / "examples" / "embedded.py"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FILE_IN_CODE = re.compile(r"`([\w/]+\.py)`")
+_CODE = re.compile(r"`([^`]+)`")
+
+
+@cache
+def text_of(page: Path) -> str:
+    """Return a page."""
+    return page.read_text(encoding="utf-8")
+
+
+def name_of(page: Path) -> str:
+    """Return a page's name for the reports of pytest."""
+    return str(page.relative_to(ROOT))
+
+
+def fences(page: Path, language: str) -> list[str]:
+    """Return the fenced blocks of a page that are in a language."""
+    return [body for found, body in _FENCE.findall(text_of(page)) if found == language]
+
+
+def section(page: Path, title: str) -> str:
+    """Return what stands under a heading of a page, up to the next one of its level."""
+    _, _, rest = text_of(page).partition(f"\n## {title}\n")
+    assert rest, f"{name_of(page)} has no section {title}"
+    return rest.partition("\n## ")[0]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Return the cells of all tables in a text, without headings and rules."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    rules = {number for number, line in enumerate(lines) if set(line) <= set("|-: ")}
+    kept = [line for number, line in enumerate(lines) if number not in rules and number + 1 not in rules]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in kept]
+
+
+# --- links
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return _FENCE.sub("", text_of(page))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that headings make."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    """Yield the links within the repository that lead nowhere."""
+    for link in _LINK.findall(prose(page)):
+        if not re.match(r"[a-z]+:", link):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert list(broken_links(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_page_of_docs_is_within_reach_of_the_readme(page: Path) -> None:
+    reached, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        one = waiting.pop()
+        if one not in reached and one.exists():
+            reached.add(one)
+            links = (link.partition("#")[0] for link in _LINK.findall(prose(one)) if ":" not in link)
+            waiting += [(one.parent / link).resolve() for link in links if link.endswith(".md")]
+    assert page in reached
+
+
+@cache
+def paths() -> tuple[str, ...]:
+    """Return the Python files of the repository's own folders."""
+    folders = ("kmsconn", "tests", "docs", "tools", "bench")
+    return tuple(f"/{path.relative_to(ROOT)}" for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = set(_FILE_IN_CODE.findall(prose(page)))
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in paths())] == []
+
+
+# --- tables that the code has too
+
+
+def test_the_life_of_a_request_in_the_text_is_the_literal() -> None:
+    rows = table_rows(section(DOCS / "architecture.md", "The life of a request"))
+    told = {name.strip("`"): (frozenset(sources.split(", ")), target) for name, sources, target, _ in rows}
+    assert told == {name: (set(sources), target) for name, (sources, target) in TRANSITIONS.items()}
+
+
+def test_the_rooms_in_the_text_are_those_of_the_layers_in_their_order() -> None:
+    rows = [cells[0] for cells in table_rows(section(DOCS / "architecture.md", "The house"))]
+    assert [row.split("`")[1] for row in rows] == list(ROOMS)
+    assert {row.split("`")[1] for row in rows if "◦" in row} == WITHOUT_TRIO
+
+
+def test_every_event_is_explained() -> None:
+    rows = table_rows(section(DOCS / "embedding.md", "Events"))
+    assert [cells[0].strip("`") for cells in rows] == [kind.__name__ for kind in events.Event.__args__]
+
+
+def test_the_methods_of_a_connector_that_are_told_are_there() -> None:
+    rows = table_rows(section(DOCS / "embedding.md", "The connector"))
+    told = {cells[0].strip("`").removeprefix("await ").removesuffix("()") for cells in rows if cells[0]}
+    there = {name for name, _ in inspect.getmembers(kmsconn.Connector, inspect.isfunction) if name[0] != "_"}
+    assert told == there - {"run"}
+
+
+def test_the_readme_names_every_command_and_exit_status() -> None:
+    readme = text_of(ROOT / "README.md")
+    assert [name for name in COMMANDS if f"kmsconn {name}" not in readme] == []
+    assert [cells[0] for cells in table_rows(section(ROOT / "README.md", "Running it"))] == [
+        str(status.value) for status in ExitStatus
+    ]
+
+
+def test_the_options_of_the_quickstart_exist() -> None:
+    rows = table_rows(section(DOCS / "quickstart.md", "A configuration of your own"))
+    named = {name for cells in rows for name in _CODE.findall(cells[0])}
+    assert named
+    assert named - set(OPTIONS) == set()
+
+
+def test_make_targets_that_are_told_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    told = {name for page in PAGES for name in re.findall(r"^(?:\$ )?make ([a-z]+)\b", text_of(page), re.MULTILINE)}
+    assert told - targets == set()
+
+
+# --- the source map
+
+
+def mapped() -> dict[str, str]:
+    """Return the paths of the source map with what is said of each."""
+    (drawing,) = fences(DOCS / "architecture.md", "text")
+    folders: list[str] = []
+    found = {}
+    for line in drawing.splitlines():
+        indented, _, said = line.lstrip().partition(" ")
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders = [*folders[:depth], indented]
+        found["".join(folders)] = said.strip()
+    return found
+
+
+def test_the_source_map_has_every_module_and_nothing_else() -> None:
+    there = {
+        str(path.relative_to(ROOT))
+        for path in PACKAGE.rglob("*.py")
+        if "_generated" not in path.parts and (path.name != "__init__.py" or path.parent == PACKAGE)
+    }
+    assert {path for path in mapped() if path.endswith(".py")} == there
+
+
+def test_the_source_map_has_every_folder() -> None:
+    there = {f"{path.parent.relative_to(ROOT)}/" for path in PACKAGE.rglob("__init__.py")}
+    there = {path for path in there if "_generated/" not in path} | {"kmsconn/_generated/"}
+    assert {path for path in mapped() if path.endswith("/")} == there
+
+
+def test_the_source_map_says_something_of_each() -> None:
+    assert [path for path, said in mapped().items() if not said and path != "kmsconn/"] == []
+
+
+# --- error texts: what stands between the gaps of a text is in the source
+
+
+@cache
+def source() -> str:
+    """Return all source text, with literals joined that are written in pieces."""
+    whole = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py")))
+    return re.sub(r'"\s*\n\s*f?"', "", whole)
+
+
+VARIABLE = (  # what stands in a text of an error for this run, or comes from elsewhere
+    "…", "tx sender … there", "acc.toml", "0644", "54321", "54322", "Address already in use", "file is not a database", "httpz-rc7",
+    "fhevm-0.14", "core[0]", "aws_kms_config.key_id", "task_limit", "pools.public_decryption and pools.user_decryption", "private_key",
+    "all attempts to connect to", "failed", "private_key_file, or KMS_CONNECTOR_PRIVATE_KEY", "gateway", "warning: ", "checks", "funds",
+    "journal: ",
+)  # fmt: skip
+
+
+def told_errors() -> list[str]:
+    """Return the texts in the first columns of the tables of errors."""
+    return [_CODE.findall(cells[0])[0] for cells in table_rows(section(DOCS / "quickstart.md", "Common errors"))]
+
+
+@pytest.mark.parametrize("told", told_errors())
+def test_an_error_in_the_quickstart_is_one_of_the_program(told: str) -> None:
+    """Cut at everything that differs from run to run; what is left must stand in the source."""
+    cuts = "|".join(re.escape(text) for text in sorted(VARIABLE, key=len, reverse=True))
+    pieces = [piece.strip(" :;,()") for piece in re.split(f"{cuts}|: |; ", told)]
+    assert [piece for piece in pieces if piece and piece not in source()] == []
+
+
+# --- code
+
+
+def python_blocks() -> list[Any]:
+    """Return every Python block of every page with a name for it."""
+    return [
+        pytest.param(block, id=f"{name_of(page)}-{number}")
+        for page in PAGES
+        for number, block in enumerate(fences(page, "python"), start=1)
+    ]
+
+
+def is_excerpt(block: str) -> bool:
+    """Say whether a block stands in the example, at whatever depth."""
+    example = EXAMPLE.read_text(encoding="utf-8")
+    return textwrap.dedent(block) in textwrap.dedent(example) or block in example
+
+
+@pytest.fixture
+async def small_world(autojump_clock: Any, tmp_path: Path) -> Any:
+    """Give a configuration and ports for a connector among emulated neighbours, in virtual time."""
+    neighbours, network = Neighbourhood.make(trio.current_time), MemoryNetwork()
+    neighbours.settle_in_memory(network)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(neighbours.run)
+        ports = kmsconn.Ports(network, offload_inline, trio.current_time, Random(0).random)
+        yield neighbours.settings(tmp_path / "journal.db"), ports
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("block", python_blocks())
+async def test_a_python_block_runs(block: str, small_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What defines asynchronous functions of a configuration and ports has these called; excerpts of the example run there."""
+    if is_excerpt(block):
+        return
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {"__name__": "docs"}
+    exec(compile(block, "docs", "exec", dont_inherit=True), names)  # noqa: S102 - our own documentation
+    for value in list(names.values()):
+        if inspect.iscoroutinefunction(value):
+            with trio.fail_after(300):
+                await value(*small_world)
+
+
+async def test_the_way_to_tell_a_refusal_works(
+    small_world: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, ports = small_world
+    (block,) = [one for one in fences(DOCS / "embedding.md", "python") if "except*" in one]
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs", "exec", dont_inherit=True), names)  # noqa: S102 - our own documentation
+    await names["told_apart"](attrs.evolve(config, gateway=attrs.evolve(config.gateway, chain_id=1)), ports)
+    assert "is on chain 54321, configured is 1" in capsys.readouterr().out
+
+
+def load_example() -> ModuleType:
+    """Import the example from its file."""
+    found = importlib.util.spec_from_file_location("embedded_example", EXAMPLE)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+async def test_the_example_lands_its_replies_and_ends(
+    autojump_clock: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load_example()
+    with trio.fail_after(300):
+        await example.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("ReplyLanded(") for line in lines) == example.REQUESTS
+    assert lines[-1].startswith("Statistics(ready=True, draining=True")

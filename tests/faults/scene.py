@@ -1,0 +1,124 @@
+"""One connector among honest neighbours in virtual time, for tests that let one thing be wrong. Holds what the connector said."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from kmsconn.config.settings import LogFormat
+from kmsconn.emulator.core_faults import Call, Chance, Fault
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.model.events import Event
+from kmsconn.monitoring.logs import log_events, make_logger
+from kmsconn.service.connector import Connector, open_connector
+from kmsconn.testing.mortality import Life, MortalPorts
+from kmsconn.testing.truth import truth_of
+
+E = TypeVar("E")
+
+BEGIN = 1_767_225_600.0
+SECRETS = ("hunter2", "sesame", "pathkey")
+MOMENTS = 120.0  # virtual seconds that anything may take unless a test says otherwise
+
+
+@attrs.define(eq=False)
+class Scene:
+    """Neighbours, users, and everything that the connector told: ``events``, and ``log`` as text."""
+
+    neighbours: Neighbourhood
+    network: MemoryNetwork
+    traffic: Traffic
+    folder: Path
+    events: list[Event] = attrs.field(factory=list)
+    log: io.StringIO = attrs.field(factory=io.StringIO)
+
+    @asynccontextmanager
+    async def connected(self, **changes: Any) -> AsyncIterator[Connector]:
+        """Run a connector while the block lasts, then cancel it; nothing of what it said holds a secret."""
+        ports = MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+        settings = self.neighbours.settings(self.folder / "journal.db", **{"overlap": 4.0, **changes})
+        gateway = attrs.evolve(settings.gateway, urls=("ws://user:hunter2@gateway:80/pathkey?token=sesame",))
+        write = log_events(make_logger(self.log, "debug", LogFormat.JSON), "debug")
+
+        def note(event: Event) -> None:
+            self.events.append(event)
+            write(event)
+
+        with trio.CancelScope() as scope:
+            async with open_connector(
+                attrs.evolve(settings, gateway=gateway), ports=ports, on_event=note
+            ) as it:
+                yield it
+                scope.cancel()
+        for secret in (*SECRETS, settings.private_key.reveal().removeprefix("0x")):
+            assert secret not in repr(self.events)
+            assert secret not in self.log.getvalue()
+
+    def told(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def wait(self, condition: Callable[[], Any], seconds: float = MOMENTS) -> Any:
+        """Return what ``condition`` returns once it is true. Raises TooSlowError."""
+        with trio.fail_after(seconds):
+            while not (found := condition()):
+                await trio.sleep(0.5)
+        return found
+
+    async def ask(self, *forms: str) -> list[int]:
+        """Request decryptions and return their ids once they are on chain."""
+        return await self.on_chain([self.traffic.forms[form]() for form in forms])
+
+    async def on_chain(self, transactions: list[bytes]) -> list[int]:
+        """Return the ids that transactions were given, once all are mined."""
+        await self.wait(lambda: all(transaction in self._ids() for transaction in transactions))
+        return [self._ids()[transaction] for transaction in transactions]
+
+    def _ids(self) -> dict[bytes, int]:
+        chain = self.neighbours.gateway
+        blocks = chain.blocks_with_logs(0, chain.head.number)
+        return {
+            mined.transaction.hash: int.from_bytes(mined.logs[0].topics[1])
+            for block in blocks
+            for mined in block.mined
+            if mined.logs
+        }
+
+    @property
+    def answered(self) -> set[int]:
+        """The ids that have this node's answer on chain."""
+        return set(truth_of(self.neighbours).answered)
+
+    def core_does(self, fault: Fault, identifier: int, method: str | None = None) -> Chance:
+        """Let the Core do something wrong with one request, always, until the chance is taken back."""
+
+        async def act(call: Call) -> bytes:
+            ours = identifier.to_bytes(32).hex().encode() in call.request
+            return await (fault.act(call) if ours else call.proceed())
+
+        chance = Chance(1.0, Fault(fault.name, act), method)
+        self.neighbours.cores[0].chances.append(chance)
+        return chance
+
+
+@asynccontextmanager
+async def open_scene(folder: Path, *, block_time: float = 1.0) -> AsyncIterator[Scene]:
+    """Run the neighbours while the block lasts; needs a virtual clock."""
+    neighbours = Neighbourhood.make(lambda: BEGIN + trio.current_time(), block_time=block_time, computing=0.1)
+    network = MemoryNetwork()
+    neighbours.settle_in_memory(network)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(neighbours.run)
+        yield Scene(neighbours, network, Traffic(neighbours, Random(0)), folder)
+        nursery.cancel_scope.cancel()
+    assert not network.crashes

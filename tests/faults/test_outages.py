@@ -1,0 +1,80 @@
+"""Every neighbour gone for ten minutes in the middle of traffic, in every way of being gone; and strangers who cost nobody anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from kmsconn.testing.acts import Ask, Grant, Outage
+from kmsconn.testing.world import Act, Report, run_world
+
+TEN_MINUTES = 600.0
+BEGIN = 6.5
+HOWS = ("refuse", "unreachable", "mute", "lost")
+GONE = {
+    "gateway": ("gateway",),
+    "host chain": ("host",),
+    "ethereum": ("ethereum",),
+    "core": ("core0",),
+    "one bucket": ("bucket0",),
+    "all buckets": ("bucket0", "bucket1"),
+    "everything": ("gateway", "host", "ethereum", "core0", "bucket0", "bucket1"),
+}
+
+
+def traffic() -> list[Act]:
+    """Requests before, during and after; the chain goes on for its users while the connector does not see it."""
+    return [Ask(at, "any", 3) for at in (1.0, 5.0, 6.0, 7.0, 60.0, 300.0, 590.0, 606.0, 615.0)]
+
+
+def gone(*neighbours: str, how: str) -> Report:
+    outages = [Outage(BEGIN, name, how, TEN_MINUTES) for name in neighbours]  # type: ignore[arg-type]
+    return run_world([*traffic(), *outages], seed=1, block_time=2.0)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("who", GONE)
+def test_what_is_gone_for_ten_minutes_costs_no_request(who: str, how: str) -> None:
+    report = gone(*GONE[who], how=how)
+    report.check()
+    assert len(report.truth.answered) == 27
+    assert report.seconds > TEN_MINUTES
+
+
+def test_while_one_of_two_buckets_is_gone_nobody_waits_for_it() -> None:
+    """Of two coprocessors the other one answers, so the outage shows in no latency beyond a few blocks."""
+    report = gone("bucket0", how="refuse")
+    assert max(report.truth.blocks.values()) <= 2
+
+
+GOOD = [Ask(5.0 + 2 * n, form, 5) for n, form in enumerate(["public", "direct", "unified", "wallet"] * 5)]
+DENIED = [
+    Ask(1.5, "public", 350, granted=False),
+    Ask(2.5, "direct", 350, granted=False),
+    Ask(3.5, "unified", 300, granted=False),
+]
+
+
+def percentile(values: Sequence[int], share: float) -> int:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def test_a_thousand_denied_requests_slow_no_good_one_down() -> None:
+    """They are more than all places of their pools together; waiting is parking, so places are free."""
+    alone = run_world(GOOD, seed=3)
+    beside = run_world([*DENIED, *GOOD], seed=3, patience=0.0)
+    alone.check()
+    assert len(alone.truth.blocks) == len(beside.truth.blocks) == 100
+    assert len(beside.truth.open) == 1000
+    for share in (0.5, 0.99):
+        before, after = (percentile(list(r.truth.blocks.values()), share) for r in (alone, beside))
+        assert abs(after - before) <= 1, (
+            f"p{share * 100:g}: {before} blocks alone, {after} beside denied ones"
+        )
+
+
+def test_a_request_that_was_denied_is_answered_once_the_right_is_there() -> None:
+    run_world(
+        [Ask(1.0, form, 2, granted=False) for form in ("public", "direct", "unified")] + [Grant(120.0)]
+    ).check()

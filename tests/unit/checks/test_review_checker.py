@@ -1,0 +1,94 @@
+"""What the checker makes of nodes that say no, and what it remembers."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import RpcError
+from kmsconn.checks.checker import Checker
+from kmsconn.checks.committee import Committee
+from kmsconn.errors import Retryable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.model.requests import LegacyUserDecryption, Material, Place, Request
+from kmsconn.model.steps import Seen
+from kmsconn.protocols.port import View
+
+GATEWAY, HOST = 1, 2
+SENDER, SIGNER, CONTRACT = (Address(bytes([n]) * 20) for n in (1, 2, 3))
+HANDLE = bytes(22) + HOST.to_bytes(8) + bytes([5, 0])
+
+
+def request(rid: int = 1) -> Request:
+    material = Material(HANDLE, 4, bytes(32), (SENDER,))
+    content = LegacyUserDecryption(2 << 248 | rid, (material,), SENDER, b"key", b"")
+    return Request(rid, GATEWAY, CONTRACT, content, bytes(32), Place(7, bytes(32), bytes(32), 0), 1e9)
+
+
+class Node:
+    """A chain that answers from a list."""
+
+    chain_id = GATEWAY
+
+    def __init__(self, *answers: object) -> None:
+        self.answers, self.asked = list(answers), 0
+
+    async def call(self, method: str, *params: object) -> object:
+        (outcome,) = await self.batch([(method, params)])
+        if isinstance(outcome, RpcError):
+            raise outcome
+        return outcome
+
+    async def batch(self, calls):
+        self.asked += len(calls)
+        return [self.answers.pop(0) for _ in calls]
+
+
+class Generation:
+    """As much of a profile as these tests need."""
+
+    def context_of(self, content):
+        return None, None
+
+    def needs_transaction(self, content):
+        return True
+
+    def pinned_context(self, content):
+        return View(GATEWAY, CONTRACT, b"pinned", int.from_bytes)
+
+    def current_context(self):
+        return View(GATEWAY, CONTRACT, b"current", int.from_bytes)
+
+    def node_signer(self, context_id, tx_sender):
+        return View(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
+
+
+def word(number: int) -> str:
+    return f"0x{number:064x}"
+
+
+async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojump_clock) -> None:
+    """outcomes: RPC error → wait, also where a single call is asked; anything else would be quarantined."""
+    head = HeadTracker()
+    head.note(10, 1000)
+    node = Node(RpcError(-32000, "header not found"))
+    committee = Committee(Generation(), node, SENDER)
+    checker = Checker(Generation(), node, {}, head, committee, None, 86_400.0, 30.0)
+    with pytest.raises(Retryable, match="header not found"):
+        await checker.check(Seen(request()))
+
+
+async def test_a_pinned_context_is_asked_for_once(autojump_clock) -> None:
+    node = Node(word(7), "0x" + SIGNER.hex())
+    committee = Committee(Generation(), node, SENDER)
+    assert [await committee.signer_for(request()) for _ in range(3)] == [SIGNER] * 3
+    assert node.asked == 2
+
+
+async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered(autojump_clock) -> None:
+    """A node that lags says 0; the context that is current by then may be another one than the pinned."""
+    lagging = [word(0), word(8), "0x" + SENDER.hex()]
+    node = Node(*lagging, word(7), "0x" + SIGNER.hex())
+    committee = Committee(Generation(), node, SENDER)
+    assert await committee.signer_for(request()) == SENDER
+    assert await committee.signer_for(request()) == SIGNER

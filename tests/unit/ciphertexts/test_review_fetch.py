@@ -1,0 +1,132 @@
+"""Buckets are strangers: what they register, announce and withhold costs nobody else anything."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.errors import Misconfigured, Retryable, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.requests import Material
+from kmsconn.net.offloading import offload_inline
+
+BODY = b"ciphertext"
+MATERIAL = Material(bytes(30) + b"\x05\x00", 1, keccak256(BODY), (Address(bytes(20)),))
+GOOD = "https://good.example"
+
+
+class Registry:
+    def __init__(self, *buckets: str) -> None:
+        self._buckets = list(buckets)
+
+    def buckets(self, _senders):
+        return self._buckets
+
+
+class Answer:
+    def __init__(self, body=BODY, status=200, headers=None, hang=False) -> None:
+        self.status, self.headers, self._body, self._hang = status, headers or {}, body, hang
+
+    async def __aiter__(self):
+        if self._hang:
+            await trio.sleep_forever()
+        yield self._body
+
+
+class Http:
+    """Gives each host's answer; ``asked`` holds every URL."""
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers, self.asked = answers, []
+
+    @asynccontextmanager
+    async def stream_get(self, url: str, *, max_bytes: int):
+        await trio.lowlevel.checkpoint()
+        self.asked.append(url)
+        yield self.answers[url.split("/")[2].split(".")[0]]
+
+
+def fetcher(http: Http, *buckets: str, **policy: bool) -> Fetcher:
+    return Fetcher(http, Registry(*buckets), BucketPolicy(**policy), offload_inline, 1 << 20)
+
+
+async def fetch(one: Fetcher, budget: ByteBudget | None = None):
+    with (budget or ByteBudget(1 << 20)).lease() as lease:
+        return await one.fetch(MATERIAL, lease)
+
+
+@pytest.mark.parametrize("bucket", ["https://[bad/", "https://a:port/", "ht tp://x", "", "https://", "https://a\\b/"])
+async def test_a_bucket_registered_as_no_url_is_passed_over(autojump_clock, bucket: str) -> None:
+    """Its text comes from the chain: it must not quarantine requests that name it."""
+    found = await fetch(fetcher(Http(good=Answer()), bucket, GOOD))
+    assert found.body == BODY
+
+
+async def test_when_the_policy_forbids_every_bucket_only_the_operator_can_help(autojump_clock) -> None:
+    with pytest.raises(Misconfigured, match="allow_http_buckets"):
+        await fetch(fetcher(Http(), "http://plain.example", "http://other.example"))
+
+
+async def test_a_bucket_that_fails_beside_a_forbidden_one_is_just_unreachable(autojump_clock) -> None:
+    with pytest.raises(Unreachable, match="allow_http_buckets"):
+        await fetch(fetcher(Http(good=Answer(status=404)), "http://plain.example", GOOD))
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "9" * 5000, "1e3", "\u00b2"])
+async def test_an_announced_length_that_is_none_does_not_matter(autojump_clock, length: str) -> None:
+    answer = Answer(headers={"content-length": length})
+    assert (await fetch(fetcher(Http(good=answer), GOOD))).body == BODY
+
+
+async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clock) -> None:
+    """Else a bucket that announces much and sends the wrong bytes eats the budget of the ones after it."""
+    budget = ByteBudget(1000)
+    liar = Answer(body=b"wrong", headers={"content-length": "900"})
+    held = []
+
+    class Watching(Http):
+        @asynccontextmanager
+        async def stream_get(self, url: str, *, max_bytes: int):
+            held.append(budget.used)
+            async with super().stream_get(url, max_bytes=max_bytes) as answer:
+                yield answer
+
+    with budget.lease() as lease:
+        found = await fetcher(Watching(liar=liar, good=Answer()), "https://liar.example", GOOD).fetch(MATERIAL, lease)
+        assert budget.used == len(found.body)
+    assert held == [0, 0, 0]
+    assert budget.used == 0
+
+
+async def test_the_loser_of_a_race_gives_back_what_it_had_reserved(autojump_clock) -> None:
+    budget = ByteBudget(1000)
+    slow = Answer(headers={"content-length": "900"}, hang=True)
+    with budget.lease() as lease:
+        await fetcher(Http(slow=slow, good=Answer()), "https://slow.example", GOOD).fetch(MATERIAL, lease)
+        assert budget.used == len(BODY)
+
+
+async def test_waiting_for_the_budget_is_no_silence_of_the_bucket(autojump_clock) -> None:
+    budget = ByteBudget(1000)
+    other = budget.lease()
+    await other.reserve(1000)
+
+    async def free_later() -> None:
+        await trio.sleep(30)
+        other.__exit__()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(free_later)
+        found = await fetch(fetcher(Http(good=Answer(headers={"content-length": "10"})), GOOD), budget)
+    assert found.body == BODY
+
+
+async def test_a_bucket_without_a_host_is_retryable(autojump_clock) -> None:
+    with pytest.raises(Retryable):
+        await fetch(fetcher(Http(), "https://"))

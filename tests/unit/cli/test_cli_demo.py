@@ -1,0 +1,217 @@
+"""``kmsconn demo``: what is drawn and printed of a demonstration, and with which status it ends. In virtual time."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from rich.console import Console
+
+from kmsconn.cli import demo as command
+from kmsconn.cli import demo_view as view
+from kmsconn.cli.main import make_parser
+from kmsconn.emulator.board import Board, Row, Stage, Totals
+from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.oracle import Verdict
+from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, make_id
+from kmsconn.net.offloading import offload_inline
+
+BASE = 1_767_225_600.0
+
+
+def wall() -> float:
+    """Return a wall clock that goes with Trio's."""
+    return BASE + trio.current_time()
+
+
+def console(*, terminal: bool = False) -> tuple[Console, io.StringIO]:
+    """Return a console of 100 columns and what it prints to."""
+    file = io.StringIO()
+    return Console(file=file, width=100, height=40, force_terminal=terminal, color_system=None), file
+
+
+def drawn(demo: Demo, seconds: float = 1.0) -> str:
+    """Return a frame as text."""
+    screen, file = console()
+    screen.print(view.frame(demo, seconds))
+    return file.getvalue()
+
+
+def still(plan: Plan | None = None, rows: int = 0) -> Demo:
+    """Return a demonstration at which nothing happens, with some rows."""
+    demo = Demo.of(plan or Plan(), lambda: BASE)
+    quiet = Board(demo.oracle, demo.ledger, clock=lambda: 0.0)
+    for number in range(1, rows + 1):
+        quiet.rows[number] = Row(number, make_id(USER_DECRYPTION_TAG, number))
+    return attrs.evolve(demo, board=quiet)
+
+
+async def finished(folder: Path, plan: Plan) -> Demo:
+    """Return a demonstration after its end."""
+    demo = Demo.of(plan, wall)
+    await run_demo(demo, folder / "journal.db", offload=offload_inline, wall=wall)
+    return demo
+
+
+# --- arguments ------------------------------------------------------------------------------------------------------
+
+
+def test_without_arguments_forty_requests_come_at_ten_a_second() -> None:
+    arguments = make_parser().parse_args(["demo"])
+    assert (arguments.requests, arguments.rate, arguments.seed, arguments.json) == (40, 10.0, 0, False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--requests", "0"], ["--requests", "x"], ["--rate", "0"], ["--rate", "-1"], ["--rate", "inf"]],
+)
+def test_wrong_numbers_are_wrong_usage(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        make_parser().parse_args(["demo", *arguments])
+    assert caught.value.code == 2
+
+
+# --- frames ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_frame_shows_each_request_with_form_stage_and_latency(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    demo = await finished(tmp_path, Plan(requests=3, rate=20))
+    rows = [line.split() for line in drawn(demo).splitlines() if "250 ms" in line and "…" in line]
+    assert [row[1] for row in rows] == list(demo.ledger.forms.values())
+    assert {row[3] for row in rows} == {"landed"}
+
+
+def test_a_frame_has_the_same_height_from_the_first_request_to_the_last() -> None:
+    heights = {drawn(still(rows=rows)).count("\n") for rows in (0, 1, view.ROWS, view.ROWS + 1, 90)}
+    assert len(heights) == 1
+
+
+def test_a_frame_fits_a_small_terminal() -> None:
+    assert drawn(still(rows=40)).count("\n") <= 24
+
+
+def test_a_frame_shows_the_newest_requests_the_newest_last() -> None:
+    lines = [line for line in drawn(still(rows=20)).splitlines() if line.startswith("  02…")]
+    assert [line.split()[0] for line in lines] == [f"02…{number:04x}" for number in range(6, 21)]
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_the_stage_is_named(stage: Stage) -> None:
+    demo = still(rows=1)
+    demo.board.rows[1].stage = stage
+    assert stage.name.lower() in drawn(demo)
+
+
+def test_a_request_that_waits_says_why() -> None:
+    demo = still(rows=1)
+    demo.board.rows[1].note = "access is not granted"
+    assert "seen  access is not granted" in drawn(demo)
+
+
+def test_a_request_that_failed_says_why() -> None:
+    demo = still(rows=1)
+    demo.board.rows[1].note, demo.board.rows[1].closed = "rejected: [bold] type", True
+    assert "rejected: [bold] type" in drawn(demo)
+
+
+def test_totals_stand_below() -> None:
+    demo = still(rows=2)
+    demo.ledger.note(b"1", "public")
+    assert "1 of 40 requested   2 seen   0 answered   0 landed   0 failed" in drawn(demo).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("identifier", "expected"), [(1 << 248 | 1, "01…0001"), (2 << 248 | 0x1ABCD, "02…1abcd")]
+)
+def test_an_id_is_written_as_kind_and_number(identifier: int, expected: str) -> None:
+    assert view.short_id(identifier) == expected
+
+
+# --- live, and as lines ---------------------------------------------------------------------------------------------
+
+
+async def shown(folder: Path, *, terminal: bool) -> str:
+    """Return what is printed while a demonstration of three requests runs."""
+    demo = Demo.of(Plan(requests=3, rate=20), wall)
+    screen, file = console(terminal=terminal)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(command.show_live if terminal else command.show_lines, demo, screen)
+        await run_demo(demo, folder / "journal.db", offload=offload_inline, wall=wall)
+        nursery.cancel_scope.cancel()
+    return file.getvalue()
+
+
+async def test_a_terminal_sees_the_last_frame_whole(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    last = (await shown(tmp_path, terminal=True)).splitlines()[-1]
+    assert "3 of 3 requested   3 seen   3 answered   3 landed" in last
+
+
+async def test_elsewhere_each_request_is_one_line_without_control_characters(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    lines = (await shown(tmp_path, terminal=False)).splitlines()
+    assert [line.split()[-3:] for line in lines] == [["landed", "250", "ms"]] * 3
+    assert not any("\x1b" in line for line in lines)
+
+
+async def test_a_line_tells_of_a_request_that_failed() -> None:
+    demo = still(rows=1)
+    demo.board.rows[1].note, demo.board.rows[1].closed = "rejected: why", True
+    assert "rejected: why" in view.line(demo.board, demo.board.rows[1], 1.0)
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_summary_of_a_good_run(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    result = (await finished(tmp_path, Plan(requests=3, rate=20))).result()
+    assert list(view.summary(result)) == [
+        "3 requests: 3 answered by the Core, 3 replies landed, none twice",
+        "from the event's block to the reply's: p50 250 ms, p99 250 ms",
+    ]
+
+
+def test_the_summary_of_a_bad_run_says_so() -> None:
+    assert "NOT every request was answered once: 40 have no reply" in list(view.summary(still().result()))
+
+
+async def test_the_result_for_machines(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    result = (await finished(tmp_path, Plan(requests=3, rate=20))).result()
+    assert command.as_json(result) == {
+        "requests": 3, "answered": 3, "landed": 3, "failed": 0, "doubled": 0, "strays": 0, "p50_ms": 250.0, "p99_ms": 250.0,
+    }  # fmt: skip
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *, well: bool, as_json: bool = True) -> int:
+    """Execute the command with a demonstration that has ended so."""
+    landed = 1 if well else 0
+    totals = Totals(requested=1, seen=1, answered=1, landed=landed, failed=0, doubled=0)
+    verdict = Verdict(emitted=1, answered=landed, doubled=0, strays=0, p50=None, p99=None)
+    monkeypatch.setattr(Demo, "result", lambda _: Result(1, totals, verdict))
+    monkeypatch.setattr(command.trio, "run", lambda *_: None)
+    return command.execute(argparse.Namespace(requests=1, rate=1.0, seed=0, json=as_json))
+
+
+@pytest.mark.parametrize(("well", "status"), [(True, 0), (False, 1)])
+def test_the_status_says_whether_every_request_was_answered_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], well: bool, status: int
+) -> None:
+    assert run_command(monkeypatch, well=well) == status
+    assert json.loads(capsys.readouterr().out)["failed"] == status
+
+
+def test_without_json_the_summary_is_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command(monkeypatch, well=True, as_json=False)
+    assert "1 requests: 1 answered by the Core, 1 replies landed, none twice" in capsys.readouterr().out

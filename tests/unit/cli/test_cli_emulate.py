@@ -1,0 +1,137 @@
+"""``kmsconn emulate``: its arguments, what it says at the end, and with which status it ends. Serves nothing here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import attrs
+import pytest
+
+from kmsconn.cli import emulate as command
+from kmsconn.cli.main import main, make_parser
+from kmsconn.emulator import emulation
+from kmsconn.emulator.emulation import Emulation, seal_cheaply
+from kmsconn.emulator.load import Load
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.oracle import Oracle, Verdict
+from kmsconn.emulator.traffic import Traffic
+
+WELL = Verdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5)
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, verdict: Verdict, *arguments: str) -> int:
+    """Execute the command with an emulation that has ended with this verdict."""
+    monkeypatch.setattr(command.trio, "run", lambda *_: None)
+    monkeypatch.setattr(Oracle, "verdict", lambda _: verdict)
+    return main(["emulate", "--write-config", "k.toml", *arguments])
+
+
+def test_the_file_is_required() -> None:
+    with pytest.raises(SystemExit) as caught:
+        make_parser().parse_args(["emulate", "--rate", "1", "--duration", "1"])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--rate", "0"], ["--duration", "-1"], ["--size", "31"], ["--shards", "0"], ["--computing", "-1"],
+        ["--forms", "nonsense"], ["--seed", "x"],
+    ],
+)  # fmt: skip
+def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        make_parser().parse_args(["emulate", "--write-config", "k.toml", *arguments])
+    assert caught.value.code == 2
+
+
+def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = []
+    real = Emulation.of
+    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: plans.append(plan) or real(plan)))
+    run_command(
+        monkeypatch, WELL, "--rate", "5", "--duration", "2", "--size", "64", "--seed", "7", "--shards", "2",
+        "--computing", "0.5", "--forms", "public", "wallet",
+    )  # fmt: skip
+    load = Load(5.0, 2.0, ("public", "wallet"))
+    assert plans == [emulation.Plan(Path("k.toml"), load, size=64, seed=7, shards=2, computing=0.5)]
+
+
+def test_the_forms_are_those_that_users_have() -> None:
+    neighbours = Neighbourhood.make(lambda: 0.0)
+    assert set(command.FORMS) == set(Traffic(neighbours).forms)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [
+        (WELL, 0),
+        (attrs.evolve(WELL, answered=3), 1),
+        (attrs.evolve(WELL, doubled=1), 1),
+        (attrs.evolve(WELL, strays=1), 1),
+    ],
+)
+def test_the_status_says_whether_every_request_was_answered_once(
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict, status: int
+) -> None:
+    assert run_command(monkeypatch, verdict) == status
+
+
+def test_the_last_line_for_machines_is_one_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command(monkeypatch, attrs.evolve(WELL, answered=3), "--json")
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last.pop("seconds") >= 0
+    assert last == {
+        "emitted": 4, "answered": 3, "doubled": 0, "open": 1, "strays": 0, "p50_ms": 250.0, "p99_ms": 500.0,
+    }  # fmt: skip
+
+
+def test_without_an_answer_there_are_no_latencies() -> None:
+    nothing = Verdict(emitted=1, answered=0, doubled=0, strays=0, p50=None, p99=None)
+    assert (command.summary(nothing, 1.0)["p50_ms"], command.progress(nothing, 1.0)[-1]) == (None, "-")
+
+
+def test_the_text_says_what_came_of_it() -> None:
+    assert command.report(WELL, 12.34) == [
+        "emitted   4 in 12.3 s",
+        "answered  4",
+        "open      0",
+        "doubled   0",
+        "latency   p50 250 ms, p99 500 ms from the event's block to the reply's",
+        "every request was answered once",
+    ]
+
+
+def test_the_text_of_a_bad_end_says_so() -> None:
+    text = command.report(attrs.evolve(WELL, strays=2), 1.0)
+    assert "strays    2 replies to ids that nobody was given" in text
+    assert text[-1] == "NOT every request was answered once"
+
+
+def test_progress_names_doubles_only_where_there_are_some() -> None:
+    assert "doubled" not in command.progress(WELL, 3.0)
+    assert "1 doubled" in command.progress(attrs.evolve(WELL, doubled=1), 3.0)
+
+
+def test_a_fault_of_the_emulator_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Emulation.of(emulation.Plan(Path("k.toml"), Load(1, 1)))
+    made.neighbours.crashes.append(RuntimeError("a bug"))
+    monkeypatch.setattr(Emulation, "of", classmethod(lambda *_: made))
+    run_command(monkeypatch, WELL)
+    assert "the emulator itself failed: RuntimeError('a bug')" in capsys.readouterr().err
+
+
+def test_shares_are_sealed_with_few_encapsulations_and_own_nonces() -> None:
+    from kmsconn.emulator.core_requests import Job
+    from kmsconn.ethereum.eip712 import Domain
+
+    domain = Domain("Decryption", "1", 1, bytes(20))  # type: ignore[arg-type]
+    jobs = [Job(number.to_bytes(32), (), b"", b"", b"", domain, b"") for number in range(200)]
+    drawn = [seal_cheaply(job, place) for job in jobs for place in (0, 1)]
+    assert len({one.encapsulation_m for one in drawn}) <= 32
+    assert len({one.nonce for one in drawn}) == len(drawn)

@@ -1,0 +1,121 @@
+"""The file that ``kmsconn emulate`` writes is one that ``kmsconn run`` takes, says where everything is, and replaces nobody else's."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import attrs
+import pytest
+
+from kmsconn.config.settings import Settings
+from kmsconn.config.sources import load_config
+from kmsconn.emulator.config_file import MARK, config_text, journal_beside, write_config
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.errors import ConfigError
+
+
+def settings_for(config: Path, *, shards: int = 1) -> Settings:
+    """Return the settings of a connector among emulated neighbours."""
+    neighbours = Neighbourhood.make(lambda: 1_767_225_600.0, shards=shards)
+    neighbours.settle_in_memory(MemoryNetwork())
+    return neighbours.settings(journal_beside(config), monitoring_endpoint="127.0.0.1:9")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "kmsconn.toml"
+
+
+def test_what_is_written_is_read_as_the_same_settings(config: Path) -> None:
+    settings = settings_for(config)
+    write_config(config, settings)
+    assert load_config(config, environ={}) == settings
+
+
+def test_the_written_file_gives_no_warning(config: Path) -> None:
+    write_config(config, settings_for(config))
+    assert load_config(config, environ={}).warnings == ()
+
+
+def test_every_shard_is_an_endpoint(config: Path) -> None:
+    write_config(config, settings_for(config, shards=3))
+    assert len(load_config(config, environ={}).core_endpoints) == 3
+
+
+def test_a_relative_path_gives_an_absolute_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_config(Path("k.toml"), settings_for(Path("k.toml")))
+    assert load_config("k.toml", environ={}).journal == tmp_path / "k.emulated.db"
+
+
+@pytest.mark.parametrize(
+    "name", ["with space.toml", 'quo"te.toml', "back\\slash.toml", "füße.toml", "a'b.toml"]
+)
+def test_odd_names_survive(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    settings = settings_for(path)
+    write_config(path, settings)
+    assert load_config(path, environ={}).journal == settings.journal
+
+
+def test_only_the_owner_may_read_it(config: Path) -> None:
+    write_config(config, settings_for(config))
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+
+
+def test_an_open_draft_of_ours_is_closed_to_others(config: Path) -> None:
+    config.touch(mode=0o644)
+    write_config(config, settings_for(config))
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+
+
+def test_nothing_else_is_left_in_the_folder(config: Path) -> None:
+    write_config(config, settings_for(config))
+    assert list(config.parent.iterdir()) == [config]
+
+
+def test_an_earlier_file_of_ours_is_replaced(config: Path) -> None:
+    write_config(config, settings_for(config))
+    later = attrs.evolve(settings_for(config), monitoring_endpoint="127.0.0.1:10")
+    write_config(config, later)
+    assert load_config(config, environ={}).monitoring_endpoint == "127.0.0.1:10"
+
+
+def test_a_file_that_somebody_else_wrote_is_not_replaced(config: Path) -> None:
+    config.write_text("gateway_chain_id = 1\n")
+    with pytest.raises(ConfigError, match="was not written by kmsconn emulate"):
+        write_config(config, settings_for(config))
+    assert config.read_text() == "gateway_chain_id = 1\n"
+
+
+def test_the_journal_of_a_chain_that_is_gone_is_removed(config: Path) -> None:
+    settings = settings_for(config)
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{settings.journal}{suffix}").touch()
+    write_config(config, settings)
+    assert list(config.parent.iterdir()) == [config]
+
+
+def test_a_journal_is_kept_where_the_file_is_refused(config: Path) -> None:
+    config.write_text("something else")
+    settings = settings_for(config)
+    settings.journal.touch()
+    with pytest.raises(ConfigError):
+        write_config(config, settings)
+    assert settings.journal.exists()
+
+
+def test_a_place_that_does_not_exist_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "k.toml"
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_config(path, settings_for(path))
+
+
+def test_the_journal_has_a_name_that_no_other_connectors_has(config: Path) -> None:
+    assert journal_beside(config).name == "kmsconn.emulated.db"
+
+
+def test_the_text_begins_with_our_mark(config: Path) -> None:
+    assert config_text(settings_for(config)).startswith(MARK)

@@ -1,0 +1,113 @@
+"""A demonstration in virtual time: the real connector among emulated neighbours, all requests answered once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from kmsconn.emulator.board import Stage, Totals
+from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.oracle import Verdict
+from kmsconn.net.offloading import offload_inline
+
+BASE = 1_767_225_600.0
+
+
+def wall() -> float:
+    """Return a wall clock that goes with Trio's."""
+    return BASE + trio.current_time()
+
+
+async def played(plan: Plan, folder: Path) -> Demo:
+    """Run a demonstration to its end."""
+    demo = Demo.of(plan, wall)
+    await run_demo(demo, folder / "journal.db", offload=offload_inline, wall=wall)
+    return demo
+
+
+async def test_every_request_is_answered_and_lands_once(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    demo = await played(Plan(requests=12, rate=20), tmp_path)
+    totals = demo.board.totals()
+    assert (totals.requested, totals.seen, totals.answered, totals.landed) == (12, 12, 12, 12)
+    assert demo.result().well
+
+
+async def test_every_row_ends_landed_with_form_and_latency(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    board = (await played(Plan(requests=6), tmp_path)).board
+    assert {row.stage for row in board.rows.values()} == {Stage.LANDED}
+    assert all(board.form_of(row) and board.age_of(row) for row in board.rows.values())
+
+
+async def test_the_same_seed_shows_the_same_requests(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    forms = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        (tmp_path / name).mkdir()
+        demo = await played(Plan(requests=8, rate=40, seed=seed), tmp_path / name)
+        forms.append(list(demo.ledger.forms.values()))
+    assert forms[0] == forms[1] != forms[2]
+
+
+async def test_a_connector_that_gets_nothing_done_is_told_apart(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    plan = Plan(requests=3, rate=10, patience=2)
+    demo = Demo.of(plan, wall)
+    demo.traffic.granted = False
+    result = await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
+    assert (result.well, result.failed, result.totals.answered) == (False, 3, 0)
+    assert all(row.note for row in demo.board.rows.values())
+
+
+async def test_a_demonstration_can_be_cancelled(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    demo = Demo.of(Plan(requests=100, rate=10), wall)
+    with trio.move_on_after(3):
+        await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
+    assert 0 < demo.result().totals.landed < 40
+
+
+async def test_a_fault_of_the_emulator_itself_is_not_hidden(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(stream: trio.abc.Stream) -> None:
+        raise RuntimeError("a bug in a bucket")
+
+    demo = Demo.of(Plan(requests=1, patience=1), wall)
+    monkeypatch.setattr(BucketFaults, "serve", lambda _bucket, stream: crash(stream))
+    with pytest.raises(ExceptionGroup, match="the emulator itself failed"):
+        await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
+
+
+WELL = Verdict(emitted=2, answered=2, doubled=0, strays=0, p50=0.25, p99=0.5)
+
+
+def result_of(verdict: Verdict, *, answered: int = 2) -> Result:
+    """Return the result of a demonstration of two requests."""
+    totals = Totals(2, 2, answered, verdict.answered, 0, verdict.doubled)
+    return Result(2, totals, verdict)
+
+
+@pytest.mark.parametrize(
+    ("result", "well"),
+    [
+        (result_of(WELL), True),
+        (result_of(attrs.evolve(WELL, answered=1)), False),
+        (result_of(attrs.evolve(WELL, doubled=1)), False),
+        (result_of(attrs.evolve(WELL, strays=1)), False),
+        (result_of(WELL, answered=1), False),
+    ],
+)
+def test_well_means_everything_answered_and_landed_and_nothing_twice(result: Result, well: bool) -> None:
+    assert result.well is well

@@ -1,0 +1,156 @@
+"""A load is queued at its rate, waits for the end of it, and leaves no ciphertexts behind."""
+
+from __future__ import annotations
+
+from random import Random
+
+import trio
+import trio.testing
+
+from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, run_load, tidy
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.oracle import Oracle, Reply
+from kmsconn.emulator.traffic import Traffic
+
+BASE = 1_767_225_600.0
+
+
+class Place:
+    """Neighbours on a memory network, with users and an oracle, but no connector: nothing is ever answered."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.neighbours = Neighbourhood.make(lambda: BASE + trio.current_time())
+        self.neighbours.settle_in_memory(MemoryNetwork())
+        self.traffic = Traffic(self.neighbours, Random(seed))
+        sender = self.neighbours.sender.address
+        self.oracle = Oracle(self.neighbours.gateway, self.neighbours.decryption.address, sender)
+
+    async def run(self, load: Load, *, ledger: Ledger | None = None, patience: float = 5.0) -> float:
+        """Put a load on, and return how long it took."""
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.neighbours.run)
+            await run_load(load, self.traffic, self.oracle, ledger=ledger, patience=patience)
+            nursery.cancel_scope.cancel()
+        return trio.current_time() - began
+
+    def answer(self, transaction_hash: bytes) -> None:
+        """Let the oracle have seen an answer."""
+        trace = self.oracle.trace_of(transaction_hash)
+        assert trace is not None
+        trace.answer = Reply(b"", 1, 1, trio.current_time())
+
+
+def still_users() -> Traffic:
+    """Return users of a world in which time does not pass."""
+    neighbours = Neighbourhood.make(lambda: BASE)
+    neighbours.settle_in_memory(MemoryNetwork())
+    return Traffic(neighbours)
+
+
+async def test_all_requests_of_a_load_reach_the_chain(autojump_clock: trio.testing.MockClock) -> None:
+    place = Place()
+    await place.run(Load(rate=10, seconds=3))
+    assert place.oracle.verdict().emitted == 30
+
+
+async def test_requests_come_at_their_rate(autojump_clock: trio.testing.MockClock) -> None:
+    place = Place()
+    began = trio.current_time()
+    await place.run(Load(rate=2.5, seconds=2))
+    seconds = [round(trace.at - began, 2) for trace in place.oracle.traces.values()]
+    assert sorted(seconds) == [0.25, 0.5, 1.0, 1.25, 1.75]
+
+
+async def test_patience_ends_and_leaves_requests_open(autojump_clock: trio.testing.MockClock) -> None:
+    place = Place()
+    seconds = await place.run(Load(rate=4, seconds=1), patience=7.0)
+    assert (place.oracle.verdict().open, seconds) == (4, 0.75 + 7.0 + AFTERMATH)
+
+
+async def test_a_load_can_be_cancelled(autojump_clock: trio.testing.MockClock) -> None:
+    place = Place()
+    with trio.move_on_after(1.6):
+        await place.run(Load(rate=1, seconds=60))
+    assert place.oracle.verdict().emitted == 2
+
+
+async def test_the_forms_of_a_load_are_the_named_ones(autojump_clock: trio.testing.MockClock) -> None:
+    place, ledger = Place(), Ledger()
+    await place.run(Load(rate=20, seconds=1, forms=("public", "wallet")), ledger=ledger)
+    assert set(ledger.forms.values()) == {"public", "wallet"}
+
+
+async def test_without_names_every_form_is_used(autojump_clock: trio.testing.MockClock) -> None:
+    place, ledger = Place(), Ledger()
+    await place.run(Load(rate=60, seconds=1), ledger=ledger)
+    assert set(ledger.forms.values()) == set(place.traffic.forms)
+
+
+async def test_the_ledger_knows_each_requests_transaction(autojump_clock: trio.testing.MockClock) -> None:
+    place, ledger = Place(), Ledger()
+    await place.run(Load(rate=10, seconds=1), ledger=ledger)
+    assert {trace.transaction_hash for trace in place.oracle.traces.values()} == set(ledger.forms)
+
+
+async def test_the_same_seed_makes_the_same_load(autojump_clock: trio.testing.MockClock) -> None:
+    ledgers = [Ledger(), Ledger(), Ledger()]
+    for seed, ledger in zip((3, 3, 4), ledgers, strict=True):
+        await Place(seed).run(Load(rate=20, seconds=1), ledger=ledger, patience=1)
+    forms = [list(ledger.forms.values()) for ledger in ledgers]
+    assert forms[0] == forms[1] != forms[2]
+
+
+async def test_ciphertexts_of_open_requests_are_kept(autojump_clock: trio.testing.MockClock) -> None:
+    place = Place()
+    await place.run(Load(rate=5, seconds=1), patience=5 * KEPT)
+    assert len(place.traffic.remembered) == 5
+
+
+async def test_ciphertexts_of_answered_requests_are_dropped_after_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    place = Place()
+    answered, still_open = place.traffic.public(), place.traffic.public()
+    place.neighbours.gateway.mine()
+    place.oracle.read()
+    place.answer(answered)
+    with trio.move_on_after(KEPT + 2):
+        await tidy(place.traffic, place.oracle)
+    assert place.traffic.remembered == (still_open,)
+
+
+async def test_ciphertexts_of_answered_requests_are_kept_for_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    place = Place()
+    answered = place.traffic.public()
+    place.neighbours.gateway.mine()
+    place.oracle.read()
+    place.answer(answered)
+    with trio.move_on_after(KEPT - 2):
+        await tidy(place.traffic, place.oracle)
+    assert place.traffic.remembered == (answered,)
+
+
+def test_forgetting_leaves_nothing_in_buckets_and_core() -> None:
+    traffic = still_users()
+    sent = traffic.public()
+    assert traffic.neighbours.plaintexts
+    traffic.forget(sent)
+    traffic.forget(sent)
+    assert (traffic.neighbours.plaintexts, traffic.remembered) == ({}, ())
+    assert all(not bucket.bucket.objects for bucket in traffic.neighbours.buckets)
+
+
+def test_objects_are_forgotten_under_the_key_they_are_stored_under() -> None:
+    traffic = still_users()
+    traffic.public()
+    keys = {Form.HANDLE.key(one) for one in traffic._latest}
+    assert all(set(bucket.bucket.objects) == keys for bucket in traffic.neighbours.buckets)
+
+
+def test_a_load_is_as_many_requests_as_rate_and_time_give() -> None:
+    assert Load(rate=2.5, seconds=4).count == 10

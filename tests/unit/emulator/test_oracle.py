@@ -1,0 +1,267 @@
+"""The oracle tells from the chain alone which requests were answered, when, and what was sent too often."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmsconn.emulator.oracle import Oracle, Trace, Verdict, percentile
+
+from .small_world import DECRYPTION_ADDRESS, SENDER, STRANGER, World, own_order, public_id, signed, world
+
+
+class Watched:
+    """A small world, and an oracle whose clock is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.world: World = world()
+        self.oracle = Oracle(self.world.chain, DECRYPTION_ADDRESS, SENDER.address, clock=lambda: self.now)
+        self._nonce = 0
+
+    def block(self, at: float) -> None:
+        """Make a block and look at it at this moment."""
+        self.now = at
+        self.world.chain.mine()
+        self.oracle.read()
+
+    def reply(self, counter: int, *, index: int = 0, calldata: bytes | None = None) -> None:
+        """Submit the node's next transaction: a reply to this request."""
+        data = self.world.reply(counter, index) if calldata is None else calldata
+        self.world.chain.submit(signed(self._nonce, data))
+        self._nonce += 1
+
+    def trace(self, counter: int) -> Trace:
+        return self.oracle.traces[public_id(counter)]
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.oracle.verdict()
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def test_of_an_empty_chain_there_is_nothing_to_say(watched: Watched) -> None:
+    watched.block(1.0)
+    assert watched.verdict == Verdict(emitted=0, answered=0, doubled=0, strays=0, p50=None, p99=None)
+
+
+def test_a_request_is_visible_with_its_block(watched: Watched) -> None:
+    transaction = watched.world.ask()
+    watched.block(3.0)
+    trace = watched.trace(1)
+    assert (trace.block, trace.at, trace.transaction_hash) == (1, 3.0, transaction)
+
+
+def test_a_request_without_a_reply_is_open(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    assert (watched.verdict.open, watched.verdict.well) == (1, False)
+
+
+def test_a_request_is_found_by_its_transaction(watched: Watched) -> None:
+    transaction = watched.world.ask()
+    assert watched.oracle.trace_of(transaction) is None
+    watched.block(1.0)
+    assert watched.oracle.trace_of(transaction) is watched.trace(1)
+
+
+def test_an_included_reply_answers(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.reply(1)
+    watched.block(1.5)
+    assert (watched.verdict.answered, watched.verdict.open, watched.verdict.well) == (1, 0, True)
+
+
+def test_latency_is_from_the_events_block_to_the_replys(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.block(2.0)
+    watched.reply(1)
+    watched.block(3.5)
+    assert watched.trace(1).latency == 2.5
+    assert (watched.verdict.p50, watched.verdict.p99) == (2.5, 2.5)
+
+
+def test_a_second_reply_is_a_double_although_it_reverts(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.reply(1)
+    watched.reply(1)
+    watched.block(2.0)
+    assert [reply.status for reply in watched.trace(1).replies] == [1, 0]
+    assert (watched.verdict.answered, watched.verdict.doubled, watched.verdict.well) == (1, 1, False)
+
+
+def test_a_reply_that_reverts_answers_nothing(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.reply(1, index=5)  # signed for another handle
+    watched.block(2.0)
+    assert (watched.verdict.answered, watched.verdict.doubled, watched.verdict.open) == (0, 0, 1)
+
+
+def test_a_good_reply_after_a_reverted_one_answers_and_is_a_double(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.reply(1, index=5)
+    watched.reply(1)
+    watched.block(2.0)
+    assert (watched.verdict.answered, watched.verdict.doubled) == (1, 1)
+
+
+def test_a_reply_to_an_id_that_nobody_was_given_is_a_stray(watched: Watched) -> None:
+    watched.reply(7)
+    watched.block(1.0)
+    assert (watched.verdict.strays, watched.verdict.emitted, watched.verdict.well) == (1, 0, False)
+
+
+def test_other_transactions_of_the_node_do_not_count(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.reply(1, calldata=b"\x01\x02\x03\x04")
+    watched.block(2.0)
+    assert (watched.trace(1).replies, watched.verdict.strays) == ([], 0)
+
+
+def test_replies_of_other_senders_do_not_count(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.world.chain.submit(signed(0, watched.world.reply(1), key=STRANGER))
+    watched.block(2.0)
+    assert watched.trace(1).replies == []
+
+
+def test_reading_again_changes_nothing(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.reply(1)
+    watched.block(2.0)
+    before = watched.verdict
+    watched.now = 9.0
+    watched.oracle.read()
+    assert watched.verdict == before
+
+
+def test_several_blocks_are_read_at_once(watched: Watched) -> None:
+    watched.world.ask()
+    watched.world.chain.mine()
+    watched.reply(1)
+    watched.world.chain.mine()
+    watched.block(4.0)
+    assert (watched.verdict.answered, watched.trace(1).latency) == (1, 0.0)
+
+
+def test_a_reply_in_a_block_that_was_replaced_does_not_count_any_more(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.reply(1)
+    watched.block(2.0)
+    watched.world.chain.reorg(1, drop=lambda transaction: transaction.envelope is not None)
+    watched.oracle.read()
+    assert (watched.verdict.answered, watched.verdict.open) == (0, 1)
+
+
+def test_a_request_that_is_gone_is_not_emitted(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.world.chain.reorg(1, drop=lambda _: True)
+    watched.oracle.read()
+    assert watched.verdict.emitted == 0
+
+
+def test_a_request_that_moved_is_visible_from_its_new_block_on(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    watched.block(2.0)
+    watched.now = 5.0
+    watched.world.chain.reorg(2)
+    watched.oracle.read()
+    assert (watched.trace(1).block, watched.trace(1).at) == (2, 5.0)
+
+
+def test_a_block_that_comes_back_keeps_its_time(watched: Watched) -> None:
+    watched.world.ask()
+    watched.block(1.0)
+    branch = watched.world.chain.reorg(1)
+    watched.now = 5.0
+    watched.oracle.read()
+    watched.world.chain.restore(branch)
+    watched.now = 9.0
+    watched.oracle.read()
+    assert watched.trace(1).at == 1.0
+
+
+def test_ids_that_are_handed_out_again_name_other_transactions(watched: Watched) -> None:
+    first, second = watched.world.ask(0), watched.world.ask(1)
+    watched.block(1.0)
+    watched.world.chain.reorg(1, arrange=own_order(second, first))  # type: ignore[arg-type]
+    watched.oracle.read()
+    assert (watched.trace(1).transaction_hash, watched.trace(2).transaction_hash) == (second, first)
+
+
+def test_a_shorter_chain_is_noticed(watched: Watched) -> None:
+    """The block that was read last may have no successor at its height at the moment of looking."""
+    watched.world.ask()
+    watched.block(1.0)
+    watched.block(2.0)
+    popped = watched.world.chain._pop(2)
+    watched.oracle.read()
+    assert (len(popped.blocks), watched.verdict.emitted) == (2, 0)
+
+
+async def test_watching_notes_the_time_of_each_block(autojump_clock: trio.testing.MockClock) -> None:
+    small = world()
+    oracle = Oracle(small.chain, DECRYPTION_ADDRESS, SENDER.address)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(oracle.watch)
+        began = trio.current_time()
+        small.ask()
+        await trio.sleep(3)
+        small.chain.mine()
+        await trio.sleep(4)
+        small.chain.submit(signed(0, small.reply(1)))
+        small.chain.mine()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    trace = oracle.traces[public_id(1)]
+    assert (trace.at - began, trace.latency) == (3.0, 4.0)
+
+
+async def test_watching_begins_with_what_is_there(autojump_clock: trio.testing.MockClock) -> None:
+    small = world()
+    small.ask()
+    small.chain.mine()
+    oracle = Oracle(small.chain, DECRYPTION_ADDRESS, SENDER.address)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(oracle.watch)
+        nursery.cancel_scope.cancel()
+    assert oracle.verdict().emitted == 1
+
+
+def test_no_value_has_no_percentile() -> None:
+    assert percentile([], 0.5) is None
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.01, 1), (0.0001, 1)])
+def test_percentiles_are_by_nearest_rank(share: float, expected: int) -> None:
+    assert percentile(list(range(1, 101)), share) == expected
+
+
+@given(
+    st.lists(st.floats(0, 100), min_size=1).map(sorted),
+    st.floats(0, 1, exclude_min=True),
+)
+def test_a_percentile_is_one_of_the_values_with_enough_not_above_it(
+    ordered: list[float], share: float
+) -> None:
+    found = percentile(ordered, share)
+    assert found in ordered
+    assert sum(value <= found for value in ordered) >= share * len(ordered)

@@ -1,0 +1,49 @@
+"""A neighbourhood in memory with ports for one connector, for tests that need a whole tree and one thing wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.net.offloading import offload_inline
+from kmsconn.net.ports import Ports
+
+EPOCH = 1_767_225_600.0
+
+
+def wall() -> float:
+    return EPOCH + trio.current_time()
+
+
+@attrs.frozen
+class SmallHouse:
+    """What a test gives to ``open_connector``, and the neighbours to spoil."""
+
+    neighbours: Neighbourhood
+    network: MemoryNetwork
+    traffic: Traffic
+    ports: Ports
+    journal: Path
+
+    def settings(self, **changes):
+        return self.neighbours.settings(self.journal, **changes)
+
+
+@asynccontextmanager
+async def small_house(folder: Path, **options) -> AsyncIterator[SmallHouse]:
+    """Run the neighbours while the block lasts; block time is a second of virtual time."""
+    neighbours, network = Neighbourhood.make(wall, **options), MemoryNetwork()
+    neighbours.settle_in_memory(network)
+    ports = Ports(network, offload_inline, wall, lambda: 0.5)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(neighbours.run)
+        yield SmallHouse(neighbours, network, Traffic(neighbours), ports, folder / "journal.db")
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,59 @@
+"""An exception of ``on_event`` ends the connector and comes out; no boundary of ours swallows it."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from kmsconn.errors import Unreachable
+from kmsconn.model.events import AnswerKept, RequestClosed, StageFinished
+from kmsconn.service.connector import open_connector
+from kmsconn.service.hook import Hook
+from tests.unit.service.small_house import small_house
+
+
+class Bug(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [Bug("in the hook"), Unreachable("as if of ours"), OSError("log file gone")])
+@pytest.mark.parametrize("at", [StageFinished, AnswerKept])
+async def test_an_exception_of_the_hook_ends_the_connector(autojump_clock, tmp_path, error, at) -> None:
+    """Also one that a stage, or the worker boundary, would take for its own."""
+    seen = []
+
+    def on_event(event) -> None:
+        seen.append(event)
+        if isinstance(event, at):
+            raise error
+
+    with trio.fail_after(600), pytest.raises(BaseExceptionGroup) as caught:
+        async with small_house(tmp_path) as house:
+            house.traffic.forms["public"]()
+            async with open_connector(house.settings(), ports=house.ports, on_event=on_event) as connector:
+                await connector.wait_drained()
+    assert caught.value.subgroup(lambda leaf: leaf is error) is not None
+    assert not [event for event in seen if isinstance(event, RequestClosed)]
+    assert isinstance(seen[-1], at)  # nothing is told after the failure
+
+
+async def test_the_hook_does_not_fail_where_it_was_called(autojump_clock) -> None:
+    """Who tells an event must not be disturbed half-way through a change of its own."""
+    hook = Hook(_raise)
+    hook("event")
+    with pytest.raises(Bug):
+        await hook.watch()
+
+
+async def test_a_hook_that_works_is_watched_for_ever(autojump_clock) -> None:
+    seen: list = []
+    hook = Hook(seen.append)
+    hook("event")
+    with trio.move_on_after(5) as scope:
+        await hook.watch()
+    assert scope.cancelled_caught
+    assert seen == ["event"]
+
+
+def _raise(_event) -> None:
+    raise Bug
