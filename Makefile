@@ -8,7 +8,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
         --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types test gen fresh lock wheel hooks bench clean
+.PHONY: help setup check lint types test demo gen fresh lock wheel hooks bench clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ types: $(STAMP) ## mypy, strict
 
 test: $(STAMP) ## the test suite
 	$(BIN)/pytest
+
+demo: $(STAMP) ## a connector among emulated chains, Core and buckets, in one process
+	$(BIN)/kmsconn demo
 
 gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the options' reference and sample
 	$(BIN)/python tools/gen_protos.py

@@ -45,7 +45,9 @@ class StartRefused(KmsconnError):
 
 
 class RequestError(KmsconnError):
-    """One request could not take its next step; the rest goes on."""
+    """One request could not take its next step; the rest goes on. ``stage``: which one, as far as it is known."""
+
+    stage = ""
 
 
 class Retryable(RequestError):

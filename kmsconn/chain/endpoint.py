@@ -3,12 +3,14 @@
 At any time there is one *link*: a websocket, or an HTTP URL where there is no websocket. All calls go over it, so that what is
 asked in one batch is answered by one node. The keeper, one task, makes links: it tries the URLs in turn (websockets first, each
 kind in the configured order), compares the chain id, offers the link until it ends, and goes on. When every URL failed in turn
-it pauses for a while, and calls fail at once instead of waiting. Over HTTP the link is renewed now and then: the chain id
+it pauses for a while, and calls fail at once instead of waiting; after that, until there is a link again, they wait only a
+moment, so that a chain that hangs does not hold the workers that other chains need. Over HTTP the link is renewed now and then: the chain id
 is compared again, and the websocket tried first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Never, Protocol
@@ -28,6 +30,7 @@ from kmsconn.net.ports import Ports
 from kmsconn.net.urls import parse, show_origin
 
 ATTEMPT_SECONDS = 10.0  # for a connection and for a call; beyond that the connection is taken for dead
+MOMENT = 1.0  # for a connection to a chain whose every URL has just failed, while a call waits for it
 STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
 RENEW_SECONDS = 30.0  # of an HTTP link
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
@@ -154,7 +157,10 @@ class Endpoint:
         raise Unreachable(f"{self.name}: {link.reason}")
 
     async def _linked(self) -> Link:
-        """Return the link, waiting while one is being made. Raises Unreachable while every URL is given a pause."""
+        """Return the link, waiting while one is being made.
+
+        Raises Unreachable while every URL is given a pause, and after a moment where all of them failed before.
+        """
         await trio.lowlevel.checkpoint()
         while True:
             self._wanted.set()
@@ -162,7 +168,10 @@ class Endpoint:
                 return self._link
             if self._down is not None:
                 raise Unreachable(f"{self.name}: {self._down}")
-            await self._changed.wait()
+            with trio.move_on_after(MOMENT if self._troubled else math.inf) as scope:
+                await self._changed.wait()
+            if scope.cancelled_caught:
+                raise Unreachable(f"{self.name}: {self._reason}")
 
     async def _websocket(self) -> WebSocketLink:
         await trio.lowlevel.checkpoint()

@@ -20,6 +20,7 @@ from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.logs import Log
 
 _HASH_BYTES = 32
+_NUMBERS = 1 << 63  # block numbers, log indices and times beyond it are nonsense, and no column holds them
 
 
 @attrs.frozen
@@ -95,7 +96,7 @@ def read_head(block: Any) -> tuple[int, int]:
         raise block
     try:
         head = msgspec.convert(block, _Head)
-        return from_quantity(head.number), from_quantity(head.timestamp)
+        return _number(head.number), _number(head.timestamp)
     except (msgspec.ValidationError, ValueError) as error:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
 
@@ -125,11 +126,18 @@ def decode_log(item: Any) -> Log | None:
         address=Address(_fixed(raw.address, 20, "address")),
         topics=tuple(_fixed(topic, _HASH_BYTES, "topic") for topic in raw.topics),
         data=from_hex(raw.data),
-        block_number=from_quantity(raw.block_number),
+        block_number=_number(raw.block_number),
         block_hash=_fixed(raw.block_hash, _HASH_BYTES, "block hash"),
         transaction_hash=_fixed(raw.transaction_hash, _HASH_BYTES, "transaction hash"),
-        log_index=from_quantity(raw.log_index),
+        log_index=_number(raw.log_index),
     )
+
+
+def _number(text: str) -> int:
+    number = from_quantity(text)
+    if number >= _NUMBERS:
+        raise ValueError("a number that no chain has reached")
+    return number
 
 
 def _fixed(text: str, size: int, what: str) -> bytes:

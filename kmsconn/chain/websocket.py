@@ -208,7 +208,7 @@ class _Watched(trio.abc.Stream):
         )  # a websocket's end is its close frame; nothing here waits for a peer
 
 
-async def run_websocket(
+async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
     dial: Dial, url: str, *, task_status: trio.TaskStatus[WebSocketLink] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Connect, report the link as started, and serve it until it ends or is dropped.

@@ -11,7 +11,7 @@ import attrs
 
 from kmsconn.chain.asking import ask, ask_all
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Rpc
+from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
 from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Unreachable
@@ -22,6 +22,7 @@ from kmsconn.model.steps import Checked, Seen
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Facts, Profile, Question
 
+_REMEMBERED = 100_000  # requests found answered, each until it is old enough; a few MiB
 MAX_BATCH = 100  # questions in one JSON-RPC batch; public endpoints refuse much larger ones
 
 
@@ -65,12 +66,18 @@ class Checker:
         facts = Facts(chain_time=now, age=now - (request.deadline - self.expiry))
         if not self.profile.needs_transaction(request.content):
             return facts
-        transaction = await self.gateway.call(
-            "eth_getTransactionByHash", to_hex(request.place.transaction_hash)
-        )
-        if transaction is None:
+        return attrs.evolve(facts, **_to_and_input(await self._transaction(request)))
+
+    async def _transaction(self, request: Request) -> Any:
+        try:
+            found = await self.gateway.call(
+                "eth_getTransactionByHash", to_hex(request.place.transaction_hash)
+            )
+        except RpcError as error:
+            raise Unreachable(f"the node does not give the transaction of the request: {error}") from error
+        if found is None:
             raise NotYet("the transaction of the request is not known to the node yet")
-        return attrs.evolve(facts, **_to_and_input(transaction))
+        return found
 
     def _asking(self, questions: Sequence[Question[None]]) -> list[Callable[[], Any]]:
         def chain_of(question: Question[None]) -> int:
@@ -93,6 +100,10 @@ class Checker:
         if not await ask(self.gateway, self.profile.has_answered(request.content, signer)):
             self._answered_since.pop(request.rid, None)
             return
+        if (
+            len(self._answered_since) >= _REMEMBERED
+        ):  # of requests that ended otherwise; forgetting only asks again
+            self._answered_since.clear()
         now = float(self.head.timestamp or 0)
         if now - self._answered_since.setdefault(request.rid, now) > self.overlap:
             del self._answered_since[request.rid]

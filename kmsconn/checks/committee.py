@@ -9,7 +9,7 @@ from kmsconn.chain.port import Rpc
 from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.model.requests import Content, Request
+from kmsconn.model.requests import Request
 from kmsconn.protocols.port import Profile
 
 
@@ -48,15 +48,15 @@ class Committee:
         if named is not None:
             return named
         key = (request.id, request.digest)
-        if key not in self._contexts:
-            if len(self._contexts) >= _REMEMBERED:
-                self._contexts.clear()
-            self._contexts[key] = await self._pinned(request.content)
-        return self._contexts[key]
-
-    async def _pinned(self, content: Content) -> int:
-        pinned = await ask(self.gateway, self.profile.pinned_context(content))
-        return pinned or await ask(self.gateway, self.profile.current_context())
+        if (known := self._contexts.get(key)) is not None:
+            return known
+        pinned = await ask(self.gateway, self.profile.pinned_context(request.content))
+        if pinned == 0:  # older than pinning, or the node does not have the request yet: not to be remembered
+            return await ask(self.gateway, self.profile.current_context())
+        if len(self._contexts) >= _REMEMBERED:
+            self._contexts.clear()
+        self._contexts[key] = pinned
+        return pinned
 
 
 _REMEMBERED = 100_000  # requests without a context in extraData; a few MiB

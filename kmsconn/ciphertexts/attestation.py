@@ -10,6 +10,7 @@ import msgspec
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address, address
+from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
 
@@ -152,9 +153,9 @@ def _known_version(header: _Header) -> _Header:
 
 
 def _hex(text: str, *, prefix_needed: bool = True) -> bytes:
-    if not text.startswith("0x") and prefix_needed:
-        raise ValueError(f"{text[:20]!r} does not begin with 0x")
-    return bytes.fromhex(text.removeprefix("0x"))
+    if prefix_needed or text.startswith("0x"):
+        return from_hex(text)
+    return from_hex(f"0x{text}")
 
 
 def _fixed(text: str) -> bytes:
@@ -165,9 +166,7 @@ def _fixed(text: str) -> bytes:
 
 
 def _quantity(text: str) -> int:
-    if not text.startswith("0x"):
-        raise ValueError(f"{text[:20]!r} is no hex quantity")
-    value = int(text, 0)
+    value = from_quantity(text)
     if value >> 256:
         raise ValueError("key_id has more than 256 bits")
     return value

@@ -55,3 +55,37 @@ class Lease:
         """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""
         await self._budget.take(amount, self.held)
         self.held += amount
+
+    def give_back(self, amount: int) -> None:
+        """Give a part back."""
+        self._budget.give(amount)
+        self.held -= amount
+
+    def attempt(self) -> Attempt:
+        """Return a part that is given back again unless it is kept; use it as a context manager."""
+        return Attempt(self)
+
+
+@attrs.define
+class Attempt:
+    """What one try to fetch something reserves: a bucket that fails, or loses a race, holds nothing afterwards."""
+
+    _lease: Lease
+    held: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.held:
+            self._lease.give_back(self.held)
+            self.held = 0
+
+    async def reserve(self, amount: int) -> None:
+        """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""
+        await self._lease.reserve(amount)
+        self.held += amount
+
+    def keep(self) -> None:
+        """Leave what was reserved to the lease."""
+        self.held = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +10,7 @@ import attrs
 import trio
 
 from kmsconn.ciphertexts.attestation import ciphertext_format
-from kmsconn.ciphertexts.budget import Lease
+from kmsconn.ciphertexts.budget import Attempt, Lease
 from kmsconn.ciphertexts.racing import first_success
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import BucketPolicy, by_digest, by_handle
@@ -42,7 +43,8 @@ class Fetcher:
     async def fetch(self, material: Material, lease: Lease) -> Ciphertext:
         """Return the ciphertext whose Keccak-256 the chain names; its bytes are held under ``lease``.
 
-        Raises NotYet when no bucket of its coprocessors is known, Unreachable when every candidate failed, each with its reason.
+        Raises NotYet when no bucket of its coprocessors is known, Unreachable when every candidate failed, each with its reason,
+        Misconfigured when the operator's policy forbids every one of them.
         Repeating: reads only.
         """
         buckets = self.registry.buckets(material.coprocessors)
@@ -73,11 +75,18 @@ class Fetcher:
         self, bucket: str, material: Material, lease: Lease, *, digest_form: bool
     ) -> Ciphertext:
         url = by_digest(bucket, material.digest) if digest_form else by_handle(bucket, material.handle)
-        with trio.CancelScope(deadline=trio.current_time() + SILENCE) as silence:
-            async with self.http.stream_get(url, max_bytes=self.max_size) as response:
+        with lease.attempt() as attempt:
+            found = await self._try(url, material, attempt)
+            attempt.keep()
+        return found
+
+    async def _try(self, url: str, material: Material, attempt: Attempt) -> Ciphertext:
+        with trio.CancelScope() as silence:
+            begun = partial(_heard, silence)
+            async with self.http.stream_get(url, max_bytes=self.max_size, begun=begun) as response:
                 if response.status not in _OK:
                     raise Unreachable(f"{show(url)} answered {response.status}")
-                body = await _read(response, lease, silence)
+                body = await _read(response, attempt, silence)
             if await self._digest(body) != material.digest:
                 raise Unreachable(f"{show(url)} holds other bytes than the chain names")
             return Ciphertext(material.handle, body, ciphertext_format(response.headers))
@@ -90,13 +99,20 @@ class Fetcher:
         return await self.offload("keccak", work)
 
 
-async def _read(response: Download, lease: Lease, silence: trio.CancelScope) -> bytes:
-    announced = int(response.headers.get("content-length") or 0)
-    await lease.reserve(announced)
+async def _read(response: Download, attempt: Attempt, silence: trio.CancelScope) -> bytes:
+    """Read a body within the budget; waiting for the budget is no silence of the bucket."""
+    silence.deadline = math.inf
+    await attempt.reserve(response.announced or 0)
+    _heard(silence)
     chunks: list[bytes] = []
     async for chunk in response:
         chunks.append(chunk)
-        silence.deadline = trio.current_time() + SILENCE
+        _heard(silence)
+    silence.deadline = math.inf
     body = b"".join(chunks)
-    await lease.reserve(max(0, len(body) - announced))
+    await attempt.reserve(max(0, len(body) - attempt.held))
     return body
+
+
+def _heard(silence: trio.CancelScope) -> None:
+    silence.deadline = trio.current_time() + SILENCE

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import trio
 
-from kmsconn.errors import Retryable, Unreachable
+from kmsconn.errors import Misconfigured, Retryable, Unreachable
 
 T = TypeVar("T")
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], patience: float) -> T:
     """Return the first success; the next way starts when the one before failed or after ``patience`` seconds without a result.
 
-    Raises Unreachable with the reason of each when every way failed. Cancellation: cancels what runs. What the losers had begun is
-    cancelled, so a way must be safe to repeat and to leave undone.
+    Raises Unreachable with the reason of each when every way failed; Misconfigured when only the operator can open any of them.
+    Cancellation: cancels what runs. What the losers had begun is cancelled, so a way must be safe to repeat and to leave undone.
     """
-    reasons: list[str] = []
+    failures: list[Retryable] = []
     won: list[T] = []
 
     async def run(way: Callable[[], Awaitable[T]], failed: trio.Event, nursery: trio.Nursery) -> None:
         try:
             result = await way()
         except Retryable as error:
-            reasons.append(str(error))
+            failures.append(error)
             failed.set()
         else:
             won.append(result)
@@ -38,5 +38,11 @@ async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], patience: fl
             with trio.move_on_after(patience):
                 await failed.wait()
     if not won:
-        raise Unreachable("; ".join(reasons) or "there is nowhere to ask")
+        raise _failure(failures)
     return won[0]
+
+
+def _failure(failures: Sequence[Retryable]) -> Retryable:
+    text = "; ".join(map(str, failures)) or "there is nowhere to ask"
+    forbidden = bool(failures) and all(isinstance(error, Misconfigured) for error in failures)
+    return Misconfigured(text) if forbidden else Unreachable(text)

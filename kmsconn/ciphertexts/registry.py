@@ -50,7 +50,6 @@ class Registry:
         if not any(coprocessor.bucket for coprocessor in found):
             raise NotYet("no coprocessor has a bucket registered")
         self._coprocessors = {coprocessor.tx_sender: coprocessor for coprocessor in found}
-
         self._loaded.set()
 
     async def wait_loaded(self) -> None:
@@ -59,15 +58,16 @@ class Registry:
 
     async def run(self) -> None:
         """Refresh for ever; a refresh that fails keeps the old snapshot. Raises StartRefused as ``load``."""
-        troubled = False
+        told = ""
         while True:
             try:
                 await self.load()
             except Retryable as error:
-                self.on_event(Trouble(NAME, str(error)))
-                troubled = True
+                if str(error) != told:
+                    told = str(error)
+                    self.on_event(Trouble(NAME, told))
             else:
-                if troubled:
+                if told:
                     self.on_event(Recovered(NAME))
-                troubled = False
-            await trio.sleep(self.refresh if self._coprocessors and not troubled else RETRY)
+                told = ""
+            await trio.sleep(self.refresh if self._coprocessors and not told else RETRY)

@@ -6,12 +6,12 @@ Bucket addresses come from a chain, so they are strangers' input (options.md, sa
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
 
 import attrs
 
 from kmsconn.ciphertexts.attestation import COPROCESSOR_CONTEXT_ID
 from kmsconn.errors import Misconfigured
+from kmsconn.net.urls import parse
 
 
 @attrs.frozen
@@ -22,13 +22,15 @@ class BucketPolicy:
     allow_private: bool = False
 
     def check(self, url: str) -> None:
-        """Raise Misconfigured, naming the option that would allow it, for a bucket that must not be asked."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if parts.scheme != "https" and not (parts.scheme == "http" and self.allow_http):
-            raise Misconfigured(f"bucket {parts.scheme}://{host} is not https (allow_http_buckets)")
-        if not self.allow_private and is_private(host):
-            raise Misconfigured(f"bucket host {host} is a private address (allow_private_buckets)")
+        """Raise Misconfigured for a bucket that must not be asked, naming the option that would allow it if one does."""
+        try:
+            parsed = parse(url)
+        except ValueError as error:
+            raise Misconfigured(f"a bucket's address cannot be used: {error}") from error
+        if parsed.scheme != "https" and not (parsed.scheme == "http" and self.allow_http):
+            raise Misconfigured(f"bucket {parsed.origin} is not https (allow_http_buckets)")
+        if not self.allow_private and is_private(parsed.host):
+            raise Misconfigured(f"bucket host {parsed.host} is a private address (allow_private_buckets)")
 
     def allows_address(self, address: str) -> bool:
         """Say whether an address that a bucket's name led to may be talked to."""

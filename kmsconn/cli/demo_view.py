@@ -32,13 +32,22 @@ _COLORS: Final = {
     Stage.LANDED: "green",
 }
 _TITLE = "kmsconn demo"
-_SUBTITLE = "a connector among three chains, a KMS Core and two buckets, all in this process"
+_SUBTITLE = "a connector among three chains, a KMS Core and two buckets"
 
 
 def frame(demo: Demo, seconds: float) -> RenderableType:
     """Return what is to be seen ``seconds`` after the start."""
-    title = Text.assemble((f" {_TITLE}", "bold"), (f"   {_SUBTITLE}", "dim"))
-    return Group(title, _table(demo.board), _bar(demo), _totals(demo, seconds))
+    return Group(_title(demo, seconds), _table(demo.board), _bar(demo), _totals(demo))
+
+
+def _title(demo: Demo, seconds: float) -> Text:
+    when = f"   {seconds:4.1f} s   block {demo.neighbours.gateway.head.number:<4}"
+    return _line((f" {_TITLE}", "bold"), (when, "cyan"), (f"  {_SUBTITLE}", "dim"))
+
+
+def _line(*parts: tuple[str, str]) -> Text:
+    """Return one line that ends in an ellipsis where the terminal does."""
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
 def _table(board: Board) -> Table:
@@ -88,17 +97,16 @@ def _bar(demo: Demo) -> RenderableType:
     return Padding(bar, (0, 1))
 
 
-def _totals(demo: Demo, seconds: float) -> Text:
+def _totals(demo: Demo) -> Text:
     totals, verdict = demo.board.totals(), demo.oracle.verdict()
-    counts: list[tuple[str, str]] = [
+    return _line(
         (f" {totals.requested}", "bold"), (f" of {demo.plan.requests} requested   ", "dim"),
         (f"{totals.seen}", "bold"), (" seen   ", "dim"),
         (f"{totals.answered}", "bold cyan"), (" answered   ", "dim"),
         (f"{totals.landed}", "bold green"), (" landed   ", "dim"),
         (f"{totals.failed}", "bold red" if totals.failed else "bold"), (" failed   ", "dim"),
-        (f"p50 {milliseconds(verdict.p50)}   block {demo.neighbours.gateway.head.number}   {seconds:.1f} s", "dim"),
-    ]  # fmt: skip
-    return Text.assemble(*counts)
+        (f"p50 {milliseconds(verdict.p50)}", "dim"),
+    )  # fmt: skip
 
 
 def line(board: Board, row: Row, seconds: float) -> str:

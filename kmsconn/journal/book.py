@@ -69,6 +69,12 @@ class Book:
         self.execute("COMMIT")
         self._kept_tick = self.tick
 
+    @property
+    def changes(self) -> int:
+        """How many rows this connection has changed; grows with everything that is written."""
+        assert self._connection is not None, "the journal is not open"
+        return self._connection.total_changes
+
     def roll_back(self) -> None:
         """Undo everything since ``begin``, if there is anything."""
         assert self._connection is not None, "the journal is not open"

@@ -117,6 +117,16 @@ class Journal(Protocol):
         """A number that grows with every operation that moves a row; see ``Read.asked``."""
         ...
 
+    @property
+    def failure(self) -> str:
+        """Why the last group could not be written; empty when the last one that changed anything was."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know about where the journal is kept, one sentence each."""
+        ...
+
     # --- intake
 
     async def cursor(self, chain_id: int, contract: Address) -> int | None:

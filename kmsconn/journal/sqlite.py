@@ -34,13 +34,22 @@ class SqliteJournal:
         self._do = writer.do
         self._writer = writer
         self._wall = wall
-        self.warnings = warnings
-        """What the operator should know about the file, one sentence each."""
+        self._warnings = warnings
 
     @property
     def tick(self) -> int:
         """The tick of the last durable move; a move that is under way counts as later."""
         return self._writer.tick
+
+    @property
+    def failure(self) -> str:
+        """Why the disk did not take the last group; empty when it took the last one that changed anything."""
+        return self._writer.failure
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know about the file, one sentence each."""
+        return self._warnings
 
     async def cursor(self, chain_id: int, contract: Address) -> int | None:
         """Return the first block not read yet."""
@@ -160,7 +169,7 @@ async def open_journal(
             finally:
                 writer.close()
     finally:
-        await _close(book, offload)
+        await _close(book, offload)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
 async def _close(book: Book, offload: Offload) -> None:

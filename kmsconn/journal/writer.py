@@ -55,8 +55,12 @@ class Operation(Generic[T]):
         return cast("T", self.value)
 
 
-def apply_group(book: Book, group: Sequence[Operation[Any]], notes: Mapping[int, bool]) -> None:
-    """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause."""
+def apply_group(book: Book, group: Sequence[Operation[Any]], notes: Mapping[int, bool]) -> str | None:
+    """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
+
+    Return why it failed, empty when it was written, None when there was nothing to write: that says nothing about the disk.
+    """
+    before = book.changes
     try:
         book.begin()
         for rid, submitted in notes.items():
@@ -68,6 +72,8 @@ def apply_group(book: Book, group: Sequence[Operation[Any]], notes: Mapping[int,
         book.roll_back()
         for operation in group:
             operation.error = _ours(error)
+        return str(_ours(error))
+    return "" if book.changes != before else None
 
 
 def _ours(error: Exception) -> BaseException:
@@ -83,6 +89,7 @@ class Writer:
 
     def __init__(self, book: Book, offload: Offload) -> None:
         self.tick = book.tick
+        self.failure = ""
         self._book = book
         self._offload = offload
         self._notes: dict[int, bool] = {}
@@ -129,7 +136,8 @@ class Writer:
         notes, self._notes = self._notes, {}
         operations = [operation for operation, _ in group]
         try:
-            await self._offload("journal", partial(apply_group, self._book, operations, notes))
+            failure = await self._offload("journal", partial(apply_group, self._book, operations, notes))
+            self.failure = self.failure if failure is None else failure
             self.tick = self._book.tick
         finally:
             for _, done in group:

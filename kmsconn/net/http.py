@@ -1,14 +1,15 @@
 """HTTP/1.1 requests through ``Ports.dial``: the one module that knows the HTTP library.
 
-At most ``limit`` connections, behind a limiter of our own of the same size: cancelling requests that wait inside the
-library's pool leaks its places until nothing goes through any more. The library's transport is used without its client:
-the client logs whole URLs. Deadlines are the caller's scopes. Never follows a redirect to another origin.
+At most ``limit`` connections to each origin, behind a limiter of our own of the same size: a server that hangs holds up nobody
+but who asks it, and cancelling requests that wait inside the library's pool leaks its places until nothing goes through any more.
+The library's transport is used without its client: the client logs whole URLs. Deadlines are the caller's scopes. Never follows
+a redirect to another origin.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,7 +22,7 @@ from kmsconn.errors import Overloaded, Unreachable
 from kmsconn.net.ports import Dial, Ports
 from kmsconn.net.urls import DEFAULT_PORTS, Url, parse, show, show_origin
 
-CONNECTIONS = 8  # the pool scans all of its connections at each request
+CONNECTIONS = 8  # to one origin; its pool scans all of them at each request
 MAX_BODY = 64 * 1024 * 1024
 IDLE_SECONDS = (
     30.0  # below the idle time after which common servers and address translators forget a connection
@@ -76,13 +77,11 @@ class Download:
         self.status = response.status_code
         self.headers = _headers(response)
         self._shown, self._max, self._taken = shown, max_bytes, 0
-        self._check_announced()
-        self._chunks = aiter(_body(response))
-
-    def _check_announced(self) -> None:
-        announced = self.headers.get("content-length", "")
-        if announced.isascii() and announced.isdigit() and int(announced[:20]) > self._max:
+        self.announced = _announced(self.headers)
+        """How many bytes the body will have, if the server said so."""
+        if self.announced is not None and self.announced > max_bytes:
             raise self._too_large()
+        self._chunks = aiter(_body(response))
 
     def _too_large(self) -> Unreachable:
         return Unreachable(f"{self._shown}: the body is larger than {self._max} bytes")
@@ -105,6 +104,12 @@ class Download:
         return b"".join([chunk async for chunk in self])
 
 
+def _announced(headers: Mapping[str, str]) -> int | None:
+    digits = headers.get("content-length", "").lstrip("0") or "0"
+    known = "content-length" in headers and digits.isascii() and digits.isdigit()
+    return int(digits[:20]) if known else None  # twenty digits are more than any cap
+
+
 def _headers(response: httpx2.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.multi_items()}
 
@@ -116,11 +121,11 @@ def _body(response: httpx2.Response) -> AsyncIterable[bytes]:
 
 
 class HttpClient:
-    """Requests over a bounded number of connections that are kept for the next one."""
+    """Requests over a bounded number of connections to each origin, which are kept for the next one."""
 
     def __init__(self, transport: httpx2.AsyncBaseTransport, limit: int) -> None:
-        self._transport = transport
-        self._places = trio.Semaphore(limit)
+        self._transport, self._limit = transport, limit
+        self._places: dict[str, trio.Semaphore] = {}
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str] | None = None, *, max_bytes: int = MAX_BODY
@@ -131,7 +136,7 @@ class HttpClient:
         Cancellation: closes the connection; the server may have acted. Repeating: the caller's question.
         """
         shown = show_origin(url)
-        async with self._places, self._exchange("POST", url, headers, body, shown) as response:
+        async with self._place(url), self._exchange("POST", url, headers, body, shown) as response:
             download = Download(response, shown, max_bytes)
             return Response(download.status, download.headers, await download.read())
 
@@ -140,23 +145,33 @@ class HttpClient:
 
         Raises Unreachable when there is no answer. Cancellation: closes the connection. Repeating: harmless.
         """
-        async with self._places, self._followed("HEAD", url, headers) as response:
+        async with self._place(url), self._followed("HEAD", url, headers) as response:
             return Response(response.status_code, _headers(response), b"")
 
     @asynccontextmanager
     async def stream_get(
-        self, url: str, *, max_bytes: int, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        begun: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Download]:
         """Ask for a URL and give the answer, whatever its status, with its body to be iterated over.
 
-        Redirects within the origin are followed; others are given as they are. Holds one of the client's connections until
-        it is left; a body not read to its end costs that connection.
+        Redirects within the origin are followed; others are given as they are. Holds one of the origin's connections until
+        it is left; a body not read to its end costs that connection. ``begun`` is called once it is this request's turn.
 
         Raises Unreachable when there is no answer, or when its body is announced to be larger than ``max_bytes``.
         Cancellation: closes the connection. Repeating: harmless.
         """
-        async with self._places, self._followed("GET", url, headers) as response:
-            yield Download(response, show(url), max_bytes)
+        async with self._place(url):
+            begun()
+            async with self._followed("GET", url, headers) as response:
+                yield Download(response, show(url), max_bytes)
+
+    def _place(self, url: str) -> trio.Semaphore:
+        return self._places.setdefault(show_origin(url), trio.Semaphore(self._limit))
 
     @asynccontextmanager
     async def _followed(
@@ -183,7 +198,7 @@ class HttpClient:
         try:
             yield response
         finally:
-            await _close(response)
+            await _close(response)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
 def _request(method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None) -> httpx2.Request:
@@ -233,7 +248,8 @@ class DialTransport(httpx2.AsyncBaseTransport):
     """A transport of the HTTP library whose connections come from a Dial, TLS included."""
 
     def __init__(self, dial: Dial, connections: int = CONNECTIONS) -> None:
-        self._pools = {scheme: _pool(dial, scheme == "https", connections) for scheme in ("http", "https")}
+        self._dial, self._connections = dial, connections
+        self._pools: dict[tuple[str, str, int | None], httpcore2.AsyncConnectionPool] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request and return the answer, whose body is still on its way."""
@@ -245,9 +261,15 @@ class DialTransport(httpx2.AsyncBaseTransport):
             headers=request.headers.raw,
             content=request.stream,
         )
-        answer = await self._pools[url.scheme].handle_async_request(asked)
+        answer = await self._pool_of(url).handle_async_request(asked)
         assert isinstance(answer.stream, AsyncIterable)
         return httpx2.Response(answer.status, headers=answer.headers, stream=_Body(answer.stream))
+
+    def _pool_of(self, url: httpx2.URL) -> httpcore2.AsyncConnectionPool:
+        origin = (url.scheme, url.host, url.port)
+        if origin not in self._pools:
+            self._pools[origin] = _pool(self._dial, url.scheme == "https", self._connections)
+        return self._pools[origin]
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -283,7 +305,7 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ARG002 - deadlines are the caller's scopes
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - the pool asks so; deadlines are the caller's scopes
         local_address: str | None = None,  # noqa: ARG002
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002
     ) -> httpcore2.AsyncNetworkStream:
@@ -300,7 +322,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
         self._stream = stream
         self._used = trio.current_time()
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109
         try:
             return bytes(await self._stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
@@ -308,7 +330,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
         finally:
             self._used = trio.current_time()
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
         try:
             await self._stream.send_all(buffer)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
@@ -321,7 +343,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
         self,
         ssl_context: ssl.SSLContext,  # noqa: ARG002
         server_hostname: str | None = None,  # noqa: ARG002
-        timeout: float | None = None,  # noqa: ARG002
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109
     ) -> httpcore2.AsyncNetworkStream:
         return self  # the Dial has done it
 
@@ -341,7 +363,7 @@ def _is_readable(stream: trio.abc.Stream) -> bool:
 
 @asynccontextmanager
 async def open_http(ports: Ports, limit: int = CONNECTIONS) -> AsyncIterator[HttpClient]:
-    """Open a client with at most ``limit`` connections; leaving closes them."""
+    """Open a client with at most ``limit`` connections to each origin; leaving closes them."""
     transport = DialTransport(ports.dial, limit)
     try:
         yield HttpClient(transport, limit)

@@ -180,6 +180,10 @@ class Profile(Protocol):
         """Return context and epoch as extraData names them. Raises Rejected for extraData of no known form (section 6)."""
         ...
 
+    def valid_until(self, content: Content) -> int | None:
+        """Return the chain time that is the last at which a request is valid; None where it names none."""
+        ...
+
     def needs_transaction(self, content: Content) -> bool:
         """Say whether the checks need the transaction that carried the request (3.3)."""
         ...
@@ -225,7 +229,11 @@ class Profile(Protocol):
     # --- the Core and the reply
 
     def start_call(
-        self, content: Content, context_id: int | None, epoch_id: int | None, ciphertexts: Sequence[Ciphertext]
+        self,
+        content: Content,
+        context_id: int | None,
+        epoch_id: int | None,
+        ciphertexts: Sequence[Ciphertext],
     ) -> CoreCall:
         """Build the start call of a request (spec 5.4). Raises Rejected when the content cannot be put into one."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import trio
 
-from kmsconn.errors import Retryable
+from kmsconn.errors import NonceTaken, Retryable
 from kmsconn.sending.burying import bury
 from kmsconn.sending.desk import Desk, Lane
 from kmsconn.sending.filling import fill
@@ -28,7 +28,7 @@ PACE = 0.02  # seconds between the beginnings of rounds under load: they carry m
 async def run_lane(lane: Lane, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Land what is answered, until ``lane.closing`` is set and nothing is answered or signed; what landed is not waited for.
 
-    Trouble of a neighbour is reported and waited out. Raises what no stage may raise (JournalFailed).
+    Trouble of a neighbour, and of the journal, is reported and waited out.
     Cancellation: at any await; what is signed is durable before it is sent. Repeating: goes on from journal and chain.
     """
     desk = Desk.of(lane)
@@ -38,7 +38,7 @@ async def run_lane(lane: Lane, *, task_status: trio.TaskStatus[None] = trio.TASK
         began = trio.current_time()
         try:
             await _round(desk)
-        except Retryable as error:
+        except (Retryable, NonceTaken) as error:
             desk.loaded = False  # something may have moved that was not noted here
             desk.trouble(f"{lane.name} lane", str(error))
             brake.failed(trio.current_time())
@@ -56,8 +56,8 @@ async def _round(desk: Desk) -> None:
     sight = desk.see(await desk.node.head())
     await settle(desk, sight)
     await replace(desk, sight)
-    await fill(desk, sight, await seal(desk, sight))
-    await publish(desk, sight)
+    fillers = await fill(desk, sight, await seal(desk, sight))
+    await publish(desk, sight, fillers)
     await bury(desk, sight)
 
 

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from kmsconn.chain.port import Call, Rpc, RpcError
-from kmsconn.errors import StageTimeout, Unreachable
+from kmsconn.errors import Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.journal.port import Row
@@ -54,6 +54,30 @@ class Node:
                 return await self.rpc.batch(calls)
         except trio.TooSlowError as error:
             raise StageTimeout("a call of the lane", PATIENCE) from error
+
+    async def hand_over(self, raws: Sequence[bytes]) -> list[Any]:
+        """Send transactions in this order; return for each the result, or the RpcError or Retryable that came instead.
+
+        They are calls of their own on one connection, all on their way at once: a sequencer answers only when the transaction is in a
+        block, and nodes work through a batch one by one, which would cost a block for each.
+        Cancellation: each may have been taken. Repeating: the same bytes again are known to the node.
+        """
+        results: list[Any] = [StageTimeout("a send", PATIENCE)] * len(raws)
+
+        async def send(index: int, raw: bytes) -> None:
+            try:
+                results[index] = await self.rpc.call("eth_sendRawTransaction", to_hex(raw))
+            except (RpcError, Retryable) as error:
+                results[index] = error
+
+        with trio.move_on_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for index, raw in enumerate(raws):
+                    nursery.start_soon(send, index, raw)
+                    await (
+                        trio.lowlevel.checkpoint()
+                    )  # each takes its place on the connection before the next one begins
+        return results
 
     async def look(self, calls: Sequence[Call]) -> Looked:
         """Ask one node for its head and then for all the rest. Raises as ``batch``. Repeating: reads only."""
@@ -101,11 +125,6 @@ def receipt_of(row: Row) -> Call:
 def trace_of(row: Row) -> Call:
     """Return the question why a row's transaction failed."""
     return Call("debug_traceTransaction", (to_hex(row.reply_hash or b""), {"tracer": "callTracer"}))
-
-
-def send_of(raw: bytes) -> Call:
-    """Return the call that hands a transaction over."""
-    return Call("eth_sendRawTransaction", (to_hex(raw),))
 
 
 def calldata_of(row: Row) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from kmsconn.chain.port import RpcError
+from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Profile, Revert, Verdict
@@ -69,9 +70,9 @@ _SEND_ERRORS = tuple((_plain(text), sent) for text, sent in SEND_ERRORS)
 
 
 def read_sent(result: Any) -> Sent:
-    """Return what the answer to ``eth_sendRawTransaction`` means."""
+    """Return what came of an ``eth_sendRawTransaction``: its result, or the error that came instead."""
     if not isinstance(result, RpcError):
-        return Sent.ACCEPTED
+        return Sent.FAILED if isinstance(result, KmsconnError) else Sent.ACCEPTED
     said = _plain(result.message)
     return next((sent for text, sent in _SEND_ERRORS if text in said), Sent.FAILED)
 
@@ -96,7 +97,13 @@ Says = Accepts | Revert | Unclear
 
 def read_call(profile: Profile, kind: Kind, result: Any) -> Says:
     """Return what an ``eth_call`` of a reply from its own sender says."""
-    return _refusal(profile, kind, result) if isinstance(result, RpcError) else Accepts()
+    if isinstance(result, RpcError):
+        return _refusal(profile, kind, result)
+    try:
+        from_hex(result)
+    except ValueError:
+        return Unclear("the node gave a result that cannot be read")
+    return Accepts()
 
 
 def read_estimate(profile: Profile, kind: Kind, result: Any) -> Says:
@@ -107,6 +114,16 @@ def read_estimate(profile: Profile, kind: Kind, result: Any) -> Says:
         return Accepts(from_quantity(result))
     except (ValueError, TypeError):
         return Unclear("the node gave an estimate that is no number")
+
+
+def read_gas(result: Any) -> int:
+    """Return the gas of a call that no contract answers. Raises Unreachable when the node gave none."""
+    if isinstance(result, RpcError):
+        raise Unreachable(f"the node gave no estimate: {result}") from result
+    try:
+        return from_quantity(result)
+    except (ValueError, TypeError) as error:
+        raise Unreachable("the node gave an estimate that is no number") from error
 
 
 def _refusal(profile: Profile, kind: Kind, error: RpcError) -> Revert | Unclear:

@@ -1,29 +1,46 @@
 """Hands signed replies to a node, in nonce order over one connection. What is signed is sent, superseded or not.
 
-Only a failed send stops the sends behind it, and every failed send holds all of them back for a while.
+A failed send holds all that come later back for a while; those that were on their way with it are known to the node or come again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from kmsconn.errors import Retryable
+import attrs
+
 from kmsconn.journal.port import Row
 from kmsconn.sending.desk import Desk, Sight
-from kmsconn.sending.node import nonce_of, send_of
+from kmsconn.sending.filling import FILLER
+from kmsconn.sending.node import nonce_of
 from kmsconn.sending.outcomes import THERE, Sent, read_sent
 
-AT_ONCE = 64  # sends in one batch: some 200 KB
+
+@attrs.frozen
+class Parcel:
+    """Bytes to hand over: a reply's, or of an empty transfer."""
+
+    nonce: int
+    raw: bytes
+    row: Row | None
 
 
-async def publish(desk: Desk, sight: Sight) -> None:
-    """Send everything that is due. Raises Retryable. Cancellation and Repeating: the same bytes again are known to the node."""
+async def publish(desk: Desk, sight: Sight, fillers: Mapping[int, bytes]) -> None:
+    """Send everything that is due, and ``fillers`` (by nonce) among it.
+
+    Cancellation and Repeating: the same bytes again are known to the node.
+    """
     if desk.sends.holds(sight.now):
         return
-    rows = [row for row in desk.in_nonce_order() if _is_due(desk, sight, row)]
-    for start in range(0, len(rows), AT_ONCE):
-        if not await _send(desk, sight, rows[start : start + AT_ONCE]):
-            return
+    parcels = [
+        Parcel(nonce_of(row), row.raw or b"", row)
+        for row in desk.flying.values()
+        if _is_due(desk, sight, row)
+    ]
+    parcels += [Parcel(nonce, raw, None) for nonce, raw in fillers.items()]
+    parcels.sort(key=lambda parcel: parcel.nonce)
+    if parcels:
+        await _send(desk, sight, parcels)
 
 
 def _is_due(desk: Desk, sight: Sight, row: Row) -> bool:
@@ -31,24 +48,25 @@ def _is_due(desk: Desk, sight: Sight, row: Row) -> bool:
     return due and nonce_of(row) >= sight.head.nonce
 
 
-async def _send(desk: Desk, sight: Sight, rows: Sequence[Row]) -> bool:
-    """Send a few; return whether the next ones may follow."""
-    try:
-        results = await desk.node.batch([send_of(row.raw or b"") for row in rows])
-    except Retryable:
-        desk.sends.failed(sight.now)
-        raise
+async def _send(desk: Desk, sight: Sight, parcels: Sequence[Parcel]) -> None:
+    results = await desk.node.hand_over([parcel.raw for parcel in parcels])
     said = [read_sent(result) for result in results]
-    for row, one in zip(rows, said, strict=True):
-        desk.note_sent(row, one, sight.now)
+    for parcel, one in zip(parcels, said, strict=True):
+        _note(desk, sight, parcel, one)
     worst = next((index for index, one in enumerate(said) if one not in THERE), None)
-    if worst is None:
-        desk.sends.worked()
-        desk.recovered("funds")
-        desk.recovered(_sends(desk))
-        return True
-    _failed(desk, sight, said[worst], str(results[worst]))
-    return False
+    if worst is not None:
+        _failed(desk, sight, said[worst], str(results[worst]))
+        return
+    desk.sends.worked()
+    desk.recovered("funds")
+    desk.recovered(_sends(desk))
+
+
+def _note(desk: Desk, sight: Sight, parcel: Parcel, said: Sent) -> None:
+    if parcel.row is None:
+        desk.fillers.note(parcel.nonce, FILLER, said, sight.now)
+    else:
+        desk.note_sent(parcel.row, said, sight.now)
 
 
 def _failed(desk: Desk, sight: Sight, said: Sent, reason: str) -> None:

@@ -14,7 +14,7 @@ from kmsconn.net.together import together
 from kmsconn.sending import nonces
 from kmsconn.sending.desk import Desk, Sight
 from kmsconn.sending.fees import Errand, Price, gas_limit
-from kmsconn.sending.node import calldata_of, nonce_of
+from kmsconn.sending.node import calldata_of
 from kmsconn.sending.outcomes import (
     Accepts,
     Says,
@@ -26,7 +26,6 @@ from kmsconn.sending.outcomes import (
 )
 
 AT_ONCE = 128  # estimates in one batch
-_EVERY_BLOCK = 1 << 62
 _DEEPEST = 4096  # landed replies that are looked through when a nonce fell back
 
 Ready = tuple[Row, int]
@@ -44,7 +43,7 @@ async def seal(desk: Desk, sight: Sight) -> tuple[int, ...]:
     open_holes = nonces.holes(sight.head.nonce, flying, desk.high) if sight.fresh else ()
     desk.forget_all_but(open_holes, rows)
     ripe = [hole for hole in open_holes if desk.holes.confirms(hole, sight.head.number, sight.now)]
-    if ripe and (ready or max(flying, default=-1) > ripe[0]) and await _fell_back(desk, ripe):
+    if ripe and (ready or max(flying, default=-1) > ripe[0]) and await _fell_back(desk, sight, ripe):
         desk.more = True
         return ()
     kept = [_kept_nonce(desk, row) for row, _ in ready]
@@ -85,10 +84,11 @@ async def _estimate(desk: Desk, sight: Sight, rows: Sequence[Row]) -> list[Ready
             if not isinstance(said, Accepts)
         ]
     )
+    claimed = desk.nonces()
     return [
         (row, gas_limit(said.gas, percent))
         for row, said in pairs
-        if isinstance(said, Accepts) and _may_sign(desk, sight, row, looked.head)
+        if isinstance(said, Accepts) and _may_sign(desk, sight, row, looked.head, claimed)
     ]
 
 
@@ -104,13 +104,14 @@ async def _put_off(desk: Desk, sight: Sight, row: Row, said: Says, head: int) ->
         await desk.park(row, reason_of(said))
 
 
-async def _fell_back(desk: Desk, ripe: Sequence[int]) -> bool:
-    """Take back landed replies whose nonces are open again: a reorganisation took their block, long before burial would notice."""
-    landed = await desk.journal.landed(desk.chain_id, _EVERY_BLOCK, _DEEPEST)
-    fallen = [row for row in landed if row.nonce in ripe and row.nonce not in desk.nonces()]
+async def _fell_back(desk: Desk, sight: Sight, ripe: Sequence[int]) -> bool:
+    """Take back landed replies whose nonces are open again: a reorganisation took their block, long before burial would notice.
+
+    Only a node that is not behind their block can say so.
+    """
+    landed = await desk.journal.landed(desk.chain_id, sight.head.number, _DEEPEST)
+    fallen = [row for row in landed if row.nonce in ripe]
     await together([partial(desk.unland, row, "its nonce is open again") for row in fallen])
-    for row in fallen:
-        desk.holes.clear(nonce_of(row))
     return bool(fallen)
 
 
@@ -124,13 +125,21 @@ def _kept_nonce(desk: Desk, row: Row) -> int | None:
     return None if kept is None else kept.nonce
 
 
-def _may_sign(desk: Desk, sight: Sight, row: Row, head: int) -> bool:
-    """Say whether no earlier bytes can be included beside new ones: their nonce is open, or used on the second look as well."""
+def _may_sign(desk: Desk, sight: Sight, row: Row, head: int, claimed: set[int]) -> bool:
+    """Say whether no earlier bytes of a reply can be included beside new ones.
+
+    Their nonce is open and nobody else's, so they go out again and it is ``claimed``; or it is used, on the second look as well.
+    """
     nonce = _kept_nonce(desk, row)
-    if nonce is None or nonce >= sight.head.nonce:
+    if nonce is None:
         return True
-    trusted = sight.fresh and head >= sight.head.number
-    return trusted and desk.absent.confirms(row.rid, head, sight.now)
+    if nonce < sight.head.nonce:
+        trusted = sight.fresh and head >= sight.head.number
+        return trusted and desk.absent.confirms(row.rid, head, sight.now)
+    if nonce in claimed:
+        return False
+    claimed.add(nonce)
+    return True
 
 
 async def _seal(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> None:

@@ -9,16 +9,18 @@ services   stop last: registry, head listeners, start-up probes (journal, links 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import trio
 
 from kmsconn.config.settings import Settings
+from kmsconn.errors import JournalFailed
 from kmsconn.journal.port import Counts
-from kmsconn.model.events import OnEvent, ignore
+from kmsconn.model.events import OnEvent, Recovered, Trouble, ignore
 from kmsconn.net.ports import Ports
 from kmsconn.sending.lane import Lane, run_lane
+from kmsconn.service.hook import Hook
 from kmsconn.service.house import House, open_house, real_ports
 from kmsconn.service.intake import Intake, follow_heads
 from kmsconn.service.picker import run_picker
@@ -47,6 +49,7 @@ class Connector:
     """A running connector. Made by ``open_connector``."""
 
     house: House
+    hook: Hook
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
@@ -93,10 +96,11 @@ class Connector:
         """
         house = self.house
         async with trio.open_nursery() as services:
+            services.start_soon(self.hook.watch)
             services.start_soon(house.registry.run)
             services.start_soon(follow_heads, house)
             services.start_soon(wait_for_neighbours, house, self._ready)
-            services.start_soon(self._count)
+            services.start_soon(self._watch_journal)
             with self._lanes_scope:
                 async with trio.open_nursery() as lanes:
                     lane = self._lane()
@@ -140,9 +144,17 @@ class Connector:
             on_event=house.on_event,
         )
 
-    async def _count(self) -> None:
+    async def _watch_journal(self) -> None:
+        """Count for ``statistics``, and say once that the journal cannot be written, and once that it can again."""
+        journal, on_event, told = self.house.journal, self.house.on_event, ""
+        for warning in journal.warnings:
+            on_event(Trouble("journal file", warning))
         while True:
-            self._counts = await self.house.journal.counts(self.house.ports.wall())
+            with suppress(JournalFailed):
+                self._counts = await journal.counts(self.house.ports.wall())
+            if journal.failure != told:
+                told = journal.failure
+                on_event(Trouble("journal", told, red=True) if told else Recovered("journal"))
             await trio.sleep(COUNTING)
 
 
@@ -153,11 +165,12 @@ async def open_connector(
     """Run a connector while the block lasts; leaving the block drains it.
 
     Opens no port, installs no signal handler, configures no logging. The block begins before the neighbours have answered: see
-    ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe.
+    ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
-    async with open_house(settings, ports or real_ports(), on_event) as house:
-        connector = Connector(house)
+    hook = Hook(on_event)
+    async with open_house(settings, ports or real_ports(), hook) as house:
+        connector = Connector(house, hook)
         async with trio.open_nursery() as nursery:
             await nursery.start(connector.run)
             yield connector

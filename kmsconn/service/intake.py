@@ -19,7 +19,7 @@ from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.jsonrpc import is_range_limit
-from kmsconn.chain.logs import LogsRead, read_logs
+from kmsconn.chain.logs import LogsRead, read_head, read_logs
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable, Undecodable
 from kmsconn.ethereum.addresses import checksum
@@ -29,6 +29,8 @@ from kmsconn.journal.port import Admitted, Arrival, Read
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.house import House
+from kmsconn.service.retrying import until_kept
+from kmsconn.service.troubles import Standstill
 
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
 DOUBTING = 900.0  # seconds for which the old block of a request that left the chain is looked at again
@@ -50,6 +52,8 @@ class Intake:
     _cursor: Cursor | None = None
     _overlap_read: float = -math.inf
     _behind: trio.Event = attrs.field(factory=trio.Event)
+    _reason: str = ""
+    """Why the last read that failed did."""
     _arrivals: dict[tuple[bytes, int], Arrival] = attrs.field(factory=dict)
 
     @classmethod
@@ -93,22 +97,29 @@ class Intake:
         self.bell.ring()
 
     async def _start(self) -> Cursor:
-        known = await self.house.journal.cursor(self.subscription.chain_id, self.subscription.contract)
+        chain_id, contract = self.subscription.chain_id, self.subscription.contract
+        known = await until_kept(lambda: self.house.journal.cursor(chain_id, contract))
         size, origin = self.house.settings.get_logs_batch_size, self.from_block or 0
+        head = await self._first_head()  # else the first question would span everything since the last run
         if known is None and self.from_block is None:
-            known = origin = await self._head()
+            known = origin = head
         return Cursor(known if known is not None else origin, size=size, origin=origin)
 
-    async def _head(self) -> int:
-        while True:
+    async def _first_head(self) -> int:
+        while self.head.number is None:
             try:
-                return from_quantity(await self.endpoint.call("eth_blockNumber"))
-            except (Retryable, RpcError, ValueError, TypeError):
+                self.head.note(*read_head(await self.endpoint.call("eth_getBlockByNumber", "latest", False)))
+            except (Retryable, RpcError):
                 await trio.sleep(self.polling)
+        return self.head.number
 
     async def _follow(self) -> None:
+        standstill = Standstill(f"{self.endpoint.name} logs", self.house.on_event)
         while True:
-            if not await self._round():
+            if await self._round():
+                standstill.worked()
+            else:
+                standstill.failed(self._reason)
                 await trio.sleep(self.polling)
             with trio.move_on_after(self.polling):
                 await self.bell.wait()
@@ -138,7 +149,7 @@ class Intake:
         house, head = self.house, self.head.number or 0
         oldest = head - self.head.blocks_in(DOUBTING)
         chain, contract = self.subscription.chain_id, self.subscription.contract
-        blocks = await house.journal.doubted(chain, contract, oldest, DOUBTS)
+        blocks = await until_kept(lambda: house.journal.doubted(chain, contract, oldest, DOUBTS))
         for block in blocks:
             if block < head - overlap and not await self._read(Range(block, block)):
                 return False
@@ -146,11 +157,15 @@ class Intake:
 
     async def _backfill(self) -> None:
         """Read what lies between the cursor and the live tail, one range after the other, beside it."""
+        standstill = Standstill(f"{self.endpoint.name} back-fill", self.house.on_event)
         while True:
             await self._behind.wait()
             self._behind = trio.Event()
             while (blocks := self._next_backfill()) is not None:
-                if not await self._read(blocks):
+                if await self._read(blocks):
+                    standstill.worked()
+                else:
+                    standstill.failed(self._reason)
                     await trio.sleep(self.polling)
 
     def _next_backfill(self) -> Range | None:
@@ -165,11 +180,13 @@ class Intake:
                 self.endpoint, self.subscription.contract, self.subscription.topics, blocks.first, blocks.last
             )
             self.head.note(found.head_number, found.head_timestamp)
+            self._reason = str(found.failure or "the node does not have the blocks that were asked for")
             if found.failure is not None and is_range_limit(found.failure):
                 self._cursor = shrunk(self._known_cursor())
             if found.trusted:
                 await self._admit(found, asked)
-        except (Retryable, RpcError):
+        except (Retryable, RpcError) as error:
+            self._reason = str(error)
             if trio.current_time() - started > SLOW:
                 self._cursor = shrunk(self._known_cursor())
             return False

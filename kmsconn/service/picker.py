@@ -8,6 +8,7 @@ import trio
 
 from kmsconn.journal.port import Journal
 from kmsconn.service.pools import Pool
+from kmsconn.service.retrying import until_kept
 
 LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
 SOONEST = 0.01  # seconds; rows that become due within it are handed out together
@@ -21,7 +22,7 @@ async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) ->
     while True:
         wait = LOOK_AGAIN
         if pool.free:
-            due = await journal.due(pool.kind, wall(), pool.free, frozenset(pool.busy))
+            due = await until_kept(lambda: journal.due(pool.kind, wall(), pool.free, frozenset(pool.busy)))
             for row in due.rows:
                 pool.hand_out(row)
             if due.next_due is not None:

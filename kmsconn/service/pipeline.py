@@ -85,16 +85,21 @@ class Pipeline:
 
         Cancellation: at any time; only an answer that has arrived is still kept. Repeating: every stage may be repeated.
         """
-        if self.head.timestamp is not None and self.head.timestamp > row.deadline:
-            await self._close(row, "expire", f"expired; what it last waited for: {row.reason or 'its turn'}")
-            return
         try:
             request = self.request_of(row)
+            if self._is_over(request):
+                await self._close(
+                    row, "expire", f"expired; what it last waited for: {row.reason or 'its turn'}"
+                )
+                return
             answered = await self._line(row, request)
             await self._keep(row, answered)
         except Forgotten as error:
             self.journal.note_submitted(row.rid, False)
-            await self._park(row, "answer", str(error), PARKING.seconds(0, self.random()))
+            tries = (
+                0 if row.submitted else row.parked
+            )  # a Core that forgets what it has just taken is not hurried
+            await self._park(row, "answer", str(error), PARKING.seconds(tries, self.random()))
         except LongPollEnded as error:
             await self._park(row, "answer", str(error), 0.0)
         except Retryable as error:
@@ -117,6 +122,13 @@ class Pipeline:
         return Request(
             row.rid, row.chain_id, row.contract, self.profile.decode(log), row.digest, place, row.deadline
         )
+
+    def _is_over(self, request: Request) -> bool:
+        """Say whether it is too late for an answer: in chain time, since admission or by the request's own window."""
+        if self.head.timestamp is None:
+            return False
+        until = self.profile.valid_until(request.content)
+        return self.head.timestamp > (request.deadline if until is None else min(request.deadline, until))
 
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.submitted:
@@ -151,9 +163,11 @@ class Pipeline:
             with stage_deadline(stage, seconds):
                 result = await step()
         except (Unreachable, Overloaded, StageTimeout, Misconfigured) as error:
+            error.stage = stage
             self.troubles.failed(stage, row.rid, error)
             raise
-        except RequestError:  # an answer, if not the wanted one: the neighbour works
+        except RequestError as error:  # an answer, if not the wanted one: the neighbour works
+            error.stage = stage
             self.troubles.passed(stage, row.rid)
             raise
         self.troubles.passed(stage, row.rid)
@@ -168,21 +182,24 @@ class Pipeline:
         self.lane_bell.ring()
 
     async def _wait(self, row: Row, error: Retryable) -> None:
-        mark = SECOND_CHANCE_MARK if row.reason.startswith(SECOND_CHANCE_MARK) else ""
-        await self._park(row, "", mark + str(error), PARKING.seconds(row.parked, self.random()))
+        await self._park(row, error.stage, str(error), PARKING.seconds(row.parked, self.random()))
 
     async def _park(
         self, row: Row, stage: str, reason: str, seconds: float, *, max_wait: float = 60.0
     ) -> None:
-        await self.journal.park(row.rid, self.wall() + seconds, reason, max_wait=max_wait)
-        self.on_event(RequestParked(row.rid, row.kind, stage, reason, seconds))
+        """Let a row wait; the mark of a second chance stays on it whatever it waits for."""
+        if row.reason.startswith(SECOND_CHANCE_MARK):
+            reason = SECOND_CHANCE_MARK + reason
+        if await self.journal.park(row.rid, self.wall() + seconds, reason, max_wait=max_wait):
+            self.on_event(RequestParked(row.rid, row.kind, stage, reason, seconds))
 
     async def _second_chance(self, row: Row, error: Refused) -> None:
-        if row.reason.startswith(SECOND_CHANCE_MARK):
+        if _had_second_chance(row):
             await self._close(row, "reject", str(error))
             return
         self.journal.note_submitted(row.rid, False)
-        await self._park(row, "", SECOND_CHANCE_MARK + str(error), SECOND_CHANCE, max_wait=SECOND_CHANCE)
+        reason = SECOND_CHANCE_MARK + str(error)
+        await self._park(row, error.stage, reason, SECOND_CHANCE, max_wait=SECOND_CHANCE)
 
     async def _broken(self, row: Row, error: Broken) -> None:
         if await self.journal.has_sibling(row.rid):
@@ -198,3 +215,7 @@ class Pipeline:
         self.troubles.ended(row.rid)
         if await self.journal.close(row.rid, transition, reason):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason))
+
+
+def _had_second_chance(row: Row) -> bool:
+    return row.reason.startswith(SECOND_CHANCE_MARK)

@@ -18,8 +18,9 @@ from kmsconn.journal.port import Journal, Row
 from kmsconn.model.events import OnEvent, RequestClosed, Trouble
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.service.retrying import DISK_PAUSE
 
-DISK_PAUSE = 1.0  # seconds that a worker rests when the journal could not keep what it did
+LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says most
 
 
 @attrs.define
@@ -59,20 +60,20 @@ class Pool:
         async for row in self._receive.clone():
             try:
                 await work(row)
-            except JournalFailed as error:
-                on_event(Trouble("journal", str(error), red=True))
+            except JournalFailed:
                 await trio.sleep(DISK_PAUSE)
-            except Exception:  # noqa: BLE001 - the one boundary: a bug must cost one request, not the service
-                await _quarantine(row, traceback.format_exc(), journal, on_event)
+            except Exception as error:  # noqa: BLE001 - the one boundary: a bug must cost one request, not the service
+                await _quarantine(row, error, journal, on_event)
             finally:
                 self.busy.discard(row.rid)
                 self.bell.ring()
 
 
-async def _quarantine(row: Row, trace: str, journal: Journal, on_event: OnEvent) -> None:
-    on_event(
-        Trouble("connector", f"unexpected error at request {row.rid}: {trace.splitlines()[-1]}", red=True)
-    )
+async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: OnEvent) -> None:
+    """Keep the traceback with the row; an event says only what it ends with."""
+    trace = "".join(traceback.format_exception(error))[-LONGEST_TRACE:]
+    reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
+    on_event(Trouble("connector", f"request {row.rid}: {reason}", red=True))
     with suppress(JournalFailed):
-        await journal.close(row.rid, "quarantine", trace)
-        on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, trace))
+        if await journal.close(row.rid, "quarantine", trace):
+            on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, reason))

@@ -11,7 +11,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kmsconn.errors import Overloaded, Unreachable
+from kmsconn.errors import JournalFailed, Overloaded, Unreachable
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ _ENOUGH = 32  # 2**32 is beyond every cap; keeps the power small
 PARKING = Backoff(first=0.5, cap=60.0)
 IN_WORKER = Backoff(first=0.1, cap=2.0)
 PATIENCE = 5.0  # seconds that a worker waits for a neighbour before the request is parked
+DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used
 SECOND_CHANCE = 3600.0  # seconds until a request that the Core refused is tried once more
 
 
@@ -53,3 +54,15 @@ async def retrying(step: Callable[[], Awaitable[T]], random: Callable[[], float]
                 raise
         tries += 1
         await trio.sleep(wait)
+
+
+async def until_kept(step: Callable[[], Awaitable[T]]) -> T:
+    """Run a step of the journal until the disk takes it: a full disk must not end the tree.
+
+    Cancellation: between tries and inside them. Repeating: ``step`` was not done when it failed.
+    """
+    while True:
+        try:
+            return await step()
+        except JournalFailed:
+            await trio.sleep(DISK_PAUSE)

@@ -7,6 +7,7 @@ last request that met it went on or ended.
 from __future__ import annotations
 
 import attrs
+import trio
 
 from kmsconn.errors import Misconfigured, Retryable
 from kmsconn.model.events import OnEvent, Recovered, Trouble
@@ -54,3 +55,31 @@ class Troubles:
     def _over(self, neighbour: str) -> None:
         del self._reasons[neighbour], self._blamed[neighbour]
         self.on_event(Recovered(neighbour))
+
+
+STANDSTILL = 10.0  # seconds for which something may fail before it is said: nodes lag and connections break all the time
+
+
+@attrs.define
+class Standstill:
+    """Says once that something has not worked for a while, and once that it works again."""
+
+    name: str
+    on_event: OnEvent
+    _since: float | None = None
+    _told: bool = False
+
+    def worked(self) -> None:
+        """It worked."""
+        self._since = None
+        if self._told:
+            self._told = False
+            self.on_event(Recovered(self.name))
+
+    def failed(self, reason: str) -> None:
+        """It failed once more."""
+        now = trio.current_time()
+        self._since = now if self._since is None else self._since
+        if not self._told and now - self._since >= STANDSTILL:
+            self._told = True
+            self.on_event(Trouble(self.name, reason, red=True))

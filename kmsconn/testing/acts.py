@@ -177,7 +177,7 @@ class Reorg:
 
     ``moved``: everything is included again, later. ``swapped``: in another order, so that ids name other content.
     ``vanished``: requests of the replaced blocks are gone for ever, and replies too. ``back`` seconds later, if given, the old
-    branch returns (A → B → A). One node stays on the old branch for ``stale`` seconds.
+    branch returns (A → B → A). One node stays on the old branch for ``stale`` seconds. Never deeper than the overlap.
     """
 
     at: float
@@ -189,7 +189,9 @@ class Reorg:
     async def play(self, world: World) -> None:
         """Replace the blocks, and perhaps put them back."""
         chain = world.neighbours.gateway
-        depth = min(self.depth, chain.head.number)
+        depth = self.depth
+        while depth and not _is_within_overlap(world, chain.head.number - depth):
+            depth -= 1
         if depth < 1:
             return
         world.ids_reused = world.ids_reused or self.how != "moved" or self.back is not None
@@ -215,11 +217,18 @@ def _put_back(world: World, branch: Branch) -> None:
     chain = world.neighbours.gateway
     root = chain.block(branch.root)
     stands = root is not None and root.hash == branch.blocks[0].parent
-    if stands and chain.head.number - branch.root <= _DEEPEST:
+    if stands and _is_within_overlap(world, branch.root):
         world.witness.reorganised(chain.restore(branch))
 
 
-_DEEPEST = 20  # blocks; a world's overlap is longer
+def _is_within_overlap(world: World, root: int) -> bool:
+    """Say whether what stands above a block is younger than the overlap; nothing is promised about deeper reorganisations."""
+    chain = world.neighbours.gateway
+    block = chain.block(root)
+    return block is not None and chain.head.timestamp - block.timestamp <= _DEEPEST * world.settings().overlap
+
+
+_DEEPEST = 0.7  # of the overlap
 
 
 def _always(transaction: Transaction) -> bool:

@@ -1,8 +1,8 @@
-"""Ends a connector at its k-th task step: kills it, cancels it, or lets it drain. Never runs anything itself."""
+"""Ends a connector, or one stage of it, at its k-th task step. Knows nothing of what it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from enum import StrEnum
 
@@ -61,3 +61,35 @@ class Steps(trio.abc.Instrument):
             if self.count == self._at:
                 self.fired = trio.current_time()
                 self._act()
+
+
+async def cancel_everywhere(
+    stage: Callable[[], Awaitable[object]], after: Callable[[], Awaitable[object]]
+) -> int:
+    """Run ``stage`` again and again, cancelled at its first step, its second, and so on; call ``after`` each time. Return the steps.
+
+    The last run is the one that comes to its end. Steps of the tasks that the stage starts count too. ``after`` looks whether the
+    state is whole; it may repeat the stage. Raises what either raises.
+    """
+    at = 0
+    while True:
+        at += 1
+        with trio.CancelScope() as scope:
+            steps = Steps(at, scope.cancel)
+            await _run_marked(stage, steps)
+        await after()
+        if steps.fired is None:
+            return at - 1
+
+
+async def _run_marked(stage: Callable[[], Awaitable[object]], steps: Steps) -> None:
+    async def marked() -> None:
+        steps.mark()
+        await stage()
+
+    trio.lowlevel.add_instrument(steps)
+    try:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - a task of its own, whose context is marked
+            nursery.start_soon(marked)
+    finally:
+        trio.lowlevel.remove_instrument(steps)

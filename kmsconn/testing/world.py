@@ -211,8 +211,9 @@ class World:
     async def settle(self, patience: float) -> None:
         """Wait until nothing is open on chain and nothing in the journal, for ``patience`` seconds."""
         with trio.move_on_after(patience):
-            while truth_of(self.neighbours).open or self.witness.owed():
-                await trio.sleep(LOOK)  # noqa: ASYNC110 - the file is looked at from outside, as another process would
+            # the file is looked at from outside, as another process would
+            while truth_of(self.neighbours).open or self.witness.owed():  # noqa: ASYNC110
+                await trio.sleep(LOOK)
 
     def faults(self) -> Counter[str]:
         """Count what the neighbours did wrong."""

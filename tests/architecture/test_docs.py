@@ -169,7 +169,11 @@ def test_the_options_of_the_quickstart_exist() -> None:
 
 def test_make_targets_that_are_told_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    told = {name for page in PAGES for name in re.findall(r"^(?:\$ )?make ([a-z]+)\b", text_of(page), re.MULTILINE)}
+    told = {
+        name
+        for page in PAGES
+        for name in re.findall(r"^(?:\$ )?make ([a-z]+)\b", text_of(page), re.MULTILINE)
+    }
     assert told - targets == set()
 
 
@@ -228,7 +232,9 @@ VARIABLE = (  # what stands in a text of an error for this run, or comes from el
 
 def told_errors() -> list[str]:
     """Return the texts in the first columns of the tables of errors."""
-    return [_CODE.findall(cells[0])[0] for cells in table_rows(section(DOCS / "quickstart.md", "Common errors"))]
+    return [
+        _CODE.findall(cells[0])[0] for cells in table_rows(section(DOCS / "quickstart.md", "Common errors"))
+    ]
 
 
 @pytest.mark.parametrize("told", told_errors())
@@ -284,9 +290,7 @@ async def test_a_python_block_runs(block: str, small_world: Any, monkeypatch: py
                 await value(*small_world)
 
 
-async def test_the_way_to_tell_a_refusal_works(
-    small_world: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_the_way_to_tell_a_refusal_works(small_world: Any, capsys: pytest.CaptureFixture[str]) -> None:
     config, ports = small_world
     (block,) = [one for one in fences(DOCS / "embedding.md", "python") if "except*" in one]
     names: dict[str, Any] = {}

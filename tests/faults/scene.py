@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.config.settings import LogFormat
+from kmsconn.config.settings import Chain, LogFormat, Settings
 from kmsconn.emulator.core_faults import Call, Chance, Fault
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event
 from kmsconn.monitoring.logs import log_events, make_logger
+from kmsconn.net.ports import Ports
 from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.mortality import Life, MortalPorts
 from kmsconn.testing.truth import truth_of
@@ -41,27 +42,38 @@ class Scene:
     events: list[Event] = attrs.field(factory=list)
     log: io.StringIO = attrs.field(factory=io.StringIO)
 
-    @asynccontextmanager
-    async def connected(self, **changes: Any) -> AsyncIterator[Connector]:
-        """Run a connector while the block lasts, then cancel it; nothing of what it said holds a secret."""
-        ports = MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+    def settings(self, **changes: Any) -> Settings:
+        """Return settings with secrets in a URL."""
         settings = self.neighbours.settings(self.folder / "journal.db", **{"overlap": 4.0, **changes})
-        gateway = attrs.evolve(settings.gateway, urls=("ws://user:hunter2@gateway:80/pathkey?token=sesame",))
+        gateway = Chain(settings.gateway.chain_id, ("ws://user:hunter2@gateway:80/pathkey?token=sesame",))
+        return attrs.evolve(settings, gateway=gateway)
+
+    def ports(self) -> Ports:
+        """Return the ports of one process."""
+        return MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+
+    def open(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
+        """Return a connector that drains when the block is left; nothing of what it says holds a secret."""
+        settings = self.settings(**changes)
         write = log_events(make_logger(self.log, "debug", LogFormat.JSON), "debug")
+        secrets = (*SECRETS, settings.private_key.reveal().removeprefix("0x"))
 
         def note(event: Event) -> None:
             self.events.append(event)
+            at = self.log.tell()
             write(event)
+            told = repr(event) + self.log.getvalue()[at:]
+            assert not any(secret in told for secret in secrets)
 
+        return open_connector(settings, ports=self.ports(), on_event=note)
+
+    @asynccontextmanager
+    async def connected(self, **changes: Any) -> AsyncIterator[Connector]:
+        """Run a connector while the block lasts, then cancel it."""
         with trio.CancelScope() as scope:
-            async with open_connector(
-                attrs.evolve(settings, gateway=gateway), ports=ports, on_event=note
-            ) as it:
-                yield it
+            async with self.open(**changes) as connector:
+                yield connector
                 scope.cancel()
-        for secret in (*SECRETS, settings.private_key.reveal().removeprefix("0x")):
-            assert secret not in repr(self.events)
-            assert secret not in self.log.getvalue()
 
     def told(self, kind: type[E]) -> list[E]:
         """Return the events of one kind."""

@@ -28,9 +28,22 @@ HEALED = 600.0  # seconds in which everything must come right
 BLOCK_TIME = 0.25
 DEEPEST = 10  # blocks that a reorganisation takes: fewer than the overlap has
 
-Trouble = Literal["lost", "lag", "hang", "kill", "foreign", "reorg", "drop", "reassign", "restore", "slow journal", "fees"]
+Trouble = Literal[
+    "lost",
+    "lag",
+    "hang",
+    "kill",
+    "foreign",
+    "reorg",
+    "drop",
+    "reassign",
+    "restore",
+    "slow journal",
+    "fees",
+    "unordered",
+]
 TROUBLES: tuple[Trouble, ...] = (
-    "lost", "lag", "hang", "kill", "foreign", "reorg", "drop", "reassign", "restore", "slow journal", "fees",
+    "lost", "lag", "hang", "kill", "foreign", "reorg", "drop", "reassign", "restore", "slow journal", "fees", "unordered",
 )  # fmt: skip
 
 
@@ -67,6 +80,7 @@ class Life:
         self.world.random = self.draw.random
         self.world.node.fault = self.fault
         self.world.node.on_accepted = self.check_not_doubled
+        self.world.node.in_order = "unordered" not in story.troubles
         self.world.journal.delay = self.delay
         self.world.journal.keeps = story.keeps
         self.healing = False
@@ -102,7 +116,9 @@ class Life:
         if transaction.to != CONTRACT:
             return
         earlier = self.sent.setdefault(transaction.data, {})
-        open_ones = [n for n, old in earlier.items() if n != transaction.nonce and self.may_be_included(n, old)]
+        open_ones = [
+            n for n, old in earlier.items() if n != transaction.nonce and self.may_be_included(n, old)
+        ]
         landed = [
             mined
             for old in earlier.values()
@@ -111,7 +127,9 @@ class Life:
         if open_ones:
             self.doubled.append(f"nonce {transaction.nonce} while {open_ones} may be included")
         if landed:
-            self.late.append(f"nonce {transaction.nonce} after {[m.transaction.nonce for m in landed]} landed")
+            self.late.append(
+                f"nonce {transaction.nonce} after {[m.transaction.nonce for m in landed]} landed"
+            )
         earlier[transaction.nonce] = raw
 
     def may_be_included(self, nonce: int, raw: bytes) -> bool:
@@ -135,7 +153,9 @@ class Life:
             frame.write(digest, "request", identifier)
 
         self.world.chain.act(CONTRACT, action)
-        self.world.journal.add(rid, identifier=identifier, variant=variant, block=self.world.chain.head.number + 1)
+        self.world.journal.add(
+            rid, identifier=identifier, variant=variant, block=self.world.chain.head.number + 1
+        )
         self.world.journal.change(rid, on_chain=False)
         self.ring()
 
@@ -205,7 +225,13 @@ class Life:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            tasks: list[Callable[[], Any]] = [self.world.chain.run, self.arrivals, self.reader, self.upheavals, self.lives]
+            tasks: list[Callable[[], Any]] = [
+                self.world.chain.run,
+                self.arrivals,
+                self.reader,
+                self.upheavals,
+                self.lives,
+            ]
             for task in tasks:
                 nursery.start_soon(task)
             await trio.sleep(FAULTY)
@@ -227,9 +253,19 @@ class Life:
         """Return what is not as it should be, in words."""
         live = set(self.live())
         rows = self.world.journal.rows
-        faults = [f"{r.rid} is {r.state}: {r.reason}" for r in rows.values() if r.rid in live and r.state is not State.REPLIED]
-        faults += [f"{r.rid} is off chain and {r.state}" for r in rows.values() if r.rid not in live and r.state in {State.SIGNED, State.LANDED}]
-        return faults + [f"{rid} is not answered" for rid in live if not self.world.answered_on_chain(rows[rid].id)]
+        faults = [
+            f"{r.rid} is {r.state}: {r.reason}"
+            for r in rows.values()
+            if r.rid in live and r.state is not State.REPLIED
+        ]
+        faults += [
+            f"{r.rid} is off chain and {r.state}"
+            for r in rows.values()
+            if r.rid not in live and r.state in {State.SIGNED, State.LANDED}
+        ]
+        return faults + [
+            f"{rid} is not answered" for rid in live if not self.world.answered_on_chain(rows[rid].id)
+        ]
 
     def all_right(self) -> bool:
         return self.next_rid >= self.story.requests and not self.wrong()

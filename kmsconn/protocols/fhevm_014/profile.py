@@ -10,7 +10,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import Content, Kind, LegacyUserDecryption
+from kmsconn.model.requests import Content, Kind, LegacyUserDecryption, UnifiedUserDecryption
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.fhevm_014 import events, extra_data, replies, reverts, views
 from kmsconn.protocols.fhevm_014.core_messages import CoreMessages, result_call
@@ -50,6 +50,10 @@ class Fhevm014:
     def context_of(self, content: Content) -> tuple[int | None, int | None]:
         """Return context and epoch as extraData names them. Raises Rejected."""
         return extra_data.parse(content.extra_data)
+
+    def valid_until(self, content: Content) -> int | None:
+        """Return the end of a unified user request's window (3.4)."""
+        return content.start + content.duration if isinstance(content, UnifiedUserDecryption) else None
 
     def needs_transaction(self, content: Content) -> bool:
         """Say whether it is a legacy user request, whose owners and contracts stand in its transaction."""

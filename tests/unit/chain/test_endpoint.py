@@ -8,7 +8,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from kmsconn.chain.endpoint import ATTEMPT_SECONDS, LONGEST_PAUSE, RENEW_SECONDS, Endpoint, open_endpoint
+from kmsconn.chain.endpoint import (
+    ATTEMPT_SECONDS,
+    LONGEST_PAUSE,
+    MOMENT,
+    RENEW_SECONDS,
+    Endpoint,
+    open_endpoint,
+)
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.config.settings import Chain
 from kmsconn.errors import Overloaded, StartRefused, Unreachable
@@ -209,6 +216,25 @@ async def test_calls_during_the_pause_fail_at_once(autojump_clock: MockClock) ->
             await endpoint.call("echo", 1)
         assert trio.current_time() == began
     assert node.dialled == 1
+
+
+async def test_a_chain_that_hangs_holds_nobody_while_it_is_tried_again(autojump_clock: MockClock) -> None:
+    """Else its requests would hold the places of a pool that the requests of other chains need."""
+    node = Node()
+    node.hang.add("eth_chainId")
+    waits = []
+    async with endpoint_of(WS, a=node) as endpoint:
+        for _ in range(20):
+            asked = trio.current_time()
+            with pytest.raises(Unreachable):
+                await endpoint.call("echo", 1)
+            waits.append(trio.current_time() - asked)
+            await trio.sleep(1)
+        node.hang.clear()
+        await trio.sleep(2 * ATTEMPT_SECONDS)
+        assert await endpoint.call("echo", 1) == 1
+    assert waits[0] == pytest.approx(ATTEMPT_SECONDS)
+    assert max(waits[1:]) <= MOMENT
 
 
 async def test_pauses_grow_but_recovery_never_waits_longer_than_the_longest(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.chain.logs import decode_log, read_logs
+from kmsconn.chain.logs import decode_log, read_head, read_logs
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -182,3 +182,16 @@ async def test_an_answer_that_is_none_is_unreachable(block: Any, logs: Any) -> N
 
 def test_a_removed_log_is_none() -> None:
     assert decode_log(json_log(removed=True)) is None
+
+
+@pytest.mark.parametrize("field", ["blockNumber", "logIndex"])
+def test_a_number_that_no_column_holds_makes_a_log_malformed(field: str) -> None:
+    """One node's nonsense must not end the reader."""
+    with pytest.raises(ValueError, match="no chain has reached"):
+        decode_log(json_log(**{field: hex(1 << 63)}))
+
+
+@pytest.mark.parametrize("field", ["number", "timestamp"])
+def test_a_head_beyond_all_chains_is_none(field: str) -> None:
+    with pytest.raises(Unreachable):
+        read_head({"number": "0x1", "timestamp": "0x1", field: hex(1 << 1030)})

@@ -14,6 +14,7 @@ from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Material
+from kmsconn.net.http import _announced
 from kmsconn.net.offloading import offload_inline
 
 BODY = b"ciphertext"
@@ -32,6 +33,7 @@ class Registry:
 class Answer:
     def __init__(self, body=BODY, status=200, headers=None, hang=False) -> None:
         self.status, self.headers, self._body, self._hang = status, headers or {}, body, hang
+        self.announced = _announced(self.headers)
 
     async def __aiter__(self):
         if self._hang:
@@ -46,10 +48,11 @@ class Http:
         self.answers, self.asked = answers, []
 
     @asynccontextmanager
-    async def stream_get(self, url: str, *, max_bytes: int):
+    async def stream_get(self, url: str, *, max_bytes: int, begun=lambda: None):
         await trio.lowlevel.checkpoint()
+        begun()
         self.asked.append(url)
-        yield self.answers[url.split("/")[2].split(".")[0]]
+        yield self.answers[url.split("/")[2].split(".", maxsplit=1)[0]]
 
 
 def fetcher(http: Http, *buckets: str, **policy: bool) -> Fetcher:
@@ -61,7 +64,9 @@ async def fetch(one: Fetcher, budget: ByteBudget | None = None):
         return await one.fetch(MATERIAL, lease)
 
 
-@pytest.mark.parametrize("bucket", ["https://[bad/", "https://a:port/", "ht tp://x", "", "https://", "https://a\\b/"])
+@pytest.mark.parametrize(
+    "bucket", ["https://[bad/", "https://a:port/", "ht tp://x", "", "https://", "https://a\\b/"]
+)
 async def test_a_bucket_registered_as_no_url_is_passed_over(autojump_clock, bucket: str) -> None:
     """Its text comes from the chain: it must not quarantine requests that name it."""
     found = await fetch(fetcher(Http(good=Answer()), bucket, GOOD))
@@ -92,13 +97,15 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clo
 
     class Watching(Http):
         @asynccontextmanager
-        async def stream_get(self, url: str, *, max_bytes: int):
+        async def stream_get(self, url: str, *, max_bytes: int, begun=lambda: None):
             held.append(budget.used)
-            async with super().stream_get(url, max_bytes=max_bytes) as answer:
+            async with super().stream_get(url, max_bytes=max_bytes, begun=begun) as answer:
                 yield answer
 
     with budget.lease() as lease:
-        found = await fetcher(Watching(liar=liar, good=Answer()), "https://liar.example", GOOD).fetch(MATERIAL, lease)
+        found = await fetcher(Watching(liar=liar, good=Answer()), "https://liar.example", GOOD).fetch(
+            MATERIAL, lease
+        )
         assert budget.used == len(found.body)
     assert held == [0, 0, 0]
     assert budget.used == 0

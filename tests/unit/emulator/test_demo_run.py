@@ -12,6 +12,7 @@ import trio.testing
 from kmsconn.emulator.board import Stage, Totals
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.load import AFTERMATH
 from kmsconn.emulator.oracle import Verdict
 from kmsconn.net.offloading import offload_inline
 
@@ -45,6 +46,14 @@ async def test_every_row_ends_landed_with_form_and_latency(
     board = (await played(Plan(requests=6), tmp_path)).board
     assert {row.stage for row in board.rows.values()} == {Stage.LANDED}
     assert all(board.form_of(row) and board.age_of(row) for row in board.rows.values())
+
+
+async def test_it_ends_soon_after_the_last_reply(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Closing connections whose peer is gone already must not be waited for."""
+    await played(Plan(requests=1), tmp_path)
+    assert trio.current_time() < 3 + AFTERMATH
 
 
 async def test_the_same_seed_shows_the_same_requests(
@@ -81,12 +90,16 @@ async def test_a_demonstration_can_be_cancelled(
 async def test_a_fault_of_the_emulator_itself_is_not_hidden(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def crash(stream: trio.abc.Stream) -> None:
-        raise RuntimeError("a bug in a bucket")
+    crashes = [RuntimeError("a bug in a bucket")]
+
+    async def crash_once(stream: trio.abc.Stream) -> None:
+        await trio.lowlevel.checkpoint()
+        if crashes:
+            raise crashes.pop()
 
     demo = Demo.of(Plan(requests=1, patience=1), wall)
-    monkeypatch.setattr(BucketFaults, "serve", lambda _bucket, stream: crash(stream))
-    with pytest.raises(ExceptionGroup, match="the emulator itself failed"):
+    monkeypatch.setattr(BucketFaults, "serve", lambda _bucket, stream: crash_once(stream))
+    with pytest.RaisesGroup(RuntimeError, match="the emulator itself failed", flatten_subgroups=True):
         await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
 
 

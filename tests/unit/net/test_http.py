@@ -15,6 +15,7 @@ from kmsconn.net.http import (
     FOREIGN_ERRORS,
     IDLE_SECONDS,
     HttpClient,
+    _announced,
     open_http,
     status_error,
 )
@@ -86,6 +87,38 @@ async def test_no_more_connections_than_the_limit(autojump_clock: trio.testing.M
                 nursery.start_soon(client.post, "http://node/", b"")
         assert net.most_open == CONNECTIONS
     assert trio.current_time() == pytest.approx(5)
+
+
+async def test_a_server_that_hangs_holds_up_nobody_but_who_asks_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def by_host(asked: Asked) -> Reply:
+        if asked.host == "hung":
+            await trio.sleep_forever()
+        return Reply()
+
+    async with client_of(by_host) as (client, _), trio.open_nursery() as nursery:
+        for _ in range(5 * CONNECTIONS):
+            nursery.start_soon(client.post, "http://hung/", b"")
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            assert (await client.post("http://node/", b"")).status == 200
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("announced", "length"), [("12", 12), ("0", 0), ("007", 7), ("x", None), ("-1", None), ("\u00b2", None)]
+)
+def test_an_announced_length_is_digits_or_nothing(announced: str, length: int | None) -> None:
+    assert _announced({"content-length": announced}) == length
+
+
+def test_an_announced_length_of_thousands_of_digits_is_just_too_large() -> None:
+    assert _announced({"content-length": "9" * 5000}) == int("9" * 20)
+
+
+def test_no_announced_length_is_none() -> None:
+    assert _announced({}) is None
 
 
 async def test_cancelling_waiting_requests_leaks_no_places(autojump_clock: trio.testing.MockClock) -> None:

@@ -133,6 +133,9 @@ class Node:
     refuse: Callable[[Call], RpcError | None] = lambda call: None
     on_accepted: Callable[[bytes], None] = lambda raw: None
     batches: int = 0
+    in_order: bool = True
+    """What arrives later is heard later, as on one connection; without, as on several."""
+    _heard: float = 0.0
 
     async def call(self, method: str, *params: Any) -> Any:
         [result] = await self.batch([Call(method, params)])
@@ -144,7 +147,7 @@ class Node:
         fault = self.fault(calls)
         self.batches += 1
         self.calls += calls
-        await trio.sleep(fault.latency / 2 + fault.hang)
+        await trio.sleep_until(self._arrival(fault))
         if fault.lost == "question":
             raise Unreachable("refused")
         results = [self._answer(call, fault) for call in calls]
@@ -152,6 +155,12 @@ class Node:
         if fault.lost == "answer":
             raise Unreachable("reset")
         return results
+
+    def _arrival(self, fault: Fault) -> float:
+        at = trio.current_time() + fault.latency / 2
+        if self.in_order:
+            at = self._heard = max(at, self._heard + 1e-6)
+        return at + fault.hang
 
     def _answer(self, call: Call, fault: Fault) -> Any:
         refusal = self.refuse(call)

@@ -12,11 +12,13 @@ from kmsconn.service.hook import Hook
 from tests.unit.service.small_house import small_house
 
 
-class Bug(Exception):
+class BugError(Exception):
     pass
 
 
-@pytest.mark.parametrize("error", [Bug("in the hook"), Unreachable("as if of ours"), OSError("log file gone")])
+@pytest.mark.parametrize(
+    "error", [BugError("in the hook"), Unreachable("as if of ours"), OSError("log file gone")]
+)
 @pytest.mark.parametrize("at", [StageFinished, AnswerKept])
 async def test_an_exception_of_the_hook_ends_the_connector(autojump_clock, tmp_path, error, at) -> None:
     """Also one that a stage, or the worker boundary, would take for its own."""
@@ -28,10 +30,7 @@ async def test_an_exception_of_the_hook_ends_the_connector(autojump_clock, tmp_p
             raise error
 
     with trio.fail_after(600), pytest.raises(BaseExceptionGroup) as caught:
-        async with small_house(tmp_path) as house:
-            house.traffic.forms["public"]()
-            async with open_connector(house.settings(), ports=house.ports, on_event=on_event) as connector:
-                await connector.wait_drained()
+        await run_one_request(tmp_path, on_event)
     assert caught.value.subgroup(lambda leaf: leaf is error) is not None
     assert not [event for event in seen if isinstance(event, RequestClosed)]
     assert isinstance(seen[-1], at)  # nothing is told after the failure
@@ -41,7 +40,7 @@ async def test_the_hook_does_not_fail_where_it_was_called(autojump_clock) -> Non
     """Who tells an event must not be disturbed half-way through a change of its own."""
     hook = Hook(_raise)
     hook("event")
-    with pytest.raises(Bug):
+    with pytest.raises(BugError):
         await hook.watch()
 
 
@@ -56,4 +55,4 @@ async def test_a_hook_that_works_is_watched_for_ever(autojump_clock) -> None:
 
 
 def _raise(_event) -> None:
-    raise Bug
+    raise BugError

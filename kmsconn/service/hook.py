@@ -1,0 +1,39 @@
+"""The caller's ``on_event`` hook, kept so that its exceptions end the connector: no boundary of ours ever takes them for its own.
+
+A hook that raised where it was called would leave a change half done there, and a stage, an edge or the worker boundary could swallow
+what it raised.
+"""
+
+from __future__ import annotations
+
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.model.events import Event, OnEvent
+
+
+@attrs.define
+class Hook:
+    """Calls the hook; after its first exception never again."""
+
+    on_event: OnEvent
+    _error: Exception | None = None
+    _failed: trio.Event = attrs.field(factory=trio.Event)
+
+    def __call__(self, event: Event) -> None:
+        """Tell an event."""
+        if self._error is not None:
+            return
+        try:
+            self.on_event(event)
+        except Exception as error:  # noqa: BLE001 - not taken: ``watch`` raises it in the middle of the tree
+            self._error = error
+            self._failed.set()
+
+    async def watch(self) -> Never:
+        """Wait for ever. Raises what the hook raised, as soon as it did."""
+        await self._failed.wait()
+        assert self._error is not None
+        raise self._error

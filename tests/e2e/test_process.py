@@ -1,0 +1,190 @@
+"""The real commands as processes over sockets: emulated neighbours under a load, and a connector that is killed and started again.
+
+What counts is what the emulated chain shows in the end: every request answered, none twice.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.emulator.config_file import journal_beside
+
+PATIENCE = 60.0  # seconds for a whole test on a busy machine; an undisturbed run takes about seven
+RATE, SECONDS = 20, 3
+COUNT = RATE * SECONDS
+_TAIL = 20  # lines of a log
+STARTING = 10.0  # seconds until the emulator has written its file
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line of ``kmsconn`` in this environment."""
+    return [sys.executable, "-m", "kmsconn.cli.main", *arguments]
+
+
+@attrs.define
+class Scene:
+    """An emulator that runs, and the configuration file of its connector."""
+
+    config: Path
+    emulator: trio.Process
+    logs: Path
+    _runs: int = 0
+
+    @property
+    def journal(self) -> Path:
+        return journal_beside(self.config)
+
+    def wipe_journal(self) -> None:
+        """Delete the journal with everything beside it."""
+        for path in self.journal.parent.glob(f"{self.journal.name}*"):
+            path.unlink()
+
+    @asynccontextmanager
+    async def connector(self) -> AsyncIterator[trio.Process]:
+        """Run the connector; leaving the block kills it if it still lives."""
+        self._runs += 1
+        with (self.logs / f"run-{self._runs}.log").open("w") as log:
+            arguments = command("run", "-c", str(self.config))
+            async with process(arguments, stdout=log, stderr=subprocess.STDOUT) as connector:
+                yield connector
+
+    def tails(self) -> str:
+        """Return the ends of all logs, for who has to find out why a test failed."""
+        texts = {
+            path.name: path.read_text().splitlines()[-_TAIL:] for path in sorted(self.logs.glob("run-*.log"))
+        }
+        return "\n".join(f"{name}: {line}" for name, lines in texts.items() for line in lines)
+
+    async def verdict(self) -> dict[str, Any]:
+        """Wait for the end of the emulator and return its last line, with its exit status."""
+        assert self.emulator.stdout is not None
+        text = b"".join([chunk async for chunk in self.emulator.stdout])
+        found: dict[str, Any] = json.loads(text.decode().splitlines()[-1])
+        return found | {"status": await self.emulator.wait()}
+
+
+@asynccontextmanager
+async def process(arguments: list[str], **options: Any) -> AsyncIterator[trio.Process]:
+    """Run a process that does not outlive the block, within the patience of a test."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            run = partial(trio.run_process, arguments, check=False, deliver_cancel=_kill, **options)
+            running: trio.Process = await nursery.start(run)
+            yield running
+            nursery.cancel_scope.cancel()
+
+
+async def _kill(running: trio.Process) -> None:
+    running.kill()
+
+
+@asynccontextmanager
+async def scene(folder: Path, *more: str) -> AsyncIterator[Scene]:
+    """Run the emulator, and begin once its configuration file is there."""
+    config = folder / "kmsconn.toml"
+    load = ["--rate", str(RATE), "--duration", str(SECONDS), "--json", *more]
+    arguments = command("emulate", "--write-config", str(config), *load)
+    async with process(arguments, stdout=subprocess.PIPE) as emulator:
+        with trio.fail_after(STARTING):
+            while not config.exists():  # noqa: ASYNC110 - another process makes it
+                await trio.sleep(0.05)
+        made = Scene(config, emulator, folder)
+        try:
+            yield made
+        except BaseException as error:
+            error.add_note(made.tails())
+            raise
+
+
+def assert_well(verdict: dict[str, Any], count: int = COUNT) -> None:
+    """Check that every request was answered once."""
+    counts = {name: verdict[name] for name in ("emitted", "answered", "doubled", "open", "strays", "status")}
+    assert counts == {
+        "emitted": count, "answered": count, "doubled": 0, "open": 0, "strays": 0, "status": 0,
+    }  # fmt: skip
+
+
+async def test_every_request_is_answered_once(tmp_path: Path) -> None:
+    async with scene(tmp_path) as running, running.connector():
+        assert_well(await running.verdict())
+
+
+async def test_requests_from_before_the_first_start_are_answered(tmp_path: Path) -> None:
+    async with scene(tmp_path) as running:
+        await trio.sleep(SECONDS)
+        async with running.connector():
+            assert_well(await running.verdict())
+
+
+async def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    async with scene(tmp_path) as running:
+        for lived in (1.2, 1.0):
+            async with running.connector() as connector:
+                await trio.sleep(lived)
+                connector.kill()
+                await connector.wait()
+        async with running.connector():
+            assert_well(await running.verdict())
+
+
+async def test_a_drain_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    async with scene(tmp_path, "--computing", "0.5") as running:
+        async with running.connector() as connector:
+            await trio.sleep(2)
+            connector.send_signal(signal.SIGTERM)
+            assert await connector.wait() == 0
+        async with running.connector():
+            assert_well(await running.verdict())
+
+
+async def test_a_journal_that_is_deleted_is_rebuilt_from_the_chain(tmp_path: Path) -> None:
+    async with scene(tmp_path) as running:
+        async with running.connector() as connector:
+            await trio.sleep(2)
+            connector.kill()
+            await connector.wait()
+        running.wipe_journal()
+        async with running.connector():
+            assert_well(await running.verdict())
+
+
+async def test_without_a_connector_everything_stays_open_until_somebody_ends_it(tmp_path: Path) -> None:
+    async with scene(tmp_path) as running:
+        await trio.sleep(SECONDS + 1)
+        running.emulator.send_signal(signal.SIGINT)
+        verdict = await running.verdict()
+    assert (verdict["emitted"], verdict["open"], verdict["status"]) == (COUNT, COUNT, 1)
+
+
+async def test_two_shards_share_the_requests(tmp_path: Path) -> None:
+    async with scene(tmp_path, "--shards", "2", "--size", "70000") as running, running.connector():
+        assert_well(await running.verdict())
+
+
+@pytest.mark.parametrize("form", ["--json", "--seed=3"])
+async def test_the_demonstration_ends_well(form: str) -> None:
+    with trio.fail_after(PATIENCE):
+        ended = await trio.run_process(
+            command("demo", "--requests", "8", "--rate", "20", form), capture_stdout=True
+        )
+    assert b"8" in ended.stdout
+    assert b"\x1b" not in ended.stdout
+
+
+async def test_the_configuration_file_is_found_valid(tmp_path: Path) -> None:
+    async with scene(tmp_path) as running:
+        ended = await trio.run_process(command("validate", "-c", str(running.config)), capture_stdout=True)
+    assert ended.stdout.decode().splitlines()[-1] == "the configuration is valid"
+    assert b"warning" not in ended.stdout

@@ -1,0 +1,40 @@
+"""Adds up what the worlds of one test run did: proof that they were not empty."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import attrs
+
+from kmsconn.testing.world import Report
+
+
+@attrs.define
+class Tally:
+    """How many worlds were played, and how often what happened in them."""
+
+    worlds: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    acts: Counter[str] = attrs.field(factory=Counter)
+    faults: Counter[str] = attrs.field(factory=Counter)
+    sometimes: Counter[str] = attrs.field(factory=Counter)
+
+    def add(self, report: Report) -> None:
+        self.worlds += 1
+        self.seconds += report.seconds
+        self.requests += len(report.truth.requested)
+        self.acts += report.acts
+        self.faults += report.faults
+        self.sometimes += report.sometimes
+
+    def tables(self) -> list[tuple[str, Counter[str]]]:
+        return [
+            ("requests", Counter({"answered once each": self.requests})),
+            ("acts", self.acts),
+            ("faults", self.faults),
+            ("sometimes", self.sometimes),
+        ]
+
+
+TALLY = Tally()

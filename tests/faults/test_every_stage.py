@@ -1,0 +1,220 @@
+"""Each stage alone, against the whole neighbourhood: run twice it gives the same, cancelled anywhere it leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.logs import read_logs
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.journal.port import Arrival, Read, Row
+from kmsconn.model.events import ignore
+from kmsconn.model.life import State
+from kmsconn.model.requests import Request
+from kmsconn.model.steps import Answered, Checked, Gathered, Seen, Submitted
+from kmsconn.net.offloading import offload_inline
+from kmsconn.net.ports import Ports
+from kmsconn.sending import lane as lanes
+from kmsconn.sending.desk import Desk
+from kmsconn.service.house import House, open_house
+from kmsconn.testing.endings import cancel_everywhere
+from kmsconn.testing.truth import truth_of
+from tests.faults.scene import BEGIN, Scene, open_scene
+
+FORMS = ["public", "direct", "delegated", "unified", "unified_delegated", "wallet"]
+
+
+@attrs.frozen
+class Line:
+    """One request before its first stage, and what its stages need."""
+
+    house: House
+    scene: Scene
+    row: Row
+    request: Request
+
+    async def checked(self) -> Checked:
+        return await self.house.pipeline.stages.check(Seen(self.request))
+
+    async def gathered(self) -> Gathered:
+        checked = await self.checked()
+        with self.house.pipeline.budget.lease() as lease:
+            return await self.house.pipeline.stages.gather(checked, lease)
+
+    async def submitted(self) -> Submitted:
+        return await self.house.pipeline.stages.submit(await self.gathered())
+
+    async def answered(self) -> Answered:
+        return await self.house.pipeline.stages.answer(await self.submitted())
+
+    @property
+    def stages(self) -> dict[str, Callable[[], Awaitable[object]]]:
+        """Each stage with all that come before it."""
+        return {
+            "check": self.checked,
+            "gather": self.gathered,
+            "submit": self.submitted,
+            "answer": self.answered,
+        }
+
+
+@asynccontextmanager
+async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
+    """Ask for one decryption and admit it by hand; no task of a connector runs."""
+    async with open_scene(folder) as scene:
+        await scene.ask(form)
+        settings = scene.neighbours.settings(folder / "j.db")
+        ports = Ports(scene.network, offload_inline, lambda: BEGIN + trio.current_time(), Random(0).random)
+        async with open_house(settings, ports, ignore) as house:
+            await house.registry.load()
+            head = scene.neighbours.gateway.head
+            house.gateway_head.note(head.number, head.timestamp)
+            row = await admitted(house)
+            yield Line(house, scene, row, house.pipeline.request_of(row))
+
+
+async def admitted(house: House) -> Row:
+    """Read the one log there is and make a row of it."""
+    [subscription] = house.profile.subscriptions()
+    found = await read_logs(house.gateway, subscription.contract, subscription.topics, 0, None)
+    [log] = found.logs
+    content = house.profile.decode(log)
+    arrival = Arrival(content.id, content.kind, house.profile.digest(log), log)
+    read = Read(
+        subscription.chain_id, subscription.contract, found.from_block, found.to_block, (arrival,), (),
+        found.to_block + 1, house.journal.tick, house.ports.wall(), float(found.head_timestamp), 86_400.0,
+    )  # fmt: skip
+    [(rid, _)] = (await house.journal.admit(read)).new
+    row = await house.journal.row(rid)
+    assert row is not None
+    return row
+
+
+@pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_stage_run_twice_gives_the_same(
+    form: str, stage: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """From Submitted on the Core says ALREADY_EXISTS, which is success."""
+    async with open_line(tmp_path, form) as line:
+        run = line.stages[stage]
+        assert await run() == await run()
+
+
+async def test_the_core_was_really_asked_twice(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_line(tmp_path, "public") as line:
+        await line.submitted()
+        await line.submitted()
+        assert line.scene.neighbours.cores[0].counts["PublicDecrypt", "ALREADY_EXISTS"] == 1
+
+
+async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_line(tmp_path, "public") as line:
+        answer, journal = (await line.answered()).answer, line.house.journal
+        assert await journal.answer(line.row.rid, answer, 1.0)
+        assert not await journal.answer(line.row.rid, answer, 2.0)
+        other = attrs.evolve(answer, signer=Address(bytes(20)))
+        assert not await journal.answer(line.row.rid, other, 3.0)
+        row = await journal.row(line.row.rid)
+        assert row is not None
+        assert (row.answer, row.answered_at) == (answer, 1.0)
+
+
+async def test_a_read_admitted_twice_makes_one_row(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_line(tmp_path, "public") as line:
+        with pytest.raises(ValueError, match="not enough values"):
+            await admitted(line.house)  # nothing new
+
+
+@pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
+@pytest.mark.parametrize("form", ["public", "direct", "unified"])
+async def test_a_stage_cancelled_anywhere_leaves_nothing_behind_and_can_be_repeated(
+    form: str, stage: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_line(tmp_path, form) as line:
+        run = line.stages[stage]
+        expected = await run()
+
+        async def look() -> None:
+            assert line.house.pipeline.budget.used == 0
+            with trio.fail_after(2):
+                assert await run() == expected
+
+        assert await cancel_everywhere(run, look) > 5
+
+
+async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Half a frame on the wire, or an answer taken for another's, would show here."""
+    async with open_line(tmp_path, "public") as line:
+        gateway, sender = line.house.gateway, line.house.wallet.address
+
+        async def ask() -> list[Any]:
+            return [
+                await gateway.call("eth_chainId"),
+                await gateway.call("eth_getTransactionCount", to_hex(sender), "latest"),
+            ]
+
+        async def look() -> None:
+            with trio.fail_after(2):
+                assert await ask() == [hex(gateway.chain_id), "0x0"]
+
+        assert await cancel_everywhere(ask, look) > 3
+
+
+async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_line(tmp_path, "unified") as line:
+        work, journal = line.house.pipeline.run, line.house.journal
+
+        async def look() -> None:
+            row = await journal.row(line.row.rid)
+            assert row is not None
+            assert line.house.pipeline.budget.used == 0
+
+        await cancel_everywhere(lambda: work(line.row), look)
+        row = await journal.row(line.row.rid)
+        assert row is not None
+        assert row.answer == (await line.answered()).answer
+
+
+async def test_a_round_of_the_lane_cancelled_anywhere_sends_each_reply_once(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """What a lane remembers is a cache: the next one goes on from journal and chain."""
+    async with open_line(tmp_path, "public") as line:
+        house = line.house
+        await house.journal.answer(line.row.rid, (await line.answered()).answer, house.ports.wall())
+        lane = lanes.Lane(
+            rpc=house.gateway, journal=house.journal, wallet=house.wallet, profile=house.profile,
+            head=house.gateway_head, wake=house.lane_bell, settings=house.settings, ports=house.ports,
+            on_event=ignore,
+        )  # fmt: skip
+        states: list[State] = []
+
+        async def look() -> None:
+            row = await house.journal.row(line.row.rid)
+            assert row is not None
+            states.append(row.state)
+            await trio.sleep(0.3)  # blocks come meanwhile
+
+        await cancel_everywhere(lambda: lanes._round(Desk.of(lane)), look)
+        with trio.move_on_after(3 * house.settings.overlap):
+            await lanes.run_lane(lane)
+        row = await house.journal.row(line.row.rid)
+        assert row is not None
+        assert row.state is State.REPLIED
+        assert truth_of(line.scene.neighbours).doubled == ()
+    assert states[0] is State.ANSWERED
+    order = [State.ANSWERED, State.SIGNED, State.LANDED, State.REPLIED]
+    assert states == sorted(states, key=order.index)

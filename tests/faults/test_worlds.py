@@ -1,0 +1,67 @@
+"""Whole worlds with random plans: nothing lost, nothing doubled, every invariant kept that can be seen from outside.
+
+A failing example prints one line, ``run_world([...], ...)``; paste it into ``tests/faults/test_found.py`` (``docs/testing.md``).
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from kmsconn.testing.determinism import watchdog
+from kmsconn.testing.strategies import FAULTS, Case, cases
+from tests.faults.conftest import MANY, SAMPLE, WORLDS
+from tests.faults.tally import TALLY
+
+ENOUGH = 50  # worlds after which every one of these must have happened
+SOMETIMES = (
+    "a reorganisation took an answered request",
+    "a reorganisation took an open request",
+    "killed while something is seen",
+    "killed while something is signed",
+    "killed while something is landed",
+    "a request moved",
+    "a request left the chain",
+    "a log was quarantined",
+)
+
+
+def play(case: Case) -> None:
+    note(f"to play it again: {case!r}")
+    with watchdog(300):
+        report = case.run()
+    TALLY.add(report)
+    report.check()
+
+
+@pytest.mark.skipif(bool(WORLDS), reason="new worlds are asked for")
+@pytest.mark.parametrize("fault", FAULTS)
+@SAMPLE
+@given(data=st.data())
+def test_a_sample_of_worlds_with_each_fault_keeps_every_promise(fault: str, data: st.DataObject) -> None:
+    play(data.draw(cases(fault)))
+
+
+@pytest.mark.skipif(not WORLDS, reason="KMSCONN_WORLDS names no number of worlds")
+@MANY
+@given(cases())
+def test_new_worlds_keep_every_promise(case: Case) -> None:
+    play(case)
+
+
+def test_the_worlds_were_not_empty() -> None:
+    """What should happen now and then did happen, so that the other test proves something."""
+    if TALLY.worlds < ENOUGH:
+        pytest.skip("too few worlds were played")
+    assert [name for name in SOMETIMES if not TALLY.sometimes[name]] == []
+
+
+def test_a_world_is_a_function_of_its_plan_and_seed() -> None:
+    """A line that replays a failure is worth nothing otherwise: every event at the same moment."""
+    from kmsconn.testing.acts import Ask, Kill, Lag, Reorg
+    from kmsconn.testing.world import run_world
+
+    plan = [Ask(1.0, "any", 5), Lag(2.0, "gateway", 3, 9.0), Kill(4.3, 2.0), Reorg(9.0, 5, "moved"), Ask(9.5, "any", 5)]
+    first, second = (run_world(plan, seed=5) for _ in range(2))
+    assert first.log == second.log

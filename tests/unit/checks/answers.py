@@ -1,0 +1,67 @@
+"""A chain for the checks: views answered by name, storage by slot, and everything that was asked. Knows no contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import Retryable
+from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.model.requests import Place, Request
+from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from tests.vectors import log_of, request, vector_settings
+
+FUNCTIONS = {
+    selector: function
+    for abi in (ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG)
+    for selector, function in abi.functions_by_selector.items()
+}
+SETTINGS = vector_settings()
+PROFILE = Fhevm014(SETTINGS)
+
+
+@attrs.define
+class Answers:
+    """An Rpc. ``views``: name → value, or an error to give or raise; ``slots``: slot → word."""
+
+    views: dict[str, Any] = attrs.field(factory=dict)
+    slots: dict[int, int] = attrs.field(factory=dict)
+    transactions: dict[str, Any] = attrs.field(factory=dict)
+    chain_id: int = 0
+    asked: list[str] = attrs.field(factory=list)
+    batches: list[int] = attrs.field(factory=list)
+
+    async def call(self, method: str, *params: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(method)
+        return self.transactions.get(params[0])
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        self.batches.append(len(calls))
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Any:
+        if call.method == "eth_getStorageAt":
+            self.asked.append("storage")
+            return f"0x{self.slots.get(int(call.params[1], 16), 0):064x}"
+        function = FUNCTIONS[from_hex(call.params[0]["data"])[:4]]
+        self.asked.append(function.name)
+        value = self.views[function.name]
+        if isinstance(value, Retryable):
+            raise value
+        return value if isinstance(value, RpcError) else to_hex(function.encode_result(value))
+
+
+def request_of(name: str, rid: int = 1, deadline: float = 1e12) -> Request:
+    """Return a request of the vectors."""
+    log = log_of(request(name))
+    place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    return Request(
+        rid, SETTINGS.gateway.chain_id, log.address, PROFILE.decode(log), PROFILE.digest(log), place, deadline
+    )

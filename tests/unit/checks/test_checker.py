@@ -1,0 +1,241 @@
+"""May a request be answered? Everything asked at once, in batches, and the first no comes out (outcomes.md, check)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.checks.checker import MAX_BATCH, Checker
+from kmsconn.checks.committee import Committee
+from kmsconn.checks.contexts import Contexts
+from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Rejected, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.model.requests import PublicDecryption
+from kmsconn.model.steps import Checked, Seen
+from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE, mapping_slot
+from kmsconn.testing.endings import cancel_everywhere
+from tests.unit.checks.answers import PROFILE, Answers, request_of
+from tests.vectors import load, request
+
+SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
+EXPIRY, OVERLAP = 86_400.0, 30.0
+PUBLIC, LEGACY, UNIFIED = "public_one_v2", "user_legacy_direct_v2", "user_unified_own_v0"
+NAMES = [PUBLIC, LEGACY, UNIFIED, "user_legacy_delegated_v1", "user_unified_delegated_v1"]
+YES = {
+    "isAllowedForDecryption": True,
+    "isAllowed": True,
+    "isHandleDelegatedForUserDecryption": True,
+    "decryptionSignatureInvalidatedBefore": 0,
+}
+
+
+@attrs.define
+class Place:
+    """A checker and the chains that it asks."""
+
+    checker: Checker
+    gateway: Answers
+    ethereum: Answers
+    hosts: dict[int, Answers]
+    head: HeadTracker
+
+    async def check(self, name: str) -> Checked:
+        return await self.checker.check(Seen(request_of(name, deadline=self.now + EXPIRY)))
+
+    @property
+    def now(self) -> float:
+        return float(self.head.timestamp or 0)
+
+    def answered(self, name: str, yes: bool = True) -> None:
+        """Let the contract have our answer."""
+        self.gateway.slots.clear()
+        if yes:
+            outer = mapping_slot(DECRYPTION_BASE + 1, request_of(name).id)
+            self.gateway.slots[mapping_slot(outer, SIGNER)] = 1
+
+
+def made(name: str = PUBLIC, **views: Any) -> Place:
+    """Make everything say yes but what ``views`` say otherwise."""
+    gateway = Answers(
+        {"getKmsNodeForContext": (SENDER, SIGNER, "", ""), "getCurrentKmsContextId": 7 << 248 | 1}
+    )
+    ethereum = Answers({"isValidKmsContext": True, "isValidEpochForContext": True, **views})
+    hosts = {number: Answers({**YES, **views}) for number in load()["environment"]["host_chains"]}
+    entry = request(name)
+    if "transaction" in entry:
+        gateway.transactions[entry["log"]["transactionHash"]] = entry["transaction"]
+    head = HeadTracker()
+    head.note(100, entry["block_timestamp"])
+    committee, contexts = Committee(PROFILE, gateway, SENDER), Contexts(PROFILE, ethereum, lambda: 0.0)
+    checker = Checker(PROFILE, gateway, hosts, head, committee, contexts, EXPIRY, OVERLAP)
+    return Place(checker, gateway, ethereum, hosts, head)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_good_request_passes_with_its_context_and_epoch(name: str, autojump_clock: Any) -> None:
+    place = made(name)
+    checked = await place.check(name)
+    assert (checked.context_id, checked.epoch_id) == PROFILE.context_of(checked.request.content)
+    assert checked.request.content == request_of(name).content
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_repeated_check_gives_the_same(name: str, autojump_clock: Any) -> None:
+    place = made(name)
+    assert await place.check(name) == await place.check(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_check_cancelled_anywhere_can_be_repeated(name: str, autojump_clock: Any) -> None:
+    place = made(name)
+    expected = await place.check(name)
+
+    async def again() -> None:
+        assert await place.check(name) == expected
+
+    assert await cancel_everywhere(lambda: place.check(name), again) > 3
+
+
+async def test_what_goes_to_one_chain_goes_in_one_batch(autojump_clock: Any) -> None:
+    name = "public_four_v2_two_chains_repeated_handle"
+    place = made(name)
+    await place.check(name)
+    handles = len(request_of(name).content.materials)
+    assert [len(host.batches) for host in place.hosts.values()] == [1, 1]
+    assert sum(host.batches[0] for host in place.hosts.values()) == handles
+
+
+async def test_a_batch_has_its_limit(autojump_clock: Any) -> None:
+    place = made()
+    seen = request_of(PUBLIC)
+    assert isinstance(seen.content, PublicDecryption)
+    many = attrs.evolve(seen.content, materials=seen.content.materials * (2 * MAX_BATCH + 1))
+    await place.checker.check(Seen(attrs.evolve(seen, content=many)))
+    assert sorted(size for host in place.hosts.values() for size in host.batches) == [1, MAX_BATCH, MAX_BATCH]
+
+
+@pytest.mark.parametrize(
+    ("name", "view"),
+    [
+        (PUBLIC, "isAllowedForDecryption"),
+        (LEGACY, "isAllowed"),
+        (UNIFIED, "isAllowed"),
+        ("user_legacy_delegated_v1", "isHandleDelegatedForUserDecryption"),
+        ("user_unified_delegated_v1", "isHandleDelegatedForUserDecryption"),
+        (PUBLIC, "isValidKmsContext"),
+        (PUBLIC, "isValidEpochForContext"),
+    ],
+)
+async def test_every_no_is_waited_for(name: str, view: str, autojump_clock: Any) -> None:
+    with pytest.raises(NotYet):
+        await made(name, **{view: False}).check(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_host_chain_that_does_not_answer_is_unreachable(name: str, autojump_clock: Any) -> None:
+    place = made(name)
+    for host in place.hosts.values():
+        host.views = dict.fromkeys(YES, Unreachable("down"))
+    with pytest.raises(Unreachable, match="down"):
+        await place.check(name)
+
+
+async def test_a_chain_that_is_not_configured_is_named(autojump_clock: Any) -> None:
+    place = made()
+    place.checker.hosts = {}
+    with pytest.raises(Misconfigured, match=r"host chain \d+ is not configured"):
+        await place.check(PUBLIC)
+
+
+async def test_before_any_block_was_seen_there_is_no_time_to_judge_by(autojump_clock: Any) -> None:
+    place = made()
+    place.checker.head = HeadTracker()
+    with pytest.raises(Unreachable, match="no block"):
+        await place.check(PUBLIC)
+
+
+# The transaction of a legacy request.
+
+
+async def test_a_transaction_that_is_not_known_yet_is_waited_for(autojump_clock: Any) -> None:
+    place = made(LEGACY)
+    place.gateway.transactions.clear()
+    with pytest.raises(NotYet, match="transaction"):
+        await place.check(LEGACY)
+
+
+@pytest.mark.parametrize(
+    "transaction",
+    [
+        7,
+        "text",
+        [],
+        {},
+        {"to": None},
+        {"to": "0x12", "input": "0x"},
+        {"to": None, "input": 7},
+        {"input": "0x"},
+    ],
+)
+async def test_a_transaction_of_no_sense_is_unreachable(transaction: Any, autojump_clock: Any) -> None:
+    place = made(LEGACY)
+    place.gateway.transactions = dict.fromkeys(place.gateway.transactions, transaction)
+    with pytest.raises(Unreachable, match="transaction that cannot be read"):
+        await place.check(LEGACY)
+
+
+async def test_a_transaction_to_nobody_is_rejected(autojump_clock: Any) -> None:
+    place = made(LEGACY)
+    for found in place.gateway.transactions:
+        place.gateway.transactions[found] = {"to": None, "input": "0x"}
+    with pytest.raises(Rejected):
+        await place.check(LEGACY)
+
+
+async def test_only_a_legacy_request_needs_its_transaction(autojump_clock: Any) -> None:
+    for name in (PUBLIC, UNIFIED):
+        place = made(name)
+        await place.check(name)
+        assert "eth_getTransactionByHash" not in place.gateway.asked
+
+
+# Answered already.
+
+
+async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_than_the_overlap(
+    autojump_clock: Any,
+) -> None:
+    """A reorganisation may still take it back."""
+    place = made()
+    place.answered(PUBLIC)
+    with pytest.raises(NotYet, match="asked again"):
+        await place.check(PUBLIC)
+    place.head.note(130, int(place.now + OVERLAP))
+    with pytest.raises(NotYet):
+        await place.check(PUBLIC)
+    place.head.note(140, int(place.now + 1))
+    with pytest.raises(AlreadyDone):
+        await place.check(PUBLIC)
+
+
+async def test_an_answer_that_went_away_meanwhile_begins_to_count_anew(autojump_clock: Any) -> None:
+    place = made()
+    place.answered(PUBLIC)
+    with pytest.raises(NotYet):
+        await place.check(PUBLIC)
+    place.head.note(140, int(place.now + OVERLAP + 1))
+    place.answered(PUBLIC, yes=False)
+    await place.check(PUBLIC)
+    place.answered(PUBLIC)
+    with pytest.raises(NotYet):
+        await place.check(PUBLIC)
+
+
+async def test_an_answer_of_another_signer_is_not_ours(autojump_clock: Any) -> None:
+    place = made()
+    outer = mapping_slot(DECRYPTION_BASE + 1, request_of(PUBLIC).id)
+    place.gateway.slots[mapping_slot(outer, SENDER)] = 1
+    await place.check(PUBLIC)

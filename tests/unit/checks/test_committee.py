@@ -1,0 +1,69 @@
+"""Which node we are: from the request's context, else the pinned one, else the current one; learnt from the contracts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kmsconn.checks.committee import Committee
+from kmsconn.errors import Misconfigured, Unreachable
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE, mapping_slot
+from tests.unit.checks.answers import PROFILE, Answers, request_of
+
+SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
+NAMED, SILENT = "public_one_v2", "public_one_v0"
+CURRENT, PINNED = 7 << 248 | 5, 7 << 248 | 4
+
+
+def made(**views: Any) -> tuple[Committee, Answers]:
+    node = (SENDER, SIGNER, "ip", "url")
+    chain = Answers({"getKmsNodeForContext": node, "getCurrentKmsContextId": CURRENT, **views})
+    return Committee(PROFILE, chain, SENDER), chain
+
+
+def pin(chain: Answers, context: int) -> None:
+    chain.slots[mapping_slot(DECRYPTION_BASE + 9, request_of(SILENT).id)] = context
+
+
+async def test_a_named_context_needs_one_question() -> None:
+    committee, chain = made()
+    assert await committee.signer_for(request_of(NAMED)) == SIGNER
+    assert chain.asked == ["getKmsNodeForContext"]
+
+
+async def test_the_signer_of_a_context_is_asked_for_once() -> None:
+    committee, chain = made()
+    for _ in range(3):
+        await committee.signer_for(request_of(NAMED))
+    assert chain.asked == ["getKmsNodeForContext"]
+
+
+async def test_a_request_without_a_context_has_the_pinned_one() -> None:
+    committee, chain = made()
+    pin(chain, PINNED)
+    assert await committee.signer_for(request_of(SILENT)) == SIGNER
+    assert chain.asked == ["storage", "getKmsNodeForContext"]
+
+
+async def test_a_request_without_a_pinned_context_has_the_current_one() -> None:
+    committee, chain = made()
+    await committee.signer_for(request_of(SILENT))
+    assert chain.asked == ["storage", "getCurrentKmsContextId", "getKmsNodeForContext"]
+
+
+async def test_who_is_no_member_is_told_so_and_asked_for_again() -> None:
+    """The operator registers the node; then it goes on."""
+    committee, chain = made(getKmsNodeForContext=(ZERO_ADDRESS, ZERO_ADDRESS, "", ""))
+    with pytest.raises(Misconfigured, match="is no node of context 07"):
+        await committee.signer_for(request_of(NAMED))
+    chain.views["getKmsNodeForContext"] = (SENDER, SIGNER, "", "")
+    assert await committee.signer_for(request_of(NAMED)) == SIGNER
+
+
+async def test_a_gateway_that_does_not_answer_is_waited_for() -> None:
+    committee, chain = made(getKmsNodeForContext=Unreachable("down"))
+    with pytest.raises(Unreachable):
+        await committee.signer_in(CURRENT)
+    assert chain.asked == ["getKmsNodeForContext"]

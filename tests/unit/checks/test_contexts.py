@@ -1,0 +1,103 @@
+"""Contexts and epochs: asked once, believed for a while, asked anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.checks.contexts import TIME_TO_LIVE, Contexts
+from kmsconn.errors import NotYet, Rejected, Unreachable
+from kmsconn.protocols.fhevm_014.views import PROTOCOL_CONFIG_BASE, mapping_slot
+from tests.unit.checks.answers import PROFILE, Answers
+
+CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1
+DESTROYED = mapping_slot(PROTOCOL_CONFIG_BASE + 10, CONTEXT)
+
+
+@attrs.define
+class Clock:
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def made(**views: Any) -> tuple[Contexts, Answers, Clock]:
+    chain = Answers({"isValidKmsContext": True, "isValidEpochForContext": True, **views})
+    clock = Clock()
+    return Contexts(PROFILE, chain, clock), chain, clock
+
+
+async def test_a_request_that_names_no_context_asks_nobody() -> None:
+    contexts, chain, _ = made()
+    await contexts.check(None, None)
+    assert chain.asked == []
+
+
+async def test_a_context_is_asked_for_in_one_batch() -> None:
+    contexts, chain, _ = made()
+    await contexts.check(CONTEXT, EPOCH)
+    assert chain.asked == ["storage", "isValidKmsContext", "isValidEpochForContext"]
+    assert chain.batches == [3]
+
+
+async def test_an_epoch_is_asked_for_only_where_it_is_named() -> None:
+    contexts, chain, _ = made()
+    await contexts.check(CONTEXT, None)
+    assert "isValidEpochForContext" not in chain.asked
+
+
+@pytest.mark.parametrize(("after", "times"), [(0.0, 1), (TIME_TO_LIVE - 1, 1), (TIME_TO_LIVE, 2)])
+async def test_a_valid_pair_is_believed_for_a_while(after: float, times: int) -> None:
+    contexts, chain, clock = made()
+    await contexts.check(CONTEXT, EPOCH)
+    clock.seconds += after
+    await contexts.check(CONTEXT, EPOCH)
+    assert len(chain.batches) == times
+
+
+async def test_each_pair_is_believed_for_itself() -> None:
+    contexts, chain, _ = made()
+    await contexts.check(CONTEXT, None)
+    await contexts.check(CONTEXT, EPOCH)
+    await contexts.check(CONTEXT + 1, EPOCH)
+    assert len(chain.batches) == 3
+
+
+@pytest.mark.parametrize(
+    ("view", "what"), [("isValidKmsContext", "context"), ("isValidEpochForContext", "epoch")]
+)
+async def test_what_is_not_valid_is_waited_for_and_asked_for_again(view: str, what: str) -> None:
+    contexts, chain, _ = made(**{view: False})
+    for _ in range(2):
+        with pytest.raises(NotYet, match=rf"{what} .* is not valid on chain"):
+            await contexts.check(CONTEXT, EPOCH)
+    chain.views[view] = True
+    await contexts.check(CONTEXT, EPOCH)
+    assert len(chain.batches) == 3
+
+
+async def test_a_destroyed_context_is_never_waited_for() -> None:
+    contexts, chain, _ = made()
+    chain.slots[DESTROYED] = 1
+    with pytest.raises(Rejected, match="was destroyed"):
+        await contexts.check(CONTEXT, EPOCH)
+
+
+async def test_nothing_is_answered_long_after_a_context_was_destroyed() -> None:
+    contexts, chain, clock = made()
+    await contexts.check(CONTEXT, EPOCH)
+    chain.slots[DESTROYED] = 1
+    clock.seconds += TIME_TO_LIVE
+    with pytest.raises(Rejected):
+        await contexts.check(CONTEXT, EPOCH)
+
+
+async def test_a_chain_that_does_not_answer_proves_nothing() -> None:
+    contexts, chain, _ = made(isValidKmsContext=Unreachable("down"))
+    with pytest.raises(Unreachable):
+        await contexts.check(CONTEXT, EPOCH)
+    chain.views["isValidKmsContext"] = True
+    await contexts.check(CONTEXT, EPOCH)

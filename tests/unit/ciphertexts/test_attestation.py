@@ -1,0 +1,208 @@
+"""Attestations: every vector there is, and the laws behind them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.ciphertexts.attestation import (
+    ATTESTATION_HEADER,
+    BIG_COMPRESSED,
+    BIG_EXPANDED,
+    COPROCESSOR_CONTEXT_ID,
+    FORMAT_HEADER,
+    Attestation,
+    StoredFormat,
+    ciphertext_format,
+    consensus,
+    is_genuine,
+    parse_attestation,
+    signed_bytes,
+    signed_digest,
+)
+from kmsconn.emulator.ciphertexts import sign_attestation
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.addresses import parse_address
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.signing import PrivateKey
+from tests.vectors import load
+
+GROUP: dict[str, Any] = load()["attestations"]
+VALID = [pytest.param(case, id=f"{case['ciphertext']} {case['coprocessor']}") for case in GROUP["valid"]]
+VARIANTS = [pytest.param(case, id=case["name"]) for case in GROUP["variants"]]
+CONSENSUS = [pytest.param(case, id=case["name"]) for case in GROUP["consensus"]]
+
+HANDLE = bytes(range(32))
+KEYS = [PrivateKey(bytes(31) + bytes([n])) for n in range(1, 6)]
+SIGNERS = frozenset(key.address for key in KEYS)
+
+
+def attested(key: PrivateKey, **changes: Any) -> Attestation:
+    """Return what a coprocessor says, signed."""
+    plain = Attestation(7, bytes(32), b"\x01" * 32, StoredFormat.COMPRESSED_ON_CPU, key.address, b"")
+    return sign_attestation(HANDLE, attrs.evolve(plain, **changes), key)
+
+
+# The vectors.
+
+
+def test_there_are_as_many_vectors_as_the_specification_says() -> None:
+    assert {name: len(GROUP[name]) for name in ("valid", "variants", "consensus")} == {
+        "valid": 13,
+        "variants": 27,
+        "consensus": 7,
+    }
+
+
+def test_header_and_context_are_those_of_the_vectors() -> None:
+    assert (GROUP["header_name"], GROUP["coprocessor_context_id"]) == (
+        ATTESTATION_HEADER,
+        COPROCESSOR_CONTEXT_ID,
+    )
+
+
+@pytest.mark.parametrize("case", VALID)
+def test_a_valid_one_is_read_hashed_and_verified(case: dict[str, Any]) -> None:
+    attestation, handle = parse_attestation(case["header"]), from_hex(case["handle"])
+    assert signed_bytes(handle, attestation) == from_hex(case["signed_bytes"])
+    assert signed_digest(handle, attestation) == from_hex(case["digest"])
+    assert attestation.signature == from_hex(case["signature"])
+    assert attestation.signer == parse_address(case["signer"])
+    assert is_genuine(handle, attestation)
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+def test_a_variant_is_read_or_not_and_verifies_or_not(case: dict[str, Any]) -> None:
+    try:
+        attestation = parse_attestation(case["header"])
+    except Undecodable:
+        attestation = None
+    assert (attestation is not None) == case["parses"]
+    assert (attestation is not None and is_genuine(from_hex(case["handle"]), attestation)) == case["verifies"]
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+def test_a_variant_gives_the_format_for_the_core(case: dict[str, Any]) -> None:
+    assert ciphertext_format({ATTESTATION_HEADER: case["header"]}) == case["ciphertext_format"]
+
+
+@pytest.mark.parametrize("case", CONSENSUS)
+def test_a_majority_is_found_as_in_the_vectors(case: dict[str, Any]) -> None:
+    registered = frozenset(parse_address(entry["signer"]) for entry in GROUP["valid"])
+    found = consensus(
+        from_hex(case["handle"]),
+        [parse_attestation(header) for header in case["headers"]],
+        registered,
+        case["threshold"],
+    )
+    assert (None if found is None else shown(found)) == case["winner"]
+
+
+def shown(found: Attestation) -> dict[str, str]:
+    """Return a winner's claim as the vectors write it."""
+    return {
+        "key_id": hex(found.key_id),
+        "ciphertext_digest": "0x" + found.ciphertext_digest.hex(),
+        "sns_ciphertext_digest": "0x" + found.sns_ciphertext_digest.hex(),
+        "format": found.format.name.lower(),
+    }
+
+
+@pytest.mark.parametrize("field", ["ciphertext_digest", "signer", "signature"])
+@pytest.mark.parametrize("wrong", [" {}", "{} ", "0x {}", "0x_{}"])
+def test_hex_with_anything_between_is_undecodable(field: str, wrong: str) -> None:
+    content = json.loads(GROUP["valid"][0]["header"])
+    digits = content[field].removeprefix("0x")
+    with pytest.raises(Undecodable):
+        parse_attestation(json.dumps({**content, field: wrong.format(digits)}))
+
+
+# The laws.
+
+
+@pytest.mark.parametrize("field", ["key_id", "ciphertext_digest", "sns_ciphertext_digest", "format"])
+def test_every_field_is_signed(field: str) -> None:
+    others = {
+        "key_id": 8,
+        "ciphertext_digest": b"\x02" * 32,
+        "sns_ciphertext_digest": b"\x02" * 32,
+        "format": StoredFormat.UNCOMPRESSED_ON_CPU,
+    }
+    genuine = attested(KEYS[0])
+    assert is_genuine(HANDLE, genuine)
+    assert not is_genuine(HANDLE, attrs.evolve(genuine, **{field: others[field]}))
+
+
+def test_the_handle_is_signed() -> None:
+    assert not is_genuine(bytes(32), attested(KEYS[0]))
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", "7", '"x"', "\x00", "{" * 2000])
+def test_what_is_no_attestation_is_undecodable(text: str) -> None:
+    with pytest.raises(Undecodable, match="attestation header"):
+        parse_attestation(text)
+
+
+@pytest.mark.parametrize("key_id", ["0x1" + "0" * 64, "7", "0x", "", "-0x1", "0x_1"])
+def test_a_key_id_that_is_none_is_undecodable(key_id: str) -> None:
+    content = json.loads(GROUP["valid"][0]["header"])
+    with pytest.raises(Undecodable):
+        parse_attestation(json.dumps({**content, "key_id": key_id}))
+
+
+@pytest.mark.parametrize("stored", StoredFormat)
+@pytest.mark.parametrize("attestation", [None, "no attestation"])
+def test_without_an_attestation_the_format_header_counts(
+    stored: StoredFormat, attestation: str | None
+) -> None:
+    headers = {FORMAT_HEADER: stored.name.lower()}
+    if attestation is not None:
+        headers[ATTESTATION_HEADER] = attestation
+    assert ciphertext_format(headers) == (BIG_COMPRESSED if stored.compressed else BIG_EXPANDED)
+
+
+@pytest.mark.parametrize("headers", [{}, {FORMAT_HEADER: ""}, {FORMAT_HEADER: "COMPRESSED_ON_CPU"}])
+def test_an_object_that_says_nothing_is_expanded(headers: dict[str, str]) -> None:
+    assert ciphertext_format(headers) == BIG_EXPANDED
+
+
+def test_nobody_is_no_majority() -> None:
+    assert consensus(HANDLE, [], SIGNERS, 1) is None
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_a_majority_needs_the_threshold(count: int) -> None:
+    said = [attested(key) for key in KEYS[:count]]
+    assert (consensus(HANDLE, said, SIGNERS, 3) is not None) == (count >= 3)
+
+
+def test_a_stranger_does_not_count() -> None:
+    said = [attested(key) for key in KEYS[:2]]
+    assert consensus(HANDLE, said, frozenset({KEYS[0].address}), 2) is None
+
+
+def test_the_larger_group_wins_over_the_smaller_claim() -> None:
+    few = [attested(KEYS[0], key_id=1)]
+    many = [attested(key, key_id=9) for key in KEYS[1:3]]
+    found = consensus(HANDLE, few + many, SIGNERS, 1)
+    assert found is not None
+    assert found.key_id == 9
+
+
+def test_a_larger_group_below_the_threshold_hides_no_other() -> None:
+    """There is no smaller group that could reach it."""
+    said = [attested(KEYS[0], key_id=1), *(attested(key, key_id=9) for key in KEYS[1:3])]
+    assert consensus(HANDLE, said, SIGNERS, 3) is None
+
+
+def test_the_order_of_asking_does_not_matter() -> None:
+    said = [attested(key, key_id=1 + n % 2) for n, key in enumerate(KEYS[:4])]
+    winners = {
+        found.claim
+        for order in (said, said[::-1], said[2:] + said[:2])
+        if (found := consensus(HANDLE, order, SIGNERS, 2)) is not None
+    }
+    assert winners == {attested(KEYS[0], key_id=1).claim}

@@ -1,0 +1,250 @@
+"""Fetching one ciphertext from emulated buckets: forms, order, digest, format, caps, cancellation, repetition."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, BIG_EXPANDED, StoredFormat
+from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.fetch import HASH_INLINE, HEDGE, SILENCE, Fetcher
+from kmsconn.ciphertexts.registry import Registry
+from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.emulator import bucket_faults
+from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.buckets import EmulatedBucket, Form
+from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.errors import NotYet, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.events import ignore
+from kmsconn.model.requests import Material
+from kmsconn.model.steps import Ciphertext
+from kmsconn.net.http import open_http
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.port import Coprocessor
+from kmsconn.testing.endings import cancel_everywhere
+
+T = TypeVar("T")
+
+SENDERS = [Address(bytes([n]) * 20) for n in (1, 2, 3)]
+SIGNER = PrivateKey(bytes(31) + b"\x05")
+SMALL = make_ciphertext("small", 7, 2, chain_id=5)
+MAX = 1 << 20
+
+
+@attrs.define(eq=False)
+class Buckets:
+    """Three buckets, a fetcher, and what was moved off the loop."""
+
+    buckets: list[BucketFaults]
+    fetcher: Fetcher
+    budget: ByteBudget
+    uses: list[str]
+
+    def publish(
+        self, one: EmulatedCiphertext, *indices: int, form: Form = Form.HANDLE, **options: Any
+    ) -> None:
+        """Store a ciphertext in some buckets, or in all."""
+        for index in indices or range(3):
+            self.buckets[index].bucket.publish(one, signer=SIGNER, key_id=1, forms=(form,), **options)
+
+    async def fetch(
+        self, one: EmulatedCiphertext = SMALL, senders: Sequence[Address] = SENDERS
+    ) -> Ciphertext:
+        """Fetch as a request would."""
+        with self.budget.lease() as lease:
+            found = await self.fetcher.fetch(Material(one.handle, 1, one.digest, tuple(senders)), lease)
+            assert self.budget.used == len(found.body)
+        assert self.budget.used == 0
+        return found
+
+    @property
+    def asked(self) -> list[int]:
+        """How many requests each bucket answered."""
+        return [sum(one.bucket.counts.values()) for one in self.buckets]
+
+
+@asynccontextmanager
+async def open_buckets() -> AsyncIterator[Buckets]:
+    network, uses = MemoryNetwork(), list[str]()
+    buckets = [BucketFaults(EmulatedBucket("/ct")) for _ in SENDERS]
+    for index, bucket in enumerate(buckets):
+        network.serve(f"bucket{index}", 80, bucket.serve)
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        uses.append(use)
+        await trio.lowlevel.checkpoint()
+        return work()
+
+    ports = Ports(network, offload, lambda: 0.0, lambda: 0.5)
+    registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
+    registry._coprocessors = {
+        sender: Coprocessor(sender, sender, f"http://bucket{index}/ct")
+        for index, sender in enumerate(SENDERS)
+    }
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        async with open_http(ports) as http:
+            fetcher = Fetcher(http, registry, BucketPolicy(True, True), offload, MAX)
+            yield Buckets(buckets, fetcher, ByteBudget(MAX), uses)
+        nursery.cancel_scope.cancel()
+    assert network.crashes == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (StoredFormat.UNCOMPRESSED_ON_CPU, BIG_EXPANDED),
+        (StoredFormat.COMPRESSED_ON_CPU, BIG_COMPRESSED),
+        (StoredFormat.COMPRESSED_ON_GPU, BIG_COMPRESSED),
+    ],
+)
+async def test_a_ciphertext_comes_with_its_body_and_format(
+    stored: StoredFormat, expected: int, autojump_clock: Any
+) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL, stored=stored)
+        assert await there.fetch() == Ciphertext(SMALL.handle, SMALL.body, expected)
+        assert there.asked == [1, 0, 0]
+
+
+async def test_the_order_of_the_event_is_the_order_of_asking(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        await there.fetch(senders=SENDERS[::-1])
+        assert there.asked == [0, 0, 1]
+
+
+async def test_a_bucket_without_the_first_form_is_asked_for_the_second(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL, form=Form.DIGEST)
+        assert (await there.fetch()).body == SMALL.body
+        assert there.asked == [2, 0, 0]
+
+
+async def test_the_form_that_a_bucket_had_is_asked_for_first_from_then_on(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL, form=Form.DIGEST)
+        await there.fetch()
+        await there.fetch()
+        assert there.asked == [3, 0, 0]
+        there.buckets[0].bucket.objects.clear()
+        there.publish(SMALL, 0)
+        await there.fetch()
+        await there.fetch()
+        assert there.asked == [6, 0, 0]
+
+
+TROUBLES = [
+    bucket_faults.FORBIDDEN,
+    bucket_faults.MISSING,
+    bucket_faults.INTERNAL,
+    bucket_faults.SLOW_DOWN,
+    bucket_faults.WRONG_BYTES,
+    bucket_faults.SHORTER,
+    bucket_faults.LONGER,
+    bucket_faults.EMPTY,
+    bucket_faults.TRUNCATED,
+    bucket_faults.HANG_UP,
+    bucket_faults.oversized(2 * MAX),
+    bucket_faults.oversized(2 * MAX, announced=False),
+    bucket_faults.redirect("http://elsewhere/ct"),
+]
+
+
+@pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name)
+async def test_a_bucket_in_trouble_costs_only_the_time_to_ask_the_next(
+    fault: bucket_faults.Fault, autojump_clock: Any
+) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        there.buckets[0].script(fault, fault)
+        assert (await there.fetch()).body == SMALL.body
+        assert trio.current_time() < HEDGE
+        assert there.buckets[0].counts[fault.name] == 2
+
+
+@pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name)
+async def test_when_every_bucket_is_in_trouble_each_reason_is_told(
+    fault: bucket_faults.Fault, autojump_clock: Any
+) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        for bucket in there.buckets:
+            bucket.script(fault, fault)
+        with pytest.raises(Unreachable) as caught:
+            await there.fetch()
+        for index in range(3):
+            assert f"bucket{index}" in str(caught.value)
+        assert there.budget.used == 0
+        assert (await there.fetch()).body == SMALL.body
+
+
+async def test_a_slow_bucket_is_overtaken_by_the_next(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        there.buckets[0].bucket.latency = 5.0
+        assert (await there.fetch()).body == SMALL.body
+        assert trio.current_time() == pytest.approx(HEDGE)
+
+
+async def test_a_body_that_stalls_is_given_up(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL, 0)
+        there.buckets[0].script(bucket_faults.stall(10))
+        with pytest.raises(Unreachable, match="fell silent"):
+            await there.fetch(senders=SENDERS[:1])
+        assert trio.current_time() == pytest.approx(SILENCE)
+
+
+async def test_coprocessors_that_nobody_knows_are_waited_for(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        with pytest.raises(NotYet, match="no bucket is known"):
+            await there.fetch(senders=[Address(bytes(20))])
+
+
+@pytest.mark.parametrize(("size", "uses"), [(HASH_INLINE, []), (HASH_INLINE + 1, ["keccak"])])
+async def test_only_a_large_body_is_hashed_off_the_loop(
+    size: int, uses: list[str], autojump_clock: Any
+) -> None:
+    large = make_ciphertext("large", 7, 2, chain_id=5, size=size)
+    async with open_buckets() as there:
+        there.publish(large)
+        assert (await there.fetch(large)).body == large.body
+        assert there.uses == uses
+
+
+async def test_a_repeated_fetch_gives_the_same(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        assert await there.fetch() == await there.fetch()
+
+
+@pytest.mark.parametrize("trouble", [None, bucket_faults.WRONG_BYTES, bucket_faults.stall(10)])
+async def test_a_fetch_cancelled_anywhere_holds_nothing_and_can_be_repeated(
+    trouble: bucket_faults.Fault | None, autojump_clock: Any
+) -> None:
+    """Also not a place of the HTTP client, of which there are eight."""
+    async with open_buckets() as there:
+        there.publish(SMALL)
+
+        async def fetch() -> None:
+            if trouble is not None:
+                there.buckets[0].script(trouble)
+            await there.fetch()
+
+        async def look() -> None:
+            assert there.budget.used == 0
+            for bucket in there.buckets:
+                bucket.heal()
+            with trio.fail_after(HEDGE / 2):
+                assert (await there.fetch()).body == SMALL.body
+
+        assert await cancel_everywhere(fetch, look) > 10

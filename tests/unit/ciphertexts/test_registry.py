@@ -1,0 +1,149 @@
+"""The registry of coprocessors: a snapshot that a failed refresh does not spoil."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.port import Call
+from kmsconn.ciphertexts.registry import NAME, RETRY, Registry
+from kmsconn.errors import NotYet, StartRefused, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.protocols.fhevm_014.abi import GATEWAY_CONFIG
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from tests.vectors import vector_settings
+
+PROFILE = Fhevm014(vector_settings())
+ONE, TWO, STRANGER = (Address(bytes([n]) * 20) for n in (1, 2, 9))
+REFRESH = 60.0
+
+
+@attrs.define
+class Gateway:
+    """A GatewayConfig that holds what a test says; ``down`` makes it silent."""
+
+    buckets: dict[Address, str] = attrs.field(factory=dict)
+    threshold: int = 1
+    down: bool = False
+    asked: int = 0
+    chain_id: int = 1
+
+    async def call(self, method: str, *params: Any) -> Any:
+        raise NotImplementedError
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        self.asked += len(calls)
+        if self.down:
+            raise Unreachable("the gateway is down")
+        return [to_hex(self._answer(from_hex(call.params[0]["data"]))) for call in calls]
+
+    def _answer(self, data: bytes) -> bytes:
+        function = GATEWAY_CONFIG.functions_by_selector[data[:4]]
+        match function.name:
+            case "getCoprocessorMajorityThreshold":
+                return function.encode_result(self.threshold)
+            case "getCoprocessorTxSenders":
+                return function.encode_result(tuple(self.buckets))
+            case _:
+                (sender,) = function.decode(data)
+                return function.encode_result((sender, sender, self.buckets[sender]))
+
+
+def registry(gateway: Gateway, events: list[Event] | None = None) -> Registry:
+    return Registry(PROFILE, gateway, REFRESH, (events if events is not None else []).append)
+
+
+async def test_buckets_are_in_the_order_asked_for() -> None:
+    one = registry(Gateway({ONE: "https://one", TWO: "https://two"}))
+    await one.load()
+    assert one.buckets([TWO, ONE]) == ["https://two", "https://one"]
+
+
+async def test_unknown_coprocessors_and_empty_buckets_are_left_out() -> None:
+    one = registry(Gateway({ONE: "https://one", TWO: ""}))
+    await one.load()
+    assert one.buckets([STRANGER, TWO, ONE]) == ["https://one"]
+
+
+def test_before_the_first_snapshot_nothing_is_known() -> None:
+    assert registry(Gateway()).buckets([ONE]) == []
+
+
+async def test_a_zero_threshold_refuses_the_start() -> None:
+    with pytest.raises(StartRefused, match="threshold"):
+        await registry(Gateway({ONE: "https://one"}, threshold=0)).load()
+
+
+@pytest.mark.parametrize("buckets", [{}, {ONE: ""}])
+async def test_a_registry_without_any_bucket_is_waited_for(buckets: dict[Address, str]) -> None:
+    with pytest.raises(NotYet):
+        await registry(Gateway(buckets)).load()
+
+
+async def test_a_refresh_takes_what_is_new(autojump_clock: Any) -> None:
+    gateway = Gateway({ONE: "https://one"})
+    one = registry(gateway)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await one.wait_loaded()
+        gateway.buckets = {TWO: "https://two"}
+        await trio.sleep(REFRESH + 1)
+        assert one.buckets([ONE, TWO]) == ["https://two"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_refresh_that_fails_keeps_the_snapshot_and_is_told_once_it_works_again(
+    autojump_clock: Any,
+) -> None:
+    gateway, events = Gateway({ONE: "https://one"}), list[Event]()
+    one = registry(gateway, events)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await one.wait_loaded()
+        gateway.down = True
+        await trio.sleep(REFRESH + 1)
+        assert one.buckets([ONE]) == ["https://one"]
+        gateway.down = False
+        await trio.sleep(RETRY + 1)
+        nursery.cancel_scope.cancel()
+    assert [event.neighbour for event in events if isinstance(event, Trouble)][:1] == [NAME]
+    assert events[-1] == Recovered(NAME)
+
+
+async def test_without_a_snapshot_it_is_tried_again_soon(autojump_clock: Any) -> None:
+    gateway = Gateway({ONE: "https://one"}, down=True)
+    one = registry(gateway)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await trio.sleep(10 * RETRY)
+        assert gateway.asked >= 9
+        gateway.down = False
+        with trio.fail_after(RETRY + 1):
+            await one.wait_loaded()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_threshold_that_becomes_zero_while_running_ends_the_connector(autojump_clock: Any) -> None:
+    gateway = Gateway({ONE: "https://one"})
+    one = registry(gateway)
+
+    async def become_zero() -> None:
+        await one.wait_loaded()
+        gateway.threshold = 0
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_beside(one.run, become_zero)
+    assert caught.group_contains(StartRefused)
+
+
+async def run_beside(*tasks: Callable[[], Awaitable[object]]) -> None:
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(task)

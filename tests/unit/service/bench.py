@@ -1,0 +1,148 @@
+"""A pipeline with a real journal and stages that do what a test says. Never talks to a neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.ciphertexts.budget import ByteBudget, Lease
+from kmsconn.config.settings import Deadlines
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.port import Arrival, Read, Row
+from kmsconn.journal.sqlite import Binding, SqliteJournal, open_journal
+from kmsconn.model.events import Event
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
+from kmsconn.net.offloading import offload_inline
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.service.pipeline import Pipeline
+from kmsconn.service.troubles import Troubles
+from tests.vectors import log_of, request, vector_settings
+
+CHAIN_TIME = 1_700_000_000
+EXPIRY = 86_400.0
+ANSWER = Answer(b"calldata", Address(b"\x51" * 20))
+SETTINGS = vector_settings()
+PROFILE = Fhevm014(SETTINGS)
+
+
+@attrs.define
+class ScriptedStages:
+    """Stages that pass, unless ``does`` holds something for one: an exception to raise, or a function to await."""
+
+    does: dict[str, BaseException | Callable[[], Any]] = attrs.field(factory=dict)
+    took: list[str] = attrs.field(factory=list)
+    bytes: int = 100
+
+    async def _play(self, stage: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.took.append(stage)
+        does = self.does.get(stage)
+        if isinstance(does, BaseException):
+            raise does
+        if does is not None:
+            await does()
+
+    async def check(self, seen: Seen) -> Checked:
+        await self._play("check")
+        return Checked(seen.request, None, None)
+
+    async def gather(self, checked: Checked, lease: Lease) -> Gathered:
+        await lease.reserve(self.bytes)
+        await self._play("gather")
+        return Gathered(checked.request, None, None, ())
+
+    async def submit(self, gathered: Gathered) -> Submitted:
+        await self._play("submit")
+        return Submitted(gathered.request)
+
+    async def answer(self, submitted: Submitted) -> Answered:
+        await self._play("answer")
+        return Answered(submitted.request, ANSWER)
+
+
+@attrs.define
+class Bench:
+    """A pipeline, its journal, and what it told."""
+
+    pipeline: Pipeline
+    stages: ScriptedStages
+    journal: SqliteJournal
+    head: HeadTracker
+    events: list[Event]
+
+    async def admit(self, name: str = "public_one_v0", block: int = 10, data: bytes | None = None) -> Row:
+        """Make a row of a request of the vectors."""
+        log = log_of(request(name))
+        log = attrs.evolve(log, block_number=block, data=log.data if data is None else data)
+        identifier = int.from_bytes(log.topics[1])
+        return await self._admit(Arrival(identifier, Kind.PUBLIC_DECRYPTION, PROFILE.digest(log), log))
+
+    async def _admit(self, arrival: Arrival) -> Row:
+        block, contract = arrival.log.block_number, arrival.log.address
+        read = Read(
+            SETTINGS.gateway.chain_id, contract, block, block, (arrival,), (), block + 1, self.journal.tick,
+            wall(), float(CHAIN_TIME), EXPIRY,
+        )  # fmt: skip
+        [(rid, _)] = (await self.journal.admit(read)).new
+        return await self.row(rid)
+
+    async def row(self, rid: int) -> Row:
+        """Return a row as it is now."""
+        found = await self.journal.row(rid)
+        assert found is not None
+        return found
+
+    async def run(self, row: Row) -> Row:
+        """Work on a row once and return it as it is then."""
+        await self.pipeline.run(row)
+        return await self.row(row.rid)
+
+    def told(self, kind: type) -> list[Any]:
+        """Return the events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def other_data(row: Row) -> bytes:
+    """Return the data of the same event with other extraData."""
+    event = DECRYPTION.event("PublicDecryptionRequest")
+    identifier, materials, extra_data = event.decode(row.log.topics, row.log.data)
+    return event.encode(identifier, materials, extra_data + b"\x01")[1]
+
+
+def wall() -> float:
+    return 5_000.0 + trio.current_time()
+
+
+@asynccontextmanager
+async def open_bench(folder: Path, **does: Any) -> AsyncIterator[Bench]:
+    """Run a journal while the block lasts; ``does`` says what stages do that do not just pass."""
+    binding = Binding(
+        "fhevm-0.14", SETTINGS.gateway.chain_id, 1, SETTINGS.decryption_contract.address, Address(bytes(20))
+    )
+    events: list[Event] = []
+    async with open_journal(folder / "j.db", binding, offload_inline, wall, synchronous="OFF") as journal:
+        stages, head = ScriptedStages(does), HeadTracker()
+        head.note(100, CHAIN_TIME)
+        pipeline = Pipeline(
+            profile=PROFILE,
+            stages=stages,  # type: ignore[arg-type]
+            journal=journal,
+            head=head,
+            lane_bell=Doorbell(),
+            budget=ByteBudget(1000),
+            deadlines=Deadlines(),
+            troubles=Troubles(events.append),
+            wall=wall,
+            random=lambda: 0.5,
+            on_event=events.append,
+        )
+        yield Bench(pipeline, stages, journal, head, events)

@@ -1,0 +1,396 @@
+"""The reader of one contract against a scripted endpoint: pushes only wake it, the journal has all before the cursor passes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Never
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import JournalFailed, Unreachable
+from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.logs import Log
+from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
+from kmsconn.model.requests import Kind
+from kmsconn.service.intake import Intake
+from kmsconn.service.pools import Pool
+from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
+from tests.vectors import log_of, request
+
+[SUBSCRIPTION] = PROFILE.subscriptions()
+POLLING = 0.5
+OVERLAP = 30.0
+NAMES = ("public_one_v0", "user_legacy_direct_v0", "user_unified_own_v0", "public_three_v0")
+
+
+def log(name: str, block: int, *, fork: int = 0, index: int = 0, **changes: Any) -> Log:
+    """Return a request's log in another block."""
+    changes = {"block_hash": bytes([fork]) * 28 + block.to_bytes(4), **changes}
+    return attrs.evolve(log_of(request(name)), block_number=block, log_index=index, **changes)
+
+
+def as_json(one: Log) -> dict[str, Any]:
+    return {
+        "address": to_hex(one.address),
+        "topics": [to_hex(topic) for topic in one.topics],
+        "data": to_hex(one.data),
+        "blockNumber": quantity(one.block_number),
+        "blockHash": to_hex(one.block_hash),
+        "transactionHash": to_hex(one.transaction_hash),
+        "logIndex": quantity(one.log_index),
+    }
+
+
+@attrs.define
+class Chain:
+    """A scripted endpoint: a head, some logs, a limit to ranges, and ``next_`` answers that are given instead, once each."""
+
+    head: int = 100
+    logs: list[Log] = attrs.field(factory=list)
+    next_: deque[Exception | Callable[[list[Any]], list[Any]]] = attrs.field(factory=deque)
+    widest: int | None = None
+    latency: float = 0.001
+    ranges: list[tuple[int, int]] = attrs.field(factory=list)
+    name: str = "gateway"
+    chain_id: int = SETTINGS.gateway.chain_id
+    ring: Callable[[Any], None] | None = None
+
+    async def call(self, method: str, *params: Any) -> Any:
+        await trio.sleep(self.latency)
+        if self.next_ and isinstance(error := self.next_.popleft(), Exception):
+            raise error
+        return self._block()
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        await trio.sleep(self.latency)
+        spoil = self.next_.popleft() if self.next_ else None
+        if isinstance(spoil, Exception):
+            raise spoil
+        answer = [self._block(), self._logs(calls[1].params[0])]
+        return spoil(answer) if spoil is not None else answer
+
+    def _block(self) -> dict[str, str]:
+        return {"number": quantity(self.head), "timestamp": quantity(CHAIN_TIME + self.head)}
+
+    def _logs(self, criteria: dict[str, Any]) -> Any:
+        first = int(criteria["fromBlock"], 16)
+        last = self.head if criteria["toBlock"] == "latest" else int(criteria["toBlock"], 16)
+        self.ranges.append((first, last))
+        if self.widest is not None and last - first >= self.widest:
+            return RpcError(-32005, f"block range is too wide: at most {self.widest} blocks")
+        return [as_json(one) for one in self.logs if first <= one.block_number <= min(last, self.head)]
+
+    async def listen(self, subscription: Sequence[Any], ring: Callable[[Any], None]) -> Never:
+        self.ring = ring
+        ring(None)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    def push(self) -> None:
+        """Ring as the node does."""
+        assert self.ring is not None
+        self.ring({})
+
+
+@attrs.define
+class Reading:
+    """An intake, its endpoint and its journal."""
+
+    bench: Bench
+    chain: Chain
+    intake: Intake
+    pools: dict[Kind, Pool]
+
+    @property
+    def admitted(self) -> list[int]:
+        """The ids that became rows, in order."""
+        return [event.id for event in self.bench.told(RequestAdmitted)]
+
+    async def stored_cursor(self) -> int | None:
+        return await self.bench.journal.cursor(SUBSCRIPTION.chain_id, SUBSCRIPTION.contract)
+
+
+def id_of(name: str) -> int:
+    return int.from_bytes(log_of(request(name)).topics[1])
+
+
+@asynccontextmanager
+async def reading(
+    folder: Path, chain: Chain, *, from_block: int | None = 0, journal: Any = None, size: int = 100
+) -> AsyncIterator[Reading]:
+    async with open_bench(folder) as bench:
+        pools = {kind: Pool(kind, 4, Doorbell()) for kind in Kind}
+        house = SimpleNamespace(
+            journal=journal(bench) if journal else bench.journal,
+            settings=attrs.evolve(SETTINGS, overlap=OVERLAP, get_logs_batch_size=size),
+            profile=PROFILE,
+            ports=SimpleNamespace(wall=wall),
+            on_event=bench.events.append,
+            pools=pools,
+        )
+        intake = Intake(house, SUBSCRIPTION, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(intake.run)
+            await trio.sleep(0.1)
+            yield Reading(bench, chain, intake, pools)
+            nursery.cancel_scope.cancel()
+
+
+# Where it begins.
+
+
+async def test_a_first_start_begins_at_the_head(tmp_path: Path, autojump_clock: Any) -> None:
+    chain = Chain(logs=[log(NAMES[0], 50)])
+    async with reading(tmp_path, chain, from_block=None) as it:
+        assert it.admitted == []
+        assert it.intake.cursor == 101
+
+
+async def test_a_first_start_waits_for_a_head(tmp_path: Path, autojump_clock: Any) -> None:
+    chain = Chain(next_=deque([Unreachable("down"), RpcError(-32000, "starting")]))
+    async with reading(tmp_path, chain, from_block=None) as it:
+        assert it.intake.cursor is None
+        await trio.sleep(3 * POLLING)
+        assert it.intake.cursor == 101
+
+
+async def test_a_first_start_may_begin_earlier(tmp_path: Path, autojump_clock: Any) -> None:
+    chain = Chain(logs=[log(NAMES[0], 10), log(NAMES[1], 50)])
+    async with reading(tmp_path, chain, from_block=40) as it:
+        assert it.admitted == [id_of(NAMES[1])]
+        assert min(first for first, _ in chain.ranges) == 40
+
+
+async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, Chain(head=1000), from_block=990):
+        pass
+    chain = Chain(head=5000, logs=[log(NAMES[0], 2000)])
+    async with reading(tmp_path, chain, from_block=4999) as it:
+        assert it.admitted == [id_of(NAMES[0])]
+
+
+# What it reads.
+
+
+async def test_what_is_on_chain_is_admitted_and_its_pools_are_rung(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    chain = Chain(logs=[log(name, 50 + n) for n, name in enumerate(NAMES)])
+    async with reading(tmp_path, chain) as it:
+        assert it.admitted == [id_of(name) for name in NAMES]
+        for pool in it.pools.values():
+            with trio.fail_after(1):
+                await pool.bell.wait()
+        assert await it.stored_cursor() == 101
+
+
+async def test_a_push_is_read_at_once(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, chain := Chain()) as it:
+        await trio.sleep(5)
+        chain.head += 1
+        chain.logs.append(log(NAMES[0], chain.head))
+        chain.push()
+        await trio.sleep(POLLING / 10)
+        assert it.admitted == [id_of(NAMES[0])]
+
+
+async def test_a_lost_push_costs_a_poll_and_no_more(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, chain := Chain()) as it:
+        chain.head += 1
+        chain.logs.append(log(NAMES[0], chain.head))
+        await trio.sleep(POLLING + 0.1)
+        assert it.admitted == [id_of(NAMES[0])]
+
+
+async def test_many_pushes_are_one_read(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, chain := Chain()):
+        await trio.sleep(0.05)
+        before = len(chain.ranges)
+        for _ in range(1000):
+            chain.push()
+        await trio.sleep(POLLING / 5)
+        assert len(chain.ranges) - before <= 2
+
+
+async def test_a_request_seen_again_is_not_another(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, Chain(logs=[log(NAMES[0], 95)])) as it:
+        await trio.sleep(3 * OVERLAP)
+        assert it.admitted == [id_of(NAMES[0])]
+
+
+async def test_what_a_lagging_node_left_out_is_found_in_the_overlap(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Its answer was empty and looked like a good one."""
+    async with reading(tmp_path, chain := Chain()) as it:
+        chain.head += 2
+        chain.next_.append(lambda answer: [answer[0], []])
+        chain.logs.append(log(NAMES[0], chain.head - 1))
+        chain.push()
+        await trio.sleep(POLLING)
+        assert it.intake.cursor == chain.head + 1
+        assert it.admitted == []
+        await trio.sleep(OVERLAP / 2)
+        assert it.admitted == [id_of(NAMES[0])]
+
+
+async def test_after_a_new_subscription_the_overlap_is_read_at_once(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with reading(tmp_path, chain := Chain()) as it:
+        chain.logs.append(log(NAMES[0], chain.head - 1))
+        assert chain.ring is not None
+        chain.ring(None)
+        await trio.sleep(POLLING / 10)
+        assert it.admitted == [id_of(NAMES[0])]
+
+
+async def test_a_long_history_is_read_beside_the_live_end(tmp_path: Path, autojump_clock: Any) -> None:
+    chain = Chain(head=100_000, logs=[log(NAMES[0], 50_000), log(NAMES[1], 99_999)], latency=0.2)
+    async with reading(tmp_path, chain, from_block=0) as it:
+        await trio.sleep(1)
+        assert it.admitted == [id_of(NAMES[1])]
+        await trio.sleep(120)
+        assert set(it.admitted) == {id_of(NAMES[0]), id_of(NAMES[1])}
+        assert await it.stored_cursor() == 100_001
+
+
+async def test_no_question_spans_more_than_a_range_however_long_we_were_away(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with reading(tmp_path, Chain(head=1000)):
+        pass
+    chain = Chain(head=1_000_000)
+    async with reading(tmp_path, chain, size=100):
+        await trio.sleep(1)
+        assert max(last - first for first, last in chain.ranges[:5]) < 200
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Unreachable("down"),
+        RpcError(-32000, "header not found"),
+        lambda answer: [RpcError(-32005, "limit"), RpcError(-32005, "limit")],
+        lambda answer: [answer[0], RpcError(-32000, "internal")],
+        lambda answer: [{"number": "0x1", "timestamp": "0x1"}, answer[1]],
+        lambda answer: [None, answer[1]],
+        lambda answer: [answer[0], None],
+    ],
+    ids=["unreachable", "error", "limit", "no logs", "old head", "no head", "nothing"],
+)
+async def test_a_bad_answer_moves_nothing_and_is_asked_again(
+    trouble: Any, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with reading(tmp_path, chain := Chain()) as it:
+        chain.head += 1
+        chain.logs.append(log(NAMES[0], chain.head))
+        chain.next_.extend([trouble] * 3)
+        chain.push()
+        await trio.sleep(POLLING / 2)
+        assert it.intake.cursor == chain.head
+        await trio.sleep(8 * POLLING)
+        assert it.admitted == [id_of(NAMES[0])]
+        assert it.intake.cursor == chain.head + 1
+
+
+@pytest.mark.parametrize("widest", [1, 3, 10])
+async def test_a_node_that_takes_only_narrow_ranges_is_asked_for_narrow_ones(
+    widest: int, tmp_path: Path, autojump_clock: Any
+) -> None:
+    chain = Chain(head=60, logs=[log(NAMES[0], 5), log(NAMES[1], 55)], widest=widest)
+    async with reading(tmp_path, chain, size=100) as it:
+        await trio.sleep(300)
+        assert set(it.admitted) == {id_of(NAMES[0]), id_of(NAMES[1])}
+        assert await it.stored_cursor() == 61
+
+
+async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    chain = Chain(logs=[log(NAMES[0], 50, data=b"\x01"), log(NAMES[1], 51)])
+    async with reading(tmp_path, chain) as it:
+        [told] = it.bench.told(LogQuarantined)
+        assert (told.block, it.admitted) == (50, [id_of(NAMES[1])])
+        await trio.sleep(2 * OVERLAP)
+        assert len(it.bench.told(LogQuarantined)) == 1
+        assert (await it.bench.journal.counts(wall())).quarantined_logs == 1
+
+
+async def test_an_object_that_is_no_log_is_told_and_the_rest_is_taken(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with reading(tmp_path, chain := Chain(logs=[])) as it:
+        chain.head += 1
+        chain.logs.append(log(NAMES[0], chain.head))
+        chain.next_.append(lambda answer: [answer[0], [{"address": 7}, *answer[1]]])
+        chain.push()
+        await trio.sleep(POLLING / 10)
+        assert it.admitted == [id_of(NAMES[0])]
+        assert [event.log_index for event in it.bench.told(LogQuarantined)] == [-1]
+
+
+async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_clock: Any) -> None:
+    class Full:
+        """A journal whose disk is full a few times."""
+
+        def __init__(self, bench: Bench) -> None:
+            self._bench, self.left = bench, 3
+
+        async def admit(self, read: Any) -> Any:
+            await trio.lowlevel.checkpoint()
+            if self.left:
+                self.left -= 1
+                raise JournalFailed("disk full")
+            return await self._bench.journal.admit(read)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._bench.journal, name)
+
+    chain = Chain(logs=[log(NAMES[0], 50)])
+    async with reading(tmp_path, chain, journal=Full) as it:
+        assert it.intake.cursor == 0
+        assert it.bench.told(CursorMoved) == []
+        await trio.sleep(10 * POLLING)
+        assert it.admitted == [id_of(NAMES[0])]
+        assert it.intake.cursor == 101
+
+
+# Reorganisations.
+
+
+async def test_a_request_at_another_place_is_moved_and_not_admitted_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
+        chain.head, chain.logs = 101, [log(NAMES[0], 100, fork=1)]
+        await trio.sleep(OVERLAP)
+        assert it.admitted == [id_of(NAMES[0])]
+        assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
+        row = await it.bench.row(1)
+        assert (row.log.block_number, row.on_chain) == (100, True)
+
+
+async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is_seen_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
+        gone, chain.logs = chain.logs, []
+        await trio.sleep(OVERLAP)
+        assert not (await it.bench.row(1)).on_chain
+        chain.logs = gone
+        await trio.sleep(OVERLAP)
+        assert (await it.bench.row(1)).on_chain
+        assert it.admitted == [id_of(NAMES[0])]

@@ -1,0 +1,145 @@
+"""The picker: due rows to free places, at once when rung, else when the next one is due."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.errors import JournalFailed
+from kmsconn.journal.port import Row
+from kmsconn.model.requests import Kind
+from kmsconn.service.picker import LOOK_AGAIN, run_picker
+from kmsconn.service.pools import Pool
+from tests.unit.service.bench import Bench, open_bench, wall
+from tests.unit.service.test_pools import rows_of
+
+KIND = Kind.PUBLIC_DECRYPTION
+
+
+class Record(Pool):
+    """A pool without workers that notes what it is handed, and when."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.handed: list[tuple[float, int]] = []
+
+    def hand_out(self, row: Row) -> None:
+        self.busy.add(row.rid)
+        self.handed.append((trio.current_time(), row.rid))
+
+
+@asynccontextmanager
+async def picking(bench: Bench, size: int = 10, journal: Any = None) -> AsyncIterator[Record]:
+    pool = Record(KIND, size, Doorbell())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_picker, pool, journal or bench.journal, wall)
+        await trio.sleep(0.001)
+        yield pool
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_due_is_handed_out_at_the_start_oldest_first(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        rows = await rows_of(bench, 4)
+        async with picking(bench) as pool:
+            assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
+
+
+async def test_no_more_is_handed_out_than_there_is_room_for(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 4)
+        async with picking(bench, size=3) as pool:
+            await trio.sleep(3 * LOOK_AGAIN)
+            assert len(pool.handed) == 3
+
+
+async def test_a_freed_place_takes_the_next_row(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        rows = await rows_of(bench, 4)
+        async with picking(bench, size=3) as pool:
+            await bench.journal.close(rows[0].rid, "reject", "done")
+            pool.busy.discard(rows[0].rid)
+            pool.bell.ring()
+            await trio.sleep(1)
+            assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
+
+
+async def test_a_row_being_worked_on_is_not_handed_out_again(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 2)
+        async with picking(bench) as pool:
+            for _ in range(5):
+                pool.bell.ring()
+                await trio.sleep(LOOK_AGAIN)
+            assert len(pool.handed) == 2
+
+
+async def test_a_new_row_is_handed_out_when_rung_and_not_before(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench, picking(bench) as pool:
+        row = await bench.admit()
+        await trio.sleep(1)
+        assert pool.handed == []
+        pool.bell.ring()
+        await trio.sleep(0.01)
+        assert [rid for _, rid in pool.handed] == [row.rid]
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.5, 7.0, LOOK_AGAIN - 1])
+async def test_a_parked_row_is_handed_out_when_its_time_comes(
+    wait: float, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+        await bench.journal.park(row.rid, wall() + wait, "waits")
+        started = trio.current_time()
+        async with picking(bench) as pool:
+            await trio.sleep(wait + 1)
+            [(at, rid)] = pool.handed
+    assert rid == row.rid
+    assert at - started == pytest.approx(wait, abs=0.05)
+
+
+async def test_a_bell_that_never_rings_costs_only_time(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench, picking(bench) as pool:
+        await bench.admit()
+        await trio.sleep(LOOK_AGAIN + 1)
+        assert len(pool.handed) == 1
+
+
+async def test_other_kinds_are_left_to_their_own_pickers(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await bench.admit()
+        pool = Record(Kind.USER_DECRYPTION, 5, Doorbell())
+        with trio.move_on_after(LOOK_AGAIN):
+            await run_picker(pool, bench.journal, wall)
+        assert pool.handed == []
+
+
+class Failing:
+    """A journal that cannot be read a few times."""
+
+    def __init__(self, bench: Bench, times: int) -> None:
+        self._bench, self.left = bench, times
+
+    async def due(self, *arguments: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        if self.left:
+            self.left -= 1
+            raise JournalFailed("disk full")
+        return await self._bench.journal.due(*arguments)
+
+
+async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await bench.admit()
+        async with picking(bench, journal=Failing(bench, 3)) as pool:
+            await trio.sleep(10)
+            assert len(pool.handed) == 1

@@ -1,0 +1,337 @@
+"""What becomes of a request when a stage succeeds, fails in each way, takes too long or is cancelled (outcomes.md)."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn import errors
+from kmsconn.chain.port import RpcError
+from kmsconn.config.settings import Deadlines
+from kmsconn.errors import (
+    Aborted,
+    AlreadyDone,
+    Broken,
+    Forgotten,
+    JournalFailed,
+    Misconfigured,
+    NotYet,
+    Overloaded,
+    Refused,
+    Rejected,
+    RequestError,
+    StageTimeout,
+    Undecodable,
+    Unreachable,
+)
+from kmsconn.model.events import AnswerKept, RequestClosed, RequestParked, StageFinished, Trouble
+from kmsconn.model.life import State
+from kmsconn.model.steps import Answered
+from kmsconn.service.pipeline import KEEPING, LONG_POLL
+from kmsconn.service.retrying import PARKING, SECOND_CHANCE
+from kmsconn.testing.endings import cancel_everywhere
+from tests.unit.service.bench import ANSWER, CHAIN_TIME, EXPIRY, open_bench, other_data, wall
+
+STAGES = ("check", "gather", "submit", "answer")
+
+# Every error that a stage may raise → the state it leaves the request in.
+OUTCOMES: dict[Any, State] = {
+    Unreachable("nobody"): State.SEEN,
+    Overloaded("less, please"): State.SEEN,
+    NotYet("not now"): State.SEEN,
+    Forgotten("who?"): State.SEEN,
+    StageTimeout("check", 1.0): State.SEEN,
+    Misconfigured("the operator must"): State.SEEN,
+    JournalFailed("disk full"): State.SEEN,
+    Refused("INTERNAL"): State.SEEN,
+    Rejected("never"): State.REJECTED,
+    Aborted("on purpose"): State.REJECTED,
+    AlreadyDone("it is there"): State.REPLIED,
+    Broken("core", "a lie"): State.QUARANTINED,
+    Undecodable("no such form"): State.QUARANTINED,
+}
+CASES = [pytest.param(error, state, id=type(error).__name__) for error, state in OUTCOMES.items()]
+
+
+def test_the_table_knows_every_error_there_is() -> None:
+    """A new class of error must say here what becomes of a request."""
+    abstract = {errors.RequestError, errors.Retryable, errors.Terminal}
+    classes = {c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, RequestError)}
+    assert classes - abstract <= {type(error) for error in OUTCOMES}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("error", "state"), CASES)
+async def test_every_error_of_every_stage_has_its_outcome(
+    error: Exception, state: State, stage: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, **{stage: error}) as bench:
+        row = await bench.run(await bench.admit())
+    assert row.state is state
+    assert str(error) in row.reason
+    assert bench.stages.took == list(STAGES[: STAGES.index(stage) + 1])
+    told = bench.told(RequestParked if state is State.SEEN else RequestClosed)
+    assert [str(error) in event.reason for event in told] == [True]
+
+
+@pytest.mark.parametrize("error", [RpcError(1, "x"), KeyError("x"), ZeroDivisionError()])
+async def test_an_unexpected_error_is_left_to_the_worker(
+    error: Exception, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, gather=error) as bench:
+        row = await bench.admit()
+        with pytest.raises(type(error)):
+            await bench.pipeline.run(row)
+        assert (await bench.row(row.rid)).state is State.SEEN
+        assert bench.pipeline.budget.used == 0
+
+
+# The straight line.
+
+
+async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.run(await bench.admit())
+        with trio.fail_after(1):
+            await bench.pipeline.lane_bell.wait()  # the lane was rung
+    assert (row.state, row.answer, row.reason) == (State.ANSWERED, ANSWER, "")
+    assert [event.stage for event in bench.told(StageFinished)] == list(STAGES)
+    assert len(bench.told(AnswerKept)) == 1
+
+
+async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+        bench.journal.note_submitted(row.rid, True)
+        assert (await bench.run(await bench.row(row.rid))).state is State.ANSWERED
+    assert bench.stages.took == ["answer"]
+
+
+async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path, answer=Forgotten("restarted")) as bench:
+        row = await bench.run(await bench.admit())
+        assert not row.submitted
+        bench.stages.does.clear()
+        bench.stages.took.clear()
+        assert (await bench.run(row)).state is State.ANSWERED
+    assert bench.stages.took == list(STAGES)
+
+
+async def test_the_core_is_noted_to_have_it_once_it_took_it(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
+        assert (await bench.run(await bench.admit())).submitted
+
+
+async def test_the_payload_is_given_back_before_the_answer_is_waited_for(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    held: list[int] = []
+    async with open_bench(tmp_path) as bench:
+
+        async def look() -> None:
+            held.append(bench.pipeline.budget.used)
+
+        bench.stages.does.update(submit=look, answer=look)
+        await bench.run(await bench.admit())
+    assert held == [bench.stages.bytes, 0]
+
+
+async def test_a_row_that_no_program_can_read_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.run(await bench.admit(data=b"no event"))
+    assert row.state is State.QUARANTINED
+    assert bench.stages.took == []
+
+
+async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+        bench.stages.does["answer"] = partial(bench.journal.close, row.rid, "reject", "by the operator")
+        assert (await bench.run(row)).state is State.REJECTED
+    assert bench.told(AnswerKept) == []
+
+
+# Waiting.
+
+
+async def test_each_parking_waits_longer(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path, check=Unreachable("down")) as bench:
+        row = await bench.admit()
+        for _ in range(9):
+            row = await bench.run(row)
+    waits = [event.seconds for event in bench.told(RequestParked)]
+    assert waits == [PARKING.seconds(tries, 0.5) for tries in range(9)]
+
+
+async def test_misconfiguration_is_told_in_red(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path, check=Misconfigured("host chain 5 is not configured")) as bench:
+        await bench.run(await bench.admit())
+    [trouble] = bench.told(Trouble)
+    assert (trouble.red, trouble.reason) == (True, "host chain 5 is not configured")
+
+
+@pytest.mark.parametrize(("late", "state"), [(0, State.SEEN), (1, State.EXPIRED)])
+async def test_a_deadline_is_in_chain_time_and_tells_what_was_waited_for(
+    late: int, state: State, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
+        row = await bench.run(await bench.admit())
+        bench.head.note(200, CHAIN_TIME + int(EXPIRY) + late)
+        row = await bench.run(row)
+    assert row.state is state
+    assert "not allowed" in row.reason
+
+
+async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+
+        async def late() -> None:
+            bench.head.note(200, CHAIN_TIME + 10 * int(EXPIRY))
+
+        bench.stages.does["answer"] = late
+        assert (await bench.run(await bench.admit())).state is State.ANSWERED
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_stage_that_hangs_is_ended_by_its_deadline(
+    stage: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, **{stage: trio.sleep_forever}) as bench:
+        row = await bench.run(await bench.admit())
+    seconds = getattr(Deadlines(), stage)
+    assert trio.current_time() == pytest.approx(seconds)
+    assert (row.state, row.reason) == (State.SEEN, f"{stage} took longer than {seconds:g} s")
+
+
+async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_others(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, answer=partial(later, LONG_POLL, NotYet("still computing"))) as bench:
+        row = await bench.run(await bench.admit())
+    assert row.submitted
+    assert row.next_try == pytest.approx(wall())
+
+
+async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, answer=NotYet("busy")) as bench:
+        row = await bench.run(await bench.admit())
+    assert row.next_try > wall()
+
+
+async def later(seconds: float, error: Exception) -> None:
+    await trio.sleep(seconds)
+    raise error
+
+
+# Refused, and the one second chance.
+
+
+async def test_a_refused_request_is_tried_once_more_in_an_hour_from_the_start(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
+        row = await bench.run(await bench.admit())
+        assert not row.submitted
+        assert row.next_try == pytest.approx(wall() + SECOND_CHANCE)
+        assert (await bench.run(row)).state is State.REJECTED
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        Unreachable("down"),
+        NotYet("no"),
+        Misconfigured("m"),
+        Forgotten("restarted"),
+        partial(later, LONG_POLL, NotYet("still computing")),
+    ],
+    ids=["unreachable", "not yet", "misconfigured", "forgotten", "long poll"],
+)
+async def test_there_is_no_third_chance_whatever_comes_between(
+    between: Any, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
+        row = await bench.run(await bench.admit())
+        bench.stages.does["answer"] = between
+        row = await bench.run(row)
+        bench.stages.does["answer"] = Refused("INTERNAL")
+        row = await bench.run(row)
+    assert row.state is State.REJECTED
+
+
+# Lies.
+
+
+async def test_an_answer_for_content_that_was_replaced_is_waited_out(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The Core may still hold the other content under the id; only its restart frees it."""
+    async with open_bench(tmp_path, answer=Broken("core", "not ours")) as bench:
+        first = await bench.admit("public_one_v0", block=10)
+        second = await bench.admit("public_one_v0", block=20, data=other_data(first))
+        row = await bench.run(second)
+    assert (row.state, row.submitted) == (State.SEEN, False)
+    assert [event.red for event in bench.told(Trouble)] == [False]
+
+
+# Cancellation.
+
+
+async def test_an_answer_that_has_arrived_is_kept_though_everything_is_cancelled(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+        with trio.CancelScope() as scope:
+
+            async def cancel() -> None:
+                scope.cancel()
+
+            bench.stages.does["answer"] = cancel
+            await bench.pipeline.run(row)
+        assert (await bench.row(row.rid)).state is State.ANSWERED
+
+
+async def test_keeping_an_answer_has_a_deadline_of_its_own(tmp_path: Path, autojump_clock: Any) -> None:
+    """A journal that hangs must not make the program deaf to its own end."""
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+
+        class Hanging:
+            async def answer(self, *_: Any) -> bool:
+                await trio.sleep_forever()
+                return True
+
+        bench.pipeline.journal = Hanging()  # type: ignore[assignment]
+        await bench.pipeline._keep(row, Answered(bench.pipeline.request_of(row), ANSWER))
+    assert trio.current_time() == pytest.approx(KEEPING)
+
+
+async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+
+        async def look() -> None:
+            nonlocal row
+            assert bench.pipeline.budget.used == 0
+            row = await bench.row(row.rid)
+            assert row.state in {State.SEEN, State.ANSWERED}
+            if row.state is State.SEEN:
+                assert (await bench.run(row)).state is State.ANSWERED
+            row = await bench.admit(block=row.log.block_number + 1, data=other_data(row))
+
+        steps = await cancel_everywhere(lambda: bench.pipeline.run(row), look)
+    assert steps > 5

@@ -1,0 +1,165 @@
+"""Workers: each row is worked on once at a time, a bug costs one request, a place is free again whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.errors import JournalFailed, Rejected
+from kmsconn.journal.port import Row
+from kmsconn.model.events import RequestClosed, Trouble
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.service.pools import LONGEST_TRACE, Pool
+from kmsconn.service.retrying import DISK_PAUSE
+from tests.unit.service.bench import Bench, open_bench
+
+Work = Callable[[Row], Awaitable[None]]
+
+
+def pool_of(size: int) -> Pool:
+    return Pool(Kind.PUBLIC_DECRYPTION, size, Doorbell())
+
+
+@asynccontextmanager
+async def running(pool: Pool, work: Work, bench: Bench) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+NAMES = ("public_one_v0", "public_three_v0", "public_one_v1", "public_three_v1")
+
+
+async def rows_of(bench: Bench, count: int) -> list[Row]:
+    """Make several requests, each in a block of its own."""
+    return [await bench.admit(name, block=10 + n) for n, name in enumerate(NAMES[:count])]
+
+
+async def test_as_many_rows_are_worked_on_at_once_as_there_are_places(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    pool, at_once = pool_of(3), []
+
+    async def work(row: Row) -> None:
+        at_once.append(len(pool.busy))
+        await trio.sleep(1)
+
+    async with open_bench(tmp_path) as bench:
+        rows = await rows_of(bench, 3)
+        async with running(pool, work, bench):
+            for row in rows:
+                pool.hand_out(row)
+            assert pool.free == 0
+            await trio.sleep(1.5)
+            assert pool.free == 3
+    assert at_once == [3, 3, 3]
+
+
+async def test_a_full_pool_takes_no_row_and_says_so(tmp_path: Path, autojump_clock: Any) -> None:
+    """Whoever hands out looks at ``free`` first; a mistake there is loud."""
+    async with open_bench(tmp_path) as bench:
+        [first, second] = await rows_of(bench, 2)
+        pool = pool_of(1)
+        pool.hand_out(first)
+        with pytest.raises(trio.WouldBlock):
+            pool.hand_out(second)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("bug"), Rejected("meant for the pipeline"), ExceptionGroup("several", [ValueError("bug")])],
+)
+async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_on(
+    error: Exception, tmp_path: Path, autojump_clock: Any
+) -> None:
+    done: list[int] = []
+
+    async def work(row: Row) -> None:
+        await trio.lowlevel.checkpoint()
+        if row.rid == bad.rid:
+            raise error
+        done.append(row.rid)
+
+    async with open_bench(tmp_path) as bench:
+        [bad, good] = await rows_of(bench, 2)
+        pool = pool_of(1)
+        async with running(pool, work, bench):
+            for row in (bad, good):
+                pool.hand_out(row)
+                await trio.sleep(1)
+        kept = await bench.row(bad.rid)
+    assert done == [good.rid]
+    assert kept.state is State.QUARANTINED
+    assert "Traceback" in kept.reason
+    assert type(error).__name__ in kept.reason
+    [closed] = bench.told(RequestClosed)
+    assert (closed.rid, closed.state) == (bad.rid, State.QUARANTINED)
+    assert [event.red for event in bench.told(Trouble)] == [True]
+
+
+async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async def work(row: Row) -> None:
+        await trio.lowlevel.checkpoint()
+        raise KeyError("x" * 10 * LONGEST_TRACE)
+
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+        async with running(pool := pool_of(1), work, bench):
+            pool.hand_out(row)
+            await trio.sleep(1)
+        assert len((await bench.row(row.rid)).reason) == LONGEST_TRACE
+
+
+async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_row_due(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async def work(row: Row) -> None:
+        await trio.lowlevel.checkpoint()
+        raise JournalFailed("disk full")
+
+    async with open_bench(tmp_path) as bench:
+        row, pool = await bench.admit(), pool_of(1)
+        async with running(pool, work, bench):
+            pool.hand_out(row)
+            await trio.sleep(DISK_PAUSE / 2)
+            assert pool.busy == {row.rid}
+            await trio.sleep(DISK_PAUSE)
+            assert pool.busy == set()
+        assert (await bench.row(row.rid)).state is State.SEEN
+
+
+async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async def work(row: Row) -> None:
+        await trio.sleep_forever()
+
+    async with open_bench(tmp_path) as bench:
+        row, pool = await bench.admit(), pool_of(2)
+        async with running(pool, work, bench):
+            pool.hand_out(row)
+            await trio.sleep(1)
+        assert pool.busy == set()
+        assert (await bench.row(row.rid)).state is State.SEEN
+
+
+async def test_a_free_place_rings(tmp_path: Path, autojump_clock: Any) -> None:
+    async def work(row: Row) -> None:
+        await trio.sleep(3)
+
+    async with open_bench(tmp_path) as bench:
+        row, pool = await bench.admit(), pool_of(1)
+        async with running(pool, work, bench):
+            pool.hand_out(row)
+            await pool.bell.wait()
+        assert trio.current_time() == pytest.approx(3)

@@ -1,0 +1,87 @@
+"""What stands in a row between two passes: how late it may be, what it waited for, and how often it was tried."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.errors import Forgotten, NotYet, Refused, Unreachable
+from kmsconn.model.events import RequestClosed, RequestParked, Trouble
+from kmsconn.model.life import State
+from kmsconn.service.pools import LONGEST_TRACE, Pool
+from kmsconn.service.retrying import PARKING
+from tests.unit.service.bench import CHAIN_TIME, PROFILE, open_bench
+from tests.vectors import log_of, requests
+
+UNIFIED = requests("unified")[0]
+
+
+async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(tmp_path, autojump_clock) -> None:
+    """outcomes, deadlines: 24 h from admission, and the end of validity; also where the checks are behind it."""
+    content = PROFILE.decode(log_of(UNIFIED))
+    end = content.start + content.duration
+    async with open_bench(tmp_path, answer=NotYet("still computing")) as bench:
+        row = await bench.admit(UNIFIED["name"])
+        assert row.deadline == CHAIN_TIME + 86_400
+        row = attrs.evolve(row, deadline=float(end + 1000), submitted=True)
+        bench.head.note(200, end)
+        assert (await bench.run(row)).state is State.SEEN
+        bench.head.note(300, end + 1)
+        assert (await bench.run(row)).state is State.EXPIRED
+
+
+@pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
+@pytest.mark.parametrize("error", [Unreachable("x"), NotYet("x"), Refused("x")])
+async def test_a_parking_names_its_stage(tmp_path, autojump_clock, stage, error) -> None:
+    """The metrics of 0.14 count what waits by stage."""
+    async with open_bench(tmp_path, **{stage: type(error)("x")}) as bench:
+        await bench.run(await bench.admit())
+    assert [event.stage for event in bench.told(RequestParked)] == [stage]
+
+
+async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(
+    tmp_path, autojump_clock
+) -> None:
+    """Each try downloads every ciphertext again."""
+    async with open_bench(tmp_path, answer=Forgotten("who?")) as bench:
+        row = await bench.admit()
+        for _ in range(6):
+            row = await bench.run(row)
+    waits = [event.seconds for event in bench.told(RequestParked)]
+    assert waits == [PARKING.seconds(tries, 0.5) for tries in range(6)]
+
+
+async def test_nothing_is_told_of_a_parking_that_did_not_happen(tmp_path, autojump_clock) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+
+        async def closed_meanwhile() -> None:
+            await bench.journal.close(row.rid, "reject", "by the operator")
+            raise NotYet("not now")
+
+        bench.stages.does["check"] = closed_meanwhile
+        await bench.run(row)
+    assert bench.told(RequestParked) == []
+
+
+async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
+    tmp_path, autojump_clock
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.admit()
+
+        async def work(_row) -> None:
+            raise ZeroDivisionError("oops" * LONGEST_TRACE)
+
+        pool = Pool(row.kind, 1, bench.pipeline.lane_bell)
+        pool.hand_out(row)
+        with trio.move_on_after(1):
+            await pool.run(work, bench.journal, bench.events.append)
+        kept = await bench.row(row.rid)
+    assert kept.state is State.QUARANTINED
+    assert len(kept.reason) == LONGEST_TRACE
+    [closed], [trouble] = bench.told(RequestClosed), bench.told(Trouble)
+    assert closed.reason.startswith("unexpected ZeroDivisionError")
+    assert trouble.red
+    assert pool.free == 1

@@ -1,0 +1,72 @@
+"""What does not work for long is named, in red, and is over when it works again."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import trio
+
+from kmsconn.emulator.node_error import NodeError
+from kmsconn.model.events import Recovered, Trouble
+from kmsconn.service.connector import open_connector
+from kmsconn.service.starting import _healthy, _until_it_answers
+from kmsconn.service.troubles import STANDSTILL, Standstill
+from tests.unit.service.small_house import small_house
+
+
+async def test_what_fails_for_a_moment_is_not_told(autojump_clock) -> None:
+    seen = []
+    standstill = Standstill("logs", seen.append)
+    standstill.failed("lag")
+    await trio.sleep(STANDSTILL / 2)
+    standstill.failed("lag")
+    standstill.worked()
+    await trio.sleep(STANDSTILL)
+    standstill.failed("lag")
+    assert seen == []
+
+
+async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock) -> None:
+    seen = []
+    standstill = Standstill("logs", seen.append)
+    for _ in range(5):
+        standstill.failed("pruned")
+        await trio.sleep(STANDSTILL)
+    standstill.worked()
+    standstill.worked()
+    assert seen == [Trouble("logs", "pruned", red=True), Recovered("logs")]
+
+
+async def test_a_node_that_never_gives_logs_is_named(autojump_clock, tmp_path) -> None:
+    """Connected, on the right chain, with a moving head: only this shows that nothing is heard."""
+    seen = []
+    async with small_house(tmp_path) as house:
+        for node in house.neighbours.clusters["gateway"].nodes:
+            node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
+        async with open_connector(house.settings(), ports=house.ports, on_event=seen.append):
+            await trio.sleep(STANDSTILL + 10)
+            told = [
+                event for event in seen if isinstance(event, Trouble) and event.neighbour == "gateway logs"
+            ]
+            assert [(event.red, "no logs are kept" in event.reason) for event in told] == [(True, True)]
+            for node in house.neighbours.clusters["gateway"].nodes:
+                node.faults.heal()
+            await trio.sleep(10)
+            assert seen.count(Recovered("gateway logs")) == 1
+
+
+class SilentCore:
+    endpoints = ("core[0]",)
+
+    async def healthy(self, index: int) -> bool:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+async def test_a_core_that_takes_calls_and_says_nothing_is_named(autojump_clock) -> None:
+    seen = []
+    house = SimpleNamespace(links=SimpleNamespace(core=SilentCore()))
+    with trio.move_on_after(30):
+        await _until_it_answers("core[0]", partial(_healthy, house, 0), seen.append)
+    assert [("says nothing" in event.reason, event.red) for event in seen] == [(True, True)]
