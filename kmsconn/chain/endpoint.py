@@ -4,8 +4,8 @@ At any time there is one *link*: a websocket, or an HTTP URL where there is no w
 asked in one batch is answered by one node. The keeper, one task, makes links: it tries the URLs in turn (websockets first, each
 kind in the configured order), compares the chain id, offers the link until it ends, and goes on. When every URL failed in turn
 it pauses for a while, and calls fail at once instead of waiting; after that, until there is a link again, they wait only a
-moment, so that a chain that hangs does not hold the workers that other chains need. Over HTTP the link is renewed now and then: the chain id
-is compared again, and the websocket tried first.
+moment, so that a chain that hangs does not hold the workers that other chains need. Over HTTP the link is renewed now and then:
+the chain id is compared again, and the websocket tried first.
 """
 
 from __future__ import annotations

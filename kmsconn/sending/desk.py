@@ -39,6 +39,7 @@ from kmsconn.sending.pauses import Brake, pause
 from kmsconn.sending.wallet import Wallet
 
 STAGE = "reply"
+HOLE_PATIENCE = 3.0  # seconds; filling a hole that was none does no harm
 
 
 @attrs.frozen
@@ -121,7 +122,7 @@ class Desk:
             node=node,
             fees=FeeReader(node.batch, trio.current_time),
             sends=Brake(lane.ports.random, first=0.25, cap=15.0),
-            holes=SecondLook(overlap),
+            holes=SecondLook(min(overlap, HOLE_PATIENCE)),
             absent=SecondLook(overlap),
             gone=SecondLook(overlap),
         )

@@ -6,17 +6,19 @@ Decides nothing. Every error that comes out is Retryable.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 import trio
 
 from kmsconn.chain.port import Call, Rpc, RpcError
-from kmsconn.errors import Retryable, StageTimeout, Unreachable
+from kmsconn.errors import StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.journal.port import Row
 from kmsconn.sending.fees import Errand
+from kmsconn.sending.ordering import in_order
 
 PATIENCE = 15.0  # seconds for one batch; a node that hangs must not hang the lane
 _HEAD = Call("eth_blockNumber")
@@ -56,28 +58,14 @@ class Node:
             raise StageTimeout("a call of the lane", PATIENCE) from error
 
     async def hand_over(self, raws: Sequence[bytes]) -> list[Any]:
-        """Send transactions in this order; return for each the result, or the RpcError or Retryable that came instead.
+        """Send transactions in this order; return for each the result, or the error of ours that came instead.
 
         They are calls of their own on one connection, all on their way at once: a sequencer answers only when the transaction is in a
         block, and nodes work through a batch one by one, which would cost a block for each.
         Cancellation: each may have been taken. Repeating: the same bytes again are known to the node.
         """
-        results: list[Any] = [StageTimeout("a send", PATIENCE)] * len(raws)
-
-        async def send(index: int, raw: bytes) -> None:
-            try:
-                results[index] = await self.rpc.call("eth_sendRawTransaction", to_hex(raw))
-            except (RpcError, Retryable) as error:
-                results[index] = error
-
-        with trio.move_on_after(PATIENCE):
-            async with trio.open_nursery() as nursery:
-                for index, raw in enumerate(raws):
-                    nursery.start_soon(send, index, raw)
-                    await (
-                        trio.lowlevel.checkpoint()
-                    )  # each takes its place on the connection before the next one begins
-        return results
+        method = "eth_sendRawTransaction"
+        return await in_order([partial(self.rpc.call, method, to_hex(raw)) for raw in raws], seconds=PATIENCE)
 
     async def look(self, calls: Sequence[Call]) -> Looked:
         """Ask one node for its head and then for all the rest. Raises as ``batch``. Repeating: reads only."""

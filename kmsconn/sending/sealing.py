@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from operator import itemgetter
 
-from kmsconn.errors import NonceTaken, Retryable
+from kmsconn.errors import KmsconnError, NonceTaken, Retryable
 from kmsconn.journal.port import Row
 from kmsconn.net.together import together
 from kmsconn.sending import nonces
 from kmsconn.sending.desk import Desk, Sight
 from kmsconn.sending.fees import Errand, Price, gas_limit
 from kmsconn.sending.node import calldata_of
+from kmsconn.sending.ordering import in_order
 from kmsconn.sending.outcomes import (
     Accepts,
     Says,
@@ -43,16 +45,16 @@ async def seal(desk: Desk, sight: Sight) -> tuple[int, ...]:
     open_holes = nonces.holes(sight.head.nonce, flying, desk.high) if sight.fresh else ()
     desk.forget_all_but(open_holes, rows)
     ripe = [hole for hole in open_holes if desk.holes.confirms(hole, sight.head.number, sight.now)]
-    if ripe and (ready or max(flying, default=-1) > ripe[0]) and await _fell_back(desk, sight, ripe):
+    blocking = [hole for hole in open_holes if hole < max(flying, default=-1)]
+    if ripe and (ready or blocking) and await _fell_back(desk, sight, ripe):
         desk.more = True
         return ()
+    if not set(blocking) <= set(ripe):  # new replies would only wait behind them; soon they may fill them
+        ready = [one for one in ready if _kept_nonce(desk, one[0]) is not None]
     kept = [_kept_nonce(desk, row) for row, _ in ready]
     plan = nonces.plan(sight.head.nonce, flying, desk.high, ripe, kept)
     if ready:
-        price = await desk.fees.price(sight.head.base_fee)
-        await together(
-            [partial(_seal, desk, *one, nonce, price) for one, nonce in zip(ready, plan.nonces, strict=True)]
-        )
+        await _seal(desk, sight, list(zip(ready, plan.nonces, strict=True)))
     return plan.unfilled
 
 
@@ -142,17 +144,24 @@ def _may_sign(desk: Desk, sight: Sight, row: Row, head: int, claimed: set[int]) 
     return True
 
 
-async def _seal(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> None:
+async def _seal(desk: Desk, sight: Sight, planned: Sequence[tuple[Ready, int]]) -> None:
+    """Sign all at once and make it durable in nonce order, so that an end in between leaves no hole."""
+    price = await desk.fees.price(sight.head.base_fee)
+    planned = sorted(planned, key=itemgetter(1))
     try:
-        raw, reply_hash = await _bytes(desk, row, gas, nonce, price)
+        signed = await together(
+            [partial(_bytes, desk, row, gas, nonce, price) for (row, gas), nonce in planned]
+        )
     except Retryable as error:
         desk.trouble("wallet", str(error), red=True)
         return
     desk.recovered("wallet")
-    try:
-        await desk.sign(row, nonce, raw, reply_hash)
-    except NonceTaken:
-        desk.loaded = False
+    pairs = zip(planned, signed, strict=True)
+    for kept in await in_order([partial(desk.sign, row, nonce, *both) for ((row, _), nonce), both in pairs]):
+        if isinstance(kept, NonceTaken):
+            desk.loaded = False
+        elif isinstance(kept, KmsconnError):
+            raise kept
 
 
 async def _bytes(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> tuple[bytes, bytes]:

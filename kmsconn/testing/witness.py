@@ -38,11 +38,12 @@ class Kept:
     state: State
     on_chain: bool
     answered: bool
+    nonce: int | None
     reply_hash: bytes | None
     reason: str
 
 
-_KEPT = "SELECT rid, id, digest, state, on_chain, calldata IS NOT NULL, reply_hash, reason FROM request"
+_KEPT = "SELECT rid, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason FROM request"
 
 
 def kept_in(journal: Path) -> list[Kept]:
@@ -58,9 +59,9 @@ def kept_in(journal: Path) -> list[Kept]:
 
 
 def _kept(rid: int, identifier: bytes, digest: bytes, state: str, on_chain: int, *rest: Any) -> Kept:
-    answered, reply_hash, reason = rest
+    answered, *others = rest
     where = (rid, int.from_bytes(identifier), digest, State(state), bool(on_chain))
-    return Kept(*where, bool(answered), reply_hash, reason)
+    return Kept(*where, bool(answered), *others)
 
 
 @attrs.define(eq=False)
@@ -73,7 +74,7 @@ class Witness:
     violations: list[str] = attrs.field(factory=list)
     sometimes: Counter[str] = attrs.field(factory=Counter)
     _ids: dict[int, int] = attrs.field(factory=dict)
-    _flying: set[int] = attrs.field(factory=set)
+    _flying: dict[int, int | None] = attrs.field(factory=dict)
     _kept: set[int] = attrs.field(factory=set)
     _signed: set[bytes] = attrs.field(factory=set)
     _reorganised: float = float("-inf")
@@ -84,7 +85,7 @@ class Witness:
         """A process begins: all that it knows is the file."""
         rows = kept_in(self.journal)
         self._ids = {row.rid: row.id for row in rows}
-        self._flying = {row.rid for row in rows if row.state is State.SIGNED}
+        self._flying = {row.rid: row.nonce for row in rows if row.state is State.SIGNED}
         self._kept = {row.rid for row in rows if row.answered}
         self._signed |= {row.reply_hash for row in rows if row.reply_hash is not None}
 
@@ -123,7 +124,7 @@ class Witness:
             case told.ReplySigned():
                 self._sign(event)
             case told.ReplyLanded() | told.ReplyReturned() | told.RequestClosed():
-                self._flying.discard(event.rid)
+                self._flying.pop(event.rid, None)
             case told.ReplyBuried():
                 self._bury(event.rid)
             case _:
@@ -138,7 +139,9 @@ class Witness:
                 int.from_bytes(log.topics[1]) for log in requests_of(self.neighbours)
             }
             self._expect(not (gone and late), f"S3: signed for row {event.rid}, which is not on chain")
-        self._flying.add(event.rid)
+        others = [rid for rid, nonce in self._flying.items() if nonce == event.nonce and rid != event.rid]
+        self._expect(not others, f"S7: rows {event.rid} and {others} hold the nonce {event.nonce}")
+        self._flying[event.rid] = event.nonce
 
     def _bury(self, rid: int) -> None:
         identifier, now = self._ids.get(rid), self.neighbours.gateway.head.timestamp

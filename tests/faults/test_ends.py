@@ -59,7 +59,6 @@ async def test_leaving_the_block_drains(tmp_path: Path, autojump_clock: Any) -> 
 
 
 async def test_nothing_new_is_heard_while_draining(tmp_path: Path, autojump_clock: Any) -> None:
-    """The gateway stands still for a while, so that the lane has something to wait for."""
     async with open_scene(tmp_path) as scene:
         [first] = await scene.ask("public")
         async with scene.open() as connector:
@@ -104,9 +103,9 @@ async def test_a_chain_that_stands_still_is_waited_for_as_long_as_the_grace(
 ) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
+        scene.neighbours.gateway.stalled = True
         async with scene.open(drain_grace=GRACE) as connector:
             await scene.wait(lambda: scene.told(AnswerKept))
-            scene.neighbours.gateway.stalled = True
             assert await drain(connector) == pytest.approx(GRACE, abs=1.0)
         scene.neighbours.gateway.stalled = False
         async with scene.connected():
@@ -116,9 +115,9 @@ async def test_a_chain_that_stands_still_is_waited_for_as_long_as_the_grace(
 async def test_a_second_signal_does_not_wait_for_the_lanes(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
+        scene.neighbours.gateway.stalled = True
         async with scene.open(drain_grace=GRACE) as connector:
             await scene.wait(lambda: scene.told(AnswerKept))
-            scene.neighbours.gateway.stalled = True
             connector.drain()
             await trio.sleep(1)
             connector.hurry()

@@ -77,8 +77,16 @@ async def test_a_foreign_exception_comes_out_in_a_group(autojump_clock: Any) -> 
 
 
 async def test_a_foreign_exception_is_not_hidden_by_a_failure(autojump_clock: Any) -> None:
+    """Here a step breaks while it is being cancelled."""
+
+    async def breaks() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("bug")
+
     with pytest.raises(ExceptionGroup) as caught:
-        await together([step(Unreachable("down"), after=1), step(KeyError("bug"), after=1)])
+        await together([step(Unreachable("down"), after=1), breaks])
     assert caught.group_contains(KeyError)
 
 

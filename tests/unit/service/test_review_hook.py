@@ -16,6 +16,13 @@ class BugError(Exception):
     pass
 
 
+async def run_one_request(folder, on_event) -> None:
+    async with small_house(folder) as house:
+        house.traffic.forms["public"]()
+        async with open_connector(house.settings(), ports=house.ports, on_event=on_event) as connector:
+            await connector.wait_drained()
+
+
 @pytest.mark.parametrize(
     "error", [BugError("in the hook"), Unreachable("as if of ours"), OSError("log file gone")]
 )

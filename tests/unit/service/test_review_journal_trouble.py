@@ -54,7 +54,10 @@ async def test_a_full_disk_is_named_and_waited_out(autojump_clock, tmp_path, dis
 async def test_a_journal_file_open_to_others_is_named(autojump_clock, tmp_path) -> None:
     (tmp_path / "journal.db").touch(mode=0o644)
     seen = []
-    async with small_house(tmp_path) as house, open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector:
+    async with (
+        small_house(tmp_path) as house,
+        open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
+    ):
         await connector.wait_ready()
     assert [
         "chmod 600" in e.reason for e in seen if isinstance(e, Trouble) and e.neighbour == "journal file"

@@ -1,0 +1,258 @@
+"""What the connector does against each fault, switched off one at a time: patches that must turn a world red. Never used elsewhere.
+
+Each mutation names the promise that it breaks; ``tests/faults/test_mutations.py`` holds the world that notices it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import attrs
+import trio
+from grpclib.const import Status
+
+from kmsconn.chain import logs as chain_logs
+from kmsconn.checks.checker import Checker
+from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.errors import Rejected, Undecodable, Unreachable
+from kmsconn.journal import admission, queries, schema
+from kmsconn.kms import status
+from kmsconn.model.steps import Gathered
+from kmsconn.protocols.fhevm_014 import replies
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.sending import burying, nonces, sealing, settling
+from kmsconn.service import intake
+from kmsconn.service.pipeline import Pipeline
+from kmsconn.service.stages import Stages
+
+Patch = Callable[[Any], None]
+
+
+def no_overlap(monkeypatch: Any) -> None:
+    """The reader never reads a block twice."""
+    honest = intake.plan
+    monkeypatch.setattr(intake, "plan", lambda *a, again: honest(*a, again=False))
+    no_doubts(monkeypatch)
+
+
+def no_doubts(monkeypatch: Any) -> None:
+    """Nobody looks again at the block of a request that a read left out."""
+
+    async def nothing(_intake: intake.Intake, _overlap: int) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+    monkeypatch.setattr(intake.Intake, "_look_again", nothing)
+
+
+def every_node_trusted(monkeypatch: Any) -> None:
+    """A node that does not have the blocks is believed when it says that nothing is in them."""
+    honest = chain_logs.read_logs
+
+    async def trusting(*arguments: Any) -> chain_logs.LogsRead:
+        return attrs.evolve(await honest(*arguments), trusted=True)
+
+    monkeypatch.setattr(intake, "read_logs", trusting)
+
+
+def identity_without_content(monkeypatch: Any) -> None:
+    """A request is its id, whatever it asks for."""
+    monkeypatch.setattr(Fhevm014, "digest", lambda _self, log: log.topics[1])
+
+
+def absence_ignored(monkeypatch: Any) -> None:
+    """No request ever leaves the chain for the journal, so nothing keeps one from being handed out and signed."""
+    monkeypatch.setattr(admission, "_drop", lambda *_: None)
+
+
+def reads_judge_what_moved_since(monkeypatch: Any) -> None:
+    """An old answer of a node takes off what a newer one admitted."""
+    monkeypatch.setattr(
+        admission, "_missing", _with_read(admission._missing, lambda read: attrs.evolve(read, asked=1 << 60))
+    )
+
+
+def _with_read(function: Any, change: Any) -> Any:
+    return lambda book, read, here: function(book, change(read), here)
+
+
+def a_move_begins_anew(monkeypatch: Any) -> None:
+    """Known content at another place is worked on again."""
+    monkeypatch.setattr(
+        admission, "_HERE", admission._HERE.replace("on_chain = 1,", "on_chain = 1, state = 'seen',")
+    )
+
+
+def restart_at_the_head(monkeypatch: Any) -> None:
+    """A start reads from the head on, not from where the last process ended."""
+
+    async def at_head(self: intake.Intake) -> Any:
+        head = await self._head()
+        return intake.Cursor(head, size=100, origin=head)
+
+    monkeypatch.setattr(intake.Intake, "_start", at_head)
+
+
+def deaf_without_pushes(monkeypatch: Any) -> None:
+    """Nobody reads unless a push rings."""
+
+    async def follow(self: intake.Intake) -> None:
+        while True:
+            await self._round()
+            await self.bell.wait()
+
+    monkeypatch.setattr(intake.Intake, "_follow", follow)
+
+
+def one_bad_log_stops_everything(monkeypatch: Any) -> None:
+    """A log that cannot be read ends the reader."""
+
+    def decode(self: intake.Intake, logs: Any) -> Any:
+        try:
+            return [self._arrival(log) for log in logs], []
+        except Undecodable as error:
+            raise RuntimeError from error
+
+    monkeypatch.setattr(intake.Intake, "_decode", decode)
+
+
+def buried_unasked(monkeypatch: Any) -> None:
+    """What landed once is believed for good."""
+
+    async def bury(desk: Any, _sight: Any, rows: Sequence[Any]) -> bool:
+        for row in rows:
+            await desk.bury(row)
+        return True
+
+    monkeypatch.setattr(burying, "_ask_contract", bury)
+
+
+def old_block_buries(monkeypatch: Any) -> None:
+    """The block where a reply was first seen decides how old it is."""
+    monkeypatch.setattr(burying, "_young", lambda *_: set())
+
+
+def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:
+    """A nonce is burnt on a reply that the contract would not take."""
+    monkeypatch.setattr(sealing, "read_estimate", lambda *_: sealing.Accepts(500_000))
+
+
+def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
+    """The next nonce is the chain's, whoever flies on it."""
+    statements = tuple(text.replace("UNIQUE INDEX request_nonce", "INDEX request_nonce") for text in schema._FIRST)
+    monkeypatch.setattr("kmsconn.journal.book.MIGRATIONS", (statements,))
+    honest = nonces.plan
+    monkeypatch.setattr(nonces, "plan", lambda chain, _flying, _high, *rest: honest(chain, (), 0, *rest))
+
+
+def first_look_believed(monkeypatch: Any) -> None:
+    """What one node says once about an absence is taken for the truth."""
+    monkeypatch.setattr(nonces.SecondLook, "confirms", lambda *_: True)
+
+
+def done_is_a_failure(monkeypatch: Any) -> None:
+    """The contract's "already signed" is a revert like any other."""
+    for module in (sealing, settling, burying):
+        monkeypatch.setattr(module, "is_done", lambda _: False)
+
+
+def deadline_by_the_wall(monkeypatch: Any) -> None:
+    """A request expires by this machine's clock."""
+    honest = Pipeline.run
+
+    async def run(self: Pipeline, row: Any) -> None:
+        if self.wall() > row.deadline:
+            await self._close(row, "expire", "by the wall clock")
+        else:
+            await honest(self, row)
+
+    monkeypatch.setattr(Pipeline, "run", run)
+
+
+def stranded_by_the_clock(monkeypatch: Any) -> None:
+    """A row whose next try lies hours away waits for hours."""
+    for name in ("_STRANDED", "_UNSENT"):
+        monkeypatch.setattr(queries, name, getattr(queries, name).replace("next_try - max_wait > :now", "FALSE"))
+    monkeypatch.setattr(
+        queries, "_STRANDED", queries._DUE.replace("next_try <= :now", "next_try <= :now AND FALSE")
+    )
+
+
+def already_exists_is_a_failure(monkeypatch: Any) -> None:
+    """The Core's "I have that already" rejects the request."""
+    monkeypatch.setattr(status, "START", {**status.START, Status.ALREADY_EXISTS: Rejected})
+
+
+def unavailable_is_a_failure(monkeypatch: Any) -> None:
+    """A Core that is not there rejects the request."""
+    monkeypatch.setattr(status, "START", {**status.START, Status.UNAVAILABLE: Rejected})
+    monkeypatch.setattr(status, "UNSPOKEN", dict.fromkeys(Status, Rejected))
+
+
+def waiting_holds_the_worker(monkeypatch: Any) -> None:
+    """A parked request keeps its place in the pool until its next try."""
+    honest = Pipeline._park
+
+    async def park(self: Pipeline, row: Any, stage: str, reason: str, seconds: float, **others: Any) -> None:
+        await trio.sleep(seconds)
+        await honest(self, row, stage, reason, 0.0, **others)
+
+    monkeypatch.setattr(Pipeline, "_park", park)
+
+
+def any_bytes_taken(monkeypatch: Any) -> None:
+    """A ciphertext is what the bucket gives, whatever digest the chain names."""
+    honest = Fetcher._try
+
+    async def trusting(self: Fetcher, url: str, material: Any, attempt: Any) -> Any:
+        digest = material.digest
+
+        async def same(_body: bytes) -> bytes:
+            await trio.lowlevel.checkpoint()
+            return bytes(digest)
+
+        self_ = _Lying(self, same)
+        return await honest(self_, url, material, attempt)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Fetcher, "_try", trusting)
+
+
+class _Lying:
+    """A fetcher for which every digest is right."""
+
+    def __init__(self, fetcher: Fetcher, digest: Any) -> None:
+        self._fetcher, self._digest = fetcher, digest
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fetcher, name)
+
+
+def some_ciphertexts_are_enough(monkeypatch: Any) -> None:
+    """What could be fetched is sent, the rest left out."""
+
+    async def gather(self: Stages, checked: Any, lease: Any) -> Gathered:
+        found = []
+        for material in checked.request.content.materials:
+            with suppress(Unreachable):
+                found.append(await self.fetcher.fetch(material, lease))
+        return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(found))
+
+    monkeypatch.setattr(Stages, "gather", gather)
+
+
+def no_version_byte(monkeypatch: Any) -> None:
+    """Extra data of one zero byte and none at all are taken for different things."""
+    monkeypatch.setattr(replies, "normalise", lambda extra_data: extra_data)
+
+
+def answered_is_not_asked(monkeypatch: Any) -> None:
+    """After a lost journal nobody asks whether this node has answered."""
+
+    async def pass_by(_self: Checker, _request: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Checker, "_not_answered", pass_by)
+
+

@@ -1,0 +1,154 @@
+"""Each thing the connector does against a fault is switched off, and a world must notice: the suites are not green by themselves.
+
+The same worlds are green with everything switched on. ``docs/testing.md`` holds the table, and what no world proves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.config.settings import Pools
+from kmsconn.testing.acts import (
+    Ask,
+    BucketTrouble,
+    ClockStep,
+    CoreTrouble,
+    Grant,
+    Kill,
+    Lag,
+    NodeTrouble,
+    Outage,
+    Reorg,
+    StrangeLog,
+)
+from kmsconn.testing.world import Act, Report, run_world
+from tests.faults import mutations
+
+BURST = [Ask(1.0 + n / 4, "direct", 3) for n in range(8)]
+
+
+def broken(report: Report) -> bool:
+    """Say whether a promise was broken."""
+    try:
+        report.check()
+    except AssertionError:
+        return True
+    return False
+
+
+def last_is_late(report: Report) -> bool:
+    """Say whether the request that came last waited for something that was none of its business."""
+    return report.truth.blocks.get(report.truth.requested[-1], 1000) > 5
+
+
+@attrs.frozen
+class Trial:
+    """A mutation and the world that notices it."""
+
+    mutation: mutations.Patch
+    plan: list[Act]
+    options: dict[str, Any] = attrs.field(factory=dict)
+    red: Callable[[Report], bool] = broken
+
+    def play(self) -> Report:
+        return run_world(self.plan, **{"nodes": 1, "patience": 150.0, **self.options})
+
+
+def _trial(
+    mutation: mutations.Patch, plan: list[Any], red: Callable[[Report], bool] = broken, **options: Any
+) -> Any:
+    return pytest.param(Trial(mutation, plan, options, red), id=mutation.__name__)
+
+
+TRIALS = [
+    _trial(mutations.no_overlap, [NodeTrouble(0.5, "gateway", "empty_logs", 0, 6), Ask(1.0, "public")]),
+    _trial(
+        mutations.no_doubts,
+        [Ask(1.0, "public", granted=False), NodeTrouble(30.0, "gateway", "empty_logs"), Grant(60.0)],
+    ),
+    _trial(
+        mutations.every_node_trusted,
+        [Ask(1.0, "public"), Lag(20.0, "gateway", 60, 60.0), Ask(25.0, "public", 3)],
+        get_logs_batch_size=8,
+    ),
+    _trial(
+        mutations.identity_without_content,
+        [Ask(1.0, "direct", 2), Reorg(8.0, 8, "swapped")],
+    ),
+    _trial(mutations.absence_ignored, [Ask(1.0, "public"), Reorg(8.0, 8, "vanished"), Ask(60.0, "direct")]),
+    _trial(
+        mutations.reads_judge_what_moved_since,
+        [*BURST, Reorg(3.0, 3, "moved"), Reorg(4.0, 4, "moved")],
+        nodes=3,
+    ),
+    _trial(mutations.a_move_begins_anew, [Ask(1.0, "public"), Reorg(8.0, 8, "moved")]),
+    _trial(
+        mutations.restart_at_the_head,
+        [Ask(1.0, "public"), Kill(5.0, 20.0), Ask(10.0, "direct", 2), Ask(40.0, "public")],
+    ),
+    _trial(mutations.deaf_without_pushes, [NodeTrouble(5.0, "gateway", "silent_socket"), Ask(6.0, "public")]),
+    _trial(mutations.one_bad_log_stops_everything, [StrangeLog(1.0), Ask(2.0, "public")]),
+    _trial(mutations.buried_unasked, [Ask(1.0, "public"), Reorg(8.0, 8, "swapped")]),
+    _trial(mutations.old_block_buries, [Ask(1.0, "public"), Reorg(20.0, 20, "moved"), Ask(60.0, "public")]),
+    _trial(
+        mutations.signed_whatever_the_estimate_says,
+        [Ask(1.0, "public"), NodeTrouble(22.0, "gateway", "empty_logs", 0, 30), Ask(60.0, "public")],
+    ),
+    _trial(mutations.nonces_from_the_chain_alone, BURST),
+    _trial(
+        mutations.first_look_believed,
+        [*BURST, Lag(1.5, "gateway", 2, 9.0), *[NodeTrouble(t, "gateway", "hang_up", n, 2) for t, n in ((2, 0), (3, 1), (4, 2), (5, 0))]],
+        nodes=3,
+    ),
+    _trial(
+        mutations.done_is_a_failure,
+        [Ask(1.0, "public"), NodeTrouble(22.0, "gateway", "empty_logs", 0, 30), Ask(60.0, "public")],
+    ),
+    _trial(
+        mutations.deadline_by_the_wall,
+        [Ask(1.0, "public", granted=False), ClockStep(5.0, 3600.0), Grant(20.0)],
+        decryption_expiry=1800.0,
+    ),
+    _trial(
+        mutations.stranded_by_the_clock,
+        [Ask(1.0, "public", granted=False), ClockStep(5.0, -3600.0), Grant(20.0)],
+    ),
+    _trial(
+        mutations.already_exists_is_a_failure,
+        [CoreTrouble(0.0, "PublicDecrypt", "cut after"), Ask(1.0, "public")],
+    ),
+    _trial(mutations.unavailable_is_a_failure, [Outage(0.5, "core0", "refuse", 20.0), Ask(1.0, "public")]),
+    _trial(
+        mutations.waiting_holds_the_worker,
+        [Ask(1.0, "public", 20, granted=False), Ask(30.0, "public", 1), Grant(90.0)],
+        last_is_late,
+        pools=Pools(public_decryption=4, user_decryption=4),
+    ),
+    _trial(mutations.any_bytes_taken, [BucketTrouble(0.0, "wrong bytes", 1), Ask(1.0, "public", 2)]),
+    _trial(
+        mutations.some_ciphertexts_are_enough,
+        [*[BucketTrouble(0.0, "404", 7, bucket) for bucket in (0, 1)], Ask(1.0, "public", 8)],
+    ),
+    _trial(mutations.no_version_byte, [Ask(1.0, "any", 8)]),
+    _trial(
+        mutations.answered_is_not_asked,
+        [Ask(1.0, "any", 4), Kill(20.0, 1.0, lose_journal=True), Ask(60.0, "public")],
+    ),
+]
+
+
+@pytest.mark.parametrize("trial", TRIALS)
+def test_a_world_notices_when_it_is_switched_off(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.mutation(monkeypatch)
+    assert trial.red(trial.play())
+
+
+@pytest.mark.parametrize("trial", TRIALS)
+def test_the_same_world_is_green_otherwise(trial: Trial) -> None:
+    report = trial.play()
+    report.check()
+    assert not trial.red(report)

@@ -1,0 +1,186 @@
+"""Nonces, second looks, flights and pauses: examples."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.config.settings import Secret
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
+from kmsconn.sending.flights import AGAIN, REPLACE, Flights
+from kmsconn.sending.nonces import Plan, SecondLook, holes, plan
+from kmsconn.sending.outcomes import Sent
+from kmsconn.sending.pauses import Brake, pause
+from kmsconn.sending.wallet import Wallet
+from tests.unit.sending.world import KEY, SECRET
+
+HASH = b"h" * 32
+
+
+def test_new_replies_take_the_nonces_from_the_chains_on() -> None:
+    assert plan(5, (), 0, (), [None, None]) == Plan((5, 6), ())
+
+
+def test_new_replies_go_beyond_what_flies() -> None:
+    assert plan(5, {5, 6, 9}, 0, (), [None]) == Plan((10,), ())
+
+
+def test_a_nonce_that_was_seen_used_is_not_used_again_because_a_node_lags() -> None:
+    assert plan(5, (), 8, (), [None]) == Plan((8,), ())
+
+
+def test_a_ripe_hole_is_filled_first() -> None:
+    assert plan(5, {5, 7}, 8, (6,), [None, None]) == Plan((6, 8), ())
+
+
+def test_a_ripe_hole_that_nothing_new_fills_is_named_when_something_flies_above_it() -> None:
+    assert plan(5, {7}, 0, (5, 6), [None]) == Plan((5,), (6,))
+
+
+def test_a_ripe_hole_above_everything_needs_no_filling() -> None:
+    assert plan(5, {5}, 8, (6, 7), []) == Plan((), ())
+
+
+def test_a_reply_with_earlier_bytes_takes_its_nonce_again_while_that_is_open() -> None:
+    assert plan(5, {6}, 0, (5,), [None, 7]) == Plan((5, 7), ())
+
+
+@pytest.mark.parametrize("kept", [4, 6])
+def test_a_nonce_that_is_used_or_flies_is_not_taken_again(kept: int) -> None:
+    assert plan(5, {6}, 0, (), [kept]) == Plan((7,), ())
+
+
+def test_holes_are_what_nobody_holds_below_the_top() -> None:
+    assert holes(5, {6, 8}, 11) == (5, 7, 9, 10)
+
+
+def test_a_first_look_confirms_nothing_and_neither_does_the_same_head() -> None:
+    look = SecondLook(5.0)
+    assert not look.confirms(1, 100, 0.0)
+    assert not look.confirms(1, 100, 4.9)
+    assert not look.confirms(1, 99, 4.9)
+
+
+def test_a_later_head_or_the_patience_confirms() -> None:
+    look = SecondLook(5.0)
+    look.confirms(1, 100, 0.0)
+    assert look.confirms(1, 101, 0.1)
+    assert look.confirms(1, 100, 5.0)
+
+
+def test_a_cleared_doubt_begins_anew() -> None:
+    look = SecondLook(5.0)
+    look.confirms(1, 100, 0.0)
+    look.keep({2})
+    assert not look.confirms(1, 101, 0.1)
+    look.clear(1)
+    assert not look.confirms(1, 102, 0.2)
+
+
+def test_bytes_that_were_never_handed_over_are_due() -> None:
+    assert Flights().due(1, HASH, 0.0, 0.25)
+
+
+def test_accepted_bytes_are_due_again_later_and_later() -> None:
+    flights = Flights()
+    flights.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not flights.due(1, HASH, AGAIN - 0.1, 0.25)
+    assert flights.due(1, HASH, AGAIN, 0.25)
+    flights.note(1, HASH, Sent.KNOWN, AGAIN)
+    assert not flights.due(1, HASH, 2.9 * AGAIN, 0.25)
+    assert flights.due(1, HASH, 3 * AGAIN, 0.25)
+
+
+def test_a_slow_chain_gets_more_time() -> None:
+    flights = Flights()
+    flights.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not flights.due(1, HASH, 30.0, 12.0)
+
+
+@pytest.mark.parametrize("said", [Sent.GAP, Sent.FAILED, Sent.FUNDS, Sent.REFUSED, Sent.UNDERPRICED])
+def test_bytes_that_no_node_holds_are_due_at_once(said: Sent) -> None:
+    flights = Flights()
+    flights.note(1, HASH, said, 0.0)
+    assert flights.due(1, HASH, 0.0, 0.25)
+
+
+def test_other_bytes_of_the_same_reply_are_new() -> None:
+    flights = Flights()
+    flights.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert flights.due(1, b"other", 0.0, 0.25)
+    assert flights.said(1, b"other") is None
+    assert not flights.stuck(1, b"other", 1e6, 0.25)
+
+
+def test_only_the_first_taking_of_bytes_is_news() -> None:
+    flights = Flights()
+    assert not flights.note(1, HASH, Sent.FAILED, 0.0)
+    assert flights.note(1, HASH, Sent.ACCEPTED, 1.0)
+    assert not flights.note(1, HASH, Sent.KNOWN, 2.0)
+
+
+def test_bytes_are_stuck_only_after_they_were_sent_again() -> None:
+    flights = Flights()
+    flights.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not flights.stuck(1, HASH, 10 * REPLACE, 0.25)
+    flights.note(1, HASH, Sent.KNOWN, 10.0)
+    assert not flights.stuck(1, HASH, REPLACE - 0.1, 0.25)
+    assert flights.stuck(1, HASH, REPLACE, 0.25)
+
+
+def test_bytes_that_pay_too_little_are_stuck_at_once_and_used_nonces_never() -> None:
+    flights = Flights()
+    flights.note(1, HASH, Sent.UNDERPRICED, 0.0)
+    assert flights.stuck(1, HASH, 0.0, 0.25)
+    for now in (0.0, 40.0):
+        flights.note(2, HASH, Sent.USED, now)
+    assert not flights.stuck(2, HASH, 1e6, 0.25)
+
+
+def test_forgotten_flights_are_due_again() -> None:
+    flights = Flights()
+    flights.note(1, HASH, Sent.ACCEPTED, 0.0)
+    flights.keep({2})
+    assert flights.due(1, HASH, 0.0, 0.25)
+
+
+def test_pauses_double_up_to_the_cap_with_half_of_them_drawn() -> None:
+    assert [pause(n, 1.0, first=0.5, cap=3.0) for n in range(4)] == [0.5, 1.0, 2.0, 3.0]
+    assert pause(10**9, 0.0, first=0.5, cap=3.0) == 1.5
+
+
+def test_a_brake_holds_longer_with_each_failure_and_lets_go() -> None:
+    brake = Brake(lambda: 1.0, first=1.0, cap=60.0)
+    assert not brake.holds(0.0)
+    brake.failed(0.0)
+    assert brake.holds(0.9)
+    assert not brake.holds(1.0)
+    brake.failed(1.0)
+    assert brake.holds(2.9)
+    brake.worked()
+    assert not brake.holds(1.0)
+
+
+async def test_a_wallet_signs_as_its_address() -> None:
+    wallet = Wallet.from_hex(Secret(SECRET))
+    transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
+    raw, transaction_hash = await wallet.sign_transaction(transaction)
+    signed = decode_transaction(raw)
+    assert (signed.transaction, signed.sender, signed.hash) == (transaction, KEY.address, transaction_hash)
+    assert wallet.address == KEY.address
+
+
+async def test_the_same_transaction_gets_the_same_bytes() -> None:
+    wallet = Wallet.from_hex(Secret(SECRET))
+    transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
+    assert await wallet.sign_transaction(transaction) == await wallet.sign_transaction(transaction)
+
+
+def test_a_wallet_hides_its_key() -> None:
+    assert SECRET not in repr(Wallet.from_hex(Secret(SECRET)))
+
+
+def test_a_key_that_is_none_is_refused_without_its_text() -> None:
+    with pytest.raises(ValueError, match=r"64 hex digits|32 bytes") as refused:
+        Wallet.from_hex(Secret("secret text"))
+    assert "secret text" not in str(refused.value)
