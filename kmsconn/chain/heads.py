@@ -2,7 +2,7 @@
 
 A node that lags, or a reorganisation, says a lower number than one seen before. Nothing goes back at once for that; but when
 no node has confirmed the higher one for ``PATIENCE`` seconds, the lower one is believed, so that one node's wild answer does not
-stay for ever.
+stay for ever. What cannot be taken back, such as giving up a request for its age, is decided by ``settled_timestamp``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections import deque
 import trio
 
 PATIENCE = 60.0  # seconds; longer than the worst lag of a node that is worth using
+CONFIRMING = 5.0  # seconds between two notes that confirm each other: one node's wild answer is not heard twice so far apart
 DEFAULT_BLOCK_TIME = (
     0.25  # seconds; Arbitrum's, the fastest known here: too many blocks read again do no harm
 )
+MANY = 5000  # blocks; more are not read several times
 _TRUSTED_SPAN = (
     10  # seconds of chain time below which block timestamps, whole seconds, say nothing about the pace
 )
@@ -28,6 +30,8 @@ class HeadTracker:
     def __init__(self) -> None:
         self._number: int | None = None
         self._timestamp: int | None = None
+        self._settled: int | None = None
+        self._claim: tuple[int, float] | None = None
         self._confirmed = -math.inf
         self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
         self._moved = trio.Event()
@@ -42,9 +46,18 @@ class HeadTracker:
         """The head's timestamp in Unix seconds, which is the chain's time; None before the first note."""
         return self._timestamp
 
+    @property
+    def settled_timestamp(self) -> int | None:
+        """The highest timestamp that two notes agree to have been reached, ``CONFIRMING`` seconds of Trio time apart; None before.
+
+        It is behind the chain's time by as much, and twice that at most while heads are noted often.
+        """
+        return self._settled
+
     def note(self, number: int, timestamp: int) -> None:
         """Take a head that a node told."""
         now = trio.current_time()
+        self._settle(timestamp, now)
         if self._number is not None and number < self._number:
             if now - self._confirmed <= PATIENCE:
                 return
@@ -55,6 +68,13 @@ class HeadTracker:
         if advanced:
             self._moved.set()
             self._moved = trio.Event()
+
+    def _settle(self, timestamp: int, now: float) -> None:
+        claimed, since = self._claim or (timestamp, now)
+        if now - since >= CONFIRMING:
+            self._settled = max(self._settled or 0, min(claimed, timestamp))
+        if self._claim is None or now - since >= CONFIRMING:
+            self._claim = (timestamp, now)
 
     def _sample(self, number: int, timestamp: int) -> None:
         if not self._samples or timestamp > self._samples[-1][1]:
@@ -73,6 +93,14 @@ class HeadTracker:
     def blocks_in(self, seconds: float) -> int:
         """Return how many blocks ``seconds`` may hold: at the usual pace, or as many as just came, if that was a burst."""
         return max(1, math.ceil(seconds / self.block_time), self._came_in(seconds))
+
+    def blocks_to_doubt(self, seconds: float) -> int:
+        """Return how many blocks a reorganisation of up to ``seconds`` may have replaced within the last ``seconds``.
+
+        It hit the head of its moment, and blocks that came since, after a stall or while nobody read, lie above that:
+        what came is added to the usual pace, up to ``MANY``.
+        """
+        return min(self._came_in(seconds), MANY) + max(1, math.ceil(seconds / self.block_time))
 
     def _came_in(self, seconds: float) -> int:
         if self._number is None or self._timestamp is None:

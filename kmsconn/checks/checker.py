@@ -14,7 +14,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
-from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Unreachable
+from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Rejected, Unreachable
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
@@ -50,7 +50,7 @@ class Checker:
         request = seen.request
         context_id, epoch_id = self.profile.context_of(request.content)
         facts = await self._facts(request)
-        questions = self.profile.checks(request.content, facts)
+        questions = self._questions(request, facts)
         steps: list[Callable[[], Any]] = [
             partial(self._not_answered, request),
             partial(self.contexts.check, context_id, epoch_id),
@@ -63,10 +63,25 @@ class Checker:
         if self.head.timestamp is None:
             raise Unreachable("no block of the gateway has been seen yet")
         now = float(self.head.timestamp)
-        facts = Facts(chain_time=now, age=now - (request.deadline - self.expiry))
+        facts = Facts(chain_time=now, age=max(0.0, self._sure_time(request) - self._admitted(request)))
         if not self.profile.needs_transaction(request.content):
             return facts
         return attrs.evolve(facts, **_to_and_input(await self._transaction(request)))
+
+    def _questions(self, request: Request, facts: Facts) -> Sequence[Question[None]]:
+        """Return the profile's questions. A request is rejected for its age only in chain time that is sure, not on one node's word."""
+        try:
+            return self.profile.checks(request.content, facts)
+        except Rejected:
+            self.profile.checks(request.content, attrs.evolve(facts, chain_time=self._sure_time(request)))
+            raise NotYet("too late by what one node says the time is; looked at once more") from None
+
+    def _sure_time(self, request: Request) -> float:
+        settled = self.head.settled_timestamp
+        return self._admitted(request) if settled is None else float(settled)
+
+    def _admitted(self, request: Request) -> float:
+        return request.deadline - self.expiry
 
     async def _transaction(self, request: Request) -> Any:
         try:

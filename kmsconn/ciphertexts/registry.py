@@ -29,12 +29,28 @@ class Registry:
     refresh: float
     on_event: OnEvent
     _coprocessors: dict[Address, Coprocessor] = attrs.field(factory=dict)
+    _threshold: int = 0
     _loaded: trio.Event = attrs.field(factory=trio.Event)
 
     def buckets(self, tx_senders: Sequence[Address]) -> list[str]:
         """Return the bucket addresses of these coprocessors in this order, unknown and empty ones left out."""
         known = (self._coprocessors.get(sender) for sender in tx_senders)
         return [found.bucket for found in known if found is not None and found.bucket]
+
+    @property
+    def all_buckets(self) -> tuple[str, ...]:
+        """Every bucket of the registry, each once."""
+        return tuple(dict.fromkeys(found.bucket for found in self._coprocessors.values() if found.bucket))
+
+    @property
+    def signers(self) -> frozenset[Address]:
+        """The keys that attest ciphertexts."""
+        return frozenset(found.signer for found in self._coprocessors.values())
+
+    @property
+    def threshold(self) -> int:
+        """How many coprocessors are a majority; 0 before the first snapshot."""
+        return self._threshold
 
     async def load(self) -> None:
         """Read the registry. Raises StartRefused for a zero threshold, NotYet when no bucket is registered, Unreachable."""
@@ -50,6 +66,7 @@ class Registry:
         if not any(coprocessor.bucket for coprocessor in found):
             raise NotYet("no coprocessor has a bucket registered")
         self._coprocessors = {coprocessor.tx_sender: coprocessor for coprocessor in found}
+        self._threshold = threshold
         self._loaded.set()
 
     async def wait_loaded(self) -> None:

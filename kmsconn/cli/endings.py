@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import TypeVar
 
-from kmsconn.errors import StartRefused
+E = TypeVar("E", bound=BaseException)
 
 
 class ExitStatus(IntEnum):
@@ -17,13 +18,13 @@ class ExitStatus(IntEnum):
     REFUSED = 3  # running would be unsafe
 
 
-def refusals_of(group: BaseExceptionGroup[BaseException]) -> tuple[StartRefused, ...]:
-    """Return the refusals of a group that holds nothing else; none if it holds anything else."""
-    refusals, others = group.split(StartRefused)
-    return tuple(_leaves(refusals)) if refusals is not None and others is None else ()
+def only(kind: type[E], group: BaseExceptionGroup[BaseException]) -> tuple[E, ...]:
+    """Return the errors of a group that holds nothing but errors of this kind; none if it holds anything else."""
+    ours, others = group.split(kind)
+    return tuple(_leaves(ours)) if ours is not None and others is None else ()
 
 
-def _leaves(group: BaseExceptionGroup[StartRefused]) -> Iterator[StartRefused]:
+def _leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)

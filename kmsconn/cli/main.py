@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from kmsconn import __version__
-from kmsconn.cli.endings import ExitStatus, refusals_of
+from kmsconn.cli.endings import ExitStatus, only
 from kmsconn.errors import ConfigError, Fault, StartRefused
 
 COMMANDS: Final = ("run", "validate", "emulate", "demo")
@@ -61,9 +61,10 @@ def _say_refused(*errors: StartRefused) -> int:
 
 
 def _say_group(group: BaseExceptionGroup[BaseException]) -> int:
-    """Trio gathers errors in groups: one that holds nothing but refusals is a refusal, everything else a crash."""
-    refusals = refusals_of(group)
-    if refusals:
+    """Trio gathers errors in groups: one that holds nothing but faults, or refusals, ends as these do; everything else is a crash."""
+    if errors := only(ConfigError, group):
+        return _say_faults([fault for error in errors for fault in error.faults])
+    if refusals := only(StartRefused, group):
         return _say_refused(*refusals)
     traceback.print_exception(group)
     return ExitStatus.CRASHED

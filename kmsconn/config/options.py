@@ -267,7 +267,8 @@ SECTIONS: Final = (
                 "journal",
                 types.JournalUrl,
                 "Where requests and answers are kept, `sqlite:///PATH` (a fourth slash begins an absolute path). Deleting it loses no "
-                "request: the chain can rebuild it.",
+                "request where `decryption_from_block_number` is set: the chain is read again from there. Without that, reading begins at "
+                "the head.",
                 "journal",
             ),
             Option("service_name", types.Name, "Name in logs and at `/version`.", "service_name"),
@@ -280,7 +281,7 @@ SECTIONS: Final = (
             Option(
                 "healthcheck_timeout",
                 types.Seconds,
-                "How long one probe of a neighbour may take.",
+                "How long a Core may take to answer a probe at start before it is named.",
                 "healthcheck_timeout",
             ),
             Option(

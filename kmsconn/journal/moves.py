@@ -15,6 +15,7 @@ from kmsconn.model.steps import Answer
 
 LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not parked with another one
 
+# What goes back keeps its nonce and bytes: a process that dies before it signs again must know what may still be included.
 _UNSIGNED = "nonce = NULL, raw = NULL, reply_hash = NULL"
 
 # What each transition writes beside state, tick, and the end of any parking.
@@ -26,10 +27,10 @@ _SETS = {
     "found_replied": "reason = :reason",
     "found_landed": "landed_block = :block, reason = ''",
     "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, reason = ''",
-    "release": f"{_UNSIGNED}, next_try = :next_try, reason = :reason",
+    "release": "next_try = :next_try, reason = :reason",
     "land": "landed_block = :block, reason = ''",
     "bury": "reason = ''",
-    "resend": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
+    "resend": "landed_block = NULL, next_try = :next_try, reason = :reason",
     "restart": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
 }
 

@@ -116,7 +116,7 @@ class SqliteJournal:
         return await self._do(lambda book: moves.sign(book, rid, nonce, raw, reply_hash))
 
     async def release(self, rid: int, next_try: float, reason: str) -> bool:
-        """SIGNED → ANSWERED; nonce and signed bytes are dropped."""
+        """SIGNED → ANSWERED; nonce and signed bytes stay known, for they may still be included."""
         return await self._do(lambda book: moves.move(book, "release", rid, next_try=next_try, reason=reason))
 
     async def land(self, rid: int, block: int) -> bool:

@@ -146,6 +146,14 @@ class ReplyReturned:
 
 
 @attrs.frozen
+class AttestationDoubted:
+    """The majority of coprocessors does not stand behind a ciphertext as the chain names it; nothing else comes of it (shadow)."""
+
+    handle: bytes
+    reason: str
+
+
+@attrs.frozen
 class Trouble:
     """A neighbour (``gateway``, ``core[0]``, ``bucket …``, ``funds``) is in trouble; said once until it changes."""
 
@@ -175,6 +183,7 @@ Event = (
     | ReplyLanded
     | ReplyBuried
     | ReplyReturned
+    | AttestationDoubted
     | Trouble
     | Recovered
 )

@@ -37,6 +37,11 @@ RECEIVED = Family(
 LISTENING_ERRORS = Family(
     "kms_connector_gw_listener_event_listening_errors", "Troubles of a chain that have begun", ("contract",)
 )
+CHECK_ERRORS = Family(
+    "kms_connector_worker_request_check_errors",
+    "Ciphertexts whose attestations do not agree with the chain",
+    ("check_type",),
+)
 PICKED = Family(
     "kms_connector_worker_event_received_counter", "Requests that passed their checks", ("event_type",)
 )
@@ -114,6 +119,6 @@ HEAD = Family("kmsconn_head_block", "Head seen with the cursor", ("chain", "cont
 LAG = Family("kmsconn_lag_blocks", "Blocks between cursor and head", ("chain", "contract"), Shape.GAUGE)
 
 UNSUFFIXED: Final = (
-    RECEIVED, LISTENING_ERRORS, PICKED, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS, RESPONSES, SENT, SEND_ERRORS,
+    RECEIVED, LISTENING_ERRORS, CHECK_ERRORS, PICKED, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS, RESPONSES, SENT, SEND_ERRORS,
 )  # fmt: skip
 """The counters of 0.14, whose names lack the ``_total`` that prometheus-client expects."""

@@ -43,6 +43,8 @@ OLDEST = _gauge("kmsconn_oldest_open_seconds", "Age of the oldest open request",
 QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
 QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
 OFF_CHAIN = _gauge("kmsconn_off_chain_requests", "Requests that a reorganisation took from the chain")
+GAPS = _gauge("kmsconn_gaps", "Requests that the contract has numbered and the journal does not know")
+SKIPPED = Family("kmsconn_attestations_skipped_total", "Ciphertexts whose attestations were not looked at")
 BUSY = _gauge("kmsconn_pool_busy", "Requests on their way in a pool", "kind")
 PLACES = _gauge("kmsconn_pool_places", "Places of a pool", "kind")
 BYTES = _gauge("kmsconn_ciphertext_bytes", "Bytes of ciphertexts in memory")
@@ -86,6 +88,8 @@ def _from_statistics(statistics: Statistics) -> Series:
         BUSY: {(kind,): float(busy) for kind, busy in statistics.busy.items()},
         PLACES: {(kind,): float(places) for kind, places in statistics.places.items()},
         BYTES: {(): float(statistics.bytes_held)},
+        GAPS: {(): float(statistics.gaps)},
+        SKIPPED: {(): float(statistics.attestations_skipped)},
     }
     if statistics.head_time is not None:
         series[HEAD_TIME] = {(): statistics.head_time}

@@ -143,6 +143,10 @@ def _returned(tally: Tally, event: events.ReplyReturned) -> None:
     tally.add(families.SEND_ERRORS, f"{event.kind}_response")
 
 
+def _doubted(tally: Tally, _event: events.AttestationDoubted) -> None:
+    tally.add(families.CHECK_ERRORS, "copro_consensus")
+
+
 def _trouble(tally: Tally, event: events.Trouble) -> None:
     tally.add(families.TROUBLES, event.neighbour)
     contract = {"gateway": "decryption", "ethereum": "ethereum"}.get(event.neighbour)
@@ -168,6 +172,7 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.ReplyLanded: _landed,
     events.ReplyBuried: _buried,
     events.ReplyReturned: _returned,
+    events.AttestationDoubted: _doubted,
     events.Trouble: _trouble,
     events.Recovered: _nothing,
 }

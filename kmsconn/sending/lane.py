@@ -6,9 +6,11 @@ at what landed long ago. Restart, gap, another process's transaction and reorgan
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
-from kmsconn.errors import NonceTaken, Retryable
+from kmsconn.errors import JournalFailed, NonceTaken, Retryable
 from kmsconn.sending.burying import bury
 from kmsconn.sending.desk import Desk, Lane
 from kmsconn.sending.filling import fill
@@ -31,9 +33,26 @@ async def run_lane(lane: Lane, *, task_status: trio.TaskStatus[None] = trio.TASK
     Trouble of a neighbour, and of the journal, is reported and waited out.
     Cancellation: at any await; what is signed is durable before it is sent. Repeating: goes on from journal and chain.
     """
+    task_status.started()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_when_empty, lane, nursery.cancel_scope)
+        await _work(lane)
+        nursery.cancel_scope.cancel()
+
+
+async def _end_when_empty(lane: Lane, work: trio.CancelScope) -> None:
+    """End the work once the lane is closing and the journal holds nothing for it: that needs no chain, which may not answer."""
+    await lane.closing.wait()
+    with suppress(JournalFailed):
+        due = await lane.journal.answered(lane.rpc.chain_id, lane.ports.wall(), 1)
+        if not due.rows and due.next_due is None and not await lane.journal.signed(lane.rpc.chain_id):
+            work.cancel()
+
+
+async def _work(lane: Lane) -> None:
+    """Make rounds until one leaves nothing to do for a lane that is closing."""
     desk = Desk.of(lane)
     brake = Brake(lane.ports.random, first=0.5, cap=8.0)
-    task_status.started()
     while True:
         began = trio.current_time()
         try:

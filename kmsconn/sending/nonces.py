@@ -32,19 +32,19 @@ class SecondLook:
         """Forget all others: they were cleared, and begin anew if they come back."""
         self._first = {doubt: seen for doubt, seen in self._first.items() if doubt in doubts}
 
-    def clear(self, doubt: Hashable) -> None:
-        """Forget one."""
-        self._first.pop(doubt, None)
-
 
 def top(chain_nonce: int, flying: Collection[int], high: int) -> int:
     """Return the lowest nonce above everything known."""
     return max(chain_nonce, high, max(flying, default=-1) + 1)
 
 
-def holes(chain_nonce: int, flying: Collection[int], high: int) -> tuple[int, ...]:
-    """Return the nonces below ``top`` that nobody holds, lowest first."""
-    return tuple(nonce for nonce in range(chain_nonce, top(chain_nonce, flying, high)) if nonce not in flying)
+def holes(chain_nonce: int, flying: Collection[int], high: int, window: int) -> tuple[int, ...]:
+    """Return the nonces below ``top`` that nobody holds, lowest first; only the next ``window`` nonces are looked at.
+
+    No more fly at once, and the rest waits behind these: so one wild answer about the nonce costs no endless list.
+    """
+    end = min(top(chain_nonce, flying, high), chain_nonce + window)
+    return tuple(nonce for nonce in range(chain_nonce, end) if nonce not in flying)
 
 
 @attrs.frozen

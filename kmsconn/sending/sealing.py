@@ -42,7 +42,8 @@ async def seal(desk: Desk, sight: Sight) -> tuple[int, ...]:
     rows = await _due(desk)
     ready = await _estimate(desk, sight, rows) if rows else []
     flying = desk.nonces()
-    open_holes = nonces.holes(sight.head.nonce, flying, desk.high) if sight.fresh else ()
+    window = desk.lane.window
+    open_holes = nonces.holes(sight.head.nonce, flying, desk.high, window) if sight.fresh else ()
     desk.forget_all_but(open_holes, rows)
     ripe = [hole for hole in open_holes if desk.holes.confirms(hole, sight.head.number, sight.now)]
     blocking = [hole for hole in open_holes if hole < max(flying, default=-1)]

@@ -1,6 +1,6 @@
 """The tree: four nested nurseries that stop from the inside out. No flags, no service manager.
 
-services   stop last: registry, head listeners, start-up probes (journal, links and pools of connections are resources around it)
+services   stop last: registry, attestations, head listeners, start-up probes (journal, links and pools of connections are resources around it)
 └ lanes    third: end when nothing is answered or signed, or at the grace's deadline
   └ pools  second: cancelled; only an answer that has just arrived is still kept
     └ intake  first: subscriptions and pickers
@@ -42,6 +42,8 @@ class Statistics:
     places: dict[str, int]
     bytes_held: int
     counts: Counts | None
+    gaps: int = 0
+    attestations_skipped: int = 0
 
 
 @attrs.define
@@ -87,6 +89,7 @@ class Connector:
             places={kind.value: pool.size for kind, pool in house.pools.items()},
             bytes_held=house.pipeline.budget.used,
             counts=self._counts,
+            attestations_skipped=0 if house.shadow is None else house.shadow.skipped,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -98,6 +101,8 @@ class Connector:
         async with trio.open_nursery() as services:
             services.start_soon(self.hook.watch)
             services.start_soon(house.registry.run)
+            if house.shadow is not None:
+                services.start_soon(house.shadow.run)
             services.start_soon(follow_heads, house)
             services.start_soon(wait_for_neighbours, house, self._ready)
             services.start_soon(self._watch_journal)

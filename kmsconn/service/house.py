@@ -19,8 +19,9 @@ from kmsconn.checks.contexts import Contexts
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.registry import Registry
+from kmsconn.ciphertexts.shadow import Shadow
 from kmsconn.ciphertexts.urls import BucketPolicy
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.settings import Attestation, Chain, Settings
 from kmsconn.journal.port import Journal
 from kmsconn.journal.sqlite import Binding, open_journal
 from kmsconn.kms.core import CoreClient, open_core
@@ -54,6 +55,7 @@ class Links:
     hosts: Mapping[int, Endpoint]
     core: CoreClient
     buckets: HttpClient
+    attestations: HttpClient
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -71,6 +73,7 @@ class House:
     wallet: Wallet
     links: Links
     registry: Registry
+    shadow: Shadow | None
     gateway_head: HeadTracker
     lane_bell: Doorbell
     pools: Mapping[Kind, Pool]
@@ -120,15 +123,18 @@ async def _open_links(
         hosts={one.chain_id: await chain(one, f"host chain {one.chain_id}") for one in hosts},
         core=await stack.enter_async_context(open_core(settings.core_endpoints, ports, settings.core_tls)),
         buckets=await stack.enter_async_context(open_http(buckets)),
+        attestations=await stack.enter_async_context(open_http(buckets)),
     )
 
 
 def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_event: OnEvent) -> House:
     profile, head, bell = Fhevm014(settings), HeadTracker(), Doorbell()
     registry = Registry(profile, links.gateway, settings.registry_refresh, on_event)
+    stages = _stages(settings, ports, links, profile=profile, wallet=wallet, registry=registry, head=head)
+    shadow = _shadow(settings, links, registry, on_event)
     pipeline = Pipeline(
         profile=profile,
-        stages=_stages(settings, ports, links, profile=profile, wallet=wallet, registry=registry, head=head),
+        stages=stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand),
         journal=links.journal,
         head=head,
         lane_bell=bell,
@@ -140,7 +146,9 @@ def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_
         on_event=on_event,
     )
     pools = {kind: Pool(kind, getattr(settings.pools, kind.value), Doorbell()) for kind in Kind}
-    return House(settings, ports, profile, wallet, links, registry, head, bell, pools, pipeline, on_event)
+    return House(
+        settings, ports, profile, wallet, links, registry, shadow, head, bell, pools, pipeline, on_event
+    )
 
 
 def _stages(
@@ -166,6 +174,13 @@ def _stages(
     )
     fetcher = Fetcher(links.buckets, registry, _policy(settings), ports.offload, settings.max_ciphertext_size)
     return Stages(profile, checker, committee, fetcher, links.core, ports.random)
+
+
+def _shadow(settings: Settings, links: Links, registry: Registry, on_event: OnEvent) -> Shadow | None:
+    if settings.attestation is Attestation.OFF:
+        return None
+    timeout = settings.attestation_head_timeout
+    return Shadow(links.attestations, registry, _policy(settings), timeout, on_event)
 
 
 def _policy(settings: Settings) -> BucketPolicy:

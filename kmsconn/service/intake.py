@@ -51,6 +51,7 @@ class Intake:
     bell: Doorbell = attrs.field(factory=Doorbell)
     _cursor: Cursor | None = None
     _overlap_read: float = -math.inf
+    _last_round: float = math.inf
     _behind: trio.Event = attrs.field(factory=trio.Event)
     _reason: str = ""
     """Why the last read that failed did."""
@@ -103,7 +104,13 @@ class Intake:
         head = await self._first_head()  # else the first question would span everything since the last run
         if known is None and self.from_block is None:
             known = origin = head
-        return Cursor(known if known is not None else origin, size=size, origin=origin)
+        return Cursor(
+            self._stepped_back(known, origin) if known is not None else origin, size=size, origin=origin
+        )
+
+    def _stepped_back(self, next_block: int, origin: int) -> int:
+        """Begin below the cursor: while nobody read, blocks that had been read may have been replaced."""
+        return max(min(origin, next_block), next_block - self.head.blocks_in(self.house.settings.overlap))
 
     async def _first_head(self) -> int:
         while self.head.number is None:
@@ -126,20 +133,28 @@ class Intake:
 
     async def _round(self) -> bool:
         """Read the tail, and the overlap when it is due; say whether the answers could be trusted."""
-        cursor = self._known_cursor()
         settings, now = self.house.settings, trio.current_time()
+        if now - self._last_round > settings.overlap / 2:
+            self._after_silence()
+        cursor = self._known_cursor()
         again = now - self._overlap_read >= settings.overlap / 4
         head = self.head.number if self.head.number is not None else cursor.next_block
-        todo = plan(cursor, head, self.head.blocks_in(settings.overlap), again=again)
+        todo = plan(cursor, head, self.head.blocks_to_doubt(settings.overlap), again=again)
         if todo.backfill is not None:
             self._behind.set()
         for blocks in (todo.tail, *todo.overlap):
             if not await self._read(blocks):
                 return False
+        self._last_round = now
         if again:
             self._overlap_read = now
-            return await self._look_again(self.head.blocks_in(settings.overlap))
+            return await self._look_again(self.head.blocks_to_doubt(settings.overlap))
         return True
+
+    def _after_silence(self) -> None:
+        cursor = self._known_cursor()
+        self._cursor = attrs.evolve(cursor, next_block=self._stepped_back(cursor.next_block, cursor.origin))
+        self._last_round = math.inf  # once; the next round that succeeds starts the watch again
 
     async def _look_again(self, overlap: int) -> bool:
         """Read blocks again that leave the overlap while a request is missing there.

@@ -124,11 +124,12 @@ class Pipeline:
         )
 
     def _is_over(self, request: Request) -> bool:
-        """Say whether it is too late for an answer: in chain time, since admission or by the request's own window."""
-        if self.head.timestamp is None:
+        """Say whether it is too late for an answer: in chain time that is sure, since admission or by the request's own window."""
+        now = self.head.settled_timestamp
+        if now is None:
             return False
         until = self.profile.valid_until(request.content)
-        return self.head.timestamp > (request.deadline if until is None else min(request.deadline, until))
+        return now > (request.deadline if until is None else min(request.deadline, until))
 
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.submitted:

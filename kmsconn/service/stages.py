@@ -13,6 +13,7 @@ from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.errors import Broken
 from kmsconn.kms.port import Core
+from kmsconn.model.requests import Material
 from kmsconn.model.steps import Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Profile
@@ -29,6 +30,8 @@ class Stages:
     fetcher: Fetcher
     core: Core
     random: Callable[[], float]
+    shadow: Callable[[Material], None] = lambda _: None
+    """Takes each material that is gathered, to compare its attestations; returns at once."""
 
     async def check(self, seen: Seen) -> Checked:
         """Ask whether the request may be answered.
@@ -44,6 +47,8 @@ class Stages:
         Raises Unreachable when no bucket gave the right bytes. Repeating: reads only.
         """
         materials = checked.request.content.materials
+        for material in materials:
+            self.shadow(material)
         ciphertexts = await together([partial(self.fetcher.fetch, material, lease) for material in materials])
         return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts))
 

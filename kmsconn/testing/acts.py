@@ -84,6 +84,18 @@ class Ask:
 
 
 @attrs.frozen
+class Wait:
+    """Nothing: the neighbours are not healed before this moment."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Pass."""
+        del world
+        await trio.lowlevel.checkpoint()
+
+
+@attrs.frozen
 class Grant:
     """The host chain gives every right that it denied to requests so far."""
 

@@ -140,7 +140,9 @@ def plans(draw: st.DrawFn, focus: str | None = None) -> tuple[Act, ...]:
     enabled = [*dict.fromkeys(_compatible([focus, *enabled] if focus else enabled))]
     kinds = [_asks(), *(FAULTS[name] for name in enabled)]
     length = draw(st.integers(1, LONGEST))
-    which = st.integers(-1, len(kinds) - 1).map(lambda number: kinds[max(0, number)])  # requests twice as often
+    which = st.integers(-1, len(kinds) - 1).map(
+        lambda number: kinds[max(0, number)]
+    )  # requests twice as often
     plan = [draw(_asks()), *(draw(draw(which)) for _ in range(length))]
     return tuple(sorted([*plan, draw(kinds[1])] if focus else plan, key=lambda act: act.at))
 

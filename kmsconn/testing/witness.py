@@ -43,7 +43,9 @@ class Kept:
     reason: str
 
 
-_KEPT = "SELECT rid, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason FROM request"
+_KEPT = (
+    "SELECT rid, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason FROM request"
+)
 
 
 def kept_in(journal: Path) -> list[Kept]:

@@ -210,6 +210,7 @@ class World:
 
     async def settle(self, patience: float) -> None:
         """Wait until nothing is open on chain and nothing in the journal, for ``patience`` seconds."""
+        await trio.sleep(LOOK)  # what was asked last must be in a block to be owed
         with trio.move_on_after(patience):
             # the file is looked at from outside, as another process would
             while truth_of(self.neighbours).open or self.witness.owed():  # noqa: ASYNC110

@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import attrs
 import trio
 from grpclib.const import Status
 
-from kmsconn.chain import logs as chain_logs
 from kmsconn.checks.checker import Checker
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.errors import Rejected, Undecodable, Unreachable
@@ -47,16 +45,6 @@ def no_doubts(monkeypatch: Any) -> None:
     monkeypatch.setattr(intake.Intake, "_look_again", nothing)
 
 
-def every_node_trusted(monkeypatch: Any) -> None:
-    """A node that does not have the blocks is believed when it says that nothing is in them."""
-    honest = chain_logs.read_logs
-
-    async def trusting(*arguments: Any) -> chain_logs.LogsRead:
-        return attrs.evolve(await honest(*arguments), trusted=True)
-
-    monkeypatch.setattr(intake, "read_logs", trusting)
-
-
 def identity_without_content(monkeypatch: Any) -> None:
     """A request is its id, whatever it asks for."""
     monkeypatch.setattr(Fhevm014, "digest", lambda _self, log: log.topics[1])
@@ -65,17 +53,6 @@ def identity_without_content(monkeypatch: Any) -> None:
 def absence_ignored(monkeypatch: Any) -> None:
     """No request ever leaves the chain for the journal, so nothing keeps one from being handed out and signed."""
     monkeypatch.setattr(admission, "_drop", lambda *_: None)
-
-
-def reads_judge_what_moved_since(monkeypatch: Any) -> None:
-    """An old answer of a node takes off what a newer one admitted."""
-    monkeypatch.setattr(
-        admission, "_missing", _with_read(admission._missing, lambda read: attrs.evolve(read, asked=1 << 60))
-    )
-
-
-def _with_read(function: Any, change: Any) -> Any:
-    return lambda book, read, here: function(book, change(read), here)
 
 
 def a_move_begins_anew(monkeypatch: Any) -> None:
@@ -141,7 +118,9 @@ def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:
 
 def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
     """The next nonce is the chain's, whoever flies on it."""
-    statements = tuple(text.replace("UNIQUE INDEX request_nonce", "INDEX request_nonce") for text in schema._FIRST)
+    statements = tuple(
+        text.replace("UNIQUE INDEX request_nonce", "INDEX request_nonce") for text in schema._FIRST
+    )
     monkeypatch.setattr("kmsconn.journal.book.MIGRATIONS", (statements,))
     honest = nonces.plan
     monkeypatch.setattr(nonces, "plan", lambda chain, _flying, _high, *rest: honest(chain, (), 0, *rest))
@@ -174,7 +153,9 @@ def deadline_by_the_wall(monkeypatch: Any) -> None:
 def stranded_by_the_clock(monkeypatch: Any) -> None:
     """A row whose next try lies hours away waits for hours."""
     for name in ("_STRANDED", "_UNSENT"):
-        monkeypatch.setattr(queries, name, getattr(queries, name).replace("next_try - max_wait > :now", "FALSE"))
+        monkeypatch.setattr(
+            queries, name, getattr(queries, name).replace("next_try - max_wait > :now", "FALSE")
+        )
     monkeypatch.setattr(
         queries, "_STRANDED", queries._DUE.replace("next_try <= :now", "next_try <= :now AND FALSE")
     )
@@ -254,5 +235,3 @@ def answered_is_not_asked(monkeypatch: Any) -> None:
         await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr(Checker, "_not_answered", pass_by)
-
-

@@ -62,6 +62,12 @@ def test_a_world_is_a_function_of_its_plan_and_seed() -> None:
     from kmsconn.testing.acts import Ask, Kill, Lag, Reorg
     from kmsconn.testing.world import run_world
 
-    plan = [Ask(1.0, "any", 5), Lag(2.0, "gateway", 3, 9.0), Kill(4.3, 2.0), Reorg(9.0, 5, "moved"), Ask(9.5, "any", 5)]
+    plan = [
+        Ask(1.0, "any", 5),
+        Lag(2.0, "gateway", 3, 9.0),
+        Kill(4.3, 2.0),
+        Reorg(9.0, 5, "moved"),
+        Ask(9.5, "any", 5),
+    ]
     first, second = (run_world(plan, seed=5) for _ in range(2))
     assert first.log == second.log

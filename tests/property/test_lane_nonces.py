@@ -17,7 +17,7 @@ flying_sets = st.frozensets(nonces, max_size=8)
 @st.composite
 def sights(draw: st.DrawFn) -> Sight:
     chain, high, flying = draw(nonces), draw(nonces), draw(flying_sets)
-    open_ones = holes(chain, flying, high)
+    open_ones = holes(chain, flying, high, 100)
     ripe = frozenset(draw(st.lists(st.sampled_from(open_ones)))) if open_ones else frozenset[int]()
     kept = draw(st.lists(st.none() | nonces, max_size=8))
     return chain, flying, high, ripe, kept

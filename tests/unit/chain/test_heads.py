@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kmsconn.chain.heads import DEFAULT_BLOCK_TIME, PATIENCE, HeadTracker
+from kmsconn.chain.heads import CONFIRMING, DEFAULT_BLOCK_TIME, PATIENCE, HeadTracker
 
 
 async def test_nothing_is_known_before_the_first_note() -> None:
@@ -44,6 +44,43 @@ async def test_a_confirmed_head_is_not_given_up(autojump_clock: MockClock) -> No
     await trio.sleep(PATIENCE - 1)
     heads.note(10, 1000)
     assert heads.number == 12
+
+
+async def test_one_note_settles_nothing(autojump_clock: MockClock) -> None:
+    heads = HeadTracker()
+    heads.note(12, 1001)
+    await trio.sleep(CONFIRMING - 0.1)
+    heads.note(12, 1001)
+    assert heads.settled_timestamp is None
+
+
+async def test_two_notes_some_seconds_apart_settle_the_time_that_both_have_reached(
+    autojump_clock: MockClock,
+) -> None:
+    heads = HeadTracker()
+    heads.note(12, 1001)
+    await trio.sleep(CONFIRMING)
+    heads.note(17, 1006)
+    assert heads.settled_timestamp == 1001
+
+
+@pytest.mark.parametrize("wild_at", range(12))
+async def test_a_wild_head_of_one_node_settles_nothing(wild_at: int, autojump_clock: MockClock) -> None:
+    heads = HeadTracker()
+    for second in range(20):
+        heads.note(second, 1000 + second)
+        if second == wild_at:
+            heads.note(1 << 40, 1 << 40)
+        await trio.sleep(1)
+    assert 1000 + 20 - 2 * CONFIRMING - 1 <= (heads.settled_timestamp or 0) <= 1020
+
+
+async def test_settled_time_does_not_go_back_for_a_lagging_node(autojump_clock: MockClock) -> None:
+    heads = HeadTracker()
+    for timestamp in (1000, 1005, 990, 995):
+        heads.note(12, timestamp)
+        await trio.sleep(CONFIRMING)
+    assert heads.settled_timestamp == 1000
 
 
 @pytest.mark.parametrize("block_time", [2, 12])

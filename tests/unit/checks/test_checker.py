@@ -6,8 +6,9 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.checks.checker import MAX_BATCH, Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
@@ -239,3 +240,23 @@ async def test_an_answer_of_another_signer_is_not_ours(autojump_clock: Any) -> N
     outer = mapping_slot(DECRYPTION_BASE + 1, request_of(PUBLIC).id)
     place.gateway.slots[mapping_slot(outer, SENDER)] = 1
     await place.check(PUBLIC)
+
+
+async def test_a_window_is_over_only_when_a_second_look_says_so(autojump_clock: Any) -> None:
+    """A node once told a head far in the future."""
+    place = made(UNIFIED)
+    deadline = place.now + EXPIRY
+    late = int(place.now) + 400 * 86_400
+
+    async def look() -> None:
+        place.head.note(101, late)
+        await place.checker.check(Seen(request_of(UNIFIED, deadline=deadline)))
+
+    with pytest.raises(NotYet, match="one node"):
+        await look()
+    await trio.sleep(CONFIRMING)
+    with pytest.raises(NotYet, match="one node"):
+        await look()  # the earlier look had the right time
+    await trio.sleep(CONFIRMING)
+    with pytest.raises(Rejected):
+        await look()

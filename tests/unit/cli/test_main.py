@@ -93,6 +93,16 @@ def test_one_fault_is_one_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "1 fault in" in capsys.readouterr().err
 
 
+def test_faults_found_inside_a_tree_of_tasks_are_faults(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ConfigError((Fault("k.toml", "is foreign", "name another"),))
+    assert ending_with(monkeypatch, ExceptionGroup("", [ExceptionGroup("", [error])])) == 2
+    printed = capsys.readouterr().err
+    assert "k.toml: is foreign; name another" in printed
+    assert "Traceback" not in printed
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -30,6 +30,7 @@ EACH = (
     events.ReplyLanded(1, PUBLIC, 60, 1.4),
     events.ReplyBuried(1, PUBLIC),
     events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0"),
+    events.AttestationDoubted(b"\x02" * 32, "no majority"),
     events.Trouble("gateway", "refused", red=True),
     events.Recovered("gateway"),
 )
@@ -59,6 +60,8 @@ class Snapshot:
     )
     bytes_held: int = 4096
     counts: Counts | None = COUNTS
+    gaps: int = 2
+    attestations_skipped: int = 3
 
 
 def snapshot(**changes: Any) -> Any:

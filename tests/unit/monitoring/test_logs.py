@@ -53,7 +53,17 @@ def test_addresses_have_a_checksum_and_hashes_are_hex() -> None:
     ("level", "expected"),
     [
         ("error", {"log_quarantined", "trouble"}),
-        ("warning", {"log_quarantined", "trouble", "request_closed", "reply_returned", "requests_moved"}),
+        (
+            "warning",
+            {
+                "log_quarantined",
+                "trouble",
+                "request_closed",
+                "reply_returned",
+                "requests_moved",
+                "attestation_doubted",
+            },
+        ),
     ],
 )
 def test_only_events_of_the_level_are_logged(level: str, expected: set[str]) -> None:

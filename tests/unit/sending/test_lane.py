@@ -451,6 +451,36 @@ async def test_closing_ends_the_lane_when_nothing_is_answered_or_signed(
     assert all_in(world, State.LANDED)
 
 
+async def test_closing_with_nothing_to_land_asks_no_chain(world: World, autojump_clock: Any) -> None:
+    world.node.fault = lambda calls: Fault(hang=3600.0)
+    async with trio.open_nursery() as nursery:
+        lane = world.lane()
+        nursery.start_soon(run_lane, lane)
+        await trio.sleep(1)
+        start = trio.current_time()
+        lane.closing.set()
+    assert trio.current_time() == start
+
+
+async def test_closing_waits_for_an_unreachable_chain_while_something_is_answered(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    down = [True]
+    world.node.fault = lambda calls: Fault(lost="question" if down[0] else "")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        lane = world.lane()
+        lane.closing.set()
+        with trio.move_on_after(10) as scope:
+            await run_lane(lane)
+        assert scope.cancelled_caught
+        down[0] = False
+        await run_lane(lane)
+        nursery.cancel_scope.cancel()
+    assert all_in(world, State.LANDED)
+
+
 async def test_closing_does_not_wait_for_answers_off_chain(world: World, autojump_clock: Any) -> None:
     world.request(1)
     world.journal.change(1, on_chain=False)

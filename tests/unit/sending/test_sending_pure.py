@@ -51,7 +51,12 @@ def test_a_nonce_that_is_used_or_flies_is_not_taken_again(kept: int) -> None:
 
 
 def test_holes_are_what_nobody_holds_below_the_top() -> None:
-    assert holes(5, {6, 8}, 11) == (5, 7, 9, 10)
+    assert holes(5, {6, 8}, 11, 100) == (5, 7, 9, 10)
+
+
+def test_holes_are_looked_for_in_the_window_only() -> None:
+    """A node once said a nonce of its dreams."""
+    assert holes(5, {6}, 1 << 64, 4) == (5, 7, 8)
 
 
 def test_a_first_look_confirms_nothing_and_neither_does_the_same_head() -> None:
@@ -73,8 +78,6 @@ def test_a_cleared_doubt_begins_anew() -> None:
     look.confirms(1, 100, 0.0)
     look.keep({2})
     assert not look.confirms(1, 101, 0.1)
-    look.clear(1)
-    assert not look.confirms(1, 102, 0.2)
 
 
 def test_bytes_that_were_never_handed_over_are_due() -> None:

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from kmsconn.chain.doorbell import Doorbell
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.config.settings import Deadlines
 from kmsconn.ethereum.addresses import Address
@@ -105,6 +105,13 @@ class Bench:
         """Work on a row once and return it as it is then."""
         await self.pipeline.run(row)
         return await self.row(row.rid)
+
+    async def chain_time(self, timestamp: int) -> None:
+        """Let it be that late on the chain, for sure."""
+        for _ in range(3):
+            self.head.note(200, timestamp)
+            await trio.sleep(CONFIRMING)
+        assert self.head.settled_timestamp == timestamp
 
     def told(self, kind: type) -> list[Any]:
         """Return the events of one kind."""

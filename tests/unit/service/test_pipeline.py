@@ -185,10 +185,20 @@ async def test_a_deadline_is_in_chain_time_and_tells_what_was_waited_for(
 ) -> None:
     async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
         row = await bench.run(await bench.admit())
-        bench.head.note(200, CHAIN_TIME + int(EXPIRY) + late)
+        await bench.chain_time(CHAIN_TIME + int(EXPIRY) + late)
         row = await bench.run(row)
     assert row.state is state
     assert "not allowed" in row.reason
+
+
+async def test_one_node_that_dreams_of_the_future_expires_nothing(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
+        row = await bench.admit()
+        await bench.chain_time(CHAIN_TIME)
+        bench.head.note(1 << 40, CHAIN_TIME + 10 * int(EXPIRY))
+        assert (await bench.run(row)).state is State.SEEN
 
 
 async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path, autojump_clock: Any) -> None:

@@ -25,9 +25,9 @@ async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(tmp_
         row = await bench.admit(UNIFIED["name"])
         assert row.deadline == CHAIN_TIME + 86_400
         row = attrs.evolve(row, deadline=float(end + 1000), submitted=True)
-        bench.head.note(200, end)
+        await bench.chain_time(end)
         assert (await bench.run(row)).state is State.SEEN
-        bench.head.note(300, end + 1)
+        await bench.chain_time(end + 1)
         assert (await bench.run(row)).state is State.EXPIRED
 
 

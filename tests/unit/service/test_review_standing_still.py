@@ -66,7 +66,12 @@ class SilentCore:
 
 async def test_a_core_that_takes_calls_and_says_nothing_is_named(autojump_clock) -> None:
     seen = []
-    house = SimpleNamespace(links=SimpleNamespace(core=SilentCore()))
+    house = SimpleNamespace(
+        links=SimpleNamespace(core=SilentCore()), settings=SimpleNamespace(healthcheck_timeout=7.0)
+    )
+    with trio.move_on_after(6.9):
+        await _until_it_answers("core[0]", partial(_healthy, house, 0), seen.append)
+    assert seen == []
     with trio.move_on_after(30):
         await _until_it_answers("core[0]", partial(_healthy, house, 0), seen.append)
-    assert [("says nothing" in event.reason, event.red) for event in seen] == [(True, True)]
+    assert [("says nothing for 7 s" in event.reason, event.red) for event in seen] == [(True, True)]

@@ -1,0 +1,88 @@
+"""Attestations through the whole connector: what they say is told, and every request is answered all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
+from kmsconn.config.settings import Attestation
+from kmsconn.emulator.buckets import EmulatedBucket, Form
+from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
+from kmsconn.emulator.http import HttpRequest, HttpResponse
+from kmsconn.emulator.neighbourhood import key_for
+from kmsconn.emulator.traffic import KEY_ID
+from kmsconn.model.events import AttestationDoubted
+from tests.faults.scene import Scene, open_scene
+
+FORMS = ("public", "direct", "unified")
+
+
+def attest_another_digest(scene: Scene, transaction: bytes) -> set[bytes]:
+    """Let every coprocessor attest another digest for a request's ciphertexts; return their handles."""
+    ciphertexts = scene.traffic._remembered[transaction]
+    for index, bucket in enumerate(scene.neighbours.buckets):
+        signer = key_for(f"coprocessor signer {index}")
+        for one in ciphertexts:
+            honest = attest(one, key_id=KEY_ID, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
+            lie = sign_attestation(one.handle, attrs.evolve(honest, sns_ciphertext_digest=bytes(32)), signer)
+            bucket.bucket.put(
+                Form.HANDLE.key(one), one.body, ((ATTESTATION_HEADER, attestation_header(lie)),)
+            )
+    return {one.handle for one in ciphertexts}
+
+
+async def test_honest_coprocessors_are_never_doubted(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        ids = await scene.ask(*FORMS * 3)
+        async with scene.connected() as connector:
+            await scene.wait(lambda: scene.answered == set(ids))
+            await trio.sleep(10)
+            assert connector.statistics().attestations_skipped == 0
+    assert scene.told(AttestationDoubted) == []
+    assert sum(one.bucket.counts["HEAD", 200] for one in scene.neighbours.buckets) > 0
+
+
+async def test_an_attestation_of_another_digest_is_told_and_the_request_answered(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        transaction = scene.traffic.public()
+        handles = attest_another_digest(scene, transaction)
+        ids = [*await scene.on_chain([transaction]), *await scene.ask(*FORMS)]
+        async with scene.connected():
+            await scene.wait(lambda: scene.answered == set(ids))
+            await scene.wait(lambda: {event.handle for event in scene.told(AttestationDoubted)} == handles)
+    assert all("the chain names" in event.reason for event in scene.told(AttestationDoubted))
+    assert "attestation_doubted" in scene.log.getvalue()
+
+
+async def test_buckets_that_hang_at_attestations_delay_no_request(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = EmulatedBucket.handle
+
+    async def handle(bucket: EmulatedBucket, request: HttpRequest) -> HttpResponse:
+        if request.method == "HEAD":
+            await trio.sleep_forever()
+        return await honest(bucket, request)
+
+    monkeypatch.setattr(EmulatedBucket, "handle", handle)
+    async with open_scene(tmp_path) as scene:
+        ids = await scene.ask(*FORMS * 5)
+        async with scene.connected(attestation_head_timeout=3600.0):
+            await scene.wait(lambda: scene.answered == set(ids), 10)
+
+
+async def test_switched_off_no_bucket_is_asked(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        ids = await scene.ask(*FORMS)
+        async with scene.connected(attestation=Attestation.OFF):
+            await scene.wait(lambda: scene.answered == set(ids))
+            await trio.sleep(10)
+    methods = {method for one in scene.neighbours.buckets for method, _ in one.bucket.counts}
+    assert methods == {"GET"}

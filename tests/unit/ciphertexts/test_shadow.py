@@ -1,0 +1,188 @@
+"""Attestations compared beside the requests: what is doubted and why, and that nobody ever waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
+from kmsconn.ciphertexts.registry import Registry
+from kmsconn.ciphertexts.shadow import WAITING, Shadow
+from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.emulator import bucket_faults
+from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.buckets import EmulatedBucket, Form
+from kmsconn.emulator.ciphertexts import attest, attestation_header, make_ciphertext, sign_attestation
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.events import AttestationDoubted, Event, ignore
+from kmsconn.model.requests import Material
+from kmsconn.net.http import open_http
+from kmsconn.net.offloading import offload_inline
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.port import Coprocessor
+
+SIGNERS = [PrivateKey(bytes(31) + bytes([n])) for n in (1, 2, 3)]
+STRANGER = PrivateKey(bytes(31) + b"\x09")
+SENDERS = [Address(bytes([n]) * 20) for n in (1, 2, 3)]
+ONE = make_ciphertext("one", 7, 2, chain_id=5)
+KEY = 4
+MATERIAL = Material(ONE.handle, KEY, ONE.digest, (SENDERS[0],))
+HEAD_TIMEOUT = 5.0
+
+
+@attrs.define(eq=False)
+class Place:
+    """Three buckets whose majority is two, and a shadow over them."""
+
+    buckets: list[BucketFaults]
+    shadow: Shadow
+    events: list[Event]
+
+    def store(self, index: int, signer: PrivateKey | None = None, **changes: Any) -> None:
+        """Store the ciphertext in a bucket; ``changes`` are what its coprocessor attests otherwise."""
+        signer = signer or SIGNERS[index]
+        honest = attest(ONE, key_id=KEY, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
+        said = sign_attestation(ONE.handle, attrs.evolve(honest, **changes), signer)
+        headers = ((ATTESTATION_HEADER, attestation_header(said)),)
+        self.buckets[index].bucket.put(Form.HANDLE.key(ONE), ONE.body, headers)
+
+    def store_all(self, **changes: Any) -> None:
+        for index in range(3):
+            self.store(index, **changes)
+
+
+@asynccontextmanager
+async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIterator[Place]:
+    network, events = MemoryNetwork(), list[Event]()
+    buckets = [BucketFaults(EmulatedBucket("/ct")) for _ in SIGNERS]
+    for index, bucket in enumerate(buckets):
+        network.serve(f"bucket{index}", 80, bucket.serve)
+    registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
+    registry._coprocessors = {
+        sender: Coprocessor(sender, signer.address, f"http://bucket{index}/ct")
+        for index, (sender, signer) in enumerate(zip(SENDERS, SIGNERS, strict=True))
+    }
+    registry._threshold = 2
+    registry._loaded.set()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
+            yield Place(buckets, Shadow(http, registry, policy, HEAD_TIMEOUT, events.append), events)
+        nursery.cancel_scope.cancel()
+    assert network.crashes == []
+
+
+async def test_what_the_majority_attests_is_not_doubted(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        assert await place.shadow.doubt(MATERIAL) == ""
+
+
+async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        place.shadow.registry._threshold = 3
+        assert await place.shadow.doubt(MATERIAL) == ""
+        assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
+
+
+async def test_a_majority_ends_the_questions(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        place.buckets[2].bucket.latency = HEAD_TIMEOUT
+        assert await place.shadow.doubt(MATERIAL) == ""
+        assert trio.current_time() < 1
+
+
+async def test_a_lying_minority_changes_nothing(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        place.store(0, sns_ciphertext_digest=bytes(32))
+        assert await place.shadow.doubt(MATERIAL) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"sns_ciphertext_digest": b"\x05" * 32}, "0x" + "05" * 32), ({"key_id": 0xBEEF}, "0xbeef")],
+    ids=["digest", "key"],
+)
+async def test_a_majority_for_something_else_is_named(
+    changes: dict[str, Any], named: str, autojump_clock: Any
+) -> None:
+    async with open_place() as place:
+        place.store_all(**changes)
+        reason = await place.shadow.doubt(MATERIAL)
+    assert named in reason
+    assert "the chain names" in reason
+
+
+async def test_strangers_are_no_majority(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all(signer=STRANGER)
+        assert await place.shadow.doubt(MATERIAL) == "3 attestations were found, no 2 of them agree"
+
+
+@pytest.mark.parametrize("header", ["", "{}", "nonsense"])
+async def test_what_cannot_be_read_is_none(header: str, autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store(0)
+        for index in (1, 2):
+            place.buckets[index].bucket.put(
+                Form.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
+            )
+        assert "1 attestations were found" in await place.shadow.doubt(MATERIAL)
+
+
+@pytest.mark.parametrize("fault", [bucket_faults.MISSING, bucket_faults.SLOW_DOWN], ids=["404", "503"])
+async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.Fault, autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        place.buckets[0].script(fault)
+        assert await place.shadow.doubt(MATERIAL) == ""
+        place.buckets[0].script(fault)
+        place.buckets[1].script(fault)
+        assert "1 attestations were found" in await place.shadow.doubt(MATERIAL)
+
+
+async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store(0)
+        for index in (1, 2):
+            place.buckets[index].bucket.latency = 3600.0
+        assert await place.shadow.doubt(MATERIAL)
+        assert trio.current_time() == pytest.approx(HEAD_TIMEOUT, abs=0.5)
+
+
+@pytest.mark.parametrize("policy", [BucketPolicy(allow_http=False)], ids=["http"])
+async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy, autojump_clock: Any) -> None:
+    async with open_place(policy) as place:
+        place.store_all()
+        assert await place.shadow.doubt(MATERIAL)
+        assert [sum(one.bucket.counts.values()) for one in place.buckets] == [0, 0, 0]
+
+
+async def test_handing_over_never_waits_and_what_is_too_much_is_counted(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        for _ in range(WAITING + 7):
+            place.shadow.hand(MATERIAL)
+        assert place.shadow.skipped == 7
+
+
+async def test_doubts_are_told_with_their_handle(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all(sns_ciphertext_digest=bytes(32))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(place.shadow.run)
+            for _ in range(20):
+                place.shadow.hand(MATERIAL)
+            await trio.sleep(10)
+            nursery.cancel_scope.cancel()
+    assert len(place.events) == 20
+    assert all(isinstance(event, AttestationDoubted) and event.handle == ONE.handle for event in place.events)
