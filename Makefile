@@ -39,6 +39,9 @@ test: $(STAMP) ## the test suite
 demo: $(STAMP) ## a connector among emulated chains, Core and buckets, in one process
 	$(BIN)/kmsconn demo
 
+worlds: $(STAMP) ## play thousands of new faulty worlds (WORLDS=n); a failure prints the line that replays it
+	KMSCONN_WORLDS=$(or $(WORLDS),3000) $(BIN)/pytest tests/faults/test_worlds.py
+
 gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the options' reference and sample
 	$(BIN)/python tools/gen_protos.py
 	$(BIN)/python tools/gen_abi.py

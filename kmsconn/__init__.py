@@ -15,7 +15,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from kmsconn.config.settings import Settings as Config
     from kmsconn.config.sources import load_config
-    from kmsconn.errors import ConfigError, Fault, KmsconnError, RequestError, Retryable, StartRefused, Terminal
+    from kmsconn.errors import (
+        ConfigError,
+        Fault,
+        KmsconnError,
+        RequestError,
+        Retryable,
+        StartRefused,
+        Terminal,
+    )
     from kmsconn.model.events import Event, OnEvent
     from kmsconn.model.life import State
     from kmsconn.model.requests import Kind

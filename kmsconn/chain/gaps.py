@@ -7,7 +7,7 @@ missing is not necessarily lost: it may lie in blocks that are still to be read.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import attrs
 
@@ -43,7 +43,16 @@ def gaps(tag: int, known: Iterable[int], newest: int, low_water: int = 0) -> tup
     )
 
 
-def unread_tails(highest: Mapping[int, int], on_chain: Mapping[int, int]) -> tuple[Gap, ...]:
-    """Return, for each tag on the chain, the ids above the highest one known here (full ids by tag)."""
-    found = [gaps(tag, (), newest, low_water=highest.get(tag, 0)) for tag, newest in sorted(on_chain.items())]
-    return tuple(gap for group in found for gap in group)
+Span = tuple[int, int]
+"""Blocks, both ends included."""
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Return the same blocks in order, each once."""
+    found: list[Span] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found

@@ -77,7 +77,12 @@ class HeadTracker:
             self._claim = (timestamp, now)
 
     def _sample(self, number: int, timestamp: int) -> None:
-        if not self._samples or timestamp > self._samples[-1][1]:
+        if self._samples and timestamp == self._samples[-1][1]:
+            self._samples[-1] = (
+                max(number, self._samples[-1][0]),
+                timestamp,
+            )  # a burst: many blocks of one second
+        elif not self._samples or timestamp > self._samples[-1][1]:
             self._samples.append((number, timestamp))
 
     @property
@@ -94,6 +99,10 @@ class HeadTracker:
         """Return how many blocks ``seconds`` may hold: at the usual pace, or as many as just came, if that was a burst."""
         return max(1, math.ceil(seconds / self.block_time), self._came_in(seconds))
 
+    def has_watched(self, seconds: float) -> bool:
+        """Say whether the chain was seen for that long in its own time: before that nobody here knows how fast it was."""
+        return bool(self._samples) and self._samples[-1][1] - self._samples[0][1] >= seconds
+
     def blocks_to_doubt(self, seconds: float) -> int:
         """Return how many blocks a reorganisation of up to ``seconds`` may have replaced within the last ``seconds``.
 
@@ -107,7 +116,9 @@ class HeadTracker:
             return 0
         since = self._timestamp - seconds
         before = [number for number, timestamp in self._samples if timestamp <= since]
-        return self._number - before[-1] if before else 0
+        return self._number - (
+            before[-1] if before else self._samples[0][0] if self._samples else self._number
+        )
 
     async def wait_beyond(self, number: int) -> int:
         """Wait until the head is above ``number`` and return it. Cancellation: at any time."""

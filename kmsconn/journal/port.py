@@ -64,6 +64,14 @@ class Admitted:
 
 
 @attrs.frozen
+class Place:
+    """A request's id with the block where it stands."""
+
+    id: int
+    block: int
+
+
+@attrs.frozen
 class Row:
     """A request as stored. ``log`` is the whole event; ``deadline`` in chain time; ``parked`` counts parkings in a row."""
 
@@ -218,6 +226,16 @@ class Journal(Protocol):
         ...
 
     # --- looking at it
+
+    async def places(
+        self, chain_id: int, contract: Address, ids: tuple[int, int], limit: int
+    ) -> tuple[Place, ...]:
+        """Return the first ``limit`` requests on chain in the order of their ids, from the first to the last of ``ids``, both included."""
+        ...
+
+    async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:
+        """Return the logs of a contract that could not be decoded."""
+        ...
 
     async def counts(self, now: float) -> Counts:
         """Return what health and metrics show."""

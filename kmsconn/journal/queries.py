@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Counts, Due, Row
-from kmsconn.journal.rows import COLUMNS, read_row
+from kmsconn.journal.port import Counts, Due, Place, Row
+from kmsconn.journal.rows import COLUMNS, pack_id, read_row, unpack_log
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 
@@ -47,6 +48,11 @@ _SIBLING = (
     "SELECT count(*) FROM request AS ours JOIN request AS other USING (chain_id, contract, id) "
     "WHERE ours.rid = ? AND other.digest <> ours.digest"
 )
+_PLACES = (
+    "SELECT id, block FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id BETWEEN ? AND ? "
+    "AND on_chain = 1 ORDER BY id LIMIT ?"
+)
+_ASIDE = "SELECT log, block, block_hash, transaction_hash, log_index FROM quarantined_log WHERE chain_id = ? AND contract = ?"
 _OPEN = (
     "SELECT kind, state, on_chain, count(*), sum(parked > 0), min(admitted_at) FROM request INDEXED BY request_open "
     "WHERE state IN ('seen', 'answered', 'signed', 'landed') GROUP BY kind, state, on_chain"
@@ -106,6 +112,19 @@ def row(book: Book, rid: int) -> Row | None:
 def has_sibling(book: Book, rid: int) -> bool:
     """Say whether other content is known under the same chain, contract and id."""
     return bool(book.execute(_SIBLING, (rid,)).fetchone()[0])
+
+
+def places(
+    book: Book, chain_id: int, contract: Address, ids: tuple[int, int], limit: int
+) -> tuple[Place, ...]:
+    """Return requests that are on chain by their ids."""
+    found = book.execute(_PLACES, (chain_id, contract, *map(pack_id, ids), limit))
+    return tuple(Place(int.from_bytes(identifier), block) for identifier, block in found)
+
+
+def quarantined(book: Book, chain_id: int, contract: Address) -> tuple[Log, ...]:
+    """Return the logs of a contract that could not be decoded."""
+    return tuple(unpack_log(*stored) for stored in book.execute(_ASIDE, (chain_id, contract)))
 
 
 def counts(book: Book, now: float) -> Counts:

@@ -11,10 +11,11 @@ import msgspec
 import trio
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
 from kmsconn.journal import admission, moves, queries
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
-from kmsconn.journal.port import Admitted, Counts, Due, Read, Row
+from kmsconn.journal.port import Admitted, Counts, Due, Place, Read, Row
 from kmsconn.journal.writer import CLOSING, Writer
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -132,6 +133,16 @@ class SqliteJournal:
         _expect(transition, moves.RETURNS)
         now = self._wall()
         return await self._do(lambda book: moves.move(book, transition, rid, next_try=now, reason=reason))
+
+    async def places(
+        self, chain_id: int, contract: Address, ids: tuple[int, int], limit: int
+    ) -> tuple[Place, ...]:
+        """Return requests that are on chain by their ids."""
+        return await self._do(lambda book: queries.places(book, chain_id, contract, ids, limit))
+
+    async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:
+        """Return the logs of a contract that could not be decoded."""
+        return await self._do(lambda book: queries.quarantined(book, chain_id, contract))
 
     async def counts(self, now: float) -> Counts:
         """Return what health and metrics show."""

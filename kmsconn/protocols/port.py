@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -172,6 +172,14 @@ class Profile(Protocol):
 
     def digest(self, log: Log) -> bytes:
         """Return what tells this content from other content under the same id."""
+        ...
+
+    def newest_ids(self, subscription: Subscription) -> Mapping[int, Question[int]]:
+        """Return, by type tag, the question for the newest id of a contract's requests (annex E.1); 0 or the bare tag: none yet."""
+        ...
+
+    def id_of(self, log: Log) -> int | None:
+        """Return the id that a request event names, even where the rest of it cannot be read; None where it names none."""
         ...
 
     # --- may it be answered?

@@ -159,7 +159,10 @@ class Desk:
         self._heads.note(head.number, head.timestamp)
         fresh = self._heads.number == head.number
         self.high = max(self.high, head.nonce)
-        blocks = max(1, self.lane.head.blocks_in(self.lane.settings.overlap))
+        overlap = self.lane.settings.overlap
+        watched = self.lane.head.has_watched(overlap)
+        # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
+        blocks = max(1, self.lane.head.blocks_in(overlap)) if watched else head.number + 1
         return Sight(head, fresh, blocks, trio.current_time())
 
     @property

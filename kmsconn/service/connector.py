@@ -1,9 +1,9 @@
 """The tree: four nested nurseries that stop from the inside out. No flags, no service manager.
 
-services   stop last: registry, attestations, head listeners, start-up probes (journal, links and pools of connections are resources around it)
+services   stop last: registry, attestations, head listeners, start-up probes (journal, links, connections are resources around it)
 └ lanes    third: end when nothing is answered or signed, or at the grace's deadline
   └ pools  second: cancelled; only an answer that has just arrived is still kept
-    └ intake  first: subscriptions and pickers
+    └ intake  first: subscriptions, their proofs of completeness, pickers
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kmsconn.journal.port import Counts
 from kmsconn.model.events import OnEvent, Recovered, Trouble, ignore
 from kmsconn.net.ports import Ports
 from kmsconn.sending.lane import Lane, run_lane
+from kmsconn.service.completeness import Completeness
 from kmsconn.service.hook import Hook
 from kmsconn.service.house import House, open_house, real_ports
 from kmsconn.service.intake import Intake, follow_heads
@@ -58,6 +59,7 @@ class Connector:
     _lanes_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _counts: Counts | None = None
     _intakes: list[Intake] = attrs.field(factory=list)
+    _proofs: list[Completeness] = attrs.field(factory=list)
 
     def drain(self) -> None:
         """Begin to end well: hear nothing new, give the work back to the journal, land what is answered. Repeating: no effect."""
@@ -89,6 +91,7 @@ class Connector:
             places={kind.value: pool.size for kind, pool in house.pools.items()},
             bytes_held=house.pipeline.budget.used,
             counts=self._counts,
+            gaps=sum(proof.missing for proof in self._proofs),
             attestations_skipped=0 if house.shadow is None else house.shadow.skipped,
         )
 
@@ -126,12 +129,14 @@ class Connector:
         self._drained.set()
 
     def _start_intake(self, nursery: trio.Nursery) -> None:
-        """Start one task per contract and one picker per kind in the intake nursery."""
+        """Start one task per contract, its proof of completeness, and one picker per kind in the intake nursery."""
         house = self.house
         for subscription in house.profile.subscriptions():
             intake = Intake.for_subscription(house, subscription)
             self._intakes.append(intake)
             nursery.start_soon(intake.run)
+            self._proofs.append(Completeness(house, intake))
+            nursery.start_soon(self._proofs[-1].run)
         for pool in house.pools.values():
             nursery.start_soon(run_picker, pool, house.journal, house.ports.wall)
 

@@ -34,6 +34,7 @@ from kmsconn.service.troubles import Standstill
 
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
 DOUBTING = 900.0  # seconds for which the old block of a request that left the chain is looked at again
+BEFORE_ALL = -1  # a tick: every row has moved since
 DOUBTS = 16  # such blocks in one round
 REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the overlap again costs little
 
@@ -188,8 +189,20 @@ class Intake:
             return None
         return plan(self._known_cursor(), self.head.number, 0, again=False).backfill
 
-    async def _read(self, blocks: Range) -> bool:
-        asked, started = self.house.journal.tick, trio.current_time()
+    async def read_again(self, first: int, last: int) -> bool:
+        """Look once more for what is missing in blocks below the cursor; say whether all could be read. Repeating: harmless.
+
+        What such a read does not hold is not judged: it may come from the node that hid something before.
+        """
+        while first <= last:
+            end = min(last, first + self._known_cursor().size - 1)
+            if not await self._read(Range(first, end), asked=BEFORE_ALL):
+                return False
+            first = end + 1
+        return True
+
+    async def _read(self, blocks: Range, asked: int | None = None) -> bool:
+        asked, started = self.house.journal.tick if asked is None else asked, trio.current_time()
         try:
             found = await read_logs(
                 self.endpoint, self.subscription.contract, self.subscription.topics, blocks.first, blocks.last

@@ -230,7 +230,8 @@ def _put_back(world: World, branch: Branch) -> None:
     root = chain.block(branch.root)
     stands = root is not None and root.hash == branch.blocks[0].parent
     if stands and _is_within_overlap(world, branch.root):
-        world.witness.reorganised(chain.restore(branch))
+        before = chain.head.number
+        world.witness.reorganised(chain.restore(branch), shortened=chain.head.number < before)
 
 
 def _is_within_overlap(world: World, root: int) -> bool:

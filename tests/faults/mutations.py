@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import attrs
 import trio
 from grpclib.const import Status
 
@@ -22,6 +23,7 @@ from kmsconn.protocols.fhevm_014 import replies
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.sending import burying, nonces, sealing, settling
 from kmsconn.service import intake
+from kmsconn.service.completeness import Completeness
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.stages import Stages
 
@@ -32,7 +34,17 @@ def no_overlap(monkeypatch: Any) -> None:
     """The reader never reads a block twice."""
     honest = intake.plan
     monkeypatch.setattr(intake, "plan", lambda *a, again: honest(*a, again=False))
+    ids_not_counted(monkeypatch)
     no_doubts(monkeypatch)
+
+
+def ids_not_counted(monkeypatch: Any) -> None:
+    """Nobody compares the ids that are known with the contract's counters: the net beneath the overlap."""
+
+    async def sleep(_proof: Completeness) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Completeness, "run", sleep)
 
 
 def no_doubts(monkeypatch: Any) -> None:
@@ -43,6 +55,7 @@ def no_doubts(monkeypatch: Any) -> None:
         return True
 
     monkeypatch.setattr(intake.Intake, "_look_again", nothing)
+    ids_not_counted(monkeypatch)
 
 
 def identity_without_content(monkeypatch: Any) -> None:
@@ -93,6 +106,17 @@ def one_bad_log_stops_everything(monkeypatch: Any) -> None:
             raise RuntimeError from error
 
     monkeypatch.setattr(intake.Intake, "_decode", decode)
+
+
+def removed_logs_are_an_answer(monkeypatch: Any) -> None:
+    """A node that shows logs of blocks it has left is believed about the blocks that it has."""
+    honest = intake.read_logs
+
+    async def trusting(*arguments: Any) -> Any:
+        return attrs.evolve(await honest(*arguments), trusted=True)
+
+    monkeypatch.setattr(intake, "read_logs", trusting)
+    ids_not_counted(monkeypatch)
 
 
 def buried_unasked(monkeypatch: Any) -> None:

@@ -77,7 +77,7 @@ TRIALS = [
     _trial(mutations.no_overlap, [NodeTrouble(0.5, "gateway", "empty_logs", 0, 4), Ask(1.0, "public")]),
     _trial(
         mutations.no_doubts,
-        [Ask(1.0, "public", granted=False), NodeTrouble(30.0, "gateway", "empty_logs"), Grant(60.0)],
+        [Ask(1.0, "public", granted=False), NodeTrouble(59.0, "gateway", "empty_logs"), Grant(90.0)],
     ),
     _trial(
         mutations.identity_without_content,
@@ -92,6 +92,10 @@ TRIALS = [
     _trial(
         mutations.restart_at_the_head,
         [Ask(1.0, "public"), Kill(5.0, 20.0), Ask(10.0, "direct", 2), Ask(40.0, "public")],
+    ),
+    _trial(
+        mutations.removed_logs_are_an_answer,
+        [Kill(0.1, 240.0), Ask(1.0, "public", 3), NodeTrouble(239.0, "gateway", "removed_logs"), Wait(250.0)],
     ),
     _trial(
         mutations.deaf_without_pushes,
@@ -137,7 +141,10 @@ TRIALS = [
         last_is_late,
         pools=Pools(public_decryption=4, user_decryption=4),
     ),
-    _trial(mutations.any_bytes_taken, [BucketTrouble(0.0, "wrong bytes", 1), Ask(1.0, "public", 2)]),
+    _trial(
+        mutations.any_bytes_taken,
+        [*[BucketTrouble(0.0, "wrong bytes", 9, bucket) for bucket in (0, 1)], Ask(1.0, "public", 2)],
+    ),
     _trial(
         mutations.some_ciphertexts_are_enough,
         [*[BucketTrouble(0.0, "404", 7, bucket) for bucket in (0, 1)], Ask(1.0, "public", 8)],

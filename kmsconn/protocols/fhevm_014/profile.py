@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kmsconn.config.settings import Settings
 from kmsconn.errors import NotYet, Rejected
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.ethereum.ids import id_hex
+from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, id_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content, Kind, LegacyUserDecryption, UnifiedUserDecryption
 from kmsconn.model.steps import Answer, Ciphertext
@@ -46,6 +46,18 @@ class Fhevm014:
     def digest(self, log: Log) -> bytes:
         """Return the Keccak-256 of topics and data."""
         return events.content_digest(log)
+
+    def newest_ids(self, subscription: Subscription) -> Mapping[int, Question[int]]:
+        """Ask for the two counters; the three forms of user requests share one (0.2)."""
+        where = (subscription.chain_id, subscription.contract)
+        return {
+            PUBLIC_DECRYPTION_TAG: views.newest_public_id(*where),
+            USER_DECRYPTION_TAG: views.newest_user_id(*where),
+        }
+
+    def id_of(self, log: Log) -> int | None:
+        """Return the id, which every request event has as its first topic."""
+        return int.from_bytes(log.topics[1]) if len(log.topics) > 1 else None
 
     def context_of(self, content: Content) -> tuple[int | None, int | None]:
         """Return context and epoch as extraData names them. Raises Rejected."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from kmsconn.chain.gaps import Gap, gaps, unread_tails
+import pytest
+
+from kmsconn.chain.gaps import Gap, Span, gaps, merged
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG as TAG
 from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, make_id
 
@@ -37,6 +39,14 @@ def test_a_gap_knows_its_ids() -> None:
     assert make_id(USER_DECRYPTION_TAG, 5) not in gap
 
 
-def test_tails_of_all_tags_are_found() -> None:
-    on_chain = {TAG: make_id(TAG, 3), USER_DECRYPTION_TAG: make_id(USER_DECRYPTION_TAG, 2)}
-    assert unread_tails({TAG: make_id(TAG, 3)}, on_chain) == (Gap(USER_DECRYPTION_TAG, 1, 2),)
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([], []),
+        ([(5, 9), (1, 3)], [(1, 3), (5, 9)]),
+        ([(1, 3), (4, 9)], [(1, 9)]),
+        ([(1, 9), (2, 3), (9, 12)], [(1, 12)]),
+    ],
+)
+def test_blocks_are_merged_where_they_touch(spans: list[Span], expected: list[Span]) -> None:
+    assert merged(spans) == expected

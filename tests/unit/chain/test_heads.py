@@ -147,3 +147,22 @@ async def test_waiting_for_what_is_there_already_returns_at_once() -> None:
     heads = HeadTracker()
     heads.note(10, 1000)
     assert await heads.wait_beyond(9) == 10
+
+
+async def test_a_burst_within_one_second_counts_with_all_its_blocks() -> None:
+    """A stall, then twenty blocks of one timestamp: they are among the last thirty seconds' blocks, and set the pace."""
+    heads = HeadTracker()
+    for second in range(23):
+        heads.note(second, 1000 + second)
+    heads.note(23, 1029)
+    heads.note(43, 1029)
+    assert heads.blocks_in(30) >= 43
+
+
+async def test_what_may_have_been_replaced_lies_below_what_came() -> None:
+    """A stalled head was reorganised, then a burst came: ten blocks at the usual pace below the thirty that came."""
+    heads = HeadTracker()
+    for number in range(20):
+        heads.note(number, 1000 + 3 * number)
+    heads.note(49, 1150)
+    assert heads.blocks_to_doubt(30) >= 30 + 10

@@ -245,3 +245,29 @@ def test_nobody_doubts_the_block_of_a_closed_request(book: Book) -> None:
     walk(book, new_row(book, 1, 10), WAYS[State.REPLIED])
     take(book, blocks=(10, 10))
     assert doubted(book) == ()
+
+
+def places(book: Book, first: int, last: int, limit: int = 10) -> list[tuple[int, int]]:
+    return [(one.id, one.block) for one in queries.places(book, CHAIN, CONTRACT, (first, last), limit)]
+
+
+def test_places_come_in_the_order_of_their_ids(book: Book) -> None:
+    for number, block in ((3, 10), (1 << 250, 11), (256, 12), (1, 13)):
+        new_row(book, number, block)
+    assert places(book, 1, 1 << 250) == [(1, 13), (3, 10), (256, 12), (1 << 250, 11)]
+    assert places(book, 2, 256) == [(3, 10), (256, 12)]
+    assert places(book, 1, 1 << 250, limit=2) == [(1, 13), (3, 10)]
+
+
+def test_what_is_off_chain_has_no_place_and_what_is_closed_has_one(book: Book) -> None:
+    walk(book, new_row(book, 1, 10), WAYS[State.REJECTED])
+    new_row(book, 2, 11)
+    take(book, blocks=(11, 11))
+    assert places(book, 1, 9) == [(1, 10)]
+
+
+def test_quarantined_logs_of_a_contract_are_given_as_they_were_read(book: Book) -> None:
+    log = arrival(7, 12).log
+    take(book, undecodable=[(log, "short")])
+    assert queries.quarantined(book, CHAIN, CONTRACT) == (log,)
+    assert queries.quarantined(book, CHAIN, Address(bytes(20))) == ()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from kmsconn.errors import NotYet, Rejected
@@ -43,6 +44,19 @@ def test_only_legacy_requests_need_their_transaction() -> None:
 def test_the_digest_is_that_of_the_events() -> None:
     log = vectors.log_of(vectors.request("public_one_v0"))
     assert PROFILE.digest(log) == events.content_digest(log)
+
+
+def test_both_counters_of_the_contract_are_asked_for_by_tag() -> None:
+    (subscription,) = PROFILE.subscriptions()
+    found = PROFILE.newest_ids(subscription)
+    assert sorted(found) == [1, 2]
+    assert {place(question) for question in found.values()} == {(GATEWAY, subscription.contract)}
+
+
+def test_an_id_can_be_told_where_the_rest_cannot_be_read() -> None:
+    log = vectors.log_of(vectors.request("public_one_v0"))
+    assert PROFILE.id_of(attrs.evolve(log, data=b"")) == PROFILE.decode(log).id
+    assert PROFILE.id_of(attrs.evolve(log, topics=log.topics[:1])) is None
 
 
 def test_context_and_epoch_come_from_extra_data() -> None:

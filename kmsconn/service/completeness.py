@@ -1,0 +1,138 @@
+"""Proves that no request was missed: the contract numbers its requests, so every number must be in the journal (annex E.1).
+
+The counter is asked in rounds. What it had reached a round ago, in blocks that the reader has passed since, must be known now. What is
+missing is named, in red, and its blocks are read again each round until it is found; such a read adds and judges nothing absent.
+A counter of no sense, such as another layout of the contract would give, proves nothing and is left alone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from operator import attrgetter
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.chain.asking import ask_all
+from kmsconn.chain.gaps import Gap, Span, gaps, merged
+from kmsconn.errors import Retryable
+from kmsconn.ethereum.ids import counter_of, make_id, tag_of
+from kmsconn.journal.port import Place
+from kmsconn.model.events import Recovered, Trouble
+from kmsconn.service.house import House
+from kmsconn.service.intake import Intake
+
+NAME = "completeness"
+EVERY = 30.0  # seconds between rounds, or the overlap where that is longer: till then what a lagging node hid comes by itself
+SOON = 0.5  # seconds until it is looked again whether the reader has begun
+CHUNK = 2000  # ids in one question to the journal, which others use meanwhile
+SHOWN = 3  # gaps that are named
+_SENSE = 1 << 62  # no contract has numbered so many requests
+
+
+@attrs.define
+class Completeness:
+    """The proof for one contract; ``missing`` is how many requests the last round did not find."""
+
+    house: House
+    intake: Intake
+    missing: int = 0
+    _issued: dict[int, int] = attrs.field(factory=dict)
+    """The newest id by tag, a round ago."""
+    _head: int = 0
+    _began: dict[int, Place] = attrs.field(factory=dict)
+    """The newest id by tag when this process began, and a block below all later ones."""
+    _complete: dict[int, Place] = attrs.field(factory=dict)
+    """By tag the id up to which everything is known."""
+    _told: str = ""
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: the low water is found in the journal again."""
+        while True:
+            reading = self.intake.cursor is not None
+            if reading:
+                with suppress(
+                    Retryable
+                ):  # who needs the neighbour names it; without an answer nothing is proved
+                    await self._round()
+            await trio.sleep(max(EVERY, self.house.settings.overlap) if reading else SOON)
+
+    async def _round(self) -> None:
+        issued = await self._counters()
+        if self._issued and (self.intake.cursor or 0) > self._head:
+            sure = {tag: min(before, issued.get(tag, 0)) for tag, before in self._issued.items()}
+            spans = await self._look(sure)
+            for first, last in merged(spans):
+                await self.intake.read_again(first, last)
+            if spans:
+                await self._look(sure)
+        self._issued, self._head = issued, self.house.gateway_head.number or 0
+
+    async def _counters(self) -> dict[int, int]:
+        """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
+        questions = self.house.profile.newest_ids(self.intake.subscription)
+        found = await ask_all(self.house.gateway, list(questions.values()))
+        newest = {tag: number or make_id(tag, 0) for tag, number in zip(questions, found, strict=True)}
+        issued = {tag: n for tag, n in newest.items() if tag_of(n) == tag and counter_of(n) < _SENSE}
+        settings, head = self.house.settings, self.house.gateway_head
+        block = max(0, (self.intake.cursor or 0) - head.blocks_in(settings.overlap))
+        for tag, number in issued.items():
+            self._began.setdefault(tag, Place(number, block))
+        return issued
+
+    async def _look(self, sure: Mapping[int, int]) -> list[Span]:
+        """Compare with the journal and tell; return the blocks where the missing ones must stand."""
+        aside = await self._set_aside()
+        found = [one for tag, newest in sure.items() for one in await self._gaps(tag, newest, aside)]
+        self.missing = sum(len(gap) for gap, _ in found)
+        self._tell([gap for gap, _ in found])
+        return [span for _, span in found]
+
+    async def _gaps(self, tag: int, newest: int, aside: Iterable[Place]) -> list[tuple[Gap, Span]]:
+        found: list[tuple[Gap, Span]] = []
+        place = self._complete.get(tag) or await self._low_water(tag, newest)
+        end = (self.intake.cursor or 1) - 1
+        while place.id < newest:
+            known = await self._places((place.id + 1, newest), CHUNK)
+            high = known[-1].id if len(known) == CHUNK else newest
+            line = sorted({place, *known, *(one for one in aside if place.id < one.id <= high)}, key=_id)
+            for gap in gaps(tag, map(_id, line), high, place.id):
+                at = bisect_left(line, make_id(tag, gap.first), key=_id)
+                below, above = line[at - 1], line[at].block if at < len(line) else end
+                self._complete[tag] = self._complete[tag] if found else below
+                found.append((gap, (below.block, max(below.block, above))))
+            if not found:
+                self._complete[tag] = line[-1]
+            place = Place(high, line[-1].block)
+        return found
+
+    async def _low_water(self, tag: int, newest: int) -> Place:
+        """Return where the journal begins to be complete: nothing older was ever its business."""
+        if self.intake.from_block == 0:
+            return Place(make_id(tag, 0), 0)
+        lowest = await self._places((make_id(tag, 0), newest), 1)
+        return min(*lowest, self._began[tag], key=_id) if lowest else self._began[tag]
+
+    async def _places(self, ids: tuple[int, int], limit: int) -> tuple[Place, ...]:
+        of = self.intake.subscription
+        return await self.house.journal.places(of.chain_id, of.contract, ids, limit)
+
+    async def _set_aside(self) -> list[Place]:
+        """Return the ids of logs that could not be read: they were heard."""
+        of, id_of = self.intake.subscription, self.house.profile.id_of
+        logs = await self.house.journal.quarantined(of.chain_id, of.contract)
+        return [Place(found, log.block_number) for log in logs if (found := id_of(log)) is not None]
+
+    def _tell(self, missing: list[Gap]) -> None:
+        names = ", ".join(f"0x{make_id(gap.tag, gap.first):064x}" for gap in missing[:SHOWN])
+        more = " …" if self.missing > len(missing[:SHOWN]) else ""
+        reason = f"{self.missing} requests are not in the journal: {names}{more}" if missing else ""
+        if reason != self._told:
+            self._told = reason
+            self.house.on_event(Trouble(NAME, reason, red=True) if reason else Recovered(NAME))
+
+
+_id = attrgetter("id")

@@ -1,0 +1,91 @@
+"""Requests that every node hides for longer than the overlap: the contract's counter tells of them, and they are found and answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.emulator.node_faults import Fault
+from kmsconn.model.events import Recovered, Trouble
+from kmsconn.service.completeness import EVERY, NAME
+from tests.faults.scene import Scene, open_scene
+
+FORMS = ("public", "direct", "unified")
+
+
+def hide(scene: Scene, fault: Fault) -> None:
+    """Let every node of the gateway hide logs until it is healed."""
+    for node in scene.neighbours.clusters["gateway"].nodes:
+        node.faults.probability[fault] = 1.0
+
+
+def heal(scene: Scene) -> None:
+    for node in scene.neighbours.clusters["gateway"].nodes:
+        node.faults.heal()
+
+
+def of_the_proof(scene: Scene) -> list[Trouble | Recovered]:
+    return [event for event in (*scene.events,) if getattr(event, "neighbour", "") == NAME]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("fault", [Fault.EMPTY_LOGS, Fault.PARTIAL_LOGS])
+@pytest.mark.parametrize("before", [0, 3], ids=["from the first one", "after others"])
+async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
+    fault: Fault, before: int, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        early = await scene.ask(*FORMS[:before])
+        async with scene.connected() as connector:
+            await scene.wait(lambda: scene.answered == set(early))
+            hide(scene, fault)
+            hidden = await scene.ask(*FORMS * 2)
+            await trio.sleep(3 * scene.settings().overlap)
+            heal(scene)
+            await trio.sleep(2)
+            assert not set(hidden) <= scene.answered  # the overlap had passed: nobody reads there any more
+            await scene.wait(lambda: scene.answered == {*early, *hidden}, 4 * EVERY)
+            await scene.wait(lambda: connector.statistics().gaps == 0, 2 * EVERY)
+    assert [type(event) for event in of_the_proof(scene)] == [Trouble, Recovered]
+    assert of_the_proof(scene)[0].red  # type: ignore[union-attr]
+
+
+async def test_while_they_are_hidden_health_and_statistics_say_so(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        hide(scene, Fault.EMPTY_LOGS)
+        hidden = await scene.ask(*FORMS)
+        await scene.wait(lambda: connector.statistics().gaps == len(hidden), 4 * EVERY)
+        [told] = of_the_proof(scene)
+        assert "3 requests are not in the journal: 0x" in told.reason  # type: ignore[union-attr]
+        heal(scene)
+        await scene.wait(lambda: scene.answered == set(hidden), 2 * EVERY)
+
+
+async def test_nothing_is_suspected_in_an_honest_world(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        for _ in range(8):
+            await scene.ask(*FORMS)
+            await trio.sleep(EVERY / 2)
+        assert connector.statistics().gaps == 0
+    assert of_the_proof(scene) == []
+
+
+async def test_the_proof_goes_on_after_a_restart_without_a_start_block(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        async with scene.connected(decryption_from_block_number=None):
+            await trio.sleep(2)
+            early = await scene.ask("public")
+            await scene.wait(lambda: set(early) <= scene.answered)
+        async with scene.connected(decryption_from_block_number=None):
+            hide(scene, Fault.EMPTY_LOGS)
+            hidden = await scene.ask(*FORMS)
+            await trio.sleep(3 * scene.settings().overlap)
+            heal(scene)
+            await scene.wait(lambda: set(hidden) <= scene.answered, 4 * EVERY)

@@ -1,0 +1,150 @@
+"""What users do on anvil: ciphertexts made and committed, rights given, decryptions requested in all six forms. Judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import attrs
+
+from kmsconn.ciphertexts.attestation import StoredFormat
+from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
+from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, FOR_EVER
+from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.request_calls import (
+    Asking,
+    delegated_request,
+    direct_request,
+    public_request,
+    sign_unified,
+    unified_request,
+)
+from kmsconn.emulator.neighbourhood import HOST_ID, key_for
+from kmsconn.emulator.plaintexts import bits_of
+from kmsconn.emulator.signcryption import UserKey
+from kmsconn.emulator.traffic import APP, KEY_ID
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.handles import PLAINTEXT_BITS
+from kmsconn.ethereum.hexes import from_quantity
+from tests.real.anvil import contracts
+from tests.real.anvil.account import Account, Wish
+from tests.real.anvil.world import World
+
+FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "wallet")
+
+
+@attrs.frozen
+class Asked:
+    """One request on the chain."""
+
+    form: str
+    ciphertexts: tuple[EmulatedCiphertext, ...]
+    client: Address | None
+    """Who gets the shares."""
+    extra_data: bytes
+    receipt: dict[str, Any] = attrs.field(repr=False)
+
+    @property
+    def id(self) -> int:
+        """The id that the contract gave."""
+        return int(self.receipt["logs"][0]["topics"][1], 16)
+
+
+@attrs.frozen
+class _Plan:
+    form: str
+    ciphertexts: tuple[EmulatedCiphertext, ...]
+    client: Address | None
+    rights: list[Wish]
+    calldata: bytes
+    extra_data: bytes
+
+
+@attrs.define(eq=False)
+class Users:
+    """The users of one world; the same seed makes the same requests."""
+
+    world: World
+    random: Random = attrs.field(factory=lambda: Random(0))
+    extra_data: Sequence[bytes] = (b"",)
+    """The forms of extraData to choose from."""
+    user_key: UserKey = attrs.field(factory=lambda: UserKey.from_seed(bytes(64)))
+    _made: int = 0
+
+    async def ask(self, *forms: str) -> list[Asked]:
+        """Make requests of these forms; return them once they are in blocks."""
+        world = self.world
+        start = await world.gateway.rpc.call("eth_getBlockByNumber", "latest", False)
+        plans = [self._plan(form, from_quantity(start["timestamp"])) for form in forms]
+        materials = [self._publish(one) for plan in plans for one in plan.ciphertexts]
+        await world.host.owner.do(*(wish for plan in plans for wish in plan.rights))
+        await world.gateway.owner.do((world.at.decryption, contracts.commit(materials)))
+        relayer = Account(world.gateway.rpc, key_for("relayer"))
+        receipts = await relayer.do(*((world.at.decryption, plan.calldata) for plan in plans))
+        return [
+            Asked(plan.form, plan.ciphertexts, plan.client, plan.extra_data, found)
+            for plan, found in zip(plans, receipts, strict=True)
+        ]
+
+    def _plan(self, form: str, start: int) -> _Plan:
+        made = tuple(self._ciphertext() for _ in range(self.random.choice((1, 1, 2, 3))))
+        asking = Asking(
+            self.world.at.decryption,
+            self.user_key.enc_key,
+            start,
+            (APP,),
+            extra_data=self.random.choice(self.extra_data),
+        )
+        owner, client, calldata = self._request(form, [one.handle for one in made], asking)
+        rights = self._public_rights(made) if client is None else self._rights(made, owner)
+        if client not in {None, owner}:
+            rights.append(self._acl("setDelegation", owner, client, EVERY_CONTRACT, FOR_EVER))
+        return _Plan(form, made, client, rights, calldata, asking.extra_data)
+
+    def _request(
+        self, form: str, handles: list[bytes], asking: Asking
+    ) -> tuple[Address, Address | None, bytes]:
+        """Return the owner of the values, who gets them, and the calldata."""
+        user, owner, delegate = key_for("user"), key_for("owner").address, key_for("delegate")
+        wallet = self.world.at.wallet
+        pairs = [(handle, APP) for handle in handles]
+        match form:
+            case "public":
+                return owner, None, public_request(handles, asking.extra_data)
+            case "direct":
+                return user.address, user.address, direct_request(asking, user, pairs)
+            case "delegated":
+                return owner, delegate.address, delegated_request(asking, delegate, owner, pairs)
+            case "unified":
+                signer, client, owner = "user", user.address, user.address
+            case "unified_delegated":
+                signer, client = "delegate", delegate.address
+            case _:
+                signer, client, owner = "wallet owner", wallet, wallet
+        signature = sign_unified(asking, key_for(signer), client, HOST_ID)
+        entries = [(handle, APP, owner) for handle in handles]
+        return owner, client, unified_request(asking, client, entries, signature)
+
+    def _ciphertext(self) -> EmulatedCiphertext:
+        self._made += 1
+        fhe_type = self.random.choice(sorted(PLAINTEXT_BITS))
+        value = self.random.getrandbits(1 if fhe_type == 0 else bits_of(fhe_type))
+        return make_ciphertext(f"{self._made}", value, fhe_type, chain_id=HOST_ID, size=1024)
+
+    def _publish(self, one: EmulatedCiphertext) -> Material:
+        self.world.plaintexts[one.body] = one.value
+        for index, bucket in enumerate(self.world.buckets):
+            signer = key_for(f"coprocessor signer {index}")
+            bucket.publish(one, signer=signer, key_id=KEY_ID, stored=StoredFormat.COMPRESSED_ON_CPU)
+        senders = (key_for(f"coprocessor sender {n}").address for n in range(len(self.world.buckets)))
+        return Material(one.handle, KEY_ID, one.digest, tuple(senders))
+
+    def _public_rights(self, made: Sequence[EmulatedCiphertext]) -> list[Wish]:
+        return [self._acl("setDecryptable", tuple(one.handle for one in made), True)]
+
+    def _rights(self, made: Sequence[EmulatedCiphertext], owner: Address) -> list[Wish]:
+        return [self._acl("setAllowed", one.handle, who, True) for one in made for who in (owner, APP)]
+
+    def _acl(self, knob: str, *values: Any) -> Wish:
+        return self.world.at.acl, contracts.turn("ACL", knob, *values)

@@ -1,0 +1,218 @@
+"""Three anvils with our contracts, an emulated Core and emulated buckets on loopback sockets. Knows no user and no connector."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import trio
+
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.config.settings import Chain, Contract, HostChain, Secret, Settings
+from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor, KmsNode, Thresholds
+from kmsconn.emulator.core import EmulatedCore
+from kmsconn.emulator.core_answers import Node
+from kmsconn.emulator.grpc_server import serve_grpc
+from kmsconn.emulator.neighbourhood import (
+    CONTEXT,
+    COPROCESSORS,
+    EPOCH,
+    ETHEREUM_ID,
+    GATEWAY_ID,
+    HOST_ID,
+    address_for,
+    key_for,
+)
+from kmsconn.emulator.network import Handler, serve_sockets
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.net.dialling import dial_sockets
+from kmsconn.net.http import open_http
+from kmsconn.net.offloading import offload_to_threads
+from kmsconn.net.ports import Ports
+from tests.real.anvil import contracts
+from tests.real.anvil.account import Account
+from tests.real.anvil.process import Anvil, open_anvil
+
+GATEWAY_BLOCKS, OTHER_BLOCKS = 0.25, 0.5  # seconds
+OWNER = "contract owner"
+
+
+def ports() -> Ports:
+    """Return real ones."""
+    return Ports(dial_sockets, offload_to_threads, time.time, random.random)
+
+
+@asynccontextmanager
+async def open_rpc(node: Anvil) -> AsyncIterator[Endpoint]:
+    """Open our own JSON-RPC client to a node."""
+    async with (
+        open_http(ports()) as http,
+        open_endpoint(Chain(node.chain_id, (node.url,)), "anvil", ports(), http) as rpc,
+    ):
+        yield rpc
+
+
+@attrs.frozen(eq=False)
+class Place:
+    """A chain: its process, our client to it, and the account that owns its contracts."""
+
+    node: Anvil
+    rpc: Endpoint
+    owner: Account
+
+
+@attrs.frozen
+class Addresses:
+    """Where the contracts are; the same on every run, since the factory makes them of their code."""
+
+    gateway_config: Address
+    decryption: Address
+    protocol_config: Address
+    acl: Address
+    wallet: Address
+
+
+@attrs.define(eq=False)
+class World:
+    """Everything around one connector, or around several that share the chains."""
+
+    gateway: Place
+    ethereum: Place
+    host: Place
+    at: Addresses
+    plaintexts: dict[bytes, int] = attrs.field(factory=dict)
+    buckets: list[EmulatedBucket] = attrs.field(factory=list)
+    cores: list[EmulatedCore] = attrs.field(factory=list)
+    core_urls: list[str] = attrs.field(factory=list)
+    crashes: list[Exception] = attrs.field(factory=list)
+    """What handlers of ours raised."""
+
+    def settings(self, journal: Path, node: int = 0, **changes: object) -> Settings:
+        """Return the settings of the connector of the node with this number."""
+        settings = Settings(
+            gateway=_chain(self.gateway),
+            ethereum=_chain(self.ethereum),
+            host_chains=(HostChain(_chain(self.host), self.at.acl),),
+            decryption_contract=Contract(self.at.decryption, "Decryption"),
+            gateway_config_contract=Contract(self.at.gateway_config, "GatewayConfig"),
+            protocol_config_contract=Contract(self.at.protocol_config, "ProtocolConfig"),
+            kms_generation_contract=Contract(address_for("KMSGeneration"), "KMSGeneration"),
+            core_endpoints=(self.core_urls[node],),
+            private_key=Secret(sender_secret(node)),
+            journal=journal,
+            decryption_from_block_number=0,
+            allow_http_buckets=True,
+            allow_private_buckets=True,
+        )
+        return attrs.evolve(settings, **changes)  # type: ignore[arg-type]
+
+
+def sender_secret(node: int) -> str:
+    """Return the private key of a node's wallet as it stands in a configuration."""
+    return "0x" + keccak256(f"kmsconn emulator key tx sender {node}".encode()).hex()
+
+
+def sender_key(node: int = 0) -> PrivateKey:
+    """Return the wallet of a node."""
+    return key_for(f"tx sender {node}")
+
+
+def signer_key(node: int = 0) -> PrivateKey:
+    """Return the key with which a node's Core signs."""
+    return key_for(f"node signer {node}")
+
+
+def committee(nodes: int) -> Committee:
+    """Return the committee of so many nodes; all must answer before a request is done."""
+    members = tuple(KmsNode(sender_key(n).address, signer_key(n).address) for n in range(nodes))
+    return Committee(members, Thresholds(public=nodes, user=nodes, kms_gen=nodes, mpc=(nodes - 1) // 3))
+
+
+@asynccontextmanager
+async def open_world(binary: Path, folder: Path, *, nodes: int = 1) -> AsyncIterator[World]:
+    """Start everything and deploy; leaving the block ends it all. Raises what crashed in our own servers."""
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        gateway = await _open_place(stack, binary, GATEWAY_ID, folder, GATEWAY_BLOCKS)
+        ethereum = await _open_place(stack, binary, ETHEREUM_ID, folder, OTHER_BLOCKS)
+        host = await _open_place(stack, binary, HOST_ID, folder, OTHER_BLOCKS)
+        world = World(gateway, ethereum, host, await deploy(gateway, ethereum, host))
+        await _serve(world, nursery, nodes)
+        await _configure(world, committee(nodes))
+        yield world
+        nursery.cancel_scope.cancel()
+    assert not world.crashes, world.crashes
+
+
+async def _open_place(
+    stack: AsyncExitStack, binary: Path, chain_id: int, folder: Path, block_time: float
+) -> Place:
+    node = await stack.enter_async_context(open_anvil(binary, chain_id, folder, block_time=block_time))
+    rpc = await stack.enter_async_context(open_rpc(node))
+    owner = Account(rpc, key_for(OWNER))
+    await owner.enrich()
+    return Place(node, rpc, owner)
+
+
+async def deploy(gateway: Place, ethereum: Place, host: Place) -> Addresses:
+    """Put the contracts on their chains."""
+    owner = key_for(OWNER).address
+    (config,) = await gateway.owner.deploy(contracts.creation("GatewayConfig", owner))
+    (decryption,) = await gateway.owner.deploy(contracts.creation("Decryption", owner, config))
+    (protocol,) = await ethereum.owner.deploy(contracts.creation("ProtocolConfig", owner))
+    wallet_code = contracts.creation("Wallet", owner, key_for("wallet owner").address)
+    acl, wallet = await host.owner.deploy(contracts.creation("ACL", owner), wallet_code)
+    return Addresses(config, decryption, protocol, acl, wallet)
+
+
+async def _serve(world: World, nursery: trio.Nursery, nodes: int) -> None:
+    async def serve(handler: Handler) -> int:
+        port: int = await nursery.start(partial(serve_sockets, handler, crashes=world.crashes))
+        return port
+
+    degree = (nodes - 1) // 3
+    for number in range(nodes):
+        core = EmulatedCore(Node(signer_key(number), number + 1, degree), world.plaintexts)
+        world.cores.append(core)
+        world.core_urls.append(f"http://127.0.0.1:{await serve(partial(serve_grpc, methods=core.methods()))}")
+    members = []
+    for index in range(COPROCESSORS):
+        bucket = EmulatedBucket(f"/ct{index}")
+        world.buckets.append(bucket)
+        url = f"http://127.0.0.1:{await serve(bucket.serve)}/ct{index}"
+        members.append(coprocessor(index, url))
+    await world.gateway.owner.do((world.at.gateway_config, contracts.coprocessors(members, 1)))
+
+
+def coprocessor(index: int, url: str) -> Coprocessor:
+    """Return the coprocessor with this number and bucket."""
+    sender, signer = key_for(f"coprocessor sender {index}"), key_for(f"coprocessor signer {index}")
+    return Coprocessor(sender.address, signer.address, url)
+
+
+async def _configure(world: World, members: Committee) -> None:
+    for number in range(len(members.nodes)):
+        await Account(world.gateway.rpc, sender_key(number)).enrich()
+    await Account(world.gateway.rpc, key_for("relayer")).enrich()
+    await world.gateway.owner.do(
+        (world.at.gateway_config, contracts.gateway_context(CONTEXT, members)),
+        (world.at.gateway_config, contracts.turn("GatewayConfig", "setHostChain", HOST_ID, True)),
+    )
+    await world.ethereum.owner.do(
+        (world.at.protocol_config, contracts.ethereum_context(CONTEXT, members)),
+        (
+            world.at.protocol_config,
+            contracts.turn("ProtocolConfig", "setEpoch", CONTEXT, EPOCH, contracts.EPOCH_ACTIVE),
+        ),
+    )
+
+
+def _chain(place: Place) -> Chain:
+    return Chain(place.node.chain_id, (place.node.url,))

@@ -1,0 +1,288 @@
+"""What the contract has numbered is compared with the journal: what is missing, since when, and where it is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import Unreachable
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal.port import Place
+from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.service import completeness
+from kmsconn.service.completeness import EVERY, NAME, Completeness
+from tests.unit.service.bench import PROFILE, SETTINGS
+
+[SUBSCRIPTION] = PROFILE.subscriptions()
+
+
+def public(counter: int) -> int:
+    return make_id(PUBLIC_DECRYPTION_TAG, counter)
+
+
+def user(counter: int) -> int:
+    return make_id(USER_DECRYPTION_TAG, counter)
+
+
+@attrs.define
+class World:
+    """A gateway with two counters, a journal that knows some ids, a reader with a cursor: all that a proof looks at."""
+
+    counters: list[int] = attrs.field(factory=lambda: [0, 0])
+    known: dict[int, int] = attrs.field(factory=dict)
+    hidden: dict[int, int] = attrs.field(factory=dict)
+    """What reading again would find: id → block."""
+    logs: tuple[Log, ...] = ()
+    cursor: int | None = 101
+    from_block: int | None = 0
+    down: bool = False
+    error: RpcError | None = None
+    read: list[tuple[int, int]] = attrs.field(factory=list)
+    events: list[Event] = attrs.field(factory=list)
+    subscription: Any = SUBSCRIPTION
+    chain_id: int = SUBSCRIPTION.chain_id
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise Unreachable("down")
+        return [self.error or to_hex(counter.to_bytes(32)) for counter in self.counters[: len(calls)]]
+
+    async def places(
+        self, _chain: int, _contract: bytes, ids: tuple[int, int], limit: int
+    ) -> tuple[Place, ...]:
+        await trio.lowlevel.checkpoint()
+        found = sorted(one for one in self.known if ids[0] <= one <= ids[1])
+        return tuple(Place(one, self.known[one]) for one in found[:limit])
+
+    async def quarantined(self, _chain: int, _contract: bytes) -> tuple[Log, ...]:
+        await trio.lowlevel.checkpoint()
+        return self.logs
+
+    async def read_again(self, first: int, last: int) -> bool:
+        await trio.lowlevel.checkpoint()
+        self.read.append((first, last))
+        self.known |= {one: block for one, block in self.hidden.items() if first <= block <= last}
+        return True
+
+    def blocks(self, counters: Sequence[int], *, issued: int | None = None) -> None:
+        """Let public requests of these counters be known, the n-th in block 10 n; ``issued`` is the contract's counter."""
+        self.known |= {public(counter): 10 * counter for counter in counters}
+        self.counters[0] = public(issued if issued is not None else max(counters, default=0))
+
+    @property
+    def told(self) -> list[str]:
+        """What was said, in a word each."""
+        return [event.reason if isinstance(event, Trouble) else "recovered" for event in self.events]
+
+
+@asynccontextmanager
+async def proving(world: World) -> AsyncIterator[Completeness]:
+    head = HeadTracker()
+    head.note(100, 1000)
+    house = SimpleNamespace(
+        gateway=world, journal=world, gateway_head=head, profile=PROFILE, settings=SETTINGS,
+        on_event=world.events.append,
+    )  # fmt: skip
+    proof = Completeness(house, world)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(proof.run)
+        await trio.sleep(1)
+        yield proof
+        nursery.cancel_scope.cancel()
+
+
+async def rounds(number: int = 1) -> None:
+    await trio.sleep(number * max(EVERY, SETTINGS.overlap))
+
+
+async def test_nothing_is_missing_where_all_is_known(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world) as proof:
+        await rounds(3)
+        assert (proof.missing, world.events, world.read) == (0, [], [])
+
+
+async def test_what_is_missing_is_named_in_red_and_read_again_between_its_neighbours(
+    autojump_clock: Any,
+) -> None:
+    world = World()
+    world.blocks([1, 2, 5, 7])
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 3
+        assert world.read == [(20, 70)]
+    [told] = world.events
+    assert told == Trouble(
+        NAME, f"3 requests are not in the journal: 0x{public(3):064x}, 0x{public(6):064x} …", red=True
+    )
+
+
+async def test_what_is_found_again_is_over(autojump_clock: Any) -> None:
+    world = World(hidden={public(3): 30})
+    world.blocks([1, 2, 4])
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 0
+        await rounds(3)
+    assert [type(event) for event in world.events] == [Trouble, Recovered]
+    assert world.read == [(20, 40)]
+
+
+async def test_a_gap_is_looked_for_each_round_and_told_once(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1, 3])
+    async with proving(world):
+        await rounds(4)
+    assert len(world.events) == 1
+    assert world.read == [(10, 30)] * 4
+
+
+async def test_the_newest_are_looked_for_up_to_where_the_reader_is(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1], issued=4)
+    async with proving(world) as proof:
+        await rounds()
+        assert (proof.missing, world.read) == (3, [(10, 100)])
+
+
+async def test_both_counters_are_compared(autojump_clock: Any) -> None:
+    world = World(counters=[0, user(2)], known={user(1): 10})
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 1
+    assert f"0x{user(2):064x}" in world.told[0]
+
+
+async def test_what_was_just_issued_has_a_round_to_arrive(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1])
+    async with proving(world):
+        for counter in range(2, 9):
+            world.blocks([counter - 1], issued=counter)
+            await rounds()
+    assert world.events == []
+
+
+async def test_nothing_is_said_while_the_reader_has_not_passed_the_head_of_then(autojump_clock: Any) -> None:
+    world = World(cursor=50)
+    world.blocks([1], issued=9)
+    async with proving(world):
+        await rounds(3)
+        assert world.events == []
+        world.cursor = 101
+        await rounds()
+        assert len(world.events) == 1
+
+
+async def test_it_begins_once_the_reader_has(autojump_clock: Any) -> None:
+    world = World(cursor=None)
+    world.blocks([1], issued=2)
+    async with proving(world):
+        await rounds(2)
+        assert world.events == []
+        world.cursor = 101
+        await rounds(2)
+        assert len(world.events) == 1
+
+
+async def test_a_lower_counter_of_a_lagging_node_accuses_nobody(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1, 2, 3], issued=9)
+    async with proving(world):
+        world.counters[0] = public(3)
+        await rounds(2)
+    assert world.events == []
+
+
+# Where the journal begins.
+
+
+@pytest.mark.parametrize("from_block", [None, 500])
+async def test_a_journal_that_began_later_answers_for_nothing_older(
+    from_block: int | None, autojump_clock: Any
+) -> None:
+    world = World(from_block=from_block, known={public(7): 70, public(8): 80}, counters=[public(8), user(5)])
+    async with proving(world):
+        await rounds(3)
+    assert world.events == []
+
+
+async def test_above_its_first_id_it_answers_for_everything(autojump_clock: Any) -> None:
+    world = World(from_block=None, known={public(7): 70, public(9): 90}, counters=[public(9), 0])
+    async with proving(world) as proof:
+        await rounds()
+        assert (proof.missing, world.read) == (1, [(70, 90)])
+
+
+async def test_what_was_issued_since_the_start_is_missed_even_when_nothing_was_ever_heard(
+    autojump_clock: Any,
+) -> None:
+    world = World(from_block=None, counters=[public(5), 0])
+    async with proving(world) as proof:
+        world.counters = [public(6), user(1)]
+        await rounds(2)
+        assert proof.missing == 2
+        assert all(last == 100 and 0 <= first < 100 for first, last in world.read)
+
+
+# What proves nothing.
+
+
+@pytest.mark.parametrize("number", [0, 1, 5 << 248, (1 << 248) | (1 << 200), (1 << 256) - 1, public(0)])
+async def test_a_counter_of_no_sense_is_left_alone(number: int, autojump_clock: Any) -> None:
+    world = World(counters=[number, number & ~(0xFF << 248)])
+    async with proving(world):
+        await rounds(3)
+    assert (world.events, world.read) == ([], [])
+
+
+async def test_a_gateway_that_is_down_is_not_the_subject(autojump_clock: Any) -> None:
+    world = World(down=True)
+    world.blocks([1], issued=2)
+    async with proving(world):
+        await rounds(2)
+        assert world.events == []
+        world.down = False
+        await rounds(2)
+        assert len(world.events) == 1
+
+
+async def test_an_error_of_the_node_is_no_answer(autojump_clock: Any) -> None:
+    world = World(error=RpcError(-32601, "no such method"))
+    world.blocks([1], issued=2)
+    async with proving(world):
+        await rounds(2)
+    assert world.events == []
+
+
+async def test_a_log_that_could_not_be_read_was_heard(autojump_clock: Any) -> None:
+    log = Log(SUBSCRIPTION.contract, (bytes(32), public(2).to_bytes(32)), b"", 20, bytes(32), bytes(32), 0)
+    world = World(logs=(log, attrs.evolve(log, topics=())))
+    world.blocks([1, 3])
+    async with proving(world):
+        await rounds(2)
+    assert world.events == []
+
+
+async def test_many_ids_are_compared_piece_by_piece(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completeness, "CHUNK", 3)
+    world = World()
+    world.blocks([number for number in range(1, 21) if number not in {4, 11}])
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 2
+        assert world.read == [(30, 50), (100, 120)]
