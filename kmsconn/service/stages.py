@@ -31,7 +31,7 @@ class Stages:
     core: Core
     random: Callable[[], float]
     shadow: Callable[[Material], None] = lambda _: None
-    """Takes each material that is gathered, to compare its attestations; returns at once."""
+    """Takes each material that was gathered, to compare its attestations; returns at once."""
 
     async def check(self, seen: Seen) -> Checked:
         """Ask whether the request may be answered.
@@ -47,9 +47,9 @@ class Stages:
         Raises Unreachable when no bucket gave the right bytes. Repeating: reads only.
         """
         materials = checked.request.content.materials
-        for material in materials:
-            self.shadow(material)
         ciphertexts = await together([partial(self.fetcher.fetch, material, lease) for material in materials])
+        for material in materials:  # now, and not before: buckets that are down would be doubted at every try
+            self.shadow(material)
         return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts))
 
     async def submit(self, gathered: Gathered) -> Submitted:

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.emulator.blocks import Branch
+from kmsconn.emulator.blocks import Branch, Mined
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
@@ -153,13 +153,16 @@ class Witness:
         landed = [m for i, m in replies_of(self.neighbours) if i == identifier and m.outcome.status == 1]
         if not landed:
             self._expect(False, f"S15: buried row {rid}, which the contract does not have")
-        elif trio.current_time() - self._shortened < 4 * self.overlap:
-            pass  # the pace of a chain that went back is not known to anybody; docs/testing.md, "What no world asks for"
         elif now - landed[0].timestamp < self.overlap * QUICK_BURIAL:
-            self._expect(
-                self.neighbours.gateway.head.number - landed[0].block_number > 2 * self.overlap,
-                f"S15: buried row {rid} after {now - landed[0].timestamp} s",
-            )
+            self._too_young(rid, landed[0], now)
+
+    def _too_young(self, rid: int, landed: Mined, now: int) -> None:
+        deep = self.neighbours.gateway.head.number - landed.block_number > 2 * self.overlap
+        if trio.current_time() - self._shortened < 4 * self.overlap:
+            # a known weakness, counted and not called a failure: docs/testing.md, "What is not proved"
+            self.sometimes["buried too early after the chain went back"] += 1
+        else:
+            self._expect(deep, f"S15: buried row {rid} after {now - landed.timestamp} s")
 
     def _count(self, event: told.Event) -> None:
         match event:

@@ -13,6 +13,7 @@ import attrs
 import trio
 from grpclib.const import Status
 
+from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.errors import Rejected, Undecodable, Unreachable
@@ -116,6 +117,13 @@ def removed_logs_are_an_answer(monkeypatch: Any) -> None:
         return attrs.evolve(await honest(*arguments), trusted=True)
 
     monkeypatch.setattr(intake, "read_logs", trusting)
+    ids_not_counted(monkeypatch)
+
+
+def only_the_usual_overlap(monkeypatch: Any) -> None:
+    """The overlap ends where the chain's usual pace says, and nobody steps back below the cursor after a silence."""
+    monkeypatch.setattr(HeadTracker, "blocks_to_doubt", HeadTracker.blocks_in)
+    monkeypatch.setattr(intake.Intake, "_stepped_back", lambda _self, next_block, _origin: next_block)
     ids_not_counted(monkeypatch)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.testing.acts import Ask, Grant, NodeTrouble, Reorg
+from kmsconn.testing.acts import Ask, Grant, Kill, NodeTrouble, Reorg, Stall, Wait
 from kmsconn.testing.world import run_world
+from tests.faults import mutations
+from tests.faults.test_mutations import SHORTENED
 
 
 @pytest.mark.parametrize("at", [29.0, 59.0])
@@ -21,3 +23,30 @@ def test_one_empty_answer_at_the_end_of_the_overlap_loses_nothing(at: float) -> 
 def test_a_reply_that_a_reorganisation_put_into_a_later_block_is_not_buried_by_its_old_one() -> None:
     """The block where it was first seen landing was older than the overlap; the one where it stood was ten seconds old (S15)."""
     run_world([Ask(1.0, "public"), Reorg(20.0, 20, "moved"), Ask(60.0, "public")], patience=200.0).check()
+
+
+def test_requests_of_a_chain_that_went_back_and_grew_again_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A → B → A ended ten blocks lower, and six requests came in numbers that the reader had passed, with a silent node beside it.
+
+    The overlap was as deep as the usual pace; what came since is now added to it, and a silence steps back below the cursor. The
+    counting of ids would find them too, so it is off here.
+    """
+    mutations.ids_not_counted(monkeypatch)
+    run_world(SHORTENED, nodes=1, patience=200.0).check()
+
+
+def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was believed that nothing was in the rest of a back-fill, which nobody reads twice."""
+    mutations.ids_not_counted(monkeypatch)
+    plan = [
+        Kill(0.1, 240.0),
+        Ask(1.0, "public", 3),
+        NodeTrouble(239.0, "gateway", "removed_logs"),
+        Wait(250.0),
+    ]
+    run_world(plan, nodes=1, patience=200.0).check()
+
+
+def test_a_burst_in_one_second_makes_nothing_old() -> None:
+    """Twenty blocks of one timestamp counted as one, so that replies of fourteen seconds ago were buried (S15)."""
+    run_world([Ask(14.5, "direct", 5), Stall(22.2, 7.1, 20), Wait(40.0)], nodes=1, patience=200.0).check()

@@ -51,7 +51,7 @@ class Account:
     async def do(self, *wishes: Wish) -> list[dict[str, Any]]:
         """Send and wait until all are in blocks; every one must have succeeded. Return the receipts."""
         receipts = [await receipt(self.rpc, hash_) for hash_ in await self.send(wishes)]
-        assert all(each["status"] == "0x1" for each in receipts), receipts
+        assert [each["status"] for each in receipts] == ["0x1"] * len(wishes)
         return receipts
 
     async def deploy(self, *codes: bytes) -> list[Address]:

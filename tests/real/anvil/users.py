@@ -35,30 +35,28 @@ FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "walle
 
 
 @attrs.frozen
-class Asked:
-    """One request on the chain."""
+class Plan:
+    """A request that can be made: everything that it needs is there. ``client`` gets the shares."""
 
     form: str
     ciphertexts: tuple[EmulatedCiphertext, ...]
     client: Address | None
-    """Who gets the shares."""
+    rights: list[Wish] = attrs.field(repr=False)
+    calldata: bytes = attrs.field(repr=False)
     extra_data: bytes
+
+
+@attrs.frozen
+class Asked:
+    """One request on the chain."""
+
+    plan: Plan
     receipt: dict[str, Any] = attrs.field(repr=False)
 
     @property
     def id(self) -> int:
         """The id that the contract gave."""
         return int(self.receipt["logs"][0]["topics"][1], 16)
-
-
-@attrs.frozen
-class _Plan:
-    form: str
-    ciphertexts: tuple[EmulatedCiphertext, ...]
-    client: Address | None
-    rights: list[Wish]
-    calldata: bytes
-    extra_data: bytes
 
 
 @attrs.define(eq=False)
@@ -74,20 +72,25 @@ class Users:
 
     async def ask(self, *forms: str) -> list[Asked]:
         """Make requests of these forms; return them once they are in blocks."""
+        return await self.request(await self.prepare(*forms))
+
+    async def prepare(self, *forms: str) -> list[Plan]:
+        """Make everything that requests of these forms need: ciphertexts, commitments, rights."""
         world = self.world
         start = await world.gateway.rpc.call("eth_getBlockByNumber", "latest", False)
         plans = [self._plan(form, from_quantity(start["timestamp"])) for form in forms]
         materials = [self._publish(one) for plan in plans for one in plan.ciphertexts]
         await world.host.owner.do(*(wish for plan in plans for wish in plan.rights))
         await world.gateway.owner.do((world.at.decryption, contracts.commit(materials)))
-        relayer = Account(world.gateway.rpc, key_for("relayer"))
-        receipts = await relayer.do(*((world.at.decryption, plan.calldata) for plan in plans))
-        return [
-            Asked(plan.form, plan.ciphertexts, plan.client, plan.extra_data, found)
-            for plan, found in zip(plans, receipts, strict=True)
-        ]
+        return plans
 
-    def _plan(self, form: str, start: int) -> _Plan:
+    async def request(self, plans: Sequence[Plan]) -> list[Asked]:
+        """Make prepared requests, in this order, perhaps not for the first time; return them once they are in blocks."""
+        relayer = Account(self.world.gateway.rpc, key_for("relayer"))
+        receipts = await relayer.do(*((self.world.at.decryption, plan.calldata) for plan in plans))
+        return [Asked(plan, found) for plan, found in zip(plans, receipts, strict=True)]
+
+    def _plan(self, form: str, start: int) -> Plan:
         made = tuple(self._ciphertext() for _ in range(self.random.choice((1, 1, 2, 3))))
         asking = Asking(
             self.world.at.decryption,
@@ -100,7 +103,7 @@ class Users:
         rights = self._public_rights(made) if client is None else self._rights(made, owner)
         if client not in {None, owner}:
             rights.append(self._acl("setDelegation", owner, client, EVERY_CONTRACT, FOR_EVER))
-        return _Plan(form, made, client, rights, calldata, asking.extra_data)
+        return Plan(form, made, client, rights, calldata, asking.extra_data)
 
     def _request(
         self, form: str, handles: list[bytes], asking: Asking

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -139,10 +139,12 @@ def committee(nodes: int) -> Committee:
 @asynccontextmanager
 async def open_world(binary: Path, folder: Path, *, nodes: int = 1) -> AsyncIterator[World]:
     """Start everything and deploy; leaving the block ends it all. Raises what crashed in our own servers."""
-    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-        gateway = await _open_place(stack, binary, GATEWAY_ID, folder, GATEWAY_BLOCKS)
-        ethereum = await _open_place(stack, binary, ETHEREUM_ID, folder, OTHER_BLOCKS)
-        host = await _open_place(stack, binary, HOST_ID, folder, OTHER_BLOCKS)
+    async with (
+        open_place(binary, GATEWAY_ID, folder, GATEWAY_BLOCKS) as gateway,
+        open_place(binary, ETHEREUM_ID, folder, OTHER_BLOCKS) as ethereum,
+        open_place(binary, HOST_ID, folder, OTHER_BLOCKS) as host,
+        trio.open_nursery() as nursery,
+    ):
         world = World(gateway, ethereum, host, await deploy(gateway, ethereum, host))
         await _serve(world, nursery, nodes)
         await _configure(world, committee(nodes))
@@ -151,14 +153,15 @@ async def open_world(binary: Path, folder: Path, *, nodes: int = 1) -> AsyncIter
     assert not world.crashes, world.crashes
 
 
-async def _open_place(
-    stack: AsyncExitStack, binary: Path, chain_id: int, folder: Path, block_time: float
-) -> Place:
-    node = await stack.enter_async_context(open_anvil(binary, chain_id, folder, block_time=block_time))
-    rpc = await stack.enter_async_context(open_rpc(node))
-    owner = Account(rpc, key_for(OWNER))
-    await owner.enrich()
-    return Place(node, rpc, owner)
+@asynccontextmanager
+async def open_place(
+    binary: Path, chain_id: int, folder: Path, block_time: float | None = None
+) -> AsyncIterator[Place]:
+    """Run a chain without contracts, whose owner can pay."""
+    async with open_anvil(binary, chain_id, folder, block_time=block_time) as node, open_rpc(node) as rpc:
+        owner = Account(rpc, key_for(OWNER))
+        await owner.enrich()
+        yield Place(node, rpc, owner)
 
 
 async def deploy(gateway: Place, ethereum: Place, host: Place) -> Addresses:

@@ -1,0 +1,120 @@
+"""What nodes do to their users: a reorganisation, the same ids for other requests, a restart in mid-run. Nothing is lost or doubled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from kmsconn.model.events import Event, ReplyLanded, RequestAdmitted
+from kmsconn.service.connector import open_connector
+from kmsconn.testing.truth import Truth
+from tests.real.anvil.account import Account
+from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
+from tests.real.anvil.truth import read_truth, wait_answered, wait_until
+from tests.real.anvil.users import FORMS, Asked, Users
+from tests.real.anvil.world import World, open_world, sender_key
+from kmsconn.emulator.neighbourhood import key_for
+
+OVERLAP = 5.0  # seconds; replies are asked for again when they are older
+DOWN = 1.5  # seconds that a node is away
+
+
+class Heard:
+    """What the connector said, by kind of event."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[type[Event]] = Counter()
+
+    def on_event(self, event: Event) -> None:
+        self.counts[type(event)] += 1
+
+    def has(self, kind: type[Event], count: int) -> Callable[[], bool]:
+        return lambda: self.counts[kind] >= count
+
+
+async def truth_about(world: World, count: int) -> Truth:
+    return await wait_answered(world.gateway.rpc, world.at.decryption, sender_key().address, count)
+
+
+async def test_requests_and_replies_that_leave_the_chain_and_come_back_are_answered_again(
+    anvil: Path, tmp_path: Path
+) -> None:
+    """The same transactions are mined again after the reorganisation: same ids, same content, new blocks."""
+    heard = Heard()
+    async with open_world(anvil, tmp_path) as world:
+        users = Users(world)
+        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        async with open_connector(settings, on_event=heard.on_event):
+            before = await users.ask(*FORMS)
+            await truth_about(world, len(before))
+            plans = await users.prepare(*FORMS)
+            snapshot = await world.gateway.rpc.call("evm_snapshot")
+            lost = await users.request(plans)
+            await wait_until(heard.has(ReplyLanded, len(before) + len(lost)))
+            assert await world.gateway.rpc.call("evm_revert", snapshot)
+            again = await users.request(plans)
+            truth = await truth_about(world, len(before) + len(again))
+        assert [one.id for one in again] == [one.id for one in lost]
+        assert_all_once([*before, *again], truth)
+        await assert_right(world, users, [*before, *again])
+
+
+async def test_ids_that_are_handed_out_again_for_other_requests_get_the_other_answers(
+    anvil: Path, tmp_path: Path
+) -> None:
+    """The same transactions in another order. The Core, which knows the ids with the old content, restarts as it must."""
+    heard = Heard()
+    async with open_world(anvil, tmp_path) as world:
+        users = Users(world)
+        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        async with open_connector(settings, on_event=heard.on_event):
+            plans = await users.prepare(*FORMS[1:])
+            snapshot = await world.gateway.rpc.call("evm_snapshot")
+            lost = await users.request(plans)
+            await wait_until(heard.has(ReplyLanded, len(lost)))
+            assert await world.gateway.rpc.call("evm_revert", snapshot)
+            world.cores[0].restart()
+            again = await users.request(plans[::-1])
+            truth = await truth_about(world, len(again))
+        assert [one.id for one in again] == [one.id for one in lost]
+        assert_all_once(again, truth)
+        await assert_right(world, users, again)
+
+
+async def test_a_node_that_restarts_in_mid_run_costs_nothing(anvil: Path, tmp_path: Path) -> None:
+    """Its state and blocks are kept over the restart; what waited in its pool is gone."""
+    heard = Heard()
+    async with open_world(anvil, tmp_path) as world, trio.open_nursery() as nursery:
+        users = Users(world)
+        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        async with open_connector(settings, on_event=heard.on_event):
+            before = await users.ask(*FORMS * 2)
+            await wait_until(heard.has(RequestAdmitted, 1))
+            await world.gateway.node.stop()
+            await trio.sleep(DOWN)
+            await world.gateway.node.start(nursery)
+            after = await users.ask(*FORMS)
+            truth = await truth_about(world, len(before) + len(after))
+        assert_all_once([*before, *after], truth)
+        await assert_right(world, users, [*before, *after])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connector_without_its_journal_doubles_nothing(anvil: Path, tmp_path: Path) -> None:
+    """The chain says what is answered: a new journal finds it there."""
+    async with open_world(anvil, tmp_path) as world:
+        users = Users(world)
+        async with open_connector(world.settings(tmp_path / "first.db", overlap=OVERLAP)):
+            before = await users.ask(*FORMS)
+            await truth_about(world, len(before))
+        heard = Heard()
+        async with open_connector(
+            world.settings(tmp_path / "second.db", overlap=OVERLAP), on_event=heard.on_event
+        ):
+            after = await users.ask(*FORMS)
+            truth = await truth_about(world, len(before) + len(after))
+            await wait_until(heard.has(RequestAdmitted, len(before) + len(after)))
+        assert_all_once([*before, *after], truth)

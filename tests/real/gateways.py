@@ -1,0 +1,229 @@
+"""A Gateway chain twice: emulated, and anvil with our Solidity contracts. One set of tests may run against both. Judges nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.contracts.decryption import Decryption
+from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
+from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.wallets import Mood, Wallet
+from kmsconn.emulator.neighbourhood import GATEWAY_ID, HOST_ID, address_for, key_for
+from kmsconn.emulator.network import serve_sockets
+from kmsconn.emulator.rpc import Cluster, Node
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.net.http import open_http
+from tests.real.anvil import contracts
+from tests.real.anvil.account import Account
+from tests.real.anvil.world import OWNER, Place, open_place, ports
+
+EMULATED_BLOCKS = 0.02  # seconds
+MOODS = tuple(Mood)
+"""The moods of a wallet in the order of the Solidity enum."""
+
+
+class Gateway(Protocol):
+    """One chain with Decryption, GatewayConfig and a contract wallet of ``wallet owner``."""
+
+    rpc: Endpoint
+    decryption: Address
+    wallet: Address
+
+    async def account(self, name: str) -> Account:
+        """Return an account of the emulator's key of this name; it can pay."""
+        ...
+
+    async def set_context(self, context_id: int, committee: Committee) -> None:
+        """Register a context and make it the current one."""
+        ...
+
+    async def destroy_context(self, context_id: int) -> None:
+        """Destroy a context."""
+        ...
+
+    async def pin(self, identifier: int, context_id: int) -> None:
+        """Pin another context to a request."""
+        ...
+
+    async def pause(self) -> None:
+        """Refuse requests."""
+        ...
+
+    async def commit(self, materials: Sequence[Material]) -> None:
+        """Let the coprocessors have committed ciphertexts."""
+        ...
+
+    async def set_mood(self, mood: Mood) -> None:
+        """Change how the wallet answers."""
+        ...
+
+    async def hold_blocks(self) -> None:
+        """Make no more blocks, so that what is sent waits."""
+        ...
+
+
+def domain(gateway: Gateway) -> Domain:
+    """Return the domain under which a Core signs for this Gateway."""
+    return Domain("Decryption", "1", GATEWAY_ID, gateway.decryption)
+
+
+@attrs.define(eq=False)
+class AnvilGateway:
+    """The Gateway on anvil."""
+
+    place: Place
+    config: Address
+    decryption: Address
+    wallet: Address
+
+    @property
+    def rpc(self) -> Endpoint:
+        """Our client to it."""
+        return self.place.rpc
+
+    async def account(self, name: str) -> Account:
+        """Return an account of the emulator's key of this name; it can pay."""
+        account = Account(self.rpc, key_for(name))
+        await account.enrich()
+        return account
+
+    async def set_context(self, context_id: int, committee: Committee) -> None:
+        """Register a context and make it the current one."""
+        await self.place.owner.do((self.config, contracts.gateway_context(context_id, committee)))
+
+    async def destroy_context(self, context_id: int) -> None:
+        """Destroy a context."""
+        await self._turn(self.config, "GatewayConfig", "destroyContext", context_id)
+
+    async def pin(self, identifier: int, context_id: int) -> None:
+        """Pin another context to a request."""
+        await self._turn(self.decryption, "Decryption", "setPinned", identifier, context_id)
+
+    async def pause(self) -> None:
+        """Refuse requests."""
+        await self._turn(self.decryption, "Decryption", "setPaused", True)
+
+    async def commit(self, materials: Sequence[Material]) -> None:
+        """Let the coprocessors have committed ciphertexts."""
+        await self.place.owner.do((self.decryption, contracts.commit(materials)))
+
+    async def set_mood(self, mood: Mood) -> None:
+        """Change how the wallet answers."""
+        await self._turn(self.wallet, "Wallet", "setMood", MOODS.index(mood))
+
+    async def hold_blocks(self) -> None:
+        """Make no more blocks, so that what is sent waits."""
+        await self.rpc.call("evm_setAutomine", False)
+
+    async def _turn(self, where: Address, name: str, knob: str, *values: Any) -> None:
+        await self.place.owner.do((where, contracts.turn(name, knob, *values)))
+
+
+@attrs.define(eq=False)
+class EmulatedGateway:
+    """The Gateway that we emulate, with a pool like geth's."""
+
+    rpc: Endpoint
+    chain: Chain
+    contract: Decryption
+    config: GatewayConfig
+    purse: Wallet
+
+    @property
+    def decryption(self) -> Address:
+        """Where Decryption is."""
+        return self.contract.address
+
+    @property
+    def wallet(self) -> Address:
+        """Where the wallet is."""
+        return self.purse.address
+
+    async def account(self, name: str) -> Account:
+        """Return an account of the emulator's key of this name; everybody can pay."""
+        await trio.lowlevel.checkpoint()
+        return Account(self.rpc, key_for(name))
+
+    async def set_context(self, context_id: int, committee: Committee) -> None:
+        """Register a context and make it the current one."""
+        await self._turn(self.config, lambda frame: self.config.set_context(frame, context_id, committee))
+
+    async def destroy_context(self, context_id: int) -> None:
+        """Destroy a context."""
+        await self._turn(self.config, lambda frame: self.config.destroy_context(frame, context_id))
+
+    async def pin(self, identifier: int, context_id: int) -> None:
+        """Pin another context to a request."""
+        await self._turn(self.contract, lambda frame: self.contract.pin(frame, identifier, context_id))
+
+    async def pause(self) -> None:
+        """Refuse requests."""
+        await self._turn(self.contract, self.contract.pause)
+
+    async def commit(self, materials: Sequence[Material]) -> None:
+        """Let the coprocessors have committed ciphertexts."""
+        for material in materials:
+            await self._turn(self.contract, lambda frame, one=material: self.contract.commit(frame, one))
+
+    async def set_mood(self, mood: Mood) -> None:
+        """Change how the wallet answers."""
+        await self._turn(self.purse, lambda frame: self.purse.set_mood(frame, mood))
+
+    async def hold_blocks(self) -> None:
+        """Make no more blocks, so that what is sent waits."""
+        self.chain.stalled = True
+        await trio.lowlevel.checkpoint()
+
+    async def _turn(self, contract: Any, knob: Callable[..., None]) -> None:
+        self.chain.act(contract.address, knob)
+        await self.chain.wait_change()
+
+
+@asynccontextmanager
+async def open_anvil_gateway(binary: Path, folder: Path) -> AsyncIterator[AnvilGateway]:
+    """Run it on anvil, with a block for each transaction."""
+    owner = key_for(OWNER).address
+    async with open_place(binary, GATEWAY_ID, folder) as place:
+        (config,) = await place.owner.deploy(contracts.creation("GatewayConfig", owner))
+        decryption, wallet = await place.owner.deploy(
+            contracts.creation("Decryption", owner, config),
+            contracts.creation("Wallet", owner, key_for("wallet owner").address),
+        )
+        host = contracts.turn("GatewayConfig", "setHostChain", HOST_ID, True)
+        await place.owner.do((config, host))
+        yield AnvilGateway(place, config, decryption, wallet)
+
+
+@asynccontextmanager
+async def open_emulated_gateway() -> AsyncIterator[EmulatedGateway]:
+    """Run the emulated one on a socket."""
+    chain = Chain(GATEWAY_ID, time.time, block_time=EMULATED_BLOCKS, pool="geth")
+    config = GatewayConfig(address_for("GatewayConfig"))
+    decryption = Decryption(address_for("Decryption"), GATEWAY_ID, config)
+    wallet = Wallet(address_for("wallet"), key_for("wallet owner").address)
+    for contract in (config, decryption, wallet):
+        chain.deploy(contract)
+    chain.set_up(decryption.address, decryption.initialize)
+    chain.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
+    async with trio.open_nursery() as nursery:
+        port: int = await nursery.start(serve_sockets, Cluster([Node(chain)], seed=0).serve)
+        nursery.start_soon(chain.run)
+        async with (
+            open_http(ports()) as http,
+            open_endpoint(
+                ChainSettings(GATEWAY_ID, (f"ws://127.0.0.1:{port}",)), "emulated", ports(), http
+            ) as rpc,
+        ):
+            yield EmulatedGateway(rpc, chain, decryption, config, wallet)
+        nursery.cancel_scope.cancel()
