@@ -17,7 +17,7 @@ _NO_UNCLES = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347
 Json = dict[str, Any]
 
 
-def block_json(block: Block, *, gas_limit: int, full: bool) -> Json:
+def block_json(block: Block, *, chain_id: int, gas_limit: int, full: bool) -> Json:
     """Write a block with transaction hashes, or whole transactions when ``full``. The bloom is empty."""
     content: Json = {
         "number": quantity(block.number),
@@ -39,13 +39,14 @@ def block_json(block: Block, *, gas_limit: int, full: bool) -> Json:
         "size": "0x0",
         "uncles": [],
         "transactions": [
-            transaction_json(m.transaction, m) if full else to_hex(m.transaction.hash) for m in block.mined
+            transaction_json(m.transaction, m, chain_id) if full else to_hex(m.transaction.hash)
+            for m in block.mined
         ],
     }
     return content if block.base_fee is None else {**content, "baseFeePerGas": quantity(block.base_fee)}
 
 
-def transaction_json(transaction: Transaction, mined: Mined | None, chain_id: int | None = None) -> Json:
+def transaction_json(transaction: Transaction, mined: Mined | None, chain_id: int) -> Json:
     """Write a transaction; one that waits has no block."""
     envelope = transaction.envelope
     place = _NOWHERE if mined is None else _place(mined)
@@ -58,6 +59,7 @@ def transaction_json(transaction: Transaction, mined: Mined | None, chain_id: in
         "nonce": quantity(transaction.nonce),
         "value": quantity(0 if envelope is None else envelope.value),
         "type": "0x2" if isinstance(envelope, Eip1559Transaction) else "0x0",
+        "chainId": quantity(chain_id),
         "gasPrice": quantity(transaction.max_fee if mined is None else mined.price),
         "v": "0x0",
         "r": "0x0",
@@ -71,7 +73,7 @@ def transaction_json(transaction: Transaction, mined: Mined | None, chain_id: in
             "accessList": [],
             "yParity": "0x0",
         }
-    return content if chain_id is None else {**content, "chainId": quantity(chain_id)}
+    return content
 
 
 _NOWHERE: Json = {"blockHash": None, "blockNumber": None, "transactionIndex": None}

@@ -152,7 +152,10 @@ def _block_by_hash(node: Node, params: Params) -> Any:
 
 def _block_or_null(node: Node, block: Block | None, params: Params) -> Any:
     full = len(params) > 1 and bool(params[1])
-    return None if block is None else block_json(block, gas_limit=node.chain.block_gas_limit, full=full)
+    if block is None:
+        return None
+    chain = node.chain
+    return block_json(block, chain_id=chain.chain_id, gas_limit=chain.block_gas_limit, full=full)
 
 
 @method("eth_getTransactionCount")

@@ -163,14 +163,17 @@ class _Session:
     def _contents(self, subscription: _Subscription, block: Block, *, removed: bool) -> list[Any]:
         wanted = subscription.wanted
         if wanted is None:
-            gas_limit = self._node.chain.block_gas_limit
-            return [] if removed else [block_json(block, gas_limit=gas_limit, full=False)]
+            return [] if removed else [self._head(block)]
         return [
             log_json(log, mined, removed=removed)
             for mined in block.mined
             for log in mined.logs
             if wanted.takes(log)
         ]
+
+    def _head(self, block: Block) -> Any:
+        chain = self._node.chain
+        return block_json(block, chain_id=chain.chain_id, gas_limit=chain.block_gas_limit, full=False)
 
     async def _notify(self, subscription: str, content: Any) -> None:
         params = {"subscription": subscription, "result": content}

@@ -120,6 +120,12 @@ def _body(response: httpx2.Response) -> AsyncIterable[bytes]:
     return stream
 
 
+async def _read_to_end(response: httpx2.Response) -> None:
+    """Read the body that a HEAD does not have: only then the connection is kept for the next request."""
+    async for _ in _body(response):
+        pass
+
+
 class HttpClient:
     """Requests over a bounded number of connections to each origin, which are kept for the next one."""
 
@@ -146,6 +152,7 @@ class HttpClient:
         Raises Unreachable when there is no answer. Cancellation: closes the connection. Repeating: harmless.
         """
         async with self._place(url), self._followed("HEAD", url, headers) as response:
+            await _read_to_end(response)
             return Response(response.status_code, _headers(response), b"")
 
     @asynccontextmanager

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from kmsconn.chain.logs import read_head
+from kmsconn.chain.port import RpcError
+from kmsconn.errors import Unreachable
 from kmsconn.journal.port import Row
 from kmsconn.net.together import together
 from kmsconn.sending.desk import Desk, Sight
-from kmsconn.sending.node import receipt_of
+from kmsconn.sending.node import block_at, receipt_of
 from kmsconn.sending.outcomes import Accepts, Receipt, is_done, read_call, read_receipt
 
 AT_ONCE = 128  # calls in one batch
@@ -48,16 +51,21 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> bool:
     """Return whether a node that is not behind answered."""
     with_receipt = [row for row in rows if row.reply_hash is not None]
     looked = await desk.node.look(
-        [*(desk.node.call_of(row) for row in rows), *(receipt_of(row) for row in with_receipt)]
+        [
+            block_at(sight.settled),
+            *(desk.node.call_of(row) for row in rows),
+            *(receipt_of(row) for row in with_receipt),
+        ]
     )
-    if looked.head < sight.head.number:
+    settled, *results = looked.results
+    if looked.head < sight.head.number or not _is_old(settled, sight, desk.lane.settings.overlap):
         return False
     says = [
         read_call(desk.lane.profile, row.kind, result)
-        for row, result in zip(rows, looked.results[: len(rows)], strict=True)
+        for row, result in zip(rows, results[: len(rows)], strict=True)
     ]
     pairs = list(zip(rows, says, strict=True))
-    young = _young(sight, with_receipt, looked.results[len(rows) :])
+    young = _young(sight, with_receipt, results[len(rows) :])
     await together([partial(desk.bury, row) for row, said in pairs if is_done(said) and row.rid not in young])
     absent = [row for row, said in pairs if isinstance(said, Accepts)]
     gone = [row for row in absent if desk.gone.confirms(row.rid, looked.head, sight.now)]
@@ -67,6 +75,18 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> bool:
         desk, sight, [row for row, said in pairs if not is_done(said) and not isinstance(said, Accepts)]
     )
     return True
+
+
+def _is_old(block: Any, sight: Sight, overlap: float) -> bool:
+    """Say whether the newest settled block is as old as its distance from the head suggests.
+
+    Distance alone lies when a reorganisation made the chain shorter. Timestamps are whole seconds, hence the one.
+    """
+    try:
+        _, timestamp = read_head(block)
+    except (RpcError, Unreachable):
+        return False
+    return sight.head.timestamp - timestamp >= overlap - 1
 
 
 def _young(sight: Sight, rows: Sequence[Row], results: Sequence[Any]) -> set[int]:

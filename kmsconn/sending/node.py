@@ -105,6 +105,11 @@ class Node:
 _LATEST = Call("eth_getBlockByNumber", ("latest", False))
 
 
+def block_at(number: int) -> Call:
+    """Return the question for a block, without its transactions."""
+    return Call("eth_getBlockByNumber", (quantity(max(0, number)), False))
+
+
 def receipt_of(row: Row) -> Call:
     """Return the question for the receipt of a row's transaction."""
     return Call("eth_getTransactionReceipt", (to_hex(row.reply_hash or b""),))

@@ -231,7 +231,7 @@ def _put_back(world: World, branch: Branch) -> None:
     stands = root is not None and root.hash == branch.blocks[0].parent
     if stands and _is_within_overlap(world, branch.root):
         before = chain.head.number
-        world.witness.reorganised(chain.restore(branch), shortened=chain.head.number < before)
+        world.witness.reorganised(chain.restore(branch))
 
 
 def _is_within_overlap(world: World, root: int) -> bool:

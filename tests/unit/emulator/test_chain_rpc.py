@@ -114,7 +114,8 @@ def test_a_block_has_its_transactions_as_hashes_or_whole() -> None:
     asked = to_hex(made.ask())
     made.chain.mine()
     assert result(made, "eth_getBlockByNumber", "latest", False)["transactions"] == [asked]
-    assert result(made, "eth_getBlockByNumber", "latest", True)["transactions"][0]["hash"] == asked
+    (whole,) = result(made, "eth_getBlockByNumber", "latest", True)["transactions"]
+    assert whole == result(made, "eth_getTransactionByHash", asked)
 
 
 def test_a_block_is_found_by_its_hash() -> None:

@@ -277,6 +277,13 @@ async def test_head_gives_status_and_headers(autojump_clock: trio.testing.MockCl
     assert (response.status, response.headers["x-thing"], response.body) == (200, "Yes", b"")
 
 
+async def test_a_head_keeps_its_connection(autojump_clock: trio.testing.MockClock) -> None:
+    async with client_of(echo) as (client, net):
+        for _ in range(3):
+            await client.head("http://b/k")
+    assert len(net.dialled) == 1
+
+
 async def test_an_exception_of_the_reader_comes_out_as_it_is(autojump_clock: trio.testing.MockClock) -> None:
     async with client_of(echo) as (client, _):
         with pytest.raises(KeyError):

@@ -178,9 +178,11 @@ class Node:
         return quantity(view.head.number)
 
     def _eth_getBlockByNumber(self, view: View, number: str, full: bool) -> Any:  # noqa: N802
-        head = view.head
-        block = {"number": quantity(head.number), "timestamp": quantity(head.timestamp)}
-        return block if head.base_fee is None else {**block, "baseFeePerGas": quantity(head.base_fee)}
+        found = view.head if number == "latest" else view.block(from_quantity(number))
+        if found is None:
+            return None
+        block = {"number": quantity(found.number), "timestamp": quantity(found.timestamp)}
+        return block if found.base_fee is None else {**block, "baseFeePerGas": quantity(found.base_fee)}
 
     def _eth_getTransactionCount(self, view: View, address: str, number: str) -> str:  # noqa: N802
         return quantity(self.chain.account(Address(from_hex(address)), view.state()).nonce)
