@@ -33,14 +33,14 @@ lint: $(STAMP) ## ruff (rules and format) and flake8-async
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-test: $(STAMP) ## the test suite
-	$(BIN)/pytest
+test: $(STAMP) ## the test suite, on two cores
+	$(BIN)/pytest -n 2 --dist loadfile
 
 demo: $(STAMP) ## a connector among emulated chains, Core and buckets, in one process
 	$(BIN)/kmsconn demo
 
 worlds: $(STAMP) ## play thousands of new faulty worlds (WORLDS=n); a failure prints the line that replays it
-	KMSCONN_WORLDS=$(or $(WORLDS),3000) $(BIN)/pytest tests/faults/test_worlds.py
+	KMSCONN_WORLDS=$(or $(WORLDS),3000) $(BIN)/pytest -o faulthandler_timeout=0 tests/faults/test_worlds.py
 
 gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the options' reference and sample
 	$(BIN)/python tools/gen_protos.py
@@ -67,3 +67,11 @@ bench: $(STAMP) ## measure; prints figures, judges nothing
 clean: ## remove everything that was made
 	rm -rf .venv .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: peers contracts
+
+peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20)
+	npm ci --prefix peers --ignore-scripts --no-audit --no-fund --loglevel error
+
+contracts: $(STAMP) ## compile the Solidity contracts of the tests (needs make peers)
+	$(BIN)/python tools/gen_contracts.py

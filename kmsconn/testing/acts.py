@@ -230,7 +230,6 @@ def _put_back(world: World, branch: Branch) -> None:
     root = chain.block(branch.root)
     stands = root is not None and root.hash == branch.blocks[0].parent
     if stands and _is_within_overlap(world, branch.root):
-        before = chain.head.number
         world.witness.reorganised(chain.restore(branch))
 
 

@@ -277,7 +277,9 @@ async def small_world(autojump_clock: Any, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("block", python_blocks())
-async def test_a_python_block_runs(block: str, small_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_python_block_runs(
+    block: str, small_world: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
     """What defines asynchronous functions of a configuration and ports has these called; excerpts of the example run there."""
     if is_excerpt(block):
         return
@@ -290,7 +292,9 @@ async def test_a_python_block_runs(block: str, small_world: Any, monkeypatch: py
                 await value(*small_world)
 
 
-async def test_the_way_to_tell_a_refusal_works(small_world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_way_to_tell_a_refusal_works(
+    small_world: Any, capsys: pytest.CaptureFixture[str], autojump_clock: Any
+) -> None:
     config, ports = small_world
     (block,) = [one for one in fences(DOCS / "embedding.md", "python") if "except*" in one]
     names: dict[str, Any] = {}

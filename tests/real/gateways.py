@@ -36,9 +36,20 @@ MOODS = tuple(Mood)
 class Gateway(Protocol):
     """One chain with Decryption, GatewayConfig and a contract wallet of ``wallet owner``."""
 
-    rpc: Endpoint
-    decryption: Address
-    wallet: Address
+    @property
+    def rpc(self) -> Endpoint:
+        """Our client to it."""
+        ...
+
+    @property
+    def decryption(self) -> Address:
+        """Where Decryption is."""
+        ...
+
+    @property
+    def wallet(self) -> Address:
+        """Where the wallet is."""
+        ...
 
     async def account(self, name: str) -> Account:
         """Return an account of the emulator's key of this name; it can pay."""

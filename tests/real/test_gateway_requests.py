@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,26 +10,24 @@ import pytest
 from kmsconn.emulator.ciphertexts import make_handle
 from kmsconn.emulator.contracts import user_rules
 from kmsconn.emulator.contracts.decryption import DIRECT_CALL, UNIFIED_CALL
-from kmsconn.emulator.contracts.request_calls import delegated_request, public_request, sign_unified, unified_request
+from kmsconn.emulator.contracts.request_calls import (
+    delegated_request,
+    public_request,
+    sign_unified,
+    unified_request,
+)
 from kmsconn.emulator.neighbourhood import HOST_ID, key_for
 from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from tests.real.gateway_scene import HANDLES, UNKNOWN_CONTEXT, USER_KEY, Scene, open_scene
+from tests.real.gateway_scene import HANDLES, UNKNOWN_CONTEXT, USER_KEY, Scene
 from tests.real.test_gateway_reverts import high_s
 
 USER, DELEGATE = key_for("user"), key_for("delegate")
 OWNER = key_for("owner").address
 CROWD = tuple(Address(bytes([n]) * 20) for n in range(1, 12))
 DAY, YEAR = 86_400, 365
-
-
-@pytest.fixture(params=["emulated", "anvil"])
-async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
-    anvil = request.getfixturevalue("anvil") if request.param == "anvil" else None
-    async with open_scene(request.param, anvil, tmp_path) as found:
-        yield found
 
 
 def handle(fhe_type: int = 2, chain_id: int = HOST_ID, seed: bytes = b"other") -> bytes:
@@ -71,7 +68,9 @@ def delegated(scene: Scene, owner: Address = OWNER, **changes: Any) -> bytes:
     return delegated_request(asking, DELEGATE, owner, [(each, APP) for each in HANDLES])
 
 
-def unified(scene: Scene, entries: Any = None, seconds: int = DAY, start: int | None = None, contracts: Any = ()) -> bytes:
+def unified(
+    scene: Scene, entries: Any = None, seconds: int = DAY, start: int | None = None, contracts: Any = ()
+) -> bytes:
     """Return a unified request without a signature, which the Gateway does not look at."""
     asked = tuple((each, APP, OWNER) for each in HANDLES) if entries is None else entries
     validity = (scene.start if start is None else start, seconds)

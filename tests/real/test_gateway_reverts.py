@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
 import pytest
 
+from kmsconn.emulator.contracts.request_calls import public_request
 from kmsconn.emulator.neighbourhood import CONTEXT, key_for
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.fhevm_014 import reverts
 from kmsconn.protocols.fhevm_014.abi import ALL_ERRORS, DECRYPTION
 from kmsconn.protocols.port import Verdict
-from tests.real.gateway_scene import FORMS, OTHER_CONTEXT, UNKNOWN_CONTEXT, Form, Scene, open_scene
+from tests.real.gateway_scene import COMMITTEE, FORMS, HANDLES, OTHER_CONTEXT, UNKNOWN_CONTEXT, Form, Scene
 
 ERRORS = {error.name: error for error in ALL_ERRORS.values()}
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 US, THEM = key_for("signer of us").address, key_for("signer of them").address
 OUR_SENDER = key_for("sender of us").address
 SHORT = b"\x01" + bytes(31)
-
-
-@pytest.fixture(params=["emulated", "anvil"])
-async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
-    anvil = request.getfixturevalue("anvil") if request.param == "anvil" else None
-    async with open_scene(request.param, anvil, tmp_path) as found:
-        yield found
 
 
 @attrs.frozen
@@ -65,7 +57,7 @@ async def answer(scene: Scene, form: Form) -> None:
 async def destroy(scene: Scene, form: Form) -> None:
     """Make another context current, then destroy the pinned one."""
     del form
-    await scene.gateway.set_context(OTHER_CONTEXT, _committee())
+    await scene.gateway.set_context(OTHER_CONTEXT, COMMITTEE)
     await scene.gateway.destroy_context(CONTEXT)
 
 
@@ -75,16 +67,11 @@ async def unpin(scene: Scene, form: Form) -> None:
 
 async def switch(scene: Scene, form: Form) -> None:
     del form
-    await scene.gateway.set_context(OTHER_CONTEXT, _committee())
-
-
-def _committee() -> Any:
-    from tests.real.gateway_scene import COMMITTEE
-
-    return COMMITTEE
+    await scene.gateway.set_context(OTHER_CONTEXT, COMMITTEE)
 
 
 def none(scene: Scene, form: Form) -> tuple[Any, ...]:
+    """Return the arguments of an error that has none."""
     del scene, form
     return ()
 
@@ -144,21 +131,21 @@ CASES = {
     ),
     "the pinned context is destroyed": Case(
         "InvalidKmsContext",
-        lambda scene, form: (CONTEXT,),  # noqa: ARG005 - of its kind
+        lambda scene, form: (CONTEXT,),
         Verdict.RETRY,
         lambda scene, form: scene.reply(form, extra_data=named(CONTEXT)),
         first=destroy,
     ),
     "an unknown context where none is pinned": Case(
         "InvalidKmsContext",
-        lambda scene, form: (UNKNOWN_CONTEXT,),  # noqa: ARG005 - of its kind
+        lambda scene, form: (UNKNOWN_CONTEXT,),
         Verdict.RETRY,
         lambda scene, form: scene.reply(form, extra_data=named(UNKNOWN_CONTEXT)),
         first=unpin,
     ),
     "a signer who is no node": Case(
         "NotKmsSigner",
-        lambda scene, form: (key_for("stranger").address,),  # noqa: ARG005 - of its kind
+        lambda scene, form: (key_for("stranger").address,),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form, signer="stranger"),
     ),
@@ -170,26 +157,26 @@ CASES = {
     ),
     "another node's answer": Case(
         "KmsSignerDoesNotMatchTxSender",
-        lambda scene, form: (THEM, OUR_SENDER),  # noqa: ARG005 - of its kind
+        lambda scene, form: (THEM, OUR_SENDER),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form, signer="signer of them"),
     ),
     "our answer from a stranger": Case(
         "KmsSignerDoesNotMatchTxSender",
-        lambda scene, form: (US, key_for("stranger").address),  # noqa: ARG005 - of its kind
+        lambda scene, form: (US, key_for("stranger").address),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form),
         sender="stranger",
     ),
     "extraData of an unknown version": Case(
         "UnsupportedExtraDataVersion",
-        lambda scene, form: (3,),  # noqa: ARG005 - of its kind
+        lambda scene, form: (3,),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form, extra_data=b"\x03" + CONTEXT.to_bytes(32)),
     ),
     "extraData that is too short": Case(
         "InvalidExtraDataLength",
-        lambda scene, form: (32, 33),  # noqa: ARG005 - of its kind
+        lambda scene, form: (32, 33),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form, extra_data=SHORT),
     ),
@@ -215,13 +202,13 @@ CASES = {
     ),
     "a signature of 64 bytes": Case(
         "ECDSAInvalidSignatureLength",
-        lambda scene, form: (64,),  # noqa: ARG005 - of its kind
+        lambda scene, form: (64,),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form, signature=ours(scene, form)[:64]),
     ),
     "no signature": Case(
         "ECDSAInvalidSignatureLength",
-        lambda scene, form: (0,),  # noqa: ARG005 - of its kind
+        lambda scene, form: (0,),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form, signature=b""),
     ),
@@ -240,7 +227,7 @@ CASES = {
     ),
     "the extraData comes before the pinned context": Case(
         "InvalidExtraDataLength",
-        lambda scene, form: (32, 33),  # noqa: ARG005 - of its kind
+        lambda scene, form: (32, 33),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form, extra_data=SHORT, signature=b""),
         first=switch,
@@ -254,21 +241,21 @@ CASES = {
     ),
     "the context comes before the signature": Case(
         "InvalidKmsContext",
-        lambda scene, form: (CONTEXT,),  # noqa: ARG005 - of its kind
+        lambda scene, form: (CONTEXT,),
         Verdict.RETRY,
         lambda scene, form: scene.reply(form, extra_data=named(CONTEXT), signature=b""),
         first=destroy,
     ),
     "the signer comes before the sender": Case(
         "NotKmsSigner",
-        lambda scene, form: (key_for("stranger").address,),  # noqa: ARG005 - of its kind
+        lambda scene, form: (key_for("stranger").address,),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form, signer="stranger"),
         sender="stranger",
     ),
     "the sender comes before answered already": Case(
         "KmsSignerDoesNotMatchTxSender",
-        lambda scene, form: (US, key_for("sender of them").address),  # noqa: ARG005 - of its kind
+        lambda scene, form: (US, key_for("sender of them").address),
         Verdict.FINAL,
         lambda scene, form: scene.reply(form),
         first=answer,
@@ -312,19 +299,5 @@ async def test_a_reply_of_a_version_1_request_is_taken_after_a_change_of_context
 
 
 async def test_a_request_while_paused_is_refused(scene: Scene) -> None:
-    from kmsconn.emulator.contracts.request_calls import public_request
-    from tests.real.gateway_scene import HANDLES
-
     await scene.gateway.pause()
     assert await scene.refusals(public_request(HANDLES)) == {DECRYPTION.error("EnforcedPause").encode()}
-
-
-def test_the_errors_are_those_of_the_abi() -> None:
-    """The selector of each custom error in our Solidity stands in the published ABI, but for two that are our own."""
-    from tests.real.anvil.contracts import artifact
-
-    own = {"NotTheOwner", "CiphertextMaterialNotFound"}
-    for name in ("Decryption", "GatewayConfig", "ProtocolConfig"):
-        for selector, error in artifact(name)[0].errors_by_selector.items():
-            assert error.name in own or selector in ALL_ERRORS, error.signature
-            assert keccak256(error.signature.encode())[:4] == selector

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +21,7 @@ from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.events import TOPICS
 from kmsconn.protocols.port import Verdict
 from kmsconn.sending.outcomes import Sent, read_sent
-from tests.real.gateway_scene import FORMS, Scene, open_scene
+from tests.real.gateway_scene import FORMS, Scene
 
 NOBODY = Address(b"\x11" * 20)
 UNKNOWN = "0x" + "12" * 32
@@ -31,13 +29,6 @@ FAR = "0xffffff"
 PUBLIC = FORMS[0]
 WALLET_GAS = 100_000
 SECONDS = 10
-
-
-@pytest.fixture(params=["emulated", "anvil"])
-async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
-    anvil = request.getfixturevalue("anvil") if request.param == "anvil" else None
-    async with open_scene(request.param, anvil, tmp_path) as found:
-        yield found
 
 
 async def outcome(scene: Scene, method: str, *params: Any) -> Any:
@@ -104,7 +95,10 @@ async def test_what_a_node_does_not_know_is_null(scene: Scene, method: str, para
 
 
 async def test_a_call_at_a_block_that_is_not_there_yet_is_an_error(scene: Scene) -> None:
-    call = {"to": to_hex(scene.gateway.decryption), "data": to_hex(DECRYPTION.function("getVersion").encode())}
+    call = {
+        "to": to_hex(scene.gateway.decryption),
+        "data": to_hex(DECRYPTION.function("getVersion").encode()),
+    }
     assert isinstance(await outcome(scene, "eth_call", call, FAR), RpcError)
 
 
@@ -218,7 +212,9 @@ async def test_a_wallet_is_understood_in_every_mood(scene: Scene, mood: Mood) ->
 # Sending
 
 
-async def test_the_same_bytes_again_are_known_while_they_wait_and_used_once_they_are_mined(scene: Scene) -> None:
+async def test_the_same_bytes_again_are_known_while_they_wait_and_used_once_they_are_mined(
+    scene: Scene,
+) -> None:
     account = await scene.gateway.account("somebody")
     raw = signed(0, "somebody")
     assert await send(scene, raw) is Sent.ACCEPTED
@@ -278,9 +274,7 @@ async def test_what_a_node_does_not_take_is_understood(
 async def test_a_reply_that_reverts_is_taken_and_its_trace_tells_why(scene: Scene) -> None:
     """What is sent without an estimate is mined with status 0; the trace has the contract's words."""
     await scene.send(scene.reply(PUBLIC))
-    raw = signed(
-        1, "sender of us", data=scene.reply(PUBLIC), to=scene.gateway.decryption, gas=600_000
-    )
+    raw = signed(1, "sender of us", data=scene.reply(PUBLIC), to=scene.gateway.decryption, gas=600_000)
     transaction_hash = await outcome(scene, "eth_sendRawTransaction", raw)
     with trio.fail_after(SECONDS):
         while (receipt := await outcome(scene, "eth_getTransactionReceipt", transaction_hash)) is None:

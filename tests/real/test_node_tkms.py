@@ -10,17 +10,16 @@ import json
 import subprocess
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
-import pytest
 import trio
 
+from kmsconn.chain.endpoint import Endpoint
 from kmsconn.emulator.neighbourhood import GATEWAY_ID
 from kmsconn.emulator.signcryption import UserKey
-from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.service.connector import open_connector
 from tests.real.anvil.truth import replies_of, wait_answered
 from tests.real.anvil.users import FORMS, Asked, Users
@@ -96,11 +95,7 @@ async def _ask(folder: Path, question: dict[str, Any]) -> Any:
 
 def values_of(one: Asked) -> dict[str, list[dict[str, Any]]]:
     """Return what the library must say: the values big-endian in the width of their type."""
-    return {
-        "values": [
-            {"value": each.value, "fhe_type": each.fhe_type} for each in one.plan.ciphertexts
-        ]
-    }
+    return {"values": [{"value": each.value, "fhe_type": each.fhe_type} for each in one.plan.ciphertexts]}
 
 
 def as_numbers(said: Any) -> Any:
@@ -139,7 +134,7 @@ async def run(world: World, library: Library, folder: Path, nodes: int) -> Run:
     )
 
 
-def _gateway(world: World, node: int) -> tuple[Any, ...]:
+def _gateway(world: World, node: int) -> tuple[Endpoint, Address, Address]:
     return world.gateway.rpc, world.at.decryption, sender_key(node).address
 
 

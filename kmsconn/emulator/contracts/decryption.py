@@ -11,12 +11,12 @@ from typing import Any
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
 from kmsconn.emulator.contracts.materials import Material, check_handles, read_materials
+from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.contracts.user_rules import LegacyRequest, check_unified
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
-from kmsconn.ethereum.signing import SIGNATURE_BYTES, recover
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION, LATER_EVENTS
 from kmsconn.protocols.fhevm_014.views import base_slot, mapping_slot
 
@@ -41,7 +41,6 @@ _DONE, _ANSWERED, _DIGEST, _PINNED = BASE, BASE + 1, BASE + 3, BASE + 9
 _PUBLIC_COUNTER, _USER_COUNTER = BASE + 6, BASE + 8
 
 _CONTEXT_END = 33
-_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _NO_DIGEST = bytes(32)  # user shares differ, so they are counted under no digest
 
 # Seen on the real contracts, without calldata and logs (fhevm-0.14.md, E.1, and the proofs of the vectors).
@@ -236,7 +235,7 @@ class Decryption(AbiContract):
         self, frame: Frame, committee: Committee, decryption_id: int, digest: bytes, signature: bytes
     ) -> None:
         """Check signature, signer, sender and that it is the signer's first; note the answer. Raises Reverted."""
-        signer = _recover(digest, signature)
+        signer = recover_strictly(digest, signature)
         if not committee.has_signer(signer):
             revert(DECRYPTION.error("NotKmsSigner"), signer)
         if committee.of_sender(frame.sender).signer != signer:
@@ -276,15 +275,3 @@ def _append(frame: Frame, item: Any, *key: Any) -> tuple[Any, ...]:
     frame.meter.burn(_FIRST_REPLY_GAS if len(items) == 1 else 0)
     frame.write(items, *key)
     return items
-
-
-def _recover(digest: bytes, signature: bytes) -> Address:
-    """Recover as OpenZeppelin does: 65 bytes, low s, v 27 or 28. Raises Reverted."""
-    if len(signature) != SIGNATURE_BYTES:
-        revert(DECRYPTION.error("ECDSAInvalidSignatureLength"), len(signature))
-    if int.from_bytes(signature[32:64]) > _HALF_ORDER:
-        revert(DECRYPTION.error("ECDSAInvalidSignatureS"), signature[32:64])
-    signer = recover(digest, signature) if signature[64] in {27, 28} else None
-    if signer is None:
-        revert(DECRYPTION.error("ECDSAInvalidSignature"))
-    return signer

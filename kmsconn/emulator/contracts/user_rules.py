@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import attrs
 
 from kmsconn.emulator.contracts.materials import chain_of
+from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
-from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 
 MAX_CONTRACTS = 10
@@ -92,7 +92,7 @@ class LegacyRequest:
 
     def _check_signature(self, decryption: Address) -> None:
         digest = signing_digest(request_domain(decryption, self.chain_id), self._struct_hash())
-        if recover(digest, self.signature) != self.user:
+        if recover_strictly(digest, self.signature) != self.user:
             revert(DECRYPTION.error("InvalidUserSignature"), self.signature)
 
     def _struct_hash(self) -> bytes:

@@ -74,7 +74,9 @@ async def receipt(rpc: Endpoint, transaction_hash: bytes) -> dict[str, Any]:
     """Wait for a receipt and return it."""
     with trio.fail_after(PATIENCE):
         while True:
-            found: dict[str, Any] | None = await rpc.call("eth_getTransactionReceipt", to_hex(transaction_hash))
+            found: dict[str, Any] | None = await rpc.call(
+                "eth_getTransactionReceipt", to_hex(transaction_hash)
+            )
             if found is not None:
                 return found
             await trio.sleep(0.02)

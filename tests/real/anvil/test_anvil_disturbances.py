@@ -11,12 +11,10 @@ import trio
 from kmsconn.model.events import Event, ReplyLanded, RequestAdmitted
 from kmsconn.service.connector import open_connector
 from kmsconn.testing.truth import Truth
-from tests.real.anvil.account import Account
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
-from tests.real.anvil.truth import read_truth, wait_answered, wait_until
-from tests.real.anvil.users import FORMS, Asked, Users
+from tests.real.anvil.truth import wait_answered, wait_until
+from tests.real.anvil.users import FORMS, Users
 from tests.real.anvil.world import World, open_world, sender_key
-from kmsconn.emulator.neighbourhood import key_for
 
 OVERLAP = 5.0  # seconds; replies are asked for again when they are older
 DOWN = 1.5  # seconds that a node is away

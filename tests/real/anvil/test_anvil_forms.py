@@ -65,7 +65,9 @@ def opened(users: Users, one: Asked, image: bytes) -> list[bytes]:
     vk = verification_key(signer_key().public_key)
     secret = users.user_key.secret_key
     shares = bincode.decode(image).shares
-    return [open_share(secret, share.signcrypted, client=one.plan.client, vk=vk).plaintext for share in shares]
+    return [
+        open_share(secret, share.signcrypted, client=one.plan.client, vk=vk).plaintext for share in shares
+    ]
 
 
 async def assert_slots(world: World, asked: list[Asked]) -> None:

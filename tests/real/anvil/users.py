@@ -74,13 +74,14 @@ class Users:
         """Make requests of these forms; return them once they are in blocks."""
         return await self.request(await self.prepare(*forms))
 
-    async def prepare(self, *forms: str) -> list[Plan]:
-        """Make everything that requests of these forms need: ciphertexts, commitments, rights."""
+    async def prepare(self, *forms: str, rights: bool = True) -> list[Plan]:
+        """Make everything that requests of these forms need: ciphertexts, commitments, and rights unless they are denied."""
         world = self.world
         start = await world.gateway.rpc.call("eth_getBlockByNumber", "latest", False)
         plans = [self._plan(form, from_quantity(start["timestamp"])) for form in forms]
         materials = [self._publish(one) for plan in plans for one in plan.ciphertexts]
-        await world.host.owner.do(*(wish for plan in plans for wish in plan.rights))
+        if rights:
+            await world.host.owner.do(*(wish for plan in plans for wish in plan.rights))
         await world.gateway.owner.do((world.at.decryption, contracts.commit(materials)))
         return plans
 

@@ -29,9 +29,9 @@ from kmsconn.kms.status import (
     start_error,
 )
 
-WAIT = {Status.DEADLINE_EXCEEDED, Status.UNKNOWN, Status.CANCELLED}
-OPERATOR = {Status.UNAUTHENTICATED, Status.PERMISSION_DENIED, Status.UNIMPLEMENTED}
-REJECT = {Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION, Status.OUT_OF_RANGE, Status.DATA_LOSS}
+WAIT = (Status.DEADLINE_EXCEEDED, Status.UNKNOWN, Status.CANCELLED)
+OPERATOR = (Status.UNAUTHENTICATED, Status.PERMISSION_DENIED, Status.UNIMPLEMENTED)
+REJECT = (Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION, Status.OUT_OF_RANGE, Status.DATA_LOSS)
 COMMON: dict[Status, type[RequestError]] = {
     **dict.fromkeys(WAIT, Unreachable),
     **dict.fromkeys(OPERATOR, Misconfigured),
