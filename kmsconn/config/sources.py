@@ -34,7 +34,10 @@ def load_config(path: str | os.PathLike[str] | None = None, *, environ: Mapping[
     """
     findings = Findings()
     if path is not None:
-        findings.take(read_toml(Path(path), findings))
+        document = read_toml(Path(path), findings)
+        if findings.faults:  # what a file that cannot be read would have said is not missing
+            raise ConfigError(tuple(findings.faults))
+        findings.take(document)
     findings.take(dict(read_environment(environ)))
     values = _structured(findings)
     wallet = find_wallet(values, findings, environ)

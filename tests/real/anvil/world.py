@@ -41,7 +41,7 @@ from tests.real.anvil import contracts
 from tests.real.anvil.account import Account
 from tests.real.anvil.process import Anvil, open_anvil
 
-GATEWAY_BLOCKS, OTHER_BLOCKS = 0.25, 0.5  # seconds
+BLOCKS = 0.25  # seconds
 OWNER = "contract owner"
 
 
@@ -140,9 +140,9 @@ def committee(nodes: int) -> Committee:
 async def open_world(binary: Path, folder: Path, *, nodes: int = 1) -> AsyncIterator[World]:
     """Start everything and deploy; leaving the block ends it all. Raises what crashed in our own servers."""
     async with (
-        open_place(binary, GATEWAY_ID, folder, GATEWAY_BLOCKS) as gateway,
-        open_place(binary, ETHEREUM_ID, folder, OTHER_BLOCKS) as ethereum,
-        open_place(binary, HOST_ID, folder, OTHER_BLOCKS) as host,
+        open_place(binary, GATEWAY_ID, folder, BLOCKS) as gateway,
+        open_place(binary, ETHEREUM_ID, folder, BLOCKS) as ethereum,
+        open_place(binary, HOST_ID, folder, BLOCKS) as host,
         trio.open_nursery() as nursery,
     ):
         world = World(gateway, ethereum, host, await deploy(gateway, ethereum, host))

@@ -375,3 +375,12 @@ def test_a_journal_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
     journal = tmp_path / "journal.db"
     journal.touch(mode=0o644)
     assert str(journal) in warnings_of(tmp_path, {"journal": f"sqlite:///{journal}"})
+
+
+def test_a_file_that_is_no_toml_is_the_only_fault(tmp_path: Path) -> None:
+    """What it would have said cannot be called missing."""
+    path = tmp_path / "broken.toml"
+    path.write_text("gateway_url = [broken", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, environ={})
+    assert [fault.message.split(":")[0] for fault in caught.value.faults] == ["is not TOML"]
