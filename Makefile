@@ -50,6 +50,7 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_protos.py --check
 	$(BIN)/python tools/gen_abi.py --check
+	$(BIN)/python tools/gen_contracts.py --check
 
 lock: $(STAMP) ## choose exact versions anew, with hashes
 	$(LOCK) --upgrade --output-file requirements/dev.txt pyproject.toml requirements/dev.in --extra testing

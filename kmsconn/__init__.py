@@ -58,7 +58,15 @@ __all__ = [
 _HOMES = {
     "kmsconn.config.settings": ("Settings",),
     "kmsconn.config.sources": ("load_config",),
-    "kmsconn.errors": ("ConfigError", "Fault", "KmsconnError", "RequestError", "Retryable", "StartRefused", "Terminal"),
+    "kmsconn.errors": (
+        "ConfigError",
+        "Fault",
+        "KmsconnError",
+        "RequestError",
+        "Retryable",
+        "StartRefused",
+        "Terminal",
+    ),
     "kmsconn.model.events": ("Event", "OnEvent"),
     "kmsconn.model.life": ("State",),
     "kmsconn.model.requests": ("Kind",),

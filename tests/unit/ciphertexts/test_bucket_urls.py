@@ -8,7 +8,9 @@ from kmsconn.errors import Misconfigured
 HANDLE = bytes(range(32))
 
 
-@pytest.mark.parametrize("bucket", ["https://b.example/ct", "https://b.example/ct/", "https://b.example/ct//"])
+@pytest.mark.parametrize(
+    "bucket", ["https://b.example/ct", "https://b.example/ct/", "https://b.example/ct//"]
+)
 def test_trailing_slashes_of_a_bucket_do_not_count(bucket):
     assert by_handle(bucket, HANDLE) == f"https://b.example/ct/ct128/{HANDLE.hex()}/1"
     assert by_digest(bucket, HANDLE) == f"https://b.example/ct/{HANDLE.hex()}"

@@ -40,7 +40,10 @@ async def test_a_slow_way_is_overtaken_and_cancelled(autojump_clock):
 
 
 async def test_a_slow_way_may_still_win(autojump_clock):
-    assert await first_success([way("a", after=3), way(Unreachable("x"), after=1), way("c", after=60)], 1.0) == "a"
+    assert (
+        await first_success([way("a", after=3), way(Unreachable("x"), after=1), way("c", after=60)], 1.0)
+        == "a"
+    )
     assert trio.current_time() == 3
 
 
