@@ -5,7 +5,6 @@ What a method answers is in ``rpc_methods``, what a subscription sends in ``rpc_
 
 from __future__ import annotations
 
-from collections import Counter
 from random import Random
 from typing import Any, Literal, Protocol
 
@@ -13,8 +12,6 @@ import msgspec
 import trio
 from trio_websocket import WebSocketConnection
 
-from kmsconn.emulator.blocks import Branch
-from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.node_error import (
     INVALID_REQUEST,
@@ -23,11 +20,11 @@ from kmsconn.emulator.node_error import (
     PARSE_ERROR,
     NodeError,
 )
-from kmsconn.emulator.node_faults import Fault, NodeFaults
+from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.node_standing import Standing
 from kmsconn.emulator.rpc_begun import Begun
 from kmsconn.emulator.rpc_methods import METHODS
 from kmsconn.emulator.rpc_push import serve_websocket
-from kmsconn.emulator.view import View
 
 JSON_HEADERS = (("content-type", "application/json"),)
 TOO_MANY_REQUESTS, BAD_GATEWAY, UNAVAILABLE = 429, 502, 503
@@ -46,37 +43,8 @@ class Subscriptions(Protocol):
         ...
 
 
-class Node:
-    """One node. Every attribute is a knob that may be turned at any time.
-
-    ``lag`` in blocks; ``fork``: a branch that this node still follows; ``max_log_range`` in blocks, ``max_logs`` and
-    ``pruned_before`` (a block number) limit what it tells; ``strict_range`` refuses ranges beyond its head;
-    ``unsupported`` names methods that it does not know.
-    """
-
-    def __init__(self, chain: Chain, faults: NodeFaults | None = None) -> None:
-        self.chain = chain
-        self.faults = faults or NodeFaults()
-        self.lag = 0
-        self.fork: Branch | None = None
-        self.max_log_range: int | None = None
-        self.max_logs: int | None = None
-        self.pruned_before = 0
-        self.strict_range = False
-        self.unsupported: set[str] = set()
-        self.sync_seconds = 20.0
-        self.tip = 0
-        self.legacy_price = 1_000_000_000
-        self.calls: Counter[str] = Counter()
-
-    @property
-    def behind(self) -> bool:
-        """Tell whether the node's head is not the chain's."""
-        return bool(self.lag) or self.fork is not None
-
-    def view(self) -> View:
-        """Return the chain as this node sees it now."""
-        return self.chain.view(self.lag, self.fork)
+class Node(Standing):
+    """One node: its knobs, and the answers that it gives with them."""
 
     async def answer(self, body: bytes) -> bytes:
         """Answer a JSON-RPC request or batch. Raises HangUp when the connection is to be closed instead."""

@@ -7,7 +7,7 @@ reorganisations and a node that changes its mind are one case. A slow reader hol
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -15,23 +15,44 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from kmsconn.emulator.blocks import Block
+from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.http import HangUp
 from kmsconn.emulator.node_error import INVALID_PARAMS, METHOD_NOT_FOUND, NodeError
-from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.node_faults import Fault, NodeFaults
 from kmsconn.emulator.rpc_begun import Begun
 from kmsconn.emulator.rpc_json import block_json, log_json
 from kmsconn.emulator.view import View
-
-if TYPE_CHECKING:
-    from kmsconn.emulator.rpc import Node
 
 _QUEUE = 64  # answers and notifications that wait for the writer; beyond, the session waits
 _WAITING = 1_000  # requests that wait for a block or a slow answer; beyond, the session reads no more
 _REMEMBERED = 256  # blocks told, to be taken back in a reorganisation
 
 
-async def serve_websocket(node: Node, connection: WebSocketConnection) -> None:
+class Answering(Protocol):
+    """A node as a websocket session uses it."""
+
+    chain: Chain
+    faults: NodeFaults
+
+    def view(self) -> View:
+        """Return the chain as the node sees it now."""
+        ...
+
+    def begin(self, body: bytes | str, subscriptions: Any = None) -> Begun | list[Begun]:
+        """Carry out a request or a batch, up to where it waits."""
+        ...
+
+    async def finish(self, begun: Begun | list[Begun]) -> bytes:
+        """Wait for what was begun and return the answer."""
+        ...
+
+    def rate_limit(self, begun: Begun | list[Begun]) -> Begun | list[Begun]:
+        """Return what is said instead when the session is rate limited."""
+        ...
+
+
+async def serve_websocket(node: Answering, connection: WebSocketConnection) -> None:
     """Serve one websocket until either side ends it."""
     await _Session(node, connection).run()
 
@@ -44,7 +65,7 @@ class _Subscription:
 
 
 class _Session:
-    def __init__(self, node: Node, connection: WebSocketConnection) -> None:
+    def __init__(self, node: Answering, connection: WebSocketConnection) -> None:
         self._node = node
         self._connection = connection
         self._subscriptions: dict[str, _Subscription] = {}

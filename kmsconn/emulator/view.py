@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 
 from kmsconn.emulator.blocks import Block, Branch, Mined
-from kmsconn.emulator.execution import BlockContext, Frame, Meter, run
+from kmsconn.emulator.execution import BlockContext, Contract, Frame, Meter, run
 from kmsconn.emulator.state import Overlay
 from kmsconn.ethereum.addresses import Address
 
-if TYPE_CHECKING:
-    from kmsconn.emulator.chain import Chain
+
+class History(Protocol):
+    """A chain as a view needs it."""
+
+    chain_id: int
+    contracts: dict[Address, Contract]
+
+    def block(self, number: int) -> Block | None:
+        """Return the canonical block of this number."""
+        ...
+
+    def find(self, transaction_hash: bytes) -> Mined | None:
+        """Return a transaction of the canonical chain."""
+        ...
+
+    def blocks_with_logs(self, start: int, end: int) -> Iterator[Block]:
+        """Yield the canonical blocks of the range that have logs."""
+        ...
+
+    def state_of(self, block: Block, branch: Branch | None = None) -> Overlay:
+        """Return the state after a block, perhaps one of a branch."""
+        ...
 
 
 @attrs.frozen
 class View:
     """A chain as one node sees it: its head, and the branch that it still follows, if any."""
 
-    chain: Chain
+    chain: History
     head: Block
     branch: Branch | None = None
 

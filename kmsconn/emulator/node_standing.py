@@ -1,0 +1,43 @@
+"""Where a node stands: its chain, how far behind it is, and what it cannot do. Answers nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from kmsconn.emulator.blocks import Branch
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.node_faults import NodeFaults
+from kmsconn.emulator.view import View
+
+
+class Standing:
+    """One node's knobs. Every attribute may be turned at any time.
+
+    ``lag`` in blocks; ``fork``: a branch that this node still follows; ``max_log_range`` in blocks, ``max_logs`` and
+    ``pruned_before`` (a block number) limit what it tells; ``strict_range`` refuses ranges beyond its head;
+    ``unsupported`` names methods that it does not know.
+    """
+
+    def __init__(self, chain: Chain, faults: NodeFaults | None = None) -> None:
+        self.chain = chain
+        self.faults = faults or NodeFaults()
+        self.lag = 0
+        self.fork: Branch | None = None
+        self.max_log_range: int | None = None
+        self.max_logs: int | None = None
+        self.pruned_before = 0
+        self.strict_range = False
+        self.unsupported: set[str] = set()
+        self.sync_seconds = 20.0
+        self.tip = 0
+        self.legacy_price = 1_000_000_000
+        self.calls: Counter[str] = Counter()
+
+    @property
+    def behind(self) -> bool:
+        """Tell whether the node's head is not the chain's."""
+        return bool(self.lag) or self.fork is not None
+
+    def view(self) -> View:
+        """Return the chain as this node sees it now."""
+        return self.chain.view(self.lag, self.fork)
