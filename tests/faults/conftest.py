@@ -6,12 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
-
-from tests.faults.tally import TALLY
 
 _COMMON = {
     "deadline": None,
@@ -23,15 +19,3 @@ WORLDS = int(os.environ.get("KMSCONN_WORLDS", "0"))
 SAMPLE_OF_EACH = 4  # worlds for each kind of fault
 SAMPLE = settings(max_examples=SAMPLE_OF_EACH, derandomize=True, database=None, **_COMMON)  # type: ignore[arg-type]
 MANY = settings(max_examples=WORLDS or 1, **_COMMON)  # type: ignore[arg-type]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not TALLY.worlds:
-        return
-    terminalreporter.section(f"{TALLY.worlds} worlds, {TALLY.seconds / 3600:.1f} virtual hours")
-    for title, counts in TALLY.tables():
-        terminalreporter.write_line(f"{title}: {_listed(counts)}")
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"

@@ -35,19 +35,20 @@ def play(case: Case) -> None:
     report.check()
 
 
-@pytest.mark.skipif(bool(WORLDS), reason="new worlds are asked for")
-@pytest.mark.parametrize("fault", FAULTS)
-@SAMPLE
-@given(data=st.data())
-def test_a_sample_of_worlds_with_each_fault_keeps_every_promise(fault: str, data: st.DataObject) -> None:
-    play(data.draw(cases(fault)))
+if WORLDS:
 
+    @MANY
+    @given(cases())
+    def test_new_worlds_keep_every_promise(case: Case) -> None:
+        play(case)
 
-@pytest.mark.skipif(not WORLDS, reason="KMSCONN_WORLDS names no number of worlds")
-@MANY
-@given(cases())
-def test_new_worlds_keep_every_promise(case: Case) -> None:
-    play(case)
+else:
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    @SAMPLE
+    @given(data=st.data())
+    def test_a_sample_of_worlds_with_each_fault_keeps_every_promise(fault: str, data: st.DataObject) -> None:
+        play(data.draw(cases(fault)))
 
 
 def test_the_worlds_were_not_empty() -> None:

@@ -1,0 +1,43 @@
+"""What is told at the end of a run about the worlds that were played, on however many processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.faults.tally import TALLY
+
+_OTHERS: list[list[str]] = []
+
+
+def _lines() -> list[str]:
+    if not TALLY.worlds:
+        return []
+    return [
+        f"{TALLY.worlds} worlds, {TALLY.seconds / 3600:.1f} virtual hours",
+        *(f"{title}: {_listed(counts)}" for title, counts in TALLY.tables()),
+    ]
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["worlds"] = _lines()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _OTHERS.append(getattr(node, "workeroutput", {}).get("worlds", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for heading, *lines in filter(None, (_lines(), *_OTHERS)):
+        terminalreporter.section(heading)
+        for line in lines:
+            terminalreporter.write_line(line)
