@@ -1,4 +1,4 @@
-"""What is told at the end of a run about the worlds that were played, on however many processes."""
+"""What is told at the end of a run, on however many processes: the worlds that were played, the peers that were not there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.tally import TALLY
+from tests.real import peers
 
 _OTHERS: list[list[str]] = []
 
@@ -41,3 +42,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(heading)
         for line in lines:
             terminalreporter.write_line(line)
+    _tell_missing_peers(terminalreporter)
+
+
+def _tell_missing_peers(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for name, found in {"anvil": peers.anvil(), "node-tkms": peers.node_module("node-tkms")}.items():
+        if found is None and any(name in reason for reason in skipped):
+            line = f"NOT PROVED against {name}, which is not on this machine; {peers.HOW}"
+            terminalreporter.write_line(line, red=True, bold=True)

@@ -1,4 +1,4 @@
-"""The peers as fixtures, and the loud line for those that are missing."""
+"""The peers as fixtures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,3 @@ async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     anvil = request.getfixturevalue("anvil") if request.param == "anvil" else None
     async with open_scene(request.param, anvil, tmp_path) as found:
         yield found
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was not proved, and how it can be, where something was asked for in vain."""
-    there = {"anvil": peers.anvil(), "node-tkms": peers.node_module("node-tkms")}
-    for name, found in there.items():
-        if peers.missing and found is None:
-            line = f"NOT PROVED against {name}, which is not on this machine; {peers.HOW}"
-            terminalreporter.write_line(line, red=True, bold=True)

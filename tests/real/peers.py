@@ -13,8 +13,6 @@ MODULES = Path(__file__).parents[2] / "peers" / "node_modules"
 HOW = "fetch it with: make peers"
 _SYSTEMS = {"Linux": "linux", "Darwin": "darwin"}
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-missing: set[str] = set()
-"""What tests asked for in this run and did not find."""
 
 
 def anvil() -> Path | None:
@@ -34,7 +32,6 @@ def need(name: str, found: Path | None) -> Path:
     """Return what was found. Where nothing was: fail in CI, skip elsewhere; the end of the run says it loudly."""
     if found is not None:
         return found
-    missing.add(name)
     if os.environ.get("CI") == "true":
         pytest.fail(f"{name} is not there; {HOW}")
     pytest.skip(f"{name} is not there; {HOW}")
