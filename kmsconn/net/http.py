@@ -1,46 +1,39 @@
-"""HTTP/1.1 requests through ``Ports.dial``: the one module that knows the HTTP library.
+"""HTTP/1.1 requests through ``Ports.dial``, over connections that are kept: TLS is the Dial's, the wording that of ``http11``.
 
-At most ``limit`` connections to each origin, behind a limiter of our own of the same size: a server that hangs holds up nobody
-but who asks it, and cancelling requests that wait inside the library's pool leaks its places until nothing goes through any more.
-The library's transport is used without its client: the client logs whole URLs. Deadlines are the caller's scopes. Never follows
-a redirect to another origin.
+At most ``limit`` connections to each origin: a server that hangs holds up nobody but who asks it. Deadlines are the caller's
+scopes. Never follows a redirect to another origin, never shows or logs more of a URL than ``urls.show`` does.
 """
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from urllib.parse import quote, urljoin
 
 import attrs
-import httpcore2
-import httpx2
 import trio
 
 from kmsconn.errors import Overloaded, Unreachable
+from kmsconn.net.http11 import Head, HttpError, NoAnswer, Reader, request_head
 from kmsconn.net.ports import Dial, Ports
-from kmsconn.net.urls import DEFAULT_PORTS, Url, parse, show, show_origin
+from kmsconn.net.urls import Url, parse, show, show_origin
 
-CONNECTIONS = 8  # to one origin; its pool scans all of them at each request
+CONNECTIONS = 8  # to one origin
 MAX_BODY = 64 * 1024 * 1024
 IDLE_SECONDS = (
     30.0  # below the idle time after which common servers and address translators forget a connection
 )
 REDIRECTS = 3
+RECEIVE = (
+    64 * 1024
+)  # bytes at once; more gained nothing for 1 MiB on loopback (bench/http_gets.py), 512 KiB lost
+_HARMLESS_TWICE = frozenset({"GET", "HEAD"})
 _REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_HEADERS = {"User-Agent": "kmsconn", "Accept": "*/*", "Accept-Encoding": "identity"}
+_STAYS_IN_TARGET = "!$&'()*+,;=:@/?[]~%"  # RFC 3986, 3.3 and 3.4, and what is percent-encoded already
 
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
-    httpx2.HTTPError,
-    httpx2.InvalidURL,
-    httpx2.StreamError,
-    httpcore2.NetworkError,
-    httpcore2.TimeoutException,
-    httpcore2.ProtocolError,
-    httpcore2.ProxyError,
-    httpcore2.UnsupportedProtocol,
-    httpcore2.ConnectionNotAvailable,
+    HttpError,
     trio.BrokenResourceError,
     trio.ClosedResourceError,
     OSError,
@@ -68,32 +61,32 @@ class Response:
 
 
 class Download:
-    """An answer whose body is still on its way: iterate over it for the chunks.
+    """An answer whose body is still on its way: iterate over it for the chunks, as they come.
 
     Iterating raises Unreachable when the connection breaks, when the body ends early and when it is larger than the cap.
     """
 
-    def __init__(self, response: httpx2.Response, shown: str, max_bytes: int) -> None:
-        self.status = response.status_code
-        self.headers = _headers(response)
-        self._shown, self._max, self._taken = shown, max_bytes, 0
+    def __init__(self, answer: _Answer, max_bytes: int) -> None:
+        self.status, self.headers = answer.head.status, answer.head.headers
+        self._answer, self._max, self._taken = answer, max_bytes, 0
         self.announced = _announced(self.headers)
         """How many bytes the body will have, if the server said so."""
         if self.announced is not None and self.announced > max_bytes:
             raise self._too_large()
-        self._chunks = aiter(_body(response))
 
     def _too_large(self) -> Unreachable:
-        return Unreachable(f"{self._shown}: the body is larger than {self._max} bytes")
+        return Unreachable(f"{self._answer.request.shown}: the body is larger than {self._max} bytes")
 
     def __aiter__(self) -> Download:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            chunk = await anext(self._chunks)
+            chunk = await self._answer.next_piece()
         except FOREIGN_ERRORS as error:
-            raise _unreachable(self._shown, error) from error
+            raise _unreachable(self._answer.request.shown, error) from error
+        if not chunk:
+            raise StopAsyncIteration
         self._taken += len(chunk)
         if self._taken > self._max:
             raise self._too_large()
@@ -110,27 +103,11 @@ def _announced(headers: Mapping[str, str]) -> int | None:
     return int(digits[:20]) if known else None  # twenty digits are more than any cap
 
 
-def _headers(response: httpx2.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.multi_items()}
-
-
-def _body(response: httpx2.Response) -> AsyncIterable[bytes]:
-    stream = response.stream
-    assert isinstance(stream, httpx2.AsyncByteStream)
-    return stream
-
-
-async def _read_to_end(response: httpx2.Response) -> None:
-    """Read the body that a HEAD does not have: only then the connection is kept for the next request."""
-    async for _ in _body(response):
-        pass
-
-
 class HttpClient:
     """Requests over a bounded number of connections to each origin, which are kept for the next one."""
 
-    def __init__(self, transport: httpx2.AsyncBaseTransport, limit: int) -> None:
-        self._transport, self._limit = transport, limit
+    def __init__(self, dial: Dial, limit: int) -> None:
+        self._limit, self._connections = limit, _Connections(dial)
         self._places: dict[str, trio.Semaphore] = {}
 
     async def post(
@@ -141,19 +118,20 @@ class HttpClient:
         Raises Unreachable when there is no whole answer or its body is larger than ``max_bytes``.
         Cancellation: closes the connection; the server may have acted. Repeating: the caller's question.
         """
-        shown = show_origin(url)
-        async with self._place(url), self._exchange("POST", url, headers, body, shown) as response:
-            download = Download(response, shown, max_bytes)
+        request = _request("POST", url, headers, body)
+        async with self._place(request), self._connections.exchange(request) as answer:
+            download = Download(answer, max_bytes)
             return Response(download.status, download.headers, await download.read())
 
     async def head(self, url: str, headers: Mapping[str, str] | None = None) -> Response:
         """Return status and headers, whatever the status; redirects within the origin are followed.
 
-        Raises Unreachable when there is no answer. Cancellation: closes the connection. Repeating: harmless.
+        Raises Unreachable when there is no answer. Cancellation: closes the connection. Repeating: harmless, and done once
+        when a kept connection turns out to be dead.
         """
-        async with self._place(url), self._followed("HEAD", url, headers) as response:
-            await _read_to_end(response)
-            return Response(response.status_code, _headers(response), b"")
+        request = _request("HEAD", url, headers)
+        async with self._place(request), self._followed(request, headers) as answer:
+            return Response(answer.head.status, answer.head.headers, b"")
 
     @asynccontextmanager
     async def stream_get(
@@ -170,196 +148,129 @@ class HttpClient:
         it is left; a body not read to its end costs that connection. ``begun`` is called once it is this request's turn.
 
         Raises Unreachable when there is no answer, or when its body is announced to be larger than ``max_bytes``.
-        Cancellation: closes the connection. Repeating: harmless.
+        Cancellation: closes the connection. Repeating: harmless, and done once when a kept connection turns out to be dead.
         """
-        async with self._place(url):
+        request = _request("GET", url, headers)
+        async with self._place(request):
             begun()
-            async with self._followed("GET", url, headers) as response:
-                yield Download(response, show(url), max_bytes)
+            async with self._followed(request, headers) as answer:
+                yield Download(answer, max_bytes)
 
-    def _place(self, url: str) -> trio.Semaphore:
-        return self._places.setdefault(show_origin(url), trio.Semaphore(self._limit))
+    def _place(self, request: _Request) -> trio.Semaphore:
+        if request.origin not in self._places:
+            self._places[request.origin] = trio.Semaphore(self._limit)
+        return self._places[request.origin]
 
     @asynccontextmanager
-    async def _followed(
-        self, method: str, url: str, headers: Mapping[str, str] | None
-    ) -> AsyncIterator[httpx2.Response]:
+    async def _followed(self, request: _Request, headers: Mapping[str, str] | None) -> AsyncIterator[_Answer]:
         for _ in range(REDIRECTS):
-            async with self._exchange(method, url, headers, None, show(url)) as response:
-                onward = _redirect(url, response)
+            async with self._connections.exchange(request) as answer:
+                onward = _redirect(request, answer.head)
                 if onward is None:
-                    yield response
+                    yield answer
                     return
-            url = onward
-        raise Unreachable(f"{show(url)}: more than {REDIRECTS} redirects")
+            request = _request(request.method, onward, headers)
+        raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
 
-    @asynccontextmanager
-    async def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None, shown: str
-    ) -> AsyncIterator[httpx2.Response]:
-        request = _request(method, url, headers, body)
-        try:
-            response = await self._transport.handle_async_request(request)
-        except FOREIGN_ERRORS as error:
-            raise _unreachable(shown, error) from error
-        try:
-            yield response
-        finally:
-            await _close(response)  # noqa: ASYNC102 - shields itself, with a deadline
+    async def aclose(self) -> None:
+        """Close the connections that are kept."""
+        await self._connections.aclose()
 
 
-def _request(method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None) -> httpx2.Request:
+@attrs.frozen
+class _Request:
+    """What to send, and where."""
+
+    method: str
+    text: str = attrs.field(repr=False)  # the whole URL
+    url: Url
+    origin: str
+    data: bytes = attrs.field(repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The URL as errors may have it. What is posted to are RPC providers, whose paths are keys too."""
+        return self.origin if self.method == "POST" else show(self.text)
+
+
+def _request(method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None = None) -> _Request:
     try:
         parsed = _http_url(url)
-        authorization = {"Authorization": parsed.authorization} if parsed.authorization else {}
-        all_headers = {**_DEFAULT_HEADERS, **authorization, **(headers or {})}
-        return httpx2.Request(method, url, headers=all_headers, content=body)
-    except (ValueError, httpx2.InvalidURL) as error:
-        raise Unreachable(f"{show(url)}: {error}") from None
+        fields = _fields(parsed, headers, body)
+        head = request_head(method, quote(parsed.target, safe=_STAYS_IN_TARGET), fields.items())
+        return _Request(method, url, parsed, parsed.origin, head + (body or b""))
+    except ValueError as error:
+        shown = show_origin(url) if method == "POST" else show(url)
+        raise Unreachable(f"{shown}: {error}") from None
 
 
 def _http_url(url: str) -> Url:
-    """Take the URL apart, and refuse one that the library would take apart differently than who judged its host."""
-    parsed, library = parse(url), httpx2.URL(url)
+    parsed = parse(url)
     if parsed.scheme not in {"http", "https"}:
         raise ValueError("not an http or https URL")
-    if (parsed.host, parsed.port) != (
-        library.raw_host.decode(),
-        library.port or DEFAULT_PORTS[parsed.scheme],
-    ):
-        raise ValueError("the URL's host can be read in two ways")
     return parsed
 
 
-async def _close(response: httpx2.Response) -> None:
-    with trio.move_on_after(
-        1, shield=True
-    ):  # gives the place in the pool back; our streams close without waiting
-        await response.aclose()
+def _fields(url: Url, headers: Mapping[str, str] | None, body: bytes | None) -> dict[str, str]:
+    authorization = {"Authorization": url.authorization} if url.authorization else {}
+    length = {} if body is None else {"Content-Length": str(len(body))}
+    return {"Host": url.authority, **_DEFAULT_HEADERS, **authorization, **(headers or {}), **length}
 
 
-def _redirect(url: str, response: httpx2.Response) -> str | None:
-    if response.status_code not in _REDIRECT_STATUS:
+def _redirect(request: _Request, head: Head) -> str | None:
+    if head.status not in _REDIRECT_STATUS:
         return None
     try:
-        onward = str(httpx2.URL(url).join(response.headers.get("location", "")))
-        return onward if parse(onward).origin == parse(url).origin else None
-    except (ValueError, httpx2.InvalidURL):
+        onward = urljoin(request.text, head.headers.get("location", ""))
+        return onward if parse(onward).origin == request.origin else None
+    except ValueError:
         return None
 
 
-# The library's seams: a transport whose pools dial through the port.
+# Connections: one request on each at a time, then kept until it is old.
 
 
-class DialTransport(httpx2.AsyncBaseTransport):
-    """A transport of the HTTP library whose connections come from a Dial, TLS included."""
-
-    def __init__(self, dial: Dial, connections: int = CONNECTIONS) -> None:
-        self._dial, self._connections = dial, connections
-        self._pools: dict[tuple[str, str, int | None], httpcore2.AsyncConnectionPool] = {}
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request and return the answer, whose body is still on its way."""
-        url = request.url
-        assert isinstance(request.stream, httpx2.AsyncByteStream)
-        asked = httpcore2.Request(
-            request.method,
-            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=request.headers.raw,
-            content=request.stream,
-        )
-        answer = await self._pool_of(url).handle_async_request(asked)
-        assert isinstance(answer.stream, AsyncIterable)
-        return httpx2.Response(answer.status, headers=answer.headers, stream=_Body(answer.stream))
-
-    def _pool_of(self, url: httpx2.URL) -> httpcore2.AsyncConnectionPool:
-        origin = (url.scheme, url.host, url.port)
-        if origin not in self._pools:
-            self._pools[origin] = _pool(self._dial, url.scheme == "https", self._connections)
-        return self._pools[origin]
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        for pool in self._pools.values():
-            await pool.aclose()
-
-
-class _Body(httpx2.AsyncByteStream):
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._stream)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-def _pool(dial: Dial, tls: bool, connections: int) -> httpcore2.AsyncConnectionPool:
-    return httpcore2.AsyncConnectionPool(
-        # Never used, TLS is the Dial's: only keeps the pool from reading certificates for each connection.
-        ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        max_connections=connections,
-        network_backend=_Backend(dial, tls),
-    )
-
-
-class _Backend(httpcore2.AsyncNetworkBackend):
-    def __init__(self, dial: Dial, tls: bool) -> None:
-        self._dial, self._tls = dial, tls
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - the pool asks so; deadlines are the caller's scopes
-        local_address: str | None = None,  # noqa: ARG002
-        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
-    ) -> httpcore2.AsyncNetworkStream:
-        try:
-            return _Stream(await self._dial(host, port, tls=self._tls))
-        except OSError as error:
-            raise httpcore2.ConnectError(str(error)) from error
-
-
-class _Stream(httpcore2.AsyncNetworkStream):
-    """A dialled stream as the pool wants it."""
+class _Connection:
+    """One stream, and when it was last used."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._used = trio.current_time()
+        self.used = trio.current_time()
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109
+    async def send(self, data: bytes) -> bool:
+        """Send, and say whether that went well; if not, there may be an answer all the same."""
         try:
-            return bytes(await self._stream.receive_some(max_bytes))
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-            raise httpcore2.ReadError(str(error)) from error
-        finally:
-            self._used = trio.current_time()
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, OSError):
+            return False
+        return True
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
+    async def feed(self, reader: Reader) -> bytes:
+        """Let the reader have what comes next, and return the body's bytes in it."""
         try:
-            await self._stream.send_all(buffer)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-            raise httpcore2.WriteError(str(error)) from error
+            data = await self._stream.receive_some(RECEIVE)
+        except (trio.BrokenResourceError, OSError) as error:
+            if not reader.begun:
+                raise NoAnswer(str(error)) from error
+            raise
+        if not data:
+            reader.receive_end()
+        return reader.receive(bytes(data))
+
+    @property
+    def old(self) -> bool:
+        """Whether it was idle for so long that the peer may have forgotten it."""
+        return trio.current_time() - self.used > IDLE_SECONDS
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether something came that nobody asked for, such as the end."""
+        return _is_readable(self._stream)
 
     async def aclose(self) -> None:
-        await trio.aclose_forcefully(self._stream)
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,  # noqa: ARG002
-        server_hostname: str | None = None,  # noqa: ARG002
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109
-    ) -> httpcore2.AsyncNetworkStream:
-        return self  # the Dial has done it
-
-    def get_extra_info(self, info: str) -> Any:
-        # The pool asks this of an idle connection: True makes it dial a new one. Idle time is measured on Trio's clock,
-        # which the pool's own expiry does not know.
-        if info == "is_readable":
-            return trio.current_time() - self._used > IDLE_SECONDS or _is_readable(self._stream)
-        return None
+        """Close without waiting for the peer."""
+        with trio.move_on_after(1, shield=True):
+            await trio.aclose_forcefully(self._stream)
 
 
 def _is_readable(stream: trio.abc.Stream) -> bool:
@@ -368,12 +279,116 @@ def _is_readable(stream: trio.abc.Stream) -> bool:
     return isinstance(stream, trio.SocketStream) and stream.socket.is_readable()
 
 
+class _Answer:
+    """An answer whose head is there."""
+
+    def __init__(
+        self,
+        request: _Request,
+        connection: _Connection,
+        reader: Reader,
+        head: Head,
+        piece: bytes,
+        *,
+        sent: bool,
+    ) -> None:
+        self.request, self.connection, self.head = request, connection, head
+        self._reader, self._piece, self._sent = reader, piece, sent
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may carry another request: all of this one went over it, and the answer came whole."""
+        return self._sent and self._reader.reusable
+
+    async def next_piece(self) -> bytes:
+        """Return the next bytes of the body, or none at its end."""
+        piece, self._piece = self._piece, b""
+        while not piece and not self._reader.done:
+            piece = await self.connection.feed(self._reader)
+        return piece
+
+
+class _Connections:
+    """The idle connections to each origin, the one used last at the end."""
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+        self._idle: dict[str, list[_Connection]] = {}
+
+    @asynccontextmanager
+    async def exchange(self, request: _Request) -> AsyncIterator[_Answer]:
+        """Send a request and give its answer; afterwards the connection is kept if it can be."""
+        answer = await self._begin(request)
+        try:
+            yield answer
+        finally:
+            await self._end(answer)  # noqa: ASYNC102 - shields itself, with a deadline
+
+    async def _begin(self, request: _Request) -> _Answer:
+        try:
+            return await self._ask_again(request) or await self._ask(await self._dialled(request), request)
+        except FOREIGN_ERRORS as error:
+            raise _unreachable(request.shown, error) from error
+
+    async def _ask_again(self, request: _Request) -> _Answer | None:
+        """Ask on a connection that is kept. None when there is none, or when it was dead and asking twice does no harm."""
+        kept = await self._kept(request.origin)
+        if kept is None:
+            return None
+        try:
+            return await self._ask(kept, request)
+        except NoAnswer:
+            if request.method not in _HARMLESS_TWICE:
+                raise
+        return None
+
+    async def _kept(self, origin: str) -> _Connection | None:
+        idle = self._idle.get(origin, [])
+        while idle and idle[0].old:
+            await idle.pop(0).aclose()
+        while idle:
+            connection = idle.pop()
+            if not connection.disturbed:
+                return connection
+            await connection.aclose()
+        return None
+
+    async def _dialled(self, request: _Request) -> _Connection:
+        url = request.url
+        return _Connection(await self._dial(url.host, url.port, tls=url.tls))
+
+    async def _ask(self, connection: _Connection, request: _Request) -> _Answer:
+        reader = Reader(request.method)
+        try:
+            sent = await connection.send(request.data)
+            piece = b""
+            while reader.head is None:
+                piece = await connection.feed(reader)
+            return _Answer(request, connection, reader, reader.head, piece, sent=sent)
+        except BaseException:
+            await connection.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
+            raise
+
+    async def _end(self, answer: _Answer) -> None:
+        connection = answer.connection
+        if answer.reusable:
+            connection.used = trio.current_time()
+            self._idle.setdefault(answer.request.origin, []).append(connection)
+        else:
+            await connection.aclose()
+
+    async def aclose(self) -> None:
+        """Close all that are idle."""
+        for idle in self._idle.values():
+            while idle:
+                await idle.pop().aclose()
+
+
 @asynccontextmanager
 async def open_http(ports: Ports, limit: int = CONNECTIONS) -> AsyncIterator[HttpClient]:
     """Open a client with at most ``limit`` connections to each origin; leaving closes them."""
-    transport = DialTransport(ports.dial, limit)
+    client = HttpClient(ports.dial, limit)
     try:
-        yield HttpClient(transport, limit)
+        yield client
     finally:
-        with trio.move_on_after(1, shield=True):
-            await transport.aclose()
+        await client.aclose()  # noqa: ASYNC102 - shields itself, with a deadline

@@ -69,7 +69,7 @@ def parse(url: str) -> Url:
 
 
 def _split(url: str) -> SplitResult:
-    if any(character in " \\" or not character.isprintable() for character in url):
+    if " " in url or "\\" in url or not url.isprintable():
         raise ValueError("the URL holds white space, a backslash or control characters")
     try:
         parts = urlsplit(url)

@@ -59,6 +59,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.monitoring.logs",
         "kmsconn.monitoring.metrics",
         "kmsconn.monitoring.tally",
+        "kmsconn.net.http11",
         "kmsconn.net.urls",
         "kmsconn.sending.nonces",
         "kmsconn.sending.fees",

@@ -247,4 +247,4 @@ async def test_a_fetch_cancelled_anywhere_holds_nothing_and_can_be_repeated(
             with trio.fail_after(HEDGE / 2):
                 assert (await there.fetch()).body == SMALL.body
 
-        assert await cancel_everywhere(fetch, look) > 10
+        assert await cancel_everywhere(fetch, look) > 5

@@ -1,0 +1,140 @@
+"""Laws of reading HTTP/1.1: no bytes crash it, where they are split changes nothing, and h11 reads valid answers the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import h11
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmsconn.net.http11 import HttpError, Reader
+from tests.property.test_grpc_laws import pieces_of
+
+METHODS = st.sampled_from(["GET", "HEAD", "POST"])
+CUTS = st.lists(st.integers(0, 10_000), max_size=8)
+WORDS = st.sampled_from(
+    [
+        *(
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.0 200 OK\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 204\r\n",
+        ),
+        *(b"\r\n", b"\r", b"\n", b" ", b"x", b":", b"Connection: close\r\n", b"X-A: b\r\n", b" fold\r\n"),
+        *(b"Content-Length: 3\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"),
+        *(b"0\r\n", b"3\r\nabc\r\n", b"2;x\r\nab\r\n", b"abc", b"\r\n\r\n"),
+    ]
+)
+ALMOST = st.lists(WORDS, max_size=12).map(b"".join)
+
+Outcome = tuple[Any, bytes, bool, bool] | str
+
+
+def outcome(pieces: list[bytes], method: str, *, ends: bool) -> Outcome:
+    """Return what was read, or the text of the refusal. Whatever else is raised fails the test."""
+    reader, body = Reader(method), b""
+    try:
+        for piece in pieces:
+            body += reader.receive(piece)
+        if ends:
+            reader.receive_end()
+    except HttpError as error:
+        return str(error)
+    return reader.head, body, reader.done, reader.reusable
+
+
+@given(ALMOST | st.binary(max_size=80), CUTS, METHODS, st.booleans())
+def test_any_bytes_mean_the_same_however_they_are_split(
+    data: bytes, cuts: list[int], method: str, ends: bool
+) -> None:
+    assert outcome(pieces_of(data, cuts), method, ends=ends) == outcome([data], method, ends=ends)
+
+
+@given(ALMOST, METHODS)
+def test_one_byte_at_a_time_means_the_same(data: bytes, method: str) -> None:
+    single = [bytes([byte]) for byte in data]
+    assert outcome(single, method, ends=True) == outcome([data], method, ends=True)
+
+
+@given(ALMOST | st.binary(max_size=80), METHODS)
+def test_what_we_take_whole_h11_takes_the_same(data: bytes, method: str) -> None:
+    """We may refuse more than it does; never read another body, status or length."""
+    ours = outcome([data], method, ends=True)
+    if not isinstance(ours, str):
+        head, body, _, _ = ours
+        assert (head.status, body) == by_h11([data], method)[:2]
+
+
+TOKENS = st.text("abcXYZ-_!09", min_size=1, max_size=8).map(lambda name: f"x{name}")
+VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20).map(str.strip)
+
+
+@attrs.frozen
+class Valid:
+    """A valid answer as bytes, in the way that a server would write it."""
+
+    method: str
+    data: bytes
+    keeps: bool
+
+
+@st.composite
+def valid_answers(draw: st.DrawFn) -> Valid:
+    """Draw an answer, framed in one of the ways there are."""
+    method, version = draw(METHODS), draw(st.sampled_from(["1.1", "1.1", "1.0"]))
+    status = draw(st.sampled_from([200, 204, 206, 304, 404, 500, 503]))
+    fields = draw(st.lists(st.tuples(TOKENS, VALUES), max_size=5))
+    framing = draw(st.sampled_from(["length", "end"] + ["chunked"] * (version == "1.1")))
+    pieces = draw(st.lists(st.binary(min_size=1, max_size=40), max_size=4))
+    closes = draw(st.booleans())
+    bodiless = method == "HEAD" or status in {204, 304}
+    named = {
+        "length": [("Content-Length", str(len(b"".join(pieces))))],
+        "chunked": [("Transfer-Encoding", draw(st.sampled_from(["chunked", "Chunked"])))],
+        "end": [],
+    }[framing]
+    fields += named + [("Connection", "close")] * closes
+    interim = b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * draw(st.integers(0, 2))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in draw(st.permutations(fields)))
+    head = interim + f"HTTP/{version} {status} Some Reason\r\n{lines}\r\n".encode()
+    body = b"" if bodiless else _framed(framing, pieces)
+    keeps = version == "1.1" and not closes and (bodiless or framing != "end")
+    return Valid(method, head + body, keeps)
+
+
+def _framed(framing: str, pieces: list[bytes]) -> bytes:
+    if framing != "chunked":
+        return b"".join(pieces)
+    return b"".join(b"%x;n=v\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nX-T: 1\r\n\r\n"
+
+
+def by_h11(pieces: list[bytes], method: str) -> tuple[int, bytes, dict[str, str], bool]:
+    """Return status, body, headers and whether h11 would go on with the connection."""
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method=method, target="/", headers=[("host", "a")]))
+    connection.send(h11.EndOfMessage())
+    status, body, headers = 0, b"", {}
+    for piece in [*[one for one in pieces if one], b""]:
+        connection.receive_data(piece)
+        while (event := connection.next_event()) is not h11.NEED_DATA:
+            if isinstance(event, h11.Response):
+                status = event.status_code
+                headers = {name.decode().lower(): value.decode().lower() for name, value in event.headers}
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                return status, body, headers, connection.their_state is h11.DONE
+    raise AssertionError("h11 saw no end")
+
+
+@given(valid_answers(), CUTS)
+def test_valid_answers_are_read_as_h11_reads_them(answer: Valid, cuts: list[int]) -> None:
+    ours = outcome(pieces_of(answer.data, cuts), answer.method, ends=False)
+    assert not isinstance(ours, str), ours
+    head, body, done, reusable = ours
+    status, their_body, their_headers, kept = by_h11([answer.data], answer.method)
+    assert (head.status, body) == (status, their_body)
+    assert {name: value.lower() for name, value in head.headers.items()} == their_headers
+    assert (reusable, done and kept) == (answer.keeps, answer.keeps)
