@@ -34,7 +34,6 @@ class HeadTracker:
         self._claim: tuple[int, float] | None = None
         self._confirmed = -math.inf
         self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
-        self._moved = trio.Event()
 
     @property
     def number(self) -> int | None:
@@ -62,12 +61,8 @@ class HeadTracker:
             if now - self._confirmed <= PATIENCE:
                 return
             self._samples.clear()
-        advanced = self._number is None or number != self._number
         self._number, self._timestamp, self._confirmed = number, timestamp, now
         self._sample(number, timestamp)
-        if advanced:
-            self._moved.set()
-            self._moved = trio.Event()
 
     def _settle(self, timestamp: int, now: float) -> None:
         claimed, since = self._claim or (timestamp, now)
@@ -119,10 +114,3 @@ class HeadTracker:
         return self._number - (
             before[-1] if before else self._samples[0][0] if self._samples else self._number
         )
-
-    async def wait_beyond(self, number: int) -> int:
-        """Wait until the head is above ``number`` and return it. Cancellation: at any time."""
-        await trio.lowlevel.checkpoint()
-        while self._number is None or self._number <= number:
-            await self._moved.wait()
-        return self._number

@@ -291,9 +291,8 @@ async def follow_heads(house: House) -> None:
     """Take the gateway's new heads as they are pushed: the chain's time, and a wake-up for the lane."""
 
     def take(push: Any) -> None:
-        with suppress(
-            KeyError, TypeError, ValueError
-        ):  # a push is a hint; the reader's own reads bring the head too
+        # a push is a hint; the reader's own reads bring the head too
+        with suppress(KeyError, TypeError, ValueError):
             house.gateway_head.note(from_quantity(push["number"]), from_quantity(push["timestamp"]))
         house.lane_bell.ring()
 

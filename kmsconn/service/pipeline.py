@@ -95,11 +95,7 @@ class Pipeline:
             answered = await self._line(row, request)
             await self._keep(row, answered)
         except Forgotten as error:
-            self.journal.note_submitted(row.rid, False)
-            tries = (
-                0 if row.submitted else row.parked
-            )  # a Core that forgets what it has just taken is not hurried
-            await self._park(row, "answer", str(error), PARKING.seconds(tries, self.random()))
+            await self._forgotten(row, error)
         except LongPollEnded as error:
             await self._park(row, "answer", str(error), 0.0)
         except Retryable as error:
@@ -184,6 +180,12 @@ class Pipeline:
 
     async def _wait(self, row: Row, error: Retryable) -> None:
         await self._park(row, error.stage, str(error), PARKING.seconds(row.parked, self.random()))
+
+    async def _forgotten(self, row: Row, error: Forgotten) -> None:
+        """Submit again soon; but a Core that forgets what it has just taken is not hurried."""
+        self.journal.note_submitted(row.rid, False)
+        tries = 0 if row.submitted else row.parked
+        await self._park(row, "answer", str(error), PARKING.seconds(tries, self.random()))
 
     async def _park(
         self, row: Row, stage: str, reason: str, seconds: float, *, max_wait: float = 60.0

@@ -96,7 +96,6 @@ class World:
     crashes: list[str] = attrs.field(factory=list)
     _held: int = 0
     _up: trio.Event = attrs.field(factory=trio.Event)
-    _next_life: Life = attrs.field(factory=Life)
 
     def __attrs_post_init__(self) -> None:
         self.witness = Witness(self.neighbours, self.journal, self.settings().overlap)
@@ -143,17 +142,13 @@ class World:
             if not self._held:
                 self._up.set()
 
-    def next_life(self, life: Life) -> None:
-        """Let the current process be followed by one that dies where ``life`` says."""
-        self._next_life = life
-
     async def live(self) -> None:
         """Run the connector, one process after the other, for ever."""
         while True:
             while self._held:
                 self._up = trio.Event()
                 await self._up.wait()
-            self.life, self._next_life = self._next_life, Life()
+            self.life = Life()
             self.witness.born()
             await self._one_life(self.life)
             if self.life.dead:

@@ -125,30 +125,6 @@ async def test_there_is_always_a_block_to_read_again() -> None:
     assert HeadTracker().blocks_in(0) == 1
 
 
-async def test_waiting_beyond_a_number_ends_with_a_higher_head(autojump_clock: MockClock) -> None:
-    heads = HeadTracker()
-    heads.note(10, 1000)
-    found: list[int] = []
-
-    async def wait() -> None:
-        found.append(await heads.wait_beyond(10))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        await trio.testing.wait_all_tasks_blocked()
-        heads.note(10, 1000)
-        await trio.testing.wait_all_tasks_blocked()
-        assert found == []
-        heads.note(11, 1001)
-    assert found == [11]
-
-
-async def test_waiting_for_what_is_there_already_returns_at_once() -> None:
-    heads = HeadTracker()
-    heads.note(10, 1000)
-    assert await heads.wait_beyond(9) == 10
-
-
 async def test_a_burst_within_one_second_counts_with_all_its_blocks() -> None:
     """A stall, then twenty blocks of one timestamp: they are among the last thirty seconds' blocks, and set the pace."""
     heads = HeadTracker()
