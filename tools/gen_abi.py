@@ -24,10 +24,17 @@ def lean(item: Any) -> Any:
 
 
 def render(source: dict[str, Any]) -> str:
-    """Return the text of a generation's run-time file: contract → items, one line for each."""
-    contracts = {name: lean(items) for name, items in source["contracts"].items()}
-    later = {name: lean(items) for name, items in source.get("later_events", {}).get("contracts", {}).items()}
-    return _lines({"contracts": contracts, "later": later})
+    """Return the text of a generation's run-time file: group → contract → items, one line for each."""
+    groups = _grouped(source).items()
+    return _lines({group: {name: lean(items) for name, items in found.items()} for group, found in groups})
+
+
+def _grouped(source: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """Return the contracts of a source, and beside them those of its other revisions."""
+    if "contracts" in source:
+        return {"contracts": source["contracts"], "later": source["later_events"]["contracts"]}
+    contracts = {name: items for name, items in source.items() if isinstance(items, list)}
+    return {"contracts": contracts} | {name: one["contracts"] for name, one in source["revisions"].items()}
 
 
 def _lines(groups: dict[str, dict[str, list[Any]]]) -> str:

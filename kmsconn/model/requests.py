@@ -77,6 +77,33 @@ class UnifiedUserDecryption:
     kind = Kind.USER_DECRYPTION
 
 
+@attrs.frozen
+class HttpzPublicDecryption:
+    """A request of the first generation to reveal values to everybody.
+
+    ``numeric``: its contract knows handles as ``uint256``, which is how they are then signed.
+    """
+
+    id: int
+    materials: tuple[Material, ...]
+    numeric: bool
+
+    kind = Kind.PUBLIC_DECRYPTION
+
+
+@attrs.frozen
+class HttpzUserDecryption:
+    """A request of the first generation to reveal values to one user, whose right to them the contract has checked."""
+
+    id: int
+    materials: tuple[Material, ...]
+    numeric: bool
+    user: Address
+    public_key: bytes
+
+    kind = Kind.USER_DECRYPTION
+
+
 UserDecryption = LegacyUserDecryption | UnifiedUserDecryption
 Content = PublicDecryption | LegacyUserDecryption | UnifiedUserDecryption
 

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from importlib import resources
-from typing import Any
-
 from kmsconn.ethereum.abi import Abi, Error, Event
+from kmsconn.protocols.published import as_contracts, read_groups, union_of_errors
 
-_FILE = "fhevm-0.14.json"
-
-
-def _read() -> dict[str, dict[str, list[dict[str, Any]]]]:
-    source = resources.files("kmsconn._generated") / "abi" / _FILE
-    content: dict[str, dict[str, list[dict[str, Any]]]] = json.loads(source.read_text())
-    return content
-
-
-def _union(contracts: dict[str, Abi]) -> dict[bytes, Error]:
-    return {
-        selector: error for abi in contracts.values() for selector, error in abi.errors_by_selector.items()
-    }
-
-
-_content = _read()
-CONTRACTS: dict[str, Abi] = {name: Abi.from_items(items) for name, items in _content["contracts"].items()}
+_groups = read_groups("fhevm-0.14")
+CONTRACTS: dict[str, Abi] = as_contracts(_groups["contracts"])
 """Every contract by its name."""
 
 DECRYPTION = CONTRACTS["Decryption"]
@@ -34,8 +16,8 @@ PROTOCOL_CONFIG = CONTRACTS["ProtocolConfig"]
 ACL = CONTRACTS["ACL"]
 ERC1271 = CONTRACTS["IERC1271"]
 
-ALL_ERRORS: dict[bytes, Error] = _union(CONTRACTS)
+ALL_ERRORS: dict[bytes, Error] = union_of_errors(CONTRACTS.values())
 """Errors of all contracts by selector: an error of a called contract comes through unchanged (annex A)."""
 
-LATER_EVENTS: dict[bytes, Event] = Abi.from_items(_content["later"]["Decryption"]).events_by_topic
+LATER_EVENTS: dict[bytes, Event] = as_contracts(_groups["later"])["Decryption"].events_by_topic
 """Request events of the next generation by topic0, known so that their coming can be told (annex C)."""
