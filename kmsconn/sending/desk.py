@@ -5,7 +5,7 @@ All memory here is a cache: the journal and the chain rebuild it, so a lane may 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 import trio
@@ -14,6 +14,8 @@ from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc
 from kmsconn.config.settings import Settings
+from kmsconn.errors import Retryable
+from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal.port import Journal, Row
 from kmsconn.model.events import (
     OnEvent,
@@ -36,7 +38,7 @@ from kmsconn.sending.node import Head, Node, nonce_of
 from kmsconn.sending.nonces import SecondLook
 from kmsconn.sending.outcomes import Sent
 from kmsconn.sending.pauses import Brake, pause
-from kmsconn.sending.wallet import Wallet
+from kmsconn.sending.wallet import Signed, Wallet
 
 STAGE = "reply"
 HOLE_PATIENCE = 3.0  # seconds; filling a hole that was none does no harm
@@ -91,6 +93,7 @@ class Desk:
     node: Node
     fees: FeeReader
     sends: Brake
+    signings: Brake
     holes: SecondLook
     absent: SecondLook
     gone: SecondLook
@@ -122,6 +125,7 @@ class Desk:
             node=node,
             fees=FeeReader(node.batch, trio.current_time),
             sends=Brake(lane.ports.random, first=0.25, cap=15.0),
+            signings=Brake(lane.ports.random, first=0.5, cap=15.0),
             holes=SecondLook(min(overlap, HOLE_PATIENCE)),
             absent=SecondLook(overlap),
             gone=SecondLook(overlap),
@@ -176,6 +180,23 @@ class Desk:
         return now is not None and now.on_chain
 
     # --- moving on
+
+    async def signed(self, transactions: Sequence[Transaction]) -> list[Signed]:
+        """Have transactions signed in their order, as many as the wallet can now; trouble is told when it can sign none.
+
+        Nothing else of a round waits for the wallet: what has its bytes is sent and settled meanwhile.
+        """
+        if not transactions or self.signings.holds(trio.current_time()):
+            return []
+        try:
+            signed = await self.lane.wallet.sign(transactions)
+        except Retryable as error:
+            self.trouble("wallet", str(error), red=True)
+            self.signings.failed(trio.current_time())
+            return []
+        self.recovered("wallet")
+        self.signings.worked()
+        return signed
 
     async def sign(self, row: Row, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
         """Make signed bytes durable ③. Repeating: other bytes or another nonce for the same reply."""

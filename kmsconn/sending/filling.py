@@ -33,7 +33,7 @@ async def fill(desk: Desk, sight: Sight, holes: Sequence[int]) -> dict[int, byte
 
 
 async def _move_down(desk: Desk, hole: int) -> bool:
-    """Sign the last flying reply again for a hole, if its bytes were refused for the gap; say whether the hole is closed or harmless."""
+    """Sign the last flying reply again for a hole, if its bytes were refused for the gap; say whether the hole is closed or can wait."""
     last = max(desk.flying.values(), key=nonce_of, default=None)
     if last is None or nonce_of(last) < hole:
         return True
@@ -43,8 +43,8 @@ async def _move_down(desk: Desk, hole: int) -> bool:
         old = decode_transaction(last.raw or b"").transaction
     except Undecodable:
         return False
-    raw, reply_hash = await desk.lane.wallet.sign_transaction(attrs.evolve(old, nonce=hole))
-    return await desk.sign(last, hole, raw, reply_hash)
+    signed = await desk.signed([attrs.evolve(old, nonce=hole)])
+    return await desk.sign(last, hole, *signed[0]) if signed else True
 
 
 def _refused(desk: Desk, sight: Sight) -> list[int]:
@@ -62,4 +62,5 @@ async def _fillers(desk: Desk, sight: Sight, nonces: Sequence[int]) -> dict[int,
     gas = gas_limit(read_gas(estimate), desk.lane.settings.gas_multiplier_percent)
     price = await desk.fees.price(sight.head.base_fee)
     errand = attrs.evolve(errand, gas=gas)
-    return {n: (await desk.lane.wallet.sign_transaction(errand.at(n, price)))[0] for n in nonces}
+    signed = await desk.signed([errand.at(nonce, price) for nonce in nonces])
+    return {nonce: raw for nonce, (raw, _) in zip(nonces, signed, strict=False)}

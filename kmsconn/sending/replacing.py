@@ -5,8 +5,10 @@ Only after the same bytes were sent again and the contract says that it has no r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.transactions import decode_transaction
+from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.journal.port import Row
 from kmsconn.sending.desk import Desk, Sight
 from kmsconn.sending.fees import Price, replacement
@@ -26,13 +28,15 @@ async def replace(desk: Desk, sight: Sight) -> None:
     looked = await desk.node.look([desk.node.call_of(row) for row in rows])
     if looked.head < sight.head.number:
         return
-    price = await desk.fees.price(sight.head.base_fee)
+    stuck = []
     for row, result in zip(rows, looked.results, strict=True):
         said = read_call(desk.lane.profile, row.kind, result)
         if is_done(said):
             await desk.land(row, looked.head)
         elif not isinstance(said, Unclear):
-            await _bid_higher(desk, row, price)
+            stuck.append(row)
+    if stuck:
+        await _bid_higher(desk, stuck, await desk.fees.price(sight.head.base_fee))
 
 
 def _is_stuck(desk: Desk, sight: Sight, row: Row) -> bool:
@@ -44,10 +48,14 @@ def _is_stuck(desk: Desk, sight: Sight, row: Row) -> bool:
     return desk.flights.stuck(row.rid, row.reply_hash, sight.now, desk.block_time)
 
 
-async def _bid_higher(desk: Desk, row: Row, price: Price) -> None:
+async def _bid_higher(desk: Desk, rows: Sequence[Row], price: Price) -> None:
+    bids = [(row, replacement(old, price)) for row in rows if (old := _transaction_of(row)) is not None]
+    for (row, _), signed in zip(bids, await desk.signed([bid for _, bid in bids]), strict=False):
+        await desk.sign(row, nonce_of(row), *signed)
+
+
+def _transaction_of(row: Row) -> Transaction | None:
     try:
-        old = decode_transaction(row.raw or b"").transaction
+        return decode_transaction(row.raw or b"").transaction
     except Undecodable:
-        return
-    raw, reply_hash = await desk.lane.wallet.sign_transaction(replacement(old, price))
-    await desk.sign(row, nonce_of(row), raw, reply_hash)
+        return None

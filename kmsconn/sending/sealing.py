@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from operator import itemgetter
 
-from kmsconn.errors import KmsconnError, NonceTaken, Retryable
+from kmsconn.errors import KmsconnError, NonceTaken
 from kmsconn.journal.port import Row
 from kmsconn.net.together import together
 from kmsconn.sending import nonces
@@ -26,6 +26,7 @@ from kmsconn.sending.outcomes import (
     read_estimate,
     reason_of,
 )
+from kmsconn.sending.wallet import Signed
 
 AT_ONCE = 128  # estimates in one batch
 _DEEPEST = 4096  # landed replies that are looked through when a nonce fell back
@@ -149,15 +150,7 @@ async def _seal(desk: Desk, sight: Sight, planned: Sequence[tuple[Ready, int]]) 
     """Sign all at once and make it durable in nonce order, so that an end in between leaves no hole."""
     price = await desk.fees.price(sight.head.base_fee)
     planned = sorted(planned, key=itemgetter(1))
-    try:
-        signed = await together(
-            [partial(_bytes, desk, row, gas, nonce, price) for (row, gas), nonce in planned]
-        )
-    except Retryable as error:
-        desk.trouble("wallet", str(error), red=True)
-        return
-    desk.recovered("wallet")
-    pairs = zip(planned, signed, strict=True)
+    pairs = zip(planned, await _bytes(desk, planned, price), strict=False)
     for kept in await in_order([partial(desk.sign, row, nonce, *both) for ((row, _), nonce), both in pairs]):
         if isinstance(kept, NonceTaken):
             desk.loaded = False
@@ -165,10 +158,27 @@ async def _seal(desk: Desk, sight: Sight, planned: Sequence[tuple[Ready, int]]) 
             raise kept
 
 
-async def _bytes(desk: Desk, row: Row, gas: int, nonce: int, price: Price) -> tuple[bytes, bytes]:
-    """Return signed bytes; the earlier ones where the nonce is the same."""
+async def _bytes(desk: Desk, planned: Sequence[tuple[Ready, int]], price: Price) -> list[Signed]:
+    """Return signed bytes in nonce order, up to the first that the wallet could not sign now: a gap would hold up what follows."""
+    earlier = {nonce: kept for (row, _), nonce in planned if (kept := _kept_bytes(desk, row, nonce))}
+    transactions = [
+        Errand(desk.chain_id, row.contract, calldata_of(row), gas).at(nonce, price)
+        for (row, gas), nonce in planned
+        if nonce not in earlier
+    ]
+    made = iter(await desk.signed(transactions))
+    found: list[Signed] = []
+    for _, nonce in planned:
+        one = earlier.get(nonce) or next(made, None)
+        if one is None:
+            break
+        found.append(one)
+    return found
+
+
+def _kept_bytes(desk: Desk, row: Row, nonce: int) -> Signed | None:
+    """Return the earlier bytes of a reply where its nonce is the same."""
     kept = _kept(desk, row)
-    if kept is not None and kept.nonce == nonce and kept.raw is not None and kept.reply_hash is not None:
-        return kept.raw, kept.reply_hash
-    errand = Errand(desk.chain_id, row.contract, calldata_of(row), gas)
-    return await desk.lane.wallet.sign_transaction(errand.at(nonce, price))
+    if kept is None or kept.nonce != nonce or kept.raw is None or kept.reply_hash is None:
+        return None
+    return kept.raw, kept.reply_hash

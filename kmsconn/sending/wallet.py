@@ -1,10 +1,11 @@
 """Who sends: an account that signs transactions. Knows neither chains nor fees.
 
-The signer may be far away (a key service), hence async; a key in memory signs at once.
+The signer may be far away (a key service), hence async and for many digests at once; a key in memory signs them one by one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
@@ -16,6 +17,9 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Transaction
 
+Signed = tuple[bytes, bytes]
+"""The raw bytes of a transaction and their hash."""
+
 
 class Signer(Protocol):
     """Holds a secp256k1 key, here or elsewhere."""
@@ -25,10 +29,10 @@ class Signer(Protocol):
         """The account of the key."""
         ...
 
-    async def sign(self, digest: bytes) -> bytes:
-        """Sign 32 bytes: r ‖ s ‖ v, v 27 or 28, low s.
+    async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Sign digests of 32 bytes in their order: r ‖ s ‖ v, v 27 or 28, low s. Fewer come back where the key failed on the way.
 
-        Raises Retryable when the key cannot be reached. Repeating: signs anew, perhaps with other bytes.
+        Raises Retryable when it failed at the first. Repeating: signs anew, perhaps with other bytes.
         """
         ...
 
@@ -44,10 +48,10 @@ class KeyInMemory:
         """The account of the key."""
         return self._key.address
 
-    async def sign(self, digest: bytes) -> bytes:
-        """Sign 32 bytes, the same bytes every time (RFC 6979)."""
+    async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Sign all, with the same bytes every time (RFC 6979)."""
         await trio.lowlevel.checkpoint()
-        return self._key.sign(digest)
+        return [self._key.sign(digest) for digest in digests]
 
 
 @attrs.frozen
@@ -66,7 +70,11 @@ class Wallet:
         """The account that sends."""
         return self.signer.address
 
-    async def sign_transaction(self, transaction: Transaction) -> tuple[bytes, bytes]:
-        """Sign; return the raw bytes and their hash. Raises Retryable when the key cannot be reached."""
-        raw = transaction.signed(await self.signer.sign(transaction.signing_digest))
-        return raw, keccak256(raw)
+    async def sign(self, transactions: Sequence[Transaction]) -> list[Signed]:
+        """Sign in order; return raw bytes and hash of each, of fewer where the key failed on the way.
+
+        Raises Retryable when it failed at the first.
+        """
+        signatures = await self.signer.sign([transaction.signing_digest for transaction in transactions])
+        raws = [one.signed(signature) for one, signature in zip(transactions, signatures, strict=False)]
+        return [(raw, keccak256(raw)) for raw in raws]

@@ -167,7 +167,7 @@ def test_a_brake_holds_longer_with_each_failure_and_lets_go() -> None:
 async def test_a_wallet_signs_as_its_address() -> None:
     wallet = Wallet.from_hex(Secret(SECRET))
     transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
-    raw, transaction_hash = await wallet.sign_transaction(transaction)
+    [(raw, transaction_hash)] = await wallet.sign([transaction])
     signed = decode_transaction(raw)
     assert (signed.transaction, signed.sender, signed.hash) == (transaction, KEY.address, transaction_hash)
     assert wallet.address == KEY.address
@@ -176,7 +176,7 @@ async def test_a_wallet_signs_as_its_address() -> None:
 async def test_the_same_transaction_gets_the_same_bytes() -> None:
     wallet = Wallet.from_hex(Secret(SECRET))
     transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
-    assert await wallet.sign_transaction(transaction) == await wallet.sign_transaction(transaction)
+    assert await wallet.sign([transaction]) == await wallet.sign([transaction])
 
 
 def test_a_wallet_hides_its_key() -> None:

@@ -399,13 +399,14 @@ class World:
         self.wake = Doorbell()
         self.settings = settings(**changes)
         self.random: Callable[[], float] = lambda: 0.5
+        self.wallet = Wallet.from_hex(Secret(SECRET))
 
     def lane(self, **changes: Any) -> Lane:
         ports = Ports(_nobody, _inline, wall, self.random)
         return Lane(
             rpc=self.node,
             journal=self.journal,  # type: ignore[arg-type] - the lane's side of it
-            wallet=Wallet.from_hex(Secret(SECRET)),
+            wallet=self.wallet,
             profile=Reverts(),  # type: ignore[arg-type] - the part that a lane needs
             head=HeadTracker(),
             wake=self.wake,
