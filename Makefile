@@ -71,8 +71,9 @@ clean: ## remove everything that was made
 
 .PHONY: peers contracts
 
-peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20)
+peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20), radosgw
 	npm ci --prefix peers --ignore-scripts --no-audit --no-fund --loglevel error
+	sh peers/radosgw.sh
 
 contracts: $(STAMP) ## compile the Solidity contracts of the tests (needs make peers)
 	$(BIN)/python tools/gen_contracts.py

@@ -47,7 +47,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _tell_missing_peers(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for name, found in {"anvil": peers.anvil(), "node-tkms": peers.node_module("node-tkms")}.items():
+    for name, found in peers.all_of_them().items():
         if found is None and any(name in reason for reason in skipped):
             line = f"NOT PROVED against {name}, which is not on this machine; {peers.HOW}"
             terminalreporter.write_line(line, red=True, bold=True)

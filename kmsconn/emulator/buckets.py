@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from enum import Enum
 from functools import partial
+from urllib.parse import unquote
 
 import attrs
 import trio
@@ -18,6 +19,7 @@ from kmsconn.ciphertexts.attestation import (
     FORMAT_HEADER,
     StoredFormat,
 )
+from kmsconn.emulator.byte_ranges import asked_range
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, attest, attestation_header
 from kmsconn.emulator.http import Handler, Headers, HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.signing import PrivateKey
@@ -48,11 +50,18 @@ class StoredObject:
 
 @attrs.define(eq=False)
 class EmulatedBucket:
-    """Objects under ``{prefix}/{key}``; every knob may be changed at any time."""
+    """Objects under ``{prefix}/{key}``, and under ``/{key}`` of a host that begins with the bucket's name.
+
+    Every knob may be changed at any time.
+    """
 
     prefix: str = ""
-    """The path of the bucket's URL, without a slash at its end."""
+    """The path of the bucket's URL, without a slash at its end; its last part is the bucket's name."""
     objects: dict[str, StoredObject] = attrs.field(factory=dict, repr=False)
+    public: bool = True
+    """Whether anybody may read objects."""
+    listed: bool = True
+    """Whether anybody may know which objects there are. If not, a key that is not there is forbidden, not missing."""
     latency: float = 0.0
     """Seconds before an answer begins."""
     counts: Counter[tuple[str, int]] = attrs.field(factory=Counter, init=False)
@@ -81,28 +90,46 @@ class EmulatedBucket:
 
     def key_of(self, request: HttpRequest) -> str | None:
         """Return the key that a request asks for, or None outside of the bucket."""
-        prefix = f"{self.prefix}/"
-        return request.path.removeprefix(prefix) if request.path.startswith(prefix) else None
+        path, prefix = unquote(request.path), f"{self.prefix}/"
+        name = self.prefix.rpartition("/")[2]
+        if name and (request.header("host") or "").startswith(f"{name}."):
+            return path.removeprefix("/")
+        return path.removeprefix(prefix) if path.startswith(prefix) else None
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
-        """Answer GET and HEAD; everything else is refused as S3 does."""
+        """Answer GET and HEAD of somebody without credentials; everything else is refused as S3 does."""
         await trio.sleep(self.latency)
         response = self._answer(request)
         self.counts[request.method, response.status] += 1
         return response
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
-        if request.method not in {"GET", "HEAD"}:
-            return error(405, "MethodNotAllowed")
-        stored = self.objects.get(self.key_of(request) or "")
+        key = self.key_of(request)
+        if key is None:
+            return error(404, "NoSuchBucket")
+        stored = self.objects.get(key)
+        if request.method not in {"GET", "HEAD"} or not self.public:
+            return error(403, "AccessDenied")
         if stored is None:
-            return error(404, "NoSuchKey")
-        headers = (("content-type", "application/octet-stream"), *stored.headers)
-        return HttpResponse(200, headers, stored.body)
+            return error(404, "NoSuchKey") if self.listed else error(403, "AccessDenied")
+        return _object(stored, request.header("range"))
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection of a network."""
         await serve_bucket(self.handle, stream)
+
+
+def _object(stored: StoredObject, asked: str | None) -> HttpResponse:
+    """Answer with the object, or with the part of it that a range asks for."""
+    size = len(stored.body)
+    headers = (("content-type", "binary/octet-stream"), ("accept-ranges", "bytes"), *stored.headers)
+    part = asked_range(asked or "", size)
+    if part is None:
+        return HttpResponse(200, headers, stored.body)
+    if not part:
+        return error(416, "InvalidRange")
+    where = ("content-range", f"bytes {part.start}-{part.stop - 1}/{size}")
+    return HttpResponse(206, (*headers, where), stored.body[part.start : part.stop])
 
 
 async def serve_bucket(handler: Handler, stream: trio.abc.Stream) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.real import peers
+from tests.real import peers, store_client, stores
 from tests.real.gateway_scene import Scene, open_scene
+from tests.real.radosgw import open_radosgw
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,32 @@ def anvil() -> Path:
 def node_tkms() -> Path:
     """The client library that opens shares."""
     return peers.need("node-tkms", peers.node_module("node-tkms"))
+
+
+@pytest.fixture(scope="session")
+def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.ServedStore]:
+    """Ceph's S3 server."""
+    peers.need("radosgw", peers.program("radosgw"))
+    peers.need("radosgw", peers.program("radosgw-admin"))
+    with open_radosgw(tmp_path_factory.mktemp("radosgw")) as port:
+        yield stores.ServedStore(port, store_client.connect(port))
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[stores.ServedStore]:
+    """The server of moto."""
+    with stores.open_moto() as port:
+        yield stores.ServedStore(port, store_client.connect(port))
+
+
+@pytest.fixture(params=["emulated", "moto", "radosgw"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[stores.Store]:
+    """A place with buckets: emulated, and on servers that are not ours."""
+    if request.param == "emulated":
+        async with stores.open_emulated_store() as ours:
+            yield ours
+    else:
+        yield request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=["emulated", "anvil"])

@@ -28,6 +28,17 @@ def node_module(name: str) -> Path | None:
     return path if path.exists() and shutil.which("node") else None
 
 
+def program(name: str) -> Path | None:
+    """Return a program on the path, or None."""
+    path = shutil.which(name)
+    return Path(path) if path else None
+
+
+def all_of_them() -> dict[str, Path | None]:
+    """Return what this machine has of the peers that `make peers` fetches."""
+    return {"anvil": anvil(), "node-tkms": node_module("node-tkms"), "radosgw": program("radosgw")}
+
+
 def need(name: str, found: Path | None) -> Path:
     """Return what was found. Where nothing was: fail in CI, skip elsewhere; the end of the run says it loudly."""
     if found is not None:

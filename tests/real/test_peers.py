@@ -1,9 +1,11 @@
-"""A peer that is not there: a failure in CI, a skip that says how to get it elsewhere."""
+"""A peer that is not there: a failure in CI, a skip that says how to get it elsewhere; and how one is installed."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
+import attrs
 import pytest
 
 from tests.real import peers
@@ -24,3 +26,73 @@ def test_elsewhere_it_is_skipped_with_the_remedy(monkeypatch: pytest.MonkeyPatch
 
 def test_one_that_is_there_is_returned(tmp_path: Path) -> None:
     assert peers.need("a peer", tmp_path) == tmp_path
+
+
+@attrs.frozen
+class Machine:
+    """A machine that has only these programs; what they were asked stands in a file."""
+
+    folder: Path
+
+    def has(self, name: str, script: str = "true") -> None:
+        path = self.folder / name
+        path.write_text(f'#!/bin/sh\necho {name} $1 >> "{self.folder}/asked"\n{script}\n')
+        path.chmod(0o755)
+
+    def install(self) -> tuple[int, str, list[str]]:
+        """Run the script; return its status, what it said, and what apt-get was asked."""
+        script = Path(__file__).parents[2] / "peers" / "radosgw.sh"
+        run = subprocess.run(  # noqa: S603 - our own script
+            ["/bin/sh", str(script)],
+            env={"PATH": str(self.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        asked = self.folder / "asked"
+        lines = asked.read_text().splitlines() if asked.exists() else []
+        return run.returncode, run.stderr, [line for line in lines if line.startswith("apt-get")]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_what_is_there_is_not_installed(machine: Machine) -> None:
+    for name in ("radosgw", "radosgw-admin", "apt-get"):
+        machine.has(name)
+    assert machine.install() == (0, "", [])
+
+
+def test_root_installs_without_an_update_where_that_will_do(machine: Machine) -> None:
+    machine.has("id", "echo 0")
+    machine.has("apt-get")
+    assert machine.install() == (0, "", ["apt-get install"])
+
+
+def test_the_lists_are_fetched_once_where_they_were_missing(machine: Machine) -> None:
+    machine.has("id", "echo 0")
+    machine.has(
+        "apt-get", f'test -e "{machine.folder}/lists" || {{ : > "{machine.folder}/lists"; exit 100; }}'
+    )
+    assert machine.install() == (0, "", ["apt-get install", "apt-get update", "apt-get install"])
+
+
+def test_an_installation_that_fails_is_a_failure(machine: Machine) -> None:
+    machine.has("id", "echo 0")
+    machine.has("apt-get", "test $1 = update")
+    status, _, asked = machine.install()
+    assert status != 0
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("user", "packages"), [("1000", True), ("0", False)])
+def test_who_cannot_install_is_told_how(machine: Machine, user: str, packages: bool) -> None:
+    machine.has("id", f"echo {user}")
+    if packages:
+        machine.has("apt-get")
+    status, said, asked = machine.install()
+    assert (status, asked) == (0, [])
+    assert "radosgw is MISSING" in said
+    assert "apt-get install --no-install-recommends radosgw" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -52,6 +53,11 @@ def bucket(*forms: Form, signer: PrivateKey | None = SIGNER) -> EmulatedBucket:
 
 def get(path: str = BY_HANDLE, method: str = "GET") -> HttpRequest:
     return HttpRequest(method, path)
+
+
+def code_of(response: HttpResponse) -> str:
+    assert isinstance(response.body, bytes)
+    return re.findall("<Code>(.*)</Code>", response.body.decode())[0]
 
 
 async def spoilt(fault: Fault) -> HttpResponse:
@@ -109,9 +115,7 @@ async def test_head_has_the_metadata_too() -> None:
 
 async def test_what_is_not_there_is_404_with_an_xml_document() -> None:
     response = await bucket(Form.HANDLE).handle(get("/ct/other"))
-    assert response.status == 404
-    assert isinstance(response.body, bytes)
-    assert b"<Code>NoSuchKey</Code>" in response.body
+    assert (response.status, code_of(response)) == (404, "NoSuchKey")
 
 
 @pytest.mark.parametrize(
@@ -122,8 +126,52 @@ async def test_another_path_is_another_key(path: str) -> None:
     assert (await bucket(Form.HANDLE).handle(get(path))).status == 404
 
 
-async def test_writing_is_refused() -> None:
-    assert (await bucket(Form.HANDLE).handle(get(method="PUT"))).status == 405
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+async def test_nobody_without_credentials_may_write(method: str) -> None:
+    assert (await bucket(Form.HANDLE).handle(get(method=method))).status == 403
+
+
+async def test_outside_of_the_bucket_there_is_no_bucket() -> None:
+    response = await bucket(Form.HANDLE).handle(get("/other/key"))
+    assert (response.status, code_of(response)) == (404, "NoSuchBucket")
+
+
+async def test_a_private_bucket_tells_nothing() -> None:
+    made = bucket(Form.HANDLE)
+    made.public = False
+    for path in (BY_HANDLE, "/ct/other"):
+        response = await made.handle(get(path))
+        assert (response.status, code_of(response)) == (403, "AccessDenied")
+
+
+async def test_where_nobody_may_list_a_missing_key_is_forbidden() -> None:
+    made = bucket(Form.HANDLE)
+    made.listed = False
+    assert (await made.handle(get())).status == 200
+    assert (await made.handle(get("/ct/other"))).status == 403
+
+
+async def test_a_key_is_percent_encoded_on_its_way() -> None:
+    made = EmulatedBucket("/ct")
+    made.put("a b+c%ü", b"body")
+    assert (await made.handle(get("/ct/a%20b+c%25%C3%BC"))).body == b"body"
+
+
+async def test_the_host_may_name_the_bucket() -> None:
+    made = bucket(Form.DIGEST)
+    named = HttpRequest("GET", BY_DIGEST.removeprefix("/ct"), (("host", "ct.s3.eu-west-1.amazonaws.com"),))
+    assert (await made.handle(named)).body == MADE.body
+
+
+async def test_a_part_is_given_with_its_place() -> None:
+    response = await bucket(Form.HANDLE).handle(HttpRequest("GET", BY_HANDLE, (("range", "bytes=10-19"),)))
+    assert (response.status, response.body) == (206, MADE.body[10:20])
+    assert dict(response.headers)["content-range"] == "bytes 10-19/1000"
+
+
+async def test_a_part_beyond_the_end_is_refused() -> None:
+    response = await bucket(Form.HANDLE).handle(HttpRequest("GET", BY_HANDLE, (("range", "bytes=1000-"),)))
+    assert (response.status, code_of(response)) == (416, "InvalidRange")
 
 
 async def test_latency_is_a_knob(autojump_clock: trio.testing.MockClock) -> None:

@@ -1,0 +1,91 @@
+"""Ceph's S3 server as a process on a free loopback port, without a cluster: objects lie in SQLite. Makes no bucket."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.real.store_client import ACCESS_KEY, SECRET_KEY
+
+STARTING = 20.0  # seconds on a busy machine; undisturbed it is 0.1
+ATTEMPTS = 3  # a free port may be taken by somebody else before it listens
+S3_DOMAIN = "s3.eu-west-1.amazonaws.com"
+WEBSITE_DOMAIN = "s3-website.eu-west-1.amazonaws.com"
+
+_CONFIGURATION = """\
+[global]
+rgw_backend_store = dbstore
+rgw_config_store = dbstore
+dbstore_db_dir = {folder}
+dbstore_config_uri = file:{folder}/config.db
+rgw_data = {folder}
+rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_dns_name = {s3_domain}
+rgw_dns_s3website_name = {website_domain}
+rgw_enable_static_website = true
+rgw_enable_apis = s3, s3website
+admin_socket =
+log_file = {folder}/log
+keyring = {folder}/keyring
+"""
+
+
+@contextmanager
+def open_radosgw(folder: Path) -> Iterator[int]:
+    """Run a fresh server with one user while the block lasts, and give its port."""
+    process, port = _started(folder)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _started(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    for attempt in range(ATTEMPTS):
+        port, place = _free_port(), folder / str(attempt)
+        place.mkdir()
+        common = _configured(place, port)
+        _make_user(common)
+        process = subprocess.Popen(["radosgw", *common, "--foreground"], **_QUIET)  # noqa: S603, S607
+        if _listens(process, port):
+            return process, port
+        process.kill()
+        process.wait()
+    raise AssertionError(f"radosgw did not start; the end of its log: {(place / 'log').read_text()[-1000:]}")
+
+
+_QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port: int = held.getsockname()[1]
+    return port
+
+
+def _configured(place: Path, port: int) -> list[str]:
+    text = _CONFIGURATION.format(folder=place, port=port, s3_domain=S3_DOMAIN, website_domain=WEBSITE_DOMAIN)
+    (place / "ceph.conf").write_text(text)
+    return ["--conf", str(place / "ceph.conf"), "--no-mon-config"]
+
+
+def _make_user(common: list[str]) -> None:
+    keys = ["--uid=tests", "--display-name=tests", f"--access-key={ACCESS_KEY}", f"--secret={SECRET_KEY}"]
+    subprocess.run(["radosgw-admin", *common, "user", "create", *keys], check=True, **_QUIET)  # noqa: S603, S607
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + STARTING
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
