@@ -25,7 +25,7 @@ from kmsconn.emulator.plaintexts import abi_word, constant_share, little_endian
 from kmsconn.emulator.signcryption import Randomness, sign_sha256, signcrypt, verification_key
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.protocols.fhevm_014 import bincode
+from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm_014.replies import public_digest, share_payload, user_digest
 
 LINKER_TYPE = "UserDecryptionLinker(bytes publicKey,bytes32[] handles,address userAddress)"

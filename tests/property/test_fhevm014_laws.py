@@ -28,7 +28,8 @@ from kmsconn.model.requests import (
     UnifiedUserDecryption,
 )
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.fhevm_014 import bincode, events, extra_data, replies, reverts
+from kmsconn.protocols import bincode
+from kmsconn.protocols.fhevm_014 import events, extra_data, replies, reverts
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Facts, Verdict
 from tests import vectors

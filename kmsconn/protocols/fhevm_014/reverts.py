@@ -5,15 +5,10 @@ Source: fhevm-0.14.md, annex A.
 
 from __future__ import annotations
 
-from typing import Any
-
-from kmsconn.errors import Undecodable
-from kmsconn.ethereum.abi import SELECTOR_BYTES, Error
-from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
-from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.abi import ALL_ERRORS
 from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.protocols.reverting import name_revert
 
 _DONE, _RETRY, _FINAL, _SKIP = Verdict.DONE, Verdict.RETRY, Verdict.FINAL, Verdict.SKIP
 
@@ -84,37 +79,7 @@ FUNCTIONS: dict[Kind, str] = {
 }
 """The reply function of each kind."""
 
-_BUILT_IN = {
-    error.selector: error
-    for error in (
-        Error.from_item({"name": "Error", "inputs": [{"type": "string"}]}),
-        Error.from_item({"name": "Panic", "inputs": [{"type": "uint256"}]}),
-    )
-}
-_PLAIN_NUMBER = 1 << 64
-
 
 def read(function: str, data: bytes | None) -> Revert:
     """Name the revert of a reply function by its data; what is not known, or not there, is RETRY."""
-    if not data:
-        return Revert("no revert data", (), Verdict.RETRY)
-    error = ALL_ERRORS.get(data[:SELECTOR_BYTES]) or _BUILT_IN.get(data[:SELECTOR_BYTES])
-    try:
-        values = error.decode(data) if error else None
-    except Undecodable:
-        values = None
-    if error is None or values is None:
-        return Revert(to_hex(data[:SELECTOR_BYTES]), (), Verdict.RETRY)
-    verdict = VERDICTS[function].get(error.name, Verdict.RETRY)
-    return Revert(error.name, tuple(_text(value) for value in values), verdict)
-
-
-def _text(value: Any) -> str:
-    """Write one argument: ids and bytes as hex, addresses by EIP-55, small numbers and the rest plainly."""
-    if isinstance(value, bytes):
-        return checksum(Address(value)) if len(value) == ADDRESS_BYTES else to_hex(value)
-    if isinstance(value, int) and value >= _PLAIN_NUMBER:
-        return f"0x{value:064x}"
-    if isinstance(value, tuple):
-        return f"({', '.join(_text(part) for part in value)})"
-    return "".join(character if character.isprintable() else "�" for character in str(value))
+    return name_revert(ALL_ERRORS, VERDICTS[function], data)

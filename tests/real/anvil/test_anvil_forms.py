@@ -7,7 +7,8 @@ from pathlib import Path
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, key_for
 from kmsconn.emulator.plaintexts import abi_word, little_endian
 from kmsconn.emulator.signcryption import open_share, verification_key
-from kmsconn.protocols.fhevm_014 import bincode, views
+from kmsconn.protocols import bincode
+from kmsconn.protocols.fhevm_014 import views
 from kmsconn.service.connector import open_connector
 from kmsconn.testing.truth import Truth
 from tests.real.anvil.slots import ask_slot

@@ -16,7 +16,8 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.protocols.fhevm_014 import bincode, replies
+from kmsconn.protocols import bincode
+from kmsconn.protocols.fhevm_014 import replies
 from kmsconn.protocols.fhevm_014.core_messages import CoreMessages
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from tests import vectors

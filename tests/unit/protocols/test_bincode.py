@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from kmsconn.errors import Undecodable
-from kmsconn.protocols.fhevm_014.bincode import Share, SharePayload, decode, encode
+from kmsconn.protocols.bincode import Share, SharePayload, decode, encode, encode_shares
 
 B3 = bytes.fromhex(
     "020000000000000002aa0400000000000000d1d1d1d10100000000000000050000000200000000000000c0c1"
@@ -34,6 +34,18 @@ def test_a_payload_without_shares() -> None:
     empty = SharePayload(b"", b"", (), 0, 0)
     assert encode(empty) == bytes(32)
     assert decode(bytes(32)) == empty
+
+
+def test_the_first_generation_has_no_packing_factor() -> None:
+    share = attrs.evolve(PAYLOAD.shares[0], packing_factor=None)
+    payload = attrs.evolve(PAYLOAD, shares=(share,))
+    image = B3[:-12] + B3[-8:]
+    assert encode(payload) == image
+    assert decode(image, packed=False) == payload
+
+
+def test_shares_alone_are_the_middle_of_the_image() -> None:
+    assert encode_shares(PAYLOAD.shares) == B3[22:-8]
 
 
 @pytest.mark.parametrize("size", range(len(B3)))

@@ -1,12 +1,13 @@
 """The bincode image of a user-decryption payload, over which the Core signs. Never the protobuf bytes.
 
 Little-endian fixed-width integers; byte strings and lists behind an unsigned 64-bit length; no tags, no padding.
-Source: fhevm-0.14.md, 2.3.
+Source: fhevm-0.14.md, 2.3; httpz-rc7.md, 2.4.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import attrs
 
@@ -15,17 +16,17 @@ from kmsconn.errors import Undecodable
 _LENGTH = struct.Struct("<Q")
 _SIGNED = struct.Struct("<i")
 _UNSIGNED = struct.Struct("<I")
-_SMALLEST_SHARE = _SIGNED.size + 2 * _LENGTH.size + _UNSIGNED.size
+_SMALLEST_SHARE = _SIGNED.size + 2 * _LENGTH.size
 
 
 @attrs.frozen
 class Share:
-    """One signcrypted ciphertext of a node."""
+    """One signcrypted ciphertext of a node. The first generation has no packing factor: None."""
 
     fhe_type: int
     signcrypted: bytes
     handle: bytes
-    packing_factor: int
+    packing_factor: int | None
 
 
 @attrs.frozen
@@ -47,13 +48,21 @@ def encode(payload: SharePayload) -> bytes:
         raise ValueError(f"a number does not fit: {error}") from error
 
 
-def decode(image: bytes) -> SharePayload:
-    """Read an image that fills ``image``. Raises Undecodable."""
+def encode_shares(shares: Sequence[Share]) -> bytes:
+    """Return the image of the list of shares alone. Raises ValueError for a number outside its width."""
+    try:
+        return b"".join(_share_parts(shares))
+    except struct.error as error:
+        raise ValueError(f"a number does not fit: {error}") from error
+
+
+def decode(image: bytes, *, packed: bool = True) -> SharePayload:
+    """Read an image that fills ``image``; ``packed``: its shares have a packing factor. Raises Undecodable."""
     reader = _Reader(image)
     payload = SharePayload(
         verification_key=reader.octets(),
         digest=reader.octets(),
-        shares=tuple(_share(reader) for _ in range(reader.count(_SMALLEST_SHARE))),
+        shares=tuple(_share(reader, packed) for _ in range(reader.count(_SMALLEST_SHARE))),
         party_id=reader.number(_UNSIGNED),
         degree=reader.number(_UNSIGNED),
     )
@@ -63,11 +72,18 @@ def decode(image: bytes) -> SharePayload:
 
 
 def _parts(payload: SharePayload) -> list[bytes]:
-    parts = [*_octets(payload.verification_key), *_octets(payload.digest), _LENGTH.pack(len(payload.shares))]
-    for share in payload.shares:
+    names = [*_octets(payload.verification_key), *_octets(payload.digest)]
+    numbers = [_UNSIGNED.pack(payload.party_id), _UNSIGNED.pack(payload.degree)]
+    return [*names, *_share_parts(payload.shares), *numbers]
+
+
+def _share_parts(shares: Sequence[Share]) -> list[bytes]:
+    parts = [_LENGTH.pack(len(shares))]
+    for share in shares:
         parts += [_SIGNED.pack(share.fhe_type), *_octets(share.signcrypted), *_octets(share.handle)]
-        parts.append(_UNSIGNED.pack(share.packing_factor))
-    return [*parts, _UNSIGNED.pack(payload.party_id), _UNSIGNED.pack(payload.degree)]
+        if share.packing_factor is not None:
+            parts.append(_UNSIGNED.pack(share.packing_factor))
+    return parts
 
 
 def _octets(data: bytes) -> tuple[bytes, bytes]:
@@ -101,5 +117,6 @@ class _Reader:
         return self._data[start : self._at]
 
 
-def _share(reader: _Reader) -> Share:
-    return Share(reader.number(_SIGNED), reader.octets(), reader.octets(), reader.number(_UNSIGNED))
+def _share(reader: _Reader, packed: bool) -> Share:
+    fhe_type, signcrypted, handle = reader.number(_SIGNED), reader.octets(), reader.octets()
+    return Share(fhe_type, signcrypted, handle, reader.number(_UNSIGNED) if packed else None)
