@@ -1,6 +1,6 @@
 """The open database file: made with mode 0600, locked, migrated and bound to its owner. Never knows what a request is.
 
-A ``Book`` is used by one thread at a time: the writer's. Nothing here waits for anything but the disk.
+A ``Book`` is used by one thread at a time: its writer sees to that. Nothing here waits for anything but the disk.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from kmsconn.journal.locking import locked
 from kmsconn.journal.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 Synchronous = Literal["FULL", "OFF"]
+
+CACHE = 16 * 1024  # KiB: some thousand open rows with their indices, so that statements need no disk
 
 _TICK = "tick"
 
@@ -85,12 +87,13 @@ class Book:
                 self._connection.execute("ROLLBACK")
 
     def _connect(self, synchronous: Synchronous) -> None:
-        # Another thread of the pool may serve each call; the writer lets only one run at a time.
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        # Another thread may serve each call; the writer lets only one run at a time. Nobody else writes, so nobody is waited for.
+        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._resources.callback(connection.close)
         self._connection = connection
         self.execute("PRAGMA journal_mode = WAL")
         self.execute(f"PRAGMA synchronous = {synchronous}")
+        self.execute(f"PRAGMA cache_size = -{CACHE}")
 
     def _migrate(self) -> None:
         version = self._known_version()

@@ -23,6 +23,9 @@ from kmsconn.net.ports import Offload
 
 __all__ = ["Binding", "SqliteJournal", "open_journal"]
 
+LONG_READ = 64  # arrivals: admitting so many takes some milliseconds, which the loop does not have
+LONG_LIST = 256  # rows, likewise
+
 
 class SqliteJournal:
     """A journal in use; see ``journal.port.Journal`` for what each operation promises.
@@ -58,7 +61,7 @@ class SqliteJournal:
 
     async def admit(self, read: Read) -> Admitted:
         """Take a trusted read."""
-        return await self._do(lambda book: admission.admit(book, read))
+        return await self._do(lambda book: admission.admit(book, read), long=len(read.arrivals) > LONG_READ)
 
     async def doubted(self, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
         """Return the last blocks of open requests that are off chain."""
@@ -110,7 +113,9 @@ class SqliteJournal:
 
     async def landed(self, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
         """Return landed rows that are deep enough."""
-        return await self._do(lambda book: queries.landed(book, chain_id, up_to_block, limit))
+        return await self._do(
+            lambda book: queries.landed(book, chain_id, up_to_block, limit), long=limit > LONG_LIST
+        )
 
     async def sign(self, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
         """ANSWERED and on chain, or SIGNED → SIGNED. Raises NonceTaken."""
@@ -138,7 +143,7 @@ class SqliteJournal:
         self, chain_id: int, contract: Address, ids: tuple[int, int], limit: int
     ) -> tuple[Place, ...]:
         """Return requests that are on chain by their ids."""
-        return await self._do(lambda book: queries.places(book, chain_id, contract, ids, limit))
+        return await self._do(lambda book: queries.places(book, chain_id, contract, ids, limit), long=True)
 
     async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:
         """Return the logs of a contract that could not be decoded."""
@@ -146,7 +151,7 @@ class SqliteJournal:
 
     async def counts(self, now: float) -> Counts:
         """Return what health and metrics show."""
-        return await self._do(lambda book: queries.counts(book, now))
+        return await self._do(lambda book: queries.counts(book, now), long=True)
 
     async def row(self, rid: int) -> Row | None:
         """Return one row."""

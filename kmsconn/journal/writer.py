@@ -2,6 +2,10 @@
 
 Group commit: one fsync serves everybody who asked meanwhile. Each operation has a savepoint of its own, so one that fails undoes only
 itself. The task ends when its input is closed, never by cancellation; what is queued then is still committed.
+
+Where the work is done: a statement takes microseconds, and SQLite lets go of the interpreter's lock at each, so that in a thread every
+one of them would have to win it back from the loop. They run in the loop, a few operations between two checkpoints; what waits for the
+disk, the commit, is off the loop, and so is an operation that says it is long.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from kmsconn.net.ports import Offload
 T = TypeVar("T")
 
 QUEUE = 1024  # more than all workers, readers and lanes have tasks: beyond it callers wait, and a group stays some 50 ms long
+AT_ONCE = 32  # operations between two checkpoints: about a millisecond
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
 
 # What an operation may raise without breaking the writer: the database's no, our own errors, values that a column cannot hold.
@@ -33,29 +38,37 @@ class Operation(Generic[T]):
     """Something to do to the book, and what came of it. Until its group is committed it has failed."""
 
     apply: Callable[[Book], T]
+    long: bool = False
     error: BaseException | None = attrs.field(
         factory=lambda: JournalFailed("the journal ended before the operation was done")
     )
-    value: T | None = None
+    _value: T | None = None
+    _fault: BaseException | None = None
 
     def run(self, book: Book) -> None:
         """Apply it in a savepoint. Raises sqlite3.Error only when the whole transaction is lost."""
         book.execute("SAVEPOINT operation")
         try:
-            self.value, self.error = self.apply(book), None
+            self._value = self.apply(book)
         except _FAULTS as error:
-            self.error = _ours(error)
+            self._fault = _ours(error)
             book.execute("ROLLBACK TO operation")
         book.execute("RELEASE operation")
+
+    def committed(self) -> None:
+        """Let what came of it count."""
+        self.error = self._fault
 
     def result(self) -> T:
         """Return the value, or raise what the operation raised."""
         if self.error is not None:
             raise self.error
-        return cast("T", self.value)
+        return cast("T", self._value)
 
 
-def apply_group(book: Book, group: Sequence[Operation[Any]], notes: Mapping[int, bool]) -> str | None:
+async def apply_group(
+    book: Book, group: Sequence[Operation[Any]], notes: Mapping[int, bool], offload: Offload
+) -> str | None:
     """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
 
     Return why it failed, empty when it was written, None when there was nothing to write: that says nothing about the disk.
@@ -65,15 +78,30 @@ def apply_group(book: Book, group: Sequence[Operation[Any]], notes: Mapping[int,
         book.begin()
         for rid, submitted in notes.items():
             note_submitted(book, rid, submitted)
-        for operation in group:
-            operation.run(book)
-        book.commit()
+        await _run_all(book, group, offload)
+        changed = book.changes != before
+        if changed:
+            await offload("journal", book.commit)
+        else:
+            book.commit()
     except sqlite3.Error as error:
         book.roll_back()
         for operation in group:
             operation.error = _ours(error)
         return str(_ours(error))
-    return "" if book.changes != before else None
+    for operation in group:
+        operation.committed()
+    return "" if changed else None
+
+
+async def _run_all(book: Book, group: Sequence[Operation[Any]], offload: Offload) -> None:
+    for number, operation in enumerate(group, 1):
+        if operation.long:
+            await offload("journal", partial(operation.run, book))
+        else:
+            operation.run(book)
+        if number % AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
 
 
 def _ours(error: Exception) -> BaseException:
@@ -96,13 +124,13 @@ class Writer:
         self._input, self._output = trio.open_memory_channel[tuple[Operation[Any], trio.Event]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
 
-    async def do(self, apply: Callable[[Book], T]) -> T:
-        """Have an operation applied and committed, and return its value.
+    async def do(self, apply: Callable[[Book], T], *, long: bool = False) -> T:
+        """Have an operation applied and committed, and return its value; one that is ``long`` is applied off the loop.
 
         Raises what the operation raises; JournalFailed when it could not be committed or the journal is closed.
         Cancellation: at any time; the operation may or may not be done then.
         """
-        operation, done = Operation(apply), trio.Event()
+        operation, done = Operation(apply, long), trio.Event()
         try:
             await self._input.send((operation, done))
         except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
@@ -136,7 +164,7 @@ class Writer:
         notes, self._notes = self._notes, {}
         operations = [operation for operation, _ in group]
         try:
-            failure = await self._offload("journal", partial(apply_group, self._book, operations, notes))
+            failure = await apply_group(self._book, operations, notes, self._offload)
             self.failure = self.failure if failure is None else failure
             self.tick = self._book.tick
         finally:

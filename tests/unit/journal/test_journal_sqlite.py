@@ -11,6 +11,7 @@ from typing import TypeVar
 import attrs
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken, StartRefused
 from kmsconn.journal.port import Journal, Row
@@ -151,19 +152,27 @@ async def test_siblings(path: Path) -> None:
 
 async def test_busy_rows_are_those_at_the_time_of_the_call(path: Path) -> None:
     """The caller's set goes on changing while the question waits in the queue."""
-    busy = {1}
+    free, found = trio.Event(), []
 
     async def offload(use: str, work: Callable[[], T]) -> T:
-        if asked:
-            busy.clear()
+        await free.wait()
         return await offload_inline(use, work)
 
-    asked = False
+    async def ask() -> None:
+        found.append((await journal.due(KIND, 1000.0, 5, busy)).rows)
+
+    free.set()
     async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
-        assert await admit_one(journal) in busy
-        asked = True
-        assert (await journal.due(KIND, 1000.0, 5, busy)).rows == ()
-        assert not busy
+        busy = {await admit_one(journal)}
+        free = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.counts, 1000.0)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            busy.clear()
+            free.set()
+    assert found == [()]
 
 
 async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> None:
@@ -288,7 +297,7 @@ async def test_a_copy_taken_at_any_moment_goes_on(path: Path, late: bool) -> Non
 
     async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
         await life(journal)
-    assert len(copies) >= 8
+    assert len(copies) >= 7
     for copy in copies:
         async with journal_at(copy / path.name) as journal:
             await life(journal)

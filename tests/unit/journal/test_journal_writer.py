@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
 from kmsconn.journal.book import Book
-from kmsconn.journal.writer import QUEUE, Operation, Writer, apply_group
+from kmsconn.journal.writer import AT_ONCE, QUEUE, Operation, Writer, apply_group
 from tests.unit.journal.samples import dump, new_row, opened, row_of
 
 T = TypeVar("T")
@@ -80,19 +81,26 @@ def rows(book: Book) -> int:
     return len(dump(book))
 
 
-async def gather(outcomes: dict[int, Any], number: int, writer: Writer, apply: Callable[[Book], Any]) -> None:
+async def gather(
+    outcomes: dict[int, Any],
+    number: int,
+    writer: Writer,
+    apply: Callable[[Book], Any],
+    *,
+    long: bool = False,
+) -> None:
     try:
-        outcomes[number] = await writer.do(apply)
+        outcomes[number] = await writer.do(apply, long=long)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
         outcomes[number] = error
 
 
 async def all_at_once(writer: Writer, gate: Gate, *operations: Callable[[Book], Any]) -> list[Any]:
-    """Have operations wait together behind a shut gate, then let them go as one group behind a first, empty one."""
+    """Have operations wait together behind a shut gate, then let them go as one group behind a first, long read."""
     outcomes: dict[int, Any] = {}
     gate.open = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(gather, {}, 0, writer, rows)
+        nursery.start_soon(partial(gather, {}, 0, writer, rows, long=True))
         await wait_all_tasks_blocked()
         for number, apply in enumerate(operations):
             nursery.start_soon(gather, outcomes, number, writer, apply)
@@ -140,6 +148,60 @@ async def test_a_faulty_value_costs_its_caller_only(book: Book, error: Exception
     assert (bad, good) == (error, 1)
 
 
+async def test_a_group_that_only_reads_is_not_taken_off_the_loop(book: Book) -> None:
+    gate = Gate()
+    async with writing(book, gate) as writer:
+        assert [await writer.do(rows), await writer.do(rows)] == [0, 0]
+    assert gate.groups == 0
+
+
+async def test_of_a_group_that_writes_only_the_commit_is_taken_off_the_loop(book: Book) -> None:
+    used: list[object] = []
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        used.append((use, work))
+        return work()
+
+    await apply_group(book, [Operation(adds(number)) for number in range(3)], {}, offload)
+    assert used == [("journal", book.commit)]
+
+
+async def test_a_long_operation_is_applied_off_the_loop_in_its_turn(book: Book) -> None:
+    gate = Gate()
+    operations: list[Operation[int]] = [Operation(rows), Operation(adds(1), long=True), Operation(rows)]
+    await apply_group(book, operations, {}, gate)
+    assert [operation.result() for operation in operations] == [0, 1, 1]
+    assert gate.groups == 2
+
+
+async def test_the_loop_runs_on_while_a_large_group_is_applied(book: Book) -> None:
+    steps: list[int] = []
+
+    async def count() -> None:
+        for step in range(3):
+            steps.append(step)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        seen = [Operation(lambda _: len(steps)) for _ in range(3 * AT_ONCE)]
+        await apply_group(book, seen, {}, Gate())
+    assert seen[0].result() < seen[-1].result()
+
+
+async def test_what_was_applied_has_failed_when_the_commit_was_not_waited_for(book: Book) -> None:
+    operation = Operation(adds(1))
+
+    async def hangs(_use: str, _work: Callable[[], T]) -> T:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    with trio.move_on_after(0):
+        await apply_group(book, [operation], {}, hangs)
+    with pytest.raises(JournalFailed):
+        operation.result()
+
+
 async def test_an_error_of_the_database_comes_out_as_ours(book: Book) -> None:
     async with writing(book, Gate()) as writer:
         with pytest.raises(JournalFailed) as failure:
@@ -183,13 +245,13 @@ async def test_a_disk_that_fills_up_fails_what_does_not_fit(book: Book) -> None:
     assert rows(book) == 1
 
 
-def test_a_transaction_that_is_lost_whole_fails_all(book: Book) -> None:
+async def test_a_transaction_that_is_lost_whole_fails_all(book: Book) -> None:
     def loses_all(book: Book) -> None:
         book.roll_back()
         raise sqlite3.OperationalError("disk I/O error")
 
     group: list[Operation[Any]] = [Operation(adds(1)), Operation(loses_all), Operation(adds(2))]
-    apply_group(book, group, {})
+    await apply_group(book, group, {}, Gate())
     assert all(isinstance(operation.error, JournalFailed) for operation in group)
     assert rows(book) == 0
 
@@ -327,7 +389,9 @@ async def test_a_bug_ends_the_writer_and_everybody_learns_it(book: Book) -> None
     assert [type(outcome) for outcome in outcomes.values()] == [JournalFailed, JournalFailed]
 
 
-def test_nothing_of_a_group_stays_when_the_process_dies_before_the_commit(book: Book, path: Path) -> None:
+async def test_nothing_of_a_group_stays_when_the_process_dies_before_the_commit(
+    book: Book, path: Path
+) -> None:
     class Killed(BaseException):
         pass
 
@@ -335,7 +399,7 @@ def test_nothing_of_a_group_stays_when_the_process_dies_before_the_commit(book: 
         raise Killed
 
     with pytest.raises(Killed):
-        apply_group(book, [Operation(adds(1)), Operation(dies)], {})
+        await apply_group(book, [Operation(adds(1)), Operation(dies)], {}, Gate())
     book.close()
     again = opened(path)
     assert rows(again) == 0
