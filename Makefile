@@ -62,8 +62,8 @@ wheel: $(STAMP) ## build the wheel into dist/
 hooks: $(STAMP) ## install the git hooks
 	$(BIN)/pre-commit install
 
-bench: $(STAMP) ## measure; prints figures, judges nothing
-	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+bench: $(STAMP) ## measure under loads; judges nothing (QUICK=1, CONNECTOR="command", docs/benchmarks.md)
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(CONNECTOR),--connector '$(CONNECTOR)') $(BENCH)
 
 clean: ## remove everything that was made
 	rm -rf .venv .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -41,7 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="where the connector's configuration goes",
     )
-    add("--rate", metavar="R", type=positive, default=10.0, help="requests per second (10)")
+    add(
+        "--rate",
+        metavar="R",
+        type=not_negative,
+        default=10.0,
+        help="requests per second; 0: none, until a signal (10)",
+    )
     add("--duration", metavar="S", type=positive, default=60.0, help="seconds of requests (60)")
     add(
         "--size",
@@ -60,6 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="time of a Core for an answer (0)",
     )
     add("--forms", metavar="FORM", nargs="+", choices=FORMS, default=(), help=f"of {', '.join(FORMS)} (all)")
+    add(
+        "--control",
+        metavar="PORT",
+        type=at_least(1),
+        help="loopback port for status, loads and faults by HTTP (none)",
+    )
     add("--json", action="store_true", help="end with one JSON object instead of text")
 
 
@@ -68,9 +80,15 @@ def execute(arguments: argparse.Namespace) -> int:
     from kmsconn.emulator.emulation import Emulation, Plan
     from kmsconn.emulator.load import Load
 
-    load = Load(arguments.rate, arguments.duration, tuple(arguments.forms))
+    load = Load(arguments.rate, arguments.duration, tuple(arguments.forms)) if arguments.rate else None
     plan = Plan(
-        arguments.write_config, load, arguments.size, arguments.seed, arguments.shards, arguments.computing
+        arguments.write_config,
+        load,
+        arguments.size,
+        arguments.seed,
+        arguments.shards,
+        arguments.computing,
+        arguments.control,
     )
     emulation = Emulation.of(plan)
     began = time.monotonic()

@@ -43,11 +43,16 @@ def keep_all(transaction: Transaction) -> bool:
     return False
 
 
+def _nobody(_: Transaction) -> None:
+    """Is told things and keeps none."""
+
+
 class Chain:
     """A chain with its contracts.
 
     ``clock`` gives Unix seconds for block times; ``base_fee`` (wei, None for a chain of before EIP-1559), ``finality``
-    (blocks behind the head), ``stalled`` and ``default_balance`` may be changed at any time.
+    (blocks behind the head), ``stalled`` and ``default_balance`` may be changed at any time. ``on_submit`` is told each signed
+    transaction that arrives, before it is judged.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Chain:
         self.block_gas_limit = block_gas_limit
         self.default_balance = RICH
         self.stalled = False
+        self.on_submit: Callable[[Transaction], None] = _nobody
         self.contracts: dict[Address, Contract] = {}
         self.pool: Pool = ArbitrumPool() if pool == "arbitrum" else GethPool()
         self.state = State()
@@ -203,6 +209,7 @@ class Chain:
     def submit(self, raw: bytes) -> bytes:
         """Take a signed transaction as ``eth_sendRawTransaction`` does; return its hash. Raises NodeError."""
         transaction = self.check(raw)
+        self.on_submit(transaction)
         self.pool.admit(transaction, self.account(transaction.sender), self.base_fee or 0)
         return transaction.hash
 

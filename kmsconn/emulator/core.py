@@ -63,6 +63,10 @@ USER = Operation("UserDecrypt", "GetUserDecryptionResult", "user_decrypt", "user
 OPERATIONS = (PUBLIC, USER)
 
 
+def _nobody(_: bytes) -> None:
+    """Is told things and keeps none."""
+
+
 @attrs.define(eq=False)
 class EmulatedCore:
     """A Core with one signer key; the fields are its knobs and may be changed at any time."""
@@ -83,6 +87,10 @@ class EmulatedCore:
     """Where the randomness of shares comes from, together with node, id, place and restarts."""
     sealing: Callable[[Job, int], Randomness] | None = None
     """Gives the randomness of each share of a job by its place, in place of ``seed``."""
+    on_start: Callable[[bytes], None] = _nobody
+    """Is told the id of each start call that was understood, whatever comes of it."""
+    on_answer: Callable[[bytes], None] = _nobody
+    """Is told the id of each answer that goes out."""
     capacity: int = 10_000
     kept: int = 6_000
     restarts: int = attrs.field(default=0, init=False)
@@ -113,6 +121,7 @@ class EmulatedCore:
         if sum(table.pending(trio.current_time()) for table in self._tables.values()) >= self.rate_limit:
             raise failed(Status.RESOURCE_EXHAUSTED)
         job = self._read(operation, request)
+        self.on_start(job.request_id)
         self._check_names(job, failed)
         self._check_id(operation, job, failed)
         if not self.signing_key_loaded:
@@ -131,7 +140,9 @@ class EmulatedCore:
         await self._wait(min(entry.ready_at, trio.current_time() + LONG_POLL))
         if entry.ready_at > trio.current_time():
             raise failed(Status.UNAVAILABLE, request_id)
-        return self._reply(entry, failed)
+        reply = self._reply(entry, failed)
+        self.on_answer(request_id)
+        return reply
 
     def job(self, operation: Operation, request_id: bytes) -> Job | None:
         """Return what the Core remembers under an id."""

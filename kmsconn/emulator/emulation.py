@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -10,9 +11,12 @@ import attrs
 import trio
 
 from kmsconn.emulator.config_file import journal_beside, write_config
+from kmsconn.emulator.control import Control
 from kmsconn.emulator.core_requests import Job
-from kmsconn.emulator.load import Load, run_load
+from kmsconn.emulator.http import serve_http
+from kmsconn.emulator.load import Load, run_load, tidy
 from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import Handler, serve_sockets
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.traffic import Traffic
@@ -25,14 +29,18 @@ _SEALS = (
 
 @attrs.frozen
 class Plan:
-    """What is emulated. ``computing`` in seconds for each job of a Core; ``size`` in bytes for each ciphertext."""
+    """What is emulated. ``computing`` in seconds for each job of a Core; ``size`` in bytes for each ciphertext.
+
+    Without a load it ends by cancellation only. ``control`` is the port for `Control`, None for none.
+    """
 
     config: Path
-    load: Load
+    load: Load | None
     size: int = 1024
     seed: int = 0
     shards: int = 1
     computing: float = 0.0
+    control: int | None = None
 
 
 @attrs.frozen
@@ -50,10 +58,12 @@ class Emulation:
         neighbours = Neighbourhood.make(
             time.time, shards=plan.shards, computing=plan.computing, seed=plan.seed
         )
-        for core in neighbours.cores:
-            core.core.sealing = seal_cheaply
         traffic = Traffic(neighbours, Random(plan.seed), size=plan.size)
         oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
+        neighbours.gateway.on_submit = oracle.note_sent
+        for shard in neighbours.cores:
+            core = shard.core
+            core.sealing, core.on_start, core.on_answer = seal_cheaply, oracle.note_started, oracle.note_given
         return cls(plan, neighbours, traffic, oracle)
 
     async def run(self) -> None:
@@ -63,11 +73,26 @@ class Emulation:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self.neighbours.serve_on_sockets)
+            if self.plan.control is not None:
+                serve = partial(serve_sockets, self._control_handler(), crashes=self.neighbours.crashes)
+                await nursery.start(partial(serve, port=self.plan.control))
             monitoring = f"{LOOPBACK}:{await _free_port()}"
             journal = journal_beside(self.plan.config)
             write_config(self.plan.config, self.neighbours.settings(journal, monitoring_endpoint=monitoring))
-            await run_load(self.plan.load, self.traffic, self.oracle)
+            await self._put_load_on()
             nursery.cancel_scope.cancel()
+
+    def _control_handler(self) -> Handler:
+        control = Control(self.neighbours, self.traffic, self.oracle, time.time() - trio.current_time())
+        return partial(serve_http, handler=control.handle)
+
+    async def _put_load_on(self) -> None:
+        if self.plan.load is not None:
+            await run_load(self.plan.load, self.traffic, self.oracle)
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tidy, self.traffic, self.oracle)
+                await self.oracle.watch()
 
 
 def seal_cheaply(job: Job, place: int) -> Randomness:

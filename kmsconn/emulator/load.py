@@ -8,7 +8,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.emulator.oracle import Oracle
+from kmsconn.emulator.oracle import Oracle, Trace
 from kmsconn.emulator.traffic import Traffic
 
 PATIENCE = 30.0
@@ -55,11 +55,18 @@ async def run_load(
     async with trio.open_nursery() as nursery:
         await nursery.start(oracle.watch)
         nursery.start_soon(tidy, traffic, oracle)
-        await _queue_all(load, traffic, ledger or Ledger())
-        with trio.move_on_after(patience):
-            await _wait_answered(traffic, oracle, load.count)
+        await put_on(load, traffic, oracle, ledger or Ledger(), patience=patience)
         await trio.sleep(AFTERMATH)
         nursery.cancel_scope.cancel()
+
+
+async def put_on(
+    load: Load, traffic: Traffic, oracle: Oracle, ledger: Ledger, *, patience: float = PATIENCE
+) -> None:
+    """Queue the requests of a load, under an oracle that watches, and wait until all are answered or patience is over."""
+    await _queue_all(load, traffic, ledger)
+    with trio.move_on_after(patience):
+        await _wait_answered(traffic, oracle, ledger)
 
 
 async def _queue_all(load: Load, traffic: Traffic, ledger: Ledger) -> None:
@@ -71,11 +78,15 @@ async def _queue_all(load: Load, traffic: Traffic, ledger: Ledger) -> None:
         ledger.note(traffic.forms[form](), form)
 
 
-async def _wait_answered(traffic: Traffic, oracle: Oracle, count: int) -> None:
+async def _wait_answered(traffic: Traffic, oracle: Oracle, ledger: Ledger) -> None:
     """Wait until every request is on the chain and answered. One that the contract refused is never there."""
-    chain = traffic.neighbours.gateway
-    while oracle.verdict().answered < count:
-        await chain.wait_change()
+    waiting = list(ledger.forms)
+    while waiting := [sent for sent in waiting if not _is_answered(oracle.trace_of(sent))]:
+        await traffic.neighbours.gateway.wait_change()
+
+
+def _is_answered(trace: Trace | None) -> bool:
+    return trace is not None and trace.answer is not None
 
 
 async def tidy(traffic: Traffic, oracle: Oracle, *, clock: Callable[[], float] = trio.current_time) -> Never:

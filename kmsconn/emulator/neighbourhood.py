@@ -25,8 +25,9 @@ from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import Node as CoreNode
 from kmsconn.emulator.core_faults import CoreFaults
+from kmsconn.emulator.doors import Door
 from kmsconn.emulator.grpc_server import serve_grpc
-from kmsconn.emulator.network import Handler, MemoryNetwork, serve_sockets
+from kmsconn.emulator.network import Handler, MemoryNetwork
 from kmsconn.emulator.rpc import Cluster, Node
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
@@ -69,6 +70,8 @@ class Neighbourhood:
     sender: PrivateKey
     signer: PrivateKey
     places: dict[str, Place] = attrs.field(factory=dict)
+    doors: dict[str, Door] = attrs.field(factory=dict, init=False)
+    """By name, once they serve on sockets."""
     crashes: list[Exception] = attrs.field(factory=list, init=False)
     """What handlers on sockets raised: faults of the emulator itself."""
 
@@ -117,15 +120,23 @@ class Neighbourhood:
     @property
     def names(self) -> tuple[str, ...]:
         """What listens: the chains, the shards of the Core, the buckets."""
-        cores = tuple(f"core{index}" for index in range(len(self.cores)))
-        return (*self.clusters, *cores, *(f"bucket{index}" for index in range(len(self.buckets))))
+        return (
+            *self.clusters,
+            *self.cores_by_name,
+            *(f"bucket{index}" for index in range(len(self.buckets))),
+        )
+
+    @property
+    def cores_by_name(self) -> dict[str, CoreFaults]:
+        """The shards of the Core by the names under which they listen."""
+        return {f"core{index}": core for index, core in enumerate(self.cores)}
 
     def handler(self, name: str) -> Handler:
         """Return what serves one connection of a neighbour."""
         if name in self.clusters:
             return self.clusters[name].serve
-        if name.startswith("core"):
-            return partial(serve_grpc, methods=self.cores[int(name[4:])].methods())
+        if name in self.cores_by_name:
+            return partial(serve_grpc, methods=self.cores_by_name[name].methods())
         return self.buckets[int(name[6:])].serve
 
     def settle_in_memory(self, network: MemoryNetwork) -> None:
@@ -141,8 +152,8 @@ class Neighbourhood:
         async with trio.open_nursery() as nursery:
             places: dict[str, Place] = {}
             for name in self.names:
-                serve = partial(serve_sockets, self.handler(name), crashes=self.crashes)
-                places[name] = ("127.0.0.1", await nursery.start(serve))
+                self.doors[name] = Door(self.handler(name), self.crashes)
+                places[name] = ("127.0.0.1", await nursery.start(self.doors[name].serve))
             self._settle(places)
             await nursery.start(self.run)
             task_status.started()

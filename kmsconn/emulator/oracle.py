@@ -1,7 +1,8 @@
 """The truth about one node's work, read from the emulated Gateway alone. Never asks the connector and changes nothing.
 
 A request becomes visible with the block of its event and is answered by the first reply of this node that is included with status 1.
-Every further transaction for the same request is a double, whatever its status: the node paid for it.
+Every further transaction for the same request is a double, whatever its status: the node paid for it. What the Core and the node say
+about the moments on the way (`note_started` and its neighbours) only completes the traces.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.emulator.blocks import Block, Mined
+from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import Chain
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
@@ -45,6 +46,12 @@ class Trace:
     at: float
     replies: list[Reply] = attrs.field(factory=list)
     answer: Reply | None = None
+    started: float | None = None
+    """When the Core first heard of it."""
+    given: float | None = None
+    """When the Core first gave its answer out."""
+    sent: float | None = None
+    """When a transaction with a reply first reached the node."""
 
     @property
     def latency(self) -> float | None:
@@ -124,6 +131,25 @@ class Oracle:
         """Return the request that a transaction made, once it is included."""
         return self._by_transaction.get(transaction_hash)
 
+    def note_started(self, request_id: bytes) -> None:
+        """Take note that a start call for this id reached the Core; only the first one counts."""
+        trace = self.traces.get(int.from_bytes(request_id))
+        if trace is not None and trace.started is None:
+            trace.started = self._clock()
+
+    def note_given(self, request_id: bytes) -> None:
+        """Take note that the Core gives the answer of this id out; only the first time counts."""
+        trace = self.traces.get(int.from_bytes(request_id))
+        if trace is not None and trace.given is None:
+            trace.given = self._clock()
+
+    def note_sent(self, transaction: Transaction) -> None:
+        """Take note that a signed transaction reached the node; only the first with a reply of a request counts."""
+        if self._is_reply(transaction):
+            trace = self.traces.get(_request_id(transaction))
+            if trace is not None and trace.sent is None:
+                trace.sent = self._clock()
+
     def verdict(self) -> Verdict:
         """Judge what was read so far."""
         ordered = sorted(self._latencies)
@@ -159,7 +185,7 @@ class Oracle:
         transaction = mined.transaction
         if transaction.to != self._decryption:
             return
-        if transaction.sender == self._sender and transaction.data[:_SELECTOR_BYTES] in REPLY_SELECTORS:
+        if self._is_reply(transaction):
             self._take_reply(mined, at)
         for log in mined.logs:
             if log.address == self._decryption and log.topics[0] in TOPICS:
@@ -167,12 +193,15 @@ class Oracle:
                     Trace(int.from_bytes(log.topics[1]), transaction.hash, mined.block_number, at)
                 )
 
+    def _is_reply(self, transaction: Transaction) -> bool:
+        ours = transaction.to == self._decryption and transaction.sender == self._sender
+        return ours and transaction.data[:_SELECTOR_BYTES] in REPLY_SELECTORS
+
     def _take_request(self, trace: Trace) -> None:
         self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace
 
     def _take_reply(self, mined: Mined, at: float) -> None:
-        arguments = mined.transaction.data[_SELECTOR_BYTES:]
-        trace = self.traces.get(int.from_bytes(arguments[:_WORD_BYTES]))
+        trace = self.traces.get(_request_id(mined.transaction))
         if trace is None:
             self.strays += 1
             return
@@ -183,6 +212,10 @@ class Oracle:
             trace.answer = reply
             self._answered += 1
             self._latencies.append(at - trace.at)
+
+
+def _request_id(reply: Transaction) -> int:
+    return int.from_bytes(reply.data[_SELECTOR_BYTES : _SELECTOR_BYTES + _WORD_BYTES])
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -36,8 +36,8 @@ def test_the_file_is_required() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--rate", "0"], ["--duration", "-1"], ["--size", "31"], ["--shards", "0"], ["--computing", "-1"],
-        ["--forms", "nonsense"], ["--seed", "x"],
+        ["--rate", "-1"], ["--duration", "-1"], ["--size", "31"], ["--shards", "0"], ["--computing", "-1"],
+        ["--forms", "nonsense"], ["--seed", "x"], ["--control", "0"], ["--control", "x"],
     ],
 )  # fmt: skip
 def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
@@ -56,6 +56,22 @@ def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     load = Load(5.0, 2.0, ("public", "wallet"))
     assert plans == [emulation.Plan(Path("k.toml"), load, size=64, seed=7, shards=2, computing=0.5)]
+
+
+def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = []
+    real = Emulation.of
+    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: plans.append(plan) or real(plan)))
+    run_command(monkeypatch, WELL, "--rate", "0", "--control", "9000")
+    assert plans == [emulation.Plan(Path("k.toml"), None, control=9000)]
+
+
+def test_the_moments_of_requests_reach_the_oracle() -> None:
+    made = Emulation.of(emulation.Plan(Path("k.toml"), None, shards=2))
+    neighbours, oracle = made.neighbours, made.oracle
+    assert neighbours.gateway.on_submit == oracle.note_sent
+    assert {core.core.on_start for core in neighbours.cores} == {oracle.note_started}
+    assert {core.core.on_answer for core in neighbours.cores} == {oracle.note_given}
 
 
 def test_the_forms_are_those_that_users_have() -> None:

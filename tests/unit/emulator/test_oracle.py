@@ -265,3 +265,45 @@ def test_a_percentile_is_one_of_the_values_with_enough_not_above_it(
     found = percentile(ordered, share)
     assert found in ordered
     assert sum(value <= found for value in ordered) >= share * len(ordered)
+
+
+def asked(watched: Watched) -> Trace:
+    """Let a request be on the chain at 1.0."""
+    watched.world.ask()
+    watched.block(1.0)
+    return watched.trace(1)
+
+
+def test_only_the_first_start_call_counts(watched: Watched) -> None:
+    trace = asked(watched)
+    for watched.now in (1.5, 2.5):
+        watched.oracle.note_started(public_id(1).to_bytes(32))
+    assert trace.started == 1.5
+
+
+def test_only_the_first_answer_counts(watched: Watched) -> None:
+    trace = asked(watched)
+    for watched.now in (1.5, 2.5):
+        watched.oracle.note_given(public_id(1).to_bytes(32))
+    assert trace.given == 1.5
+
+
+def test_a_reply_is_sent_when_the_node_has_it_and_again_is_no_news(watched: Watched) -> None:
+    trace = asked(watched)
+    watched.world.chain.on_submit = watched.oracle.note_sent
+    for watched.now in (1.5, 2.5):
+        watched.reply(1)
+    assert trace.sent == 1.5
+
+
+def test_a_transaction_of_somebody_else_is_not_the_nodes_reply(watched: Watched) -> None:
+    trace = asked(watched)
+    watched.world.chain.on_submit = watched.oracle.note_sent
+    watched.world.chain.submit(signed(0, watched.world.reply(1), key=STRANGER))
+    assert trace.sent is None
+
+
+def test_of_an_id_that_nobody_was_given_no_moment_is_kept(watched: Watched) -> None:
+    watched.oracle.note_started(public_id(9).to_bytes(32))
+    watched.oracle.note_given(public_id(9).to_bytes(32))
+    assert watched.oracle.traces == {}

@@ -1,0 +1,102 @@
+"""The connector that is measured, as a process: this checkout's, another's, or one of somebody else. Knows no connector from inside.
+
+A recipe is a command and, where that connector reads no configuration of ours, a template of its file. In both, ``{name}`` stands for
+what the emulator wrote: ``{config}`` the TOML file as a whole, ``{out}`` the file made from the template, and each option by its name
+with ``_`` for a dot (``{gateway_url}``, ``{decryption_contract_address}``, …), a list as its first element; for a chain
+``{gateway_http_url}`` too. The environment has every option under its 0.14 name: ``KMS_CONNECTOR_GATEWAY_URL`` and so on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bench.processes import running
+
+OURS = f"{shlex.quote(sys.executable)} -m kmsconn.cli.main run -c {{config}}"
+PREFIX = "KMS_CONNECTOR_"
+GRACE = 30.0
+"""Seconds for the end after SIGTERM."""
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+@attrs.frozen
+class Recipe:
+    """How a connector is started. ``template`` is the text of its configuration file; ``python_path`` names another checkout."""
+
+    command: str = OURS
+    template: str | None = None
+    python_path: str | None = None
+
+    def environment(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """Return the variables of its process; our own connector reads its file only."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        if self.command != OURS:
+            kept |= variables(options)
+        return kept | ({"PYTHONPATH": self.python_path} if self.python_path else {})
+
+
+def options_of(config: Path) -> dict[str, Any]:
+    """Return the options that the emulator wrote, flat: ``gateway_url``, ``decryption_contract.address``."""
+    return dict(_flat(tomllib.loads(config.read_text(encoding="utf-8")), ""))
+
+
+def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def variables(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return options as environment variables."""
+    return {PREFIX + name.replace(".", "__").upper(): _as_variable(value) for name, value in options.items()}
+
+
+def _as_variable(value: Any) -> str:
+    if isinstance(value, list):
+        return json.dumps(value) if value and isinstance(value[0], dict) else ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def names(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return what may stand in a template, besides ``{config}`` and ``{out}``."""
+    found = {name.replace(".", "_"): _first(value) for name, value in options.items()}
+    urls = {name for name in found if name.endswith("_url")}
+    http = {f"{name[:-4]}_http_url": found[name].replace("ws://", "http://", 1) for name in urls}
+    host = options.get("host_chains", [{}])[0]
+    return found | http | {f"host_{name}": _first(value) for name, value in host.items()}
+
+
+def _first(value: Any) -> str:
+    return _first(value[0]) if isinstance(value, list) and value else _as_variable(value)
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Put values into a template; braces around anything else stay as they are."""
+    return _PLACE.sub(lambda found: values.get(found[1], found[0]), template)
+
+
+@asynccontextmanager
+async def open_connector(recipe: Recipe, config: Path, log: Path) -> AsyncIterator[int]:
+    """Start it with neighbours' configuration; gives its process id."""
+    options = options_of(config)
+    out = config.with_name("connector.conf")
+    values = names(options) | {"config": str(config), "out": str(out)}
+    if recipe.template is not None:
+        out.write_text(fill(recipe.template, values), encoding="utf-8")
+    command = [fill(word, values) for word in shlex.split(recipe.command)]
+    environment = recipe.environment(options)
+    async with running(command, log, grace=GRACE, environment=environment) as process:
+        yield process.pid

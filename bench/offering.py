@@ -1,0 +1,134 @@
+"""One connector under loads: offers them, samples the processes meanwhile, and returns what was seen. Prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Never
+
+import attrs
+import trio
+
+from bench.connector import Recipe, open_connector
+from bench.figures import ANSWERED, Outcome, outcome
+from bench.neighbours import Neighbours, open_neighbours
+from bench.proc import Sample, look
+from bench.processes import tail
+
+WARM_UP = {"rate": 5, "seconds": 4, "patience": 60}
+SETTLING = 2.0  # seconds in which work after the last reply (burial, journal) may end before the next load
+PATIENCE = 20.0  # seconds after a load in which its last replies may land
+
+
+@attrs.frozen
+class Usage:
+    """What a process tree used between two samples: CPU seconds, and their share of the time."""
+
+    cpu: float
+    share: float
+    resident: int
+    descriptors: int
+
+
+@attrs.frozen
+class Case:
+    """One load: its parameters, what became of it, and what both sides used."""
+
+    size: int
+    outcome: Outcome
+    cpu_ms: float | None
+    """CPU milliseconds of the connector for each answered request."""
+    connector: Usage
+    emulator: Usage
+    journal_bytes: int
+
+
+@attrs.define
+class Pair:
+    """Neighbours and a connector that has shown that it works."""
+
+    neighbours: Neighbours
+    connector: int
+    journal: Path
+    samples: dict[str, list[Sample]] = attrs.field(factory=lambda: {"connector": [], "emulator": []})
+
+    async def watch(self, period: float) -> Never:
+        """Sample both processes until cancelled."""
+        while True:
+            self.look()
+            await trio.sleep(period)
+
+    def look(self) -> tuple[Sample, Sample]:
+        """Sample both processes now."""
+        pair = look(self.connector), look(self.neighbours.pid)
+        self.samples["connector"].append(pair[0])
+        self.samples["emulator"].append(pair[1])
+        return pair
+
+
+@asynccontextmanager
+async def open_pair(recipe: Recipe, folder: Path, size: int, computing: float) -> AsyncIterator[Pair]:
+    """Start both and have a few requests answered. Raises RuntimeError when the connector does not answer them."""
+    arguments = ("--size", str(size), "--computing", str(computing))
+    async with (
+        open_neighbours(folder, *arguments) as neighbours,
+        open_connector(recipe, neighbours.config, folder / "connector.log") as pid,
+    ):
+        done = await neighbours.post("/load", WARM_UP)
+        if not done["rows"] or any(row[ANSWERED] is None for row in done["rows"]):
+            raise RuntimeError(f"the first requests were not answered:\n{tail(folder / 'connector.log')}")
+        yield Pair(neighbours, pid, folder / "connector.emulated.db")
+
+
+async def offer(pair: Pair, size: int, rate: float, seconds: float) -> Case:
+    """Offer one load and return what became of it."""
+    await trio.sleep(SETTLING)
+    before = pair.look()
+    wanted = {"rate": rate, "seconds": seconds, "patience": PATIENCE}
+    done = await _while_watching(pair, lambda: pair.neighbours.post("/load", wanted))
+    after = pair.look()
+    found = outcome(done["rows"], done["offered"], rate)
+    used = [usage(*between) for between in zip(before, after, strict=True)]
+    cpu_ms = 1000 * used[0].cpu / found.answered if found.answered else None
+    return Case(size, found, cpu_ms, used[0], used[1], journal_bytes(pair.journal))
+
+
+async def _while_watching(pair: Pair, work: Callable[[], Awaitable[Any]], period: float = 1.0) -> Any:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pair.watch, period)
+        done = await work()
+        nursery.cancel_scope.cancel()
+    return done
+
+
+def usage(before: Sample, after: Sample) -> Usage:
+    """Return what was used between two samples; memory and descriptors are those at the end."""
+    cpu, seconds = after.cpu - before.cpu, after.at - before.at
+    return Usage(cpu, cpu / seconds if seconds else 0.0, after.resident, after.descriptors)
+
+
+def journal_bytes(journal: Path) -> int:
+    """Return the bytes of a journal's files."""
+    return sum(path.stat().st_size for path in journal.parent.glob(f"{journal.name}*"))
+
+
+async def climb(recipe: Recipe, folder: Path, size: int, rates: Sequence[float], plan: Plan) -> list[Case]:
+    """Offer ever more to one connector until it does not keep up."""
+    cases: list[Case] = []
+    async with open_pair(recipe, folder, size, plan.computing) as pair:
+        for rate in rates:
+            cases.append(await offer(pair, size, rate, plan.seconds))
+            plan.told(cases[-1])
+            if not cases[-1].outcome.sustained:
+                break
+    return cases
+
+
+@attrs.frozen
+class Plan:
+    """What is offered: seconds for each load, the Core's time for an answer, and who is told of each case."""
+
+    seconds: float = 10.0
+    computing: float = 0.01
+    told: Callable[[Case], None] = lambda _: None

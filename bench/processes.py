@@ -1,0 +1,41 @@
+"""Starts processes and ends them, with everything that they started. Knows nothing of what they do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import trio
+
+
+@asynccontextmanager
+async def running(
+    command: Sequence[str], log: Path, *, grace: float, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[trio.Process]:
+    """Run a command in a session of its own, with its output in a file; SIGTERM at the end, SIGKILL after ``grace`` seconds."""
+    with log.open("ab") as file:
+        process = await trio.lowlevel.open_process(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            _send(process, signal.SIGTERM)
+            with trio.move_on_after(grace, shield=True):
+                await process.wait()
+            _send(process, signal.SIGKILL)
+
+
+def _send(process: trio.Process, number: signal.Signals) -> None:
+    """Signal the whole session; one that is gone needs none."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """Return the end of a log."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -1,0 +1,51 @@
+"""Figures as text: one line for each case. Pure."""
+
+from __future__ import annotations
+
+from bench.offering import Case
+
+KIB, MIB = 1024, 1024 * 1024
+HEADINGS = (
+    "size", "offered", "landed/s", "kept up", "hear p50", "p99", "send p50", "p99", "whole p50", "p99",
+    "CPU ms", "busy", "emulator", "memory", "fds", "journal",
+)  # fmt: skip
+WIDTHS = (8, 7, 8, 7, 8, 7, 8, 7, 9, 7, 6, 5, 8, 7, 4, 7)
+
+
+def heading() -> str:
+    """Return the line above all others."""
+    return line(HEADINGS)
+
+
+def row(case: Case) -> str:
+    """Return one case. Times in milliseconds; busy: the share of one core."""
+    found = case.outcome
+    spreads = (found.hearing, found.sending, found.whole)
+    times = [milliseconds(value) for spread in spreads for value in (spread.p50, spread.p99)]
+    cpu = "-" if case.cpu_ms is None else f"{case.cpu_ms:.2f}"
+    return line(
+        (
+            size(case.size), f"{found.offered_rate:g}/s", f"{found.rate:.1f}", "yes" if found.sustained else "NO",
+            *times, cpu, f"{case.connector.share:.0%}", f"{case.emulator.share:.0%}",
+            f"{case.connector.resident / MIB:.0f} MB", str(case.connector.descriptors), size(case.journal_bytes),
+        )
+    )  # fmt: skip
+
+
+def line(cells: tuple[str, ...]) -> str:
+    """Return cells in their columns."""
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time as text."""
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def size(count: int) -> str:
+    """Return bytes as text."""
+    if count < KIB:
+        return f"{count} B"
+    return f"{count / KIB:.0f} KiB" if count < MIB else f"{count / MIB:.0f} MiB"

@@ -1,0 +1,50 @@
+"""A result says on what it was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.__main__ import SIZES, parser, recipe_of, report
+from bench.connector import OURS
+from bench.machine import commit_of, cpu_model, describe
+from tests.unit.bench.test_bench_table import CASE
+
+
+def test_the_model_is_read_from_cpuinfo() -> None:
+    assert cpu_model("processor\t: 0\nmodel name\t: A CPU @ 2: x\nmodel name\t: other\n") == "A CPU @ 2: x"
+    assert cpu_model("") == "unknown"
+
+
+def test_machine_versions_and_date_are_told() -> None:
+    found = describe()
+    assert set(found) == {
+        "date", "commit", "cpu", "cores", "memory_bytes", "kernel", "python", "libraries",
+    }  # fmt: skip
+    assert found["libraries"]["trio"]
+
+
+def test_outside_of_a_repository_there_is_no_commit(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) == ""
+
+
+def test_the_report_has_parameters_and_cases() -> None:
+    arguments = parser().parse_args(["--name", "first", "--rates", "10", "50"])
+    found = report(arguments, [CASE])
+    assert found["parameters"] == {
+        "name": "first", "sizes": SIZES, "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
+    }  # fmt: skip
+    assert found["cases"][0]["outcome"]["whole"]["p50"] == CASE.outcome.whole.p50
+    assert found["connector"] == "kmsconn"
+
+
+def test_a_recipe_from_arguments(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    template.write_text("url={gateway_url}")
+    told = ["--connector", "other {out}", "--config-template", str(template), "--checkout", str(tmp_path)]
+    found = recipe_of(parser().parse_args(told))
+    assert (found.command, found.template, found.python_path) == (
+        "other {out}",
+        "url={gateway_url}",
+        str(tmp_path),
+    )
+    assert recipe_of(parser().parse_args([])).command == OURS

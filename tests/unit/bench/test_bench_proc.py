@@ -1,0 +1,57 @@
+"""What the kernel says about processes is read as it is written, and trees are whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from bench.proc import PAGE, TICK, Stat, descendants, look, parse_stat
+
+NUMBERS = "S 7 1 1 0 -1 4194304 100 200 0 0 11 22 33 44 20 0 3 0 5000 1000000 123 18446744073709551615"
+
+
+def stat(pid: int, parent: int) -> Stat:
+    return Stat(pid, parent, 0.0, 0)
+
+
+def test_cpu_time_is_user_and_system_with_that_of_ended_children() -> None:
+    assert parse_stat(f"42 (python) {NUMBERS}").cpu == (11 + 22 + 33 + 44) * TICK
+
+
+def test_process_and_parent_and_memory() -> None:
+    found = parse_stat(f"42 (python) {NUMBERS}")
+    assert (found.pid, found.parent, found.resident) == (42, 7, 123 * PAGE)
+
+
+def test_a_name_may_hold_blanks_and_parentheses() -> None:
+    assert parse_stat(f"42 (a) S (b c) {NUMBERS}") == parse_stat(f"42 (x) {NUMBERS}")
+
+
+def test_descendants_are_children_and_theirs() -> None:
+    stats = [stat(1, 0), stat(5, 1), stat(6, 5), stat(7, 6), stat(8, 1)]
+    assert {one.pid for one in descendants(5, stats)} == {5, 6, 7}
+
+
+def test_a_process_that_is_gone_has_none() -> None:
+    assert descendants(99, [stat(1, 0)]) == []
+
+
+def test_this_process_uses_something() -> None:
+    found = look(os.getpid())
+    assert found.cpu > 0
+    assert found.resident > 1_000_000
+    assert found.descriptors >= 3
+
+
+def test_a_child_counts_with_its_parent() -> None:
+    alone = look(os.getpid()).resident
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        together = look(os.getpid()).resident
+        child.communicate(b"\n")
+    assert together > alone
+
+
+def test_nothing_is_seen_of_a_process_that_does_not_exist() -> None:
+    found = look(2**22 + 1)
+    assert (found.cpu, found.resident, found.descriptors) == (0, 0, 0)

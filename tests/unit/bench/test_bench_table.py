@@ -1,0 +1,65 @@
+"""The table says what the figures say, in columns."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from bench.figures import outcome
+from bench.offering import Case, Usage, usage
+from bench.proc import Sample
+from bench.table import HEADINGS, WIDTHS, heading, milliseconds, row, size
+
+ROWS = [(n / 10, n / 10 + 0.012, n / 10 + 0.02, n / 10 + 0.025, n / 10 + 0.25) for n in range(50)]
+USED = Usage(cpu=0.5, share=0.1, resident=64 << 20, descriptors=31)
+CASE = Case(65536, outcome(ROWS, 50, 10), 10.0, USED, attrs.evolve(USED, share=0.25), 4 << 20)
+
+
+def cells(case: Case) -> dict[str, str]:
+    """Return the first cell under each heading."""
+    found: dict[str, str] = {}
+    start = 0
+    for name, width in zip(HEADINGS, WIDTHS, strict=True):
+        found.setdefault(name, row(case)[start : start + width].strip())
+        start += width + 2
+    return found
+
+
+def test_every_heading_has_a_column() -> None:
+    assert len(HEADINGS) == len(WIDTHS)
+    assert len(heading()) == len(row(CASE))
+
+
+def test_a_case_in_words() -> None:
+    assert cells(CASE) == {
+        "size": "64 KiB", "offered": "10/s", "landed/s": "10.0", "kept up": "yes", "hear p50": "12.0", "p99": "12.0",
+        "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "busy": "10%", "emulator": "25%",
+        "memory": "64 MB", "fds": "31", "journal": "4 MiB",
+    }  # fmt: skip
+
+
+def test_a_load_that_was_not_sustained_is_loud() -> None:
+    lost = attrs.evolve(CASE, outcome=attrs.evolve(CASE.outcome, sustained=False))
+    assert cells(lost)["kept up"] == "NO"
+
+
+def test_without_an_answer_nothing_is_made_up() -> None:
+    nothing = attrs.evolve(CASE, outcome=outcome([], 50, 10), cpu_ms=None)
+    assert (cells(nothing)["CPU ms"], cells(nothing)["whole p50"]) == ("-", "-")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(205, "205 B"), (1024, "1 KiB"), (65536, "64 KiB"), (1 << 20, "1 MiB")]
+)
+def test_bytes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "-"), (3.14159, "3.1"), (99.94, "99.9"), (250.4, "250")])
+def test_times(value: float | None, text: str) -> None:
+    assert milliseconds(value) == text
+
+
+def test_usage_is_the_difference_of_cpu_and_the_last_of_the_rest() -> None:
+    found = usage(Sample(10.0, 1.0, 100, 5), Sample(14.0, 2.0, 200, 6))
+    assert found == Usage(cpu=1.0, share=0.25, resident=200, descriptors=6)

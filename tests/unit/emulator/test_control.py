@@ -1,0 +1,130 @@
+"""The control handler tells what the chain shows, puts loads on and turns doors and Cores; in virtual time, without sockets."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from kmsconn.emulator.control import COLUMNS, Control
+from kmsconn.emulator.doors import Door
+from kmsconn.emulator.http import HttpRequest, HttpResponse
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.oracle import Oracle, Reply
+from kmsconn.emulator.traffic import Traffic
+
+BASE = 1_767_225_600.0
+
+
+class Desk:
+    """A control over neighbours in memory, whose doors stand open but serve nobody."""
+
+    def __init__(self) -> None:
+        self.neighbours = Neighbourhood.make(lambda: BASE + trio.current_time())
+        self.neighbours.settle_in_memory(MemoryNetwork())
+        self.neighbours.doors |= {name: Door(self.neighbours.handler(name)) for name in self.neighbours.names}
+        sender = self.neighbours.sender.address
+        self.oracle = Oracle(self.neighbours.gateway, self.neighbours.decryption.address, sender)
+        self.traffic = Traffic(self.neighbours, Random(0))
+        self.control = Control(self.neighbours, self.traffic, self.oracle, BASE)
+
+    async def get(self, path: str) -> HttpResponse:
+        return await self.control.handle(HttpRequest("GET", path))
+
+    async def post(self, path: str, content: Any = None) -> HttpResponse:
+        return await self.control.handle(HttpRequest("POST", path, body=json.dumps(content).encode()))
+
+    async def load(self, nursery: trio.Nursery, **content: Any) -> Any:
+        """Put a load on, under blocks and the oracle."""
+        await nursery.start(self.neighbours.run)
+        await nursery.start(self.oracle.watch)
+        response = await self.post("/load", content)
+        nursery.cancel_scope.cancel()
+        return content_of(response)
+
+
+def content_of(response: HttpResponse) -> Any:
+    assert isinstance(response.body, bytes)
+    return json.loads(response.body)
+
+
+async def test_the_status_is_the_oracles_verdict() -> None:
+    desk = Desk()
+    desk.traffic.public()
+    desk.neighbours.gateway.mine()
+    desk.oracle.read()
+    assert content_of(await desk.get("/status")) == {
+        "emitted": 1, "answered": 0, "doubled": 0, "strays": 0, "p50": None, "p99": None,
+    }  # fmt: skip
+
+
+async def test_requests_are_told_with_their_moments_in_unix_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    desk = Desk()
+    sent = desk.traffic.public()
+    desk.neighbours.gateway.mine()
+    desk.oracle.read()
+    trace = desk.oracle.trace_of(sent)
+    assert trace is not None
+    trace.started, trace.given, trace.sent = trace.at + 1, trace.at + 2, trace.at + 3
+    trace.answer = Reply(b"", 1, 1, trace.at + 4)
+    begun = BASE + trace.at
+    assert content_of(await desk.get("/requests")) == {
+        "columns": list(COLUMNS),
+        "rows": [[begun, begun + 1, begun + 2, begun + 3, begun + 4]],
+    }
+
+
+async def test_a_load_is_answered_with_its_own_requests(autojump_clock: trio.testing.MockClock) -> None:
+    desk = Desk()
+    desk.traffic.public()  # somebody else's
+    async with trio.open_nursery() as nursery:
+        done = await desk.load(nursery, rate=10, seconds=2, patience=3)
+    assert (done["offered"], len(done["rows"]), desk.oracle.verdict().emitted) == (20, 20, 21)
+
+
+async def test_a_load_has_its_size_and_forms(autojump_clock: trio.testing.MockClock) -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        await desk.load(nursery, rate=5, seconds=1, patience=1, size=4096, forms=["public"])
+    assert {len(body) for body in desk.neighbours.plaintexts} == {4096}
+    assert all(name >> 248 == 1 for name in desk.oracle.traces), "public decryptions"
+
+
+@pytest.mark.parametrize(
+    "content", [None, {}, {"rate": "x", "seconds": 1}, {"rate": 1, "seconds": 1, "other": 1}]
+)
+async def test_a_load_that_cannot_be_read_is_refused(content: Any) -> None:
+    assert (await Desk().post("/load", content)).status == 400
+
+
+@pytest.mark.parametrize("name", ["gateway", "ethereum", "host", "core0", "bucket0", "bucket1"])
+async def test_every_neighbour_can_be_shut_and_opened(name: str) -> None:
+    desk = Desk()
+    assert (await desk.post(f"/{name}/shut")).status == 204
+    assert [other for other, door in desk.neighbours.doors.items() if not door.is_open] == [name]
+    assert (await desk.post(f"/{name}/open")).status == 204
+    assert desk.neighbours.doors[name].is_open
+
+
+async def test_a_core_can_be_restarted() -> None:
+    desk = Desk()
+    assert (await desk.post("/core0/restart")).status == 204
+    assert desk.neighbours.cores[0].core.restarts == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/gateway/restart", "/nobody/shut", "/core0/explode", "/", "/a/b/c", "/status"]
+)
+async def test_what_is_not_there_is_said(path: str) -> None:
+    assert (await Desk().post(path)).status == 404
+
+
+async def test_only_get_reads() -> None:
+    assert (await Desk().get("/load")).status == 404
