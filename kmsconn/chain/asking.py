@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import Undecodable, Unreachable
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.port import Question
+from kmsconn.protocols.port import Instead, Question
 
 T = TypeVar("T")
 
@@ -25,7 +25,15 @@ async def ask(rpc: Rpc, question: Question[T]) -> T:
 async def ask_all(rpc: Rpc, questions: Sequence[Question[T]]) -> list[T]:
     """Ask several questions of one node and return their answers in order. Raises as ``ask``."""
     results = await rpc.batch([Call(*question.call()) for question in questions]) if questions else []
-    return [_understand(question, result) for question, result in zip(questions, results, strict=True)]
+    return [await _answer(rpc, question, result) for question, result in zip(questions, results, strict=True)]
+
+
+async def _answer(rpc: Rpc, question: Question[T], result: Any) -> T:
+    try:
+        return _understand(question, result)
+    except Instead as other:
+        answer: T = await ask(rpc, other.question)
+        return answer
 
 
 def _understand(question: Question[T], result: Any) -> T:

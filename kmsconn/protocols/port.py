@@ -39,6 +39,14 @@ class Question(Protocol[T_co]):
         ...
 
 
+class Instead(Exception):  # noqa: N818 - no error: the contract is of another revision
+    """Raised by a question that found the other revision of a contract: another question is to be asked instead."""
+
+    def __init__(self, question: Question[Any]) -> None:
+        super().__init__()
+        self.question = question
+
+
 @attrs.frozen
 class View(Generic[T]):
     """An ``eth_call`` at ``latest``, without a sender."""

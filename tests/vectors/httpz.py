@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kmsconn.ethereum.addresses import Address, parse_address
+from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.steps import Ciphertext
@@ -100,3 +101,19 @@ def node(number: int) -> dict[str, Any]:
     """Return the keys and addresses of a KMS node, counted from 1."""
     found: dict[str, Any] = load()["keys"]["kms_nodes"][number - 1]
     return found
+
+
+def domain(name: str = "DecryptionManager") -> Domain:
+    """Return the EIP-712 domain of a contract."""
+    found = load()["domains"][name]
+    return Domain(
+        found["name"], found["version"], found["chainId"], parse_address(found["verifyingContract"])
+    )
+
+
+def annex_domain() -> Domain:
+    """Return the domain of the specification's own vectors."""
+    found = annex()["domain"]
+    return Domain(
+        found["name"], found["version"], found["chainId"], parse_address(found["verifyingContract"])
+    )

@@ -18,7 +18,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION, LATER_EVENTS
-from kmsconn.protocols.fhevm_014.views import base_slot, mapping_slot
+from kmsconn.protocols.storage import base_slot, mapping_slot
 
 PUBLIC_TYPE = "PublicDecryptVerification(bytes32[] ctHandles,bytes decryptedResult,bytes extraData)"
 USER_TYPE = "UserDecryptResponseVerification(bytes publicKey,bytes32[] ctHandles,bytes userDecryptedShare,bytes extraData)"

@@ -14,7 +14,7 @@ from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm_014.abi import PROTOCOL_CONFIG
-from kmsconn.protocols.fhevm_014.views import base_slot, mapping_slot
+from kmsconn.protocols.storage import base_slot, mapping_slot
 
 BASE = base_slot("fhevm.storage.ProtocolConfig")
 _NEWEST_CONTEXT, _DESTROYED, _ACTIVE_CONTEXT = BASE, BASE + 10, BASE + 11

@@ -12,28 +12,15 @@ from kmsconn.errors import NotYet
 from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
 from kmsconn.protocols.port import Coprocessor, Slot, View
+from kmsconn.protocols.storage import base_slot, mapping_slot
 
 T = TypeVar("T")
 MAGIC_VALUE = ERC1271.function("isValidSignature").selector
 """What a wallet answers for a signature that it takes (ERC-1271)."""
 
 _INVALID_CONTEXT = GATEWAY_CONFIG.error("InvalidKmsContext")
-
-
-def base_slot(namespace: str) -> int:
-    """Return the first slot of an ERC-7201 namespace."""
-    inner = int.from_bytes(keccak256(namespace.encode())) - 1
-    return int.from_bytes(keccak256(inner.to_bytes(32))) & ~0xFF
-
-
-def mapping_slot(slot: int, key: int | Address) -> int:
-    """Return the slot of a mapping's entry."""
-    word = key.to_bytes(32) if isinstance(key, int) else key.rjust(32, b"\0")
-    return int.from_bytes(keccak256(word + slot.to_bytes(32)))
-
 
 DECRYPTION_BASE = base_slot("fhevm_gateway.storage.Decryption")
 PROTOCOL_CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")

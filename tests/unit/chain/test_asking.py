@@ -12,7 +12,7 @@ from kmsconn.chain.asking import ask, ask_all
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.port import Slot, View
+from kmsconn.protocols.port import Instead, Slot, View
 
 CONTRACT = Address(b"\xc0" * 20)
 
@@ -117,3 +117,22 @@ async def test_one_bad_answer_spoils_the_batch() -> None:
     """All of them were needed."""
     with pytest.raises(Unreachable):
         await ask_all(Node(["0x01", None]), [view(), view()])
+
+
+async def test_a_question_to_the_other_revision_is_put_instead() -> None:
+    """Only the question that met the wrong revision is put again; answers keep their order."""
+
+    def other(_message: str, _data: bytes | None) -> int:
+        raise Instead(View(5, CONTRACT, b"\x03", number))
+
+    node = Node([RpcError(3, "execution reverted", b""), "0x08", "0x07"])
+    assert await ask_all(node, [view(on_error=other), view()]) == [7, 8]
+    assert [len(batch) for batch in node.batches] == [2, 1]
+    assert node.batches[1] == [Call("eth_call", ({"to": "0x" + "c0" * 20, "data": "0x03"}, "latest"))]
+
+
+async def test_an_answer_may_say_that_it_is_of_the_other_revision() -> None:
+    def read(_data: bytes) -> int:
+        raise Instead(view())
+
+    assert await ask(Node(["0x", "0x07"]), View(5, CONTRACT, b"", read)) == 7

@@ -16,7 +16,8 @@ from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Rejected, Unreach
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import PublicDecryption
 from kmsconn.model.steps import Checked, Seen
-from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE, mapping_slot
+from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
+from kmsconn.protocols.storage import mapping_slot
 from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.checks.answers import PROFILE, Answers, request_of
 from tests.vectors import load, request

@@ -9,7 +9,8 @@ import pytest
 from kmsconn.checks.committee import Committee
 from kmsconn.errors import Misconfigured, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE, mapping_slot
+from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
+from kmsconn.protocols.storage import mapping_slot
 from tests.unit.checks.answers import PROFILE, Answers, request_of
 
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)

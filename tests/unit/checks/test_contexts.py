@@ -9,7 +9,8 @@ import pytest
 
 from kmsconn.checks.contexts import TIME_TO_LIVE, Contexts
 from kmsconn.errors import NotYet, Rejected, Unreachable
-from kmsconn.protocols.fhevm_014.views import PROTOCOL_CONFIG_BASE, mapping_slot
+from kmsconn.protocols.fhevm_014.views import PROTOCOL_CONFIG_BASE
+from kmsconn.protocols.storage import mapping_slot
 from tests.unit.checks.answers import PROFILE, Answers
 
 CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1

@@ -85,7 +85,7 @@ def test_the_consensus_digest_of_public_requests_stands_in_storage() -> None:
         if digest is None:
             continue
         from kmsconn.emulator.contracts.decryption import BASE
-        from kmsconn.protocols.fhevm_014.views import mapping_slot
+        from kmsconn.protocols.storage import mapping_slot
 
         slot = hex(mapping_slot(BASE + 3, int(entry["decryption_id"], 16)))
         address = vectors.load()["storage"]["address"]

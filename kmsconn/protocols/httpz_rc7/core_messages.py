@@ -1,0 +1,70 @@
+"""Requests to the Core of the first generation, byte for byte, in pieces. Never reads an answer; those are for ``replies``.
+
+Source: httpz-rc7.md, 8.1-8.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from kmsconn.errors import Rejected
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.model.requests import HttpzPublicDecryption, HttpzUserDecryption
+from kmsconn.model.steps import Ciphertext
+from kmsconn.protocols.core_parts import ciphertext_fields, domain_message, expect_whole, request_id
+from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
+from kmsconn.protocols.port import Chunks, CoreCall
+from kmsconn.protocols.proto_writer import bytes_field, message_field, splice, text_field
+
+_TYPE_BYTE = 30
+Decryption = HttpzPublicDecryption | HttpzUserDecryption
+
+
+@attrs.frozen
+class CoreMessages:
+    """Builds decryption requests under one EIP-712 domain, that of the DecryptionManager."""
+
+    domain: Domain
+    _domain: bytes = attrs.field(init=False, repr=False)
+
+    @_domain.default
+    def _encode_domain(self) -> bytes:
+        return domain_message(self.domain)
+
+    def start(self, content: Decryption, ciphertexts: Sequence[Ciphertext]) -> CoreCall:
+        """Return the call that hands a request over, ``ciphertexts`` in the order of its materials.
+
+        Raises Rejected for a request without materials; ValueError when the ciphertexts are not those of the materials.
+        """
+        expect_whole(content.materials, ciphertexts)
+        method = "Decrypt" if isinstance(content, HttpzPublicDecryption) else "Reencrypt"
+        return CoreCall(method, splice(list(self._parts(content, ciphertexts))), content.id)
+
+    def _parts(self, content: Decryption, ciphertexts: Sequence[Ciphertext]) -> Iterator[bytes]:
+        yield message_field(1, request_id(content.id))
+        yield from ciphertext_fields(ciphertexts)
+        yield message_field(3, request_id(content.materials[0].key_id))
+        if isinstance(content, HttpzPublicDecryption):
+            yield message_field(4, self._domain)
+            return
+        yield text_field(4, checksum(content.user))
+        yield bytes_field(5, content.public_key)
+        yield message_field(6, self._domain)
+
+
+def check_types(content: Decryption) -> None:
+    """See that the Core of that era can decrypt every handle. Raises Rejected: a wrong type would only waste its place there."""
+    for material in content.materials:
+        if material.handle[_TYPE_BYTE] not in SIZES:
+            kind = material.handle[_TYPE_BYTE]
+            raise Rejected(f"handle {material.handle.hex()} has FHE type {kind}, which is not known")
+
+
+def result_call(content: Decryption) -> CoreCall:
+    """Return the long poll for a request's result."""
+    public = isinstance(content, HttpzPublicDecryption)
+    method = "GetDecryptResult" if public else "GetReencryptResult"
+    return CoreCall(method, Chunks([request_id(content.id)]), content.id)

@@ -1,0 +1,166 @@
+"""Questions to DecryptionManager, HTTPZ and KeyManager, each with its typed answer. Never decides what an answer means for a request.
+
+Getters of HTTPZ were renamed on 9 April: where one is refused, or answers nothing, the other is asked instead. Structs grew and
+shrank too: the offset of the first text tells them apart.
+Source: httpz-rc7.md, 2.1, 4.2 and annex C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from kmsconn.ethereum.abi import Function
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, HTTPZ, KEY_MANAGER, RC4, RC7, RC9
+from kmsconn.protocols.port import Coprocessor, Instead, Slot, View
+from kmsconn.protocols.storage import base_slot, mapping_slot
+
+T = TypeVar("T")
+
+DECRYPTION_MANAGER_BASE = base_slot("httpz_gateway.storage.DecryptionManager")
+KEY_MANAGER_BASE = base_slot("httpz_gateway.storage.KeyManager")
+
+_PUBLIC_COUNTER, _PUBLIC_ANSWERED, _PUBLIC_HANDLES = 1, 2, 4
+_USER_COUNTER, _USER_ANSWERED, _USER_REQUEST = 6, 7, 9
+
+_WORD = 32
+_TUPLE = (_WORD).to_bytes(_WORD)
+_FIRST_TEXT = slice(3 * _WORD, 4 * _WORD)
+_TEXT_AFTER_FOUR = (4 * _WORD).to_bytes(_WORD)
+
+
+# DecryptionManager
+
+
+def newest_public_id(chain_id: int, manager: Address) -> Slot[int]:
+    """Ask which public request is the newest; 0 before the first (annex C, +1)."""
+    return Slot(chain_id, manager, DECRYPTION_MANAGER_BASE + _PUBLIC_COUNTER, int.from_bytes)
+
+
+def newest_user_id(chain_id: int, manager: Address) -> Slot[int]:
+    """Ask which user request is the newest; 0 before the first (annex C, +6)."""
+    return Slot(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_COUNTER, int.from_bytes)
+
+
+def public_handle_count(chain_id: int, manager: Address, identifier: int) -> Slot[int]:
+    """Ask how many handles a public request has; 0 for one that was never made (annex C, +4)."""
+    slot = mapping_slot(DECRYPTION_MANAGER_BASE + _PUBLIC_HANDLES, identifier)
+    return Slot(chain_id, manager, slot, int.from_bytes)
+
+
+def user_handle_count(chain_id: int, manager: Address, identifier: int) -> Slot[int]:
+    """Ask how many handles a user request has; 0 for one that was never made (annex C, +9)."""
+    slot = mapping_slot(DECRYPTION_MANAGER_BASE + _USER_REQUEST, identifier) + 1
+    return Slot(chain_id, manager, slot, int.from_bytes)
+
+
+def has_answered_public(chain_id: int, manager: Address, identifier: int, signer: Address) -> Slot[bool]:
+    """Ask whether a signer's answer to a public request is in the contract (annex C, +2)."""
+    return _flag_of(chain_id, manager, DECRYPTION_MANAGER_BASE + _PUBLIC_ANSWERED, identifier, signer)
+
+
+def has_answered_user(chain_id: int, manager: Address, identifier: int, signer: Address) -> Slot[bool]:
+    """Ask whether a signer's answer to a user request is in the contract (annex C, +7)."""
+    return _flag_of(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_ANSWERED, identifier, signer)
+
+
+def is_public_decryption_done(chain_id: int, manager: Address, identifier: int) -> View[bool]:
+    """Ask whether a public request has its consensus."""
+    return _view(chain_id, manager, DECRYPTION_MANAGER.function("isPublicDecryptionDone"), identifier)
+
+
+def is_user_decryption_done(chain_id: int, manager: Address, identifier: int) -> View[bool]:
+    """Ask whether a user request has its consensus."""
+    return _view(chain_id, manager, DECRYPTION_MANAGER.function("isUserDecryptionDone"), identifier)
+
+
+# HTTPZ
+
+
+def coprocessor(chain_id: int, httpz: Address, tx_sender: Address) -> View[Coprocessor]:
+    """Ask for one coprocessor; its bucket is empty for an address that is none."""
+    first, second = HTTPZ.function("coprocessors"), RC9.function("getCoprocessor")
+    return _either(chain_id, httpz, (first, second), (tx_sender,), _coprocessor)
+
+
+def coprocessor_senders(chain_id: int, httpz: Address) -> View[tuple[Address, ...]]:
+    """Ask for the coprocessors' tx senders."""
+    names = HTTPZ.function("getAllCoprocessorTxSenderAddresses"), RC9.function("getCoprocessorTxSenders")
+    return _either(chain_id, httpz, names, (), lambda data: names[0].decode_result(data)[0])
+
+
+def coprocessor_threshold(chain_id: int, httpz: Address) -> View[int]:
+    """Ask how many coprocessors are a majority."""
+    return _view(chain_id, httpz, HTTPZ.function("getCoprocessorMajorityThreshold"))
+
+
+def node_signer(chain_id: int, httpz: Address, tx_sender: Address) -> View[Address]:
+    """Ask who signs for the node that sends as ``tx_sender``; zero when it is no node."""
+    first, second = HTTPZ.function("kmsNodes"), RC9.function("getKmsNode")
+    return _either(chain_id, httpz, (first, second), (tx_sender,), _node_signer)
+
+
+def kms_threshold(chain_id: int, httpz: Address) -> View[int]:
+    """Ask how many nodes may fail."""
+    return _view(chain_id, httpz, HTTPZ.function("getKmsThreshold"))
+
+
+# KeyManager
+
+
+def current_key_id(chain_id: int, key_manager: Address) -> View[int]:
+    """Ask which key is in use; 0 before the first."""
+    return _view(chain_id, key_manager, KEY_MANAGER.function("getCurrentKeyId"))
+
+
+def is_current_key_id(chain_id: int, key_manager: Address, key_id: int) -> View[bool]:
+    """Ask whether a key is the one in use."""
+    return _view(chain_id, key_manager, KEY_MANAGER.function("isCurrentKeyId"), key_id)
+
+
+def _coprocessor(data: bytes) -> Coprocessor:
+    if data[:_WORD] != _TUPLE:
+        sender, _, _, bucket = RC4["HTTPZ"].function("coprocessors").decode_result(data)
+        return Coprocessor(sender, ZERO_ADDRESS, bucket)
+    if data[_FIRST_TEXT] == _TEXT_AFTER_FOUR:
+        ((sender, signer, _, bucket),) = RC7["HTTPZ"].function("coprocessors").decode_result(data)
+        return Coprocessor(sender, signer, bucket)
+    return Coprocessor(*HTTPZ.function("coprocessors").decode_result(data)[0])
+
+
+def _node_signer(data: bytes) -> Address:
+    revision = RC7["HTTPZ"] if data[_FIRST_TEXT] == _TEXT_AFTER_FOUR else HTTPZ
+    return Address(revision.function("kmsNodes").decode_result(data)[0][1])
+
+
+def _view(chain_id: int, to: Address, function: Function, *values: Any) -> View[Any]:
+    return View(chain_id, to, function.encode(*values), lambda data: function.decode_result(data)[0])
+
+
+def _either(
+    chain_id: int,
+    to: Address,
+    functions: tuple[Function, Function],
+    values: tuple[Any, ...],
+    read: Callable[[bytes], T],
+) -> View[T]:
+    """Ask by the first name, and by the second where there is none of the first."""
+    first, second = (function.encode(*values) for function in functions)
+    other = View(chain_id, to, second, read)
+
+    def understand(data: bytes) -> T:
+        if not data:
+            raise Instead(other)
+        return read(data)
+
+    def refused(message: str, data: bytes | None) -> T | None:
+        if "revert" in message and not data:
+            raise Instead(other)
+        return None
+
+    return View(chain_id, to, first, understand, on_error=refused)
+
+
+def _flag_of(chain_id: int, to: Address, mapping: int, identifier: int, account: Address) -> Slot[bool]:
+    return Slot(chain_id, to, mapping_slot(mapping_slot(mapping, identifier), account), any)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest, FheType, ReencryptionRequest
+from kmsconn.errors import Rejected
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.model.requests import HttpzPublicDecryption, Material
+from kmsconn.model.steps import Ciphertext
+from kmsconn.protocols.httpz_rc7 import events
+from kmsconn.protocols.httpz_rc7.core_messages import CoreMessages, check_types, result_call
+from kmsconn.protocols.port import CoreCall
+from tests.vectors import httpz
+
+MESSAGES = CoreMessages(httpz.domain())
+REQUESTS = [*httpz.exchanges("public_decryption"), *httpz.exchanges("user_decryption")]
+HANDLE = from_hex(httpz.annex()["handle_example"])
+CLASSES = {"Decrypt": DecryptionRequest, "Reencrypt": ReencryptionRequest}
+every_request = pytest.mark.parametrize(("revision", "entry"), REQUESTS, ids=httpz.name_of)
+
+
+def start(entry: dict[str, Any]) -> CoreCall:
+    content = events.decode(httpz.log_of(entry))
+    return MESSAGES.start(content, [httpz.ciphertext(material.handle) for material in content.materials])
+
+
+@every_request
+def test_start_requests_byte_for_byte(revision: str, entry: dict[str, Any]) -> None:
+    call, expected = start(entry), entry["request"]["core_start"]
+    assert (call.method, bytes(call.message)) == (expected["rpc"], from_hex(expected["protobuf"]))
+    assert call.message.size == len(bytes(call.message))
+
+
+@every_request
+def test_another_serialiser_reads_the_same(revision: str, entry: dict[str, Any]) -> None:
+    call = start(entry)
+    assert bytes(CLASSES[call.method].parse(bytes(call.message))) == bytes(call.message)
+
+
+@every_request
+def test_the_result_is_asked_for_by_the_id_as_text(revision: str, entry: dict[str, Any]) -> None:
+    call = result_call(events.decode(httpz.log_of(entry)))
+    text = entry["request"]["core_start"]["request_id"].encode()
+    assert (call.method, bytes(call.message)) == (entry["reply"]["core_answer"]["rpc"], b"\x0a\x40" + text)
+
+
+def test_annex_a2_byte_for_byte() -> None:
+    content = HttpzPublicDecryption(1, (Material(HANDLE, 7, bytes(32), ()),), numeric=False)
+    call = CoreMessages(httpz.annex_domain()).start(content, [Ciphertext(HANDLE, b"\xca\xfe", 3)])
+    expected = bytes.fromhex(httpz.annex()["decryption_request_protobuf"].removeprefix("0x"))
+    assert bytes(call.message) == expected
+    assert len(expected) == 282
+
+
+def test_the_domain_has_its_hundred_bytes() -> None:
+    parsed = DecryptionRequest.parse(bytes(start(REQUESTS[0][1]).message))
+    assert parsed.domain is not None
+    assert (len(parsed.domain.chain_id), parsed.domain.salt) == (32, None)
+    assert parsed.domain.verifying_contract == httpz.load()["addresses"]["DecryptionManager"]
+
+
+@pytest.mark.parametrize("fhe_type", range(12))
+def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> None:
+    handle = HANDLE[:30] + bytes([fhe_type, 0])
+    content = HttpzPublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
+    check_types(content)
+    message = MESSAGES.start(content, [Ciphertext(handle, b"x", 3)]).message
+    assert DecryptionRequest.parse(bytes(message)).ciphertexts[0].fhe_type == FheType(fhe_type)
+
+
+@pytest.mark.parametrize("fhe_type", [12, 83, 255])
+def test_a_type_of_another_era_is_rejected_by_name(fhe_type: int) -> None:
+    handle = HANDLE[:30] + bytes([fhe_type, 0])
+    content = HttpzPublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
+    with pytest.raises(Rejected, match=f"FHE type {fhe_type}"):
+        check_types(content)
+
+
+def test_a_request_without_materials_is_rejected() -> None:
+    with pytest.raises(Rejected, match="no ciphertext"):
+        MESSAGES.start(HttpzPublicDecryption(1, (), numeric=False), [])
+
+
+def test_only_whole_requests_are_sent() -> None:
+    content = events.decode(
+        httpz.log_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
+    )
+    given = [httpz.ciphertext(material.handle) for material in content.materials]
+    for wrong in (given[:-1], given[::-1]):
+        with pytest.raises(ValueError, match="not those of the request"):
+            MESSAGES.start(content, wrong)
+
+
+def test_the_key_of_the_first_material_is_named() -> None:
+    content = events.decode(
+        httpz.log_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
+    )
+    first, *rest = content.materials
+    changed = attrs.evolve(content, materials=(attrs.evolve(first, key_id=5), *rest))
+    given = [httpz.ciphertext(material.handle) for material in content.materials]
+    key = DecryptionRequest.parse(bytes(MESSAGES.start(changed, given).message)).key_id
+    assert key is not None
+    assert key.request_id == "5".rjust(64, "0")
