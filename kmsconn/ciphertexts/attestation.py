@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from functools import lru_cache
 
 import attrs
 import msgspec
@@ -18,6 +19,8 @@ ATTESTATION_HEADER = "x-amz-meta-ct-attestation"
 FORMAT_HEADER = "x-amz-meta-ct-format"
 COPROCESSOR_CONTEXT_ID = 1
 VERSION = 1
+
+REMEMBERED = 1024  # attestations: a bucket's is read twice, and judged anew with each that comes in beside it
 
 _DOMAIN = b"FHEVMCTA"
 _WORD = 32
@@ -72,6 +75,7 @@ class Attestation:
         return (self.key_id, self.ciphertext_digest, self.sns_ciphertext_digest, int(self.format))
 
 
+@lru_cache(REMEMBERED)
 def parse_attestation(text: str) -> Attestation:
     """Read the JSON of the metadata header. Raises Undecodable: every key is needed, unknown keys are ignored."""
     try:
@@ -109,6 +113,7 @@ def signed_bytes(handle: bytes, attestation: Attestation) -> bytes:
     )
 
 
+@lru_cache(REMEMBERED)
 def is_genuine(handle: bytes, attestation: Attestation) -> bool:
     """Say whether the signature recovers to the signer it names."""
     if len(attestation.signature) != _SIGNATURE_BYTES:

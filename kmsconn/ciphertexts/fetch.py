@@ -9,7 +9,7 @@ from functools import partial
 import attrs
 import trio
 
-from kmsconn.ciphertexts.attestation import ciphertext_format
+from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
 from kmsconn.ciphertexts.budget import Attempt, Lease
 from kmsconn.ciphertexts.racing import first_success
 from kmsconn.ciphertexts.registry import Registry
@@ -76,11 +76,11 @@ class Fetcher:
     ) -> Ciphertext:
         url = by_digest(bucket, material.digest) if digest_form else by_handle(bucket, material.handle)
         with lease.attempt() as attempt:
-            found = await self._try(url, material, attempt)
+            found = await self._try(url, material, attempt, "" if digest_form else bucket)
             attempt.keep()
         return found
 
-    async def _try(self, url: str, material: Material, attempt: Attempt) -> Ciphertext:
+    async def _try(self, url: str, material: Material, attempt: Attempt, bucket: str) -> Ciphertext:
         with trio.CancelScope() as silence:
             begun = partial(_heard, silence)
             async with self.http.stream_get(url, max_bytes=self.max_size, begun=begun) as response:
@@ -89,7 +89,8 @@ class Fetcher:
                 body = await _read(response, attempt, silence)
             if await self._digest(body) != material.digest:
                 raise Unreachable(f"{show(url)} holds other bytes than the chain names")
-            return Ciphertext(material.handle, body, ciphertext_format(response.headers))
+            attestation = response.headers.get(ATTESTATION_HEADER, "")
+            return Ciphertext(material.handle, body, ciphertext_format(response.headers), bucket, attestation)
         raise Unreachable(f"{show(url)} fell silent for {SILENCE:g} s")
 
     async def _digest(self, body: bytes) -> bytes:

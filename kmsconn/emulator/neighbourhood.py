@@ -208,8 +208,10 @@ class Neighbourhood:
     def _settle(self, places: Mapping[str, Place]) -> None:
         self.places = dict(places)
         coprocessors = [self._coprocessor(index) for index in range(len(self.buckets))]
-        config = self.gateway_config
-        self.gateway.set_up(config.address, lambda frame: config.set_coprocessors(frame, coprocessors, 1))
+        config, majority = self.gateway_config, len(coprocessors) // 2 + 1
+        self.gateway.set_up(
+            config.address, lambda frame: config.set_coprocessors(frame, coprocessors, majority)
+        )
 
     def _coprocessor(self, index: int) -> Coprocessor:
         host, port = self.places[f"bucket{index}"]

@@ -29,11 +29,16 @@ class Checked:
 
 @attrs.frozen
 class Ciphertext:
-    """One ciphertext as the Core takes it. ``format`` is the number of kms.v1.CiphertextFormat."""
+    """One ciphertext as the Core takes it. ``format`` is the number of kms.v1.CiphertextFormat.
+
+    Where it is a bucket's first-choice object, ``bucket`` says which one's, and ``attestation`` is what stands in its header.
+    """
 
     handle: bytes
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
     format: int
+    bucket: str = attrs.field(default="", eq=False)
+    attestation: str = attrs.field(default="", eq=False, repr=False)
 
 
 @attrs.frozen

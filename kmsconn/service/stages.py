@@ -14,7 +14,7 @@ from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.errors import Broken
 from kmsconn.kms.port import Core
 from kmsconn.model.requests import Material
-from kmsconn.model.steps import Answered, Checked, Gathered, Seen, Submitted
+from kmsconn.model.steps import Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Profile
 from kmsconn.service.retrying import retrying
@@ -30,8 +30,8 @@ class Stages:
     fetcher: Fetcher
     core: Core
     random: Callable[[], float]
-    shadow: Callable[[Material], None] = lambda _: None
-    """Takes each material that was gathered, to compare its attestations; returns at once."""
+    shadow: Callable[[Material, Ciphertext], None] = lambda _, __: None
+    """Takes each material with what was gathered for it, to compare its attestations; returns at once."""
 
     async def check(self, seen: Seen) -> Checked:
         """Ask whether the request may be answered.
@@ -48,8 +48,10 @@ class Stages:
         """
         materials = checked.request.content.materials
         ciphertexts = await together([partial(self.fetcher.fetch, material, lease) for material in materials])
-        for material in materials:  # now, and not before: buckets that are down would be doubted at every try
-            self.shadow(material)
+        for found in zip(
+            materials, ciphertexts, strict=True
+        ):  # now: before, buckets that are down would be doubted at every try
+            self.shadow(*found)
         return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts))
 
     async def submit(self, gathered: Gathered) -> Submitted:

@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.ciphertexts.shadow import WAITING, Shadow
+from kmsconn.ciphertexts.shadow import PATIENCE, WAITING, Look, Shadow
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
@@ -23,6 +23,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import AttestationDoubted, Event, ignore
 from kmsconn.model.requests import Material
+from kmsconn.model.steps import Ciphertext
 from kmsconn.net.http import open_http
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
@@ -34,6 +35,7 @@ SENDERS = [Address(bytes([n]) * 20) for n in (1, 2, 3)]
 ONE = make_ciphertext("one", 7, 2, chain_id=5)
 KEY = 4
 MATERIAL = Material(ONE.handle, KEY, ONE.digest, (SENDERS[0],))
+FOUND = Ciphertext(ONE.handle, ONE.body, 2)
 HEAD_TIMEOUT = 5.0
 
 
@@ -52,6 +54,16 @@ class Place:
         said = sign_attestation(ONE.handle, attrs.evolve(honest, **changes), signer)
         headers = ((ATTESTATION_HEADER, attestation_header(said)),)
         self.buckets[index].bucket.put(Form.HANDLE.key(ONE), ONE.body, headers)
+
+    @property
+    def asked(self) -> list[int]:
+        """How many questions each bucket heard."""
+        return [sum(one.bucket.counts.values()) for one in self.buckets]
+
+    def gathered(self, index: int) -> Look:
+        """Return the material as it came from a bucket, with what that one attests."""
+        headers = dict(self.buckets[index].bucket.objects[Form.HANDLE.key(ONE)].headers)
+        return Look(MATERIAL, f"http://bucket{index}/ct", headers[ATTESTATION_HEADER])
 
     def store_all(self, **changes: Any) -> None:
         for index in range(3):
@@ -82,22 +94,94 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
 async def test_what_the_majority_attests_is_not_doubted(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(MATERIAL) == ""
+        assert await place.shadow.doubt(Look(MATERIAL)) == ""
 
 
 async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.shadow.registry._threshold = 3
-        assert await place.shadow.doubt(MATERIAL) == ""
+        assert await place.shadow.doubt(Look(MATERIAL)) == ""
         assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
+
+
+async def test_no_more_buckets_are_asked_than_a_majority_needs(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert place.asked == [1, 1, 0]
+
+
+async def test_what_came_with_the_bytes_is_not_asked_again(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        assert await place.shadow.doubt(place.gathered(0)) == ""
+        assert place.asked == [0, 1, 0]
+
+
+async def test_what_came_with_the_bytes_counts_like_any_other(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        place.store(0, sns_ciphertext_digest=bytes(32))
+        look = place.gathered(0)
+        assert await place.shadow.doubt(look) == ""
+        place.store(1, sns_ciphertext_digest=bytes(32))
+        assert "the chain names" in await place.shadow.doubt(look)
+
+
+@pytest.mark.parametrize("header", ["", "nonsense"])
+async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_any_other(
+    header: str, autojump_clock: Any
+) -> None:
+    async with open_place() as place:
+        place.store_all()
+        assert await place.shadow.doubt(Look(MATERIAL, "http://bucket0/ct", header)) == ""
+        assert place.asked == [1, 1, 0]
+
+
+async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        look = place.gathered(0)
+        del place.shadow.registry._coprocessors[SENDERS[0]]
+        assert await place.shadow.doubt(look) == ""
+        assert place.asked == [0, 1, 1]
+
+
+async def test_the_others_are_asked_when_the_first_do_not_agree(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        place.store(0, sns_ciphertext_digest=bytes(32))
+        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert place.asked == [1, 1, 1]
+        assert trio.current_time() < PATIENCE
+
+
+async def test_the_others_are_asked_when_the_first_take_their_time(autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.store_all()
+        place.buckets[0].bucket.latency = HEAD_TIMEOUT
+        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert trio.current_time() < 1
+
+
+async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_the_bytes(
+    autojump_clock: Any,
+) -> None:
+    async with open_place() as place:
+        place.store_all()
+        place.shadow.registry._threshold = 1
+        assert await place.shadow.doubt(place.gathered(0)) == ""
+        assert place.asked == [0, 0, 0]
+        assert trio.current_time() == 0
 
 
 async def test_a_majority_ends_the_questions(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        place.buckets[2].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.doubt(MATERIAL) == ""
+        place.store(0, sns_ciphertext_digest=bytes(32))
+        place.buckets[0].bucket.latency = HEAD_TIMEOUT
+        assert await place.shadow.doubt(Look(MATERIAL)) == ""
         assert trio.current_time() < 1
 
 
@@ -105,7 +189,7 @@ async def test_a_lying_minority_changes_nothing(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.doubt(MATERIAL) == ""
+        assert await place.shadow.doubt(Look(MATERIAL)) == ""
 
 
 @pytest.mark.parametrize(
@@ -118,7 +202,7 @@ async def test_a_majority_for_something_else_is_named(
 ) -> None:
     async with open_place() as place:
         place.store_all(**changes)
-        reason = await place.shadow.doubt(MATERIAL)
+        reason = await place.shadow.doubt(Look(MATERIAL))
     assert named in reason
     assert "the chain names" in reason
 
@@ -126,7 +210,7 @@ async def test_a_majority_for_something_else_is_named(
 async def test_strangers_are_no_majority(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all(signer=STRANGER)
-        assert await place.shadow.doubt(MATERIAL) == "3 attestations were found, no 2 of them agree"
+        assert await place.shadow.doubt(Look(MATERIAL)) == "3 attestations were found, no 2 of them agree"
 
 
 @pytest.mark.parametrize("header", ["", "{}", "nonsense"])
@@ -137,7 +221,7 @@ async def test_what_cannot_be_read_is_none(header: str, autojump_clock: Any) -> 
             place.buckets[index].bucket.put(
                 Form.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
             )
-        assert "1 attestations were found" in await place.shadow.doubt(MATERIAL)
+        assert "1 attestations were found" in await place.shadow.doubt(Look(MATERIAL))
 
 
 @pytest.mark.parametrize("fault", [bucket_faults.MISSING, bucket_faults.SLOW_DOWN], ids=["404", "503"])
@@ -145,10 +229,10 @@ async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.Fault, autoj
     async with open_place() as place:
         place.store_all()
         place.buckets[0].script(fault)
-        assert await place.shadow.doubt(MATERIAL) == ""
+        assert await place.shadow.doubt(Look(MATERIAL)) == ""
         place.buckets[0].script(fault)
         place.buckets[1].script(fault)
-        assert "1 attestations were found" in await place.shadow.doubt(MATERIAL)
+        assert "1 attestations were found" in await place.shadow.doubt(Look(MATERIAL))
 
 
 async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock: Any) -> None:
@@ -156,7 +240,7 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
         place.store(0)
         for index in (1, 2):
             place.buckets[index].bucket.latency = 3600.0
-        assert await place.shadow.doubt(MATERIAL)
+        assert await place.shadow.doubt(Look(MATERIAL))
         assert trio.current_time() == pytest.approx(HEAD_TIMEOUT, abs=0.5)
 
 
@@ -164,14 +248,14 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
 async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy, autojump_clock: Any) -> None:
     async with open_place(policy) as place:
         place.store_all()
-        assert await place.shadow.doubt(MATERIAL)
-        assert [sum(one.bucket.counts.values()) for one in place.buckets] == [0, 0, 0]
+        assert await place.shadow.doubt(Look(MATERIAL))
+        assert place.asked == [0, 0, 0]
 
 
 async def test_handing_over_never_waits_and_what_is_too_much_is_counted(autojump_clock: Any) -> None:
     async with open_place() as place:
         for _ in range(WAITING + 7):
-            place.shadow.hand(MATERIAL)
+            place.shadow.hand(MATERIAL, FOUND)
         assert place.shadow.skipped == 7
 
 
@@ -181,7 +265,7 @@ async def test_doubts_are_told_with_their_handle(autojump_clock: Any) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(place.shadow.run)
             for _ in range(20):
-                place.shadow.hand(MATERIAL)
+                place.shadow.hand(MATERIAL, FOUND)
             await trio.sleep(10)
             nursery.cancel_scope.cancel()
     assert len(place.events) == 20
