@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import Undecodable, Unreachable
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.port import Instead, Question
+from kmsconn.protocols.port import Inquiry, Instead, Question
 
 T = TypeVar("T")
 
@@ -34,6 +34,17 @@ async def _answer(rpc: Rpc, question: Question[T], result: Any) -> T:
     except Instead as other:
         answer: T = await ask(rpc, other.question)
         return answer
+
+
+async def inquire(rpc: Rpc, inquiry: Inquiry[T]) -> T:
+    """Put an inquiry's rounds and return what they amount to. Raises as ``ask``. Repeating: reads only, but takes a new inquiry."""
+    try:
+        questions = next(inquiry)
+        while True:
+            questions = inquiry.send(await ask_all(rpc, questions))
+    except StopIteration as end:
+        found: T = end.value
+        return found
 
 
 def _understand(question: Question[T], result: Any) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -28,12 +29,11 @@ MAX_BATCH = 100  # questions in one JSON-RPC batch; public endpoints refuse much
 
 @attrs.define
 class Checker:
-    """Checks over the gateway, the chain of the contexts, and every configured host chain."""
+    """Checks over every configured chain; ``heads`` of those whose requests are checked."""
 
     profile: Profile
-    gateway: Rpc
-    hosts: Mapping[int, Rpc]
-    head: HeadTracker
+    chains: Mapping[int, Rpc]
+    heads: Mapping[int, HeadTracker]
     committee: Committee
     contexts: Contexts
     expiry: float
@@ -60,10 +60,10 @@ class Checker:
         return Checked(request, context_id, epoch_id)
 
     async def _facts(self, request: Request) -> Facts:
-        if self.head.timestamp is None:
-            raise Unreachable("no block of the gateway has been seen yet")
-        now = float(self.head.timestamp)
-        facts = Facts(chain_time=now, age=max(0.0, self._sure_time(request) - self._admitted(request)))
+        timestamp = self.heads[request.chain_id].timestamp
+        if timestamp is None:
+            raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
+        facts = Facts(chain_time=float(timestamp), age=self._age(request))
         if not self.profile.needs_transaction(request.content):
             return facts
         return attrs.evolve(facts, **_to_and_input(await self._transaction(request)))
@@ -76,8 +76,16 @@ class Checker:
             self.profile.checks(request.content, attrs.evolve(facts, chain_time=self._sure_time(request)))
             raise NotYet("too late by what one node says the time is; looked at once more") from None
 
+    def _age(self, request: Request) -> float:
+        """Return the seconds since admission that are sure; 0 for what never expires."""
+        return (
+            0.0
+            if math.isinf(request.deadline)
+            else max(0.0, self._sure_time(request) - self._admitted(request))
+        )
+
     def _sure_time(self, request: Request) -> float:
-        settled = self.head.settled_timestamp
+        settled = self.heads[request.chain_id].settled_timestamp
         return self._admitted(request) if settled is None else float(settled)
 
     def _admitted(self, request: Request) -> float:
@@ -85,9 +93,8 @@ class Checker:
 
     async def _transaction(self, request: Request) -> Any:
         try:
-            found = await self.gateway.call(
-                "eth_getTransactionByHash", to_hex(request.place.transaction_hash)
-            )
+            rpc = self.chains[request.chain_id]
+            found = await rpc.call("eth_getTransactionByHash", to_hex(request.place.transaction_hash))
         except RpcError as error:
             raise Unreachable(f"the node does not give the transaction of the request: {error}") from error
         if found is None:
@@ -100,7 +107,7 @@ class Checker:
 
         steps: list[Callable[[], Any]] = []
         for chain_id, group in groupby(sorted(questions, key=chain_of), key=chain_of):
-            rpc = self.hosts.get(chain_id)
+            rpc = self.chains.get(chain_id)
             if rpc is None:
                 raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)")
             batch = list(group)
@@ -112,14 +119,15 @@ class Checker:
     async def _not_answered(self, request: Request) -> None:
         """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""
         signer = await self.committee.signer_for(request)
-        if not await ask(self.gateway, self.profile.has_answered(request.content, signer)):
+        question = self.profile.has_answered(request.content, signer, self.committee.tx_sender)
+        if question is None or not await ask(self.chains[question.chain_id], question):
             self._answered_since.pop(request.rid, None)
             return
         if (
             len(self._answered_since) >= _REMEMBERED
         ):  # of requests that ended otherwise; forgetting only asks again
             self._answered_since.clear()
-        now = float(self.head.timestamp or 0)
+        now = float(self.heads[request.chain_id].timestamp or 0)
         if now - self._answered_since.setdefault(request.rid, now) > self.overlap:
             del self._answered_since[request.rid]
             raise AlreadyDone("this node's answer is in the contract")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import attrs
 
 from kmsconn.chain.asking import ask
@@ -10,7 +13,9 @@ from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import Request
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import Profile, Question
+
+T = TypeVar("T")
 
 
 @attrs.define
@@ -18,9 +23,9 @@ class Committee:
     """Answers from memory where it can: the nodes of a context never change once it exists."""
 
     profile: Profile
-    gateway: Rpc
+    chains: Mapping[int, Rpc]
     tx_sender: Address
-    _signers: dict[int, Address] = attrs.field(factory=dict)
+    _signers: dict[tuple[int, int], Address] = attrs.field(factory=dict)
     _contexts: dict[tuple[int, bytes], int] = attrs.field(factory=dict)
 
     async def signer_for(self, request: Request) -> Address:
@@ -28,35 +33,38 @@ class Committee:
 
         Raises Misconfigured when our tx sender is no member of the request's context, Unreachable.
         """
-        return await self.signer_in(await self._context_for(request))
-
-    async def signer_in(self, context_id: int) -> Address:
-        """Return our signer in a context. Raises as ``signer_for``."""
-        known = self._signers.get(context_id)
-        if known is not None:
+        context_id = await self._context_for(request)
+        question = self.profile.node_signer(request.kind, context_id, self.tx_sender)
+        key = (question.chain_id, context_id)
+        if (known := self._signers.get(key)) is not None:
             return known
-        signer = await ask(self.gateway, self.profile.node_signer(context_id, self.tx_sender))
+        signer = await self._ask(question)
         if signer == ZERO_ADDRESS:
             raise Misconfigured(
                 f"tx sender {checksum(self.tx_sender)} is no node of context {id_hex(context_id)}"
             )
-        self._signers[context_id] = signer
+        self._signers[key] = signer
         return signer
 
     async def _context_for(self, request: Request) -> int:
-        named, _ = self.profile.context_of(request.content)
-        if named is not None:
-            return named
+        found = self.profile.replying_context(request.content)
+        if isinstance(found, int):
+            return found
         key = (request.id, request.digest)
         if (known := self._contexts.get(key)) is not None:
             return known
-        pinned = await ask(self.gateway, self.profile.pinned_context(request.content))
-        if pinned == 0:  # older than pinning, or the node does not have the request yet: not to be remembered
-            return await ask(self.gateway, self.profile.current_context())
-        if len(self._contexts) >= _REMEMBERED:
-            self._contexts.clear()
-        self._contexts[key] = pinned
-        return pinned
+        for_ever, *others = found
+        context_id = await self._ask(for_ever)
+        if context_id:
+            if len(self._contexts) >= _REMEMBERED:
+                self._contexts.clear()
+            self._contexts[key] = context_id
+        for question in others:  # of a request older than pinning, or that the node does not have yet
+            context_id = context_id or await self._ask(question)
+        return context_id
+
+    async def _ask(self, question: Question[T]) -> T:
+        return await ask(self.chains[question.chain_id], question)
 
 
 _REMEMBERED = 100_000  # requests without a context in extraData; a few MiB

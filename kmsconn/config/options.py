@@ -365,6 +365,19 @@ SECTIONS: Final = (
                 "pools.user_decryption",
             ),
             Option(
+                "pools.key_generation",
+                types.Count,
+                "Preprocessings, key and CRS generations on their way at once.",
+                "pools.key_generation",
+            ),
+            Option("pools.aborts", types.Count, "Aborts of these on their way at once.", "pools.aborts"),
+            Option(
+                "pools.protocol_config",
+                types.Count,
+                "Contexts, epochs and their destruction are taken in the order of the chain, one at a time: 1.",
+                "pools.protocol_config",
+            ),
+            Option(
                 "deadlines.check",
                 types.Seconds,
                 "Time for one pass of the checks before a request is parked.",

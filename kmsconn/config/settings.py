@@ -78,10 +78,13 @@ class HostChain:
 
 @attrs.frozen
 class Pools:
-    """How many requests of a kind may be on their way at once."""
+    """How many requests may be on their way at once, by pool."""
 
     public_decryption: int = 128
     user_decryption: int = 128
+    key_generation: int = 4
+    aborts: int = 1
+    protocol_config: int = 1
 
 
 @attrs.frozen

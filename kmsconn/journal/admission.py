@@ -1,10 +1,11 @@
 """What one trusted read of a block range means for the journal. Runs in one savepoint; never asks a chain.
 
-The rules (design: ideas 1, 5; outcomes: admit). A request is chain, contract, id and digest of its content.
+The rules (design: ideas 1, 5; outcomes: admit). A request is chain, contract, kind, id and digest of its content: an abort has the id
+of what it aborts.
 
 1. Content that is known is on chain, at the place where it was read. Nothing of it is run again.
 2. Content that is not known is a new request, due at once.
-3. An id stands once in a chain: other content under the same id is off chain, whenever it moved. That is knowledge, not absence.
+3. An id stands once in a chain for each kind: other content under it is off chain, whenever it moved. That is knowledge, not absence.
 4. A row placed in the range that the read does not hold is off chain, unless it moved after the read was asked.
 5. The flag follows the chain in every state, closed ones too; only open rows are reported as back.
 6. The cursor grows or stays.
@@ -12,6 +13,7 @@ The rules (design: ideas 1, 5; outcomes: admit). A request is chain, contract, i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -25,7 +27,7 @@ from kmsconn.model.life import CLOSED, State
 
 _KNOWN = (
     "SELECT rid, digest, state, on_chain, block, block_hash, transaction_hash, log_index FROM request "
-    "WHERE chain_id = ? AND contract = ? AND id = ?"
+    "WHERE chain_id = ? AND contract = ? AND id = ? AND kind = ?"
 )
 _NEW = (
     "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
@@ -71,7 +73,7 @@ def admit(book: Book, read: Read) -> Admitted:
 def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
     # A node in the middle of a reorganisation may show two contents of one id: only the later place can be right.
     ordered = sorted(arrivals, key=lambda arrival: (arrival.log.block_number, arrival.log.log_index))
-    return {arrival.id: arrival for arrival in ordered}.values()
+    return {(arrival.kind, arrival.id): arrival for arrival in ordered}.values()
 
 
 def _take(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
@@ -85,7 +87,7 @@ def _take(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
 
 
 def _known(book: Book, read: Read, arrival: Arrival) -> list[_Known]:
-    stored = book.execute(_KNOWN, (read.chain_id, read.contract, pack_id(arrival.id)))
+    stored = book.execute(_KNOWN, (read.chain_id, read.contract, pack_id(arrival.id), arrival.kind.value))
     return [
         _Known(rid, digest, State(state), bool(on_chain), tuple(place))
         for rid, digest, state, on_chain, *place in stored
@@ -101,7 +103,8 @@ def _insert(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
         arrival.digest,
         arrival.kind.value,
     )
-    times = (read.now, LONGEST_WAIT, read.chain_time + read.expiry, read.now)
+    deadline = read.chain_time + read.expiry if arrival.expires else math.inf
+    times = (read.now, LONGEST_WAIT, deadline, read.now)
     values = (*identity, book.tick, *place_of(arrival.log), *times, pack_log(arrival.log))
     rid = book.execute(_NEW, values).lastrowid
     assert rid is not None

@@ -25,6 +25,8 @@ _SETS = {
     "reject": "reason = :reason",
     "quarantine": "reason = :reason",
     "found_replied": "reason = :reason",
+    "finish": "reason = :reason",
+    "abort": "reason = :reason",
     "found_landed": "landed_block = :block, reason = ''",
     "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, reason = ''",
     "release": "next_try = :next_try, reason = :reason",
@@ -42,7 +44,7 @@ _ALSO = {
     "restart": "state = 'landed'",
 }
 
-CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_replied"})
+CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_replied", "finish", "abort"})
 RETURNS = frozenset({"resend", "restart"})
 
 

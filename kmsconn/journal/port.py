@@ -23,12 +23,16 @@ from kmsconn.model.steps import Answer
 
 @attrs.frozen
 class Arrival:
-    """A request as it stands in one log: the id and kind of its content, the digest that tells it from others under that id."""
+    """A request as it stands in one log: the id and kind of its content, the digest that tells it from others under that id.
+
+    ``expires``: it is given up at ``Read.expiry``.
+    """
 
     id: int
     kind: Kind
     digest: bytes
     log: Log
+    expires: bool = True
 
 
 @attrs.frozen
@@ -73,7 +77,10 @@ class Place:
 
 @attrs.frozen
 class Row:
-    """A request as stored. ``log`` is the whole event; ``deadline`` in chain time; ``parked`` counts parkings in a row."""
+    """A request as stored. ``log`` is the whole event; ``deadline`` in chain time, infinite for what never expires.
+
+    ``parked`` counts parkings in a row.
+    """
 
     rid: int
     chain_id: int
@@ -156,8 +163,18 @@ class Journal(Protocol):
 
     # --- pool side
 
-    async def due(self, kind: Kind, now: float, limit: int, busy: Collection[int]) -> Due:
-        """Return up to ``limit`` SEEN rows that are on chain, due and not ``busy``, by (next_try, block, log index).
+    async def due(
+        self,
+        kinds: Collection[Kind],
+        now: float,
+        limit: int,
+        busy: Collection[int],
+        *,
+        in_order: bool = False,
+    ) -> Due:
+        """Return up to ``limit`` SEEN rows of ``kinds`` that are on chain, due and not ``busy``, by (next_try, block, log index).
+
+        ``in_order``: none but the first by (block, log index), and only while it is due and not ``busy``.
 
         A ``next_try`` further away than the longest back-off (60 s, or the second chance of an hour for rows so parked) is due: the
         clock was set back.
@@ -177,7 +194,7 @@ class Journal(Protocol):
         ...
 
     async def close(self, rid: int, transition: str, reason: str) -> bool:
-        """Apply ``expire``, ``reject``, ``quarantine`` or ``found_replied`` of ``model.life``."""
+        """Apply ``expire``, ``reject``, ``quarantine``, ``found_replied``, ``finish`` or ``abort`` of ``model.life``."""
         ...
 
     async def found_landed(self, rid: int, verify_block: int) -> bool:
@@ -185,7 +202,7 @@ class Journal(Protocol):
         ...
 
     async def has_sibling(self, rid: int) -> bool:
-        """Say whether other content is known under the same chain, contract and id."""
+        """Say whether other content is known under the same chain, contract, kind and id."""
         ...
 
     # --- lane side
@@ -228,9 +245,9 @@ class Journal(Protocol):
     # --- looking at it
 
     async def places(
-        self, chain_id: int, contract: Address, ids: tuple[int, int], limit: int
+        self, chain_id: int, contract: Address, kind: Kind, ids: tuple[int, int], limit: int
     ) -> tuple[Place, ...]:
-        """Return the first ``limit`` requests on chain in the order of their ids, from the first to the last of ``ids``, both included."""
+        """Return the first ``limit`` requests of a kind on chain in the order of their ids, from the first to the last of ``ids``."""
         ...
 
     async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:

@@ -7,7 +7,7 @@ that has been set back since.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kmsconn.ethereum.addresses import Address
@@ -28,6 +28,10 @@ _DUE = f"{_ROWS} INDEXED BY request_due WHERE {_SEEN} AND next_try <= :now {_BES
 _STRANDED = f"{_ROWS} INDEXED BY request_stranded WHERE {_SEEN} AND next_try - max_wait > :now {_BEST_FIRST}"
 _LATER = "next_try > :now AND next_try - max_wait <= :now"
 _NEXT_SEEN = f"{_NEXT} INDEXED BY request_due WHERE {_SEEN} AND {_LATER}"
+_FIRST = (
+    "SELECT block, log_index, rid, next_try, next_try <= :now OR next_try - max_wait > :now FROM request INDEXED BY request_due "
+    "WHERE kind = :kind AND state = 'seen' AND on_chain = 1 ORDER BY block, log_index LIMIT 1"
+)
 
 _ANSWERED = "INDEXED BY request_unsent WHERE chain_id = :chain_id AND state = 'answered' AND on_chain = 1"
 _UNSENT = f"{_ROWS} {_ANSWERED} AND (next_try <= :now OR next_try - max_wait > :now) ORDER BY block, log_index LIMIT :limit"
@@ -45,12 +49,12 @@ _DOUBTED = (
     "AND on_chain = 0 AND state IN ('seen', 'answered', 'signed', 'landed') ORDER BY block DESC LIMIT ?"
 )
 _SIBLING = (
-    "SELECT count(*) FROM request AS ours JOIN request AS other USING (chain_id, contract, id) "
+    "SELECT count(*) FROM request AS ours JOIN request AS other USING (chain_id, contract, kind, id) "
     "WHERE ours.rid = ? AND other.digest <> ours.digest"
 )
 _PLACES = (
     "SELECT id, block FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id BETWEEN ? AND ? "
-    "AND on_chain = 1 ORDER BY id LIMIT ?"
+    "AND on_chain = 1 AND kind = ? ORDER BY id LIMIT ?"
 )
 _ASIDE = "SELECT log, block, block_hash, transaction_hash, log_index FROM quarantined_log WHERE chain_id = ? AND contract = ?"
 _OPEN = (
@@ -72,8 +76,34 @@ def doubted(book: Book, chain_id: int, contract: Address, from_block: int, limit
     return tuple(block for (block,) in book.execute(_DOUBTED, (chain_id, contract, from_block, limit)))
 
 
+def due_of_kinds(book: Book, kinds: Collection[Kind], values: Values) -> Due:
+    """Return what a pool may work on, best first over all its kinds."""
+    each = [due(book, {**values, "kind": kind.value}) for kind in kinds]
+    if len(each) == 1:
+        return each[0]
+    rows = sorted((row for one in each for row in one.rows), key=_best_first)
+    next_due = min((one.next_due for one in each if one.next_due is not None), default=None)
+    if len(rows) > values["limit"]:
+        next_due = values["now"]
+    return Due(tuple(rows[: values["limit"]]), next_due)
+
+
+def first_of_kinds(book: Book, kinds: Collection[Kind], now: float, busy: Collection[int]) -> Due:
+    """Return the first row in the order of the chain, if it is due and nobody works on it."""
+    each = [book.execute(_FIRST, {"kind": kind.value, "now": now}).fetchone() for kind in kinds]
+    first = min((one for one in each if one is not None), default=None)
+    if first is None or first[2] in busy:
+        return Due((), None)
+    _block, _index, rid, next_try, is_due = first
+    return Due(_rows(book.execute(_ROW, (rid,))), None) if is_due else Due((), next_try)
+
+
+def _best_first(row: Row) -> tuple[float, int, int]:
+    return row.next_try, row.log.block_number, row.log.log_index
+
+
 def due(book: Book, values: Values) -> Due:
-    """Return what a pool may work on: ``kind``, ``now``, ``limit``, ``busy`` as a JSON array."""
+    """Return what is due of one kind: ``kind``, ``now``, ``limit``, ``busy`` as a JSON array."""
     more = {**values, "limit": values["limit"] + 1}  # one further row tells whether any other is due
     found = book.execute(_DUE, more).fetchall()
     found += book.execute(_STRANDED, {**more, "limit": more["limit"] - len(found)}).fetchall()
@@ -115,10 +145,10 @@ def has_sibling(book: Book, rid: int) -> bool:
 
 
 def places(
-    book: Book, chain_id: int, contract: Address, ids: tuple[int, int], limit: int
+    book: Book, contract: tuple[int, Address], kind: Kind, ids: tuple[int, int], limit: int
 ) -> tuple[Place, ...]:
-    """Return requests that are on chain by their ids."""
-    found = book.execute(_PLACES, (chain_id, contract, *map(pack_id, ids), limit))
+    """Return requests of a kind that are on chain by their ids."""
+    found = book.execute(_PLACES, (*contract, *map(pack_id, ids), kind.value, limit))
     return tuple(Place(int.from_bytes(identifier), block) for identifier, block in found)
 
 

@@ -81,7 +81,7 @@ def read_row(stored: tuple[Any, ...]) -> Row:
         submitted=bool(submitted),
         parked=parked,
         reason=reason,
-        answer=None if calldata is None else Answer(calldata, Address(signer)),
+        answer=None if calldata is None else Answer(calldata, None if signer is None else Address(signer)),
         nonce=nonce,
         raw=raw,
         reply_hash=reply_hash,

@@ -109,5 +109,25 @@ _FIRST = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# Two more ways to end: what the Core did without a reply, and what was aborted.
+_MORE_ENDS = (
+    "DROP TRIGGER request_closes",
+    "DROP TRIGGER request_reopens",
+    """
+    CREATE TRIGGER request_closes AFTER UPDATE OF state ON request
+    WHEN new.state IN ('replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
+    BEGIN
+        INSERT INTO closed VALUES (new.kind, new.state, 1) ON CONFLICT DO UPDATE SET rows = rows + 1;
+    END
+    """,
+    """
+    CREATE TRIGGER request_reopens AFTER UPDATE OF state ON request
+    WHEN old.state IN ('replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
+    BEGIN
+        UPDATE closed SET rows = rows - 1 WHERE kind = old.kind AND state = old.state;
+    END
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS)
 VERSION = len(MIGRATIONS)

@@ -67,13 +67,21 @@ class SqliteJournal:
         """Return the last blocks of open requests that are off chain."""
         return await self._do(lambda book: queries.doubted(book, chain_id, contract, from_block, limit))
 
-    async def due(self, kind: Kind, now: float, limit: int, busy: Collection[int]) -> Due:
+    async def due(
+        self,
+        kinds: Collection[Kind],
+        now: float,
+        limit: int,
+        busy: Collection[int],
+        *,
+        in_order: bool = False,
+    ) -> Due:
         """Return rows for a pool."""
-        listed = msgspec.json.encode(
-            list(busy)
-        ).decode()  # as it is now: the caller's set changes while this waits
-        values = {"kind": kind.value, "now": now, "limit": limit, "busy": listed}
-        return await self._do(lambda book: queries.due(book, values))
+        taken = list(busy)  # as it is now: the caller's set changes while this waits
+        if in_order:
+            return await self._do(lambda book: queries.first_of_kinds(book, kinds, now, taken))
+        values = {"now": now, "limit": limit, "busy": msgspec.json.encode(taken).decode()}
+        return await self._do(lambda book: queries.due_of_kinds(book, kinds, values))
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
         """Remember what the Core knows; written with the next operation of anybody."""
@@ -140,10 +148,12 @@ class SqliteJournal:
         return await self._do(lambda book: moves.move(book, transition, rid, next_try=now, reason=reason))
 
     async def places(
-        self, chain_id: int, contract: Address, ids: tuple[int, int], limit: int
+        self, chain_id: int, contract: Address, kind: Kind, ids: tuple[int, int], limit: int
     ) -> tuple[Place, ...]:
-        """Return requests that are on chain by their ids."""
-        return await self._do(lambda book: queries.places(book, chain_id, contract, ids, limit), long=True)
+        """Return requests of a kind that are on chain by their ids."""
+        return await self._do(
+            lambda book: queries.places(book, (chain_id, contract), kind, ids, limit), long=True
+        )
 
     async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:
         """Return the logs of a contract that could not be decoded."""

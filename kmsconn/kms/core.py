@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 from kmsconn.config.settings import CoreTls
@@ -16,7 +17,8 @@ from kmsconn.kms.channel import Channel, open_channel
 from kmsconn.kms.status import StatusError, result_error, start_error
 from kmsconn.kms.tls import client_context
 from kmsconn.net.ports import Ports
-from kmsconn.protocols.port import CoreCall
+from kmsconn.net.together import together
+from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.protobuf import fields
 
 SERVICE = "kms_service.v1.CoreServiceEndpoint"
@@ -56,17 +58,28 @@ class CoreClient:
         self._channels = tuple(channels)
         self.endpoints = tuple(f"core[{index}]" for index in range(len(self._channels)))
 
-    async def start(self, call: CoreCall) -> None:
-        """Hand over a request; OK and ALREADY_EXISTS are success.
+    async def start(self, call: CoreCall) -> str:
+        """Hand over a request, to every endpoint where the call has no shard; OK and ALREADY_EXISTS are success.
+
+        Returns what the Core said instead, where the call takes that for a success in doubt; else an empty text.
 
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
         Cancellation: resets the stream; the Core may have it all the same. Repeating: ALREADY_EXISTS.
         """
+        indices = range(len(self._channels)) if call.shard is None else [self._index(call)]
+        said = await together([partial(self._start, index, call) for index in indices])
+        return next(filter(None, said), "")
+
+    async def _start(self, index: int, call: CoreCall) -> str:
+        where = f"{self.endpoints[index]} {call.method}"
         try:
-            await self._unary(call)
+            await self._channels[index].unary(PATHS[call.method], call.message.parts)
         except StatusError as error:
-            if meaning := start_error(error, self._where(call)):
-                raise meaning from error
+            meaning = call.means.get(error.status.name) if error.spoken else None
+            if meaning is None and (trouble := start_error(error, where)):
+                raise trouble from error
+            return f"{where}: {error}" if meaning is Meaning.DOUBT else ""
+        return ""
 
     async def result(self, call: CoreCall) -> bytes:
         """Wait for a result and return its protobuf bytes.
@@ -75,10 +88,11 @@ class CoreClient:
         Overloaded, Misconfigured, Rejected, Refused, Aborted; Broken for a reply that is none.
         Cancellation: resets the stream. Repeating: a result may be read any number of times.
         """
+        index = self._index(call)
         try:
-            return await self._unary(call)
+            return await self._channels[index].unary(PATHS[call.method], call.message.parts)
         except StatusError as error:
-            meaning = result_error(error, self._where(call))
+            meaning = result_error(error, f"{self.endpoints[index]} {call.method}")
             assert meaning is not None, "a StatusError is never OK"
             raise meaning from error
 
@@ -96,13 +110,7 @@ class CoreClient:
 
     def _index(self, call: CoreCall) -> int:
         """Return the endpoint of a call: start and result of an id meet the same one (5.5)."""
-        return call.shard % len(self._channels)
-
-    def _where(self, call: CoreCall) -> str:
-        return f"{self.endpoints[self._index(call)]} {call.method}"
-
-    async def _unary(self, call: CoreCall) -> bytes:
-        return await self._channels[self._index(call)].unary(PATHS[call.method], call.message.parts)
+        return (call.shard or 0) % len(self._channels)
 
 
 def parse_endpoint(endpoint: str) -> tuple[str, int, bool]:

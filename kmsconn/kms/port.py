@@ -10,8 +10,10 @@ from kmsconn.protocols.port import CoreCall
 class Core(Protocol):
     """One KMS node's Core, behind one or several endpoints (shards): start and result of an id go to the same one."""
 
-    async def start(self, call: CoreCall) -> None:
-        """Hand over a request. OK and ALREADY_EXISTS are success (outcomes.md, submit).
+    async def start(self, call: CoreCall) -> str:
+        """Hand over a request, to every endpoint where the call has no shard. OK and ALREADY_EXISTS are success (outcomes.md, submit).
+
+        Returns what the Core said instead, where the call takes that for a success in doubt; else an empty text.
 
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
         Cancellation: resets the stream; the Core may have it all the same. Repeating: the Core answers ALREADY_EXISTS.

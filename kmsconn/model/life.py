@@ -22,6 +22,8 @@ class State(StrEnum):
     EXPIRED = "expired"  # its deadline came first
     REJECTED = "rejected"  # can never be answered
     QUARANTINED = "quarantined"  # unexpected; bytes kept, alarm
+    DONE = "done"  # the Core has done it, and nothing is replied
+    ABORTED = "aborted"  # the Core was told to stop it
 
 
 TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
@@ -30,6 +32,8 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "reject": (frozenset({State.SEEN, State.ANSWERED, State.SIGNED}), State.REJECTED),
     "found_replied": (frozenset({State.SEEN}), State.REPLIED),
     "quarantine": (frozenset({State.SEEN, State.ANSWERED}), State.QUARANTINED),
+    "finish": (frozenset({State.SEEN}), State.DONE),
+    "abort": (frozenset({State.SEEN}), State.ABORTED),
     "found_landed": (frozenset({State.SEEN, State.ANSWERED}), State.LANDED),
     "sign": (frozenset({State.ANSWERED, State.SIGNED}), State.SIGNED),
     "release": (frozenset({State.SIGNED}), State.ANSWERED),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
 import attrs
 
@@ -10,10 +11,48 @@ from kmsconn.ethereum.addresses import Address
 
 
 class Kind(StrEnum):
-    """The kinds of work; each has a pool of its own, so that none starves another."""
+    """What can be asked for. A generation says for each what it needs (``protocols.port.Operation``)."""
 
     PUBLIC_DECRYPTION = "public_decryption"
     USER_DECRYPTION = "user_decryption"
+    PREP_KEYGEN = "prep_keygen"
+    KEYGEN = "keygen"
+    CRSGEN = "crsgen"
+    KSKGEN = "kskgen"  # of the first generation only
+    ABORT_KEYGEN = "abort_keygen"
+    ABORT_CRSGEN = "abort_crsgen"
+    NEW_KMS_CONTEXT = "new_kms_context"
+    NEW_KMS_EPOCH = "new_kms_epoch"
+    KMS_CONTEXT_DESTROYED = "kms_context_destroyed"
+    KMS_EPOCH_DESTROYED = "kms_epoch_destroyed"
+
+
+class PoolName(StrEnum):
+    """The pools of workers, so that no kind of work starves another: an abort never queues behind what it aborts."""
+
+    PUBLIC_DECRYPTION = "public_decryption"
+    USER_DECRYPTION = "user_decryption"
+    KEY_GENERATION = "key_generation"
+    ABORTS = "aborts"
+    PROTOCOL_CONFIG = "protocol_config"
+
+
+IN_ORDER = frozenset({PoolName.PROTOCOL_CONFIG})
+"""Pools that take requests strictly as the chain has them: while the first waits, so do those behind it."""
+
+
+class Content(Protocol):
+    """What an event asks for, as the profile that decoded it knows it; the tree needs no more than this of it."""
+
+    @property
+    def id(self) -> int:
+        """The on-chain id."""
+        ...
+
+    @property
+    def kind(self) -> Kind:
+        """What is asked for."""
+        ...
 
 
 @attrs.frozen
@@ -105,7 +144,7 @@ class HttpzUserDecryption:
 
 
 UserDecryption = LegacyUserDecryption | UnifiedUserDecryption
-Content = PublicDecryption | LegacyUserDecryption | UnifiedUserDecryption
+Decryption = PublicDecryption | LegacyUserDecryption | UnifiedUserDecryption
 
 
 @attrs.frozen
@@ -140,5 +179,5 @@ class Request:
 
     @property
     def kind(self) -> Kind:
-        """The kind of work, hence the pool."""
+        """What is asked for."""
         return self.content.kind

@@ -5,6 +5,8 @@ Each value holds what the next stage needs and nothing else; mypy checks the ord
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from kmsconn.ethereum.addresses import Address
@@ -43,32 +45,37 @@ class Ciphertext:
 
 @attrs.frozen
 class Gathered:
-    """All ciphertexts are here, each with the right digest; one per material, in event order."""
+    """All ciphertexts are here, each with the right digest; one per material, in event order.
+
+    ``found`` is what the profile's inquiry came to, for the profile alone.
+    """
 
     request: Request
     context_id: int | None
     epoch_id: int | None
     ciphertexts: tuple[Ciphertext, ...]
+    found: Any = None
 
 
 @attrs.frozen
 class Submitted:
-    """The Core has it; the payload is released."""
+    """The Core has it; the payload is released. ``doubt``: what the Core said instead, if only its result can tell."""
 
     request: Request
+    doubt: str = ""
 
 
 @attrs.frozen
 class Answer:
-    """What is sent back: the calldata of the reply and the node signer recovered from the Core's signature."""
+    """What is sent back: the calldata of the reply and the node signer recovered from the Core's signature, where it has one."""
 
     calldata: bytes
-    signer: Address
+    signer: Address | None
 
 
 @attrs.frozen
 class Answered:
-    """The Core's answer is verified and durable."""
+    """The Core's answer is verified; None where nothing is replied."""
 
     request: Request
-    answer: Answer
+    answer: Answer | None

@@ -7,6 +7,8 @@ from typing import Final
 
 import attrs
 
+from kmsconn.model.requests import Kind
+
 _LATENCY: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LONG: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86400.0)
 
@@ -117,6 +119,35 @@ TROUBLES = Family("kmsconn_troubles_total", "Troubles of a neighbour that have b
 CURSOR = Family("kmsconn_cursor_block", "First block not read yet", ("chain", "contract"), Shape.GAUGE)
 HEAD = Family("kmsconn_head_block", "Head seen with the cursor", ("chain", "contract"), Shape.GAUGE)
 LAG = Family("kmsconn_lag_blocks", "Blocks between cursor and head", ("chain", "contract"), Shape.GAUGE)
+
+_EVENT_TYPES: Final = {
+    Kind.NEW_KMS_CONTEXT: "new_kms_context",
+    Kind.NEW_KMS_EPOCH: "new_kms_epoch",
+    Kind.KMS_CONTEXT_DESTROYED: "kms_context_destroyed",
+    Kind.KMS_EPOCH_DESTROYED: "kms_epoch_destroyed",
+}
+_RESPONSE_TYPES: Final = {Kind.NEW_KMS_EPOCH: "epoch_result_response"}
+
+
+def event_type(kind: Kind) -> str:
+    """Return the label of a kind of request (fhevm-0.14.md, 10.3)."""
+    return _EVENT_TYPES.get(kind, f"{kind}_request")
+
+
+def response_type(kind: Kind) -> str:
+    """Return the label of a kind of reply (fhevm-0.14.md, 10.3)."""
+    return _RESPONSE_TYPES.get(kind, f"{kind}_response")
+
+
+def request_table(kind: Kind) -> str:
+    """Return the table of 0.14 that held the requests of a kind (fhevm-0.14.md, 7.1)."""
+    return _EVENT_TYPES.get(kind, f"{kind}_requests")
+
+
+def response_table(kind: Kind) -> str:
+    """Return the table of 0.14 that held the replies of a kind (fhevm-0.14.md, 7.1)."""
+    return f"{response_type(kind)}s"
+
 
 UNSUFFIXED: Final = (
     RECEIVED, LISTENING_ERRORS, CHECK_ERRORS, PICKED, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS, RESPONSES, SENT, SEND_ERRORS,

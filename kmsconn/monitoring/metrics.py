@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from kmsconn.journal.port import Counts
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.monitoring.families import UNSUFFIXED, Family, Shape
+from kmsconn.monitoring.families import UNSUFFIXED, Family, Shape, request_table, response_table
 from kmsconn.monitoring.health import Health
 from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
@@ -122,10 +122,10 @@ def _unprocessed(kind: Kind, busy: int, number: Callable[..., float]) -> dict[La
     """Return the rows as the tables of 0.14 would have held them (10.4): what a pool holds is under process."""
     seen = number(kind, State.SEEN)
     return {
-        (f"{kind}_requests", "pending"): max(0.0, seen - busy),
-        (f"{kind}_requests", "under_process"): min(seen, float(busy)),
-        (f"{kind}_responses", "pending"): number(kind, State.ANSWERED),
-        (f"{kind}_responses", "under_process"): number(kind, State.SIGNED),
+        (request_table(kind), "pending"): max(0.0, seen - busy),
+        (request_table(kind), "under_process"): min(seen, float(busy)),
+        (response_table(kind), "pending"): number(kind, State.ANSWERED),
+        (response_table(kind), "under_process"): number(kind, State.SIGNED),
     }
 
 

@@ -70,7 +70,7 @@ class Tally:
 
 
 def _admitted(tally: Tally, event: events.RequestAdmitted) -> None:
-    tally.add(families.RECEIVED, f"{event.kind}_request")
+    tally.add(families.RECEIVED, families.event_type(event.kind))
 
 
 def _moved(tally: Tally, event: events.RequestsMoved) -> None:
@@ -96,14 +96,14 @@ def _stage(tally: Tally, event: events.StageFinished) -> None:
         event.stage
     )
     if family is not None:
-        tally.add(family, f"{event.kind}_request")
+        tally.add(family, families.event_type(event.kind))
 
 
 def _parked(tally: Tally, event: events.RequestParked) -> None:
     tally.add(families.PARKED, event.kind, event.stage)
     family = {"submit": families.SUBMIT_ERRORS, "answer": families.POLL_ERRORS}.get(event.stage)
     if family is not None:
-        tally.add(family, f"{event.kind}_request")
+        tally.add(family, families.event_type(event.kind))
 
 
 def _closed(tally: Tally, event: events.RequestClosed) -> None:
@@ -112,14 +112,14 @@ def _closed(tally: Tally, event: events.RequestClosed) -> None:
 
 
 def _answer(tally: Tally, event: events.AnswerKept) -> None:
-    tally.observe(families.DECRYPTION_LATENCY, f"{event.kind}_request", value=event.seconds)
-    tally.add(families.RESPONSES, f"{event.kind}_response")
+    tally.observe(families.DECRYPTION_LATENCY, families.event_type(event.kind), value=event.seconds)
+    tally.add(families.RESPONSES, families.response_type(event.kind))
     if len(tally.answered) < _REMEMBERED:
         tally.answered[event.rid] = event.seconds
 
 
 def _sent(tally: Tally, event: events.ReplySent) -> None:
-    tally.add(families.SENT, f"{event.kind}_response")
+    tally.add(families.SENT, families.response_type(event.kind))
     if event.seconds is not None:
         tally.observe(families.HANDOVER_SECONDS, event.kind, value=event.seconds)
 
@@ -132,7 +132,7 @@ def _landed(tally: Tally, event: events.ReplyLanded) -> None:
     tally.observe(families.LANDED_SECONDS, event.kind, value=event.seconds)
     if answered is not None:
         seconds = max(0.0, event.seconds - answered)
-        tally.observe(families.FORWARDING_LATENCY, f"{event.kind}_response", value=seconds)
+        tally.observe(families.FORWARDING_LATENCY, families.response_type(event.kind), value=seconds)
 
 
 def _buried(tally: Tally, event: events.ReplyBuried) -> None:
@@ -140,7 +140,7 @@ def _buried(tally: Tally, event: events.ReplyBuried) -> None:
 
 
 def _returned(tally: Tally, event: events.ReplyReturned) -> None:
-    tally.add(families.SEND_ERRORS, f"{event.kind}_response")
+    tally.add(families.SEND_ERRORS, families.response_type(event.kind))
 
 
 def _doubted(tally: Tally, _event: events.AttestationDoubted) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,7 +12,7 @@ import attrs
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import Content, Kind
+from kmsconn.model.requests import Content, Kind, Material, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 
 T = TypeVar("T")
@@ -96,6 +97,44 @@ class Slot(Generic[T]):
         return None
 
 
+Inquiry = Generator[Sequence[Question[Any]], Sequence[Any], T]
+"""Questions to one chain in rounds, where later ones follow from earlier answers: each round is one batch to one node.
+
+It yields the questions of a round, gets their answers, and returns what they amount to.
+"""
+
+
+@attrs.frozen
+class Operation:
+    """One row of the table that describes a generation: what a kind of request needs, beside the profile's functions of its content.
+
+    ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over. ``signed``: the Core's
+    answer bears the signature of this node, which is compared. ``stages``: seconds that one pass of a stage is given at least.
+    ``longest_wait``: seconds between two tries. ``patience``: seconds after which it is given up all the same, told in red.
+    """
+
+    kind: Kind
+    pool: PoolName
+    expires: bool = False
+    signed: bool = True
+    stages: Mapping[str, float] = attrs.field(factory=dict)
+    longest_wait: float = 60.0
+    patience: float = math.inf
+
+
+@attrs.frozen
+class Numbering:
+    """Ids that a contract gives out without gaps: the kind of request they name, their tag, and the question for the newest.
+
+    ``before_first`` is the counter below the first one that has an event.
+    """
+
+    kind: Kind
+    tag: int
+    newest: Question[int]
+    before_first: int = 0
+
+
 @attrs.frozen
 class Facts:
     """What a check knows beside the content: chain time, seconds since admission, the legacy transaction's ``to`` and input."""
@@ -117,11 +156,12 @@ class Coprocessor:
 
 @attrs.frozen
 class Subscription:
-    """One contract to listen to and the topic0 values that matter there."""
+    """One contract to listen to and the topic0 values that matter there; ``finalized``: no further than the finalized block."""
 
     chain_id: int
     contract: Address
     topics: tuple[bytes, ...]
+    finalized: bool = False
 
 
 class Chunks:
@@ -135,13 +175,24 @@ class Chunks:
         return b"".join(self.parts)
 
 
+class Meaning(StrEnum):
+    """What a status of the Core means for one call, where it is not what it usually means."""
+
+    SUCCESS = "success"
+    DOUBT = "doubt"  # success, as far as the result says so too
+
+
 @attrs.frozen
 class CoreCall:
-    """One gRPC call of the Core: the method's bare name (``PublicDecrypt``), the message, the id that chooses the endpoint."""
+    """One gRPC call of the Core: the method's bare name (``PublicDecrypt``), the message, the id that chooses the endpoint.
+
+    ``shard`` None: every endpoint is called. ``means`` has the names of statuses that mean something else than usual.
+    """
 
     method: str
     message: Chunks
-    shard: int
+    shard: int | None
+    means: Mapping[str, Meaning] = attrs.field(factory=dict)
 
 
 class Verdict(StrEnum):
@@ -170,20 +221,25 @@ class Profile(Protocol):
 
     name: str
 
+    @property
+    def operations(self) -> Mapping[Kind, Operation]:
+        """Return the table of what this generation does."""
+        ...
+
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return the contracts to listen to."""
         ...
 
-    def decode(self, log: Log) -> Content:
-        """Read a request event. Raises Undecodable."""
+    def decode(self, log: Log) -> Content | None:
+        """Read a request event; None for one that asks for nothing. Raises Undecodable."""
         ...
 
     def digest(self, log: Log) -> bytes:
         """Return what tells this content from other content under the same id."""
         ...
 
-    def newest_ids(self, subscription: Subscription) -> Mapping[int, Question[int]]:
-        """Return, by type tag, the question for the newest id of a contract's requests (annex E.1); 0 or the bare tag: none yet."""
+    def numberings(self, subscription: Subscription) -> tuple[Numbering, ...]:
+        """Return how a contract numbers its requests (annex E); a newest id of 0 or the bare tag: none yet."""
         ...
 
     def id_of(self, log: Log) -> int | None:
@@ -193,7 +249,18 @@ class Profile(Protocol):
     # --- may it be answered?
 
     def context_of(self, content: Content) -> tuple[int | None, int | None]:
-        """Return context and epoch as extraData names them. Raises Rejected for extraData of no known form (section 6)."""
+        """Return context and epoch that must be valid, as extraData names them; None where none must.
+
+        Raises Rejected for extraData of no known form (section 6).
+        """
+        ...
+
+    def materials(self, content: Content) -> tuple[Material, ...]:
+        """Return the ciphertexts that must be gathered."""
+        ...
+
+    def inquiry(self, content: Content) -> tuple[int, Inquiry[Any]] | None:
+        """Return what else must be gathered from which chain, in rounds; ``start_calls`` gets what comes of it."""
         ...
 
     def valid_until(self, content: Content) -> int | None:
@@ -212,20 +279,19 @@ class Profile(Protocol):
         """Return what must be asked about context and epoch (3.5)."""
         ...
 
-    def pinned_context(self, content: Content) -> Question[int]:
-        """Return the question for the context pinned at request time; 0 when none was (annex E.1, base + 9)."""
+    def replying_context(self, content: Content) -> int | Sequence[Question[int]]:
+        """Return the context whose node answers a request, or the questions for it: the first answer that is not 0 counts.
+
+        Only the answer of the first question is for ever.
+        """
         ...
 
-    def current_context(self) -> Question[int]:
-        """Return the question for the context that is current on the Gateway."""
-        ...
-
-    def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
+    def node_signer(self, kind: Kind, context_id: int, tx_sender: Address) -> Question[Address]:
         """Return the question for the signer of the node that sends as ``tx_sender`` in a context; zero: not a member (3.9)."""
         ...
 
-    def has_answered(self, content: Content, signer: Address) -> Question[bool]:
-        """Return the question whether a signer's answer is in the contract (annex E.1, base + 1)."""
+    def has_answered(self, content: Content, signer: Address, tx_sender: Address) -> Question[bool] | None:
+        """Return the question whether this node's answer is in the contract (annex E); None where there is none to give."""
         ...
 
     # --- the registry of coprocessors
@@ -244,23 +310,28 @@ class Profile(Protocol):
 
     # --- the Core and the reply
 
-    def start_call(
+    def start_calls(
         self,
         content: Content,
         context_id: int | None,
         epoch_id: int | None,
         ciphertexts: Sequence[Ciphertext],
-    ) -> CoreCall:
-        """Build the start call of a request (spec 5.4). Raises Rejected when the content cannot be put into one."""
+        found: Any,
+    ) -> tuple[CoreCall, ...]:
+        """Build the calls that hand a request over, in their order (spec 5.4); ``found`` is what its inquiry came to.
+
+        Raises Rejected when the content cannot be put into one.
+        """
         ...
 
-    def result_call(self, content: Content) -> CoreCall:
-        """Build the long poll for the same request."""
+    def result_call(self, content: Content) -> CoreCall | None:
+        """Build the long poll for the same request; None where handing over is all."""
         ...
 
-    def read_answer(self, content: Content, reply: bytes) -> Answer:
+    def read_answer(self, content: Content, reply: bytes | None) -> Answer | None:
         """Read a Core's answer strictly, recover its signer and build the reply's calldata (2.2, 2.3, 2.4).
 
+        ``reply`` is None where there was no result to wait for. Returns None where nothing is replied.
         Raises Broken for an answer that no honest Core gives: other id, other number of values, empty payload, signature that is
         not 65 bytes or recovers nothing. That the signer is this node's is for the caller to compare.
         """

@@ -22,6 +22,7 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
 from kmsconn.journal.port import Place
 from kmsconn.model.events import Recovered, Trouble
+from kmsconn.protocols.port import Numbering
 from kmsconn.service.house import House
 from kmsconn.service.intake import Intake
 
@@ -40,6 +41,7 @@ class Completeness:
     house: House
     intake: Intake
     missing: int = 0
+    _numberings: dict[int, Numbering] = attrs.field(factory=dict)
     _issued: dict[int, int] = attrs.field(factory=dict)
     """The newest id by tag, a round ago."""
     _head: int = 0
@@ -69,15 +71,18 @@ class Completeness:
                 await self.intake.read_again(first, last)
             if spans:
                 await self._look(sure)
-        self._issued, self._head = issued, self.house.gateway_head.number or 0
+        self._issued, self._head = issued, self.intake.head.number or 0
 
     async def _counters(self) -> dict[int, int]:
         """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
-        questions = self.house.profile.newest_ids(self.intake.subscription)
-        found = await ask_all(self.house.gateway, list(questions.values()))
-        newest = {tag: number or make_id(tag, 0) for tag, number in zip(questions, found, strict=True)}
+        numberings = self.house.profile.numberings(self.intake.subscription)
+        self._numberings = {numbering.tag: numbering for numbering in numberings}
+        found = await ask_all(self.intake.endpoint, [numbering.newest for numbering in numberings])
+        newest = {
+            one.tag: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)
+        }
         issued = {tag: n for tag, n in newest.items() if tag_of(n) == tag and counter_of(n) < _SENSE}
-        settings, head = self.house.settings, self.house.gateway_head
+        settings, head = self.house.settings, self.intake.head
         block = max(0, (self.intake.cursor or 0) - head.blocks_in(settings.overlap))
         for tag, number in issued.items():
             self._began.setdefault(tag, Place(number, block))
@@ -96,7 +101,7 @@ class Completeness:
         place = self._complete.get(tag) or await self._low_water(tag, newest)
         end = (self.intake.cursor or 1) - 1
         while place.id < newest:
-            known = await self._places((place.id + 1, newest), CHUNK)
+            known = await self._places(tag, (place.id + 1, newest), CHUNK)
             high = known[-1].id if len(known) == CHUNK else newest
             line = sorted({place, *known, *(one for one in aside if place.id < one.id <= high)}, key=_id)
             for gap in gaps(tag, map(_id, line), high, place.id):
@@ -112,13 +117,13 @@ class Completeness:
     async def _low_water(self, tag: int, newest: int) -> Place:
         """Return where the journal begins to be complete: nothing older was ever its business."""
         if self.intake.from_block == 0:
-            return Place(make_id(tag, 0), 0)
-        lowest = await self._places((make_id(tag, 0), newest), 1)
+            return Place(make_id(tag, self._numberings[tag].before_first), 0)
+        lowest = await self._places(tag, (make_id(tag, 0), newest), 1)
         return min(*lowest, self._began[tag], key=_id) if lowest else self._began[tag]
 
-    async def _places(self, ids: tuple[int, int], limit: int) -> tuple[Place, ...]:
-        of = self.intake.subscription
-        return await self.house.journal.places(of.chain_id, of.contract, ids, limit)
+    async def _places(self, tag: int, ids: tuple[int, int], limit: int) -> tuple[Place, ...]:
+        of, kind = self.intake.subscription, self._numberings[tag].kind
+        return await self.house.journal.places(of.chain_id, of.contract, kind, ids, limit)
 
     async def _set_aside(self) -> list[Place]:
         """Return the ids of logs that could not be read: they were heard."""

@@ -22,7 +22,7 @@ from kmsconn.net.ports import Ports
 from kmsconn.sending.lane import Lane, run_lane
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.hook import Hook
-from kmsconn.service.house import House, open_house, real_ports
+from kmsconn.service.house import House, Side, open_house, real_ports
 from kmsconn.service.intake import Intake, follow_heads
 from kmsconn.service.picker import run_picker
 from kmsconn.service.starting import wait_for_neighbours
@@ -84,11 +84,11 @@ class Connector:
         return Statistics(
             ready=self._ready.is_set(),
             draining=self._draining.is_set(),
-            head=house.gateway_head.number,
-            head_time=house.gateway_head.timestamp,
+            head=house.gateway.head.number,
+            head_time=house.gateway.head.timestamp,
             cursors={intake.name: intake.cursor for intake in self._intakes if intake.cursor is not None},
-            busy={kind.value: len(pool.busy) for kind, pool in house.pools.items()},
-            places={kind.value: pool.size for kind, pool in house.pools.items()},
+            busy={name.value: len(pool.busy) for name, pool in house.pools.items()},
+            places={name.value: pool.size for name, pool in house.pools.items()},
             bytes_held=house.pipeline.budget.used,
             counts=self._counts,
             gaps=sum(proof.missing for proof in self._proofs),
@@ -106,13 +106,15 @@ class Connector:
             services.start_soon(house.registry.run)
             if house.shadow is not None:
                 services.start_soon(house.shadow.run)
-            services.start_soon(follow_heads, house)
+            for side in house.sides.values():
+                services.start_soon(follow_heads, side)
             services.start_soon(wait_for_neighbours, house, self._ready)
             services.start_soon(self._watch_journal)
             with self._lanes_scope:
                 async with trio.open_nursery() as lanes:
-                    lane = self._lane()
-                    lanes.start_soon(run_lane, lane)
+                    running = [self._lane(side) for side in house.sides.values()]
+                    for lane in running:
+                        lanes.start_soon(run_lane, lane)
                     async with trio.open_nursery() as pools:
                         for pool in house.pools.values():
                             pools.start_soon(pool.run, house.pipeline.run, house.journal, house.on_event)
@@ -122,8 +124,9 @@ class Connector:
                             await self._draining.wait()
                             intake.cancel_scope.cancel()
                         pools.cancel_scope.cancel()
-                    lane.closing.set()
-                    house.lane_bell.ring()
+                    for lane in running:
+                        lane.closing.set()
+                        lane.wake.ring()
                     lanes.cancel_scope.deadline = trio.current_time() + house.settings.drain_grace
             services.cancel_scope.cancel()
         self._drained.set()
@@ -140,18 +143,19 @@ class Connector:
         for pool in house.pools.values():
             nursery.start_soon(run_picker, pool, house.journal, house.ports.wall)
 
-    def _lane(self) -> Lane:
+    def _lane(self, side: Side) -> Lane:
         house = self.house
         return Lane(
-            rpc=house.gateway,
+            rpc=side.endpoint,
             journal=house.journal,
             wallet=house.wallet,
             profile=house.profile,
-            head=house.gateway_head,
-            wake=house.lane_bell,
+            head=side.head,
+            wake=side.bell,
             settings=house.settings,
             ports=house.ports,
             on_event=house.on_event,
+            name=side.name,
         )
 
     async def _watch_journal(self) -> None:

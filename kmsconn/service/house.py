@@ -26,7 +26,7 @@ from kmsconn.journal.port import Journal
 from kmsconn.journal.sqlite import Binding, open_journal
 from kmsconn.kms.core import CoreClient, open_core
 from kmsconn.model.events import OnEvent
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import Kind, PoolName
 from kmsconn.net.dialling import dial_sockets, sockets, within
 from kmsconn.net.http import HttpClient, open_http
 from kmsconn.net.offloading import offload_to_threads
@@ -62,6 +62,27 @@ class Links:
         """All chains, each once."""
         return (self.gateway, self.ethereum, *self.hosts.values())
 
+    @property
+    def chains(self) -> Mapping[int, Endpoint]:
+        """All chains by id; where Ethereum is a host chain too, the way of that one."""
+        return {self.gateway.chain_id: self.gateway, self.ethereum.chain_id: self.ethereum, **self.hosts}
+
+
+@attrs.frozen
+class Side:
+    """A chain that is listened to and answered: its ways, what is known of its head, and how it is read.
+
+    ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``bell`` wakes the lane.
+    """
+
+    name: str
+    endpoint: Endpoint
+    polling: float
+    from_block: int | None
+    head: HeadTracker = attrs.field(factory=HeadTracker)
+    finalized: HeadTracker = attrs.field(factory=HeadTracker)
+    bell: Doorbell = attrs.field(factory=Doorbell)
+
 
 @attrs.frozen
 class House:
@@ -74,9 +95,8 @@ class House:
     links: Links
     registry: Registry
     shadow: Shadow | None
-    gateway_head: HeadTracker
-    lane_bell: Doorbell
-    pools: Mapping[Kind, Pool]
+    sides: Mapping[int, Side]
+    pools: Mapping[PoolName, Pool]
     pipeline: Pipeline
     on_event: OnEvent
 
@@ -86,9 +106,13 @@ class House:
         return self.links.journal
 
     @property
-    def gateway(self) -> Endpoint:
-        """The chain that is listened to and answered."""
-        return self.links.gateway
+    def gateway(self) -> Side:
+        """The Gateway, where decryptions are asked for and answered."""
+        return self.sides[self.settings.gateway.chain_id]
+
+    def pool_for(self, kind: Kind) -> Pool:
+        """Return the pool that works on a kind of request."""
+        return self.pools[self.profile.operations[kind].pool]
 
 
 @asynccontextmanager
@@ -128,16 +152,18 @@ async def _open_links(
 
 
 def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_event: OnEvent) -> House:
-    profile, head, bell = Fhevm014(settings), HeadTracker(), Doorbell()
+    profile = Fhevm014(settings)
+    sides = _sides(settings, links, profile)
+    heads = {chain_id: side.head for chain_id, side in sides.items()}
     registry = Registry(profile, links.gateway, settings.registry_refresh, on_event)
-    stages = _stages(settings, ports, links, profile=profile, wallet=wallet, registry=registry, head=head)
+    stages = _stages(settings, ports, links, profile=profile, wallet=wallet, registry=registry, heads=heads)
     shadow = _shadow(settings, links, registry, on_event)
     pipeline = Pipeline(
         profile=profile,
         stages=stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand),
         journal=links.journal,
-        head=head,
-        lane_bell=bell,
+        heads=heads,
+        lane_bells={chain_id: side.bell for chain_id, side in sides.items()},
         budget=ByteBudget(settings.ciphertext_budget),
         deadlines=settings.deadlines,
         troubles=Troubles(on_event),
@@ -145,10 +171,41 @@ def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_
         random=ports.random,
         on_event=on_event,
     )
-    pools = {kind: Pool(kind, getattr(settings.pools, kind.value), Doorbell()) for kind in Kind}
     return House(
-        settings, ports, profile, wallet, links, registry, shadow, head, bell, pools, pipeline, on_event
+        settings,
+        ports,
+        profile,
+        wallet,
+        links,
+        registry,
+        shadow,
+        sides,
+        _pools(settings, profile),
+        pipeline,
+        on_event,
     )
+
+
+def _sides(settings: Settings, links: Links, profile: Profile) -> Mapping[int, Side]:
+    known = (
+        Side("gateway", links.gateway, settings.decryption_polling, settings.decryption_from_block_number),
+        Side(
+            "ethereum",
+            links.ethereum,
+            settings.key_management_polling,
+            settings.kms_operation_from_block_number,
+        ),
+    )
+    listened = {subscription.chain_id for subscription in profile.subscriptions()}
+    return {side.endpoint.chain_id: side for side in known if side.endpoint.chain_id in listened}
+
+
+def _pools(settings: Settings, profile: Profile) -> Mapping[PoolName, Pool]:
+    """Make a pool for each that the generation's table names."""
+    operations = profile.operations.values()
+    names = dict.fromkeys(operation.pool for operation in operations)
+    kinds = {name: tuple(one.kind for one in operations if one.pool is name) for name in names}
+    return {name: Pool(name, kinds[name], getattr(settings.pools, name.value), Doorbell()) for name in names}
 
 
 def _stages(
@@ -159,21 +216,20 @@ def _stages(
     profile: Profile,
     wallet: Wallet,
     registry: Registry,
-    head: HeadTracker,
+    heads: Mapping[int, HeadTracker],
 ) -> Stages:
-    committee = Committee(profile, links.gateway, wallet.address)
+    committee = Committee(profile, links.chains, wallet.address)
     checker = Checker(
         profile=profile,
-        gateway=links.gateway,
-        hosts=links.hosts,
-        head=head,
+        chains=links.chains,
+        heads=heads,
         committee=committee,
         contexts=Contexts(profile, links.ethereum, trio.current_time),
         expiry=settings.decryption_expiry,
         overlap=settings.overlap,
     )
     fetcher = Fetcher(links.buckets, registry, _policy(settings), ports.offload, settings.max_ciphertext_size)
-    return Stages(profile, checker, committee, fetcher, links.core, ports.random)
+    return Stages(profile, links.chains, checker, committee, fetcher, links.core, ports.random)
 
 
 def _shadow(settings: Settings, links: Links, registry: Registry, on_event: OnEvent) -> Shadow | None:

@@ -28,7 +28,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Admitted, Arrival, Read
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
 from kmsconn.protocols.port import Subscription
-from kmsconn.service.house import House
+from kmsconn.service.house import House, Side
 from kmsconn.service.retrying import until_kept
 from kmsconn.service.troubles import Standstill
 
@@ -60,16 +60,10 @@ class Intake:
 
     @classmethod
     def for_subscription(cls, house: House, subscription: Subscription) -> Intake:
-        """Make the intake of a gateway contract."""
-        settings = house.settings
-        return cls(
-            house,
-            subscription,
-            house.gateway,
-            house.gateway_head,
-            settings.decryption_polling,
-            settings.decryption_from_block_number,
-        )
+        """Make the intake of a contract."""
+        side = house.sides[subscription.chain_id]
+        head = side.finalized if subscription.finalized else side.head
+        return cls(house, subscription, side.endpoint, head, side.polling, side.from_block)
 
     @property
     def name(self) -> str:
@@ -250,21 +244,26 @@ class Intake:
             self.house.on_event(LogQuarantined(chain, contract, found.from_block, -1, reason))
 
     def _decode(self, logs: Iterable[Log]) -> tuple[list[Arrival], list[tuple[Log, str]]]:
-        arrivals, undecodable = [], []
+        arrivals: list[Arrival] = []
+        undecodable = []
         for log in logs:
             try:
-                arrivals.append(self._arrival(log))
+                arrival = self._arrival(log)
+                arrivals += [arrival] if arrival is not None else []
             except Undecodable as error:
                 undecodable.append((log, str(error)))
         return arrivals, undecodable
 
-    def _arrival(self, log: Log) -> Arrival:
+    def _arrival(self, log: Log) -> Arrival | None:
         key = (log.block_hash, log.log_index)
         known = self._arrivals.get(key)
         if known is None or known.log != log:
             profile = self.house.profile
             content = profile.decode(log)
-            known = Arrival(content.id, content.kind, profile.digest(log), log)
+            if content is None:
+                return None
+            expires = profile.operations[content.kind].expires
+            known = Arrival(content.id, content.kind, profile.digest(log), log, expires)
             if len(self._arrivals) >= REMEMBERED:
                 self._arrivals.clear()
             self._arrivals[key] = known
@@ -280,20 +279,20 @@ class Intake:
             for log, reason in undecodable:
                 on_event(LogQuarantined(chain, log.address, log.block_number, log.log_index, reason))
         for kind in {arrival.kind for _, arrival in (*admitted.new, *admitted.back)}:
-            self.house.pools[kind].bell.ring()
+            self.house.pool_for(kind).bell.ring()
 
     def _known_cursor(self) -> Cursor:
         assert self._cursor is not None, "reading begins once the start is known"
         return self._cursor
 
 
-async def follow_heads(house: House) -> None:
-    """Take the gateway's new heads as they are pushed: the chain's time, and a wake-up for the lane."""
+async def follow_heads(side: Side) -> None:
+    """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the lane."""
 
     def take(push: Any) -> None:
         # a push is a hint; the reader's own reads bring the head too
         with suppress(KeyError, TypeError, ValueError):
-            house.gateway_head.note(from_quantity(push["number"]), from_quantity(push["timestamp"]))
-        house.lane_bell.ring()
+            side.head.note(from_quantity(push["number"]), from_quantity(push["timestamp"]))
+        side.bell.ring()
 
-    await house.gateway.listen(("newHeads",), take)
+    await side.endpoint.listen(("newHeads",), take)

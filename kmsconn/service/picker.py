@@ -1,4 +1,4 @@
-"""Hands due rows of one kind to its pool, best first: the journal is the queue, this is its only reader."""
+"""Hands due rows to the pool of their kind, best first: the journal is the queue, this is its only reader."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import trio
 
 from kmsconn.journal.port import Journal
+from kmsconn.model.requests import IN_ORDER
 from kmsconn.service.pools import Pool
 from kmsconn.service.retrying import until_kept
 
@@ -19,10 +20,13 @@ async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) ->
 
     Cancellation: nothing is lost, rows that were not handed out stay due. Repeating: ``busy`` keeps a row from going out twice.
     """
+    in_order = pool.name in IN_ORDER
     while True:
         wait = LOOK_AGAIN
         if pool.free:
-            due = await until_kept(lambda: journal.due(pool.kind, wall(), pool.free, frozenset(pool.busy)))
+            due = await until_kept(
+                lambda: journal.due(pool.kinds, wall(), pool.free, frozenset(pool.busy), in_order=in_order)
+            )
             for row in due.rows:
                 pool.hand_out(row)
             if due.next_due is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -15,6 +15,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import (
+    Aborted,
     AlreadyDone,
     Broken,
     Forgotten,
@@ -34,7 +35,7 @@ from kmsconn.model.events import AnswerKept, OnEvent, RequestClosed, RequestPark
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.model.requests import Place, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import Operation, Profile
 from kmsconn.service.retrying import PARKING, SECOND_CHANCE
 from kmsconn.service.stages import Stages
 from kmsconn.service.troubles import Troubles
@@ -54,6 +55,10 @@ class LongPollEnded(NotYet):
     """The Core is still at work: ask again when nobody else needs the place."""
 
 
+class Lost(Misconfigured):
+    """The Core has it already and does not know its result: it was restarted before anybody had asked (L10)."""
+
+
 @contextmanager
 def stage_deadline(stage: str, seconds: float) -> Iterator[None]:
     """Limit a stage's pass. Raises StageTimeout with the stage's name."""
@@ -71,8 +76,8 @@ class Pipeline:
     profile: Profile
     stages: Stages
     journal: Journal
-    head: HeadTracker
-    lane_bell: Doorbell
+    heads: Mapping[int, HeadTracker]
+    lane_bells: Mapping[int, Doorbell]
     budget: ByteBudget
     deadlines: Deadlines
     troubles: Troubles
@@ -92,8 +97,7 @@ class Pipeline:
                     row, "expire", f"expired; what it last waited for: {row.reason or 'its turn'}"
                 )
                 return
-            answered = await self._line(row, request)
-            await self._keep(row, answered)
+            await self._keep(row, await self._line(row, request))
         except Forgotten as error:
             await self._forgotten(row, error)
         except LongPollEnded as error:
@@ -102,26 +106,38 @@ class Pipeline:
             await self._wait(row, error)
         except Refused as error:
             await self._second_chance(row, error)
-        except AlreadyDone as error:
-            await self._close(row, "found_replied", str(error))
         except Terminal as error:
-            await self._close(row, "reject", str(error))
+            await self._close(row, self._ending(row, error), str(error))
         except Broken as error:
             await self._broken(row, error)
         except Undecodable as error:
             await self._close(row, "quarantine", str(error))
 
+    def _ending(self, row: Row, error: Terminal) -> str:
+        """Return how a request ends; nobody aborts a decryption, so that would be a failure (L11)."""
+        if isinstance(error, Aborted) and not self.operation(row).expires:
+            return "abort"
+        return "found_replied" if isinstance(error, AlreadyDone) else "reject"
+
+    def operation(self, row: Row) -> Operation:
+        """Return what is known of requests of a row's kind. Raises Undecodable for a kind of another generation."""
+        try:
+            return self.profile.operations[row.kind]
+        except KeyError as error:
+            raise Undecodable(f"{self.profile.name} knows no {row.kind}") from error
+
     def request_of(self, row: Row) -> Request:
         """Read the request of a row from its stored event. Raises Undecodable (then an older program wrote it)."""
         log = row.log
+        content = self.profile.decode(log)
+        if content is None:
+            raise Undecodable("the event asks for nothing")
         place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
-        return Request(
-            row.rid, row.chain_id, row.contract, self.profile.decode(log), row.digest, place, row.deadline
-        )
+        return Request(row.rid, row.chain_id, row.contract, content, row.digest, place, row.deadline)
 
     def _is_over(self, request: Request) -> bool:
         """Say whether it is too late for an answer: in chain time that is sure, since admission or by the request's own window."""
-        now = self.head.settled_timestamp
+        now = self.heads[request.chain_id].settled_timestamp
         if now is None:
             return False
         until = self.profile.valid_until(request.content)
@@ -140,7 +156,8 @@ class Pipeline:
             submitted = await self._timed(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
-        self.journal.note_submitted(row.rid, True)
+        if not submitted.doubt:
+            self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)
 
     async def _answer(self, row: Row, submitted: Submitted) -> Answered:
@@ -153,11 +170,16 @@ class Pipeline:
             if trio.current_time() - started < LONG_POLL:
                 raise
             raise LongPollEnded(str(error)) from error
+        except Forgotten as error:
+            if not submitted.doubt:
+                raise
+            raise Lost(f"{submitted.doubt}, and then {error}") from error
 
     async def _timed(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         started = trio.current_time()
+        least = self.operation(row).stages.get(stage, 0.0)
         try:
-            with stage_deadline(stage, seconds):
+            with stage_deadline(stage, max(seconds, least)):
                 result = await step()
         except (Unreachable, Overloaded, StageTimeout, Misconfigured) as error:
             error.stage = stage
@@ -174,12 +196,19 @@ class Pipeline:
     async def _keep(self, row: Row, answered: Answered) -> None:
         now = self.wall()
         with trio.move_on_after(KEEPING, shield=True):
-            if await self.journal.answer(row.rid, answered.answer, now):
+            if answered.answer is None:
+                await self._close(row, "finish", "done")
+            elif await self.journal.answer(row.rid, answered.answer, now):
                 self.on_event(AnswerKept(row.rid, row.kind, now - row.admitted_at))
-        self.lane_bell.ring()
+        self.lane_bells[row.chain_id].ring()
 
     async def _wait(self, row: Row, error: Retryable) -> None:
-        await self._park(row, error.stage, str(error), PARKING.seconds(row.parked, self.random()))
+        operation = self.operation(row)
+        if self.wall() - row.admitted_at > operation.patience:
+            await self._close(row, "reject", f"given up after {operation.patience:g} s: {error}")
+            return
+        seconds = min(PARKING.seconds(row.parked, self.random()), operation.longest_wait)
+        await self._park(row, error.stage, str(error), seconds)
 
     async def _forgotten(self, row: Row, error: Forgotten) -> None:
         """Submit again soon; but a Core that forgets what it has just taken is not hurried."""

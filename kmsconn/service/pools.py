@@ -1,4 +1,6 @@
-"""One pool of workers per kind of work. A worker takes a row, runs it through the pipeline once, and is free again.
+"""Pools of workers, each for kinds of work that may wait for each other.
+
+A worker takes a row, runs it through the pipeline once, and is free again.
 
 Here stands the one sanctioned ``except Exception``: an error that nobody foresaw quarantines its request and the rest goes on.
 """
@@ -17,7 +19,7 @@ from kmsconn.errors import JournalFailed
 from kmsconn.journal.port import Journal, Row
 from kmsconn.model.events import OnEvent, RequestClosed, Trouble
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import Kind, PoolName
 from kmsconn.service.retrying import DISK_PAUSE
 
 LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says most
@@ -27,7 +29,8 @@ LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says 
 class Pool:
     """``size`` places; ``busy`` holds the rows being worked on, so that nobody is handed one twice."""
 
-    kind: Kind
+    name: PoolName
+    kinds: tuple[Kind, ...]
     size: int
     bell: Doorbell  # rung when a place becomes free or a row may have become due
     busy: set[int] = attrs.field(factory=set)

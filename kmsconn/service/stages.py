@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import attrs
 
+from kmsconn.chain.asking import inquire
+from kmsconn.chain.port import Rpc
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.ciphertexts.budget import Lease
@@ -22,9 +25,10 @@ from kmsconn.service.retrying import retrying
 
 @attrs.frozen
 class Stages:
-    """The four stages over the neighbours that they ask."""
+    """The four stages over the neighbours that they ask; ``chains`` those of inquiries."""
 
     profile: Profile
+    chains: Mapping[int, Rpc]
     checker: Checker
     committee: Committee
     fetcher: Fetcher
@@ -46,13 +50,20 @@ class Stages:
 
         Raises Unreachable when no bucket gave the right bytes. Repeating: reads only.
         """
-        materials = checked.request.content.materials
+        materials = self.profile.materials(checked.request.content)
         ciphertexts = await together([partial(self.fetcher.fetch, material, lease) for material in materials])
-        for found in zip(
-            materials, ciphertexts, strict=True
-        ):  # now: before, buckets that are down would be doubted at every try
-            self.shadow(*found)
-        return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts))
+        # now: before, buckets that are down would be doubted at every try
+        for pair in zip(materials, ciphertexts, strict=True):
+            self.shadow(*pair)
+        found = await self._inquire(checked)
+        return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts), found)
+
+    async def _inquire(self, checked: Checked) -> Any:
+        inquiry = self.profile.inquiry(checked.request.content)
+        if inquiry is None:
+            return None
+        chain_id, rounds = inquiry
+        return await inquire(self.chains[chain_id], rounds)
 
     async def submit(self, gathered: Gathered) -> Submitted:
         """Hand the request to the Core.
@@ -60,11 +71,14 @@ class Stages:
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused.
         Repeating: the Core knows the id and says ALREADY_EXISTS, which is success.
         """
-        call = self.profile.start_call(
-            gathered.request.content, gathered.context_id, gathered.epoch_id, gathered.ciphertexts
+        request = gathered.request
+        calls = self.profile.start_calls(
+            request.content, gathered.context_id, gathered.epoch_id, gathered.ciphertexts, gathered.found
         )
-        await retrying(lambda: self.core.start(call), self.random)
-        return Submitted(gathered.request)
+        doubt = ""
+        for call in calls:  # one after the other: the second is made once the first was taken
+            doubt = await retrying(partial(self.core.start, call), self.random) or doubt
+        return Submitted(request, doubt)
 
     async def answer(self, submitted: Submitted) -> Answered:
         """Wait for the Core's answer and see that it is this node's own for this very content.
@@ -73,10 +87,11 @@ class Stages:
         Repeating: the Core gives a finished answer any number of times.
         """
         request = submitted.request
-        expected = await retrying(lambda: self.committee.signer_for(request), self.random)
+        signed = self.profile.operations[request.kind].signed
+        expected = await retrying(lambda: self.committee.signer_for(request), self.random) if signed else None
         call = self.profile.result_call(request.content)
-        reply = await retrying(lambda: self.core.result(call), self.random)
+        reply = None if call is None else await retrying(partial(self.core.result, call), self.random)
         answer = self.profile.read_answer(request.content, reply)
-        if answer.signer != expected:
+        if answer is not None and answer.signer != expected:
             raise Broken("core", "the answer is not signed by this node's signer for this content")
         return Answered(request, answer)

@@ -76,7 +76,7 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
         async with open_house(settings, ports, ignore) as house:
             await house.registry.load()
             head = scene.neighbours.gateway.head
-            house.gateway_head.note(head.number, head.timestamp)
+            house.gateway.head.note(head.number, head.timestamp)
             row = await admitted(house)
             yield Line(house, scene, row, house.pipeline.request_of(row))
 
@@ -84,7 +84,7 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
 async def admitted(house: House) -> Row:
     """Read the one log there is and make a row of it."""
     [subscription] = house.profile.subscriptions()
-    found = await read_logs(house.gateway, subscription.contract, subscription.topics, 0, None)
+    found = await read_logs(house.gateway.endpoint, subscription.contract, subscription.topics, 0, None)
     [log] = found.logs
     content = house.profile.decode(log)
     arrival = Arrival(content.id, content.kind, house.profile.digest(log), log)
@@ -156,7 +156,7 @@ async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(
 ) -> None:
     """Half a frame on the wire, or an answer taken for another's, would show here."""
     async with open_line(tmp_path, "public") as line:
-        gateway, sender = line.house.gateway, line.house.wallet.address
+        gateway, sender = line.house.gateway.endpoint, line.house.wallet.address
 
         async def ask() -> list[Any]:
             return [
@@ -196,8 +196,8 @@ async def test_a_round_of_the_lane_cancelled_anywhere_sends_each_reply_once(
         house = line.house
         await house.journal.answer(line.row.rid, (await line.answered()).answer, house.ports.wall())
         lane = lanes.Lane(
-            rpc=house.gateway, journal=house.journal, wallet=house.wallet, profile=house.profile,
-            head=house.gateway_head, wake=house.lane_bell, settings=house.settings, ports=house.ports,
+            rpc=house.gateway.endpoint, journal=house.journal, wallet=house.wallet, profile=house.profile,
+            head=house.gateway.head, wake=house.gateway.bell, settings=house.settings, ports=house.ports,
             on_event=ignore,
         )  # fmt: skip
         states: list[State] = []

@@ -146,7 +146,7 @@ def test_start_requests_are_canonical_protobuf(
         Ciphertext(material.handle, data.draw(BODIES), data.draw(st.integers(0, 3)))
         for material in content.materials
     ]
-    call = PROFILE.start_call(content, context_id, epoch_id, ciphertexts)
+    call = PROFILE.start_calls(content, context_id, epoch_id, ciphertexts, None)[0]
     public = isinstance(content, PublicDecryption)
     message: Any = (PublicDecryptionRequest if public else UserDecryptionRequest).parse(bytes(call.message))
     assert bytes(message) == bytes(call.message)

@@ -11,7 +11,7 @@ import attrs
 
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.model.requests import Content, PublicDecryption, UserDecryption
+from kmsconn.model.requests import Decryption, PublicDecryption, UserDecryption
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.core_parts import ciphertext_fields, domain_message, expect_whole, request_id
 from kmsconn.protocols.fhevm_014.extra_data import normalise
@@ -37,7 +37,7 @@ class CoreMessages:
 
     def start(
         self,
-        content: Content,
+        content: Decryption,
         context_id: int | None,
         epoch_id: int | None,
         ciphertexts: Sequence[Ciphertext],
@@ -76,7 +76,7 @@ class CoreMessages:
         yield from _present(8, ends)
 
 
-def result_call(content: Content) -> CoreCall:
+def result_call(content: Decryption) -> CoreCall:
     """Return the long poll for a request's result; it goes where the request went (5.5)."""
     public = isinstance(content, PublicDecryption)
     method = "GetPublicDecryptionResult" if public else "GetUserDecryptionResult"

@@ -12,7 +12,7 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import (
-    Content,
+    Decryption,
     HandleEntry,
     LegacyUserDecryption,
     Material,
@@ -34,7 +34,7 @@ TOPICS = (PUBLIC.topic0, LEGACY.topic0, UNIFIED.topic0)
 """What to listen to."""
 
 
-def decode(log: Log) -> Content:
+def decode(log: Log) -> Decryption:
     """Read a request event strictly. Raises Undecodable."""
     topic0 = log.topics[0] if log.topics else b""
     if topic0 not in _READERS:
@@ -80,7 +80,7 @@ def _materials(values: tuple[Any, ...]) -> tuple[Material, ...]:
     return tuple(Material(*value) for value in values)
 
 
-_READERS: dict[bytes, tuple[Any, Callable[..., Content]]] = {
+_READERS: dict[bytes, tuple[Any, Callable[..., Decryption]]] = {
     PUBLIC.topic0: (PUBLIC, _public),
     LEGACY.topic0: (LEGACY, _legacy),
     UNIFIED.topic0: (UNIFIED, _unified),

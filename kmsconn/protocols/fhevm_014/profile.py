@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kmsconn.config.settings import Settings
 from kmsconn.errors import NotYet, Rejected
@@ -10,18 +11,40 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, id_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import Content, Kind, LegacyUserDecryption, UnifiedUserDecryption
+from kmsconn.model.requests import (
+    Content,
+    Decryption,
+    Kind,
+    LegacyUserDecryption,
+    Material,
+    PublicDecryption,
+    UnifiedUserDecryption,
+)
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.fhevm_014 import events, extra_data, replies, reverts, views
 from kmsconn.protocols.fhevm_014.core_messages import CoreMessages, result_call
+from kmsconn.protocols.fhevm_014.operations import OPERATIONS
 from kmsconn.protocols.fhevm_014.rules import Rules
-from kmsconn.protocols.port import Coprocessor, CoreCall, Facts, Question, Revert, Slot, Subscription, View
+from kmsconn.protocols.port import (
+    Coprocessor,
+    CoreCall,
+    Facts,
+    Inquiry,
+    Numbering,
+    Operation,
+    Question,
+    Revert,
+    Slot,
+    Subscription,
+    View,
+)
 
 
 class Fhevm014:
     """The profile ``fhevm-0.14`` over the addresses, domains and chains of the settings."""
 
     name = "fhevm-0.14"
+    operations: Mapping[Kind, Operation] = OPERATIONS
 
     def __init__(self, settings: Settings) -> None:
         contract = settings.decryption_contract
@@ -47,13 +70,13 @@ class Fhevm014:
         """Return the Keccak-256 of topics and data."""
         return events.content_digest(log)
 
-    def newest_ids(self, subscription: Subscription) -> Mapping[int, Question[int]]:
-        """Ask for the two counters; the three forms of user requests share one (0.2)."""
+    def numberings(self, subscription: Subscription) -> tuple[Numbering, ...]:
+        """Return the two counters; the three forms of user requests share one (0.2)."""
         where = (subscription.chain_id, subscription.contract)
-        return {
-            PUBLIC_DECRYPTION_TAG: views.newest_public_id(*where),
-            USER_DECRYPTION_TAG: views.newest_user_id(*where),
-        }
+        return (
+            Numbering(Kind.PUBLIC_DECRYPTION, PUBLIC_DECRYPTION_TAG, views.newest_public_id(*where)),
+            Numbering(Kind.USER_DECRYPTION, USER_DECRYPTION_TAG, views.newest_user_id(*where)),
+        )
 
     def id_of(self, log: Log) -> int | None:
         """Return the id, which every request event has as its first topic."""
@@ -61,7 +84,15 @@ class Fhevm014:
 
     def context_of(self, content: Content) -> tuple[int | None, int | None]:
         """Return context and epoch as extraData names them. Raises Rejected."""
-        return extra_data.parse(content.extra_data)
+        return extra_data.parse(_decryption(content).extra_data)
+
+    def materials(self, content: Content) -> tuple[Material, ...]:
+        """Return the ciphertexts of a decryption, in event order."""
+        return _decryption(content).materials
+
+    def inquiry(self, content: Content) -> tuple[int, Inquiry[Any]] | None:  # noqa: ARG002 - no request needs one
+        """Return None: a decryption has all in its event, its transaction and the buckets."""
+        return None
 
     def valid_until(self, content: Content) -> int | None:
         """Return the end of a unified user request's window (3.4)."""
@@ -73,7 +104,7 @@ class Fhevm014:
 
     def checks(self, content: Content, facts: Facts) -> tuple[Question[None], ...]:
         """Return the questions of ``rules``. Raises Rejected, NotYet, Misconfigured."""
-        return self._rules.questions(content, facts)
+        return self._rules.questions(_decryption(content), facts)
 
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> tuple[Question[None], ...]:
         """Ask whether the context was destroyed (never again), is active, and the epoch is active in it (3.5)."""
@@ -87,19 +118,19 @@ class Fhevm014:
         epoch = views.is_valid_epoch(*where, context_id, epoch_id)
         return destroyed, valid, _valid(epoch, f"epoch {id_hex(epoch_id)} of context {id_hex(context_id)}")
 
-    def pinned_context(self, content: Content) -> Question[int]:
-        """Ask for the context pinned at request time."""
-        return views.pinned_context(self._gateway, self._decryption, content.id)
+    def replying_context(self, content: Content) -> int | Sequence[Question[int]]:
+        """Return the context of extraData; else ask for the one pinned at request time, or the Gateway's current one."""
+        named, _ = self.context_of(content)
+        if named is not None:
+            return named
+        pinned = views.pinned_context(self._gateway, self._decryption, content.id)
+        return pinned, views.current_context(self._gateway, self._gateway_config)
 
-    def current_context(self) -> Question[int]:
-        """Ask for the Gateway's current context."""
-        return views.current_context(self._gateway, self._gateway_config)
-
-    def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
+    def node_signer(self, kind: Kind, context_id: int, tx_sender: Address) -> Question[Address]:  # noqa: ARG002 - all are answered there
         """Ask GatewayConfig for the signer of a tx sender in a context."""
         return views.node_signer(self._gateway, self._gateway_config, context_id, tx_sender)
 
-    def has_answered(self, content: Content, signer: Address) -> Question[bool]:
+    def has_answered(self, content: Content, signer: Address, tx_sender: Address) -> Question[bool] | None:  # noqa: ARG002 - told by signer
         """Ask whether a signer's answer is in the contract."""
         return views.has_answered(self._gateway, self._decryption, content.id, signer)
 
@@ -115,27 +146,34 @@ class Fhevm014:
         """Ask for the majority threshold."""
         return views.coprocessor_threshold(self._gateway, self._gateway_config)
 
-    def start_call(
+    def start_calls(
         self,
         content: Content,
         context_id: int | None,
         epoch_id: int | None,
         ciphertexts: Sequence[Ciphertext],
-    ) -> CoreCall:
+        found: Any,  # noqa: ARG002 - no request has an inquiry
+    ) -> tuple[CoreCall, ...]:
         """Build the start call. Raises Rejected for a request without ciphertexts."""
-        return self._messages.start(content, context_id, epoch_id, ciphertexts)
+        return (self._messages.start(_decryption(content), context_id, epoch_id, ciphertexts),)
 
-    def result_call(self, content: Content) -> CoreCall:
+    def result_call(self, content: Content) -> CoreCall | None:
         """Build the long poll."""
-        return result_call(content)
+        return result_call(_decryption(content))
 
-    def read_answer(self, content: Content, reply: bytes) -> Answer:
+    def read_answer(self, content: Content, reply: bytes | None) -> Answer | None:
         """Read an answer strictly. Raises Broken."""
-        return replies.read_answer(self._domain, content, reply)
+        return replies.read_answer(self._domain, _decryption(content), reply or b"")
 
     def revert(self, kind: Kind, data: bytes | None) -> Revert:
         """Name a revert of this kind's reply and say what it means."""
         return reverts.read(reverts.FUNCTIONS[kind], data)
+
+
+def _decryption(content: Content) -> Decryption:
+    """Return the content as what this generation's events are decoded to."""
+    assert isinstance(content, PublicDecryption | LegacyUserDecryption | UnifiedUserDecryption)
+    return content
 
 
 def _not_destroyed(slot: Slot[bool], context_id: int) -> Slot[None]:

@@ -14,7 +14,7 @@ from kmsconn.errors import Broken
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.handles import PLAINTEXT_BITS
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.model.requests import Content, PublicDecryption, UserDecryption
+from kmsconn.model.requests import Decryption, PublicDecryption, UserDecryption
 from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
 from kmsconn.protocols.answers import NEIGHBOUR, expect_count, payload_of, read_message, signer_of
@@ -32,7 +32,7 @@ USER_RESPONSE = DECRYPTION.function("userDecryptionResponse")
 WORD = 32
 
 
-def read_answer(domain: Domain, content: Content, reply: bytes) -> Answer:
+def read_answer(domain: Domain, content: Decryption, reply: bytes) -> Answer:
     """Read an answer strictly, recover its signer and build the calldata of the reply. Raises Broken."""
     if isinstance(content, PublicDecryption):
         return _read_public(domain, content, reply)
@@ -104,7 +104,7 @@ def share_payload(message: Any) -> bincode.SharePayload:
     )
 
 
-def _extra_data(content: Content, message: Any) -> bytes:
+def _extra_data(content: Decryption, message: Any) -> bytes:
     extra_data: bytes = message.extra_data
     if extra_data != normalise(content.extra_data):
         raise Broken(NEIGHBOUR, "the answer carries other extraData than the request")
@@ -119,5 +119,5 @@ def _word(fhe_type: int, plaintext: bytes) -> bytes:
     return plaintext[::-1].rjust(WORD, b"\0")
 
 
-def _handles(content: Content) -> list[bytes]:
+def _handles(content: Decryption) -> list[bytes]:
     return [material.handle for material in content.materials]

@@ -17,7 +17,7 @@ from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.handles import Handle
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import (
-    Content,
+    Decryption,
     HandleEntry,
     LegacyUserDecryption,
     PublicDecryption,
@@ -43,7 +43,7 @@ class Rules:
     acls: Mapping[int, Address]
     erc1271_gas: int
 
-    def questions(self, content: Content, facts: Facts) -> tuple[View[None], ...]:
+    def questions(self, content: Decryption, facts: Facts) -> tuple[View[None], ...]:
         """Return all that the host chains must be asked, in the order of the specification.
 
         Raises Rejected, NotYet, Misconfigured for a host chain without configuration.

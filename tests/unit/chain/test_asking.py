@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.chain.asking import ask, ask_all
+from kmsconn.chain.asking import ask, ask_all, inquire
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.port import Instead, Slot, View
+from kmsconn.protocols.port import Inquiry, Instead, Slot, View
 
 CONTRACT = Address(b"\xc0" * 20)
 
@@ -136,3 +136,27 @@ async def test_an_answer_may_say_that_it_is_of_the_other_revision() -> None:
         raise Instead(view())
 
     assert await ask(Node(["0x", "0x07"]), View(5, CONTRACT, b"", read)) == 7
+
+
+def as_many_as_said() -> Inquiry[int]:
+    """Ask how many there are, then for each of them."""
+    [count] = yield [view()]
+    values = yield [view() for _ in range(count)]
+    return sum(values)
+
+
+async def test_an_inquiry_asks_in_rounds_of_one_batch_each() -> None:
+    node = Node(["0x02", "0x05", "0x06"])
+    assert await inquire(node, as_many_as_said()) == 11
+    assert [len(batch) for batch in node.batches] == [1, 2]
+
+
+async def test_a_round_without_questions_costs_no_call() -> None:
+    node = Node(["0x00"])
+    assert await inquire(node, as_many_as_said()) == 0
+    assert len(node.batches) == 1
+
+
+async def test_an_inquiry_ends_with_the_error_of_its_question() -> None:
+    with pytest.raises(Unreachable):
+        await inquire(Node(["0x01", RpcError(-32000, "busy")]), as_many_as_said())

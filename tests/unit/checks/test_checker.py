@@ -19,9 +19,10 @@ from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.testing.endings import cancel_everywhere
-from tests.unit.checks.answers import PROFILE, Answers, request_of
+from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, request_of
 from tests.vectors import load, request
 
+GATEWAY = SETTINGS.gateway.chain_id
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
 EXPIRY, OVERLAP = 86_400.0, 30.0
 PUBLIC, LEGACY, UNIFIED = "public_one_v2", "user_legacy_direct_v2", "user_unified_own_v0"
@@ -71,8 +72,13 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
         gateway.transactions[entry["log"]["transactionHash"]] = entry["transaction"]
     head = HeadTracker()
     head.note(100, entry["block_timestamp"])
-    committee, contexts = Committee(PROFILE, gateway, SENDER), Contexts(PROFILE, ethereum, lambda: 0.0)
-    checker = Checker(PROFILE, gateway, hosts, head, committee, contexts, EXPIRY, OVERLAP)
+    committee, contexts = (
+        Committee(PROFILE, {GATEWAY: gateway}, SENDER),
+        Contexts(PROFILE, ethereum, lambda: 0.0),
+    )
+    checker = Checker(
+        PROFILE, {GATEWAY: gateway, **hosts}, {GATEWAY: head}, committee, contexts, EXPIRY, OVERLAP
+    )
     return Place(checker, gateway, ethereum, hosts, head)
 
 
@@ -147,14 +153,14 @@ async def test_a_host_chain_that_does_not_answer_is_unreachable(name: str, autoj
 
 async def test_a_chain_that_is_not_configured_is_named(autojump_clock: Any) -> None:
     place = made()
-    place.checker.hosts = {}
+    place.checker.chains = {GATEWAY: place.gateway}
     with pytest.raises(Misconfigured, match=r"host chain \d+ is not configured"):
         await place.check(PUBLIC)
 
 
 async def test_before_any_block_was_seen_there_is_no_time_to_judge_by(autojump_clock: Any) -> None:
     place = made()
-    place.checker.head = HeadTracker()
+    place.checker.heads = {GATEWAY: HeadTracker()}
     with pytest.raises(Unreachable, match="no block"):
         await place.check(PUBLIC)
 

@@ -11,7 +11,7 @@ from kmsconn.errors import Misconfigured, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
-from tests.unit.checks.answers import PROFILE, Answers, request_of
+from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, request_of
 
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
 NAMED, SILENT = "public_one_v2", "public_one_v0"
@@ -21,7 +21,7 @@ CURRENT, PINNED = 7 << 248 | 5, 7 << 248 | 4
 def made(**views: Any) -> tuple[Committee, Answers]:
     node = (SENDER, SIGNER, "ip", "url")
     chain = Answers({"getKmsNodeForContext": node, "getCurrentKmsContextId": CURRENT, **views})
-    return Committee(PROFILE, chain, SENDER), chain
+    return Committee(PROFILE, {SETTINGS.gateway.chain_id: chain}, SENDER), chain
 
 
 def pin(chain: Answers, context: int) -> None:
@@ -66,5 +66,5 @@ async def test_who_is_no_member_is_told_so_and_asked_for_again() -> None:
 async def test_a_gateway_that_does_not_answer_is_waited_for() -> None:
     committee, chain = made(getKmsNodeForContext=Unreachable("down"))
     with pytest.raises(Unreachable):
-        await committee.signer_in(CURRENT)
+        await committee.signer_for(request_of(NAMED))
     assert chain.asked == ["getKmsNodeForContext"]

@@ -53,13 +53,10 @@ class Generation:
     def needs_transaction(self, content):
         return True
 
-    def pinned_context(self, content):
-        return View(GATEWAY, CONTRACT, b"pinned", int.from_bytes)
+    def replying_context(self, content):
+        return tuple(View(GATEWAY, CONTRACT, name, int.from_bytes) for name in (b"pinned", b"current"))
 
-    def current_context(self):
-        return View(GATEWAY, CONTRACT, b"current", int.from_bytes)
-
-    def node_signer(self, context_id, tx_sender):
+    def node_signer(self, kind, context_id, tx_sender):
         return View(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
 
 
@@ -72,15 +69,15 @@ async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojum
     head = HeadTracker()
     head.note(10, 1000)
     node = Node(RpcError(-32000, "header not found"))
-    committee = Committee(Generation(), node, SENDER)
-    checker = Checker(Generation(), node, {}, head, committee, None, 86_400.0, 30.0)
+    committee = Committee(Generation(), {GATEWAY: node}, SENDER)
+    checker = Checker(Generation(), {GATEWAY: node}, {GATEWAY: head}, committee, None, 86_400.0, 30.0)
     with pytest.raises(Retryable, match="header not found"):
         await checker.check(Seen(request()))
 
 
 async def test_a_pinned_context_is_asked_for_once(autojump_clock) -> None:
     node = Node(word(7), "0x" + SIGNER.hex())
-    committee = Committee(Generation(), node, SENDER)
+    committee = Committee(Generation(), {GATEWAY: node}, SENDER)
     assert [await committee.signer_for(request()) for _ in range(3)] == [SIGNER] * 3
     assert node.asked == 2
 
@@ -89,6 +86,6 @@ async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered(autojum
     """A node that lags says 0; the context that is current by then may be another one than the pinned."""
     lagging = [word(0), word(8), "0x" + SENDER.hex()]
     node = Node(*lagging, word(7), "0x" + SIGNER.hex())
-    committee = Committee(Generation(), node, SENDER)
+    committee = Committee(Generation(), {GATEWAY: node}, SENDER)
     assert await committee.signer_for(request()) == SENDER
     assert await committee.signer_for(request()) == SIGNER

@@ -111,6 +111,8 @@ WAYS = {
     State.EXPIRED: ("expire",),
     State.REJECTED: ("reject",),
     State.QUARANTINED: ("quarantine",),
+    State.DONE: ("finish",),
+    State.ABORTED: ("abort",),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import pytest
 
@@ -270,3 +272,16 @@ def test_a_log_without_topics_or_data_is_kept_as_it_is(book: Book) -> None:
     bare = attrs.evolve(seen, log=attrs.evolve(seen.log, topics=(), data=b""))
     ((rid, _),) = take(book, bare).new
     assert row_of(book, rid).log == bare.log
+
+
+def test_an_abort_has_the_id_of_what_it_aborts_and_takes_its_place_from_nobody(book: Book) -> None:
+    asked = arrival(3, 10, "E1", kind=Kind.PREP_KEYGEN)
+    abort = arrival(3, 11, "E4", kind=Kind.ABORT_KEYGEN)
+    assert [one.kind for _, one in take(book, asked, abort).new] == [Kind.PREP_KEYGEN, Kind.ABORT_KEYGEN]
+    assert [row_of(book, rid).on_chain for rid in (1, 2)] == [True, True]
+    assert not queries.has_sibling(book, 1)
+
+
+def test_what_does_not_expire_has_no_deadline(book: Book) -> None:
+    take(book, attrs.evolve(arrival(3, 10, kind=Kind.KEYGEN), expires=False))
+    assert row_of(book, 1).deadline == math.inf

@@ -248,7 +248,9 @@ def test_nobody_doubts_the_block_of_a_closed_request(book: Book) -> None:
 
 
 def places(book: Book, first: int, last: int, limit: int = 10) -> list[tuple[int, int]]:
-    return [(one.id, one.block) for one in queries.places(book, CHAIN, CONTRACT, (first, last), limit)]
+    return [
+        (one.id, one.block) for one in queries.places(book, (CHAIN, CONTRACT), KIND, (first, last), limit)
+    ]
 
 
 def test_places_come_in_the_order_of_their_ids(book: Book) -> None:
@@ -271,3 +273,51 @@ def test_quarantined_logs_of_a_contract_are_given_as_they_were_read(book: Book) 
     take(book, undecodable=[(log, "short")])
     assert queries.quarantined(book, CHAIN, CONTRACT) == (log,)
     assert queries.quarantined(book, CHAIN, Address(bytes(20))) == ()
+
+
+GENERATION = (Kind.PREP_KEYGEN, Kind.KEYGEN)
+
+
+def of_kinds(book: Book, now: float = NOW, limit: int = 10, busy: str = "[]") -> Due:
+    return queries.due_of_kinds(book, GENERATION, {"now": now, "limit": limit, "busy": busy})
+
+
+def test_several_kinds_are_handed_out_as_one_line(book: Book) -> None:
+    for block, kind in ((12, Kind.PREP_KEYGEN), (10, Kind.KEYGEN), (11, Kind.PREP_KEYGEN), (9, KIND)):
+        new_row(book, block, block, kind=kind)
+    assert [row.id for row in of_kinds(book).rows] == [10, 11, 12]
+    assert ([row.id for row in of_kinds(book, limit=2).rows], of_kinds(book, limit=2).next_due) == (
+        [10, 11],
+        NOW,
+    )
+
+
+def test_the_next_of_several_kinds_is_the_soonest(book: Book) -> None:
+    for block, kind in ((10, Kind.PREP_KEYGEN), (11, Kind.KEYGEN)):
+        moves.park(book, new_row(book, block, block, kind=kind), NOW + block, "waits", 60.0)
+    assert of_kinds(book) == Due((), NOW + 10)
+
+
+def in_order(book: Book, now: float = NOW, busy: tuple[int, ...] = ()) -> Due:
+    return queries.first_of_kinds(book, (Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH), now, busy)
+
+
+def test_in_order_only_the_first_of_the_chain_is_handed_out(book: Book) -> None:
+    later = new_row(book, 2, 20, kind=Kind.NEW_KMS_EPOCH)
+    first = new_row(book, 1, 10, kind=Kind.NEW_KMS_CONTEXT)
+    assert rids(in_order(book)) == [first]
+    assert in_order(book, busy=(first,)) == Due((), None)
+    moves.park(book, first, NOW + 5, "waits", 60.0)
+    assert in_order(book) == Due((), NOW + 5)
+    moves.move(book, "finish", first, reason="done")
+    assert rids(in_order(book)) == [later]
+
+
+def test_in_order_the_first_is_due_when_the_clock_was_set_back(book: Book) -> None:
+    first = new_row(book, 1, 10, kind=Kind.NEW_KMS_CONTEXT)
+    moves.park(book, first, NOW + 5, "waits", 60.0)
+    assert rids(in_order(book, now=NOW - 100)) == [first]
+
+
+def test_nothing_comes_first_in_an_empty_journal(book: Book) -> None:
+    assert in_order(book) == Due((), None)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from kmsconn.journal import queries
 from kmsconn.journal.book import Book
 from kmsconn.journal.schema import MIGRATIONS, VERSION
-from kmsconn.model.life import CLOSED, OPEN
-from tests.unit.journal.samples import CONTRACT, WAYS, new_row, walk
+from kmsconn.model.life import CLOSED, OPEN, State
+from tests.unit.journal.samples import CONTRACT, WAYS, new_row, opened, raw_connection, walk
 
 
 def literal_states(statement: str) -> set[str]:
@@ -20,7 +21,9 @@ def literal_states(statement: str) -> set[str]:
 
 
 def statement_of(name: str) -> str:
-    return next(statement for migration in MIGRATIONS for statement in migration if name in statement)
+    """Return the newest statement that makes something."""
+    statements = (statement for migration in reversed(MIGRATIONS) for statement in migration)
+    return next(statement for statement in statements if name in statement and "DROP" not in statement)
 
 
 @pytest.mark.parametrize("trigger", ["request_closes", "request_reopens"])
@@ -72,3 +75,17 @@ def test_no_query_walks_over_the_table(book: Book, statement: str, values: objec
         if step.startswith("SCAN") and "INDEX" not in step and "json_each" not in step
     ]
     assert walks == []
+
+
+def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_new_ends(tmp_path: Path) -> None:
+    old = raw_connection(tmp_path / "j.db")
+    for statement in (*MIGRATIONS[0], "PRAGMA user_version = 1"):
+        old.execute(statement)
+    old.close()
+    book = opened(tmp_path / "j.db")
+    try:
+        assert book.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        walk(book, new_row(book), WAYS[State.DONE])
+        assert book.execute("SELECT state, rows FROM closed").fetchall() == [("done", 1)]
+    finally:
+        book.close()

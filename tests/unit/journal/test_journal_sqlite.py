@@ -67,7 +67,7 @@ async def test_it_is_the_port(path: Path) -> None:
 async def test_a_whole_life(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await admit_one(journal)
-        assert [row.rid for row in (await journal.due(KIND, 1000.0, 5, set())).rows] == [rid]
+        assert [row.rid for row in (await journal.due([KIND], 1000.0, 5, set())).rows] == [rid]
         journal.note_submitted(rid, True)
         assert await journal.answer(rid, ANSWER, 1001.0)
         assert [row.rid for row in (await journal.answered(CHAIN, 1001.0, 5)).rows] == [rid]
@@ -127,7 +127,7 @@ async def test_parking_and_releasing(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await admit_one(journal)
         assert await journal.park(rid, 1020.0, "later")
-        assert (await journal.due(KIND, 1000.0, 5, ())).next_due == 1020.0
+        assert (await journal.due([KIND], 1000.0, 5, ())).next_due == 1020.0
         await journal.answer(rid, ANSWER, 1000.0)
         await journal.sign(rid, 0, b"raw", b"hash")
         assert await journal.release(rid, 1030.0, "nonce taken")
@@ -159,7 +159,7 @@ async def test_busy_rows_are_those_at_the_time_of_the_call(path: Path) -> None:
         return await offload_inline(use, work)
 
     async def ask() -> None:
-        found.append((await journal.due(KIND, 1000.0, 5, busy)).rows)
+        found.append((await journal.due([KIND], 1000.0, 5, busy)).rows)
 
     free.set()
     async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:

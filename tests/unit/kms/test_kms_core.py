@@ -30,7 +30,7 @@ from kmsconn.kms.core import HEALTH_PATH, PATHS, SERVICE, CoreClient, open_core,
 from kmsconn.kms.port import Core
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
-from kmsconn.protocols.port import Chunks, CoreCall
+from kmsconn.protocols.port import Chunks, CoreCall, Meaning
 
 PROTO = Path(__file__).parents[3] / "protos" / "fhevm-0.14" / "kms-service.v1.proto"
 START, RESULT = "PublicDecrypt", "GetPublicDecryptionResult"
@@ -191,3 +191,30 @@ async def test_tls_files_that_are_not_there_refuse_the_start(tmp_path: Path) -> 
     with pytest.raises(StartRefused, match="core_tls"):
         async with open_core(("core:1",), ports, CoreTls(ca_file=tmp_path / "none.pem")):
             pass
+
+
+EVERYWHERE = CoreCall("NewMpcEpoch", Chunks([b"message"]), None, {"INVALID_ARGUMENT": Meaning.DOUBT})
+
+
+async def test_a_call_without_a_shard_reaches_every_endpoint(autojump_clock: MockClock) -> None:
+    cores = Cores()
+    async with core_with(cores, 3) as core:
+        assert await core.start(EVERYWHERE) == ""
+    assert sorted(port for port, _, _ in cores.asked) == [1, 2, 3]
+
+
+async def test_a_success_in_doubt_comes_back_as_what_the_core_said(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(status=Status.INVALID_ARGUMENT)) as core:
+        assert await core.start(EVERYWHERE) == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
+
+
+async def test_a_call_says_which_status_is_its_success(autojump_clock: MockClock) -> None:
+    abort = CoreCall("AbortKeyGen", Chunks([b"message"]), 0, {"NOT_FOUND": Meaning.SUCCESS})
+    async with core_with(Cores(status=Status.NOT_FOUND)) as core:
+        assert await core.start(abort) == ""
+
+
+async def test_one_endpoint_that_fails_fails_the_call_to_all(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(status=Status.UNAVAILABLE), 2) as core:
+        with pytest.raises(Unreachable, match="core"):
+            await core.start(EVERYWHERE)

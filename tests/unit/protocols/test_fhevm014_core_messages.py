@@ -25,7 +25,7 @@ def content_of(entry: dict[str, Any]) -> Content:
 
 def start(content: Content, ciphertexts: list[Ciphertext] | None = None) -> CoreCall:
     given = ciphertexts or [vectors.ciphertext(material.handle) for material in content.materials]
-    return PROFILE.start_call(content, *extra_data.parse(content.extra_data), given)
+    return PROFILE.start_calls(content, *extra_data.parse(content.extra_data), given, None)[0]
 
 
 @ids
@@ -85,7 +85,7 @@ def test_no_bytes_of_a_ciphertext_are_left_out_like_any_default() -> None:
 def test_a_request_without_materials_is_rejected() -> None:
     content = attrs.evolve(content_of(vectors.request("public_one_v0")), materials=())
     with pytest.raises(Rejected, match="no ciphertext"):
-        PROFILE.start_call(content, None, None, [])
+        PROFILE.start_calls(content, None, None, [], None)[0]
 
 
 def test_other_ciphertexts_than_the_materials_are_refused() -> None:
@@ -93,7 +93,7 @@ def test_other_ciphertexts_than_the_materials_are_refused() -> None:
     wrong = [vectors.ciphertext(material.handle) for material in reversed(content.materials)]
     for given in (wrong, wrong[:2]):
         with pytest.raises(ValueError, match="not those of the request"):
-            PROFILE.start_call(content, None, None, given)
+            PROFILE.start_calls(content, None, None, given, None)[0]
 
 
 def test_the_domain_is_the_configured_one() -> None:
@@ -101,7 +101,9 @@ def test_the_domain_is_the_configured_one() -> None:
     contract = attrs.evolve(settings.decryption_contract, domain_name="Other", domain_version="2")
     profile = Fhevm014(attrs.evolve(settings, decryption_contract=contract))
     content = content_of(vectors.request("public_one_v0"))
-    call = profile.start_call(content, None, None, [vectors.ciphertext(content.materials[0].handle)])
+    call = profile.start_calls(content, None, None, [vectors.ciphertext(content.materials[0].handle)], None)[
+        0
+    ]
     domain = PublicDecryptionRequest.parse(bytes(call.message)).domain
     assert domain is not None
     assert (domain.name, domain.version, domain.salt) == ("Other", "2", None)

@@ -48,9 +48,9 @@ def test_the_digest_is_that_of_the_events() -> None:
 
 def test_both_counters_of_the_contract_are_asked_for_by_tag() -> None:
     (subscription,) = PROFILE.subscriptions()
-    found = PROFILE.newest_ids(subscription)
-    assert sorted(found) == [1, 2]
-    assert {place(question) for question in found.values()} == {(GATEWAY, subscription.contract)}
+    found = PROFILE.numberings(subscription)
+    assert [(one.kind, one.tag) for one in found] == [(Kind.PUBLIC_DECRYPTION, 1), (Kind.USER_DECRYPTION, 2)]
+    assert {place(one.newest) for one in found} == {(GATEWAY, subscription.contract)}
 
 
 def test_an_id_can_be_told_where_the_rest_cannot_be_read() -> None:
@@ -93,11 +93,12 @@ def test_context_or_epoch_not_valid_yet_are_waited_for() -> None:
 
 def test_gateway_questions_go_to_their_contracts() -> None:
     content, (sender, _) = content_of("public_one_v0"), vectors.account("tx1")
-    for question in (PROFILE.pinned_context(content), PROFILE.has_answered(content, sender)):
+    pinned, current = PROFILE.replying_context(content)
+    for question in (pinned, PROFILE.has_answered(content, sender, sender)):
         assert place(question) == (GATEWAY, SETTINGS.decryption_contract.address)
     for config in (
-        PROFILE.current_context(),
-        PROFILE.node_signer(CONTEXT, sender),
+        current,
+        PROFILE.node_signer(Kind.PUBLIC_DECRYPTION, CONTEXT, sender),
         PROFILE.coprocessor_senders(),
         PROFILE.coprocessor(sender),
         PROFILE.coprocessor_threshold(),
@@ -107,7 +108,7 @@ def test_gateway_questions_go_to_their_contracts() -> None:
 
 def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
     signer, _ = vectors.account("signer1")
-    question = PROFILE.has_answered(content_of("public_one_v0"), signer)
+    question = PROFILE.has_answered(content_of("public_one_v0"), signer, signer)
     (entry,) = [
         read
         for read in vectors.load()["storage"]["reads"]
@@ -122,7 +123,7 @@ def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
 
 def test_reverts_are_those_of_the_kind_s_reply() -> None:
     data = from_hex(vectors.load()["reverts"][0]["eth_call_error"]["data"])
-    for kind in Kind:
+    for kind in PROFILE.operations:
         assert PROFILE.revert(kind, data).verdict is Verdict.DONE
 
 

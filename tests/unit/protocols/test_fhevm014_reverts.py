@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import abi, reverts
+from kmsconn.protocols.fhevm_014.operations import OPERATIONS
 from kmsconn.protocols.port import Verdict
 from tests import vectors
 
@@ -66,7 +66,7 @@ def test_every_name_in_the_table_is_an_error_of_the_contracts(function: str) -> 
 
 
 def test_every_kind_has_its_reply_function() -> None:
-    assert set(reverts.FUNCTIONS) == set(Kind)
+    assert set(reverts.FUNCTIONS) == set(OPERATIONS)
 
 
 @pytest.mark.parametrize("function", sorted(reverts.VERDICTS))

@@ -143,8 +143,8 @@ async def open_bench(folder: Path, **does: Any) -> AsyncIterator[Bench]:
             profile=PROFILE,
             stages=stages,  # type: ignore[arg-type]
             journal=journal,
-            head=head,
-            lane_bell=Doorbell(),
+            heads={SETTINGS.gateway.chain_id: head},
+            lane_bells={SETTINGS.gateway.chain_id: Doorbell()},
             budget=ByteBudget(1000),
             deadlines=Deadlines(),
             troubles=Troubles(events.append),

@@ -50,7 +50,12 @@ class World:
     read: list[tuple[int, int]] = attrs.field(factory=list)
     events: list[Event] = attrs.field(factory=list)
     subscription: Any = SUBSCRIPTION
+    head: HeadTracker = attrs.field(factory=HeadTracker)
     chain_id: int = SUBSCRIPTION.chain_id
+
+    @property
+    def endpoint(self) -> World:
+        return self
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         await trio.lowlevel.checkpoint()
@@ -59,7 +64,7 @@ class World:
         return [self.error or to_hex(counter.to_bytes(32)) for counter in self.counters[: len(calls)]]
 
     async def places(
-        self, _chain: int, _contract: bytes, ids: tuple[int, int], limit: int
+        self, _chain: int, _contract: bytes, _kind: str, ids: tuple[int, int], limit: int
     ) -> tuple[Place, ...]:
         await trio.lowlevel.checkpoint()
         found = sorted(one for one in self.known if ids[0] <= one <= ids[1])
@@ -88,10 +93,9 @@ class World:
 
 @asynccontextmanager
 async def proving(world: World) -> AsyncIterator[Completeness]:
-    head = HeadTracker()
-    head.note(100, 1000)
+    world.head.note(100, 1000)
     house = SimpleNamespace(
-        gateway=world, journal=world, gateway_head=head, profile=PROFILE, settings=SETTINGS,
+        journal=world, profile=PROFILE, settings=SETTINGS,
         on_event=world.events.append,
     )  # fmt: skip
     proof = Completeness(house, world)  # type: ignore[arg-type]

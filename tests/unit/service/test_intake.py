@@ -21,7 +21,7 @@ from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import Kind, PoolName
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
@@ -129,14 +129,14 @@ async def reading(
     folder: Path, chain: Chain, *, from_block: int | None = 0, journal: Any = None, size: int = 100
 ) -> AsyncIterator[Reading]:
     async with open_bench(folder) as bench:
-        pools = {kind: Pool(kind, 4, Doorbell()) for kind in Kind}
+        pools = {kind: Pool(PoolName(kind), (kind,), 4, Doorbell()) for kind in PROFILE.operations}
         house = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
             settings=attrs.evolve(SETTINGS, overlap=OVERLAP, get_logs_batch_size=size),
             profile=PROFILE,
             ports=SimpleNamespace(wall=wall),
             on_event=bench.events.append,
-            pools=pools,
+            pool_for=pools.__getitem__,
         )
         intake = Intake(house, SUBSCRIPTION, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:

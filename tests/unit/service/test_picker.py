@@ -13,13 +13,13 @@ import trio
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.port import Row
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import Kind, PoolName
 from kmsconn.service.picker import LOOK_AGAIN, run_picker
 from kmsconn.service.pools import Pool
 from tests.unit.service.bench import Bench, open_bench, wall
 from tests.unit.service.test_pools import rows_of
 
-KIND = Kind.PUBLIC_DECRYPTION
+NAME, KIND = PoolName.PUBLIC_DECRYPTION, Kind.PUBLIC_DECRYPTION
 
 
 class Record(Pool):
@@ -36,7 +36,7 @@ class Record(Pool):
 
 @asynccontextmanager
 async def picking(bench: Bench, size: int = 10, journal: Any = None) -> AsyncIterator[Record]:
-    pool = Record(KIND, size, Doorbell())
+    pool = Record(NAME, (KIND,), size, Doorbell())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_picker, pool, journal or bench.journal, wall)
         await trio.sleep(0.001)
@@ -117,7 +117,7 @@ async def test_a_bell_that_never_rings_costs_only_time(tmp_path: Path, autojump_
 async def test_other_kinds_are_left_to_their_own_pickers(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         await bench.admit()
-        pool = Record(Kind.USER_DECRYPTION, 5, Doorbell())
+        pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, Doorbell())
         with trio.move_on_after(LOOK_AGAIN):
             await run_picker(pool, bench.journal, wall)
         assert pool.handed == []
@@ -129,12 +129,12 @@ class Failing:
     def __init__(self, bench: Bench, times: int) -> None:
         self._bench, self.left = bench, times
 
-    async def due(self, *arguments: Any) -> Any:
+    async def due(self, *arguments: Any, **options: Any) -> Any:
         await trio.lowlevel.checkpoint()
         if self.left:
             self.left -= 1
             raise JournalFailed("disk full")
-        return await self._bench.journal.due(*arguments)
+        return await self._bench.journal.due(*arguments, **options)
 
 
 async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, autojump_clock: Any) -> None:

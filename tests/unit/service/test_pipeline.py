@@ -100,7 +100,7 @@ async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
     async with open_bench(tmp_path) as bench:
         row = await bench.run(await bench.admit())
         with trio.fail_after(1):
-            await bench.pipeline.lane_bell.wait()  # the lane was rung
+            await bench.pipeline.lane_bells[row.chain_id].wait()  # the lane was rung
     assert (row.state, row.answer, row.reason) == (State.ANSWERED, ANSWER, "")
     assert [event.stage for event in bench.told(StageFinished)] == list(STAGES)
     assert len(bench.told(AnswerKept)) == 1

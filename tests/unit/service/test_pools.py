@@ -15,7 +15,7 @@ from kmsconn.errors import JournalFailed, Rejected
 from kmsconn.journal.port import Row
 from kmsconn.model.events import RequestClosed, Trouble
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import Kind, PoolName
 from kmsconn.service.pools import LONGEST_TRACE, Pool
 from kmsconn.service.retrying import DISK_PAUSE
 from tests.unit.service.bench import Bench, open_bench
@@ -24,7 +24,7 @@ Work = Callable[[Row], Awaitable[None]]
 
 
 def pool_of(size: int) -> Pool:
-    return Pool(Kind.PUBLIC_DECRYPTION, size, Doorbell())
+    return Pool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, Doorbell())
 
 
 @asynccontextmanager

@@ -6,9 +6,11 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import Forgotten, NotYet, Refused, Unreachable
 from kmsconn.model.events import RequestClosed, RequestParked, Trouble
 from kmsconn.model.life import State
+from kmsconn.model.requests import PoolName
 from kmsconn.service.pools import LONGEST_TRACE, Pool
 from kmsconn.service.retrying import PARKING
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, open_bench
@@ -74,7 +76,7 @@ async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
         async def work(_row) -> None:
             raise ZeroDivisionError("oops" * LONGEST_TRACE)
 
-        pool = Pool(row.kind, 1, bench.pipeline.lane_bell)
+        pool = Pool(PoolName.PUBLIC_DECRYPTION, (row.kind,), 1, Doorbell())
         pool.hand_out(row)
         with trio.move_on_after(1):
             await pool.run(work, bench.journal, bench.events.append)
