@@ -21,6 +21,7 @@ from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.decryption import Decryption
 from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor, GatewayConfig, KmsNode
+from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import Node as CoreNode
@@ -63,6 +64,7 @@ class Neighbourhood:
     decryption: Decryption
     gateway_config: GatewayConfig
     protocol_config: ProtocolConfig
+    kms_generation: KmsGeneration
     acl: Acl
     plaintexts: dict[bytes, int]
     cores: list[CoreFaults]
@@ -96,6 +98,7 @@ class Neighbourhood:
             name: Cluster([Node(chain) for _ in range(nodes)], seed=seed) for name, chain in chains.items()
         }
         config = GatewayConfig(address_for("GatewayConfig"))
+        protocol = ProtocolConfig(address_for("ProtocolConfig"), ETHEREUM_ID)
         plaintexts: dict[bytes, int] = {}
         signer = key_for("node signer")
         core = partial(EmulatedCore, CoreNode(signer), plaintexts, computing)
@@ -106,7 +109,8 @@ class Neighbourhood:
             clusters,
             Decryption(address_for("Decryption"), GATEWAY_ID, config),
             config,
-            ProtocolConfig(address_for("ProtocolConfig")),
+            protocol,
+            KmsGeneration(address_for("KMSGeneration"), ETHEREUM_ID, protocol),
             Acl(address_for("ACL")),
             plaintexts,
             [CoreFaults(core()) for _ in range(shards)],
@@ -180,7 +184,7 @@ class Neighbourhood:
             decryption_contract=Contract(self.decryption.address, "Decryption"),
             gateway_config_contract=Contract(self.gateway_config.address, "GatewayConfig"),
             protocol_config_contract=Contract(self.protocol_config.address, "ProtocolConfig"),
-            kms_generation_contract=Contract(address_for("KMSGeneration"), "KMSGeneration"),
+            kms_generation_contract=Contract(self.kms_generation.address, "KMSGeneration"),
             core_endpoints=tuple(
                 f"http://{h}:{p}" for n, (h, p) in self.places.items() if n.startswith("core")
             ),
@@ -196,12 +200,14 @@ class Neighbourhood:
         for contract in (self.gateway_config, self.decryption):
             self.gateway.deploy(contract)
         self.ethereum.deploy(self.protocol_config)
+        self.ethereum.deploy(self.kms_generation)
         self.host.deploy(self.acl)
         committee = Committee((KmsNode(self.sender.address, self.signer.address),))
         config, protocol = self.gateway_config, self.protocol_config
         self.gateway.set_up(self.decryption.address, self.decryption.initialize)
         self.gateway.set_up(config.address, lambda frame: config.set_context(frame, CONTEXT, committee))
         self.gateway.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
+        self.ethereum.set_up(self.kms_generation.address, self.kms_generation.initialize)
         self.ethereum.set_up(protocol.address, lambda frame: protocol.set_context(frame, CONTEXT, committee))
         self.ethereum.set_up(protocol.address, lambda frame: protocol.set_epoch(frame, CONTEXT, EPOCH))
 

@@ -1,71 +1,55 @@
-"""``ProtocolConfig`` on Ethereum: contexts and epochs with their states, as far as decryptions need them.
+"""``ProtocolConfig`` on Ethereum: contexts and epochs with their states. Knows no node and no block.
 
-Storage is laid out as in the real contract (fhevm-0.14.md, E.2). The ceremonies (confirmations, activations) are not emulated:
-knobs set their results.
+Contexts and epochs can be set by knobs at once, or come about by the ceremonies (``ceremonies``) as on the real contract.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any
 
+from kmsconn.emulator.contracts import ceremonies
+from kmsconn.emulator.contracts import protocol_slots as at
+from kmsconn.emulator.contracts.ceremonies import Announcement
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
+from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
 from kmsconn.protocols.fhevm_014.abi import PROTOCOL_CONFIG
-from kmsconn.protocols.storage import base_slot, mapping_slot
-
-BASE = base_slot("fhevm.storage.ProtocolConfig")
-_NEWEST_CONTEXT, _DESTROYED, _ACTIVE_CONTEXT = BASE, BASE + 10, BASE + 11
-_NEWEST_EPOCH, _ACTIVE_EPOCH = BASE + 12, BASE + 13
-_CONTEXT_STATE, _EPOCH_STATE, _EPOCH_CONTEXT = BASE + 14, BASE + 15, BASE + 16
-
-
-class ContextState(IntEnum):
-    """A context's state."""
-
-    NONE = 0
-    PENDING = 1
-    CREATED = 2
-    ACTIVE = 3
-
-
-class EpochState(IntEnum):
-    """An epoch's state."""
-
-    NONE = 0
-    PENDING = 1
-    ACTIVE = 2
+from kmsconn.protocols.storage import mapping_slot
 
 
 class ProtocolConfig(AbiContract):
     """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``)."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, chain_id: int) -> None:
+        self.domain = Domain("ProtocolConfig", "1", chain_id, address)
         super().__init__(
             address,
             PROTOCOL_CONFIG,
             {
                 "getCurrentKmsContextAndEpoch": lambda frame: (
-                    frame.load(_ACTIVE_CONTEXT),
-                    frame.load(_ACTIVE_EPOCH),
+                    frame.load(at.ACTIVE_CONTEXT),
+                    frame.load(at.ACTIVE_EPOCH),
                 ),
-                "getCurrentKmsContextIdCounter": lambda frame: (frame.load(_NEWEST_CONTEXT),),
+                "getCurrentKmsContextIdCounter": lambda frame: (frame.load(at.NEWEST_CONTEXT),),
                 "isValidKmsContext": lambda frame, i: (self._state(frame, i) is ContextState.ACTIVE,),
                 "isLiveKmsContext": lambda frame, i: (self._state(frame, i) is not ContextState.NONE,),
                 "isValidEpochForContext": lambda frame, i, epoch: (self._is_valid_epoch(frame, i, epoch),),
                 "getKmsNodeForContext": lambda frame, i, who: (
-                    self._committee(frame, i).of_sender(who).as_abi,
+                    self.committee(frame, i).of_sender(who).as_abi,
                 ),
                 "getKmsNodesForContext": lambda frame, i: (
-                    tuple(n.as_abi for n in self._committee(frame, i).nodes),
+                    tuple(n.as_abi for n in self.committee(frame, i).nodes),
                 ),
-                "isKmsSignerForContext": lambda frame, i, who: (self._committee(frame, i).has_signer(who),),
+                "isKmsSignerForContext": lambda frame, i, who: (self.committee(frame, i).has_signer(who),),
                 "isKmsTxSenderForContext": lambda frame, i, who: (
-                    self._committee(frame, i).of_sender(who) != NO_NODE,
+                    self.committee(frame, i).of_sender(who) != NO_NODE,
                 ),
                 "getKmsContextAnchor": self._anchor,
+                "confirmKmsContextCreation": ceremonies.confirm_context,
+                "confirmEpochActivation": ceremonies.epoch_confirmation(self.domain),
                 "getVersion": lambda _: ("ProtocolConfig v0.3.0",),
             },
         )
@@ -75,20 +59,20 @@ class ProtocolConfig(AbiContract):
     ) -> None:
         """Give a context its nodes and state; an active one becomes the current one."""
         frame.write(committee, "context", context_id)
-        frame.store(mapping_slot(_CONTEXT_STATE, context_id), state)
-        frame.store(_NEWEST_CONTEXT, max(context_id, frame.load(_NEWEST_CONTEXT)))
+        frame.store(mapping_slot(at.CONTEXT_STATE, context_id), state)
+        frame.store(at.NEWEST_CONTEXT, max(context_id, frame.load(at.NEWEST_CONTEXT)))
         if state is ContextState.ACTIVE:
-            frame.store(_ACTIVE_CONTEXT, max(context_id, frame.load(_ACTIVE_CONTEXT)))
+            frame.store(at.ACTIVE_CONTEXT, max(context_id, frame.load(at.ACTIVE_CONTEXT)))
 
     def set_epoch(
         self, frame: Frame, context_id: int, epoch_id: int, state: EpochState = EpochState.ACTIVE
     ) -> None:
         """Give an epoch its context and state; an active one becomes the current one."""
-        frame.store(mapping_slot(_EPOCH_STATE, epoch_id), state)
-        frame.store(mapping_slot(_EPOCH_CONTEXT, epoch_id), context_id)
-        frame.store(_NEWEST_EPOCH, max(epoch_id, frame.load(_NEWEST_EPOCH)))
+        frame.store(mapping_slot(at.EPOCH_STATE, epoch_id), state)
+        frame.store(mapping_slot(at.EPOCH_CONTEXT, epoch_id), context_id)
+        frame.store(at.NEWEST_EPOCH, max(epoch_id, frame.load(at.NEWEST_EPOCH)))
         if state is EpochState.ACTIVE:
-            frame.store(_ACTIVE_EPOCH, max(epoch_id, frame.load(_ACTIVE_EPOCH)))
+            frame.store(at.ACTIVE_EPOCH, max(epoch_id, frame.load(at.ACTIVE_EPOCH)))
 
     def set_anchor(self, frame: Frame, context_id: int, block_number: int, info_hash: bytes) -> None:
         """Say in which block a context was announced, and the hash of its announcement."""
@@ -96,27 +80,44 @@ class ProtocolConfig(AbiContract):
 
     def destroy_context(self, frame: Frame, context_id: int) -> None:
         """Destroy a context; emits ``KmsContextDestroyed``. Its nodes stay readable."""
-        frame.store(mapping_slot(_CONTEXT_STATE, context_id), ContextState.NONE)
-        frame.store(mapping_slot(_DESTROYED, context_id), 1)
+        frame.store(mapping_slot(at.CONTEXT_STATE, context_id), ContextState.NONE)
+        frame.store(mapping_slot(at.DESTROYED, context_id), 1)
         frame.emit(PROTOCOL_CONFIG.event("KmsContextDestroyed"), context_id)
 
     def destroy_epoch(self, frame: Frame, epoch_id: int) -> None:
         """Destroy an epoch; emits ``KmsEpochDestroyed``."""
-        frame.store(mapping_slot(_EPOCH_STATE, epoch_id), EpochState.NONE)
+        frame.store(mapping_slot(at.EPOCH_STATE, epoch_id), EpochState.NONE)
         frame.emit(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), epoch_id)
 
     def _state(self, frame: Frame, context_id: int) -> ContextState:
-        return ContextState(frame.load(mapping_slot(_CONTEXT_STATE, context_id)))
+        return ContextState(frame.load(mapping_slot(at.CONTEXT_STATE, context_id)))
 
-    def _committee(self, frame: Frame, context_id: int) -> Committee:
+    def begin_context(self, frame: Frame, announcement: Announcement) -> int:
+        """Announce a context that its nodes must confirm; emits E6 and returns its id. Raises Reverted while another ceremony is open."""
+        return ceremonies.begin_context(frame, announcement)
+
+    def begin_epoch(self, frame: Frame) -> int:
+        """Ask for a new epoch of the active context; emits E7 and returns its id. Raises Reverted likewise."""
+        return ceremonies.begin_epoch(frame)
+
+    def active_committee(self, frame: Frame, context_id: int) -> Committee:
+        """Return an active context's nodes. Raises Reverted."""
+        if self._state(frame, context_id) is not ContextState.ACTIVE:
+            revert(PROTOCOL_CONFIG.error("InvalidKmsContext"), context_id)
+        return self.committee(frame, context_id)
+
+    def committee(self, frame: Frame, context_id: int) -> Committee:
+        """Return a context's nodes, whatever its state. Raises Reverted."""
         found: Committee | None = frame.read("context", context_id)
         if found is None:
             revert(PROTOCOL_CONFIG.error("InvalidKmsContext"), context_id)
         return found
 
     def _is_valid_epoch(self, frame: Frame, context_id: int, epoch_id: int) -> bool:
-        state = EpochState(frame.load(mapping_slot(_EPOCH_STATE, epoch_id)))
-        return state is EpochState.ACTIVE and frame.load(mapping_slot(_EPOCH_CONTEXT, epoch_id)) == context_id
+        state = EpochState(frame.load(mapping_slot(at.EPOCH_STATE, epoch_id)))
+        return (
+            state is EpochState.ACTIVE and frame.load(mapping_slot(at.EPOCH_CONTEXT, epoch_id)) == context_id
+        )
 
     def _anchor(self, frame: Frame, context_id: int) -> tuple[Any, ...]:
         found: tuple[Any, ...] | None = frame.read("anchor", context_id)

@@ -8,7 +8,8 @@ import pytest
 
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.contracts.acl import Acl
-from kmsconn.emulator.contracts.protocol_config import BASE, ContextState, EpochState, ProtocolConfig
+from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.contracts.protocol_slots import BASE, ContextState, EpochState
 from kmsconn.emulator.rpc import Node
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
@@ -70,7 +71,7 @@ def test_the_acl_denies_as_recorded(entry: dict[str, Any]) -> None:
 def config_at(stage: str) -> Node:
     """Return ProtocolConfig as it stood at a stage of the recording."""
     chain = Chain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
-    config = ProtocolConfig(CONFIG_ADDRESS)
+    config = ProtocolConfig(CONFIG_ADDRESS, chain.chain_id)
     chain.deploy(config)
     first, second = (committee(f"0x{i:064x}", address=NODE_ADDRESS) for i in CONTEXTS)
 

@@ -1,0 +1,226 @@
+"""The ceremonies of ``ProtocolConfig``: a new context, a new epoch, and their confirmations, with the real rules.
+
+Knows no owner: who may begin a ceremony is for the caller. Source: fhevm-0.14.md, 1.3 (E6, E7), 2.5 and annexes A and E.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from kmsconn.emulator.contracts import protocol_slots as at
+from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds
+from kmsconn.emulator.contracts.generation_hashes import crsgen_hash, keygen_hash, named_pair
+from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
+from kmsconn.emulator.contracts.recovery import recover_strictly
+from kmsconn.emulator.execution import Frame, revert
+from kmsconn.ethereum.eip712 import Domain, signing_digest
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.protocols.fhevm_014.abi import PROTOCOL_CONFIG
+from kmsconn.protocols.storage import mapping_slot
+
+FIRST_PREDECESSOR = make_id(CONTEXT_TAG, 0)
+"""What stands for "no context before this one"."""
+_CONFIRMATION_GAS, _EPOCH_GAS = 60_000, 90_000
+_NEW_CONTEXT = PROTOCOL_CONFIG.event("NewKmsContext")
+_NEW_EPOCH = PROTOCOL_CONFIG.event("NewKmsEpoch")
+Key = tuple[int, int, tuple[tuple[int, bytes], ...], bytes]
+Crs = tuple[int, int, bytes, bytes]
+
+
+@attrs.frozen
+class NodeParams:
+    """One node of a new context, as it is announced."""
+
+    node: KmsNode
+    party_id: int
+    mpc_identity: str = ""
+    ca_cert: bytes = b""
+    storage_prefix: str = ""
+
+    @property
+    def as_abi(self) -> tuple[Any, ...]:
+        """Return the struct ``KmsNodeParams``."""
+        rest = (self.party_id, self.mpc_identity, self.ca_cert, self.storage_prefix)
+        return (*self.node.as_abi, *rest)
+
+
+@attrs.frozen
+class Announcement:
+    """A new context as it is announced: what ``NewKmsContext`` says beside the ids."""
+
+    nodes: tuple[NodeParams, ...]
+    thresholds: Thresholds = attrs.field(factory=Thresholds)
+    software_version: str = "v0.14.0"
+    pcr_values: tuple[tuple[bytes, bytes, bytes], ...] = ()
+
+    @property
+    def committee(self) -> Committee:
+        """Return the context's nodes and thresholds."""
+        return Committee(tuple(params.node for params in self.nodes), self.thresholds)
+
+    @property
+    def as_abi(self) -> tuple[Any, ...]:
+        """Return the four values that the anchor's hash covers."""
+        limits = self.thresholds
+        numbers = (limits.public, limits.user, limits.kms_gen, limits.mpc)
+        return tuple(n.as_abi for n in self.nodes), numbers, self.software_version, self.pcr_values
+
+
+def announce(frame: Frame, context_id: int, previous: int, announcement: Announcement) -> None:
+    """Emit E6, and keep the block and the hash of what it says (3.6)."""
+    frame.emit(_NEW_CONTEXT, context_id, previous, *announcement.as_abi)
+    frame.write((frame.block.number, keccak256(frame.logs[-1].data)), "anchor", context_id)
+
+
+def begin_context(frame: Frame, announcement: Announcement) -> int:
+    """Announce a context that must be confirmed; return its id. Raises Reverted while another ceremony is open."""
+    _check_idle(frame)
+    context_id = frame.load(at.NEWEST_CONTEXT) + 1
+    frame.write(announcement.committee, "context", context_id)
+    frame.store(at.NEWEST_CONTEXT, context_id)
+    frame.store(mapping_slot(at.CONTEXT_STATE, context_id), ContextState.PENDING)
+    announce(frame, context_id, frame.load(at.ACTIVE_CONTEXT), announcement)
+    return context_id
+
+
+def begin_epoch(frame: Frame, context_id: int | None = None) -> int:
+    """Ask for a new epoch of a context, the active one if none is named; return its id. Raises Reverted likewise."""
+    if context_id is None:
+        _check_idle(frame)
+    new_context = frame.load(at.ACTIVE_CONTEXT) if context_id is None else context_id
+    epoch_id = (frame.load(at.NEWEST_EPOCH) or make_id(EPOCH_TAG, 0)) + 1
+    frame.store(at.NEWEST_EPOCH, epoch_id)
+    frame.store(mapping_slot(at.EPOCH_STATE, epoch_id), EpochState.PENDING)
+    frame.store(mapping_slot(at.EPOCH_CONTEXT, epoch_id), new_context)
+    old = (frame.load(at.ACTIVE_CONTEXT), frame.load(at.ACTIVE_EPOCH))
+    frame.emit(_NEW_EPOCH, new_context, epoch_id, *old, frame.block.number - 1)
+    return epoch_id
+
+
+def confirm_context(frame: Frame, context_id: int) -> None:
+    """Take one node's word that it knows a new context; the quorum asks for its first epoch. Raises Reverted."""
+    frame.meter.burn(_CONFIRMATION_GAS)
+    if _context_state(frame, context_id) is not ContextState.PENDING:
+        revert(PROTOCOL_CONFIG.error("KmsContextNotPending"), context_id)
+    outgoing, incoming = _committees(frame, context_id)
+    sides = (outgoing.of_sender(frame.sender) != NO_NODE, incoming.of_sender(frame.sender) != NO_NODE)
+    if not any(sides):
+        revert(PROTOCOL_CONFIG.error("KmsContextCreationUnauthorized"), frame.sender, context_id)
+    slot = mapping_slot(mapping_slot(at.CONTEXT_CONFIRMED, context_id), frame.sender)
+    if frame.load(slot):
+        revert(PROTOCOL_CONFIG.error("KmsContextCreationAlreadyConfirmed"), frame.sender, context_id)
+    frame.store(slot, 1)
+    frame.emit(PROTOCOL_CONFIG.event("KmsContextCreationConfirmation"), context_id, frame.sender, *sides)
+    if _is_quorum(frame, context_id, outgoing, incoming):
+        frame.store(mapping_slot(at.CONTEXT_STATE, context_id), ContextState.CREATED)
+        begin_epoch(frame, context_id)
+
+
+def epoch_confirmation(domain: Domain) -> Callable[[Frame, int, tuple[Key, ...], tuple[Crs, ...]], None]:
+    """Return ``confirmEpochActivation`` for a contract of this domain."""
+
+    def confirm(frame: Frame, epoch_id: int, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]) -> None:
+        frame.meter.burn(_EPOCH_GAS)
+        context_id, node = _epoch_member(frame, epoch_id)
+        if not keys or not crs_list:
+            revert(PROTOCOL_CONFIG.error("EmptyEpochActivationAttestation"), epoch_id)
+        for struct_hash, signature in _attested(named_pair(context_id, epoch_id), keys, crs_list):
+            signer = recover_strictly(signing_digest(domain, struct_hash), signature)
+            if signer != node.signer:
+                error = PROTOCOL_CONFIG.error("EpochActivationSignerDoesNotMatchTxSender")
+                revert(error, signer, frame.sender)
+        _count_activation(frame, epoch_id, node, keys, crs_list)
+        if _all_agree(frame, context_id, epoch_id):
+            _activate(frame, context_id, epoch_id, keys, crs_list)
+
+    return confirm
+
+
+def _check_idle(frame: Frame) -> None:
+    context_id, epoch_id = frame.load(at.NEWEST_CONTEXT), frame.load(at.NEWEST_EPOCH)
+    context = _context_state(frame, context_id)
+    epoch = frame.load(mapping_slot(at.EPOCH_STATE, epoch_id))
+    if context in {ContextState.PENDING, ContextState.CREATED} or epoch == EpochState.PENDING:
+        revert(PROTOCOL_CONFIG.error("KmsLifecycleOperationInFlight"), context_id, epoch_id)
+
+
+def _context_state(frame: Frame, context_id: int) -> ContextState:
+    return ContextState(frame.load(mapping_slot(at.CONTEXT_STATE, context_id)))
+
+
+def _committees(frame: Frame, context_id: int) -> tuple[Committee, Committee]:
+    active: Committee = frame.read("context", frame.load(at.ACTIVE_CONTEXT), default=Committee(()))
+    return active, frame.read("context", context_id)
+
+
+def _is_quorum(frame: Frame, context_id: int, outgoing: Committee, incoming: Committee) -> bool:
+    """Tell whether all incoming nodes and n − t outgoing ones have confirmed."""
+
+    def confirmed(committee: Committee) -> int:
+        table = mapping_slot(at.CONTEXT_CONFIRMED, context_id)
+        return sum(frame.load(mapping_slot(table, node.tx_sender)) for node in committee.nodes)
+
+    needed = max(1, len(outgoing.nodes) - outgoing.thresholds.mpc) if outgoing.nodes else 0
+    return confirmed(incoming) == len(incoming.nodes) and confirmed(outgoing) >= needed
+
+
+def _epoch_member(frame: Frame, epoch_id: int) -> tuple[int, KmsNode]:
+    """Return an open epoch's context and the sender's node in it. Raises Reverted."""
+    if frame.load(mapping_slot(at.EPOCH_STATE, epoch_id)) != EpochState.PENDING:
+        revert(PROTOCOL_CONFIG.error("InvalidKmsEpoch"), epoch_id)
+    context_id = frame.load(mapping_slot(at.EPOCH_CONTEXT, epoch_id))
+    state = _context_state(frame, context_id)
+    if state is ContextState.NONE:
+        revert(PROTOCOL_CONFIG.error("InvalidKmsContext"), context_id)
+    if state is ContextState.PENDING:
+        revert(PROTOCOL_CONFIG.error("KmsContextNotCreated"), context_id)
+    committee: Committee = frame.read("context", context_id)
+    node = committee.of_sender(frame.sender)
+    if node == NO_NODE:
+        revert(PROTOCOL_CONFIG.error("EpochActivationUnauthorized"), frame.sender, epoch_id)
+    return context_id, node
+
+
+def _attested(
+    extra_data: bytes, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
+) -> list[tuple[bytes, bytes]]:
+    """Return what was signed, and each signature."""
+    of_keys = [(keygen_hash(prep, key, digests, extra_data), signed) for prep, key, digests, signed in keys]
+    of_crs = [(crsgen_hash(crs, bits, digest, extra_data), signed) for crs, bits, digest, signed in crs_list]
+    return of_keys + of_crs
+
+
+def _count_activation(
+    frame: Frame, epoch_id: int, node: KmsNode, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
+) -> None:
+    """Note one node's word, with the hash over what it says in its order. Raises Reverted for a second word."""
+    slot = mapping_slot(mapping_slot(at.EPOCH_CONFIRMED, epoch_id), node.signer)
+    if frame.load(slot):
+        revert(PROTOCOL_CONFIG.error("EpochActivationAlreadyConfirmed"), node.signer, epoch_id)
+    frame.store(slot, 1)
+    said = repr(([key[:3] for key in keys], [crs[:3] for crs in crs_list]))
+    data_hash = keccak256(said.encode())
+    frame.write(data_hash, "activation", epoch_id, node.signer)
+    frame.emit(PROTOCOL_CONFIG.event("EpochActivationConfirmation"), epoch_id, node.signer, data_hash)
+
+
+def _all_agree(frame: Frame, context_id: int, epoch_id: int) -> bool:
+    committee: Committee = frame.read("context", context_id)
+    said = {frame.read("activation", epoch_id, node.signer) for node in committee.nodes}
+    return len(said) == 1 and None not in said
+
+
+def _activate(
+    frame: Frame, context_id: int, epoch_id: int, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
+) -> None:
+    frame.store(mapping_slot(at.EPOCH_STATE, epoch_id), EpochState.ACTIVE)
+    frame.store(mapping_slot(at.CONTEXT_STATE, context_id), ContextState.ACTIVE)
+    frame.store(at.ACTIVE_EPOCH, epoch_id)
+    frame.store(at.ACTIVE_CONTEXT, context_id)
+    committee: Committee = frame.read("context", context_id)
+    urls = tuple(node.storage_url for node in committee.nodes)
+    frame.emit(PROTOCOL_CONFIG.event("ActivateEpoch"), context_id, epoch_id, keys, crs_list, urls)

@@ -1,0 +1,156 @@
+"""The emulated KMSGeneration and ProtocolConfig do in every ceremony what the real contracts did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kmsconn.emulator.blocks import Mined
+from kmsconn.emulator.contracts import ceremonies
+from kmsconn.emulator.contracts.kms_generation import BASE
+from kmsconn.emulator.execution import Frame, Reverted
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION, PROTOCOL_CONFIG
+from tests import vectors
+from tests.unit.emulator.ceremony_world import (
+    ETHEREUM,
+    EVENTS,
+    REVERTS,
+    Ceremony,
+    announcement,
+    ceremony,
+    fresh_ceremony,
+)
+from tests.unit.emulator.vector_world import rpc
+
+HOST = vectors.load()["ethereum"]
+INEXACT = {"EpochActivationConfirmation"}
+"""Its data is a hash whose formula the specification does not tell; ours covers the same, in the same order."""
+REPLIES = [(entry, answer) for entry in EVENTS for answer in entry["answers"]]
+
+
+def name_of(case: Any) -> str:
+    entry, answer = case
+    return f"{entry['name']} by node {answer['node']}"
+
+
+def logged(mined: Mined) -> list[tuple[str, list[str]]]:
+    return [(to_hex(log.data), [to_hex(t) for t in log.topics]) for log in mined.logs]
+
+
+@pytest.mark.parametrize("entry", EVENTS, ids=lambda entry: entry["name"])
+def test_an_event_is_emitted_byte_for_byte_in_its_block(entry: dict[str, Any]) -> None:
+    block = ceremony().chain.block(int(entry["log"]["blockNumber"], 16))
+    assert block is not None
+    emitted = [facts for mined in block.mined for facts in logged(mined)]
+    assert (entry["log"]["data"], entry["log"]["topics"]) in emitted
+
+
+@pytest.mark.parametrize("case", REPLIES, ids=name_of)
+def test_a_reply_lands_with_the_recorded_events(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    entry, answer = case
+    mined = ceremony().replies[entry["name"], answer["node"]]
+    assert mined.outcome.status == 1
+    recorded = answer["proof"]["events"]
+    assert [topics for _, topics in logged(mined)] == [event["topics"] for event in recorded]
+    for log, event in zip(mined.logs, recorded, strict=True):
+        if event["name"] not in INEXACT:
+            assert to_hex(keccak256(log.data)) == event["data_keccak256"]
+
+
+@pytest.mark.parametrize("entry", REVERTS, ids=lambda entry: entry["name"])
+def test_a_refused_reply_gets_the_recorded_error_object(entry: dict[str, Any]) -> None:
+    assert ceremony().reverts[entry["name"]]["error"] == entry["eth_call_error"]
+
+
+@pytest.mark.parametrize("entry", HOST["storage"]["reads"], ids=lambda entry: entry["what"])
+def test_a_slot_holds_the_recorded_value(entry: dict[str, Any]) -> None:
+    address = ETHEREUM["contracts"][entry["contract"]]
+    assert (
+        entry["value"] == rpc(ceremony().node, "eth_getStorageAt", address, entry["slot"], "latest")["result"]
+    )
+
+
+HISTORIC = [view for view in HOST["views"] if view["contract"] == "KMSGeneration"]
+
+
+@pytest.mark.parametrize("entry", HISTORIC, ids=lambda entry: f"{entry['stage']} {entry['function']}")
+def test_a_view_of_an_old_block_gives_the_recorded_bytes(entry: dict[str, Any]) -> None:
+    assert entry["result"] == rpc(ceremony().node, "eth_call", entry["call"], entry["block"])["result"]
+
+
+def test_the_base_slot_of_kms_generation_is_the_documented_one() -> None:
+    assert BASE == 0x26FDAF8A2CB20D20B55E36218986905E534EE7A970DD2FA827946E4B7496DB00
+
+
+def refusal(played: Ceremony, action: Any) -> bytes:
+    """Return what a knob's refusal says."""
+    refused: list[bytes] = []
+
+    def attempt(frame: Frame) -> None:
+        try:
+            action(frame)
+        except Reverted as error:
+            refused.append(error.data)
+
+    address = (played.config if action.__self__ is played.config else played.generation).address
+    played.chain.set_up(address, attempt)
+    return refused[0][:4]
+
+
+def with_first_context() -> Ceremony:
+    played = fresh_ceremony()
+    first = announcement(EVENTS[0])
+    played.chain.set_up(
+        played.config.address, lambda f: played.config.set_context(f, (7 << 248) + 1, first.committee)
+    )
+    return played
+
+
+def test_only_one_key_is_made_at_a_time() -> None:
+    played = with_first_context()
+    played.chain.set_up(played.generation.address, played.generation.request_keygen)
+    error = refusal(played, played.generation.request_keygen)
+    assert error == KMS_GENERATION.error("KeygenOngoing").selector
+
+
+def test_only_one_crs_is_made_at_a_time() -> None:
+    played = with_first_context()
+    played.chain.set_up(played.generation.address, played.generation.request_crsgen)
+    error = refusal(played, played.generation.request_crsgen)
+    assert error == KMS_GENERATION.error("CrsgenOngoing").selector
+
+
+def test_only_one_ceremony_of_contexts_is_open_at_a_time() -> None:
+    played = with_first_context()
+    played.chain.mine()
+    played.chain.set_up(played.config.address, played.config.begin_epoch)
+    error = refusal(played, played.config.begin_epoch)
+    assert error == PROTOCOL_CONFIG.error("KmsLifecycleOperationInFlight").selector
+
+
+def test_an_aborted_key_makes_room_for_the_next() -> None:
+    played = with_first_context()
+    generation, ids = played.generation, []
+    played.chain.set_up(generation.address, lambda f: ids.append(generation.request_keygen(f)))
+    played.chain.set_up(generation.address, lambda f: generation.abort_keygen(f, ids[0]))
+    played.chain.set_up(generation.address, lambda f: ids.append(generation.request_keygen(f)))
+    assert ids[1] == ids[0] + 1
+
+
+def test_what_the_anchor_keeps_is_the_hash_of_the_announcement() -> None:
+    """Kept apart from the recorded anchors: any announcement has it, not only those of the vectors."""
+    played = fresh_ceremony()
+    first = announcement(EVENTS[0])
+    seen: list[Any] = []
+
+    def announce(frame: Frame) -> None:
+        ceremonies.announce(frame, 1, 0, first)
+        seen.extend((frame.logs[-1].data, frame.read("anchor", 1)))
+
+    played.chain.set_up(played.config.address, announce)
+    block, info_hash = seen[1]
+    assert block == played.chain.head.number
+    assert info_hash != bytes(32)
