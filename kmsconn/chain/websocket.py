@@ -1,35 +1,33 @@
 """JSON-RPC over one websocket: calls pipelined by id, pushes handed on by subscription. Never reconnects.
 
-Three tasks: the library's reader; ours, which always drains it (a slow consumer would starve its pings) and never waits for
-anybody; and a writer, so that cancelling a call cannot leave half a frame on the wire.
+Two tasks: a reader, which never waits for anybody, so that pings are answered however slow the others are; and a writer, so that
+cancelling a call cannot leave half a frame on the wire. What is asked in one moment goes out in one piece.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
-import h11
 import trio
-import trio_websocket
-import wsproto.utilities
 
-from kmsconn.chain.jsonrpc import Answer, Complaint, Message, Notification, call_result, decode, encode
+from kmsconn.chain.frames import FrameReader, Opcode, frame
+from kmsconn.chain.handshake import Handshake, NoWebsocket
+from kmsconn.chain.jsonrpc import Answer, Complaint, Message, Notification, call_result, clean, decode, encode
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.net.ports import Dial
 from kmsconn.net.urls import Url, parse
 
 MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
-RECEIVE_QUEUE = 1024  # pushes in one burst; drained at once, so a bound on what a stalled loop can pile up
 RECEIVE_BYTES = 64 * 1024
-OUTBOX = 64  # frames waiting for the wire; beyond that callers wait, as they would for the wire itself
+OUTBOX = 256  # frames waiting for the wire; beyond that callers wait, as they would for the wire itself
+PARTING_SECONDS = 1.0  # for the answer to the server's closing
 
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
-    trio_websocket.HandshakeError,
-    trio_websocket.ConnectionClosed,
-    wsproto.utilities.ProtocolError,
-    h11.ProtocolError,  # the library answers a crooked handshake in the wrong role
+    NoWebsocket,
     trio.BrokenResourceError,
     trio.ClosedResourceError,
     OSError,
@@ -70,6 +68,7 @@ class WebSocketLink:
         self._next_id = 1
         self._asked: dict[int, _Asked] = {}
         self._subscriptions: dict[str, Callable[[Any], None]] = {}
+        self._written = trio.Event()
         self._outbox, self._frames = trio.open_memory_channel[bytes](OUTBOX)
 
     async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
@@ -90,9 +89,16 @@ class WebSocketLink:
                 self._asked.pop(number, None)
         return asked.results()
 
-    async def _send(self, frame: bytes) -> None:
+    async def _send(self, message: bytes) -> None:
+        data = frame(Opcode.TEXT, message, os.urandom(4))
         try:
-            await self._outbox.send(frame)
+            self._outbox.send_nowait(data)
+        except (trio.WouldBlock, trio.ClosedResourceError):
+            await self._send_later(data)
+
+    async def _send_later(self, data: bytes) -> None:
+        try:
+            await self._outbox.send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Unreachable(self.reason) from error
 
@@ -114,24 +120,48 @@ class WebSocketLink:
         """Give the connection up: all waiting calls fail with ``reason``, and its tasks end."""
         if self.ended.is_set():
             return
-        self.reason = f"{self._origin}: {reason}"
+        self.reason = f"{self._origin}: {clean(reason)}"
         for asked in list(self._asked.values()):
             asked.fail(self.reason)
         self._subscriptions.clear()
-        self._frames.close()
+        self._outbox.close()
         self.ended.set()
 
     # The two tasks of a connection.
 
-    async def read(self, connection: trio_websocket.WebSocketConnection) -> None:
-        """Drain the connection until it is closed or sends what is no JSON-RPC."""
+    async def read(self, stream: trio.abc.Stream, data: bytes) -> None:
+        """Read on behind ``data`` until the server closes or sends what is no JSON-RPC over a websocket."""
+        reader = FrameReader(MAX_MESSAGE, self._owe)
         try:
-            while True:
-                self._dispatch(decode(await connection.get_message()))
+            while self._take(reader, data):
+                data = bytes(await stream.receive_some(RECEIVE_BYTES))
+                if not data:
+                    reader.ended = reader.ended or "closed"
         except Unreachable as error:
             self.drop(str(error))
         except FOREIGN_ERRORS as error:
             self.drop(_describe(error))
+        else:
+            await self._part(reader.ended or "")
+
+    def _take(self, reader: FrameReader, data: bytes) -> bool:
+        """Hand on what came, and say whether there may be more."""
+        for message in reader.receive(data):
+            self._dispatch(decode(message))
+        return reader.ended is None
+
+    def _owe(self, opcode: Opcode, payload: bytes) -> None:
+        """Answer a control frame, unless the wire is full: then the server does not read, and hears of us later."""
+        with suppress(trio.WouldBlock, trio.ClosedResourceError):
+            self._outbox.send_nowait(frame(opcode, payload, os.urandom(4)))
+
+    async def _part(self, reason: str) -> None:
+        """End, but give the answer to the server's closing a moment to leave."""
+        self.reason = f"{self._origin}: {clean(reason)}"
+        self._outbox.close()
+        with trio.move_on_after(PARTING_SECONDS):
+            await self._written.wait()
+        self.drop(reason)
 
     def _dispatch(self, messages: list[Message]) -> None:
         for message in messages:
@@ -152,60 +182,31 @@ class WebSocketLink:
         for number, asked in list(self._asked.items()):
             asked.take(number, error)
 
-    async def write(self, connection: trio_websocket.WebSocketConnection) -> None:
-        """Send frames one after the other until the connection ends."""
+    async def write(self, stream: trio.abc.Stream) -> None:
+        """Send frames, those that wait together, until there are no more or the connection breaks."""
         try:
-            while True:
-                frame = await self._frames.receive()
-                await connection.send_message(frame.decode())
+            async for data in self._frames:
+                await stream.send_all(b"".join([data, *self._waiting()]))
         except FOREIGN_ERRORS as error:
             self.drop(_describe(error))
+        self._written.set()
+
+    def _waiting(self) -> list[bytes]:
+        found: list[bytes] = []
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                found.append(self._frames.receive_nowait())
+        return found
 
 
 def _ignore(push: Any) -> None:
     """Take a push of a subscription that nobody listens to any more."""
 
 
-def _describe(error: BaseException) -> str:
-    if isinstance(error, trio_websocket.ConnectionClosed):
-        reason = error.reason
-        return "closed" if reason is None else f"closed with {reason.code} {reason.reason or ''}".rstrip()
-    if isinstance(error, trio_websocket.ConnectionRejected):
-        return f"no websocket, HTTP {error.status_code}"
+def _describe(error: Exception) -> str:
+    if isinstance(error, NoWebsocket):
+        return str(error)
     return f"{type(error).__name__} {error}".rstrip()
-
-
-class _Watched(trio.abc.Stream):
-    """A stream that tells when its peer is gone: the library's handshake would wait for ever."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self.gone = trio.Event()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.gone.set()
-            raise
-        if not data:
-            self.gone.set()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.gone.set()
-            raise
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await trio.aclose_forcefully(
-            self._stream
-        )  # a websocket's end is its close frame; nothing here waits for a peer
 
 
 async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
@@ -219,67 +220,33 @@ async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
     parsed = parse(url)
     link = WebSocketLink(parsed.origin)
     try:
-        stream = _Watched(await dial(parsed.host, parsed.port, tls=parsed.tls))
+        stream = await dial(parsed.host, parsed.port, tls=parsed.tls)
     except OSError as error:
-        raise Unreachable(f"{parsed.origin}: {type(error).__name__} {error}".rstrip()) from error
+        raise Unreachable(f"{parsed.origin}: {_describe(error)}") from error
     try:
-        await _serve(link, stream, parsed, task_status)
+        data = await _shake_hands(stream, parsed)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.read, stream, data)
+            nursery.start_soon(link.write, stream)
+            task_status.started(link)
+            await link.ended.wait()
+            nursery.cancel_scope.cancel()
     finally:
         link.drop("closed here")
         await trio.aclose_forcefully(stream)
 
 
-async def _serve(
-    link: WebSocketLink, stream: _Watched, url: Url, task_status: trio.TaskStatus[WebSocketLink]
-) -> None:
-    refused: list[BaseException] = []
-    started = False
+async def _shake_hands(stream: trio.abc.Stream, url: Url) -> bytes:
+    """Open the websocket and return what came of it behind the server's answer. Raises Unreachable."""
     try:
-        async with trio.open_nursery() as nursery:
-            connection = await _shake_hands(nursery, stream, url)
-            if connection is not None:
-                nursery.start_soon(link.read, connection)
-                nursery.start_soon(link.write, connection)
-                task_status.started(link)
-                started = True
-                await link.ended.wait()
-            nursery.cancel_scope.cancel()
-    except* FOREIGN_ERRORS as group:
-        refused.append(group)
-        link.drop(_describe(_first_leaf(group)))
-    if not started:
-        raise Unreachable(link.reason or f"{url.origin}: hung up during the handshake") from next(
-            iter(refused), None
-        )
-
-
-async def _shake_hands(
-    nursery: trio.Nursery, stream: _Watched, url: Url
-) -> trio_websocket.WebSocketConnection | None:
-    """Open the websocket, its reader in ``nursery``; None when the peer hangs up meanwhile."""
-    headers = [(b"Authorization", url.authorization.encode())] if url.authorization else []
-    connection = None
-    async with trio.open_nursery() as watching:
-        watching.start_soon(_cancel_after, stream.gone, watching.cancel_scope)
-        connection = await trio_websocket.wrap_client_stream(
-            nursery,
-            cast("Any", stream),  # any Stream will do; the library's annotation is narrower than its code
-            url.authority,
-            url.target,
-            extra_headers=headers,
-            message_queue_size=RECEIVE_QUEUE,
-            max_message_size=MAX_MESSAGE,
-            receive_buffer_size=RECEIVE_BYTES,
-        )
-        watching.cancel_scope.cancel()
-    return connection
-
-
-async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
-
-
-def _first_leaf(group: BaseExceptionGroup[Any]) -> BaseException:
-    leaf = group.exceptions[0]
-    return _first_leaf(leaf) if isinstance(leaf, BaseExceptionGroup) else leaf
+        handshake = Handshake(url, os.urandom(16))
+        await stream.send_all(handshake.request)
+        while True:
+            data = await stream.receive_some(RECEIVE_BYTES)
+            if not data:
+                raise NoWebsocket("hung up during the handshake")
+            behind = handshake.receive(bytes(data))
+            if behind is not None:
+                return behind
+    except FOREIGN_ERRORS as error:
+        raise Unreachable(f"{url.origin}: {_describe(error)}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 import attrs
 import trio
@@ -30,7 +30,6 @@ RECEIVE = (
 _HARMLESS_TWICE = frozenset({"GET", "HEAD"})
 _REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_HEADERS = {"User-Agent": "kmsconn", "Accept": "*/*", "Accept-Encoding": "identity"}
-_STAYS_IN_TARGET = "!$&'()*+,;=:@/?[]~%"  # RFC 3986, 3.3 and 3.4, and what is percent-encoded already
 
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
     HttpError,
@@ -197,7 +196,7 @@ def _request(method: str, url: str, headers: Mapping[str, str] | None, body: byt
     try:
         parsed = _http_url(url)
         fields = _fields(parsed, headers, body)
-        head = request_head(method, quote(parsed.target, safe=_STAYS_IN_TARGET), fields.items())
+        head = request_head(method, parsed.request_target, fields.items())
         return _Request(method, url, parsed, parsed.origin, head + (body or b""))
     except ValueError as error:
         shown = show_origin(url) if method == "POST" else show(url)

@@ -66,11 +66,12 @@ def request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -
 class Reader:
     """Reads the one answer to a request: bytes go in, the bytes of the body come out."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, *, upgrade: str | None = None) -> None:
+        """Await an answer to ``method``; with ``upgrade``, 101 is one, and all that comes after its head is its body."""
         self.head: Head | None = None
         self.begun = False
         """Whether a byte of an answer has come."""
-        self._method, self._text, self._interim = method, b"", 0
+        self._method, self._upgrade, self._text, self._interim = method, upgrade, b"", 0
         self._keeps, self._excess = False, False
         self._body: _Body = _Sized(0)
 
@@ -128,9 +129,17 @@ class Reader:
             self._body = _body_of(self._method, version, status, fields)
             self._keeps = version == b"1" and "close" not in _members(fields, "connection")
             return
+        if status == _SWITCHING and self._is_switched(version, fields):
+            self.head, self._body = Head(status, dict(fields)), _UntilEnd()
+            return
         self._interim += 1
         if status == _SWITCHING or self._interim > MAX_INTERIM:
             raise HttpError("the protocol was switched unasked, or interim answers do not end")
+
+    def _is_switched(self, version: bytes, fields: Fields) -> bool:
+        """Say whether an answer with 101 goes on in the protocol that was asked for (RFC 9110, 7.8)."""
+        named = _members(fields, "upgrade") == [self._upgrade] and "upgrade" in _members(fields, "connection")
+        return version == b"1" and named
 
 
 def _end_of_head(text: bytes) -> int | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import attrs
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "grpc": 80, "grpcs": 443}
 TLS_SCHEMES = frozenset({"https", "wss", "grpcs"})
+
+_STAYS_IN_TARGET = "!$&'()*+,;=:@/?[]~%"  # RFC 3986, 3.3 and 3.4, and what is percent-encoded already
 
 # ASCII names, IPv4 and IPv6 addresses; anything else is read differently by different parsers.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
@@ -35,6 +37,11 @@ class Url:
     def target(self) -> str:
         """Path and query, as a request line has them. May hold a key: never show it."""
         return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def request_target(self) -> str:
+        """The target as a request may have it: what must not stand there is percent-encoded. May hold a key too."""
+        return quote(self.target, safe=_STAYS_IN_TARGET)
 
     @property
     def authority(self) -> str:

@@ -44,7 +44,9 @@ WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "errors"})
 MODULES_WITHOUT_TRIO = frozenset(
     {
         "kmsconn.chain.cursor",
+        "kmsconn.chain.frames",
         "kmsconn.chain.gaps",
+        "kmsconn.chain.handshake",
         "kmsconn.chain.logs",
         "kmsconn.chain.port",
         "kmsconn.checks.windows",
@@ -177,9 +179,9 @@ def test_a_sans_io_room_pulls_in_no_module_that_imports_trio(room: str) -> None:
     assert {one for name in names for one in reachable(name) if libraries(one) & IO_LIBRARIES} == set()
 
 
-def test_one_module_knows_how_http_is_read() -> None:
+def test_http_is_read_by_its_client_and_where_a_websocket_opens() -> None:
     knowing = {name for name in modules() if "kmsconn.net.http11" in imports(name)}
-    assert knowing == {HTTP_MODULE}
+    assert knowing == {HTTP_MODULE, "kmsconn.chain.handshake"}
 
 
 def test_nobody_uses_another_event_loop() -> None:

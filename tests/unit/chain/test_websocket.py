@@ -10,7 +10,7 @@ import trio_websocket
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.chain.websocket import MAX_MESSAGE, WebSocketLink, run_websocket
+from kmsconn.chain.websocket import MAX_MESSAGE, OUTBOX, PARTING_SECONDS, WebSocketLink, run_websocket
 from kmsconn.errors import Unreachable
 from tests.unit.chain.scripted_node import Node, Refusal, serving
 
@@ -21,6 +21,30 @@ URL = "ws://user:secret@node:8546/v3/key?token=hidden"
 async def linked(node: Node) -> AsyncIterator[WebSocketLink]:
     async with serving(node=node) as ports, trio.open_nursery() as nursery:
         link: WebSocketLink = await nursery.start(run_websocket, ports.dial, URL)
+        yield link
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def linked_over_a_full_wire(node: Node) -> AsyncIterator[WebSocketLink]:
+    """Nothing of what is sent after the handshake leaves."""
+    async with serving(node=node) as ports, trio.open_nursery() as nursery:
+
+        async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+            stream: Any = await ports.dial(host, port, tls=tls)
+            send_all = stream.send_stream.send_all
+
+            async def once(data: bytes) -> None:
+                stream.send_stream.send_all = full
+                await send_all(data)
+
+            stream.send_stream.send_all = once
+            return stream  # type: ignore[no-any-return]
+
+        async def full(data: bytes) -> None:
+            await trio.sleep_forever()
+
+        link: WebSocketLink = await nursery.start(run_websocket, dial, URL)
         yield link
         nursery.cancel_scope.cancel()
 
@@ -171,6 +195,85 @@ async def test_pings_are_answered_while_a_flood_of_pushes_comes(autojump_clock: 
             await node.connections[-1].ping()
         await wait_all_tasks_blocked()
     assert rung == list(range(3000))
+
+
+async def test_what_is_asked_in_one_moment_goes_out_in_one_piece(autojump_clock: MockClock) -> None:
+    node, pieces = Node(), []  # type: ignore[var-annotated]
+    async with linked(node) as link:
+        peer = node.streams[-1].receive_stream
+        receive_some = peer.receive_some
+
+        async def noting(max_bytes: int | None = None) -> bytes | bytearray:
+            data = await receive_some(max_bytes)
+            pieces.append(len(data))
+            return data  # type: ignore[no-any-return]
+
+        await echo(link, 0)
+        peer.receive_some = noting
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(echo, link, number)
+    assert len(node.frames) == 11
+    assert len(pieces) <= 2
+
+
+async def test_callers_wait_while_the_wire_is_full_and_pings_are_dropped(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with linked_over_a_full_wire(node) as link, trio.open_nursery() as nursery:
+        nursery.start_soon(echo, link, 0)
+        await wait_all_tasks_blocked()
+        for number in range(OUTBOX + 10):
+            nursery.start_soon(echo, link, number)
+        await wait_all_tasks_blocked()
+        await node.streams[-1].send_all(b"\x89\x00")
+        await wait_all_tasks_blocked()
+        waiting = link._outbox.statistics()
+        nursery.cancel_scope.cancel()
+    assert (waiting.current_buffer_used, waiting.tasks_waiting_send) == (OUTBOX, 10)
+
+
+async def test_a_closing_is_answered_and_told(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with linked(node) as link:
+        connection = node.connections[-1]
+        await node.streams[-1].send_all(b"\x88\x09\x03\xf4restart")
+        await link.ended.wait()
+        await wait_all_tasks_blocked()
+        assert connection.closed.code == 1000
+    assert link.reason == "ws://node:8546: closed with 1012 restart"
+
+
+async def test_a_server_that_closes_and_reads_no_more_is_given_up_soon(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with linked_over_a_full_wire(node) as link:
+        await node.streams[-1].send_all(b"\x88\x00")
+        with trio.fail_after(PARTING_SECONDS + 0.1):
+            await link.ended.wait()
+
+
+async def test_what_no_server_may_send_ends_the_link_with_the_reason(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with linked(node) as link:
+        await node.streams[-1].send_all(b"\x81\x80\0\0\0\0")
+        with pytest.raises(Unreachable, match="the server sent a masked frame"):
+            await echo(link, 1)
+        await link.ended.wait()
+    assert link.reason == "ws://node:8546: the server sent a masked frame"
+
+
+async def test_a_message_before_the_end_still_counts(autojump_clock: MockClock) -> None:
+    """The last answer and a fault in one piece: the answer is heard."""
+    node = Node()
+    node.hang.add("echo")
+    async with linked(node) as link, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            assert await echo(link, 7) == 7
+
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        answer = b'{"id":1,"result":7}'
+        await node.streams[-1].send_all(bytes([0x81, len(answer)]) + answer + b"\xff\xff")
 
 
 async def test_dropping_fails_waiting_calls_with_the_reason(autojump_clock: MockClock) -> None:

@@ -241,6 +241,38 @@ def test_an_end_before_any_byte_is_no_answer() -> None:
         Reader("GET").receive_end()
 
 
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: thing\r\nConnection: keep-alive, Upgrade\r\n\r\n"
+
+
+def test_what_comes_after_a_switch_of_protocols_is_given_as_it_is() -> None:
+    reader = Reader("GET", upgrade="thing")
+    assert reader.receive(SWITCHED + b"HTTP/1.1") == b"HTTP/1.1"
+    assert reader.receive(b"\r\n\r\n") == b"\r\n\r\n"
+    assert reader.head is not None
+    assert (reader.head.status, reader.reusable) == (101, False)
+
+
+def test_a_refused_switch_is_an_answer_like_any_other() -> None:
+    reader = Reader("GET", upgrade="thing")
+    assert reader.receive(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno") == b"no"
+    assert reader.reusable
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "head"),
+    [
+        (None, SWITCHED),
+        ("other", SWITCHED),
+        ("thing", SWITCHED.replace(b"/1.1", b"/1.0")),
+        ("thing", SWITCHED.replace(b", Upgrade", b"")),
+        ("thing", SWITCHED.replace(b"thing", b"thing, other")),
+    ],
+)
+def test_a_switch_that_was_not_asked_for_is_refused(upgrade: str | None, head: bytes) -> None:
+    with pytest.raises(HttpError, match="unasked"):
+        Reader("GET", upgrade=upgrade).receive(head)
+
+
 def test_the_head_of_a_request() -> None:
     head = request_head("GET", "/k?x=%20", [("Host", "a"), ("X", "1 2")])
     assert head == b"GET /k?x=%20 HTTP/1.1\r\nHost: a\r\nX: 1 2\r\n\r\n"
