@@ -79,6 +79,12 @@ def rate_of(visible: Iterable[float | None], answered: Iterable[float | None]) -
     return (len(went) - 1) / seconds if seconds else math.inf
 
 
+def span(rows: Iterable[Moments]) -> tuple[float, float]:
+    """Return when a load began and ended: its first request and its last moment of any kind. Raises ValueError of nothing."""
+    moments = [moment for row in rows for moment in row if moment is not None]
+    return min(moments), max(moments)
+
+
 def spread(seconds: Iterable[float]) -> Spread:
     """Return how values spread, in milliseconds."""
     ordered = sorted(1000 * second for second in seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,12 +12,13 @@ import attrs
 import trio
 
 from bench.connector import Recipe, open_connector
-from bench.figures import ANSWERED, Outcome, outcome
+from bench.figures import ANSWERED, Outcome, outcome, span
 from bench.neighbours import Neighbours, open_neighbours
-from bench.proc import Sample, look
+from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
 
 WARM_UP = {"rate": 5, "seconds": 4, "patience": 60}
+PERIOD = 0.25  # seconds between samples
 SETTLING = 2.0  # seconds in which work after the last reply (burial, journal) may end before the next load
 PATIENCE = 20.0  # seconds after a load in which its last replies may land
 
@@ -41,7 +43,14 @@ class Case:
     """CPU milliseconds of the connector for each answered request."""
     connector: Usage
     emulator: Usage
+    machine: Usage
+    """All cores and everybody on them; a share of 2 is two cores."""
     journal_bytes: int
+
+    @property
+    def others(self) -> float:
+        """What everybody else used meanwhile, in cores: much of it makes the times of both sides worthless."""
+        return max(0.0, self.machine.share - self.connector.share - self.emulator.share)
 
 
 @attrs.define
@@ -51,7 +60,7 @@ class Pair:
     neighbours: Neighbours
     connector: int
     journal: Path
-    samples: dict[str, list[Sample]] = attrs.field(factory=lambda: {"connector": [], "emulator": []})
+    samples: dict[str, list[Sample]] = attrs.field(factory=lambda: defaultdict(list))
 
     async def watch(self, period: float) -> Never:
         """Sample both processes until cancelled."""
@@ -59,12 +68,11 @@ class Pair:
             self.look()
             await trio.sleep(period)
 
-    def look(self) -> tuple[Sample, Sample]:
+    def look(self) -> None:
         """Sample both processes now."""
-        pair = look(self.connector), look(self.neighbours.pid)
-        self.samples["connector"].append(pair[0])
-        self.samples["emulator"].append(pair[1])
-        return pair
+        self.samples["connector"].append(look(self.connector))
+        self.samples["emulator"].append(look(self.neighbours.pid))
+        self.samples["machine"].append(look_at_machine())
 
 
 @asynccontextmanager
@@ -84,22 +92,29 @@ async def open_pair(recipe: Recipe, folder: Path, size: int, computing: float) -
 async def offer(pair: Pair, size: int, rate: float, seconds: float) -> Case:
     """Offer one load and return what became of it."""
     await trio.sleep(SETTLING)
-    before = pair.look()
-    wanted = {"rate": rate, "seconds": seconds, "patience": PATIENCE}
+    wanted = {"rate": rate, "seconds": seconds, "prepared": True, "patience": PATIENCE}
     done = await _while_watching(pair, lambda: pair.neighbours.post("/load", wanted))
-    after = pair.look()
     found = outcome(done["rows"], done["offered"], rate)
-    used = [usage(*between) for between in zip(before, after, strict=True)]
-    cpu_ms = 1000 * used[0].cpu / found.answered if found.answered else None
-    return Case(size, found, cpu_ms, used[0], used[1], journal_bytes(pair.journal))
+    moments = span(done["rows"])
+    used = {side: usage(*between(samples, *moments)) for side, samples in pair.samples.items()}
+    cpu_ms = 1000 * used["connector"].cpu / found.answered if found.answered else None
+    return Case(size, found, cpu_ms, **used, journal_bytes=journal_bytes(pair.journal))
 
 
-async def _while_watching(pair: Pair, work: Callable[[], Awaitable[Any]], period: float = 1.0) -> Any:
+async def _while_watching(pair: Pair, work: Callable[[], Awaitable[Any]]) -> Any:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(pair.watch, period)
+        nursery.start_soon(pair.watch, PERIOD)
         done = await work()
         nursery.cancel_scope.cancel()
+    pair.look()
     return done
+
+
+def between(samples: Sequence[Sample], start: float, end: float) -> tuple[Sample, Sample]:
+    """Return the last sample before a span and the first after it; the outermost where there is none."""
+    before = [sample for sample in samples if sample.at <= start] or [samples[0]]
+    after = [sample for sample in samples if sample.at >= end] or [samples[-1]]
+    return before[-1], after[0]
 
 
 def usage(before: Sample, after: Sample) -> Usage:

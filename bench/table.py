@@ -7,9 +7,9 @@ from bench.offering import Case
 KIB, MIB = 1024, 1024 * 1024
 HEADINGS = (
     "size", "offered", "landed/s", "kept up", "hear p50", "p99", "send p50", "p99", "whole p50", "p99",
-    "CPU ms", "busy", "emulator", "memory", "fds", "journal",
+    "CPU ms", "busy", "emulator", "others", "memory", "fds", "journal",
 )  # fmt: skip
-WIDTHS = (8, 7, 8, 7, 8, 7, 8, 7, 9, 7, 6, 5, 8, 7, 4, 7)
+WIDTHS = (8, 7, 8, 7, 8, 7, 8, 7, 9, 7, 6, 5, 8, 6, 7, 4, 7)
 
 
 def heading() -> str:
@@ -26,7 +26,7 @@ def row(case: Case) -> str:
     return line(
         (
             size(case.size), f"{found.offered_rate:g}/s", f"{found.rate:.1f}", "yes" if found.sustained else "NO",
-            *times, cpu, f"{case.connector.share:.0%}", f"{case.emulator.share:.0%}",
+            *times, cpu, f"{case.connector.share:.0%}", f"{case.emulator.share:.0%}", f"{case.others:.0%}",
             f"{case.connector.resident / MIB:.0f} MB", str(case.connector.descriptors), size(case.journal_bytes),
         )
     )  # fmt: skip

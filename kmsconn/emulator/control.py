@@ -2,7 +2,8 @@
 
     GET  /status                what the chain shows, counted
     GET  /requests              every request with its moments, in Unix seconds
-    POST /load                  {"rate": 50, "seconds": 10, "size": 1024, "forms": [], "patience": 30}; answered when it is over
+    POST /load                  {"rate": 50, "seconds": 10, "size": 1024, "forms": [], "prepared": true, "patience": 30},
+                                 answered when it is over
     POST /{neighbour}/shut      its connections break, new ones are refused, until
     POST /{neighbour}/open
     POST /{core}/restart        the Core forgets every request
@@ -36,6 +37,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float
     size: int | None = None
     forms: tuple[str, ...] = ()
+    prepared: bool = False
     patience: float = PATIENCE
 
 
@@ -68,7 +70,7 @@ class Control:
             return _refused(400, str(error))
         self.traffic.size = wanted.size or self.traffic.size
         ledger = Ledger()
-        load = Load(wanted.rate, wanted.seconds, wanted.forms)
+        load = Load(wanted.rate, wanted.seconds, wanted.forms, wanted.prepared)
         await put_on(load, self.traffic, self.oracle, ledger, patience=wanted.patience)
         traces = [self.oracle.trace_of(sent) for sent in ledger.forms]
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Never
 
 import attrs
 import trio
 
 from kmsconn.emulator.oracle import Oracle, Trace
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.traffic import Prepared, Traffic
 
 PATIENCE = 30.0
 """Seconds after the last request in which everything open may still be answered."""
@@ -22,11 +22,15 @@ _TIDYING = 1.0
 
 @attrs.frozen
 class Load:
-    """How many requests per second, for how many seconds, of which forms (none named: all, drawn by chance)."""
+    """How many requests per second, for how many seconds, of which forms (none named: all, drawn by chance).
+
+    ``prepared``: everything for them is made beforehand, so that nothing but sending is left to do while they are offered.
+    """
 
     rate: float
     seconds: float
     forms: tuple[str, ...] = ()
+    prepared: bool = False
 
     @property
     def count(self) -> int:
@@ -71,11 +75,22 @@ async def put_on(
 
 async def _queue_all(load: Load, traffic: Traffic, ledger: Ledger) -> None:
     names = load.forms or tuple(traffic.forms)
+    coming = (traffic.prepare(traffic.random.choice(names)) for _ in range(load.count))
+    requests = iter(await _all(coming)) if load.prepared else coming
     start = trio.current_time()
     for number in range(load.count):
         await trio.sleep_until(start + number / load.rate)
-        form = traffic.random.choice(names)
-        ledger.note(traffic.forms[form](), form)
+        request = next(requests)
+        ledger.note(traffic.send(request), request.form)
+
+
+async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
+    """Make them all; the neighbours go on serving meanwhile."""
+    made = []
+    for request in coming:
+        made.append(request)
+        await trio.lowlevel.checkpoint()
+    return made
 
 
 async def _wait_answered(traffic: Traffic, oracle: Oracle, ledger: Ledger) -> None:

@@ -38,6 +38,15 @@ EXTRA_DATA = (
 APP = address_for("application")
 
 
+@attrs.frozen
+class Prepared:
+    """A request that needs nothing but to be sent: its form, its calldata, and the ciphertexts that lie in the buckets for it."""
+
+    form: str
+    calldata: bytes
+    ciphertexts: tuple[EmulatedCiphertext, ...]
+
+
 @attrs.define(eq=False)
 class Traffic:
     """The users of one neighbourhood. ``size`` is the bytes of each ciphertext; ``granted`` turns the rights off.
@@ -61,53 +70,78 @@ class Traffic:
     @property
     def forms(self) -> dict[str, Callable[[], bytes]]:
         """Every form of request by name; each call queues one and returns the hash of its transaction."""
+        return {form: partial(self._ask, form) for form in self._makers}
+
+    @property
+    def _makers(self) -> dict[str, Callable[[], bytes]]:
+        """What makes the calldata of each form, with everything that belongs to it in its place."""
         return {
-            "public": self.public,
-            "direct": self.direct,
-            "delegated": self.delegated,
-            "unified": self.unified,
-            "unified_delegated": self.unified_delegated,
-            "wallet": self.wallet,
+            "public": self._public,
+            "direct": self._direct,
+            "delegated": self._delegated,
+            "unified": self._own,
+            "unified_delegated": self._anothers,
+            "wallet": self._wallet,
         }
+
+    def prepare(self, form: str) -> Prepared:
+        """Make everything for a request of a form: ciphertexts in the buckets, rights, calldata. Nothing is sent."""
+        calldata = self._makers[form]()
+        return Prepared(form, calldata, self._latest)
+
+    def send(self, prepared: Prepared) -> bytes:
+        """Queue a request and return the hash of its transaction."""
+        relayer = key_for("relayer").address
+        sent = self.neighbours.gateway.transact(
+            relayer, self.neighbours.decryption.address, prepared.calldata
+        )
+        self._remembered[sent] = prepared.ciphertexts
+        return sent
 
     def any(self) -> bytes:
         """Queue a request of a form drawn by chance."""
-        return self.random.choice(list(self.forms.values()))()
+        return self._ask(self.random.choice(list(self._makers)))
 
     def public(self) -> bytes:
         """Ask for values to be revealed to everybody."""
+        return self._ask("public")
+
+    def _ask(self, form: str) -> bytes:
+        return self.send(self.prepare(form))
+
+    def _public(self) -> bytes:
         ciphertexts = self._ciphertexts()
         acl = self.neighbours.acl
         for one in ciphertexts:
             self._host(partial(acl.allow_for_decryption, handle=one.handle, allowed=self.granted))
-        return self._send(public_request([one.handle for one in ciphertexts], self._extra_data()))
+        return public_request([one.handle for one in ciphertexts], self._extra_data())
 
-    def direct(self) -> bytes:
+    def _direct(self) -> bytes:
         """Ask as a user for own values, in the legacy form."""
         user = key_for("user")
         pairs = [(one.handle, APP) for one in self._ciphertexts()]
         self._allow(pairs, user.address)
-        return self._send(direct_request(self._asking(), user, pairs))
+        return direct_request(self._asking(), user, pairs)
 
-    def delegated(self) -> bytes:
+    def _delegated(self) -> bytes:
         """Ask as a delegate for another's values, in the legacy form."""
         owner, delegate = key_for("owner"), key_for("delegate")
         pairs = [(one.handle, APP) for one in self._ciphertexts()]
         self._allow(pairs, owner.address)
         self._delegate(owner.address, delegate.address)
-        return self._send(delegated_request(self._asking(), delegate, owner.address, pairs))
+        return delegated_request(self._asking(), delegate, owner.address, pairs)
 
-    def unified(self) -> bytes:
+    def _own(self) -> bytes:
         """Ask as a user for own values."""
         return self._unified(key_for("user").address, key_for("user").address, "user")
 
-    def unified_delegated(self) -> bytes:
+    def _anothers(self) -> bytes:
         """Ask as a user for another's values."""
         owner, delegate = key_for("owner").address, key_for("delegate").address
         self._delegate(owner, delegate)
         return self._unified(delegate, owner, "delegate")
 
-    def wallet(self) -> bytes:
+    def _wallet(self) -> bytes:
         """Ask as a contract wallet for its own values (ERC-1271)."""
         wallet = address_for("wallet")
         return self._unified(wallet, wallet, "wallet owner")
@@ -129,7 +163,7 @@ class Traffic:
         self._allow([(handle, APP) for handle, _, _ in entries], owner)
         asking = self._asking()
         signature = sign_unified(asking, key_for(signing), user, HOST_ID)
-        return self._send(unified_request(asking, user, entries, signature))
+        return unified_request(asking, user, entries, signature)
 
     def _ciphertexts(self) -> list[EmulatedCiphertext]:
         made = [self._ciphertext() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
@@ -181,9 +215,3 @@ class Traffic:
 
     def _extra_data(self) -> bytes:
         return self.random.choice(EXTRA_DATA)
-
-    def _send(self, calldata: bytes) -> bytes:
-        relayer = key_for("relayer").address
-        sent = self.neighbours.gateway.transact(relayer, self.neighbours.decryption.address, calldata)
-        self._remembered[sent] = self._latest
-        return sent

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from bench.proc import PAGE, TICK, Stat, descendants, look, parse_stat
+from bench.proc import PAGE, TICK, Stat, descendants, look, look_at_machine, parse_busy, parse_stat
 
 NUMBERS = "S 7 1 1 0 -1 4194304 100 200 0 0 11 22 33 44 20 0 3 0 5000 1000000 123 18446744073709551615"
 
@@ -55,3 +55,11 @@ def test_a_child_counts_with_its_parent() -> None:
 def test_nothing_is_seen_of_a_process_that_does_not_exist() -> None:
     found = look(2**22 + 1)
     assert (found.cpu, found.resident, found.descriptors) == (0, 0, 0)
+
+
+def test_a_machine_is_busy_unless_it_is_idle_or_waits_for_a_disk() -> None:
+    assert parse_busy("cpu  1 2 4 1000 1000 8 16 32 1000 1000\ncpu0 1 1 1 1 1 1 1 1 1 1\n") == 63 * TICK
+
+
+def test_this_machine_has_worked_longer_than_this_process() -> None:
+    assert look_at_machine().cpu > look(os.getpid()).cpu

@@ -12,7 +12,8 @@ from bench.table import HEADINGS, WIDTHS, heading, milliseconds, row, size
 
 ROWS = [(n / 10, n / 10 + 0.012, n / 10 + 0.02, n / 10 + 0.025, n / 10 + 0.25) for n in range(50)]
 USED = Usage(cpu=0.5, share=0.1, resident=64 << 20, descriptors=31)
-CASE = Case(65536, outcome(ROWS, 50, 10), 10.0, USED, attrs.evolve(USED, share=0.25), 4 << 20)
+OURS, ALL = attrs.evolve(USED, share=0.25), attrs.evolve(USED, share=0.5)
+CASE = Case(65536, outcome(ROWS, 50, 10), 10.0, USED, OURS, ALL, 4 << 20)
 
 
 def cells(case: Case) -> dict[str, str]:
@@ -33,7 +34,7 @@ def test_every_heading_has_a_column() -> None:
 def test_a_case_in_words() -> None:
     assert cells(CASE) == {
         "size": "64 KiB", "offered": "10/s", "landed/s": "10.0", "kept up": "yes", "hear p50": "12.0", "p99": "12.0",
-        "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "busy": "10%", "emulator": "25%",
+        "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "busy": "10%", "emulator": "25%", "others": "15%",
         "memory": "64 MB", "fds": "31", "journal": "4 MiB",
     }  # fmt: skip
 

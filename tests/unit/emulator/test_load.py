@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import trio
 import trio.testing
 
 from kmsconn.emulator.buckets import Form
-from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, run_load, tidy
+from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle, Reply
@@ -87,6 +88,25 @@ async def test_without_names_every_form_is_used(autojump_clock: trio.testing.Moc
     place, ledger = Place(), Ledger()
     await place.run(Load(rate=60, seconds=1), ledger=ledger)
     assert set(ledger.forms.values()) == set(place.traffic.forms)
+
+
+async def test_a_prepared_load_is_the_same_load(autojump_clock: trio.testing.MockClock) -> None:
+    ledgers = [Ledger(), Ledger()]
+    for prepared, ledger in zip((False, True), ledgers, strict=True):
+        await Place(3).run(Load(rate=20, seconds=1, prepared=prepared), ledger=ledger, patience=1)
+    assert list(ledgers[0].forms.values()) == list(ledgers[1].forms.values())
+
+
+async def test_everything_of_a_prepared_load_is_there_before_its_first_request(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    place, ledger = Place(), Ledger()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(put_on, Load(1, 9, prepared=True), place.traffic, place.oracle, ledger))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(place.neighbours.plaintexts) >= 9
+        assert len(ledger.forms) == 1
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_ledger_knows_each_requests_transaction(autojump_clock: trio.testing.MockClock) -> None:
