@@ -14,12 +14,12 @@ from urllib.parse import unquote_to_bytes
 from grpclib.const import Status
 
 from kmsconn.errors import Broken, KmsconnError
+from kmsconn.kms.frames import ErrorCode, code_name
+from kmsconn.kms.headers import Header
 from kmsconn.kms.status import StatusError
 
 MAX_MESSAGE = 100 * 1024 * 1024  # what a Core sends and takes as shipped (kms-core-grpc.md section 1)
 PREFIX = struct.Struct(">BI")
-
-Header = tuple[bytes, bytes]
 
 _HTTP_STATUS: Mapping[int, Status] = {
     400: Status.INTERNAL,
@@ -33,10 +33,10 @@ _HTTP_STATUS: Mapping[int, Status] = {
 }
 
 _RESET_STATUS: Mapping[int, Status] = {
-    0x7: Status.UNAVAILABLE,  # REFUSED_STREAM
-    0x8: Status.CANCELLED,  # CANCEL
-    0xB: Status.RESOURCE_EXHAUSTED,  # ENHANCE_YOUR_CALM
-    0xC: Status.PERMISSION_DENIED,  # INADEQUATE_SECURITY
+    ErrorCode.REFUSED_STREAM: Status.UNAVAILABLE,
+    ErrorCode.CANCEL: Status.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: Status.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: Status.PERMISSION_DENIED,
 }
 
 _MAX_TIMEOUT = 99_999_999  # at most eight digits
@@ -80,7 +80,9 @@ class Reply:
         self.finished = False
         self._limit = limit
         self._prefix = bytearray()
-        self._parts: list[bytes] = []
+        self._body = (
+            bytearray()
+        )  # not a list of pieces: bytes that come one by one would take fifty times their size
         self._missing = 0
         self._fields: dict[bytes, bytes] = {}
         self._error: KmsconnError | None = None
@@ -89,7 +91,7 @@ class Reply:
         """Take headers or trailers. Of both, the trailers say how the call ended."""
         self._fields.update(fields)
 
-    def take_data(self, data: bytes) -> None:
+    def take_data(self, data: bytes | memoryview) -> None:
         """Take some bytes of the message; a wrong prefix or a second message ends the reply as broken."""
         if self.finished:
             return
@@ -98,10 +100,10 @@ class Reply:
         if len(data) > self._missing:
             self.fail(Broken("core", "more than one message in a unary reply"))
         elif data:
-            self._parts.append(data)
+            self._body += data
             self._missing -= len(data)
 
-    def _take_prefix(self, data: bytes) -> bytes:
+    def _take_prefix(self, data: bytes | memoryview) -> bytes | memoryview:
         """Move what belongs to the prefix out of ``data`` and return the rest."""
         wanted = PREFIX.size - len(self._prefix)
         self._prefix += data[:wanted]
@@ -126,13 +128,14 @@ class Reply:
     def take_reset(self, code: int) -> None:
         """Take the server's RST_STREAM with its HTTP/2 error code."""
         status = _RESET_STATUS.get(code, Status.INTERNAL)
-        self.fail(StatusError(status, f"stream reset with code {code}", spoken=False))
+        processed = ", not processed" if code == ErrorCode.REFUSED_STREAM else ""
+        self.fail(StatusError(status, f"stream reset: {code_name(code)}{processed}", spoken=False))
 
     def fail(self, error: KmsconnError) -> None:
         """End the reply with an error, unless it has ended."""
         if not self.finished:
             self.finished, self._error = True, error
-            self._parts.clear()
+            self._body = bytearray()
 
     def _incomplete(self) -> Broken | None:
         if self._missing or len(self._prefix) < PREFIX.size:
@@ -140,10 +143,10 @@ class Reply:
         return None
 
     def message(self) -> bytes:
-        """Return the message. Raises StatusError, Broken or whatever ``fail`` was given."""
+        """Hand out the message. Raises StatusError, Broken or whatever ``fail`` was given."""
         if self._error is not None:
             raise self._error
-        return b"".join(self._parts)
+        return bytes(self._body)
 
 
 def _status_error(fields: Mapping[bytes, bytes]) -> StatusError | None:

@@ -1,51 +1,53 @@
 """The client's side of an HTTP/2 connection as data: bytes in, events out, and the other way round; no I/O.
 
-Everything that knows the library ``h2`` is here, behind ``Connection``, so that own frames may take its place.
-Two kinds of frames are taken out before h2 sees them, because it would close the connection over them:
+What gRPC's unary calls need, and of that all: no pushes, no priorities, requests without trailers.
 
-* GOAWAY: a server that shuts down still finishes the streams it names; h2 allows nothing more.
-* RST_STREAM of a stream that is over: it crosses our END_STREAM when a server answers before it read all.
+* A stream is known from ``open`` until either side ended it for good. What still comes for one that is no longer known
+  was under way when it ended: it counts against the connection's window and updates the header table, else it is
+  passed over.
+* GOAWAY ends the streams that the peer says it did not process; the others go on, as RFC 9113 wants it.
+* A malformed response resets its stream; what breaks the rules of the connection ends the connection, and
+  ``data_to_send`` then gives the GOAWAY that says why.
+* Whatever the peer does, what is kept for it is bounded: a frame, a header block, the answers that it is owed.
 
-Message bytes wait as views of the caller's pieces; a frame's worth is copied when the windows let it go.
-
-Source: RFC 9113; flow control 5.2, GOAWAY 6.8, stream concurrency 5.1.2.
+Source: RFC 9113; stream states 5.1, flow control 5.2, frames 6, responses 8.1.
 """
 
 from __future__ import annotations
 
-import struct
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
-import h2.config
-import h2.connection
-import h2.errors
-import h2.events
-import h2.exceptions
-import h2.settings
 
-from kmsconn.errors import KmsconnError
-
-Header = tuple[bytes, bytes]
-
-CANCEL = int(h2.errors.ErrorCodes.CANCEL)
-REFUSED_STREAM = int(h2.errors.ErrorCodes.REFUSED_STREAM)
+from kmsconn.kms import frames, peer_settings
+from kmsconn.kms.flow import Credit
+from kmsconn.kms.frames import ErrorCode, Http2Error, protocol_error
+from kmsconn.kms.headers import MAX_BLOCK, NO_TABLE, Block, Header, Reader, encode
+from kmsconn.kms.outbox import Message, Outbox, Piece
+from kmsconn.kms.peer_settings import PeerSettings
 
 MAX_FRAME = 64 * 1024
 STREAM_WINDOW = 1024 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
 BURST = 128 * 1024  # message bytes per data_to_send: what may wait in front of a reset or a ping answer
 MAX_STREAMS = 100_000
+MAX_TEXT = 200  # characters of what a GOAWAY says
+MAX_OWED = 1000  # answers to pings and settings that wait to be written
 
-_FRAME_HEADER = struct.Struct(">HBBBI")
-_RST_STREAM, _GOAWAY = 0x3, 0x7
-_STREAM_MASK = 0x7FFF_FFFF
 _LAST_STREAM = 2**31 - 3
-
-
-class Http2Error(KmsconnError):
-    """The peer broke HTTP/2; the connection cannot go on."""
+_GREETING = (
+    frames.PREFACE
+    + peer_settings.settings_frame(
+        {
+            peer_settings.HEADER_TABLE_SIZE: 0,
+            peer_settings.ENABLE_PUSH: 0,
+            peer_settings.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            peer_settings.MAX_FRAME_SIZE: MAX_FRAME,
+            peer_settings.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
+        }
+    )
+    + frames.word_frame(frames.WINDOW_UPDATE, 0, CONNECTION_WINDOW - peer_settings.FIRST_WINDOW)
+)
 
 
 @attrs.frozen
@@ -58,10 +60,10 @@ class HeadersCame:
 
 @attrs.frozen
 class DataCame:
-    """Message bytes of a stream; the window is open again for as many."""
+    """Message bytes of a stream, as a view of what was received."""
 
     stream: int
-    data: bytes
+    data: bytes | memoryview
 
 
 @attrs.frozen
@@ -82,203 +84,313 @@ class StreamReset:
 Event = HeadersCame | DataCame | StreamEnded | StreamReset
 
 
+@attrs.define(eq=False)
+class _Stream:
+    """A stream that is not over: what of the message is unsent, what the peer may send, whether its headers came."""
+
+    message: Message
+    credit: Credit
+    answered: bool = False
+
+
+@attrs.define
+class _Unfinished:
+    """A header block of which more frames must come, and nothing else before them."""
+
+    stream: int
+    ends: bool
+    data: bytearray
+    cost: int = 0
+
+
 class Connection:
     """One HTTP/2 connection, client side. Every method is synchronous; ``data_to_send`` is what to write next."""
 
     def __init__(self) -> None:
         self.settled = False  # the peer's settings are here
-        self.draining = False  # the peer takes no new streams (GOAWAY)
-        self._broken = False
-        self._h2 = _new_h2()
-        self._input = bytearray()
-        self._open: set[int] = set()
-        self._unsent: dict[int, deque[memoryview]] = {}
-        self._turns: deque[int] = deque()
+        self.goodbye: str | None = None  # what the peer's GOAWAY said, once it came
+        self.broken = False
+        self._peer = PeerSettings()
+        self._streams: dict[int, _Stream] = {}
+        self._next_stream = 1
+        self._cutter = frames.Cutter(MAX_FRAME)
+        self._reader = Reader()
+        self._unfinished: _Unfinished | None = None
+        self._credit = Credit(CONNECTION_WINDOW)
+        self._outbox = Outbox()
+        self._out: list[Piece] = [_GREETING]
+        self._farewell = b""
+        self._owed = 0
+        self._events: list[Event] = []
+        self._take: Mapping[int, Callable[[int, int, memoryview], None]] = {
+            frames.DATA: self._take_data,
+            frames.HEADERS: self._take_headers,
+            frames.PRIORITY: self._take_priority,
+            frames.RST_STREAM: self._take_reset,
+            frames.SETTINGS: self._take_settings,
+            frames.PUSH_PROMISE: self._take_push,
+            frames.PING: self._take_ping,
+            frames.GOAWAY: self._take_goaway,
+            frames.WINDOW_UPDATE: self._take_window,
+            frames.CONTINUATION: self._take_continuation,
+        }
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new stream will ever be opened, and the connection is over with its last one."""
+        return self.goodbye is not None or self._next_stream > _LAST_STREAM
 
     @property
     def usable(self) -> bool:
         """Whether a new stream may be opened, now or once another one has ended."""
-        return not (self.draining or self._broken) and self._h2.highest_outbound_stream_id < _LAST_STREAM
+        return not (self.draining or self.broken)
 
     @property
     def max_streams(self) -> int:
         """How many streams the peer allows at once; none before it said so."""
-        return min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS) if self.settled else 0
+        if not self.settled:
+            return 0
+        allowed = self._peer.max_streams
+        return MAX_STREAMS if allowed is None else min(allowed, MAX_STREAMS)
 
     def open(self, headers: Sequence[Header], parts: Iterable[bytes]) -> int:
         """Open a stream, queue its headers and message, and return its number."""
-        stream = self._h2.get_next_available_stream_id()
-        unsent = deque(memoryview(part) for part in parts if part)
-        self._h2.send_headers(stream, headers, end_stream=not unsent)
-        self._open.add(stream)
-        if unsent:
-            self._unsent[stream] = unsent
-            self._turns.append(stream)
-        return stream
+        number = self._next_stream
+        self._next_stream += 2
+        message = Message.of(number, self._peer.initial_window, parts)
+        self._streams[number] = _Stream(message, Credit(STREAM_WINDOW))
+        block = (NO_TABLE if number == 1 else b"") + encode(headers)
+        flags = frames.END_HEADERS | (0 if message.unsent else frames.END_STREAM)
+        self._out.append(frames.frame(frames.HEADERS, flags, number, block))
+        if message.unsent:
+            self._outbox.add(message)
+        return number
 
     def close(self, stream: int) -> None:
         """Give a stream up: RST_STREAM with CANCEL unless it is over, and nothing more is sent of it."""
-        unsent = self._unsent.pop(stream, None)
-        was_open = stream in self._open
-        self._open.discard(stream)
-        if (was_open or unsent is not None) and not self._broken:
-            self._h2.reset_stream(stream, CANCEL)
+        if stream in self._streams:
+            self._reset(stream, ErrorCode.CANCEL)
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""
-        if not self._broken:
-            self._h2.ping(b"kmsconn?")
+        self._out.append(frames.frame(frames.PING, 0, 0, b"kmsconn?"))
 
     def data_to_send(self) -> bytes:
         """Return the next bytes to write, as far as the peer's windows allow; empty when there is nothing."""
-        if not self._broken:
-            self._fill(BURST)
-        return self._h2.data_to_send()
+        if self.broken:
+            farewell, self._farewell = self._farewell, b""
+            return farewell
+        out, self._out, self._owed = self._out, [], 0
+        out += self._outbox.fill(BURST)
+        return b"".join(out)
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes from the peer and return what they mean.
 
         Raises Http2Error when the peer broke the protocol; the events of the same bytes are lost with it.
         """
-        self._input += data
         events: list[Event] = []
+        self._events = events
         try:
-            for kind, stream, frame in self._frames():
-                events.extend(self._receive_frame(kind, stream, frame))
-        except h2.exceptions.H2Error as error:
-            self._broken = True
-            raise Http2Error(f"HTTP/2: {error}") from error
+            for kind, flags, stream, payload in self._cutter.cut(data):
+                self._take_frame(kind, flags, stream, payload)
+        except Http2Error as error:
+            self._break(error)
+            raise
         return events
 
-    # Sending: streams take turns, one frame each, so that a large message does not hold back small ones.
+    def _break(self, error: Http2Error) -> None:
+        self.broken = True
+        self._farewell = frames.frame(
+            frames.GOAWAY, 0, 0, bytes(4) + error.code.to_bytes(4) + str(error).encode()
+        )
 
-    def _fill(self, budget: int) -> None:
-        for _ in range(len(self._turns)):
-            if budget <= 0 or self._h2.outbound_flow_control_window <= 0:
-                return
-            budget = self._take_turns(budget)
+    def _take_frame(self, kind: int, flags: int, stream: int, payload: memoryview) -> None:
+        if not self.settled and (kind != frames.SETTINGS or flags & frames.ACK):
+            raise protocol_error("the peer did not begin with its settings")
+        if self._unfinished is not None and kind != frames.CONTINUATION:
+            raise protocol_error("a header block was interrupted")
+        if take := self._take.get(kind):
+            take(flags, stream, payload)
 
-    def _take_turns(self, budget: int) -> int:
-        """Give the first stream frames while it is alone, else one, and put it last; return what is left."""
-        stream = self._turns.popleft()
-        chunks = self._unsent.get(stream)
-        if chunks is None:
-            return budget
-        while budget > 0 and (sent := self._send_frame(stream, chunks)):
-            budget -= sent
-            if not chunks:
-                del self._unsent[stream]
-                return budget
-            if self._turns:
-                break
-        self._turns.append(stream)
-        return budget
+    # Streams.
 
-    def _send_frame(self, stream: int, chunks: deque[memoryview]) -> int:
-        """Send one DATA frame and return its size; 0 when a window is closed."""
-        room = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
-        if room <= 0:
-            return 0
-        body = _take(chunks, room)
-        self._h2.send_data(stream, body, end_stream=not chunks)
-        return len(body)
+    def _known(self, number: int) -> _Stream | None:
+        """Return a stream, None when it is over. Raises Http2Error when there never was one."""
+        stream = self._streams.get(number)
+        if stream is None and not (number & 1 and number < self._next_stream):
+            raise protocol_error(f"a frame of stream {number}, which was never opened")
+        return stream
 
-    # Receiving.
+    def _forget(self, number: int) -> None:
+        self._outbox.drop(self._streams.pop(number).message)
 
-    def _frames(self) -> Iterator[tuple[int, int, bytes]]:
-        """Cut the input into whole frames: type, stream and all bytes."""
-        while len(self._input) >= _FRAME_HEADER.size:
-            high, low, kind, _, stream = _FRAME_HEADER.unpack_from(self._input)
-            size = (high << 8) + low
-            if size > MAX_FRAME:
-                raise h2.exceptions.FrameTooLargeError(f"frame of {size} bytes")
-            if len(self._input) < _FRAME_HEADER.size + size:
-                return
-            frame = bytes(self._input[: _FRAME_HEADER.size + size])
-            del self._input[: len(frame)]
-            yield kind, stream & _STREAM_MASK, frame
+    def _reset(self, number: int, code: ErrorCode) -> None:
+        self._forget(number)
+        self._out.append(frames.word_frame(frames.RST_STREAM, number, code))
 
-    def _receive_frame(self, kind: int, stream: int, frame: bytes) -> Iterator[Event]:
-        if kind == _GOAWAY:
-            yield from self._go_away(frame[_FRAME_HEADER.size :])
-        elif kind != _RST_STREAM or stream in self._open:
-            for event in self._h2.receive_data(frame):
-                yield from self._translate(event)
+    def _fail(self, number: int, code: ErrorCode) -> None:
+        """Reset a stream that the peer spoiled."""
+        self._reset(number, code)
+        self._events.append(StreamReset(number, code))
 
-    def _go_away(self, payload: bytes) -> Iterator[Event]:
+    def _end(self, number: int) -> None:
+        """Take the peer's last word; stop sending what it no longer waits for (RFC 9113, 8.1)."""
+        if self._streams[number].message.unsent:
+            self._reset(number, ErrorCode.CANCEL)
+        else:
+            self._forget(number)
+        self._events.append(StreamEnded(number))
+
+    def _take_data(self, flags: int, number: int, payload: memoryview) -> None:
+        stream = self._known(number)
+        self._count(len(payload))
+        data = frames.unpadded(flags, payload)
+        if stream is None:
+            return
+        if not stream.answered:
+            self._fail(number, ErrorCode.PROTOCOL_ERROR)
+        elif not stream.credit.take(len(payload)):
+            self._fail(number, ErrorCode.FLOW_CONTROL_ERROR)
+        else:
+            self._deliver(number, stream, data, ends=bool(flags & frames.END_STREAM))
+
+    def _count(self, size: int) -> None:
+        """Count bytes of any stream against the connection's window, and grant them again."""
+        if not self._credit.take(size):
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was not kept")
+        if grant := self._credit.grant():
+            self._out.append(frames.word_frame(frames.WINDOW_UPDATE, 0, grant))
+
+    def _deliver(self, number: int, stream: _Stream, data: memoryview, *, ends: bool) -> None:
+        if data:
+            self._events.append(DataCame(number, data))
+        if ends:
+            self._end(number)
+        elif grant := stream.credit.grant():
+            self._out.append(frames.word_frame(frames.WINDOW_UPDATE, number, grant))
+
+    def _take_reset(self, _flags: int, number: int, payload: memoryview) -> None:
+        code = frames.only_word(payload)
+        if self._known(number) is not None:
+            self._forget(number)
+            self._events.append(StreamReset(number, code))
+
+    def _take_priority(self, _flags: int, number: int, payload: memoryview) -> None:
+        if not number:
+            raise protocol_error("PRIORITY of the connection")
+        if len(payload) != frames.PRIORITY_SIZE and number in self._streams:
+            self._fail(number, ErrorCode.FRAME_SIZE_ERROR)
+
+    def _take_push(self, _flags: int, _number: int, _payload: memoryview) -> None:
+        raise protocol_error("a push, which was not enabled")
+
+    # Header blocks.
+
+    def _take_headers(self, flags: int, number: int, payload: memoryview) -> None:
+        self._known(number)
+        data = frames.without_priority(flags, frames.unpadded(flags, payload))
+        ends = bool(flags & frames.END_STREAM)
+        if flags & frames.END_HEADERS:
+            self._take_block(number, self._reader.read(bytes(data)), ends=ends)
+        else:
+            self._unfinished = _Unfinished(number, ends, bytearray(data))
+
+    def _take_continuation(self, flags: int, number: int, payload: memoryview) -> None:
+        unfinished = self._unfinished
+        if unfinished is None or number != unfinished.stream:
+            raise protocol_error("CONTINUATION of nothing")
+        unfinished.data += payload
+        unfinished.cost += frames.HEADER.size  # empty frames are not for nothing
+        if len(unfinished.data) + unfinished.cost > MAX_BLOCK:
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "an endless header block")
+        if flags & frames.END_HEADERS:
+            self._unfinished = None
+            self._take_block(number, self._reader.read(bytes(unfinished.data)), ends=unfinished.ends)
+
+    def _take_block(self, number: int, block: Block, *, ends: bool) -> None:
+        """Take a response's headers, of which interim ones (1xx) mean nothing here, or its trailers."""
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        if block.fault or not _in_place(block, answered=stream.answered, ends=ends):
+            self._fail(number, ErrorCode.PROTOCOL_ERROR)
+        elif not block.interim:
+            stream.answered = True
+            self._events.append(HeadersCame(number, block.fields))
+            if ends:
+                self._end(number)
+
+    # The connection.
+
+    def _take_settings(self, flags: int, number: int, payload: memoryview) -> None:
+        _of_connection(number)
+        if flags & frames.ACK:
+            if payload:
+                raise frames.size_error("an acknowledgement with settings")
+            self._reader.end_table()
+            return
+        before, self._peer = self._peer, self._peer.after(payload)
+        self.settled = True
+        self._outbox.max_frame = self._peer.max_frame
+        self._widen_all(self._peer.initial_window - before.initial_window)
+        self._answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
+
+    def _widen_all(self, amount: int) -> None:
+        for stream in self._streams.values():
+            if not stream.message.window.widen(amount):
+                raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window grew too large")
+
+    def _take_ping(self, flags: int, number: int, payload: memoryview) -> None:
+        _of_connection(number)
+        if len(payload) != frames.PING_SIZE:
+            raise frames.size_error("PING of a wrong size")
+        if not flags & frames.ACK:
+            self._answer(frames.frame(frames.PING, frames.ACK, 0, bytes(payload)))
+
+    def _answer(self, answer: bytes) -> None:
+        """Queue what the peer is owed. One that asks and takes no answers is stopped."""
+        self._owed += 1
+        if self._owed > MAX_OWED:
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "the peer asks more than it takes answers")
+        self._out.append(answer)
+
+    def _take_goaway(self, _flags: int, number: int, payload: memoryview) -> None:
         """Take no new streams; those that the peer did not process are over."""
-        if len(payload) < 8:  # noqa: PLR2004 - last stream and error code
-            raise h2.exceptions.FrameDataMissingError("GOAWAY is too short")
-        self.draining = True
-        last = int.from_bytes(payload[:4]) & _STREAM_MASK
-        for stream in sorted(number for number in self._open if number > last):
-            self.close(stream)
-            yield StreamReset(stream, REFUSED_STREAM)
+        _of_connection(number)
+        last, code = frames.word(payload) & frames.STREAM_MASK, frames.word(payload, 4)
+        text = bytes(payload[8 : 8 + MAX_TEXT]).decode("ascii", "replace")
+        self.goodbye = f"{frames.code_name(code)} {text}".rstrip()
+        for unprocessed in sorted(stream for stream in self._streams if stream > last):
+            self._forget(unprocessed)
+            self._events.append(StreamReset(unprocessed, ErrorCode.REFUSED_STREAM))
 
-    def _translate(self, event: h2.events.Event) -> Iterator[Event]:
-        match event:
-            case h2.events.ResponseReceived() | h2.events.TrailersReceived():
-                yield HeadersCame(event.stream_id, tuple(event.headers))
-            case h2.events.DataReceived():
-                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                yield DataCame(event.stream_id, event.data)
-            case h2.events.StreamEnded():
-                self._end(event.stream_id)
-                yield StreamEnded(event.stream_id)
-            case h2.events.StreamReset():
-                self._forget(event.stream_id)
-                yield StreamReset(event.stream_id, int(event.error_code))
-            case h2.events.RemoteSettingsChanged():
-                self.settled = True
+    def _take_window(self, _flags: int, number: int, payload: memoryview) -> None:
+        amount = frames.only_word(payload) & frames.STREAM_MASK
+        if number:
+            self._widen(number, amount)
+        elif not amount:
+            raise protocol_error("a window update of nothing")
+        elif not self._outbox.window.widen(amount):
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window grew too large")
 
-    def _end(self, stream: int) -> None:
-        """Stop sending what the peer no longer waits for (RFC 9113, 8.1)."""
-        self._open.discard(stream)
-        if stream in self._unsent:
-            self.close(stream)
-
-    def _forget(self, stream: int) -> None:
-        self._open.discard(stream)
-        self._unsent.pop(stream, None)
+    def _widen(self, number: int, amount: int) -> None:
+        stream = self._known(number)
+        if stream is None:
+            return
+        if not amount:
+            self._fail(number, ErrorCode.PROTOCOL_ERROR)
+        elif not stream.message.window.widen(amount):
+            self._fail(number, ErrorCode.FLOW_CONTROL_ERROR)
 
 
-def _new_h2() -> h2.connection.H2Connection:
-    # Our headers are well formed: checking them again costs a tenth of a small call.
-    config = h2.config.H2Configuration(
-        client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
-    )
-    connection = h2.connection.H2Connection(config)
-    codes = h2.settings.SettingCodes
-    connection.local_settings = h2.settings.Settings(
-        client=True,
-        initial_values={
-            codes.ENABLE_PUSH: 0,
-            codes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-            codes.MAX_FRAME_SIZE: MAX_FRAME,
-            codes.MAX_HEADER_LIST_SIZE: connection.DEFAULT_MAX_HEADER_LIST_SIZE,
-        },
-    )
-    connection.max_inbound_frame_size = MAX_FRAME
-    connection.initiate_connection()
-    connection.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
-    return connection
+def _in_place(block: Block, *, answered: bool, ends: bool) -> bool:
+    """Say whether headers come first, and trailers last (RFC 9113, 8.1)."""
+    if block.status is None:
+        return answered and ends
+    return not answered and not (block.interim and ends)
 
 
-def _take(chunks: deque[memoryview], room: int) -> bytes | memoryview:
-    """Take up to ``room`` bytes from the front: a view of one large piece, or several small ones joined."""
-    if len(chunks[0]) >= room:
-        return _cut(chunks, room)
-    taken = []
-    while chunks and room:
-        piece = _cut(chunks, room)
-        taken.append(piece)
-        room -= len(piece)
-    return b"".join(taken)
-
-
-def _cut(chunks: deque[memoryview], room: int) -> memoryview:
-    first = chunks[0]
-    if len(first) <= room:
-        return chunks.popleft()
-    chunks[0] = first[room:]
-    return first[:room]
+def _of_connection(stream: int) -> None:
+    if stream:
+        raise protocol_error("a frame of the connection on a stream")

@@ -14,10 +14,12 @@ import trio
 
 from kmsconn.errors import Unreachable
 from kmsconn.kms import framing, http2
+from kmsconn.kms.frames import Http2Error
 
 READ_SIZE = 256 * 1024
 QUIET = 30.0  # seconds without a byte, with calls in flight, before the peer is asked for a sign of life
 PATIENCE = 15.0  # seconds it has for that
+FAREWELL = 1.0  # seconds to tell a peer that broke the protocol so
 
 
 @attrs.define(eq=False)
@@ -84,8 +86,11 @@ class Link:
             self.lose("the connection was closed")
             await trio.aclose_forcefully(self._stream)
 
-    def lose(self, reason: str) -> None:
-        """End the connection, for the first reason given: calls in flight fail, callers that wait may go on."""
+    def lose(self, reason: str, grace: float = 0.0) -> None:
+        """End the connection, for the first reason given: calls in flight fail, callers that wait may go on.
+
+        ``grace`` is in seconds: how long the writer may still take for its last words.
+        """
         if self.lost is not None:
             return
         self.lost = f"{self._authority}: {reason}"
@@ -94,13 +99,17 @@ class Link:
             call.done.set()
         self.slots.total_tokens = math.inf
         self.ready.set()
-        self._scope.cancel()
+        self._bell.set()
+        self._scope.deadline = trio.current_time() + grace
 
     async def _write(self) -> None:
         try:
             while True:
                 if data := self._http2.data_to_send():
                     await self._stream.send_all(data)
+                elif self._http2.broken:
+                    self._scope.cancel()
+                    return
                 else:
                     self._bell = trio.Event()
                     await self._bell.wait()
@@ -112,8 +121,8 @@ class Link:
             while data := await self._stream.receive_some(READ_SIZE):
                 self._take(bytes(data))
             self.lose("the peer closed the connection")
-        except http2.Http2Error as error:
-            self.lose(str(error))
+        except Http2Error as error:
+            self.lose(str(error), FAREWELL)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             self.lose(f"reading failed: {_cause(error)}")
 
@@ -136,12 +145,17 @@ class Link:
         self._heard += 1
         for event in self._http2.receive(data):
             self._deliver(event)
-        if self.slots.total_tokens != self._http2.max_streams:
-            self.slots.total_tokens = self._http2.max_streams
-        if self._http2.settled:
-            self.ready.set()
+        self._allow()
         self._bell.set()
         self._leave_if_drained()
+
+    def _allow(self) -> None:
+        """Let as many callers in as the peer allows; all of them once they have to find another connection."""
+        places = self._http2.max_streams if self._http2.usable else math.inf
+        if self.slots.total_tokens != places:
+            self.slots.total_tokens = places
+        if self._http2.settled:
+            self.ready.set()
 
     def _deliver(self, event: http2.Event) -> None:
         call = self._calls.get(event.stream)
@@ -161,7 +175,7 @@ class Link:
 
     def _leave_if_drained(self) -> None:
         if self._http2.draining and not self._calls:
-            self.lose("the peer went away")
+            self.lose(f"the peer went away: {self._http2.goodbye}")
 
 
 def _cause(error: BaseException) -> str:

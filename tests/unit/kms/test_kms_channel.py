@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 from grpclib.const import Status
+from hyperframe.frame import GoAwayFrame
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.emulator.grpc_server import GoAway
@@ -13,7 +14,7 @@ from kmsconn.kms.channel import CONNECT_TIME, LONGEST_PAUSE, Address, Channel, o
 from kmsconn.kms.status import StatusError
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
-from tests.unit.kms.servers import Peer, listening, world
+from tests.unit.kms.servers import Listener, Peer, listening, world
 
 
 async def unreachable(channel: Channel, path: str = "/t.P/Echo", match: str = "host:50051") -> None:
@@ -160,6 +161,33 @@ async def test_goaway_fails_the_call_that_was_not_processed_and_the_next_one_dia
             assert len(network.dials) == 2
             peer.release.set()
         assert replies == [b"long"]
+
+
+async def test_calls_that_wait_for_a_stream_leave_for_another_connection_at_goaway(
+    autojump_clock: MockClock,
+) -> None:
+    """The first connection has one place, and its call takes long: nobody who waits there must wait for that."""
+    streams = [memory_stream_pair() for _ in range(2)]
+    first, second = (Listener(server, max_concurrent_streams=1) for _, server in streams)
+
+    async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        return streams.pop(0)[0]
+
+    ports = Ports(dial=dial, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)
+    async with trio.open_nursery() as nursery, open_channel("host", 50051, ports) as channel:
+        nursery.start_soon(first.run)
+        nursery.start_soon(second.run)
+        for _ in range(2):
+            nursery.start_soon(channel.unary, "/t.P/M", [b"x"])
+            await wait_all_tasks_blocked()
+        await first.stream.send_all(GoAwayFrame(0, last_stream_id=1).serialize())
+        await wait_all_tasks_blocked()
+        assert list(second.requests) == [1]
+        await second.answer(1)
+        await first.answer(1)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
 
 
 # Cancelling.

@@ -1,4 +1,4 @@
-"""The HTTP/2 connection against h2's server side, byte for byte in memory."""
+"""The HTTP/2 connection against h2's server side, and frame by frame, in memory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.settings
+import hpack
 import pytest
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
 
-from kmsconn.kms import http2
+from kmsconn.kms import frames, http2
+from kmsconn.kms.frames import Cutter, ErrorCode, Http2Error
 from kmsconn.kms.framing import request_headers
-from kmsconn.kms.http2 import Connection, DataCame, Event, HeadersCame, Http2Error, StreamEnded, StreamReset
+from kmsconn.kms.headers import encode
+from kmsconn.kms.http2 import Connection, DataCame, Event, HeadersCame, StreamEnded, StreamReset
+from kmsconn.kms.peer_settings import settings_frame
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
 ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
@@ -283,8 +287,8 @@ def test_goaway_refuses_the_streams_above_the_last() -> None:
     streams = [pair.client.open(HEADERS, [b"x"]) for _ in range(3)]
     pair.exchange()
     assert pair.client.receive(goaway(streams[0])) == [
-        StreamReset(streams[1], http2.REFUSED_STREAM),
-        StreamReset(streams[2], http2.REFUSED_STREAM),
+        StreamReset(streams[1], ErrorCode.REFUSED_STREAM),
+        StreamReset(streams[2], ErrorCode.REFUSED_STREAM),
     ]
 
 
@@ -387,3 +391,392 @@ def test_unknown_frames_are_ignored() -> None:
     frame = b"\x00\x00\x03\xfa\x00\x00\x00\x00\x00abc"
     assert Frame.parse_frame_header(memoryview(frame[:9]))[1] == 3
     assert pair.client.receive(frame) == []
+
+
+def test_an_unknown_frame_of_a_stream_that_never_was_is_ignored() -> None:
+    assert Pair().client.receive(frames.frame(0xBE, 255, 77, b"anything")) == []
+
+
+# Frame by frame: what h2's server cannot be made to send.
+
+
+def raw() -> Connection:
+    """Return a connection that has the peer's settings and one stream whose message is gone; its output is empty."""
+    connection = Connection()
+    connection.receive(settings_frame({}))
+    connection.open(HEADERS, [b"x"])
+    connection.data_to_send()
+    return connection
+
+
+def headers(
+    fields: list[tuple[bytes, bytes]], stream: int = 1, flags: int = frames.END_HEADERS, pad: int = 0
+) -> bytes:
+    block = encode(fields)
+    if pad:
+        flags, block = flags | frames.PADDED, bytes([pad]) + block + bytes(pad)
+    return frames.frame(frames.HEADERS, flags, stream, block)
+
+
+RESPONSE = headers([(b":status", b"200")])
+ENDING = headers([(b"grpc-status", b"0")], flags=frames.END_HEADERS | frames.END_STREAM)
+CAME = HeadersCame(1, ((b":status", b"200"),))
+TRAILERS_CAME = [HeadersCame(1, ((b"grpc-status", b"0"),)), StreamEnded(1)]
+MALFORMED = [StreamReset(1, ErrorCode.PROTOCOL_ERROR)]
+RESET = frames.word_frame(frames.RST_STREAM, 1, ErrorCode.PROTOCOL_ERROR)
+
+
+def data(payload: bytes, stream: int = 1, flags: int = 0) -> bytes:
+    return frames.frame(frames.DATA, flags, stream, payload)
+
+
+def test_a_call_s_first_bytes_are_preface_settings_and_window() -> None:
+    server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+    events = server.receive_data(Connection().data_to_send())
+    assert [type(event) for event in events] == [h2.events.RemoteSettingsChanged, h2.events.WindowUpdated]
+    assert server.remote_settings.enable_push == 0
+    assert server.remote_settings.header_table_size == 0
+    assert server.outbound_flow_control_window == http2.CONNECTION_WINDOW
+
+
+def test_several_calls_leave_in_one_piece() -> None:
+    connection = raw()
+    for _ in range(3):
+        connection.open(HEADERS, [b"y"])
+    sent = list(Cutter(100_000).cut(connection.data_to_send()))
+    assert [(kind, stream) for kind, _, stream, _ in sent] == [(1, 3), (1, 5), (1, 7), (0, 3), (0, 5), (0, 7)]
+
+
+@pytest.mark.parametrize("first", [RESPONSE, settings_frame({})[:3] + b"\x04\x01" + bytes(4)])
+def test_a_peer_that_does_not_begin_with_settings_speaks_something_else(first: bytes) -> None:
+    with pytest.raises(Http2Error, match="did not begin"):
+        Connection().receive(first)
+
+
+# Headers.
+
+
+def test_a_header_block_in_many_frames_is_one() -> None:
+    block = encode([(b":status", b"200"), (b"x", b"y" * 100)])
+    pieces = [block[at : at + 10] for at in range(0, len(block), 10)]
+    chunk = frames.frame(frames.HEADERS, 0, 1, pieces[0])
+    chunk += b"".join(frames.frame(frames.CONTINUATION, 0, 1, piece) for piece in pieces[1:])
+    connection = raw()
+    assert connection.receive(chunk) == []
+    assert connection.receive(frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, b"")) == [
+        HeadersCame(1, ((b":status", b"200"), (b"x", b"y" * 100)))
+    ]
+
+
+def test_the_end_of_a_stream_stands_in_the_first_frame_of_its_trailers() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    block = encode([(b"grpc-status", b"0")])
+    connection.receive(frames.frame(frames.HEADERS, frames.END_STREAM, 1, block[:5]))
+    rest = frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[5:])
+    assert connection.receive(rest) == TRAILERS_CAME
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        data(b"x"),
+        frames.frame(frames.PING, 0, 0, bytes(8)),
+        frames.frame(0xBE, 0, 0),
+        frames.frame(frames.CONTINUATION, 4, 3),
+        RESPONSE,
+    ],
+    ids=["data", "ping", "unknown", "other stream", "headers"],
+)
+def test_nothing_may_stand_within_a_header_block(between: bytes) -> None:
+    connection = raw()
+    connection.receive(frames.frame(frames.HEADERS, 0, 1, b"\x88"))
+    with pytest.raises(Http2Error) as caught:
+        connection.receive(between)
+    assert caught.value.code is ErrorCode.PROTOCOL_ERROR
+
+
+def test_continuation_of_nothing_is_a_fault() -> None:
+    with pytest.raises(Http2Error, match="CONTINUATION"):
+        raw().receive(frames.frame(frames.CONTINUATION, 4, 1, b"\x88"))
+
+
+@pytest.mark.parametrize("piece", [b"", b"\0" * 1000])
+def test_an_endless_header_block_is_stopped(piece: bytes) -> None:
+    connection = raw()
+    connection.receive(frames.frame(frames.HEADERS, 0, 1, b""))
+    with pytest.raises(Http2Error, match="endless") as caught:
+        connection.receive(frames.frame(frames.CONTINUATION, 0, 1, piece) * 8000)
+    assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_interim_responses_are_passed_over() -> None:
+    connection = raw()
+    interim = headers([(b":status", b"103"), (b"link", b"x")])
+    assert connection.receive(interim + interim + RESPONSE) == [CAME]
+
+
+def test_headers_may_be_padded_and_carry_a_priority() -> None:
+    flags = frames.END_HEADERS | frames.WITH_PRIORITY | frames.PADDED
+    payload = b"\x03" + bytes(5) + encode([(b":status", b"200")]) + bytes(3)
+    assert raw().receive(frames.frame(frames.HEADERS, flags, 1, payload)) == [CAME]
+    assert raw().receive(headers([(b":status", b"200")], pad=200)) == [CAME]
+
+
+def test_a_trailers_only_answer() -> None:
+    answer = [(b":status", b"200"), (b"grpc-status", b"5")]
+    came = raw().receive(headers(answer, flags=frames.END_HEADERS | frames.END_STREAM))
+    assert came == [HeadersCame(1, tuple(answer)), StreamEnded(1)]
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        data(b"x"),
+        ENDING,
+        headers([(b":status", b"100")], flags=frames.END_HEADERS | frames.END_STREAM),
+        headers([(b":status", b"200"), (b"Upper", b"1")]),
+        RESPONSE + RESPONSE,
+        RESPONSE + headers([(b"grpc-status", b"0")]),
+    ],
+    ids=["data first", "trailers first", "interim end", "bad name", "headers twice", "trailers without end"],
+)
+def test_a_malformed_response_resets_its_stream_only(chunk: bytes) -> None:
+    connection = raw()
+    assert [event for event in connection.receive(chunk) if event != CAME] == MALFORMED
+    assert connection.data_to_send() == RESET
+    assert connection.usable
+
+
+def test_what_still_comes_after_a_malformed_response_is_passed_over() -> None:
+    connection = raw()
+    connection.receive(data(b"x"))
+    assert connection.receive(RESPONSE + data(b"y") + ENDING) == []
+
+
+# Data and windows.
+
+
+def test_padding_is_no_message_but_counts() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    assert connection.receive(data(b"\x04text" + bytes(4), flags=frames.PADDED)) == [DataCame(1, b"text")]
+    assert connection._credit.left == http2.CONNECTION_WINDOW - 9
+
+
+def test_empty_data_is_no_event() -> None:
+    connection = raw()
+    assert connection.receive(RESPONSE + data(b"") + data(b"", flags=frames.END_STREAM)) == [
+        CAME,
+        StreamEnded(1),
+    ]
+
+
+def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http2, "STREAM_WINDOW", 100)
+    connection = raw()
+    connection.receive(RESPONSE)
+    assert connection.receive(data(bytes(101))) == [StreamReset(1, ErrorCode.FLOW_CONTROL_ERROR)]
+    assert connection.usable
+
+
+def test_a_peer_that_does_not_keep_the_connection_s_window_loses_the_connection() -> None:
+    connection = raw()
+    connection._credit.left = 100
+    with pytest.raises(Http2Error) as caught:
+        connection.receive(data(bytes(101)))
+    assert caught.value.code is ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_a_grant_says_what_was_used_up() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    for _ in range(8):
+        connection.receive(data(bytes(http2.MAX_FRAME)))
+    assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, http2.STREAM_WINDOW // 2)
+
+
+def test_a_stream_that_ended_is_granted_nothing() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    for _ in range(7):
+        connection.receive(data(bytes(http2.MAX_FRAME)))
+    connection.receive(data(bytes(http2.MAX_FRAME), flags=frames.END_STREAM))
+    assert connection.data_to_send() == b""
+
+
+@pytest.mark.parametrize("amount", [0, 2**31 - 1])
+def test_a_stream_s_window_that_grows_by_nothing_or_too_much_loses_the_stream(amount: int) -> None:
+    connection = raw()
+    events = connection.receive(frames.word_frame(frames.WINDOW_UPDATE, 1, amount))
+    code = ErrorCode.FLOW_CONTROL_ERROR if amount else ErrorCode.PROTOCOL_ERROR
+    assert events == [StreamReset(1, code)]
+
+
+@pytest.mark.parametrize("amount", [0, 2**31 - 1])
+def test_the_connection_s_window_that_grows_by_nothing_or_too_much_loses_the_connection(amount: int) -> None:
+    with pytest.raises(Http2Error):
+        raw().receive(frames.word_frame(frames.WINDOW_UPDATE, 0, amount))
+
+
+def test_a_raised_initial_window_widens_open_streams_too_far() -> None:
+    connection = raw()
+    connection.receive(frames.word_frame(frames.WINDOW_UPDATE, 1, 2**31 - 1 - 65_534))
+    with pytest.raises(Http2Error) as caught:
+        connection.receive(settings_frame({4: 65_536}))
+    assert caught.value.code is ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_a_negative_window_must_be_filled_before_it_lets_anything_go() -> None:
+    """65,535 sent; the initial size goes down to 10, so that many less 10 are owed before the next byte."""
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, 0, 1_000_000))
+    pair.client.receive(settings_frame({4: 10}))
+    pair.client.data_to_send()
+    pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, stream, 65_525))
+    assert pair.client.data_to_send() == b""
+    pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, stream, 1))
+    assert pair.client.data_to_send() == data(b"\0", stream)
+
+
+def test_a_raised_initial_window_lets_an_open_stream_go_on() -> None:
+    pair = Pair(initial_window_size=10)
+    stream = pair.client.open(HEADERS, [bytes(100)])
+    pair.exchange()
+    pair.server.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 60})
+    pair.exchange()
+    assert len(pair.received(stream)) == 60
+
+
+# Streams that are over, streams that never were.
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        data(b"x", stream=4),
+        data(b"x", stream=3),
+        headers([(b":status", b"200")], stream=2),
+        headers([(b":status", b"200")], stream=0),
+        frames.word_frame(frames.RST_STREAM, 3, 0),
+        frames.word_frame(frames.RST_STREAM, 0, 0),
+        frames.word_frame(frames.WINDOW_UPDATE, 3, 1),
+        frames.frame(frames.PRIORITY, 0, 0, bytes(5)),
+        frames.frame(frames.PUSH_PROMISE, 4, 1, bytes(4) + b"\x88"),
+        frames.frame(frames.SETTINGS, 0, 1),
+        frames.frame(frames.SETTINGS, 1, 0, bytes(6)),
+        frames.frame(frames.PING, 0, 1, bytes(8)),
+        frames.frame(frames.PING, 0, 0, bytes(7)),
+        frames.frame(frames.GOAWAY, 0, 1, bytes(8)),
+        frames.frame(frames.GOAWAY, 0, 0, bytes(7)),
+        frames.frame(frames.RST_STREAM, 0, 1, bytes(5)),
+        frames.frame(frames.WINDOW_UPDATE, 0, 1, bytes(3)),
+        frames.frame(frames.DATA, frames.PADDED, 1, b"\x09x"),
+        frames.frame(frames.HEADERS, 4, 1, b"\x80"),
+        frames.frame(frames.HEADERS, 4 | frames.WITH_PRIORITY, 1, b"1234"),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_of_the_connection_is_told_the_peer(chunk: bytes) -> None:
+    connection = raw()
+    with pytest.raises(Http2Error) as caught:
+        connection.receive(chunk)
+    farewell = connection.data_to_send()
+    assert (farewell[3], int.from_bytes(farewell[13:17])) == (frames.GOAWAY, caught.value.code)
+    assert str(caught.value).encode() in farewell
+    assert connection.data_to_send() == b""
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        RESPONSE,
+        data(b"late"),
+        ENDING,
+        frames.word_frame(frames.RST_STREAM, 1, 0),
+        frames.word_frame(frames.WINDOW_UPDATE, 1, 1),
+        frames.word_frame(frames.WINDOW_UPDATE, 1, 0),
+        frames.frame(frames.PRIORITY, 0, 1, bytes(5)),
+        frames.frame(frames.PRIORITY, 0, 9, bytes(5)),
+    ],
+)
+def test_what_comes_late_for_a_closed_stream_is_passed_over(chunk: bytes) -> None:
+    connection = raw()
+    connection.close(1)
+    connection.data_to_send()
+    assert connection.receive(chunk) == []
+    assert connection.data_to_send() == b""
+    assert connection.usable
+
+
+def test_a_block_for_a_closed_stream_still_fills_the_table() -> None:
+    connection = raw()
+    connection.open(HEADERS, [b"y"])
+    connection.close(1)
+    encoder = hpack.Encoder()
+    fields = [(b":status", b"200"), (b"x", b"y")]
+    blocks = [frames.frame(frames.HEADERS, 4, stream, encoder.encode(fields)) for stream in (1, 3)]
+    assert connection.receive(b"".join(blocks)) == [HeadersCame(3, tuple(fields))]
+
+
+def test_a_priority_of_a_wrong_size_loses_its_stream() -> None:
+    events = raw().receive(frames.frame(frames.PRIORITY, 0, 1, bytes(4)))
+    assert events == [StreamReset(1, ErrorCode.FRAME_SIZE_ERROR)]
+
+
+# GOAWAY, pings, settings.
+
+
+def test_goaway_says_why() -> None:
+    connection = raw()
+    connection.receive(
+        GoAwayFrame(0, last_stream_id=1, error_code=11, additional_data=b"too_many_pings").serialize()
+    )
+    assert connection.goodbye == "ENHANCE_YOUR_CALM too_many_pings"
+
+
+def test_a_second_goaway_refuses_more_streams() -> None:
+    """A server that stops in good order names all streams first, and then those that it will finish."""
+    connection = raw()
+    assert connection.receive(goaway(2**31 - 1)) == []
+    assert connection.receive(goaway(0)) == [StreamReset(1, ErrorCode.REFUSED_STREAM)]
+
+
+def test_of_a_stream_that_goaway_refused_nothing_more_is_sent() -> None:
+    pair = Pair()
+    pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    pair.client.receive(goaway(0))
+    pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, 0, 100_000))
+    assert pair.client.data_to_send() == b""
+
+
+def test_after_the_last_stream_number_the_connection_drains() -> None:
+    connection = raw()
+    connection._next_stream = 2**31 - 1
+    assert connection.draining
+    assert not connection.usable
+
+
+@pytest.mark.parametrize("asked", [frames.frame(frames.PING, 0, 0, bytes(8)), settings_frame({})])
+def test_a_peer_that_asks_without_end_and_takes_no_answer_is_stopped(asked: bytes) -> None:
+    with pytest.raises(Http2Error) as caught:
+        raw().receive(asked * (http2.MAX_OWED + 1))
+    assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_peer_that_asks_without_end_and_takes_its_answers_may_go_on() -> None:
+    connection = raw()
+    for _ in range(3 * http2.MAX_OWED):
+        connection.receive(frames.frame(frames.PING, 0, 0, bytes(8)))
+        connection.data_to_send()
+
+
+def test_settings_are_acknowledged_after_they_hold() -> None:
+    connection = raw()
+    connection.receive(settings_frame({3: 7}))
+    assert connection.max_streams == 7
+    assert connection.data_to_send() == frames.frame(frames.SETTINGS, frames.ACK, 0)

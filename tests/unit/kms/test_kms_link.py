@@ -13,7 +13,7 @@ from hyperframe.frame import GoAwayFrame
 from trio.testing import MemorySendStream, MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.errors import Broken, Unreachable
-from kmsconn.kms.link import PATIENCE, QUIET, Link
+from kmsconn.kms.link import FAREWELL, PATIENCE, QUIET, Link
 from kmsconn.kms.status import StatusError
 from tests.unit.kms.servers import Listener
 
@@ -131,6 +131,29 @@ async def test_when_the_peer_breaks_the_protocol_every_call_fails(autojump_clock
         await listener.stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await wait_all_tasks_blocked()
         assert not link.usable
+
+
+async def test_a_peer_that_breaks_the_protocol_is_told_why(autojump_clock: MockClock) -> None:
+    client, server = memory_stream_pair()
+    link, heard = Link(client, "host:50051"), b""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        await server.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        async for chunk in server:
+            heard += chunk
+    assert heard.endswith(str(link.lost).partition(": ")[2].encode())
+    assert trio.current_time() == 0
+
+
+async def test_a_peer_that_breaks_the_protocol_and_takes_nothing_is_left(autojump_clock: MockClock) -> None:
+    client, server = memory_stream_pair()
+    link = Link(client, "host:50051")
+    assert isinstance(client.send_stream, MemorySendStream)
+    client.send_stream.send_all_hook = trio.sleep_forever
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        await server.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert trio.current_time() == FAREWELL
 
 
 async def test_when_the_link_is_cancelled_calls_fail(autojump_clock: MockClock) -> None:

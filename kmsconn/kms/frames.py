@@ -1,0 +1,182 @@
+"""HTTP/2 frames as bytes: made, cut out of what came, their padding and sizes judged; knows no stream's state, no I/O.
+
+Source: RFC 9113, sections 4 (frames), 6 (their types) and 7 (error codes).
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from kmsconn.errors import KmsconnError
+
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+PRIORITY: Final = 0x2
+RST_STREAM: Final = 0x3
+SETTINGS: Final = 0x4
+PUSH_PROMISE: Final = 0x5
+PING: Final = 0x6
+GOAWAY: Final = 0x7
+WINDOW_UPDATE: Final = 0x8
+CONTINUATION: Final = 0x9
+
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+WITH_PRIORITY: Final = 0x20
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SMALLEST_MAX_FRAME, LARGEST_MAX_FRAME = 2**14, 2**24 - 1
+LARGEST_WINDOW: Final = 2**31 - 1
+STREAM_MASK: Final = 0x7FFF_FFFF  # the highest bit is reserved
+
+HEADER: Final = struct.Struct(">HBBBI")  # size in two parts, type, flags, stream
+_U32: Final = struct.Struct(">I")
+PRIORITY_SIZE: Final = 5
+PING_SIZE: Final = 8
+
+Frame = tuple[int, int, int, memoryview]
+"""Type, flags, stream and payload; the payload is a view of what was received."""
+
+
+class ErrorCode(enum.IntEnum):
+    """Why a stream or a connection ended."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    SETTINGS_TIMEOUT = 0x4
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+    CONNECT_ERROR = 0xA
+    ENHANCE_YOUR_CALM = 0xB
+    INADEQUATE_SECURITY = 0xC
+    HTTP_1_1_REQUIRED = 0xD
+
+
+def code_name(code: int) -> str:
+    """Return the name of an error code, or its number where it has none."""
+    return ErrorCode(code).name if code in ErrorCode._value2member_map_ else f"code {code}"
+
+
+class Http2Error(KmsconnError):
+    """The peer broke HTTP/2; the connection cannot go on. ``code`` is what it is told."""
+
+    def __init__(self, code: ErrorCode, text: str) -> None:
+        super().__init__(f"HTTP/2: {text}")
+        self.code = code
+
+
+def protocol_error(text: str) -> Http2Error:
+    """Return the error that most faults are."""
+    return Http2Error(ErrorCode.PROTOCOL_ERROR, text)
+
+
+def size_error(text: str) -> Http2Error:
+    """Return the error of a frame that is too large or too small."""
+    return Http2Error(ErrorCode.FRAME_SIZE_ERROR, text)
+
+
+def head(kind: int, flags: int, stream: int, size: int) -> bytes:
+    """Return the nine bytes in front of a payload of ``size`` bytes."""
+    return HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return a whole frame."""
+    return head(kind, flags, stream, len(payload)) + payload
+
+
+def word_frame(kind: int, stream: int, word: int) -> bytes:
+    """Return a frame whose payload is one 32-bit number: RST_STREAM, WINDOW_UPDATE."""
+    return HEADER.pack(0, 4, kind, 0, stream) + _U32.pack(word)
+
+
+def word(payload: memoryview, at: int = 0) -> int:
+    """Read a 32-bit number. Raises Http2Error (FRAME_SIZE_ERROR) when the payload is too short for it."""
+    if len(payload) < at + 4:
+        raise size_error("a frame is too short")
+    return int(_U32.unpack_from(payload, at)[0])
+
+
+def only_word(payload: memoryview) -> int:
+    """Read a payload that is one 32-bit number. Raises Http2Error (FRAME_SIZE_ERROR) when it is not."""
+    if len(payload) != _U32.size:
+        raise size_error("a frame of four bytes has another size")
+    return word(payload)
+
+
+def unpadded(flags: int, payload: memoryview) -> memoryview:
+    """Return a payload without its padding. Raises Http2Error when the padding does not fit."""
+    if not flags & PADDED:
+        return payload
+    if not payload:
+        raise size_error("a padded frame is empty")
+    if payload[0] >= len(payload):
+        raise protocol_error("padding is longer than its frame")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def without_priority(flags: int, payload: memoryview) -> memoryview:
+    """Return an unpadded HEADERS payload without the priority that may stand in front. Raises Http2Error."""
+    if not flags & WITH_PRIORITY:
+        return payload
+    if len(payload) < PRIORITY_SIZE:
+        raise size_error("HEADERS is too short for its priority")
+    return payload[PRIORITY_SIZE:]
+
+
+class Cutter:
+    """Cuts what comes into whole frames of at most ``limit`` bytes; keeps less than one frame."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+
+    def cut(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that are whole now. Raises Http2Error (FRAME_SIZE_ERROR) at the first that is too large."""
+        view = memoryview(data)
+        while self._rest and view:
+            missing = self._missing()
+            self._rest += view[:missing]
+            view = view[missing:]
+            if len(self._rest) >= HEADER.size and not self._missing():
+                whole, self._rest = memoryview(self._rest), bytearray()
+                yield from self._frames(whole)
+        if view:
+            yield from self._frames(view)
+
+    def _missing(self) -> int:
+        """Return how many bytes the rest lacks to its header or, once that is there, to its whole frame."""
+        have = len(self._rest)
+        if have < HEADER.size:
+            return HEADER.size - have
+        return HEADER.size + self._size(self._rest, 0) - have
+
+    def _size(self, data: bytearray | memoryview, at: int) -> int:
+        size = (data[at] << 16) | (data[at + 1] << 8) | data[at + 2]
+        if size > self._limit:
+            raise size_error(f"a frame of {size} bytes, more than {self._limit}")
+        return size
+
+    def _frames(self, view: memoryview) -> Iterator[Frame]:
+        at, end = 0, len(view)
+        while end - at >= HEADER.size:
+            high, low, kind, flags, stream = HEADER.unpack_from(view, at)
+            size = (high << 8) | low
+            if size > self._limit:
+                raise size_error(f"a frame of {size} bytes, more than {self._limit}")
+            start = at + HEADER.size
+            if end - start < size:
+                break
+            at = start + size
+            yield kind, flags, stream & STREAM_MASK, view[start:at]
+        self._rest += view[at:]
