@@ -63,7 +63,7 @@ class Checker:
         timestamp = self.heads[request.chain_id].timestamp
         if timestamp is None:
             raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
-        facts = Facts(chain_time=float(timestamp), age=self._age(request))
+        facts = Facts(float(timestamp), self._age(request), tx_sender=self.committee.tx_sender)
         if not self.profile.needs_transaction(request.content):
             return facts
         return attrs.evolve(facts, **_to_and_input(await self._transaction(request)))

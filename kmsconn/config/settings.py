@@ -5,6 +5,7 @@ Units: seconds, bytes, blocks. Defaults stand here; names and meanings in ``opti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
@@ -107,8 +108,27 @@ class CoreTls:
 
 
 @attrs.frozen
+class Httpz:
+    """What only the generation ``httpz-rc7`` asks for.
+
+    ``plaintext_encoding``: ``auto``, or the one form of public results (``p3``, ``p1``, ``p2``, ``raw``). ``fhe_parameters``: digest on
+    chain → number of the Core's parameters; empty: the Core's default. ``preprocessing``: False for a centralised Core, which has none.
+    ``key_management_at_finality``: key requests wait until their block is final.
+    """
+
+    plaintext_encoding: str = "auto"
+    fhe_parameters: Mapping[bytes, int] = attrs.field(factory=dict)
+    preprocessing: bool = True
+    key_management_at_finality: bool = True
+
+
+@attrs.frozen
 class Settings:
     """Everything that one connector needs to know.
+
+    In the generation ``httpz-rc7`` one gateway has it all: ``ethereum`` is the same chain as ``gateway``, there are no host chains,
+    ``decryption_contract`` is the DecryptionManager, ``gateway_config_contract`` and ``protocol_config_contract`` are HTTPZ, and
+    ``kms_generation_contract`` is the KeyManager.
 
     ``warnings`` is what the sources accepted without effect, or found unsafe; it says nothing about how the connector runs.
     """
@@ -149,6 +169,7 @@ class Settings:
     allow_http_buckets: bool = False
     allow_private_buckets: bool = False
     core_tls: CoreTls | None = None
+    httpz: Httpz = attrs.field(factory=Httpz)
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
     warnings: tuple[Fault, ...] = attrs.field(default=(), eq=False)

@@ -11,8 +11,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
+from grpclib.const import Status
+
 from kmsconn.config.settings import CoreTls
-from kmsconn.errors import RequestError, Undecodable
+from kmsconn.errors import Rejected, RequestError, Undecodable
 from kmsconn.kms.channel import Channel, open_channel
 from kmsconn.kms.status import StatusError, result_error, start_error
 from kmsconn.kms.tls import client_context
@@ -47,6 +49,11 @@ PATHS: Mapping[str, str] = {
         "DestroyMpcEpoch",
         "GetKeyMaterialAvailability",
         "GetHealthStatus",
+        # of the first generation
+        "Decrypt",
+        "GetDecryptResult",
+        "Reencrypt",
+        "GetReencryptResult",
     )
 }
 
@@ -75,7 +82,9 @@ class CoreClient:
         try:
             await self._channels[index].unary(PATHS[call.method], call.message.parts)
         except StatusError as error:
-            meaning = call.means.get(error.status.name) if error.spoken else None
+            meaning = _meaning(call, error)
+            if meaning is Meaning.REFUSED:
+                raise Rejected(f"{where}: {error}") from error
             if meaning is None and (trouble := start_error(error, where)):
                 raise trouble from error
             return f"{where}: {error}" if meaning is Meaning.DOUBT else ""
@@ -99,18 +108,28 @@ class CoreClient:
     async def healthy(self, index: int) -> bool:
         """Return whether an endpoint says that it serves; every other answer, and none, is no.
 
+        A Core of the first generation has no such service; that it says so is enough.
+
         Cancellation: at any time. Repeating: harmless.
         """
         request = b"\x0a" + bytes([len(SERVICE)]) + SERVICE.encode()
         try:
             reply = await self._channels[index].unary(HEALTH_PATH, [request])
             return [value for number, _, value in fields(reply) if number == 1] == [SERVING]
-        except (StatusError, RequestError, Undecodable):
+        except StatusError as error:
+            return error.spoken and error.status is Status.UNIMPLEMENTED
+        except (RequestError, Undecodable):
             return False
 
     def _index(self, call: CoreCall) -> int:
         """Return the endpoint of a call: start and result of an id meet the same one (5.5)."""
         return (call.shard or 0) % len(self._channels)
+
+
+def _meaning(call: CoreCall, error: StatusError) -> Meaning | None:
+    """Return what a status means for this call alone; None: what it usually means."""
+    reading = call.means.get(error.status.name) if error.spoken else None
+    return reading(error.message) if callable(reading) else reading
 
 
 def parse_endpoint(endpoint: str) -> tuple[str, int, bool]:

@@ -18,7 +18,8 @@ class Kind(StrEnum):
     PREP_KEYGEN = "prep_keygen"
     KEYGEN = "keygen"
     CRSGEN = "crsgen"
-    KSKGEN = "kskgen"  # of the first generation only
+    PREP_KSKGEN = "prep_kskgen"  # like the next one of the first generation only
+    KSKGEN = "kskgen"
     ABORT_KEYGEN = "abort_keygen"
     ABORT_CRSGEN = "abort_crsgen"
     NEW_KMS_CONTEXT = "new_kms_context"
@@ -112,33 +113,6 @@ class UnifiedUserDecryption:
     duration: int
     extra_data: bytes
     signature: bytes
-
-    kind = Kind.USER_DECRYPTION
-
-
-@attrs.frozen
-class HttpzPublicDecryption:
-    """A request of the first generation to reveal values to everybody.
-
-    ``numeric``: its contract knows handles as ``uint256``, which is how they are then signed.
-    """
-
-    id: int
-    materials: tuple[Material, ...]
-    numeric: bool
-
-    kind = Kind.PUBLIC_DECRYPTION
-
-
-@attrs.frozen
-class HttpzUserDecryption:
-    """A request of the first generation to reveal values to one user, whose right to them the contract has checked."""
-
-    id: int
-    materials: tuple[Material, ...]
-    numeric: bool
-    user: Address
-    public_key: bytes
 
     kind = Kind.USER_DECRYPTION
 

@@ -137,12 +137,16 @@ class Numbering:
 
 @attrs.frozen
 class Facts:
-    """What a check knows beside the content: chain time, seconds since admission, the legacy transaction's ``to`` and input."""
+    """What a check knows beside the content: chain time, seconds since admission, who sends our replies.
+
+    ``to`` and ``input`` are those of a legacy request's transaction.
+    """
 
     chain_time: float
     age: float
     to: Address | None = None
     input: bytes = b""
+    tx_sender: Address | None = None
 
 
 @attrs.frozen
@@ -180,6 +184,11 @@ class Meaning(StrEnum):
 
     SUCCESS = "success"
     DOUBT = "doubt"  # success, as far as the result says so too
+    REFUSED = "refused"  # it can never be done
+
+
+Reading = Meaning | Callable[[str], Meaning | None]
+"""What a status means, or how to tell from its text; None: what it usually means."""
 
 
 @attrs.frozen
@@ -192,7 +201,7 @@ class CoreCall:
     method: str
     message: Chunks
     shard: int | None
-    means: Mapping[str, Meaning] = attrs.field(factory=dict)
+    means: Mapping[str, Reading] = attrs.field(factory=dict)
 
 
 class Verdict(StrEnum):
@@ -328,10 +337,11 @@ class Profile(Protocol):
         """Build the long poll for the same request; None where handing over is all."""
         ...
 
-    def read_answer(self, content: Content, reply: bytes | None) -> Answer | None:
+    def read_answer(self, content: Content, reply: bytes | None, expected: Address | None) -> Answer | None:
         """Read a Core's answer strictly, recover its signer and build the reply's calldata (2.2, 2.3, 2.4).
 
-        ``reply`` is None where there was no result to wait for. Returns None where nothing is replied.
+        ``reply`` is None where there was no result to wait for. ``expected`` is this node's signer: of several ways to read an answer
+        the one counts that it has signed. Returns None where nothing is replied.
         Raises Broken for an answer that no honest Core gives: other id, other number of values, empty payload, signature that is
         not 65 bytes or recovers nothing. That the signer is this node's is for the caller to compare.
         """

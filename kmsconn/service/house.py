@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -32,12 +32,16 @@ from kmsconn.net.http import HttpClient, open_http
 from kmsconn.net.offloading import offload_to_threads
 from kmsconn.net.ports import Dial, Ports
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
 from kmsconn.sending.wallet import Wallet
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
 from kmsconn.service.stages import Stages
 from kmsconn.service.troubles import Troubles
+
+PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014, "httpz-rc7": HttpzRc7}
+"""The generations by the names that the option ``profile`` has for them."""
 
 
 def real_ports() -> Ports:
@@ -60,7 +64,8 @@ class Links:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All chains, each once."""
-        return (self.gateway, self.ethereum, *self.hosts.values())
+        several = (self.gateway, self.ethereum, *self.hosts.values())
+        return tuple({id(one): one for one in several}.values())
 
     @property
     def chains(self) -> Mapping[int, Endpoint]:
@@ -140,10 +145,12 @@ async def _open_links(
     buckets = attrs.evolve(
         ports, dial=_bucket_dial(ports.dial, _policy(settings), settings.s3_connect_timeout)
     )
+    gateway = await chain(settings.gateway, "gateway")
+    one = settings.ethereum.chain_id == settings.gateway.chain_id
     return Links(
         journal=await stack.enter_async_context(journal),
-        gateway=await chain(settings.gateway, "gateway"),
-        ethereum=await chain(settings.ethereum, "ethereum"),
+        gateway=gateway,
+        ethereum=gateway if one else await chain(settings.ethereum, "ethereum"),
         hosts={one.chain_id: await chain(one, f"host chain {one.chain_id}") for one in hosts},
         core=await stack.enter_async_context(open_core(settings.core_endpoints, ports, settings.core_tls)),
         buckets=await stack.enter_async_context(open_http(buckets)),
@@ -152,7 +159,7 @@ async def _open_links(
 
 
 def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_event: OnEvent) -> House:
-    profile = Fhevm014(settings)
+    profile = PROFILES[settings.profile](settings)
     sides = _sides(settings, links, profile)
     heads = {chain_id: side.head for chain_id, side in sides.items()}
     registry = Registry(profile, links.gateway, settings.registry_refresh, on_event)
@@ -187,14 +194,15 @@ def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_
 
 
 def _sides(settings: Settings, links: Links, profile: Profile) -> Mapping[int, Side]:
+    """Make a side of each chain that is listened to; the Gateway comes last, for generations where it is Ethereum too."""
     known = (
-        Side("gateway", links.gateway, settings.decryption_polling, settings.decryption_from_block_number),
         Side(
             "ethereum",
             links.ethereum,
             settings.key_management_polling,
             settings.kms_operation_from_block_number,
         ),
+        Side("gateway", links.gateway, settings.decryption_polling, settings.decryption_from_block_number),
     )
     listened = {subscription.chain_id for subscription in profile.subscriptions()}
     return {side.endpoint.chain_id: side for side in known if side.endpoint.chain_id in listened}

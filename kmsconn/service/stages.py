@@ -91,7 +91,7 @@ class Stages:
         expected = await retrying(lambda: self.committee.signer_for(request), self.random) if signed else None
         call = self.profile.result_call(request.content)
         reply = None if call is None else await retrying(partial(self.core.result, call), self.random)
-        answer = self.profile.read_answer(request.content, reply)
+        answer = self.profile.read_answer(request.content, reply, expected)
         if answer is not None and answer.signer != expected:
             raise Broken("core", "the answer is not signed by this node's signer for this content")
         return Answered(request, answer)

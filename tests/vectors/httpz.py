@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kmsconn.config.settings import Chain, Contract, Secret, Settings
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex, from_quantity
@@ -117,3 +118,26 @@ def annex_domain() -> Domain:
     return Domain(
         found["name"], found["version"], found["chainId"], parse_address(found["verifyingContract"])
     )
+
+
+def settings(**changes: Any) -> Settings:
+    """Return the settings of node 1 in the vectors' world: one gateway, chain 54321."""
+    gateway = Chain(load()["about"]["chain"]["gateway_chain_id"], ("http://gateway.test:8545",))
+    names = {name: load()["domains"][name] for name in ("DecryptionManager", "HTTPZ")}
+    manager, httpz = (
+        Contract(parse_address(one["verifyingContract"]), one["name"], one["version"])
+        for one in names.values()
+    )
+    values: dict[str, Any] = {
+        "gateway": gateway,
+        "ethereum": gateway,
+        "host_chains": (),
+        "decryption_contract": manager,
+        "gateway_config_contract": httpz,
+        "protocol_config_contract": httpz,
+        "kms_generation_contract": Contract(address("KeyManager"), "KeyManager"),
+        "core_endpoints": ("http://core.test:50052",),
+        "private_key": Secret(node(1)["tx_sender_private_key"]),
+        "profile": "httpz-rc7",
+    }
+    return Settings(**(values | changes))

@@ -161,7 +161,7 @@ class Fhevm014:
         """Build the long poll."""
         return result_call(_decryption(content))
 
-    def read_answer(self, content: Content, reply: bytes | None) -> Answer | None:
+    def read_answer(self, content: Content, reply: bytes | None, expected: Address | None) -> Answer | None:  # noqa: ARG002 - one way to read
         """Read an answer strictly. Raises Broken."""
         return replies.read_answer(self._domain, _decryption(content), reply or b"")
 

@@ -5,22 +5,40 @@ Source: httpz-rc7.md, 8.1-8.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.model.requests import HttpzPublicDecryption, HttpzUserDecryption
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.core_parts import ciphertext_fields, domain_message, expect_whole, request_id
+from kmsconn.protocols.httpz_rc7.contents import PublicDecryption, UserDecryption
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
-from kmsconn.protocols.port import Chunks, CoreCall
+from kmsconn.protocols.port import Chunks, CoreCall, Meaning, Reading
 from kmsconn.protocols.proto_writer import bytes_field, message_field, splice, text_field
 
 _TYPE_BYTE = 30
-Decryption = HttpzPublicDecryption | HttpzUserDecryption
+_STORING, _KNOWN_ID, _FULL = "into meta store:", "The element with ID", "Error in"
+Decryption = PublicDecryption | UserDecryption
+
+
+def aborted(text: str) -> Meaning | None:
+    """Say what ABORTED means on a start call: that Core has it for known ids, a full table and bad requests alike (8.4).
+
+    Its texts are cut short, so that only their beginnings count.
+    """
+    _, stored, reason = text.partition(_STORING)
+    if not stored:
+        return Meaning.REFUSED
+    if reason.lstrip().startswith(_KNOWN_ID):
+        return Meaning.SUCCESS
+    return None if reason.lstrip().startswith(_FULL) else Meaning.REFUSED
+
+
+MEANS: Mapping[str, Reading] = {"ABORTED": aborted}
+"""What statuses of start calls mean in that era, where they mean something else than later."""
 
 
 @attrs.frozen
@@ -40,14 +58,14 @@ class CoreMessages:
         Raises Rejected for a request without materials; ValueError when the ciphertexts are not those of the materials.
         """
         expect_whole(content.materials, ciphertexts)
-        method = "Decrypt" if isinstance(content, HttpzPublicDecryption) else "Reencrypt"
-        return CoreCall(method, splice(list(self._parts(content, ciphertexts))), content.id)
+        method = "Decrypt" if isinstance(content, PublicDecryption) else "Reencrypt"
+        return CoreCall(method, splice(list(self._parts(content, ciphertexts))), content.id, MEANS)
 
     def _parts(self, content: Decryption, ciphertexts: Sequence[Ciphertext]) -> Iterator[bytes]:
         yield message_field(1, request_id(content.id))
         yield from ciphertext_fields(ciphertexts)
         yield message_field(3, request_id(content.materials[0].key_id))
-        if isinstance(content, HttpzPublicDecryption):
+        if isinstance(content, PublicDecryption):
             yield message_field(4, self._domain)
             return
         yield text_field(4, checksum(content.user))
@@ -65,6 +83,6 @@ def check_types(content: Decryption) -> None:
 
 def result_call(content: Decryption) -> CoreCall:
     """Return the long poll for a request's result."""
-    public = isinstance(content, HttpzPublicDecryption)
+    public = isinstance(content, PublicDecryption)
     method = "GetDecryptResult" if public else "GetReencryptResult"
     return CoreCall(method, Chunks([request_id(content.id)]), content.id)

@@ -1,4 +1,4 @@
-"""Request events of the DecryptionManager, in both revisions of the handle, as contents. Never judges what they say.
+"""Request events of DecryptionManager and KeyManager as contents; decryptions in both revisions of the handle. Never judges them.
 
 Source: httpz-rc7.md, section 1.
 """
@@ -6,14 +6,26 @@ Source: httpz-rc7.md, section 1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Event
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import HttpzPublicDecryption, HttpzUserDecryption, Material
-from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC4, RC7
+from kmsconn.model.requests import Material
+from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, KEY_MANAGER, RC4, RC7
+from kmsconn.protocols.httpz_rc7.contents import (
+    Crsgen,
+    Decryption,
+    Keygen,
+    KeyManagement,
+    Kskgen,
+    PrepKeygen,
+    PrepKskgen,
+    PublicDecryption,
+    UserDecryption,
+)
 
 PUBLIC = DECRYPTION_MANAGER.event("PublicDecryptionRequest")
 USER = DECRYPTION_MANAGER.event("UserDecryptionRequest")
@@ -22,10 +34,10 @@ NUMERIC_USER = RC7["DecryptionManager"].event("UserDecryptionRequest")
 NAMELESS_USER = RC4["DecryptionManager"].event("UserDecryptionRequest")
 """A user request of March that names no user: heard, so that its coming is told, and never answered."""
 
-Decryption = HttpzPublicDecryption | HttpzUserDecryption
+_WORD = 32
 
 
-def decode(log: Log) -> Decryption:
+def decode(log: Log) -> Decryption | KeyManagement:
     """Read a request event strictly. Raises Undecodable."""
     topic0 = log.topics[0] if log.topics else b""
     if topic0 == NAMELESS_USER.topic0:
@@ -38,42 +50,53 @@ def decode(log: Log) -> Decryption:
     return read(*event.decode(log.topics, log.data))
 
 
+def id_of(log: Log) -> int | None:
+    """Return the id, which decryptions have as a topic and key requests as their first word; None where there is none."""
+    if len(log.topics) > 1:
+        return int.from_bytes(log.topics[1])
+    return int.from_bytes(log.data[:_WORD]) if len(log.data) >= _WORD else None
+
+
 def content_digest(log: Log) -> bytes:
     """Return the Keccak-256 of topics and data: equal for the same content, wherever it stands."""
     return keccak256(b"".join(log.topics) + log.data)
 
 
-def _public(identifier: int, materials: tuple[Any, ...]) -> Decryption:
-    return HttpzPublicDecryption(identifier, _materials(materials), numeric=False)
+def _public(identifier: int, materials: tuple[Any, ...], *, numeric: bool) -> PublicDecryption:
+    return PublicDecryption(identifier, _materials(materials, numeric=numeric), numeric)
 
 
-def _numeric_public(identifier: int, materials: tuple[Any, ...]) -> Decryption:
-    return HttpzPublicDecryption(identifier, _materials(_as_bytes(materials)), numeric=True)
+def _user(
+    identifier: int, materials: tuple[Any, ...], user: Any, public_key: bytes, *, numeric: bool
+) -> UserDecryption:
+    return UserDecryption(identifier, _materials(materials, numeric=numeric), numeric, user, public_key)
 
 
-def _user(identifier: int, materials: tuple[Any, ...], user: Any, public_key: bytes) -> Decryption:
-    return HttpzUserDecryption(identifier, _materials(materials), False, user, public_key)
+def _materials(values: tuple[Any, ...], *, numeric: bool) -> tuple[Material, ...]:
+    """Return materials with their handles as the 32 bytes that they are on the wire in both revisions."""
+    return tuple(Material(handle.to_bytes(_WORD) if numeric else handle, *rest) for handle, *rest in values)
 
 
-def _numeric_user(identifier: int, materials: tuple[Any, ...], user: Any, public_key: bytes) -> Decryption:
-    return HttpzUserDecryption(identifier, _materials(_as_bytes(materials)), True, user, public_key)
-
-
-def _materials(values: tuple[Any, ...]) -> tuple[Material, ...]:
-    return tuple(Material(*value) for value in values)
-
-
-def _as_bytes(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return materials with their handles as the 32 bytes that they are on the wire."""
-    return tuple((handle.to_bytes(32), *rest) for handle, *rest in values)
-
-
-_READERS: dict[bytes, tuple[Event, Callable[..., Decryption]]] = {
-    PUBLIC.topic0: (PUBLIC, _public),
-    USER.topic0: (USER, _user),
-    NUMERIC_PUBLIC.topic0: (NUMERIC_PUBLIC, _numeric_public),
-    NUMERIC_USER.topic0: (NUMERIC_USER, _numeric_user),
+_DECRYPTIONS: dict[bytes, tuple[Event, Callable[..., Decryption]]] = {
+    PUBLIC.topic0: (PUBLIC, partial(_public, numeric=False)),
+    USER.topic0: (USER, partial(_user, numeric=False)),
+    NUMERIC_PUBLIC.topic0: (NUMERIC_PUBLIC, partial(_public, numeric=True)),
+    NUMERIC_USER.topic0: (NUMERIC_USER, partial(_user, numeric=True)),
 }
+_KEY_EVENTS: dict[str, Callable[..., KeyManagement]] = {
+    "PreprocessKeygenRequest": PrepKeygen,
+    "KeygenRequest": Keygen,
+    "PreprocessKskgenRequest": PrepKskgen,
+    "KskgenRequest": Kskgen,
+    "CrsgenRequest": Crsgen,
+}
+_KEYS = {
+    KEY_MANAGER.event(name).topic0: (KEY_MANAGER.event(name), read) for name, read in _KEY_EVENTS.items()
+}
+_READERS: dict[bytes, tuple[Event, Callable[..., Decryption | KeyManagement]]] = {**_DECRYPTIONS, **_KEYS}
 
-TOPICS = (*_READERS, NAMELESS_USER.topic0)
-"""What to listen to."""
+DECRYPTION_TOPICS = (*_DECRYPTIONS, NAMELESS_USER.topic0)
+"""What to listen to at the DecryptionManager."""
+
+KEY_TOPICS = tuple(_KEYS)
+"""What to listen to at the KeyManager. Activation is no business of a node: coprocessors answer it."""

@@ -16,12 +16,12 @@ from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.model.requests import HttpzPublicDecryption, HttpzUserDecryption
 from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
 from kmsconn.protocols.answers import NEIGHBOUR, expect_count, payload_of, read_message, signer_of
 from kmsconn.protocols.httpz_rc7 import plaintexts
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER
+from kmsconn.protocols.httpz_rc7.contents import PublicDecryption, UserDecryption
 from kmsconn.protocols.httpz_rc7.plaintexts import Form
 from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, link_digest, public_digest, user_digest
 from kmsconn.protocols.protobuf import fields
@@ -44,7 +44,7 @@ class Replies:
     domain: Domain
     forms: Sequence[Form] = AUTO
 
-    def public(self, content: HttpzPublicDecryption, reply: bytes, expected: Address) -> Answer:
+    def public(self, content: PublicDecryption, reply: bytes, expected: Address) -> Answer:
         """Read the answer to a public request. Raises Broken."""
         from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionResponse
 
@@ -55,7 +55,7 @@ class Replies:
         result, signer = _first_signed(self._results(content, values), signature, expected)
         return Answer(PUBLIC_RESPONSE.encode(content.id, result, signature), signer)
 
-    def user(self, content: HttpzUserDecryption, reply: bytes, expected: Address) -> Answer:
+    def user(self, content: UserDecryption, reply: bytes, expected: Address) -> Answer:
         """Read the answer to a user request. Raises Broken."""
         payload, signature = _user_answer(reply)
         expect_count(len(content.materials), payload.shares)
@@ -67,7 +67,7 @@ class Replies:
         share, signer = _first_signed(signed, signature, expected)
         return Answer(USER_RESPONSE.encode(content.id, share, signature), signer)
 
-    def links(self, content: HttpzUserDecryption) -> tuple[bytes, bytes]:
+    def links(self, content: UserDecryption) -> tuple[bytes, bytes]:
         """Return what an answer may be tied to its request with: Cores before 7 April hash handles as numbers (3.4)."""
         domain, key, user = self.domain, content.public_key, content.user
         first, second = (
@@ -75,9 +75,7 @@ class Replies:
         )
         return first, second
 
-    def _results(
-        self, content: HttpzPublicDecryption, values: list[plaintexts.Plaintext]
-    ) -> Iterator[_Signed]:
+    def _results(self, content: PublicDecryption, values: list[plaintexts.Plaintext]) -> Iterator[_Signed]:
         handles = _handles(content)
         for form in self.forms:
             try:
@@ -86,7 +84,7 @@ class Replies:
                 continue
             yield result, public_digest(self.domain, handles, result, numeric=content.numeric)
 
-    def _user_digest(self, content: HttpzUserDecryption, share: bytes) -> bytes:
+    def _user_digest(self, content: UserDecryption, share: bytes) -> bytes:
         return user_digest(self.domain, content.public_key, _handles(content), share, numeric=content.numeric)
 
 
@@ -133,5 +131,5 @@ def _user_answer(reply: bytes) -> tuple[bincode.SharePayload, bytes]:
     return share_payload(payload), found[-1] if found else b""
 
 
-def _handles(content: HttpzPublicDecryption | HttpzUserDecryption) -> list[bytes]:
+def _handles(content: PublicDecryption | UserDecryption) -> list[bytes]:
     return [material.handle for material in content.materials]

@@ -32,7 +32,7 @@ from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Chunks, CoreCall, Meaning
 
-PROTO = Path(__file__).parents[3] / "protos" / "fhevm-0.14" / "kms-service.v1.proto"
+PROTOS = Path(__file__).parents[3] / "protos"
 START, RESULT = "PublicDecrypt", "GetPublicDecryptionResult"
 
 
@@ -43,17 +43,20 @@ class Cores:
     asked: list[tuple[int, str, bytes]] = attrs.field(factory=list)
     status: Status = Status.OK
     serving: bool = True
+    has_health: bool = True
+    text: str = "so it is"
 
     async def answer(self, port: int, method: str, request: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         self.asked.append((port, method, request))
         if self.status is not Status.OK:
-            raise GrpcFailure(self.status, "so it is")
+            raise GrpcFailure(self.status, self.text)
         return b"answer of %d" % port
 
     def methods(self, port: int) -> dict[str, Method]:
         answers: dict[str, Method] = {path: partial(self.answer, port, name) for name, path in PATHS.items()}
-        return {**answers, HEALTH_PATH: health_method({SERVICE: lambda: self.serving})}
+        health = health_method({SERVICE: lambda: self.serving})
+        return {**answers, HEALTH_PATH: health} if self.has_health else answers
 
 
 @asynccontextmanager
@@ -151,6 +154,11 @@ async def test_a_core_that_is_not_there_is_not_healthy(autojump_clock: MockClock
         assert not await core.healthy(0)
 
 
+async def test_a_core_without_a_health_service_serves_since_it_says_so(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(has_health=False)) as core:
+        assert await core.healthy(0)
+
+
 async def test_endpoints_have_names_for_troubles(autojump_clock: MockClock) -> None:
     async with core_with(Cores(), 2) as core:
         assert core.endpoints == ("core[0]", "core[1]")
@@ -159,8 +167,13 @@ async def test_endpoints_have_names_for_troubles(autojump_clock: MockClock) -> N
 # Paths and endpoints.
 
 
-def test_the_paths_are_those_of_the_service_text() -> None:
-    methods = re.findall(r"rpc (\w+)\(", PROTO.read_text())
+NOT_OURS = {"Init", "InsecureKeyGen", "GetInsecureKeyGenResult", "InsecureCrsGen", "GetInsecureCrsGenResult"}
+"""Calls of the first generation for operators and for insecure builds."""
+
+
+def test_the_paths_are_those_of_the_service_texts() -> None:
+    texts = [path.read_text() for path in PROTOS.rglob("kms-service.v1.proto")]
+    methods = {method for text in texts for method in re.findall(r"rpc (\w+)\(", text)} - NOT_OURS
     assert {method: f"/kms_service.v1.CoreServiceEndpoint/{method}" for method in methods} == PATHS
 
 
@@ -218,3 +231,20 @@ async def test_one_endpoint_that_fails_fails_the_call_to_all(autojump_clock: Moc
     async with core_with(Cores(status=Status.UNAVAILABLE), 2) as core:
         with pytest.raises(Unreachable, match="core"):
             await core.start(EVERYWHERE)
+
+
+def by_text(text: str) -> Meaning | None:
+    return {"known": Meaning.SUCCESS, "bad": Meaning.REFUSED}.get(text)
+
+
+async def test_a_status_may_mean_what_its_text_says(autojump_clock: MockClock) -> None:
+    """A Core of the first generation says ABORTED for everything (httpz-rc7.md, 8.4)."""
+    start = CoreCall("Decrypt", Chunks([b"message"]), 0, {"ABORTED": by_text})
+    async with core_with(Cores(status=Status.ABORTED, text="known")) as core:
+        assert await core.start(start) == ""
+    async with core_with(Cores(status=Status.ABORTED, text="bad")) as core:
+        with pytest.raises(Rejected, match=r"core\[0\] Decrypt: ABORTED: bad"):
+            await core.start(start)
+    async with core_with(Cores(status=Status.ABORTED, text="full")) as core:
+        with pytest.raises(Overloaded, match="full"):
+            await core.start(start)

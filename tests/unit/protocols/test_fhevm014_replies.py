@@ -30,7 +30,7 @@ every_answer = pytest.mark.parametrize(
 
 
 def read(entry: dict[str, Any], reply: bytes) -> Any:
-    return PROFILE.read_answer(PROFILE.decode(vectors.log_of(entry)), reply)
+    return PROFILE.read_answer(PROFILE.decode(vectors.log_of(entry)), reply, None)
 
 
 @every_answer

@@ -8,9 +8,10 @@ import pytest
 from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest, FheType, ReencryptionRequest
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import HttpzPublicDecryption, Material
+from kmsconn.model.requests import Material
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.httpz_rc7 import events
+from kmsconn.protocols.httpz_rc7.contents import PublicDecryption
 from kmsconn.protocols.httpz_rc7.core_messages import CoreMessages, check_types, result_call
 from kmsconn.protocols.port import CoreCall
 from tests.vectors import httpz
@@ -48,7 +49,7 @@ def test_the_result_is_asked_for_by_the_id_as_text(revision: str, entry: dict[st
 
 
 def test_annex_a2_byte_for_byte() -> None:
-    content = HttpzPublicDecryption(1, (Material(HANDLE, 7, bytes(32), ()),), numeric=False)
+    content = PublicDecryption(1, (Material(HANDLE, 7, bytes(32), ()),), numeric=False)
     call = CoreMessages(httpz.annex_domain()).start(content, [Ciphertext(HANDLE, b"\xca\xfe", 3)])
     expected = bytes.fromhex(httpz.annex()["decryption_request_protobuf"].removeprefix("0x"))
     assert bytes(call.message) == expected
@@ -65,7 +66,7 @@ def test_the_domain_has_its_hundred_bytes() -> None:
 @pytest.mark.parametrize("fhe_type", range(12))
 def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> None:
     handle = HANDLE[:30] + bytes([fhe_type, 0])
-    content = HttpzPublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
+    content = PublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
     check_types(content)
     message = MESSAGES.start(content, [Ciphertext(handle, b"x", 3)]).message
     assert DecryptionRequest.parse(bytes(message)).ciphertexts[0].fhe_type == FheType(fhe_type)
@@ -74,14 +75,14 @@ def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> Non
 @pytest.mark.parametrize("fhe_type", [12, 83, 255])
 def test_a_type_of_another_era_is_rejected_by_name(fhe_type: int) -> None:
     handle = HANDLE[:30] + bytes([fhe_type, 0])
-    content = HttpzPublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
+    content = PublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
     with pytest.raises(Rejected, match=f"FHE type {fhe_type}"):
         check_types(content)
 
 
 def test_a_request_without_materials_is_rejected() -> None:
     with pytest.raises(Rejected, match="no ciphertext"):
-        MESSAGES.start(HttpzPublicDecryption(1, (), numeric=False), [])
+        MESSAGES.start(PublicDecryption(1, (), numeric=False), [])
 
 
 def test_only_whole_requests_are_sent() -> None:

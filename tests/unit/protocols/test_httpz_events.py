@@ -10,9 +10,10 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import HttpzPublicDecryption, HttpzUserDecryption, Kind, Material
+from kmsconn.model.requests import Kind, Material
 from kmsconn.protocols.httpz_rc7 import events
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER, RC4
+from kmsconn.protocols.httpz_rc7.contents import PublicDecryption, UserDecryption
 from tests.vectors import httpz
 
 PUBLIC = httpz.exchanges("public_decryption")
@@ -44,7 +45,7 @@ def annex_log() -> Log:
 @pytest.mark.parametrize(("revision", "entry"), PUBLIC, ids=httpz.name_of)
 def test_public_requests_of_both_revisions_decode(revision: str, entry: dict[str, Any]) -> None:
     identifier = int(entry["request"]["decoded"]["publicDecryptionId"], 16)
-    expected = HttpzPublicDecryption(identifier, materials(entry), numeric=revision == "uint256")
+    expected = PublicDecryption(identifier, materials(entry), numeric=revision == "uint256")
     found = events.decode(httpz.log_of(entry))
     assert found == expected
     assert found.kind is Kind.PUBLIC_DECRYPTION
@@ -53,7 +54,7 @@ def test_public_requests_of_both_revisions_decode(revision: str, entry: dict[str
 @pytest.mark.parametrize(("revision", "entry"), USER, ids=httpz.name_of)
 def test_user_requests_of_both_revisions_decode(revision: str, entry: dict[str, Any]) -> None:
     decoded = entry["request"]["decoded"]
-    expected = HttpzUserDecryption(
+    expected = UserDecryption(
         int(decoded["userDecryptionId"], 16),
         materials(entry),
         revision == "uint256",
@@ -67,7 +68,7 @@ def test_user_requests_of_both_revisions_decode(revision: str, entry: dict[str, 
 
 def test_the_log_of_annex_a_decodes() -> None:
     material = Material(HANDLE, 7, keccak256(b"hello world"), (parse_address("0x" + "aa" * 20),))
-    assert events.decode(annex_log()) == HttpzPublicDecryption(1, (material,), numeric=False)
+    assert events.decode(annex_log()) == PublicDecryption(1, (material,), numeric=False)
 
 
 def test_a_request_without_materials_decodes() -> None:
@@ -96,7 +97,7 @@ def test_other_events_are_no_requests() -> None:
 
 
 def test_five_topics_are_listened_to() -> None:
-    assert [topic.hex()[:8] for topic in events.TOPICS] == [
+    assert [topic.hex()[:8] for topic in events.DECRYPTION_TOPICS] == [
         "17c63219",
         "1c3dcad6",
         "3cfc2aee",

@@ -19,10 +19,11 @@ from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.requests import HttpzPublicDecryption, HttpzUserDecryption, Material
+from kmsconn.model.requests import Material
 from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import events, replies
+from kmsconn.protocols.httpz_rc7.contents import PublicDecryption, UserDecryption
 from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
 from kmsconn.protocols.httpz_rc7.replies import Replies
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest, user_digest
@@ -36,8 +37,8 @@ HANDLE = from_hex(httpz.annex()["handle_example"])
 USER = parse_address("0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045")
 PUBLIC_KEY = from_hex("0x2000000000000000" + "42" * 32)
 MATERIAL = Material(HANDLE, 7, bytes(32), ())
-PUBLIC = HttpzPublicDecryption(1, (MATERIAL,), numeric=False)
-USERS = HttpzUserDecryption(1, (MATERIAL,), False, USER, PUBLIC_KEY)
+PUBLIC = PublicDecryption(1, (MATERIAL,), numeric=False)
+USERS = UserDecryption(1, (MATERIAL,), False, USER, PUBLIC_KEY)
 ANNEX_READER = Replies(httpz.annex_domain())
 
 
