@@ -1,6 +1,6 @@
 """One emulated KMS Core: its start and result calls for decryptions, in the order of checks of the real one.
 
-It has no tasks: a job is an entry with the time at which it will be ready. Key generation is not emulated.
+It has no tasks: a job is an entry with the time at which it will be ready. Keys, contexts and epochs: ``core_generation``.
 Source: kms-core-grpc.md, section 5.
 """
 
@@ -15,6 +15,7 @@ from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, Node, answer
+from kmsconn.emulator.core_generation import KeyManagement
 from kmsconn.emulator.core_requests import (
     DEFAULT_CONTEXT,
     DEFAULT_EPOCH,
@@ -94,8 +95,22 @@ class EmulatedCore:
     capacity: int = 10_000
     kept: int = 6_000
     restarts: int = attrs.field(default=0, init=False)
+    management: KeyManagement = attrs.field(init=False, repr=False)
     _tables: dict[str, Table] = attrs.field(factory=dict, init=False, repr=False)
     _stopped: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.management = KeyManagement(
+            self.node,
+            self.contexts,
+            self.epochs,
+            self.keys,
+            lambda: self._draw(None),
+            on_start=self._started,
+        )
+
+    def _started(self, request_id: bytes) -> None:
+        self.on_start(request_id)  # looked up late: a knob
 
     def methods(self) -> dict[str, Method]:
         """Return the calls for `serve_grpc`, keyed by path."""
@@ -103,11 +118,13 @@ class EmulatedCore:
         for operation in OPERATIONS:
             calls[f"/{SERVICE}/{operation.start}"] = partial(self.start, operation)
             calls[f"/{SERVICE}/{operation.result}"] = partial(self.result, operation)
-        return calls
+        managing = self.management.methods()
+        return calls | {f"/{SERVICE}/{name}": method for name, method in managing.items()}
 
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""
         self._tables.clear()
+        self.management.restart()
         self.restarts += 1
         stopped, self._stopped = self._stopped, trio.Event()
         stopped.set()

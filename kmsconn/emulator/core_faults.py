@@ -35,13 +35,20 @@ STRANGER = PrivateKey(bytes(31) + b"\x77")
 
 @attrs.frozen
 class Call:
-    """One call that a fault may spoil; ``proceed`` is the honest way on."""
+    """One call that a fault may spoil; ``proceed`` is the honest way on, ``decryption`` its kind if it is of one."""
 
     core: EmulatedCore
-    operation: Operation
+    decryption: Operation | None
     method: str
     request: bytes = attrs.field(repr=False)
     proceed: Callable[[], Awaitable[bytes]]
+
+    @property
+    def operation(self) -> Operation:
+        """The kind of decryption, for faults that know no other calls."""
+        if self.decryption is None:
+            raise AssertionError(f"this fault is for decryptions, not for {self.method}")
+        return self.decryption
 
 
 Act = Callable[[Call], Awaitable[bytes]]
@@ -88,15 +95,16 @@ class CoreFaults:
 
     def methods(self) -> dict[str, Method]:
         """Return the Core's calls with the faults around them."""
+        kinds = {name: each for each in OPERATIONS for name in (each.start, each.result)}
         calls = self.core.methods()
-        for operation in OPERATIONS:
-            for method in (operation.start, operation.result):
-                path = f"/{SERVICE}/{method}"
-                calls[path] = partial(self._call, operation, method, calls[path])
+        for path, honest in calls.items():
+            if path.startswith(f"/{SERVICE}/"):
+                method = path.rpartition("/")[2]
+                calls[path] = partial(self._call, kinds.get(method), method, honest)
         return calls
 
-    async def _call(self, operation: Operation, method: str, honest: Method, request: bytes) -> bytes:
-        call = Call(self.core, operation, method, request, partial(honest, request))
+    async def _call(self, decryption: Operation | None, method: str, honest: Method, request: bytes) -> bytes:
+        call = Call(self.core, decryption, method, request, partial(honest, request))
         fault = self._next(method)
         if fault is not None:
             self.counts[method, fault.name] += 1

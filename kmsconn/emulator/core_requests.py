@@ -111,7 +111,7 @@ def _job(
         key_id=read_id(message.key_id),
         context_id=DEFAULT_CONTEXT if message.context_id is None else read_id(message.context_id),
         epoch_id=DEFAULT_EPOCH if message.epoch_id is None else read_id(message.epoch_id),
-        domain=_domain(message.domain),
+        domain=read_domain(message.domain),
         extra_data=message.extra_data,
     )
 
@@ -120,7 +120,8 @@ def _item(ciphertext: TypedCiphertext, plaintexts: Mapping[bytes, int]) -> Item:
     return Item(ciphertext.external_handle, ciphertext.fhe_type, plaintexts.get(ciphertext.ciphertext))
 
 
-def _domain(message: Eip712DomainMsg | None) -> Domain:
+def read_domain(message: Eip712DomainMsg | None) -> Domain:
+    """Read a domain. Raises Invalid."""
     if message is None:
         raise Invalid("the domain is absent")
     if message.salt is not None:

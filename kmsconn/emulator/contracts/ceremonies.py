@@ -12,10 +12,10 @@ import attrs
 
 from kmsconn.emulator.contracts import protocol_slots as at
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds
-from kmsconn.emulator.contracts.generation_hashes import crsgen_hash, keygen_hash, named_pair
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.execution import Frame, revert
+from kmsconn.emulator.generation_hashes import crsgen_hash, keygen_hash, named_pair
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.keccak import keccak256

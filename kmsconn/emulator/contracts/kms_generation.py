@@ -11,16 +11,16 @@ from typing import Any
 from kmsconn.emulator.contracts import protocol_slots
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
-from kmsconn.emulator.contracts.generation_hashes import (
+from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.contracts.recovery import recover_strictly
+from kmsconn.emulator.execution import Frame, revert
+from kmsconn.emulator.generation_hashes import (
     KeyDigests,
     crsgen_hash,
     keygen_hash,
     named_pair,
     prep_keygen_hash,
 )
-from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
-from kmsconn.emulator.contracts.recovery import recover_strictly
-from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import make_id

@@ -1,0 +1,250 @@
+"""The emulated Core makes keys, CRS and epochs as the golden answers have them, and refuses as the real one does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from grpclib.const import Status
+
+from kmsconn._generated.fhevm_014.kms.v1 import (
+    CrsGenRequest,
+    DestroyMpcContextRequest,
+    DestroyMpcEpochRequest,
+    Eip712DomainMsg,
+    KeyGenRequest,
+    MpcContext,
+    MpcNode,
+    NewMpcContextRequest,
+    NewMpcEpochRequest,
+    RequestId,
+)
+from kmsconn.emulator.core import SERVICE, EmulatedCore
+from kmsconn.emulator.core_answers import Node
+from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH
+from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.ethereum.signing import PrivateKey
+from tests import vectors
+
+EVENTS: list[dict[str, Any]] = vectors.load()["ethereum"]["events"]
+ANSWERED = [
+    (entry, answer) for entry in EVENTS for answer in entry["answers"] if answer["response_bytes"] is not None
+]
+SECOND_CONTEXT, SECOND_EPOCH = make_id(CONTEXT_TAG, 2).to_bytes(32), make_id(EPOCH_TAG, 2).to_bytes(32)
+
+
+def named(identifier: bytes) -> RequestId:
+    return RequestId(request_id=identifier.hex())
+
+
+async def call(core: EmulatedCore, method: str, request: bytes) -> bytes:
+    return await core.methods()[f"/{SERVICE}/{method}"](request)
+
+
+async def status(core: EmulatedCore, method: str, request: bytes) -> Status:
+    with pytest.raises(GrpcFailure) as refused:
+        await call(core, method, request)
+    return refused.value.status
+
+
+def core_for(answer: dict[str, Any], *, threshold: bool = False) -> EmulatedCore:
+    key = PrivateKey.parse(vectors.load()["environment"]["keys"][f"signer{answer['node']}"]["private_key"])
+    core = EmulatedCore(Node(key, answer["node"], 1 if threshold else 0), {})
+    core.management.digest = recorded_digest
+    return core
+
+
+def recorded_digest(name: str, identifier: bytes) -> bytes:
+    """Return what the recorded Core made under an id; the size is not part of what is recorded."""
+    for entry, answer in ANSWERED:
+        said = answer["response"]
+        if entry["event"] == "KeygenRequest" and said["request_id"] == identifier.hex():
+            return next(from_hex(d["digest"]) for d in said["key_digests"] if d["key_type"] == name)
+        if entry["event"] == "CrsgenRequest" and said["request_id"] == identifier.hex():
+            right = name == f"CRS {said['max_num_bits']}"
+            return from_hex(said["crs_digest"]) if right else bytes(32)
+    raise AssertionError(name)
+
+
+def name_of(case: Any) -> str:
+    return f"{case[0]['name']}-node{case[1]['node']}"
+
+
+@pytest.mark.parametrize("case", ANSWERED, ids=name_of)
+async def test_a_recorded_result_is_made_again_byte_for_byte(
+    case: tuple[dict[str, Any], dict[str, Any]], autojump_clock: Any
+) -> None:
+    entry, answer = case
+    core = core_for(answer)
+    core.contexts.add(SECOND_CONTEXT)
+    if entry["event"] == "NewKmsEpoch":
+        core.epochs.update({SECOND_EPOCH} if entry["name"] == "epoch_3_same_set" else set())
+    else:
+        core.epochs.add(SECOND_EPOCH)
+    rpc = entry["core"][-1]
+    if entry["event"] == "KeygenRequest":
+        prep = next(e for e in EVENTS if e["name"] == "prep_keygen_default")["core"][0]
+        await call(core, prep["start_rpc"], from_hex(prep["request_bytes"]))
+    await call(core, rpc["start_rpc"], from_hex(rpc["request_bytes"]))
+    reply = await call(core, rpc["result_rpc"], from_hex(rpc["poll_bytes"]))
+    assert reply.hex() == answer["response_bytes"][2:]
+
+
+@pytest.fixture
+def core() -> EmulatedCore:
+    return EmulatedCore(Node(PrivateKey(bytes(31) + b"\x01")), {}, computing=30.0)
+
+
+DOMAIN = Eip712DomainMsg(
+    name="KMSGeneration",
+    version="1",
+    chain_id=(1).to_bytes(32),
+    verifying_contract="0x7d4a3DE0F835457926017b1e6675AF423f75922E",
+)
+CRS = b"\x05" + bytes(30) + b"\x01"
+
+
+def crs_request(bits: int = 512, context: bytes = DEFAULT_CONTEXT) -> bytes:
+    return bytes(
+        CrsGenRequest(request_id=named(CRS), max_num_bits=bits, domain=DOMAIN, context_id=named(context))
+    )
+
+
+async def test_a_result_that_takes_longer_than_a_poll_is_not_ready(
+    core: EmulatedCore, autojump_clock: Any
+) -> None:
+    core.computing = 100.0
+    await call(core, "CrsGen", crs_request())
+    assert await status(core, "GetCrsGenResult", bytes(named(CRS))) is Status.UNAVAILABLE
+    await call(core, "GetCrsGenResult", bytes(named(CRS)))
+
+
+async def test_a_poll_for_what_was_not_asked_finds_nothing(core: EmulatedCore) -> None:
+    assert await status(core, "GetCrsGenResult", bytes(named(CRS))) is Status.NOT_FOUND
+
+
+async def test_a_crs_is_begun_once(core: EmulatedCore) -> None:
+    await call(core, "CrsGen", crs_request())
+    assert await status(core, "CrsGen", crs_request()) is Status.ALREADY_EXISTS
+
+
+async def test_a_crs_has_a_size_that_is_a_power_of_two(core: EmulatedCore) -> None:
+    assert await status(core, "CrsGen", crs_request(bits=100)) is Status.INVALID_ARGUMENT
+
+
+async def test_an_unknown_context_is_not_found(core: EmulatedCore) -> None:
+    assert await status(core, "CrsGen", crs_request(context=SECOND_CONTEXT)) is Status.NOT_FOUND
+
+
+async def test_a_running_crs_can_be_aborted_and_its_polls_say_so(
+    core: EmulatedCore, autojump_clock: Any
+) -> None:
+    await call(core, "CrsGen", crs_request())
+    async with trio.open_nursery() as nursery:
+        seen: list[Status] = []
+
+        async def poll() -> None:
+            seen.append(await status(core, "GetCrsGenResult", bytes(named(CRS))))
+
+        nursery.start_soon(poll)
+        await trio.sleep(1)
+        await call(core, "AbortCrsGen", bytes(named(CRS)))
+    assert seen == [Status.ABORTED]
+
+
+async def test_aborting_what_does_not_run_finds_nothing(core: EmulatedCore) -> None:
+    assert await status(core, "AbortCrsGen", bytes(named(CRS))) is Status.NOT_FOUND
+    assert await status(core, "AbortKeyGen", bytes(named(CRS))) is Status.NOT_FOUND
+
+
+async def test_a_finished_crs_survives_a_restart_and_a_running_one_does_not(
+    core: EmulatedCore, autojump_clock: Any
+) -> None:
+    await call(core, "CrsGen", crs_request())
+    await call(core, "GetCrsGenResult", bytes(named(CRS)))
+    core.restart()
+    assert await call(core, "GetCrsGenResult", bytes(named(CRS)))
+    other = b"\x05" + bytes(30) + b"\x02"
+    request = CrsGenRequest(request_id=named(other), max_num_bits=1, domain=DOMAIN)
+    await call(core, "CrsGen", bytes(request))
+    core.restart()
+    assert await status(core, "GetCrsGenResult", bytes(named(other))) is Status.NOT_FOUND
+
+
+async def test_a_restart_cuts_a_poll_that_waits(core: EmulatedCore, autojump_clock: Any) -> None:
+    await call(core, "CrsGen", crs_request())
+    async with trio.open_nursery() as nursery:
+
+        async def poll() -> None:
+            with pytest.raises(CutConnection):
+                await call(core, "GetCrsGenResult", bytes(named(CRS)))
+
+        nursery.start_soon(poll)
+        await trio.sleep(1)
+        core.restart()
+
+
+async def test_a_key_needs_its_preprocessing(core: EmulatedCore) -> None:
+    request = KeyGenRequest(
+        request_id=named(b"\x04" + bytes(31)), preproc_id=named(b"\x03" + bytes(31)), domain=DOMAIN
+    )
+    assert await status(core, "KeyGen", bytes(request)) is Status.NOT_FOUND
+
+
+def context_request(count: int, threshold: int, cert: bytes | None = None) -> bytes:
+    nodes = [
+        MpcNode(mpc_identity=f"kms-{n}", party_id=n, signer_address=bytes(20), ca_cert=cert)
+        for n in range(1, count + 1)
+    ]
+    context = MpcContext(mpc_nodes=nodes, context_id=named(SECOND_CONTEXT), threshold=threshold)
+    return bytes(NewMpcContextRequest(new_context=context))
+
+
+async def test_a_context_is_known_once_announced(core: EmulatedCore) -> None:
+    await call(core, "NewMpcContext", context_request(4, 1))
+    assert SECOND_CONTEXT in core.contexts
+    assert await status(core, "NewMpcContext", context_request(4, 1)) is Status.ALREADY_EXISTS
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [context_request(4, 2), context_request(1, 1), context_request(4, 1, b"")],
+    ids=["threshold", "one node", "empty cert"],
+)
+async def test_a_context_that_breaks_a_rule_is_invalid(core: EmulatedCore, request_bytes: bytes) -> None:
+    assert await status(core, "NewMpcContext", request_bytes) is Status.INVALID_ARGUMENT
+
+
+def epoch_request() -> bytes:
+    return bytes(NewMpcEpochRequest(context_id=named(DEFAULT_CONTEXT), epoch_id=named(SECOND_EPOCH)))
+
+
+async def test_an_epoch_that_exists_is_refused_by_each_kind_of_core_in_its_way(core: EmulatedCore) -> None:
+    await call(core, "NewMpcEpoch", epoch_request())
+    assert await status(core, "NewMpcEpoch", epoch_request()) is Status.ALREADY_EXISTS
+    threshold = EmulatedCore(Node(PrivateKey(bytes(31) + b"\x01"), 1, 1), {})
+    await call(threshold, "NewMpcEpoch", epoch_request())
+    assert await status(threshold, "NewMpcEpoch", epoch_request()) is Status.INVALID_ARGUMENT
+
+
+async def test_an_epochs_result_does_not_survive_a_restart(core: EmulatedCore, autojump_clock: Any) -> None:
+    await call(core, "NewMpcEpoch", epoch_request())
+    await call(core, "GetEpochResult", bytes(named(SECOND_EPOCH)))
+    core.restart()
+    assert await status(core, "GetEpochResult", bytes(named(SECOND_EPOCH))) is Status.NOT_FOUND
+
+
+async def test_destroyed_contexts_and_epochs_are_forgotten(core: EmulatedCore) -> None:
+    await call(core, "DestroyMpcEpoch", bytes(DestroyMpcEpochRequest(epoch_id=named(DEFAULT_EPOCH))))
+    await call(core, "DestroyMpcContext", bytes(DestroyMpcContextRequest(context_id=named(DEFAULT_CONTEXT))))
+    assert not core.epochs
+    assert not core.contexts
+    request = bytes(DestroyMpcEpochRequest(epoch_id=named(DEFAULT_EPOCH)))
+    assert await status(core, "DestroyMpcEpoch", request) is Status.NOT_FOUND
+
+
+async def test_a_call_that_is_no_message_is_an_internal_error(core: EmulatedCore) -> None:
+    assert await status(core, "CrsGen", b"\xff") is Status.INTERNAL
