@@ -1,6 +1,6 @@
 """CPU microseconds of the chain side per JSON-RPC call, log and push, over a websocket to a node in another process.
 
-``python bench/chain_calls.py``; prints one line per case, the best of some rounds: CPU us of this process for each call, log or push.
+``python -m bench.chain_calls``; the best of some rounds: CPU us of this process for each call, log or push.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 
+from bench.rows import Row, show
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.logs import read_logs
 from kmsconn.chain.port import Call
@@ -149,7 +150,7 @@ async def best(case: Callable[[], Awaitable[int]]) -> float:
     return min(found)
 
 
-async def main(port: int) -> None:
+async def main(port: int) -> list[Row]:
     ports = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)
     chain = Chain(CHAIN_ID, (f"ws://127.0.0.1:{port}/",))
     async with (
@@ -167,19 +168,24 @@ async def main(port: int) -> None:
             f"a log, {LOGS} in a read": partial(logs, endpoint),
             f"a push, {PUSHES} in a burst": partial(pushes.burst, endpoint),
         }
-        for name, case in cases.items():
-            print(f"{name:30} {await best(case):8.1f} us")
+        found = [Row(f"chain: {name}", "kmsconn", await best(case)) for name, case in cases.items()]
         nursery.cancel_scope.cancel()
+    return found
+
+
+def rows() -> list[Row]:
+    """Measure every case."""
+    command = [sys.executable, "-m", "bench.chain_calls", "serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        try:
+            return trio.run(main, int(process.stdout.readline()))
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         trio.run(serve)
     else:
-        command = [sys.executable, __file__, "serve"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-            assert process.stdout is not None
-            try:
-                trio.run(main, int(process.stdout.readline()))
-            finally:
-                process.kill()
+        show(rows())

@@ -24,6 +24,7 @@ import attrs
 from bench.processes import running
 
 OURS = f"{shlex.quote(sys.executable)} -m kmsconn.cli.main run -c {{config}}"
+STRAIGHT = f"{shlex.quote(sys.executable)} -m bench.straight {{config}}"
 PREFIX = "KMS_CONNECTOR_"
 GRACE = 30.0
 """Seconds for the end after SIGTERM."""
@@ -41,7 +42,7 @@ class Recipe:
     def environment(self, options: Mapping[str, Any]) -> dict[str, str]:
         """Return the variables of its process; our own connector reads its file only."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        if self.command != OURS:
+        if self.command not in {OURS, STRAIGHT}:
             kept |= variables(options)
         return kept | ({"PYTHONPATH": self.python_path} if self.python_path else {})
 

@@ -1,6 +1,6 @@
 """CPU microseconds per unary call of the gRPC channel against a grpcio server in another process.
 
-``python bench/grpc_calls.py``; prints one line per case: size, calls in flight, CPU us and calls a second.
+``python -m bench.grpc_calls``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from bench.rows import Row, show
 from kmsconn.kms.channel import Channel, open_channel
 from kmsconn.net.dialling import dial_sockets
 from kmsconn.net.offloading import offload_to_threads
@@ -27,7 +28,7 @@ CASES = [
 ]
 
 
-async def measure(channel: Channel, method: str, size: int, width: int, calls: int) -> None:
+async def measure(channel: Channel, method: str, size: int, width: int, calls: int) -> Row:
     async def caller(count: int) -> None:
         for _ in range(count):
             await channel.unary(f"/test.Peer/{method}", [bytes(size)])
@@ -38,21 +39,25 @@ async def measure(channel: Channel, method: str, size: int, width: int, calls: i
         for _ in range(width):
             nursery.start_soon(caller, calls // width)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    print(f"{method:7} {size:>9} B  c={width:<3} {cpu / calls * 1e6:8.0f} us  {calls / wall:8.0f}/s")
+    return Row(f"gRPC {method}, {size} B, {width} at once", "kmsconn", cpu / calls * 1e6, calls / wall)
 
 
-async def main(port: int) -> None:
+async def main(port: int) -> list[Row]:
     ports = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)
     async with open_channel("127.0.0.1", port, ports) as channel:
-        for case in CASES:
-            await measure(channel, *case)
+        return [await measure(channel, *case) for case in CASES]
 
 
-if __name__ == "__main__":
+def rows() -> list[Row]:
+    """Measure every case."""
     command = [sys.executable, str(PEER), "grpcio"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdout is not None
         try:
-            trio.run(main, int(process.stdout.readline()))
+            return trio.run(main, int(process.stdout.readline()))
         finally:
             process.kill()
+
+
+if __name__ == "__main__":
+    show(rows())

@@ -1,7 +1,7 @@
 """CPU microseconds per GET and HEAD of a bucket's object, against the emulated bucket in another process.
 
-``python bench/http_gets.py``; prints one line per case: CPU us of the client, and its ratio to that of a bare exchange: the same
-request sent on one stream and the answer received, with nothing read from it. Rounds of both alternate, the best of each counts.
+``python -m bench.http_gets``. Beside the client stands a bare exchange: the same request sent on one stream and the answer received,
+with nothing read from it. Rounds of both alternate, the best of each counts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 
 import trio
 
+from bench.rows import Row, show
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.net.dialling import dial_sockets
@@ -64,7 +65,8 @@ async def cpu_of(call: Callable[[], Awaitable[None]]) -> float:
     return (time.process_time() - begun) / CALLS * 1e6
 
 
-async def main(port: int) -> None:
+async def main(port: int) -> list[Row]:
+    found: list[Row] = []
     ports = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     async with open_http(ports) as client, stream:
@@ -75,17 +77,24 @@ async def main(port: int) -> None:
             ]
             rounds = [[await cpu_of(way) for way in ways] for _ in range(ROUNDS)]
             ours, floor = (min(each[way] for each in rounds) for way in (0, 1))
-            print(f"{method:4} {size:>8} B  {ours:8.0f} us  {ours / floor:6.2f} x bare ({floor:.0f} us)")
+            name = f"HTTP {method}, {size} B"
+            found += [Row(name, "kmsconn", ours), Row(name, "bare exchange", floor)]
+    return found
+
+
+def rows() -> list[Row]:
+    """Measure every case."""
+    command = [sys.executable, "-m", "bench.http_gets", "serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        try:
+            return trio.run(main, int(process.stdout.readline()))
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         trio.run(serve)
     else:
-        command = [sys.executable, __file__, "serve"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-            assert process.stdout is not None
-            try:
-                trio.run(main, int(process.stdout.readline()))
-            finally:
-                process.kill()
+        show(rows())
