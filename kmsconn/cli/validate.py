@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def summary(settings: Settings) -> Iterator[str]:
     """Yield what a reader would check, without secrets: of a URL only scheme, host and port."""
     yield f"profile      {settings.profile}"
-    yield f"tx sender    {checksum(PrivateKey.parse(settings.private_key.reveal()).address)}"
+    yield f"tx sender    {_sender(settings)}"
     yield f"gateway      {_chain(settings.gateway)}"
     yield f"ethereum     {_chain(settings.ethereum)}"
     for host in settings.host_chains:
@@ -55,6 +55,13 @@ def summary(settings: Settings) -> Iterator[str]:
     yield f"core         {', '.join(show_origin(url) for url in settings.core_endpoints)}"
     yield f"journal      {settings.journal}"
     yield f"monitoring   {settings.monitoring_endpoint}"
+
+
+def _sender(settings: Settings) -> str:
+    """Return the wallet's address; that of a key in AWS KMS is known once it is asked, at the start."""
+    if settings.private_key is not None:
+        return checksum(PrivateKey.parse(settings.private_key.reveal()).address)
+    return f"the AWS KMS key {settings.aws_kms.key_id}" if settings.aws_kms is not None else "none"
 
 
 def _chain(chain: Chain) -> str:

@@ -8,7 +8,17 @@ from typing import Any
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.options import OPTIONS
-from kmsconn.config.settings import Chain, Contract, CoreTls, Deadlines, HostChain, Pools, Secret, Settings
+from kmsconn.config.settings import (
+    AwsKmsKey,
+    Chain,
+    Contract,
+    CoreTls,
+    Deadlines,
+    HostChain,
+    Pools,
+    Secret,
+    Settings,
+)
 from kmsconn.config.structuring import HostChainEntry
 
 _CONTRACTS = (
@@ -19,7 +29,9 @@ _CONTRACTS = (
 )
 
 
-def assemble(values: Mapping[str, Any], wallet: Secret | None, findings: Findings) -> Settings | None:
+def assemble(
+    values: Mapping[str, Any], wallet: Secret | AwsKmsKey | None, findings: Findings
+) -> Settings | None:
     """Return the settings, or None when a fault was noted, now or before."""
     _check_host_chains(values["host_chains"] or (), findings)
     _check_core_tls(findings)
@@ -31,7 +43,8 @@ def assemble(values: Mapping[str, Any], wallet: Secret | None, findings: Finding
         ethereum=_chain(values, "ethereum"),
         host_chains=tuple(_host_chain(entry) for entry in values["host_chains"]),
         core_endpoints=values["kms_core_endpoints"],
-        private_key=wallet,
+        private_key=wallet if isinstance(wallet, Secret) else None,
+        aws_kms=wallet if isinstance(wallet, AwsKmsKey) else None,
         core_tls=_core_tls(values),
         pools=Pools(**_section(values, "pools")),
         deadlines=Deadlines(**_section(values, "deadlines")),

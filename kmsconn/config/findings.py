@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.config.options import ACCEPTED, ALIASES, KNOWN_NAMES, OPTIONS, UNSUPPORTED
+from kmsconn.config.options import ACCEPTED, ALIASES, KNOWN_NAMES, OPTIONS
 from kmsconn.config.structuring import suggestion
 from kmsconn.errors import Fault
 
@@ -60,8 +60,6 @@ class Findings:
     def _judge_other(self, name: str, one: Given) -> None:
         if name in ACCEPTED:
             self.warn(one.place, "has no effect", ACCEPTED[name].instead)
-        elif name in UNSUPPORTED:
-            self.fault(one.place, UNSUPPORTED[name], "give private_key_file or private_key")
         elif any(known.startswith(f"{name}.") for known in KNOWN_NAMES):
             self.fault(one.place, "is a table", "its options are " + ", ".join(self._inside(name)))
         else:

@@ -201,6 +201,11 @@ def core_endpoints(value: object) -> tuple[str, ...]:
     return tuple(url.rstrip("/") for url in found)
 
 
+def http_url(value: object) -> str:
+    """Read one URL of an HTTP service."""
+    return _check_url(name(value), ("http", "https"))
+
+
 def socket_address(value: object) -> str:
     """Read ``host:port`` (``[::]:9100`` for IPv6); port 0 takes a free one."""
     host, _, port = text(value).strip().rpartition(":")

@@ -257,6 +257,62 @@ SECTIONS: Final = (
                 None,
                 '"/etc/kmsconn/private_key"',
             ),
+            Option(
+                "signing_key_path",
+                types.FilePath,
+                "File in which the KMS Core wrote a signing key (its safe serialisation, 91 bytes), used as the key of the tx sender.",
+                "",
+                None,
+                '"/etc/kmsconn/signing_key"',
+            ),
+            Option(
+                "mnemonic",
+                values.Secret,
+                "BIP-39 phrase in English without a passphrase; the key is at `m/44'/60'/0'/0/account_index`.",
+                "",
+                None,
+                '"…"',
+            ),
+            Option(
+                "account_index",
+                types.Number,
+                "Account of the mnemonic. Without it, the number after the last dash of `service_name`, else 0.",
+                "",
+                None,
+                "0",
+            ),
+            Option(
+                "aws_kms_config.key_id",
+                types.Name,
+                "Key of the tx sender in AWS KMS: id, ARN or `alias/…` of an ECC_SECG_P256K1 key for SIGN_VERIFY. Credentials are found as "
+                "AWS's SDKs find them.",
+                "",
+                None,
+                '"alias/tx-sender"',
+            ),
+            Option(
+                "aws_kms_config.region",
+                types.Name,
+                "Its region; without it AWS's own resolution, and `us-east-1` beside an endpoint.",
+                "",
+                None,
+                '"eu-west-1"',
+            ),
+            Option(
+                "aws_kms_config.endpoint",
+                types.HttpUrl,
+                "URL of the service, where it is not AWS's own.",
+                "",
+                None,
+                '"http://127.0.0.1:4566"',
+            ),
+            Option(
+                "allow_raw_key_on_mainnet",
+                types.Flag,
+                "Allow a wallet that is not in AWS KMS to send to a main network (chain ids 1 and 261131).",
+                "",
+                False,
+            ),
         ),
     ),
     Section(
@@ -529,10 +585,4 @@ ACCEPTED: Final = {
     for name in names
 }  # fmt: skip
 
-UNSUPPORTED: Final = {
-    "aws_kms_config.key_id": "AWS KMS is not supported yet",
-    "aws_kms_config.region": "AWS KMS is not supported yet",
-    "aws_kms_config.endpoint": "AWS KMS is not supported yet",
-}
-
-KNOWN_NAMES: Final = (*OPTIONS, *ALIASES, *ACCEPTED, *UNSUPPORTED)
+KNOWN_NAMES: Final = (*OPTIONS, *ALIASES, *ACCEPTED)

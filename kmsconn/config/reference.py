@@ -22,7 +22,7 @@ _FORMS: dict[Any, str] = {
     Address: "address", values.Secret: "secret", values.Attestation: "word", values.LogFormat: "word",
     types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
     types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
-    types.ByteSize: "size", types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs",
+    types.ByteSize: "size", types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs", types.HttpUrl: "URL",
     types.HostChains: "list of tables", types.SocketAddress: "host:port", types.JournalUrl: "URL", types.FilePath: "path",
     types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word",
 }  # fmt: skip

@@ -13,6 +13,7 @@ import attrs
 
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
+from kmsconn.net.urls import show_origin
 
 
 class Secret:
@@ -35,6 +36,15 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash((Secret, self._text))
+
+
+@attrs.frozen
+class AwsKmsKey:
+    """A key that stays in AWS KMS: its id, ARN or alias; region and endpoint where AWS's own resolution should not find them."""
+
+    key_id: str
+    region: str | None = None
+    endpoint: str | None = attrs.field(default=None, repr=lambda url: str(url and show_origin(url)))
 
 
 class Attestation(StrEnum):
@@ -130,6 +140,7 @@ class Settings:
     ``decryption_contract`` is the DecryptionManager, ``gateway_config_contract`` and ``protocol_config_contract`` are HTTPZ, and
     ``kms_generation_contract`` is the KeyManager.
 
+    The wallet is ``private_key`` or ``aws_kms``, one of the two (ValueError otherwise).
     ``warnings`` is what the sources accepted without effect, or found unsafe; it says nothing about how the connector runs.
     """
 
@@ -141,7 +152,7 @@ class Settings:
     protocol_config_contract: Contract
     kms_generation_contract: Contract
     core_endpoints: tuple[str, ...]
-    private_key: Secret
+    private_key: Secret | None
     profile: str = "fhevm-0.14"
     journal: Path = Path("kmsconn.db")
     service_name: str = "kmsconn"
@@ -172,4 +183,9 @@ class Settings:
     httpz: Httpz = attrs.field(factory=Httpz)
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
+    aws_kms: AwsKmsKey | None = None
     warnings: tuple[Fault, ...] = attrs.field(default=(), eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.private_key is None) == (self.aws_kms is None):
+            raise ValueError("the wallet is private_key or aws_kms, one of the two")

@@ -14,10 +14,11 @@ from typing import Any
 
 from kmsconn.config.assembly import assemble
 from kmsconn.config.findings import Findings, Given
-from kmsconn.config.keyfiles import find_wallet, warn_if_open
+from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.options import KNOWN_NAMES, OPTIONS, PREFIX, REQUIRED, environment_name
 from kmsconn.config.settings import Settings
 from kmsconn.config.structuring import structure
+from kmsconn.config.wallets import find_wallet
 from kmsconn.errors import ConfigError
 
 # Kubernetes puts these into every pod beside a Service named kms-connector or kms-connector-…: they are not meant for us.
@@ -60,7 +61,7 @@ def read_toml(path: Path, findings: Findings) -> dict[str, Given]:
     except tomllib.TOMLDecodeError as error:
         findings.fault(str(path), f"is not TOML: {_position_only(error)}")
         return {}
-    if "private_key" in document:
+    if {"private_key", "mnemonic"} & document.keys():
         warn_if_open(path, findings)
     return {name: Given(value, name, name) for name, value in _flattened("", document)}
 

@@ -44,6 +44,7 @@ ByteSize = NewType("ByteSize", int)
 RpcUrls = NewType("RpcUrls", tuple[str, ...])
 WebsocketUrls = NewType("WebsocketUrls", tuple[str, ...])
 CoreEndpoints = NewType("CoreEndpoints", tuple[str, ...])
+HttpUrl = NewType("HttpUrl", str)
 SocketAddress = NewType("SocketAddress", str)
 JournalUrl = NewType("JournalUrl", Path)
 FilePath = NewType("FilePath", Path)
@@ -105,6 +106,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     RpcUrls: forms.rpc_urls,
     WebsocketUrls: forms.websocket_urls,
     CoreEndpoints: forms.core_endpoints,
+    HttpUrl: forms.http_url,
     SocketAddress: forms.socket_address,
     JournalUrl: forms.journal_path,
     FilePath: forms.file_path,

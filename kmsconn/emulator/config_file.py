@@ -76,7 +76,8 @@ def _lines(settings: Settings) -> Iterator[str]:
     for name in ("decryption", "gateway_config", "protocol_config", "kms_generation"):
         yield from _contract(f"{name}_contract", getattr(settings, f"{name}_contract"))
     yield f"kms_core_endpoints = {_strings(settings.core_endpoints)}"
-    yield f"private_key = {_string(settings.private_key.reveal())}"
+    if settings.private_key is not None:
+        yield f"private_key = {_string(settings.private_key.reveal())}"
     yield f"journal = {_string(f'sqlite:///{settings.journal}')}"
     yield f"monitoring_endpoint = {_string(settings.monitoring_endpoint)}"
     yield f"decryption_from_block_number = {settings.decryption_from_block_number or 0}"

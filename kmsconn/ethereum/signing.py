@@ -80,6 +80,20 @@ def recover(digest: bytes, signature: bytes) -> Address | None:
     return _address_of(key.format(compressed=False))
 
 
+def address_of_key(point: bytes) -> Address:
+    """Return the account of a public key, given as 65 bytes, uncompressed."""
+    return _address_of(point)
+
+
+def recoverable(digest: bytes, r: int, s: int, signer: Address) -> bytes | None:
+    """Return a signature as r ‖ s ‖ v, v 27 or 28 and s low, of the (r, s) that ``signer`` made; None where somebody else made it."""
+    low = min(s, _ORDER - s)
+    if not 0 < r < _ORDER or low <= 0:
+        return None
+    found = (r.to_bytes(32) + low.to_bytes(32) + bytes([v]) for v in (_ETHEREUM_V, _ETHEREUM_V + 1))
+    return next((signature for signature in found if recover(digest, signature) == signer), None)
+
+
 def is_canonical(signature: bytes) -> bool:
     """Say whether contracts take a signature of this form: 65 bytes, v 27 or 28, low s (EIP-2)."""
     if len(signature) != SIGNATURE_BYTES or signature[64] not in {_ETHEREUM_V, _ETHEREUM_V + 1}:

@@ -5,17 +5,19 @@ The signer may be far away (a key service), hence async and for many digests at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import attrs
 import trio
 
-from kmsconn.config.settings import Secret
+from kmsconn.config.settings import Secret, Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Transaction
+from kmsconn.model.events import OnEvent
 
 Signed = tuple[bytes, bytes]
 """The raw bytes of a transaction and their hash."""
@@ -78,3 +80,15 @@ class Wallet:
         signatures = await self.signer.sign([transaction.signing_digest for transaction in transactions])
         raws = [one.signed(signature) for one, signature in zip(transactions, signatures, strict=False)]
         return [(raw, keccak256(raw)) for raw in raws]
+
+
+@asynccontextmanager
+async def open_wallet(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wallet]:
+    """Open the wallet that the settings name, and no other. Raises StartRefused when it cannot be used."""
+    if settings.private_key is not None:
+        yield Wallet.from_hex(settings.private_key)
+    elif settings.aws_kms is not None:
+        from kmsconn.sending.aws_kms import open_aws_kms
+
+        async with open_aws_kms(settings.aws_kms, on_event) as signer:
+            yield Wallet(signer)

@@ -34,7 +34,7 @@ from kmsconn.net.ports import Dial, Ports
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
-from kmsconn.sending.wallet import Wallet
+from kmsconn.sending.wallet import Wallet, open_wallet
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
 from kmsconn.service.stages import Stages
@@ -124,10 +124,11 @@ class House:
 async def open_house(settings: Settings, ports: Ports, on_event: OnEvent) -> AsyncIterator[House]:
     """Open journal, chains and Core links, and build what stands on them.
 
-    Raises StartRefused for a journal that is foreign or in use. Nobody is dialled yet.
+    Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the neighbours only AWS KMS is
+    asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
-    wallet = Wallet.from_hex(settings.private_key)
     async with AsyncExitStack() as stack:
+        wallet = await stack.enter_async_context(open_wallet(settings, on_event))
         yield _furnish(
             settings, ports, wallet, await _open_links(stack, settings, ports, wallet, on_event), on_event
         )

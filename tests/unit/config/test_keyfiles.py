@@ -73,9 +73,3 @@ def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_key_file_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
     path = key_file(tmp_path, KEY, 0o640)
     assert "0640" in warnings_of(tmp_path, {"private_key": None, "private_key_file": path})[path].message
-
-
-def test_aws_kms_is_a_clear_fault_and_no_second_one_about_a_missing_wallet(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, {"private_key": None, "aws_kms_config.key_id": "alias/x"})
-    assert list(faults) == ["aws_kms_config.key_id"]
-    assert "not supported yet" in faults["aws_kms_config.key_id"].message

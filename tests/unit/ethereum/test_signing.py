@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
+from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover, recoverable
 from tests import vectors
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -95,3 +97,22 @@ def test_contracts_take_only_v_27_and_28(v: int) -> None:
 )
 def test_what_is_no_signature_recovers_nothing(signature: bytes) -> None:
     assert recover(DIGEST, signature) is None
+
+
+@given(st.binary(min_size=32, max_size=32), st.booleans())
+def test_a_foreign_signature_becomes_the_canonical_one_of_its_key(digest: bytes, high: bool) -> None:
+    key = PrivateKey.parse("33" * 32)
+    signature = key.sign(digest)
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:64])
+    assert recoverable(digest, r, ORDER - s if high else s, key.address) == signature
+
+
+@pytest.mark.parametrize(("r", "s"), [(0, 1), (1, 0), (ORDER, 1), (1, ORDER), (-1, 1), (2**256, 2**256)])
+def test_numbers_out_of_range_are_no_signature(r: int, s: int) -> None:
+    assert recoverable(bytes(32), r, s, PrivateKey.parse("33" * 32).address) is None
+
+
+def test_a_signature_of_another_key_is_not_taken_for_ours() -> None:
+    signature = PrivateKey.parse("33" * 32).sign(bytes(32))
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:64])
+    assert recoverable(bytes(32), r, s, PrivateKey.parse("44" * 32).address) is None

@@ -1,0 +1,179 @@
+"""Which wallet the configuration means: AWS KMS, key file, hex or mnemonic. Never shows a key, never falls through to another source.
+
+Under fhevm-0.14 two different wallets are a fault that names both (the 0.14 sender would silently take the hex key). Under httpz-rc7
+the first in that generation's order counts, and only that one is read (httpz-rc7.md 5.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from kmsconn.config.findings import Findings
+from kmsconn.config.keyfiles import read_hex_key, read_signing_key_file
+from kmsconn.config.settings import AwsKmsKey, Secret
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.mnemonics import is_test_phrase, key_of_phrase
+from kmsconn.ethereum.signing import PrivateKey
+
+MAIN_NETWORKS: Final = frozenset({1, 261131})
+"""Chains that a wallet sends to and where money is at stake: Ethereum and the mainnet's Gateway (fhevm-0.14.md, annex D)."""
+
+FIRST_COUNTS: Final = frozenset({"httpz-rc7"})
+"""Generations in which one source is preferred to another, instead of a fault."""
+
+_CREDENTIAL = "private_key"
+_OPTIONS = ("aws_kms_config.key_id", "signing_key_path", "private_key", "private_key_file", "mnemonic")
+_ACCOUNTS = 2**32
+
+
+@attrs.frozen
+class Wallet:
+    """A key that can sign, where it was found, and the address it signs for, as far as that is known here."""
+
+    place: str
+    key: Secret | AwsKmsKey
+    address: Address | None = None
+
+    def __str__(self) -> str:
+        """Name it by its address, else by what will tell the address."""
+        return f"{'an AWS KMS key' if self.address is None else checksum(self.address)} by {self.place}"
+
+
+@attrs.frozen
+class Source:
+    """One configured place of a wallet, not read yet."""
+
+    place: str
+    read: Callable[[], Wallet | None]
+
+
+def find_wallet(
+    values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str]
+) -> Secret | AwsKmsKey | None:
+    """Return the one wallet's key, or None after noting why there is none."""
+    _check_aws(findings)
+    sources = list(_sources(values, findings, environ))
+    if not sources:
+        _note_missing(findings)
+        return None
+    if values["profile"] in FIRST_COUNTS:
+        sources = _only_first(sources, findings)
+    wallets = [wallet for source in sources if (wallet := source.read()) is not None]
+    _refuse_two(wallets, findings)
+    for wallet in wallets[:1]:
+        _refuse_raw_key(wallet, values, findings)
+    return wallets[0].key if wallets else None
+
+
+def account_index(values: Mapping[str, Any]) -> int:
+    """Return the number of the mnemonic's account: the option's, else the one at the end of the service name, else 0 (5.1)."""
+    if values["account_index"] is not None:
+        return int(values["account_index"])
+    _, dash, number = (values["service_name"] or "").rpartition("-")
+    fits = dash and number.isascii() and number.isdigit() and int(number) < _ACCOUNTS
+    return int(number) if fits else 0
+
+
+def _sources(values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str]) -> Iterator[Source]:
+    """Yield what is configured, in the order of httpz-rc7."""
+
+    def given(option: str, read: Callable[[str, Any, Findings], Wallet | None]) -> Iterator[Source]:
+        if values[option] is not None:
+            place = findings.given[option].place
+            yield Source(place, partial(read, place, values[option], findings))
+
+    yield from given("aws_kms_config.key_id", partial(_aws_wallet, values))
+    yield from given("signing_key_path", _from_signing_key_file)
+    yield from given("private_key", _hex_wallet)
+    yield from given("private_key_file", _from_hex_file)
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if directory and (path := Path(directory) / _CREDENTIAL).is_file():
+        yield Source(
+            "CREDENTIALS_DIRECTORY", partial(_from_hex_file, "CREDENTIALS_DIRECTORY", path, findings)
+        )
+    yield from given("mnemonic", partial(_from_mnemonic, values))
+
+
+def _only_first(sources: list[Source], findings: Findings) -> list[Source]:
+    first, *others = sources
+    for other in others:
+        findings.warn(other.place, f"is not used: {first.place} comes first")
+    return [first]
+
+
+def _aws_wallet(values: Mapping[str, Any], place: str, key_id: str, _: Findings) -> Wallet:
+    region, endpoint = (values[f"aws_kms_config.{name}"] for name in ("region", "endpoint"))
+    return Wallet(place, AwsKmsKey(key_id, region, endpoint))
+
+
+def _from_signing_key_file(place: str, path: Path, findings: Findings) -> Wallet | None:
+    key = read_signing_key_file(place, path, findings)
+    return None if key is None else _hex_wallet(place, key, findings)
+
+
+def _from_hex_file(place: str, path: Path, findings: Findings) -> Wallet | None:
+    key = read_hex_key(place, path, findings)
+    return None if key is None else _hex_wallet(place, key, findings)
+
+
+def _hex_wallet(place: str, key: Secret, findings: Findings) -> Wallet | None:
+    try:
+        return Wallet(place, key, PrivateKey.parse(key.reveal()).address)
+    except ValueError:
+        findings.fault(
+            place, "does not hold a private key: 64 hex digits, 0x optional, within the curve's order"
+        )
+        return None
+
+
+def _from_mnemonic(
+    values: Mapping[str, Any], place: str, phrase: Secret, findings: Findings
+) -> Wallet | None:
+    try:
+        key = key_of_phrase(phrase.reveal(), account_index(values))
+    except ValueError as error:
+        findings.fault(place, f"Invalid mnemonic: {error}")
+        return None
+    if is_test_phrase(phrase.reveal()):
+        findings.warn(place, "is the well-known test phrase: everybody has its keys", "make one of your own")
+    return _hex_wallet(place, Secret(key.hex()), findings)
+
+
+def _check_aws(findings: Findings) -> None:
+    given = [name for name in ("aws_kms_config.region", "aws_kms_config.endpoint") if name in findings.given]
+    if given and "aws_kms_config.key_id" not in findings.given:
+        findings.fault("aws_kms_config.key_id", f"is required beside {given[0]}")
+
+
+def _note_missing(findings: Findings) -> None:
+    """Say that no wallet is configured, unless one was given and what is wrong with it has been noted already."""
+    if not any(name in findings.given for name in _OPTIONS) and not any(
+        name.startswith("aws_kms_config.") for name in findings.given
+    ):
+        findings.fault(
+            "private_key",
+            "no wallet is configured",
+            "set private_key_file, or KMS_CONNECTOR_PRIVATE_KEY, signing_key_path, mnemonic or aws_kms_config",
+        )
+
+
+def _refuse_two(wallets: list[Wallet], findings: Findings) -> None:
+    if len(wallets) > 1 and (None in (found := {wallet.address for wallet in wallets}) or len(found) > 1):
+        named = " and ".join(str(wallet) for wallet in wallets)
+        findings.fault("private_key", f"two wallets are configured: {named}", "keep one")
+
+
+def _refuse_raw_key(wallet: Wallet, values: Mapping[str, Any], findings: Findings) -> None:
+    """A key that lies in a file or a variable is stolen with it: on a main network the operator must have meant it."""
+    chains = {values["gateway_chain_id"], values["ethereum_chain_id"]} & MAIN_NETWORKS
+    if chains and isinstance(wallet.key, Secret) and not values["allow_raw_key_on_mainnet"]:
+        findings.fault(
+            wallet.place,
+            f"is a raw key, and chain {min(chains)} is a main network",
+            "use aws_kms_config, or set allow_raw_key_on_mainnet = true",
+        )

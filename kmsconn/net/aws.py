@@ -1,0 +1,131 @@
+"""AWS services through their SDK, on plain Trio: one client for one service, its errors mapped once. Knows no operation.
+
+The SDK resolves credentials and, where none is given, the region and the endpoint by itself, from the process's environment and files:
+that is what operators of AWS expect. It never retries here; whoever asks knows when to ask again. Deadlines are the caller's scopes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import attrs
+
+from kmsconn.errors import Misconfigured, Overloaded, Retryable, Unreachable
+
+CONNECT_SECONDS: Final = 5.0
+READ_SECONDS: Final = 30.0  # a scope of the caller comes first
+REGION_BESIDE_ENDPOINT: Final = "us-east-1"  # an SDK does not start without a region; an endpoint needs none
+
+_LONGEST_MESSAGE = 200
+_NOT_OF_AWS = (AttributeError, TypeError, ValueError, LookupError)
+"""What the SDK's parsers fall over with where the answer is JSON of another shape."""
+
+_TOO_MANY = frozenset(
+    {
+        "ThrottlingException",
+        "Throttling",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "LimitExceededException",
+        "SlowDown",
+    }
+)
+_SAID_WITH_4XX = frozenset({"KMSInternalException", "DependencyTimeoutException", "KeyUnavailableException"})
+_TOO_MANY_STATUS = frozenset({429, 503})
+_SERVER_ERRORS = 500
+
+
+@attrs.frozen
+class AwsService:
+    """One service of AWS, asked by the names of its operations."""
+
+    name: str
+    _client: Any
+
+    async def ask(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
+        """Call an operation, in snake case, and return what it answers.
+
+        Raises Overloaded for throttling, Unreachable where nobody answered, Misconfigured for every other refusal.
+        """
+        try:
+            answer: Mapping[str, Any] = await getattr(self._client, operation)(**parameters)
+        except _errors_of_the_sdk() as error:
+            # not chained: an answer of AWS may quote what was signed, a session token among it
+            raise read_error(self.name, error) from None
+        except _NOT_OF_AWS as error:
+            raise Unreachable(f"{self.name}: an answer that is none of AWS") from error
+        return answer
+
+
+@asynccontextmanager
+async def open_aws(
+    service: str, *, region: str | None, endpoint: str | None, connections: int
+) -> AsyncIterator[AwsService]:
+    """Open a client of one service. Raises Misconfigured where the SDK finds no region or cannot read what it was given."""
+    from aiobotocore.config import AioConfig
+    from aiobotocore.httpxsession import HttpxSession
+    from aiobotocore.session import get_session
+
+    session = get_session()
+    config = AioConfig(
+        http_session_cls=HttpxSession,
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        max_pool_connections=connections,
+        retries={"total_max_attempts": 1},
+        user_agent_extra="kmsconn",
+    )
+    region = region or session.get_config_variable("region") or (endpoint and REGION_BESIDE_ENDPOINT)
+    client = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
+    name = f"AWS {service}"
+    errors: tuple[type[Exception], ...] = (*_errors_of_the_sdk(), ValueError)
+    async with AsyncExitStack() as stack:
+        try:
+            entered = await stack.enter_async_context(client)
+        except errors as error:
+            raise Misconfigured(f"{name}: {type(error).__name__}") from None
+        yield AwsService(name, entered)
+
+
+def _errors_of_the_sdk() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    return BotoCoreError, ClientError, ResponseParserError
+
+
+def read_error(service: str, error: Exception) -> Retryable:
+    """Return what an error of the SDK means."""
+    from botocore import exceptions
+    from botocore.parsers import ResponseParserError
+
+    silent = (
+        exceptions.HTTPClientError,
+        exceptions.ConnectionError,
+        exceptions.MetadataRetrievalError,
+        exceptions.CredentialRetrievalError,
+        ResponseParserError,
+    )
+    if isinstance(error, exceptions.ClientError):
+        return _refusal(service, error.response)
+    kind = Unreachable if isinstance(error, silent) else Misconfigured
+    return kind(f"{service}: {type(error).__name__}")
+
+
+def _refusal(service: str, response: Mapping[str, Any]) -> Retryable:
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    message = f"{service}: {code or f'HTTP {status}'}"
+    if code in _TOO_MANY or status in _TOO_MANY_STATUS:
+        return Overloaded(message)
+    if status >= _SERVER_ERRORS or code in _SAID_WITH_4XX:
+        return Unreachable(message)
+    return Misconfigured(f"{message} {_first_line(response)}".rstrip())
+
+
+def _first_line(response: Mapping[str, Any]) -> str:
+    """Return the first line of what AWS says; the further ones may quote the request with its session token."""
+    said = str(response.get("Error", {}).get("Message", "")).strip().partition("\n")[0]
+    return said[:_LONGEST_MESSAGE]

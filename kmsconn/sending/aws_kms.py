@@ -1,0 +1,161 @@
+"""A key in AWS KMS as a signer: its address from GetPublicKey, Ethereum signatures from Sign. Never holds a secret of the key.
+
+KMS signs digests as DER (r, s) with s in either half and without a recovery id: s is made low (EIP-2) and the recovery id is the one
+with which the key's own address comes out. Source: httpz-rc7.md 5.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+
+from kmsconn.config.settings import AwsKmsKey
+from kmsconn.errors import Misconfigured, Retryable, StartRefused, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.signing import address_of_key, recoverable
+from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.net.aws import open_aws
+
+NAME: Final = "wallet"
+AT_ONCE: Final = 16  # signatures on their way: KMS takes some tens of ms for each, and hundreds a second
+SIGNING: Final = 10.0  # seconds for the signatures of one call
+ASKING: Final = 5.0  # seconds for the public key
+STARTING: Final = 20.0  # seconds that a start waits for a KMS which does not answer
+AGAIN: Final = 1.0
+
+_SPEC, _USAGE, _ALGORITHM = "ECC_SECG_P256K1", "SIGN_VERIFY", "ECDSA_SHA_256"
+
+
+class Service(Protocol):
+    """AWS KMS, by the names of its operations."""
+
+    async def ask(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
+        """Call an operation. Raises Retryable."""
+        ...
+
+
+@attrs.frozen
+class AwsKmsSigner:
+    """A key in AWS KMS; ``address`` is its account."""
+
+    address: Address
+    key_id: str
+    _service: Service
+
+    async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Sign digests, AT_ONCE at a time, within SIGNING seconds; the signatures of the first ones where KMS fails on the way.
+
+        Raises Retryable when the first has none: Misconfigured where another key signed. Cancellation and Repeating: signs anew.
+        """
+        waiting, signed, failures = iter(enumerate(digests)), dict[int, bytes](), list[Retryable]()
+
+        async def work(waiting: Iterator[tuple[int, bytes]]) -> None:
+            for index, digest in waiting:
+                try:
+                    signed[index] = await self._sign(digest)
+                except Retryable as error:
+                    failures.append(error)
+                if failures:  # what is on its way is waited for: lower nonces may be among it
+                    return
+
+        with trio.move_on_after(SIGNING):
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(AT_ONCE, len(digests))):
+                    nursery.start_soon(work, waiting)
+        first = [signed[index] for index in range(_without_gap(signed))]
+        if digests and not first:
+            raise failures[0] if failures else Unreachable(f"AWS KMS: no signature within {SIGNING:g} s")
+        return first
+
+    async def _sign(self, digest: bytes) -> bytes:
+        answer = await self._service.ask(
+            "sign", KeyId=self.key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm=_ALGORITHM
+        )
+        signature = recoverable(digest, *_read_der(answer), self.address)
+        if signature is None:
+            raise Misconfigured(f"AWS KMS: {self.key_id} signed with another key than that of the start")
+        return signature
+
+
+def _without_gap(signed: Mapping[int, bytes]) -> int:
+    """Return how many of the first digests are signed."""
+    return next(index for index in range(len(signed) + 1) if index not in signed)
+
+
+def _read_der(answer: Mapping[str, Any]) -> tuple[int, int]:
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    try:
+        return decode_dss_signature(answer["Signature"])
+    except (KeyError, ValueError) as error:
+        raise Unreachable("AWS KMS: its answer holds no DER signature") from error
+
+
+@asynccontextmanager
+async def open_aws_kms(key: AwsKmsKey, on_event: OnEvent) -> AsyncIterator[AwsKmsSigner]:
+    """Ask AWS KMS for a key and return it as a signer.
+
+    Raises StartRefused where the key cannot be used, or KMS is silent for STARTING seconds: without its address nothing can begin.
+    """
+    opening = open_aws("kms", region=key.region, endpoint=key.endpoint, connections=AT_ONCE)
+    async with AsyncExitStack() as stack:
+        try:
+            signer = await find_signer(await stack.enter_async_context(opening), key.key_id, on_event)
+        except Misconfigured as error:
+            raise _refused(error) from error
+        yield signer
+
+
+def _refused(error: Retryable) -> StartRefused:
+    return StartRefused(f"AWS KMS initialization failed: {error}")
+
+
+async def find_signer(service: Service, key_id: str, on_event: OnEvent) -> AwsKmsSigner:
+    """Return the signer of a key. Raises Misconfigured where it cannot be used, StartRefused where KMS stays silent."""
+    began, told = trio.current_time(), ""
+    while True:
+        try:
+            address = await _address(service, key_id)
+        except Misconfigured:
+            raise
+        except Retryable as error:
+            if trio.current_time() - began > STARTING:
+                raise _refused(error) from error
+            if not told:
+                told = str(error)
+                on_event(Trouble(NAME, f"has not answered yet: {told}", red=True))
+            await trio.sleep(AGAIN)
+        else:
+            break
+    if told:
+        on_event(Recovered(NAME))
+    return AwsKmsSigner(address, key_id, service)
+
+
+async def _address(service: Service, key_id: str) -> Address:
+    with trio.move_on_after(ASKING):
+        return read_public_key(await service.ask("get_public_key", KeyId=key_id))
+    raise Unreachable(f"AWS KMS: no public key within {ASKING:g} s")
+
+
+def read_public_key(answer: Mapping[str, Any]) -> Address:
+    """Return the account of the key that GetPublicKey answers. Raises Misconfigured for a key that cannot sign transactions."""
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256K1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+    spec = answer.get("KeySpec") or answer.get("CustomerMasterKeySpec")
+    if spec != _SPEC or answer.get("KeyUsage") != _USAGE:
+        raise Misconfigured(
+            f"AWS KMS: the key is {spec} for {answer.get('KeyUsage')}, not {_SPEC} for {_USAGE}"
+        )
+    try:
+        key = load_der_public_key(answer["PublicKey"])
+    except (KeyError, ValueError) as error:
+        raise Misconfigured("AWS KMS: its answer holds no public key") from error
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256K1):
+        raise Misconfigured("AWS KMS: its public key is not on secp256k1")
+    return address_of_key(key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))

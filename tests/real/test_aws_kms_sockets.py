@@ -1,0 +1,283 @@
+"""A wallet in AWS KMS over loopback sockets: the SDK's requests against moto and the emulated service, its replies on anvil.
+
+moto signs sha256(digest) whatever MessageType says: it proves the wire, not the signature. The emulated service honours DIGEST.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any
+
+import pytest
+import trio
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from kmsconn.config.settings import AwsKmsKey
+from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault
+from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
+from kmsconn.emulator.network import serve_sockets
+from kmsconn.errors import Misconfigured, Overloaded, StartRefused, Unreachable
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.signing import PrivateKey, recover, recoverable
+from kmsconn.model.events import Recovered, Trouble, ignore
+from kmsconn.net.aws import open_aws
+from kmsconn.sending.aws_kms import open_aws_kms, read_public_key
+from kmsconn.service.connector import open_connector
+from tests.e2e.test_cli_process import config, exit_of
+from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
+from tests.real.anvil.truth import wait_answered, wait_until
+from tests.real.anvil.users import FORMS, Users
+from tests.real.anvil.world import open_world, sender_key
+
+KEY = PrivateKey.parse("22" * 32)
+DIGESTS = [keccak256(bytes([n])) for n in range(40)]
+MOTO = """
+import time
+from moto.server import ThreadedMotoServer
+
+server = ThreadedMotoServer("127.0.0.1", 0)
+server.start()
+print("listens on", server.get_host_and_port()[1], flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials that nobody checks, and none of this machine's own."""
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+
+
+@asynccontextmanager
+async def serving(kms: EmulatedAwsKms) -> AsyncIterator[str]:
+    """Serve an emulated AWS KMS; gives its URL."""
+    crashes: list[Exception] = []
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(partial(serve_sockets, kms.serve, crashes=crashes))
+        yield f"http://127.0.0.1:{port}"
+        nursery.cancel_scope.cancel()
+    assert crashes == []
+
+
+@asynccontextmanager
+async def moto() -> AsyncIterator[str]:
+    """Run moto's server as a process of its own; gives its URL."""
+    process = await trio.lowlevel.open_process([sys.executable, "-c", MOTO], stdout=PIPE, stderr=DEVNULL)
+    assert process.stdout is not None
+    try:
+        with trio.fail_after(60):
+            said = b""
+            while (found := re.search(rb"listens on (\d+)\n", said)) is None:
+                said += await process.stdout.receive_some()
+        yield f"http://127.0.0.1:{int(found[1])}"
+    finally:
+        process.kill()
+        with trio.move_on_after(10, shield=True):
+            await process.wait()
+
+
+@asynccontextmanager
+async def serving_until_told(kms: EmulatedAwsKms) -> AsyncIterator[tuple[str, trio.CancelScope]]:
+    """Serve an emulated AWS KMS until the scope is cancelled, or the block is left."""
+    scope = trio.CancelScope()
+
+    async def serve(task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        with scope:
+            await serve_sockets(kms.serve, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        yield f"http://127.0.0.1:{await nursery.start(serve)}", scope
+        scope.cancel()
+
+
+# --- moto: the wire
+
+
+async def test_moto_shows_the_address_of_its_key_and_takes_our_requests() -> None:
+    async with (
+        moto() as url,
+        open_aws("kms", region=None, endpoint=url, connections=4) as service,
+    ):
+        made = await service.ask("create_key", KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")
+        key_id = made["KeyMetadata"]["KeyId"]
+        await service.ask("create_alias", AliasName="alias/tx-sender", TargetKeyId=key_id)
+        for name in (key_id, made["KeyMetadata"]["Arn"], "alias/tx-sender"):
+            address = read_public_key(await service.ask("get_public_key", KeyId=name))
+            async with open_aws_kms(AwsKmsKey(name, None, url), ignore) as signer:
+                assert signer.address == address
+        digest = DIGESTS[0]
+        answer = await service.ask(
+            "sign", KeyId=key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256"
+        )
+        hashed = hashlib.sha256(digest).digest()
+        signature = recoverable(hashed, *decode_dss_signature(answer["Signature"]), address)
+        assert signature is not None
+        assert recover(hashed, signature) == address
+
+
+async def test_a_signature_over_something_else_is_seen_and_not_used() -> None:
+    """moto's: over sha256 of the digest."""
+    async with moto() as url, open_aws("kms", region=None, endpoint=url, connections=4) as service:
+        made = await service.ask("create_key", KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")
+        async with open_aws_kms(AwsKmsKey(made["KeyMetadata"]["KeyId"], None, url), ignore) as signer:
+            with pytest.raises(Misconfigured, match="another key"):
+                await signer.sign(DIGESTS[:1])
+
+
+@pytest.mark.parametrize(
+    ("spec", "usage", "told"),
+    [("RSA_2048", "SIGN_VERIFY", "RSA_2048"), ("ECC_NIST_P256", "SIGN_VERIFY", "ECC_NIST_P256")],
+)
+async def test_a_key_of_moto_that_is_of_another_kind_ends_the_start(spec: str, usage: str, told: str) -> None:
+    async with moto() as url, open_aws("kms", region=None, endpoint=url, connections=4) as service:
+        made = await service.ask("create_key", KeySpec=spec, KeyUsage=usage)
+        with pytest.raises(StartRefused, match=told):
+            async with open_aws_kms(AwsKmsKey(made["KeyMetadata"]["KeyId"], None, url), ignore):
+                pass
+        with pytest.raises(StartRefused, match="NotFoundException"):
+            async with open_aws_kms(AwsKmsKey("alias/absent", None, url), ignore):
+                pass
+
+
+# --- the emulated service: signatures and faults
+
+
+async def test_the_emulated_service_signs_digests_over_its_http_api() -> None:
+    kms = EmulatedAwsKms({"alias/x": KEY})
+    async with serving(kms) as url, open_aws_kms(AwsKmsKey("alias/x", "eu-west-1", url), ignore) as signer:
+        assert signer.address == KEY.address
+        assert await signer.sign(DIGESTS) == [KEY.sign(digest) for digest in DIGESTS]
+    assert kms.counts == {"GetPublicKey": 1, "Sign": len(DIGESTS)}
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (KmsFault.THROTTLED, Overloaded),
+        (KmsFault.UNAVAILABLE, Overloaded),
+        (KmsFault.INTERNAL, Unreachable),
+        (KmsFault.GARBLED, Unreachable),
+        (KmsFault.DENIED, Misconfigured),
+        (KmsFault.DISABLED, Misconfigured),
+        (KmsFault.WRONG_KEY, Misconfigured),
+    ],
+)
+async def test_each_fault_comes_through_the_sdk_as_what_to_do(fault: KmsFault, kind: type) -> None:
+    kms = EmulatedAwsKms({"alias/x": KEY})
+    async with serving(kms) as url, open_aws_kms(AwsKmsKey("alias/x", None, url), ignore) as signer:
+        kms.fault = lambda _: fault
+        with pytest.raises(kind) as failed:
+            await signer.sign(DIGESTS[:3])
+        assert type(failed.value) is kind
+        assert "hunter2" not in str(failed.value)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"<html>", b"{", b"[]", b"{}"])
+async def test_an_answer_that_is_none_of_aws_is_silence_or_a_refusal(garbage: bytes) -> None:
+    kms = EmulatedAwsKms({"alias/x": KEY})
+
+    async def answer(request: HttpRequest) -> HttpResponse:
+        wanted = (request.header("x-amz-target") or "").endswith("Sign")
+        return HttpResponse(200, (), garbage) if wanted else await kms.handle(request)
+
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(partial(serve_sockets, partial(serve_http, handler=answer)))
+        async with open_aws_kms(AwsKmsKey("alias/x", None, f"http://127.0.0.1:{port}"), ignore) as signer:
+            with pytest.raises(Unreachable):
+                await signer.sign(DIGESTS[:1])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_service_that_goes_away_is_unreachable() -> None:
+    kms = EmulatedAwsKms({"alias/x": KEY})
+    async with (
+        serving_until_told(kms) as (url, gone),
+        open_aws_kms(AwsKmsKey("alias/x", None, url), ignore) as one,
+    ):
+        gone.cancel()
+        with pytest.raises(Unreachable):
+            await one.sign(DIGESTS[:1])
+
+
+async def test_a_service_that_nobody_serves_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kmsconn.sending.aws_kms.STARTING", 0.1)
+    events: list[Any] = []
+    with pytest.raises(StartRefused, match="EndpointConnectionError"):
+        async with open_aws_kms(AwsKmsKey("alias/x", None, "http://127.0.0.1:9"), events.append):
+            pass
+    assert [type(event) for event in events] == [Trouble]
+
+
+async def test_without_a_region_and_an_endpoint_the_start_ends() -> None:
+    with pytest.raises(StartRefused, match="NoRegionError"):
+        async with open_aws_kms(AwsKmsKey("alias/x"), ignore):
+            pass
+
+
+async def test_without_credentials_the_start_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with serving(EmulatedAwsKms({"alias/x": KEY})) as url:
+        with pytest.raises(StartRefused, match="NoCredentialsError"):
+            async with open_aws_kms(AwsKmsKey("alias/x", None, url), ignore):
+                pass
+
+
+async def test_run_with_a_key_that_may_not_be_used_ends_with_3(tmp_path: Path) -> None:
+    kms = EmulatedAwsKms({"alias/x": KEY}, fault=lambda _: KmsFault.DENIED)
+    async with serving(kms) as url:
+        path = config(
+            tmp_path,
+            private_key=None,
+            **{"aws_kms_config.key_id": "alias/x", "aws_kms_config.endpoint": url},
+        )
+        status, said = await exit_of("run", "-c", str(path))
+    assert status == 3
+    assert "AWS KMS initialization failed: AWS kms: AccessDeniedException" in said
+    assert "hunter2" not in said
+
+
+# --- the whole connector
+
+
+async def test_replies_signed_in_aws_kms_are_taken_by_anvil_through_throttling_and_slowness(
+    anvil: Path, tmp_path: Path
+) -> None:
+    kms = EmulatedAwsKms({"alias/tx-sender": sender_key()}, latency=0.02)
+    events: list[Any] = []
+    async with open_world(anvil, tmp_path) as world, serving(kms) as url:
+        settings = world.settings(
+            tmp_path / "journal.db", private_key=None, aws_kms=AwsKmsKey("alias/tx-sender", None, url)
+        )
+        users = Users(world)
+        async with open_connector(settings, on_event=events.append):
+            asked = await users.ask(*FORMS)
+            await wait_until(lambda: kms.counts["Sign"] >= len(FORMS))
+            kms.fault = lambda operation: KmsFault.THROTTLED
+            asked += await users.ask(*FORMS)
+            await wait_until(lambda: any(isinstance(event, Trouble) for event in events))
+            kms.fault = lambda operation: KmsFault.WRONG_KEY
+            await trio.sleep(1.0)
+            kms.fault = lambda operation: None
+            truth = await wait_answered(
+                world.gateway.rpc, world.at.decryption, sender_key().address, len(asked)
+            )
+        assert_all_once(asked, truth)
+        await assert_right(world, users, asked)
+    told = [(type(event), event.neighbour) for event in events if isinstance(event, Trouble | Recovered)]
+    assert told == [(Trouble, "wallet"), (Recovered, "wallet")]
+    assert "hunter2" not in json.dumps([repr(event) for event in events])

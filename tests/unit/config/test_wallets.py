@@ -1,0 +1,291 @@
+"""Which wallet a configuration means, in both generations."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.config.findings import Findings, Given
+from kmsconn.config.settings import AwsKmsKey, Secret, Settings
+from kmsconn.config.wallets import account_index, find_wallet
+from kmsconn.errors import ConfigError
+from kmsconn.ethereum.mnemonics import TEST_PHRASE
+from kmsconn.ethereum.signing import PrivateKey
+from tests.unit.config.sample_values import (
+    ADDRESS,
+    KEY,
+    OTHER_ADDRESS,
+    OTHER_KEY,
+    faults_of,
+    load,
+    warnings_of,
+)
+
+PHRASE = "coyote sketch defense hover finger envelope celery urge panther venue verb cheese"
+HEADER = "0300000000000000302e35000000000300000000000000302e310d00000000000000507269766174655369674b6579000000002000000000000000"
+
+
+def signing_key_file(folder: Path, key: str = KEY, name: str = "signing_key") -> str:
+    path = folder / name
+    path.write_bytes(bytes.fromhex(HEADER + key))
+    path.chmod(0o600)
+    return str(path)
+
+
+def address_of(settings: Settings) -> str:
+    assert settings.private_key is not None
+    return "0x" + PrivateKey.parse(settings.private_key.reveal()).address.hex()
+
+
+def of_httpz(tmp_path: Path, **changes: Any) -> tuple[Any, Findings]:
+    """Find the wallet as under httpz-rc7 among options of these values."""
+    findings = Findings()
+    values: dict[str, Any] = dict.fromkeys(
+        "aws_kms_config.key_id aws_kms_config.region aws_kms_config.endpoint signing_key_path private_key private_key_file "
+        "mnemonic account_index".split()
+    )
+    values |= {"profile": "httpz-rc7", "service_name": "kms-connector", "gateway_chain_id": 31337}
+    values |= {"ethereum_chain_id": None, "allow_raw_key_on_mainnet": False}
+    for short, value in changes.items():
+        name = short.replace("aws_", "aws_kms_config.")
+        values[name] = value
+        findings.given[name] = Given(value, name, name)
+    return find_wallet(values, findings, {}), findings
+
+
+# --- each source
+
+
+def test_a_signing_key_file_gives_its_key(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"private_key": None, "signing_key_path": signing_key_file(tmp_path)})
+    assert settings.private_key == Secret(KEY)
+
+
+def test_a_signing_key_file_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "signing_key"
+    path.write_bytes(b"\x03")
+    faults = faults_of(tmp_path, {"private_key": None, "signing_key_path": str(path)})
+    assert "no signing key file of the Core: the file ends within" in faults["signing_key_path"].message
+
+
+def test_a_signing_key_file_of_a_key_beyond_the_curve_is_refused(tmp_path: Path) -> None:
+    path = signing_key_file(tmp_path, "00" * 32)
+    assert list(faults_of(tmp_path, {"private_key": None, "signing_key_path": path})) == ["signing_key_path"]
+
+
+def test_a_mnemonic_gives_the_key_of_its_account(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"private_key": None, "mnemonic": PHRASE, "account_index": 1})
+    assert address_of(settings) == "0xCf28E90D4A6dB23c34E1881aEF5fd9fF2e478634".lower()
+
+
+def test_the_service_name_gives_the_account_of_a_mnemonic(tmp_path: Path) -> None:
+    """The changelog's row 27."""
+    changes = {"private_key": None, "mnemonic": TEST_PHRASE, "service_name": "kms-connector-2"}
+    assert address_of(load(tmp_path, changes)) == "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC".lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("kms-connector", 0),
+        ("kms-connector-3", 3),
+        ("node-2x", 0),
+        ("node7", 0),
+        ("a-b-010", 10),
+        ("-5", 5),
+        ("a-4294967295", 2**32 - 1),
+        ("a-4294967296", 0),
+        ("a-٣", 0),
+        ("", 0),
+    ],
+)
+def test_the_account_is_the_number_after_the_last_dash(name: str, index: int) -> None:
+    assert account_index({"account_index": None, "service_name": name}) == index
+
+
+def test_a_given_account_comes_before_the_service_name() -> None:
+    assert account_index({"account_index": 0, "service_name": "kms-connector-3"}) == 0
+
+
+def test_a_wrong_mnemonic_is_named_and_no_word_of_it_told(tmp_path: Path) -> None:
+    faults = faults_of(tmp_path, {"private_key": None, "mnemonic": PHRASE.replace("coyote", "kojote")})
+    assert list(faults) == ["mnemonic"]
+    assert "Invalid mnemonic" in faults["mnemonic"].message
+    assert not any(word in str(faults) for word in ["kojote", *PHRASE.split()[1:]])
+
+
+def test_the_test_phrase_is_warned_about(tmp_path: Path) -> None:
+    warnings = warnings_of(tmp_path, {"private_key": None, "mnemonic": TEST_PHRASE})
+    assert "everybody has its keys" in warnings["mnemonic"].message
+
+
+def test_another_phrase_is_not_warned_about(tmp_path: Path) -> None:
+    assert warnings_of(tmp_path, {"private_key": None, "mnemonic": PHRASE}) == {}
+
+
+def test_a_key_in_aws_kms_is_kept_as_its_name_only(tmp_path: Path) -> None:
+    changes = {
+        "private_key": None,
+        "aws_kms_config.key_id": "alias/x",
+        "aws_kms_config.region": "eu-west-1",
+        "aws_kms_config.endpoint": "http://127.0.0.1:4566",
+    }
+    settings = load(tmp_path, changes)
+    assert settings.private_key is None
+    assert settings.aws_kms == AwsKmsKey("alias/x", "eu-west-1", "http://127.0.0.1:4566")
+
+
+@pytest.mark.parametrize("option", ["region", "endpoint"])
+def test_a_part_of_aws_kms_without_its_key_is_a_fault(tmp_path: Path, option: str) -> None:
+    changes = {"private_key": None, f"aws_kms_config.{option}": "http://127.0.0.1:1"}
+    faults = faults_of(tmp_path, changes)
+    assert list(faults) == ["aws_kms_config.key_id"]
+
+
+def test_settings_without_a_wallet_cannot_be_made(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    with pytest.raises(ValueError, match="one of the two"):
+        attrs.evolve(settings, private_key=None)
+    with pytest.raises(ValueError, match="one of the two"):
+        attrs.evolve(settings, aws_kms=AwsKmsKey("alias/x"))
+
+
+# --- two at once, under fhevm-0.14
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("mnemonic", PHRASE),
+        ("private_key_file", None),
+        ("signing_key_path", None),
+        ("aws_kms_config.key_id", "alias/x"),
+    ],
+)
+def test_two_wallets_are_a_fault_that_names_both(tmp_path: Path, option: str, value: str | None) -> None:
+    (tmp_path / "private_key_file").write_text(OTHER_KEY)
+    signing_key_file(tmp_path, OTHER_KEY, "signing_key_path")
+    fault = faults_of(tmp_path, {option: value or str(tmp_path / option)})["private_key"]
+    named = {
+        "mnemonic": "0x31De9c8ac5ECD5EacEddDdEE531e9BaD8AC9c2A5",
+        "aws_kms_config.key_id": "an AWS KMS key by",
+    }
+    assert ADDRESS in fault.message
+    assert named.get(option, OTHER_ADDRESS) in fault.message
+
+
+def test_the_same_key_from_three_places_is_one_wallet(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    (tmp_path / "key").chmod(0o600)
+    changes = {"signing_key_path": signing_key_file(tmp_path), "private_key_file": str(tmp_path / "key")}
+    assert load(tmp_path, changes).private_key == Secret(KEY)
+
+
+@pytest.mark.parametrize("option", ["mnemonic", "signing_key_path", "private_key_file"])
+def test_a_wallet_that_cannot_be_used_is_not_replaced_by_another(tmp_path: Path, option: str) -> None:
+    value = "no such phrase" if option == "mnemonic" else str(tmp_path / "absent")
+    assert list(faults_of(tmp_path, {option: value})) == [option]
+
+
+# --- order, under httpz-rc7
+
+
+def test_the_order_of_httpz_is_aws_kms_then_key_file_then_hex_then_mnemonic(tmp_path: Path) -> None:
+    everything: dict[str, Any] = {
+        "aws_key_id": "alias/x",
+        "signing_key_path": Path(signing_key_file(tmp_path, OTHER_KEY)),
+        "private_key": Secret(KEY),
+        "mnemonic": Secret(PHRASE),
+    }
+    found = []
+    while everything:
+        wallet, findings = of_httpz(tmp_path, **everything)
+        assert findings.faults == []
+        assert len(findings.warnings) == len(everything) - 1
+        found.append(wallet)
+        everything.pop(next(iter(everything)))
+    assert found[:3] == [AwsKmsKey("alias/x"), Secret(OTHER_KEY), Secret(KEY)]
+    assert PrivateKey.parse(found[3].reveal()).address.hex() == "31de9c8ac5ecd5eaceddddee531e9bad8ac9c2a5"
+
+
+def test_only_the_source_in_use_is_read_under_httpz(tmp_path: Path) -> None:
+    wallet, findings = of_httpz(tmp_path, private_key=Secret(KEY), mnemonic=Secret("no such phrase"))
+    assert wallet == Secret(KEY)
+    assert [str(warning) for warning in findings.warnings] == [
+        "mnemonic: is not used: private_key comes first"
+    ]
+
+
+def test_a_first_source_that_cannot_be_used_is_a_fault_under_httpz_too(tmp_path: Path) -> None:
+    wallet, findings = of_httpz(tmp_path, signing_key_path=tmp_path / "absent", private_key=Secret(KEY))
+    assert wallet is None
+    assert [fault.place for fault in findings.faults] == ["signing_key_path"]
+
+
+def test_there_is_no_wallet_by_default_under_httpz(tmp_path: Path) -> None:
+    wallet, findings = of_httpz(tmp_path)
+    assert wallet is None
+    assert [fault.message for fault in findings.faults] == ["no wallet is configured"]
+
+
+# --- main networks
+
+
+MAINNET = [{"gateway_chain_id": 261131}, {"ethereum_chain_id": 1}]
+
+
+@pytest.mark.parametrize("chain", MAINNET)
+def test_a_raw_key_on_a_main_network_is_a_fault(tmp_path: Path, chain: dict[str, Any]) -> None:
+    fault = faults_of(tmp_path, chain)["private_key"]
+    assert "is a main network" in fault.message
+    assert "allow_raw_key_on_mainnet" in fault.remedy
+
+
+@pytest.mark.parametrize("chain", MAINNET)
+def test_a_raw_key_on_a_main_network_may_be_allowed(tmp_path: Path, chain: dict[str, Any]) -> None:
+    assert load(tmp_path, {**chain, "allow_raw_key_on_mainnet": True}).private_key == Secret(KEY)
+
+
+@pytest.mark.parametrize("chain", MAINNET)
+def test_a_key_in_aws_kms_needs_no_leave_on_a_main_network(tmp_path: Path, chain: dict[str, Any]) -> None:
+    settings = load(tmp_path, {**chain, "private_key": None, "aws_kms_config.key_id": "alias/x"})
+    assert settings.aws_kms == AwsKmsKey("alias/x")
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"private_key": "0x" + KEY},
+        {"private_key": None, "mnemonic": PHRASE},
+        {"private_key": KEY, "mnemonic": PHRASE},
+        {"private_key": None, "mnemonic": PHRASE + " cheese"},
+        {"private_key": KEY + "00"},
+        {"private_key": KEY, "gateway_chain_id": 261131},
+    ],
+)
+def test_no_secret_shows_in_settings_faults_or_tracebacks(tmp_path: Path, changes: dict[str, Any]) -> None:
+    try:
+        told = repr(load(tmp_path, changes))
+    except ConfigError as error:
+        told = "".join(traceback.format_exception(error)) + repr(error) + repr(error.faults)
+    secrets = {KEY, "sketch", "panther", *_derived()}
+    assert not [secret for secret in secrets if secret in told.lower()]
+
+
+def _derived() -> set[str]:
+    from kmsconn.ethereum.mnemonics import key_of_phrase
+
+    return {key_of_phrase(PHRASE, 0).hex()}
+
+
+def test_user_info_and_query_of_the_endpoint_of_aws_kms_do_not_show(tmp_path: Path) -> None:
+    key = AwsKmsKey("alias/x", None, "http://user:hunter2@kms.example:1234/path?token=sesame")
+    assert "http://kms.example:1234" in repr(key)
+    assert not [secret for secret in ("hunter2", "sesame", "path") if secret in repr(key)]
