@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run until drained. Raises ConfigError, StartRefused (in a group from inside the tree), or what crashed."""
-    settings = load_config(arguments.config, environ=os.environ)
+    settings = load_config(arguments.config, environ=os.environ, network=arguments.network)
     log = make_logger(sys.stdout, settings.log_level, settings.log_format)
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogs(log.log)])
     for warning in settings.warnings:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kmsconn.cli.endings import ExitStatus
+from kmsconn.config.networks import NETWORKS
 from kmsconn.config.settings import Chain, Settings
 from kmsconn.config.sources import load_config
 from kmsconn.ethereum.addresses import checksum
@@ -23,18 +24,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Describe ``-c FILE``, which every command that needs settings takes."""
+    """Describe ``-c FILE`` and ``--network``, which every command that needs settings takes."""
     parser.add_argument(
         "-c",
         "--config",
         metavar="FILE",
         help="TOML file; variables KMS_CONNECTOR_… of the environment win over it and may be all there is",
     )
+    parser.add_argument(
+        "--network",
+        choices=tuple(NETWORKS),
+        help="take chain ids and addresses of a known deployment; file and environment win over them",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print warnings and a summary. Raises ConfigError with all faults."""
-    settings = load_config(arguments.config, environ=os.environ)
+    settings = load_config(arguments.config, environ=os.environ, network=arguments.network)
     for warning in settings.warnings:
         print(f"warning: {warning}")
     for line in summary(settings):

@@ -11,7 +11,9 @@ from typing import Any
 
 from kmsconn.config import settings as values
 from kmsconn.config import structuring as types
+from kmsconn.config.networks import NETWORKS, Network
 from kmsconn.config.options import ACCEPTED, ALIASES, REQUIRED, SECTIONS, Option
+from kmsconn.config.presets import preset
 from kmsconn.ethereum.addresses import Address
 
 _DURATIONS = (types.Seconds, types.Grace)
@@ -35,6 +37,15 @@ _INTRODUCTION = """\
 One file, one process. Sources, later wins: the defaults, the TOML file (`-c`), the environment. The variable of an option is
 `KMS_CONNECTOR_` and its name in upper case, `__` for a dot. All faults are reported at once, each with its place; an unknown
 name is a fault. Durations are texts such as `500ms`, `5m`, `24h`; sizes are numbers of bytes or texts such as `66MiB`.
+"""
+
+_NETWORKS = """\
+## Networks
+
+`--network NAME` of `kmsconn run` and `kmsconn validate` (`load_config(network=…)`) fills in what is published of a deployment; file and
+environment win over it. Without `host_chains` Ethereum is the one host chain, by `ethereum_url`; listed ones get their ACL. The charts
+of 0.14 give KMSVerifier's address as ProtocolConfig's. The start asks the configured ProtocolConfig for its current context and epoch,
+and is refused, with the address to use, where another contract answers.
 """
 
 _EXIT = """
@@ -92,6 +103,7 @@ def _reference_lines() -> Iterator[str]:
         for option in section.options:
             yield f"| `{option.name}` | {_FORMS[option.type]} | {_default_text(option)} | {option.doc} |"
         yield ""
+    yield from _networks()
     yield "## Other names\n"
     yield "| name | taken as | |\n|---|---|---|"
     yield from (
@@ -102,6 +114,21 @@ def _reference_lines() -> Iterator[str]:
     yield "| name | instead |\n|---|---|"
     yield from (f"| `{one.name}` | {one.instead} |" for one in ACCEPTED.values())
     yield _EXIT
+
+
+def _networks() -> Iterator[str]:
+    yield _NETWORKS
+    yield "| option | " + " | ".join(f"`{name}`" for name in NETWORKS) + " |\n|---|" + "---|" * len(NETWORKS)
+    shown = {name: _preset_texts(network) for name, network in NETWORKS.items()}
+    for option in dict.fromkeys(option for texts in shown.values() for option in texts):
+        cells = (texts.get(option, "–") for texts in shown.values())
+        yield f"| `{option}` | {' | '.join(cells)} |"
+    yield ""
+
+
+def _preset_texts(network: Network) -> dict[str, str]:
+    texts = {name: f"`{given.value}`" for name, given in preset(network).items()}
+    return {**texts, **{f"ACL of {chain_id}": f"`{acl}`" for chain_id, acl in network.acls.items()}}
 
 
 def _default_text(option: Option) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kmsconn.config import presets
 from kmsconn.config.assembly import assemble
 from kmsconn.config.findings import Findings, Given
 from kmsconn.config.keyfiles import warn_if_open
@@ -27,20 +28,30 @@ _SERVICE_LINK = re.compile(
 )
 
 
-def load_config(path: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str]) -> Settings:
-    """Return the settings that the defaults, the file at ``path`` and ``environ`` give together; later wins.
+def load_config(
+    path: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str], network: str | None = None
+) -> Settings:
+    """Return the settings that the defaults, ``network``, the file at ``path`` and ``environ`` give together; later wins.
 
+    ``network`` is ``testnet``, ``mainnet`` or ``devnet``: a known deployment's chain ids and addresses.
     What was accepted without effect, or is unsafe, stands in ``Settings.warnings``. Raises ConfigError with every fault at once.
     Repeating: reads again, changes nothing.
     """
     findings = Findings()
+    known = presets.find_network(network, findings)
+    if known is not None:
+        findings.take(presets.preset(known))
     if path is not None:
         document = read_toml(Path(path), findings)
         if findings.faults:  # what a file that cannot be read would have said is not missing
             raise ConfigError(tuple(findings.faults))
         findings.take(document)
     findings.take(dict(read_environment(environ)))
+    if known is not None:
+        presets.complete(known, findings)
     values = _structured(findings)
+    if known is not None:
+        presets.compare(values, known, findings)
     wallet = find_wallet(values, findings, environ)
     settings = assemble(values, wallet, findings)
     if findings.faults or settings is None:

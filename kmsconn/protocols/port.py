@@ -255,6 +255,10 @@ class Profile(Protocol):
         """Return the id that a request event names, even where the rest of it cannot be read; None where it names none."""
         ...
 
+    def deployment_checks(self) -> tuple[Question[None], ...]:
+        """Return what tells that the configured addresses are those of the right contracts. An answer may raise StartRefused."""
+        ...
+
     # --- may it be answered?
 
     def context_of(self, content: Content) -> tuple[int | None, int | None]:

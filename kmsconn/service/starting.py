@@ -7,6 +7,8 @@ from functools import partial
 
 import trio
 
+from kmsconn.chain.asking import ask_all
+from kmsconn.chain.endpoint import Endpoint
 from kmsconn.errors import Retryable, Unreachable
 from kmsconn.model.events import OnEvent, Recovered, Trouble
 from kmsconn.service.house import House
@@ -17,17 +19,26 @@ AGAIN = 1.0  # seconds between looks at a neighbour that does not answer
 async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
     """Set ``ready`` once every chain, the registry and every Core endpoint have answered.
 
-    Raises StartRefused for a chain with another id than configured or a registry nobody could trust.
+    Raises StartRefused for a chain with another id than configured, a contract that is another, or a registry nobody could trust.
     """
     async with trio.open_nursery() as nursery:
         for endpoint in house.links.endpoints:
-            nursery.start_soon(_until_it_answers, endpoint.name, endpoint.probe, house.on_event)
+            nursery.start_soon(
+                _until_it_answers, endpoint.name, partial(_right, house, endpoint), house.on_event
+            )
         for index, name in enumerate(house.links.core.endpoints):
             nursery.start_soon(_until_it_answers, name, partial(_healthy, house, index), house.on_event)
         nursery.start_soon(
             _until_it_answers, "coprocessor registry", house.registry.wait_loaded, house.on_event
         )
     ready.set()
+
+
+async def _right(house: House, endpoint: Endpoint) -> None:
+    """Ask one chain for its id, and whether the contracts at the configured addresses are those that are meant."""
+    await endpoint.probe()
+    checks = house.profile.deployment_checks()
+    await ask_all(endpoint, [check for check in checks if check.chain_id == endpoint.chain_id])
 
 
 async def _healthy(house: House, index: int) -> None:

@@ -142,3 +142,29 @@ async def test_no_secret_stands_in_the_log(tmp_path: Path) -> None:
             seen = [line async for line in lines]
     assert seen
     assert "hunter2" not in json.dumps(seen)
+
+
+async def test_a_network_fills_in_what_is_published_and_the_file_wins(tmp_path: Path) -> None:
+    path = tmp_path / "least.toml"
+    lines = (
+        'gateway_url = "http://127.0.0.1:9"',
+        'ethereum_url = "http://127.0.0.1:9"',
+        'kms_core_endpoints = ["http://127.0.0.1:9"]',
+        f'private_key = "{KEY}"',
+        'decryption_contract.address = "0xA4dc265D54D25D41565c60d36097E8955B03decD"',
+    )
+    path.write_text("\n".join(lines), encoding="utf-8")
+    path.chmod(0o600)
+    command = [sys.executable, "-m", "kmsconn.cli.main", "validate", "-c", str(path), "--network", "testnet"]
+    result = await trio.run_process(command, capture_stdout=True, env=environment())
+    said = result.stdout.decode()
+    assert "gateway      10901 at" in said
+    assert "ACL 0xf0Ffdc93b7E186bC2f8CB3dAA75D86d1930A433D" in said
+    assert "decryption   0xA4dc265D54D25D41565c60d36097E8955B03decD" in said
+    assert "chain 80002 of testnet is not listed" in said
+
+
+async def test_an_unknown_network_is_wrong_usage(tmp_path: Path) -> None:
+    status, said = await exit_of("validate", "-c", str(config(tmp_path)), "--network", "moonnet")
+    assert status == 2
+    assert "testnet" in said

@@ -82,6 +82,10 @@ class Fhevm014:
         """Return the id, which every request event has as its first topic."""
         return int.from_bytes(log.topics[1]) if len(log.topics) > 1 else None
 
+    def deployment_checks(self) -> tuple[Question[None], ...]:
+        """Ask whether ProtocolConfig is where it should be: the charts of 0.14 name another contract (annex D)."""
+        return (views.is_protocol_config(self._ethereum, self._protocol_config),)
+
     def context_of(self, content: Content) -> tuple[int | None, int | None]:
         """Return context and epoch as extraData names them. Raises Rejected."""
         return extra_data.parse(_decryption(content).extra_data)

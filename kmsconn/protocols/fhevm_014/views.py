@@ -6,14 +6,15 @@ Source: fhevm-0.14.md, section 3 and annex E.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from kmsconn.errors import NotYet
+from kmsconn.config.networks import protocol_config_instead_of
+from kmsconn.errors import NotYet, StartRefused, Undecodable
 from kmsconn.ethereum.abi import Abi, Function
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
-from kmsconn.protocols.port import Coprocessor, Slot, View
+from kmsconn.protocols.port import Coprocessor, Instead, Slot, View
 from kmsconn.protocols.storage import base_slot, mapping_slot
 
 T = TypeVar("T")
@@ -21,6 +22,10 @@ MAGIC_VALUE = ERC1271.function("isValidSignature").selector
 """What a wallet answers for a signature that it takes (ERC-1271)."""
 
 _INVALID_CONTEXT = GATEWAY_CONFIG.error("InvalidKmsContext")
+_CURRENT = PROTOCOL_CONFIG.function("getCurrentKmsContextAndEpoch")
+_VERIFIERS_CONFIG = Function.from_item(
+    {"name": "getProtocolConfigAddress", "inputs": (), "outputs": ({"type": "address"},)}
+)
 
 DECRYPTION_BASE = base_slot("fhevm_gateway.storage.Decryption")
 PROTOCOL_CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
@@ -83,10 +88,52 @@ def is_context_destroyed(chain_id: int, protocol_config: Address, context_id: in
 
 def current_context_and_epoch(chain_id: int, protocol_config: Address) -> View[tuple[int, int]]:
     """Ask which context and epoch are current (3.1)."""
-    function = _function(PROTOCOL_CONFIG, "getCurrentKmsContextAndEpoch")
     return View(
-        chain_id, protocol_config, function.encode(), lambda data: _pair(function.decode_result(data))
+        chain_id, protocol_config, _CURRENT.encode(), lambda data: _pair(_CURRENT.decode_result(data))
     )
+
+
+def is_protocol_config(chain_id: int, protocol_config: Address) -> View[None]:
+    """Check that a ProtocolConfig is at an address: it tells its current context and epoch.
+
+    Raises StartRefused, which names the address to use where it can be found out: the charts of 0.14 name KMSVerifier instead, which
+    knows its ProtocolConfig (annex D).
+    """
+    where = (chain_id, protocol_config)
+
+    def read(data: bytes) -> None:
+        try:
+            _pair(_CURRENT.decode_result(data))
+        except Undecodable:
+            raise Instead(_protocol_config_of_verifier(*where)) from None
+
+    def on_error(message: str, data: bytes | None) -> None:
+        if data:
+            raise NotYet(f"ProtocolConfig {checksum(protocol_config)} reverts: 0x{data.hex()[:64]}")
+        if "revert" in message.lower():
+            raise Instead(_protocol_config_of_verifier(*where))
+
+    return View(chain_id, protocol_config, _CURRENT.encode(), read, on_error=on_error)
+
+
+def _protocol_config_of_verifier(chain_id: int, address: Address) -> View[None]:
+    """Ask what may be a KMSVerifier for its ProtocolConfig. Raises StartRefused, whatever it says."""
+
+    def refuse(found: str | None) -> NoReturn:
+        told = f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(address)}"
+        raise StartRefused(f"{told}; {f'use {found}' if found else 'name the one on Ethereum'}")
+
+    def read(data: bytes) -> None:
+        try:
+            refuse(checksum(Address(_VERIFIERS_CONFIG.decode_result(data)[0])))
+        except Undecodable:
+            refuse(protocol_config_instead_of(address))
+
+    def on_error(message: str, data: bytes | None) -> None:
+        if data or "revert" in message.lower():
+            refuse(protocol_config_instead_of(address))
+
+    return View(chain_id, address, _VERIFIERS_CONFIG.encode(), read, on_error=on_error)
 
 
 # GatewayConfig

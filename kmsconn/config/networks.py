@@ -1,0 +1,82 @@
+"""The deployments that are known, as data: chain ids and public addresses. Nobody asked the chains; a start checks what it can.
+
+The charts of 0.14 name KMSVerifier where ProtocolConfig is meant: ``kms_verifier`` is that address, ``protocol_config`` the right one.
+Source: fhevm-0.14.md, annex D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from kmsconn.ethereum.addresses import Address, parse_address
+
+
+@attrs.frozen
+class Network:
+    """One deployment; ``acls`` by host chain. What is not published is None."""
+
+    name: str
+    gateway_chain_id: int
+    ethereum_chain_id: int
+    decryption: str
+    gateway_config: str
+    protocol_config: str
+    kms_generation: str | None
+    kms_verifier: str
+    acls: Mapping[int, str]
+
+
+_ALL = (
+    Network(
+        name="testnet",
+        gateway_chain_id=10901,
+        ethereum_chain_id=11155111,
+        decryption="0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478",
+        gateway_config="0x94153006067B89399e059284f5a7Fe016940E332",
+        protocol_config="0x51f9AFBc89Ea792e1a21a12AB802ab58D4dbee83",
+        kms_generation="0x77389113d7000EcBCfc2bDed57202f5f46109934",
+        kms_verifier="0xbE0E383937d564D7FF0BC3b46c51f0bF8d5C311A",
+        acls={
+            11155111: "0xf0Ffdc93b7E186bC2f8CB3dAA75D86d1930A433D",
+            80002: "0xD99Cb9Fc3c42c87f2A4A12e8Fd60318d6bDdf985",
+        },
+    ),
+    Network(
+        name="mainnet",
+        gateway_chain_id=261131,
+        ethereum_chain_id=1,
+        decryption="0x0f6024a97684f7d90ddb0fAAD79cB15F2C888D24",
+        gateway_config="0xDE537Be194777A56f8B19d14079E6a78249390ab",
+        protocol_config="0xD8236B57394f90726b26aB25D38CeAC776E1a7C4",
+        kms_generation=None,
+        kms_verifier="0x77627828a55156b04Ac0DC0eb30467f1a552BB03",
+        acls={1: "0xcA2E8f1F656CD25C01F05d0b243Ab1ecd4a8ffb6"},
+    ),
+    Network(
+        name="devnet",
+        gateway_chain_id=10900,
+        ethereum_chain_id=11155111,
+        decryption="0xA4dc265D54D25D41565c60d36097E8955B03decD",
+        gateway_config="0x530749d571beBEc20980425557968cabc6328296",
+        protocol_config="0x1aa1E8f03E6aC23EEd65305fF6C89A3Fc55f13a0",
+        kms_generation=None,
+        kms_verifier="0x3F3819BeBE4bD0EFEf8078Df6f9B574ADa80CCA4",
+        acls={
+            11155111: "0xBCA6F8De823a399Dc431930FD5EE550Bf1C0013e",
+            80002: "0x21d5fcabee8260b8aC18A2f0cEe6869AE08cc44b",
+            97: "0xe7281b288CE8F00D2E81993c6bfbf116Bc72E309",
+        },
+    ),
+)
+
+NETWORKS: Final = {network.name: network for network in _ALL}
+
+
+def protocol_config_instead_of(kms_verifier: Address) -> str | None:
+    """Return the ProtocolConfig of the network whose charts name this KMSVerifier in its place, or None."""
+    return next(
+        (one.protocol_config for one in _ALL if parse_address(one.kms_verifier) == kms_verifier), None
+    )

@@ -1,0 +1,87 @@
+"""What a known network means for the options: values that every other source wins over, and what does not fit together. Reads nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+
+from kmsconn.config.findings import Findings, Given
+from kmsconn.config.networks import NETWORKS, Network
+from kmsconn.config.structuring import suggestion
+
+
+def find_network(name: str | None, findings: Findings) -> Network | None:
+    """Return the network of this name; an unknown one is a fault."""
+    if name is None:
+        return None
+    if name not in NETWORKS:
+        remedy = suggestion(name, NETWORKS) or f"one of {', '.join(NETWORKS)}"
+        findings.fault("network", f"is none that is known: {name}", remedy)
+    return NETWORKS.get(name)
+
+
+def preset(network: Network) -> dict[str, Given]:
+    """Return a network's chain ids and addresses, as if a source had given them."""
+    values: dict[str, Any] = {
+        "gateway_chain_id": network.gateway_chain_id,
+        "ethereum_chain_id": network.ethereum_chain_id,
+        "decryption_contract.address": network.decryption,
+        "gateway_config_contract.address": network.gateway_config,
+        "protocol_config_contract.address": network.protocol_config,
+        "kms_generation_contract.address": network.kms_generation,
+    }
+    return {name: Given(value, _place(network), name) for name, value in values.items() if value is not None}
+
+
+def complete(network: Network, findings: Findings) -> None:
+    """Give host chains the network's ACL where they name none; let Ethereum be the one host chain where none is listed."""
+    listed, url = findings.given.get("host_chains"), findings.given.get("ethereum_url")
+    if listed is not None:
+        findings.given["host_chains"] = attrs.evolve(listed, value=_with_acls(listed.value, network))
+    elif url is not None:
+        entry = {"url": url.value, "chain_id": network.ethereum_chain_id}
+        findings.given["host_chains"] = Given(_with_acls([entry], network), _place(network), "host_chains")
+
+
+def _with_acls(value: Any, network: Network) -> Any:
+    """Return a list of host chains with the ACLs that are known; what is no such list comes back as it is, to be judged later."""
+    try:
+        entries = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    if not isinstance(entries, list):
+        return value
+    return [_with_acl(entry, network) for entry in entries]
+
+
+def _with_acl(entry: Any, network: Network) -> Any:
+    if not isinstance(entry, dict) or {"acl_address", "aclAddress"} & entry.keys():
+        return entry
+    chain_id = entry.get("chain_id", entry.get("chainId"))
+    acl = network.acls.get(chain_id) if isinstance(chain_id, int) else None
+    return entry if acl is None else {**entry, "acl_address": acl}
+
+
+def compare(values: dict[str, Any], network: Network, findings: Findings) -> None:
+    """Note what contradicts the network: another chain's id beside its addresses is a mistake. A host chain left out may be meant."""
+    if values["profile"] != "fhevm-0.14":
+        findings.fault("network", f"{network.name} is of fhevm-0.14, and the profile is {values['profile']}")
+    for name in ("gateway_chain_id", "ethereum_chain_id"):
+        expected = getattr(network, name)
+        if values[name] not in {None, expected}:
+            findings.fault(
+                findings.given[name].place, f"is {values[name]}, and that of {network.name} is {expected}"
+            )
+    listed = {entry.chain_id for entry in values["host_chains"] or ()}
+    for chain_id in network.acls.keys() - listed:
+        findings.warn(
+            "host_chains",
+            f"chain {chain_id} of {network.name} is not listed: its requests wait",
+            "add its url",
+        )
+
+
+def _place(network: Network) -> str:
+    return f"network {network.name}"

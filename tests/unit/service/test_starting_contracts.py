@@ -1,0 +1,129 @@
+"""A start looks whether ProtocolConfig is where the configuration says; the charts of 0.14 name KMSVerifier there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.config.networks import NETWORKS
+from kmsconn.config.settings import Contract
+from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.execution import Frame, Reverted
+from kmsconn.emulator.neighbourhood import address_for
+from kmsconn.errors import StartRefused
+from kmsconn.ethereum.abi import Abi
+from kmsconn.ethereum.addresses import Address, checksum, parse_address
+from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.service.connector import open_connector
+from tests.unit.service.small_house import SmallHouse, small_house
+
+VERIFIER_ABI = Abi.from_items(
+    [
+        {
+            "type": "function",
+            "name": "getProtocolConfigAddress",
+            "inputs": [],
+            "outputs": [{"type": "address"}],
+        }
+    ]
+)
+
+
+class Verifier(AbiContract):
+    """A KMSVerifier: it knows its ProtocolConfig and has none of its functions."""
+
+    def __init__(self, address: Address, protocol_config: Address) -> None:
+        super().__init__(address, VERIFIER_ABI, {"getProtocolConfigAddress": lambda _: (protocol_config,)})
+
+
+class Hesitant(ProtocolConfig):
+    """A ProtocolConfig that has nothing to tell before it is ready."""
+
+    ready = False
+
+    def execute(self, frame: Frame) -> bytes:
+        if not self.ready:
+            raise Reverted(b"\x12\x34\x56\x78")
+        return super().execute(frame)
+
+
+def test_the_selector_is_that_of_the_specification() -> None:
+    assert VERIFIER_ABI.function("getProtocolConfigAddress").selector.hex() == "ba82b011"
+
+
+async def refusal(house: SmallHouse, address: Address) -> str:
+    settings = house.settings(protocol_config_contract=Contract(address, "ProtocolConfig"))
+    with trio.fail_after(60), pytest.RaisesGroup(StartRefused, flatten_subgroups=True) as refused:
+        async with open_connector(settings, ports=house.ports) as connector:
+            await connector.wait_ready()
+    leaf: BaseException = refused.value
+    while isinstance(leaf, BaseExceptionGroup):
+        [leaf] = leaf.exceptions
+    return str(leaf)
+
+
+async def test_a_protocol_config_that_answers_is_ready(tmp_path: Path, autojump_clock: Any) -> None:
+    async with small_house(tmp_path) as house:
+        with trio.fail_after(60):
+            async with open_connector(house.settings(), ports=house.ports) as connector:
+                await connector.wait_ready()
+
+
+async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with small_house(tmp_path) as house:
+        verifier = Verifier(address_for("KMSVerifier"), address_for("ProtocolConfig"))
+        house.neighbours.ethereum.deploy(verifier)
+        told = await refusal(house, verifier.address)
+    assert told == (
+        f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(verifier.address)}; "
+        f"use {checksum(address_for('ProtocolConfig'))}"
+    )
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=lambda network: network.name)
+async def test_the_address_of_a_chart_is_known_without_the_contract(
+    network: Any, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with small_house(tmp_path) as house:
+        told = await refusal(house, parse_address(network.kms_verifier))
+    assert told.endswith(f"use {network.protocol_config}")
+
+
+async def test_an_account_without_code_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
+    async with small_house(tmp_path) as house:
+        told = await refusal(house, Address(b"\x77" * 20))
+    assert told.endswith("name the one on Ethereum")
+
+
+async def test_a_contract_that_knows_neither_function_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
+    async with small_house(tmp_path) as house:
+        other = AbiContract(address_for("another"), VERIFIER_ABI, {})
+        house.neighbours.ethereum.deploy(other)
+        assert (await refusal(house, other.address)).endswith("name the one on Ethereum")
+
+
+async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """A contract that reverts with an error of its own is no other contract."""
+    events: list[Event] = []
+    async with small_house(tmp_path) as house:
+        config = Hesitant(address_for("hesitant"))
+        house.neighbours.ethereum.deploy(config)
+        settings = house.settings(protocol_config_contract=Contract(config.address, "ProtocolConfig"))
+        async with open_connector(settings, ports=house.ports, on_event=events.append) as connector:
+            with trio.move_on_after(10) as scope:
+                await connector.wait_ready()
+            assert scope.cancelled_caught
+            config.ready = True
+            with trio.fail_after(10):
+                await connector.wait_ready()
+    told = [event for event in events if isinstance(event, Trouble)]
+    assert [(one.neighbour, "reverts: 0x1234" in one.reason) for one in told] == [("ethereum", True)]
+    assert Recovered("ethereum") in events
