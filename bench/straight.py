@@ -105,6 +105,7 @@ class Straight:
 
     async def send_all(self, to_send: trio.MemoryReceiveChannel[bytes]) -> None:
         """Sign replies with one nonce after the other, and send what waits in one batch."""
+        assert self.settings.private_key is not None, "an emulated connector's key is in its file"
         key, nonce = PrivateKey.parse(self.settings.private_key.reveal()), 0
         async for first in to_send:
             waiting = [first, *_waiting(to_send)]

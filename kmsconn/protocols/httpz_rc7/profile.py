@@ -98,6 +98,10 @@ class HttpzRc7:
         """Return the id that a request event names."""
         return events.id_of(log)
 
+    def deployment_checks(self) -> tuple[Question[None], ...]:
+        """Return nothing: no published file of this generation names a wrong contract."""
+        return ()
+
     def context_of(self, content: Content) -> tuple[int | None, int | None]:  # noqa: ARG002 - there are none
         """Return nothing: there are no contexts and no epochs."""
         return None, None
