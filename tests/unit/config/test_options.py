@@ -46,6 +46,7 @@ def test_every_field_of_the_settings_has_an_option() -> None:
     assert {field.name for field in attrs.fields(Settings)} - targets == {
         "private_key",
         "aws_kms",
+        "httpz",
         "warnings",
     }
 
