@@ -16,6 +16,7 @@ from typing import Any, Literal
 from kmsconn.errors import StartRefused
 from kmsconn.journal.binding import Binding, differences
 from kmsconn.journal.locking import locked
+from kmsconn.journal.rows import shard
 from kmsconn.journal.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 Synchronous = Literal["FULL", "OFF"]
@@ -90,6 +91,7 @@ class Book:
         # Another thread may serve each call; the writer lets only one run at a time. Nobody else writes, so nobody is waited for.
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._resources.callback(connection.close)
+        connection.create_function("shard", 2, shard, deterministic=True)
         self._connection = connection
         self.execute("PRAGMA journal_mode = WAL")
         self.execute(f"PRAGMA synchronous = {synchronous}")

@@ -106,6 +106,17 @@ class Row:
 
 
 @attrs.frozen
+class Shards:
+    """Some of the ``count`` parts that share the requests by their ids: ``chosen`` ones of the numbers id mod ``count``."""
+
+    count: int = 1
+    chosen: frozenset[int] = frozenset()
+
+
+NO_SHARDS = Shards()
+
+
+@attrs.frozen
 class Due:
     """Rows to work on now, best first, and when the next one after them is due (wall time; None: nothing waits)."""
 
@@ -170,12 +181,14 @@ class Journal(Protocol):
         limit: int,
         busy: Collection[int],
         *,
+        without: Shards = NO_SHARDS,
         in_order: bool = False,
     ) -> Due:
         """Return up to ``limit`` SEEN rows of ``kinds`` that are on chain, due and not ``busy``, by (next_try, block, log index).
 
-        ``in_order``: none but the first by (block, log index), and only while it is due and not ``busy``.
+        ``in_order``: none but the first by (block, log index), and only while it is due and not ``busy``; of whichever shard.
 
+        Rows of the shards ``without`` are left out, also of when the next one is due.
         A ``next_try`` further away than the longest back-off (60 s, or the second chance of an hour for rows so parked) is due: the
         clock was set back.
         """

@@ -22,7 +22,11 @@ _ROWS = f"SELECT {COLUMNS} FROM request"  # noqa: S608 - of our own literals
 _NEXT = "SELECT min(next_try) FROM request"
 
 # The indices are named, so that no guess of the planner ever makes a query walk over closed rows.
-_SEEN = "kind = :kind AND state = 'seen' AND on_chain = 1 AND rid NOT IN (SELECT value FROM json_each(:busy))"
+_WANTED = (
+    "rid NOT IN (SELECT value FROM json_each(:busy)) "
+    "AND (:without = '[]' OR shard(id, :shards) NOT IN (SELECT value FROM json_each(:without)))"
+)
+_SEEN = f"kind = :kind AND state = 'seen' AND on_chain = 1 AND {_WANTED}"
 _BEST_FIRST = "ORDER BY next_try, block, log_index LIMIT :limit"
 _DUE = f"{_ROWS} INDEXED BY request_due WHERE {_SEEN} AND next_try <= :now {_BEST_FIRST}"
 _STRANDED = f"{_ROWS} INDEXED BY request_stranded WHERE {_SEEN} AND next_try - max_wait > :now {_BEST_FIRST}"
@@ -103,7 +107,10 @@ def _best_first(row: Row) -> tuple[float, int, int]:
 
 
 def due(book: Book, values: Values) -> Due:
-    """Return what is due of one kind: ``kind``, ``now``, ``limit``, ``busy`` as a JSON array."""
+    """Return what is due of one kind: ``kind``, ``now``, ``limit``, ``busy`` as a JSON array.
+
+    ``without`` names, as a JSON array, those of so many ``shards`` whose rows are not wanted.
+    """
     more = {**values, "limit": values["limit"] + 1}  # one further row tells whether any other is due
     found = book.execute(_DUE, more).fetchall()
     found += book.execute(_STRANDED, {**more, "limit": more["limit"] - len(found)}).fetchall()

@@ -30,6 +30,11 @@ def pack_id(identifier: int) -> bytes:
     return identifier.to_bytes(_ID_BYTES, "big")
 
 
+def shard(packed_id: bytes, count: int) -> int:
+    """Return which of so many parts has an id, as stored. A function of SQL too."""
+    return int.from_bytes(packed_id) % count
+
+
 def pack_log(log: Log) -> bytes:
     """Return what a log says (address, topics, data) as one value; where it stands has columns of its own."""
     return _say.encode((log.address, log.topics, log.data))

@@ -15,7 +15,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal import admission, moves, queries
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
-from kmsconn.journal.port import Admitted, Counts, Due, Place, Read, Row
+from kmsconn.journal.port import NO_SHARDS, Admitted, Counts, Due, Place, Read, Row, Shards
 from kmsconn.journal.writer import CLOSING, Writer
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -74,13 +74,20 @@ class SqliteJournal:
         limit: int,
         busy: Collection[int],
         *,
+        without: Shards = NO_SHARDS,
         in_order: bool = False,
     ) -> Due:
         """Return rows for a pool."""
         taken = list(busy)  # as it is now: the caller's set changes while this waits
         if in_order:
             return await self._do(lambda book: queries.first_of_kinds(book, kinds, now, taken))
-        values = {"now": now, "limit": limit, "busy": msgspec.json.encode(taken).decode()}
+        values = {
+            "now": now,
+            "limit": limit,
+            "busy": _listed(taken),
+            "shards": without.count,
+            "without": _listed(without.chosen),
+        }
         return await self._do(lambda book: queries.due_of_kinds(book, kinds, values))
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
@@ -204,6 +211,10 @@ async def _close(book: Book, offload: Offload) -> None:
             await offload("journal", book.close)  # the last checkpoint of the log may take a while
     finally:
         book.close()  # does nothing, unless the offload could not do it
+
+
+def _listed(numbers: Collection[int]) -> str:
+    return msgspec.json.encode(list(numbers)).decode()
 
 
 def _expect(transition: str, allowed: Collection[str]) -> None:

@@ -89,7 +89,7 @@ class Connector:
             cursors={intake.name: intake.cursor for intake in self._intakes if intake.cursor is not None},
             busy={name.value: len(pool.busy) for name, pool in house.pools.items()},
             places={name.value: pool.size for name, pool in house.pools.items()},
-            bytes_held=house.pipeline.budget.used,
+            bytes_held=sum(budget.used for budget in house.pipeline.budgets),
             counts=self._counts,
             gaps=sum(proof.missing for proof in self._proofs),
             attestations_skipped=0 if house.shadow is None else house.shadow.skipped,

@@ -26,7 +26,7 @@ from kmsconn.journal.port import Journal
 from kmsconn.journal.sqlite import Binding, open_journal
 from kmsconn.kms.core import CoreClient, open_core
 from kmsconn.model.events import OnEvent
-from kmsconn.model.requests import Kind, PoolName
+from kmsconn.model.requests import IN_ORDER, Kind, PoolName
 from kmsconn.net.dialling import dial_sockets, sockets, within
 from kmsconn.net.http import HttpClient, open_http
 from kmsconn.net.offloading import offload_to_threads
@@ -172,7 +172,7 @@ def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_
         journal=links.journal,
         heads=heads,
         lane_bells={chain_id: side.bell for chain_id, side in sides.items()},
-        budget=ByteBudget(settings.ciphertext_budget),
+        budgets=_budgets(settings),
         deadlines=settings.deadlines,
         troubles=Troubles(on_event),
         wall=ports.wall,
@@ -214,7 +214,13 @@ def _pools(settings: Settings, profile: Profile) -> Mapping[PoolName, Pool]:
     operations = profile.operations.values()
     names = dict.fromkeys(operation.pool for operation in operations)
     kinds = {name: tuple(one.kind for one in operations if one.pool is name) for name in names}
-    return {name: Pool(name, kinds[name], getattr(settings.pools, name.value), Doorbell()) for name in names}
+    return {name: _pool(settings, name, kinds[name]) for name in names}
+
+
+def _pool(settings: Settings, name: PoolName, kinds: tuple[Kind, ...]) -> Pool:
+    """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""
+    shards = 1 if name in IN_ORDER else len(settings.core_endpoints)
+    return Pool(name, kinds, max(getattr(settings.pools, name.value), shards), Doorbell(), shards)
 
 
 def _stages(
@@ -239,6 +245,12 @@ def _stages(
     )
     fetcher = Fetcher(links.buckets, registry, _policy(settings), ports.offload, settings.max_ciphertext_size)
     return Stages(profile, links.chains, checker, committee, fetcher, links.core, ports.random)
+
+
+def _budgets(settings: Settings) -> tuple[ByteBudget, ...]:
+    """Return the budget of ciphertexts in equal parts, one for each shard."""
+    shards = len(settings.core_endpoints)
+    return (*(ByteBudget(settings.ciphertext_budget // shards) for _ in range(shards)),)
 
 
 def _shadow(settings: Settings, links: Links, registry: Registry, on_event: OnEvent) -> Shadow | None:

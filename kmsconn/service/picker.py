@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
-from kmsconn.journal.port import Journal
+from kmsconn.journal.port import Journal, Row
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.service.pools import Pool
 from kmsconn.service.retrying import until_kept
@@ -25,11 +25,22 @@ async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) ->
         wait = LOOK_AGAIN
         if pool.free:
             due = await until_kept(
-                lambda: journal.due(pool.kinds, wall(), pool.free, frozenset(pool.busy), in_order=in_order)
+                lambda: journal.due(
+                    pool.kinds, wall(), pool.free, pool.busy, without=pool.full, in_order=in_order
+                )
             )
-            for row in due.rows:
-                pool.hand_out(row)
+            if not _hand_out(pool, due.rows):
+                continue
             if due.next_due is not None:
                 wait = min(wait, max(SOONEST, due.next_due - wall()))
         with trio.move_on_after(wait):
             await pool.bell.wait()
+
+
+def _hand_out(pool: Pool, rows: Sequence[Row]) -> bool:
+    """Hand out what has a place; False when a shard became full meanwhile, so that others may come before the rest of its rows."""
+    for row in rows:
+        if row.id % pool.shards in pool.full.chosen:
+            return False
+        pool.hand_out(row)
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -38,7 +38,7 @@ from kmsconn.model.steps import Answered, Seen, Submitted
 from kmsconn.protocols.port import Operation, Profile
 from kmsconn.service.retrying import PARKING, SECOND_CHANCE
 from kmsconn.service.stages import Stages
-from kmsconn.service.troubles import Troubles
+from kmsconn.service.troubles import CORE, NEIGHBOURS, Troubles
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Pipeline:
     journal: Journal
     heads: Mapping[int, HeadTracker]
     lane_bells: Mapping[int, Doorbell]
-    budget: ByteBudget
+    budgets: Sequence[ByteBudget]  # one for each shard of the Core
     deadlines: Deadlines
     troubles: Troubles
     wall: Callable[[], float]
@@ -149,7 +149,7 @@ class Pipeline:
         checked = await self._timed(
             row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request))
         )
-        with self.budget.lease() as lease:
+        with self.budgets[self._shard(row)].lease() as lease:
             gathered = await self._timed(
                 row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
             )
@@ -183,15 +183,23 @@ class Pipeline:
                 result = await step()
         except (Unreachable, Overloaded, StageTimeout, Misconfigured) as error:
             error.stage = stage
-            self.troubles.failed(stage, row.rid, error)
+            self.troubles.failed(self._neighbour(stage, row), row.rid, error)
             raise
         except RequestError as error:  # an answer, if not the wanted one: the neighbour works
             error.stage = stage
-            self.troubles.passed(stage, row.rid)
+            self.troubles.passed(self._neighbour(stage, row), row.rid)
             raise
-        self.troubles.passed(stage, row.rid)
+        self.troubles.passed(self._neighbour(stage, row), row.rid)
         self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))
         return result
+
+    def _shard(self, row: Row) -> int:
+        return row.id % len(self.budgets)
+
+    def _neighbour(self, stage: str, row: Row) -> str:
+        """Return whom a stage needs: of several shards of the Core the one that has the request."""
+        neighbour = NEIGHBOURS[stage]
+        return f"core[{self._shard(row)}] calls" if neighbour == CORE and len(self.budgets) > 1 else neighbour
 
     async def _keep(self, row: Row, answered: Answered) -> None:
         now = self.wall()
@@ -236,7 +244,10 @@ class Pipeline:
     async def _broken(self, row: Row, error: Broken) -> None:
         if await self.journal.has_sibling(row.rid):
             self.troubles.say(
-                error.neighbour, row.rid, f"{error}; it may still hold other content under this id", red=False
+                self._neighbour("answer", row),
+                row.rid,
+                f"{error}; it may still hold other content under this id",
+                red=False,
             )
             self.journal.note_submitted(row.rid, False)
             await self._park(row, "answer", str(error), PARKING.seconds(row.parked, self.random()))

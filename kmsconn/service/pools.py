@@ -2,12 +2,16 @@
 
 A worker takes a row, runs it through the pipeline once, and is free again.
 
+Each shard of the Core may hold its share of the places and no more, so a shard that hangs takes nothing from the others: without
+any need to notice that it hangs, and however many requests wait for it.
+
 Here stands the one sanctioned ``except Exception``: an error that nobody foresaw quarantines its request and the rest goes on.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -16,7 +20,7 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed
-from kmsconn.journal.port import Journal, Row
+from kmsconn.journal.port import Journal, Row, Shards
 from kmsconn.model.events import OnEvent, RequestClosed, Trouble
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
@@ -27,13 +31,14 @@ LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says 
 
 @attrs.define
 class Pool:
-    """``size`` places; ``busy`` holds the rows being worked on, so that nobody is handed one twice."""
+    """``size`` places; ``busy`` holds the rows being worked on with their shards, so that nobody is handed one twice."""
 
     name: PoolName
     kinds: tuple[Kind, ...]
     size: int
     bell: Doorbell  # rung when a place becomes free or a row may have become due
-    busy: set[int] = attrs.field(factory=set)
+    shards: int = 1
+    busy: dict[int, int] = attrs.field(factory=dict)
     _send: trio.MemorySendChannel[Row] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Row] = attrs.field(init=False)
 
@@ -46,9 +51,15 @@ class Pool:
         """How many places are free."""
         return self.size - len(self.busy)
 
+    @property
+    def full(self) -> Shards:
+        """The shards that hold their share of the places."""
+        share, held = max(1, self.size // self.shards), Counter(self.busy.values())
+        return Shards(self.shards, frozenset(shard for shard, rows in held.items() if rows >= share))
+
     def hand_out(self, row: Row) -> None:
         """Give a row to a worker; only while ``free`` is positive."""
-        self.busy.add(row.rid)
+        self.busy[row.rid] = row.id % self.shards
         self._send.send_nowait(row)
 
     async def run(self, work: Callable[[Row], Awaitable[None]], journal: Journal, on_event: OnEvent) -> None:
@@ -68,7 +79,7 @@ class Pool:
             except Exception as error:  # noqa: BLE001 - the one boundary: a bug must cost one request, not the service
                 await _quarantine(row, error, journal, on_event)
             finally:
-                self.busy.discard(row.rid)
+                del self.busy[row.rid]
                 self.bell.ring()
 
 

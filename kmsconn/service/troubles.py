@@ -12,8 +12,8 @@ import trio
 from kmsconn.errors import Misconfigured, Retryable
 from kmsconn.model.events import OnEvent, Recovered, Trouble
 
-NEIGHBOURS = {"check": "checks", "gather": "buckets", "submit": "core", "answer": "core"}
-_RED = {"core"}  # without it no request can be finished
+CORE = "core"
+NEIGHBOURS = {"check": "checks", "gather": "buckets", "submit": CORE, "answer": CORE}
 
 
 @attrs.define
@@ -24,10 +24,11 @@ class Troubles:
     _reasons: dict[str, str] = attrs.field(factory=dict)
     _blamed: dict[str, set[int]] = attrs.field(factory=dict)
 
-    def failed(self, stage: str, rid: int, error: Retryable) -> None:
-        """A request could not get through a stage: its neighbour's fault."""
-        neighbour = NEIGHBOURS[stage]
-        self.say(neighbour, rid, str(error), red=neighbour in _RED or isinstance(error, Misconfigured))
+    def failed(self, neighbour: str, rid: int, error: Retryable) -> None:
+        """A request could not get through a stage: its neighbour's fault. Without the Core no request can be finished."""
+        self.say(
+            neighbour, rid, str(error), red=neighbour.startswith(CORE) or isinstance(error, Misconfigured)
+        )
 
     def say(self, neighbour: str, rid: int, reason: str, *, red: bool) -> None:
         """Tell of a trouble, unless just that has been told."""
@@ -36,9 +37,8 @@ class Troubles:
             self._reasons[neighbour] = reason
             self.on_event(Trouble(neighbour, reason, red=red))
 
-    def passed(self, stage: str, rid: int) -> None:
+    def passed(self, neighbour: str, rid: int) -> None:
         """A request got through a stage: its neighbour works."""
-        neighbour = NEIGHBOURS[stage]
         if neighbour not in self._reasons:
             return
         self._blamed[neighbour].discard(rid)

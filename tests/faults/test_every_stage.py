@@ -46,7 +46,7 @@ class Line:
 
     async def gathered(self) -> Gathered:
         checked = await self.checked()
-        with self.house.pipeline.budget.lease() as lease:
+        with self.house.pipeline.budgets[0].lease() as lease:
             return await self.house.pipeline.stages.gather(checked, lease)
 
     async def submitted(self) -> Submitted:
@@ -144,7 +144,7 @@ async def test_a_stage_cancelled_anywhere_leaves_nothing_behind_and_can_be_repea
         expected = await run()
 
         async def look() -> None:
-            assert line.house.pipeline.budget.used == 0
+            assert line.house.pipeline.budgets[0].used == 0
             with trio.fail_after(2):
                 assert await run() == expected
 
@@ -180,7 +180,7 @@ async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(
         async def look() -> None:
             row = await journal.row(line.row.rid)
             assert row is not None
-            assert line.house.pipeline.budget.used == 0
+            assert line.house.pipeline.budgets[0].used == 0
 
         await cancel_everywhere(lambda: work(line.row), look)
         row = await journal.row(line.row.rid)

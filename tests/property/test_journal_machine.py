@@ -250,10 +250,21 @@ class JournalMachine(RuleBasedStateMachine):
 
     # --- questions
 
-    @rule(kind=st.sampled_from(KINDS), now=walls, limit=st.integers(0, 4), busy=st.sets(rids, max_size=3))
-    def due(self, kind: Kind, now: float, limit: int, busy: set[int]) -> None:
-        found = queries.due(self.book, {"kind": kind, "now": now, "limit": limit, "busy": str(sorted(busy))})
-        open_ = [(rid, row) for rid, row in self.of(State.SEEN) if row.kind is kind and rid not in busy]
+    @rule(
+        kind=st.sampled_from(KINDS),
+        now=walls,
+        limit=st.integers(0, 4),
+        busy=st.sets(rids, max_size=3),
+        without=st.sets(st.integers(0, 2)),
+    )
+    def due(self, kind: Kind, now: float, limit: int, busy: set[int], without: set[int]) -> None:
+        asked = {"kind": kind, "now": now, "limit": limit, "busy": str(sorted(busy))}
+        found = queries.due(self.book, {**asked, "shards": 3, "without": str(sorted(without))})
+        open_ = [
+            (rid, row)
+            for rid, row in self.of(State.SEEN)
+            if row.kind is kind and rid not in busy and row.id % 3 not in without
+        ]
         order = [
             rid
             for rid, row in sorted(open_, key=lambda each: (each[1].next_try, each[1].place[::2]))

@@ -28,8 +28,11 @@ from tests.unit.journal.samples import (
 NOW = 1000.0
 
 
-def due(book: Book, now: float = NOW, limit: int = 10, busy: str = "[]", kind: Kind = KIND) -> Due:
-    return queries.due(book, {"kind": kind.value, "now": now, "limit": limit, "busy": busy})
+def due(
+    book: Book, now: float = NOW, limit: int = 10, busy: str = "[]", kind: Kind = KIND, *, without: str = "[]"
+) -> Due:
+    asked = {"kind": kind.value, "now": now, "limit": limit, "busy": busy, "shards": 3, "without": without}
+    return queries.due(book, asked)
 
 
 def answered(book: Book, now: float = NOW, limit: int = 10) -> Due:
@@ -75,6 +78,20 @@ def test_answered_rows_come_by_place(book: Book) -> None:
         walk(book, new_row(book, number, block), ["answer"])
     moves.park(book, 2, 999.0, "", 60.0)
     assert rids(answered(book)) == [2, 3, 1]
+
+
+def test_rows_of_shards_that_are_not_wanted_are_left_out(book: Book) -> None:
+    high = 1 << 248
+    made = {number: new_row(book, high + number, 10 + number) for number in range(6)}
+    wanted = [made[number] for number in range(6) if (high + number) % 3 != 1]
+    assert rids(due(book, without="[1]")) == wanted
+    assert due(book, without="[0, 1, 2]") == Due((), None)
+
+
+def test_nobody_waits_for_a_row_of_a_shard_that_is_not_wanted(book: Book) -> None:
+    for identifier in (1, 2):
+        moves.park(book, new_row(book, identifier, 10 + identifier), NOW + identifier, "", 60.0)
+    assert due(book, without="[1]").next_due == NOW + 2
 
 
 def test_busy_rows_are_left_out(book: Book) -> None:
@@ -279,7 +296,8 @@ GENERATION = (Kind.PREP_KEYGEN, Kind.KEYGEN)
 
 
 def of_kinds(book: Book, now: float = NOW, limit: int = 10, busy: str = "[]") -> Due:
-    return queries.due_of_kinds(book, GENERATION, {"now": now, "limit": limit, "busy": busy})
+    asked = {"now": now, "limit": limit, "busy": busy, "shards": 1, "without": "[]"}
+    return queries.due_of_kinds(book, GENERATION, asked)
 
 
 def test_several_kinds_are_handed_out_as_one_line(book: Book) -> None:

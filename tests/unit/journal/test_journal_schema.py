@@ -13,6 +13,8 @@ from kmsconn.journal.schema import MIGRATIONS, VERSION
 from kmsconn.model.life import CLOSED, OPEN, State
 from tests.unit.journal.samples import CONTRACT, WAYS, new_row, opened, raw_connection, walk
 
+ALL = {"shards": 1, "without": "[]"}
+
 
 def literal_states(statement: str) -> set[str]:
     found = re.search(r"state IN \(([^)]*)\)", statement)
@@ -55,9 +57,9 @@ def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        (queries._DUE, {"kind": "", "busy": "[]", "now": 0, "limit": 1}),
-        (queries._STRANDED, {"kind": "", "busy": "[]", "now": 0, "limit": 1}),
-        (queries._NEXT_SEEN, {"kind": "", "busy": "[]", "now": 0}),
+        (queries._DUE, {"kind": "", "busy": "[]", "now": 0, "limit": 1, **ALL}),
+        (queries._STRANDED, {"kind": "", "busy": "[]", "now": 0, "limit": 1, **ALL}),
+        (queries._NEXT_SEEN, {"kind": "", "busy": "[]", "now": 0, **ALL}),
         (queries._UNSENT, {"chain_id": 1, "now": 0, "limit": 1}),
         (queries._NEXT_UNSENT, {"chain_id": 1, "now": 0}),
         (queries._SIGNED, (1,)),

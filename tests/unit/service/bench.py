@@ -145,7 +145,7 @@ async def open_bench(folder: Path, **does: Any) -> AsyncIterator[Bench]:
             journal=journal,
             heads={SETTINGS.gateway.chain_id: head},
             lane_bells={SETTINGS.gateway.chain_id: Doorbell()},
-            budget=ByteBudget(1000),
+            budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),
             troubles=Troubles(events.append),
             wall=wall,

@@ -30,13 +30,15 @@ class Record(Pool):
         self.handed: list[tuple[float, int]] = []
 
     def hand_out(self, row: Row) -> None:
-        self.busy.add(row.rid)
+        self.busy[row.rid] = row.id % self.shards
         self.handed.append((trio.current_time(), row.rid))
 
 
 @asynccontextmanager
-async def picking(bench: Bench, size: int = 10, journal: Any = None) -> AsyncIterator[Record]:
-    pool = Record(NAME, (KIND,), size, Doorbell())
+async def picking(
+    bench: Bench, size: int = 10, journal: Any = None, shards: int = 1
+) -> AsyncIterator[Record]:
+    pool = Record(NAME, (KIND,), size, Doorbell(), shards)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_picker, pool, journal or bench.journal, wall)
         await trio.sleep(0.001)
@@ -66,7 +68,7 @@ async def test_a_freed_place_takes_the_next_row(tmp_path: Path, autojump_clock: 
         rows = await rows_of(bench, 4)
         async with picking(bench, size=3) as pool:
             await bench.journal.close(rows[0].rid, "reject", "done")
-            pool.busy.discard(rows[0].rid)
+            del pool.busy[rows[0].rid]
             pool.bell.ring()
             await trio.sleep(1)
             assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
@@ -121,6 +123,33 @@ async def test_other_kinds_are_left_to_their_own_pickers(tmp_path: Path, autojum
         with trio.move_on_after(LOOK_AGAIN):
             await run_picker(pool, bench.journal, wall)
         assert pool.handed == []
+
+
+async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Of four rows two are of each shard; each shard has one place of the two."""
+    async with open_bench(tmp_path) as bench:
+        rows = await rows_of(bench, 4)
+        first = {number: next(row for row in rows if row.id % 2 == number) for number in (0, 1)}
+        async with picking(bench, size=2, shards=2) as pool:
+            assert {rid for _, rid in pool.handed} == {row.rid for row in first.values()}
+            await trio.sleep(3 * LOOK_AGAIN)
+            assert len(pool.handed) == 2
+
+
+async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        rows = await rows_of(bench, 4)
+        ours = [row for row in rows if row.id % 2 == rows[0].id % 2]
+        async with picking(bench, size=2, shards=2) as pool:
+            await bench.journal.close(ours[0].rid, "reject", "done")
+            del pool.busy[ours[0].rid]
+            pool.bell.ring()
+            await trio.sleep(1)
+            assert pool.handed[-1][1] == ours[1].rid
 
 
 class Failing:

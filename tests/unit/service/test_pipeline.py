@@ -12,6 +12,7 @@ import trio
 
 from kmsconn import errors
 from kmsconn.chain.port import RpcError
+from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import (
     Aborted,
@@ -88,7 +89,7 @@ async def test_an_unexpected_error_is_left_to_the_worker(
         with pytest.raises(type(error)):
             await bench.pipeline.run(row)
         assert (await bench.row(row.rid)).state is State.SEEN
-        assert bench.pipeline.budget.used == 0
+        assert bench.pipeline.budgets[0].used == 0
 
 
 # The straight line.
@@ -136,11 +137,38 @@ async def test_the_payload_is_given_back_before_the_answer_is_waited_for(
     async with open_bench(tmp_path) as bench:
 
         async def look() -> None:
-            held.append(bench.pipeline.budget.used)
+            held.append(bench.pipeline.budgets[0].used)
 
         bench.stages.does.update(submit=look, answer=look)
         await bench.run(await bench.admit())
     assert held == [bench.stages.bytes, 0]
+
+
+async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path, autojump_clock: Any) -> None:
+    held = []
+    async with open_bench(tmp_path) as bench:
+        bench.pipeline.budgets = [ByteBudget(1000) for _ in range(3)]
+        row = await bench.admit()
+
+        async def look() -> None:
+            await trio.lowlevel.checkpoint()
+            held.append([budget.used for budget in bench.pipeline.budgets])
+
+        bench.stages.does.update(submit=look)
+        await bench.run(row)
+    assert held == [[bench.stages.bytes if shard == row.id % 3 else 0 for shard in range(3)]]
+
+
+async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, submit=Unreachable("down")) as bench:
+        bench.pipeline.budgets = [ByteBudget(1000) for _ in range(3)]
+        row = await bench.admit()
+        await bench.run(row)
+    assert [(event.neighbour, event.red) for event in bench.told(Trouble)] == [
+        (f"core[{row.id % 3}] calls", True)
+    ]
 
 
 async def test_a_row_that_no_program_can_read_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
@@ -336,7 +364,7 @@ async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on
 
         async def look() -> None:
             nonlocal row
-            assert bench.pipeline.budget.used == 0
+            assert bench.pipeline.budgets[0].used == 0
             row = await bench.row(row.rid)
             assert row.state in {State.SEEN, State.ANSWERED}
             if row.state is State.SEEN:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,31 @@ async def running(pool: Pool, work: Work, bench: Bench) -> AsyncIterator[None]:
         nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
         yield
         nursery.cancel_scope.cancel()
+
+
+def held(shards: int, size: int, ids: Iterable[int]) -> frozenset[int]:
+    pool = Pool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, Doorbell(), shards)
+    pool.busy.update({rid: identifier % shards for rid, identifier in enumerate(ids)})
+    return pool.full.chosen
+
+
+@pytest.mark.parametrize(
+    ("shards", "size", "ids", "full"),
+    [
+        (4, 8, [], set()),
+        (4, 8, [2], set()),
+        (4, 8, [2, 6], {2}),
+        (4, 8, [2, 6, 1, 5, 0], {1, 2}),
+        (4, 9, [2, 6], {2}),  # what is left over stays free
+        (4, 4, [3], {3}),
+        (1, 2, [7], set()),
+        (1, 2, [7, 8], {0}),
+    ],
+)
+def test_a_shard_is_full_when_it_holds_its_share_of_the_places(
+    shards: int, size: int, ids: list[int], full: set[int]
+) -> None:
+    assert held(shards, size, ids) == full
 
 
 NAMES = ("public_one_v0", "public_three_v0", "public_one_v1", "public_three_v1")
@@ -132,9 +157,9 @@ async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_
         async with running(pool, work, bench):
             pool.hand_out(row)
             await trio.sleep(DISK_PAUSE / 2)
-            assert pool.busy == {row.rid}
+            assert pool.busy == {row.rid: 0}
             await trio.sleep(DISK_PAUSE)
-            assert pool.busy == set()
+            assert pool.busy == {}
         assert (await bench.row(row.rid)).state is State.SEEN
 
 
@@ -149,7 +174,7 @@ async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(
         async with running(pool, work, bench):
             pool.hand_out(row)
             await trio.sleep(1)
-        assert pool.busy == set()
+        assert pool.busy == {}
         assert (await bench.row(row.rid)).state is State.SEEN
 
 
