@@ -14,6 +14,7 @@ import trio
 
 STARTING = 20.0  # seconds on a busy machine; undisturbed it is 0.05
 STOPPING = 10.0
+KEEPING = 5  # seconds between two times that the state is written to its file
 _LISTENING = b"Listening on 127.0.0.1:"
 
 
@@ -56,6 +57,24 @@ class Anvil:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
+    async def wait_kept(self) -> None:
+        """Return when the state has been written to its file."""
+        with trio.fail_after(KEEPING + STOPPING):
+            written = self._written()
+            while self._written() == written:  # noqa: ASYNC110 - there is nobody who would tell
+                await trio.sleep(0.02)
+            await trio.sleep(0.2)  # the file is whole by now
+
+    async def crash(self) -> None:
+        """Kill it and see it dead: what came since its state was written, blocks among it, is lost."""
+        assert self._process is not None
+        self.kill()
+        with trio.fail_after(STOPPING):
+            await self._process.wait()
+
+    def _written(self) -> int:
+        return self.state.stat().st_mtime_ns if self.state.exists() else 0
+
     async def _wait_listening(self, process: trio.Process) -> None:
         assert process.stdout is not None
         text = b""
@@ -70,6 +89,7 @@ class Anvil:
             "--port": self.port,
             "--chain-id": self.chain_id,
             "--state": self.state,
+            "--state-interval": KEEPING,
             "--accounts": 1,
             "--order": "fifo",
             "--gas-limit": 300_000_000,

@@ -101,6 +101,32 @@ async def test_a_node_that_restarts_in_mid_run_costs_nothing(anvil: Path, tmp_pa
         nursery.cancel_scope.cancel()
 
 
+async def test_a_node_that_is_killed_in_mid_run_loses_blocks_and_costs_nothing(
+    anvil: Path, tmp_path: Path
+) -> None:
+    """After SIGKILL the chain goes on from where its state was last written: blocks with replies have never been."""
+    heard = Heard()
+    async with open_world(anvil, tmp_path) as world, trio.open_nursery() as nursery:
+        users = Users(world)
+        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        before = await users.ask(*FORMS)
+        await world.gateway.node.wait_kept()
+        async with open_connector(settings, on_event=heard.on_event):
+            await wait_until(heard.has(ReplyLanded, len(before)))
+            last = await world.gateway.rpc.call("eth_getBlockByNumber", "latest", False)
+            await world.gateway.node.crash()
+            await trio.sleep(DOWN)
+            await world.gateway.node.start(nursery)
+            after = await users.ask(*FORMS)
+            truth = await truth_about(world, len(before) + len(after))
+        there_now = await world.gateway.rpc.call("eth_getBlockByNumber", last["number"], False)
+        assert there_now["hash"] != last["hash"]
+        assert heard.counts[ReplyLanded] > len(before) + len(after)
+        assert_all_once([*before, *after], truth)
+        await assert_right(world, users, [*before, *after])
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_connector_without_its_journal_doubles_nothing(anvil: Path, tmp_path: Path) -> None:
     """The chain says what is answered: a new journal finds it there."""
     async with open_world(anvil, tmp_path) as world:
