@@ -21,22 +21,24 @@ async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], patience: fl
     failures: list[Retryable] = []
     won: list[T] = []
 
-    async def run(way: Callable[[], Awaitable[T]], failed: trio.Event, nursery: trio.Nursery) -> None:
+    async def run(way: Callable[[], Awaitable[T]], over: trio.Event) -> None:
         try:
-            result = await way()
+            won.append(await way())
         except Retryable as error:
             failures.append(error)
-            failed.set()
         else:
-            won.append(result)
-            nursery.cancel_scope.cancel()
+            if len(nursery.child_tasks) > 1:
+                nursery.cancel_scope.cancel()
+        over.set()
 
     async with trio.open_nursery() as nursery:
         for way in ways:
-            failed = trio.Event()
-            nursery.start_soon(run, way, failed, nursery)
+            over = trio.Event()
+            nursery.start_soon(run, way, over)
             with trio.move_on_after(patience):
-                await failed.wait()
+                await over.wait()
+            if won:
+                break
     if not won:
         raise _failure(failures)
     return won[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NewType
 
 from kmsconn.ethereum.keccak import keccak256
@@ -35,6 +36,7 @@ def parse_address(text: str) -> Address:
     return parsed
 
 
+@lru_cache(1024)
 def checksum(raw: Address) -> str:
     """Write an address as EIP-55 text with ``0x``."""
     digits = raw.hex()

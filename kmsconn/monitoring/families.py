@@ -21,7 +21,7 @@ class Shape(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)  # each stands once, and is looked up with every event
 class Family:
     """A name with its meaning and labels. ``buckets`` are the upper limits of a histogram, in seconds."""
 

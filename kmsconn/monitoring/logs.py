@@ -11,7 +11,6 @@ from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, TextIO
 
-import attrs
 import msgspec
 import structlog
 
@@ -103,11 +102,12 @@ def hide_urls(_: Any, __: str, event: EventDict) -> EventDict:
 def log_events(logger: structlog.typing.FilteringBoundLogger, level: str) -> events.OnEvent:
     """Return the hook that logs every event of at least ``level``, by its name and with its fields."""
     least = logging.getLevelNamesMapping()[level.upper()]
+    log = logger.bind().log  # a logger that was never bound binds itself anew for each line
 
     def on_event(event: events.Event) -> None:
         importance = logging.ERROR if isinstance(event, events.Trouble) and event.red else LEVELS[type(event)]
         if importance >= least:
-            logger.log(importance, event_name(type(event).__name__), **fields_of(event))
+            log(importance, event_name(type(event).__name__), **fields_of(event))
 
     return on_event
 
@@ -120,7 +120,7 @@ def event_name(kind: str) -> str:
 
 def fields_of(event: Any) -> dict[str, Any]:
     """Return the fields of an event as texts and numbers; an absent one is left out."""
-    values = ((field.name, getattr(event, field.name)) for field in attrs.fields(type(event)))
+    values = ((field.name, getattr(event, field.name)) for field in event.__attrs_attrs__)
     return {name: _field(value) for name, value in values if value is not None}
 
 

@@ -18,8 +18,8 @@ async def together(steps: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     Raises the first KmsconnError of a step, itself and not a group: the caller asked one question. Foreign exceptions come out as
     a group. Cancellation: cancels every step.
     """
-    if len(steps) == 1:
-        return [await steps[0]()]
+    if len(steps) <= 1:
+        return [await step() for step in steps]
     results: dict[int, T] = {}
     failures: list[KmsconnError] = []
 
@@ -31,8 +31,9 @@ async def together(steps: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        for index in range(len(steps)):
+        for index in range(1, len(steps)):
             nursery.start_soon(run, index)
+        await run(0)  # here: a task less
     if failures:
         raise failures[0]
     return [results[index] for index in range(len(steps))]

@@ -30,6 +30,9 @@ async def in_order(
             results[index] = error
 
     with trio.move_on_after(seconds):
+        if len(steps) == 1:
+            await run(0)  # here: a task less
+            return results
         async with trio.open_nursery() as nursery:
             for index in range(len(steps)):
                 nursery.start_soon(run, index)
