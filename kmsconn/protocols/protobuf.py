@@ -1,9 +1,10 @@
-"""Strict decoding of protobuf messages: the whole wire structure is walked before the library parses; no I/O.
+"""Strict decoding of protobuf messages: one walk over the whole wire structure, which makes the message on its way; no I/O.
 
 betterproto2 takes most truncated messages for whole ones, reads groups as fields, and lets the last of two
-sub-messages win where the format says *merge*. So every byte is accounted for here first: lengths in
+sub-messages win where the format says *merge*. So every byte is accounted for here: lengths in
 bounds, wire types known and those of the class, text valid UTF-8, a singular sub-message at most once,
-nesting bounded. Unknown fields are legal and skipped.
+nesting bounded. Unknown fields are legal and skipped. Messages with kinds of fields that this module does
+not read itself (enums, maps, floats, oneofs) are parsed by the library once they were walked.
 
 Source: protobuf encoding guide, https://protobuf.dev/programming-guides/encoding/.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -38,8 +39,7 @@ _WIRE_TYPES = {
 
 def decode(message_type: type[M], data: bytes) -> M:
     """Parse a whole message. Raises Undecodable when a byte is missing, too many or of the wrong kind."""
-    _walk(message_type, memoryview(data), MAX_DEPTH)
-    return message_type.parse(data)
+    return _walk(message_type, memoryview(data), MAX_DEPTH)
 
 
 def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
@@ -77,6 +77,8 @@ def _span(view: memoryview, at: int, number: int, wire: int) -> tuple[int, int]:
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    if at < len(view) and view[at] < 0x80:  # noqa: PLR2004 - the continuation bit; most are one byte
+        return view[at], at + 1
     value = 0
     for index, byte in enumerate(view[at : at + _VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
@@ -87,21 +89,52 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
     raise Undecodable(f"no varint at byte {at}")
 
 
+def _signed(bits: int) -> Callable[[int], int]:
+    mask, sign = (1 << bits) - 1, 1 << (bits - 1)
+    return lambda value: ((value & mask) ^ sign) - sign
+
+
+def _text(value: memoryview) -> str:
+    return str(value, "utf-8")
+
+
+_READS: Mapping[str, Callable[[Any], Any]] = {
+    "int32": _signed(32),
+    "int64": _signed(64),
+    "uint32": lambda value: value & 0xFFFF_FFFF,
+    "uint64": int,
+    "bool": bool,
+    "bytes": bytes,
+    "string": _text,
+}
+"""How a value off the wire becomes that of a field; numbers that are too wide lose their upper bits, as protobuf has it."""
+
+
 @attrs.frozen
 class _Field:
     """What the class says about one field; ``sub`` is the class of a sub-message or of a map's entries."""
 
     name: str
+    attribute: str
     wire: int
-    text: bool
+    read: Callable[[Any], Any]
     repeated: bool
     sub: type[betterproto2.Message] | None
+    plain: bool
+    """Whether its value is made here."""
+
+
+@attrs.frozen
+class _Shape:
+    fields: Mapping[int, _Field]
+    plain: bool
 
 
 @functools.cache
-def _shape(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
+def _shape(message_type: type[betterproto2.Message]) -> _Shape:
     described: Any = dataclasses.fields(message_type)  # type: ignore[arg-type]
-    return {betterproto2.FieldMetadata.get(each).number: _describe(message_type, each) for each in described}
+    known = {betterproto2.FieldMetadata.get(each).number: _describe(message_type, each) for each in described}
+    return _Shape(known, all(field.plain for field in known.values()))
 
 
 def _describe(message_type: type[betterproto2.Message], described: dataclasses.Field[Any]) -> _Field:
@@ -110,54 +143,59 @@ def _describe(message_type: type[betterproto2.Message], described: dataclasses.F
     classes: Any = message_type._betterproto  # type: ignore[arg-type]  # noqa: SLF001 - the library's own table
     return _Field(
         name=f"{message_type.__name__}.{described.name}",
+        attribute=described.name,
         wire=_WIRE_TYPES[meta.proto_type],
-        text=meta.proto_type == "string",
+        read=_READS.get(meta.proto_type, lambda value: value),
         repeated=bool(meta.repeated) or meta.proto_type == "map",
         sub=classes.cls_by_field[described.name] if nested else None,
+        plain=(meta.proto_type in _READS or meta.proto_type == "message")
+        and not meta.group
+        and not meta.unwrap,
     )
 
 
-def _walk(message_type: type[betterproto2.Message], view: memoryview, depth: int) -> None:
+def _walk(message_type: type[M], view: memoryview, depth: int) -> M:
     if not depth:
         raise Undecodable("messages are nested too deeply")
-    shape, seen = _shape(message_type), set()
-    for number, wire, value in fields(view):
-        field = shape.get(number)
+    shape, values = _shape(message_type), dict[str, Any]()
+    for number, wire, raw in fields(view):
+        field = shape.fields.get(number)
         if field is None:
             continue
-        if field.sub is not None and not field.repeated and number in seen:
+        if field.repeated:
+            values.setdefault(field.attribute, []).extend(_several(field, wire, raw, depth))
+        elif field.sub is not None and field.attribute in values:
             raise Undecodable(f"{field.name} occurs twice")
-        seen.add(number)
-        _check(field, wire, value, depth)
+        else:
+            values[field.attribute] = _one(field, wire, raw, depth)
+    return message_type(**values) if shape.plain else message_type.parse(bytes(view))
 
 
-def _check(field: _Field, wire: int, value: int | memoryview, depth: int) -> None:
+def _one(field: _Field, wire: int, raw: int | memoryview, depth: int) -> Any:
     if wire != field.wire:
-        if wire == LENGTH and field.repeated and isinstance(value, memoryview):
-            _check_packed(field, value)
-            return
         raise Undecodable(f"{field.name} has wire type {wire}, not {field.wire}")
-    if isinstance(value, int):
-        return
-    if field.sub is not None:
-        _walk(field.sub, value, depth - 1)
-    elif field.text:
-        _check_text(field, value)
-
-
-def _check_text(field: _Field, value: memoryview) -> None:
+    if field.sub is not None and isinstance(raw, memoryview):
+        return _walk(field.sub, raw, depth - 1)
     try:
-        str(value, "utf-8")
+        return field.read(raw)
     except UnicodeDecodeError as error:
         raise Undecodable(f"{field.name} is not UTF-8") from error
 
 
-def _check_packed(field: _Field, value: memoryview) -> None:
-    """Check that a packed repeated field ends with its last number."""
+def _several(field: _Field, wire: int, raw: int | memoryview, depth: int) -> list[Any]:
+    """Read one element of a repeated field, or a packed run of them."""
+    if wire == LENGTH != field.wire and isinstance(raw, memoryview):
+        return [field.read(number) for number in _packed(field, raw)]
+    return [_one(field, wire, raw, depth)]
+
+
+def _packed(field: _Field, value: memoryview) -> Iterator[int]:
+    """Yield the numbers of a packed repeated field, varints only. Raises Undecodable where it does not end with its last number."""
     if size := _FIXED_SIZES.get(field.wire):
         if len(value) % size:
             raise Undecodable(f"{field.name} does not hold whole numbers")
         return
     at = 0
     while at < len(value):
-        _, at = _varint(value, at)
+        number, at = _varint(value, at)
+        yield number

@@ -129,6 +129,18 @@ def test_a_negative_number_is_read_from_ten_bytes() -> None:
     assert decode(v1.TypedCiphertext, bytes(message)).fhe_type == -1
 
 
+def test_a_message_that_the_library_parses_is_walked_all_the_same() -> None:
+    message = v1.TypedCiphertext(fhe_type=3, ciphertext_format=v1.CiphertextFormat(2))
+    assert decode(v1.TypedCiphertext, bytes(message)) == message
+    with pytest.raises(Undecodable):
+        decode(v1.TypedCiphertext, bytes(message)[:-1])
+
+
+def test_the_number_of_an_enum_is_no_size() -> None:
+    """A field of bytes is made from its view; one that is not read here must not be made into so many bytes."""
+    assert decode(v1.TypedCiphertext, b"\x20" + b"\xff" * 9 + b"\x01") is not None
+
+
 def test_presence_of_an_optional_field_survives() -> None:
     assert decode(v1.Eip712DomainMsg, bytes(v1.Eip712DomainMsg(salt=b""))).salt == b""
     assert decode(v1.Eip712DomainMsg, b"").salt is None
