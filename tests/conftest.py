@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.faults.tally import TALLY
-from tests.real import peers
+from tests.real import peer_cases, peers
 
 _OTHERS: list[list[str]] = []
+_COLLECTED: list[pytest.Item] = []
 
 
 def _lines() -> list[str]:
@@ -32,6 +33,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         output["worlds"] = _lines()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _COLLECTED[:] = items
+    peer_cases.note(items)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     _OTHERS.append(getattr(node, "workeroutput", {}).get("worlds", []))
@@ -42,7 +48,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(heading)
         for line in lines:
             terminalreporter.write_line(line)
+    _tell_met_peers(terminalreporter)
     _tell_missing_peers(terminalreporter)
+
+
+def _tell_met_peers(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests passed against each peer, or how many there are where they are only collected."""
+    collected = terminalreporter.config.getoption("collectonly")
+    passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    met = peer_cases.count(_COLLECTED) if collected else peer_cases.met(passed)
+    if met:
+        terminalreporter.write_line(peer_cases.line(met))
 
 
 def _tell_missing_peers(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,0 +1,51 @@
+"""Which tests run against which software that is not ours: read from their fixtures and parameters, so that nobody keeps a list."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+PEERS = ("anvil", "node-tkms", "radosgw", "moto", "grpcio", "grpclib")
+_IN_FIXTURES = {peer.replace("-", "_"): peer for peer in PEERS}
+HEADING = "against software that is not ours: "
+_PROPERTY = "peer"
+
+
+def peers_of(item: pytest.Item) -> frozenset[str]:
+    """Return the peers that a test meets."""
+    function = getattr(item, "originalname", None) or item.name
+    parameters = getattr(item, "callspec", None)
+    chosen = map(str, parameters.params.values()) if parameters else ()
+    known = {*getattr(item, "fixturenames", ()), *chosen, *_clients_in(function)}
+    return frozenset(peer for name, peer in _IN_FIXTURES.items() if name in known)
+
+
+def _clients_in(function: str) -> set[str]:
+    """Return the gRPC libraries that the name of a test begins with: they are used without a fixture."""
+    return set(re.findall(r"^test_(grpcio|grpclib)_", function))
+
+
+def count(items: Iterable[pytest.Item]) -> Counter[str]:
+    """Return how many tests meet each peer."""
+    return Counter(peer for item in items for peer in peers_of(item))
+
+
+def note(items: Iterable[pytest.Item]) -> None:
+    """Let the reports of tests say whom they met, on whichever process they run."""
+    for item in items:
+        item.user_properties += [(_PROPERTY, peer) for peer in sorted(peers_of(item))]
+
+
+def met(reports: Iterable[pytest.TestReport]) -> Counter[str]:
+    """Return how many of these tests met each peer."""
+    return Counter(
+        str(value) for report in reports for name, value in report.user_properties if name == _PROPERTY
+    )
+
+
+def line(counts: Counter[str]) -> str:
+    """Return the numbers in one line."""
+    return HEADING + ", ".join(f"{peer} {counts[peer]}" for peer in PEERS if counts[peer])
