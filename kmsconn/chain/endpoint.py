@@ -29,7 +29,7 @@ from kmsconn.net.http import HttpClient
 from kmsconn.net.ports import Ports
 from kmsconn.net.urls import parse, show_origin
 
-ATTEMPT_SECONDS = 10.0  # for a connection and for a call; beyond that the connection is taken for dead
+ATTEMPT_SECONDS = 10.0  # for a connection
 MOMENT = 1.0  # for a connection to a chain whose every URL has just failed, while a call waits for it
 STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
 RENEW_SECONDS = 30.0  # of an HTTP link
@@ -44,7 +44,7 @@ class Link(Protocol):
     reason: str
 
     async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
-        """Return an outcome for each call. Raises Unreachable or Overloaded when there is no answer."""
+        """Return an outcome for each call, within ``PATIENCE`` seconds. Raises Unreachable or Overloaded when there is none."""
         ...
 
     def drop(self, reason: str) -> None:
@@ -111,8 +111,10 @@ class Endpoint:
         for url, found in self._wrong.items():
             raise StartRefused(_wrong_chain(f"{self.name} {show_origin(url)}", self.chain_id, found))
 
-    async def listen(self, subscription: Sequence[Any], ring: Callable[[Any], None]) -> Never:
+    async def listen(self, subscription: Sequence[Any], ring: Callable[[bytes | None], None]) -> Never:
         """Subscribe for ever; ``ring`` gets each push, and None after each subscription, since pushes may have been missed before.
+
+        A push is JSON text, unread.
 
         Sleeps for ever where there is no websocket. ``ring`` must not block.
         Cancellation: the node goes on pushing until the connection ends; nobody is rung.
@@ -122,7 +124,7 @@ class Endpoint:
             await self._listen_on(link, subscription, ring)
 
     async def _listen_on(
-        self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[Any], None]
+        self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[bytes | None], None]
     ) -> None:
         """Listen until the link ends, or for a while when the node takes no subscription."""
         identifier = await self._subscribed(link, subscription, ring)
@@ -137,24 +139,20 @@ class Endpoint:
             link.forget(identifier)
 
     async def _subscribed(
-        self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[Any], None]
+        self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[bytes | None], None]
     ) -> str | None:
-        with trio.move_on_after(ATTEMPT_SECONDS):
-            try:
-                return await link.subscribe(subscription, ring)
-            except (RpcError, Retryable):
-                return None
-        link.drop(f"no answer to a subscription in {ATTEMPT_SECONDS:g} s")
-        return None
+        try:
+            return await link.subscribe(subscription, ring)
+        except (RpcError, Retryable):
+            return None
 
     # Asking.
 
     async def _ask(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
-        link = await self._linked()
-        with trio.move_on_after(ATTEMPT_SECONDS):
-            return await link.exchange(calls, batch=batch)
-        link.drop(f"no answer to {calls[0].method} in {ATTEMPT_SECONDS:g} s")
-        raise Unreachable(f"{self.name}: {link.reason}")
+        link = self._link
+        if link is None or link.ended.is_set():
+            link = await self._linked()
+        return await link.exchange(calls, batch=batch)
 
     async def _linked(self) -> Link:
         """Return the link, waiting while one is being made.

@@ -35,6 +35,7 @@ _SHORT, _TWO_BYTES, _EIGHT_BYTES = (
     127,
 )  # the longest length in a head's second byte; where a longer one stands
 _OPCODES = frozenset(Opcode)
+_XOR = [bytes(byte ^ key for byte in range(256)) for key in range(256)]
 _WHOLE = frozenset({_FIN | Opcode.TEXT, _FIN | Opcode.BINARY})
 
 
@@ -51,10 +52,14 @@ def frame(opcode: Opcode, payload: bytes, key: bytes) -> bytes:
 
 
 def masked(payload: bytes, key: bytes) -> bytes:
-    """Return the payload with the key over it, again and again: once masks, twice is as before. One large XOR is fast here."""
-    size = len(payload)
-    mask = (key * (size // len(key) + 1))[:size]
-    return (int.from_bytes(payload, "little") ^ int.from_bytes(mask, "little")).to_bytes(size, "little")
+    """Return the payload with the key over it, again and again: once masks, twice is as before.
+
+    By tables, one for each byte of the key: beyond some hundred bytes faster than one large XOR of Python's integers.
+    """
+    out = bytearray(payload)
+    for at, byte in enumerate(key):
+        out[at::4] = out[at::4].translate(_XOR[byte])
+    return bytes(out)
 
 
 class FrameReader:

@@ -46,7 +46,7 @@ class _Wire(msgspec.Struct):
     result: Any = msgspec.UNSET
     error: Any = None
     method: Any = None
-    params: Any = None
+    params: msgspec.Raw = msgspec.Raw()
 
 
 @attrs.frozen
@@ -57,12 +57,17 @@ class Answer:
     outcome: Any
 
 
+class _Pushed(msgspec.Struct):
+    subscription: str
+    result: msgspec.Raw
+
+
 @attrs.frozen
 class Notification:
-    """Something that happened, for a subscription."""
+    """Something that happened, for a subscription. It stays JSON text: most who are rung do not read it."""
 
     subscription: str
-    result: Any
+    result: bytes
 
 
 @attrs.frozen
@@ -76,6 +81,7 @@ Message = Answer | Notification | Complaint
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[_Wire | list[_Wire]] = msgspec.json.Decoder(_Wire | list[_Wire])
+_pushed_decoder = msgspec.json.Decoder(_Pushed)
 
 
 def encode(first_id: int, calls: Sequence[Call], *, batch: bool) -> bytes:
@@ -112,11 +118,13 @@ def _message(wire: _Wire) -> Message | None:
 
 
 def _notification(wire: _Wire) -> Notification | None:
-    params = wire.params if isinstance(wire.params, dict) else {}
-    subscription = params.get("subscription")
-    if wire.method != "eth_subscription" or not isinstance(subscription, str):
+    if wire.method != "eth_subscription":
         return None
-    return Notification(subscription, params.get("result"))
+    try:
+        pushed = _pushed_decoder.decode(wire.params)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Notification(pushed.subscription, bytes(pushed.result))
 
 
 def rpc_error(error: Any) -> RpcError:

@@ -7,6 +7,7 @@ when it looks for the logs. A node below the end of the range, or one that says 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -15,7 +16,7 @@ import msgspec
 from kmsconn.chain.jsonrpc import clean
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import Unreachable
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.logs import Log
 
@@ -44,6 +45,9 @@ class LogsRead:
 class _Head(msgspec.Struct):
     number: str
     timestamp: str
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
 
 
 class _JsonLog(msgspec.Struct, rename="camel"):
@@ -103,6 +107,15 @@ def read_head(block: Any) -> tuple[int, int]:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
 
 
+def read_pushed_head(push: bytes) -> tuple[int, int]:
+    """Read number and timestamp of a block that was pushed, as JSON text. Raises Unreachable when it is no block."""
+    try:
+        head = _head_decoder.decode(push)
+        return _number(head.number), _number(head.timestamp)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Unreachable(f"the pushed head is no block: {clean(str(error))}") from error
+
+
 def decode_logs(found: Any) -> tuple[list[Log], tuple[str, ...]]:
     """Read the objects of ``eth_getLogs`` or of a receipt; ``removed`` ones are left out, broken ones told in a few words."""
     if not isinstance(found, list):
@@ -125,11 +138,11 @@ def decode_log(item: Any) -> Log | None:
     if raw.removed:
         return None
     return Log(
-        address=Address(_fixed(raw.address, 20, "address")),
-        topics=tuple(_fixed(topic, _HASH_BYTES, "topic") for topic in raw.topics),
+        address=Address(_shared(raw.address, ADDRESS_BYTES, "address")),
+        topics=tuple([_shared(topic, _HASH_BYTES, "topic") for topic in raw.topics]),
         data=from_hex(raw.data),
         block_number=_number(raw.block_number),
-        block_hash=_fixed(raw.block_hash, _HASH_BYTES, "block hash"),
+        block_hash=_shared(raw.block_hash, _HASH_BYTES, "block hash"),
         transaction_hash=_fixed(raw.transaction_hash, _HASH_BYTES, "transaction hash"),
         log_index=_number(raw.log_index),
     )
@@ -147,6 +160,10 @@ def _fixed(text: str, size: int, what: str) -> bytes:
     if len(data) != size:
         raise ValueError(f"a {what} of {len(data)} bytes")
     return data
+
+
+_shared = lru_cache(1024)(_fixed)
+"""For what many logs have in common: their contract, their event, their block."""
 
 
 def _is_wanted(log: Log, contract: Address, topics: Sequence[bytes]) -> bool:

@@ -9,6 +9,8 @@ import attrs
 
 from kmsconn.errors import KmsconnError
 
+PATIENCE = 10.0  # seconds for an answer; a connection that keeps one longer is taken for dead
+
 
 class RpcError(KmsconnError):
     """The node answered with a JSON-RPC error object. ``data`` holds the revert bytes if the node gave any, else None.
@@ -40,7 +42,7 @@ class Rpc(Protocol):
     async def call(self, method: str, *params: Any) -> Any:
         """Ask one question and return its JSON result.
 
-        Raises RpcError when the node says no, Unreachable or Overloaded when there is no usable answer.
+        Raises RpcError when the node says no, Unreachable or Overloaded when there is no usable answer in ``PATIENCE`` seconds.
         Cancellation: at any time; the answer is dropped when it comes. Repeating: the caller's question.
         """
         ...

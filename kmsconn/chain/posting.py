@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from kmsconn.chain.jsonrpc import Answer, Complaint, decode, encode
-from kmsconn.chain.port import Call
+from kmsconn.chain.port import PATIENCE, Call
 from kmsconn.errors import Unreachable
 from kmsconn.net.http import HttpClient, status_error
 from kmsconn.net.urls import show_origin
@@ -26,17 +26,20 @@ class HttpLink:
         self._next_id = 1
 
     async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
-        """Ask in one request. Any failure ends the link.
+        """Ask in one request. Any failure ends the link, and so does an answer that does not come.
 
         Raises Unreachable, Overloaded. Cancellation: at any time. Repeating: the caller's question.
         """
         ids = range(self._next_id, self._next_id + len(calls))
         self._next_id = ids.stop
         try:
-            return self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
+            with trio.move_on_after(PATIENCE):
+                return self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
         except Unreachable as error:
             self.drop(str(error))
             raise
+        self.drop(f"{self._origin}: no answer to {calls[0].method} in {PATIENCE:g} s")
+        raise Unreachable(self.reason)
 
     async def _post(self, body: bytes) -> bytes:
         response = await self._http.post(self._url, body, {"content-type": "application/json"})

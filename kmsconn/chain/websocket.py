@@ -16,7 +16,7 @@ import trio
 from kmsconn.chain.frames import FrameReader, Opcode, frame
 from kmsconn.chain.handshake import Handshake, NoWebsocket
 from kmsconn.chain.jsonrpc import Answer, Complaint, Message, Notification, call_result, clean, decode, encode
-from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.port import PATIENCE, Call, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.net.ports import Dial
 from kmsconn.net.urls import Url, parse
@@ -37,8 +37,9 @@ FOREIGN_ERRORS: tuple[type[Exception], ...] = (
 class _Asked:
     """The questions of one frame, and their answers as they come."""
 
-    def __init__(self, ids: range) -> None:
-        self.ids = ids
+    def __init__(self, ids: range, method: str) -> None:
+        self.ids, self.method = ids, method
+        self.since = trio.current_time()
         self.outcomes: dict[int, Any] = {}
         self.failure: str | None = None
         self.done = trio.Event()
@@ -67,7 +68,7 @@ class WebSocketLink:
         self._origin = origin
         self._next_id = 1
         self._asked: dict[int, _Asked] = {}
-        self._subscriptions: dict[str, Callable[[Any], None]] = {}
+        self._subscriptions: dict[str, Callable[[bytes], None]] = {}
         self._written = trio.Event()
         self._outbox, self._frames = trio.open_memory_channel[bytes](OUTBOX)
 
@@ -79,7 +80,7 @@ class WebSocketLink:
         """
         ids = range(self._next_id, self._next_id + len(calls))
         self._next_id = ids.stop
-        asked = _Asked(ids)
+        asked = _Asked(ids, calls[0].method)
         self._asked.update(dict.fromkeys(ids, asked))
         try:
             await self._send(encode(ids.start, calls, batch=batch))
@@ -102,8 +103,8 @@ class WebSocketLink:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Unreachable(self.reason) from error
 
-    async def subscribe(self, subscription: Sequence[Any], ring: Callable[[Any], None]) -> str:
-        """Subscribe and return the subscription's id; ``ring`` is called with each push, in the reading task: it must not block.
+    async def subscribe(self, subscription: Sequence[Any], ring: Callable[[bytes], None]) -> str:
+        """Subscribe and return the subscription's id; ``ring`` is called with each push, JSON text, in the reading task: it must not block.
 
         Raises RpcError, Overloaded, Unreachable. Pushes between the answer and the return may be missed.
         """
@@ -127,7 +128,20 @@ class WebSocketLink:
         self._outbox.close()
         self.ended.set()
 
-    # The two tasks of a connection.
+    # The tasks of a connection.
+
+    async def watch(self) -> None:
+        """Return at the connection's end, and end it when a question has no answer for ``PATIENCE`` seconds.
+
+        One watch for all questions: the oldest is the first in the dict, and a later one has more time.
+        """
+        while not self.ended.is_set():
+            oldest, now = next(iter(self._asked.values()), None), trio.current_time()
+            until = (now if oldest is None else oldest.since) + PATIENCE
+            if oldest is not None and now >= until:
+                self.drop(f"no answer to {oldest.method} in {PATIENCE:g} s")
+            with trio.move_on_at(until):
+                await self.ended.wait()
 
     async def read(self, stream: trio.abc.Stream, data: bytes) -> None:
         """Read on behind ``data`` until the server closes or sends what is no JSON-RPC over a websocket."""
@@ -199,7 +213,7 @@ class WebSocketLink:
         return found
 
 
-def _ignore(push: Any) -> None:
+def _ignore(push: bytes) -> None:
     """Take a push of a subscription that nobody listens to any more."""
 
 
@@ -229,7 +243,7 @@ async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
             nursery.start_soon(link.read, stream, data)
             nursery.start_soon(link.write, stream)
             task_status.started(link)
-            await link.ended.wait()
+            await link.watch()
             nursery.cancel_scope.cancel()
     finally:
         link.drop("closed here")

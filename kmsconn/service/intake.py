@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 import attrs
 import trio
@@ -19,11 +18,11 @@ from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.jsonrpc import is_range_limit
-from kmsconn.chain.logs import LogsRead, read_head, read_logs
+from kmsconn.chain.logs import LogsRead, read_head, read_logs, read_pushed_head
 from kmsconn.chain.port import RpcError
-from kmsconn.errors import Retryable, Undecodable
+from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.ethereum.hexes import from_quantity, to_hex
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Admitted, Arrival, Read
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
@@ -87,7 +86,7 @@ class Intake:
             nursery.start_soon(self._backfill)
             await self._follow()
 
-    def _ring(self, push: Any) -> None:
+    def _ring(self, push: bytes | None) -> None:
         if push is None:  # (re)subscribed: what was missed meanwhile lies in the overlap
             self._overlap_read = -math.inf
         self.bell.ring()
@@ -289,10 +288,11 @@ class Intake:
 async def follow_heads(side: Side) -> None:
     """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the lane."""
 
-    def take(push: Any) -> None:
+    def take(push: bytes | None) -> None:
         # a push is a hint; the reader's own reads bring the head too
-        with suppress(KeyError, TypeError, ValueError):
-            side.head.note(from_quantity(push["number"]), from_quantity(push["timestamp"]))
+        if push is not None:
+            with suppress(Unreachable):
+                side.head.note(*read_pushed_head(push))
         side.bell.ring()
 
     await side.endpoint.listen(("newHeads",), take)

@@ -406,7 +406,7 @@ async def test_listening_rings_once_at_the_start_and_for_each_push(autojump_cloc
         await node.push("0x1", {"number": "0x10"})
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert rung == [None, {"number": "0x10"}]
+    assert rung == [None, b'{"number": "0x10"}']
     assert ("eth_subscribe", ["newHeads"]) in node.asked
 
 

@@ -52,7 +52,7 @@ def test_an_error_of_null_beside_a_result_is_no_error() -> None:
 
 def test_a_push_is_a_notification() -> None:
     text = '{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1","result":{"n":1}}}'
-    assert decode(text) == [Notification("0x1", {"n": 1})]
+    assert decode(text) == [Notification("0x1", b'{"n":1}')]
 
 
 def test_an_error_without_an_id_is_a_complaint() -> None:
@@ -70,6 +70,10 @@ def test_an_error_without_an_id_is_a_complaint() -> None:
         '{"id":"x","result":1}',
         '{"id":true,"result":1}',
         '{"method":"eth_subscription"}',
+        '{"method":"eth_subscription","params":[]}',
+        '{"method":"eth_subscription","params":{"subscription":1,"result":1}}',
+        '{"method":"eth_subscription","params":{"subscription":"0x1"}}',
+        '{"method":"other","params":{"subscription":"0x1","result":1}}',
     ],
 )
 def test_objects_that_are_nothing_are_left_out(text: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.chain.logs import decode_log, read_head, read_logs
+from kmsconn.chain.logs import decode_log, read_head, read_logs, read_pushed_head
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -195,3 +195,16 @@ def test_a_number_that_no_column_holds_makes_a_log_malformed(field: str) -> None
 def test_a_head_beyond_all_chains_is_none(field: str) -> None:
     with pytest.raises(Unreachable):
         read_head({"number": "0x1", "timestamp": "0x1", field: hex(1 << 1030)})
+
+
+def test_a_pushed_head_is_read_from_its_text() -> None:
+    assert read_pushed_head(b'{"number":"0x9","timestamp":"0x3e8","hash":"0x"}') == (9, 1000)
+
+
+@pytest.mark.parametrize(
+    "push",
+    [b"", b"null", b"{}", b'{"number":9,"timestamp":"0x1"}', b'{"number":"x","timestamp":"0x1"}', b"\xff"],
+)
+def test_a_pushed_head_that_is_none_is_unreachable(push: bytes) -> None:
+    with pytest.raises(Unreachable):
+        read_pushed_head(push)

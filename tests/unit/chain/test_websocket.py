@@ -164,7 +164,7 @@ async def test_pushes_ring_their_subscription_only(autojump_clock: MockClock) ->
         await node.push(two, {"n": 2})
         await node.push("0x99", {"n": 3})
         await wait_all_tasks_blocked()
-    assert (first, second) == ([{"n": 1}], [{"n": 2}])
+    assert (first, second) == ([b'{"n": 1}'], [b'{"n": 2}'])
 
 
 async def test_a_forgotten_subscription_rings_no_more(autojump_clock: MockClock) -> None:
@@ -194,7 +194,7 @@ async def test_pings_are_answered_while_a_flood_of_pushes_comes(autojump_clock: 
         with trio.fail_after(1):
             await node.connections[-1].ping()
         await wait_all_tasks_blocked()
-    assert rung == list(range(3000))
+    assert rung == [str(number).encode() for number in range(3000)]
 
 
 async def test_what_is_asked_in_one_moment_goes_out_in_one_piece(autojump_clock: MockClock) -> None:
