@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES, PEERS = ROOT / "contracts_abi" / "solidity", ROOT / "peers"
 TARGET = SOURCES / "artifacts.json"
-DEPLOYED = ("ACL", "Decryption", "GatewayConfig", "ProtocolConfig", "Wallet")
+DEPLOYED = ("ACL", "Decryption", "GatewayConfig", "KMSGeneration", "ProtocolConfig", "Wallet")
 """The contracts that somebody deploys; the others are parts of them."""
 SETTINGS = {
     "optimizer": {"enabled": True, "runs": 200},

@@ -17,6 +17,14 @@ abstract contract Committees {
         for (uint256 i = 0; i < nodes.length; ++i) _nodes[contextId].push(nodes[i]);
     }
 
+    function _addNode(uint256 contextId, KmsNode memory node) internal {
+        _nodes[contextId].push(node);
+    }
+
+    function _nodesOf(uint256 contextId) internal view returns (KmsNode[] storage) {
+        return _nodes[contextId];
+    }
+
     function _exists(uint256 contextId) internal view returns (bool) {
         return _nodes[contextId].length != 0;
     }

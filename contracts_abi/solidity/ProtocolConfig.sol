@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Committees} from "./Committees.sol";
+import {Ceremonies} from "./Ceremonies.sol";
 import {Owned} from "./Owned.sol";
-import {ProtocolConfigState} from "./ProtocolConfigState.sol";
-import {KmsNode} from "./Structs.sol";
+import {KmsNode, KmsNodeParams, KmsThresholds, PcrValues} from "./Structs.sol";
 
-/// Contexts and epochs with their states on Ethereum. Has no ceremonies: knobs set their results.
+/// Contexts and epochs with their states on Ethereum. The owner begins ceremonies, or sets their results at once.
 /// Its place is the ERC-7201 slot of "fhevm.storage.ProtocolConfig".
 contract ProtocolConfig layout at 0x80f3585af86806c5774303b06c1ee640aa83b6ef3e45df49bb26c8524500c200
-    is ProtocolConfigState, Committees, Owned
+    is Ceremonies, Owned
 {
     event KmsContextDestroyed(uint256 indexed kmsContextId);
     event KmsEpochDestroyed(uint256 indexed epochId);
@@ -28,6 +27,40 @@ contract ProtocolConfig layout at 0x80f3585af86806c5774303b06c1ee640aa83b6ef3e45
         _epochContexts[epochId] = contextId;
         _newestEpoch = _larger(epochId, _newestEpoch);
         if (state == EpochState.Active) _activeEpoch = _larger(epochId, _activeEpoch);
+    }
+
+    function setThresholds(uint256 contextId, KmsThresholds calldata thresholds) external onlyOwner {
+        _thresholds[contextId] = thresholds;
+    }
+
+    function beginContext(
+        KmsNodeParams[] calldata nodes,
+        KmsThresholds calldata thresholds,
+        string calldata softwareVersion,
+        PcrValues[] calldata pcrValues
+    ) external onlyOwner {
+        _beginContext(nodes, thresholds, softwareVersion, pcrValues);
+    }
+
+    /// Announces a context that was set at once, as the first one of a deployment is.
+    function announce(
+        uint256 contextId,
+        uint256 previous,
+        KmsNodeParams[] calldata nodes,
+        KmsThresholds calldata thresholds,
+        string calldata softwareVersion,
+        PcrValues[] calldata pcrValues
+    ) external onlyOwner {
+        _announce(contextId, previous, nodes, thresholds, softwareVersion, pcrValues);
+    }
+
+    function beginEpoch() external onlyOwner {
+        _requireIdle();
+        _beginEpoch(_activeContext);
+    }
+
+    function getKmsGenThresholdForContext(uint256 contextId) external view returns (uint256) {
+        return _thresholds[contextId].kmsGen;
     }
 
     function setAnchor(uint256 contextId, uint256 blockNumber, bytes32 infoHash) external onlyOwner {

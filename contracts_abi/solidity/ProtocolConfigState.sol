@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {KmsThresholds} from "./Structs.sol";
+
 /// The storage of ProtocolConfig, slot by slot as the real contract has it where somebody may look.
 abstract contract ProtocolConfigState {
     enum ContextState {
@@ -29,4 +31,8 @@ abstract contract ProtocolConfigState {
     mapping(uint256 contextId => ContextState) internal _contextStates; // +14
     mapping(uint256 epochId => EpochState) internal _epochStates; // +15
     mapping(uint256 epochId => uint256) internal _epochContexts; // +16
+    mapping(uint256 contextId => mapping(address sender => bool)) internal _contextConfirmed; // +17
+    mapping(uint256 epochId => mapping(address signer => bool)) internal _epochConfirmed; // +18
+    mapping(uint256 contextId => KmsThresholds) internal _thresholds;
+    mapping(uint256 epochId => mapping(bytes32 dataHash => uint256)) internal _agreeing;
 }

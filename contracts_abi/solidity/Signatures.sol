@@ -13,8 +13,17 @@ library Signatures {
 
     /// The digest of a struct under the domain "Decryption", version "1".
     function digest(uint256 chainId, address verifyingContract, bytes32 structHash) internal pure returns (bytes32) {
+        return digest("Decryption", chainId, verifyingContract, structHash);
+    }
+
+    /// The digest of a struct under a domain of this name, version "1".
+    function digest(string memory name, uint256 chainId, address verifyingContract, bytes32 structHash)
+        internal
+        pure
+        returns (bytes32)
+    {
         bytes32 separator = keccak256(
-            abi.encode(DOMAIN_TYPE, keccak256("Decryption"), keccak256("1"), chainId, verifyingContract)
+            abi.encode(DOMAIN_TYPE, keccak256(bytes(name)), keccak256("1"), chainId, verifyingContract)
         );
         return keccak256(abi.encodePacked(hex"1901", separator, structHash));
     }

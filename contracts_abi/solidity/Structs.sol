@@ -62,3 +62,63 @@ struct KmsNode {
     string ipAddress;
     string storageUrl;
 }
+
+struct KmsNodeParams {
+    address txSenderAddress;
+    address signerAddress;
+    string ipAddress;
+    string storageUrl;
+    int32 partyId;
+    string mpcIdentity;
+    bytes caCert;
+    string storagePrefix;
+}
+
+struct KmsThresholds {
+    uint256 publicDecryption;
+    uint256 userDecryption;
+    uint256 kmsGen;
+    uint256 mpc;
+}
+
+struct PcrValues {
+    bytes pcr0;
+    bytes pcr1;
+    bytes pcr2;
+}
+
+enum KeyType {
+    Server,
+    Public
+}
+
+enum ParamsType {
+    Default,
+    Test
+}
+
+struct KeyDigest {
+    KeyType keyType;
+    bytes digest;
+}
+
+struct KeyInfo {
+    uint256 prepKeygenId;
+    uint256 keyId;
+    ParamsType paramsType;
+    KeyDigest[] keyDigests;
+}
+
+struct EpochKeyResult {
+    uint256 prepKeygenId;
+    uint256 keyId;
+    KeyDigest[] keyDigests;
+    bytes signature;
+}
+
+struct EpochCrsResult {
+    uint256 crsId;
+    uint256 maxBitLength;
+    bytes crsDigest;
+    bytes signature;
+}

@@ -26,7 +26,7 @@ ETHEREUM = vectors.load()["environment"]["ethereum"]
 EVENTS: list[dict[str, Any]] = vectors.load()["ethereum"]["events"]
 REVERTS: list[dict[str, Any]] = vectors.load()["ethereum"]["reverts"]
 _CONTRACTS = {name: parse_address(text) for name, text in ETHEREUM["contracts"].items()}
-_FIRST_CONTEXT, _FIRST_EPOCH = (7 << 248) + 1, (8 << 248) + 1
+FIRST_CONTEXT, FIRST_EPOCH = (7 << 248) + 1, (8 << 248) + 1
 STATES = [
     (14, "context 1, prep-keygen 1 open"),
     (15, "context 1, prep-keygen 1 answered"),
@@ -43,7 +43,7 @@ STATES = [
     (42, "context 1 destroyed"),
 ]
 """After which block each recorded state began."""
-_BEGUN_BY_A_REPLY = {"keygen_default", "epoch_2_context_switch"}
+BEGUN_BY_A_REPLY = {"keygen_default", "epoch_2_context_switch"}
 
 
 @attrs.define
@@ -107,9 +107,9 @@ def fresh_ceremony() -> Ceremony:
 
 def _first_context(played: Ceremony, entry: dict[str, Any], frame: Frame) -> None:
     first = announcement(entry)
-    played.config.set_context(frame, _FIRST_CONTEXT, first.committee)
-    played.config.set_epoch(frame, _FIRST_CONTEXT, _FIRST_EPOCH)
-    ceremonies.announce(frame, _FIRST_CONTEXT, ceremonies.FIRST_PREDECESSOR, first)
+    played.config.set_context(frame, FIRST_CONTEXT, first.committee)
+    played.config.set_epoch(frame, FIRST_CONTEXT, FIRST_EPOCH)
+    ceremonies.announce(frame, FIRST_CONTEXT, ceremonies.FIRST_PREDECESSOR, first)
 
 
 def _action(played: Ceremony, entry: dict[str, Any]) -> tuple[bytes, Callable[[Frame], Any]]:
@@ -145,7 +145,7 @@ def _act(played: Ceremony, entry: dict[str, Any]) -> None:
 def _steps() -> list[tuple[int, Callable[[Ceremony], None]]]:
     steps: list[tuple[int, Callable[[Ceremony], None]]] = []
     for entry in EVENTS:
-        if entry["name"] not in _BEGUN_BY_A_REPLY:
+        if entry["name"] not in BEGUN_BY_A_REPLY:
             steps.append((int(entry["log"]["blockNumber"], 16), partial(_act, entry=entry)))
         for answer in entry["answers"]:
             number = int(answer["proof"]["block_number"], 16)
