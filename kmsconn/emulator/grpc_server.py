@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import attrs
 import h2.config
@@ -85,13 +86,14 @@ async def serve_grpc(
     methods: Mapping[str, Method],
     *,
     max_message: int = MAX_MESSAGE,
+    max_calls: int = MAX_CALLS,
     valve: Valve | None = None,
 ) -> None:
     """Answer unary calls on one connection until either side ends it; ``methods`` are keyed by ``/package.Service/Method``.
 
     A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled.
     """
-    connection = _Connection(stream, methods, max_message, valve or Valve())
+    connection = _Connection(stream, methods, max_message, max_calls, valve or Valve())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.write)
         await connection.read(nursery)
@@ -150,13 +152,18 @@ class _Connection:
     """h2 on a stream: one task reads, one writes, one runs each call. h2's state changes without awaiting."""
 
     def __init__(
-        self, stream: trio.abc.Stream, methods: Mapping[str, Method], max_message: int, valve: Valve
+        self,
+        stream: trio.abc.Stream,
+        methods: Mapping[str, Method],
+        max_message: int,
+        max_calls: int,
+        valve: Valve,
     ) -> None:
         self._stream = stream
         self._methods = methods
         self._max_message = max_message
         self._valve = valve
-        self._h2 = _open_h2()
+        self._h2 = _open_h2(max_calls)
         self._goaway = b""  # h2 closes the connection with its own GOAWAY; ours lets earlier calls end
         self._going = False
         self._calls: dict[int, _Call] = {}
@@ -217,7 +224,8 @@ class _Connection:
         call.received.append(data)
         if call.size > self._max_message + PREFIX_BYTES:
             self._fail(call, Status.RESOURCE_EXHAUSTED, "the message is larger than the limit")
-            self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
+            with suppress(h2.exceptions.StreamClosedError):  # the client had said all it had to say
+                self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
             del self._calls[stream_id]
 
     def _acknowledge(self, stream_id: int, size: int, nursery: trio.Nursery) -> None:
@@ -252,7 +260,10 @@ class _Connection:
             method = self._methods.get(call.path, _unimplemented)
             reply = await method(call.message())
         except GrpcFailure as failure:
-            self._fail(call, failure.status, failure.message)
+            if call.stream_id in self._calls:
+                self._fail(call, failure.status, failure.message)
+            return
+        if call.stream_id not in self._calls:  # reset while the method came to its end
             return
         call.answering = True
         self._h2.send_headers(call.stream_id, _HEAD)
@@ -309,14 +320,14 @@ async def _unimplemented(_: bytes) -> bytes:
     raise GrpcFailure(Status.UNIMPLEMENTED)
 
 
-def _open_h2() -> h2.connection.H2Connection:
+def _open_h2(max_calls: int) -> h2.connection.H2Connection:
     config = h2.config.H2Configuration(client_side=False, header_encoding=None)
     connection = h2.connection.H2Connection(config)
     connection.local_settings = h2.settings.Settings(
         client=False,
         initial_values={
             h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
-            h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: MAX_CALLS,
+            h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: max_calls,
         },
     )
     connection.initiate_connection()

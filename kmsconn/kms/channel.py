@@ -1,23 +1,32 @@
-"""Unary gRPC calls to one address: dials when a call needs it, again after a loss; never retries a call.
+"""Unary gRPC calls to one address: dials when a call needs it, again after a loss; repeats only what was not processed.
 
 A call that was not sent yet waits for a connection; a call in flight when its connection is lost fails, because
-only the caller knows whether it may be repeated.
+only the caller knows whether it may be repeated. Where the server says that it did nothing with a call (a refused
+stream, one above GOAWAY's last), it is made again: servers refuse streams that are within their limit while they
+still count one that has just ended.
+
+Source: RFC 9113, 8.7.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import trio
 
 from kmsconn.errors import Unreachable
+from kmsconn.kms.framing import MAX_MESSAGE
 from kmsconn.kms.link import Link
+from kmsconn.kms.status import NotProcessed
+from kmsconn.kms.tls import ALPN
 from kmsconn.net.ports import Ports
 
 CONNECT_TIME = 10.0  # seconds for dialling and TLS together
+REFUSALS = 2  # so often a call is made again that the server did not process
+REFUSED_PAUSE = 0.05  # seconds before that
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between dials that lead to nothing
 
 
@@ -51,8 +60,8 @@ class Address:
 class Channel:
     """Unary calls over at most one live connection. Made by ``open_channel``."""
 
-    def __init__(self, address: Address, ports: Ports) -> None:
-        self._address, self._ports = address, ports
+    def __init__(self, address: Address, ports: Ports, max_message: int) -> None:
+        self._address, self._ports, self._max_message = address, ports, max_message
         # One place: there is never a second attempt while one is under way.
         self._wanted, self._to_do = trio.open_memory_channel[_Attempt](1)
         self._attempt: _Attempt | None = None
@@ -64,8 +73,16 @@ class Channel:
         """Send a message given in pieces and return the reply's message; the deadline of the scope is sent along.
 
         Raises StatusError, Broken for a reply that is none, Unreachable without a connection or when it is lost.
-        Cancellation: resets the stream; the server may have done its work. Repeating: the caller's question.
+        Cancellation: resets the stream; the server may have done its work. Repeating: the caller's question, but for
+        calls that the server did not process.
         """
+        for _ in range(REFUSALS):
+            with suppress(NotProcessed):
+                return await self._once(path, parts)
+            await trio.sleep(REFUSED_PAUSE)
+        return await self._once(path, parts)
+
+    async def _once(self, path: str, parts: Sequence[bytes]) -> bytes:
         while True:
             link = await self._usable_link()
             async with link.slots:
@@ -129,9 +146,8 @@ class Channel:
     async def _connect(self, links: trio.Nursery) -> Link:
         """Dial, and return the link once the server's settings are here; it runs in ``links``."""
         stream = await self._secured(await self._ports.dial(self._address.host, self._address.port))
-        link = Link(
-            stream, self._address.authority, scheme="http" if self._address.context is None else "https"
-        )
+        scheme = "http" if self._address.context is None else "https"
+        link = Link(stream, self._address.authority, scheme=scheme, max_message=self._max_message)
         links.start_soon(link.run)
         try:
             await link.ready.wait()
@@ -146,21 +162,34 @@ class Channel:
         secured = trio.SSLStream(stream, self._address.context, server_hostname=self._address.host)
         try:
             await secured.do_handshake()
+            _check_protocol(secured)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
         return secured
 
 
+def _check_protocol(stream: trio.SSLStream[trio.abc.Stream]) -> None:
+    """Raise BrokenResourceError unless the server chose HTTP/2: what else it speaks would only be told as broken."""
+    if stream.selected_alpn_protocol() != ALPN:
+        raise trio.BrokenResourceError("the server offers no HTTP/2 by ALPN")
+
+
 @asynccontextmanager
 async def open_channel(
-    host: str, port: int, ports: Ports, tls: ssl.SSLContext | None = None
+    host: str,
+    port: int,
+    ports: Ports,
+    tls: ssl.SSLContext | None = None,
+    *,
+    max_message: int = MAX_MESSAGE,
 ) -> AsyncIterator[Channel]:
     """Open a channel that lives as long as the block; nothing is dialled before the first call.
 
+    ``max_message`` is the size of the largest reply that is taken, in bytes.
     Calls that are still in flight at the end of the block fail as unreachable.
     """
-    channel = Channel(Address(host, port, tls), ports)
+    channel = Channel(Address(host, port, tls), ports, max_message)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.serve)  # noqa: ASYNC113 - nothing waits for it: calls wait for a connection
         try:

@@ -16,7 +16,7 @@ from grpclib.const import Status
 from kmsconn.errors import Broken, KmsconnError
 from kmsconn.kms.frames import ErrorCode, code_name
 from kmsconn.kms.headers import Header
-from kmsconn.kms.status import StatusError
+from kmsconn.kms.status import NotProcessed, StatusError
 
 MAX_MESSAGE = 100 * 1024 * 1024  # what a Core sends and takes as shipped (kms-core-grpc.md section 1)
 PREFIX = struct.Struct(">BI")
@@ -33,7 +33,6 @@ _HTTP_STATUS: Mapping[int, Status] = {
 }
 
 _RESET_STATUS: Mapping[int, Status] = {
-    ErrorCode.REFUSED_STREAM: Status.UNAVAILABLE,
     ErrorCode.CANCEL: Status.CANCELLED,
     ErrorCode.ENHANCE_YOUR_CALM: Status.RESOURCE_EXHAUSTED,
     ErrorCode.INADEQUATE_SECURITY: Status.PERMISSION_DENIED,
@@ -127,9 +126,11 @@ class Reply:
 
     def take_reset(self, code: int) -> None:
         """Take the server's RST_STREAM with its HTTP/2 error code."""
+        if code == ErrorCode.REFUSED_STREAM:
+            self.fail(NotProcessed("the server did not process the call"))
+            return
         status = _RESET_STATUS.get(code, Status.INTERNAL)
-        processed = ", not processed" if code == ErrorCode.REFUSED_STREAM else ""
-        self.fail(StatusError(status, f"stream reset: {code_name(code)}{processed}", spoken=False))
+        self.fail(StatusError(status, f"stream reset: {code_name(code)}", spoken=False))
 
     def fail(self, error: KmsconnError) -> None:
         """End the reply with an error, unless it has ended."""

@@ -24,7 +24,7 @@ FAREWELL = 1.0  # seconds to tell a peer that broke the protocol so
 
 @attrs.define(eq=False)
 class _Call:
-    reply: framing.Reply = attrs.field(factory=framing.Reply)
+    reply: framing.Reply
     done: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -33,14 +33,23 @@ class Link:
 
     ``ready`` is set when the peer's settings are here, or the connection is lost. ``slots`` then holds as many places
     as the peer allows streams: a caller takes one around each call. ``lost`` says why the connection is over.
+    ``max_message`` is the size of the largest reply that is taken, in bytes.
     """
 
-    def __init__(self, stream: trio.abc.Stream, authority: str, *, scheme: str = "http") -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        authority: str,
+        *,
+        scheme: str = "http",
+        max_message: int = framing.MAX_MESSAGE,
+    ) -> None:
         self.ready = trio.Event()
         self.slots = trio.CapacityLimiter(0)
         self.lost: str | None = None
         self._heard = 0  # reads that brought something
         self._stream, self._authority, self._scheme = stream, authority, scheme
+        self._max_message = max_message
         self._http2 = http2.Connection()
         self._calls: dict[int, _Call] = {}
         self._bell = trio.Event()
@@ -59,7 +68,8 @@ class Link:
         """
         timeout = trio.current_effective_deadline() - trio.current_time()
         headers = framing.request_headers(path, self._authority, self._scheme, timeout)
-        stream, call = self._http2.open(headers, framing.message_parts(parts)), _Call()
+        stream = self._http2.open(headers, framing.message_parts(parts))
+        call = _Call(framing.Reply(self._max_message))
         self._calls[stream] = call
         self._bell.set()
         try:

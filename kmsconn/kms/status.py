@@ -40,6 +40,13 @@ class StatusError(KmsconnError):
         self.status, self.message, self.spoken = status, message, spoken
 
 
+class NotProcessed(StatusError):  # noqa: N818 - says what happened, as those of kmsconn.errors
+    """The server says that it did nothing with the call: it may be made again whatever it does."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Status.UNAVAILABLE, message, spoken=False)
+
+
 def printable(text: str) -> str:
     """Return a foreign text without control characters, at most 1024 characters long."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_TEXT])

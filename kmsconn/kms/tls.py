@@ -7,6 +7,8 @@ import ssl
 from kmsconn.config.settings import CoreTls
 from kmsconn.errors import StartRefused
 
+ALPN = "h2"
+
 
 def client_context(tls: CoreTls) -> ssl.SSLContext:
     """Return a context that offers HTTP/2 and trusts the given authority, or the system's when none is given.
@@ -19,5 +21,5 @@ def client_context(tls: CoreTls) -> ssl.SSLContext:
             context.load_cert_chain(tls.certificate_file, tls.key_file)
     except OSError as error:  # SSLError is one
         raise StartRefused(f"core_tls: {error}") from error
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([ALPN])
     return context

@@ -129,6 +129,12 @@ async def test_after_a_message_over_the_limit_the_connection_serves_on() -> None
         assert (await caller.call(ECHO, bytes(1000))).reply == bytes(1000)
 
 
+async def test_a_message_over_the_limit_in_its_last_frame_is_resource_exhausted() -> None:
+    async with calling(METHODS, max_message=1000) as caller:
+        assert (await caller.call(ECHO, bytes(1001))).status == Status.RESOURCE_EXHAUSTED.value
+        assert (await caller.call(ECHO, bytes(1000))).status == 0
+
+
 async def test_a_message_at_the_limit_is_taken() -> None:
     async with calling(METHODS, max_message=1000) as caller:
         assert (await caller.call(ECHO, bytes(1000))).status == 0
@@ -167,6 +173,18 @@ async def test_a_reset_cancels_the_method() -> None:
         await trio.testing.wait_all_tasks_blocked()
         await caller.reset(stream_id)
         await cancelled.wait()
+
+
+async def test_a_reset_that_comes_with_the_question_leaves_the_connection_usable() -> None:
+    async def at_once(request: bytes) -> bytes:
+        return request
+
+    head = [(":method", "POST"), (":scheme", "http"), (":path", ECHO), (":authority", "core")]
+    async with calling({ECHO: at_once}) as caller:
+        caller.h2.send_headers(1, head)
+        caller.h2.send_data(1, framed(b"x"), end_stream=True)
+        await caller.reset(1)
+        assert (await caller.call(ECHO, b"y")).reply == b"y"
 
 
 async def test_a_reset_leaves_other_calls_alone(autojump_clock: trio.testing.MockClock) -> None:

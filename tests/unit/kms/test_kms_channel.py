@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h2.settings
 import pytest
 import trio
 from grpclib.const import Status
@@ -10,10 +11,19 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.emulator.grpc_server import GoAway
 from kmsconn.errors import Unreachable
-from kmsconn.kms.channel import CONNECT_TIME, LONGEST_PAUSE, Address, Channel, open_channel
-from kmsconn.kms.status import StatusError
+from kmsconn.kms.channel import (
+    CONNECT_TIME,
+    LONGEST_PAUSE,
+    REFUSALS,
+    Address,
+    Channel,
+    open_channel,
+)
+from kmsconn.kms.frames import ErrorCode
+from kmsconn.kms.status import NotProcessed, StatusError
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
+from tests.behaviours import SCRIPTED, shows
 from tests.unit.kms.servers import Listener, Peer, listening, world
 
 
@@ -137,6 +147,41 @@ async def test_a_server_s_unavailable_is_its_word_and_no_lost_connection(autojum
         assert len(network.dials) == 1
 
 
+@shows("a refused stream is made again, twice at most", SCRIPTED)
+async def test_a_refused_call_is_made_again(autojump_clock: MockClock) -> None:
+    replies: list[bytes] = []
+
+    async def ask(channel: Channel) -> None:
+        replies.append(await channel.unary("/t.P/M", [b"x"]))
+
+    async with listening() as (channel, listener, nursery):
+        nursery.start_soon(ask, channel)
+        for stream in (1, 3):
+            await trio.sleep(1)
+            listener.h2.reset_stream(stream, ErrorCode.REFUSED_STREAM)
+            await listener.flush()
+        await trio.sleep(1)
+        await listener.answer(5)
+        await wait_all_tasks_blocked()
+    assert replies == [b"ok"]
+
+
+@shows("a refused stream is made again, twice at most", SCRIPTED)
+async def test_a_call_that_is_refused_again_and_again_fails(autojump_clock: MockClock) -> None:
+    async def refused(channel: Channel) -> None:
+        with pytest.raises(NotProcessed, match="did not process"):
+            await channel.unary("/t.P/M", [b"x"])
+
+    async with listening() as (channel, listener, nursery):
+        nursery.start_soon(refused, channel)
+        for stream in (1, 3, 5):
+            await trio.sleep(1)
+            listener.h2.reset_stream(stream, ErrorCode.REFUSED_STREAM)
+            await listener.flush()
+        await trio.sleep(1)
+        assert list(listener.requests) == [1, 3, 5]
+
+
 async def test_goaway_fails_the_call_that_was_not_processed_and_the_next_one_dials(
     autojump_clock: MockClock,
 ) -> None:
@@ -154,15 +199,15 @@ async def test_goaway_fails_the_call_that_was_not_processed_and_the_next_one_dia
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await wait_all_tasks_blocked()
-            with pytest.raises(StatusError) as caught:
+            with pytest.raises(NotProcessed):
                 await channel.unary("/t.P/GoAway", [b"x"])
-            assert (caught.value.status, caught.value.spoken) == (Status.UNAVAILABLE, False)
             assert await channel.unary("/t.P/Echo", [b"x"]) == b"x"
-            assert len(network.dials) == 2
+            assert len(network.dials) == 2 + REFUSALS
             peer.release.set()
         assert replies == [b"long"]
 
 
+@shows("GOAWAY: earlier calls end well, later ones go over a new connection", SCRIPTED)
 async def test_calls_that_wait_for_a_stream_leave_for_another_connection_at_goaway(
     autojump_clock: MockClock,
 ) -> None:
@@ -280,6 +325,7 @@ async def test_the_end_of_the_block_fails_calls_that_wait_for_a_connection(autoj
 # Waiting for the peer.
 
 
+@shows("no more calls at once than the server allows; the others wait", SCRIPTED)
 async def test_no_more_calls_are_open_than_the_server_allows(autojump_clock: MockClock) -> None:
     async with listening(max_concurrent_streams=2) as (channel, listener, nursery):
         nursery.start_soon(channel.unary, "/t.P/M", [b"0"])
@@ -293,12 +339,37 @@ async def test_no_more_calls_are_open_than_the_server_allows(autojump_clock: Moc
         assert sorted(listener.requests) == [1, 3, 5]
 
 
+@shows("no more calls at once than the server allows; the others wait", SCRIPTED)
 async def test_calls_wait_while_the_server_allows_none(autojump_clock: MockClock) -> None:
     async with listening(max_concurrent_streams=0) as (channel, listener, _):
         with trio.move_on_after(5) as scope:
             await channel.unary("/t.P/M", [b"x"])
         assert scope.cancelled_caught
         assert not listener.requests
+
+
+@shows("no more calls at once than the server allows; the others wait", SCRIPTED)
+async def test_calls_go_on_when_the_server_allows_more_and_wait_when_it_allows_fewer(
+    autojump_clock: MockClock,
+) -> None:
+    async def allow(listener: Listener, streams: int) -> None:
+        listener.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: streams})
+        await listener.flush()
+        await wait_all_tasks_blocked()
+
+    async with listening(max_concurrent_streams=0) as (channel, listener, nursery):
+        for _ in range(5):
+            nursery.start_soon(channel.unary, "/t.P/M", [b"x"])
+        await wait_all_tasks_blocked()
+        await allow(listener, 3)
+        assert list(listener.requests) == [1, 3, 5]
+        await allow(listener, 2)
+        await listener.answer(1)
+        await wait_all_tasks_blocked()
+        assert list(listener.requests) == [1, 3, 5]
+        await listener.answer(3)
+        await wait_all_tasks_blocked()
+        assert list(listener.requests) == [1, 3, 5, 7]
 
 
 async def test_calls_that_wait_for_a_stream_go_on_when_the_connection_is_lost(
@@ -323,6 +394,7 @@ async def test_a_server_that_never_says_its_settings_is_no_connection(autojump_c
         await unreachable(channel, match="no connection within 10 s")
 
 
+@shows("a stalled upload stops no other call", SCRIPTED)
 async def test_a_stalled_upload_does_not_stop_another_call_s_answer(autojump_clock: MockClock) -> None:
     peer = Peer()
     async with world(peer.methods) as (network, channel), trio.open_nursery() as nursery:

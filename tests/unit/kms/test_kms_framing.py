@@ -18,6 +18,7 @@ from kmsconn.kms.framing import (
     timeout_text,
 )
 from kmsconn.kms.status import StatusError
+from tests.behaviours import SCRIPTED, shows
 
 HEAD: list[Header] = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 OK: list[Header] = [(b"grpc-status", b"0")]
@@ -194,6 +195,7 @@ def test_a_grpc_status_wins_over_the_http_status() -> None:
     assert (error.status, error.spoken) == (Status.UNAVAILABLE, True)
 
 
+@shows("every code of RST_STREAM becomes its status", SCRIPTED)
 @pytest.mark.parametrize(
     ("code", "status"),
     [

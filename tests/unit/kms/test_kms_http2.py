@@ -17,6 +17,7 @@ from kmsconn.kms.framing import request_headers
 from kmsconn.kms.headers import encode
 from kmsconn.kms.http2 import Connection, DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from kmsconn.kms.peer_settings import settings_frame
+from tests.behaviours import SCRIPTED, shows
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
 ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
@@ -246,6 +247,7 @@ def test_what_still_comes_for_a_closed_stream_keeps_the_connection_s_window() ->
     assert pair.server.outbound_flow_control_window > http2.CONNECTION_WINDOW // 4
 
 
+@shows("an answer before the question was read", SCRIPTED)
 def test_an_answer_before_the_question_was_read_stops_the_question() -> None:
     pair = Pair()
     stream = pair.client.open(HEADERS, [bytes(100_000)])
@@ -292,6 +294,7 @@ def test_goaway_refuses_the_streams_above_the_last() -> None:
     ]
 
 
+@shows("GOAWAY: earlier calls end well, later ones go over a new connection", SCRIPTED)
 def test_the_streams_that_goaway_names_still_end() -> None:
     pair = Pair()
     stream = pair.client.open(HEADERS, [bytes(100_000)])
@@ -339,6 +342,7 @@ def test_a_limit_lowered_later_is_known() -> None:
     assert pair.client.max_streams == 3
 
 
+@shows("pings of the server are answered", SCRIPTED)
 def test_pings_are_answered() -> None:
     pair = Pair()
     pair.server.ping(b"12345678")
@@ -356,6 +360,7 @@ def test_a_ping_is_sent() -> None:
 # A peer that breaks the protocol.
 
 
+@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
 @pytest.mark.parametrize(
     "data",
     [
@@ -386,6 +391,7 @@ def test_a_broken_connection_takes_orders_without_complaint() -> None:
     pair.client.data_to_send()
 
 
+@shows("unknown frames, and late ones of streams that are over, are passed over", SCRIPTED)
 def test_unknown_frames_are_ignored() -> None:
     pair = Pair()
     frame = b"\x00\x00\x03\xfa\x00\x00\x00\x00\x00abc"
@@ -456,6 +462,7 @@ def test_a_peer_that_does_not_begin_with_settings_speaks_something_else(first: b
 # Headers.
 
 
+@shows("header blocks in many frames, with padding, with a table", SCRIPTED)
 def test_a_header_block_in_many_frames_is_one() -> None:
     block = encode([(b":status", b"200"), (b"x", b"y" * 100)])
     pieces = [block[at : at + 10] for at in range(0, len(block), 10)]
@@ -477,6 +484,7 @@ def test_the_end_of_a_stream_stands_in_the_first_frame_of_its_trailers() -> None
     assert connection.receive(rest) == TRAILERS_CAME
 
 
+@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
 @pytest.mark.parametrize(
     "between",
     [
@@ -501,6 +509,7 @@ def test_continuation_of_nothing_is_a_fault() -> None:
         raw().receive(frames.frame(frames.CONTINUATION, 4, 1, b"\x88"))
 
 
+@shows("what there could be without end is stopped: header blocks, pings, settings", SCRIPTED)
 @pytest.mark.parametrize("piece", [b"", b"\0" * 1000])
 def test_an_endless_header_block_is_stopped(piece: bytes) -> None:
     connection = raw()
@@ -510,12 +519,14 @@ def test_an_endless_header_block_is_stopped(piece: bytes) -> None:
     assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
 
 
+@shows("interim responses (1xx) are passed over", SCRIPTED)
 def test_interim_responses_are_passed_over() -> None:
     connection = raw()
     interim = headers([(b":status", b"103"), (b"link", b"x")])
     assert connection.receive(interim + interim + RESPONSE) == [CAME]
 
 
+@shows("header blocks in many frames, with padding, with a table", SCRIPTED)
 def test_headers_may_be_padded_and_carry_a_priority() -> None:
     flags = frames.END_HEADERS | frames.WITH_PRIORITY | frames.PADDED
     payload = b"\x03" + bytes(5) + encode([(b":status", b"200")]) + bytes(3)
@@ -523,12 +534,14 @@ def test_headers_may_be_padded_and_carry_a_priority() -> None:
     assert raw().receive(headers([(b":status", b"200")], pad=200)) == [CAME]
 
 
+@shows("every status with its text, in trailers alone or after headers", SCRIPTED)
 def test_a_trailers_only_answer() -> None:
     answer = [(b":status", b"200"), (b"grpc-status", b"5")]
     came = raw().receive(headers(answer, flags=frames.END_HEADERS | frames.END_STREAM))
     assert came == [HeadersCame(1, tuple(answer)), StreamEnded(1)]
 
 
+@shows("a malformed response resets its stream only", SCRIPTED)
 @pytest.mark.parametrize(
     "chunk",
     [
@@ -557,6 +570,7 @@ def test_what_still_comes_after_a_malformed_response_is_passed_over() -> None:
 # Data and windows.
 
 
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_padding_is_no_message_but_counts() -> None:
     connection = raw()
     connection.receive(RESPONSE)
@@ -572,6 +586,7 @@ def test_empty_data_is_no_event() -> None:
     ]
 
 
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -582,6 +597,7 @@ def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
     assert connection.usable
 
 
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_a_peer_that_does_not_keep_the_connection_s_window_loses_the_connection() -> None:
     connection = raw()
     connection._credit.left = 100
@@ -607,6 +623,7 @@ def test_a_stream_that_ended_is_granted_nothing() -> None:
     assert connection.data_to_send() == b""
 
 
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 @pytest.mark.parametrize("amount", [0, 2**31 - 1])
 def test_a_stream_s_window_that_grows_by_nothing_or_too_much_loses_the_stream(amount: int) -> None:
     connection = raw()
@@ -629,6 +646,7 @@ def test_a_raised_initial_window_widens_open_streams_too_far() -> None:
     assert caught.value.code is ErrorCode.FLOW_CONTROL_ERROR
 
 
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_a_negative_window_must_be_filled_before_it_lets_anything_go() -> None:
     """65,535 sent; the initial size goes down to 10, so that many less 10 are owed before the next byte."""
     pair = Pair()
@@ -643,6 +661,7 @@ def test_a_negative_window_must_be_filled_before_it_lets_anything_go() -> None:
     assert pair.client.data_to_send() == data(b"\0", stream)
 
 
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_a_raised_initial_window_lets_an_open_stream_go_on() -> None:
     pair = Pair(initial_window_size=10)
     stream = pair.client.open(HEADERS, [bytes(100)])
@@ -655,6 +674,7 @@ def test_a_raised_initial_window_lets_an_open_stream_go_on() -> None:
 # Streams that are over, streams that never were.
 
 
+@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
 @pytest.mark.parametrize(
     "chunk",
     [
@@ -690,6 +710,7 @@ def test_a_broken_rule_of_the_connection_is_told_the_peer(chunk: bytes) -> None:
     assert connection.data_to_send() == b""
 
 
+@shows("unknown frames, and late ones of streams that are over, are passed over", SCRIPTED)
 @pytest.mark.parametrize(
     "chunk",
     [
@@ -712,6 +733,7 @@ def test_what_comes_late_for_a_closed_stream_is_passed_over(chunk: bytes) -> Non
     assert connection.usable
 
 
+@shows("header blocks in many frames, with padding, with a table", SCRIPTED)
 def test_a_block_for_a_closed_stream_still_fills_the_table() -> None:
     connection = raw()
     connection.open(HEADERS, [b"y"])
@@ -738,6 +760,7 @@ def test_goaway_says_why() -> None:
     assert connection.goodbye == "ENHANCE_YOUR_CALM too_many_pings"
 
 
+@shows("GOAWAY: the call that was not processed is unreachable and says so", SCRIPTED)
 def test_a_second_goaway_refuses_more_streams() -> None:
     """A server that stops in good order names all streams first, and then those that it will finish."""
     connection = raw()
@@ -761,6 +784,7 @@ def test_after_the_last_stream_number_the_connection_drains() -> None:
     assert not connection.usable
 
 
+@shows("what there could be without end is stopped: header blocks, pings, settings", SCRIPTED)
 @pytest.mark.parametrize("asked", [frames.frame(frames.PING, 0, 0, bytes(8)), settings_frame({})])
 def test_a_peer_that_asks_without_end_and_takes_no_answer_is_stopped(asked: bytes) -> None:
     with pytest.raises(Http2Error) as caught:

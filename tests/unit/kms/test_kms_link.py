@@ -15,6 +15,7 @@ from trio.testing import MemorySendStream, MockClock, memory_stream_pair, wait_a
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.kms.link import FAREWELL, PATIENCE, QUIET, Link
 from kmsconn.kms.status import StatusError
+from tests.behaviours import SCRIPTED, shows
 from tests.unit.kms.servers import Listener
 
 
@@ -80,6 +81,7 @@ async def test_a_call_given_up_before_it_was_written_does_no_harm(autojump_clock
         await listener.answer(3)
 
 
+@shows("a reply over our limit breaks its call only, at its first bytes", SCRIPTED)
 @pytest.mark.parametrize(
     "data", [b"\1\0\0\0\1x", b"\0\0\0\0\1xy", b"\0\xff\xff\xff\xff"], ids=["compressed", "two", "too large"]
 )
@@ -124,6 +126,7 @@ async def test_when_the_peer_leaves_every_call_fails(autojump_clock: MockClock) 
         assert not link.usable
 
 
+@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
 async def test_when_the_peer_breaks_the_protocol_every_call_fails(autojump_clock: MockClock) -> None:
     async with linked() as (link, listener, nursery):
         nursery.start_soon(fails_unreachable, link, "HTTP/2")
@@ -133,6 +136,7 @@ async def test_when_the_peer_breaks_the_protocol_every_call_fails(autojump_clock
         assert not link.usable
 
 
+@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
 async def test_a_peer_that_breaks_the_protocol_is_told_why(autojump_clock: MockClock) -> None:
     client, server = memory_stream_pair()
     link, heard = Link(client, "host:50051"), b""
@@ -219,6 +223,7 @@ async def test_a_peer_that_takes_nothing_does_not_stop_reading(autojump_clock: M
     assert replies == [b"ok"]
 
 
+@shows("a server that is frozen is left after its time", SCRIPTED)
 async def test_a_silent_peer_is_asked_and_then_left(autojump_clock: MockClock) -> None:
     client, _server = memory_stream_pair()
     link = Link(client, "host:50051")
@@ -228,6 +233,7 @@ async def test_a_silent_peer_is_asked_and_then_left(autojump_clock: MockClock) -
     assert trio.current_time() == QUIET + PATIENCE
 
 
+@shows("our pings are answered: a long call on a silent connection goes on", SCRIPTED)
 async def test_a_peer_that_answers_pings_is_not_left(autojump_clock: MockClock) -> None:
     async with linked() as (link, listener, _):
         with trio.move_on_after(1000) as scope:

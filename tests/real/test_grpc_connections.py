@@ -1,0 +1,180 @@
+"""The life of a connection with real servers: limits, windows, GOAWAY, pings, a peer that dies. One server for each test."""
+
+from __future__ import annotations
+
+import random
+import signal
+from contextlib import ExitStack, suppress
+
+import pytest
+import trio
+from grpclib.const import Status
+
+from kmsconn.errors import Broken, Unreachable
+from kmsconn.kms import link
+from kmsconn.kms.channel import Channel
+from kmsconn.kms.status import NotProcessed, StatusError
+from tests.behaviours import REAL, shows
+from tests.real.grpc_scene import channel_to, running_peer
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def library(request: pytest.FixtureRequest) -> str:
+    """Return the server's library; ``shows`` chooses."""
+    return str(request.param)
+
+
+async def fails(channel: Channel, path: str, match: str | None = None) -> None:
+    with pytest.raises(Unreachable, match=match):
+        await channel.unary(path, [b"x"])
+
+
+# Limits.
+
+
+@shows("no more calls at once than the server allows; the others wait", *REAL)
+async def test_no_more_calls_than_the_server_allows(library: str) -> None:
+    """Grpclib allows what h2 allows: 100."""
+    with running_peer(library, max_streams=100) as peer:
+        async with channel_to(peer.port) as channel, trio.open_nursery() as nursery:
+            await channel.unary("/test.Peer/Echo", [b"x"])
+            for _ in range(150):
+                nursery.start_soon(channel.unary, "/test.Peer/Sleep", [b"0.2"])
+        async with channel_to(peer.port) as channel:
+            assert await channel.unary("/test.Peer/Peak", [b""]) == b"100"
+
+
+@shows("a question over the server's limit is RESOURCE_EXHAUSTED, the connection stays", "grpcio", "emulated")
+async def test_a_question_over_the_server_s_limit(library: str) -> None:
+    with running_peer(library, max_message=MIB) as peer:
+        async with channel_to(peer.port) as channel:
+            assert await channel.unary("/test.Peer/Length", [bytes(MIB)]) == b"%d" % MIB
+            with pytest.raises(StatusError) as caught:
+                await channel.unary("/test.Peer/Length", [bytes(MIB + 1)])
+            assert caught.value.status is Status.RESOURCE_EXHAUSTED
+            assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
+
+
+@shows("a reply over our limit breaks its call only, at its first bytes", *REAL)
+async def test_a_reply_over_our_limit(library: str) -> None:
+    with running_peer(library) as peer:
+        async with channel_to(peer.port, max_message=MIB) as channel:
+            assert len(await channel.unary("/test.Peer/Make", [b"%d" % MIB])) == MIB
+            with pytest.raises(Broken, match=f"reply of {20 * MIB} bytes"):
+                await channel.unary("/test.Peer/Make", [b"%d" % (20 * MIB)])
+            assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
+
+
+@shows("20 KB of metadata with the trailers", "grpcio", "grpclib")
+async def test_much_metadata_is_taken(library: str) -> None:
+    with running_peer(library) as peer:
+        async with channel_to(peer.port) as channel:
+            assert await channel.unary("/test.Peer/Trail", [b"20000"]) == b"20000"
+
+
+@shows("16 messages of 4 MiB at once both ways, through small windows", *REAL)
+async def test_many_large_messages_pass_small_windows(library: str) -> None:
+    async def ask(channel: Channel, number: int) -> None:
+        message = random.Random(number).randbytes(4 * MIB)
+        assert await channel.unary("/test.Peer/Echo", [message]) == message
+
+    with running_peer(library, window=70_000) as peer:
+        async with channel_to(peer.port) as channel, trio.open_nursery() as nursery:
+            for number in range(16):
+                nursery.start_soon(ask, channel, number)
+
+
+# The end of a connection.
+
+
+@shows("a restarted server is found again; the call in flight fails as unreachable", *REAL)
+async def test_a_restarted_server_is_found_again(library: str) -> None:
+    """The call in flight fails, calls while nobody listens fail, later ones succeed on a new connection."""
+    with ExitStack() as first:
+        port = first.enter_context(running_peer(library)).port
+        async with channel_to(port) as channel:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fails, channel, "/test.Peer/Hang")
+                assert await channel.unary("/test.Peer/Echo", [b"1"]) == b"1"
+                first.close()
+            await fails(channel, "/test.Peer/Echo")
+            with running_peer(library, port=port):
+                assert await eventually(channel, b"2") == b"2"
+
+
+async def eventually(channel: Channel, message: bytes) -> bytes:
+    while True:
+        with suppress(Unreachable):
+            return await channel.unary("/test.Peer/Echo", [message])
+
+
+@shows("GOAWAY: earlier calls end well, later ones go over a new connection", "grpcio")
+async def test_a_connection_that_the_server_ends_by_age_loses_no_call(library: str) -> None:
+    """Grpcio says GOAWAY twice: first that it will stop, then where it stopped."""
+    with running_peer(library, age_ms=300) as peer:
+        async with channel_to(peer.port) as channel, trio.open_nursery() as nursery:
+            nursery.start_soon(channel.unary, "/test.Peer/Sleep", [b"1.5"])
+            for number in range(300):
+                assert await channel.unary("/test.Peer/Echo", [b"%d" % number]) == b"%d" % number
+                await trio.sleep(0.004)
+
+
+@shows("GOAWAY: earlier calls end well, later ones go over a new connection", "emulated")
+@shows("GOAWAY: the call that was not processed is unreachable and says so", "emulated")
+async def test_a_call_that_was_not_processed_says_so(library: str) -> None:
+    with running_peer(library) as peer:
+        async with channel_to(peer.port) as channel, trio.open_nursery() as nursery:
+            nursery.start_soon(channel.unary, "/test.Peer/Sleep", [b"0.5"])
+            await channel.unary("/test.Peer/Echo", [b"1"])
+            with pytest.raises(NotProcessed):
+                await channel.unary("/test.Peer/GoAway", [b"x"])
+            assert await channel.unary("/test.Peer/Echo", [b"2"]) == b"2"
+
+
+# Signs of life.
+
+
+@shows("pings of the server are answered", "grpcio")
+async def test_a_server_that_asks_for_signs_of_life_gets_them(library: str) -> None:
+    """Grpcio asks no more often than once a second, and hangs up when it is not answered."""
+    with running_peer(library, ping_ms=1000) as peer:
+        async with channel_to(peer.port) as channel:
+            assert await channel.unary("/test.Peer/Sleep", [b"2.5"]) == b"2.5"
+
+
+@shows("our pings are answered: a long call on a silent connection goes on", *REAL)
+async def test_a_long_call_on_a_silent_connection_goes_on(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grpcio takes two pings without data between them."""
+    monkeypatch.setattr(link, "QUIET", 0.5)
+    with running_peer(library) as peer:
+        async with channel_to(peer.port) as channel:
+            assert await channel.unary("/test.Peer/Sleep", [b"1.4"]) == b"1.4"
+
+
+@shows("a server that has enough of our pings says why; the next call goes over a new connection", "grpcio")
+async def test_a_server_that_has_enough_of_our_pings(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the pace of ours, one in 45 s, grpcio has enough after 225 s without any data."""
+    monkeypatch.setattr(link, "QUIET", 0.01)
+    monkeypatch.setattr(link, "PATIENCE", 0.3)
+    with running_peer(library) as peer:
+        async with channel_to(peer.port) as channel:
+            with pytest.raises((StatusError, Unreachable), match=r"(?i)too.many.pings"):
+                await channel.unary("/test.Peer/Hang", [b"x"])
+            assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
+
+
+@shows("a server that is frozen is left after its time", *REAL)
+async def test_a_frozen_server_is_left(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "QUIET", 0.2)
+    monkeypatch.setattr(link, "PATIENCE", 0.3)
+    with running_peer(library) as peer:
+        async with channel_to(peer.port) as channel:
+            await channel.unary("/test.Peer/Echo", [b"x"])
+            peer.process.send_signal(signal.SIGSTOP)
+            await fails(channel, "/test.Peer/Hang", "silent for 0.5 s")
+            peer.process.send_signal(signal.SIGCONT)
+            assert await eventually(channel, b"y") == b"y"
