@@ -11,8 +11,8 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
 from kmsconn.ciphertexts.budget import Attempt, Lease
+from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.racing import first_success
-from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import BucketPolicy, by_digest, by_handle
 from kmsconn.errors import NotYet, Unreachable
 from kmsconn.ethereum.keccak import keccak256
@@ -34,7 +34,7 @@ class Fetcher:
     """Fetches through one HTTP client; remembers which form of object a bucket answered last."""
 
     http: HttpClient
-    registry: Registry
+    directory: Directory
     policy: BucketPolicy
     offload: Offload
     max_size: int
@@ -47,7 +47,7 @@ class Fetcher:
         Misconfigured when the operator's policy forbids every one of them.
         Repeating: reads only.
         """
-        buckets = self.registry.buckets(material.coprocessors)
+        buckets = await self.directory.find(material.coprocessors)
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
         ways = [partial(self._from_bucket, bucket, material, lease) for bucket in buckets]

@@ -309,6 +309,9 @@ class Profile(Protocol):
 
     # --- the registry of coprocessors
 
+    has_attestations: bool
+    """Whether coprocessors attest their ciphertexts, so that the whole registry must be known."""
+
     def coprocessor_senders(self) -> Question[tuple[Address, ...]]:
         """Return the question for the coprocessors' tx senders (3.1)."""
         ...

@@ -103,7 +103,7 @@ class Connector:
         house = self.house
         async with trio.open_nursery() as services:
             services.start_soon(self.hook.watch)
-            services.start_soon(house.registry.run)
+            services.start_soon(house.directory.run)
             if house.shadow is not None:
                 services.start_soon(house.shadow.run)
             for side in house.sides.values():

@@ -18,6 +18,8 @@ from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.lookup import Lookup
+from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.shadow import Shadow
 from kmsconn.ciphertexts.urls import BucketPolicy
@@ -98,7 +100,7 @@ class House:
     profile: Profile
     wallet: Wallet
     links: Links
-    registry: Registry
+    directory: Directory
     shadow: Shadow | None
     sides: Mapping[int, Side]
     pools: Mapping[PoolName, Pool]
@@ -163,9 +165,9 @@ def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_
     profile = PROFILES[settings.profile](settings)
     sides = _sides(settings, links, profile)
     heads = {chain_id: side.head for chain_id, side in sides.items()}
-    registry = Registry(profile, links.gateway, settings.registry_refresh, on_event)
-    stages = _stages(settings, ports, links, profile=profile, wallet=wallet, registry=registry, heads=heads)
-    shadow = _shadow(settings, links, registry, on_event)
+    directory = _directory(settings, links, profile, on_event)
+    stages = _stages(settings, ports, links, profile=profile, wallet=wallet, directory=directory, heads=heads)
+    shadow = _shadow(settings, links, directory, on_event)
     pipeline = Pipeline(
         profile=profile,
         stages=stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand),
@@ -185,7 +187,7 @@ def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_
         profile,
         wallet,
         links,
-        registry,
+        directory,
         shadow,
         sides,
         _pools(settings, profile),
@@ -230,7 +232,7 @@ def _stages(
     *,
     profile: Profile,
     wallet: Wallet,
-    registry: Registry,
+    directory: Directory,
     heads: Mapping[int, HeadTracker],
 ) -> Stages:
     committee = Committee(profile, links.chains, wallet.address)
@@ -243,7 +245,9 @@ def _stages(
         expiry=settings.decryption_expiry,
         overlap=settings.overlap,
     )
-    fetcher = Fetcher(links.buckets, registry, _policy(settings), ports.offload, settings.max_ciphertext_size)
+    fetcher = Fetcher(
+        links.buckets, directory, _policy(settings), ports.offload, settings.max_ciphertext_size
+    )
     return Stages(profile, links.chains, checker, committee, fetcher, links.core, ports.random)
 
 
@@ -253,11 +257,17 @@ def _budgets(settings: Settings) -> tuple[ByteBudget, ...]:
     return (*(ByteBudget(settings.ciphertext_budget // shards) for _ in range(shards)),)
 
 
-def _shadow(settings: Settings, links: Links, registry: Registry, on_event: OnEvent) -> Shadow | None:
-    if settings.attestation is Attestation.OFF:
+def _directory(settings: Settings, links: Links, profile: Profile, on_event: OnEvent) -> Directory:
+    """Read the whole registry, or, in a generation without attestations, only what requests name."""
+    kind = Registry if profile.has_attestations else Lookup
+    return kind(profile, links.gateway, settings.registry_refresh, on_event)
+
+
+def _shadow(settings: Settings, links: Links, directory: Directory, on_event: OnEvent) -> Shadow | None:
+    if settings.attestation is Attestation.OFF or not isinstance(directory, Registry):
         return None
     timeout = settings.attestation_head_timeout
-    return Shadow(links.attestations, registry, _policy(settings), timeout, on_event)
+    return Shadow(links.attestations, directory, _policy(settings), timeout, on_event)
 
 
 def _policy(settings: Settings) -> BucketPolicy:

@@ -29,7 +29,7 @@ async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
         for index, name in enumerate(house.links.core.endpoints):
             nursery.start_soon(_until_it_answers, name, partial(_healthy, house, index), house.on_event)
         nursery.start_soon(
-            _until_it_answers, "coprocessor registry", house.registry.wait_loaded, house.on_event
+            _until_it_answers, "coprocessor registry", house.directory.wait_loaded, house.on_event
         )
     ready.set()
 

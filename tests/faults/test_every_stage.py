@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from kmsconn.chain.logs import read_logs
+from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal.port import Arrival, Read, Row
@@ -74,7 +75,8 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
         settings = scene.neighbours.settings(folder / "j.db")
         ports = Ports(scene.network, offload_inline, lambda: BEGIN + trio.current_time(), Random(0).random)
         async with open_house(settings, ports, ignore) as house:
-            await house.registry.load()
+            assert isinstance(house.directory, Registry)
+            await house.directory.load()
             head = scene.neighbours.gateway.head
             house.gateway.head.note(head.number, head.timestamp)
             row = await admitted(house)

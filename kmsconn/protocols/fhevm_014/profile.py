@@ -44,6 +44,7 @@ class Fhevm014:
     """The profile ``fhevm-0.14`` over the addresses, domains and chains of the settings."""
 
     name = "fhevm-0.14"
+    has_attestations = True
     operations: Mapping[Kind, Operation] = OPERATIONS
 
     def __init__(self, settings: Settings) -> None:

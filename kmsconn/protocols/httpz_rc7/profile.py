@@ -53,6 +53,7 @@ class HttpzRc7:
     """The profile ``httpz-rc7`` over the addresses and domains of the settings."""
 
     name = "httpz-rc7"
+    has_attestations = False
     operations: Mapping[Kind, Operation] = OPERATIONS
 
     def __init__(self, settings: Settings) -> None:

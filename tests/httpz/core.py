@@ -1,0 +1,187 @@
+"""A Core of the first generation as tests need it: keeps ids, answers in a chosen form, signs genuinely. Decrypts nothing.
+
+What a ciphertext holds stands in a table. Statuses are those of the real one. Source: kms-core-grpc.md, 12; httpz-rc7.md, 8.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+from grpclib.const import Status
+
+from kmsconn._generated.httpz_rc7.kms.v1 import (
+    CrsGenRequest,
+    CrsGenResult,
+    DecryptionRequest,
+    DecryptionResponse,
+    DecryptionResponsePayload,
+    Eip712DomainMsg,
+    FheType,
+    KeyGenPreprocRequest,
+    KeyGenPreprocResult,
+    KeyGenRequest,
+    KeyGenResult,
+    ReencryptionRequest,
+    ReencryptionResponse,
+    ReencryptionResponsePayload,
+    RequestId,
+    SignedPubDataHandle,
+    TypedPlaintext,
+    TypedSigncryptedCiphertext,
+)
+from kmsconn.emulator.grpc_server import GrpcFailure, Method
+from kmsconn.ethereum.addresses import parse_address
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.kms.core import PATHS
+from kmsconn.protocols import bincode
+from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, Form, encode
+from kmsconn.protocols.httpz_rc7.replies import share_payload
+from kmsconn.protocols.httpz_rc7.typed_data import link_digest, object_digest, public_digest, user_digest
+
+LONG_POLL = 60.0
+KNOWN_ID = "Could not insert {what} into meta store: The element with ID {id}"
+
+STARTS: Mapping[str, tuple[Any, str]] = {
+    "Decrypt": (DecryptionRequest, "GetDecryptResult"),
+    "Reencrypt": (ReencryptionRequest, "GetReencryptResult"),
+    "KeyGenPreproc": (KeyGenPreprocRequest, "GetKeyGenPreprocResult"),
+    "KeyGen": (KeyGenRequest, "GetKeyGenResult"),
+    "CrsGen": (CrsGenRequest, "GetCrsGenResult"),
+}
+"""Start call → its request, and the call for its result."""
+
+
+@attrs.define(eq=False)
+class FirstCore:
+    """A Core with one signer key; the fields are its knobs and may be changed at any time. It has no health service."""
+
+    key: PrivateKey
+    plaintexts: Mapping[bytes, int]
+    """The value in each ciphertext body that exists."""
+    form: Form = Form.P3
+    numeric: bool = False
+    computing: float = 0.0
+    does: Callable[[str, str], None] = lambda _method, _id: None
+    """Is told method and id of each call before it is answered; may raise GrpcFailure in its place."""
+    calls: list[tuple[str, str]] = attrs.field(factory=list)
+    requests: list[Any] = attrs.field(factory=list)
+    known: dict[tuple[str, str], tuple[float, Any]] = attrs.field(factory=dict)
+    """(result call, id) → when it is ready, and what was asked."""
+    prepared: set[str] = attrs.field(factory=set)
+
+    def methods(self) -> dict[str, Method]:
+        """Return the calls for ``serve_grpc``, keyed by path."""
+        answers: dict[str, Method] = {PATHS[start]: partial(self._start, start) for start in STARTS}
+        return answers | {PATHS[result]: partial(self._result, result) for _, result in STARTS.values()}
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self.known.clear()
+
+    async def _start(self, method: str, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        kind, result = STARTS[method]
+        message = kind.parse(request)
+        identifier: str = message.request_id.request_id
+        self._heard(method, identifier)
+        self.requests.append(message)
+        if (result, identifier) in self.known and method != "KeyGenPreproc":
+            raise GrpcFailure(Status.ABORTED, KNOWN_ID.format(what=method, id=identifier))
+        if method == "KeyGen":
+            self._use_preprocessing(message.preproc_id.request_id)
+        self.known[result, identifier] = (trio.current_time() + self.computing, message)
+        return b""
+
+    async def _result(self, method: str, request: bytes) -> bytes:
+        identifier = RequestId.parse(request).request_id
+        self._heard(method, identifier)
+        if (method, identifier) not in self.known:
+            raise GrpcFailure(Status.NOT_FOUND, "no such request")
+        ready, message = self.known[method, identifier]
+        await trio.sleep_until(min(ready, trio.current_time() + LONG_POLL))
+        if (method, identifier) not in self.known:
+            raise GrpcFailure(Status.NOT_FOUND, "forgotten meanwhile")
+        if trio.current_time() < ready:
+            raise GrpcFailure(Status.UNAVAILABLE, "not completed yet")
+        if method == "GetKeyGenPreprocResult":
+            self.prepared.add(identifier)
+        return self.answer(message)
+
+    def _heard(self, method: str, identifier: str) -> None:
+        self.calls.append((method, identifier))
+        self.does(method, identifier)
+
+    def _use_preprocessing(self, identifier: str) -> None:
+        """Take a preprocessing away as soon as it is named (8.3)."""
+        if self.known.pop(("GetKeyGenPreprocResult", identifier), None) is None:
+            raise GrpcFailure(Status.NOT_FOUND, "no such preprocessing")
+
+    def answer(self, message: Any) -> bytes:
+        """Return the protobuf bytes of what a request asks for."""
+        match message:
+            case DecryptionRequest():
+                return bytes(self._public(message))
+            case ReencryptionRequest():
+                return bytes(self._user(message))
+            case KeyGenPreprocRequest():
+                return bytes(KeyGenPreprocResult())
+            case CrsGenRequest():
+                made = self._object(message.domain, "CRS", message.request_id)
+                return bytes(CrsGenResult(request_id=message.request_id, crs_results=made))
+        names = ("DecompressionKey",) if message.keyset_added_info else ("PublicKey", "ServerKey", "SnsKey")
+        made = {name: self._object(message.domain, name, message.request_id) for name in names}
+        return bytes(KeyGenResult(request_id=message.request_id, key_results=made))
+
+    def _public(self, message: DecryptionRequest) -> DecryptionResponse:
+        values = [(int(one.fhe_type), self._little_endian(one)) for one in message.ciphertexts]
+        handles = [one.external_handle for one in message.ciphertexts]
+        result = encode(self.form, values)
+        digest = public_digest(domain_of(message.domain), handles, result, numeric=self.numeric)
+        plaintexts = [TypedPlaintext(bytes=raw, fhe_type=FheType(kind)) for kind, raw in values]
+        payload = DecryptionResponsePayload(plaintexts=plaintexts, external_signature=self.key.sign(digest))
+        return DecryptionResponse(signature=b"internal", payload=payload)
+
+    def _user(self, message: ReencryptionRequest) -> ReencryptionResponse:
+        domain, user = domain_of(message.domain), parse_address(message.client_address)
+        handles = [one.external_handle for one in message.typed_ciphertexts]
+        payload = ReencryptionResponsePayload(
+            verification_key=b"\x02" + bytes(32),
+            digest=link_digest(domain, message.enc_key, handles, user, numeric=self.numeric),
+            signcrypted_ciphertexts=[
+                TypedSigncryptedCiphertext(
+                    fhe_type=one.fhe_type,
+                    signcrypted_ciphertext=self._little_endian(one),
+                    external_handle=one.external_handle,
+                )
+                for one in message.typed_ciphertexts
+            ],
+            party_id=1,
+        )
+        share = bincode.encode(share_payload(payload))
+        digest = user_digest(domain, message.enc_key, handles, share, numeric=self.numeric)
+        return ReencryptionResponse(external_signature=self.key.sign(digest), payload=payload)
+
+    def _little_endian(self, ciphertext: Any) -> bytes:
+        return self.plaintexts[ciphertext.ciphertext].to_bytes(SIZES[int(ciphertext.fhe_type)], "little")
+
+    def _object(
+        self, domain: Eip712DomainMsg | None, name: str, identifier: RequestId | None
+    ) -> SignedPubDataHandle:
+        assert identifier is not None
+        handle = identifier.request_id
+        if domain is None:
+            return SignedPubDataHandle(key_handle=handle)
+        digest = object_digest(domain_of(domain), name, bytes.fromhex(handle))
+        return SignedPubDataHandle(key_handle=handle, external_signature=self.key.sign(digest))
+
+
+def domain_of(message: Eip712DomainMsg | None) -> Domain:
+    """Return the domain of a request."""
+    assert message is not None
+    contract = parse_address(message.verifying_contract)
+    return Domain(message.name, message.version, int.from_bytes(message.chain_id), contract)

@@ -1,0 +1,242 @@
+"""The profile httpz-rc7 from event to reply, through the whole connector, among neighbours of its era."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from grpclib.const import Status
+from trio.testing import MockClock
+
+from kmsconn.config.settings import Httpz as HttpzSettings
+from kmsconn.emulator.grpc_server import GrpcFailure
+from kmsconn.model.events import LogQuarantined, RequestClosed, RequestParked, Trouble
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.httpz_rc7 import abi, events
+from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
+from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world
+
+PARAMETERS = b"\x9f" * 32
+U64 = (5, (1000).to_bytes(8, "little"))
+AT_ONCE = HttpzSettings(key_management_at_finality=False)
+
+
+def identifier(number: int) -> str:
+    return f"{number:064x}"
+
+
+@pytest.mark.parametrize("revision", ["main", "rc7", "rc9"])
+async def test_decryptions_of_every_revision_are_answered(
+    autojump_clock: MockClock, tmp_path: Path, revision: str
+) -> None:
+    async with open_world(tmp_path, revision) as world, world.connected() as connector:
+        await connector.wait_ready()
+        one, other = world.material(1000), world.material(1, 0)
+        world.ask_public(one, other)
+        world.ask_user(one)
+        (public,) = await world.wait_replies("publicDecryptionResponse")
+        (user,) = await world.wait_replies("userDecryptionResponse")
+        assert public[:2] == (1, encode(Form.P3, [U64, (0, b"\x01")]))
+        assert user[0] == 1
+
+
+@pytest.mark.parametrize("form", [Form.P3, Form.P1, Form.P2])
+async def test_the_form_that_the_core_signs_is_found(
+    autojump_clock: MockClock, tmp_path: Path, form: Form
+) -> None:
+    async with open_world(tmp_path, form=form) as world, world.connected():
+        world.ask_public(world.material(1000))
+        (reply,) = await world.wait_replies("publicDecryptionResponse")
+        assert reply[:2] == (1, encode(form, [U64]))
+
+
+async def test_a_form_that_nobody_configured_is_not_sent(autojump_clock: MockClock, tmp_path: Path) -> None:
+    only_p3 = HttpzSettings(plaintext_encoding="p3")
+    async with open_world(tmp_path, form=Form.P1) as world, world.connected(httpz=only_p3):
+        world.ask_public(world.material(1000))
+        (closed,) = await world.wait(lambda: world.told(RequestClosed))
+        assert closed.state is State.QUARANTINED
+        assert "not signed by this node" in closed.reason
+        assert world.replies("publicDecryptionResponse") == []
+
+
+async def test_public_and_user_requests_of_one_number_are_two(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world, world.connected():
+        material = world.material(1000)
+        for _ in range(5):
+            world.ask_public(material)
+            world.ask_user(material)
+        public = await world.wait_replies("publicDecryptionResponse", 5)
+        user = await world.wait_replies("userDecryptionResponse", 5)
+        assert sorted(one[0] for one in public) == sorted(one[0] for one in user) == [1, 2, 3, 4, 5]
+
+
+async def ceremony(world: World) -> None:
+    """Make a key, a CRS and a switching key, each once what it needs is there."""
+    for _ in range(2):
+        world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
+    world.ask_key(Kind.CRSGEN, PARAMETERS)
+    await world.wait_replies("preprocessKeygenResponse", 2)
+    for prepared in (1, 2):
+        world.ask_key(Kind.KEYGEN, prepared, PARAMETERS)
+    world.ask_key(Kind.PREP_KSKGEN, PARAMETERS)
+    await world.wait_replies("keygenResponse", 2)
+    await world.wait_replies("preprocessKskgenResponse")
+    world.ask_key(Kind.KSKGEN, 1, 1, 2, PARAMETERS)
+    await world.wait_replies("kskgenResponse")
+    await world.wait_replies("crsgenResponse")
+
+
+async def test_a_key_ceremony_is_answered_step_by_step(autojump_clock: MockClock, tmp_path: Path) -> None:
+    async with open_world(tmp_path, computing=3.0) as world, world.connected():
+        await ceremony(world)
+        assert sorted(world.replies("preprocessKeygenResponse")) == [(1, 1), (2, 2)]
+        assert sorted(world.replies("keygenResponse")) == [(1, 1), (2, 2)]
+        for name in ("preprocessKskgenResponse", "kskgenResponse", "crsgenResponse"):
+            assert world.replies(name) == [(1, 1)]
+        (switching,) = [one for one in world.core.requests if getattr(one, "keyset_added_info", None)]
+        assert switching.domain is None
+
+
+async def test_a_key_is_not_made_before_this_node_has_prepared_it(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """The Core gives a preprocessing to the first key that names it, finished or not (8.3)."""
+    async with open_world(tmp_path, computing=30.0) as world, world.connected(httpz=AT_ONCE):
+        world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
+        world.ask_key(Kind.KEYGEN, 1, PARAMETERS)
+        await world.wait_replies("keygenResponse", seconds=300.0)
+        starts = [method for method, _ in world.core.calls if method in {"KeyGenPreproc", "KeyGen"}]
+        assert starts == ["KeyGenPreproc", "KeyGen"]
+        assert identifier(1) in world.core.prepared
+
+
+async def test_a_centralised_core_is_not_asked_to_prepare(autojump_clock: MockClock, tmp_path: Path) -> None:
+    without = HttpzSettings(preprocessing=False)
+    async with open_world(tmp_path) as world, world.connected(httpz=without):
+        world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
+        assert await world.wait_replies("preprocessKeygenResponse") == [(1, 1)]
+        assert world.core.calls == []
+
+
+async def test_activation_is_no_business_of_a_node(autojump_clock: MockClock, tmp_path: Path) -> None:
+    event = abi.KEY_MANAGER.event("ActivateKeyRequest")
+    async with open_world(tmp_path) as world, world.connected():
+        world.chain.act(world.keys.address, lambda frame: frame.emit(event, 1))
+        world.ask_public(world.material(1000))
+        await world.wait_replies("publicDecryptionResponse")
+        await trio.sleep(30)
+        assert {method for method, _ in world.core.calls} == {"Decrypt", "GetDecryptResult"}
+        assert len(world.told(LogQuarantined)) == 0
+
+
+async def test_a_core_that_forgot_is_asked_again(autojump_clock: MockClock, tmp_path: Path) -> None:
+    async with open_world(tmp_path, computing=20.0) as world, world.connected():
+        world.ask_public(world.material(1000))
+        await world.wait(lambda: world.core.known)
+        world.core.restart()
+        await world.wait_replies("publicDecryptionResponse", seconds=200.0)
+        assert [method for method, _ in world.core.calls].count("Decrypt") >= 2
+
+
+async def test_an_id_that_the_core_knows_is_started(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """ABORTED for a duplicate is success: after a restart of the connector its result is asked for."""
+    async with open_world(tmp_path, computing=5.0) as world:
+        world.ask_public(world.material(1000))
+        async with world.connected():
+            await world.wait(lambda: world.core.known)
+        (tmp_path / "journal.db").unlink()
+        async with world.connected():
+            await world.wait_replies("publicDecryptionResponse")
+        await trio.sleep(20)
+        assert len(world.replies("publicDecryptionResponse")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("Cannot find centralized keys for id 07", State.REJECTED),
+        ("Could not insert decryption into meta store: Error in table: full", None),
+    ],
+)
+async def test_what_aborted_means_decides_what_becomes_of_a_request(
+    autojump_clock: MockClock, tmp_path: Path, text: str, state: State | None
+) -> None:
+    def does(method: str, number: str) -> None:
+        if method == "Decrypt" and number == identifier(1):
+            raise GrpcFailure(Status.ABORTED, text)
+
+    async with open_world(tmp_path) as world, world.connected():
+        world.core.does = does
+        material = world.material(1000)
+        world.ask_public(material)
+        world.ask_public(material)
+        await world.wait(lambda: world.told(RequestClosed if state else RequestParked))
+        await world.wait_replies("publicDecryptionResponse")
+        assert [closed.state for closed in world.told(RequestClosed)] == ([state] if state else [])
+        assert [reply[0] for reply in world.replies("publicDecryptionResponse")] == [2]
+
+
+async def test_a_user_request_without_a_user_is_set_aside(autojump_clock: MockClock, tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, world.connected() as connector:
+        await connector.wait_ready()
+        world.chain.act(
+            world.manager.address, lambda frame: frame.emit(events.NAMELESS_USER, 1, (), USER_KEY)
+        )
+        world.ask_user(world.material(1000))
+        await world.wait_replies("userDecryptionResponse")
+        (told,) = world.told(LogQuarantined)
+        assert "names no user address" in told.reason
+
+
+async def test_a_request_of_unknown_type_reaches_no_core(autojump_clock: MockClock, tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, world.connected():
+        known = world.material(3)
+        strange = attrs.evolve(known, handle=known.handle[:30] + b"\x0c\x00")
+        world.ask_public(strange)
+        (closed,) = await world.wait(lambda: world.told(RequestClosed))
+        assert closed.state is State.REJECTED
+        assert "FHE type 12" in closed.reason
+        assert world.core.calls == []
+
+
+async def test_nothing_is_sent_twice_when_the_journal_is_lost(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world:
+        async with world.connected(httpz=AT_ONCE):
+            world.ask_public(world.material(1000))
+            world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
+            await world.wait_replies("publicDecryptionResponse")
+            await world.wait_replies("preprocessKeygenResponse")
+        (tmp_path / "journal.db").unlink()
+        calls = len(world.core.calls)
+        async with world.connected(httpz=AT_ONCE):
+            await trio.sleep(60)
+        assert len(world.replies("publicDecryptionResponse")) == 1
+        assert len(world.replies("preprocessKeygenResponse")) == 1
+        assert len(world.core.calls) == calls
+
+
+async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world, world.connected():
+        world.ask_user(world.material(1000, coprocessors=(USER, COPROCESSOR)))
+        await world.wait_replies("userDecryptionResponse")
+        assert [trouble.reason for trouble in world.told(Trouble) if "0x23618e81" in trouble.neighbour] == [
+            "has no bucket registered"
+        ]
+
+
+async def test_a_wallet_that_is_no_node_waits_and_is_named(autojump_clock: MockClock, tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, world.connected():
+        world.chain.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
+        world.ask_public(world.material(1000))
+        await world.wait(lambda: any("is no node" in trouble.reason for trouble in world.told(Trouble)))
+        assert world.core.calls == []

@@ -1,0 +1,201 @@
+"""One connector of the first generation among neighbours of its era, in virtual time: a gateway, a Core, a bucket."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.settings import LogFormat, Settings
+from kmsconn.emulator.blocks import Mined
+from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.ciphertexts import make_ciphertext
+from kmsconn.emulator.grpc_server import serve_grpc
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.rpc import Cluster
+from kmsconn.emulator.rpc import Node as RpcNode
+from kmsconn.ethereum.addresses import Address, parse_address
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.events import Event
+from kmsconn.model.requests import Kind, Material
+from kmsconn.monitoring.logs import log_events, make_logger
+from kmsconn.protocols.httpz_rc7 import abi
+from kmsconn.service.connector import Connector, open_connector
+from kmsconn.testing.mortality import Life, MortalPorts
+from tests.httpz.contracts import DecryptionManager, Httpz, KeyManager, Node
+from tests.httpz.core import FirstCore
+from tests.vectors import httpz as vectors
+
+E = TypeVar("E")
+BEGIN = 1_743_500_000.0
+MOMENTS = 60.0  # virtual seconds that anything may take unless a test says otherwise
+GATEWAY_ID = 54321
+COPROCESSOR = parse_address("0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc")
+USER = parse_address("0x23618e81E3f5cdF7f54C3d65f7FBc0aBf5B21E8f")
+USER_KEY = from_hex(vectors.load()["keys"]["user_x25519"]["enc_key"])
+
+
+@attrs.define(eq=False)
+class World:
+    """Neighbours, and everything that the connector told: ``events``, and ``log`` as text."""
+
+    chain: Chain
+    cluster: Cluster
+    httpz: Httpz
+    manager: DecryptionManager
+    keys: KeyManager
+    core: FirstCore
+    bucket: EmulatedBucket
+    network: MemoryNetwork
+    folder: Path
+    plaintexts: dict[bytes, int]
+    events: list[Event] = attrs.field(factory=list)
+    log: io.StringIO = attrs.field(factory=io.StringIO)
+
+    @classmethod
+    def make(cls, folder: Path, revision: str = "main", **core: Any) -> World:
+        """Make a world of a revision of the contracts: main, rc7 (handles are numbers) or rc9 (other getters)."""
+        chain = Chain(GATEWAY_ID, lambda: BEGIN + trio.current_time(), block_time=0.5, finality=4)
+        numeric = revision == "rc7"
+        registry = Httpz(vectors.address("HTTPZ"), revision)
+        manager = DecryptionManager(
+            vectors.address("DecryptionManager"), GATEWAY_ID, registry, numeric=numeric
+        )
+        plaintexts: dict[bytes, int] = {}
+        signer = PrivateKey(from_hex(vectors.node(1)["signer_private_key"]))
+        world = cls(
+            chain,
+            Cluster([RpcNode(chain)], seed=0),
+            registry,
+            manager,
+            KeyManager(vectors.address("KeyManager"), registry),
+            FirstCore(signer, plaintexts, numeric=numeric, **core),
+            EmulatedBucket("/ct128"),
+            MemoryNetwork(),
+            folder,
+            plaintexts,
+        )
+        world._deploy()
+        return world
+
+    def _deploy(self) -> None:
+        for contract in (self.httpz, self.manager, self.keys):
+            self.chain.deploy(contract)
+        node = Node(*(parse_address(vectors.node(1)[name]) for name in ("tx_sender", "signer")))
+        self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, [node]))
+        self.set_buckets({COPROCESSOR: "http://bucket/ct128"})
+        self.network.serve("gateway", 80, self.cluster.serve)
+        self.network.serve("core", 80, partial(serve_grpc, methods=self.core.methods()))
+        self.network.serve("bucket", 80, self.bucket.serve)
+
+    def set_buckets(self, buckets: dict[Address, str]) -> None:
+        """Say which coprocessor keeps its ciphertexts where."""
+        self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_buckets(frame, buckets))
+
+    def settings(self, **changes: Any) -> Settings:
+        """Return the settings of the connector that belongs here."""
+        gateway = ChainSettings(GATEWAY_ID, ("ws://gateway:80",))
+        values: dict[str, Any] = {
+            "gateway": gateway,
+            "ethereum": gateway,
+            "core_endpoints": ("http://core:80",),
+            "journal": self.folder / "journal.db",
+            "overlap": 4.0,
+            "decryption_from_block_number": 0,
+            "allow_http_buckets": True,
+            "allow_private_buckets": True,
+        }
+        return vectors.settings(**(values | changes))
+
+    def open(self, **changes: Any) -> Any:
+        """Return a connector that drains when the block is left."""
+        write = log_events(make_logger(self.log, "debug", LogFormat.JSON), "debug")
+
+        def note(event: Event) -> None:
+            self.events.append(event)
+            write(event)
+
+        ports = MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+        return open_connector(self.settings(**changes), ports=ports, on_event=note)
+
+    @asynccontextmanager
+    async def connected(self, **changes: Any) -> AsyncIterator[Connector]:
+        """Run a connector while the block lasts, then cancel it."""
+        with trio.CancelScope() as scope:
+            async with self.open(**changes) as connector:
+                yield connector
+                scope.cancel()
+
+    def material(
+        self, value: int, fhe_type: int = 5, coprocessors: tuple[Address, ...] = (COPROCESSOR,)
+    ) -> Material:
+        """Make a ciphertext, put it into the bucket under its digest, and return what a request names."""
+        made = make_ciphertext("httpz", value, fhe_type, chain_id=2025)
+        self.plaintexts[made.body] = value
+        self.bucket.put(made.digest.hex(), made.body)
+        return Material(made.handle, 7, made.digest, coprocessors)
+
+    def ask_public(self, *materials: Material) -> None:
+        """Let a public decryption be asked for in the next block."""
+        self.chain.act(self.manager.address, lambda frame: self.manager.ask_public(frame, materials))
+
+    def ask_user(self, *materials: Material) -> None:
+        """Let a user decryption be asked for in the next block."""
+        self.chain.act(
+            self.manager.address, lambda frame: self.manager.ask_user(frame, materials, USER, USER_KEY)
+        )
+
+    def ask_key(self, kind: Kind, *rest: Any) -> None:
+        """Let something be asked of the KeyManager in the next block."""
+        self.chain.act(self.keys.address, lambda frame: self.keys.ask(frame, kind, *rest))
+
+    def replies(self, name: str) -> list[tuple[Any, ...]]:
+        """Return the arguments of each successful call of a reply function, in the order of the chain."""
+        contract = abi.DECRYPTION_MANAGER if "Decryption" in name else abi.KEY_MANAGER
+        function = contract.function(name)
+        calls = [mined.transaction.data for mined in self._mined() if mined.outcome.status]
+        return [function.decode(data) for data in calls if data[:4] == function.selector]
+
+    def _mined(self) -> list[Mined]:
+        blocks = [self.chain.block(number) for number in range(self.chain.head.number + 1)]
+        return [mined for block in blocks if block is not None for mined in block.mined]
+
+    def told(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def wait(self, condition: Callable[[], Any], seconds: float = MOMENTS) -> Any:
+        """Return what ``condition`` returns once it is true. Raises TooSlowError."""
+        with trio.fail_after(seconds):
+            while not (found := condition()):
+                await trio.sleep(0.25)
+        return found
+
+    async def wait_replies(
+        self, name: str, count: int = 1, seconds: float = MOMENTS
+    ) -> list[tuple[Any, ...]]:
+        """Return the replies of a function once there are that many."""
+        await self.wait(lambda: len(self.replies(name)) >= count, seconds)
+        return self.replies(name)
+
+
+@asynccontextmanager
+async def open_world(folder: Path, revision: str = "main", **core: Any) -> AsyncIterator[World]:
+    """Run the neighbours while the block lasts; needs a virtual clock."""
+    world = World.make(folder, revision, **core)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.network.run)
+        await nursery.start(world.chain.run)
+        yield world
+        nursery.cancel_scope.cancel()
+    assert not world.network.crashes
