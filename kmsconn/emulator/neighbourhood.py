@@ -20,7 +20,13 @@ from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.decryption import Decryption
-from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor, GatewayConfig, KmsNode
+from kmsconn.emulator.contracts.gateway_config import (
+    Committee,
+    Coprocessor,
+    GatewayConfig,
+    KmsNode,
+    Thresholds,
+)
 from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.core import EmulatedCore
@@ -45,7 +51,26 @@ Place = tuple[str, int]
 @cache
 def key_for(name: str) -> PrivateKey:
     """Return the emulator's key of a name; worthless, and the same in every run."""
-    return PrivateKey(keccak256(b"kmsconn emulator key " + name.encode()))
+    return PrivateKey(secret_for(name))
+
+
+def secret_for(name: str) -> bytes:
+    """Return the bytes of that key, as they stand in a configuration."""
+    return keccak256(b"kmsconn emulator key " + name.encode())
+
+
+def sender_of(member: int) -> PrivateKey:
+    """Return the wallet of a node of the committee."""
+    return key_for(_sender_name(member))
+
+
+def signer_of(member: int) -> PrivateKey:
+    """Return the key with which the Core of a node of the committee signs."""
+    return key_for(f"node signer {member}" if member else "node signer")
+
+
+def _sender_name(member: int) -> str:
+    return f"tx sender {member}" if member else "tx sender"
 
 
 def address_for(name: str) -> Address:
@@ -71,6 +96,8 @@ class Neighbourhood:
     buckets: list[BucketFaults]
     sender: PrivateKey
     signer: PrivateKey
+    others: list[CoreFaults] = attrs.field(factory=list)
+    """The Cores of the other nodes of the committee, one each."""
     places: dict[str, Place] = attrs.field(factory=dict)
     doors: dict[str, Door] = attrs.field(factory=dict, init=False)
     """By name, once they serve on sockets."""
@@ -86,10 +113,14 @@ class Neighbourhood:
         pool: Literal["arbitrum", "geth"] = "arbitrum",
         nodes: int = 1,
         shards: int = 1,
+        members: int = 1,
         computing: float | Callable[[], float] = 0.0,
         seed: int = 0,
     ) -> Neighbourhood:
-        """Make neighbours whose chains take their time from ``clock`` (Unix seconds)."""
+        """Make neighbours whose chains take their time from ``clock`` (Unix seconds).
+
+        ``nodes`` stand behind each chain's address, ``shards`` make up this node's Core, and ``members`` nodes form the committee.
+        """
         gateway = Chain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
         ethereum = Chain(ETHEREUM_ID, clock, block_time=max(block_time, ETHEREUM_BLOCK_TIME), pool="geth")
         host = Chain(HOST_ID, clock, block_time=max(block_time, 1.0), pool="geth")
@@ -100,8 +131,13 @@ class Neighbourhood:
         config = GatewayConfig(address_for("GatewayConfig"))
         protocol = ProtocolConfig(address_for("ProtocolConfig"), ETHEREUM_ID)
         plaintexts: dict[bytes, int] = {}
-        signer = key_for("node signer")
-        core = partial(EmulatedCore, CoreNode(signer), plaintexts, computing)
+        degree = (members - 1) // 3
+
+        def core(member: int) -> CoreFaults:
+            return CoreFaults(
+                EmulatedCore(CoreNode(signer_of(member), member + 1, degree), plaintexts, computing)
+            )
+
         made = cls(
             gateway,
             ethereum,
@@ -113,10 +149,11 @@ class Neighbourhood:
             KmsGeneration(address_for("KMSGeneration"), ETHEREUM_ID, protocol),
             Acl(address_for("ACL")),
             plaintexts,
-            [CoreFaults(core()) for _ in range(shards)],
+            [core(0) for _ in range(shards)],
             [BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)],
-            key_for("tx sender"),
-            signer,
+            sender_of(0),
+            signer_of(0),
+            [core(member) for member in range(1, members)],
         )
         made._deploy()
         return made
@@ -132,8 +169,18 @@ class Neighbourhood:
 
     @property
     def cores_by_name(self) -> dict[str, CoreFaults]:
-        """The shards of the Core by the names under which they listen."""
-        return {f"core{index}": core for index, core in enumerate(self.cores)}
+        """The shards of the Core, and the Cores of other members, by the names under which they listen."""
+        own = {f"core{index}": core for index, core in enumerate(self.cores)}
+        return own | {f"member{index}": core for index, core in enumerate(self.others, 1)}
+
+    @property
+    def committee(self) -> Committee:
+        """The nodes, and how many of them must agree: all but as many as may fail."""
+        members = range(1 + len(self.others))
+        nodes = tuple(KmsNode(sender_of(member).address, signer_of(member).address) for member in members)
+        degree = (len(nodes) - 1) // 3
+        needed = len(nodes) - degree
+        return Committee(nodes, Thresholds(needed, needed, needed, degree))
 
     def handler(self, name: str) -> Handler:
         """Return what serves one connection of a neighbour."""
@@ -170,8 +217,9 @@ class Neighbourhood:
                 await nursery.start(chain.run)
             task_status.started()
 
-    def settings(self, journal: Path, **changes: object) -> Settings:
-        """Return the settings of the connector that belongs here."""
+    def settings(self, journal: Path, member: int = 0, **changes: object) -> Settings:
+        """Return the settings of the connector of a member; the first one's is the one that belongs here."""
+        core = f"member{member}" if member else "core"
 
         def chain(name: str, chain_id: int) -> ChainSettings:
             host, port = self.places[name]
@@ -186,9 +234,9 @@ class Neighbourhood:
             protocol_config_contract=Contract(self.protocol_config.address, "ProtocolConfig"),
             kms_generation_contract=Contract(self.kms_generation.address, "KMSGeneration"),
             core_endpoints=tuple(
-                f"http://{h}:{p}" for n, (h, p) in self.places.items() if n.startswith("core")
+                f"http://{h}:{p}" for n, (h, p) in self.places.items() if n.startswith(core)
             ),
-            private_key=Secret("0x" + keccak256(b"kmsconn emulator key tx sender").hex()),
+            private_key=Secret("0x" + secret_for(_sender_name(member)).hex()),
             journal=journal,
             decryption_from_block_number=0,
             allow_http_buckets=True,
@@ -202,7 +250,7 @@ class Neighbourhood:
         self.ethereum.deploy(self.protocol_config)
         self.ethereum.deploy(self.kms_generation)
         self.host.deploy(self.acl)
-        committee = Committee((KmsNode(self.sender.address, self.signer.address),))
+        committee = self.committee
         config, protocol = self.gateway_config, self.protocol_config
         self.gateway.set_up(self.decryption.address, self.decryption.initialize)
         self.gateway.set_up(config.address, lambda frame: config.set_context(frame, CONTEXT, committee))

@@ -1,0 +1,148 @@
+"""Four connectors with a Core each serve one contract that needs three: what each does, and what they reach together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+import trio
+from grpclib.const import Status
+
+from kmsconn.emulator.contracts.decryption import BASE
+from kmsconn.emulator.core_faults import HANG, Chance, status
+from kmsconn.emulator.neighbourhood import Neighbourhood, sender_of
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.oracle import REPLY_SELECTORS, Oracle
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.ethereum.addresses import Address
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.storage import mapping_slot
+from kmsconn.service.connector import Connector, open_connector
+from kmsconn.testing.mortality import Life, MortalPorts
+from tests.faults.scene import BEGIN, MOMENTS
+
+MEMBERS = 4
+FORMS = ("public", "direct", "unified")
+
+
+@attrs.define(eq=False)
+class Committee:
+    """Four nodes at one contract."""
+
+    neighbours: Neighbourhood
+    network: MemoryNetwork
+    traffic: Traffic
+    folder: Path
+
+    def ports(self) -> Ports:
+        return MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+
+    def open(self, member: int) -> Any:
+        settings = self.neighbours.settings(self.folder / f"journal-{member}.db", member, overlap=4.0)
+        return open_connector(settings, ports=self.ports(), on_event=lambda _: None)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[list[Connector]]:
+        """Run four connectors while the block lasts, then cancel them."""
+        with trio.CancelScope() as scope:
+            async with AsyncExitStack() as stack:
+                yield [await stack.enter_async_context(self.open(member)) for member in range(MEMBERS)]
+                scope.cancel()
+
+    def oracle(self, member: int) -> Oracle:
+        """Return what the chain says of one member."""
+        address = self.neighbours.decryption.address
+        oracle = Oracle(self.neighbours.gateway, address, sender_of(member).address)
+        oracle.read()
+        return oracle
+
+    async def wait_answered(self, members: range) -> None:
+        """Return when each of these has answered every request there is."""
+        with trio.fail_after(MOMENTS):
+            while not all(self._has_all(member) for member in members):
+                await trio.sleep(1)
+
+    def _has_all(self, member: int) -> bool:
+        said = self.oracle(member).verdict()
+        return 0 < said.emitted == said.answered
+
+    def is_done(self, identifier: int) -> bool:
+        """Tell whether the contract has consensus, or enough shares."""
+        done = mapping_slot(BASE, identifier)
+        return bool(self.neighbours.gateway.state.get((self.neighbours.decryption.address, done), 0))
+
+    def senders(self, identifier: int) -> list[Address]:
+        """Return who has answered a request, once each time."""
+        blocks = self.neighbours.gateway.blocks_with_logs(0, self.neighbours.gateway.head.number)
+        return [
+            mined.transaction.sender
+            for block in blocks
+            for mined in block.mined
+            if mined.transaction.data[:4] in REPLY_SELECTORS
+            and int.from_bytes(mined.transaction.data[4:36]) == identifier
+            and mined.outcome.status
+        ]
+
+
+@asynccontextmanager
+async def open_committee(folder: Path) -> AsyncIterator[Committee]:
+    neighbours = Neighbourhood.make(
+        lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, members=MEMBERS
+    )
+    network = MemoryNetwork()
+    neighbours.settle_in_memory(network)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(neighbours.run)
+        yield Committee(neighbours, network, Traffic(neighbours, Random(0)), folder)
+        nursery.cancel_scope.cancel()
+    assert not network.crashes
+
+
+async def test_each_of_four_nodes_answers_each_request_once(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_committee(tmp_path) as committee, committee.connected():
+        for form in FORMS:
+            committee.traffic.forms[form]()
+        await committee.wait_answered(range(MEMBERS))
+        ids = list(committee.oracle(0).traces)
+        assert len(ids) == len(FORMS)
+        for identifier in ids:
+            senders = committee.senders(identifier)
+            assert sorted(senders) == sorted(sender_of(member).address for member in range(MEMBERS))
+            assert committee.is_done(identifier)
+
+
+async def test_with_one_core_down_three_answer_and_reach_consensus(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_committee(tmp_path) as committee:
+        committee.neighbours.others[-1].chances.append(Chance(1.0, HANG))
+        async with committee.connected():
+            for form in FORMS:
+                committee.traffic.forms[form]()
+            await committee.wait_answered(range(MEMBERS - 1))
+            for identifier in committee.oracle(0).traces:
+                assert len(set(committee.senders(identifier))) == MEMBERS - 1
+                assert committee.is_done(identifier)
+            assert committee.oracle(MEMBERS - 1).verdict().answered == 0
+
+
+async def test_the_fourth_node_answers_late_once_its_core_is_back(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """What has consensus already is answered all the same: the contract takes it, and each node's record stays complete."""
+    async with open_committee(tmp_path) as committee:
+        late = committee.neighbours.others[-1]
+        late.chances.append(Chance(1.0, status(Status.UNAVAILABLE)))
+        async with committee.connected():
+            committee.traffic.forms["public"]()
+            await committee.wait_answered(range(MEMBERS - 1))
+            await trio.sleep(30)
+            late.heal()
+            await committee.wait_answered(range(MEMBERS))
+            (identifier,) = committee.oracle(0).traces
+            assert len(committee.senders(identifier)) == MEMBERS
