@@ -8,7 +8,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
         --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types test demo gen fresh lock wheel hooks bench clean
+.PHONY: help setup check lint types test demo gen fresh lock wheel hooks bench soak clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -64,6 +64,9 @@ hooks: $(STAMP) ## install the git hooks
 
 bench: $(STAMP) ## measure under loads; judges nothing (QUICK=1, CONNECTOR="command", docs/benchmarks.md)
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(CONNECTOR),--connector '$(CONNECTOR)') $(BENCH)
+
+soak: $(STAMP) ## half an hour of load while neighbours fail (SOAK='--minutes 5 --rate 20')
+	$(BIN)/python -m bench.soak $(SOAK)
 
 clean: ## remove everything that was made
 	rm -rf .venv .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

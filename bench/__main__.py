@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ import attrs
 import trio
 
 from bench import table
-from bench.connector import OURS, STRAIGHT, Recipe
+from bench.connector import OURS
 from bench.machine import ROOT, describe
-from bench.offering import Case, Plan, climb
+from bench.offering import Climb, Plan, Usage, climb
+from bench.plots import draw
+from bench.recipes import add_connector, connector_name, recipe_of
 from bench.rows import Row, collect
+from bench.series import columns_of
 
 SIZES = (205, 64 * table.KIB, table.MIB)
 QUICK_RATES, QUICK_SECONDS = (50.0,), 5.0
@@ -32,42 +35,23 @@ def parser() -> argparse.ArgumentParser:
     add("--rates", type=float, nargs="+", default=RATES, metavar="R", help="requests per second, ascending")
     add("--seconds", type=float, default=10.0, metavar="S", help="of each load (10)")
     add("--quick", action="store_true", help="a minute: few rates, short loads")
-    add("--computing", type=float, default=0.01, metavar="S", help="time of the Core for an answer (0.01)")
     add("--no-calls", action="store_true", help="leave out what single calls cost")
-    add(
-        "--ceiling",
-        action="store_true",
-        help="measure the emulator: the least of a client, see bench/straight.py",
-    )
-    add("--connector", default=OURS, metavar="COMMAND", help="another connector; see bench/connector.py")
-    add("--config-template", type=Path, metavar="FILE", help="its configuration file, with places")
-    add("--checkout", type=Path, metavar="FOLDER", help="another checkout of kmsconn to run")
+    add_connector(made, Plan().computing)
     add("--name", default="", metavar="TEXT", help="what the run is called")
     add("--out", type=Path, default=Path("bench-results.json"), metavar="FILE", help="the JSON file")
     return made
 
 
-def recipe_of(arguments: argparse.Namespace) -> Recipe:
-    """Return which connector is measured."""
-    template = arguments.config_template
-    if arguments.ceiling:
-        return Recipe(STRAIGHT)
-    return Recipe(
-        arguments.connector,
-        None if template is None else template.read_text(encoding="utf-8"),
-        None if arguments.checkout is None else str(arguments.checkout.absolute()),
-    )
-
-
-async def measure(arguments: argparse.Namespace) -> list[Case]:
+async def measure(arguments: argparse.Namespace) -> dict[int, Climb]:
     """Offer every load of every size."""
     plan = Plan(arguments.seconds, arguments.computing, told=lambda case: print(table.row(case), flush=True))
     print(table.heading(), flush=True)
-    cases: list[Case] = []
+    found = {}
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory(prefix="kmsconn-bench-") as folder:
-            cases += await climb(recipe_of(arguments), Path(folder), size, arguments.rates, plan)
-    return cases
+            found[size] = await climb(recipe_of(arguments), Path(folder), size, arguments.rates, plan)
+        print(table.idle(size, found[size].idle), flush=True)
+    return found
 
 
 def calls(arguments: argparse.Namespace) -> list[Row]:
@@ -80,23 +64,24 @@ def calls(arguments: argparse.Namespace) -> list[Row]:
     return found
 
 
-def report(arguments: argparse.Namespace, cases: list[Case], rows: Sequence[Row] = ()) -> dict[str, Any]:
+def report(
+    arguments: argparse.Namespace, climbs: Mapping[int, Climb], rows: Sequence[Row] = ()
+) -> dict[str, Any]:
     """Return everything for the JSON file."""
     told = ("name", "sizes", "rates", "seconds", "computing")
     return {
         "machine": describe(arguments.checkout or ROOT),
         "parameters": {name: getattr(arguments, name) for name in told},
         "connector": connector_name(arguments),
-        "cases": [attrs.asdict(case) for case in cases],
+        "cases": [attrs.asdict(case) for climbed in climbs.values() for case in climbed.cases],
+        "idle": {str(size): _asdict(climbed.idle) for size, climbed in climbs.items()},
+        "samples": {str(size): columns_of(climbed.samples) for size, climbed in climbs.items()},
         "calls": [attrs.asdict(row) for row in rows],
     }
 
 
-def connector_name(arguments: argparse.Namespace) -> str:
-    """Return what was measured."""
-    if arguments.ceiling:
-        return "straight client"
-    return "kmsconn" if arguments.connector == OURS else str(arguments.connector)
+def _asdict(idle: Mapping[str, Usage]) -> dict[str, Any]:
+    return {side: attrs.asdict(used) for side, used in idle.items()}
 
 
 def shorten(arguments: argparse.Namespace) -> None:
@@ -110,8 +95,9 @@ def main() -> None:
     if arguments.quick:
         shorten(arguments)
     rows = calls(arguments)
-    cases = trio.run(partial(measure, arguments))
-    arguments.out.write_text(json.dumps(report(arguments, cases, rows), indent=1), encoding="utf-8")
+    climbs = trio.run(partial(measure, arguments))
+    arguments.out.write_text(json.dumps(report(arguments, climbs, rows)), encoding="utf-8")
+    print(*draw(arguments.out), sep="\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Never
@@ -18,6 +18,7 @@ from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
 
 WARM_UP = {"rate": 5, "seconds": 4, "patience": 60}
+IDLE = 3.0  # seconds in which nothing is offered
 PERIOD = 0.25  # seconds between samples
 SETTLING = 2.0  # seconds in which work after the last reply (burial, journal) may end before the next load
 PATIENCE = 20.0  # seconds after a load in which its last replies may land
@@ -89,6 +90,15 @@ async def open_pair(recipe: Recipe, folder: Path, size: int, computing: float) -
         yield Pair(neighbours, pid, folder / "connector.emulated.db")
 
 
+async def rest(pair: Pair) -> dict[str, Usage]:
+    """Offer nothing for a while, and return what was used all the same."""
+    await trio.sleep(SETTLING)
+    pair.look()
+    await trio.sleep(IDLE)
+    pair.look()
+    return {side: usage(*samples[-2:]) for side, samples in pair.samples.items()}
+
+
 async def offer(pair: Pair, size: int, rate: float, seconds: float) -> Case:
     """Offer one load and return what became of it."""
     await trio.sleep(SETTLING)
@@ -128,16 +138,27 @@ def journal_bytes(journal: Path) -> int:
     return sum(path.stat().st_size for path in journal.parent.glob(f"{journal.name}*"))
 
 
-async def climb(recipe: Recipe, folder: Path, size: int, rates: Sequence[float], plan: Plan) -> list[Case]:
+@attrs.frozen
+class Climb:
+    """One connector under ever higher loads: the cases, and the samples taken meanwhile."""
+
+    idle: Mapping[str, Usage]
+    """What each side used while nothing was offered."""
+    cases: list[Case]
+    samples: Mapping[str, Sequence[Sample]]
+
+
+async def climb(recipe: Recipe, folder: Path, size: int, rates: Sequence[float], plan: Plan) -> Climb:
     """Offer ever more to one connector until it does not keep up."""
     cases: list[Case] = []
     async with open_pair(recipe, folder, size, plan.computing) as pair:
+        idle = await rest(pair)
         for rate in rates:
             cases.append(await offer(pair, size, rate, plan.seconds))
             plan.told(cases[-1])
             if not cases[-1].outcome.sustained:
                 break
-    return cases
+    return Climb(idle, cases, pair.samples)
 
 
 @attrs.frozen

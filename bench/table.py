@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.offering import Case
+from collections.abc import Mapping
+
+from bench.offering import Case, Usage
 
 KIB, MIB = 1024, 1024 * 1024
 HEADINGS = (
@@ -30,6 +32,12 @@ def row(case: Case) -> str:
             f"{case.connector.resident / MIB:.0f} MB", str(case.connector.descriptors), size(case.journal_bytes),
         )
     )  # fmt: skip
+
+
+def idle(count: int, used: Mapping[str, Usage]) -> str:
+    """Return what both sides used while nothing was offered, as shares of one core."""
+    shares = ", ".join(f"{side} {one.share:.1%}" for side, one in used.items() if side != "machine")
+    return f"{size(count):>{WIDTHS[0]}}  idle: {shares}"
 
 
 def line(cells: tuple[str, ...]) -> str:

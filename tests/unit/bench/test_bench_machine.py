@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.__main__ import SIZES, parser, recipe_of, report
+from bench.__main__ import SIZES, parser, report
 from bench.connector import OURS
 from bench.machine import commit_of, cpu_model, describe
+from bench.offering import Climb
+from bench.recipes import recipe_of
 from tests.unit.bench.test_bench_table import CASE
 
 
@@ -29,7 +31,7 @@ def test_outside_of_a_repository_there_is_no_commit(tmp_path: Path) -> None:
 
 def test_the_report_has_parameters_and_cases() -> None:
     arguments = parser().parse_args(["--name", "first", "--rates", "10", "50"])
-    found = report(arguments, [CASE])
+    found = report(arguments, {65536: Climb({}, [CASE], {})})
     assert found["parameters"] == {
         "name": "first", "sizes": SIZES, "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
     }  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from bench.figures import outcome
 from bench.offering import Case, Usage, usage
 from bench.proc import Sample
-from bench.table import HEADINGS, WIDTHS, heading, milliseconds, row, size
+from bench.table import HEADINGS, WIDTHS, heading, idle, milliseconds, row, size
 
 ROWS = [(n / 10, n / 10 + 0.012, n / 10 + 0.02, n / 10 + 0.025, n / 10 + 0.25) for n in range(50)]
 USED = Usage(cpu=0.5, share=0.1, resident=64 << 20, descriptors=31)
@@ -64,3 +64,8 @@ def test_times(value: float | None, text: str) -> None:
 def test_usage_is_the_difference_of_cpu_and_the_last_of_the_rest() -> None:
     found = usage(Sample(10.0, 1.0, 100, 5), Sample(14.0, 2.0, 200, 6))
     assert found == Usage(cpu=1.0, share=0.25, resident=200, descriptors=6)
+
+
+def test_what_is_used_while_nothing_is_offered() -> None:
+    said = idle(65536, {"connector": USED, "emulator": OURS, "machine": ALL})
+    assert said.split("  ")[-1] == "idle: connector 10.0%, emulator 25.0%"

@@ -1,0 +1,192 @@
+"""``python -m bench.soak``: a steady load for a long time while neighbours fail and come back; a verdict, a JSON file and plots.
+
+Each second memory, descriptors and CPU of both sides and the number of open requests are noted. At fixed shares of the time, over real
+sockets: the Core restarts and forgets everything; the node is gone and comes back with the same chain; one bucket is gone, then all;
+the Core is gone and comes back with an empty memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Never
+
+import attrs
+import trio
+
+from bench.figures import ANSWERED, VISIBLE, outcome
+from bench.machine import ROOT, describe
+from bench.offering import Pair, Plan, open_pair
+from bench.plots import draw
+from bench.recipes import add_connector, connector_name, recipe_of
+from bench.series import columns_of
+from bench.table import milliseconds
+
+LATE = 120.0  # seconds after the last request in which open ones may still be answered
+LONGEST_OUTAGE = 20.0
+
+
+@attrs.frozen
+class Act:
+    """What is done at a share of the time: posts to the emulator's control, undone after the outage where there is a way back."""
+
+    at: float
+    name: str
+    paths: tuple[str, ...]
+    back: tuple[str, ...] = ()
+
+
+ACTS = (
+    Act(1 / 6, "Core restarts", ("/core0/restart",)),
+    Act(2 / 6, "node gone", ("/gateway/shut",), ("/gateway/open",)),
+    Act(3 / 6, "a bucket gone", ("/bucket0/shut",), ("/bucket0/open",)),
+    Act(4 / 6, "buckets gone", ("/bucket0/shut", "/bucket1/shut"), ("/bucket0/open", "/bucket1/open")),
+    Act(5 / 6, "Core gone", ("/core0/shut", "/core0/restart"), ("/core0/open",)),
+)
+
+
+@attrs.frozen
+class Happening:
+    """Something that was done, and when (Unix seconds)."""
+
+    at: float
+    name: str
+
+
+@attrs.frozen
+class Verdict:
+    """What the chain says at the end. ``doubled``: further transactions for a request, whatever became of them."""
+
+    emitted: int
+    answered: int
+    lost: int
+    doubled: int
+    strays: int
+
+    @property
+    def well(self) -> bool:
+        """Nothing lost, nothing doubled."""
+        return not (self.lost or self.doubled or self.strays)
+
+
+def verdict_of(status: Mapping[str, Any], offered: int) -> Verdict:
+    """Return the verdict from the emulator's status; a request that never reached the chain is lost too."""
+    emitted, answered = int(status["emitted"]), int(status["answered"])
+    return Verdict(emitted, answered, max(offered, emitted) - answered, status["doubled"], status["strays"])
+
+
+async def play(pair: Pair, seconds: float) -> list[Happening]:
+    """Do every act at its time."""
+    begun, happened = trio.current_time(), list[Happening]()
+    outage = min(LONGEST_OUTAGE, seconds / 30)
+    for act in ACTS:
+        await trio.sleep_until(begun + act.at * seconds)
+        happened.append(Happening(time.time(), act.name))
+        await _post(pair, act.paths)
+        if act.back:
+            await trio.sleep(outage)
+            await _post(pair, act.back)
+            happened.append(Happening(time.time(), f"{act.name} no more"))
+    return happened
+
+
+async def _post(pair: Pair, paths: Sequence[str]) -> None:
+    for path in paths:
+        await pair.neighbours.post(path)
+
+
+async def tell(pair: Pair, period: float) -> Never:
+    """Print how far it is, now and then."""
+    begun = trio.current_time()
+    while True:
+        await trio.sleep(period)
+        status, sample = await pair.neighbours.get("/status"), pair.samples["connector"][-1]
+        print(progress(status, sample.resident, sample.descriptors, trio.current_time() - begun), flush=True)
+
+
+def progress(status: Mapping[str, Any], resident: int, descriptors: int, seconds: float) -> str:
+    """Return a line on how far it is."""
+    opened = status["emitted"] - status["answered"]
+    counts = f"{status['emitted']:7} emitted  {opened:5} open  {status['doubled']} doubled"
+    return f"{seconds:6.0f} s  {counts}  {resident / 2**20:6.0f} MB  {descriptors:4} fds"
+
+
+async def soak(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run the load with its acts and return everything that was seen."""
+    seconds = arguments.minutes * 60
+    happened: list[Happening] = []
+
+    async def act(pair: Pair) -> None:
+        happened.extend(await play(pair, seconds))
+
+    async with open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing) as pair:
+        warm = await pair.neighbours.get("/status")
+        load = {"rate": arguments.rate, "seconds": seconds, "patience": LATE}
+        async with trio.open_nursery() as nursery:
+            for task in (partial(pair.watch, 1.0), partial(tell, pair, seconds / 30), partial(act, pair)):
+                nursery.start_soon(task)
+            done = await pair.neighbours.post("/load", load)
+            nursery.cancel_scope.cancel()
+        status = await pair.neighbours.get("/status")
+    found = verdict_of(status, warm["emitted"] + done["offered"])
+    return {
+        "verdict": {**attrs.asdict(found), "well": found.well},
+        "outcome": attrs.asdict(outcome(done["rows"], done["offered"], arguments.rate)),
+        "happened": [attrs.asdict(one) for one in happened],
+        "samples": columns_of(pair.samples),
+        "requests": [[row[VISIBLE], row[ANSWERED]] for row in done["rows"]],
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the arguments."""
+    made = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
+    add = made.add_argument
+    add("--minutes", type=float, default=30.0, metavar="M", help="of load (30)")
+    add("--rate", type=float, default=50.0, metavar="R", help="requests per second (50)")
+    add("--size", type=int, default=1024, metavar="BYTES", help="of each ciphertext (1024)")
+    add_connector(made, Plan().computing)
+    add("--out", type=Path, default=Path("bench-results-soak.json"), metavar="FILE", help="the JSON file")
+    return made
+
+
+def summary(found: Mapping[str, Any]) -> list[str]:
+    """Return the end as text."""
+    verdict, whole = found["verdict"], found["outcome"]["whole"]
+    columns = found["samples"]["connector"]
+    memory = [round(resident / 2**20) for resident in columns["resident"]]
+    counts = ", ".join(
+        f"{name} {verdict[name]}" for name in ("emitted", "answered", "lost", "doubled", "strays")
+    )
+    times = ", ".join(f"{name} {milliseconds(whole[name])} ms" for name in ("p50", "p99", "most"))
+    return [
+        counts,
+        f"from the event's block to the reply's: {times}",
+        f"memory of the connector {_range(memory)} MB, descriptors {_range(columns['descriptors'])}",
+        "nothing lost, nothing doubled" if verdict["well"] else "SOMETHING WAS LOST OR DOUBLED",
+    ]
+
+
+def _range(values: Sequence[int]) -> str:
+    return f"{min(values)} to {max(values)}, at the end {values[-1]}"
+
+
+def main() -> None:
+    """Run, write, plot and judge."""
+    arguments = parser().parse_args()
+    with tempfile.TemporaryDirectory(prefix="kmsconn-soak-") as folder:
+        found = trio.run(soak, arguments, Path(folder))
+    parameters = {name: getattr(arguments, name) for name in ("minutes", "rate", "size", "computing")}
+    head = {"machine": describe(arguments.checkout or ROOT), "connector": connector_name(arguments)}
+    arguments.out.write_text(json.dumps({**head, "parameters": parameters, **found}), encoding="utf-8")
+    print("\n".join(summary(found)))
+    print(*draw(arguments.out), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The acts of a soak, its verdict and its words. Nothing is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio.testing
+
+from bench.soak import ACTS, LONGEST_OUTAGE, Verdict, parser, play, progress, summary, verdict_of
+from tests.unit.emulator.test_control import Desk
+
+STATUS = {"emitted": 10, "answered": 10, "doubled": 0, "strays": 0, "p50": 0.2, "p99": 0.3}
+
+
+def test_everything_answered_once_is_well() -> None:
+    assert verdict_of(STATUS, 10) == Verdict(10, 10, 0, 0, 0)
+    assert verdict_of(STATUS, 10).well
+
+
+@pytest.mark.parametrize(
+    ("change", "offered"), [({"answered": 9}, 10), ({"doubled": 1}, 10), ({"strays": 1}, 10), ({}, 11)]
+)
+def test_anything_else_is_not(change: dict[str, int], offered: int) -> None:
+    """A request that was offered and never reached the chain is lost as well."""
+    assert not verdict_of({**STATUS, **change}, offered).well
+
+
+def test_an_open_request_is_lost_at_the_end() -> None:
+    assert verdict_of({**STATUS, "answered": 7}, 10).lost == 3
+
+
+def test_a_load_lasts_half_an_hour_unless_said_otherwise() -> None:
+    arguments = parser().parse_args([])
+    assert (arguments.minutes, arguments.rate) == (30, 50)
+
+
+class Posts:
+    """In place of neighbours: notes what is posted, and when."""
+
+    def __init__(self) -> None:
+        self.neighbours = self
+        self.posted: list[tuple[float, str]] = []
+        self.begun = trio.current_time()
+
+    async def post(self, path: str) -> None:
+        self.posted.append((round(trio.current_time() - self.begun, 3), path))
+
+
+async def test_acts_happen_at_their_share_and_are_undone(autojump_clock: trio.testing.MockClock) -> None:
+    pair: Any = Posts()
+    happened = await play(pair, 1800)
+    assert pair.posted[:3] == [
+        (300, "/core0/restart"),
+        (600, "/gateway/shut"),
+        (600 + LONGEST_OUTAGE, "/gateway/open"),
+    ]
+    assert [one.name for one in happened][:3] == ["Core restarts", "node gone", "node gone no more"]
+
+
+async def test_outages_of_a_short_run_are_short(autojump_clock: trio.testing.MockClock) -> None:
+    pair: Any = Posts()
+    await play(pair, 60)
+    assert pair.posted[1:3] == [(20, "/gateway/shut"), (22, "/gateway/open")]
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
+async def test_the_emulator_can_do_every_act_and_undo_it(act: Any) -> None:
+    desk = Desk()
+    for path in (*act.paths, *act.back):
+        assert (await desk.post(path)).status == 204
+    assert all(door.is_open for door in desk.neighbours.doors.values())
+
+
+def test_acts_are_over_before_the_next() -> None:
+    gaps = [later.at - act.at for act, later in zip(ACTS, [*ACTS[1:], None], strict=True) if later]
+    assert min(gaps) > 1 / 30
+
+
+def test_how_far_it_is_in_a_line() -> None:
+    assert progress({**STATUS, "answered": 7}, 64 << 20, 30, 12.3).split() == [
+        "12", "s", "10", "emitted", "3", "open", "0", "doubled", "64", "MB", "30", "fds",
+    ]  # fmt: skip
+
+
+def test_the_end_in_words() -> None:
+    columns = {"resident": [60 << 20, 90 << 20, 80 << 20], "descriptors": [20, 30, 25]}
+    found = {
+        "verdict": {"emitted": 10, "answered": 9, "lost": 1, "doubled": 0, "strays": 0, "well": False},
+        "outcome": {"whole": {"p50": 250.0, "p99": 500.0, "most": None}},
+        "samples": {"connector": columns},
+    }
+    assert summary(found) == [
+        "emitted 10, answered 9, lost 1, doubled 0, strays 0",
+        "from the event's block to the reply's: p50 250 ms, p99 500 ms, most - ms",
+        "memory of the connector 60 to 90, at the end 80 MB, descriptors 20 to 30, at the end 25",
+        "SOMETHING WAS LOST OR DOUBLED",
+    ]
