@@ -1,7 +1,8 @@
 """JSON-RPC over one websocket: calls pipelined by id, pushes handed on by subscription. Never reconnects.
 
-Two tasks: a reader, which never waits for anybody, so that pings are answered however slow the others are; and a writer, so that
-cancelling a call cannot leave half a frame on the wire. What is asked in one moment goes out in one piece.
+A reader, which never waits for anybody, so that pings are answered however slow the others are; a writer, so that cancelling a call
+cannot leave half a frame on the wire; and a pulse, so that a peer that is gone shows though nobody asks it anything. What is asked in
+one moment goes out in one piece.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from kmsconn.net.urls import Url, parse
 MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
 RECEIVE_BYTES = 64 * 1024
 OUTBOX = 256  # frames waiting for the wire; beyond that callers wait, as they would for the wire itself
+PULSE_SECONDS = 10.0  # between pings; who says nothing at all from one to the next but one is gone
 PARTING_SECONDS = 1.0  # for the answer to the server's closing
 
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
@@ -70,6 +72,7 @@ class WebSocketLink:
         self._asked: dict[int, _Asked] = {}
         self._subscriptions: dict[str, Callable[[bytes], None]] = {}
         self._written = trio.Event()
+        self._heard = trio.current_time()
         self._outbox, self._frames = trio.open_memory_channel[bytes](OUTBOX)
 
     async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
@@ -143,12 +146,21 @@ class WebSocketLink:
             with trio.move_on_at(until):
                 await self.ended.wait()
 
+    async def pulse(self) -> None:
+        """Ping for ever, and end the connection when the peer has been silent over two pings."""
+        while True:
+            await trio.sleep(PULSE_SECONDS)
+            if trio.current_time() - self._heard > 2 * PULSE_SECONDS:
+                self.drop(f"silent for {2 * PULSE_SECONDS:g} s")
+            self._owe(Opcode.PING, b"")
+
     async def read(self, stream: trio.abc.Stream, data: bytes) -> None:
         """Read on behind ``data`` until the server closes or sends what is no JSON-RPC over a websocket."""
         reader = FrameReader(MAX_MESSAGE, self._owe)
         try:
             while self._take(reader, data):
                 data = bytes(await stream.receive_some(RECEIVE_BYTES))
+                self._heard = trio.current_time()
                 if not data:
                     reader.ended = reader.ended or "closed"
         except Unreachable as error:
@@ -165,7 +177,7 @@ class WebSocketLink:
         return reader.ended is None
 
     def _owe(self, opcode: Opcode, payload: bytes) -> None:
-        """Answer a control frame, unless the wire is full: then the server does not read, and hears of us later."""
+        """Send a control frame, unless the wire is full: then the server does not read, and hears of us later."""
         with suppress(trio.WouldBlock, trio.ClosedResourceError):
             self._outbox.send_nowait(frame(opcode, payload, os.urandom(4)))
 
@@ -242,6 +254,7 @@ async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.read, stream, data)
             nursery.start_soon(link.write, stream)
+            nursery.start_soon(link.pulse)
             task_status.started(link)
             await link.watch()
             nursery.cancel_scope.cancel()

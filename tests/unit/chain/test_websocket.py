@@ -10,7 +10,14 @@ import trio_websocket
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.chain.websocket import MAX_MESSAGE, OUTBOX, PARTING_SECONDS, WebSocketLink, run_websocket
+from kmsconn.chain.websocket import (
+    MAX_MESSAGE,
+    OUTBOX,
+    PARTING_SECONDS,
+    PULSE_SECONDS,
+    WebSocketLink,
+    run_websocket,
+)
 from kmsconn.errors import Unreachable
 from tests.unit.chain.scripted_node import Node, Refusal, serving
 
@@ -415,3 +422,40 @@ async def test_a_broken_handshake_is_unreachable_at_once(said: bytes, autojump_c
     text = await _refusal(dial)
     assert text.startswith("ws://node:8546: ")
     assert "hidden" not in text
+
+
+PING = b"\x89\x80"  # a masked frame without payload, as clients send it
+
+
+async def test_an_idle_connection_is_pinged_every_ten_seconds(autojump_clock: MockClock) -> None:
+    node, pieces = Node(), []  # type: ignore[var-annotated]
+    async with linked(node) as link:
+        peer = node.streams[-1].receive_stream
+        receive_some = peer.receive_some
+
+        async def noting(max_bytes: int | None = None) -> bytes | bytearray:
+            data = await receive_some(max_bytes)
+            pieces.append(bytes(data))
+            return data  # type: ignore[no-any-return]
+
+        peer.receive_some = noting
+        await echo(link, 0)
+        await trio.sleep(25)
+        assert [piece[:2] for piece in pieces] == [PING, PING]
+        assert not link.ended.is_set()
+        await trio.sleep(1000)
+        assert await echo(link, 1) == 1
+
+
+async def test_a_server_that_answers_no_ping_is_gone(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with linked(node) as link:
+
+        async def swallow(data: bytes) -> None:
+            await trio.lowlevel.checkpoint()
+
+        await echo(link, 0)
+        node.streams[-1].send_stream.send_all = swallow
+        with trio.fail_after(4 * PULSE_SECONDS):
+            await link.ended.wait()
+        assert link.reason == "ws://node:8546: silent for 20 s"
