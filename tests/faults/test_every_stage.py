@@ -170,7 +170,7 @@ async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(
             with trio.fail_after(2):
                 assert await ask() == [hex(gateway.chain_id), "0x0"]
 
-        assert await cancel_everywhere(ask, look) > 3
+        assert await cancel_everywhere(ask, look) >= 2
 
 
 async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(
