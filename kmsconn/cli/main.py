@@ -16,7 +16,7 @@ from kmsconn import __version__
 from kmsconn.cli.endings import ExitStatus, only
 from kmsconn.errors import ConfigError, Fault, StartRefused
 
-COMMANDS: Final = ("run", "validate", "emulate", "demo")
+COMMANDS: Final = ("run", "validate", "list", "emulate", "demo")
 
 
 def make_parser() -> argparse.ArgumentParser:

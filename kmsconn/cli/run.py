@@ -20,9 +20,10 @@ from structlog.typing import FilteringBoundLogger
 
 from kmsconn import __version__
 from kmsconn.cli.endings import ExitStatus
-from kmsconn.cli.validate import add_config_argument
+from kmsconn.cli.validate import add_config_argument, config_file, summary
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.events import Event
 from kmsconn.monitoring.logs import LibraryLogs, log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
@@ -51,11 +52,16 @@ class Drainable(Protocol):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add_config_argument(parser)
+    parser.add_argument(
+        "-n", "--name", metavar="NAME", help="the service name, in place of any other source's"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run until drained. Raises ConfigError, StartRefused (in a group from inside the tree), or what crashed."""
-    settings = load_config(arguments.config, environ=os.environ, network=arguments.network)
+    settings = load_config(
+        config_file(arguments), environ=os.environ, network=arguments.network, service_name=arguments.name
+    )
     log = make_logger(sys.stdout, settings.log_level, settings.log_format)
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogs(log.log)])
     for warning in settings.warnings:
@@ -82,14 +88,23 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_server(app, settings.monitoring_endpoint) as url:
             log.info("started", version=__version__, profile=settings.profile, monitoring=url)
+            log_settings(settings, log)
             async with open_connector(settings, ports=ports, on_event=on_event) as connector:
                 monitor.watch(connector.statistics)
+                log.info("wallet", address=to_hex(connector.house.wallet.address))
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(announce_ready, connector, log)
                     nursery.start_soon(heed_signals, signals, connector, log)
                     await connector.wait_drained()
                     nursery.cancel_scope.cancel()
     log.info("ended")
+
+
+def log_settings(settings: Settings, log: FilteringBoundLogger) -> None:
+    """Log what the sources amount to, without secrets."""
+    for line in summary(settings):
+        name, _, value = line.partition("  ")
+        log.info("setting", name=name, value=value.strip())
 
 
 async def announce_ready(connector: Drainable, log: FilteringBoundLogger) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from kmsconn.cli.endings import ExitStatus
+from kmsconn.config.files import find_file
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.settings import Chain, Settings
 from kmsconn.config.sources import load_config
@@ -29,7 +31,7 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
         "-c",
         "--config",
         metavar="FILE",
-        help="TOML file; variables KMS_CONNECTOR_… of the environment win over it and may be all there is",
+        help="TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is",
     )
     parser.add_argument(
         "--network",
@@ -38,14 +40,20 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def config_file(arguments: argparse.Namespace) -> Path | None:
+    """Return the file that ``-c`` means, a path or a name in the directory of configurations."""
+    return None if arguments.config is None else find_file(arguments.config, os.environ)
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Print warnings and a summary. Raises ConfigError with all faults."""
-    settings = load_config(arguments.config, environ=os.environ, network=arguments.network)
+    path = config_file(arguments)
+    settings = load_config(path, environ=os.environ, network=arguments.network, alone=path is not None)
     for warning in settings.warnings:
         print(f"warning: {warning}")
     for line in summary(settings):
         print(line)
-    print("the configuration is valid")
+    print("the configuration is valid" if path is None else f"the configuration {path} is valid")
     return ExitStatus.WELL
 
 
@@ -54,7 +62,8 @@ def summary(settings: Settings) -> Iterator[str]:
     yield f"profile      {settings.profile}"
     yield f"tx sender    {_sender(settings)}"
     yield f"gateway      {_chain(settings.gateway)}"
-    yield f"ethereum     {_chain(settings.ethereum)}"
+    if settings.ethereum != settings.gateway:
+        yield f"ethereum     {_chain(settings.ethereum)}"
     for host in settings.host_chains:
         yield f"host chain   {_chain(host.chain)}, ACL {checksum(host.acl)}"
     yield f"decryption   {checksum(settings.decryption_contract.address)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import warn_if_open
-from kmsconn.config.options import OPTIONS
+from kmsconn.config.options import FHEVM_014, Table
 from kmsconn.config.settings import (
     AwsKmsKey,
     Chain,
@@ -34,10 +34,11 @@ def assemble(
 ) -> Settings | None:
     """Return the settings, or None when a fault was noted, now or before."""
     _check_host_chains(values["host_chains"] or (), findings)
-    _check_core_tls(findings)
+    check_core_tls(findings)
     if findings.faults or wallet is None:
         return None
     warn_if_open(values["journal"], findings)
+    table = FHEVM_014
     return Settings(
         gateway=_chain(values, "gateway"),
         ethereum=_chain(values, "ethereum"),
@@ -45,15 +46,15 @@ def assemble(
         core_endpoints=values["kms_core_endpoints"],
         private_key=wallet if isinstance(wallet, Secret) else None,
         aws_kms=wallet if isinstance(wallet, AwsKmsKey) else None,
-        core_tls=_core_tls(values),
-        pools=Pools(**_section(values, "pools")),
-        deadlines=Deadlines(**_section(values, "deadlines")),
+        core_tls=core_tls(table, values),
+        pools=Pools(**section(table, values, "pools")),
+        deadlines=Deadlines(**section(table, values, "deadlines")),
         warnings=tuple(findings.warnings),
-        decryption_contract=Contract(**_section(values, "decryption_contract")),
-        gateway_config_contract=Contract(**_section(values, "gateway_config_contract")),
-        protocol_config_contract=Contract(**_section(values, "protocol_config_contract")),
-        kms_generation_contract=Contract(**_section(values, "kms_generation_contract")),
-        **_plain(values),
+        decryption_contract=Contract(**section(table, values, "decryption_contract")),
+        gateway_config_contract=Contract(**section(table, values, "gateway_config_contract")),
+        protocol_config_contract=Contract(**section(table, values, "protocol_config_contract")),
+        kms_generation_contract=Contract(**section(table, values, "kms_generation_contract")),
+        **plain(table, values),
     )
 
 
@@ -70,7 +71,8 @@ def _check_host_chains(entries: tuple[HostChainEntry, ...], findings: Findings) 
         first.setdefault(entry.chain_id, index)
 
 
-def _check_core_tls(findings: Findings) -> None:
+def check_core_tls(findings: Findings) -> None:
+    """Note the missing half where one file of the client certificate is named."""
     halves = ("core_tls.certificate_file", "core_tls.key_file")
     given = [name for name in halves if name in findings.given]
     if len(given) == 1:
@@ -88,20 +90,24 @@ def _host_chain(entry: HostChainEntry) -> HostChain:
     return HostChain(Chain(entry.chain_id, entry.url), entry.acl_address)
 
 
-def _core_tls(values: Mapping[str, Any]) -> CoreTls | None:
-    files = _section(values, "core_tls")
+def core_tls(table: Table, values: Mapping[str, Any]) -> CoreTls | None:
+    """Return TLS towards the Core where a file of it is named."""
+    files = section(table, values, "core_tls")
     return CoreTls(**files) if any(files.values()) else None
 
 
-def _section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
-    fields = (option.setting.partition(".") for option in OPTIONS.values())
-    return {field: values[f"{section}.{field}"] for name, _, field in fields if name == section and field}
+def section(table: Table, values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the values of the options that become the fields of one nested setting."""
+    parts = ((option, *option.setting.partition(".")[::2]) for option in table.options.values())
+    return {field: values[option.name] for option, head, field in parts if head == name and field}
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def plain(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that become a field of ``Settings`` as they are."""
     compound = {"", "host_chains", "core_endpoints"}
     options = (
-        option for option in OPTIONS.values() if "." not in option.setting and option.setting not in compound
+        option
+        for option in table.options.values()
+        if "." not in option.setting and option.setting not in compound
     )
     return {option.setting: values[option.name] for option in options}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
-from kmsconn.config.options import ACCEPTED, ALIASES, KNOWN_NAMES, OPTIONS
-from kmsconn.config.structuring import suggestion
+from kmsconn.config.generations import generation_of
+from kmsconn.config.options import FHEVM_014, Table
+from kmsconn.config.structuring import structure, suggestion
 from kmsconn.errors import Fault
 
 
@@ -25,6 +25,7 @@ class Given:
 class Findings:
     """The collector that every source adds to; later sources win."""
 
+    table: Table = FHEVM_014
     given: dict[str, Given] = attrs.field(factory=dict)
     faults: list[Fault] = attrs.field(factory=list)
     warnings: list[Fault] = attrs.field(factory=list)
@@ -40,15 +41,15 @@ class Findings:
     def take(self, source: dict[str, Given]) -> None:
         """Take all that one source gives; its right names win over its aliases."""
         for name, one in source.items():
-            if name in ALIASES:
+            if name in self.table.aliases:
                 self._take_alias(name, one, source)
-            elif name in OPTIONS:
+            elif name in self.table.options:
                 self.given[name] = one
             else:
                 self._judge_other(name, one)
 
     def _take_alias(self, name: str, one: Given, source: dict[str, Given]) -> None:
-        alias = ALIASES[name]
+        alias = self.table.aliases[name]
         if alias.option in source:
             self.warn(one.place, f"is not used: {alias.option} is given too")
             return
@@ -58,13 +59,18 @@ class Findings:
         self.given[alias.option] = attrs.evolve(one, value=value)
 
     def _judge_other(self, name: str, one: Given) -> None:
-        if name in ACCEPTED:
-            self.warn(one.place, "has no effect", ACCEPTED[name].instead)
-        elif any(known.startswith(f"{name}.") for known in KNOWN_NAMES):
-            self.fault(one.place, "is a table", "its options are " + ", ".join(self._inside(name)))
+        accepted = self.table.accepted.get(name)
+        if accepted is not None:
+            self.warn(one.place, "has no effect", accepted.instead)
+            if accepted.type is not None:
+                structure(one.value, accepted.type, one.place, self.faults)
+        elif inside := [known for known in self.table.options if known.startswith(f"{name}.")]:
+            self.fault(one.place, "is a table", f"its options are {', '.join(inside)}")
         else:
-            self.fault(one.place, "is unknown", suggestion(name, KNOWN_NAMES))
+            self.fault(one.place, "is unknown", self._remedy(name))
 
-    @staticmethod
-    def _inside(table: str) -> Iterator[str]:
-        return (name for name in OPTIONS if name.startswith(f"{table}."))
+    def _remedy(self, name: str) -> str:
+        other = generation_of(name)
+        if other is not None:
+            return f'it is an option of another generation: profile = "{other}"'
+        return suggestion(name, self.table.known_names)

@@ -6,6 +6,7 @@ the 0.14 services (fhevm-0.14.md, section 9), so that their files and environmen
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -150,6 +151,31 @@ def contract_address(value: object) -> Address:
     if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", written):
         raise ValueError(f"must be an address, 0x and 40 hex digits, not {quoted(value)}")
     return parse_address(written)
+
+
+def loose_address(contract: str, value: object) -> Address:
+    """Read the address of a contract as the first generation did: with 0x, in any case of letters."""
+    written = text(value).strip()
+    if not written.startswith("0x"):
+        raise ValueError(f"the address of {contract} must start with 0x")
+    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", written):
+        raise ValueError(f"is no address of {contract}: 0x and 40 hex digits, not {quoted(value)}")
+    return Address(bytes.fromhex(written[2:]))
+
+
+def fhe_parameters(value: object) -> dict[bytes, int]:
+    """Read a table, or its JSON text, from digests on chain to numbers of the Core's parameters."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError("must be a table of digests and numbers, or its JSON text") from None
+    if not isinstance(value, dict):
+        raise ValueError("must be a table of digests and numbers")
+    wrong = [digest for digest in value if not re.fullmatch(r"0x[0-9a-fA-F]{64}", str(digest))]
+    if wrong:
+        raise ValueError(f"a digest is 0x and 64 hex digits, not {quoted(wrong[0])}")
+    return {bytes.fromhex(digest[2:]): whole(number) for digest, number in value.items()}
 
 
 def _check_url(url: str, schemes: tuple[str, ...]) -> str:

@@ -6,7 +6,8 @@ the 0.14 services; what has no meaning here is *accepted* with a word on what ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any, Final
 
 import attrs
@@ -30,12 +31,16 @@ _SECTIONS: dict[str, type] = {
     "pools": values.Pools,
     "deadlines": values.Deadlines,
     "core_tls": values.CoreTls,
+    "httpz": values.Httpz,
 }
 
 
 @attrs.frozen
 class Option:
-    """One option. ``setting`` is the field it becomes, dotted for a nested one; ``example`` is TOML for the sample file."""
+    """One option. ``setting`` is the field it becomes, dotted for a nested one; ``example`` is TOML for the sample file.
+
+    ``in_file``: where a file is judged alone, it must stand there in spite of its default.
+    """
 
     name: str
     type: Any
@@ -43,6 +48,7 @@ class Option:
     setting: str = ""
     given_default: Any = _FROM_SETTINGS
     example: str = ""
+    in_file: bool = False
 
     @property
     def default(self) -> Any:
@@ -70,10 +76,11 @@ class Alias:
 
 @attrs.frozen
 class Accepted:
-    """An option of the 0.14 or 0.15 services that has no effect here, and what takes its place."""
+    """An option of an earlier connector that has no effect here, what takes its place, and the form that its value must have."""
 
     name: str
     instead: str
+    type: Any = None
 
 
 @attrs.frozen
@@ -82,6 +89,25 @@ class Section:
 
     title: str
     options: tuple[Option, ...]
+
+
+@attrs.frozen(eq=False, slots=False)
+class Table:
+    """All that the sources of one generation may say."""
+
+    sections: tuple[Section, ...]
+    aliases: dict[str, Alias]
+    accepted: dict[str, Accepted]
+
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        """Every option by its name."""
+        return {option.name: option for section in self.sections for option in section.options}
+
+    @cached_property
+    def known_names(self) -> tuple[str, ...]:
+        """Every name that is understood."""
+        return (*self.options, *self.aliases, *self.accepted)
 
 
 def environment_name(name: str) -> str:
@@ -532,8 +558,6 @@ SECTIONS: Final = (
     ),
 )
 
-OPTIONS: Final = {option.name: option for section in SECTIONS for option in section.options}
-
 
 def _attestation(enabled: Any) -> Any:
     faults: list[Any] = []
@@ -542,6 +566,7 @@ def _attestation(enabled: Any) -> Any:
 
 
 _WRONG = "is a wrong name from the sample files of 0.14"
+_LATER = "is the name that 0.15 gives it"
 
 ALIASES: Final = {
     alias.name: alias
@@ -551,9 +576,9 @@ ALIASES: Final = {
         Alias("decryption_domain_version", "decryption_contract.domain_version", _WRONG),
         Alias("kms_generation_polling", "key_management_polling", _WRONG),
         Alias("kms_from_block_number", "kms_operation_from_block_number", _WRONG),
-        Alias("s3_head_timeout", "ct_attestation.head_timeout"),
-        Alias("copro_registry_refresh", "ct_attestation.registry_refresh"),
-        Alias("s3_max_ciphertext_size", "max_ciphertext_size"),
+        Alias("s3_head_timeout", "ct_attestation.head_timeout", _LATER),
+        Alias("copro_registry_refresh", "ct_attestation.registry_refresh", _LATER),
+        Alias("s3_max_ciphertext_size", "max_ciphertext_size", _LATER),
     )
 }
 
@@ -585,4 +610,10 @@ ACCEPTED: Final = {
     for name in names
 }  # fmt: skip
 
-KNOWN_NAMES: Final = (*OPTIONS, *ALIASES, *ACCEPTED)
+FHEVM_014: Final = Table(SECTIONS, ALIASES, ACCEPTED)
+OPTIONS: Final = FHEVM_014.options
+
+
+def options_of(names: Iterable[str]) -> tuple[Option, ...]:
+    """Return options that another generation has too, by their names."""
+    return tuple(OPTIONS[name] for name in names)

@@ -9,12 +9,16 @@ import attrs
 
 from kmsconn.config.findings import Findings, Given
 from kmsconn.config.networks import NETWORKS, Network
+from kmsconn.config.options import FHEVM_014, Table
 from kmsconn.config.structuring import suggestion
 
 
-def find_network(name: str | None, findings: Findings) -> Network | None:
-    """Return the network of this name; an unknown one is a fault."""
+def find_network(name: str | None, table: Table, findings: Findings) -> Network | None:
+    """Return the network of this name; an unknown one is a fault, and so is any for another generation than theirs."""
     if name is None:
+        return None
+    if table is not FHEVM_014:
+        findings.fault("network", f"{name} is of fhevm-0.14, and the profile is another")
         return None
     if name not in NETWORKS:
         remedy = suggestion(name, NETWORKS) or f"one of {', '.join(NETWORKS)}"
@@ -66,8 +70,6 @@ def _with_acl(entry: Any, network: Network) -> Any:
 
 def compare(values: dict[str, Any], network: Network, findings: Findings) -> None:
     """Note what contradicts the network: another chain's id beside its addresses is a mistake. A host chain left out may be meant."""
-    if values["profile"] != "fhevm-0.14":
-        findings.fault("network", f"{network.name} is of fhevm-0.14, and the profile is {values['profile']}")
     for name in ("gateway_chain_id", "ethereum_chain_id"):
         expected = getattr(network, name)
         if values[name] not in {None, expected}:

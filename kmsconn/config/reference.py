@@ -11,10 +11,11 @@ from typing import Any
 
 from kmsconn.config import settings as values
 from kmsconn.config import structuring as types
+from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.networks import NETWORKS, Network
-from kmsconn.config.options import ACCEPTED, ALIASES, REQUIRED, SECTIONS, Option
+from kmsconn.config.options import FHEVM_014, REQUIRED, SECTIONS, Option, Table
 from kmsconn.config.presets import preset
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import Address, checksum
 
 _DURATIONS = (types.Seconds, types.Grace)
 _UNITS = ((3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
@@ -26,7 +27,8 @@ _FORMS: dict[Any, str] = {
     types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
     types.ByteSize: "size", types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs", types.HttpUrl: "URL",
     types.HostChains: "list of tables", types.SocketAddress: "host:port", types.JournalUrl: "URL", types.FilePath: "path",
-    types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word",
+    types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word", types.DecryptionManagerAddress: "address",
+    types.HttpzAddress: "address", types.KeyManagerAddress: "address", types.PlaintextEncoding: "word", types.FheParameters: "table",
 }  # fmt: skip
 
 _INTRODUCTION = """\
@@ -46,6 +48,14 @@ _NETWORKS = """\
 environment win over it. Without `host_chains` Ethereum is the one host chain, by `ethereum_url`; listed ones get their ACL. The charts
 of 0.14 give KMSVerifier's address as ProtocolConfig's. The start asks the configured ProtocolConfig for its current context and epoch,
 and is refused, with the address to use, where another contract answers.
+"""
+
+_HTTPZ = """
+## The generation httpz-rc7
+
+With `profile = "httpz-rc7"` (or `KMS_CONNECTOR_PROFILE`) the options are those of that generation, under its names and with its
+defaults, and those shared with the other one. `kmsconn validate -c FILE` then judges the file alone, without the environment: what is
+marked *file* must stand in it. Empty values count as unset. Addresses may be in any case of letters.
 """
 
 _EXIT = """
@@ -97,23 +107,37 @@ def reference() -> str:
 
 def _reference_lines() -> Iterator[str]:
     yield _INTRODUCTION
-    for section in SECTIONS:
-        yield f"## {section.title}\n"
-        yield "| option | form | default | meaning |\n|---|---|---|---|"
-        for option in section.options:
-            yield f"| `{option.name}` | {_FORMS[option.type]} | {_default_text(option)} | {option.doc} |"
-        yield ""
+    yield from _sections(FHEVM_014, "##")
     yield from _networks()
     yield "## Other names\n"
     yield "| name | taken as | |\n|---|---|---|"
     yield from (
-        f"| `{one.name}` | `{one.option}` | {one.warning and 'with a warning'} |" for one in ALIASES.values()
+        f"| `{one.name}` | `{one.option}` | {one.warning and 'with a warning'} |"
+        for one in FHEVM_014.aliases.values()
     )
     yield "\n## Accepted without effect\n"
     yield "Options of the 0.14 and 0.15 services that mean nothing here; each is a warning that names what takes its place.\n"
     yield "| name | instead |\n|---|---|"
-    yield from (f"| `{one.name}` | {one.instead} |" for one in ACCEPTED.values())
+    yield from _accepted(FHEVM_014)
+    yield _HTTPZ
+    yield from _sections(HTTPZ_RC7, "###")
+    yield "### Accepted without effect by httpz-rc7\n"
+    yield "| name | instead |\n|---|---|"
+    yield from _accepted(HTTPZ_RC7)
     yield _EXIT
+
+
+def _sections(table: Table, level: str) -> Iterator[str]:
+    for section in table.sections:
+        yield f"{level} {section.title}\n"
+        yield "| option | form | default | meaning |\n|---|---|---|---|"
+        for option in section.options:
+            yield f"| `{option.name}` | {_FORMS[option.type]} | {_default_text(option)} | {option.doc} |"
+        yield ""
+
+
+def _accepted(table: Table) -> Iterator[str]:
+    return (f"| `{one.name}` | {one.instead} |" for one in table.accepted.values())
 
 
 def _networks() -> Iterator[str]:
@@ -134,7 +158,15 @@ def _preset_texts(network: Network) -> dict[str, str]:
 def _default_text(option: Option) -> str:
     if option.default is REQUIRED:
         return "required"
+    if option.in_file:
+        return f"{_value_text(option.default)}; *file*"
     return "–" if option.default is None else f"`{toml_value(option).strip(chr(34))}`"
+
+
+def _value_text(default: Any) -> str:
+    if isinstance(default, bytes):
+        return f"`{checksum(Address(default))}`"
+    return f"`{', '.join(default) if isinstance(default, tuple) else default}`"
 
 
 def sample() -> str:

@@ -118,6 +118,15 @@ class CoreTls:
 
 
 @attrs.frozen
+class S3Fallback:
+    """Where ciphertexts are looked for when the chain names no usable bucket."""
+
+    region: str
+    bucket: str
+    endpoint: str | None = attrs.field(default=None, repr=lambda url: str(url and show_origin(url)))
+
+
+@attrs.frozen
 class Httpz:
     """What only the generation ``httpz-rc7`` asks for.
 
@@ -130,6 +139,7 @@ class Httpz:
     fhe_parameters: Mapping[bytes, int] = attrs.field(factory=dict)
     preprocessing: bool = True
     key_management_at_finality: bool = True
+    s3: S3Fallback | None = None
 
 
 @attrs.frozen

@@ -8,16 +8,21 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from kmsconn.config import presets
+import attrs
+
+from kmsconn.config import httpz, presets
 from kmsconn.config.assembly import assemble
+from kmsconn.config.files import VARIABLE
 from kmsconn.config.findings import Findings, Given
+from kmsconn.config.generations import TABLES
+from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.keyfiles import warn_if_open
-from kmsconn.config.options import KNOWN_NAMES, OPTIONS, PREFIX, REQUIRED, environment_name
-from kmsconn.config.settings import Settings
+from kmsconn.config.options import FHEVM_014, PREFIX, REQUIRED, Table, environment_name
+from kmsconn.config.settings import AwsKmsKey, Secret, Settings
 from kmsconn.config.structuring import structure
 from kmsconn.config.wallets import find_wallet
 from kmsconn.errors import ConfigError
@@ -28,35 +33,84 @@ _SERVICE_LINK = re.compile(
 )
 
 
+@attrs.frozen
+class _Generation:
+    """How the options of one generation become settings."""
+
+    table: Table
+    chain_ids: tuple[str, ...]
+    tidy: Callable[[Findings], None]
+    assemble: Callable[[Mapping[str, Any], Secret | AwsKmsKey | None, Findings], Settings | None]
+
+
+_GENERATIONS: Final = {
+    "fhevm-0.14": _Generation(FHEVM_014, ("gateway_chain_id", "ethereum_chain_id"), lambda _: None, assemble),
+    "httpz-rc7": _Generation(HTTPZ_RC7, ("chain_id",), httpz.tidy, httpz.assemble),
+}
+
+
 def load_config(
-    path: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str], network: str | None = None
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str],
+    network: str | None = None,
+    service_name: str | None = None,
+    alone: bool = False,
 ) -> Settings:
     """Return the settings that the defaults, ``network``, the file at ``path`` and ``environ`` give together; later wins.
 
-    ``network`` is ``testnet``, ``mainnet`` or ``devnet``: a known deployment's chain ids and addresses.
+    ``network`` is ``testnet``, ``mainnet`` or ``devnet``: a known deployment's chain ids and addresses. ``service_name`` wins over
+    everything. ``alone``: a file of httpz-rc7 is judged without the environment, and what a file needs has no default.
     What was accepted without effect, or is unsafe, stands in ``Settings.warnings``. Raises ConfigError with every fault at once.
     Repeating: reads again, changes nothing.
     """
     findings = Findings()
-    known = presets.find_network(network, findings)
-    if known is not None:
-        findings.take(presets.preset(known))
-    if path is not None:
-        document = read_toml(Path(path), findings)
-        if findings.faults:  # what a file that cannot be read would have said is not missing
-            raise ConfigError(tuple(findings.faults))
-        findings.take(document)
-    findings.take(dict(read_environment(environ)))
-    if known is not None:
-        presets.complete(known, findings)
-    values = _structured(findings)
-    if known is not None:
-        presets.compare(values, known, findings)
-    wallet = find_wallet(values, findings, environ)
-    settings = assemble(values, wallet, findings)
+    document = {} if path is None else read_toml(Path(path), findings)
+    if findings.faults:  # what a file that cannot be read would have said is not missing
+        raise ConfigError(tuple(findings.faults))
+    variables = dict(read_environment(environ))
+    generation = _GENERATIONS[profile_of({**document, **variables})]
+    findings.table = generation.table
+    alone = alone and generation.table is HTTPZ_RC7
+    if alone:
+        variables = {name: one for name, one in variables.items() if name == "profile"}
+    named = {} if service_name is None else {"service_name": Given(service_name, "--name", "service_name")}
+    settings = _settings(
+        generation, (document, variables, named), findings, environ, network=network, alone=alone
+    )
     if findings.faults or settings is None:
         raise ConfigError(tuple(findings.faults))
     return settings
+
+
+def profile_of(given: Mapping[str, Given]) -> str:
+    """Return the generation that the sources ask for; the default where they ask for none that is known."""
+    asked = given["profile"].value if "profile" in given else None
+    return str(asked).strip().lower() if str(asked).strip().lower() in _GENERATIONS else "fhevm-0.14"
+
+
+def _settings(
+    generation: _Generation,
+    sources: tuple[dict[str, Given], ...],
+    findings: Findings,
+    environ: Mapping[str, str],
+    *,
+    network: str | None,
+    alone: bool,
+) -> Settings | None:
+    known = presets.find_network(network, generation.table, findings)
+    if known is not None:
+        findings.take(presets.preset(known))
+    for source in sources:
+        findings.take(source)
+    generation.tidy(findings)
+    if known is not None:
+        presets.complete(known, findings)
+    values = _structured(findings, alone=alone)
+    if known is not None:
+        presets.compare(values, known, findings)
+    wallet = find_wallet(values, findings, environ, {values[name] for name in generation.chain_ids})
+    return generation.assemble(values, wallet, findings)
 
 
 def read_toml(path: Path, findings: Findings) -> dict[str, Given]:
@@ -86,25 +140,27 @@ def _position_only(error: tomllib.TOMLDecodeError) -> str:
 def _flattened(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in OPTIONS:
+        if isinstance(value, dict) and not any(name in known.options for known in TABLES.values()):
             yield from _flattened(f"{name}.", value)
         else:
             yield name, value
 
 
 def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
-    """Yield the variables that begin with the prefix, by dotted name."""
-    ours = {environment_name(name) for name in KNOWN_NAMES}
-    for variable in sorted(environ):
-        if variable.startswith(PREFIX) and (variable in ours or not _SERVICE_LINK.fullmatch(variable)):
+    """Yield the variables that begin with the prefix, by dotted name, in any case of letters."""
+    ours = {environment_name(name) for table in TABLES.values() for name in table.known_names}
+    for written in sorted(environ):
+        variable = written.upper()
+        foreign = variable == VARIABLE or (variable not in ours and _SERVICE_LINK.fullmatch(variable))
+        if variable.startswith(PREFIX) and not foreign:
             name = variable.removeprefix(PREFIX).lower().replace("__", ".")
-            yield name, Given(environ[variable], variable, name)
+            yield name, Given(environ[written], written, name)
 
 
-def _structured(findings: Findings) -> dict[str, Any]:
+def _structured(findings: Findings, *, alone: bool) -> dict[str, Any]:
     """Return every option's typed value, or its default; faulty ones are noted and absent, as None."""
     values: dict[str, Any] = {}
-    for name, option in OPTIONS.items():
+    for name, option in findings.table.options.items():
         given = findings.given.get(name)
         if given is not None:
             values[name] = structure(given.value, option.type, given.place, findings.faults)
@@ -112,5 +168,7 @@ def _structured(findings: Findings) -> dict[str, Any]:
             findings.fault(name, "is required", f"set it in the file, or {option.environment}")
             values[name] = None
         else:
+            if alone and option.in_file:
+                findings.fault(name, "is required in a file")
             values[name] = option.default
     return values

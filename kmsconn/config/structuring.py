@@ -52,7 +52,14 @@ ExistingFile = NewType("ExistingFile", Path)
 Profile = NewType("Profile", str)
 LogLevel = NewType("LogLevel", str)
 
-PROFILES = ("fhevm-0.14",)
+DecryptionManagerAddress = NewType("DecryptionManagerAddress", Address)
+HttpzAddress = NewType("HttpzAddress", Address)
+KeyManagerAddress = NewType("KeyManagerAddress", Address)
+PlaintextEncoding = NewType("PlaintextEncoding", str)
+FheParameters = NewType("FheParameters", dict[bytes, int])
+
+PROFILES = ("fhevm-0.14", "httpz-rc7")
+PLAINTEXT_ENCODINGS = ("auto", "p3", "p1", "p2", "raw")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -80,12 +87,6 @@ def _log_level(value: object) -> str:
     return _choice(LOG_LEVELS, "warning" if value == "warn" else value)
 
 
-def _profile(value: object) -> str:
-    if value == "httpz-rc7":
-        raise ValueError("httpz-rc7 is not supported yet; this version speaks fhevm-0.14")
-    return _choice(PROFILES, value)
-
-
 def _enum(kind: type[StrEnum], value: object) -> StrEnum:
     return kind(_choice(tuple(str(member) for member in kind), value))
 
@@ -111,10 +112,15 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     JournalUrl: forms.journal_path,
     FilePath: forms.file_path,
     ExistingFile: forms.existing_file,
-    Profile: _profile,
+    Profile: partial(_choice, PROFILES),
     LogLevel: _log_level,
     Attestation: partial(_enum, Attestation),
     LogFormat: partial(_enum, LogFormat),
+    DecryptionManagerAddress: partial(forms.loose_address, "DecryptionManager"),
+    HttpzAddress: partial(forms.loose_address, "HTTPZ"),
+    KeyManagerAddress: partial(forms.loose_address, "KeyManager"),
+    PlaintextEncoding: partial(_choice, PLAINTEXT_ENCODINGS),
+    FheParameters: forms.fhe_parameters,
 }
 
 

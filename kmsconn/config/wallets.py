@@ -53,9 +53,9 @@ class Source:
 
 
 def find_wallet(
-    values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str]
+    values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str], chain_ids: set[int | None]
 ) -> Secret | AwsKmsKey | None:
-    """Return the one wallet's key, or None after noting why there is none."""
+    """Return the key of the one wallet, which sends to these chains, or None after noting why there is none."""
     _check_aws(findings)
     sources = list(_sources(values, findings, environ))
     if not sources:
@@ -66,7 +66,8 @@ def find_wallet(
     wallets = [wallet for source in sources if (wallet := source.read()) is not None]
     _refuse_two(wallets, findings)
     for wallet in wallets[:1]:
-        _refuse_raw_key(wallet, values, findings)
+        if not values["allow_raw_key_on_mainnet"]:
+            _refuse_raw_key(wallet, chain_ids, findings)
     return wallets[0].key if wallets else None
 
 
@@ -124,10 +125,8 @@ def _from_hex_file(place: str, path: Path, findings: Findings) -> Wallet | None:
 def _hex_wallet(place: str, key: Secret, findings: Findings) -> Wallet | None:
     try:
         return Wallet(place, key, PrivateKey.parse(key.reveal()).address)
-    except ValueError:
-        findings.fault(
-            place, "does not hold a private key: 64 hex digits, 0x optional, within the curve's order"
-        )
+    except ValueError as error:
+        findings.fault(place, f"invalid private key: {error}")
         return None
 
 
@@ -168,12 +167,12 @@ def _refuse_two(wallets: list[Wallet], findings: Findings) -> None:
         findings.fault("private_key", f"two wallets are configured: {named}", "keep one")
 
 
-def _refuse_raw_key(wallet: Wallet, values: Mapping[str, Any], findings: Findings) -> None:
+def _refuse_raw_key(wallet: Wallet, chain_ids: set[int | None], findings: Findings) -> None:
     """A key that lies in a file or a variable is stolen with it: on a main network the operator must have meant it."""
-    chains = {values["gateway_chain_id"], values["ethereum_chain_id"]} & MAIN_NETWORKS
-    if chains and isinstance(wallet.key, Secret) and not values["allow_raw_key_on_mainnet"]:
+    main = MAIN_NETWORKS & chain_ids
+    if main and isinstance(wallet.key, Secret):
         findings.fault(
             wallet.place,
-            f"is a raw key, and chain {min(chains)} is a main network",
+            f"is a raw key, and chain {min(main)} is a main network",
             "use aws_kms_config, or set allow_raw_key_on_mainnet = true",
         )

@@ -5,6 +5,7 @@ Source: RFC 6979 (nonces), EIP-2 (low s), fhevm-0.14.md 3.4 (which v are taken).
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
@@ -22,20 +23,24 @@ class PrivateKey:
     """A secp256k1 key. Raises ValueError for a secret that is none; its text does not hold the secret."""
 
     def __init__(self, secret: bytes) -> None:
-        if len(secret) != _SECRET_BYTES or not 0 < int.from_bytes(secret) < _ORDER:
-            raise ValueError("a private key is 32 bytes between 1 and the order of secp256k1")
+        if len(secret) != _SECRET_BYTES:
+            raise ValueError(f"a private key must be 32 bytes, 64 hex digits; these are {len(secret)}")
+        if not 0 < int.from_bytes(secret) < _ORDER:
+            raise ValueError("a private key lies between 1 and the order of secp256k1")
         import coincurve
 
         self._key = coincurve.PrivateKey(secret)
 
     @classmethod
     def parse(cls, text: str) -> PrivateKey:
-        """Read 64 hex digits, with or without ``0x``. Raises ValueError, without the text."""
-        digits = text.strip().removeprefix("0x")
+        """Read 64 hex digits, with ``0x`` once or more or without. Raises ValueError, without the text."""
+        digits = re.sub("^(0x)+", "", text.strip())
         try:
             secret = bytes.fromhex(digits)
         except ValueError:
-            raise ValueError("a private key is 64 hex digits; this text holds other characters") from None
+            raise ValueError(
+                "a private key is 64 hex digits; this text holds others, or half of one"
+            ) from None
         return cls(secret)
 
     @cached_property

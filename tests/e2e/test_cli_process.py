@@ -42,9 +42,11 @@ def environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running(path: Path) -> AsyncIterator[tuple[trio.Process, AsyncIterator[dict[str, Any]]]]:
+async def running(
+    path: Path, *more: str
+) -> AsyncIterator[tuple[trio.Process, AsyncIterator[dict[str, Any]]]]:
     """Run ``kmsconn run``; gives the process and its log lines. Killed at the end if it is still there."""
-    command = [sys.executable, "-m", "kmsconn.cli.main", "run", "-c", str(path)]
+    command = [sys.executable, "-m", "kmsconn.cli.main", "run", "-c", str(path), *more]
     process = await trio.lowlevel.open_process(command, stdout=PIPE, stderr=PIPE, env=environment())
     try:
         assert process.stdout is not None
@@ -168,3 +170,36 @@ async def test_an_unknown_network_is_wrong_usage(tmp_path: Path) -> None:
     status, said = await exit_of("validate", "-c", str(config(tmp_path)), "--network", "moonnet")
     assert status == 2
     assert "testnet" in said
+
+
+async def test_a_file_of_httpz_starts_and_its_settings_and_wallet_are_logged(tmp_path: Path) -> None:
+    path = tmp_path / "kms-connector.toml"
+    lines = (
+        'profile = "httpz-rc7"',
+        'gwl2_url = "ws://user:hunter2@127.0.0.1:9/path"',
+        'kms_core_endpoint = "http://127.0.0.1:9"',
+        'mnemonic = "test test test test test test test test test test test junk"',
+        "chain_id = 31337",
+        'decryption_manager_address = "0x5FbDB2315678afecb367f032d93F642f64180aa3"',
+        'httpz_address = "0x0000000000000000000000000000000000000001"',
+        'monitoring_endpoint = "127.0.0.1:0"',
+        'log_format = "json"',
+        f'journal = "sqlite:///{tmp_path}/journal.db"',
+        'drain_grace = "0s"',
+    )
+    path.write_text("\n".join(lines), encoding="utf-8")
+    path.chmod(0o600)
+    seen = []
+    with trio.fail_after(PATIENCE):
+        async with running(path, "--name", "kms-connector-2") as (process, log):
+            async for line in log:
+                seen.append(line)
+                if line["event"] == "wallet":
+                    process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    assert {"profile", "tx sender", "gateway", "journal"} <= {line.get("name") for line in seen}
+    assert [line["address"] for line in seen if line["event"] == "wallet"] == [
+        "0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc"
+    ]
+    assert "ended" in {line["event"] for line in seen}
+    assert not any(secret in json.dumps(seen) for secret in ("hunter2", "junk", "/path"))

@@ -186,5 +186,5 @@ async def test_the_demonstration_ends_well(form: str) -> None:
 async def test_the_configuration_file_is_found_valid(tmp_path: Path) -> None:
     async with scene(tmp_path) as running:
         ended = await trio.run_process(command("validate", "-c", str(running.config)), capture_stdout=True)
-    assert ended.stdout.decode().splitlines()[-1] == "the configuration is valid"
+    assert ended.stdout.decode().splitlines()[-1] == f"the configuration {running.config} is valid"
     assert b"warning" not in ended.stdout

@@ -185,7 +185,7 @@ def test_a_missing_option_is_named_with_its_variable(tmp_path: Path, name: str) 
         ("host_chains", [], "not empty"),
         ("host_chains", 5, "not empty"),
         ("profile", "fhevm-0.15", "fhevm-0.14"),
-        ("profile", "httpz-rc7", "not supported yet"),
+        ("profile", "httpz-rc8", "must be fhevm-0.14 or httpz-rc7"),
         ("journal", "kmsconn.db", "sqlite:///"),
         ("journal", "postgresql://u:p@h/d", "not supported yet"),
         ("database_url", "postgres://u:p@h/d", "not supported yet"),

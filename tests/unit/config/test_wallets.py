@@ -48,13 +48,12 @@ def of_httpz(tmp_path: Path, **changes: Any) -> tuple[Any, Findings]:
         "aws_kms_config.key_id aws_kms_config.region aws_kms_config.endpoint signing_key_path private_key private_key_file "
         "mnemonic account_index".split()
     )
-    values |= {"profile": "httpz-rc7", "service_name": "kms-connector", "gateway_chain_id": 31337}
-    values |= {"ethereum_chain_id": None, "allow_raw_key_on_mainnet": False}
+    values |= {"profile": "httpz-rc7", "service_name": "kms-connector", "allow_raw_key_on_mainnet": False}
     for short, value in changes.items():
         name = short.replace("aws_", "aws_kms_config.")
         values[name] = value
         findings.given[name] = Given(value, name, name)
-    return find_wallet(values, findings, {}), findings
+    return find_wallet(values, findings, {}, {31337}), findings
 
 
 # --- each source

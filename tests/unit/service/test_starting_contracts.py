@@ -13,7 +13,7 @@ from kmsconn.config.settings import Contract
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame, Reverted
-from kmsconn.emulator.neighbourhood import address_for
+from kmsconn.emulator.neighbourhood import ETHEREUM_ID, address_for
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
@@ -114,7 +114,7 @@ async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
     """A contract that reverts with an error of its own is no other contract."""
     events: list[Event] = []
     async with small_house(tmp_path) as house:
-        config = Hesitant(address_for("hesitant"))
+        config = Hesitant(address_for("hesitant"), ETHEREUM_ID)
         house.neighbours.ethereum.deploy(config)
         settings = house.settings(protocol_config_contract=Contract(config.address, "ProtocolConfig"))
         async with open_connector(settings, ports=house.ports, on_event=events.append) as connector:
