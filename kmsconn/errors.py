@@ -106,6 +106,10 @@ class AlreadyDone(Terminal):
     """Somebody, usually we before a crash, did it already: success."""
 
 
+class Over(Terminal):
+    """Nobody waits for it any more, and nothing went wrong."""
+
+
 class Broken(RequestError):
     """A neighbour answered something that no honest neighbour answers: quarantine the request, alarm, send nothing."""
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from kmsconn.chain.logs import decode_logs
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import Undecodable, Unreachable
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.port import Inquiry, Instead, Question
+from kmsconn.ethereum.logs import Log
+from kmsconn.protocols.port import Inquiry, Instead, LogsAt, Question
 
 T = TypeVar("T")
+MAX_BATCH = 100  # questions in one JSON-RPC batch; public endpoints refuse much larger ones
 
 
 async def ask(rpc: Rpc, question: Question[T]) -> T:
@@ -41,7 +44,8 @@ async def inquire(rpc: Rpc, inquiry: Inquiry[T]) -> T:
     try:
         questions = next(inquiry)
         while True:
-            questions = inquiry.send(await ask_all(rpc, questions))
+            pieces = [questions[at : at + MAX_BATCH] for at in range(0, len(questions), MAX_BATCH)]
+            questions = inquiry.send([one for piece in pieces for one in await ask_all(rpc, piece)])
     except StopIteration as end:
         found: T = end.value
         return found
@@ -54,6 +58,13 @@ def _understand(question: Question[T], result: Any) -> T:
             raise Unreachable(f"chain {question.chain_id}: {result}") from result
         return answer
     try:
-        return question.understand(from_hex(result))
+        return question.understand(_logs(result) if isinstance(question, LogsAt) else from_hex(result))
     except (Undecodable, ValueError, TypeError, AttributeError) as error:
         raise Unreachable(f"chain {question.chain_id} answered what cannot be read: {error}") from error
+
+
+def _logs(result: Any) -> list[Log]:
+    logs, malformed = decode_logs(result)
+    if malformed:
+        raise Undecodable(f"a log that is none: {malformed[0]}")
+    return logs

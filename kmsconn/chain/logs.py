@@ -20,6 +20,7 @@ from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.logs import Log
 
+LATEST, FINALIZED = "latest", "finalized"
 _HASH_BYTES = 32
 _NUMBERS = 1 << 63  # block numbers, log indices and times beyond it are nonsense, and no column holds them
 
@@ -62,11 +63,18 @@ class _JsonLog(msgspec.Struct, rename="camel"):
 
 
 async def read_logs(
-    rpc: Rpc, contract: Address, topics: Sequence[bytes], from_block: int, to_block: int | None
+    rpc: Rpc,
+    contract: Address,
+    topics: Sequence[bytes],
+    from_block: int,
+    to_block: int | None,
+    *,
+    head: str = LATEST,
 ) -> LogsRead:
     """Ask one node for its head and for the logs of ``contract`` with one of ``topics`` as topic0.
 
-    ``to_block`` None reads up to the node's head: one round trip for a live request, whatever head was known before.
+    ``to_block`` None reads up to the node's head: one round trip for a live request, whatever head was known before. ``head`` is the
+    name of the block that counts as the head: the finalized one for what must not be reorganised away.
 
     Raises Unreachable or Overloaded when there is no usable answer, RpcError when the node does not even tell its head.
     Cancellation: at any time. Repeating: harmless.
@@ -75,12 +83,12 @@ async def read_logs(
         "address": to_hex(contract),
         "topics": [[to_hex(topic) for topic in topics]],
         "fromBlock": quantity(from_block),
-        "toBlock": "latest" if to_block is None else quantity(to_block),
+        "toBlock": head if to_block is None else quantity(to_block),
     }
-    head, found = await rpc.batch(
-        [Call("eth_getBlockByNumber", ("latest", False)), Call("eth_getLogs", (criteria,))]
+    block, found = await rpc.batch(
+        [Call("eth_getBlockByNumber", (head, False)), Call("eth_getLogs", (criteria,))]
     )
-    number, timestamp = read_head(head)
+    number, timestamp = read_head(block)
     last = number if to_block is None else to_block
     if isinstance(found, RpcError):
         return LogsRead(

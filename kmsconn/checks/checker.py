@@ -10,12 +10,12 @@ from typing import Any
 
 import attrs
 
-from kmsconn.chain.asking import ask, ask_all
+from kmsconn.chain.asking import MAX_BATCH, ask, ask_all, inquire
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
-from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Rejected, Unreachable
+from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Over, Rejected, Unreachable
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
@@ -24,7 +24,6 @@ from kmsconn.net.together import together
 from kmsconn.protocols.port import Facts, Profile, Question
 
 _REMEMBERED = 100_000  # requests found answered, each until it is old enough; a few MiB
-MAX_BATCH = 100  # questions in one JSON-RPC batch; public endpoints refuse much larger ones
 
 
 @attrs.define
@@ -44,7 +43,8 @@ class Checker:
         """Return the request with its context when everything holds.
 
         Raises Rejected, NotYet (access not granted yet, not valid yet), Misconfigured (a chain that is not configured),
-        AlreadyDone when the contract has had this node's answer for longer than the overlap, Unreachable.
+        AlreadyDone when the contract has had this node's answer for longer than the overlap, Over when it waits for none any more,
+        Aborted, Unreachable.
         Repeating: reads only.
         """
         request = seen.request
@@ -52,7 +52,7 @@ class Checker:
         facts = await self._facts(request)
         questions = self._questions(request, facts)
         steps: list[Callable[[], Any]] = [
-            partial(self._not_answered, request),
+            partial(self._wanted, request),
             partial(self.contexts.check, context_id, epoch_id),
             *self._asking(questions),
         ]
@@ -115,6 +115,23 @@ class Checker:
                 partial(ask_all, rpc, batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)
             ]
         return steps
+
+    async def _wanted(self, request: Request) -> None:
+        """Let a request pass that this node has not answered and that still waits for answers.
+
+        Who is no member of its context waits for the operator, but not longer than the request does.
+        """
+        try:
+            await self._not_answered(request)
+        except Misconfigured:
+            await self._stands(request)
+            raise
+        await self._stands(request)
+
+    async def _stands(self, request: Request) -> None:
+        standing = self.profile.standing(request.content)
+        if standing is not None and not await inquire(self.chains[standing[0]], standing[1]):
+            raise Over("it was finished on chain without an answer of this node")
 
     async def _not_answered(self, request: Request) -> None:
         """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""

@@ -28,17 +28,24 @@ class Committee:
     _signers: dict[tuple[int, int], Address] = attrs.field(factory=dict)
     _contexts: dict[tuple[int, bytes], int] = attrs.field(factory=dict)
 
-    async def signer_for(self, request: Request) -> Address:
+    async def signer_for(self, request: Request) -> Address | None:
         """Return the signer whose answer the contract takes from us for this request.
+
+        None where no answer is signed, and where we are to work on it with others without replying.
 
         Raises Misconfigured when our tx sender is no member of the request's context, Unreachable.
         """
+        operation = self.profile.operations[request.kind]
+        if not operation.signed:
+            return None
         context_id = await self._context_for(request)
         question = self.profile.node_signer(request.kind, context_id, self.tx_sender)
         key = (question.chain_id, context_id)
         if (known := self._signers.get(key)) is not None:
             return known
         signer = await self._ask(question)
+        if signer == ZERO_ADDRESS and operation.outsiders:
+            return None
         if signer == ZERO_ADDRESS:
             raise Misconfigured(
                 f"tx sender {checksum(self.tx_sender)} is no node of context {id_hex(context_id)}"
@@ -55,7 +62,7 @@ class Committee:
             return known
         for_ever, *others = found
         context_id = await self._ask(for_ever)
-        if context_id:
+        if context_id and others:
             if len(self._contexts) >= _REMEMBERED:
                 self._contexts.clear()
             self._contexts[key] = context_id

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
-from kmsconn.chain.asking import ask_all
+from kmsconn.chain.asking import inquire
 from kmsconn.chain.port import Rpc
 from kmsconn.protocols.port import Profile
 
@@ -25,11 +25,12 @@ class Contexts:
     async def check(self, context_id: int | None, epoch_id: int | None) -> None:
         """Return when the pair is valid; a request that names no context passes.
 
-        Raises NotYet when the chain says no, Unreachable. Repeating: reads only.
+        Raises Rejected for what was destroyed, NotYet when the chain says no, Unreachable. Repeating: reads only.
         """
-        questions = self.profile.context_checks(context_id, epoch_id)
         found = self._valid.get((context_id, epoch_id))
-        if not questions or (found is not None and self.now() - found < TIME_TO_LIVE):
+        if found is not None and self.now() - found < TIME_TO_LIVE:
             return
-        await ask_all(self.ethereum, questions)
-        self._valid[context_id, epoch_id] = self.now()
+        checks = self.profile.context_checks(context_id, epoch_id)
+        if checks is not None:
+            await inquire(self.ethereum, checks[1])
+            self._valid[context_id, epoch_id] = self.now()

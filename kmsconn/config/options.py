@@ -398,7 +398,7 @@ SECTIONS: Final = (
             Option(
                 "key_management_polling",
                 types.Seconds,
-                "The same for Ethereum; this version reads no events there yet.",
+                "How often the finalized blocks of Ethereum are read for key management.",
                 "key_management_polling",
             ),
             Option(
@@ -424,7 +424,7 @@ SECTIONS: Final = (
             Option(
                 "kms_operation_from_block_number",
                 types.Number,
-                "The same for Ethereum; this version reads no events there yet.",
+                "First Ethereum block to read where the journal has no cursor.",
                 "kms_operation_from_block_number",
                 None,
                 "7000000",
@@ -554,6 +554,18 @@ SECTIONS: Final = (
                 "Ask the node for the reason of a reply mined with status 0.",
                 "trace_reverted_tx",
             ),
+            Option(
+                "ethereum_tx_required_confirmations",
+                types.Count,
+                "Blocks upon a reply on Ethereum until it counts as there for good.",
+                "ethereum_tx_required_confirmations",
+            ),
+            Option(
+                "ethereum_tx_get_receipt_timeout",
+                types.Seconds,
+                "How long a reply may stay without a receipt on Ethereum before it is replaced for a higher fee.",
+                "ethereum_tx_get_receipt_timeout",
+            ),
         ),
     ),
 )
@@ -584,7 +596,6 @@ ALIASES: Final = {
 
 _BY_DEADLINE = "work ends by its deadline, not by a count (deadlines.*, decryption_expiry)"
 _NO_TABLE = "nothing here polls a table"
-_NO_ETHEREUM_REPLY = "this version sends no reply to Ethereum yet"
 
 ACCEPTED: Final = {
     name: Accepted(name, instead)
@@ -600,7 +611,6 @@ ACCEPTED: Final = {
             "db_fast_event_polling", "db_long_event_polling", "database_polling_timeout", "operation_recovery_run_interval",
             "operation_under_process_timeout", "gauge_update_interval", "grpc_poll_interval",
         ),
-        _NO_ETHEREUM_REPLY: ("ethereum_tx_required_confirmations", "ethereum_tx_get_receipt_timeout"),
         "the journal is one SQLite file, which has no pool of connections": ("database_pool_size",),
         "deadlines.gather": ("s3_get_timeout",),
         "ciphertext_budget bounds what is fetched at once": ("s3_max_concurrent_heads_per_bucket", "s3_max_concurrent_gets"),

@@ -180,6 +180,8 @@ class Settings:
     registry_refresh: float = 60.0
     trace_reverted_tx: bool = True
     gas_multiplier_percent: int = 115
+    ethereum_tx_required_confirmations: int = 64
+    ethereum_tx_get_receipt_timeout: float = 20 * 60.0
     decryption_expiry: float = 24 * 3600.0
     pools: Pools = attrs.field(factory=Pools)
     deadlines: Deadlines = attrs.field(factory=Deadlines)

@@ -117,6 +117,17 @@ NO_SHARDS = Shards()
 
 
 @attrs.frozen
+class Waiting:
+    """An open request that has waited since ``since`` (wall time), and what it last waited for."""
+
+    rid: int
+    kind: Kind
+    id: int
+    since: float
+    reason: str
+
+
+@attrs.frozen
 class Due:
     """Rows to work on now, best first, and when the next one after them is due (wall time; None: nothing waits)."""
 
@@ -265,6 +276,10 @@ class Journal(Protocol):
 
     async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:
         """Return the logs of a contract that could not be decoded."""
+        ...
+
+    async def waiting(self, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
+        """Return the first ``limit`` open requests of ``kinds`` that are on chain and were admitted ``before`` (wall time)."""
         ...
 
     async def counts(self, now: float) -> Counts:

@@ -13,7 +13,7 @@ from typing import Any
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Counts, Due, Place, Row
+from kmsconn.journal.port import Counts, Due, Place, Row, Waiting
 from kmsconn.journal.rows import COLUMNS, pack_id, read_row, unpack_log
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -64,6 +64,12 @@ _ASIDE = "SELECT log, block, block_hash, transaction_hash, log_index FROM quaran
 _OPEN = (
     "SELECT kind, state, on_chain, count(*), sum(parked > 0), min(admitted_at) FROM request INDEXED BY request_open "
     "WHERE state IN ('seen', 'answered', 'signed', 'landed') GROUP BY kind, state, on_chain"
+)
+
+_WAITING = (
+    "SELECT rid, kind, id, admitted_at, reason FROM request INDEXED BY request_open "
+    "WHERE state IN ('seen', 'answered', 'signed', 'landed') AND on_chain = 1 AND admitted_at < ? "
+    "AND kind IN (SELECT value FROM json_each(?)) ORDER BY admitted_at LIMIT ?"
 )
 
 Values = Mapping[str, Any]
@@ -162,6 +168,14 @@ def places(
 def quarantined(book: Book, chain_id: int, contract: Address) -> tuple[Log, ...]:
     """Return the logs of a contract that could not be decoded."""
     return tuple(unpack_log(*stored) for stored in book.execute(_ASIDE, (chain_id, contract)))
+
+
+def waiting(book: Book, kinds: str, before: float, limit: int) -> tuple[Waiting, ...]:
+    """Return what has been open for long; ``kinds`` as a JSON array."""
+    found = book.execute(_WAITING, (before, kinds, limit))
+    return tuple(
+        Waiting(rid, Kind(kind), int.from_bytes(i), since, why) for rid, kind, i, since, why in found
+    )
 
 
 def counts(book: Book, now: float) -> Counts:

@@ -15,7 +15,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal import admission, moves, queries
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
-from kmsconn.journal.port import NO_SHARDS, Admitted, Counts, Due, Place, Read, Row, Shards
+from kmsconn.journal.port import NO_SHARDS, Admitted, Counts, Due, Place, Read, Row, Shards, Waiting
 from kmsconn.journal.writer import CLOSING, Writer
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -165,6 +165,11 @@ class SqliteJournal:
     async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:
         """Return the logs of a contract that could not be decoded."""
         return await self._do(lambda book: queries.quarantined(book, chain_id, contract))
+
+    async def waiting(self, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
+        """Return what has been open for long."""
+        listed = msgspec.json.encode(list(kinds)).decode()
+        return await self._do(lambda book: queries.waiting(book, listed, before, limit))
 
     async def counts(self, now: float) -> Counts:
         """Return what health and metrics show."""

@@ -32,7 +32,7 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "reject": (frozenset({State.SEEN, State.ANSWERED, State.SIGNED}), State.REJECTED),
     "found_replied": (frozenset({State.SEEN}), State.REPLIED),
     "quarantine": (frozenset({State.SEEN, State.ANSWERED}), State.QUARANTINED),
-    "finish": (frozenset({State.SEEN}), State.DONE),
+    "finish": (frozenset({State.SEEN, State.ANSWERED, State.SIGNED}), State.DONE),
     "abort": (frozenset({State.SEEN}), State.ABORTED),
     "found_landed": (frozenset({State.SEEN, State.ANSWERED}), State.LANDED),
     "sign": (frozenset({State.ANSWERED, State.SIGNED}), State.SIGNED),

@@ -31,8 +31,11 @@ class Question(Protocol[T_co]):
         """Return the JSON-RPC method and its parameters."""
         ...
 
-    def understand(self, result: bytes) -> T_co:
-        """Read the result. Raises Undecodable; a check raises Rejected or NotYet when the answer is no."""
+    def understand(self, result: Any) -> T_co:
+        """Read the result, as bytes, or as a sequence of logs.
+
+        Raises Undecodable; a check raises Rejected or NotYet when the answer is no.
+        """
         ...
 
     def refused(self, message: str, data: bytes | None) -> T_co | None:
@@ -50,7 +53,7 @@ class Instead(Exception):  # noqa: N818 - no error: the contract is of another r
 
 @attrs.frozen
 class View(Generic[T]):
-    """An ``eth_call`` at ``latest``, without a sender."""
+    """An ``eth_call`` without a sender, at ``latest`` or at the block of a number."""
 
     chain_id: int
     to: Address
@@ -58,13 +61,14 @@ class View(Generic[T]):
     read: Callable[[bytes], T]
     gas: int | None = None
     on_error: Callable[[str, bytes | None], T | None] | None = None
+    block: int | None = None
 
     def call(self) -> tuple[str, tuple[Any, ...]]:
         """Return the JSON-RPC method and its parameters."""
         message = {"to": to_hex(self.to), "data": to_hex(self.data)}
         if self.gas is not None:
             message["gas"] = quantity(self.gas)
-        return "eth_call", (message, "latest")
+        return "eth_call", (message, "latest" if self.block is None else quantity(self.block))
 
     def understand(self, result: bytes) -> T:
         """Read the return data."""
@@ -77,16 +81,17 @@ class View(Generic[T]):
 
 @attrs.frozen
 class Slot(Generic[T]):
-    """An ``eth_getStorageAt`` at ``latest``."""
+    """An ``eth_getStorageAt`` at ``latest`` or another block that has a name."""
 
     chain_id: int
     to: Address
     slot: int
     read: Callable[[bytes], T]
+    block: str = "latest"
 
     def call(self) -> tuple[str, tuple[Any, ...]]:
         """Return the JSON-RPC method and its parameters."""
-        return "eth_getStorageAt", (to_hex(self.to), f"0x{self.slot:064x}", "latest")
+        return "eth_getStorageAt", (to_hex(self.to), f"0x{self.slot:064x}", self.block)
 
     def understand(self, result: bytes) -> T:
         """Read the 32-byte word."""
@@ -103,20 +108,50 @@ Inquiry = Generator[Sequence[Question[Any]], Sequence[Any], T]
 It yields the questions of a round, gets their answers, and returns what they amount to.
 """
 
+Rounds = tuple[int, Inquiry[T]]
+"""An inquiry with the chain that it is put to."""
+
+
+@attrs.frozen
+class LogsAt(Generic[T]):
+    """An ``eth_getLogs`` of one contract and one block; ``topics`` as the node takes them."""
+
+    chain_id: int
+    contract: Address
+    topics: tuple[bytes, ...]
+    block: int
+    read: Callable[[Sequence[Log]], T]
+
+    def call(self) -> tuple[str, tuple[Any, ...]]:
+        """Return the JSON-RPC method and its parameters."""
+        where = {"address": to_hex(self.contract), "topics": [to_hex(topic) for topic in self.topics]}
+        return "eth_getLogs", ({**where, "fromBlock": quantity(self.block), "toBlock": quantity(self.block)},)
+
+    def understand(self, result: Sequence[Log]) -> T:
+        """Read the logs."""
+        return self.read(result)
+
+    def refused(self, message: str, data: bytes | None) -> T | None:  # noqa: ARG002 - a filter has no reverts
+        """Nothing that a node says instead of logs is an answer."""
+        return None
+
 
 @attrs.frozen
 class Operation:
     """One row of the table that describes a generation: what a kind of request needs, beside the profile's functions of its content.
 
-    ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over. ``signed``: the Core's
-    answer bears the signature of this node, which is compared. ``stages``: seconds that one pass of a stage is given at least.
-    ``longest_wait``: seconds between two tries. ``patience``: seconds after which it is given up all the same, told in red.
+    ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over.
+    ``signed``: the Core's answer bears the signature of this node, which is compared.
+    ``outsiders``: nodes that are not to reply work on it too.
+    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
+    ``patience``: seconds after which it is given up all the same, told in red.
     """
 
     kind: Kind
     pool: PoolName
     expires: bool = False
     signed: bool = True
+    outsiders: bool = False
     stages: Mapping[str, float] = attrs.field(factory=dict)
     longest_wait: float = 60.0
     patience: float = math.inf
@@ -220,6 +255,8 @@ class Revert:
     name: str
     arguments: tuple[str, ...]
     verdict: Verdict
+    inquiry: Callable[[], Inquiry[Verdict]] | None = attrs.field(default=None, eq=False, repr=False)
+    """Tells the verdict of the contract's state where the name alone does not; of the chain that said no."""
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(self.arguments)})"
@@ -272,7 +309,14 @@ class Profile(Protocol):
         """Return the ciphertexts that must be gathered."""
         ...
 
-    def inquiry(self, content: Content) -> tuple[int, Inquiry[Any]] | None:
+    def standing(self, content: Content) -> Rounds[bool] | None:
+        """Return what must be asked whether a request still stands: True while its contract waits for answers; None: nothing.
+
+        Raises Aborted or Rejected for one that is over.
+        """
+        ...
+
+    def inquiry(self, content: Content) -> Rounds[Any] | None:
         """Return what else must be gathered from which chain, in rounds; ``start_calls`` gets what comes of it."""
         ...
 
@@ -288,14 +332,14 @@ class Profile(Protocol):
         """Return what the host chains must be asked (3.2-3.4). Raises Rejected or NotYet where no question is needed."""
         ...
 
-    def context_checks(self, context_id: int | None, epoch_id: int | None) -> tuple[Question[None], ...]:
-        """Return what must be asked about context and epoch (3.5)."""
+    def context_checks(self, context_id: int | None, epoch_id: int | None) -> Rounds[None] | None:
+        """Return what must be asked about context and epoch (3.5); raises NotYet, or Rejected for what was destroyed."""
         ...
 
     def replying_context(self, content: Content) -> int | Sequence[Question[int]]:
         """Return the context whose node answers a request, or the questions for it: the first answer that is not 0 counts.
 
-        Only the answer of the first question is for ever.
+        Of several only the first one's answer is for ever.
         """
         ...
 
@@ -303,7 +347,9 @@ class Profile(Protocol):
         """Return the question for the signer of the node that sends as ``tx_sender`` in a context; zero: not a member (3.9)."""
         ...
 
-    def has_answered(self, content: Content, signer: Address, tx_sender: Address) -> Question[bool] | None:
+    def has_answered(
+        self, content: Content, signer: Address | None, tx_sender: Address
+    ) -> Question[bool] | None:
         """Return the question whether this node's answer is in the contract (annex E); None where there is none to give."""
         ...
 

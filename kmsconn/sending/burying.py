@@ -64,7 +64,7 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> bool:
         read_call(desk.lane.profile, row.kind, result)
         for row, result in zip(rows, results[: len(rows)], strict=True)
     ]
-    pairs = list(zip(rows, says, strict=True))
+    pairs = list(zip(rows, await desk.explained(says), strict=True))
     young = _young(sight, with_receipt, results[len(rows) :])
     await together([partial(desk.bury, row) for row, said in pairs if is_done(said) and row.rid not in young])
     absent = [row for row, said in pairs if isinstance(said, Accepts)]

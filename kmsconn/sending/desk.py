@@ -31,12 +31,12 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.net.ports import Ports
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import Profile, Revert
 from kmsconn.sending.fees import FeeReader
-from kmsconn.sending.flights import Flights
+from kmsconn.sending.flights import REPLACE, Flights
 from kmsconn.sending.node import Head, Node, nonce_of
 from kmsconn.sending.nonces import SecondLook
-from kmsconn.sending.outcomes import Sent
+from kmsconn.sending.outcomes import Says, Sent, is_not_ours
 from kmsconn.sending.pauses import Brake, pause
 from kmsconn.sending.wallet import Signed, Wallet
 
@@ -49,7 +49,8 @@ class Lane:
     """What one lane needs: its chain, the journal, who sends, and when to wake.
 
     ``wake`` rings when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes the lane
-    end once nothing is answered or signed. ``window`` is how many replies may fly at once.
+    end once nothing is answered or signed. ``window`` is how many replies may fly at once. A landed reply is buried once its block has
+    ``confirmations`` upon it and is older than the overlap; one without a receipt for ``replace_after`` seconds is replaced.
     """
 
     rpc: Rpc
@@ -63,6 +64,8 @@ class Lane:
     on_event: OnEvent
     name: str = "gateway"
     window: int = 512
+    confirmations: int = 0
+    replace_after: float = REPLACE
     closing: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -166,7 +169,9 @@ class Desk:
         overlap = self.lane.settings.overlap
         watched = self.lane.head.has_watched(overlap)
         # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
-        blocks = max(1, self.lane.head.blocks_in(overlap)) if watched else head.number + 1
+        blocks = (
+            max(1, self.lane.confirmations, self.lane.head.blocks_in(overlap)) if watched else head.number + 1
+        )
         return Sight(head, fresh, blocks, trio.current_time())
 
     @property
@@ -246,6 +251,25 @@ class Desk:
         self.kept.pop(row.rid, None)
         if self._left(row, await self.journal.close(row.rid, "reject", reason)):
             self.lane.on_event(RequestClosed(row.rid, row.kind, State.REJECTED, reason))
+
+    async def finish(self, row: Row, reason: str) -> None:
+        """Let a reply be that is not this node's to give."""
+        self.kept.pop(row.rid, None)
+        if self._left(row, await self.journal.close(row.rid, "finish", reason)):
+            self.lane.on_event(RequestClosed(row.rid, row.kind, State.DONE, reason))
+
+    async def give_up(self, row: Row, said: Says, reason: str) -> None:
+        """End a reply that can never be taken, by what the contract said."""
+        await (self.finish if is_not_ours(said) else self.reject)(row, reason)
+
+    async def explained(self, says: Sequence[Says]) -> list[Says]:
+        """Return what the contract said with the verdicts that only its state tells. Raises Retryable. Repeating: reads only."""
+        return [await self._explained(said) for said in says]
+
+    async def _explained(self, said: Says) -> Says:
+        if not isinstance(said, Revert) or said.inquiry is None:
+            return said
+        return attrs.evolve(said, verdict=await self.node.inquire(said.inquiry()), inquiry=None)
 
     async def park(self, row: Row, reason: str) -> None:
         """Let a reply wait in the journal, without a nonce."""

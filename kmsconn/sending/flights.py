@@ -54,14 +54,22 @@ class Flights:
         wait = max(AGAIN, _BLOCKS_TO_WAIT * block_time) * 2.0 ** min(flight.times - 1, _DOUBLINGS)
         return now - flight.at >= wait
 
-    def stuck(self, holder: int, transaction_hash: bytes | None, now: float, block_time: float) -> bool:
-        """Say whether bytes need a higher fee: too low for the node, or sent again and without a receipt for long."""
+    def stuck(
+        self,
+        holder: int,
+        transaction_hash: bytes | None,
+        now: float,
+        block_time: float,
+        *,
+        patience: float = REPLACE,
+    ) -> bool:
+        """Say whether bytes need a higher fee: too low for the node, or sent again and without a receipt for ``patience`` seconds."""
         flight = self.of(holder, transaction_hash)
         if flight is None:
             return False
         if flight.said is Sent.UNDERPRICED:
             return True
-        wait = max(REPLACE, 2 * _BLOCKS_TO_WAIT * block_time)
+        wait = max(patience, 2 * _BLOCKS_TO_WAIT * block_time)
         return (
             flight.said in THERE - {Sent.USED} and flight.times >= _SENT_TWICE and now - flight.since >= wait
         )

@@ -24,6 +24,7 @@ __all__ = ["Lane", "run_lane"]
 
 IDLE = 1.0  # seconds without a ring until the next round
 EAGER = 0.25  # likewise, while something flies and nobody rings
+SLOWEST = 12.0  # seconds between blocks of the slowest chain to keep up with
 PACE = 0.02  # seconds between the beginnings of rounds under load: they carry more replies then
 
 
@@ -85,7 +86,8 @@ async def _rest(desk: Desk, began: float) -> None:
     await trio.sleep_until(began + PACE)
     if desk.more:
         return
-    seconds = EAGER if desk.flying and not desk.rang else IDLE
+    pace = min(desk.block_time, SLOWEST)  # nothing happens between two blocks
+    seconds = max(EAGER, pace / 4) if desk.flying and not desk.rang else max(IDLE, pace / 2)
     with trio.move_on_after(seconds) as scope:
         await desk.lane.wake.wait()
     desk.rang = not scope.cancelled_caught

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
 
+from kmsconn.chain.asking import inquire
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.journal.port import Row
+from kmsconn.protocols.port import Inquiry
 from kmsconn.sending.fees import Errand
 from kmsconn.sending.ordering import in_order
 
+T = TypeVar("T")
 PATIENCE = 15.0  # seconds for one batch; a node that hangs must not hang the lane
 _HEAD = Call("eth_blockNumber")
 
@@ -56,6 +59,14 @@ class Node:
                 return await self.rpc.batch(calls)
         except trio.TooSlowError as error:
             raise StageTimeout("a call of the lane", PATIENCE) from error
+
+    async def inquire(self, inquiry: Inquiry[T]) -> T:
+        """Put an inquiry to the chain. Raises as ``batch``."""
+        try:
+            with trio.fail_after(PATIENCE):
+                return await inquire(self.rpc, inquiry)
+        except trio.TooSlowError as error:
+            raise StageTimeout("a question of the lane", PATIENCE) from error
 
     async def hand_over(self, raws: Sequence[bytes]) -> list[Any]:
         """Send transactions in this order; return for each the result, or the error of ours that came instead.

@@ -150,6 +150,11 @@ def is_hopeless(says: Says) -> bool:
     return isinstance(says, Revert) and says.verdict in {Verdict.FINAL, Verdict.SKIP}
 
 
+def is_not_ours(says: Says) -> bool:
+    """Say whether the contract takes this reply from others only."""
+    return isinstance(says, Revert) and says.verdict is Verdict.SKIP
+
+
 def reason_of(says: Says) -> str:
     """Return an answer as text for a reason."""
     match says:

@@ -30,7 +30,7 @@ async def replace(desk: Desk, sight: Sight) -> None:
         return
     stuck = []
     for row, result in zip(rows, looked.results, strict=True):
-        said = read_call(desk.lane.profile, row.kind, result)
+        [said] = await desk.explained([read_call(desk.lane.profile, row.kind, result)])
         if is_done(said):
             await desk.land(row, looked.head)
         elif not isinstance(said, Unclear):
@@ -45,7 +45,8 @@ def _is_stuck(desk: Desk, sight: Sight, row: Row) -> bool:
         return False
     if sight.head.base_fee is None and desk.flights.said(row.rid, row.reply_hash) is not Sent.UNDERPRICED:
         return False
-    return desk.flights.stuck(row.rid, row.reply_hash, sight.now, desk.block_time)
+    patience = desk.lane.replace_after
+    return desk.flights.stuck(row.rid, row.reply_hash, sight.now, desk.block_time, patience=patience)
 
 
 async def _bid_higher(desk: Desk, rows: Sequence[Row], price: Price) -> None:

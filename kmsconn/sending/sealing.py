@@ -80,7 +80,7 @@ async def _estimate(desk: Desk, sight: Sight, rows: Sequence[Row]) -> list[Ready
         for row, result in zip(rows, looked.results, strict=True)
     ]
     percent = desk.lane.settings.gas_multiplier_percent
-    pairs = list(zip(rows, says, strict=True))
+    pairs = list(zip(rows, await desk.explained(says), strict=True))
     await together(
         [
             partial(_put_off, desk, sight, row, said, looked.head)
@@ -101,7 +101,7 @@ async def _put_off(desk: Desk, sight: Sight, row: Row, said: Says, head: int) ->
     if is_done(said):
         await desk.found(row, head)
     elif is_hopeless(said) and head >= sight.head.number and sight.is_old(row):
-        await desk.reject(row, reason_of(said))
+        await desk.give_up(row, said, reason_of(said))
     else:
         if isinstance(said, Unclear) and said.funds:
             desk.trouble("funds", said.reason, red=True)

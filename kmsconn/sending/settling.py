@@ -55,9 +55,9 @@ def _is_used(desk: Desk, sight: Sight, row: Row) -> bool:
 
 async def _explain(desk: Desk, sight: Sight, failures: Sequence[Failure]) -> None:
     """Find out why replies were mined with status 0; their nonces are used in any case."""
-    says = await _traces(desk, failures)
+    says = await desk.explained(await _traces(desk, failures))
     unclear = [failure for failure, said in zip(failures, says, strict=True) if isinstance(said, Unclear)]
-    called = iter(await _calls(desk, unclear))
+    called = iter(await desk.explained(await _calls(desk, unclear)))
     for (row, receipt), traced in zip(failures, says, strict=True):
         said: Says = next(called) if isinstance(traced, Unclear) else traced
         if is_done(said):
@@ -96,7 +96,7 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> None:
     if looked.head < sight.head.number:
         return
     for row, result in zip(rows, looked.results, strict=True):
-        said = read_call(desk.lane.profile, row.kind, result)
+        [said] = await desk.explained([read_call(desk.lane.profile, row.kind, result)])
         if is_done(said):
             await desk.land(row, looked.head)
         elif not isinstance(said, Unclear):
@@ -105,6 +105,6 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> None:
 
 async def _give_back(desk: Desk, sight: Sight, row: Row, said: Says, reason: str) -> None:
     if is_hopeless(said) and sight.is_old(row) and await desk.is_on_chain(row):
-        await desk.reject(row, reason)
+        await desk.give_up(row, said, reason)
     else:
         await desk.release(row, reason)

@@ -24,6 +24,7 @@ from kmsconn.service.completeness import Completeness
 from kmsconn.service.hook import Hook
 from kmsconn.service.house import House, Side, open_house, real_ports
 from kmsconn.service.intake import Intake, follow_heads
+from kmsconn.service.overdue import Overdue
 from kmsconn.service.picker import run_picker
 from kmsconn.service.starting import wait_for_neighbours
 
@@ -110,6 +111,7 @@ class Connector:
                 services.start_soon(follow_heads, side)
             services.start_soon(wait_for_neighbours, house, self._ready)
             services.start_soon(self._watch_journal)
+            services.start_soon(Overdue(house.profile, house.journal, house.ports, house.on_event).run)
             with self._lanes_scope:
                 async with trio.open_nursery() as lanes:
                     running = [self._lane(side) for side in house.sides.values()]
@@ -156,6 +158,8 @@ class Connector:
             ports=house.ports,
             on_event=house.on_event,
             name=side.name,
+            confirmations=side.confirmations,
+            replace_after=side.replace_after,
         )
 
     async def _watch_journal(self) -> None:

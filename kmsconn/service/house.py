@@ -36,6 +36,7 @@ from kmsconn.net.ports import Dial, Ports
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
+from kmsconn.sending.flights import REPLACE
 from kmsconn.sending.wallet import Wallet, open_wallet
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
@@ -79,13 +80,16 @@ class Links:
 class Side:
     """A chain that is listened to and answered: its ways, what is known of its head, and how it is read.
 
-    ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``bell`` wakes the lane.
+    ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``bell`` wakes the lane;
+    ``confirmations`` and ``replace_after`` are the lane's.
     """
 
     name: str
     endpoint: Endpoint
     polling: float
     from_block: int | None
+    confirmations: int = 0
+    replace_after: float = REPLACE
     head: HeadTracker = attrs.field(factory=HeadTracker)
     finalized: HeadTracker = attrs.field(factory=HeadTracker)
     bell: Doorbell = attrs.field(factory=Doorbell)
@@ -204,6 +208,8 @@ def _sides(settings: Settings, links: Links, profile: Profile) -> Mapping[int, S
             links.ethereum,
             settings.key_management_polling,
             settings.kms_operation_from_block_number,
+            settings.ethereum_tx_required_confirmations,
+            settings.ethereum_tx_get_receipt_timeout,
         ),
         Side("gateway", links.gateway, settings.decryption_polling, settings.decryption_from_block_number),
     )

@@ -18,7 +18,7 @@ from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.jsonrpc import is_range_limit
-from kmsconn.chain.logs import LogsRead, read_head, read_logs, read_pushed_head
+from kmsconn.chain.logs import FINALIZED, LATEST, LogsRead, read_head, read_logs, read_pushed_head
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import checksum
@@ -34,6 +34,7 @@ from kmsconn.service.troubles import Standstill
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
 DOUBTING = 900.0  # seconds for which the old block of a request that left the chain is looked at again
 BEFORE_ALL = -1  # a tick: every row has moved since
+_SILENCE = 2.0  # polls; one that was missed is no silence
 DOUBTS = 16  # such blocks in one round
 REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the overlap again costs little
 
@@ -65,6 +66,11 @@ class Intake:
         return cls(house, subscription, side.endpoint, head, side.polling, side.from_block)
 
     @property
+    def _tag(self) -> str:
+        """The name of the block up to which is read."""
+        return FINALIZED if self.subscription.finalized else LATEST
+
+    @property
     def name(self) -> str:
         """The contract's address as text."""
         return checksum(self.subscription.contract)
@@ -81,7 +87,8 @@ class Intake:
             "topics": [[to_hex(t) for t in self.subscription.topics]],
         }
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.endpoint.listen, ("logs", wanted), self._ring)
+            if not self.subscription.finalized:  # a push tells of the head, long before
+                nursery.start_soon(self.endpoint.listen, ("logs", wanted), self._ring)
             self._cursor = await self._start()
             nursery.start_soon(self._backfill)
             await self._follow()
@@ -109,7 +116,7 @@ class Intake:
     async def _first_head(self) -> int:
         while self.head.number is None:
             try:
-                self.head.note(*read_head(await self.endpoint.call("eth_getBlockByNumber", "latest", False)))
+                self.head.note(*read_head(await self.endpoint.call("eth_getBlockByNumber", self._tag, False)))
             except (Retryable, RpcError):
                 await trio.sleep(self.polling)
         return self.head.number
@@ -128,7 +135,7 @@ class Intake:
     async def _round(self) -> bool:
         """Read the tail, and the overlap when it is due; say whether the answers could be trusted."""
         settings, now = self.house.settings, trio.current_time()
-        if now - self._last_round > settings.overlap / 2:
+        if now - self._last_round > max(settings.overlap / 2, _SILENCE * self.polling):
             self._after_silence()
         cursor = self._known_cursor()
         again = now - self._overlap_read >= settings.overlap / 4
@@ -197,8 +204,9 @@ class Intake:
     async def _read(self, blocks: Range, asked: int | None = None) -> bool:
         asked, started = self.house.journal.tick if asked is None else asked, trio.current_time()
         try:
+            of = self.subscription
             found = await read_logs(
-                self.endpoint, self.subscription.contract, self.subscription.topics, blocks.first, blocks.last
+                self.endpoint, of.contract, of.topics, blocks.first, blocks.last, head=self._tag
             )
             self.head.note(found.head_number, found.head_timestamp)
             self._reason = str(found.failure or "the node does not have the blocks that were asked for")

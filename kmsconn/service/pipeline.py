@@ -21,6 +21,7 @@ from kmsconn.errors import (
     Forgotten,
     Misconfigured,
     NotYet,
+    Over,
     Overloaded,
     Refused,
     RequestError,
@@ -117,7 +118,13 @@ class Pipeline:
         """Return how a request ends; nobody aborts a decryption, so that would be a failure (L11)."""
         if isinstance(error, Aborted) and not self.operation(row).expires:
             return "abort"
-        return "found_replied" if isinstance(error, AlreadyDone) else "reject"
+        return (
+            "found_replied"
+            if isinstance(error, AlreadyDone)
+            else "finish"
+            if isinstance(error, Over)
+            else "reject"
+        )
 
     def operation(self, row: Row) -> Operation:
         """Return what is known of requests of a row's kind. Raises Undecodable for a kind of another generation."""

@@ -85,7 +85,7 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
 
 async def admitted(house: House) -> Row:
     """Read the one log there is and make a row of it."""
-    [subscription] = house.profile.subscriptions()
+    subscription, *_ = house.profile.subscriptions()
     found = await read_logs(house.gateway.endpoint, subscription.contract, subscription.topics, 0, None)
     [log] = found.logs
     content = house.profile.decode(log)

@@ -76,8 +76,13 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
 FUNCTIONS: dict[Kind, str] = {
     Kind.PUBLIC_DECRYPTION: "publicDecryptionResponse",
     Kind.USER_DECRYPTION: "userDecryptionResponse",
+    Kind.PREP_KEYGEN: "prepKeygenResponse",
+    Kind.KEYGEN: "keygenResponse",
+    Kind.CRSGEN: "crsgenResponse",
+    Kind.NEW_KMS_CONTEXT: "confirmKmsContextCreation",
+    Kind.NEW_KMS_EPOCH: "confirmEpochActivation",
 }
-"""The reply function of each kind."""
+"""The reply function of each kind that has one."""
 
 
 def read(function: str, data: bytes | None) -> Revert:

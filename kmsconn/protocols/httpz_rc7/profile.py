@@ -33,11 +33,11 @@ from kmsconn.protocols.port import (
     Coprocessor,
     CoreCall,
     Facts,
-    Inquiry,
     Numbering,
     Operation,
     Question,
     Revert,
+    Rounds,
     Slot,
     Subscription,
 )
@@ -110,7 +110,11 @@ class HttpzRc7:
         """Return the ciphertexts of a decryption, in event order."""
         return content.materials if isinstance(content, Decryption) else ()
 
-    def inquiry(self, content: Content) -> tuple[int, Inquiry[Any]] | None:  # noqa: ARG002 - no request needs one
+    def standing(self, content: Content) -> Rounds[bool] | None:  # noqa: ARG002 - the contracts do not tell
+        """Return None: nothing is aborted or destroyed in this generation."""
+        return None
+
+    def inquiry(self, content: Content) -> Rounds[Any] | None:  # noqa: ARG002 - no request needs one
         """Return None: a request has all in its event and the buckets."""
         return None
 
@@ -138,9 +142,9 @@ class HttpzRc7:
             return (_prepared(told, content.id),)
         return ()
 
-    def context_checks(self, context_id: int | None, epoch_id: int | None) -> tuple[Question[None], ...]:  # noqa: ARG002 - there are none
+    def context_checks(self, context_id: int | None, epoch_id: int | None) -> Rounds[None] | None:  # noqa: ARG002 - there are none
         """Return nothing: there are no contexts and no epochs."""
-        return ()
+        return None
 
     def replying_context(self, content: Content) -> int | Sequence[Question[int]]:  # noqa: ARG002 - there is one
         """Return the one set of nodes."""
@@ -150,11 +154,13 @@ class HttpzRc7:
         """Ask HTTPZ for the signer of a tx sender."""
         return views.node_signer(*self._httpz, tx_sender)
 
-    def has_answered(self, content: Content, signer: Address, tx_sender: Address) -> Question[bool] | None:
+    def has_answered(
+        self, content: Content, signer: Address | None, tx_sender: Address
+    ) -> Question[bool] | None:
         """Ask whether this node's answer is in the contract: told by signer, or by sender and what was made."""
-        if isinstance(content, PublicDecryption):
+        if signer is not None and isinstance(content, PublicDecryption):
             return views.has_answered_public(*self._manager, content.id, signer)
-        if isinstance(content, UserDecryption):
+        if signer is not None and isinstance(content, UserDecryption):
             return views.has_answered_user(*self._manager, content.id, signer)
         key_request = _key_request(content)
         produced = produced_id(key_request)

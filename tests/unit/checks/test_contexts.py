@@ -68,16 +68,17 @@ async def test_each_pair_is_believed_for_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("view", "what"), [("isValidKmsContext", "context"), ("isValidEpochForContext", "epoch")]
+    ("view", "what", "rounds"), [("isValidKmsContext", "context", 1), ("isValidEpochForContext", "epoch", 2)]
 )
-async def test_what_is_not_valid_is_waited_for_and_asked_for_again(view: str, what: str) -> None:
+async def test_what_is_not_valid_is_waited_for_and_asked_for_again(view: str, what: str, rounds: int) -> None:
+    """An epoch that is not valid costs one more round: it may have been destroyed."""
     contexts, chain, _ = made(**{view: False})
     for _ in range(2):
         with pytest.raises(NotYet, match=rf"{what} .* is not valid on chain"):
             await contexts.check(CONTEXT, EPOCH)
     chain.views[view] = True
     await contexts.check(CONTEXT, EPOCH)
-    assert len(chain.batches) == 3
+    assert len(chain.batches) == 2 * rounds + 1
 
 
 async def test_a_destroyed_context_is_never_waited_for() -> None:
@@ -102,3 +103,29 @@ async def test_a_chain_that_does_not_answer_proves_nothing() -> None:
         await contexts.check(CONTEXT, EPOCH)
     chain.views["isValidKmsContext"] = True
     await contexts.check(CONTEXT, EPOCH)
+
+
+NEWEST_EPOCH = PROTOCOL_CONFIG_BASE + 12
+STATE = mapping_slot(PROTOCOL_CONFIG_BASE + 15, EPOCH)
+
+
+async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed() -> None:
+    contexts, chain, _ = made(isValidEpochForContext=False)
+    chain.slots[NEWEST_EPOCH] = EPOCH
+    with pytest.raises(Rejected, match=r"epoch 08.* was destroyed"):
+        await contexts.check(CONTEXT, EPOCH)
+
+
+@pytest.mark.parametrize(("state", "newest"), [(1, EPOCH), (2, EPOCH), (0, EPOCH - 1), (0, 0)])
+async def test_an_epoch_that_is_pending_or_not_issued_yet_is_waited_for(state: int, newest: int) -> None:
+    contexts, chain, _ = made(isValidEpochForContext=False)
+    chain.slots |= {STATE: state, NEWEST_EPOCH: newest}
+    with pytest.raises(NotYet, match="epoch"):
+        await contexts.check(CONTEXT, EPOCH)
+
+
+async def test_an_id_that_is_no_epoch_is_waited_for_as_the_specification_has_it() -> None:
+    contexts, chain, _ = made(isValidEpochForContext=False)
+    chain.slots[NEWEST_EPOCH] = EPOCH
+    with pytest.raises(NotYet):
+        await contexts.check(CONTEXT, 9 << 248 | 1)

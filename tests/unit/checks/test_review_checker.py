@@ -12,6 +12,7 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import LegacyUserDecryption, Material, Place, Request
 from kmsconn.model.steps import Seen
+from kmsconn.protocols.fhevm_014.operations import OPERATIONS
 from kmsconn.protocols.port import View
 
 GATEWAY, HOST = 1, 2
@@ -46,6 +47,8 @@ class Node:
 
 class Generation:
     """As much of a profile as these tests need."""
+
+    operations = OPERATIONS
 
     def context_of(self, content):
         return None, None

@@ -3,9 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import pytest
 
-from kmsconn.errors import NotYet, Rejected
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import events, views
@@ -29,10 +27,14 @@ def content_of(name: str) -> Any:
     return PROFILE.decode(vectors.log_of(vectors.request(name)))
 
 
-def test_one_contract_with_three_events_is_listened_to() -> None:
-    (found,) = PROFILE.subscriptions()
-    assert (found.chain_id, found.contract) == (GATEWAY, SETTINGS.decryption_contract.address)
-    assert found.topics == events.TOPICS
+def test_decryptions_are_read_at_the_head_and_key_management_once_it_is_final() -> None:
+    found = PROFILE.subscriptions()
+    assert [(one.chain_id, one.contract, one.finalized) for one in found] == [
+        (GATEWAY, SETTINGS.decryption_contract.address, False),
+        (ETHEREUM, SETTINGS.kms_generation_contract.address, True),
+        (ETHEREUM, SETTINGS.protocol_config_contract.address, True),
+    ]
+    assert [len(one.topics) for one in found] == [3, 5, 4]
 
 
 def test_only_legacy_requests_need_their_transaction() -> None:
@@ -47,7 +49,7 @@ def test_the_digest_is_that_of_the_events() -> None:
 
 
 def test_both_counters_of_the_contract_are_asked_for_by_tag() -> None:
-    (subscription,) = PROFILE.subscriptions()
+    subscription, *_ = PROFILE.subscriptions()
     found = PROFILE.numberings(subscription)
     assert [(one.kind, one.tag) for one in found] == [(Kind.PUBLIC_DECRYPTION, 1), (Kind.USER_DECRYPTION, 2)]
     assert {place(one.newest) for one in found} == {(GATEWAY, subscription.contract)}
@@ -65,30 +67,15 @@ def test_context_and_epoch_come_from_extra_data() -> None:
 
 
 def test_without_a_context_nothing_is_asked() -> None:
-    assert PROFILE.context_checks(None, None) == ()
+    assert PROFILE.context_checks(None, None) is None
 
 
 def test_a_context_is_asked_for_on_ethereum() -> None:
-    questions = PROFILE.context_checks(CONTEXT, EPOCH)
-    assert len(questions) == 3
-    assert len(PROFILE.context_checks(CONTEXT, None)) == 2
+    chain_id, inquiry = PROFILE.context_checks(CONTEXT, EPOCH) or (0, iter(()))
+    questions = next(inquiry)
+    assert (chain_id, len(questions)) == (ETHEREUM, 3)
     expected = (ETHEREUM, SETTINGS.protocol_config_contract.address)
     assert {place(question) for question in questions} == {expected}
-
-
-def test_a_destroyed_context_is_rejected() -> None:
-    destroyed = PROFILE.context_checks(CONTEXT, None)[0]
-    destroyed.understand(NO)
-    with pytest.raises(Rejected, match="destroyed"):
-        destroyed.understand(YES)
-
-
-def test_context_or_epoch_not_valid_yet_are_waited_for() -> None:
-    _, context, epoch = PROFILE.context_checks(CONTEXT, EPOCH)
-    for question, name in ((context, "context"), (epoch, "epoch")):
-        question.understand(YES)
-        with pytest.raises(NotYet, match=f"^{name} .* not valid"):
-            question.understand(NO)
 
 
 def test_gateway_questions_go_to_their_contracts() -> None:
@@ -123,7 +110,7 @@ def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
 
 def test_reverts_are_those_of_the_kind_s_reply() -> None:
     data = from_hex(vectors.load()["reverts"][0]["eth_call_error"]["data"])
-    for kind in PROFILE.operations:
+    for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
         assert PROFILE.revert(kind, data).verdict is Verdict.DONE
 
 

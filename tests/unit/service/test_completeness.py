@@ -23,7 +23,7 @@ from kmsconn.service import completeness
 from kmsconn.service.completeness import EVERY, NAME, Completeness
 from tests.unit.service.bench import PROFILE, SETTINGS
 
-[SUBSCRIPTION] = PROFILE.subscriptions()
+SUBSCRIPTION, *_ = PROFILE.subscriptions()
 
 
 def public(counter: int) -> int:

@@ -21,13 +21,13 @@ from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
-from kmsconn.model.requests import Kind, PoolName
+from kmsconn.model.requests import Kind
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
 from tests.vectors import log_of, request
 
-[SUBSCRIPTION] = PROFILE.subscriptions()
+SUBSCRIPTION, *_ = PROFILE.subscriptions()
 POLLING = 0.5
 OVERLAP = 30.0
 NAMES = ("public_one_v0", "user_legacy_direct_v0", "user_unified_own_v0", "public_three_v0")
@@ -37,6 +37,9 @@ def log(name: str, block: int, *, fork: int = 0, index: int = 0, **changes: Any)
     """Return a request's log in another block."""
     changes = {"block_hash": bytes([fork]) * 28 + block.to_bytes(4), **changes}
     return attrs.evolve(log_of(request(name)), block_number=block, log_index=index, **changes)
+
+
+DECRYPTIONS = (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)
 
 
 def as_json(one: Log) -> dict[str, Any]:
@@ -129,7 +132,7 @@ async def reading(
     folder: Path, chain: Chain, *, from_block: int | None = 0, journal: Any = None, size: int = 100
 ) -> AsyncIterator[Reading]:
     async with open_bench(folder) as bench:
-        pools = {kind: Pool(PoolName(kind), (kind,), 4, Doorbell()) for kind in PROFILE.operations}
+        pools = {kind: Pool(PROFILE.operations[kind].pool, (kind,), 4, Doorbell()) for kind in DECRYPTIONS}
         house = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
             settings=attrs.evolve(SETTINGS, overlap=OVERLAP, get_logs_batch_size=size),

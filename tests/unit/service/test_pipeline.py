@@ -22,6 +22,7 @@ from kmsconn.errors import (
     JournalFailed,
     Misconfigured,
     NotYet,
+    Over,
     Overloaded,
     Refused,
     Rejected,
@@ -53,6 +54,7 @@ OUTCOMES: dict[Any, State] = {
     Rejected("never"): State.REJECTED,
     Aborted("on purpose"): State.REJECTED,
     AlreadyDone("it is there"): State.REPLIED,
+    Over("nobody waits"): State.DONE,
     Broken("core", "a lie"): State.QUARANTINED,
     Undecodable("no such form"): State.QUARANTINED,
 }

@@ -1,0 +1,48 @@
+"""Says what has waited for an hour although it never expires: key generation, contexts, epochs. Ends nothing.
+
+These requests wait until the chain says that they are over, for days if need be; but nobody must learn of it from their absence.
+"""
+
+from __future__ import annotations
+
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.journal.port import Journal, Waiting
+from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.port import Profile
+from kmsconn.service.retrying import until_kept
+
+LONG = 3600.0  # seconds
+EVERY = 60.0  # seconds between looks
+NAMED = 16  # requests; more are not told one by one
+
+
+@attrs.define
+class Overdue:
+    """The watch over what does not expire."""
+
+    profile: Profile
+    journal: Journal
+    ports: Ports
+    on_event: OnEvent
+    _told: dict[str, str] = attrs.field(factory=dict)
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: each is told once, and again when its reason changes."""
+        kinds = [kind for kind, operation in self.profile.operations.items() if not operation.expires]
+        while True:
+            self._tell(await until_kept(lambda: self.journal.waiting(kinds, self.ports.wall() - LONG, NAMED)))
+            await trio.sleep(EVERY)
+
+    def _tell(self, waiting: tuple[Waiting, ...]) -> None:
+        present = {f"{one.kind} 0x{one.id:064x}": one.reason or "its turn" for one in waiting}
+        for name in self._told.keys() - present.keys():
+            self.on_event(Recovered(name))
+        for name, reason in present.items():
+            if self._told.get(name) != reason:
+                self.on_event(Trouble(name, f"has waited for more than an hour; for what: {reason}"))
+        self._told = present

@@ -1,0 +1,139 @@
+"""Key management before the Core is asked: answered already, over, aborted, not ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.checks.checker import Checker
+from kmsconn.checks.committee import Committee
+from kmsconn.checks.contexts import Contexts
+from kmsconn.errors import Aborted, AlreadyDone, Misconfigured, NotYet, Over, Rejected
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.model.requests import Place, Request
+from kmsconn.model.steps import Seen
+from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE
+from kmsconn.protocols.storage import mapping_slot
+from tests.unit.checks.answers import Answers
+from tests.vectors import keys
+
+ETHEREUM = keys.SETTINGS.ethereum.chain_id
+SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
+NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")
+OVERLAP = 30.0
+
+
+def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, HeadTracker]:
+    node = (SENDER, SIGNER, "ip", "url")
+    yes = {"isValidKmsContext": True, "isValidEpochForContext": True, "getKmsNodeForContext": node}
+    ethereum = Answers({**yes, **views}, slots=slots or {})
+    head = HeadTracker()
+    head.note(100, 1000)
+    chains = {ETHEREUM: ethereum}
+    committee = Committee(keys.PROFILE, chains, SENDER)
+    contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0)
+    return Checker(keys.PROFILE, chains, {ETHEREUM: head}, committee, contexts, 86_400.0, OVERLAP), head
+
+
+def seen(name: str) -> Seen:
+    log = keys.log(name)
+    place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    content = keys.content(name)
+    return Seen(Request(1, ETHEREUM, log.address, content, bytes(32), place, float("inf")))
+
+
+ALL = [
+    "prep_keygen_default",
+    "keygen_default",
+    "crsgen_test_2048",
+    "abort_keygen",
+    "abort_crsgen",
+    "context_2_new",
+    "epoch_2_context_switch",
+    "context_1_destroyed",
+]
+GENERATIONS = ALL[:3]
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_what_stands_goes_on(name: str, autojump_clock: Any) -> None:
+    checker, _ = made()
+    checked = await checker.check(seen(name))
+    assert (checked.context_id, checked.epoch_id) == keys.PROFILE.context_of(keys.content(name))
+
+
+def over(identifier: int, *, consensus: bool) -> dict[int, int]:
+    return {
+        mapping_slot(GENERATION_BASE + 1, identifier): 1,
+        mapping_slot(GENERATION_BASE + 3, identifier): int(consensus),
+    }
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_what_was_aborted_ends_as_aborted(name: str, autojump_clock: Any) -> None:
+    checker, _ = made(over(keys.content(name).id, consensus=False))
+    with pytest.raises(Aborted):
+        await checker.check(seen(name))
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_what_others_finished_is_over(name: str, autojump_clock: Any) -> None:
+    """Starting alone what the others ended together would lead nowhere."""
+    checker, _ = made(over(keys.content(name).id, consensus=True))
+    with pytest.raises(Over):
+        await checker.check(seen(name))
+
+
+def answered(name: str) -> dict[int, int]:
+    content = keys.content(name)
+    if name == "context_2_new":
+        return {mapping_slot(mapping_slot(CONFIG_BASE + 17, content.id), SENDER): 1}
+    base = CONFIG_BASE + 18 if name.startswith("epoch") else GENERATION_BASE
+    return {mapping_slot(mapping_slot(base, content.id), SIGNER): 1}
+
+
+@pytest.mark.parametrize("name", [*GENERATIONS, "context_2_new", "epoch_2_context_switch"])
+async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str, autojump_clock: Any) -> None:
+    checker, head = made(answered(name))
+    with pytest.raises(NotYet, match="is in the contract"):
+        await checker.check(seen(name))
+    head.note(110, 1000 + int(OVERLAP) + 1)
+    with pytest.raises(AlreadyDone):
+        await checker.check(seen(name))
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_who_is_no_member_waits_for_the_operator(name: str, autojump_clock: Any) -> None:
+    checker, _ = made(getKmsNodeForContext=NOBODY)
+    with pytest.raises(Misconfigured, match="is no node of context"):
+        await checker.check(seen(name))
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_who_is_no_member_waits_no_longer_than_the_request(name: str, autojump_clock: Any) -> None:
+    checker, _ = made(over(keys.content(name).id, consensus=True), getKmsNodeForContext=NOBODY)
+    with pytest.raises(Over):
+        await checker.check(seen(name))
+
+
+async def test_a_node_of_the_previous_context_works_on_the_epoch_too(autojump_clock: Any) -> None:
+    """The Core sends its shares; only the activation is not this node's (P13)."""
+    checker, _ = made(getKmsNodeForContext=NOBODY)
+    await checker.check(seen("epoch_2_context_switch"))
+    assert await checker.committee.signer_for(seen("epoch_2_context_switch").request) is None
+
+
+@pytest.mark.parametrize("name", ["context_2_new", "epoch_2_context_switch"])
+async def test_what_was_destroyed_is_rejected(name: str, autojump_clock: Any) -> None:
+    checker, _ = made({mapping_slot(CONFIG_BASE + 10, 7 << 248 | 2): 1})
+    with pytest.raises(Rejected, match="destroyed"):
+        await checker.check(seen(name))
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_a_generation_waits_for_its_context_like_a_decryption(name: str, autojump_clock: Any) -> None:
+    checker, _ = made(isValidKmsContext=False)
+    with pytest.raises(NotYet, match="not valid on chain"):
+        await checker.check(seen(name))

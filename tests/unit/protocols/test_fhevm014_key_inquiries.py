@@ -1,0 +1,268 @@
+"""What is asked of Ethereum, round by round: answers of the real contracts in, contents of requests to the Core out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.errors import Aborted, NotYet, Rejected
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.logs import Log
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm_014 import key_inquiries as inquiries
+from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
+from kmsconn.protocols.port import Inquiry, LogsAt, Slot, Verdict, View
+from kmsconn.protocols.storage import mapping_slot
+from tests.vectors import keys
+
+SETTINGS = keys.SETTINGS
+ASK = KeyViews(
+    SETTINGS.ethereum.chain_id,
+    SETTINGS.kms_generation_contract.address,
+    SETTINGS.protocol_config_contract.address,
+)
+CONTEXT, EPOCH, KEY = 7 << 248 | 2, 8 << 248 | 2, 4 << 248 | 1
+RECORDED = {
+    (from_hex(entry["call"]["data"]), entry["block"]): from_hex(entry["result"])
+    for entry in keys.views()
+    if entry.get("result")
+}
+
+
+@attrs.define
+class Contracts:
+    """Both contracts: slots by number, views as recorded, the announcements of contexts; and how many rounds were put."""
+
+    slots: dict[int, int] = attrs.field(factory=dict)
+    logs: list[Log] = attrs.field(factory=list)
+    views: dict[tuple[bytes, str], bytes] = attrs.field(factory=lambda: dict(RECORDED))
+    rounds: int = 0
+
+    def run(self, inquiry: Inquiry[Any]) -> Any:
+        """Put an inquiry and return what it comes to."""
+        try:
+            questions = next(inquiry)
+            while True:
+                self.rounds += 1
+                questions = inquiry.send([self._answer(question) for question in questions])
+        except StopIteration as end:
+            return end.value
+
+    def _answer(self, question: Any) -> Any:
+        if isinstance(question, Slot):
+            return question.understand(self.slots.get(question.slot, 0).to_bytes(32))
+        if isinstance(question, LogsAt):
+            wanted = [
+                log
+                for log in self.logs
+                if (log.block_number, log.topics[:2]) == (question.block, question.topics)
+            ]
+            return question.understand(wanted)
+        assert isinstance(question, View)
+        return question.understand(self.views[question.data, question.call()[1][1]])
+
+
+def over(identifier: int, *, consensus: bool) -> dict[int, int]:
+    return {
+        mapping_slot(GENERATION_BASE + 1, identifier): 1,
+        mapping_slot(GENERATION_BASE + 3, identifier): 5 if consensus else 0,
+    }
+
+
+def test_a_generation_stands_until_it_is_over() -> None:
+    assert Contracts().run(inquiries.generation_stands(ASK, KEY)) is True
+    assert Contracts(over(KEY, consensus=True)).run(inquiries.generation_stands(ASK, KEY)) is False
+
+
+def test_a_generation_that_is_over_without_consensus_was_aborted() -> None:
+    with pytest.raises(Aborted):
+        Contracts(over(KEY, consensus=False)).run(inquiries.generation_stands(ASK, KEY))
+
+
+DESTROYED = {mapping_slot(CONFIG_BASE + 10, CONTEXT): 1}
+
+
+def test_a_new_context_stands_until_it_is_destroyed() -> None:
+    content = keys.content("context_2_new")
+    assert Contracts().run(inquiries.context_stands(ASK, content)) is True
+    with pytest.raises(Rejected, match=r"context 07.* was destroyed"):
+        Contracts(DESTROYED).run(inquiries.context_stands(ASK, content))
+
+
+@pytest.mark.parametrize("slots", [{}, {CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 1}])
+def test_a_new_epoch_stands_while_it_is_not_known_to_be_destroyed(slots: dict[int, int]) -> None:
+    assert Contracts(slots).run(inquiries.epoch_stands(ASK, keys.content("epoch_2_context_switch"))) is True
+
+
+@pytest.mark.parametrize("slots", [DESTROYED, {CONFIG_BASE + 12: EPOCH}])
+def test_an_epoch_that_is_gone_or_whose_context_is_gone_is_rejected(slots: dict[int, int]) -> None:
+    with pytest.raises(Rejected, match="destroyed"):
+        Contracts(slots).run(inquiries.epoch_stands(ASK, keys.content("epoch_2_context_switch")))
+
+
+# --- the previous context (3.6)
+
+
+def test_the_previous_context_is_found_by_its_anchor() -> None:
+    contracts = Contracts(logs=[keys.log("context_1_first")])
+    assert contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+    assert contracts.rounds == 2
+
+
+def test_another_context_in_the_same_block_does_not_matter() -> None:
+    """0.14 asks by event alone and then never gets on (P6)."""
+    first = keys.log("context_1_first")
+    other = attrs.evolve(first, topics=(first.topics[0], CONTEXT.to_bytes(32), first.topics[2]))
+    contracts = Contracts(logs=[other, first])
+    assert contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+
+
+def _altered(log: Log) -> Log:
+    return attrs.evolve(log, data=log.data[:-1] + b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("logs", "said"),
+    [
+        (lambda first: [], "has 0 announcements"),
+        (lambda first: [first, first], "has 2 announcements"),
+        (lambda first: [_altered(first)], "not the one that the contract hashed"),
+    ],
+)
+def test_what_is_not_the_hashed_announcement_is_waited_for(
+    logs: Callable[[Log], list[Log]], said: str
+) -> None:
+    contracts = Contracts(logs=logs(keys.log("context_1_first")))
+    with pytest.raises(NotYet, match=said):
+        contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new")))
+
+
+def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for() -> None:
+    first = keys.log("context_1_first")
+    nonsense = attrs.evolve(first, data=b"nonsense")
+    contracts = Contracts(logs=[nonsense])
+    anchor = (int.from_bytes(first.block_number.to_bytes(32)), keccak256(nonsense.data))
+    key = next(k for k in contracts.views if k[0] == ASK.anchor(7 << 248 | 1).data)
+    contracts.views[key] = anchor[0].to_bytes(32) + anchor[1]
+    with pytest.raises(NotYet, match="cannot be read"):
+        contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new")))
+
+
+# --- what an epoch reshares (3.7)
+
+
+@pytest.mark.parametrize("name", ["epoch_2_context_switch", "epoch_3_same_set"])
+def test_the_material_of_an_epoch_is_that_of_its_block_in_the_contracts_order(name: str) -> None:
+    contracts = Contracts()
+    assert contracts.run(inquiries.epoch_material(ASK, keys.content(name))) == keys.material(name)
+    assert contracts.rounds == 2
+
+
+def test_without_keys_and_crs_the_material_is_empty() -> None:
+    """It is sent as such; the contract refuses the activation later."""
+    content, contracts = keys.content("epoch_2_context_switch"), Contracts()
+    for question in (ASK.completed_keys(content.material_block), ASK.completed_crs(content.material_block)):
+        contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + bytes(32)
+    found = contracts.run(inquiries.epoch_material(ASK, content))
+    assert (found.keys, found.crs) == ((), ())
+
+
+# --- the epochs of a context
+
+
+def test_the_epochs_of_a_context_are_found_by_their_numbers() -> None:
+    epochs = {
+        mapping_slot(CONFIG_BASE + 16, 8 << 248 | n): 7 << 248 | (1 if n in {1, 3} else 2)
+        for n in range(1, 5)
+    }
+    contracts = Contracts({CONFIG_BASE + 12: 8 << 248 | 4, **epochs})
+    found = contracts.run(inquiries.epochs_of(ASK, keys.content("context_1_destroyed")))
+    assert found == (8 << 248 | 1, 8 << 248 | 3)
+
+
+@pytest.mark.parametrize("newest", [0, 8 << 248, 5])
+def test_without_epochs_nothing_is_asked_for(newest: int) -> None:
+    contracts = Contracts({CONFIG_BASE + 12: newest})
+    assert contracts.run(inquiries.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+
+
+def test_of_very_many_epochs_the_newest_that_one_call_takes_are_named() -> None:
+    contracts = Contracts({CONFIG_BASE + 12: 8 << 248 | 5000})
+    asked = inquiries.epochs_of(ASK, keys.content("context_1_destroyed"))
+    next(asked)
+    assert len(asked.send([8 << 248 | 5000])) == 1024
+    assert contracts.run(inquiries.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+
+
+# --- what a revert means that its name does not tell (annex A)
+
+
+@pytest.mark.parametrize(
+    ("slots", "verdict"),
+    [
+        ({}, Verdict.RETRY),
+        ({mapping_slot(CONFIG_BASE + 14, CONTEXT): 1}, Verdict.RETRY),
+        ({mapping_slot(CONFIG_BASE + 14, CONTEXT): 2}, Verdict.DONE),
+        ({mapping_slot(CONFIG_BASE + 14, CONTEXT): 3}, Verdict.DONE),
+        (DESTROYED, Verdict.FINAL),
+    ],
+)
+def test_a_context_that_is_not_pending(slots: dict[int, int], verdict: Verdict) -> None:
+    assert Contracts(slots).run(inquiries.after_no_pending_context(ASK, CONTEXT)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("state", "newest", "verdict"),
+    [
+        (0, 0, Verdict.RETRY),
+        (1, EPOCH, Verdict.RETRY),
+        (2, EPOCH, Verdict.DONE),
+        (0, EPOCH, Verdict.FINAL),
+        (0, EPOCH - 1, Verdict.RETRY),
+    ],
+)
+def test_an_epoch_that_is_not_pending(state: int, newest: int, verdict: Verdict) -> None:
+    slots = {mapping_slot(CONFIG_BASE + 15, EPOCH): state, CONFIG_BASE + 12: newest}
+    assert Contracts(slots).run(inquiries.after_no_pending_epoch(ASK, EPOCH)) is verdict
+
+
+def test_an_invalid_context_is_final_once_it_was_destroyed() -> None:
+    assert Contracts().run(inquiries.after_invalid_context(ASK, CONTEXT)) is Verdict.RETRY
+    assert Contracts(DESTROYED).run(inquiries.after_invalid_context(ASK, CONTEXT)) is Verdict.FINAL
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "identifier"),
+    [
+        (Kind.NEW_KMS_CONTEXT, "KmsContextNotPending(uint256)", CONTEXT),
+        (Kind.NEW_KMS_EPOCH, "InvalidKmsEpoch(uint256)", EPOCH),
+        (Kind.PREP_KEYGEN, "InvalidKmsContext(uint256)", CONTEXT),
+    ],
+)
+def test_a_revert_that_its_name_does_not_explain_brings_its_question(
+    kind: Kind, error: str, identifier: int
+) -> None:
+    data = keccak256(error.encode())[:4] + identifier.to_bytes(32)
+    found = keys.PROFILE.revert(kind, data)
+    assert (found.verdict, found.inquiry is not None) == (Verdict.RETRY, True)
+    assert found.inquiry is not None
+    assert Contracts().run(found.inquiry()) is Verdict.RETRY
+
+
+def test_other_reverts_speak_for_themselves() -> None:
+    for kind in keys.PROFILE.operations:
+        if kind not in {
+            Kind.ABORT_KEYGEN,
+            Kind.ABORT_CRSGEN,
+            Kind.KMS_CONTEXT_DESTROYED,
+            Kind.KMS_EPOCH_DESTROYED,
+        }:
+            assert keys.PROFILE.revert(kind, None).inquiry is None
+    decryption = keccak256(b"InvalidKmsContext(uint256)")[:4] + CONTEXT.to_bytes(32)
+    assert keys.PROFILE.revert(Kind.PUBLIC_DECRYPTION, decryption).inquiry is None
+    assert Address(ASK.config) == SETTINGS.protocol_config_contract.address

@@ -1,0 +1,108 @@
+"""Requests of key management to the Core: byte for byte as recorded, to the right endpoint, with the right meaning of a no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn._generated.fhevm_014.kms.v1 import (
+    DestroyMpcContextRequest,
+    DestroyMpcEpochRequest,
+    NewMpcContextRequest,
+)
+from kmsconn.errors import Rejected
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.protocols.fhevm_014 import key_messages
+from kmsconn.protocols.port import Meaning
+from kmsconn.protocols.protobuf import decode
+from tests.vectors import keys
+
+CALLED = [entry["name"] for entry in keys.events() if entry["core"]]
+CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1
+
+
+@pytest.mark.parametrize("name", [name for name in CALLED if name != "context_2_new"])
+def test_the_bytes_are_those_of_the_vectors(name: str) -> None:
+    expected = keys.event(name)["core"]
+    found = keys.calls(name)
+    assert [call.method for call in found] == [core["start_rpc"] for core in expected]
+    assert [bytes(call.message) for call in found] == [from_hex(core["request_bytes"]) for core in expected]
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_the_long_poll_is_that_of_the_vectors(name: str) -> None:
+    core = keys.event(name)["core"][0]
+    call = keys.PROFILE.result_call(keys.content(name))
+    if core["result_rpc"] is None:
+        assert call is None
+    else:
+        assert call is not None
+        assert (call.method, bytes(call.message)) == (core["result_rpc"], from_hex(core["poll_bytes"]))
+
+
+def test_both_contexts_are_told_the_previous_one_first() -> None:
+    """But for a certificate that is empty: 0.14 sends it as present, which the Core refuses (kms-core-grpc.md, 6.6)."""
+    found = keys.calls("context_2_new")
+    expected = [
+        decode(NewMpcContextRequest, from_hex(core["request_bytes"]))
+        for core in keys.event("context_2_new")["core"]
+    ]
+    empty = [node for node in expected[1].new_context.mpc_nodes if node.ca_cert == b""]
+    assert len(empty) == 1
+    empty[0].ca_cert = None
+    assert [decode(NewMpcContextRequest, bytes(call.message)) for call in found] == expected
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_the_endpoint_is_that_of_the_vectors_or_every_one(name: str) -> None:
+    """Contexts and epochs reach all endpoints, against P4; what has a result is polled where the vectors have it."""
+    for call, core in zip(keys.calls(name), keys.event(name)["core"], strict=True):
+        everywhere = call.method in {"NewMpcContext", "NewMpcEpoch"}
+        assert (call.shard is None) == everywhere
+        polled = keys.PROFILE.result_call(keys.content(name))
+        for count, index in core["endpoint_index"].items():
+            for one in (call, polled):
+                if one is not None and one.shard is not None:
+                    assert one.shard % int(count) == index
+
+
+def test_nothing_to_abort_is_as_good() -> None:
+    for name in ("abort_keygen", "abort_crsgen"):
+        [call] = keys.calls(name)
+        assert call.means == {"NOT_FOUND": Meaning.SUCCESS}
+
+
+def test_an_epoch_that_may_be_there_is_a_success_in_doubt() -> None:
+    [call] = keys.calls("epoch_3_same_set")
+    assert call.means == {"INVALID_ARGUMENT": Meaning.DOUBT}
+
+
+def test_the_end_of_a_context_names_its_epochs() -> None:
+    call = key_messages.destroy_context(CONTEXT, [EPOCH, EPOCH + 1])
+    message = decode(DestroyMpcContextRequest, bytes(call.message))
+    assert message.context_id.request_id == f"{CONTEXT:064x}"
+    assert [one.request_id for one in message.epoch_ids] == [f"{EPOCH:064x}", f"{EPOCH + 1:064x}"]
+    assert (call.method, call.shard) == ("DestroyMpcContext", None)
+
+
+def test_the_end_of_an_epoch_that_the_core_does_not_have_is_as_good() -> None:
+    call = key_messages.destroy_epoch(EPOCH)
+    assert decode(DestroyMpcEpochRequest, bytes(call.message)).epoch_id.request_id == f"{EPOCH:064x}"
+    assert (call.method, call.shard, call.means) == ("DestroyMpcEpoch", None, {"NOT_FOUND": Meaning.SUCCESS})
+
+
+@pytest.mark.parametrize("threshold", [1 << 31, -(1 << 31) - 1, 1 << 255])
+def test_a_threshold_that_is_no_int32_is_rejected(threshold: int) -> None:
+    with pytest.raises(Rejected):
+        key_messages.new_context(attrs.evolve(keys.content("context_2_new"), threshold=threshold))
+
+
+@pytest.mark.parametrize(("bits", "sent"), [(0, 0), (2048, 2048), ((1 << 32) + 5, 5)])
+def test_the_size_of_a_crs_is_always_there_and_its_low_32_bits(bits: int, sent: int) -> None:
+    from kmsconn._generated.fhevm_014.kms.v1 import CrsGenRequest
+
+    content: Any = attrs.evolve(keys.content("crsgen_test_2048"), max_bits=bits)
+    [call] = keys.PROFILE.start_calls(content, None, None, (), None)
+    assert decode(CrsGenRequest, bytes(call.message)).max_num_bits == sent
