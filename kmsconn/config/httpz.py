@@ -6,7 +6,7 @@ One gateway has it all, so the settings name it as Ethereum too. Source: httpz-r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from kmsconn.config.assembly import check_core_tls, core_tls, plain, section
 from kmsconn.config.findings import Findings
@@ -24,9 +24,7 @@ from kmsconn.config.settings import (
     Secret,
     Settings,
 )
-from kmsconn.ethereum.addresses import Address
 
-NO_CONTRACT: Final = Address(bytes(20))
 _DOMAINS = tuple(
     f"{contract}_domain_{part}"
     for contract in ("decryption_manager", "httpz")
@@ -75,7 +73,7 @@ def assemble(
         decryption_contract=Contract(**section(table, values, "decryption_contract")),
         gateway_config_contract=httpz,
         protocol_config_contract=httpz,
-        kms_generation_contract=Contract(values["key_manager_address"] or NO_CONTRACT, "KeyManager"),
+        kms_generation_contract=Contract(values["key_manager_address"] or httpz.address, "KeyManager"),
         warnings=tuple(findings.warnings),
         **plain(table, values),
     )

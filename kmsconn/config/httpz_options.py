@@ -77,7 +77,7 @@ _GATEWAY = Section(
         Option(
             "key_manager_address",
             types.KeyManagerAddress,
-            "Address of the KeyManager; without it key operations are not listened to, as that generation had it.",
+            "Address of the KeyManager; without it key requests are listened to at `httpz_address`, as that generation had it.",
             "kms_generation_contract.address",
             None,
             '"0x…"',

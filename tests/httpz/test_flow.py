@@ -116,6 +116,21 @@ async def test_a_key_is_not_made_before_this_node_has_prepared_it(
         assert identifier(1) in world.core.prepared
 
 
+async def test_key_requests_wait_until_their_block_is_final(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world, world.connected() as connector:
+        await connector.wait_ready()
+        world.chain.finality = 100
+        world.ask_key(Kind.CRSGEN, PARAMETERS)
+        world.ask_public(world.material(1000))
+        await world.wait_replies("publicDecryptionResponse")
+        asked = world.chain.head.number
+        (reply,) = await world.wait_replies("crsgenResponse", seconds=120.0)
+        assert reply == (1, 1)
+        assert world.chain.head.number - asked > 90
+
+
 async def test_a_centralised_core_is_not_asked_to_prepare(autojump_clock: MockClock, tmp_path: Path) -> None:
     without = HttpzSettings(preprocessing=False)
     async with open_world(tmp_path) as world, world.connected(httpz=without):

@@ -70,10 +70,11 @@ class HttpzRc7:
         self._final = settings.httpz.key_management_at_finality
 
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """Return the DecryptionManager, whose requests count at once, and the KeyManager where one is configured."""
-        manager = Subscription(*self._manager, events.DECRYPTION_TOPICS)
-        keys = Subscription(*self._keys, events.KEY_TOPICS, finalized=self._final)
-        return (manager, keys) if any(keys.contract) else (manager,)
+        """Return the DecryptionManager, whose requests count at once, and the KeyManager."""
+        return (
+            Subscription(*self._manager, events.DECRYPTION_TOPICS),
+            Subscription(*self._keys, events.KEY_TOPICS, finalized=self._final),
+        )
 
     def decode(self, log: Log) -> Content:
         """Read a request event. Raises Undecodable."""

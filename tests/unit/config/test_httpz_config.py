@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.httpz import NO_CONTRACT
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.options import environment_name
 from kmsconn.config.settings import Attestation, AwsKmsKey, S3Fallback, Secret, Settings
@@ -230,7 +229,7 @@ def test_one_gateway_has_it_all() -> None:
     assert settings.ethereum == settings.gateway
     assert settings.host_chains == ()
     assert settings.protocol_config_contract == settings.gateway_config_contract
-    assert settings.kms_generation_contract.address == NO_CONTRACT
+    assert settings.kms_generation_contract.address == settings.gateway_config_contract.address
     assert settings.attestation is Attestation.OFF
 
 
