@@ -7,6 +7,7 @@ once; the journal goes on from there.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
 from kmsconn.net.ports import Ports
 
+YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 HELP: Final = "run the connector until SIGTERM or SIGINT"
 
 
@@ -66,8 +68,17 @@ def execute(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogs(log.log)])
     for warning in settings.warnings:
         log.warning("configuration", place=warning.place, message=warning.message, remedy=warning.remedy)
+    calm_collector()
     trio.run(partial(run, settings, log))
     return ExitStatus.WELL
+
+
+def calm_collector() -> None:
+    """Let Python look for cycles less often: what a request leaves is mostly gone by itself, and looking took 8 % of the time.
+
+    For the whole process, so it is not for a connector inside another program.
+    """
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | None = None) -> None:

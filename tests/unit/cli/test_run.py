@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import signal
@@ -11,7 +12,7 @@ import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from kmsconn.cli.run import announce_ready, heed_signals
+from kmsconn.cli.run import YOUNG_OBJECTS, announce_ready, calm_collector, heed_signals
 from kmsconn.config.settings import LogFormat
 from kmsconn.monitoring.logs import make_logger
 
@@ -61,3 +62,13 @@ async def test_ready_is_logged_once_it_is(autojump_clock: trio.abc.Clock) -> Non
         assert stream.getvalue() == ""
         connector.ready.set()
     assert json.loads(stream.getvalue())["event"] == "ready"
+
+
+def test_cycles_are_looked_for_less_often() -> None:
+    before = gc.get_threshold()
+    try:
+        calm_collector()
+        assert gc.get_threshold() == (YOUNG_OBJECTS, *before[1:])
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*before)
