@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from kmsconn.chain.provider import Place, Provider, open_provider
     from kmsconn.config.settings import Settings as Config
     from kmsconn.config.sources import load_config
     from kmsconn.errors import (
+        CallReverted,
         ConfigError,
         Fault,
         KmsconnError,
@@ -28,37 +30,49 @@ if TYPE_CHECKING:
     from kmsconn.model.life import State
     from kmsconn.model.requests import Kind
     from kmsconn.net.ports import Dial, Offload, Ports
+    from kmsconn.protocols.interfaces import Decoded, Interfaces, UnknownLog, interfaces
     from kmsconn.service.connector import Connector, Statistics, open_connector, serve
 
 __all__ = [
+    "CallReverted",
     "Config",
     "ConfigError",
     "Connector",
+    "Decoded",
     "Dial",
     "Event",
     "Fault",
+    "Interfaces",
     "Kind",
     "KmsconnError",
     "Offload",
     "OnEvent",
+    "Place",
     "Ports",
+    "Provider",
     "RequestError",
     "Retryable",
     "StartRefused",
     "State",
     "Statistics",
     "Terminal",
+    "UnknownLog",
     "__version__",
+    "interfaces",
     "load_config",
     "open_connector",
+    "open_provider",
     "serve",
 ]
 
 # A name is imported when it is first used: `kmsconn --version` and `kmsconn.emulator` need not load the whole service.
 _HOMES = {
+    "kmsconn.chain.provider": ("Place", "Provider", "open_provider"),
+    "kmsconn.protocols.interfaces": ("Decoded", "Interfaces", "UnknownLog", "interfaces"),
     "kmsconn.config.settings": ("Settings",),
     "kmsconn.config.sources": ("load_config",),
     "kmsconn.errors": (
+        "CallReverted",
         "ConfigError",
         "Fault",
         "KmsconnError",

@@ -124,3 +124,11 @@ class NonceTaken(KmsconnError):
 
 class Undecodable(KmsconnError):
     """Bytes that do not have the announced form: a log, a view result, a protobuf message, a transaction."""
+
+
+class CallReverted(KmsconnError):
+    """A contract refused a call: which call, the name of its error, and the error's arguments as text."""
+
+    def __init__(self, called: str, name: str, arguments: tuple[str, ...]) -> None:
+        super().__init__(f"{called} reverts: {name}({', '.join(arguments)})")
+        self.called, self.name, self.arguments = called, name, arguments

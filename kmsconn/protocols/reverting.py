@@ -33,15 +33,15 @@ def name_revert(errors: Mapping[bytes, Error], verdicts: Mapping[str, Verdict], 
     if error is None or values is None:
         return Revert(to_hex(data[:SELECTOR_BYTES]), (), Verdict.RETRY)
     verdict = verdicts.get(error.name, Verdict.RETRY)
-    return Revert(error.name, tuple(_text(value) for value in values), verdict)
+    return Revert(error.name, tuple(show_value(value) for value in values), verdict)
 
 
-def _text(value: Any) -> str:
-    """Write one argument: ids and bytes as hex, addresses by EIP-55, small numbers and the rest plainly."""
+def show_value(value: Any) -> str:
+    """Write one value: ids and bytes as hex, addresses by EIP-55, small numbers and the rest plainly."""
     if isinstance(value, bytes):
         return checksum(Address(value)) if len(value) == ADDRESS_BYTES else to_hex(value)
     if isinstance(value, int) and value >= _PLAIN_NUMBER:
         return f"0x{value:064x}"
     if isinstance(value, tuple):
-        return f"({', '.join(_text(part) for part in value)})"
+        return f"({', '.join(show_value(part) for part in value)})"
     return "".join(character if character.isprintable() else "�" for character in str(value))

@@ -19,10 +19,11 @@ from kmsconn.errors import JournalFailed
 from kmsconn.journal.port import Counts
 from kmsconn.model.events import OnEvent, Recovered, Trouble, ignore
 from kmsconn.net.ports import Ports
+from kmsconn.net.real import real_ports
 from kmsconn.sending.lane import Lane, run_lane
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.hook import Hook
-from kmsconn.service.house import House, Side, open_house, real_ports
+from kmsconn.service.house import House, Side, open_house
 from kmsconn.service.intake import Intake, follow_heads
 from kmsconn.service.overdue import Overdue
 from kmsconn.service.picker import run_picker

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -31,7 +29,6 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName
 from kmsconn.net.dialling import dial_sockets, sockets, within
 from kmsconn.net.http import HttpClient, open_http
-from kmsconn.net.offloading import offload_to_threads
 from kmsconn.net.ports import Dial, Ports
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
@@ -45,11 +42,6 @@ from kmsconn.service.troubles import Troubles
 
 PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014, "httpz-rc7": HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""
-
-
-def real_ports() -> Ports:
-    """Return sockets, threads, the wall clock and the system's randomness."""
-    return Ports(dial_sockets, offload_to_threads, time.time, random.random)
 
 
 @attrs.frozen

@@ -1,0 +1,76 @@
+"""Every ABI file is pinned by its hash: a change of an interface is a change of what stands on it, and says of what."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from kmsconn.protocols.interfaces import GENERATIONS, interfaces
+
+ROOT = Path(__file__).parents[2]
+
+PINNED = {
+    "contracts_abi/fhevm-0.14.json": "4bba126d4983754cb67710a502f048e2245b48a2bf653d2696cd757a7893d557",
+    "contracts_abi/httpz-rc7.json": "216ded76609b8d97d1531a43c57c686ae97267849e625790968670dc9a7e7128",
+    "kmsconn/_generated/abi/fhevm-0.14.json": "950618314ecaa026ab1f9bf52c3ca583c6dfe5c12c78374b370d7bce505c75dd",
+    "kmsconn/_generated/abi/httpz-rc7.json": "6fc999111a95f2db894b1c3ac5c311a30481978cff094081531ce09ccba0f769",
+}
+
+WHAT_TO_UPDATE = """{path} is not the file that this version was written against (SHA-256 {found}).
+Look at what changed, and update, of the generation {generation}:
+  events         kmsconn/protocols/{package}/events.py: its topics, contents and digests; kmsconn/emulator/contracts, which emits them
+  functions      kmsconn/protocols/{package}/replies.py and views.py: calldata and results; contracts_abi/solidity, which the tests deploy
+  errors         kmsconn/protocols/{package}/reverts.py: what each new error means for a reply (docs/outcomes.md)
+  run-time copy  make gen
+  vectors        tests/vectors, where a topic, a selector or a reply is recorded
+Then pin the new hash here."""
+
+
+def files() -> set[str]:
+    folders = ("contracts_abi", "kmsconn/_generated/abi")
+    return {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).glob("*.json")}
+
+
+def complaint(path: str, content: bytes) -> str:
+    """Return what to do about a file that is not the pinned one; nothing about one that is."""
+    found = hashlib.sha256(content).hexdigest()
+    if found == PINNED[path]:
+        return ""
+    generation = Path(path).stem
+    package = generation.replace("-", "_").replace(".", "")
+    return WHAT_TO_UPDATE.format(path=path, found=found, generation=generation, package=package)
+
+
+def test_every_abi_file_is_pinned() -> None:
+    assert files() == PINNED.keys()
+
+
+@pytest.mark.parametrize("path", PINNED)
+def test_an_abi_file_is_the_one_this_version_was_written_against(path: str) -> None:
+    told = complaint(path, (ROOT / path).read_bytes())
+    assert not told, told
+
+
+@pytest.mark.parametrize("path", PINNED)
+def test_a_changed_file_says_what_to_update_in_modules_that_exist(path: str) -> None:
+    told = complaint(path, (ROOT / path).read_bytes().replace(b"uint256", b"uint128", 1))
+    named = {
+        word.rstrip(":,")
+        for word in told.split()
+        if word.startswith(("kmsconn/", "docs/", "tests/", "contracts"))
+    }
+    assert len(named) >= 5
+    assert [one for one in named if not (ROOT / one.rstrip(")").lstrip("(")).exists()] == []
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_no_two_revisions_give_one_selector_or_topic_two_meanings(generation: str) -> None:
+    """What is decoded by its first bytes alone must be the same in every contract that has them."""
+    meanings: dict[bytes, set[str]] = {}
+    for abi in interfaces(generation).contracts.values():
+        for table in (abi.functions_by_selector, abi.events_by_topic, abi.errors_by_selector):
+            for key, entry in table.items():
+                meanings.setdefault(key, set()).add(entry.signature)
+    assert {key.hex(): found for key, found in meanings.items() if len(found) > 1} == {}
