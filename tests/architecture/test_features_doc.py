@@ -1,0 +1,91 @@
+"""``docs/features.md`` has every row, and every proof that it names exists."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "features.md"
+STATES = {"yes", "corrected", "part", "not yet", "–"}
+PROVED = {"yes", "corrected", "part"}
+GENERATION = [
+    *range(9, 39), 42, *range(46, 50), *range(55, 67), 70, *range(74, 77), *range(82, 92), 95, 99, 100, *range(106, 115), 118,
+    *range(122, 125), *range(130, 146), 149, *range(153, 158),
+]  # fmt: skip
+PLACEHOLDERS = {42, 70, 95, 118, 149}
+PRODUCT = list(range(1, 33))
+_QUOTED = re.compile(r"`([^`]+)`")
+_TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
+
+
+@cache
+def tables() -> list[list[list[str]]]:
+    """Return the rows of both tables, without their heads: number, subject, state, place, proof."""
+    found: list[list[list[str]]] = []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line.startswith(("| L ", "| # ")):
+            found.append([])
+        elif line.startswith("|") and not line.startswith("|-"):
+            found[-1].append(cells)
+    return found
+
+
+ROWS = [row for table in tables() for row in table]
+every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]} {row[1]}")
+
+
+def test_no_row_is_missing() -> None:
+    assert [[int(row[0]) for row in table] for table in tables()] == [GENERATION, PRODUCT]
+
+
+@every_row
+def test_a_row_that_is_there_has_a_proof_and_one_that_is_not_claims_none(row: list[str]) -> None:
+    _, _, state, _, proof = row
+    assert state in STATES
+    assert bool(_QUOTED.findall(proof)) == (state in PROVED)
+
+
+def test_placeholders_name_nothing() -> None:
+    assert {int(row[0]) for row in tables()[0] if row[2] == "–"} == PLACEHOLDERS
+
+
+@every_row
+def test_every_proof_exists(row: list[str]) -> None:
+    for proof in _QUOTED.findall(row[4]):
+        assert exists(proof), f"row {row[0]} names {proof}, which is not there"
+
+
+@every_row
+def test_every_place_exists(row: list[str]) -> None:
+    for place in _QUOTED.findall(row[3]):
+        if "/" in place or place.endswith(".py"):
+            assert any((base / place).exists() for base in (ROOT, ROOT / "kmsconn")), place
+
+
+def exists(proof: str) -> bool:
+    """Say whether a test, a file of tests, a target of make or a command of ours is there."""
+    if proof.startswith("make "):
+        return f"\n{proof.removeprefix('make ')}:" in (ROOT / "Makefile").read_text()
+    if proof.startswith("kmsconn "):
+        return (ROOT / "kmsconn" / "cli" / f"{proof.split()[1]}.py").exists()
+    path, _, name = proof.partition("::")
+    file = ROOT / "tests" / path
+    return file.exists() and (not name or name in _TEST.findall(file.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["make nothing", "kmsconn nothing", "unit/none.py", "httpz/test_rows.py::test_row_000"]
+)
+def test_what_is_not_there_is_found_out(wrong: str) -> None:
+    assert not exists(wrong)
+
+
+def test_every_test_of_the_rows_is_named_in_the_table() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    names = _TEST.findall((ROOT / "tests" / "httpz" / "test_rows.py").read_text(encoding="utf-8"))
+    assert [name for name in names if name not in text] == []
