@@ -180,7 +180,14 @@ class Pipeline:
         except Forgotten as error:
             if not submitted.doubt:
                 raise
-            raise Lost(f"{submitted.doubt}, and then {error}") from error
+            raise self._lost(row, f"{submitted.doubt}, and then {error}") from error
+
+    def _lost(self, row: Row, reason: str) -> Lost:
+        """Return the error for a result that nobody can have any more, and tell it: apart from the Core's, whose calls succeed."""
+        error = Lost(f"{reason}: the Core was restarted before its result was asked for")
+        error.stage = "answer"
+        self.troubles.say(f"{row.kind} result", row.rid, str(error), red=True)
+        return error
 
     async def _timed(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         started = trio.current_time()
@@ -210,6 +217,7 @@ class Pipeline:
 
     async def _keep(self, row: Row, answered: Answered) -> None:
         now = self.wall()
+        self.troubles.ended(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self._close(row, "finish", "done")

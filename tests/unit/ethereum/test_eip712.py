@@ -69,10 +69,54 @@ def test_the_wrong_number_of_values_is_a_value_error() -> None:
         hash_struct("T(bool x)")
 
 
-@pytest.mark.parametrize("text", ["T", "T(U u)U(bool b)", "(bool b)", ""])
+@pytest.mark.parametrize(
+    "text", ["T", "(bool b)", "", "T(bool b) ", "T(B b,A a)B(bool b)A(bool a)", "T(bool b)U"]
+)
 def test_other_type_strings_are_value_errors(text: str) -> None:
-    with pytest.raises(ValueError, match="flat struct"):
-        hash_struct(text)
+    with pytest.raises(ValueError, match="no type string"):
+        hash_struct(text, 0, 0)
+
+
+def test_a_struct_that_refers_to_itself_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="refers to itself"):
+        hash_struct("T(T t)", ((),))
+
+
+def test_a_type_that_the_string_does_not_explain_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="U"):
+        hash_struct("T(U u)", ())
+
+
+def test_a_struct_in_a_struct_is_its_own_hash() -> None:
+    inner = hash_struct("U(bool b)", True)
+    assert hash_struct("T(U u)U(bool b)", (True,)) == keccak256(keccak256(b"T(U u)U(bool b)") + inner)
+
+
+def test_an_array_of_structs_is_the_hash_of_their_hashes() -> None:
+    inner = [hash_struct("U(uint8 n,bytes d)", n, b"x") for n in (1, 2)]
+    text = b"T(U[] u)U(uint8 n,bytes d)"
+    expected = keccak256(keccak256(text) + keccak256(b"".join(inner)))
+    assert hash_struct(text.decode(), ((1, b"x"), (2, b"x"))) == expected
+
+
+def test_deeper_structs_carry_only_what_they_refer_to() -> None:
+    text = b"T(A a)A(B b)B(bool c)"
+    deepest = hash_struct("B(bool c)", True)
+    middle = keccak256(keccak256(b"A(B b)B(bool c)") + deepest)
+    assert hash_struct(text.decode(), ((True,),)) == keccak256(keccak256(text) + middle)
+    assert hash_struct("A(B b)B(bool c)", (True,)) == middle
+
+
+def test_the_key_digests_of_a_keygen_have_the_type_hashes_of_the_specification() -> None:
+    """fhevm-0.14.md, 2.4."""
+    digest = "KeyDigest(uint8 keyType,bytes digest)"
+    keygen = f"KeygenVerification(uint256 prepKeygenId,uint256 keyId,KeyDigest[] keyDigests,bytes extraData){digest}"
+    assert (
+        keccak256(keygen.encode()).hex() == "bd14835bb4ae13c78ecb88ded2c3370325f39e6006eb94ff45e95f98e4c85a2a"
+    )
+    assert (
+        keccak256(digest.encode()).hex() == "ddd108772e6a3899feb04d148ae915cbe3eb5ebd202688080399e9921ac3616b"
+    )
 
 
 def test_the_empty_struct_has_only_its_type() -> None:
