@@ -1,9 +1,9 @@
-"""Fetches one ciphertext: every bucket that has it, both object forms, the digest checked, a cap on size and on silence (4.3)."""
+"""Fetches one ciphertext: every bucket that has it, every way to it, the digest checked, a cap on size and on silence (4.3)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -11,16 +11,14 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
 from kmsconn.ciphertexts.budget import Attempt, Lease
-from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.racing import first_success
-from kmsconn.ciphertexts.urls import BucketPolicy, by_digest, by_handle
-from kmsconn.errors import NotYet, Unreachable
+from kmsconn.ciphertexts.sources import Body, Source, Sources
+from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.errors import NotYet, Overloaded, RequestError, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Ciphertext
-from kmsconn.net.http import Download, HttpClient
 from kmsconn.net.ports import Offload
-from kmsconn.net.urls import show
 
 HEDGE = 1.0  # seconds without a result after which the next bucket is asked too
 SILENCE = 10.0  # seconds without a byte after which a bucket counts as hung
@@ -31,14 +29,12 @@ _OK = range(200, 300)
 
 @attrs.define
 class Fetcher:
-    """Fetches through one HTTP client; remembers which form of object a bucket answered last."""
+    """Fetches from wherever ``sources`` says, as far as the policy allows."""
 
-    http: HttpClient
-    directory: Directory
+    sources: Sources
     policy: BucketPolicy
     offload: Offload
     max_size: int
-    _prefers_digest: set[str] = attrs.field(factory=set)
 
     async def fetch(self, material: Material, lease: Lease) -> Ciphertext:
         """Return the ciphertext whose Keccak-256 the chain names; its bytes are held under ``lease``.
@@ -47,51 +43,45 @@ class Fetcher:
         Misconfigured when the operator's policy forbids every one of them.
         Repeating: reads only.
         """
-        buckets = await self.directory.find(material.coprocessors)
+        buckets = await self.sources.of(material)
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
         ways = [partial(self._from_bucket, bucket, material, lease) for bucket in buckets]
         return await first_success(ways, HEDGE)
 
-    async def _from_bucket(self, bucket: str, material: Material, lease: Lease) -> Ciphertext:
-        self.policy.check(bucket)
-        first, second = (True, False) if bucket in self._prefers_digest else (False, True)
-        try:
-            return await self._object(bucket, material, lease, digest_form=first)
-        except Unreachable as error:
-            found = await self._second(bucket, material, lease, digest_form=second, first_error=error)
-        (self._prefers_digest.add if second else self._prefers_digest.discard)(bucket)
-        return found
+    async def _from_bucket(self, bucket: Sequence[Source], material: Material, lease: Lease) -> Ciphertext:
+        failures: list[RequestError] = []
+        for source in bucket:
+            self.policy.check(source.address)
+            try:
+                found = await self._object(source, material, lease)
+            except (Unreachable, Overloaded) as error:
+                failures.append(error)
+            else:
+                self.sources.found(material, source)
+                return found
+        raise Unreachable("; ".join(map(str, failures))) from failures[-1]
 
-    async def _second(
-        self, bucket: str, material: Material, lease: Lease, *, digest_form: bool, first_error: Unreachable
-    ) -> Ciphertext:
-        try:
-            return await self._object(bucket, material, lease, digest_form=digest_form)
-        except Unreachable as error:
-            raise Unreachable(f"{first_error}; {error}") from error
-
-    async def _object(
-        self, bucket: str, material: Material, lease: Lease, *, digest_form: bool
-    ) -> Ciphertext:
-        url = by_digest(bucket, material.digest) if digest_form else by_handle(bucket, material.handle)
+    async def _object(self, source: Source, material: Material, lease: Lease) -> Ciphertext:
         with lease.attempt() as attempt:
-            found = await self._try(url, material, attempt, "" if digest_form else bucket)
+            found = await self._try(source, material, attempt)
             attempt.keep()
         return found
 
-    async def _try(self, url: str, material: Material, attempt: Attempt, bucket: str) -> Ciphertext:
+    async def _try(self, source: Source, material: Material, attempt: Attempt) -> Ciphertext:
         with trio.CancelScope() as silence:
-            begun = partial(_heard, silence)
-            async with self.http.stream_get(url, max_bytes=self.max_size, begun=begun) as response:
+            async with source.open(self.max_size, partial(_heard, silence)) as response:
                 if response.status not in _OK:
-                    raise Unreachable(f"{show(url)} answered {response.status}")
+                    raise Unreachable(f"{source.shown} answered {response.status}")
                 body = await _read(response, attempt, silence)
             if await self._digest(body) != material.digest:
-                raise Unreachable(f"{show(url)} holds other bytes than the chain names")
-            attestation = response.headers.get(ATTESTATION_HEADER, "")
-            return Ciphertext(material.handle, body, ciphertext_format(response.headers), bucket, attestation)
-        raise Unreachable(f"{show(url)} fell silent for {SILENCE:g} s")
+                raise Unreachable(f"{source.shown} holds other bytes than the chain names")
+            attestation, stored = (
+                response.headers.get(ATTESTATION_HEADER, ""),
+                ciphertext_format(response.headers),
+            )
+            return Ciphertext(material.handle, body, stored, source.attested_by, attestation)
+        raise Unreachable(f"{source.shown} fell silent for {SILENCE:g} s")
 
     async def _digest(self, body: bytes) -> bytes:
         if len(body) <= HASH_INLINE:
@@ -100,7 +90,7 @@ class Fetcher:
         return await self.offload("keccak", work)
 
 
-async def _read(response: Download, attempt: Attempt, silence: trio.CancelScope) -> bytes:
+async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> bytes:
     """Read a body within the budget; waiting for the budget is no silence of the bucket."""
     silence.deadline = math.inf
     await attempt.reserve(response.announced or 0)

@@ -51,7 +51,7 @@ class AwsService:
         """
         try:
             answer: Mapping[str, Any] = await getattr(self._client, operation)(**parameters)
-        except _errors_of_the_sdk() as error:
+        except errors_of_the_sdk() as error:
             # not chained: an answer of AWS may quote what was signed, a session token among it
             raise read_error(self.name, error) from None
         except _NOT_OF_AWS as error:
@@ -61,9 +61,12 @@ class AwsService:
 
 @asynccontextmanager
 async def open_aws(
-    service: str, *, region: str | None, endpoint: str | None, connections: int
+    service: str, *, region: str | None, endpoint: str | None, connections: int, **options: Any
 ) -> AsyncIterator[AwsService]:
-    """Open a client of one service. Raises Misconfigured where the SDK finds no region or cannot read what it was given."""
+    """Open a client of one service; ``options`` are further ones of the SDK's ``Config``.
+
+    Raises Misconfigured where the SDK finds no region or cannot read what it was given.
+    """
     from aiobotocore.config import AioConfig
     from aiobotocore.httpxsession import HttpxSession
     from aiobotocore.session import get_session
@@ -76,11 +79,15 @@ async def open_aws(
         max_pool_connections=connections,
         retries={"total_max_attempts": 1},
         user_agent_extra="kmsconn",
+        **options,
     )
+    session.set_default_client_config(
+        config
+    )  # credentials of containers and instances are asked for on Trio too
     region = region or session.get_config_variable("region") or (endpoint and REGION_BESIDE_ENDPOINT)
     client = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
     name = f"AWS {service}"
-    errors: tuple[type[Exception], ...] = (*_errors_of_the_sdk(), ValueError)
+    errors: tuple[type[Exception], ...] = (*errors_of_the_sdk(), ValueError)
     async with AsyncExitStack() as stack:
         try:
             entered = await stack.enter_async_context(client)
@@ -89,7 +96,8 @@ async def open_aws(
         yield AwsService(name, entered)
 
 
-def _errors_of_the_sdk() -> tuple[type[Exception], ...]:
+def errors_of_the_sdk() -> tuple[type[Exception], ...]:
+    """Return what its calls, and the reading of its answers, raise."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 

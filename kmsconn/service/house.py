@@ -20,6 +20,7 @@ from kmsconn.ciphertexts.lookup import Lookup
 from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.shadow import Shadow
+from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import Attestation, Chain, Settings
 from kmsconn.journal.port import Journal
@@ -243,9 +244,8 @@ def _stages(
         expiry=settings.decryption_expiry,
         overlap=settings.overlap,
     )
-    fetcher = Fetcher(
-        links.buckets, directory, _policy(settings), ports.offload, settings.max_ciphertext_size
-    )
+    sources = BothForms(links.buckets, directory)
+    fetcher = Fetcher(sources, _policy(settings), ports.offload, settings.max_ciphertext_size)
     return Stages(profile, links.chains, checker, committee, fetcher, links.core, ports.random)
 
 

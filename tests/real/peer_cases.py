@@ -19,13 +19,13 @@ def peers_of(item: pytest.Item) -> frozenset[str]:
     function = getattr(item, "originalname", None) or item.name
     parameters = getattr(item, "callspec", None)
     chosen = map(str, parameters.params.values()) if parameters else ()
-    known = {*getattr(item, "fixturenames", ()), *chosen, *_clients_in(function)}
+    known = {*getattr(item, "fixturenames", ()), *chosen, *_named_by(function)}
     return frozenset(peer for name, peer in _IN_FIXTURES.items() if name in known)
 
 
-def _clients_in(function: str) -> set[str]:
-    """Return the gRPC libraries that the name of a test begins with: they are used without a fixture."""
-    return set(re.findall(r"^test_(grpcio|grpclib)_", function))
+def _named_by(function: str) -> set[str]:
+    """Return the libraries that the name of a test begins with: those are used without a fixture."""
+    return set(re.findall(r"^test_(grpcio|grpclib|moto)_", function))
 
 
 def count(items: Iterable[pytest.Item]) -> Counter[str]:

@@ -16,6 +16,7 @@ import trio
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.registry import Registry
+from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator.bucket_faults import BucketFaults, redirect
 from kmsconn.emulator.buckets import EmulatedBucket
@@ -202,7 +203,7 @@ class Client:
             sender(index): Coprocessor(sender(index), sender(index), bucket.url)
             for index, bucket in enumerate(buckets)
         }
-        return Fetcher(self.http, registry, BucketPolicy(True, True), offload_to_threads, max_size)
+        return Fetcher(BothForms(self.http, registry), BucketPolicy(True, True), offload_to_threads, max_size)
 
 
 def sender(index: int) -> Address:

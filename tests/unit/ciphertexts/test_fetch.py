@@ -14,6 +14,7 @@ from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, BIG_EXPANDED, Stored
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import HASH_INLINE, HEDGE, SILENCE, Fetcher
 from kmsconn.ciphertexts.registry import Registry
+from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
@@ -92,7 +93,7 @@ async def open_buckets() -> AsyncIterator[Buckets]:
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         async with open_http(ports) as http:
-            fetcher = Fetcher(http, registry, BucketPolicy(True, True), offload, MAX)
+            fetcher = Fetcher(BothForms(http, registry), BucketPolicy(True, True), offload, MAX)
             yield Buckets(buckets, fetcher, ByteBudget(MAX), uses)
         nursery.cancel_scope.cancel()
     assert network.crashes == []

@@ -9,6 +9,7 @@ import trio
 
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -57,7 +58,7 @@ class Http:
 
 
 def fetcher(http: Http, *buckets: str, **policy: bool) -> Fetcher:
-    return Fetcher(http, Registry(*buckets), BucketPolicy(**policy), offload_inline, 1 << 20)
+    return Fetcher(BothForms(http, Registry(*buckets)), BucketPolicy(**policy), offload_inline, 1 << 20)
 
 
 async def fetch(one: Fetcher, budget: ByteBudget | None = None):

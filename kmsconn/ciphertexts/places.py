@@ -1,0 +1,117 @@
+"""Where a bucket of the first generation is: the forms of its address, and what stands in where there is none. Never does I/O.
+
+Corrected where the original was wrong (httpz-rc7.md, section 12, 11 to 13): a bucket in the host is not named in the path again, the
+operator's endpoint counts where no address is known at all, an AWS address without a region is in ``us-east-1``.
+
+Source: httpz-rc7.md, 4.3 to 4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+import attrs
+
+from kmsconn.net.urls import Url, parse
+
+USUAL_REGION = "us-east-1"
+_AWS = ("amazonaws.com", "amazonaws.com.cn")
+_SHORTEST_WITH_BUCKET = 4  # labels of bucket.s3.amazonaws.com
+
+
+@attrs.frozen
+class Place:
+    """A bucket as S3 names it. ``endpoint`` is scheme, host and port; ``in_host`` says that its first label is the bucket."""
+
+    region: str
+    endpoint: str
+    bucket: str
+    in_host: bool = False
+
+    def object_url(self, key: str) -> str:
+        """Return where anybody may ask for an object."""
+        return f"{self.endpoint}/{key}" if self.in_host else f"{self.endpoint}/{self.bucket}/{key}"
+
+    @property
+    def service(self) -> str:
+        """The endpoint without the bucket, as an S3 client wants it."""
+        scheme, _, host = self.endpoint.partition("://")
+        return f"{scheme}://{host.partition('.')[2]}" if self.in_host else self.endpoint
+
+    @property
+    def is_aws(self) -> bool:
+        """Whether this is AWS itself, over TLS: the only one beside the operator's own that is shown credentials."""
+        return self.endpoint.startswith("https://") and _is_aws(parse(self.endpoint).host)
+
+
+@attrs.frozen
+class Substitute:
+    """What an operator configured for buckets that cannot be found (``s3_config``)."""
+
+    region: str
+    bucket: str
+    endpoint: str = ""
+
+    @property
+    def place(self) -> Place | None:
+        """The place where an address cannot be read; only an endpoint says where it is."""
+        endpoint = self.endpoint.rstrip("/")
+        return Place(self.region, endpoint, self.bucket) if endpoint and self.bucket else None
+
+    @property
+    def only_place(self) -> Place | None:
+        """The place where no address is known at all: without an endpoint that of the region."""
+        if not self.bucket:
+            return None
+        return self.place or Place(self.region, f"https://s3.{self.region}.amazonaws.com", self.bucket)
+
+
+def places(addresses: Iterable[str], instead: Substitute | None) -> list[Place]:
+    """Return where to look, each once: the addresses in their order, and what stands in for them (4.4)."""
+    given = list(addresses)
+    if not given:
+        found = [instead.only_place if instead else None]
+    else:
+        spare = instead.place if instead else None
+        found = [read_place(address) or spare for address in given]
+    return list(dict.fromkeys(place for place in found if place is not None))
+
+
+def read_place(address: str) -> Place | None:
+    """Read a bucket's address in one of its forms; None for everything else, and never an exception (4.3)."""
+    try:
+        url = parse(address)
+    except ValueError:
+        return None
+    if url.scheme not in {"http", "https"}:
+        return None
+    segments = [segment for segment in url.path.split("/") if segment]
+    return (_aws_place(url, segments) if _is_aws(url.host) else None) or _custom_place(url, segments)
+
+
+def _is_aws(host: str) -> bool:
+    return any(host.endswith(f".{domain}") for domain in _AWS)
+
+
+def _aws_place(url: Url, segments: list[str]) -> Place | None:
+    labels = url.host.split(".")
+    if len(labels) >= _SHORTEST_WITH_BUCKET and labels[1] == "s3":
+        return Place(_region(labels[2]), url.origin, labels[0], in_host=True)
+    if labels[0] == "s3" and segments:
+        return Place(_region(labels[1]), url.origin, unquote(segments[0]))
+    return None
+
+
+def _region(label: str) -> str:
+    return USUAL_REGION if label == "amazonaws" else label
+
+
+def _custom_place(url: Url, segments: list[str]) -> Place | None:
+    if len(segments) == 1:
+        return Place(USUAL_REGION, url.origin, unquote(segments[0]))
+    for number, segment in enumerate(segments[:-1]):
+        if segment == "s3":
+            rest = segments[number + 1 :]
+            return Place(rest[0], url.origin, unquote(rest[1])) if len(rest) > 1 else None
+    return None

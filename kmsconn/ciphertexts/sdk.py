@@ -1,0 +1,119 @@
+"""Objects of buckets that want credentials: S3 through its SDK, one client for each region and endpoint. Never judges whom to ask.
+
+The SDK finds credentials by itself, as operators of AWS expect; there is no retry here. Deadlines are the caller's scopes.
+
+Source: httpz-rc7.md, 4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.ciphertexts.places import Place
+from kmsconn.errors import Misconfigured, Unreachable
+from kmsconn.net.aws import AwsService, errors_of_the_sdk, open_aws, read_error
+
+CONNECTIONS = 8  # for each client, as our own have; more callers wait, for a pool that is waited for in the SDK's client may leak places
+PIECE = 64 * 1024
+METADATA = "x-amz-meta-"
+_OK = 200
+
+
+@attrs.define(eq=False)
+class SdkBody:
+    """An object on its way; iterating raises Unreachable when it breaks or grows beyond the cap."""
+
+    headers: Mapping[str, str]
+    announced: int | None
+    _stream: Any = attrs.field(repr=False)
+    _shown: str
+    _max: int
+    status: int = _OK
+    _taken: int = 0
+
+    def __aiter__(self) -> SdkBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._next()
+        if not piece:
+            raise StopAsyncIteration
+        self._taken += len(piece)
+        if self._taken > self._max:
+            raise Unreachable(f"{self._shown}: the body is larger than {self._max} bytes")
+        return piece
+
+    async def _next(self) -> bytes:
+        try:
+            return bytes(await self._stream.read(PIECE))
+        except errors_of_the_sdk() as error:
+            raise Unreachable(str(read_error(self._shown, error))) from None
+
+
+class Sdk:
+    """The clients that were needed so far. Made by ``open_sdk``."""
+
+    def __init__(self, clients: AsyncExitStack) -> None:
+        self._stack = clients
+        self._opening = trio.Lock()
+        self._known: dict[tuple[str, str], tuple[AwsService, trio.CapacityLimiter]] = {}
+
+    @asynccontextmanager
+    async def get(
+        self, place: Place, key: str, max_bytes: int, begun: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[SdkBody]:
+        """Ask for an object and give it with its bytes to be iterated over.
+
+        Raises Unreachable where it is not had, whatever the reason, Overloaded for throttling; nothing is the operator's fault
+        for sure, since S3 refuses an object that is not there in the same words as one that must not be read.
+        Cancellation: closes the connection. Repeating: reads only.
+        """
+        client, places = await self._client(place)
+        shown = f"{place.service}/{place.bucket}/{key}"
+        async with places:
+            begun()
+            try:
+                answer = await client.ask("get_object", Bucket=place.bucket, Key=key)
+            except Misconfigured as error:
+                raise Unreachable(f"{shown}: {error}") from error
+            async with answer["Body"] as stream:
+                yield _body(answer, stream, shown, max_bytes)
+
+    async def _client(self, place: Place) -> tuple[AwsService, trio.CapacityLimiter]:
+        async with self._opening:
+            name = (place.region, place.service)
+            if name not in self._known:
+                client = await self._stack.enter_async_context(_open_client(place))
+                self._known[name] = client, trio.CapacityLimiter(CONNECTIONS)
+            return self._known[name]
+
+
+def _open_client(place: Place) -> Any:
+    return open_aws(
+        "s3",
+        region=place.region,
+        endpoint=place.service,
+        connections=CONNECTIONS,
+        s3={"addressing_style": "path"},
+        response_checksum_validation="when_required",  # the digest that the chain names is checked anyway
+    )
+
+
+def _body(answer: Mapping[str, Any], stream: Any, shown: str, max_bytes: int) -> SdkBody:
+    announced = answer.get("ContentLength")
+    if announced is not None and announced > max_bytes:
+        raise Unreachable(f"{shown}: the body is larger than {max_bytes} bytes")
+    headers = {f"{METADATA}{name.lower()}": value for name, value in answer.get("Metadata", {}).items()}
+    return SdkBody(headers, announced, stream, shown, max_bytes)
+
+
+@asynccontextmanager
+async def open_sdk() -> AsyncIterator[Sdk]:
+    """Give a store of clients that are opened when a place needs one, and closed when the block is left."""
+    async with AsyncExitStack() as clients:
+        yield Sdk(clients)

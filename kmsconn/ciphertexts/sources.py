@@ -1,0 +1,154 @@
+"""Where the objects of a ciphertext may be had, in the order of asking: one class for each generation. Reads no object itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Protocol
+
+import attrs
+
+from kmsconn.ciphertexts.places import Place, Substitute, places
+from kmsconn.ciphertexts.port import Directory
+from kmsconn.ciphertexts.sdk import Sdk
+from kmsconn.ciphertexts.urls import by_digest, by_handle
+from kmsconn.errors import Unreachable
+from kmsconn.model.requests import Material
+from kmsconn.net.http import HttpClient
+from kmsconn.net.urls import show
+
+
+class Body(Protocol):
+    """An answer whose bytes are still on their way; iterating raises Unreachable when it breaks or grows beyond the cap."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, names in lower case."""
+        ...
+
+    @property
+    def announced(self) -> int | None:
+        """How many bytes there will be, if that was said."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give the bytes as they come."""
+        ...
+
+
+Open = Callable[[int, Callable[[], None]], AbstractAsyncContextManager[Body]]
+"""Asks, with a cap on the bytes and what to call once it is this request's turn."""
+
+
+@attrs.frozen
+class Source:
+    """One way to one object: the address that the policy judges, how it is asked, and what is special about that."""
+
+    address: str = attrs.field(repr=False)
+    open: Open = attrs.field(repr=False)
+    manner: str = ""
+    attested_by: str = attrs.field(default="", repr=False)
+    """The bucket whose attestation comes with the object; empty for an object that carries none that counts."""
+
+    @property
+    def shown(self) -> str:
+        """How errors name it."""
+        return show(self.address) + self.manner
+
+
+def anonymous(http: HttpClient, url: str, attested_by: str = "") -> Source:
+    """Return the way of everybody: a GET without credentials."""
+
+    def ask(max_bytes: int, begun: Callable[[], None]) -> AbstractAsyncContextManager[Body]:
+        return http.stream_get(url, max_bytes=max_bytes, begun=begun)
+
+    return Source(url, ask, attested_by=attested_by)
+
+
+class Sources(Protocol):
+    """Knows where a ciphertext may be had."""
+
+    async def of(self, material: Material) -> Sequence[Sequence[Source]]:
+        """Return the ways to a ciphertext: those to one bucket one after the other, the buckets side by side.
+
+        Raises as ``Directory.find``.
+        """
+        ...
+
+    def found(self, material: Material, source: Source) -> None:
+        """Take to heart which way led to it."""
+        ...
+
+
+@attrs.define
+class BothForms:
+    """Two objects in each bucket, by handle and by digest; the form that a bucket answered last is asked first (fhevm-0.14.md, 4.3)."""
+
+    http: HttpClient
+    directory: Directory
+    _by_digest: set[str] = attrs.field(factory=set)
+
+    async def of(self, material: Material) -> Sequence[Sequence[Source]]:
+        """Return both forms for each bucket of the ciphertext's coprocessors."""
+        buckets = await self.directory.find(material.coprocessors)
+        return [self._forms(bucket, material) for bucket in buckets]
+
+    def found(self, material: Material, source: Source) -> None:
+        """Remember which form it was."""
+        bucket = source.address.removesuffix(by_digest("", material.digest))
+        if bucket != source.address:
+            self._by_digest.add(bucket)
+        elif self._by_digest:
+            self._by_digest.discard(bucket.removesuffix(by_handle("", material.handle)))
+
+    def _forms(self, bucket: str, material: Material) -> list[Source]:
+        forms = [
+            anonymous(self.http, by_handle(bucket, material.handle), attested_by=bucket),
+            anonymous(self.http, by_digest(bucket, material.digest)),
+        ]
+        return forms[::-1] if bucket.rstrip("/") in self._by_digest else forms
+
+
+@attrs.frozen
+class ByPlace:
+    """One object in each bucket, by digest: without credentials, then by the SDK with the operator's (httpz-rc7.md, 4.3 to 4.5).
+
+    Credentials are shown to AWS and to the operator's own endpoint only: the other addresses come from a chain.
+    """
+
+    http: HttpClient
+    directory: Directory
+    sdk: Sdk
+    instead: Substitute | None = None
+
+    async def of(self, material: Material) -> Sequence[Sequence[Source]]:
+        """Return both ways for each place; what the operator configured stands in where no coprocessor could be looked up."""
+        spare = places([], self.instead)
+        try:
+            addresses = await self.directory.find(material.coprocessors)
+        except Unreachable:
+            if not spare:
+                raise
+            addresses = []
+        found = places(addresses, self.instead) if addresses else spare
+        return [self._ways(place, material.digest.hex()) for place in found]
+
+    def found(self, material: Material, source: Source) -> None:
+        """Remember nothing."""
+
+    def _ways(self, place: Place, key: str) -> list[Source]:
+        url = place.object_url(key)
+        ways = [anonymous(self.http, url)]
+        if place.is_aws or self._is_own(place):
+            ways.append(Source(url, partial(self.sdk.get, place, key), " with credentials"))
+        return ways
+
+    def _is_own(self, place: Place) -> bool:
+        own = self.instead.place if self.instead else None
+        return own is not None and own.endpoint == place.endpoint

@@ -1,0 +1,145 @@
+"""The forms of a bucket's address in the first generation (httpz-rc7.md, 4.3), and what stands in for one (4.4)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmsconn.ciphertexts.places import Place, Substitute, places, read_place
+
+KEY = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("address", "region", "endpoint", "bucket"),
+    [
+        (
+            "https://my-bucket.s3.us-west-2.amazonaws.com",
+            "us-west-2",
+            "https://my-bucket.s3.us-west-2.amazonaws.com",
+            "my-bucket",
+        ),
+        (
+            "https://s3.eu-central-1.amazonaws.com/my-bucket",
+            "eu-central-1",
+            "https://s3.eu-central-1.amazonaws.com",
+            "my-bucket",
+        ),
+        (
+            "https://storage.example.com/s3/ap-southeast-1/ct128",
+            "ap-southeast-1",
+            "https://storage.example.com",
+            "ct128",
+        ),
+        ("http://minio:9000/s3/us-east-1/ct128", "us-east-1", "http://minio:9000", "ct128"),
+        ("http://h/a/b/s3/eu-west-1/ct128/more", "eu-west-1", "http://h", "ct128"),
+        ("http://localhost:9000/bucket-name", "us-east-1", "http://localhost:9000", "bucket-name"),
+        ("http://localhost:9000/bucket-name/", "us-east-1", "http://localhost:9000", "bucket-name"),
+        ("https://HOST.example:443//ct128//", "us-east-1", "https://host.example", "ct128"),
+        ("https://s3.amazonaws.com/b", "us-east-1", "https://s3.amazonaws.com", "b"),
+        ("https://b.s3.amazonaws.com", "us-east-1", "https://b.s3.amazonaws.com", "b"),
+        ("http://h/s3", "us-east-1", "http://h", "s3"),
+        ("https://h/a%20b", "us-east-1", "https://h", "a b"),
+    ],
+)
+def test_an_address_is_read(address: str, region: str, endpoint: str, bucket: str) -> None:
+    place = read_place(address)
+    assert place is not None
+    assert (place.region, place.endpoint, place.bucket) == (region, endpoint, bucket)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://storage.example.com",
+        "https://storage.example.com/bucket/folder",
+        "http://h/s3/eu-west-1",
+        "http://h/a/s3",
+        "https://s3.eu-central-1.amazonaws.com",
+        "https://dotted.bucket.s3.eu-central-1.amazonaws.com",
+        "not-a-url",
+        "localhost:9000/ct128",
+        "ftp://h/b",
+        "ws://h/b",
+        "https://[bad/b",
+        "",
+    ],
+)
+def test_anything_else_is_no_place(address: str) -> None:
+    assert read_place(address) is None
+
+
+@given(st.text())
+def test_no_text_is_an_error(text: str) -> None:
+    for address in (text, f"https://{text}", f"https://h/{text}"):
+        assert isinstance(read_place(address), Place | None)
+
+
+@pytest.mark.parametrize(
+    ("address", "url", "service"),
+    [
+        (
+            "https://b.s3.us-west-2.amazonaws.com",
+            f"https://b.s3.us-west-2.amazonaws.com/{KEY}",
+            "https://s3.us-west-2.amazonaws.com",
+        ),
+        ("https://s3.us-west-2.amazonaws.com/b", f"https://s3.us-west-2.amazonaws.com/b/{KEY}", None),
+        ("http://minio:9000/s3/us-east-1/ct128", f"http://minio:9000/ct128/{KEY}", None),
+        ("http://minio:9000/ct128", f"http://minio:9000/ct128/{KEY}", None),
+    ],
+)
+def test_the_bucket_is_named_once_and_not_at_all_for_an_s3_client(
+    address: str, url: str, service: str | None
+) -> None:
+    place = read_place(address)
+    assert place is not None
+    assert (place.object_url(KEY), place.service) == (url, service or place.endpoint)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://b.s3.us-west-2.amazonaws.com", True),
+        ("https://s3.cn-north-1.amazonaws.com.cn/b", True),
+        ("http://s3.us-west-2.amazonaws.com/b", False),
+        ("https://amazonaws.com.evil.example/b", False),
+        ("https://s3.us-west-2.amazonaws.com.evil.example/b", False),
+        ("https://evilamazonaws.com/b", False),
+        ("https://minio/b", False),
+    ],
+)
+def test_aws_is_only_what_ends_so_and_speaks_tls(address: str, expected: bool) -> None:
+    """Whoever looks like it must not be shown credentials."""
+    place = read_place(address)
+    assert place is not None
+    assert place.is_aws is expected
+
+
+ADDRESS, PLACE = "http://h/b", Place("us-east-1", "http://h", "b")
+MINIO = Substitute("eu-west-1", "spare", "http://minio:9000/")
+AWS = Substitute("eu-west-1", "spare")
+SPARE = Place("eu-west-1", "http://minio:9000", "spare")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "instead", "expected"),
+    [
+        ([ADDRESS], None, [PLACE]),
+        ([ADDRESS], MINIO, [PLACE]),
+        ([ADDRESS, ADDRESS + "/"], None, [PLACE]),
+        (["no address", ADDRESS], None, [PLACE]),
+        (["no address", ADDRESS], MINIO, [SPARE, PLACE]),
+        (["no address"], AWS, []),
+        (["no address"], None, []),
+        ([], None, []),
+        ([], MINIO, [SPARE]),
+        ([], AWS, [Place("eu-west-1", "https://s3.eu-west-1.amazonaws.com", "spare")]),
+        ([], Substitute("eu-west-1", "", "http://minio:9000"), []),
+        (["no address"], Substitute("eu-west-1", "", "http://minio:9000"), []),
+    ],
+)
+def test_what_stands_in_for_an_address(
+    addresses: list[str], instead: Substitute | None, expected: list[Place]
+) -> None:
+    assert places(addresses, instead) == expected
