@@ -23,6 +23,8 @@ class RequestAdmitted:
     id: int
     chain_id: int
     block: int
+    transaction_hash: bytes
+    log_index: int
 
 
 @attrs.frozen
@@ -94,6 +96,15 @@ class AnswerKept:
     rid: int
     kind: Kind
     seconds: float
+
+
+@attrs.frozen
+class AnswerDoubted:
+    """An answer is signed as it should be and is sent, but something else in it is not as an honest Core has it."""
+
+    rid: int
+    kind: Kind
+    reason: str
 
 
 @attrs.frozen
@@ -178,6 +189,7 @@ Event = (
     | RequestParked
     | RequestClosed
     | AnswerKept
+    | AnswerDoubted
     | ReplySigned
     | ReplySent
     | ReplyLanded

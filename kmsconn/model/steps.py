@@ -67,10 +67,14 @@ class Submitted:
 
 @attrs.frozen
 class Answer:
-    """What is sent back: the calldata of the reply and the node signer recovered from the Core's signature, where it has one."""
+    """What is sent back: the calldata of the reply and the node signer recovered from the Core's signature, where it has one.
+
+    ``doubt``: what else is not as an honest Core has it, told and not kept.
+    """
 
     calldata: bytes
     signer: Address | None
+    doubt: str = ""
 
 
 @attrs.frozen

@@ -28,6 +28,7 @@ LEVELS: Final[dict[type, int]] = {
     events.RequestParked: logging.INFO,
     events.RequestClosed: logging.WARNING,
     events.AnswerKept: logging.INFO,
+    events.AnswerDoubted: logging.WARNING,
     events.ReplySigned: logging.DEBUG,
     events.ReplySent: logging.DEBUG,
     events.ReplyLanded: logging.INFO,

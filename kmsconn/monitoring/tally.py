@@ -167,6 +167,7 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.RequestParked: _parked,
     events.RequestClosed: _closed,
     events.AnswerKept: _answer,
+    events.AnswerDoubted: _nothing,
     events.ReplySigned: _nothing,
     events.ReplySent: _sent,
     events.ReplyLanded: _landed,

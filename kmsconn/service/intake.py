@@ -279,7 +279,9 @@ class Intake:
     def _tell(self, admitted: Admitted, undecodable: list[tuple[Log, str]]) -> None:
         chain, on_event = self.subscription.chain_id, self.house.on_event
         for rid, arrival in admitted.new:
-            on_event(RequestAdmitted(rid, arrival.kind, arrival.id, chain, arrival.log.block_number))
+            log = arrival.log
+            place = (chain, log.block_number, log.transaction_hash, log.log_index)
+            on_event(RequestAdmitted(rid, arrival.kind, arrival.id, *place))
         if admitted.moved or admitted.gone or admitted.back:
             on_event(RequestsMoved(chain, admitted.moved, admitted.gone, len(admitted.back)))
         if admitted.quarantined:

@@ -32,7 +32,14 @@ from kmsconn.errors import (
     Unreachable,
 )
 from kmsconn.journal.port import Journal, Row
-from kmsconn.model.events import AnswerKept, OnEvent, RequestClosed, RequestParked, StageFinished
+from kmsconn.model.events import (
+    AnswerDoubted,
+    AnswerKept,
+    OnEvent,
+    RequestClosed,
+    RequestParked,
+    StageFinished,
+)
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.model.requests import Place, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
@@ -223,6 +230,8 @@ class Pipeline:
                 await self._close(row, "finish", "done")
             elif await self.journal.answer(row.rid, answered.answer, now):
                 self.on_event(AnswerKept(row.rid, row.kind, now - row.admitted_at))
+                if answered.answer.doubt:
+                    self.on_event(AnswerDoubted(row.rid, row.kind, answered.answer.doubt))
         self.lane_bells[row.chain_id].ring()
 
     async def _wait(self, row: Row, error: Retryable) -> None:

@@ -65,6 +65,8 @@ class FirstCore:
     """The value in each ciphertext body that exists."""
     form: Form = Form.P3
     numeric: bool = False
+    wrong_link: bool = False
+    """Whether shares are tied to some other request."""
     computing: float = 0.0
     does: Callable[[str, str], None] = lambda _method, _id: None
     """Is told method and id of each call before it is answered; may raise GrpcFailure in its place."""
@@ -148,10 +150,11 @@ class FirstCore:
 
     def _user(self, message: ReencryptionRequest) -> ReencryptionResponse:
         domain, user = domain_of(message.domain), parse_address(message.client_address)
+        linked = PrivateKey(bytes([9] * 32)).address if self.wrong_link else user
         handles = [one.external_handle for one in message.typed_ciphertexts]
         payload = ReencryptionResponsePayload(
             verification_key=b"\x02" + bytes(32),
-            digest=link_digest(domain, message.enc_key, handles, user, numeric=self.numeric),
+            digest=link_digest(domain, message.enc_key, handles, linked, numeric=self.numeric),
             signcrypted_ciphertexts=[
                 TypedSigncryptedCiphertext(
                     fhe_type=one.fhe_type,

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
-from kmsconn.model.events import LogQuarantined, RequestClosed, RequestParked, Trouble
+from kmsconn.model.events import AnswerDoubted, LogQuarantined, RequestClosed, RequestParked, Trouble
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi, events
@@ -74,6 +74,16 @@ async def test_public_and_user_requests_of_one_number_are_two(
         public = await world.wait_replies("publicDecryptionResponse", 5)
         user = await world.wait_replies("userDecryptionResponse", 5)
         assert sorted(one[0] for one in public) == sorted(one[0] for one in user) == [1, 2, 3, 4, 5]
+
+
+async def test_a_share_that_is_tied_to_another_request_is_told(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path, wrong_link=True) as world, world.connected():
+        world.ask_user(world.material(1000))
+        await world.wait_replies("userDecryptionResponse")
+        (doubted,) = world.told(AnswerDoubted)
+        assert "not that of the request" in doubted.reason
 
 
 async def ceremony(world: World) -> None:

@@ -26,7 +26,7 @@ from kmsconn.emulator.execution import Emitted
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.events import (
     LogQuarantined,
@@ -338,7 +338,7 @@ def test_row_062_five_replies_are_a_selector_and_two_words() -> None:
     assert found == dict.fromkeys(["faac73b4", "6aafa976", "941c8df6", "9594a901", "40c24f15"], 68)
 
 
-async def test_row_063_the_line_of_an_event_has_kind_id_and_block(
+async def test_row_063_the_line_of_an_event_has_kind_id_and_place(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
@@ -349,6 +349,11 @@ async def test_row_063_the_line_of_an_event_has_kind_id_and_block(
         assert admitted["kind"] == "user_decryption"
         assert int(str(admitted["id"]), 0) == 1
         assert admitted["block"] > 0
+        (log,) = [log for one in world._mined() for log in one.logs if log.topics[0] == events.USER.topic0]
+        assert (admitted["transaction_hash"], admitted["log_index"]) == (
+            to_hex(log.transaction_hash),
+            log.log_index,
+        )
 
 
 async def test_row_065_two_contracts_are_listened_to_again_after_a_cut(

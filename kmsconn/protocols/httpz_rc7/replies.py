@@ -65,7 +65,12 @@ class Replies:
         images = (bincode.encode(payload), bincode.encode_shares(payload.shares))
         signed = ((image, self._user_digest(content, image)) for image in images)
         share, signer = _first_signed(signed, signature, expected)
-        return Answer(USER_RESPONSE.encode(content.id, share, signature), signer)
+        doubt = (
+            ""
+            if payload.digest in self.links(content)
+            else "the digest in the share is not that of the request"
+        )
+        return Answer(USER_RESPONSE.encode(content.id, share, signature), signer, doubt)
 
     def links(self, content: UserDecryption) -> tuple[bytes, bytes]:
         """Return what an answer may be tied to its request with: Cores before 7 April hash handles as numbers (3.4)."""

@@ -26,7 +26,7 @@ from kmsconn.model.requests import Kind
 from .small_world import DECRYPTION_ADDRESS, SENDER, public_id, signed, world
 
 KIND = Kind.PUBLIC_DECRYPTION
-ADMITTED = RequestAdmitted(1, KIND, public_id(1), 54321, 1)
+ADMITTED = RequestAdmitted(1, KIND, public_id(1), 54321, 1, bytes(32), 0)
 KEPT = AnswerKept(1, KIND, 0.5)
 SIGNED = ReplySigned(1, KIND, 0, b"")
 SENT = ReplySent(1, KIND, 0, 0.1)

@@ -17,7 +17,7 @@ CONTRACT = Address(bytes(19) + b"\x05")
 PUBLIC, USER = Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION
 
 EACH = (
-    events.RequestAdmitted(1, PUBLIC, (1 << 248) | 7, 10901, 55),
+    events.RequestAdmitted(1, PUBLIC, (1 << 248) | 7, 10901, 55, b"\x03" * 32, 2),
     events.RequestsMoved(10901, 1, 0, 2),
     events.LogQuarantined(10901, CONTRACT, 55, 3, "short data"),
     events.CursorMoved(10901, CONTRACT, 50, 55),
@@ -25,6 +25,7 @@ EACH = (
     events.RequestParked(1, PUBLIC, "submit", "refused", 2.5),
     events.RequestClosed(2, USER, State.REJECTED, "malformed handle"),
     events.AnswerKept(1, PUBLIC, 0.4),
+    events.AnswerDoubted(1, USER, "its link is another's"),
     events.ReplySigned(1, PUBLIC, 9, b"\x01" * 32),
     events.ReplySent(1, PUBLIC, 9, 0.02),
     events.ReplyLanded(1, PUBLIC, 60, 1.4),

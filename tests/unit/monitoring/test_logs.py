@@ -40,7 +40,7 @@ def test_a_line_has_the_fields_of_its_event() -> None:
 
 
 def test_an_id_is_hex_since_json_readers_would_round_it() -> None:
-    (line,) = lines(events.RequestAdmitted(1, PUBLIC, (1 << 248) | 7, 10901, 55))
+    (line,) = lines(events.RequestAdmitted(1, PUBLIC, (1 << 248) | 7, 10901, 55, b"\x03" * 32, 2))
     assert line["id"] == "0x1" + "0" * 61 + "7"
 
 
@@ -61,6 +61,7 @@ def test_addresses_have_a_checksum_and_hashes_are_hex() -> None:
                 "request_closed",
                 "reply_returned",
                 "requests_moved",
+                "answer_doubted",
                 "attestation_doubted",
             },
         ),

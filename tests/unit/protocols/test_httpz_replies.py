@@ -263,3 +263,14 @@ def test_the_expected_signer_decides_among_forms() -> None:
     found = ANNEX_READER.public(PUBLIC, public_answer(Form.P2), Address(SIGNER))
     result = replies.PUBLIC_RESPONSE.decode(found.calldata)[1]
     assert result == encode(Form.P2, [(5, (1000).to_bytes(8, "little"))])
+
+
+def test_a_share_for_another_request_goes_out_in_doubt() -> None:
+    """The contract takes it all the same, so that only a word is said (3.4)."""
+    assert "not that of the request" in ANNEX_READER.user(USERS, user_answer(user_payload()), SIGNER).doubt
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_a_share_with_either_form_of_the_link_is_beyond_doubt(numeric: bool) -> None:
+    link = ANNEX_READER.links(USERS)[numeric]
+    assert ANNEX_READER.user(USERS, user_answer(user_payload(digest=link)), SIGNER).doubt == ""
