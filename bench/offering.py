@@ -17,7 +17,7 @@ from bench.neighbours import Neighbours, open_neighbours
 from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
 
-WARM_UP = {"rate": 5, "seconds": 4, "patience": 60}
+WARM_UP = {"rate": 10, "seconds": 2, "patience": 60}
 IDLE = 3.0  # seconds in which nothing is offered
 PERIOD = 0.25  # seconds between samples
 SETTLING = 2.0  # seconds in which work after the last reply (burial, journal) may end before the next load

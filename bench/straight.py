@@ -10,9 +10,9 @@ import os
 import random
 import sys
 import time
-from typing import Any
 
 import attrs
+import msgspec
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
@@ -92,11 +92,11 @@ class Straight:
         criteria = {"address": to_hex(self.settings.decryption_contract.address), "topics": topics}
         subscribed = trio.Event()
 
-        def ring(push: Any) -> None:
+        def ring(push: bytes | None) -> None:
             if push is None:
                 subscribed.set()
             else:
-                self.hear(decode_log(push))
+                self.hear(decode_log(msgspec.json.decode(push)))
 
         self.nursery.start_soon(self.gateway.listen, ("logs", criteria), ring)
         await subscribed.wait()
