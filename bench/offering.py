@@ -77,9 +77,14 @@ class Pair:
 
 
 @asynccontextmanager
-async def open_pair(recipe: Recipe, folder: Path, size: int, computing: float) -> AsyncIterator[Pair]:
-    """Start both and have a few requests answered. Raises RuntimeError when the connector does not answer them."""
-    arguments = ("--size", str(size), "--computing", str(computing))
+async def open_pair(
+    recipe: Recipe, folder: Path, size: int, computing: float, *more: str
+) -> AsyncIterator[Pair]:
+    """Start both and have a few requests answered. Raises RuntimeError when the connector does not answer them.
+
+    ``more`` are arguments of ``kmsconn emulate``.
+    """
+    arguments = ("--size", str(size), "--computing", str(computing), *more)
     async with (
         open_neighbours(folder, *arguments) as neighbours,
         open_connector(recipe, neighbours.config, folder / "connector.log") as pid,

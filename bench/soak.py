@@ -29,6 +29,7 @@ from bench.table import milliseconds
 
 LATE = 120.0  # seconds after the last request in which open ones may still be answered
 LONGEST_OUTAGE = 20.0
+HISTORY = ("--history", "300")  # more than anybody looks back; all of half an hour would be much memory
 
 
 @attrs.frozen
@@ -124,7 +125,7 @@ async def soak(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     async def act(pair: Pair) -> None:
         happened.extend(await play(pair, seconds))
 
-    async with open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing) as pair:
+    async with open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing, *HISTORY) as pair:
         warm = await pair.neighbours.get("/status")
         load = {"rate": arguments.rate, "seconds": seconds, "patience": LATE}
         async with trio.open_nursery() as nursery:

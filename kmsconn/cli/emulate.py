@@ -67,6 +67,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--forms", metavar="FORM", nargs="+", choices=FORMS, default=(), help=f"of {', '.join(FORMS)} (all)")
     add(
+        "--history",
+        metavar="SECONDS",
+        type=positive,
+        help="how long Gateway blocks are kept; a long run does not grow by older ones (for ever)",
+    )
+    add(
         "--control",
         metavar="PORT",
         type=at_least(1),
@@ -89,6 +95,7 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.shards,
         arguments.computing,
         arguments.control,
+        arguments.history,
     )
     emulation = Emulation.of(plan)
     began = time.monotonic()

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, Never
 
+import attrs
 import trio
 
 from kmsconn.emulator.blocks import Block, Branch, Mined, Outcome, Transaction, block_hash, from_signed
@@ -17,7 +18,7 @@ from kmsconn.emulator.execution import BlockContext, Contract, Frame, Meter, int
 from kmsconn.emulator.mining import execute, place
 from kmsconn.emulator.node_error import INVALID_PARAMS, NodeError, refused
 from kmsconn.emulator.pool import Account, ArbitrumPool, GethPool, Pool
-from kmsconn.emulator.state import Overlay, State, Storage, difference
+from kmsconn.emulator.state import NO_CHANGES, Overlay, State, Storage, difference
 from kmsconn.emulator.view import View
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
@@ -52,7 +53,8 @@ class Chain:
 
     ``clock`` gives Unix seconds for block times; ``base_fee`` (wei, None for a chain of before EIP-1559), ``finality``
     (blocks behind the head), ``stalled`` and ``default_balance`` may be changed at any time. ``on_submit`` is told each signed
-    transaction that arrives, before it is judged.
+    transaction that arrives, before it is judged. ``history``: how many blocks behind the head are kept whole (None: all); of older
+    ones only the headers stay.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Chain:
         self.block_gas_limit = block_gas_limit
         self.default_balance = RICH
         self.stalled = False
+        self.history: int | None = None
+        self.pruned_before = 0
         self.on_submit: Callable[[Transaction], None] = _nobody
         self.contracts: dict[Address, Contract] = {}
         self.pool: Pool = ArbitrumPool() if pool == "arbitrum" else GethPool()
@@ -222,6 +226,7 @@ class Chain:
         own, self._actor_queue = self._actor_queue, []
         pooled = self.pool.take(self.account, self.base_fee or 0, self.block_gas_limit)
         block = self._append([*own, *pooled], math.floor(self._clock()))
+        self._prune()
         self._announce()
         return block
 
@@ -276,7 +281,7 @@ class Chain:
                 self.mine()
 
     def _pop(self, depth: int) -> Branch:
-        if not 0 < depth <= self.head.number:
+        if not 0 < depth <= self.head.number - self.pruned_before:
             raise ValueError(f"cannot take {depth} blocks off a chain of {self.head.number}")
         popped = self._blocks[-depth:]
         del self._blocks[-depth:]
@@ -347,6 +352,18 @@ class Chain:
         self._mined.update((mined.transaction.hash, mined) for mined in block.mined)
         if any(mined.logs for mined in block.mined):
             self._loud.append(block.number)
+
+    def _prune(self) -> None:
+        """Forget what stood in blocks that are older than ``history``: a long run must not grow by them."""
+        if self.history is None:
+            return
+        for number in range(self.pruned_before, self.head.number - self.history):
+            old = self._blocks[number]
+            self._blocks[number] = attrs.evolve(old, mined=(), changes=NO_CHANGES)
+            for mined in old.mined:
+                del self._mined[mined.transaction.hash]
+            self.pruned_before = number + 1
+        del self._loud[: bisect_left(self._loud, self.pruned_before)]
 
     def _give_back(self, transactions: Iterable[Transaction]) -> None:
         own = [t for t in transactions if t.envelope is None]

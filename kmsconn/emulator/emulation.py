@@ -32,6 +32,7 @@ class Plan:
     """What is emulated. ``computing`` in seconds for each job of a Core; ``size`` in bytes for each ciphertext.
 
     Without a load it ends by cancellation only. ``control`` is the port for `Control`, None for none.
+    ``history``: seconds of Gateway blocks that are kept whole, None for all.
     """
 
     config: Path
@@ -41,6 +42,7 @@ class Plan:
     shards: int = 1
     computing: float = 0.0
     control: int | None = None
+    history: float | None = None
 
 
 @attrs.frozen
@@ -58,6 +60,8 @@ class Emulation:
         neighbours = Neighbourhood.make(
             time.time, shards=plan.shards, computing=plan.computing, seed=plan.seed
         )
+        if plan.history is not None:
+            neighbours.gateway.history = round(plan.history / neighbours.gateway.block_time)
         traffic = Traffic(neighbours, Random(plan.seed), size=plan.size)
         oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
         neighbours.gateway.on_submit = oracle.note_sent

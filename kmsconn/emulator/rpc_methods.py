@@ -103,7 +103,7 @@ def _block(node: Standing, tag: Any) -> Block:
     found = _find_block(node, tag)
     if found is None:
         raise NodeError(SERVER_ERROR, "header not found")
-    if found.number < node.pruned_before:
+    if found.number < max(node.pruned_before, node.chain.pruned_before):
         raise NodeError(SERVER_ERROR, "missing trie node: state is not available")
     return found
 
@@ -351,7 +351,7 @@ def _bound(node: Standing, tag: Any) -> int:
 def _check_range(node: Standing, start: int, end: int) -> None:
     if start > end:
         raise NodeError(SERVER_ERROR, "invalid block range params")
-    if start < node.pruned_before:
+    if start < max(node.pruned_before, node.chain.pruned_before):
         raise NodeError(PRUNED_HISTORY, "pruned history unavailable")
     if node.strict_range and end > node.view().head.number:
         raise NodeError(INVALID_PARAMS, "block range extends beyond current head block")

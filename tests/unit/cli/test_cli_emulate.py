@@ -37,7 +37,7 @@ def test_the_file_is_required() -> None:
     "arguments",
     [
         ["--rate", "-1"], ["--duration", "-1"], ["--size", "31"], ["--shards", "0"], ["--computing", "-1"],
-        ["--forms", "nonsense"], ["--seed", "x"], ["--control", "0"], ["--control", "x"],
+        ["--forms", "nonsense"], ["--seed", "x"], ["--control", "0"], ["--control", "x"], ["--history", "0"],
     ],
 )  # fmt: skip
 def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
@@ -62,8 +62,13 @@ def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> Non
     plans = []
     real = Emulation.of
     monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: plans.append(plan) or real(plan)))
-    run_command(monkeypatch, WELL, "--rate", "0", "--control", "9000")
-    assert plans == [emulation.Plan(Path("k.toml"), None, control=9000)]
+    run_command(monkeypatch, WELL, "--rate", "0", "--control", "9000", "--history", "60")
+    assert plans == [emulation.Plan(Path("k.toml"), None, control=9000, history=60.0)]
+
+
+def test_history_is_counted_in_blocks_of_the_gateway() -> None:
+    made = Emulation.of(emulation.Plan(Path("k.toml"), None, history=60.0))
+    assert (made.neighbours.gateway.history, made.neighbours.host.history) == (240, None)
 
 
 def test_the_moments_of_requests_reach_the_oracle() -> None:

@@ -1,0 +1,124 @@
+"""A chain that keeps a history of some blocks forgets what stood in older ones, and says so instead of answering wrongly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.node_error import PRUNED_HISTORY
+from kmsconn.emulator.oracle import Oracle
+
+from .small_world import DECRYPTION_ADDRESS, SENDER, World, handle, world
+
+
+def aged(history: int | None, blocks: int = 6) -> tuple[World, list[bytes]]:
+    """Return a world with one request in each of its blocks, and their transactions."""
+    made = world()
+    made.commit(handle(0))
+    made.chain.history = history
+    sent = []
+    for _ in range(blocks):
+        sent.append(made.ask())
+        made.chain.mine()
+    return made, sent
+
+
+async def asked(made: World, method: str, *params: Any) -> Any:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    return msgspec.json.decode(await made.node.answer(msgspec.json.encode(body)))
+
+
+async def logs(made: World, start: int) -> Any:
+    return await asked(
+        made, "eth_getLogs", {"address": f"0x{DECRYPTION_ADDRESS.hex()}", "fromBlock": hex(start)}
+    )
+
+
+def test_without_a_history_everything_is_kept() -> None:
+    made, sent = aged(None)
+    assert all(made.chain.find(each) for each in sent)
+
+
+def test_transactions_of_old_blocks_are_forgotten() -> None:
+    made, sent = aged(3)
+    assert [made.chain.find(each) is not None for each in sent] == [False, False, True, True, True, True]
+
+
+def test_headers_of_old_blocks_stay() -> None:
+    made, _ = aged(3)
+    blocks = [made.chain.block(number) for number in range(7)]
+    assert all(block is not None for block in blocks)
+    assert [after.parent for after in blocks[1:] if after] == [
+        before.hash for before in blocks[:-1] if before
+    ]
+
+
+def test_what_is_true_now_stays_true() -> None:
+    """The state is that of the head, whatever of its history is gone."""
+    whole, pruned = aged(None)[0], aged(3)[0]
+    assert pruned.chain.head.hash == whole.chain.head.hash
+    view, kept = pruned.chain.view().state(), whole.chain.view().state()
+    assert all(view.get(key) == kept.get(key) for key in whole.chain.state._values)
+
+
+async def test_logs_within_the_history_are_all_there() -> None:
+    made, _ = aged(3)
+    found = await logs(made, made.chain.pruned_before)
+    assert len(found["result"]) == 4
+
+
+async def test_logs_that_are_gone_are_refused_not_left_out() -> None:
+    made, _ = aged(3)
+    refused = await logs(made, made.chain.pruned_before - 1)
+    assert refused["error"]["code"] == PRUNED_HISTORY
+
+
+async def test_the_state_of_a_block_that_is_gone_is_refused() -> None:
+    made, _ = aged(3)
+    told = await asked(made, "eth_getBalance", f"0x{SENDER.address.hex()}", "0x1")
+    assert "not available" in told["error"]["message"]
+
+
+def test_a_reorganisation_goes_no_deeper_than_the_history() -> None:
+    made, _ = aged(3)
+    made.chain.reorg(3)
+    with pytest.raises(ValueError, match="cannot take"):
+        made.chain.reorg(made.chain.head.number)
+
+
+def test_after_a_reorganisation_it_goes_on() -> None:
+    made, _ = aged(3)
+    made.chain.reorg(2)
+    sent = made.ask()
+    made.chain.mine()
+    assert made.chain.find(sent) is not None
+    assert made.chain.pruned_before == made.chain.head.number - 3
+
+
+def test_a_history_that_is_set_late_prunes_at_the_next_block() -> None:
+    made, sent = aged(None)
+    made.chain.history = 2
+    made.chain.mine()
+    assert [made.chain.find(each) is not None for each in sent] == [False, False, False, False, True, True]
+
+
+def test_what_was_read_is_not_lost_for_the_oracle() -> None:
+    made = world()
+    made.commit(handle(0))
+    made.chain.history = 2
+    oracle = Oracle(made.chain, DECRYPTION_ADDRESS, SENDER.address, clock=lambda: 0.0)
+    for _ in range(6):
+        made.ask()
+        made.chain.mine()
+        oracle.read()
+    assert oracle.verdict().emitted == 6
+
+
+def test_empty_blocks_are_no_trouble() -> None:
+    chain = Chain(1, lambda: 0.0)
+    chain.history = 2
+    chain.mine_many(10)
+    assert chain.pruned_before == 8
