@@ -98,6 +98,7 @@ def _s3(values: Mapping[str, Any], findings: Findings) -> S3Fallback | None:
             "s3_config", "is missing: a ciphertext whose buckets the chain does not tell is not found"
         )
         return None
+    findings.warn("s3_config", "is judged and has no effect yet: only buckets that the chain names are asked")
     for part in ("s3_config.region", "s3_config.bucket"):
         if part not in given:
             findings.fault(part, f"is required beside {given[0]}")

@@ -184,7 +184,7 @@ _CIPHERTEXTS = Section(
         Option(
             "s3_config.region",
             types.Name,
-            "Region of the bucket that is asked where the chain names none that can be used; required in its table.",
+            "Region of a bucket for ciphertexts that the chain names no usable one for; required in its table. Judged, not asked yet.",
             "",
             None,
             '"us-east-1"',

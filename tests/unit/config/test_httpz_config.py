@@ -447,6 +447,11 @@ def test_an_empty_value_of_what_must_be_configured_is_a_fault(key: str, tmp_path
     assert "not configured" in faults(lambda: load({**LEAST, key: ""}, tmp_path))[key].message
 
 
+def test_an_s3_table_says_that_it_is_not_asked_yet(tmp_path: Path) -> None:
+    settings = load({**LEAST, "s3_config": {"region": "us-east-1", "bucket": "ct128"}}, tmp_path)
+    assert "no effect yet" in warnings(settings)["s3_config"]
+
+
 def test_a_missing_s3_table_is_one_warning_and_no_fault(tmp_path: Path) -> None:
     settings = load(LEAST, tmp_path)
     assert settings.httpz.s3 is None
