@@ -41,7 +41,7 @@ from kmsconn.model.events import (
     StageFinished,
 )
 from kmsconn.model.life import TRANSITIONS
-from kmsconn.model.requests import Place, Request
+from kmsconn.model.requests import Place, PoolName, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
 from kmsconn.protocols.port import Operation, Profile
 from kmsconn.service.retrying import PARKING, SECOND_CHANCE
@@ -122,8 +122,8 @@ class Pipeline:
             await self._close(row, "quarantine", str(error))
 
     def _ending(self, row: Row, error: Terminal) -> str:
-        """Return how a request ends; nobody aborts a decryption, so that would be a failure (L11)."""
-        if isinstance(error, Aborted) and not self.operation(row).expires:
+        """Return how a request ends; nobody can abort anything but a generation, so that would be a failure (L11)."""
+        if isinstance(error, Aborted) and self.operation(row).pool is PoolName.KEY_GENERATION:
             return "abort"
         return (
             "found_replied"

@@ -32,7 +32,7 @@ from kmsconn.model.life import TRANSITIONS, State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 from kmsconn.net.ports import Ports
-from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.protocols.port import Inquiry, Revert, Slot, Verdict
 from kmsconn.sending.desk import Lane
 from kmsconn.sending.wallet import Wallet
 
@@ -78,6 +78,8 @@ class Decryption:
     def execute(self, frame: Frame) -> bytes:
         identifier, digest = int.from_bytes(frame.data[4:36]), frame.data[36:68]
         frame.meter.burn(50_000)
+        if frame.read("says"):
+            raise Reverted(frame.read("says"))
         if frame.read("broken"):
             raise Reverted(b"wrong: broken")
         content = frame.read("request", identifier)
@@ -98,8 +100,15 @@ class Reverts:
 
     def revert(self, kind: Kind, data: bytes | None) -> Revert:
         said = (data or b"unknown").decode()
-        verdict = {"answered": Verdict.DONE, "wrong": Verdict.FINAL}.get(said.split(":")[0], Verdict.RETRY)
-        return Revert(said, (), verdict)
+        verdicts = {"answered": Verdict.DONE, "wrong": Verdict.FINAL, "stranger": Verdict.SKIP}
+        revert = Revert(said, (), verdicts.get(said.split(":")[0], Verdict.RETRY))
+        return attrs.evolve(revert, inquiry=ask_state) if said == "not pending" else revert
+
+
+def ask_state() -> Inquiry[Verdict]:
+    """Ask what "not pending" means: the state says whether it is done."""
+    [state] = yield [Slot(CHAIN_ID, CONTRACT, 1, int.from_bytes)]
+    return Verdict.DONE if state else Verdict.RETRY
 
 
 @attrs.frozen
@@ -224,6 +233,9 @@ class Node:
 
     def _eth_gasPrice(self, view: View) -> str:  # noqa: N802
         return "0x7"
+
+    def _eth_getStorageAt(self, view: View, address: str, slot: str, block: str) -> str:  # noqa: N802
+        return to_hex(self.chain.state.get((CONTRACT, "state"), 0).to_bytes(32))
 
     def _debug_traceTransaction(self, view: View, transaction_hash: str, options: Any) -> Any:  # noqa: N802
         mined: Mined | None = view.find(from_hex(transaction_hash))

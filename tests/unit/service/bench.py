@@ -15,6 +15,7 @@ from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.config.settings import Deadlines
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Arrival, Read, Row
 from kmsconn.journal.sqlite import Binding, SqliteJournal, open_journal
 from kmsconn.model.events import Event
@@ -25,7 +26,7 @@ from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.troubles import Troubles
-from tests.vectors import log_of, request, vector_settings
+from tests.vectors import keys, log_of, request, vector_settings
 
 CHAIN_TIME = 1_700_000_000
 EXPIRY = 86_400.0
@@ -41,6 +42,8 @@ class ScriptedStages:
     does: dict[str, BaseException | Callable[[], Any]] = attrs.field(factory=dict)
     took: list[str] = attrs.field(factory=list)
     bytes: int = 100
+    doubt: str = ""
+    kept: Answer | None = ANSWER
 
     async def _play(self, stage: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -62,11 +65,11 @@ class ScriptedStages:
 
     async def submit(self, gathered: Gathered) -> Submitted:
         await self._play("submit")
-        return Submitted(gathered.request)
+        return Submitted(gathered.request, self.doubt)
 
     async def answer(self, submitted: Submitted) -> Answered:
         await self._play("answer")
-        return Answered(submitted.request, ANSWER)
+        return Answered(submitted.request, self.kept)
 
 
 @attrs.define
@@ -84,16 +87,27 @@ class Bench:
         log = log_of(request(name))
         log = attrs.evolve(log, block_number=block, data=log.data if data is None else data)
         identifier = int.from_bytes(log.topics[1])
-        return await self._admit(Arrival(identifier, Kind.PUBLIC_DECRYPTION, PROFILE.digest(log), log))
+        return await self.admit_arrival(Arrival(identifier, Kind.PUBLIC_DECRYPTION, PROFILE.digest(log), log))
 
-    async def _admit(self, arrival: Arrival) -> Row:
-        block, contract = arrival.log.block_number, arrival.log.address
-        read = Read(
-            SETTINGS.gateway.chain_id, contract, block, block, (arrival,), (), block + 1, self.journal.tick,
+    async def admit_arrival(self, arrival: Arrival) -> Row:
+        """Make a row of one arrival."""
+        [(rid, _)] = (await self.journal.admit(self.read(arrival.log, arrival))).new
+        return await self.row(rid)
+
+    async def admit_key_request(self, name: str) -> Row:
+        """Make a row of key management of the vectors."""
+        log, content = keys.log(name), keys.content(name)
+        expires = PROFILE.operations[content.kind].expires
+        return await self.admit_arrival(Arrival(content.id, content.kind, PROFILE.digest(log), log, expires))
+
+    def read(self, log: Log, *arrivals: Arrival) -> Read:
+        """Return a read of one log's block that holds these arrivals and nothing else."""
+        block, of = log.block_number, log.address
+        chain = SETTINGS.gateway if of == SETTINGS.decryption_contract.address else SETTINGS.ethereum
+        return Read(
+            chain.chain_id, of, block, block, arrivals, (), block + 1, self.journal.tick,
             wall(), float(CHAIN_TIME), EXPIRY,
         )  # fmt: skip
-        [(rid, _)] = (await self.journal.admit(read)).new
-        return await self.row(rid)
 
     async def row(self, rid: int) -> Row:
         """Return a row as it is now."""
@@ -143,8 +157,8 @@ async def open_bench(folder: Path, **does: Any) -> AsyncIterator[Bench]:
             profile=PROFILE,
             stages=stages,  # type: ignore[arg-type]
             journal=journal,
-            heads={SETTINGS.gateway.chain_id: head},
-            lane_bells={SETTINGS.gateway.chain_id: Doorbell()},
+            heads={SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()},
+            lane_bells={chain.chain_id: Doorbell() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
             budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),
             troubles=Troubles(events.append),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,12 +23,13 @@ from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.port import Subscription
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
-from tests.vectors import log_of, request
+from tests.vectors import keys, log_of, request
 
-SUBSCRIPTION, *_ = PROFILE.subscriptions()
+SUBSCRIPTION, GENERATION, CONFIG = PROFILE.subscriptions()
 POLLING = 0.5
 OVERLAP = 30.0
 NAMES = ("public_one_v0", "user_legacy_direct_v0", "user_unified_own_v0", "public_three_v0")
@@ -37,9 +39,6 @@ def log(name: str, block: int, *, fork: int = 0, index: int = 0, **changes: Any)
     """Return a request's log in another block."""
     changes = {"block_hash": bytes([fork]) * 28 + block.to_bytes(4), **changes}
     return attrs.evolve(log_of(request(name)), block_number=block, log_index=index, **changes)
-
-
-DECRYPTIONS = (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)
 
 
 def as_json(one: Log) -> dict[str, Any]:
@@ -64,18 +63,22 @@ class Chain:
     widest: int | None = None
     latency: float = 0.001
     ranges: list[tuple[int, int]] = attrs.field(factory=list)
+    tags: list[str] = attrs.field(factory=list)
+    """The names of the blocks that were asked for as the head."""
     name: str = "gateway"
     chain_id: int = SETTINGS.gateway.chain_id
     ring: Callable[[Any], None] | None = None
 
     async def call(self, method: str, *params: Any) -> Any:
         await trio.sleep(self.latency)
+        self.tags.append(params[0])
         if self.next_ and isinstance(error := self.next_.popleft(), Exception):
             raise error
         return self._block()
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         await trio.sleep(self.latency)
+        self.tags.append(calls[0].params[0])
         spoil = self.next_.popleft() if self.next_ else None
         if isinstance(spoil, Exception):
             raise spoil
@@ -87,7 +90,7 @@ class Chain:
 
     def _logs(self, criteria: dict[str, Any]) -> Any:
         first = int(criteria["fromBlock"], 16)
-        last = self.head if criteria["toBlock"] == "latest" else int(criteria["toBlock"], 16)
+        last = self.head if criteria["toBlock"] in self.tags else int(criteria["toBlock"], 16)
         self.ranges.append((first, last))
         if self.widest is not None and last - first >= self.widest:
             return RpcError(-32005, f"block range is too wide: at most {self.widest} blocks")
@@ -129,10 +132,18 @@ def id_of(name: str) -> int:
 
 @asynccontextmanager
 async def reading(
-    folder: Path, chain: Chain, *, from_block: int | None = 0, journal: Any = None, size: int = 100
+    folder: Path,
+    chain: Chain,
+    *,
+    from_block: int | None = 0,
+    journal: Any = None,
+    size: int = 100,
+    subscription: Subscription = SUBSCRIPTION,
 ) -> AsyncIterator[Reading]:
     async with open_bench(folder) as bench:
-        pools = {kind: Pool(PROFILE.operations[kind].pool, (kind,), 4, Doorbell()) for kind in DECRYPTIONS}
+        pools = {
+            kind: Pool(PROFILE.operations[kind].pool, (kind,), 4, Doorbell()) for kind in PROFILE.operations
+        }
         house = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
             settings=attrs.evolve(SETTINGS, overlap=OVERLAP, get_logs_batch_size=size),
@@ -141,7 +152,7 @@ async def reading(
             on_event=bench.events.append,
             pool_for=pools.__getitem__,
         )
-        intake = Intake(house, SUBSCRIPTION, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
+        intake = Intake(house, subscription, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(intake.run)
             await trio.sleep(0.1)
@@ -191,9 +202,9 @@ async def test_what_is_on_chain_is_admitted_and_its_pools_are_rung(
     chain = Chain(logs=[log(name, 50 + n) for n, name in enumerate(NAMES)])
     async with reading(tmp_path, chain) as it:
         assert it.admitted == [id_of(name) for name in NAMES]
-        for pool in it.pools.values():
+        for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
             with trio.fail_after(1):
-                await pool.bell.wait()
+                await it.pools[kind].bell.wait()
         assert await it.stored_cursor() == 101
 
 
@@ -398,3 +409,62 @@ async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is
         await trio.sleep(OVERLAP)
         assert (await it.bench.row(1)).on_chain
         assert it.admitted == [id_of(NAMES[0])]
+
+
+# Key management, which counts once it is final.
+
+
+def key_log(name: str, block: int) -> Log:
+    return attrs.evolve(keys.log(name), block_number=block)
+
+
+async def test_what_must_be_final_is_read_up_to_the_finalized_block_only(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    chain = Chain(head=100, logs=[key_log("prep_keygen_default", 100), key_log("keygen_default", 101)])
+    async with reading(tmp_path, chain, subscription=GENERATION) as it:
+        assert [event.kind for event in it.bench.told(RequestAdmitted)] == [Kind.PREP_KEYGEN]
+        chain.head = 101
+        await trio.sleep(2 * POLLING)
+        assert [event.kind for event in it.bench.told(RequestAdmitted)] == [Kind.PREP_KEYGEN, Kind.KEYGEN]
+    assert set(chain.tags) == {"finalized"}
+
+
+async def test_decryptions_are_read_up_to_the_head(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, chain := Chain()):
+        await trio.sleep(2 * POLLING)
+    assert set(chain.tags) == {"latest"}
+
+
+async def test_pushes_of_the_head_are_not_asked_for_where_it_does_not_count(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with reading(tmp_path, chain := Chain(), subscription=CONFIG):
+        assert chain.ring is None
+
+
+async def test_key_management_has_no_deadline(tmp_path: Path, autojump_clock: Any) -> None:
+    chain = Chain(logs=[key_log("keygen_default", 50)])
+    async with reading(tmp_path, chain, subscription=GENERATION) as it:
+        [event] = it.bench.told(RequestAdmitted)
+        assert (await it.bench.row(event.rid)).deadline == math.inf
+
+
+async def test_a_context_without_predecessor_is_no_request_and_no_trouble(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    chain = Chain(logs=[key_log("context_1_first", 50)])
+    async with reading(tmp_path, chain, subscription=CONFIG) as it:
+        assert (it.admitted, it.bench.told(LogQuarantined)) == ([], [])
+        assert it.intake.cursor == 101
+
+
+async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path, autojump_clock: Any) -> None:
+    logs = [key_log("prep_keygen_test_aborted_later", 50), key_log("abort_keygen", 51)]
+    async with reading(tmp_path, Chain(logs=logs), subscription=GENERATION) as it:
+        assert len(set(it.admitted)) == 1
+        rows = [await it.bench.row(event.rid) for event in it.bench.told(RequestAdmitted)]
+        assert [(row.kind, row.on_chain) for row in rows] == [
+            (Kind.PREP_KEYGEN, True),
+            (Kind.ABORT_KEYGEN, True),
+        ]

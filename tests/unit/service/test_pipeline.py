@@ -31,13 +31,23 @@ from kmsconn.errors import (
     Undecodable,
     Unreachable,
 )
-from kmsconn.model.events import AnswerKept, RequestClosed, RequestParked, StageFinished, Trouble
+from kmsconn.journal.port import Arrival
+from kmsconn.model.events import (
+    AnswerKept,
+    Recovered,
+    RequestClosed,
+    RequestParked,
+    StageFinished,
+    Trouble,
+)
 from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answered
 from kmsconn.service.pipeline import KEEPING, LONG_POLL
 from kmsconn.service.retrying import PARKING, SECOND_CHANCE
 from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.service.bench import ANSWER, CHAIN_TIME, EXPIRY, open_bench, other_data, wall
+from tests.vectors import keys
 
 STAGES = ("check", "gather", "submit", "answer")
 
@@ -375,3 +385,110 @@ async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on
 
         steps = await cancel_everywhere(lambda: bench.pipeline.run(row), look)
     assert steps > 5
+
+
+# Key management.
+
+
+async def test_what_nobody_replies_to_is_done(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        bench.stages.kept = None
+        row = await bench.run(await bench.admit_key_request("abort_keygen"))
+    assert row.state is State.DONE
+    assert [event.state for event in bench.told(RequestClosed)] == [State.DONE]
+
+
+@pytest.mark.parametrize(
+    ("name", "state"), [("prep_keygen_default", State.ABORTED), ("epoch_2_context_switch", State.REJECTED)]
+)
+async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(
+    name: str, state: State, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Nobody aborts a decryption, or an epoch: there it is a failure (L11)."""
+    async with open_bench(tmp_path, answer=Aborted("by the owner")) as bench:
+        assert (await bench.run(await bench.admit_key_request(name))).state is state
+
+
+async def test_an_event_that_asks_for_nothing_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
+    """No program of ours admits it; a row of it was written by another."""
+    log = keys.log("context_1_first")
+    arrival = Arrival(1, Kind.NEW_KMS_CONTEXT, bytes(32), log)
+    async with open_bench(tmp_path) as bench:
+        assert (await bench.run(await bench.admit_arrival(arrival))).state is State.QUARANTINED
+
+
+async def test_a_kind_of_another_generation_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
+    arrival = Arrival(1, Kind.KSKGEN, bytes(32), keys.log("keygen_default"))
+    async with open_bench(tmp_path) as bench:
+        assert (await bench.run(await bench.admit_arrival(arrival))).state is State.QUARANTINED
+
+
+async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decryptions(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async def hold() -> None:
+        await trio.sleep(300)
+
+    async with open_bench(tmp_path, answer=hold) as bench:
+        assert (await bench.run(await bench.admit_key_request("keygen_default"))).state is State.ANSWERED
+
+
+async def test_between_two_polls_no_more_than_seconds_pass(tmp_path: Path, autojump_clock: Any) -> None:
+    """The Core keeps the result of an epoch in memory only (L10)."""
+    async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
+        row = await bench.admit_key_request("epoch_2_context_switch")
+        for _ in range(12):
+            row = await bench.run(row)
+    assert max(event.seconds for event in bench.told(RequestParked)) == 5.0
+
+
+async def test_what_never_expires_waits_for_days(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path, check=NotYet("not valid")) as bench:
+        row = await bench.admit_key_request("keygen_default")
+        await trio.sleep(40 * 86_400)
+        assert (await bench.run(row)).state is State.SEEN
+
+
+async def test_an_end_that_no_core_takes_is_given_up_after_an_hour(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """A centralised Core cannot destroy epochs; what comes behind it in the order of the chain must go on."""
+    async with open_bench(tmp_path, submit=Unreachable("connection lost")) as bench:
+        row = await bench.run(await bench.admit_key_request("context_1_destroyed"))
+        assert row.state is State.SEEN
+        await trio.sleep(3601)
+        row = await bench.run(row)
+    assert (row.state, row.reason) == (State.REJECTED, "given up after 3600 s: connection lost")
+
+
+async def test_a_success_in_doubt_is_not_noted_as_submitted(tmp_path: Path, autojump_clock: Any) -> None:
+    """Each pass begins again, so that the doubt is not forgotten while its result is waited for."""
+    async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
+        bench.stages.doubt = "INVALID_ARGUMENT"
+        assert not (await bench.run(await bench.admit_key_request("epoch_2_context_switch"))).submitted
+
+
+async def test_a_doubt_with_a_result_is_none(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        bench.stages.doubt = "INVALID_ARGUMENT"
+        assert (
+            await bench.run(await bench.admit_key_request("epoch_2_context_switch"))
+        ).state is State.ANSWERED
+
+
+async def test_a_doubt_without_a_result_is_told_in_red_once_and_waited_for(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, answer=Forgotten("NOT_FOUND")) as bench:
+        bench.stages.doubt = "INVALID_ARGUMENT"
+        row = await bench.admit_key_request("epoch_2_context_switch")
+        for _ in range(3):
+            row = await bench.run(row)
+        assert row.state is State.SEEN
+        [trouble] = bench.told(Trouble)
+        assert (trouble.neighbour, trouble.red) == ("new_kms_epoch result", True)
+        assert "INVALID_ARGUMENT" in trouble.reason
+        assert "NOT_FOUND" in trouble.reason
+        bench.stages.does.clear()
+        assert (await bench.run(row)).state is State.ANSWERED
+        assert [event.neighbour for event in bench.told(Recovered)] == ["new_kms_epoch result"]

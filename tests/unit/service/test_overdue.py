@@ -1,0 +1,100 @@
+"""What never expires is named once it has waited for an hour, until it waits no more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import trio
+
+from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer
+from kmsconn.service.overdue import EVERY, LONG, Overdue
+from tests.unit.service.bench import PROFILE, Bench, open_bench, wall
+from tests.vectors import keys
+
+
+@asynccontextmanager
+async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
+    async with open_bench(folder) as bench, trio.open_nursery() as nursery:
+        told: list[Event] = []
+        ports: Any = SimpleNamespace(wall=wall)
+        nursery.start_soon(Overdue(PROFILE, bench.journal, ports, told.append).run)
+        yield bench, told
+        nursery.cancel_scope.cancel()
+
+
+async def admit(bench: Bench, name: str = "keygen_default") -> int:
+    return (await bench.admit_key_request(name)).rid
+
+
+async def test_nothing_is_said_for_an_hour(tmp_path: Path, autojump_clock: Any) -> None:
+    async with watching(tmp_path) as (bench, told):
+        await admit(bench)
+        await trio.sleep(LONG - EVERY)
+        assert told == []
+
+
+async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with watching(tmp_path) as (bench, told):
+        rid = await admit(bench)
+        await bench.journal.park(rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
+        await trio.sleep(LONG + 10 * EVERY)
+        [trouble] = told
+        assert isinstance(trouble, Trouble)
+        assert trouble.neighbour == f"keygen 0x{keys.content('keygen_default').id:064x}"
+        assert "GetKeyGenResult: UNAVAILABLE" in trouble.reason
+        assert not trouble.red
+
+
+async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any) -> None:
+    async with watching(tmp_path) as (bench, told):
+        rid = await admit(bench)
+        await trio.sleep(LONG + 2 * EVERY)
+        await bench.journal.park(rid, 1e9, "something else")
+        await trio.sleep(2 * EVERY)
+        assert [event.reason.split("; for what: ")[1] for event in told if isinstance(event, Trouble)] == [
+            "its turn",
+            "something else",
+        ]
+
+
+async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_clock: Any) -> None:
+    async with watching(tmp_path) as (bench, told):
+        rid = await admit(bench)
+        await trio.sleep(LONG + 2 * EVERY)
+        await bench.journal.close(rid, "finish", "done")
+        await trio.sleep(2 * EVERY)
+        assert isinstance(told[-1], Recovered)
+        assert told[-1].neighbour == told[0].neighbour  # type: ignore[union-attr]
+
+
+async def test_a_reply_that_does_not_land_is_named_too(tmp_path: Path, autojump_clock: Any) -> None:
+    async with watching(tmp_path) as (bench, told):
+        rid = await admit(bench, "crsgen_test_2048")
+        await bench.journal.answer(rid, Answer(b"calldata", None), wall())
+        await trio.sleep(LONG + 2 * EVERY)
+        assert [type(event) for event in told] == [Trouble]
+
+
+async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clock: Any) -> None:
+    async with watching(tmp_path) as (bench, told):
+        row = await bench.admit()
+        assert row.kind is Kind.PUBLIC_DECRYPTION
+        await trio.sleep(LONG + 2 * EVERY)
+        assert told == []
+
+
+async def test_what_left_the_chain_waits_for_nobody(tmp_path: Path, autojump_clock: Any) -> None:
+    async with watching(tmp_path) as (bench, told):
+        rid = await admit(bench)
+        gone = await bench.journal.admit(bench.read((await bench.row(rid)).log))
+        assert gone.gone == 1
+        await trio.sleep(LONG + 2 * EVERY)
+        assert told == []
