@@ -29,12 +29,17 @@ _OK = range(200, 300)
 
 @attrs.define
 class Fetcher:
-    """Fetches from wherever ``sources`` says, as far as the policy allows."""
+    """Fetches from wherever ``sources`` says, as far as the policy allows.
+
+    ``doubt`` is told a handle and why when a bucket holds other bytes than the chain names; ``tolerant``: they are used all the same.
+    """
 
     sources: Sources
     policy: BucketPolicy
     offload: Offload
     max_size: int
+    doubt: Callable[[bytes, str], None] = lambda _handle, _reason: None
+    tolerant: bool = False
 
     async def fetch(self, material: Material, lease: Lease) -> Ciphertext:
         """Return the ciphertext whose Keccak-256 the chain names; its bytes are held under ``lease``.
@@ -74,14 +79,25 @@ class Fetcher:
                 if response.status not in _OK:
                     raise Unreachable(f"{source.shown} answered {response.status}")
                 body = await _read(response, attempt, silence)
-            if await self._digest(body) != material.digest:
-                raise Unreachable(f"{source.shown} holds other bytes than the chain names")
+            self._judge(source, material, await self._digest(body))
             attestation, stored = (
                 response.headers.get(ATTESTATION_HEADER, ""),
                 ciphertext_format(response.headers),
             )
             return Ciphertext(material.handle, body, stored, source.attested_by, attestation)
         raise Unreachable(f"{source.shown} fell silent for {SILENCE:g} s")
+
+    def _judge(self, source: Source, material: Material, digest: bytes) -> None:
+        """Raise Unreachable for bytes with another digest, unless they are tolerated; tell in any case."""
+        if digest == material.digest:
+            return
+        reason = (
+            f"{source.shown} holds other bytes than the chain names: "
+            f"their digest is {digest.hex()}, not {material.digest.hex()}"
+        )
+        self.doubt(material.handle, reason)
+        if not self.tolerant:
+            raise Unreachable(reason)
 
     async def _digest(self, body: bytes) -> bytes:
         if len(body) <= HASH_INLINE:

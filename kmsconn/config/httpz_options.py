@@ -110,6 +110,12 @@ _CORE = Section(
             "httpz.plaintext_encoding",
         ),
         Option(
+            "tolerant_digests",
+            types.Flag,
+            "Use the bytes of a ciphertext though their digest is not the one on chain, as that generation did. For test networks only.",
+            "httpz.tolerant_digests",
+        ),
+        Option(
             "preprocessing",
             types.Flag,
             "Whether keys are prepared; a centralised Core has no preprocessing.",

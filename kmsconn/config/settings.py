@@ -132,13 +132,15 @@ class Httpz:
 
     ``plaintext_encoding``: ``auto``, or the one form of public results (``p3``, ``p1``, ``p2``, ``raw``). ``fhe_parameters``: digest on
     chain → number of the Core's parameters; empty: the Core's default. ``preprocessing``: False for a centralised Core, which has none.
-    ``key_management_at_finality``: key requests wait until their block is final.
+    ``key_management_at_finality``: key requests wait until their block is final. ``tolerant_digests``: bytes of a ciphertext are used
+    though their digest is not the one on chain.
     """
 
     plaintext_encoding: str = "auto"
     fhe_parameters: Mapping[bytes, int] = attrs.field(factory=dict)
     preprocessing: bool = True
     key_management_at_finality: bool = True
+    tolerant_digests: bool = False
     s3: S3Fallback | None = None
 
 

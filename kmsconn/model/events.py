@@ -157,6 +157,14 @@ class ReplyReturned:
 
 
 @attrs.frozen
+class CiphertextDoubted:
+    """A bucket holds other bytes for a ciphertext than the chain names; the next is asked, or they are used where that is configured."""
+
+    handle: bytes
+    reason: str
+
+
+@attrs.frozen
 class AttestationDoubted:
     """The majority of coprocessors does not stand behind a ciphertext as the chain names it; nothing else comes of it (shadow)."""
 
@@ -195,6 +203,7 @@ Event = (
     | ReplyLanded
     | ReplyBuried
     | ReplyReturned
+    | CiphertextDoubted
     | AttestationDoubted
     | Trouble
     | Recovered

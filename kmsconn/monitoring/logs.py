@@ -34,6 +34,7 @@ LEVELS: Final[dict[type, int]] = {
     events.ReplyLanded: logging.INFO,
     events.ReplyBuried: logging.DEBUG,
     events.ReplyReturned: logging.WARNING,
+    events.CiphertextDoubted: logging.WARNING,
     events.AttestationDoubted: logging.WARNING,
     events.Trouble: logging.WARNING,
     events.Recovered: logging.INFO,

@@ -173,6 +173,7 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.ReplyLanded: _landed,
     events.ReplyBuried: _buried,
     events.ReplyReturned: _returned,
+    events.CiphertextDoubted: _nothing,
     events.AttestationDoubted: _doubted,
     events.Trouble: _trouble,
     events.Recovered: _nothing,

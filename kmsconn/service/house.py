@@ -17,16 +17,18 @@ from kmsconn.checks.contexts import Contexts
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.lookup import Lookup
+from kmsconn.ciphertexts.places import Substitute
 from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.registry import Registry
+from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.shadow import Shadow
-from kmsconn.ciphertexts.sources import BothForms
+from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import Attestation, Chain, Settings
 from kmsconn.journal.port import Journal
 from kmsconn.journal.sqlite import Binding, open_journal
 from kmsconn.kms.core import CoreClient, open_core
-from kmsconn.model.events import OnEvent
+from kmsconn.model.events import CiphertextDoubted, OnEvent
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName
 from kmsconn.net.dialling import dial_sockets, sockets, within
 from kmsconn.net.http import HttpClient, open_http
@@ -56,6 +58,7 @@ class Links:
     core: CoreClient
     buckets: HttpClient
     attestations: HttpClient
+    sdk: Sdk
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -155,6 +158,7 @@ async def _open_links(
         core=await stack.enter_async_context(open_core(settings.core_endpoints, ports, settings.core_tls)),
         buckets=await stack.enter_async_context(open_http(buckets)),
         attestations=await stack.enter_async_context(open_http(buckets)),
+        sdk=await stack.enter_async_context(open_sdk()),
     )
 
 
@@ -163,7 +167,16 @@ def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_
     sides = _sides(settings, links, profile)
     heads = {chain_id: side.head for chain_id, side in sides.items()}
     directory = _directory(settings, links, profile, on_event)
-    stages = _stages(settings, ports, links, profile=profile, wallet=wallet, directory=directory, heads=heads)
+    stages = _stages(
+        settings,
+        ports,
+        links,
+        profile=profile,
+        wallet=wallet,
+        directory=directory,
+        on_event=on_event,
+        heads=heads,
+    )
     shadow = _shadow(settings, links, directory, on_event)
     pipeline = Pipeline(
         profile=profile,
@@ -232,6 +245,7 @@ def _stages(
     profile: Profile,
     wallet: Wallet,
     directory: Directory,
+    on_event: OnEvent,
     heads: Mapping[int, HeadTracker],
 ) -> Stages:
     committee = Committee(profile, links.chains, wallet.address)
@@ -244,9 +258,24 @@ def _stages(
         expiry=settings.decryption_expiry,
         overlap=settings.overlap,
     )
-    sources = BothForms(links.buckets, directory)
-    fetcher = Fetcher(sources, _policy(settings), ports.offload, settings.max_ciphertext_size)
+    fetcher = Fetcher(
+        _sources(settings, links, profile, directory),
+        _policy(settings),
+        ports.offload,
+        settings.max_ciphertext_size,
+        lambda handle, reason: on_event(CiphertextDoubted(handle, reason)),
+        settings.httpz.tolerant_digests,
+    )
     return Stages(profile, links.chains, checker, committee, fetcher, links.core, ports.random)
+
+
+def _sources(settings: Settings, links: Links, profile: Profile, directory: Directory) -> Sources:
+    """Know where a generation keeps its objects."""
+    if profile.has_attestations:
+        return BothForms(links.buckets, directory)
+    s3 = settings.httpz.s3
+    instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
+    return ByPlace(links.buckets, directory, links.sdk, instead)
 
 
 def _budgets(settings: Settings) -> tuple[ByteBudget, ...]:

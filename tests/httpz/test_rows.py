@@ -21,18 +21,22 @@ from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest
 from kmsconn.chain.asking import ask
 from kmsconn.chain.port import Call
 from kmsconn.config.settings import Httpz as HttpzSettings
-from kmsconn.config.settings import Pools
+from kmsconn.config.settings import Pools, S3Fallback
+from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.execution import Emitted
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.events import (
+    CiphertextDoubted,
     LogQuarantined,
     ReplyLanded,
     ReplySigned,
     RequestClosed,
+    RequestParked,
     StageFinished,
     Trouble,
 )
@@ -242,6 +246,86 @@ async def test_row_026_each_step_of_a_request_is_a_line_and_no_secret_is(
             json.loads(line)["event"] for line in log.splitlines()
         }
         assert httpz.node(1)["tx_sender_private_key"].removeprefix("0x") not in log
+
+
+async def test_row_028_one_get_of_the_object_under_its_digest(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world, world.connected():
+        world.ask_public(world.material(1000))
+        await world.wait_replies(PUBLIC)
+        assert world.bucket.counts == {("GET", 200): 1}
+        (request,) = world.core.requests
+        (body,) = world.plaintexts
+        assert (request.ciphertexts[0].ciphertext, request.ciphertexts[0].ciphertext_format) == (body, 3)
+
+
+async def test_row_029_a_garbage_address_does_not_prevent_the_second(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world, world.connected():
+        world.set_buckets({USER: "not-a-url", COPROCESSOR: "http://bucket/ct128"})
+        world.ask_public(world.material(1000, coprocessors=(USER, COPROCESSOR)))
+        await world.wait_replies(PUBLIC)
+
+
+async def test_row_030_without_an_s3_section_requests_are_answered(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    assert httpz.settings().httpz.s3 is None
+    async with open_world(tmp_path) as world, world.connected():
+        world.ask_public(world.material(1000))
+        await world.wait_replies(PUBLIC)
+
+
+@pytest.mark.parametrize(("tolerant", "right"), [(False, True), (True, False)])
+async def test_row_032_wrong_bytes_at_the_first_bucket_are_told(
+    autojump_clock: MockClock, tmp_path: Path, tolerant: bool, right: bool
+) -> None:
+    settings = HttpzSettings(tolerant_digests=tolerant)
+    async with open_world(tmp_path) as world, world.connected(httpz=settings):
+        other = EmulatedBucket("/ct128")
+        world.network.serve("other", 80, other.serve)
+        world.set_buckets({USER: "http://other/ct128", COPROCESSOR: "http://bucket/ct128"})
+        material = world.material(1000, coprocessors=(USER, COPROCESSOR))
+        other.put(material.digest.hex(), b"wrong")
+        world.plaintexts[b"wrong"] = 7
+        world.ask_public(material)
+        await world.wait_replies(PUBLIC)
+        (request,) = world.core.requests
+        assert (request.ciphertexts[0].ciphertext != b"wrong") is right
+        (doubted,) = world.told(CiphertextDoubted)
+        assert material.digest.hex() in doubted.reason
+        assert keccak256(b"wrong").hex() in doubted.reason
+
+
+@pytest.mark.parametrize("address", ["", "not-a-url"])
+async def test_row_033_the_configured_bucket_stands_in(
+    autojump_clock: MockClock, tmp_path: Path, address: str
+) -> None:
+    """(a) no address at all, (b) one that cannot be read."""
+    settings = HttpzSettings(s3=S3Fallback("us-east-1", "ct128", "http://bucket"))
+    async with open_world(tmp_path) as world, world.connected(httpz=settings):
+        world.set_buckets({COPROCESSOR: address})
+        world.ask_public(world.material(1000))
+        await world.wait_replies(PUBLIC)
+        assert world.bucket.counts == {("GET", 200): 1}
+
+
+async def test_row_035_trouble_with_buckets_is_no_error(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """Corrected: the request is not dropped either, it waits."""
+    async with open_world(tmp_path) as world, world.connected():
+        world.set_buckets({USER: "http://gone/ct128", COPROCESSOR: "http://bucket/ct128"})
+        world.ask_public(world.material(1000, coprocessors=(USER, COPROCESSOR)))
+        await world.wait_replies(PUBLIC)
+        missing = world.material(1001)
+        del world.bucket.objects[missing.digest.hex()]
+        world.ask_public(missing)
+        await world.wait(lambda: world.told(RequestParked))
+        levels = {json.loads(line)["level"] for line in world.log.getvalue().splitlines()}
+        assert "error" not in levels
+        world.material(1001)
+        await world.wait_replies(PUBLIC, 2, 120.0)
 
 
 async def test_row_031_failures_are_each_requests_own(autojump_clock: MockClock, tmp_path: Path) -> None:

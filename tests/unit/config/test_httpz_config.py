@@ -274,6 +274,11 @@ def test_all_faults_come_at_once_each_with_its_place(tmp_path: Path) -> None:
     assert found.keys() == {*wrong, "mnemonic", "KMS_CONNECTOR_ACCOUNT_INDEX"}
 
 
+def test_tolerance_for_other_digests_is_off_by_default(tmp_path: Path) -> None:
+    assert not start().httpz.tolerant_digests
+    assert load({**LEAST, "tolerant_digests": True}, tmp_path).httpz.tolerant_digests
+
+
 def test_fhe_parameters_by_file_and_by_variable(tmp_path: Path) -> None:
     digest = "0x" + "ab" * 32
     assert load({**LEAST, "fhe_parameters": {digest: 1}}, tmp_path).httpz.fhe_parameters == {b"\xab" * 32: 1}

@@ -31,6 +31,7 @@ EACH = (
     events.ReplyLanded(1, PUBLIC, 60, 1.4),
     events.ReplyBuried(1, PUBLIC),
     events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0"),
+    events.CiphertextDoubted(b"\x02" * 32, "other bytes"),
     events.AttestationDoubted(b"\x02" * 32, "no majority"),
     events.Trouble("gateway", "refused", red=True),
     events.Recovered("gateway"),
