@@ -274,3 +274,11 @@ def test_a_share_for_another_request_goes_out_in_doubt() -> None:
 def test_a_share_with_either_form_of_the_link_is_beyond_doubt(numeric: bool) -> None:
     link = ANNEX_READER.links(USERS)[numeric]
     assert ANNEX_READER.user(USERS, user_answer(user_payload(digest=link)), SIGNER).doubt == ""
+
+
+@pytest.mark.parametrize(("revision", "entry"), httpz.exchanges("client_library"), ids=httpz.name_of)
+def test_shares_that_the_client_library_opened_read_back_to_the_same_bytes(
+    revision: str, entry: dict[str, Any]
+) -> None:
+    images = [bytes.fromhex(one["payload"]) for one in entry["input"]["responses"]]
+    assert [bincode.encode(bincode.decode(image, packed=False)) for image in images] == images
