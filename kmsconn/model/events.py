@@ -119,12 +119,13 @@ class ReplySigned:
 
 @attrs.frozen
 class ReplySent:
-    """A reply was handed to the node; ``seconds`` since its answer was durable (wall time), None after a restart."""
+    """A reply was handed to a node of a chain; ``seconds`` since its answer was durable (wall time), None after a restart."""
 
     rid: int
     kind: Kind
     nonce: int
     seconds: float | None
+    chain: str = "gateway"
 
 
 @attrs.frozen
@@ -154,6 +155,7 @@ class ReplyReturned:
     kind: Kind
     state: State
     reason: str
+    chain: str = "gateway"
 
 
 @attrs.frozen

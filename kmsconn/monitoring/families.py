@@ -103,6 +103,16 @@ HANDOVER_SECONDS = Family(
     _LATENCY,
 )
 LANDED_SECONDS = Family("kmsconn_landed_seconds", "Admission to landing", ("kind",), Shape.HISTOGRAM, _LONG)
+OTHER_SENT = Family(
+    "kmsconn_replies_sent_total",
+    "Replies handed to chains other than the Gateway",
+    ("chain", "response_type"),
+)
+OTHER_RETURNED = Family(
+    "kmsconn_replies_returned_total",
+    "Replies that came back from chains other than the Gateway",
+    ("chain", "response_type"),
+)
 FOUND = Family(
     "kmsconn_found_landed_total", "Replies that the contract knew before they were sent", ("kind",)
 )
@@ -119,6 +129,11 @@ TROUBLES = Family("kmsconn_troubles_total", "Troubles of a neighbour that have b
 CURSOR = Family("kmsconn_cursor_block", "First block not read yet", ("chain", "contract"), Shape.GAUGE)
 HEAD = Family("kmsconn_head_block", "Head seen with the cursor", ("chain", "contract"), Shape.GAUGE)
 LAG = Family("kmsconn_lag_blocks", "Blocks between cursor and head", ("chain", "contract"), Shape.GAUGE)
+
+DECRYPTIONS: Final = frozenset({Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION})
+WITHOUT_REPLY: Final = frozenset(
+    {Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED}
+)
 
 _EVENT_TYPES: Final = {
     Kind.NEW_KMS_CONTEXT: "new_kms_context",

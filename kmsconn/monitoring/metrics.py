@@ -15,7 +15,14 @@ from prometheus_client.registry import Collector
 from kmsconn.journal.port import Counts
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.monitoring.families import UNSUFFIXED, Family, Shape, request_table, response_table
+from kmsconn.monitoring.families import (
+    UNSUFFIXED,
+    WITHOUT_REPLY,
+    Family,
+    Shape,
+    request_table,
+    response_table,
+)
 from kmsconn.monitoring.health import Health
 from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
@@ -121,9 +128,14 @@ def _from_counts(counts: Counts, busy: Mapping[str, int]) -> Series:
 def _unprocessed(kind: Kind, busy: int, number: Callable[..., float]) -> dict[Labels, float]:
     """Return the rows as the tables of 0.14 would have held them (10.4): what a pool holds is under process."""
     seen = number(kind, State.SEEN)
-    return {
+    asked: dict[Labels, float] = {
         (request_table(kind), "pending"): max(0.0, seen - busy),
         (request_table(kind), "under_process"): min(seen, float(busy)),
+    }
+    if kind in WITHOUT_REPLY:
+        return asked
+    return {
+        **asked,
         (response_table(kind), "pending"): number(kind, State.ANSWERED),
         (response_table(kind), "under_process"): number(kind, State.SIGNED),
     }

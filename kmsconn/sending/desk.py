@@ -218,7 +218,7 @@ class Desk:
         """Note what a node said to a reply's bytes."""
         if self.flights.note(row.rid, row.reply_hash or b"", said, now):
             since = None if row.answered_at is None else max(0.0, self.lane.ports.wall() - row.answered_at)
-            self.lane.on_event(ReplySent(row.rid, row.kind, nonce_of(row), since))
+            self.lane.on_event(ReplySent(row.rid, row.kind, nonce_of(row), since, self.lane.name))
 
     async def land(self, row: Row, block: int) -> None:
         """Note that a reply is in the chain ④."""
@@ -244,7 +244,7 @@ class Desk:
         self._returned[row.rid] = times + 1
         wait = self._wait(times)
         if self._left(row, await self.journal.release(row.rid, self.lane.ports.wall() + wait, reason)):
-            self.lane.on_event(ReplyReturned(row.rid, row.kind, State.ANSWERED, reason))
+            self.lane.on_event(ReplyReturned(row.rid, row.kind, State.ANSWERED, reason, self.lane.name))
 
     async def reject(self, row: Row, reason: str) -> None:
         """Give up a reply that can never be taken."""
@@ -288,7 +288,7 @@ class Desk:
         if row.raw is not None:
             self.kept[row.rid] = row
         if await self.journal.unland(row.rid, transition, reason):
-            self.lane.on_event(ReplyReturned(row.rid, row.kind, state, reason))
+            self.lane.on_event(ReplyReturned(row.rid, row.kind, state, reason, self.lane.name))
 
     def _left(self, row: Row, moved: bool) -> bool:
         """Take a row off what flies; one that somebody else moved makes the lane read the journal again."""

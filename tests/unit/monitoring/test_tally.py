@@ -8,6 +8,7 @@ import pytest
 
 from kmsconn.model import events
 from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 from kmsconn.monitoring import families
 from kmsconn.monitoring.tally import COUNTING, Histogram, Tally
 from tests.unit.monitoring.snapshots import CONTRACT, EACH, PUBLIC
@@ -94,3 +95,58 @@ def test_an_observation_on_a_limit_belongs_below_it() -> None:
     for value in (1.0, 1.5, 9.0):
         histogram.observe(value)
     assert list(histogram.cumulative) == [("1", 1), ("2", 2), ("+Inf", 3)]
+
+
+# Key management: labels of 0.14, and numbers of the Gateway that stay those of the Gateway.
+
+
+@pytest.mark.parametrize(
+    ("kind", "event_type", "response_type"),
+    [
+        (Kind.PREP_KEYGEN, "prep_keygen_request", "prep_keygen_response"),
+        (Kind.KEYGEN, "keygen_request", "keygen_response"),
+        (Kind.CRSGEN, "crsgen_request", "crsgen_response"),
+        (Kind.NEW_KMS_CONTEXT, "new_kms_context", "new_kms_context_response"),
+        (Kind.NEW_KMS_EPOCH, "new_kms_epoch", "epoch_result_response"),
+    ],
+)
+def test_the_labels_are_those_of_0_14(kind: Kind, event_type: str, response_type: str) -> None:
+    """fhevm-0.14.md, 10.3."""
+    told = (events.RequestAdmitted(1, kind, 5, 1, 2, bytes(32), 0), events.AnswerKept(1, kind, 3.0))
+    found = tallied(*told).families
+    assert found[families.RECEIVED] == {(event_type,): 1}
+    assert found[families.RESPONSES] == {(response_type,): 1}
+
+
+@pytest.mark.parametrize("kind", [Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED])
+def test_so_are_those_of_what_has_no_reply(kind: Kind) -> None:
+    expected = kind.value if kind is Kind.KMS_CONTEXT_DESTROYED else f"{kind}_request"
+    assert families.event_type(kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "requests", "responses"),
+    [
+        (Kind.KEYGEN, "keygen_requests", "keygen_responses"),
+        (Kind.NEW_KMS_CONTEXT, "new_kms_context", "new_kms_context_responses"),
+        (Kind.NEW_KMS_EPOCH, "new_kms_epoch", "epoch_result_responses"),
+    ],
+)
+def test_the_tables_are_those_of_0_14(kind: Kind, requests: str, responses: str) -> None:
+    """fhevm-0.14.md, 7.1."""
+    assert (families.request_table(kind), families.response_table(kind)) == (requests, responses)
+
+
+def test_replies_of_other_chains_are_not_counted_as_the_gateways() -> None:
+    told = (
+        events.ReplySent(1, Kind.KEYGEN, 9, 0.02, "ethereum"),
+        events.ReplyReturned(1, Kind.KEYGEN, State.ANSWERED, "status 0", "ethereum"),
+    )
+    found = tallied(*told).families
+    assert found[families.OTHER_SENT] == {("ethereum", "keygen_response"): 1}
+    assert found[families.OTHER_RETURNED] == {("ethereum", "keygen_response"): 1}
+    assert families.SENT not in found
+
+
+def test_the_latency_of_decryptions_is_that_of_decryptions() -> None:
+    assert families.DECRYPTION_LATENCY not in tallied(events.AnswerKept(1, Kind.KEYGEN, 90_000.0)).families
