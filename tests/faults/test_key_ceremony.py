@@ -149,9 +149,9 @@ class Ceremony:
 
 
 @asynccontextmanager
-async def open_ceremony(folder: Path) -> AsyncIterator[Ceremony]:
+async def open_ceremony(folder: Path, shards: int = 1) -> AsyncIterator[Ceremony]:
     neighbours = Neighbourhood.make(
-        lambda: BEGIN + trio.current_time(), block_time=4.0, computing=2.0, members=MEMBERS
+        lambda: BEGIN + trio.current_time(), block_time=4.0, computing=2.0, members=MEMBERS, shards=shards
     )
     neighbours.ethereum.finality = 2
     config = neighbours.protocol_config
@@ -228,6 +228,22 @@ async def test_a_node_that_is_killed_at_each_step_loses_nothing(tmp_path: Path, 
         assert len(died) >= len(STEPS) * (len(FATAL) - 1)
         for function in (PREP_RESPONSE, KEY_RESPONSE, CRS_RESPONSE, CONFIRM_CONTEXT, CONFIRM_EPOCH):
             assert landed(ceremony, function) == SENDERS, function.name
+
+
+async def test_contexts_and_epochs_reach_every_endpoint_of_a_core(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """0.14 tells one of them, and the previous context perhaps to another (P4)."""
+    async with open_ceremony(tmp_path, shards=3) as ceremony:
+        await ceremony.key()
+        await ceremony.crs()
+        await ceremony.context()
+        config = ceremony.neighbours.protocol_config
+        ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
+        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
+        for shard in ceremony.neighbours.cores:
+            assert shard.core.contexts == {(CONTEXT + 1).to_bytes(32)}
+            assert shard.core.epochs == {(EPOCH + 1).to_bytes(32)}
 
 
 async def test_an_abort_overtakes_what_it_aborts(tmp_path: Path, autojump_clock: Any) -> None:
