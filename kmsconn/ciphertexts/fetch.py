@@ -95,9 +95,10 @@ class Fetcher:
             f"{source.shown} holds other bytes than the chain names: "
             f"their digest is {digest.hex()}, not {material.digest.hex()}"
         )
-        self.doubt(material.handle, reason)
         if not self.tolerant:
+            self.doubt(material.handle, reason)
             raise Unreachable(reason)
+        self.doubt(material.handle, f"{reason}; used all the same, as tolerant_digests says")
 
     async def _digest(self, body: bytes) -> bytes:
         if len(body) <= HASH_INLINE:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -16,8 +17,10 @@ import trio
 
 from kmsconn.ciphertexts.places import Place
 from kmsconn.errors import Misconfigured, Unreachable
-from kmsconn.net.aws import AwsService, errors_of_the_sdk, open_aws, read_error
+from kmsconn.net.aws import AwsService, errors_of_the_sdk, open_aws, prepare, read_error
+from kmsconn.net.ports import Offload
 
+SERVICE = "s3"
 CONNECTIONS = 8  # for each client, as our own have; more callers wait, for a pool that is waited for in the SDK's client may leak places
 PIECE = 64 * 1024
 METADATA = "x-amz-meta-"
@@ -95,7 +98,7 @@ class Sdk:
 
 def _open_client(place: Place) -> Any:
     return open_aws(
-        "s3",
+        SERVICE,
         region=place.region,
         endpoint=place.service,
         connections=CONNECTIONS,
@@ -113,7 +116,8 @@ def _body(answer: Mapping[str, Any], stream: Any, shown: str, max_bytes: int) ->
 
 
 @asynccontextmanager
-async def open_sdk() -> AsyncIterator[Sdk]:
+async def open_sdk(offload: Offload) -> AsyncIterator[Sdk]:
     """Give a store of clients that are opened when a place needs one, and closed when the block is left."""
+    await offload("sdk", partial(prepare, SERVICE))
     async with AsyncExitStack() as clients:
         yield Sdk(clients)

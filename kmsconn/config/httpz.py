@@ -51,6 +51,11 @@ def assemble(
     check_core_tls(findings)
     _check_domains(values, findings)
     s3 = _s3(values, findings)
+    if values["tolerant_digests"]:
+        findings.warn(
+            findings.given["tolerant_digests"].place,
+            "is on: ciphertexts that are not what the chain names go to the Core",
+        )
     if findings.faults or wallet is None:
         return None
     warn_if_open(values["journal"], findings)
@@ -98,8 +103,10 @@ def _s3(values: Mapping[str, Any], findings: Findings) -> S3Fallback | None:
             "s3_config", "is missing: a ciphertext whose buckets the chain does not tell is not found"
         )
         return None
-    findings.warn("s3_config", "is judged and has no effect yet: only buckets that the chain names are asked")
     for part in ("s3_config.region", "s3_config.bucket"):
         if part not in given:
             findings.fault(part, f"is required beside {given[0]}")
+    if isinstance(endpoint, str) and endpoint.startswith("http:") and not values["allow_http_buckets"]:
+        place = findings.given["s3_config.endpoint"].place
+        findings.warn(place, "has no TLS: it is not asked unless allow_http_buckets is true")
     return None if region is None or bucket is None else S3Fallback(region, bucket, endpoint)

@@ -190,7 +190,7 @@ _CIPHERTEXTS = Section(
         Option(
             "s3_config.region",
             types.Name,
-            "Region of a bucket for ciphertexts that the chain names no usable one for; required in its table. Judged, not asked yet.",
+            "Region of a bucket for ciphertexts that the chain names no usable one for; required in its table.",
             "",
             None,
             '"us-east-1"',

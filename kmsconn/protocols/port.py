@@ -356,7 +356,10 @@ class Profile(Protocol):
     # --- the registry of coprocessors
 
     has_attestations: bool
-    """Whether coprocessors attest their ciphertexts, so that the whole registry must be known."""
+    """Whether coprocessors attest their ciphertexts, so that the whole registry must be known.
+
+    Without, objects lie under their digests at places of the first generation, which may want credentials.
+    """
 
     def coprocessor_senders(self) -> Question[tuple[Address, ...]]:
         """Return the question for the coprocessors' tx senders (3.1)."""

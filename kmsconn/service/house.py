@@ -58,7 +58,8 @@ class Links:
     core: CoreClient
     buckets: HttpClient
     attestations: HttpClient
-    sdk: Sdk
+    sdk: Sdk | None
+    """For generations whose buckets may want credentials."""
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -130,14 +131,20 @@ async def open_house(settings: Settings, ports: Ports, on_event: OnEvent) -> Asy
     asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
     async with AsyncExitStack() as stack:
+        profile = PROFILES[settings.profile](settings)
         wallet = await stack.enter_async_context(open_wallet(settings, on_event))
-        yield _furnish(
-            settings, ports, wallet, await _open_links(stack, settings, ports, wallet, on_event), on_event
-        )
+        links = await _open_links(stack, settings, ports, profile, wallet=wallet, on_event=on_event)
+        yield _furnish(settings, ports, links, profile=profile, wallet=wallet, on_event=on_event)
 
 
 async def _open_links(
-    stack: AsyncExitStack, settings: Settings, ports: Ports, wallet: Wallet, on_event: OnEvent
+    stack: AsyncExitStack,
+    settings: Settings,
+    ports: Ports,
+    profile: Profile,
+    *,
+    wallet: Wallet,
+    on_event: OnEvent,
 ) -> Links:
     async def chain(chain: Chain, name: str) -> Endpoint:
         http = await stack.enter_async_context(open_http(ports))
@@ -158,22 +165,24 @@ async def _open_links(
         core=await stack.enter_async_context(open_core(settings.core_endpoints, ports, settings.core_tls)),
         buckets=await stack.enter_async_context(open_http(buckets)),
         attestations=await stack.enter_async_context(open_http(buckets)),
-        sdk=await stack.enter_async_context(open_sdk()),
+        sdk=None if profile.has_attestations else await stack.enter_async_context(open_sdk(ports.offload)),
     )
 
 
-def _furnish(settings: Settings, ports: Ports, wallet: Wallet, links: Links, on_event: OnEvent) -> House:
-    profile = PROFILES[settings.profile](settings)
+def _furnish(
+    settings: Settings, ports: Ports, links: Links, *, profile: Profile, wallet: Wallet, on_event: OnEvent
+) -> House:
     sides = _sides(settings, links, profile)
     heads = {chain_id: side.head for chain_id, side in sides.items()}
     directory = _directory(settings, links, profile, on_event)
+    sources = _sources(settings, links, directory)
     stages = _stages(
         settings,
         ports,
         links,
         profile=profile,
         wallet=wallet,
-        directory=directory,
+        sources=sources,
         on_event=on_event,
         heads=heads,
     )
@@ -244,7 +253,7 @@ def _stages(
     *,
     profile: Profile,
     wallet: Wallet,
-    directory: Directory,
+    sources: Sources,
     on_event: OnEvent,
     heads: Mapping[int, HeadTracker],
 ) -> Stages:
@@ -259,7 +268,7 @@ def _stages(
         overlap=settings.overlap,
     )
     fetcher = Fetcher(
-        _sources(settings, links, profile, directory),
+        sources,
         _policy(settings),
         ports.offload,
         settings.max_ciphertext_size,
@@ -269,9 +278,9 @@ def _stages(
     return Stages(profile, links.chains, checker, committee, fetcher, links.core, ports.random)
 
 
-def _sources(settings: Settings, links: Links, profile: Profile, directory: Directory) -> Sources:
-    """Know where a generation keeps its objects."""
-    if profile.has_attestations:
+def _sources(settings: Settings, links: Links, directory: Directory) -> Sources:
+    """Know where a generation keeps its objects: under two names each, or at the places of the first one."""
+    if links.sdk is None:
         return BothForms(links.buckets, directory)
     s3 = settings.httpz.s3
     instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")

@@ -67,7 +67,7 @@ async def client() -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def sdk() -> AsyncIterator[Sdk]:
-    async with open_sdk() as found:
+    async with open_sdk(offload_to_threads) as found:
         yield found
 
 

@@ -249,3 +249,22 @@ async def test_a_fetch_cancelled_anywhere_holds_nothing_and_can_be_repeated(
                 assert (await there.fetch()).body == SMALL.body
 
         assert await cancel_everywhere(fetch, look) > 5
+
+
+# Other bytes than the chain names
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+async def test_other_bytes_are_told_and_used_only_where_that_is_configured(
+    autojump_clock: Any, tolerant: bool
+) -> None:
+    async with open_buckets() as there:
+        there.publish(attrs.evolve(SMALL, body=b"wrong"), 0)
+        there.publish(SMALL, 1)
+        told: list[str] = []
+        there.fetcher.doubt = lambda _, reason: told.append(reason)
+        there.fetcher.tolerant = tolerant
+        assert (await there.fetch()).body == (b"wrong" if tolerant else SMALL.body)
+        (reason,) = told
+        assert "holds other bytes than the chain names" in reason
+        assert ("used all the same" in reason) is tolerant

@@ -279,6 +279,11 @@ def test_tolerance_for_other_digests_is_off_by_default(tmp_path: Path) -> None:
     assert load({**LEAST, "tolerant_digests": True}, tmp_path).httpz.tolerant_digests
 
 
+@pytest.mark.parametrize(("values", "warned"), [({}, False), ({"tolerant_digests": True}, True)])
+def test_tolerance_is_warned_about_at_the_start(values: dict[str, Any], warned: bool, tmp_path: Path) -> None:
+    assert ("tolerant_digests" in warnings(load({**LEAST, **values}, tmp_path))) is warned
+
+
 def test_fhe_parameters_by_file_and_by_variable(tmp_path: Path) -> None:
     digest = "0x" + "ab" * 32
     assert load({**LEAST, "fhe_parameters": {digest: 1}}, tmp_path).httpz.fhe_parameters == {b"\xab" * 32: 1}
@@ -452,9 +457,20 @@ def test_an_empty_value_of_what_must_be_configured_is_a_fault(key: str, tmp_path
     assert "not configured" in faults(lambda: load({**LEAST, key: ""}, tmp_path))[key].message
 
 
-def test_an_s3_table_says_that_it_is_not_asked_yet(tmp_path: Path) -> None:
-    settings = load({**LEAST, "s3_config": {"region": "us-east-1", "bucket": "ct128"}}, tmp_path)
-    assert "no effect yet" in warnings(settings)["s3_config"]
+@pytest.mark.parametrize(
+    ("endpoint", "allowed", "warned"),
+    [
+        ("http://minio:9000", False, True),
+        ("http://minio:9000", True, False),
+        ("https://s3.example", False, False),
+    ],
+)
+def test_a_configured_bucket_without_tls_that_is_not_asked_is_warned_about(
+    endpoint: str, allowed: bool, warned: bool, tmp_path: Path
+) -> None:
+    table = {"region": "us-east-1", "bucket": "ct128", "endpoint": endpoint}
+    settings = load({**LEAST, "s3_config": table, "allow_http_buckets": allowed}, tmp_path)
+    assert [place for place in warnings(settings) if "s3" in place] == ["s3_config.endpoint"] * warned
 
 
 def test_a_missing_s3_table_is_one_warning_and_no_fault(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio.testing
 from botocore import exceptions
+from botocore.loaders import JSONFileLoader
 from botocore.parsers import ResponseParserError
 
 from kmsconn.errors import Misconfigured, Overloaded, Retryable, Unreachable
-from kmsconn.net.aws import AwsService, read_error
+from kmsconn.net.aws import AwsService, open_aws, prepare, read_error
 
 
 def refusal(code: str, status: int = 400, message: str = "said") -> exceptions.ClientError:
@@ -87,3 +89,21 @@ async def test_an_error_comes_out_without_the_text_of_the_sdk_behind_it() -> Non
 async def test_an_error_that_is_not_of_the_sdk_comes_out_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         await AwsService("AWS kms", _Client(ZeroDivisionError())).ask("sign")
+
+
+async def test_a_client_of_a_prepared_service_is_opened_without_reading_a_file(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load = JSONFileLoader.load_file
+
+    def noted(self: JSONFileLoader, path: str) -> Any:
+        read.append(path)
+        return load(self, path)
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    prepare("s3")
+    monkeypatch.setattr(JSONFileLoader, "load_file", noted)
+    async with open_aws("s3", region="us-east-1", endpoint="http://bucket", connections=1):
+        assert read == []
