@@ -44,7 +44,12 @@ class Recipe:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         if self.command not in {OURS, STRAIGHT}:
             kept |= variables(options)
-        return kept | ({"PYTHONPATH": self.python_path} if self.python_path else {})
+        if self.python_path is None:
+            return kept
+        return kept | {
+            "PYTHONPATH": self.python_path,
+            "PYTHONSAFEPATH": "1",
+        }  # the folder we stand in counts less
 
 
 def options_of(config: Path) -> dict[str, Any]:

@@ -14,8 +14,16 @@ def add_connector(parser: argparse.ArgumentParser, computing: float) -> None:
     add("--computing", type=float, default=computing, metavar="S", help=f"time of the Core ({computing})")
     add("--connector", default=OURS, metavar="COMMAND", help="another connector; see bench/connector.py")
     add("--config-template", type=Path, metavar="FILE", help="its configuration file, with places")
-    add("--checkout", type=Path, metavar="FOLDER", help="another checkout of kmsconn to run")
+    add("--checkout", type=checkout, metavar="FOLDER", help="another checkout of kmsconn to run")
     add("--ceiling", action="store_true", help="the least of a client instead; see bench/straight.py")
+
+
+def checkout(text: str) -> Path:
+    """Read the folder of a checkout. Raises ArgumentTypeError where kmsconn is not in it: another one would run in its place."""
+    folder = Path(text).absolute()
+    if not (folder / "kmsconn" / "__init__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{text} is no checkout of kmsconn")
+    return folder
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
@@ -24,7 +32,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     return Recipe(
         STRAIGHT if arguments.ceiling else arguments.connector,
         None if template is None else template.read_text(encoding="utf-8"),
-        None if arguments.checkout is None else str(arguments.checkout.absolute()),
+        None if arguments.checkout is None else str(arguments.checkout),
     )
 
 

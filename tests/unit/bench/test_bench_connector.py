@@ -75,4 +75,5 @@ def test_our_own_connector_reads_its_file_alone(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_another_checkout_is_found_by_its_path(config: Path) -> None:
-    assert Recipe(python_path="there").environment(options_of(config))["PYTHONPATH"] == "there"
+    environment = Recipe(python_path="there").environment(options_of(config))
+    assert (environment["PYTHONPATH"], environment["PYTHONSAFEPATH"]) == ("there", "1")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bench.__main__ import SIZES, parser, report
 from bench.connector import OURS
-from bench.machine import commit_of, cpu_model, describe
+from bench.machine import ROOT, commit_of, cpu_model, describe
 from bench.offering import Climb
 from bench.recipes import recipe_of
 from tests.unit.bench.test_bench_table import CASE
@@ -42,11 +44,18 @@ def test_the_report_has_parameters_and_cases() -> None:
 def test_a_recipe_from_arguments(tmp_path: Path) -> None:
     template = tmp_path / "template"
     template.write_text("url={gateway_url}")
-    told = ["--connector", "other {out}", "--config-template", str(template), "--checkout", str(tmp_path)]
+    told = ["--connector", "other {out}", "--config-template", str(template), "--checkout", str(ROOT)]
     found = recipe_of(parser().parse_args(told))
     assert (found.command, found.template, found.python_path) == (
         "other {out}",
         "url={gateway_url}",
-        str(tmp_path),
+        str(ROOT),
     )
     assert recipe_of(parser().parse_args([])).command == OURS
+
+
+def test_a_folder_without_kmsconn_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With it, the installed kmsconn would be measured in its place."""
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--checkout", str(tmp_path)])
+    assert "no checkout of kmsconn" in capsys.readouterr().err
