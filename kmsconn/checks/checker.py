@@ -51,11 +51,9 @@ class Checker:
         context_id, epoch_id = self.profile.context_of(request.content)
         facts = await self._facts(request)
         questions = self._questions(request, facts)
-        steps: list[Callable[[], Any]] = [
-            partial(self._wanted, request),
-            partial(self.contexts.check, context_id, epoch_id),
-            *self._asking(questions),
-        ]
+        steps: list[Callable[[], Any]] = [partial(self._wanted, request), *self._asking(questions)]
+        if not self.contexts.knows(context_id, epoch_id):
+            steps.append(partial(self.contexts.check, context_id, epoch_id))
         await together(steps)
         return Checked(request, context_id, epoch_id)
 
@@ -121,12 +119,14 @@ class Checker:
 
         Who is no member of its context waits for the operator, but not longer than the request does.
         """
+        no_member: Misconfigured | None = None
         try:
             await self._not_answered(request)
-        except Misconfigured:
-            await self._stands(request)
-            raise
+        except Misconfigured as error:
+            no_member = error
         await self._stands(request)
+        if no_member is not None:
+            raise no_member
 
     async def _stands(self, request: Request) -> None:
         standing = self.profile.standing(request.content)

@@ -22,15 +22,19 @@ class Contexts:
     now: Callable[[], float]
     _valid: dict[tuple[int | None, int | None], float] = attrs.field(factory=dict)
 
+    def knows(self, context_id: int | None, epoch_id: int | None) -> bool:
+        """Say whether the pair is believed to be valid without asking."""
+        found = self._valid.get((context_id, epoch_id))
+        return found is not None and self.now() - found < TIME_TO_LIVE
+
     async def check(self, context_id: int | None, epoch_id: int | None) -> None:
         """Return when the pair is valid; a request that names no context passes.
 
         Raises Rejected for what was destroyed, NotYet when the chain says no, Unreachable. Repeating: reads only.
         """
-        found = self._valid.get((context_id, epoch_id))
-        if found is not None and self.now() - found < TIME_TO_LIVE:
+        if self.knows(context_id, epoch_id):
             return
         checks = self.profile.context_checks(context_id, epoch_id)
         if checks is not None:
             await inquire(self.ethereum, checks[1])
-            self._valid[context_id, epoch_id] = self.now()
+        self._valid[context_id, epoch_id] = self.now()
