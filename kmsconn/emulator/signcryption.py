@@ -145,7 +145,17 @@ def open_share(secret_key: bytes, share: bytes, *, client: Address, vk: bytes) -
         raise NotOpened("it was sealed by another node")
     if not is_signed_by(vk, _signed_text(message, client, public), signature):
         raise NotOpened("its signature is not the node's, or was made for another client")
-    return _opened(message)
+    return read_message(message)
+
+
+def read_message(message: bytes) -> Opened:
+    """Take a signed text apart: plaintext, type and link. Raises NotOpened."""
+    size = int.from_bytes(message[:8], "little")
+    plaintext, rest = message[8 : 8 + size], message[8 + size :]
+    fhe_type, link = int.from_bytes(rest[:4], "little"), rest[12:]
+    if message != sized(plaintext) + u32(fhe_type) + sized(link):
+        raise NotOpened("its content is malformed")
+    return Opened(plaintext, fhe_type, link)
 
 
 @lru_cache(maxsize=_ENCAPSULATIONS)
@@ -164,15 +174,6 @@ def _unseal(secret_key: bytes, share: bytes) -> bytes:
         return AESGCM(_kem(b"").decaps(secret_key, encapsulated)).decrypt(nonce, sealed, None)
     except InvalidTag:
         raise NotOpened("it was sealed for another key, or changed") from None
-
-
-def _opened(message: bytes) -> Opened:
-    size = int.from_bytes(message[:8], "little")
-    plaintext, rest = message[8 : 8 + size], message[8 + size :]
-    fhe_type, link = int.from_bytes(rest[:4], "little"), rest[12:]
-    if message != sized(plaintext) + u32(fhe_type) + sized(link):
-        raise NotOpened("its content is malformed")
-    return Opened(plaintext, fhe_type, link)
 
 
 def _signed_text(message: bytes, client: Address, public: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A Core of the first generation as tests need it: keeps ids, answers in a chosen form, signs genuinely. Decrypts nothing.
+"""A Core of the first generation as tests need it: keeps ids, answers in a chosen form, signs and seals genuinely. Decrypts nothing.
 
 What a ciphertext holds stands in a table. Statuses are those of the real one. Source: kms-core-grpc.md, 12; httpz-rc7.md, 8.4.
 """
@@ -34,7 +34,10 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     TypedSigncryptedCiphertext,
 )
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
-from kmsconn.ethereum.addresses import parse_address
+from kmsconn.emulator.httpz.signcryption import Randomness, signcrypt
+from kmsconn.emulator.plaintexts import constant_share
+from kmsconn.emulator.signcryption import sign_sha256, verification_key
+from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.kms.core import PATHS
@@ -65,6 +68,9 @@ class FirstCore:
     """The value in each ciphertext body that exists."""
     form: Form = Form.P3
     numeric: bool = False
+    party_id: int = 1
+    degree: int = 0
+    """Of the sharing: 0 is a centralised Core."""
     wrong_link: bool = False
     """Whether shares are tied to some other request."""
     computing: float = 0.0
@@ -152,22 +158,40 @@ class FirstCore:
         domain, user = domain_of(message.domain), parse_address(message.client_address)
         linked = PrivateKey(bytes([9] * 32)).address if self.wrong_link else user
         handles = [one.external_handle for one in message.typed_ciphertexts]
+        link = link_digest(domain, message.enc_key, handles, linked, numeric=self.numeric)
         payload = ReencryptionResponsePayload(
-            verification_key=b"\x02" + bytes(32),
-            digest=link_digest(domain, message.enc_key, handles, linked, numeric=self.numeric),
+            verification_key=verification_key(self.key.public_key),
+            digest=link,
             signcrypted_ciphertexts=[
                 TypedSigncryptedCiphertext(
                     fhe_type=one.fhe_type,
-                    signcrypted_ciphertext=self._little_endian(one),
+                    signcrypted_ciphertext=self._sealed(one, link, user, message.enc_key),
                     external_handle=one.external_handle,
                 )
                 for one in message.typed_ciphertexts
             ],
-            party_id=1,
+            party_id=self.party_id,
+            degree=self.degree,
         )
         share = bincode.encode(share_payload(payload))
         digest = user_digest(domain, message.enc_key, handles, share, numeric=self.numeric)
-        return ReencryptionResponse(external_signature=self.key.sign(digest), payload=payload)
+        return ReencryptionResponse(
+            signature=sign_sha256(self.key, share), external_signature=self.key.sign(digest), payload=payload
+        )
+
+    def _sealed(self, ciphertext: Any, link: bytes, user: Address, enc_key: bytes) -> bytes:
+        """Seal a value, or this node's share of it, by randomness that a second asking finds again."""
+        kind = int(ciphertext.fhe_type)
+        value = self.plaintexts[ciphertext.ciphertext]
+        return signcrypt(
+            constant_share(value, kind) if self.degree else self._little_endian(ciphertext),
+            kind,
+            link=link,
+            client=user,
+            enc_key=enc_key,
+            key=self.key,
+            randomness=Randomness.from_seed(link + ciphertext.external_handle + bytes([self.party_id])),
+        )
 
     def _little_endian(self, ciphertext: Any) -> bytes:
         return self.plaintexts[ciphertext.ciphertext].to_bytes(SIZES[int(ciphertext.fhe_type)], "little")

@@ -25,6 +25,7 @@ from kmsconn.config.settings import Pools, S3Fallback
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.execution import Emitted
 from kmsconn.emulator.grpc_server import GrpcFailure
+from kmsconn.emulator.httpz.signcryption import open_share
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import from_hex, to_hex
@@ -674,10 +675,14 @@ async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(
 async def test_row_145_a_user_finds_the_plaintext_in_the_share(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """The share as in 2.4, from calldata alone. The emulated Core puts the value where a real one puts what only the user can open."""
+    """The share as in 2.4, from calldata alone, opened with the user's key."""
     async with open_world(tmp_path) as world, world.connected():
         material = world.material(1000)
         world.ask_user(material)
         ((_, image, _),) = await world.wait_replies(USER_REPLY)
-        (share,) = bincode.decode(image, packed=False).shares
-        assert (share.handle, int.from_bytes(share.signcrypted, "little")) == (material.handle, 1000)
+        payload = bincode.decode(image, packed=False)
+        (share,) = payload.shares
+        secret = from_hex(httpz.load()["keys"]["user_x25519"]["private_key"])
+        opened = open_share(secret, share.signcrypted, client=USER, vk=payload.verification_key)
+        assert (share.handle, int.from_bytes(opened.plaintext, "little")) == (material.handle, 1000)
+        assert opened.link == payload.digest
