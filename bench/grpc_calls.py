@@ -1,63 +1,162 @@
-"""CPU microseconds per unary call of the gRPC channel against a grpcio server in another process.
+"""CPU of one unary gRPC call: our channel beside grpclib on asyncio and grpc.aio, against a grpcio server in another process.
 
-``python -m bench.grpc_calls``.
+``python bench/grpc_calls.py`` prints a row for each client and size; ``rows()`` returns them. Every client runs in a
+process of its own, in rounds of calls that are echoed; a row is the round with the least CPU. ``--checkout FOLDER`` runs
+ours from another checkout too.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import json
+import os
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import trio
+ROOT = Path(__file__).parent.parent
+PEER = ROOT / "tests" / "real" / "grpc_peer_process.py"
+KIB, MIB = 1024, 1024 * 1024
+CASES = {300: (32, 3200), 64 * KIB: (8, 400), MIB: (4, 40), 16 * MIB: (2, 4)}
+"""Size of question and answer: calls at once, calls of a round."""
+ROUNDS = 5
+ECHO = "/test.Peer/Echo"
 
-from bench.rows import Row, show
-from kmsconn.kms.channel import Channel, open_channel
-from kmsconn.net.dialling import dial_sockets
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.ports import Ports
-
-PEER = Path(__file__).parent.parent / "tests" / "real" / "grpc_peer_process.py"
-CASES = [
-    ("Echo", 300, 1, 1000),
-    ("Echo", 300, 32, 4000),
-    ("Length", 1_000_000, 8, 200),
-    ("Length", 10_000_000, 4, 20),
-]
+Ask = Callable[[bytes], Awaitable[Any]]
+Together = Callable[[list[Callable[[], Awaitable[None]]]], Awaitable[None]]
 
 
-async def measure(channel: Channel, method: str, size: int, width: int, calls: int) -> Row:
-    async def caller(count: int) -> None:
-        for _ in range(count):
-            await channel.unary(f"/test.Peer/{method}", [bytes(size)])
+async def measure(ask: Ask, together: Together) -> list[dict[str, Any]]:
+    """Return a row for each size."""
+    made = []
+    for size, (width, calls) in CASES.items():
+        message = random.Random(size).randbytes(size)
 
-    await caller(10)
+        async def caller(message: bytes = message, count: int = calls // width) -> None:
+            for _ in range(count):
+                await ask(message)
+
+        rounds = [await one_round(caller, width, together) for _ in range(ROUNDS)]
+        cpu, wall = min(rounds)
+        made.append(
+            {"bytes": size, "at_once": width, "cpu_us": cpu / calls * 1e6, "per_second": calls / wall}
+        )
+    return made
+
+
+async def one_round(
+    caller: Callable[[], Awaitable[None]], width: int, together: Together
+) -> tuple[float, float]:
     cpu, wall = time.process_time(), time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(width):
-            nursery.start_soon(caller, calls // width)
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return Row(f"gRPC {method}, {size} B, {width} at once", "kmsconn", cpu / calls * 1e6, calls / wall)
+    await together([caller] * width)
+    return time.process_time() - cpu, time.perf_counter() - wall
 
 
-async def main(port: int) -> list[Row]:
+async def ours(port: int) -> list[dict[str, Any]]:
+    import trio
+
+    from kmsconn.kms.channel import open_channel
+    from kmsconn.net.dialling import dial_sockets
+    from kmsconn.net.offloading import offload_to_threads
+    from kmsconn.net.ports import Ports
+
+    async def together(callers: list[Callable[[], Awaitable[None]]]) -> None:
+        async with trio.open_nursery() as nursery:
+            for caller in callers:
+                nursery.start_soon(caller)
+
     ports = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)
     async with open_channel("127.0.0.1", port, ports) as channel:
-        return [await measure(channel, *case) for case in CASES]
+        return await measure(lambda message: channel.unary(ECHO, [message]), together)
 
 
-def rows() -> list[Row]:
-    """Measure every case."""
+async def gathered(callers: list[Callable[[], Awaitable[None]]]) -> None:
+    await asyncio.gather(*(caller() for caller in callers))
+
+
+async def grpclib(port: int) -> list[dict[str, Any]]:
+    from grpclib.client import Channel, UnaryUnaryMethod
+    from grpclib.encoding.base import CodecBase
+
+    class Raw(CodecBase):
+        __content_subtype__ = "proto"
+
+        def encode(self, message: Any, _: Any) -> bytes:
+            return bytes(message)
+
+        def decode(self, data: bytes, _: Any) -> bytes:
+            return data
+
+    async with Channel("127.0.0.1", port, codec=Raw()) as channel:
+        return await measure(UnaryUnaryMethod(channel, ECHO, bytes, bytes), gathered)
+
+
+async def grpc_aio(port: int) -> list[dict[str, Any]]:
+    import grpc.aio
+
+    limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", limits) as channel:
+        return await measure(channel.unary_unary(ECHO), gathered)
+
+
+@contextmanager
+def server() -> Iterator[int]:
+    """Run the server and give its port."""
     command = [sys.executable, str(PEER), "grpcio"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdout is not None
         try:
-            return trio.run(main, int(process.stdout.readline()))
+            yield int(process.stdout.readline())
         finally:
             process.kill()
 
 
+def run_client(client: str, port: int, checkout: Path = ROOT) -> list[dict[str, Any]]:
+    """Measure one client in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    command = [sys.executable, __file__, "--client", client, "--port", str(port)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+    return [{"client": client, **row} for row in json.loads(done.stdout)]
+
+
+def rows(checkout: Path | None = None) -> list[dict[str, Any]]:
+    """Return client, bytes, at_once, cpu_us and per_second of every case; ``checkout`` adds rows of ours from there."""
+    with server() as port:
+        made = [row for client in ("ours", "grpclib", "grpc.aio") for row in run_client(client, port)]
+        if checkout is not None:
+            made += [{**row, "client": "ours, other checkout"} for row in run_client("ours", port, checkout)]
+    return made
+
+
+def line(row: dict[str, Any]) -> str:
+    return (
+        f"{row['client']:22} {row['bytes']:>10} B  {row['at_once']:>3} at once"
+        f"  {row['cpu_us']:>9.0f} us CPU  {row['per_second']:>8.0f}/s"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--client", choices=("ours", "grpclib", "grpc.aio"), help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--checkout", type=Path, help="another checkout of kmsconn, to compare")
+    chosen = parser.parse_args()
+    if chosen.client == "ours":
+        import trio
+
+        print(json.dumps(trio.run(ours, chosen.port)))
+    elif chosen.client:
+        client = {"grpclib": grpclib, "grpc.aio": grpc_aio}[chosen.client]
+        print(json.dumps(asyncio.run(client(chosen.port))))
+    else:
+        print("\n".join(map(line, rows(chosen.checkout))))
+
+
 if __name__ == "__main__":
-    show(rows())
+    main()

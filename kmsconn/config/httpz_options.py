@@ -102,7 +102,9 @@ _CORE = Section(
             ("http://[::1]:50052",),
             in_file=True,
         ),
-        *options_of(("core_tls.ca_file", "core_tls.certificate_file", "core_tls.key_file")),
+        *options_of(
+            ("core_tls.ca_file", "core_tls.certificate_file", "core_tls.key_file", "core_reply_budget")
+        ),
         Option(
             "plaintext_encoding",
             types.PlaintextEncoding,

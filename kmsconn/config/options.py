@@ -262,6 +262,12 @@ SECTIONS: Final = (
                 None,
                 '"/etc/kmsconn/client.key"',
             ),
+            Option(
+                "core_reply_budget",
+                types.ByteSize,
+                "Bytes of large replies of the Core (over 1 MiB) that come in at once; the others wait.",
+                "core_reply_budget",
+            ),
         ),
     ),
     Section(

@@ -194,6 +194,7 @@ class Settings:
     allow_http_buckets: bool = False
     allow_private_buckets: bool = False
     core_tls: CoreTls | None = None
+    core_reply_budget: int = 512 * 1024 * 1024
     httpz: Httpz = attrs.field(factory=Httpz)
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO

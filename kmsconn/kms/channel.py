@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from kmsconn.errors import Unreachable
+from kmsconn.kms.allowance import Allowance
 from kmsconn.kms.framing import MAX_MESSAGE
 from kmsconn.kms.link import Link
 from kmsconn.kms.status import NotProcessed
@@ -60,8 +61,9 @@ class Address:
 class Channel:
     """Unary calls over at most one live connection. Made by ``open_channel``."""
 
-    def __init__(self, address: Address, ports: Ports, max_message: int) -> None:
-        self._address, self._ports, self._max_message = address, ports, max_message
+    def __init__(self, address: Address, ports: Ports, max_message: int, allowance: Allowance) -> None:
+        self._address, self._ports = address, ports
+        self._max_message, self._allowance = max_message, allowance
         # One place: there is never a second attempt while one is under way.
         self._wanted, self._to_do = trio.open_memory_channel[_Attempt](1)
         self._attempt: _Attempt | None = None
@@ -147,7 +149,13 @@ class Channel:
         """Dial, and return the link once the server's settings are here; it runs in ``links``."""
         stream = await self._secured(await self._ports.dial(self._address.host, self._address.port))
         scheme = "http" if self._address.context is None else "https"
-        link = Link(stream, self._address.authority, scheme=scheme, max_message=self._max_message)
+        link = Link(
+            stream,
+            self._address.authority,
+            scheme=scheme,
+            max_message=self._max_message,
+            allowance=self._allowance,
+        )
         links.start_soon(link.run)
         try:
             await link.ready.wait()
@@ -183,13 +191,15 @@ async def open_channel(
     tls: ssl.SSLContext | None = None,
     *,
     max_message: int = MAX_MESSAGE,
+    allowance: Allowance | None = None,
 ) -> AsyncIterator[Channel]:
     """Open a channel that lives as long as the block; nothing is dialled before the first call.
 
-    ``max_message`` is the size of the largest reply that is taken, in bytes.
+    ``max_message`` is the size of the largest reply that is taken, in bytes; ``allowance``, which channels may share,
+    how many bytes of large ones come in at once.
     Calls that are still in flight at the end of the block fail as unreachable.
     """
-    channel = Channel(Address(host, port, tls), ports, max_message)
+    channel = Channel(Address(host, port, tls), ports, max_message, allowance or Allowance())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.serve)  # noqa: ASYNC113 - nothing waits for it: calls wait for a connection
         try:

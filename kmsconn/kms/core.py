@@ -15,6 +15,7 @@ from grpclib.const import Status
 
 from kmsconn.config.settings import CoreTls
 from kmsconn.errors import Rejected, RequestError, Undecodable
+from kmsconn.kms.allowance import REPLY_BUDGET, Allowance
 from kmsconn.kms.channel import Channel, open_channel
 from kmsconn.kms.status import StatusError, result_error, start_error
 from kmsconn.kms.tls import client_context
@@ -146,18 +147,24 @@ def parse_endpoint(endpoint: str) -> tuple[str, int, bool]:
 
 @asynccontextmanager
 async def open_core(
-    endpoints: tuple[str, ...], ports: Ports, core_tls: CoreTls | None = None
+    endpoints: tuple[str, ...],
+    ports: Ports,
+    core_tls: CoreTls | None = None,
+    reply_budget: int = REPLY_BUDGET,
 ) -> AsyncIterator[CoreClient]:
     """Open a client of the Core that lives as long as the block; connections are made when calls need them.
 
-    TLS is used where the endpoint says ``https`` or ``core_tls`` is given. Raises StartRefused for unusable TLS files.
+    TLS is used where the endpoint says ``https`` or ``core_tls`` is given. ``reply_budget`` is how many bytes of large
+    replies come in at once, of all endpoints together. Raises StartRefused for unusable TLS files.
     """
     async with AsyncExitStack() as stack:
-        channels = []
+        channels, allowance = [], Allowance(reply_budget)
         for endpoint in endpoints:
             host, port, secure = parse_endpoint(endpoint)
             context = _context(core_tls, secure=secure)
-            channels.append(await stack.enter_async_context(open_channel(host, port, ports, context)))
+            channels.append(
+                await stack.enter_async_context(open_channel(host, port, ports, context, allowance=allowance))
+            )
         yield CoreClient(channels)
 
 

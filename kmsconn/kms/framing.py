@@ -86,6 +86,11 @@ class Reply:
         self._fields: dict[bytes, bytes] = {}
         self._error: KmsconnError | None = None
 
+    @property
+    def size(self) -> int:
+        """How many bytes the message has, as far as that is known."""
+        return self._missing + len(self._body)
+
     def take_headers(self, fields: Iterable[Header]) -> None:
         """Take headers or trailers. Of both, the trailers say how the call ended."""
         self._fields.update(fields)

@@ -29,7 +29,9 @@ NO_TABLE: Final = (
 )
 
 _SEVEN_BITS: Final = 0x7F
-_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_NAME: Final = re.compile(
+    rb"[!-9;-@\[-~]+"
+)  # visible, no colon, no capital letters: the least that 8.2.1 asks for
 _BAD_VALUE: Final = re.compile(rb"[\0\r\n]|^[ \t]|[ \t]$")
 _FIRST_FINAL: Final = 200
 _STATUS: Final = re.compile(rb"[1-5]\d\d")

@@ -91,6 +91,7 @@ class _Stream:
     message: Message
     credit: Credit
     answered: bool = False
+    held: bool = False
 
 
 @attrs.define
@@ -170,6 +171,17 @@ class Connection:
         """Give a stream up: RST_STREAM with CANCEL unless it is over, and nothing more is sent of it."""
         if stream in self._streams:
             self._reset(stream, ErrorCode.CANCEL)
+
+    def hold(self, stream: int) -> None:
+        """Grant the peer no more of a stream than it has."""
+        if found := self._streams.get(stream):
+            found.held = True
+
+    def resume(self, stream: int) -> None:
+        """Grant again what was used up."""
+        if found := self._streams.get(stream):
+            found.held = False
+            self._grant(stream, found)
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""
@@ -267,7 +279,11 @@ class Connection:
             self._events.append(DataCame(number, data))
         if ends:
             self._end(number)
-        elif grant := stream.credit.grant():
+        elif not stream.held:
+            self._grant(number, stream)
+
+    def _grant(self, number: int, stream: _Stream) -> None:
+        if grant := stream.credit.grant():
             self._out.append(frames.word_frame(frames.WINDOW_UPDATE, number, grant))
 
     def _take_reset(self, _flags: int, number: int, payload: memoryview) -> None:

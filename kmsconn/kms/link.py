@@ -14,6 +14,7 @@ import trio
 
 from kmsconn.errors import Unreachable
 from kmsconn.kms import framing, http2
+from kmsconn.kms.allowance import Allowance, Claim
 from kmsconn.kms.frames import Http2Error
 
 READ_SIZE = 256 * 1024
@@ -25,6 +26,7 @@ FAREWELL = 1.0  # seconds to tell a peer that broke the protocol so
 @attrs.define(eq=False)
 class _Call:
     reply: framing.Reply
+    claim: Claim | None = None
     done: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -33,7 +35,8 @@ class Link:
 
     ``ready`` is set when the peer's settings are here, or the connection is lost. ``slots`` then holds as many places
     as the peer allows streams: a caller takes one around each call. ``lost`` says why the connection is over.
-    ``max_message`` is the size of the largest reply that is taken, in bytes.
+    ``max_message`` is the size of the largest reply that is taken, in bytes; replies larger than a stream's window
+    come in as ``allowance`` lets them.
     """
 
     def __init__(
@@ -43,13 +46,14 @@ class Link:
         *,
         scheme: str = "http",
         max_message: int = framing.MAX_MESSAGE,
+        allowance: Allowance | None = None,
     ) -> None:
         self.ready = trio.Event()
         self.slots = trio.CapacityLimiter(0)
         self.lost: str | None = None
         self._heard = 0  # reads that brought something
         self._stream, self._authority, self._scheme = stream, authority, scheme
-        self._max_message = max_message
+        self._max_message, self._allowance = max_message, allowance or Allowance()
         self._http2 = http2.Connection()
         self._calls: dict[int, _Call] = {}
         self._bell = trio.Event()
@@ -77,6 +81,8 @@ class Link:
         finally:
             del self._calls[stream]
             self._http2.close(stream)
+            if call.claim is not None:
+                self._allowance.give_back(call.claim)
             self._bell.set()
             self._leave_if_drained()
         return call.reply.message()
@@ -176,12 +182,24 @@ class Link:
                 call.reply.take_headers(event.fields)
             case http2.DataCame():
                 call.reply.take_data(event.data)
+                if call.claim is None and call.reply.size > http2.STREAM_WINDOW:
+                    self._claim(event.stream, call)
             case http2.StreamEnded():
                 call.reply.take_end()
             case http2.StreamReset():
                 call.reply.take_reset(event.code)
         if call.reply.finished:
             call.done.set()
+
+    def _claim(self, stream: int, call: _Call) -> None:
+        """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
+
+        def come() -> None:
+            self._http2.resume(stream)
+            self._bell.set()
+
+        self._http2.hold(stream)
+        call.claim = self._allowance.ask(call.reply.size, come)
 
     def _leave_if_drained(self) -> None:
         if self._http2.draining and not self._calls:

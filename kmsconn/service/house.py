@@ -162,7 +162,9 @@ async def _open_links(
         gateway=gateway,
         ethereum=gateway if one else await chain(settings.ethereum, "ethereum"),
         hosts={one.chain_id: await chain(one, f"host chain {one.chain_id}") for one in hosts},
-        core=await stack.enter_async_context(open_core(settings.core_endpoints, ports, settings.core_tls)),
+        core=await stack.enter_async_context(
+            open_core(settings.core_endpoints, ports, settings.core_tls, settings.core_reply_budget)
+        ),
         buckets=await stack.enter_async_context(open_http(buckets)),
         attestations=await stack.enter_async_context(open_http(buckets)),
         sdk=None if profile.has_attestations else await stack.enter_async_context(open_sdk(ports.offload)),

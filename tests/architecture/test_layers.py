@@ -53,6 +53,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.ciphertexts.attestation",
         "kmsconn.ciphertexts.urls",
         "kmsconn.journal.port",
+        "kmsconn.kms.allowance",
         "kmsconn.kms.flow",
         "kmsconn.kms.frames",
         "kmsconn.kms.framing",

@@ -5,6 +5,7 @@ GOAWAY is taken out before h2 sees it, because h2 allows nothing after it, and s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import h2.config
@@ -25,6 +26,7 @@ class Oracle:
 
     def __init__(self) -> None:
         self.refused = False
+        self._greeted = False
         self._open: set[int] = set()
         self._cutter = Cutter(http2.MAX_FRAME)
         config = h2.config.H2Configuration(client_side=True, header_encoding=None)
@@ -70,6 +72,15 @@ class Oracle:
         return events
 
     def _receive_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> list[Event]:
+        if not self._greeted and (kind != frames.SETTINGS or flags & frames.ACK):
+            raise frames.protocol_error("h2 takes anything for a server's first frame, against RFC 9113, 3.4")
+        self._greeted = True
+        if (
+            kind == frames.SETTINGS and flags & frames.ACK
+        ):  # h2 waits for an acknowledgement of later settings
+            self._h2.decoder.max_allowed_table_size = self._h2.decoder.header_table_size = 0
+        if kind == frames.SETTINGS and _said_twice(payload):
+            raise frames.protocol_error("h2 looks only at the last of two values, against RFC 9113, 6.5.3")
         if kind == frames.GOAWAY and len(payload) >= 8 and not stream:
             return self._go_away(int.from_bytes(payload[:4]) & frames.STREAM_MASK)
         if kind == frames.RST_STREAM and stream not in self._over | self._open:
@@ -94,7 +105,12 @@ class Oracle:
 
     def _ours(self, event: h2.events.Event) -> Event | None:
         match event:
-            case h2.events.ResponseReceived() | h2.events.TrailersReceived():
+            case h2.events.InformationalResponseReceived():
+                _check_status(event.headers)
+            case h2.events.ResponseReceived():
+                _check_status(event.headers)
+                return HeadersCame(event.stream_id, tuple((bytes(n), bytes(v)) for n, v in event.headers))
+            case h2.events.TrailersReceived():
                 return HeadersCame(event.stream_id, tuple((bytes(n), bytes(v)) for n, v in event.headers))
             case h2.events.DataReceived():
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -106,4 +122,15 @@ class Oracle:
                 self._open.discard(event.stream_id)
                 return StreamReset(event.stream_id, int(event.error_code))
             case _:
-                return None
+                pass
+        return None
+
+
+def _check_status(headers: Sequence[Header]) -> None:
+    if not re.fullmatch(rb"[1-5]\d\d", bytes(headers[0][1])):
+        raise frames.protocol_error("h2 takes anything for a status, against RFC 9113, 8.3.2")
+
+
+def _said_twice(payload: bytes) -> bool:
+    identifiers = [payload[at : at + 2] for at in range(0, len(payload), 6)]
+    return len(set(identifiers)) < len(identifiers)

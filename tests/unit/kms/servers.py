@@ -140,6 +140,7 @@ class Listener:
         self.requests: dict[int, dict[str, str]] = {}
         self.events: list[h2.events.Event] = []
         self.gone = False
+        self._sending = trio.Lock()
 
     async def run(self) -> None:
         """Read for ever, answering what HTTP/2 itself asks for."""
@@ -164,5 +165,6 @@ class Listener:
         await self.flush()
 
     async def flush(self) -> None:
-        if data := self.h2.data_to_send():
-            await self.stream.send_all(data)
+        async with self._sending:
+            if data := self.h2.data_to_send():
+                await self.stream.send_all(data)

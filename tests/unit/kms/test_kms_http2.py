@@ -614,6 +614,26 @@ def test_a_grant_says_what_was_used_up() -> None:
     assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, http2.STREAM_WINDOW // 2)
 
 
+def test_a_stream_that_is_held_is_granted_nothing_until_it_may_go_on() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    connection.hold(1)
+    for _ in range(16):
+        connection.receive(data(bytes(http2.MAX_FRAME)))
+    assert connection.data_to_send() == b""
+    connection.resume(1)
+    assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, http2.STREAM_WINDOW)
+
+
+def test_a_stream_that_is_over_may_be_held_and_resumed() -> None:
+    connection = raw()
+    connection.close(1)
+    connection.data_to_send()
+    connection.hold(1)
+    connection.resume(1)
+    assert connection.data_to_send() == b""
+
+
 def test_a_stream_that_ended_is_granted_nothing() -> None:
     connection = raw()
     connection.receive(RESPONSE)

@@ -13,6 +13,7 @@ from hyperframe.frame import GoAwayFrame
 from trio.testing import MemorySendStream, MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.errors import Broken, Unreachable
+from kmsconn.kms.allowance import Allowance
 from kmsconn.kms.link import FAREWELL, PATIENCE, QUIET, Link
 from kmsconn.kms.status import StatusError
 from tests.behaviours import SCRIPTED, shows
@@ -247,3 +248,81 @@ async def test_nothing_is_asked_while_no_call_waits(autojump_clock: MockClock) -
     async with linked() as (_, listener, _nursery):
         await trio.sleep(1000)
         assert not [event for event in listener.events if isinstance(event, h2.events.PingReceived)]
+
+
+# Large replies.
+
+MIB = 1024 * 1024
+
+
+async def begin(listener: Listener, stream: int, size: int) -> None:
+    """Send the headers of a reply and its length."""
+    listener.h2.send_headers(stream, [(":status", "200")])
+    listener.h2.send_data(stream, b"\0" + size.to_bytes(4))
+    await listener.flush()
+    await wait_all_tasks_blocked()
+
+
+async def finish(listener: Listener, stream: int, size: int) -> None:
+    """Send the message as the windows allow, and the end."""
+    while size:
+        room = min(size, listener.h2.local_flow_control_window(stream), listener.h2.max_outbound_frame_size)
+        if room:
+            listener.h2.send_data(stream, bytes(room))
+            size -= room
+            await listener.flush()
+        else:
+            await trio.sleep(0.01)
+    listener.h2.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+    await listener.flush()
+
+
+@shows("large replies come in as their budget lets them, in order; small ones do not wait", SCRIPTED)
+async def test_large_replies_come_one_after_another_where_there_is_room_for_one(
+    autojump_clock: MockClock,
+) -> None:
+    client, server = memory_stream_pair()
+    allowance, replies = Allowance(5 * MIB), list[int]()
+    link, listener = Link(client, "host:50051", allowance=allowance), Listener(server)
+
+    async def ask() -> None:
+        replies.append(len(await link.unary("/t.P/M", [b"x"])))
+
+    async with trio.open_nursery() as nursery:
+        for task in (link.run, listener.run, ask, ask, ask):
+            nursery.start_soon(task)
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as serving:
+            await begin(listener, 1, 4 * MIB)
+            await begin(listener, 3, 3 * MIB)
+            assert allowance.used == 4 * MIB
+            serving.start_soon(finish, listener, 3, 3 * MIB)
+            await trio.sleep(1)
+            await listener.answer(5)
+            await trio.sleep(1)
+            assert replies == [2]
+            assert listener.h2.local_flow_control_window(3) == 0
+            await finish(listener, 1, 4 * MIB)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert replies == [2, 4 * MIB, 3 * MIB]
+    assert allowance.used == 0
+
+
+async def test_a_large_reply_that_is_given_up_gives_its_room_back(autojump_clock: MockClock) -> None:
+    client, server = memory_stream_pair()
+    allowance = Allowance(5 * MIB)
+    link, listener = Link(client, "host:50051", allowance=allowance), Listener(server)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        nursery.start_soon(listener.run)
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as calls:
+                for _ in range(2):
+                    calls.start_soon(link.unary, "/t.P/M", [b"x"])
+                await wait_all_tasks_blocked()
+                for stream in (1, 3):
+                    await begin(listener, stream, 4 * MIB)
+                assert allowance.used == 4 * MIB
+        assert allowance.used == 0
+        nursery.cancel_scope.cancel()
