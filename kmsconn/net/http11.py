@@ -192,8 +192,13 @@ class _Body(Protocol):
 
 
 def _body_of(method: str, version: bytes, status: int, fields: Fields) -> _Body:
-    if method == "HEAD" or status in _WITHOUT_BODY:
-        return _Sized(0)
+    framed = _framed(
+        version, fields
+    )  # judged first: fields that contradict each other are refused where no body follows, too
+    return _Sized(0) if method == "HEAD" or status in _WITHOUT_BODY else framed
+
+
+def _framed(version: bytes, fields: Fields) -> _Body:
     codings, lengths = _members(fields, "transfer-encoding"), _members(fields, "content-length")
     if codings:
         if lengths or codings != ["chunked"] or version == b"0":

@@ -117,9 +117,10 @@ CASES: dict[str, Callable[[Scene], bytes]] = {
 
 @pytest.mark.parametrize("name", CASES)
 async def test_a_wrong_request_is_refused(scene: Scene, name: str) -> None:
-    (data,) = await scene.refusals(CASES[name](scene), "relayer") or {None}
-    assert data is not None
-    assert data[:4] == DECRYPTION.error(name).selector, data.hex()
+    refusals = await scene.refusals(CASES[name](scene), "relayer")
+    assert {data and data[:4] for data in refusals} == {DECRYPTION.error(name).selector}, (
+        refusals
+    )  # arguments may hold the time
 
 
 async def test_a_handle_that_nobody_committed_is_refused(scene: Scene) -> None:

@@ -290,3 +290,8 @@ def test_a_target_that_would_not_stay_in_its_place_is_refused(target: str) -> No
 def test_a_header_that_would_not_stay_in_its_line_is_refused(field: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match=r"header|ascii"):
         request_head("GET", "/", [field])
+
+
+def test_lengths_that_differ_are_refused_where_no_body_follows_too() -> None:
+    with pytest.raises(HttpError):
+        Reader("GET").receive(b"HTTP/1.1 204\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\n")
