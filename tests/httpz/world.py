@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from kmsconn.config.settings import Chain as ChainSettings
-from kmsconn.config.settings import LogFormat, Settings
+from kmsconn.config.settings import LogFormat, Secret, Settings
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import Chain
@@ -91,12 +91,35 @@ class World:
     def _deploy(self) -> None:
         for contract in (self.httpz, self.manager, self.keys):
             self.chain.deploy(contract)
-        node = Node(*(parse_address(vectors.node(1)[name]) for name in ("tx_sender", "signer")))
-        self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, [node]))
+        self._register(1, threshold=0)
         self.set_buckets({COPROCESSOR: "http://bucket/ct128"})
         self.network.serve("gateway", 80, self.cluster.serve)
         self.network.serve("core", 80, partial(serve_grpc, methods=self.core.methods()))
         self.network.serve("bucket", 80, self.bucket.serve)
+
+    def _register(self, count: int, threshold: int) -> None:
+        known = [vectors.node(number) for number in range(1, count + 1)]
+        nodes = [Node(parse_address(one["tx_sender"]), parse_address(one["signer"])) for one in known]
+        self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
+
+    def share_among(self, count: int, threshold: int) -> None:
+        """Make the one node the first of several, each with a Core that holds its share; ``node_settings`` are the others'."""
+        self._register(count, threshold)
+        self.core.degree = threshold
+        for number in range(2, count + 1):
+            signer = PrivateKey(from_hex(vectors.node(number)["signer_private_key"]))
+            core = FirstCore(signer, self.plaintexts, party_id=number, degree=threshold)
+            self.network.serve(f"core-{number}", 80, partial(serve_grpc, methods=core.methods()))
+
+    def node_settings(self, number: int) -> dict[str, Any]:
+        """Return what differs in the settings of a node, counted from 1."""
+        if number == 1:
+            return {}
+        return {
+            "private_key": Secret(vectors.node(number)["tx_sender_private_key"]),
+            "core_endpoints": (f"http://core-{number}:80",),
+            "journal": self.folder / f"journal-{number}.db",
+        }
 
     def set_buckets(self, buckets: dict[Address, str]) -> None:
         """Say which coprocessor keeps its ciphertexts where."""

@@ -25,6 +25,12 @@ def node_tkms() -> Path:
 
 
 @pytest.fixture(scope="session")
+def node_tkms_rc6() -> Path:
+    """The client library that opens shares of the first generation."""
+    return peers.need("node-tkms-rc6", peers.node_module("node-tkms-rc6"))
+
+
+@pytest.fixture(scope="session")
 def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.ServedStore]:
     """Ceph's S3 server."""
     peers.need("radosgw", peers.program("radosgw"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-PEERS = ("anvil", "node-tkms", "radosgw", "moto", "grpcio", "grpclib")
+PEERS = ("anvil", "node-tkms", "node-tkms-rc6", "radosgw", "moto", "grpcio", "grpclib")
 _IN_FIXTURES = {peer.replace("-", "_"): peer for peer in PEERS}
 HEADING = "against software that is not ours: "
 _PROPERTY = "peer"

@@ -36,7 +36,8 @@ def program(name: str) -> Path | None:
 
 def all_of_them() -> dict[str, Path | None]:
     """Return what this machine has of the peers that `make peers` fetches."""
-    return {"anvil": anvil(), "node-tkms": node_module("node-tkms"), "radosgw": program("radosgw")}
+    modules = {name: node_module(name) for name in ("node-tkms", "node-tkms-rc6")}
+    return {"anvil": anvil(), **modules, "radosgw": program("radosgw")}
 
 
 def need(name: str, found: Path | None) -> Path:

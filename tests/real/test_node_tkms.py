@@ -6,8 +6,6 @@ version 0 with empty extraData: no context in them.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,10 +22,9 @@ from kmsconn.service.connector import open_connector
 from tests.real.anvil.truth import replies_of, wait_answered
 from tests.real.anvil.users import FORMS, Asked, Users
 from tests.real.anvil.world import World, open_world, sender_key, signer_key
+from tests.real.tkms import as_numbers, ask
 
-SCRIPT = Path(__file__).with_name("tkms.cjs")
 USER_FORMS = FORMS[1:]
-SECONDS = 30  # for the library on a busy machine
 
 
 @attrs.frozen
@@ -85,23 +82,12 @@ def _response(reply: tuple[Any, ...]) -> dict[str, str]:
 
 
 async def _ask(folder: Path, question: dict[str, Any]) -> Any:
-    text = json.dumps({"library": str(folder), **question})
-    with trio.fail_after(SECONDS):
-        done = await trio.run_process(
-            ["node", str(SCRIPT)], stdin=text.encode(), capture_stdout=True, stderr=subprocess.STDOUT
-        )
-    return json.loads(done.stdout)
+    return await trio.to_thread.run_sync(ask, folder, question)
 
 
-def values_of(one: Asked) -> dict[str, list[dict[str, Any]]]:
-    """Return what the library must say: the values big-endian in the width of their type."""
-    return {"values": [{"value": each.value, "fhe_type": each.fhe_type} for each in one.plan.ciphertexts]}
-
-
-def as_numbers(said: Any) -> Any:
-    """Return the library's answer with its big-endian values as numbers."""
-    found = [{**each, "value": int(each["value"], 16)} for each in said["values"]]
-    return {"values": found}
+def values_of(one: Asked) -> list[tuple[int, int]]:
+    """Return types and values that the library must find."""
+    return [(each.fhe_type, each.value) for each in one.plan.ciphertexts]
 
 
 @attrs.frozen
