@@ -20,6 +20,10 @@ from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.grpc_server import serve_grpc
+from kmsconn.emulator.httpz.core import FirstCore
+from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
+from kmsconn.emulator.httpz.key_manager import KeyManager
+from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.rpc import Cluster
 from kmsconn.emulator.rpc import Node as RpcNode
@@ -32,8 +36,6 @@ from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.mortality import Life, MortalPorts
-from tests.httpz.contracts import DecryptionManager, Httpz, KeyManager, Node
-from tests.httpz.core import FirstCore
 from tests.vectors import httpz as vectors
 
 E = TypeVar("E")
@@ -66,11 +68,8 @@ class World:
     def make(cls, folder: Path, revision: str = "main", **core: Any) -> World:
         """Make a world of a revision of the contracts: main, rc7 (handles are numbers) or rc9 (other getters)."""
         chain = Chain(GATEWAY_ID, lambda: BEGIN + trio.current_time(), block_time=0.5, finality=4)
-        numeric = revision == "rc7"
         registry = Httpz(vectors.address("HTTPZ"), revision)
-        manager = DecryptionManager(
-            vectors.address("DecryptionManager"), GATEWAY_ID, registry, numeric=numeric
-        )
+        manager = DecryptionManager(vectors.address("DecryptionManager"), GATEWAY_ID, registry)
         plaintexts: dict[bytes, int] = {}
         signer = PrivateKey(from_hex(vectors.node(1)["signer_private_key"]))
         world = cls(
@@ -79,7 +78,7 @@ class World:
             registry,
             manager,
             KeyManager(vectors.address("KeyManager"), registry),
-            FirstCore(signer, plaintexts, numeric=numeric, **core),
+            FirstCore(signer, plaintexts, numeric=registry.revision.numeric, **core),
             EmulatedBucket("/ct128"),
             MemoryNetwork(),
             folder,
@@ -123,7 +122,8 @@ class World:
 
     def set_buckets(self, buckets: dict[Address, str]) -> None:
         """Say which coprocessor keeps its ciphertexts where."""
-        self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_buckets(frame, buckets))
+        coprocessors = [Coprocessor(sender, sender, bucket) for sender, bucket in buckets.items()]
+        self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors))
 
     def settings(self, **changes: Any) -> Settings:
         """Return the settings of the connector that belongs here."""

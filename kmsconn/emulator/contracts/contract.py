@@ -22,8 +22,11 @@ class AbiContract:
         self.address = address
         self._entries: dict[bytes, tuple[Function, Handler]] = {}
         for name, handler in handlers.items():
-            function = abi.function(name)
-            self._entries[function.selector] = function, handler
+            self.offer(abi.function(name), handler)
+
+    def offer(self, function: Function, handler: Handler) -> None:
+        """Run a handler for a function."""
+        self._entries[function.selector] = function, handler
 
     def execute(self, frame: Frame) -> bytes:
         """Decode the calldata, run the function, encode its results. Raises Reverted, without data for what it does not know."""

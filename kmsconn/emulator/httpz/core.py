@@ -1,4 +1,4 @@
-"""A Core of the first generation as tests need it: keeps ids, answers in a chosen form, signs and seals genuinely. Decrypts nothing.
+"""A Core of the first generation: keeps ids, answers in a chosen form, signs and seals genuinely. Decrypts nothing.
 
 What a ciphertext holds stands in a table. Statuses are those of the real one. Source: kms-core-grpc.md, 12; httpz-rc7.md, 8.4.
 """
@@ -139,8 +139,8 @@ class FirstCore:
             case KeyGenPreprocRequest():
                 return bytes(KeyGenPreprocResult())
             case CrsGenRequest():
-                made = self._object(message.domain, "CRS", message.request_id)
-                return bytes(CrsGenResult(request_id=message.request_id, crs_results=made))
+                crs = self._object(message.domain, "CRS", message.request_id)
+                return bytes(CrsGenResult(request_id=message.request_id, crs_results=crs))
         names = ("DecompressionKey",) if message.keyset_added_info else ("PublicKey", "ServerKey", "SnsKey")
         made = {name: self._object(message.domain, name, message.request_id) for name in names}
         return bytes(KeyGenResult(request_id=message.request_id, key_results=made))

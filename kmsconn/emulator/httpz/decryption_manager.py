@@ -1,0 +1,201 @@
+"""DecryptionManager: takes requests and replies by the real rules and counts as the real one does. Knows no node and no block.
+
+Storage that somebody may look at is laid out as in the real contract. Source: httpz-rc7.md, 1.2, 2.2 and annex C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.contracts.recovery import recover_strictly
+from kmsconn.emulator.execution import Frame, Reverted, revert
+from kmsconn.emulator.httpz.registry import Httpz
+from kmsconn.emulator.httpz.user_requests import UserRequest
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.model.requests import Material
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.httpz_rc7 import abi, events, views
+from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, public_digest, user_digest
+from kmsconn.protocols.storage import mapping_slot
+
+_BASE = views.DECRYPTION_MANAGER_BASE
+_PUBLIC_COUNTER, _PUBLIC_ANSWERED, _PUBLIC_HANDLES, _PUBLIC_DONE = (_BASE + n for n in (1, 2, 4, 5))
+_USER_COUNTER, _USER_ANSWERED, _USER_REQUEST, _USER_DONE = (_BASE + n for n in (6, 7, 9, 10))
+_REQUEST_GAS, _REPLY_GAS = 200_000, 150_000
+_ANY_DIGEST = b""
+_EIP_712_DOMAIN = DECRYPTION.function("eip712Domain")  # EIP-5267: the same of every contract
+_NAME_VERSION_CHAIN_CONTRACT = b"\x0f"
+
+
+@attrs.frozen
+class _Reply:
+    """What is answered: request, storage of who answered, what is signed, and under what it is counted."""
+
+    number: int
+    answered: int
+    digest: bytes
+    counted: tuple[str, bytes]
+
+
+class DecryptionManager(AbiContract):
+    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``).
+
+    ``counts_shares``: users' answers are counted by request. The real one counts them by digest, which differs from node to node, so
+    that its event never fires where a node may fail.
+    """
+
+    def __init__(self, address: Address, chain_id: int, httpz: Httpz, *, counts_shares: bool = False) -> None:
+        super().__init__(
+            address,
+            httpz.revision.manager,
+            {
+                "publicDecryptionRequest": self._public_request,
+                "userDecryptionRequest": self._user_request,
+                "delegatedUserDecryptionRequest": self._delegated_request,
+                "publicDecryptionResponse": self._public_reply,
+                "userDecryptionResponse": self._user_reply,
+                "isPublicDecryptionDone": lambda frame, i: (_is_set(frame, _PUBLIC_DONE, i),),
+                "isUserDecryptionDone": lambda frame, i: (_is_set(frame, _USER_DONE, i),),
+            },
+        )
+        self.domain = Domain("DecryptionManager", "1", chain_id, address)
+        self.offer(_EIP_712_DOMAIN, lambda _: _as_eip_5267(self.domain))
+        self.numeric = httpz.revision.numeric
+        self._httpz, self._counts_shares = httpz, counts_shares
+
+    def commit(self, frame: Frame, material: Material) -> None:
+        """Let the coprocessors have committed a ciphertext."""
+        frame.write(material, "material", material.handle)
+
+    def allow(self, frame: Frame, handle: bytes, account: Address | None = None) -> None:
+        """Give an account the right to a ciphertext; None: let everybody know it."""
+        frame.write(True, "allowed", handle, account)
+
+    def ask_public(self, frame: Frame, materials: Sequence[Material]) -> None:
+        """Emit a public request, whose right nobody doubts here."""
+        number = _count(frame, _PUBLIC_COUNTER)
+        frame.store(mapping_slot(_PUBLIC_HANDLES, number), len(materials))
+        frame.write(tuple(one.handle for one in materials), "public", number)
+        frame.emit(events.NUMERIC_PUBLIC if self.numeric else events.PUBLIC, number, self._as_abi(materials))
+
+    def ask_user(self, frame: Frame, materials: Sequence[Material], user: Address, key: bytes) -> None:
+        """Emit a user's request, whose right nobody doubts here."""
+        number = _count(frame, _USER_COUNTER)
+        frame.store(mapping_slot(_USER_REQUEST, number) + 1, len(materials))
+        frame.write((tuple(one.handle for one in materials), key), "user", number)
+        event = events.NUMERIC_USER if self.numeric else events.USER
+        frame.emit(event, number, self._as_abi(materials), user, key)
+
+    def _public_request(self, frame: Frame, handles: tuple[Any, ...]) -> None:
+        frame.meter.burn(_REQUEST_GAS)
+        ours = self._handles(handles)
+        for handle in ours:
+            self._check_allowed(frame, handle, None)
+        self.ask_public(frame, self._materials(frame, ours))
+
+    def _user_request(self, frame: Frame, *arguments: Any) -> None:
+        pairs, validity, chain_id, contracts, user, key, signature = arguments
+        self._ask(frame, UserRequest(self._pairs(pairs), validity, chain_id, contracts, user, key), signature)
+
+    def _delegated_request(self, frame: Frame, *arguments: Any) -> None:
+        pairs, validity, (user, delegate), chain_id, contracts, key, signature = arguments
+        asked = UserRequest(self._pairs(pairs), validity, chain_id, contracts, user, key, delegate)
+        self._ask(frame, asked, signature)
+
+    def _ask(self, frame: Frame, asked: UserRequest, signature: bytes) -> None:
+        frame.meter.burn(_REQUEST_GAS)
+        asked.check(self.domain, signature)
+        for handle, contract in asked.pairs:
+            for account in (asked.user, contract):
+                self._check_allowed(frame, handle, account)
+        materials = self._materials(frame, [handle for handle, _ in asked.pairs])
+        self.ask_user(frame, materials, asked.user, asked.public_key)
+
+    def _check_allowed(self, frame: Frame, handle: bytes, account: Address | None) -> None:
+        """Refuse what the ACLManager refuses, whose errors no connector sees. Raises Reverted."""
+        if not frame.read("allowed", handle, account, default=False):
+            raise Reverted
+
+    def _materials(self, frame: Frame, handles: Iterable[bytes]) -> list[Material]:
+        """Return what was committed. Raises Reverted for what was not, and for ciphertexts under different keys."""
+        found = [frame.read("material", handle) for handle in handles]
+        if None in found:
+            raise Reverted
+        for one in found[1:]:
+            if one.key_id != found[0].key_id:
+                revert(abi.DECRYPTION_MANAGER.error("DifferentKeyIdsNotAllowed"), one.key_id)
+        return found
+
+    def _handles(self, handles: Iterable[Any]) -> list[bytes]:
+        return [handle.to_bytes(HANDLE_BYTES) if self.numeric else handle for handle in handles]
+
+    def _pairs(self, pairs: Iterable[tuple[Any, Address]]) -> tuple[tuple[bytes, Address], ...]:
+        handles, contracts = zip(*pairs, strict=True) if pairs else ((), ())
+        return tuple(zip(self._handles(handles), contracts, strict=True))
+
+    def _as_abi(self, materials: Iterable[Material]) -> tuple[Any, ...]:
+        return tuple(
+            (int.from_bytes(m.handle) if self.numeric else m.handle, m.key_id, m.digest, m.coprocessors)
+            for m in materials
+        )
+
+    def _public_reply(self, frame: Frame, number: int, result: bytes, signature: bytes) -> None:
+        handles = frame.read("public", number, default=())
+        digest = public_digest(self.domain, handles, result, numeric=self.numeric)
+        reply = _Reply(number, _PUBLIC_ANSWERED, digest, ("public", digest))
+        replies = self._take(frame, reply, (signature,))
+        needed = self._httpz.threshold(frame) + 1
+        if len(replies) >= needed and _set_once(frame, _PUBLIC_DONE, number):
+            event = abi.DECRYPTION_MANAGER.event("PublicDecryptionResponse")
+            frame.emit(event, number, result, tuple(one[0] for one in replies))
+
+    def _user_reply(self, frame: Frame, number: int, share: bytes, signature: bytes) -> None:
+        handles, key = frame.read("user", number, default=((), b""))
+        digest = user_digest(self.domain, key, handles, share, numeric=self.numeric)
+        counted = "user", _ANY_DIGEST if self._counts_shares else digest
+        replies = self._take(frame, _Reply(number, _USER_ANSWERED, digest, counted), (share, signature))
+        needed = 2 * self._httpz.threshold(frame) + 1
+        if len(replies) >= needed and _set_once(frame, _USER_DONE, number):
+            event = abi.DECRYPTION_MANAGER.event("UserDecryptionResponse")
+            frame.emit(event, number, tuple(one[0] for one in replies), tuple(one[1] for one in replies))
+
+    def _take(self, frame: Frame, to: _Reply, reply: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], ...]:
+        """Check sender, signature, signer and that it is the signer's first; note the reply and return all that count with it."""
+        frame.meter.burn(_REPLY_GAS)
+        self._httpz.check_sender(frame)
+        signer = recover_strictly(to.digest, reply[-1])
+        self._httpz.check_signer(frame, signer)
+        if not _set_once(frame, mapping_slot(to.answered, to.number), signer):
+            revert(abi.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded"), to.number, signer)
+        where = ("replies", *to.counted, to.number)
+        replies: tuple[tuple[bytes, ...], ...] = (*frame.read(*where, default=()), reply)
+        frame.write(replies, *where)
+        return replies
+
+
+def _as_eip_5267(domain: Domain) -> tuple[Any, ...]:
+    where = (domain.name, domain.version, domain.chain_id, domain.verifying_contract)
+    return (_NAME_VERSION_CHAIN_CONTRACT, *where, bytes(32), ())
+
+
+def _is_set(frame: Frame, mapping: int, key: int) -> bool:
+    return bool(frame.load(mapping_slot(mapping, key)))
+
+
+def _set_once(frame: Frame, mapping: int, key: int | Address) -> bool:
+    """Set a flag of a mapping; False where it was set before."""
+    slot = mapping_slot(mapping, key)
+    was = frame.load(slot)
+    frame.store(slot, 1)
+    return not was
+
+
+def _count(frame: Frame, slot: int) -> int:
+    number = frame.load(slot) + 1
+    frame.store(slot, number)
+    return number

@@ -1,0 +1,113 @@
+"""HTTPZ: who the nodes and the coprocessors are, and how many nodes may fail. Takes no transaction.
+
+Source: httpz-rc7.md, 2.1, 2.2 and 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import attrs
+
+from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.execution import Frame, revert
+from kmsconn.emulator.httpz.revisions import REVISIONS
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.protocols.httpz_rc7 import abi
+
+_NODE_ROLE = keccak256(b"KMS_TX_SENDER_ROLE")
+_COPROCESSOR_ROLE = keccak256(b"COPROCESSOR_TX_SENDER_ROLE")
+(_WITHOUT_ROLE,) = (one for one in abi.ALL_ERRORS.values() if one.name == "AccessControlUnauthorizedAccount")
+
+
+@attrs.frozen
+class Node:
+    """A node of the one set: who sends, and who signs."""
+
+    tx_sender: Address
+    signer: Address
+    ip_address: str = ""
+    da_url: str = ""
+
+
+@attrs.frozen
+class Coprocessor:
+    """A coprocessor, and where it keeps its ciphertexts."""
+
+    tx_sender: Address
+    signer: Address
+    bucket: str
+    da_url: str = ""
+
+
+class Httpz(AbiContract):
+    """The registry, read by the names of a ``revision``: main, rc7 or rc9."""
+
+    def __init__(self, address: Address, revision: str = "main") -> None:
+        self.revision = REVISIONS[revision]
+        super().__init__(
+            address,
+            self.revision.httpz,
+            {
+                self.revision.coprocessor: lambda frame, who: (self._coprocessor(frame, who),),
+                self.revision.node: lambda frame, who: (self._node(frame, who),),
+                self.revision.senders: lambda frame: (
+                    tuple(one.tx_sender for one in self.coprocessors(frame)),
+                ),
+            },
+        )
+
+    def set_nodes(self, frame: Frame, nodes: Sequence[Node], threshold: int = 0) -> None:
+        """Replace the nodes; ``threshold`` of them may fail."""
+        frame.write(tuple(nodes), "nodes")
+        frame.write(threshold, "threshold")
+
+    def set_coprocessors(self, frame: Frame, coprocessors: Sequence[Coprocessor]) -> None:
+        """Replace the coprocessors."""
+        frame.write(tuple(coprocessors), "coprocessors")
+
+    def nodes(self, frame: Frame) -> tuple[Node, ...]:
+        """Return the nodes."""
+        found: tuple[Node, ...] = frame.at(self.address).read("nodes", default=())
+        return found
+
+    def coprocessors(self, frame: Frame) -> tuple[Coprocessor, ...]:
+        """Return the coprocessors."""
+        found: tuple[Coprocessor, ...] = frame.at(self.address).read("coprocessors", default=())
+        return found
+
+    def threshold(self, frame: Frame) -> int:
+        """Return how many nodes may fail."""
+        return int(frame.at(self.address).read("threshold", default=0))
+
+    def check_sender(self, frame: Frame) -> None:
+        """Refuse all but nodes. Raises Reverted."""
+        if frame.sender not in {node.tx_sender for node in self.nodes(frame)}:
+            self._refuse(frame.sender, "NotKmsTxSender", _NODE_ROLE)
+
+    def check_coprocessor(self, frame: Frame) -> None:
+        """Refuse all but coprocessors. Raises Reverted."""
+        if frame.sender not in {one.tx_sender for one in self.coprocessors(frame)}:
+            self._refuse(frame.sender, "NotCoprocessorTxSender", _COPROCESSOR_ROLE)
+
+    def check_signer(self, frame: Frame, signer: Address) -> None:
+        """Refuse what no node signed; that it is the sender's own signature is not looked at. Raises Reverted."""
+        if signer not in {node.signer for node in self.nodes(frame)}:
+            revert(abi.HTTPZ.error("NotKmsSigner"), signer)
+
+    def _refuse(self, who: Address, error: str, role: bytes) -> NoReturn:
+        if self.revision.roles:
+            revert(_WITHOUT_ROLE, who, role)
+        revert(abi.HTTPZ.error(error), who)
+
+    def _coprocessor(self, frame: Frame, who: Address) -> tuple[Any, ...]:
+        found = [one for one in self.coprocessors(frame) if one.tx_sender == who]
+        one = found[0] if found else Coprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
+        return (one.tx_sender, one.signer, *((one.da_url,) if self.revision.long else ()), one.bucket)
+
+    def _node(self, frame: Frame, who: Address) -> tuple[Any, ...]:
+        found = [one for one in self.nodes(frame) if one.tx_sender == who]
+        one = found[0] if found else Node(ZERO_ADDRESS, ZERO_ADDRESS)
+        return (one.tx_sender, one.signer, one.ip_address, *((one.da_url,) if self.revision.long else ()))
