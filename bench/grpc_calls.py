@@ -1,6 +1,6 @@
 """CPU of one unary gRPC call: our channel beside grpclib on asyncio and grpc.aio, against a grpcio server in another process.
 
-``python bench/grpc_calls.py`` prints a row for each client and size; ``rows()`` returns them. Every client runs in a
+``python -m bench.grpc_calls`` prints a row for each client and size; ``rows()`` returns them. Every client runs in a
 process of its own, in rounds of calls that are echoed; a row is the round with the least CPU. ``--checkout FOLDER`` runs
 ours from another checkout too.
 """
@@ -19,6 +19,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from bench import table
+from bench.rows import Row, show
 
 ROOT = Path(__file__).parent.parent
 PEER = ROOT / "tests" / "real" / "grpc_peer_process.py"
@@ -119,7 +122,9 @@ def server() -> Iterator[int]:
 
 def run_client(client: str, port: int, checkout: Path = ROOT) -> list[dict[str, Any]]:
     """Measure one client in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    # That checkout's kmsconn, this one's bench.
+    path = os.pathsep.join([str(checkout), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     command = [sys.executable, __file__, "--client", client, "--port", str(port)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return [{"client": client, **row} for row in json.loads(done.stdout)]
@@ -134,11 +139,11 @@ def rows(checkout: Path | None = None) -> list[dict[str, Any]]:
     return made
 
 
-def line(row: dict[str, Any]) -> str:
-    return (
-        f"{row['client']:22} {row['bytes']:>10} B  {row['at_once']:>3} at once"
-        f"  {row['cpu_us']:>9.0f} us CPU  {row['per_second']:>8.0f}/s"
-    )
+def as_row(row: dict[str, Any]) -> Row:
+    """Return a case as a row like those of the other modules."""
+    client = str(row["client"]).replace("ours", "kmsconn")
+    name = f"gRPC echo, {table.size(row['bytes'])}, {row['at_once']} at once"
+    return Row(name, client, row["cpu_us"], row["per_second"])
 
 
 def main() -> None:
@@ -146,6 +151,7 @@ def main() -> None:
     parser.add_argument("--client", choices=("ours", "grpclib", "grpc.aio"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--checkout", type=Path, help="another checkout of kmsconn, to compare")
+    parser.add_argument("--json", action="store_true", help="rows as JSON")
     chosen = parser.parse_args()
     if chosen.client == "ours":
         import trio
@@ -155,7 +161,7 @@ def main() -> None:
         client = {"grpclib": grpclib, "grpc.aio": grpc_aio}[chosen.client]
         print(json.dumps(asyncio.run(client(chosen.port))))
     else:
-        print("\n".join(map(line, rows(chosen.checkout))))
+        show(map(as_row, rows(chosen.checkout)))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ WARM_UP = {"rate": 10, "seconds": 2, "patience": 60}
 IDLE = 3.0  # seconds in which nothing is offered
 PERIOD = 0.25  # seconds between samples
 SETTLING = 2.0  # seconds in which work after the last reply (burial, journal) may end before the next load
+CIPHERTEXTS = 1.6  # of a request, as the emulator draws them
+LARGEST_LOAD = 4 << 30  # bytes of ciphertexts of one load: all are made beforehand and held by the emulator
 PATIENCE = 20.0  # seconds after a load in which its last replies may land
 
 
@@ -154,11 +156,13 @@ class Climb:
 
 
 async def climb(recipe: Recipe, folder: Path, size: int, rates: Sequence[float], plan: Plan) -> Climb:
-    """Offer ever more to one connector until it does not keep up."""
+    """Offer ever more to one connector, until it does not keep up or the ciphertexts would not fit in memory."""
     cases: list[Case] = []
     async with open_pair(recipe, folder, size, plan.computing) as pair:
         idle = await rest(pair)
         for rate in rates:
+            if rate * plan.seconds * CIPHERTEXTS * size > LARGEST_LOAD:
+                break
             cases.append(await offer(pair, size, rate, plan.seconds))
             plan.told(cases[-1])
             if not cases[-1].outcome.sustained:

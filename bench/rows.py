@@ -27,7 +27,7 @@ class Row:
     def __str__(self) -> str:
         """Return a line."""
         rate = "" if self.per_second is None else f"  {self.per_second:8.0f}/s"
-        return f"{self.name:36}  {self.by:18}  {self.cpu_us:9.1f} us{rate}"
+        return f"{self.name:36}  {self.by:22}  {self.cpu_us:9.1f} us{rate}"
 
 
 def show(rows: Iterable[Row]) -> None:
