@@ -8,6 +8,7 @@ type raises ValueError.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import attrs
@@ -50,7 +51,7 @@ def _selector(signature: str) -> bytes:
     return keccak256(signature.encode())[:SELECTOR_BYTES]
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Function:
     """A function: encodes and decodes its calldata and its result."""
 
@@ -65,7 +66,7 @@ class Function:
         signature = item["name"] + arguments(item["inputs"])
         return cls(item["name"], signature, _selector(signature), arguments(item.get("outputs", ())))
 
-    @property
+    @cached_property
     def _inputs(self) -> TupleType:
         return tuple_type(self.signature[len(self.name) :])
 
@@ -78,16 +79,20 @@ class Function:
         body = _body(calldata, self.selector, self.signature)
         return decode_exactly(self._inputs, body) if exact else self._inputs.decode(body, 0, exact=False)[0]
 
+    @cached_property
+    def _outputs(self) -> TupleType:
+        return tuple_type(self.outputs)
+
     def encode_result(self, *values: Any) -> bytes:
         """Return what ``eth_call`` gives for these results. Raises ValueError."""
-        return tuple_type(self.outputs).encode(values)
+        return self._outputs.encode(values)
 
     def decode_result(self, data: bytes) -> tuple[Any, ...]:
         """Read the result of ``eth_call``. Raises Undecodable, also for the nothing of an account without code."""
-        return decode_exactly(tuple_type(self.outputs), data)
+        return decode_exactly(self._outputs, data)
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Error:
     """A custom error: decodes the data of a revert."""
 
@@ -101,7 +106,7 @@ class Error:
         signature = item["name"] + arguments(item["inputs"])
         return cls(item["name"], signature, _selector(signature))
 
-    @property
+    @cached_property
     def _inputs(self) -> TupleType:
         return tuple_type(self.signature[len(self.name) :])
 
@@ -114,7 +119,7 @@ class Error:
         return decode_exactly(self._inputs, _body(data, self.selector, self.signature))
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Event:
     """An event that is not anonymous: encodes and decodes topics and data.
 
@@ -135,7 +140,7 @@ class Event:
 
     def encode(self, *values: Any) -> tuple[tuple[bytes, ...], bytes]:
         """Return the topics and the data of a log with these values. Raises ValueError."""
-        topics, body = self._layout()
+        topics, body = self._layout
         if len(values) != len(self.indexed):
             raise ValueError(f"{self.signature} has {len(self.indexed)} values")
         named = [value for value, indexed in zip(values, self.indexed, strict=True) if indexed]
@@ -147,28 +152,20 @@ class Event:
 
     def decode(self, topics: Sequence[bytes], data: bytes) -> tuple[Any, ...]:
         """Read a log's values in the order of their declaration. Raises Undecodable."""
-        kinds, body = self._layout()
+        kinds, body = self._layout
         if len(topics) != len(kinds) + 1 or topics[0] != self.topic0:
             raise Undecodable(f"not the topics of {self.signature}")
         named = iter([_topic(kind, topic) for kind, topic in zip(kinds, topics[1:], strict=True)])
         rest = iter(decode_exactly(body, data))
         return tuple(next(named) if indexed else next(rest) for indexed in self.indexed)
 
+    @cached_property
     def _layout(self) -> tuple[tuple[AbiType, ...], TupleType]:
-        return _event_layout(self.signature, self.indexed)
-
-
-_layouts: dict[tuple[str, tuple[bool, ...]], tuple[tuple[AbiType, ...], TupleType]] = {}
-
-
-def _event_layout(signature: str, indexed: tuple[bool, ...]) -> tuple[tuple[AbiType, ...], TupleType]:
-    found = _layouts.get((signature, indexed))
-    if found is None:
-        kinds = list(zip(tuple_type(signature[signature.index("(") :]).items, indexed, strict=True))
+        """The types of the topics behind the first, and of the data."""
+        items = tuple_type(self.signature[len(self.name) :]).items
+        kinds = list(zip(items, self.indexed, strict=True))
         topics = tuple(parse_type("bytes32") if kind.dynamic else kind for kind, named in kinds if named)
-        found = topics, TupleType([kind for kind, named in kinds if not named])
-        _layouts[signature, indexed] = found
-    return found
+        return topics, TupleType([kind for kind, named in kinds if not named])
 
 
 def _topic(kind: AbiType, topic: bytes) -> Any:

@@ -6,6 +6,7 @@ Source: fhevm-0.14.md, 1.2-1.4.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from kmsconn.errors import Undecodable
@@ -33,14 +34,22 @@ UNIFIED = DECRYPTION.event(
 TOPICS = (PUBLIC.topic0, LEGACY.topic0, UNIFIED.topic0)
 """What to listen to."""
 
+REMEMBERED = 256
+"""Contents. Who hears of a request and who works on it read the same event, mostly within moments."""
+
 
 def decode(log: Log) -> Decryption:
     """Read a request event strictly. Raises Undecodable."""
-    topic0 = log.topics[0] if log.topics else b""
+    return _read(log.topics, log.data)
+
+
+@lru_cache(REMEMBERED)
+def _read(topics: tuple[bytes, ...], data: bytes) -> Decryption:
+    topic0 = topics[0] if topics else b""
     if topic0 not in _READERS:
         raise Undecodable("no request event of this generation")
     event, read = _READERS[topic0]
-    return read(*event.decode(log.topics, log.data))
+    return read(*event.decode(topics, data))
 
 
 def content_digest(log: Log) -> bytes:

@@ -8,6 +8,7 @@ Source: fhevm-0.14.md, 3.2-3.4; outcomes: rows "check".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import attrs
 
@@ -143,7 +144,7 @@ def check_unified(content: UnifiedUserDecryption, handles: list[Handle], chain_t
 
 def unified_digest(gateway: Domain, chain_id: int, content: UnifiedUserDecryption) -> bytes:
     """Return what the user signs: under the host chain's id, extraData as in the event (3.4, vector B.8)."""
-    domain = attrs.evolve(gateway, chain_id=chain_id)
+    domain = _on_host(gateway, chain_id)
     struct_hash = hash_struct(
         UNIFIED_TYPE,
         content.user,
@@ -154,6 +155,11 @@ def unified_digest(gateway: Domain, chain_id: int, content: UnifiedUserDecryptio
         content.extra_data,
     )
     return signing_digest(domain, struct_hash)
+
+
+@lru_cache
+def _on_host(gateway: Domain, chain_id: int) -> Domain:
+    return attrs.evolve(gateway, chain_id=chain_id)
 
 
 class _OneOf:

@@ -147,3 +147,16 @@ def test_the_digest_sees_the_id() -> None:
     log = vectors.log_of(REQUESTS[0])
     other = attrs.evolve(log, topics=(log.topics[0], bytes(32)))
     assert events.content_digest(log) != events.content_digest(other)
+
+
+def test_the_same_event_elsewhere_is_the_same_content() -> None:
+    log = log_of(events.PUBLIC, 1 << 248, (), b"")
+    moved = attrs.evolve(log, block_number=log.block_number + 1, block_hash=b"\x09" * 32)
+    assert events.decode(moved) == events.decode(log)
+
+
+def test_what_cannot_be_read_is_told_each_time() -> None:
+    log = attrs.evolve(log_of(events.PUBLIC, 1 << 248, (), b""), data=b"")
+    for _ in range(2):
+        with pytest.raises(Undecodable):
+            events.decode(log)
