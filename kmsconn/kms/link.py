@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from kmsconn.errors import Unreachable
-from kmsconn.kms import framing, http2
+from kmsconn.kms import framing, http2, streams
 from kmsconn.kms.allowance import Allowance, Claim
 from kmsconn.kms.frames import Http2Error
 
@@ -173,20 +173,20 @@ class Link:
         if self._http2.settled:
             self.ready.set()
 
-    def _deliver(self, event: http2.Event) -> None:
+    def _deliver(self, event: streams.Event) -> None:
         call = self._calls.get(event.stream)
         if call is None:
             return
         match event:
-            case http2.HeadersCame():
+            case streams.HeadersCame():
                 call.reply.take_headers(event.fields)
-            case http2.DataCame():
+            case streams.DataCame():
                 call.reply.take_data(event.data)
-                if call.claim is None and call.reply.size > http2.STREAM_WINDOW:
+                if call.claim is None and call.reply.size > streams.STREAM_WINDOW:
                     self._claim(event.stream, call)
-            case http2.StreamEnded():
+            case streams.StreamEnded():
                 call.reply.take_end()
-            case http2.StreamReset():
+            case streams.StreamReset():
                 call.reply.take_reset(event.code)
         if call.reply.finished:
             call.done.set()

@@ -62,6 +62,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.kms.outbox",
         "kmsconn.kms.peer_settings",
         "kmsconn.kms.status",
+        "kmsconn.kms.streams",
         "kmsconn.monitoring.families",
         "kmsconn.monitoring.health",
         "kmsconn.monitoring.logs",

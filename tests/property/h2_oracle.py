@@ -15,10 +15,10 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from kmsconn.kms import frames, http2
+from kmsconn.kms import frames, http2, streams
 from kmsconn.kms.frames import Cutter, ErrorCode
 from kmsconn.kms.headers import MAX_BLOCK, Header
-from kmsconn.kms.http2 import DataCame, Event, HeadersCame, StreamEnded, StreamReset
+from kmsconn.kms.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 
 
 class Oracle:
@@ -37,7 +37,7 @@ class Oracle:
             initial_values={
                 codes.HEADER_TABLE_SIZE: 0,
                 codes.ENABLE_PUSH: 0,
-                codes.INITIAL_WINDOW_SIZE: http2.STREAM_WINDOW,
+                codes.INITIAL_WINDOW_SIZE: streams.STREAM_WINDOW,
                 codes.MAX_FRAME_SIZE: http2.MAX_FRAME,
                 codes.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
             },

@@ -18,7 +18,8 @@ from kmsconn.kms import frames
 from kmsconn.kms.frames import Http2Error
 from kmsconn.kms.framing import request_headers
 from kmsconn.kms.headers import Header, Reader, encode
-from kmsconn.kms.http2 import MAX_FRAME, Connection, Event
+from kmsconn.kms.http2 import MAX_FRAME, Connection
+from kmsconn.kms.streams import Event
 from tests.property.h2_oracle import Oracle
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)

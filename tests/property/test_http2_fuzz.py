@@ -21,9 +21,10 @@ from trio.testing import MockClock, memory_stream_pair
 from kmsconn.errors import KmsconnError
 from kmsconn.kms import frames, headers, http2
 from kmsconn.kms.frames import Cutter, Http2Error
-from kmsconn.kms.http2 import Connection, DataCame, Event
+from kmsconn.kms.http2 import Connection
 from kmsconn.kms.link import Link
 from kmsconn.kms.peer_settings import settings_frame
+from kmsconn.kms.streams import DataCame, Event
 from tests.property.h2_oracle import Oracle
 from tests.property.test_http2_differential import (
     GREETING,

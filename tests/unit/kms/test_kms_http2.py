@@ -11,12 +11,13 @@ import hpack
 import pytest
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
 
-from kmsconn.kms import frames, http2
+from kmsconn.kms import frames, http2, streams
 from kmsconn.kms.frames import Cutter, ErrorCode, Http2Error
 from kmsconn.kms.framing import request_headers
 from kmsconn.kms.headers import encode
-from kmsconn.kms.http2 import Connection, DataCame, Event, HeadersCame, StreamEnded, StreamReset
+from kmsconn.kms.http2 import Connection
 from kmsconn.kms.peer_settings import settings_frame
+from kmsconn.kms.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from tests.behaviours import SCRIPTED, shows
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
@@ -590,7 +591,7 @@ def test_empty_data_is_no_event() -> None:
 def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http2, "STREAM_WINDOW", 100)
+    monkeypatch.setattr(streams, "STREAM_WINDOW", 100)
     connection = raw()
     connection.receive(RESPONSE)
     assert connection.receive(data(bytes(101))) == [StreamReset(1, ErrorCode.FLOW_CONTROL_ERROR)]
@@ -611,7 +612,7 @@ def test_a_grant_says_what_was_used_up() -> None:
     connection.receive(RESPONSE)
     for _ in range(8):
         connection.receive(data(bytes(http2.MAX_FRAME)))
-    assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, http2.STREAM_WINDOW // 2)
+    assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, streams.STREAM_WINDOW // 2)
 
 
 def test_a_stream_that_is_held_is_granted_nothing_until_it_may_go_on() -> None:
@@ -622,7 +623,7 @@ def test_a_stream_that_is_held_is_granted_nothing_until_it_may_go_on() -> None:
         connection.receive(data(bytes(http2.MAX_FRAME)))
     assert connection.data_to_send() == b""
     connection.resume(1)
-    assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, http2.STREAM_WINDOW)
+    assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, streams.STREAM_WINDOW)
 
 
 def test_a_stream_that_is_over_may_be_held_and_resumed() -> None:
@@ -799,7 +800,7 @@ def test_of_a_stream_that_goaway_refused_nothing_more_is_sent() -> None:
 
 def test_after_the_last_stream_number_the_connection_drains() -> None:
     connection = raw()
-    connection._next_stream = 2**31 - 1
+    connection._streams._next = 2**31 - 1
     assert connection.draining
     assert not connection.usable
 
