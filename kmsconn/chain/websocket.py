@@ -162,7 +162,8 @@ class WebSocketLink:
                 data = bytes(await stream.receive_some(RECEIVE_BYTES))
                 self._heard = trio.current_time()
                 if not data:
-                    reader.ended = reader.ended or "closed"
+                    self.drop("closed")
+                    return
         except Unreachable as error:
             self.drop(str(error))
         except FOREIGN_ERRORS as error:

@@ -258,6 +258,21 @@ async def test_a_server_that_closes_and_reads_no_more_is_given_up_soon(autojump_
             await link.ended.wait()
 
 
+async def test_a_server_that_leaves_without_closing_is_given_up_at_once(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with linked_over_a_full_wire(node) as link, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(Unreachable, match="closed"):
+                await echo(link, 0)
+
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        node.hang_up()
+        with trio.fail_after(PARTING_SECONDS / 10):
+            await link.ended.wait()
+
+
 async def test_what_no_server_may_send_ends_the_link_with_the_reason(autojump_clock: MockClock) -> None:
     node = Node()
     async with linked(node) as link:
