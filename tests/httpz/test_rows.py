@@ -27,7 +27,7 @@ from kmsconn.emulator.execution import Emitted
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.emulator.httpz.signcryption import open_share
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
@@ -672,6 +672,32 @@ async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(
 # 5.1 Testing
 
 
+async def test_row_142_four_nodes_reply_and_three_while_one_core_is_down(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    def down(method: str, _: str) -> None:
+        raise GrpcFailure(Status.UNAVAILABLE, "down")
+
+    async with open_world(tmp_path) as world, world.all_connected(4):
+        cores = world.share_among(4, threshold=1)
+        material = world.material(1000)
+        world.ask_public(material)
+        await world.wait_replies(PUBLIC, 4)
+        assert len(set(world.senders(PUBLIC))) == 4
+        cores[3].does = down
+        world.ask_public(material)
+        await world.wait_replies(PUBLIC, 7)
+        await trio.sleep(60)
+        replies = [
+            (reply[0], sender)
+            for reply, sender in zip(world.replies(PUBLIC), world.senders(PUBLIC), strict=True)
+        ]
+        assert len(replies) == len(set(replies)) == 7
+        assert parse_address(httpz.node(4)["tx_sender"]) not in {
+            who for number, who in replies if number == 2
+        }
+
+
 async def test_row_145_a_user_finds_the_plaintext_in_the_share(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
@@ -686,3 +712,20 @@ async def test_row_145_a_user_finds_the_plaintext_in_the_share(
         opened = open_share(secret, share.signcrypted, client=USER, vk=payload.verification_key)
         assert (share.handle, int.from_bytes(opened.plaintext, "little")) == (material.handle, 1000)
         assert opened.link == payload.digest
+
+
+async def test_row_157_four_nodes_come_to_one_public_response_and_one_of_a_user(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """With one node that may fail: two signatures are enough for everybody, three shares for a user."""
+    async with open_world(tmp_path) as world, world.all_connected(4):
+        world.share_among(4, threshold=1)
+        material = world.material(1000)
+        world.ask_public(material)
+        world.ask_user(material)
+        await world.wait_replies(PUBLIC, 4)
+        await world.wait_replies(USER_REPLY, 4)
+        ((_, result, signatures),) = world.emitted("PublicDecryptionResponse")
+        assert (int.from_bytes(result[:32]), len(signatures)) == (1000, 2)
+        ((_, shares, share_signatures),) = world.emitted("UserDecryptionResponse")
+        assert len(set(shares)) == len(share_signatures) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -69,7 +69,10 @@ class World:
         """Make a world of a revision of the contracts: main, rc7 (handles are numbers) or rc9 (other getters)."""
         chain = Chain(GATEWAY_ID, lambda: BEGIN + trio.current_time(), block_time=0.5, finality=4)
         registry = Httpz(vectors.address("HTTPZ"), revision)
-        manager = DecryptionManager(vectors.address("DecryptionManager"), GATEWAY_ID, registry)
+        # shares are counted, so that several nodes can come to a user's response at all (httpz-rc7.md, 13.16)
+        manager = DecryptionManager(
+            vectors.address("DecryptionManager"), GATEWAY_ID, registry, counts_shares=True
+        )
         plaintexts: dict[bytes, int] = {}
         signer = PrivateKey(from_hex(vectors.node(1)["signer_private_key"]))
         world = cls(
@@ -101,19 +104,28 @@ class World:
         nodes = [Node(parse_address(one["tx_sender"]), parse_address(one["signer"])) for one in known]
         self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
 
-    def share_among(self, count: int, threshold: int) -> None:
-        """Make the one node the first of several, each with a Core that holds its share; ``node_settings`` are the others'."""
+    def share_among(self, count: int, threshold: int) -> list[FirstCore]:
+        """Make the one node the first of several, each with a Core that holds its share; return these. See ``all_connected``."""
         self._register(count, threshold)
         self.core.degree = threshold
+        cores = [self.core]
         for number in range(2, count + 1):
             signer = PrivateKey(from_hex(vectors.node(number)["signer_private_key"]))
             core = FirstCore(signer, self.plaintexts, party_id=number, degree=threshold)
             self.network.serve(f"core-{number}", 80, partial(serve_grpc, methods=core.methods()))
+            cores.append(core)
+        return cores
 
-    def node_settings(self, number: int) -> dict[str, Any]:
-        """Return what differs in the settings of a node, counted from 1."""
-        if number == 1:
-            return {}
+    @asynccontextmanager
+    async def all_connected(self, count: int) -> AsyncIterator[None]:
+        """Run a connector for each of ``count`` nodes while the block lasts, then cancel them."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.connected())
+            for number in range(2, count + 1):
+                await stack.enter_async_context(self.connected(**self._settings_of(number)))
+            yield
+
+    def _settings_of(self, number: int) -> dict[str, Any]:
         return {
             "private_key": Secret(vectors.node(number)["tx_sender_private_key"]),
             "core_endpoints": (f"http://core-{number}:80",),
@@ -188,6 +200,18 @@ class World:
         function = contract.function(name)
         calls = [mined.transaction.data for mined in self._mined() if mined.outcome.status]
         return [function.decode(data) for data in calls if data[:4] == function.selector]
+
+    def senders(self, name: str) -> list[Address]:
+        """Return who sent the successful calls of a reply function of DecryptionManager."""
+        selector = abi.DECRYPTION_MANAGER.function(name).selector
+        mined = [one for one in self._mined() if one.outcome.status]
+        return [one.transaction.sender for one in mined if one.transaction.data[:4] == selector]
+
+    def emitted(self, name: str) -> list[tuple[Any, ...]]:
+        """Return the arguments of each event of DecryptionManager with this name."""
+        event = abi.DECRYPTION_MANAGER.event(name)
+        logs = [log for mined in self._mined() for log in mined.outcome.logs]
+        return [event.decode(log.topics, log.data) for log in logs if log.topics[0] == event.topic0]
 
     def _mined(self) -> list[Mined]:
         blocks = [self.chain.block(number) for number in range(self.chain.head.number + 1)]

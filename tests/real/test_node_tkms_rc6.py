@@ -6,7 +6,6 @@ The chain and the Cores are emulated, in virtual time; the library works on the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +83,9 @@ async def run(
     library: Path, folder: Path, values: Sequence[tuple[int, int]], *, nodes: int = 1, revision: str = "rc9"
 ) -> Run:
     """Ask for values in one request, and let a connector for each node answer."""
-    async with open_world(folder, revision) as world, AsyncExitStack() as stack:
+    async with open_world(folder, revision) as world, world.all_connected(nodes):
         if nodes > 1:
             world.share_among(nodes, threshold=1)
-        for number in range(1, nodes + 1):
-            await stack.enter_async_context(world.connected(**world.node_settings(number)))
         materials = [world.material(value, kind) for kind, value in values]
         world.ask_user(*materials)
         sent = await world.wait_replies(REPLY, nodes)
