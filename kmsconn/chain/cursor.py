@@ -10,6 +10,7 @@ The rules:
 4. The *overlap*, the last blocks below the head, is read again when the caller says that it is due, and whenever the head is
    below what was read: a lagging node answers with fewer logs and no error, and a reorganisation replaces blocks.
 5. A range that was too wide halves the size; a whole range that went well doubles it, after a while if one was too wide before.
+   So does one that held very many logs: what is in memory at once must not grow with the backlog.
 
 A range whose answer is not trusted is simply not ``took``: nothing moves, and it is planned again.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import attrs
 
+MANY_LOGS = 2000  # in one answer; about 20 MiB while they are decoded
 MAX_SIZE = 5000  # blocks; what the usual nodes take at most
 CALM_AFTER_FAILURE = 8  # whole ranges that must go well before a size that failed is tried again
 # Below this size the node is so narrow that the blocks between the head we know and its own could be too many.
@@ -113,14 +115,16 @@ def _backfill(cursor: Cursor, head: int) -> Range | None:
     return Range(cursor.next_block, min(cursor.next_block + cursor.size - 1, ceiling))
 
 
-def took(cursor: Cursor, first: int, last: int) -> Cursor:
+def took(cursor: Cursor, first: int, last: int, *, logs: int = 0) -> Cursor:
     """Return the cursor after a trusted read of these blocks (``last`` is the node's head where the plan left it open).
+
+    ``logs`` is how many it held.
 
     Repeating: the same read again changes nothing but the size.
     """
     if last < first:
         return cursor
-    grown = _grown(cursor, last - first + 1)
+    grown = shrunk(cursor) if logs > MANY_LOGS else _grown(cursor, last - first + 1)
     if first <= grown.next_block:
         return _joined(attrs.evolve(grown, next_block=max(grown.next_block, last + 1)))
     return attrs.evolve(grown, island=_island_with(grown.island, Island(first, last)))

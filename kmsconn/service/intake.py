@@ -26,6 +26,7 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Admitted, Arrival, Read
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.house import House, Side
 from kmsconn.service.retrying import until_kept
@@ -37,6 +38,16 @@ BEFORE_ALL = -1  # a tick: every row has moved since
 _SILENCE = 2.0  # polls; one that was missed is no silence
 DOUBTS = 16  # such blocks in one round
 REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the overlap again costs little
+
+
+@attrs.frozen
+class Told:
+    """What is kept of a decoded log: little, since many are remembered."""
+
+    id: int
+    kind: Kind
+    digest: bytes
+    expires: bool
 
 
 @attrs.define
@@ -56,7 +67,7 @@ class Intake:
     _behind: trio.Event = attrs.field(factory=trio.Event)
     _reason: str = ""
     """Why the last read that failed did."""
-    _arrivals: dict[tuple[bytes, int], Arrival] = attrs.field(factory=dict)
+    _decoded: dict[tuple[bytes, int], tuple[int, Told | None]] = attrs.field(factory=dict)
 
     @classmethod
     def for_subscription(cls, house: House, subscription: Subscription) -> Intake:
@@ -243,7 +254,7 @@ class Intake:
         )
         admitted = await self.house.journal.admit(read)
         before = self.cursor
-        self._cursor = took(self._known_cursor(), found.from_block, found.to_block)
+        self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))
         if before != self._cursor.next_block:
             self.house.on_event(CursorMoved(chain, contract, self._cursor.next_block, found.head_number))
         self._tell(admitted, undecodable)
@@ -262,19 +273,22 @@ class Intake:
         return arrivals, undecodable
 
     def _arrival(self, log: Log) -> Arrival | None:
-        key = (log.block_hash, log.log_index)
-        known = self._arrivals.get(key)
-        if known is None or known.log != log:
-            profile = self.house.profile
-            content = profile.decode(log)
-            if content is None:
-                return None
-            expires = profile.operations[content.kind].expires
-            known = Arrival(content.id, content.kind, profile.digest(log), log, expires)
-            if len(self._arrivals) >= REMEMBERED:
-                self._arrivals.clear()
-            self._arrivals[key] = known
-        return known
+        place, fingerprint = (log.block_hash, log.log_index), hash(log)
+        known = self._decoded.get(place)
+        if known is None or known[0] != fingerprint:
+            if len(self._decoded) >= REMEMBERED:
+                self._decoded.clear()
+            known = self._decoded[place] = fingerprint, self._read_log(log)
+        told = known[1]
+        return None if told is None else Arrival(told.id, told.kind, told.digest, log, told.expires)
+
+    def _read_log(self, log: Log) -> Told | None:
+        profile = self.house.profile
+        content = profile.decode(log)
+        if content is None:
+            return None
+        expires = profile.operations[content.kind].expires
+        return Told(content.id, content.kind, profile.digest(log), expires)
 
     def _tell(self, admitted: Admitted, undecodable: list[tuple[Log, str]]) -> None:
         chain, on_event = self.subscription.chain_id, self.house.on_event

@@ -5,6 +5,7 @@ import pytest
 
 from kmsconn.chain.cursor import (
     CALM_AFTER_FAILURE,
+    MANY_LOGS,
     MAX_SIZE,
     Cursor,
     Island,
@@ -145,3 +146,12 @@ def test_a_size_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="size"):
         Cursor(0, size=0)
     assert attrs.has(Cursor)
+
+
+def test_a_range_that_held_very_many_logs_is_not_asked_for_so_wide_again() -> None:
+    cursor = took(Cursor(0, size=100), 0, 99, logs=MANY_LOGS + 1)
+    assert (cursor.next_block, cursor.size) == (100, 50)
+
+
+def test_a_range_may_hold_many_logs_and_grow() -> None:
+    assert took(Cursor(0, size=100), 0, 99, logs=MANY_LOGS).size == 200
