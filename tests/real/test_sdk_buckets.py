@@ -17,6 +17,7 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.sources import ByPlace
 from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.config.settings import Httpz, S3Fallback
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
@@ -27,6 +28,7 @@ from kmsconn.model.steps import Ciphertext
 from kmsconn.net.offloading import offload_to_threads
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Coprocessor
+from tests.httpz.world import COPROCESSOR, open_world
 from tests.real.store_client import ACCESS_KEY, SECRET_KEY
 from tests.real.stores import Client, ServedBucket, ServedStore, fetch, open_client, sender
 from tests.real.test_bucket_stores import BIG, ONE, publish
@@ -298,3 +300,26 @@ async def test_a_signature_for_the_wrong_region_is_made_again_for_the_right_one(
     assert await got(sdk, Place("us-east-1", f"http://127.0.0.1:{port}", "b"), "key") == b"body"
     assert asked == ["us-east-1", "eu-central-1"]
     nursery.cancel_scope.cancel()
+
+
+# A connector of the first generation
+
+
+@SERVED
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize("address", ["", "not-a-url"])
+async def test_a_connector_answers_out_of_the_configured_bucket_that_wants_credentials(
+    store: ServedStore, tmp_path: Path, address: str
+) -> None:
+    """Where the chain tells no bucket, or one that cannot be read; only the SDK leads out of the world's network."""
+    bucket = await store.open_bucket(public=False)
+    s3 = S3Fallback("eu-west-1", bucket.name, f"http://127.0.0.1:{bucket.port}")
+    async with open_world(tmp_path) as world, world.connected(httpz=Httpz(s3=s3)):
+        world.set_buckets({COPROCESSOR: address})
+        material = world.material(1000)
+        (body,) = world.plaintexts
+        await bucket.put(material.digest.hex(), body, {})
+        world.ask_public(material)
+        ((_, result, _),) = await world.wait_replies("publicDecryptionResponse")
+        assert int.from_bytes(result[:32]) == 1000
+        assert world.bucket.counts == {}
