@@ -16,6 +16,7 @@ from bench.figures import ANSWERED, Outcome, outcome, span
 from bench.neighbours import Neighbours, open_neighbours
 from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
+from bench.series import standstills
 
 WARM_UP = {"rate": 10, "seconds": 2, "patience": 60}
 IDLE = 3.0  # seconds in which nothing is offered
@@ -49,6 +50,8 @@ class Case:
     machine: Usage
     """All cores and everybody on them; a share of 2 is two cores."""
     journal_bytes: int
+    standstill: float = 0.0
+    """Seconds for which the machine itself stood still meanwhile: then the times mean nothing."""
 
     @property
     def others(self) -> float:
@@ -115,7 +118,18 @@ async def offer(pair: Pair, size: int, rate: float, seconds: float) -> Case:
     moments = span(done["rows"])
     used = {side: usage(*between(samples, *moments)) for side, samples in pair.samples.items()}
     cpu_ms = 1000 * used["connector"].cpu / found.answered if found.answered else None
-    return Case(size, found, cpu_ms, **used, journal_bytes=journal_bytes(pair.journal))
+    still = sum(seconds for at, seconds in standstills(pair.samples["machine"]) if at >= moments[0])
+    return Case(size, found, cpu_ms, **used, journal_bytes=journal_bytes(pair.journal), standstill=still)
+
+
+async def offer_undisturbed(pair: Pair, size: int, rate: float, plan: Plan) -> Case:
+    """Offer a load, and once more when the machine stood still meanwhile; tell of both."""
+    case = await offer(pair, size, rate, plan.seconds)
+    plan.told(case)
+    if case.standstill:
+        case = await offer(pair, size, rate, plan.seconds)
+        plan.told(case)
+    return case
 
 
 async def _while_watching(pair: Pair, work: Callable[[], Awaitable[Any]]) -> Any:
@@ -163,8 +177,7 @@ async def climb(recipe: Recipe, folder: Path, size: int, rates: Sequence[float],
         for rate in rates:
             if rate * plan.seconds * CIPHERTEXTS * size > LARGEST_LOAD:
                 break
-            cases.append(await offer(pair, size, rate, plan.seconds))
-            plan.told(cases[-1])
+            cases.append(await offer_undisturbed(pair, size, rate, plan))
             if not cases[-1].outcome.sustained:
                 break
     return Climb(idle, cases, pair.samples)

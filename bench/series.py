@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -14,6 +15,10 @@ from bench.proc import Sample
 
 Span = Sequence[float | None]
 """One request: when it was visible, and when answered (Unix seconds)."""
+
+
+STANDSTILL = 4.0
+"""Seconds without a sample after which the machine is said to have stood still, as a virtual one does that is moved or saved."""
 
 
 @attrs.frozen
@@ -55,6 +60,15 @@ def thinned(samples: Sequence[Sample], period: float) -> list[Sample]:
         if not kept or sample.at - kept[-1].at >= period:
             kept.append(sample)
     return kept
+
+
+def standstills(samples: Sequence[Sample], shortest: float = STANDSTILL) -> list[tuple[float, float]]:
+    """Return when nothing was sampled for longer than a sampler is late: the machine itself stood still, and for how many seconds."""
+    return [
+        (first.at, after.at - first.at)
+        for first, after in pairwise(samples)
+        if after.at - first.at > shortest
+    ]
 
 
 def as_columns(samples: Sequence[Sample]) -> dict[str, list[float]]:

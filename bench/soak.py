@@ -23,8 +23,9 @@ from bench.figures import ANSWERED, VISIBLE, outcome
 from bench.machine import ROOT, describe
 from bench.offering import Pair, Plan, open_pair
 from bench.plots import draw
+from bench.proc import Sample
 from bench.recipes import add_connector, connector_name, recipe_of
-from bench.series import columns_of
+from bench.series import columns_of, standstills
 from bench.table import milliseconds
 
 LATE = 120.0  # seconds after the last request in which open ones may still be answered
@@ -96,6 +97,12 @@ async def play(pair: Pair, seconds: float) -> list[Happening]:
     return happened
 
 
+def in_order(happened: Sequence[Happening], samples: Sequence[Sample]) -> list[Happening]:
+    """Return what was done and what else happened, in its order: the machine may have stood still."""
+    still = [Happening(at, f"machine still {seconds:.0f} s") for at, seconds in standstills(samples)]
+    return sorted([*happened, *still], key=lambda one: one.at)
+
+
 async def _post(pair: Pair, paths: Sequence[str]) -> None:
     for path in paths:
         await pair.neighbours.post(path)
@@ -138,7 +145,7 @@ async def soak(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "verdict": {**attrs.asdict(found), "well": found.well},
         "outcome": attrs.asdict(outcome(done["rows"], done["offered"], arguments.rate)),
-        "happened": [attrs.asdict(one) for one in happened],
+        "happened": [attrs.asdict(one) for one in in_order(happened, pair.samples["machine"])],
         "samples": columns_of(pair.samples),
         "requests": [[row[VISIBLE], row[ANSWERED]] for row in done["rows"]],
     }
@@ -165,8 +172,10 @@ def summary(found: Mapping[str, Any]) -> list[str]:
         f"{name} {verdict[name]}" for name in ("emitted", "answered", "lost", "doubled", "strays")
     )
     times = ", ".join(f"{name} {milliseconds(whole[name])} ms" for name in ("p50", "p99", "most"))
+    still = [one["name"] for one in found["happened"] if one["name"].startswith("machine")]
     return [
         counts,
+        *still,
         f"from the event's block to the reply's: {times}",
         f"memory of the connector {_range(memory)} MB, descriptors {_range(columns['descriptors'])}",
         "nothing lost, nothing doubled" if verdict["well"] else "SOMETHING WAS LOST OR DOUBLED",

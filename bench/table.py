@@ -27,11 +27,18 @@ def row(case: Case) -> str:
     cpu = "-" if case.cpu_ms is None else f"{case.cpu_ms:.2f}"
     return line(
         (
-            size(case.size), f"{found.offered_rate:g}/s", f"{found.rate:.1f}", "yes" if found.sustained else "NO",
+            size(case.size), f"{found.offered_rate:g}/s", f"{found.rate:.1f}", kept_up(case),
             *times, cpu, f"{case.connector.share:.0%}", f"{case.emulator.share:.0%}", f"{case.others:.0%}",
             f"{case.connector.resident / MIB:.0f} MB", str(case.connector.descriptors), size(case.journal_bytes),
         )
     )  # fmt: skip
+
+
+def kept_up(case: Case) -> str:
+    """Return whether a load was sustained; of a machine that stood still meanwhile nothing can be said."""
+    if case.standstill:
+        return "still"
+    return "yes" if case.outcome.sustained else "NO"
 
 
 def idle(count: int, used: Mapping[str, Usage]) -> str:

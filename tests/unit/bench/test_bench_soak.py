@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 import trio.testing
 
-from bench.soak import ACTS, LONGEST_OUTAGE, Verdict, parser, play, progress, summary, verdict_of
+from bench.proc import Sample
+from bench.soak import (
+    ACTS,
+    LONGEST_OUTAGE,
+    Happening,
+    Verdict,
+    in_order,
+    parser,
+    play,
+    progress,
+    summary,
+    verdict_of,
+)
 from tests.unit.emulator.test_control import Desk
 
 STATUS = {"emitted": 10, "answered": 10, "doubled": 0, "strays": 0, "p50": 0.2, "p99": 0.3}
@@ -77,6 +89,14 @@ def test_acts_are_over_before_the_next() -> None:
     assert min(gaps) > 1 / 30
 
 
+def test_a_machine_that_stood_still_is_told_in_its_place() -> None:
+    samples = [Sample(float(at), 0.0, 0, 0) for at in (1, 2, 30, 31)]
+    acts = [Happening(1.5, "node gone"), Happening(30.5, "node gone no more")]
+    assert [one.name for one in in_order(acts, samples)] == [
+        "node gone", "machine still 28 s", "node gone no more",
+    ]  # fmt: skip
+
+
 def test_how_far_it_is_in_a_line() -> None:
     assert progress({**STATUS, "answered": 7}, 64 << 20, 30, 12.3).split() == [
         "12", "s", "10", "emitted", "3", "open", "0", "doubled", "64", "MB", "30", "fds",
@@ -89,9 +109,11 @@ def test_the_end_in_words() -> None:
         "verdict": {"emitted": 10, "answered": 9, "lost": 1, "doubled": 0, "strays": 0, "well": False},
         "outcome": {"whole": {"p50": 250.0, "p99": 500.0, "most": None}},
         "samples": {"connector": columns},
+        "happened": [{"at": 1.0, "name": "node gone"}, {"at": 2.0, "name": "machine still 20 s"}],
     }
     assert summary(found) == [
         "emitted 10, answered 9, lost 1, doubled 0, strays 0",
+        "machine still 20 s",
         "from the event's block to the reply's: p50 250 ms, p99 500 ms, most - ms",
         "memory of the connector 60 to 90, at the end 80 MB, descriptors 20 to 30, at the end 25",
         "SOMETHING WAS LOST OR DOUBLED",

@@ -44,6 +44,10 @@ def test_a_load_that_was_not_sustained_is_loud() -> None:
     assert cells(lost)["kept up"] == "NO"
 
 
+def test_of_a_machine_that_stood_still_nothing_is_said() -> None:
+    assert cells(attrs.evolve(CASE, standstill=20.0))["kept up"] == "still"
+
+
 def test_without_an_answer_nothing_is_made_up() -> None:
     nothing = attrs.evolve(CASE, outcome=outcome([], 50, 10), cpu_ms=None)
     assert (cells(nothing)["CPU ms"], cells(nothing)["whole p50"]) == ("-", "-")
