@@ -50,7 +50,7 @@ async def measure(arguments: argparse.Namespace) -> dict[int, Climb]:
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory(prefix="kmsconn-bench-") as folder:
             found[size] = await climb(recipe_of(arguments), Path(folder), size, arguments.rates, plan)
-        print(table.idle(size, found[size].idle), flush=True)
+        print(f"{table.idle(size, found[size].idle)}; {table.conclusion(found[size].cases)}", flush=True)
     return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bench.offering import Case, Usage
 
+FULL = 0.9  # of one core
 KIB, MIB = 1024, 1024 * 1024
 HEADINGS = (
     "size", "offered", "landed/s", "kept up", "hear p50", "p99", "send p50", "p99", "whole p50", "p99",
@@ -39,6 +40,27 @@ def kept_up(case: Case) -> str:
     if case.standstill:
         return "still"
     return "yes" if case.outcome.sustained else "NO"
+
+
+def conclusion(cases: Sequence[Case]) -> str:
+    """Return the highest load that was sustained, and what had no room left at the first one that was not."""
+    rates = [case.outcome.offered_rate for case in cases if case.outcome.sustained]
+    most = f"kept up with {max(rates):g}/s" if rates else "kept up with none of these loads"
+    failed = [case for case in cases if not case.outcome.sustained]
+    return f"{most}; at {failed[0].outcome.offered_rate:g}/s {limit(failed[0])}" if failed else most
+
+
+def limit(case: Case) -> str:
+    """Return who was at the end of what one core gives; threads may take a little more."""
+    if case.standstill:
+        return "the machine stood still"
+    if case.emulator.share >= FULL:
+        return "the emulator was the limit"
+    if case.connector.share >= FULL:
+        return "the connector was the limit"
+    if case.others >= FULL:
+        return f"others had {case.others:.1f} of the cores"
+    return "neither side was busy: it waited"
 
 
 def idle(count: int, used: Mapping[str, Usage]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from bench.figures import outcome
 from bench.offering import Case, Usage, usage
 from bench.proc import Sample
-from bench.table import HEADINGS, WIDTHS, heading, idle, milliseconds, row, size
+from bench.table import HEADINGS, WIDTHS, conclusion, heading, idle, milliseconds, row, size
 
 ROWS = [(n / 10, n / 10 + 0.012, n / 10 + 0.02, n / 10 + 0.025, n / 10 + 0.25) for n in range(50)]
 USED = Usage(cpu=0.5, share=0.1, resident=64 << 20, descriptors=31)
@@ -73,3 +73,32 @@ def test_usage_is_the_difference_of_cpu_and_the_last_of_the_rest() -> None:
 def test_what_is_used_while_nothing_is_offered() -> None:
     said = idle(65536, {"connector": USED, "emulator": OURS, "machine": ALL})
     assert said.split("  ")[-1] == "idle: connector 10.0%, emulator 25.0%"
+
+
+def failed(**shares: float) -> Case:
+    """Return a case of 50 a second that was not sustained, with these shares of a core."""
+    lost = attrs.evolve(CASE.outcome, offered_rate=50.0, sustained=False)
+    used = {side: attrs.evolve(USED, share=share) for side, share in shares.items()}
+    return attrs.evolve(CASE, outcome=lost, **used)
+
+
+def test_the_highest_load_that_was_sustained() -> None:
+    assert conclusion([CASE]) == "kept up with 10/s"
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ({"connector": 0.95, "emulator": 0.99, "machine": 2.0}, "the emulator was the limit"),
+        ({"connector": 0.95, "emulator": 0.5, "machine": 1.5}, "the connector was the limit"),
+        ({"connector": 0.3, "emulator": 0.3, "machine": 2.0}, "others had 1.4 of the cores"),
+        ({"connector": 0.3, "emulator": 0.3, "machine": 0.7}, "neither side was busy: it waited"),
+    ],
+)
+def test_what_was_at_its_end_is_named(shares: dict[str, float], words: str) -> None:
+    assert conclusion([CASE, failed(**shares)]) == f"kept up with 10/s; at 50/s {words}"
+
+
+def test_a_machine_that_stood_still_explains_everything() -> None:
+    still = attrs.evolve(failed(emulator=1.0), standstill=9.0)
+    assert conclusion([still]) == "kept up with none of these loads; at 50/s the machine stood still"
