@@ -6,7 +6,6 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import attrs
 import trio
 
 from bench import table
-from bench.connector import OURS
+from bench.connector import OURS, STRAIGHT, Recipe
 from bench.machine import ROOT, describe
 from bench.offering import Climb, Plan, Usage, climb
 from bench.plots import draw
@@ -35,49 +34,83 @@ def parser() -> argparse.ArgumentParser:
     add("--rates", type=float, nargs="+", default=RATES, metavar="R", help="requests per second, ascending")
     add("--seconds", type=float, default=10.0, metavar="S", help="of each load (10)")
     add("--quick", action="store_true", help="a minute: few rates, short loads")
-    add("--no-calls", action="store_true", help="leave out what single calls cost")
+    add("--loads-only", action="store_true", help="neither single calls nor the emulator's ceiling")
     add_connector(made, Plan().computing)
     add("--name", default="", metavar="TEXT", help="what the run is called")
     add("--out", type=Path, default=Path("bench-results.json"), metavar="FILE", help="the JSON file")
     return made
 
 
-async def measure(arguments: argparse.Namespace) -> dict[int, Climb]:
-    """Offer every load of every size."""
+@attrs.frozen
+class Found:
+    """What was measured: the connector by size, the straight client by size, single calls."""
+
+    climbs: Mapping[int, Climb]
+    ceilings: Mapping[int, Climb]
+    calls: Sequence[Row]
+
+
+async def measure(arguments: argparse.Namespace) -> Found:
+    """Measure single calls, then offer every load of every size."""
+    rows = calls() if is_whole(arguments) else []
     plan = Plan(arguments.seconds, arguments.computing, told=lambda case: print(table.row(case), flush=True))
     print(table.heading(), flush=True)
-    found = {}
+    climbs, ceilings = {}, {}
     for size in arguments.sizes:
-        with tempfile.TemporaryDirectory(prefix="kmsconn-bench-") as folder:
-            found[size] = await climb(recipe_of(arguments), Path(folder), size, arguments.rates, plan)
-        print(f"{table.idle(size, found[size].idle)}; {table.conclusion(found[size].cases)}", flush=True)
+        climbs[size] = await climb_anew(recipe_of(arguments), size, arguments.rates, plan)
+        rates = beyond(climbs[size], arguments.rates) if is_whole(arguments) else []
+        if rates:
+            print("the straight client in its place:", flush=True)
+            ceilings[size] = await climb_anew(Recipe(STRAIGHT), size, rates, plan)
+    return Found(climbs, ceilings, rows)
+
+
+async def climb_anew(recipe: Recipe, size: int, rates: Sequence[float], plan: Plan) -> Climb:
+    """Offer every load of a size in a folder of its own, and print what it came to."""
+    with tempfile.TemporaryDirectory(prefix="kmsconn-bench-") as folder:
+        found = await climb(recipe, Path(folder), size, rates, plan)
+    print(f"{table.idle(size, found.idle)}; {table.conclusion(found.cases)}", flush=True)
     return found
 
 
-def calls(arguments: argparse.Namespace) -> list[Row]:
-    """Return what single calls cost, unless that is not wanted or somebody else's connector is measured."""
-    found: list[Row] = []
-    if not (arguments.no_calls or arguments.quick or arguments.ceiling or arguments.connector != OURS):
-        for row in collect():
-            print(row, flush=True)
-            found.append(row)
+def is_whole(arguments: argparse.Namespace) -> bool:
+    """Say whether the whole benchmark is wanted: single calls and the emulator's ceiling too."""
+    ours = arguments.connector == OURS and not arguments.ceiling
+    return ours and not (arguments.quick or arguments.loads_only)
+
+
+def beyond(climbed: Climb, rates: Sequence[float]) -> list[float]:
+    """Return the rates that a connector did not keep up with."""
+    kept = {case.outcome.offered_rate for case in climbed.cases if case.outcome.sustained}
+    return [rate for rate in rates if rate not in kept]
+
+
+def calls() -> list[Row]:
+    """Measure what single calls cost."""
+    found = []
+    for row in collect():
+        print(row, flush=True)
+        found.append(row)
     return found
 
 
-def report(
-    arguments: argparse.Namespace, climbs: Mapping[int, Climb], rows: Sequence[Row] = ()
-) -> dict[str, Any]:
+def report(arguments: argparse.Namespace, found: Found) -> dict[str, Any]:
     """Return everything for the JSON file."""
     told = ("name", "sizes", "rates", "seconds", "computing")
     return {
         "machine": describe(arguments.checkout or ROOT),
         "parameters": {name: getattr(arguments, name) for name in told},
         "connector": connector_name(arguments),
-        "cases": [attrs.asdict(case) for climbed in climbs.values() for case in climbed.cases],
-        "idle": {str(size): _asdict(climbed.idle) for size, climbed in climbs.items()},
-        "samples": {str(size): columns_of(climbed.samples) for size, climbed in climbs.items()},
-        "calls": [attrs.asdict(row) for row in rows],
+        "cases": _cases(found.climbs),
+        "ceiling": _cases(found.ceilings),
+        "idle": {str(size): _asdict(climbed.idle) for size, climbed in found.climbs.items()},
+        "samples": {str(size): columns_of(climbed.samples) for size, climbed in found.climbs.items()},
+        "calls": [attrs.asdict(row) for row in found.calls],
     }
+
+
+def _cases(climbs: Mapping[int, Climb]) -> list[dict[str, Any]]:
+    return [attrs.asdict(case) for climbed in climbs.values() for case in climbed.cases]
 
 
 def _asdict(idle: Mapping[str, Usage]) -> dict[str, Any]:
@@ -94,9 +127,8 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.quick:
         shorten(arguments)
-    rows = calls(arguments)
-    climbs = trio.run(partial(measure, arguments))
-    arguments.out.write_text(json.dumps(report(arguments, climbs, rows)), encoding="utf-8")
+    found = trio.run(measure, arguments)
+    arguments.out.write_text(json.dumps(report(arguments, found)), encoding="utf-8")
     print(*draw(arguments.out), sep="\n")
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import SIZES, parser, report
+from bench.__main__ import SIZES, Found, beyond, is_whole, parser, report
 from bench.connector import OURS
 from bench.machine import ROOT, commit_of, cpu_model, describe
 from bench.offering import Climb
 from bench.recipes import recipe_of
+from bench.rows import Row
 from tests.unit.bench.test_bench_table import CASE
 
 
@@ -33,12 +34,13 @@ def test_outside_of_a_repository_there_is_no_commit(tmp_path: Path) -> None:
 
 def test_the_report_has_parameters_and_cases() -> None:
     arguments = parser().parse_args(["--name", "first", "--rates", "10", "50"])
-    found = report(arguments, {65536: Climb({}, [CASE], {})})
+    found = report(arguments, Found({65536: Climb({}, [CASE], {})}, {}, [Row("a", "b", 1.0)]))
     assert found["parameters"] == {
         "name": "first", "sizes": SIZES, "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
     }  # fmt: skip
     assert found["cases"][0]["outcome"]["whole"]["p50"] == CASE.outcome.whole.p50
     assert found["connector"] == "kmsconn"
+    assert found["calls"] == [{"name": "a", "by": "b", "cpu_us": 1.0, "per_second": None}]
 
 
 def test_a_recipe_from_arguments(tmp_path: Path) -> None:
@@ -59,3 +61,17 @@ def test_a_folder_without_kmsconn_is_refused(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         parser().parse_args(["--checkout", str(tmp_path)])
     assert "no checkout of kmsconn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "whole"),
+    [
+        ([], True), (["--quick"], False), (["--loads-only"], False), (["--ceiling"], False), (["--connector", "x"], False),
+    ],
+)  # fmt: skip
+def test_single_calls_and_the_ceiling_belong_to_the_whole(told: list[str], whole: bool) -> None:
+    assert is_whole(parser().parse_args(told)) is whole
+
+
+def test_the_ceiling_is_looked_for_beyond_what_was_sustained() -> None:
+    assert beyond(Climb({}, [CASE], {}), [10.0, 50.0, 100.0]) == [50.0, 100.0]

@@ -8,11 +8,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bench.__main__ import parser, report
+from bench.__main__ import Found, parser, report
 from bench.offering import Climb
 from bench.plots import draw
 from bench.proc import Sample
-from bench.rows import Row
 from tests.unit.bench.test_bench_table import CASE, USED
 
 PNG = b"\x89PNG"
@@ -28,7 +27,7 @@ def test_a_benchmark_has_latency_against_load_and_memory(tmp_path: Path) -> None
     lost = attrs.evolve(CASE, outcome=attrs.evolve(CASE.outcome, offered_rate=50.0, sustained=False))
     climbs = {65536: Climb({"connector": USED}, [CASE, lost], SAMPLES)}
     path = tmp_path / "result.json"
-    path.write_text(json.dumps(report(parser().parse_args([]), climbs, [Row("a", "b", 1.0)])))
+    path.write_text(json.dumps(report(parser().parse_args([]), Found(climbs, {}, []))))
     pictures = draw(path)
     assert [picture.name for picture in pictures] == ["result-load.png", "result-memory.png"]
     assert all(picture.read_bytes().startswith(PNG) for picture in pictures)
