@@ -5,6 +5,17 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from typing import Final
+
+PROFILES: Final = ("fhevm-0.14", "httpz-rc7")
+"""The generations that can be emulated, by name."""
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Describe which generation is emulated."""
+    parser.add_argument(
+        "--profile", choices=PROFILES, default=PROFILES[0], help=f"the generation ({PROFILES[0]})"
+    )
 
 
 def not_negative(text: str) -> float:

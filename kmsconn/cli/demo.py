@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 import trio
 
-from kmsconn.cli.arguments import at_least, positive
+from kmsconn.cli.arguments import add_profile, at_least, positive
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
 from kmsconn.net.offloading import offload_to_threads
@@ -32,6 +32,7 @@ _FRAMES = 8  # a second: smooth enough for the eye, and cheap beside what is sho
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add = parser.add_argument
+    add_profile(parser)
     add("--requests", metavar="N", type=at_least(1), default=40, help="how many requests (40)")
     add("--rate", metavar="R", type=positive, default=10.0, help="requests per second (10)")
     add("--seed", metavar="N", type=int, default=0, help="the same seed makes the same requests (0)")
@@ -44,7 +45,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from kmsconn.emulator.demo import Demo, Plan
 
-    demo = Demo.of(Plan(arguments.requests, arguments.rate, arguments.seed), time.time)
+    plan = Plan(arguments.requests, arguments.rate, arguments.seed, arguments.profile)
+    demo = Demo.of(plan, time.time)
     console = None if arguments.json else Console()
     trio.run(until_interrupted, partial(_run, demo, console))
     result = demo.result()

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from kmsconn.emulator.board import Board, Row, Stage
 from kmsconn.emulator.demo import Demo, Result
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.oracle import Verdict
 from kmsconn.ethereum.ids import counter_of, tag_of
 
@@ -32,7 +33,6 @@ _COLORS: Final = {
     Stage.LANDED: "green",
 }
 _TITLE = "kmsconn demo"
-_SUBTITLE = "a connector among three chains, a KMS Core and two buckets"
 
 
 def frame(demo: Demo, seconds: float) -> RenderableType:
@@ -42,7 +42,8 @@ def frame(demo: Demo, seconds: float) -> RenderableType:
 
 def _title(demo: Demo, seconds: float) -> Text:
     when = f"   {seconds:4.1f} s   block {demo.neighbours.gateway.head.number:<4}"
-    return _line((f" {_TITLE}", "bold"), (when, "cyan"), (f"  {_SUBTITLE}", "dim"))
+    around = f"  a connector among {GENERATIONS[demo.plan.profile].words}"
+    return _line((f" {_TITLE}", "bold"), (when, "cyan"), (around, "dim"))
 
 
 def _line(*parts: tuple[str, str]) -> Text:
@@ -57,7 +58,7 @@ def _table(board: Board) -> Table:
     table.add_column("stage", no_wrap=True, ratio=1, overflow="ellipsis")
     table.add_column("latency", justify="right", no_wrap=True, width=9)
     for row in newest(board, ROWS):
-        table.add_row(short_id(row.id), board.form_of(row), _progress(row), _latency(board, row))
+        table.add_row(short_id(board.name_of(row)), board.form_of(row), _progress(row), _latency(board, row))
     for _ in range(ROWS - len(board.rows)):
         table.add_row()  # the frame keeps its height from the beginning
     return table
@@ -113,7 +114,9 @@ def line(board: Board, row: Row, seconds: float) -> str:
     """Return a finished row as one line of plain text."""
     ended = row.note if row.closed else "landed"
     latency = milliseconds(board.age_of(row))
-    return f"{seconds:6.1f} s  {short_id(row.id):10} {board.form_of(row):18} {ended:8} {latency:>9}"
+    return (
+        f"{seconds:6.1f} s  {short_id(board.name_of(row)):10} {board.form_of(row):18} {ended:8} {latency:>9}"
+    )
 
 
 def summary(result: Result) -> Iterator[str]:

@@ -9,15 +9,17 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never
 
 import trio
 
-from kmsconn.cli.arguments import at_least, not_negative, positive
+from kmsconn.cli.arguments import add_profile, at_least, not_negative, positive
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
+from kmsconn.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 HELP: Final = (
     "emulate chains, Core and buckets under a load, for a connector started with the file this writes"
 )
-FORMS: Final = ("public", "direct", "delegated", "unified", "unified_delegated", "wallet")
 SMALLEST: Final = 32
 _PROGRESS = 1.0  # seconds
 
@@ -34,6 +35,7 @@ _PROGRESS = 1.0  # seconds
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add = parser.add_argument
+    add_profile(parser)
     add(
         "--write-config",
         metavar="FILE",
@@ -65,7 +67,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="time of a Core for an answer (0)",
     )
-    add("--forms", metavar="FORM", nargs="+", choices=FORMS, default=(), help=f"of {', '.join(FORMS)} (all)")
+    add(
+        "--forms",
+        metavar="FORM",
+        nargs="+",
+        default=(),
+        help="forms of requests, in turn: public, delegated; direct, unified, unified_delegated, wallet of fhevm-0.14; "
+        "user of httpz-rc7 (all, drawn by chance)",
+    )
     add(
         "--history",
         metavar="SECONDS",
@@ -86,6 +95,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from kmsconn.emulator.emulation import Emulation, Plan
     from kmsconn.emulator.load import Load
 
+    _check_forms(arguments.forms, arguments.profile)
     load = Load(arguments.rate, arguments.duration, tuple(arguments.forms)) if arguments.rate else None
     plan = Plan(
         arguments.write_config,
@@ -96,6 +106,7 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.computing,
         arguments.control,
         arguments.history,
+        arguments.profile,
     )
     emulation = Emulation.of(plan)
     began = time.monotonic()
@@ -105,6 +116,20 @@ def execute(arguments: argparse.Namespace) -> int:
     for crash in emulation.neighbours.crashes:
         print(f"kmsconn: the emulator itself failed: {crash!r}", file=sys.stderr)
     return ExitStatus.WELL if verdict.well else ExitStatus.CRASHED
+
+
+def _check_forms(forms: Sequence[str], profile: str) -> None:
+    """Raise ConfigError for a form that the generation does not have."""
+    from kmsconn.emulator.generations import GENERATIONS
+
+    there = GENERATIONS[profile].forms
+    faults = [
+        Fault("--forms", f"{profile} has no form {form!r}", f"it has {', '.join(there)}")
+        for form in forms
+        if form not in there
+    ]
+    if faults:
+        raise ConfigError(tuple(faults))
 
 
 async def _run(emulation: Emulation) -> None:

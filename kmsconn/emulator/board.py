@@ -23,6 +23,7 @@ from kmsconn.model.events import (
     StageFinished,
 )
 from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 
 
 class Stage(IntEnum):
@@ -47,6 +48,7 @@ class Row:
     """One request. ``note`` says why it waits, or why it ended without a reply (``closed``)."""
 
     rid: int
+    kind: Kind
     id: int
     stage: Stage = Stage.SEEN
     note: str = ""
@@ -80,7 +82,7 @@ class Board:
         """Take an event."""
         match event:
             case RequestAdmitted():
-                self.rows[event.rid] = Row(event.rid, event.id)
+                self.rows[event.rid] = Row(event.rid, event.kind, event.id)
             case StageFinished() if event.stage in _AFTER:
                 self._move(event.rid, _AFTER[event.stage])
             case AnswerKept():
@@ -113,14 +115,18 @@ class Board:
             doubled=verdict.doubled,
         )
 
+    def name_of(self, row: Row) -> int:
+        """Return what a request is called: its id, with a tag before it where ids of two kinds may be equal."""
+        return self._oracle.name(row.kind, row.id)
+
     def form_of(self, row: Row) -> str:
         """Return by which form a request was made."""
-        trace = self._oracle.traces.get(row.id)
+        trace = self._oracle.request(row.kind, row.id)
         return "" if trace is None else self._ledger.forms.get(trace.transaction_hash, "")
 
     def age_of(self, row: Row) -> float | None:
         """Return the seconds from the event's block to the reply's, or until now."""
-        trace = self._oracle.traces.get(row.id)
+        trace = self._oracle.request(row.kind, row.id)
         if trace is None:
             return None
         return self._clock() - trace.at if trace.latency is None else trace.latency

@@ -19,6 +19,7 @@ _INTRODUCTION = f"""\
 {MARK} for neighbours that exist as long as that command runs. Every key in it is known to everybody.
 # Start the connector with: kmsconn run -c FILE
 """
+HTTPZ_RC7 = "httpz-rc7"
 _JOURNAL_SUFFIXES = ("", "-wal", "-shm")
 
 
@@ -64,8 +65,9 @@ def _replace(path: Path, text: str) -> None:
 
 
 def config_text(settings: Settings) -> str:
-    """Return the settings as TOML, by the names of ``docs/options.md``: where the neighbours are, and what differs for them."""
-    return _INTRODUCTION + "\n".join(_lines(settings)) + "\n"
+    """Return the settings as TOML, by the names of its generation: where the neighbours are, and what differs for them."""
+    lines = _httpz_lines if settings.profile == HTTPZ_RC7 else _lines
+    return _INTRODUCTION + "\n".join((*lines(settings), *_common(settings))) + "\n"
 
 
 def _lines(settings: Settings) -> Iterator[str]:
@@ -76,6 +78,24 @@ def _lines(settings: Settings) -> Iterator[str]:
     for name in ("decryption", "gateway_config", "protocol_config", "kms_generation"):
         yield from _contract(f"{name}_contract", getattr(settings, f"{name}_contract"))
     yield f"kms_core_endpoints = {_strings(settings.core_endpoints)}"
+
+
+def _httpz_lines(settings: Settings) -> Iterator[str]:
+    """Yield what the first generation has names of its own for."""
+    yield f"profile = {_string(settings.profile)}"
+    yield f"gwl2_url = {_strings(settings.gateway.urls)}"
+    yield f"chain_id = {settings.gateway.chain_id}"
+    yield f"decryption_manager_address = {_string(checksum(settings.decryption_contract.address))}"
+    yield f"httpz_address = {_string(checksum(settings.gateway_config_contract.address))}"
+    yield f"key_manager_address = {_string(checksum(settings.kms_generation_contract.address))}"
+    yield f"kms_core_endpoint = {_strings(settings.core_endpoints)}"
+    if (s3 := settings.httpz.s3) is not None:
+        yield f"s3_config.region = {_string(s3.region)}"
+        yield f"s3_config.bucket = {_string(s3.bucket)}"
+        yield f"s3_config.endpoint = {_string(s3.endpoint or '')}"
+
+
+def _common(settings: Settings) -> Iterator[str]:
     if settings.private_key is not None:
         yield f"private_key = {_string(settings.private_key.reveal())}"
     yield f"journal = {_string(f'sqlite:///{settings.journal}')}"

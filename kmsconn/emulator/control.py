@@ -8,7 +8,7 @@
     POST /{neighbour}/open
     POST /{core}/restart        the Core forgets every request
 
-Neighbours are named as in ``Neighbourhood.names``: gateway, ethereum, host, core0, bucket0, bucket1.
+Neighbours are named as in ``Neighbours.names``: gateway, ethereum, host, core0, bucket0, bucket1.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import msgspec
 
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.load import PATIENCE, Ledger, Load, put_on
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.oracle import Oracle, Trace
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.users import Users
 
 COLUMNS = ("visible", "started", "given", "sent", "answered")
 """The moments of a request: its block is there, first start call at the Core, answer of the Core, first transaction, its block is there."""
@@ -45,8 +45,8 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 class Control:
     """Answers for one emulation; ``epoch`` is the Unix time at which Trio's clock showed zero."""
 
-    neighbours: Neighbourhood
-    traffic: Traffic
+    neighbours: Neighbours
+    traffic: Users[Neighbours]
     oracle: Oracle
     epoch: float
 

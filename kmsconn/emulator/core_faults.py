@@ -10,7 +10,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -33,11 +33,26 @@ STRANGER = PrivateKey(bytes(31) + b"\x77")
 """A signer that belongs to no committee."""
 
 
+class Core(Protocol):
+    """A Core of any generation, as far as faults around it go."""
+
+    def methods(self) -> dict[str, Method]:
+        """Return its honest calls by path."""
+        ...
+
+    def restart(self) -> None:
+        """Lose every request."""
+        ...
+
+
+C = TypeVar("C", bound=Core)
+
+
 @attrs.frozen
 class Call:
     """One call that a fault may spoil; ``proceed`` is the honest way on, ``decryption`` its kind if it is of one."""
 
-    core: EmulatedCore
+    core: Core
     decryption: Operation | None
     method: str
     request: bytes = attrs.field(repr=False)
@@ -49,6 +64,13 @@ class Call:
         if self.decryption is None:
             raise AssertionError(f"this fault is for decryptions, not for {self.method}")
         return self.decryption
+
+    @property
+    def emulated(self) -> EmulatedCore:
+        """The Core, for faults that know no other generation."""
+        if not isinstance(self.core, EmulatedCore):
+            raise AssertionError(f"this fault is for fhevm-0.14, not for {self.method}")
+        return self.core
 
 
 Act = Callable[[Call], Awaitable[bytes]]
@@ -72,10 +94,10 @@ class Chance:
 
 
 @attrs.define(eq=False)
-class CoreFaults:
+class FaultyCore(Generic[C]):
     """The faults of one Core: scripted ones first, call by call, else by chance. What happened is counted."""
 
-    core: EmulatedCore
+    core: C
     random: random.Random = attrs.field(factory=lambda: random.Random(0), repr=False)
     chances: list[Chance] = attrs.field(factory=list)
     valve: Valve = attrs.field(factory=Valve, repr=False)
@@ -126,6 +148,11 @@ class CoreFaults:
         return None
 
 
+@attrs.define(eq=False)
+class CoreFaults(FaultyCore[EmulatedCore]):
+    """The faults of a Core of fhevm-0.14."""
+
+
 def status(code: Status, message: str = "") -> Fault:
     """End the call with this status, without the Core having seen it."""
 
@@ -162,11 +189,11 @@ async def _hang(_: Call) -> bytes:
 
 
 async def _never_ready(call: Call) -> bytes:
-    return await call.core.start(call.operation, call.request, seconds=math.inf)
+    return await call.emulated.start(call.operation, call.request, seconds=math.inf)
 
 
 async def _burn(call: Call) -> bytes:
-    return await call.core.start(call.operation, call.request, share_lost=True)
+    return await call.emulated.start(call.operation, call.request, share_lost=True)
 
 
 async def _cut(_: Call) -> bytes:
@@ -222,7 +249,7 @@ def other_job(name: str, change: Callable[[Job], Job]) -> Fault:
 
     async def act(call: Call) -> bytes:
         await call.proceed()
-        return call.core.answer(change(_job(call)))
+        return call.emulated.answer(change(_job(call)))
 
     return Fault(name, act)
 
@@ -233,7 +260,7 @@ def signed_by(name: str, key: PrivateKey) -> Fault:
     async def act(call: Call) -> bytes:
         await call.proceed()
         job = _job(call)
-        return answer(attrs.evolve(call.core.node, key=key), job, partial(call.core.randomness, job))
+        return answer(attrs.evolve(call.emulated.node, key=key), job, partial(call.emulated.randomness, job))
 
     return Fault(name, act)
 
@@ -245,7 +272,7 @@ def _parse(call: Call, reply: bytes) -> Response:
 
 
 def _job(call: Call) -> Job:
-    job = call.core.job(call.operation, read_id(decode(RequestId, call.request)))
+    job = call.emulated.job(call.operation, read_id(decode(RequestId, call.request)))
     if job is None:  # the honest call before this one has answered
         raise AssertionError
     return job

@@ -11,11 +11,12 @@ import attrs
 import trio
 
 from kmsconn.emulator.board import Board, Totals
+from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.load import PATIENCE, Ledger, Load, run_load
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.oracle import Oracle, Verdict
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.oracle import Oracle, Verdict, oracle_of
+from kmsconn.emulator.users import Users
 from kmsconn.net.ports import Offload, Ports
 from kmsconn.service.connector import serve
 
@@ -30,6 +31,7 @@ class Plan:
     requests: int = 40
     rate: float = 10.0
     seed: int = 0
+    profile: str = FHEVM_014
     patience: float = PATIENCE
 
     @property
@@ -62,8 +64,8 @@ class Demo:
     """One demonstration; ``board`` may be looked at from other tasks while it runs."""
 
     plan: Plan
-    neighbours: Neighbourhood
-    traffic: Traffic
+    neighbours: Neighbours
+    traffic: Users[Neighbours]
     oracle: Oracle
     ledger: Ledger
     board: Board
@@ -72,10 +74,11 @@ class Demo:
     def of(cls, plan: Plan, wall: Callable[[], float]) -> Demo:
         """Make everything of a plan; nothing runs yet. ``wall`` gives Unix seconds."""
         random = Random(plan.seed)
-        neighbours = Neighbourhood.make(wall, seed=plan.seed, computing=lambda: random.uniform(*COMPUTING))
-        oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
-        ledger = Ledger()
-        traffic = Traffic(neighbours, Random(plan.seed))
+        traffic = GENERATIONS[plan.profile].settle(
+            wall, Random(plan.seed), seed=plan.seed, computing=lambda: random.uniform(*COMPUTING)
+        )
+        neighbours, ledger = traffic.neighbours, Ledger()
+        oracle = oracle_of(neighbours)
         return cls(plan, neighbours, traffic, oracle, ledger, Board(oracle, ledger))
 
     def result(self) -> Result:

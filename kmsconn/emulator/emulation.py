@@ -12,14 +12,16 @@ import trio
 
 from kmsconn.emulator.config_file import journal_beside, write_config
 from kmsconn.emulator.control import Control
+from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_requests import Job
+from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.http import serve_http
 from kmsconn.emulator.load import Load, run_load, tidy
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import Handler, serve_sockets
-from kmsconn.emulator.oracle import Oracle
+from kmsconn.emulator.oracle import Oracle, oracle_of
 from kmsconn.emulator.signcryption import Randomness
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.users import Users
 
 LOOPBACK = "127.0.0.1"
 _SEALS = (
@@ -43,6 +45,7 @@ class Plan:
     computing: float = 0.0
     control: int | None = None
     history: float | None = None
+    profile: str = FHEVM_014
 
 
 @attrs.frozen
@@ -50,24 +53,25 @@ class Emulation:
     """One emulation: its neighbours, its users, and the oracle that judges, at any time, what became of the requests."""
 
     plan: Plan
-    neighbours: Neighbourhood
-    traffic: Traffic
+    neighbours: Neighbours
+    traffic: Users[Neighbours]
     oracle: Oracle
 
     @classmethod
     def of(cls, plan: Plan) -> Emulation:
         """Make everything of a plan; nothing listens yet."""
-        neighbours = Neighbourhood.make(
-            time.time, shards=plan.shards, computing=plan.computing, seed=plan.seed
-        )
+        traffic = GENERATIONS[plan.profile].settle(
+            time.time, Random(plan.seed), size=plan.size,
+            shards=plan.shards, computing=plan.computing, seed=plan.seed,
+        )  # fmt: skip
+        neighbours, oracle = traffic.neighbours, oracle_of(traffic.neighbours)
         if plan.history is not None:
             neighbours.gateway.history = round(plan.history / neighbours.gateway.block_time)
-        traffic = Traffic(neighbours, Random(plan.seed), size=plan.size)
-        oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
         neighbours.gateway.on_submit = oracle.note_sent
-        for shard in neighbours.cores:
-            core = shard.core
-            core.sealing, core.on_start, core.on_answer = seal_cheaply, oracle.note_started, oracle.note_given
+        for core in (shard.core for shard in neighbours.cores):
+            core.on_start, core.on_answer = oracle.note_started, oracle.note_given
+            if isinstance(core, EmulatedCore):
+                core.sealing = seal_cheaply
         return cls(plan, neighbours, traffic, oracle)
 
     async def run(self) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice, repeat
 from typing import Never
 
 import attrs
 import trio
 
+from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.oracle import Oracle, Trace
-from kmsconn.emulator.traffic import Prepared, Traffic
+from kmsconn.emulator.users import Prepared, Users
 
 PATIENCE = 30.0
 """Seconds after the last request in which everything open may still be answered."""
@@ -22,7 +24,7 @@ _TIDYING = 1.0
 
 @attrs.frozen
 class Load:
-    """How many requests per second, for how many seconds, of which forms (none named: all, drawn by chance).
+    """How many requests per second, for how many seconds, of which forms in turn (none named: all, drawn by chance).
 
     ``prepared``: everything for them is made beforehand, so that nothing but sending is left to do while they are offered.
     """
@@ -50,7 +52,12 @@ class Ledger:
 
 
 async def run_load(
-    load: Load, traffic: Traffic, oracle: Oracle, *, ledger: Ledger | None = None, patience: float = PATIENCE
+    load: Load,
+    traffic: Users[Neighbours],
+    oracle: Oracle,
+    *,
+    ledger: Ledger | None = None,
+    patience: float = PATIENCE,
 ) -> None:
     """Queue the requests, wait until all are answered or patience is over, and a little more for doubles.
 
@@ -65,7 +72,7 @@ async def run_load(
 
 
 async def put_on(
-    load: Load, traffic: Traffic, oracle: Oracle, ledger: Ledger, *, patience: float = PATIENCE
+    load: Load, traffic: Users[Neighbours], oracle: Oracle, ledger: Ledger, *, patience: float = PATIENCE
 ) -> None:
     """Queue the requests of a load, under an oracle that watches, and wait until all are answered or patience is over."""
     await _queue_all(load, traffic, ledger)
@@ -73,15 +80,22 @@ async def put_on(
         await _wait_answered(traffic, oracle, ledger)
 
 
-async def _queue_all(load: Load, traffic: Traffic, ledger: Ledger) -> None:
-    names = load.forms or tuple(traffic.forms)
-    coming = (traffic.prepare(traffic.random.choice(names)) for _ in range(load.count))
+async def _queue_all(load: Load, traffic: Users[Neighbours], ledger: Ledger) -> None:
+    coming = (traffic.prepare(form) for form in islice(_forms(load, traffic), load.count))
     requests = iter(await _all(coming)) if load.prepared else coming
     start = trio.current_time()
     for number in range(load.count):
         await trio.sleep_until(start + number / load.rate)
         request = next(requests)
         ledger.note(traffic.send(request), request.form)
+
+
+def _forms(load: Load, traffic: Users[Neighbours]) -> Iterator[str]:
+    """Yield the forms of requests without end: those that are named in turn, else any by chance."""
+    if load.forms:
+        return cycle(load.forms)
+    names = tuple(traffic.forms)
+    return (traffic.random.choice(names) for _ in repeat(None))
 
 
 async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
@@ -93,7 +107,7 @@ async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
     return made
 
 
-async def _wait_answered(traffic: Traffic, oracle: Oracle, ledger: Ledger) -> None:
+async def _wait_answered(traffic: Users[Neighbours], oracle: Oracle, ledger: Ledger) -> None:
     """Wait until every request is on the chain and answered. One that the contract refused is never there."""
     waiting = list(ledger.forms)
     while waiting := [sent for sent in waiting if not _is_answered(oracle.trace_of(sent))]:
@@ -104,7 +118,9 @@ def _is_answered(trace: Trace | None) -> bool:
     return trace is not None and trace.answer is not None
 
 
-async def tidy(traffic: Traffic, oracle: Oracle, *, clock: Callable[[], float] = trio.current_time) -> Never:
+async def tidy(
+    traffic: Users[Neighbours], oracle: Oracle, *, clock: Callable[[], float] = trio.current_time
+) -> Never:
     """Drop the ciphertexts of requests that were answered some time ago, until cancelled: a long load must not grow by them."""
     while True:
         await trio.sleep(_TIDYING)

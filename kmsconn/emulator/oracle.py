@@ -16,14 +16,10 @@ import trio
 
 from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.dialect import FHEVM_014, Dialect
+from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.events import TOPICS
-
-REPLY_SELECTORS = frozenset(
-    DECRYPTION.function(name).selector for name in ("publicDecryptionResponse", "userDecryptionResponse")
-)
-_SELECTOR_BYTES, _WORD_BYTES = 4, 32
+from kmsconn.model.requests import Kind
 
 
 @attrs.frozen
@@ -93,12 +89,14 @@ class Oracle:
         decryption: Address,
         sender: Address,
         *,
+        dialect: Dialect = FHEVM_014,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.traces: dict[int, Trace] = {}
-        """Requests by id, in the order of the chain."""
+        """Requests by name, in the order of the chain."""
         self.strays = 0
         self._chain, self._decryption, self._sender, self._clock = chain, decryption, sender, clock
+        self._dialect = dialect
         self._seen_at: dict[bytes, float] = {}
         self._by_transaction: dict[bytes, Trace] = {}
         self._answered = 0
@@ -131,24 +129,32 @@ class Oracle:
         """Return the request that a transaction made, once it is included."""
         return self._by_transaction.get(transaction_hash)
 
+    def request(self, kind: Kind, identifier: int) -> Trace | None:
+        """Return a request by kind and id."""
+        return self.traces.get(self.name(kind, identifier))
+
+    def name(self, kind: Kind, identifier: int) -> int:
+        """Return the name by which a request is known here."""
+        return self._dialect.name(kind, identifier)
+
     def note_started(self, request_id: bytes) -> None:
-        """Take note that a start call for this id reached the Core; only the first one counts."""
+        """Take note that a start call for this name reached the Core; only the first one counts."""
         trace = self.traces.get(int.from_bytes(request_id))
         if trace is not None and trace.started is None:
             trace.started = self._clock()
 
     def note_given(self, request_id: bytes) -> None:
-        """Take note that the Core gives the answer of this id out; only the first time counts."""
+        """Take note that the Core gives the answer of this name out; only the first time counts."""
         trace = self.traces.get(int.from_bytes(request_id))
         if trace is not None and trace.given is None:
             trace.given = self._clock()
 
     def note_sent(self, transaction: Transaction) -> None:
         """Take note that a signed transaction reached the node; only the first with a reply of a request counts."""
-        if self._is_reply(transaction):
-            trace = self.traces.get(_request_id(transaction))
-            if trace is not None and trace.sent is None:
-                trace.sent = self._clock()
+        name = self._replied(transaction)
+        trace = None if name is None else self.traces.get(name)
+        if trace is not None and trace.sent is None:
+            trace.sent = self._clock()
 
     def verdict(self) -> Verdict:
         """Judge what was read so far."""
@@ -185,23 +191,22 @@ class Oracle:
         transaction = mined.transaction
         if transaction.to != self._decryption:
             return
-        if self._is_reply(transaction):
-            self._take_reply(mined, at)
+        if (answered := self._replied(transaction)) is not None:
+            self._take_reply(answered, mined, at)
         for log in mined.logs:
-            if log.address == self._decryption and log.topics[0] in TOPICS:
-                self._take_request(
-                    Trace(int.from_bytes(log.topics[1]), transaction.hash, mined.block_number, at)
-                )
+            if log.address == self._decryption and (name := self._dialect.requested(log.topics)) is not None:
+                self._take_request(Trace(name, transaction.hash, mined.block_number, at))
 
-    def _is_reply(self, transaction: Transaction) -> bool:
+    def _replied(self, transaction: Transaction) -> int | None:
+        """Return what a transaction answers for the one whom we follow."""
         ours = transaction.to == self._decryption and transaction.sender == self._sender
-        return ours and transaction.data[:_SELECTOR_BYTES] in REPLY_SELECTORS
+        return self._dialect.replied(transaction.data) if ours else None
 
     def _take_request(self, trace: Trace) -> None:
         self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace
 
-    def _take_reply(self, mined: Mined, at: float) -> None:
-        trace = self.traces.get(_request_id(mined.transaction))
+    def _take_reply(self, name: int, mined: Mined, at: float) -> None:
+        trace = self.traces.get(name)
         if trace is None:
             self.strays += 1
             return
@@ -214,8 +219,10 @@ class Oracle:
             self._latencies.append(at - trace.at)
 
 
-def _request_id(reply: Transaction) -> int:
-    return int.from_bytes(reply.data[_SELECTOR_BYTES : _SELECTOR_BYTES + _WORD_BYTES])
+def oracle_of(neighbours: Neighbours) -> Oracle:
+    """Return the oracle of the node that belongs to a neighbourhood."""
+    contract, sender = neighbours.decryption.address, neighbours.sender.address
+    return Oracle(neighbours.gateway, contract, sender, dialect=neighbours.dialect)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

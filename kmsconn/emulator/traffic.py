@@ -1,16 +1,15 @@
-"""What users do: ciphertexts made and committed, rights given, decryptions requested, of every form there is."""
+"""What users of fhevm-0.14 do: ciphertexts committed, rights given, decryptions requested, of every form there is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from random import Random
 
 import attrs
 
 from kmsconn.ciphertexts.attestation import StoredFormat
 from kmsconn.emulator.buckets import Form
-from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
+from kmsconn.emulator.ciphertexts import EmulatedCiphertext
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import (
     Asking,
@@ -22,9 +21,11 @@ from kmsconn.emulator.contracts.request_calls import (
 )
 from kmsconn.emulator.contracts.wallets import Wallet
 from kmsconn.emulator.core import DEFAULT_KEY
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, HOST_ID, Neighbourhood, address_for, key_for
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood
+from kmsconn.emulator.neighbours import HOST_ID, address_for, key_for
 from kmsconn.emulator.plaintexts import bits_of
 from kmsconn.emulator.signcryption import UserKey
+from kmsconn.emulator.users import Users
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import PLAINTEXT_BITS
 
@@ -38,29 +39,13 @@ EXTRA_DATA = (
 APP = address_for("application")
 
 
-@attrs.frozen
-class Prepared:
-    """A request that needs nothing but to be sent: its form, its calldata, and the ciphertexts that lie in the buckets for it."""
-
-    form: str
-    calldata: bytes
-    ciphertexts: tuple[EmulatedCiphertext, ...]
-
-
 @attrs.define(eq=False)
-class Traffic:
-    """The users of one neighbourhood. ``size`` is the bytes of each ciphertext; ``granted`` turns the rights off.
+class Traffic(Users[Neighbourhood]):
+    """The users of a neighbourhood of fhevm-0.14."""
 
-    ``random`` draws forms, types and values: the same seed makes the same requests.
-    """
+    form = Form.HANDLE
+    bits = {kind: 1 if kind == 0 else bits_of(kind) for kind in PLAINTEXT_BITS}  # noqa: RUF012 - see Users.bits
 
-    neighbours: Neighbourhood
-    random: Random = attrs.field(factory=lambda: Random(0))
-    size: int = 64
-    granted: bool = True
-    _made: int = 0
-    _latest: tuple[EmulatedCiphertext, ...] = ()
-    _remembered: dict[bytes, tuple[EmulatedCiphertext, ...]] = attrs.field(factory=dict)
     user_key: UserKey = attrs.field(factory=lambda: UserKey.from_seed(bytes(64)))
 
     def __attrs_post_init__(self) -> None:
@@ -68,12 +53,7 @@ class Traffic:
         self.neighbours.host.deploy(wallet)
 
     @property
-    def forms(self) -> dict[str, Callable[[], bytes]]:
-        """Every form of request by name; each call queues one and returns the hash of its transaction."""
-        return {form: partial(self._ask, form) for form in self._makers}
-
-    @property
-    def _makers(self) -> dict[str, Callable[[], bytes]]:
+    def makers(self) -> dict[str, Callable[[], bytes]]:
         """What makes the calldata of each form, with everything that belongs to it in its place."""
         return {
             "public": self._public,
@@ -84,33 +64,8 @@ class Traffic:
             "wallet": self._wallet,
         }
 
-    def prepare(self, form: str) -> Prepared:
-        """Make everything for a request of a form: ciphertexts in the buckets, rights, calldata. Nothing is sent."""
-        calldata = self._makers[form]()
-        return Prepared(form, calldata, self._latest)
-
-    def send(self, prepared: Prepared) -> bytes:
-        """Queue a request and return the hash of its transaction."""
-        relayer = key_for("relayer").address
-        sent = self.neighbours.gateway.transact(
-            relayer, self.neighbours.decryption.address, prepared.calldata
-        )
-        self._remembered[sent] = prepared.ciphertexts
-        return sent
-
-    def any(self) -> bytes:
-        """Queue a request of a form drawn by chance."""
-        return self._ask(self.random.choice(list(self._makers)))
-
-    def public(self) -> bytes:
-        """Ask for values to be revealed to everybody."""
-        return self._ask("public")
-
-    def _ask(self, form: str) -> bytes:
-        return self.send(self.prepare(form))
-
     def _public(self) -> bytes:
-        ciphertexts = self._ciphertexts()
+        ciphertexts = self.ciphertexts()
         acl = self.neighbours.acl
         for one in ciphertexts:
             self._host(partial(acl.allow_for_decryption, handle=one.handle, allowed=self.granted))
@@ -119,14 +74,14 @@ class Traffic:
     def _direct(self) -> bytes:
         """Ask as a user for own values, in the legacy form."""
         user = key_for("user")
-        pairs = [(one.handle, APP) for one in self._ciphertexts()]
+        pairs = [(one.handle, APP) for one in self.ciphertexts()]
         self._allow(pairs, user.address)
         return direct_request(self._asking(), user, pairs)
 
     def _delegated(self) -> bytes:
         """Ask as a delegate for another's values, in the legacy form."""
         owner, delegate = key_for("owner"), key_for("delegate")
-        pairs = [(one.handle, APP) for one in self._ciphertexts()]
+        pairs = [(one.handle, APP) for one in self.ciphertexts()]
         self._allow(pairs, owner.address)
         self._delegate(owner.address, delegate.address)
         return delegated_request(self._asking(), delegate, owner.address, pairs)
@@ -146,41 +101,16 @@ class Traffic:
         wallet = address_for("wallet")
         return self._unified(wallet, wallet, "wallet owner")
 
-    @property
-    def remembered(self) -> tuple[bytes, ...]:
-        """The transactions whose ciphertexts are still kept."""
-        return tuple(self._remembered)
-
-    def forget(self, transaction_hash: bytes) -> None:
-        """Drop the ciphertexts of one request from everywhere: nobody will fetch or decrypt them again. Repeating: no effect."""
-        for one in self._remembered.pop(transaction_hash, ()):
-            self.neighbours.plaintexts.pop(one.body, None)
-            for bucket in self.neighbours.buckets:
-                bucket.bucket.objects.pop(Form.HANDLE.key(one), None)
-
     def _unified(self, user: Address, owner: Address, signing: str) -> bytes:
-        entries = [(one.handle, APP, owner) for one in self._ciphertexts()]
+        entries = [(one.handle, APP, owner) for one in self.ciphertexts()]
         self._allow([(handle, APP) for handle, _, _ in entries], owner)
         asking = self._asking()
         signature = sign_unified(asking, key_for(signing), user, HOST_ID)
         return unified_request(asking, user, entries, signature)
 
-    def _ciphertexts(self) -> list[EmulatedCiphertext]:
-        made = [self._ciphertext() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
-        for one in made:
-            self._publish(one)
-        self._latest = tuple(made)
-        return made
-
-    def _ciphertext(self) -> EmulatedCiphertext:
-        self._made += 1
-        fhe_type = self.random.choice(sorted(PLAINTEXT_BITS))
-        value = self.random.getrandbits(1 if fhe_type == 0 else bits_of(fhe_type))
-        return make_ciphertext(f"{self._made}", value, fhe_type, chain_id=HOST_ID, size=self.size)
-
-    def _publish(self, one: EmulatedCiphertext) -> None:
+    def publish(self, one: EmulatedCiphertext) -> None:
+        """Put a ciphertext into the buckets, attested, and commit it."""
         neighbours = self.neighbours
-        neighbours.plaintexts[one.body] = one.value
         stored = self.random.choice((StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU))
         senders = []
         for index, bucket in enumerate(neighbours.buckets):

@@ -15,7 +15,8 @@ from kmsconn.emulator import bucket_faults, core_faults
 from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.execution import Emitted, Frame
-from kmsconn.emulator.neighbourhood import address_for, key_for
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.neighbours import address_for, key_for
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.node_faults import Fault as NodeFaultName
 from kmsconn.emulator.traffic import APP
@@ -97,7 +98,7 @@ class Wait:
 
 @attrs.frozen
 class Grant:
-    """The host chain gives every right that it denied to requests so far."""
+    """The host chain of fhevm-0.14 gives every right that it denied to requests so far."""
 
     at: float
 
@@ -105,6 +106,7 @@ class Grant:
         """Give them."""
         await trio.lowlevel.checkpoint()
         neighbours = world.neighbours
+        assert isinstance(neighbours, Neighbourhood), "no other generation has a host chain"
         users = [APP, address_for("wallet"), key_for("user").address, key_for("owner").address]
         for log in requests_of(neighbours):
             for material in events.decode(log).materials:
@@ -406,7 +408,7 @@ class Stall:
 
 @attrs.frozen
 class StrangeLog:
-    """The Decryption contract logs something under a known topic that nobody can read."""
+    """The contract for decryptions logs something under a known topic that nobody can read."""
 
     at: float
 
@@ -414,11 +416,12 @@ class StrangeLog:
         """Queue it for the next block."""
         await trio.lowlevel.checkpoint()
         neighbours = world.neighbours
-        neighbours.gateway.act(neighbours.decryption.address, _log_nonsense)
+        topic0 = next(iter(neighbours.dialect.requests))
+        neighbours.gateway.act(neighbours.decryption.address, partial(_log_nonsense, topic0))
 
 
-def _log_nonsense(frame: Frame) -> None:
-    frame.logs.append(Emitted(frame.address, (events.TOPICS[0], bytes(32)), b"\xff" * 31))
+def _log_nonsense(topic0: bytes, frame: Frame) -> None:
+    frame.logs.append(Emitted(frame.address, (topic0, bytes(32)), b"\xff" * 31))
 
 
 @attrs.frozen

@@ -16,11 +16,11 @@ import attrs
 import trio
 
 from kmsconn.emulator.blocks import Branch, Mined
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
-from kmsconn.protocols.fhevm_014.events import content_digest
-from kmsconn.testing.truth import is_request, replies_of, reply_to, requests_of
+from kmsconn.model.requests import Kind
+from kmsconn.testing.truth import is_request, name_of, replies_of, reply_to, requests_of
 
 GRACE = 15.0  # seconds beside the overlap in which a reorganisation may not be noticed yet
 QUICK_BURIAL = (
@@ -33,6 +33,7 @@ class Kept:
     """A row of the journal's file, as much as a witness wants."""
 
     rid: int
+    kind: Kind
     id: int
     digest: bytes
     state: State
@@ -43,9 +44,7 @@ class Kept:
     reason: str
 
 
-_KEPT = (
-    "SELECT rid, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason FROM request"
-)
+_KEPT = "SELECT rid, kind, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason FROM request"
 
 
 def kept_in(journal: Path) -> list[Kept]:
@@ -60,9 +59,9 @@ def kept_in(journal: Path) -> list[Kept]:
     return [_kept(*row) for row in rows]
 
 
-def _kept(rid: int, identifier: bytes, digest: bytes, state: str, on_chain: int, *rest: Any) -> Kept:
-    answered, *others = rest
-    where = (rid, int.from_bytes(identifier), digest, State(state), bool(on_chain))
+def _kept(rid: int, kind: str, identifier: bytes, digest: bytes, state: str, *rest: Any) -> Kept:
+    on_chain, answered, *others = rest
+    where = (rid, Kind(kind), int.from_bytes(identifier), digest, State(state), bool(on_chain))
     return Kept(*where, bool(answered), *others)
 
 
@@ -70,7 +69,7 @@ def _kept(rid: int, identifier: bytes, digest: bytes, state: str, on_chain: int,
 class Witness:
     """What was seen so far. ``sometimes`` counts the rare things that worlds exist for."""
 
-    neighbours: Neighbourhood
+    neighbours: Neighbours
     journal: Path
     overlap: float
     violations: list[str] = attrs.field(factory=list)
@@ -86,7 +85,7 @@ class Witness:
     def born(self) -> None:
         """A process begins: all that it knows is the file."""
         rows = kept_in(self.journal)
-        self._ids = {row.rid: row.id for row in rows}
+        self._ids = {row.rid: self.neighbours.dialect.name(row.kind, row.id) for row in rows}
         self._flying = {row.rid: row.nonce for row in rows if row.state is State.SIGNED}
         self._kept = {row.rid for row in rows if row.answered}
         self._signed |= {row.reply_hash for row in rows if row.reply_hash is not None}
@@ -108,7 +107,9 @@ class Witness:
             for one in mined
             if one.outcome.status and (found := reply_to(self.neighbours, one)) is not None
         }
-        requests = {int.from_bytes(log.topics[1]) for one in mined for log in one.logs if is_request(log)}
+        dialect = self.neighbours.dialect
+        logs = (log for one in mined for log in one.logs)
+        requests = {name_of(dialect, log) for log in logs if is_request(dialect, log)}
         self.sometimes["a reorganisation took a landed reply"] += bool(replies - requests)
         self.sometimes["a reorganisation took an answered request"] += bool(replies & requests)
         self.sometimes["a reorganisation took an open request"] += bool(requests - replies)
@@ -119,7 +120,7 @@ class Witness:
         """Compare what the connector says with what is true."""
         match event:
             case told.RequestAdmitted():
-                self._ids[event.rid] = event.id
+                self._ids[event.rid] = self.neighbours.dialect.name(event.kind, event.id)
             case told.AnswerKept():
                 self._expect(event.rid not in self._kept, f"S5: a second answer for row {event.rid}")
                 self._kept.add(event.rid)
@@ -138,7 +139,7 @@ class Witness:
         if event.rid not in self._flying:
             late = trio.current_time() - self._reorganised > self.overlap + GRACE
             gone = self._ids.get(event.rid) not in {
-                int.from_bytes(log.topics[1]) for log in requests_of(self.neighbours)
+                name_of(self.neighbours.dialect, log) for log in requests_of(self.neighbours)
             }
             self._expect(not (gone and late), f"S3: signed for row {event.rid}, which is not on chain")
         others = [rid for rid, nonce in self._flying.items() if nonce == event.nonce and rid != event.rid]
@@ -185,7 +186,8 @@ class Witness:
         rows = {row.digest: row for row in kept_in(self.journal)}
         owed = []
         for log in requests_of(self.neighbours):
-            name, row = hex(int.from_bytes(log.topics[1])), rows.get(content_digest(log))
+            name = hex(name_of(self.neighbours.dialect, log))
+            row = rows.get(self.neighbours.dialect.content_digest(log))
             if row is None:
                 owed.append(f"S1: {name} is not in the journal")
             elif not row.on_chain:

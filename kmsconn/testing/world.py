@@ -21,9 +21,10 @@ import trio
 import trio.testing
 
 from kmsconn.config.settings import Settings
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
 from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.determinism import seeded_scheduler
@@ -77,9 +78,9 @@ class Report:
 class World:
     """One world while it runs."""
 
-    neighbours: Neighbourhood
+    neighbours: Neighbours
     network: MemoryNetwork
-    traffic: Traffic
+    traffic: Users[Neighbours]
     random: Random
     journal: Path
     changes: dict[str, Any]
@@ -191,7 +192,7 @@ class World:
             for node in cluster.nodes:
                 node.lag, node.fork = 0, None
                 node.faults.heal()
-        for chain in (self.neighbours.gateway, self.neighbours.ethereum, self.neighbours.host):
+        for chain in self.neighbours.chains:
             chain.stalled = False
         self._heal_storage()
 
@@ -233,6 +234,7 @@ async def play_world(
     plan: Sequence[Act],
     *,
     seed: int = 0,
+    profile: str = FHEVM_014,
     block_time: float = 1.0,
     pool: Literal["arbitrum", "geth"] = "arbitrum",
     nodes: int = 2,
@@ -243,14 +245,14 @@ async def play_world(
 ) -> Report:
     """Play one plan in a fresh world and report. Needs a virtual clock; ``changes`` are settings of the connector."""
     begin = trio.current_time()
-    neighbours = Neighbourhood.make(
-        lambda: EPOCH_SECONDS + trio.current_time(),
+    traffic = GENERATIONS[profile].settle(
+        lambda: EPOCH_SECONDS + trio.current_time(), Random(seed),
         block_time=block_time, pool=pool, nodes=nodes, shards=shards, computing=computing, seed=seed,
     )  # fmt: skip
+    neighbours = traffic.neighbours
     network = MemoryNetwork()
     neighbours.settle_in_memory(network)
     with tempfile.TemporaryDirectory(dir=_memory_backed()) as folder:
-        traffic = Traffic(neighbours, Random(seed))
         world = World(neighbours, network, traffic, Random(seed), Path(folder) / "journal.db", changes)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)

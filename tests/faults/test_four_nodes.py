@@ -14,9 +14,10 @@ from grpclib.const import Status
 
 from kmsconn.emulator.contracts.decryption import BASE
 from kmsconn.emulator.core_faults import HANG, Chance, status
+from kmsconn.emulator.dialect import FHEVM_014
 from kmsconn.emulator.neighbourhood import Neighbourhood, sender_of
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.oracle import REPLY_SELECTORS, Oracle
+from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
 from kmsconn.net.ports import Ports
@@ -82,9 +83,7 @@ class Committee:
             mined.transaction.sender
             for block in blocks
             for mined in block.mined
-            if mined.transaction.data[:4] in REPLY_SELECTORS
-            and int.from_bytes(mined.transaction.data[4:36]) == identifier
-            and mined.outcome.status
+            if FHEVM_014.replied(mined.transaction.data) == identifier and mined.outcome.status
         ]
 
 

@@ -48,6 +48,20 @@ USER_KEY = from_hex(vectors.load()["keys"]["user_x25519"]["enc_key"])
 
 
 @attrs.define(eq=False)
+class RecordingCore(FirstCore):
+    """A Core that remembers what it was asked."""
+
+    calls: list[tuple[str, str]] = attrs.field(factory=list, init=False)
+    requests: list[Any] = attrs.field(factory=list, init=False)
+
+    def hear(self, method: str, identifier: str, message: Any = None) -> None:
+        self.calls.append((method, identifier))
+        super().hear(method, identifier, message)
+        if message is not None:
+            self.requests.append(message)
+
+
+@attrs.define(eq=False)
 class World:
     """Neighbours, and everything that the connector told: ``events``, and ``log`` as text."""
 
@@ -56,7 +70,7 @@ class World:
     httpz: Httpz
     manager: DecryptionManager
     keys: KeyManager
-    core: FirstCore
+    core: RecordingCore
     bucket: EmulatedBucket
     network: MemoryNetwork
     folder: Path
@@ -81,7 +95,7 @@ class World:
             registry,
             manager,
             KeyManager(vectors.address("KeyManager"), registry),
-            FirstCore(signer, plaintexts, numeric=registry.revision.numeric, **core),
+            RecordingCore(signer, plaintexts, numeric=registry.revision.numeric, **core),
             EmulatedBucket("/ct128"),
             MemoryNetwork(),
             folder,

@@ -1,6 +1,7 @@
-"""A Core of the first generation: keeps ids, answers in a chosen form, signs and seals genuinely. Decrypts nothing.
+"""A Core of the first generation: its start and result calls with the statuses of the real one. Answers as ``core_answers`` does.
 
-What a ciphertext holds stands in a table. Statuses are those of the real one. Source: kms-core-grpc.md, 12; httpz-rc7.md, 8.4.
+It has no tasks: a job is an entry with the time at which it will be ready; and no health service. The insecure calls are those of the
+secure ones by other names. Source: kms-core-grpc.md, 12; httpz-rc7.md, 8.1 and 8.4.
 """
 
 from __future__ import annotations
@@ -15,39 +16,22 @@ from grpclib.const import Status
 
 from kmsconn._generated.httpz_rc7.kms.v1 import (
     CrsGenRequest,
-    CrsGenResult,
     DecryptionRequest,
-    DecryptionResponse,
-    DecryptionResponsePayload,
-    Eip712DomainMsg,
-    FheType,
     KeyGenPreprocRequest,
-    KeyGenPreprocResult,
     KeyGenRequest,
-    KeyGenResult,
     ReencryptionRequest,
-    ReencryptionResponse,
-    ReencryptionResponsePayload,
     RequestId,
-    SignedPubDataHandle,
-    TypedPlaintext,
-    TypedSigncryptedCiphertext,
 )
-from kmsconn.emulator.grpc_server import GrpcFailure, Method
-from kmsconn.emulator.httpz.signcryption import Randomness, signcrypt
-from kmsconn.emulator.plaintexts import constant_share
-from kmsconn.emulator.signcryption import sign_sha256, verification_key
-from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.eip712 import Domain
-from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.kms.core import PATHS
-from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, Form, encode
-from kmsconn.protocols.httpz_rc7.replies import share_payload
-from kmsconn.protocols.httpz_rc7.typed_data import link_digest, object_digest, public_digest, user_digest
+from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure, Method
+from kmsconn.emulator.httpz.core_answers import FirstNode
+from kmsconn.emulator.httpz.dialect import HTTPZ
+from kmsconn.kms.core import SERVICE
+from kmsconn.model.requests import Kind
 
 LONG_POLL = 60.0
+CAPACITY = 10_000
 KNOWN_ID = "Could not insert {what} into meta store: The element with ID {id}"
+FULL = "Could not insert {what} into meta store: Error in table: it is full"
 
 STARTS: Mapping[str, tuple[Any, str]] = {
     "Decrypt": (DecryptionRequest, "GetDecryptResult"),
@@ -55,160 +39,143 @@ STARTS: Mapping[str, tuple[Any, str]] = {
     "KeyGenPreproc": (KeyGenPreprocRequest, "GetKeyGenPreprocResult"),
     "KeyGen": (KeyGenRequest, "GetKeyGenResult"),
     "CrsGen": (CrsGenRequest, "GetCrsGenResult"),
+    "InsecureKeyGen": (KeyGenRequest, "GetInsecureKeyGenResult"),
+    "InsecureCrsGen": (CrsGenRequest, "GetInsecureCrsGenResult"),
 }
 """Start call → its request, and the call for its result."""
 
+_DECRYPTIONS = {
+    "Decrypt": Kind.PUBLIC_DECRYPTION,
+    "GetDecryptResult": Kind.PUBLIC_DECRYPTION,
+    "Reencrypt": Kind.USER_DECRYPTION,
+    "GetReencryptResult": Kind.USER_DECRYPTION,
+}
+
+
+@attrs.frozen
+class _Job:
+    """What was asked, and when it will be ready."""
+
+    message: Any
+    ready_at: float
+
+
+def _nobody(_: bytes) -> None:
+    """Is told things and keeps none."""
+
 
 @attrs.define(eq=False)
-class FirstCore:
-    """A Core with one signer key; the fields are its knobs and may be changed at any time. It has no health service."""
+class FirstCore(FirstNode):
+    """A Core with one signer key; the fields are its knobs and may be changed at any time."""
 
-    key: PrivateKey
-    plaintexts: Mapping[bytes, int]
-    """The value in each ciphertext body that exists."""
-    form: Form = Form.P3
-    numeric: bool = False
-    party_id: int = 1
-    degree: int = 0
-    """Of the sharing: 0 is a centralised Core."""
-    wrong_link: bool = False
-    """Whether shares are tied to some other request."""
-    computing: float = 0.0
+    computing: float | Callable[[], float] = 0.0
+    """Seconds from start to answer, or what draws them."""
+    insecure: bool = True
+    """Whether it was built with the insecure calls."""
     does: Callable[[str, str], None] = lambda _method, _id: None
     """Is told method and id of each call before it is answered; may raise GrpcFailure in its place."""
-    calls: list[tuple[str, str]] = attrs.field(factory=list)
-    requests: list[Any] = attrs.field(factory=list)
-    known: dict[tuple[str, str], tuple[float, Any]] = attrs.field(factory=dict)
-    """(result call, id) → when it is ready, and what was asked."""
-    prepared: set[str] = attrs.field(factory=set)
+    on_start: Callable[[bytes], None] = _nobody
+    """Is told the name of each decryption that a start call asks for, whatever comes of it."""
+    on_answer: Callable[[bytes], None] = _nobody
+    """Is told the name of each decryption whose answer goes out."""
+    capacity: int = CAPACITY
+    known: dict[tuple[str, str], _Job] = attrs.field(factory=dict, init=False, repr=False)
+    """Jobs by result call and id, oldest first."""
+    prepared: set[str] = attrs.field(factory=set, init=False)
+    _stopped: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls for ``serve_grpc``, keyed by path."""
-        answers: dict[str, Method] = {PATHS[start]: partial(self._start, start) for start in STARTS}
-        return answers | {PATHS[result]: partial(self._result, result) for _, result in STARTS.values()}
+        calls: dict[str, Method] = {"Init": self._init}
+        for start, (_, result) in STARTS.items():
+            calls |= {start: partial(self._start, start), result: partial(self._result, result)}
+        return {
+            f"/{SERVICE}/{name}": call
+            for name, call in calls.items()
+            if self.insecure or "Insecure" not in name
+        }
 
     def restart(self) -> None:
-        """Forget everything."""
+        """Lose every request, as a restarted process does; calls that wait lose their connection."""
         self.known.clear()
+        stopped, self._stopped = self._stopped, trio.Event()
+        stopped.set()
+
+    def hear(self, method: str, identifier: str, message: Any = None) -> None:
+        """Take note of a call, and of what a start call asks for."""
+        self.does(method, identifier)
+        if message is not None:
+            self._tell(self.on_start, method, identifier)
+
+    async def _init(self, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        del request
+        self.does("Init", "")
+        return b""
 
     async def _start(self, method: str, request: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         kind, result = STARTS[method]
         message = kind.parse(request)
         identifier: str = message.request_id.request_id
-        self._heard(method, identifier)
-        self.requests.append(message)
-        if (result, identifier) in self.known and method != "KeyGenPreproc":
+        self.hear(method, identifier, message)
+        if (result, identifier) in self.known:
+            if method == "KeyGenPreproc":
+                return b""
             raise GrpcFailure(Status.ABORTED, KNOWN_ID.format(what=method, id=identifier))
+        self._make_room(method)
         if method == "KeyGen":
             self._use_preprocessing(message.preproc_id.request_id)
-        self.known[result, identifier] = (trio.current_time() + self.computing, message)
+        seconds = self.computing() if callable(self.computing) else self.computing
+        self.known[result, identifier] = _Job(message, trio.current_time() + seconds)
         return b""
 
     async def _result(self, method: str, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
         identifier = RequestId.parse(request).request_id
-        self._heard(method, identifier)
-        if (method, identifier) not in self.known:
+        self.hear(method, identifier)
+        job = self.known.get((method, identifier))
+        if job is None:
             raise GrpcFailure(Status.NOT_FOUND, "no such request")
-        ready, message = self.known[method, identifier]
-        await trio.sleep_until(min(ready, trio.current_time() + LONG_POLL))
-        if (method, identifier) not in self.known:
-            raise GrpcFailure(Status.NOT_FOUND, "forgotten meanwhile")
-        if trio.current_time() < ready:
+        await self._wait(min(job.ready_at, trio.current_time() + LONG_POLL))
+        if trio.current_time() < job.ready_at:
             raise GrpcFailure(Status.UNAVAILABLE, "not completed yet")
         if method == "GetKeyGenPreprocResult":
             self.prepared.add(identifier)
-        return self.answer(message)
+        reply = self._reply(job)
+        self._tell(self.on_answer, method, identifier)
+        return reply
 
-    def _heard(self, method: str, identifier: str) -> None:
-        self.calls.append((method, identifier))
-        self.does(method, identifier)
+    async def _wait(self, moment: float) -> None:
+        """Wait until a moment; raises CutConnection when the Core restarts meanwhile."""
+        stopped = self._stopped
+        with trio.move_on_at(moment):
+            await stopped.wait()
+        if stopped.is_set():
+            raise CutConnection
+
+    def _reply(self, job: _Job) -> bytes:
+        try:
+            return self.answer(job.message)
+        except (KeyError, ValueError) as error:
+            raise GrpcFailure(Status.INTERNAL, "the operation failed") from error
+
+    def _make_room(self, method: str) -> None:
+        """Forget the oldest finished job where there is no room for another."""
+        if len(self.known) < self.capacity:
+            return
+        now = trio.current_time()
+        oldest = next((name for name, job in self.known.items() if job.ready_at <= now), None)
+        if oldest is None:
+            raise GrpcFailure(Status.ABORTED, FULL.format(what=method))
+        del self.known[oldest]
 
     def _use_preprocessing(self, identifier: str) -> None:
         """Take a preprocessing away as soon as it is named (8.3)."""
         if self.known.pop(("GetKeyGenPreprocResult", identifier), None) is None:
             raise GrpcFailure(Status.NOT_FOUND, "no such preprocessing")
 
-    def answer(self, message: Any) -> bytes:
-        """Return the protobuf bytes of what a request asks for."""
-        match message:
-            case DecryptionRequest():
-                return bytes(self._public(message))
-            case ReencryptionRequest():
-                return bytes(self._user(message))
-            case KeyGenPreprocRequest():
-                return bytes(KeyGenPreprocResult())
-            case CrsGenRequest():
-                crs = self._object(message.domain, "CRS", message.request_id)
-                return bytes(CrsGenResult(request_id=message.request_id, crs_results=crs))
-        names = ("DecompressionKey",) if message.keyset_added_info else ("PublicKey", "ServerKey", "SnsKey")
-        made = {name: self._object(message.domain, name, message.request_id) for name in names}
-        return bytes(KeyGenResult(request_id=message.request_id, key_results=made))
-
-    def _public(self, message: DecryptionRequest) -> DecryptionResponse:
-        values = [(int(one.fhe_type), self._little_endian(one)) for one in message.ciphertexts]
-        handles = [one.external_handle for one in message.ciphertexts]
-        result = encode(self.form, values)
-        digest = public_digest(domain_of(message.domain), handles, result, numeric=self.numeric)
-        plaintexts = [TypedPlaintext(bytes=raw, fhe_type=FheType(kind)) for kind, raw in values]
-        payload = DecryptionResponsePayload(plaintexts=plaintexts, external_signature=self.key.sign(digest))
-        return DecryptionResponse(signature=b"internal", payload=payload)
-
-    def _user(self, message: ReencryptionRequest) -> ReencryptionResponse:
-        domain, user = domain_of(message.domain), parse_address(message.client_address)
-        linked = PrivateKey(bytes([9] * 32)).address if self.wrong_link else user
-        handles = [one.external_handle for one in message.typed_ciphertexts]
-        link = link_digest(domain, message.enc_key, handles, linked, numeric=self.numeric)
-        payload = ReencryptionResponsePayload(
-            verification_key=verification_key(self.key.public_key),
-            digest=link,
-            signcrypted_ciphertexts=[
-                TypedSigncryptedCiphertext(
-                    fhe_type=one.fhe_type,
-                    signcrypted_ciphertext=self._sealed(one, link, user, message.enc_key),
-                    external_handle=one.external_handle,
-                )
-                for one in message.typed_ciphertexts
-            ],
-            party_id=self.party_id,
-            degree=self.degree,
-        )
-        share = bincode.encode(share_payload(payload))
-        digest = user_digest(domain, message.enc_key, handles, share, numeric=self.numeric)
-        return ReencryptionResponse(
-            signature=sign_sha256(self.key, share), external_signature=self.key.sign(digest), payload=payload
-        )
-
-    def _sealed(self, ciphertext: Any, link: bytes, user: Address, enc_key: bytes) -> bytes:
-        """Seal a value, or this node's share of it, by randomness that a second asking finds again."""
-        kind = int(ciphertext.fhe_type)
-        value = self.plaintexts[ciphertext.ciphertext]
-        return signcrypt(
-            constant_share(value, kind) if self.degree else self._little_endian(ciphertext),
-            kind,
-            link=link,
-            client=user,
-            enc_key=enc_key,
-            key=self.key,
-            randomness=Randomness.from_seed(link + ciphertext.external_handle + bytes([self.party_id])),
-        )
-
-    def _little_endian(self, ciphertext: Any) -> bytes:
-        return self.plaintexts[ciphertext.ciphertext].to_bytes(SIZES[int(ciphertext.fhe_type)], "little")
-
-    def _object(
-        self, domain: Eip712DomainMsg | None, name: str, identifier: RequestId | None
-    ) -> SignedPubDataHandle:
-        assert identifier is not None
-        handle = identifier.request_id
-        if domain is None:
-            return SignedPubDataHandle(key_handle=handle)
-        digest = object_digest(domain_of(domain), name, bytes.fromhex(handle))
-        return SignedPubDataHandle(key_handle=handle, external_signature=self.key.sign(digest))
-
-
-def domain_of(message: Eip712DomainMsg | None) -> Domain:
-    """Return the domain of a request."""
-    assert message is not None
-    contract = parse_address(message.verifying_contract)
-    return Domain(message.name, message.version, int.from_bytes(message.chain_id), contract)
+    def _tell(self, whom: Callable[[bytes], None], method: str, identifier: str) -> None:
+        kind = _DECRYPTIONS.get(method)
+        if kind is not None:
+            whom(HTTPZ.name(kind, int(identifier, 16)).to_bytes(32))

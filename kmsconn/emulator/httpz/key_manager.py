@@ -87,13 +87,17 @@ class KeyManager(AbiContract):
             frame.write(values[1:3], "between", values[0])
         frame.emit(abi.KEY_MANAGER.event(f"{_title(kind)}Request"), *values)
 
+    def name_parameters(self, frame: Frame, name: str, digest: bytes) -> None:
+        """Let FHE parameters have a name."""
+        frame.write(digest, "digest", name)
+
     def _set_parameters(self, event: str, frame: Frame, name: str, digest: bytes) -> None:
         known = frame.read("digest", name) is not None
         if known and event == "AddFheParams":
             revert(abi.KEY_MANAGER.error("FheParamsAlreadyInitialized"), name)
         if not known and event != "AddFheParams":
             revert(abi.KEY_MANAGER.error("FheParamsNotInitialized"))
-        frame.write(digest, "digest", name)
+        self.name_parameters(frame, name, digest)
         frame.emit(abi.KEY_MANAGER.event(event), name, digest)
 
     def _ask_named(self, kind: Kind, frame: Frame, name: str) -> None:

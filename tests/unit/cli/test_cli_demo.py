@@ -20,6 +20,7 @@ from kmsconn.emulator.board import Board, Row, Stage, Totals
 from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
 from kmsconn.emulator.oracle import Verdict
 from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, make_id
+from kmsconn.model.requests import Kind
 from kmsconn.net.offloading import offload_inline
 
 BASE = 1_767_225_600.0
@@ -48,7 +49,7 @@ def still(plan: Plan | None = None, rows: int = 0) -> Demo:
     demo = Demo.of(plan or Plan(), lambda: BASE)
     quiet = Board(demo.oracle, demo.ledger, clock=lambda: 0.0)
     for number in range(1, rows + 1):
-        quiet.rows[number] = Row(number, make_id(USER_DECRYPTION_TAG, number))
+        quiet.rows[number] = Row(number, Kind.USER_DECRYPTION, make_id(USER_DECRYPTION_TAG, number))
     return attrs.evolve(demo, board=quiet)
 
 
@@ -199,7 +200,9 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *, well: bool, as_json: bool = 
     verdict = Verdict(emitted=1, answered=landed, doubled=0, strays=0, p50=None, p99=None)
     monkeypatch.setattr(Demo, "result", lambda _: Result(1, totals, verdict))
     monkeypatch.setattr(command.trio, "run", lambda *_: None)
-    return command.execute(argparse.Namespace(requests=1, rate=1.0, seed=0, json=as_json))
+    return command.execute(
+        argparse.Namespace(requests=1, rate=1.0, seed=0, json=as_json, profile="fhevm-0.14")
+    )
 
 
 @pytest.mark.parametrize(("well", "status"), [(True, 0), (False, 1)])

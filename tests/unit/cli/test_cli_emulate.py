@@ -9,13 +9,14 @@ import attrs
 import pytest
 
 from kmsconn.cli import emulate as command
+from kmsconn.cli.arguments import PROFILES
 from kmsconn.cli.main import main, make_parser
 from kmsconn.emulator import emulation
 from kmsconn.emulator.emulation import Emulation, seal_cheaply
+from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.httpz.neighbourhood import FirstNeighbourhood
 from kmsconn.emulator.load import Load
-from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.oracle import Oracle, Verdict
-from kmsconn.emulator.traffic import Traffic
 
 WELL = Verdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5)
 
@@ -37,7 +38,7 @@ def test_the_file_is_required() -> None:
     "arguments",
     [
         ["--rate", "-1"], ["--duration", "-1"], ["--size", "31"], ["--shards", "0"], ["--computing", "-1"],
-        ["--forms", "nonsense"], ["--seed", "x"], ["--control", "0"], ["--control", "x"], ["--history", "0"],
+        ["--profile", "nonsense"], ["--seed", "x"], ["--control", "0"], ["--control", "x"], ["--history", "0"],
     ],
 )  # fmt: skip
 def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
@@ -79,9 +80,26 @@ def test_the_moments_of_requests_reach_the_oracle() -> None:
     assert {core.core.on_answer for core in neighbours.cores} == {oracle.note_given}
 
 
-def test_the_forms_are_those_that_users_have() -> None:
-    neighbours = Neighbourhood.make(lambda: 0.0)
-    assert set(command.FORMS) == set(Traffic(neighbours).forms)
+@pytest.mark.parametrize(
+    ("profile", "wrong"), [("fhevm-0.14", "user"), ("httpz-rc7", "direct"), ("httpz-rc7", "nonsense")]
+)
+def test_a_form_that_the_generation_does_not_have_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], profile: str, wrong: str
+) -> None:
+    assert run_command(monkeypatch, WELL, "--profile", profile, "--forms", "public", wrong) == 2
+    assert f"{profile} has no form '{wrong}'" in capsys.readouterr().err
+
+
+def test_the_profiles_are_the_generations() -> None:
+    assert set(PROFILES) == set(GENERATIONS)
+
+
+def test_the_profile_chooses_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = Emulation.of
+    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: made.append(real(plan)) or made[-1]))
+    run_command(monkeypatch, WELL, "--profile", "httpz-rc7")
+    assert isinstance(made[0].neighbours, FirstNeighbourhood)
 
 
 @pytest.mark.parametrize(

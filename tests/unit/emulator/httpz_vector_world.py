@@ -171,7 +171,7 @@ def fresh(interface: str) -> Replay:
     for contract in (httpz, manager, keys):
         chain.deploy(contract)
     chain.set_up(httpz.address, partial(_register, httpz, vectors.load()["keys"]))
-    chain.set_up(keys.address, lambda frame: frame.write(_TEST, "digest", "TEST"))
+    chain.set_up(keys.address, lambda frame: keys.name_parameters(frame, "TEST", _TEST))
     for material in _materials():
         chain.set_up(manager.address, partial(_commit, manager, material))
     return Replay(chain, RpcNode(chain), httpz, manager, keys)

@@ -110,7 +110,7 @@ def test_events_of_requests_of_an_earlier_run_are_passed_over(event: Event) -> N
 
 def test_other_events_are_passed_over() -> None:
     scene = Scene(ADMITTED, CursorMoved(54321, DECRYPTION_ADDRESS, 5, 6))
-    assert scene.row == Row(1, public_id(1))
+    assert scene.row == Row(1, Kind.PUBLIC_DECRYPTION, public_id(1))
 
 
 def test_an_answer_that_is_told_twice_counts_once() -> None:

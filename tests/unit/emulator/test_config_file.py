@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from random import Random
 
 import attrs
 import pytest
@@ -11,14 +12,15 @@ import pytest
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.emulator.config_file import MARK, config_text, journal_beside, write_config
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.errors import ConfigError
 
 
-def settings_for(config: Path, *, shards: int = 1) -> Settings:
+def settings_for(config: Path, *, shards: int = 1, profile: str = "fhevm-0.14") -> Settings:
     """Return the settings of a connector among emulated neighbours."""
-    neighbours = Neighbourhood.make(lambda: 1_767_225_600.0, shards=shards)
+    settle = GENERATIONS[profile].settle
+    neighbours = settle(lambda: 1_767_225_600.0, Random(0), shards=shards).neighbours
     neighbours.settle_in_memory(MemoryNetwork())
     return neighbours.settings(journal_beside(config), monitoring_endpoint="127.0.0.1:9")
 
@@ -28,14 +30,16 @@ def config(tmp_path: Path) -> Path:
     return tmp_path / "kmsconn.toml"
 
 
-def test_what_is_written_is_read_as_the_same_settings(config: Path) -> None:
-    settings = settings_for(config)
+@pytest.mark.parametrize("profile", GENERATIONS)
+def test_what_is_written_is_read_as_the_same_settings(config: Path, profile: str) -> None:
+    settings = settings_for(config, profile=profile)
     write_config(config, settings)
     assert load_config(config, environ={}) == settings
 
 
-def test_the_written_file_gives_no_warning(config: Path) -> None:
-    write_config(config, settings_for(config))
+@pytest.mark.parametrize("profile", GENERATIONS)
+def test_the_written_file_gives_no_warning(config: Path, profile: str) -> None:
+    write_config(config, settings_for(config, profile=profile))
     assert load_config(config, environ={}).warnings == ()
 
 

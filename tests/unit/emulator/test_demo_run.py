@@ -12,6 +12,7 @@ import trio.testing
 from kmsconn.emulator.board import Stage, Totals
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.load import AFTERMATH
 from kmsconn.emulator.oracle import Verdict
 from kmsconn.net.offloading import offload_inline
@@ -31,19 +32,21 @@ async def played(plan: Plan, folder: Path) -> Demo:
     return demo
 
 
+@pytest.mark.parametrize("profile", GENERATIONS)
 async def test_every_request_is_answered_and_lands_once(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
-    demo = await played(Plan(requests=12, rate=20), tmp_path)
+    demo = await played(Plan(requests=12, rate=20, profile=profile), tmp_path)
     totals = demo.board.totals()
     assert (totals.requested, totals.seen, totals.answered, totals.landed) == (12, 12, 12, 12)
     assert demo.result().well
 
 
+@pytest.mark.parametrize("profile", GENERATIONS)
 async def test_every_row_ends_landed_with_form_and_latency(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
-    board = (await played(Plan(requests=6), tmp_path)).board
+    board = (await played(Plan(requests=6, profile=profile), tmp_path)).board
     assert {row.stage for row in board.rows.values()} == {Stage.LANDED}
     assert all(board.form_of(row) and board.age_of(row) for row in board.rows.values())
 

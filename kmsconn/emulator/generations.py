@@ -1,0 +1,62 @@
+"""The generations that are emulated, by the name of their profile: how their neighbours and users are made. Makes none by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Final, Protocol
+
+import attrs
+
+from kmsconn.emulator.httpz.neighbourhood import FirstNeighbourhood
+from kmsconn.emulator.httpz.traffic import FirstTraffic
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.neighbours import Neighbours
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.users import Users
+
+FHEVM_014: Final = "fhevm-0.14"
+HTTPZ_RC7: Final = "httpz-rc7"
+
+
+class Settle(Protocol):
+    """Makes users and their neighbours; ``size`` in bytes for each ciphertext, the options of ``Neighbourhood.make`` for the rest."""
+
+    def __call__(
+        self, clock: Callable[[], float], random: Random, *, size: int = ..., **options: Any
+    ) -> Users[Neighbours]:
+        """Make them."""
+        ...
+
+
+@attrs.frozen
+class Generation:
+    """One generation: its neighbours in a few words, the forms of its requests, and what makes them all."""
+
+    words: str
+    forms: tuple[str, ...]
+    settle: Settle
+
+
+def _fhevm_014(
+    clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
+) -> Users[Neighbours]:
+    return Traffic(Neighbourhood.make(clock, **options), random, size=size)
+
+
+def _httpz_rc7(
+    clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
+) -> Users[Neighbours]:
+    return FirstTraffic(FirstNeighbourhood.make(clock, **options), random, size=size)
+
+
+GENERATIONS: Final[Mapping[str, Generation]] = {
+    FHEVM_014: Generation(
+        "three chains, a KMS Core and two buckets",
+        ("public", "direct", "delegated", "unified", "unified_delegated", "wallet"),
+        _fhevm_014,
+    ),
+    HTTPZ_RC7: Generation(
+        "one gateway, a KMS Core and two buckets", ("public", "user", "delegated"), _httpz_rc7
+    ),
+}

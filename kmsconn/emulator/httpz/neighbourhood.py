@@ -1,0 +1,168 @@
+"""All neighbours of one connector of the first generation in one place: a gateway with three contracts, a Core, buckets.
+
+Decides nothing of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from kmsconn.config.settings import Attestation, Contract, S3Fallback, Secret, Settings
+from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.settings import Httpz as HttpzSettings
+from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.core_faults import FaultyCore
+from kmsconn.emulator.httpz.core import FirstCore
+from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
+from kmsconn.emulator.httpz.dialect import HTTPZ
+from kmsconn.emulator.httpz.key_manager import KeyManager
+from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
+from kmsconn.emulator.neighbours import (
+    COPROCESSORS,
+    GATEWAY_ID,
+    Neighbours,
+    address_for,
+    key_for,
+    secret_for,
+    sender_name,
+    sender_of,
+    signer_of,
+)
+from kmsconn.emulator.rpc import Cluster
+from kmsconn.emulator.rpc import Node as RpcNode
+from kmsconn.ethereum.keccak import keccak256
+
+KEY_ID = int.from_bytes(keccak256(b"kmsconn emulator key of httpz"))
+PARAMETERS = "TEST"
+"""The FHE parameters that may be named in requests for keys."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class FirstNeighbourhood(Neighbours):
+    """The neighbours of httpz-rc7. Made by ``make``."""
+
+    dialect = HTTPZ
+
+    httpz: Httpz
+    decryption: DecryptionManager
+    keys: KeyManager
+    cores: list[FaultyCore[FirstCore]]
+    others: list[FaultyCore[FirstCore]]
+
+    @classmethod
+    def make(
+        cls,
+        clock: Callable[[], float],
+        *,
+        block_time: float = 0.25,
+        pool: Literal["arbitrum", "geth"] = "arbitrum",
+        nodes: int = 1,
+        shards: int = 1,
+        members: int = 1,
+        computing: float | Callable[[], float] = 0.0,
+        seed: int = 0,
+        revision: str = "rc9",
+    ) -> FirstNeighbourhood:
+        """Make neighbours as ``Neighbourhood.make`` does, with the contracts of a ``revision``: main, rc7 or rc9.
+
+        Where a node may fail, users' answers are counted by request (httpz-rc7.md, 13.16): with the real rule there is no end.
+        """
+        gateway = Chain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
+        httpz = Httpz(address_for("HTTPZ"), revision)
+        plaintexts: dict[bytes, int] = {}
+        degree = (members - 1) // 3
+
+        def core(member: int) -> FaultyCore[FirstCore]:
+            core = FirstCore(
+                signer_of(member),
+                plaintexts,
+                numeric=httpz.revision.numeric,
+                party_id=member + 1,
+                degree=degree,
+                computing=computing,
+            )
+            return FaultyCore(core)
+
+        made = cls(
+            gateway=gateway,
+            clusters={"gateway": Cluster([RpcNode(gateway) for _ in range(nodes)], seed=seed)},
+            httpz=httpz,
+            decryption=DecryptionManager(
+                address_for("DecryptionManager"), GATEWAY_ID, httpz, counts_shares=degree > 0
+            ),
+            keys=KeyManager(address_for("KeyManager"), httpz),
+            plaintexts=plaintexts,
+            cores=[core(0) for _ in range(shards)],
+            others=[core(member) for member in range(1, members)],
+            buckets=[BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)],
+            sender=sender_of(0),
+        )
+        made._deploy(degree)
+        return made
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """The gateway alone."""
+        return (self.gateway,)
+
+    def settings(self, journal: Path, member: int = 0, **changes: object) -> Settings:
+        """Return the settings of the connector of a member; the first one's is the one that belongs here."""
+        host, port = self.places["gateway"]
+        gateway = ChainSettings(GATEWAY_ID, (f"ws://{host}:{port}",))
+        httpz = Contract(self.httpz.address, "HTTPZ")
+        settings = Settings(
+            profile="httpz-rc7",
+            service_name="kms-connector",
+            gateway=gateway,
+            ethereum=gateway,
+            host_chains=(),
+            decryption_contract=Contract(self.decryption.address, "DecryptionManager"),
+            gateway_config_contract=httpz,
+            protocol_config_contract=httpz,
+            kms_generation_contract=Contract(self.keys.address, "KeyManager"),
+            core_endpoints=self.core_endpoints(member),
+            private_key=Secret("0x" + secret_for(sender_name(member)).hex()),
+            journal=journal,
+            decryption_from_block_number=0,
+            allow_http_buckets=True,
+            allow_private_buckets=True,
+            attestation=Attestation.OFF,
+            httpz=HttpzSettings(s3=self._fallback()),
+        )
+        return attrs.evolve(settings, **changes)  # type: ignore[arg-type]
+
+    def settled(self) -> None:
+        """Tell HTTPZ where the buckets are."""
+        coprocessors = [
+            Coprocessor(
+                key_for(f"coprocessor sender {index}").address,
+                key_for(f"coprocessor signer {index}").address,
+                self.bucket_url(index),
+            )
+            for index in range(len(self.buckets))
+        ]
+        self.gateway.set_up(
+            self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors)
+        )
+
+    def _fallback(self) -> S3Fallback:
+        """Return the bucket that stands in where the chain names none: the first."""
+        url, _, bucket = self.bucket_url(0).rpartition("/")
+        return S3Fallback("us-east-1", bucket, url)
+
+    def _deploy(self, threshold: int) -> None:
+        for contract in (self.httpz, self.decryption, self.keys):
+            self.gateway.deploy(contract)
+        members = range(1 + len(self.others))
+        nodes = [Node(sender_of(member).address, signer_of(member).address) for member in members]
+        self.gateway.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
+        digest = keccak256(PARAMETERS.encode())
+        self.gateway.set_up(
+            self.keys.address, lambda frame: self.keys.name_parameters(frame, PARAMETERS, digest)
+        )

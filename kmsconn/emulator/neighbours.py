@@ -1,0 +1,169 @@
+"""What the neighbourhoods of all generations have in common: they are served, over memory streams and over sockets alike.
+
+Which chains and contracts there are, a generation's own neighbourhood says.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, ClassVar, Never
+
+import attrs
+import trio
+
+from kmsconn.config.settings import Settings
+from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.core_faults import FaultyCore
+from kmsconn.emulator.dialect import Dialect
+from kmsconn.emulator.doors import Door
+from kmsconn.emulator.grpc_server import serve_grpc
+from kmsconn.emulator.network import Handler, MemoryNetwork
+from kmsconn.emulator.rpc import Cluster
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.signing import PrivateKey
+
+GATEWAY_ID, HOST_ID = 54321, 12345
+COPROCESSORS = 2
+Place = tuple[str, int]
+
+
+@cache
+def key_for(name: str) -> PrivateKey:
+    """Return the emulator's key of a name; worthless, and the same in every run."""
+    return PrivateKey(secret_for(name))
+
+
+def secret_for(name: str) -> bytes:
+    """Return the bytes of that key, as they stand in a configuration."""
+    return keccak256(b"kmsconn emulator key " + name.encode())
+
+
+def sender_of(member: int) -> PrivateKey:
+    """Return the wallet of a node of the committee."""
+    return key_for(sender_name(member))
+
+
+def signer_of(member: int) -> PrivateKey:
+    """Return the key with which the Core of a node of the committee signs."""
+    return key_for(f"node signer {member}" if member else "node signer")
+
+
+def sender_name(member: int) -> str:
+    """Return the name of a node's wallet."""
+    return f"tx sender {member}" if member else "tx sender"
+
+
+def address_for(name: str) -> Address:
+    """Return the emulator's contract address of a name."""
+    return Address(keccak256(b"kmsconn emulator contract " + name.encode())[-20:])
+
+
+@attrs.define(eq=False, kw_only=True)
+class Neighbours(ABC):
+    """Every neighbour of a connector, with its knobs; addressed after ``settle_in_memory`` or ``serve_on_sockets``."""
+
+    dialect: ClassVar[Dialect]
+    """How requests and replies look on its Gateway."""
+
+    gateway: Chain
+    clusters: dict[str, Cluster]
+    """The nodes of each chain, by its name."""
+    decryption: AbiContract
+    """Where decryptions are asked for and answered."""
+    plaintexts: dict[bytes, int]
+    cores: Sequence[FaultyCore[Any]]
+    """The shards of this node's Core."""
+    others: Sequence[FaultyCore[Any]] = ()
+    """The Cores of the other nodes of the committee, one each."""
+    buckets: list[BucketFaults]
+    sender: PrivateKey
+    places: dict[str, Place] = attrs.field(factory=dict, init=False)
+    doors: dict[str, Door] = attrs.field(factory=dict, init=False)
+    """By name, once they serve on sockets."""
+    crashes: list[Exception] = attrs.field(factory=list, init=False)
+    """What handlers on sockets raised: faults of the emulator itself."""
+
+    @property
+    @abstractmethod
+    def chains(self) -> tuple[Chain, ...]:
+        """The chains; the Gateway is the first."""
+
+    @abstractmethod
+    def settings(self, journal: Path, member: int = 0, **changes: object) -> Settings:
+        """Return the settings of the connector of a member; the first one's is the one that belongs here."""
+
+    @abstractmethod
+    def settled(self) -> None:
+        """Tell the contracts where the buckets are: ``places`` is known now."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What listens: the chains, the shards of the Core, the buckets."""
+        return (
+            *self.clusters,
+            *self.cores_by_name,
+            *(f"bucket{index}" for index in range(len(self.buckets))),
+        )
+
+    @property
+    def cores_by_name(self) -> dict[str, FaultyCore[Any]]:
+        """The shards of the Core, and the Cores of other members, by the names under which they listen."""
+        own = {f"core{index}": core for index, core in enumerate(self.cores)}
+        return own | {f"member{index}": core for index, core in enumerate(self.others, 1)}
+
+    def handler(self, name: str) -> Handler:
+        """Return what serves one connection of a neighbour."""
+        if name in self.clusters:
+            return self.clusters[name].serve
+        if name in self.cores_by_name:
+            return partial(serve_grpc, methods=self.cores_by_name[name].methods())
+        return self.buckets[int(name[6:])].serve
+
+    def settle_in_memory(self, network: MemoryNetwork) -> None:
+        """Let every neighbour be dialled on a memory network, each under its own name."""
+        for name in self.names:
+            network.serve(name, 80, self.handler(name))
+        self._settle({name: (name, 80) for name in self.names})
+
+    async def serve_on_sockets(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> Never:
+        """Serve every neighbour on a free loopback port, and run the chains, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            places: dict[str, Place] = {}
+            for name in self.names:
+                self.doors[name] = Door(self.handler(name), self.crashes)
+                places[name] = ("127.0.0.1", await nursery.start(self.doors[name].serve))
+            self._settle(places)
+            await nursery.start(self.run)
+            task_status.started()
+        raise AssertionError("servers end by cancellation only")
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Make blocks on all chains until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for chain in self.chains:
+                await nursery.start(chain.run)
+            task_status.started()
+
+    def core_endpoints(self, member: int) -> tuple[str, ...]:
+        """Return where the Core of a member is, all its shards."""
+        core = f"member{member}" if member else "core"
+        return tuple(
+            f"http://{host}:{port}" for name, (host, port) in self.places.items() if name.startswith(core)
+        )
+
+    def bucket_url(self, index: int) -> str:
+        """Return the address of a coprocessor's bucket."""
+        host, port = self.places[f"bucket{index}"]
+        return f"http://{host}:{port}/ct{index}"
+
+    def _settle(self, places: dict[str, Place]) -> None:
+        self.places = places
+        self.settled()

@@ -1,0 +1,114 @@
+"""What users of every generation have in common: ciphertexts are made and published, requests are prepared and sent.
+
+Which forms of requests there are, and what must be in its place for each, a generation's own traffic says.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
+from random import Random
+from typing import ClassVar, Generic, TypeVar
+
+import attrs
+
+from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
+from kmsconn.emulator.neighbours import HOST_ID, Neighbours, key_for
+
+N_co = TypeVar("N_co", bound=Neighbours, covariant=True)
+
+
+@attrs.frozen
+class Prepared:
+    """A request that needs nothing but to be sent: its form, its calldata, and the ciphertexts that lie in the buckets for it."""
+
+    form: str
+    calldata: bytes
+    ciphertexts: tuple[EmulatedCiphertext, ...]
+
+
+@attrs.define(eq=False)
+class Users(ABC, Generic[N_co]):
+    """The users of one neighbourhood. ``size`` is the bytes of each ciphertext; ``granted`` turns the rights off.
+
+    ``random`` draws forms, types and values: the same seed makes the same requests.
+    """
+
+    form: ClassVar[Form]
+    """Under which keys objects lie in the buckets."""
+    bits: ClassVar[Mapping[int, int]]
+    """The types of which values are made, with the bits of these."""
+
+    neighbours: N_co
+    random: Random = attrs.field(factory=lambda: Random(0))
+    size: int = 64
+    granted: bool = True
+    _made: int = 0
+    _latest: tuple[EmulatedCiphertext, ...] = ()
+    _remembered: dict[bytes, tuple[EmulatedCiphertext, ...]] = attrs.field(factory=dict)
+
+    @property
+    @abstractmethod
+    def makers(self) -> dict[str, Callable[[], bytes]]:
+        """What makes the calldata of each form, with everything that belongs to it in its place."""
+
+    @abstractmethod
+    def publish(self, one: EmulatedCiphertext) -> None:
+        """Let the coprocessors have a ciphertext, and the contracts know of it."""
+
+    @property
+    def forms(self) -> dict[str, Callable[[], bytes]]:
+        """Every form of request by name; each call queues one and returns the hash of its transaction."""
+        return {form: partial(self._ask, form) for form in self.makers}
+
+    def prepare(self, form: str) -> Prepared:
+        """Make everything for a request of a form: ciphertexts in the buckets, rights, calldata. Nothing is sent."""
+        calldata = self.makers[form]()
+        return Prepared(form, calldata, self._latest)
+
+    def send(self, prepared: Prepared) -> bytes:
+        """Queue a request and return the hash of its transaction."""
+        gateway, contract = self.neighbours.gateway, self.neighbours.decryption.address
+        sent = gateway.transact(key_for("relayer").address, contract, prepared.calldata)
+        self._remembered[sent] = prepared.ciphertexts
+        return sent
+
+    def any(self) -> bytes:
+        """Queue a request of a form drawn by chance."""
+        return self._ask(self.random.choice(list(self.makers)))
+
+    def public(self) -> bytes:
+        """Ask for values to be revealed to everybody."""
+        return self._ask("public")
+
+    @property
+    def remembered(self) -> tuple[bytes, ...]:
+        """The transactions whose ciphertexts are still kept."""
+        return tuple(self._remembered)
+
+    def forget(self, transaction_hash: bytes) -> None:
+        """Drop the ciphertexts of one request from everywhere: nobody will fetch or decrypt them again. Repeating: no effect."""
+        for one in self._remembered.pop(transaction_hash, ()):
+            self.neighbours.plaintexts.pop(one.body, None)
+            for bucket in self.neighbours.buckets:
+                bucket.bucket.objects.pop(self.form.key(one), None)
+
+    def ciphertexts(self) -> list[EmulatedCiphertext]:
+        """Make and publish the ciphertexts of one request."""
+        made = [self._ciphertext() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
+        for one in made:
+            self.neighbours.plaintexts[one.body] = one.value
+            self.publish(one)
+        self._latest = tuple(made)
+        return made
+
+    def _ask(self, form: str) -> bytes:
+        return self.send(self.prepare(form))
+
+    def _ciphertext(self) -> EmulatedCiphertext:
+        self._made += 1
+        fhe_type = self.random.choice(sorted(self.bits))
+        value = self.random.getrandbits(self.bits[fhe_type])
+        return make_ciphertext(f"{self._made}", value, fhe_type, chain_id=HOST_ID, size=self.size)
