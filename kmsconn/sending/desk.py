@@ -36,7 +36,7 @@ from kmsconn.sending.fees import FeeReader
 from kmsconn.sending.flights import REPLACE, Flights
 from kmsconn.sending.node import Head, Node, nonce_of
 from kmsconn.sending.nonces import SecondLook
-from kmsconn.sending.outcomes import Says, Sent, is_not_ours
+from kmsconn.sending.outcomes import Says, Sent, Unclear, is_not_ours
 from kmsconn.sending.pauses import Brake, pause
 from kmsconn.sending.wallet import Signed, Wallet
 
@@ -263,13 +263,19 @@ class Desk:
         await (self.finish if is_not_ours(said) else self.reject)(row, reason)
 
     async def explained(self, says: Sequence[Says]) -> list[Says]:
-        """Return what the contract said with the verdicts that only its state tells. Raises Retryable. Repeating: reads only."""
+        """Return what the contract said with the verdicts that only its state tells; Unclear where that cannot be had now.
+
+        One reply whose question finds no answer must not hold up the others. Repeating: reads only.
+        """
         return [await self._explained(said) for said in says]
 
     async def _explained(self, said: Says) -> Says:
         if not isinstance(said, Revert) or said.inquiry is None:
             return said
-        return attrs.evolve(said, verdict=await self.node.inquire(said.inquiry()), inquiry=None)
+        try:
+            return attrs.evolve(said, verdict=await self.node.inquire(said.inquiry()), inquiry=None)
+        except Retryable as error:
+            return Unclear(f"{said}; what it means could not be asked: {error}")
 
     async def park(self, row: Row, reason: str) -> None:
         """Let a reply wait in the journal, without a nonce."""
@@ -301,16 +307,16 @@ class Desk:
 
     # --- what to say
 
-    def trouble(self, neighbour: str, reason: str, *, red: bool = False) -> None:
-        """Say once that a neighbour is in trouble."""
-        if neighbour not in self._troubles:
-            self.lane.on_event(Trouble(neighbour, reason, red))
-        self._troubles[neighbour] = reason
+    def trouble(self, what: str, reason: str, *, red: bool = False) -> None:
+        """Say once that something of this lane is in trouble, under the lane's name: another lane's recovery is not its own."""
+        if what not in self._troubles:
+            self.lane.on_event(Trouble(f"{self.lane.name} {what}", reason, red))
+        self._troubles[what] = reason
 
-    def recovered(self, neighbour: str) -> None:
+    def recovered(self, what: str) -> None:
         """Say once that it is over."""
-        if self._troubles.pop(neighbour, None) is not None:
-            self.lane.on_event(Recovered(neighbour))
+        if self._troubles.pop(what, None) is not None:
+            self.lane.on_event(Recovered(f"{self.lane.name} {what}"))
 
     def forget_all_but(self, open_holes: Iterable[int], answered: Iterable[Row]) -> None:
         """Drop what was remembered about replies and nonces that are not in question any more."""

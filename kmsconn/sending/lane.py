@@ -60,12 +60,12 @@ async def _work(lane: Lane) -> None:
             await _round(desk)
         except (Retryable, NonceTaken) as error:
             desk.loaded = False  # something may have moved that was not noted here
-            desk.trouble(f"{lane.name} lane", str(error))
+            desk.trouble("lane", str(error))
             brake.failed(trio.current_time())
             await trio.sleep_until(brake.until)
             continue
         brake.worked()
-        desk.recovered(f"{lane.name} lane")
+        desk.recovered("lane")
         if lane.closing.is_set() and not desk.flying and not desk.waiting:
             return
         await _rest(desk, began)

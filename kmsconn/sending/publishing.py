@@ -59,7 +59,7 @@ async def _send(desk: Desk, sight: Sight, parcels: Sequence[Parcel]) -> None:
         return
     desk.sends.worked()
     desk.recovered("funds")
-    desk.recovered(_sends(desk))
+    desk.recovered("sends")
 
 
 def _note(desk: Desk, sight: Sight, parcel: Parcel, said: Sent) -> None:
@@ -76,8 +76,4 @@ def _failed(desk: Desk, sight: Sight, said: Sent, reason: str) -> None:
     if said is Sent.FUNDS:
         desk.trouble("funds", reason, red=True)
     elif said is Sent.FAILED:
-        desk.trouble(_sends(desk), reason)
-
-
-def _sends(desk: Desk) -> str:
-    return f"{desk.lane.name} sends"
+        desk.trouble("sends", reason)

@@ -279,5 +279,5 @@ async def test_replies_signed_in_aws_kms_are_taken_by_anvil_through_throttling_a
         assert_all_once(asked, truth)
         await assert_right(world, users, asked)
     told = [(type(event), event.neighbour) for event in events if isinstance(event, Trouble | Recovered)]
-    assert told == [(Trouble, "wallet"), (Recovered, "wallet")]
+    assert told == [(Trouble, "gateway wallet"), (Recovered, "gateway wallet")]
     assert "hunter2" not in json.dumps([repr(event) for event in events])

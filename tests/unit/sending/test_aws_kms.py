@@ -272,5 +272,5 @@ async def test_a_lane_waits_for_its_key_and_lands_every_reply_once(
             await trio.sleep(0.2)
         await until(lambda: all_in(world, State.REPLIED))
     assert len(world.ours()) == 40
-    assert [t.neighbour for t in world.said(Trouble)] == ["wallet"]
-    assert [r.neighbour for r in world.said(Recovered)] == ["wallet"]
+    assert [t.neighbour for t in world.said(Trouble)] == ["gateway wallet"]
+    assert [r.neighbour for r in world.said(Recovered)] == ["gateway wallet"]

@@ -309,8 +309,8 @@ async def test_low_funds_are_red_and_over_once_there_is_money(world: World, auto
         await until(lambda: bool(world.said(Trouble)))
         world.chain.set_balance(KEY.address, 10**20)
         await until(lambda: all_in(world, State.REPLIED))
-    assert [(t.neighbour, t.red) for t in world.said(Trouble)] == [("funds", True)]
-    assert [r.neighbour for r in world.said(Recovered)] == ["funds"]
+    assert [(t.neighbour, t.red) for t in world.said(Trouble)] == [("gateway funds", True)]
+    assert [r.neighbour for r in world.said(Recovered)] == ["gateway funds"]
 
 
 async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(

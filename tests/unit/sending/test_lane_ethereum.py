@@ -8,12 +8,14 @@ from typing import Any
 
 import trio
 
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.events import ReplyLanded, RequestClosed, RequestParked
+from kmsconn.model.events import Recovered, ReplyLanded, RequestClosed, RequestParked, Trouble
 from kmsconn.model.life import State
 from kmsconn.sending.desk import Lane
 from kmsconn.sending.lane import run_lane
-from tests.unit.sending.world import CONTRACT, World, until
+from tests.unit.sending.world import CONTRACT, KEY, World, calldata, until
 
 
 @asynccontextmanager
@@ -84,6 +86,38 @@ async def test_what_is_not_pending_yet_is_waited_for_without_a_nonce(autojump_cl
         says(world, b"")
         await until(lambda: world.journal.rows[1].state is State.LANDED, 600)
     assert world.sent() == [0]
+
+
+async def test_a_reply_whose_state_cannot_be_asked_holds_up_no_other(autojump_clock: Any) -> None:
+    world = slow()
+    world.request(1)
+    world.request(2)
+    first = to_hex(calldata(1))
+
+    def refuse(call: Call) -> RpcError | None:
+        if call.method == "eth_getStorageAt":
+            return RpcError(-32000, "missing trie node")
+        message = call.params[0] if call.method in {"eth_call", "eth_estimateGas"} else {}
+        return RpcError(3, "execution reverted", b"not pending") if message.get("data") == first else None
+
+    world.node.refuse = refuse
+    async with running(world):
+        await until(lambda: world.journal.rows[2].state is State.LANDED, 600)
+    assert world.journal.rows[1].state is State.ANSWERED
+    assert "missing trie node" in world.journal.rows[1].reason
+
+
+async def test_each_lane_tells_and_takes_back_its_own_troubles(autojump_clock: Any) -> None:
+    """The account needs funds on both chains: those of one do not end the want of the other."""
+    world = slow()
+    world.request(1)
+    world.chain.set_balance(KEY.address, 5)
+    async with running(world, name="ethereum"):
+        await until(lambda: bool(world.said(Trouble)), 600)
+        world.chain.set_balance(KEY.address, 10**20)
+        await until(lambda: bool(world.said(Recovered)), 600)
+    assert [t.neighbour for t in world.said(Trouble)] == ["ethereum funds"]
+    assert [r.neighbour for r in world.said(Recovered)] == ["ethereum funds"]
 
 
 async def test_a_landed_reply_is_buried_when_the_contract_has_moved_on(autojump_clock: Any) -> None:

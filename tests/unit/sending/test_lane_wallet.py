@@ -63,8 +63,8 @@ async def test_a_wallet_out_of_reach_is_told_once_and_loses_no_reply(
         world.request(rid)
     async with running(world):
         await until(lambda: all_in(world, State.REPLIED))
-    assert [(t.neighbour, t.red) for t in world.said(Trouble)] == [("wallet", True)]
-    assert [r.neighbour for r in world.said(Recovered)] == ["wallet"]
+    assert [(t.neighbour, t.red) for t in world.said(Trouble)] == [("gateway wallet", True)]
+    assert [r.neighbour for r in world.said(Recovered)] == ["gateway wallet"]
     assert len(world.ours()) == 5
 
 
@@ -130,7 +130,7 @@ async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_lands_once(
         await until(lambda: all_in(world, State.REPLIED), 600)
     assert trio.current_time() > until_then
     assert len(world.ours()) == 1
-    assert [t.neighbour for t in world.said(Trouble)] == ["wallet"]
+    assert [t.neighbour for t in world.said(Trouble)] == ["gateway wallet"]
 
 
 async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empty_transfer(
@@ -152,4 +152,4 @@ async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empt
         signer.out = lambda: trio.current_time() < until_then
         await until(lambda: all_in(world, State.REPLIED))
     assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT]
-    assert [t.neighbour for t in world.said(Trouble)] == ["wallet"]
+    assert [t.neighbour for t in world.said(Trouble)] == ["gateway wallet"]
