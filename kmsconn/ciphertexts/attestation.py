@@ -40,6 +40,11 @@ class StoredFormat(IntEnum):
         """Whether the Core must decompress it."""
         return self in _COMPRESSED
 
+    @property
+    def as_core(self) -> int:
+        """The number of kms.v1.CiphertextFormat (4.4)."""
+        return BIG_COMPRESSED if self.compressed else BIG_EXPANDED
+
 
 _COMPRESSED = frozenset({StoredFormat.COMPRESSED_ON_CPU, StoredFormat.COMPRESSED_ON_GPU})
 _FORMATS = {member.name.lower(): member for member in StoredFormat}
@@ -123,8 +128,8 @@ def is_genuine(handle: bytes, attestation: Attestation) -> bool:
 
 def consensus(
     handle: bytes, attestations: Iterable[Attestation], signers: frozenset[Address], threshold: int
-) -> Attestation | None:
-    """Return one attestation of the winning group, or None when no group of distinct genuine signers reaches the threshold.
+) -> tuple[Attestation, ...]:
+    """Return the winning group, one attestation of each signer; nothing when none of distinct genuine signers reaches the threshold.
 
     The largest group wins; of equally large ones that with the smallest claim (4.5).
     """
@@ -133,22 +138,18 @@ def consensus(
         if attestation.signer in signers and is_genuine(handle, attestation):
             groups.setdefault(attestation.claim, {})[attestation.signer] = attestation
     if not groups:
-        return None
+        return ()
     _, winner = min(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return next(iter(winner.values())) if len(winner) >= threshold else None
+    return tuple(winner.values()) if len(winner) >= threshold else ()
 
 
 def ciphertext_format(headers: Mapping[str, str]) -> int:
     """Return the kms.v1.CiphertextFormat for an object's headers, lower-case names (4.4); no signature is checked for this."""
     try:
-        return (
-            BIG_COMPRESSED
-            if parse_attestation(headers.get(ATTESTATION_HEADER, "")).format.compressed
-            else BIG_EXPANDED
-        )
+        return parse_attestation(headers.get(ATTESTATION_HEADER, "")).format.as_core
     except Undecodable:
         stored = _FORMATS.get(headers.get(FORMAT_HEADER, ""))
-        return BIG_COMPRESSED if stored is not None and stored.compressed else BIG_EXPANDED
+        return BIG_EXPANDED if stored is None else stored.as_core
 
 
 def _known_version(header: _Header) -> _Header:

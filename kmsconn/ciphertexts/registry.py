@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import attrs
@@ -51,6 +51,10 @@ class Registry:
     def signers(self) -> frozenset[Address]:
         """The keys that attest ciphertexts."""
         return frozenset(found.signer for found in self._coprocessors.values())
+
+    def senders_of(self, signers: Collection[Address]) -> tuple[Address, ...]:
+        """Return the tx senders of the coprocessors that attest with these keys."""
+        return tuple(one.tx_sender for one in self._coprocessors.values() if one.signer in signers)
 
     @property
     def threshold(self) -> int:

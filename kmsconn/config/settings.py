@@ -52,6 +52,7 @@ class Attestation(StrEnum):
 
     OFF = "off"
     SHADOW = "shadow"
+    ENFORCE = "enforce"
 
 
 class LogFormat(StrEnum):

@@ -51,11 +51,9 @@ REPLIES = {
     "userDecryptionResponse": Kind.USER_DECRYPTION,
 }
 
+_PUBLIC = {events.PUBLIC.topic0, events.LATER_PUBLIC.topic0}
 FHEVM_014 = Dialect(
-    {
-        topic: Kind.PUBLIC_DECRYPTION if topic == events.PUBLIC.topic0 else Kind.USER_DECRYPTION
-        for topic in events.TOPICS
-    },
+    {topic: Kind.PUBLIC_DECRYPTION if topic in _PUBLIC else Kind.USER_DECRYPTION for topic in events.TOPICS},
     {DECRYPTION.function(name).selector: kind for name, kind in REPLIES.items()},
     events.content_digest,
 )

@@ -72,7 +72,10 @@ def admit(book: Book, read: Read) -> Admitted:
 
 def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
     # A node in the middle of a reorganisation may show two contents of one id: only the later place can be right.
-    ordered = sorted(arrivals, key=lambda arrival: (arrival.log.block_number, arrival.log.log_index))
+    # Within a block two logs of one id are two forms of the same request, in whatever order: the one that says more counts.
+    ordered = sorted(
+        arrivals, key=lambda arrival: (arrival.log.block_number, arrival.whole, arrival.log.log_index)
+    )
     return {(arrival.kind, arrival.id): arrival for arrival in ordered}.values()
 
 

@@ -25,7 +25,8 @@ from kmsconn.model.steps import Answer
 class Arrival:
     """A request as it stands in one log: the id and kind of its content, the digest that tells it from others under that id.
 
-    ``expires``: it is given up at ``Read.expiry``.
+    ``expires``: it is given up at ``Read.expiry``. ``whole``: the log says all that a log can say; one of several for the same
+    content is kept, rather a whole one.
     """
 
     id: int
@@ -33,6 +34,7 @@ class Arrival:
     digest: bytes
     log: Log
     expires: bool = True
+    whole: bool = True
 
 
 @attrs.frozen

@@ -168,7 +168,7 @@ class CiphertextDoubted:
 
 @attrs.frozen
 class AttestationDoubted:
-    """The majority of coprocessors does not stand behind a ciphertext as the chain names it; nothing else comes of it (shadow)."""
+    """The majority of coprocessors does not stand behind a ciphertext as the chain names it; nothing else comes of it (shadow mode)."""
 
     handle: bytes
     reason: str

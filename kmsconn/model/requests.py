@@ -65,6 +65,16 @@ class Material:
     digest: bytes
     coprocessors: tuple[Address, ...]
 
+    @classmethod
+    def bare(cls, handle: bytes) -> Material:
+        """Return what is known where the chain names the handle and nothing else: the coprocessors' attestations say the rest."""
+        return cls(handle, 0, b"", ())
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the chain names the handle only."""
+        return not self.digest
+
 
 @attrs.frozen
 class HandleEntry:

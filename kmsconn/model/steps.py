@@ -34,6 +34,7 @@ class Ciphertext:
     """One ciphertext as the Core takes it. ``format`` is the number of kms.v1.CiphertextFormat.
 
     Where it is a bucket's first-choice object, ``bucket`` says which one's, and ``attestation`` is what stands in its header.
+    ``key_id`` is the key that the coprocessors attest, 0 where nobody asked them: then the chain names it.
     """
 
     handle: bytes
@@ -41,6 +42,7 @@ class Ciphertext:
     format: int
     bucket: str = attrs.field(default="", eq=False)
     attestation: str = attrs.field(default="", eq=False, repr=False)
+    key_id: int = 0
 
 
 @attrs.frozen

@@ -14,11 +14,13 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
+from kmsconn.ciphertexts.attested import Attested
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.lookup import Lookup
+from kmsconn.ciphertexts.majority import Majority
 from kmsconn.ciphertexts.places import Substitute
-from kmsconn.ciphertexts.port import Directory
+from kmsconn.ciphertexts.port import Directory, Gatherer
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.shadow import Shadow
@@ -177,6 +179,7 @@ def _furnish(
     sides = _sides(settings, links, profile)
     heads = {chain_id: side.head for chain_id, side in sides.items()}
     directory = _directory(settings, links, profile, on_event)
+    majority = _majority(settings, links, directory)
     sources = _sources(settings, links, directory)
     stages = _stages(
         settings,
@@ -184,11 +187,10 @@ def _furnish(
         links,
         profile=profile,
         wallet=wallet,
-        sources=sources,
-        on_event=on_event,
+        gatherer=_gatherer(settings, ports, sources, majority, on_event),
         heads=heads,
     )
-    shadow = _shadow(settings, links, directory, on_event)
+    shadow = _shadow(settings, majority, on_event)
     pipeline = Pipeline(
         profile=profile,
         stages=stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand),
@@ -255,8 +257,7 @@ def _stages(
     *,
     profile: Profile,
     wallet: Wallet,
-    sources: Sources,
-    on_event: OnEvent,
+    gatherer: Gatherer,
     heads: Mapping[int, HeadTracker],
 ) -> Stages:
     committee = Committee(profile, links.chains, wallet.address)
@@ -269,6 +270,12 @@ def _stages(
         expiry=settings.decryption_expiry,
         overlap=settings.overlap,
     )
+    return Stages(profile, links.chains, checker, committee, gatherer, links.core, ports.random)
+
+
+def _gatherer(
+    settings: Settings, ports: Ports, sources: Sources, majority: Majority | None, on_event: OnEvent
+) -> Gatherer:
     fetcher = Fetcher(
         sources,
         _policy(settings),
@@ -277,7 +284,9 @@ def _stages(
         lambda handle, reason: on_event(CiphertextDoubted(handle, reason)),
         settings.httpz.tolerant_digests,
     )
-    return Stages(profile, links.chains, checker, committee, fetcher, links.core, ports.random)
+    if majority is None:
+        return fetcher
+    return Attested(fetcher, majority, settings.attestation is Attestation.ENFORCE)
 
 
 def _sources(settings: Settings, links: Links, directory: Directory) -> Sources:
@@ -301,11 +310,16 @@ def _directory(settings: Settings, links: Links, profile: Profile, on_event: OnE
     return kind(profile, links.gateway, settings.registry_refresh, on_event)
 
 
-def _shadow(settings: Settings, links: Links, directory: Directory, on_event: OnEvent) -> Shadow | None:
-    if settings.attestation is Attestation.OFF or not isinstance(directory, Registry):
+def _majority(settings: Settings, links: Links, directory: Directory) -> Majority | None:
+    if not isinstance(directory, Registry):
         return None
-    timeout = settings.attestation_head_timeout
-    return Shadow(links.attestations, directory, _policy(settings), timeout, on_event)
+    return Majority(links.attestations, directory, _policy(settings), settings.attestation_head_timeout)
+
+
+def _shadow(settings: Settings, majority: Majority | None, on_event: OnEvent) -> Shadow | None:
+    if majority is None or settings.attestation is not Attestation.SHADOW:
+        return None
+    return Shadow(majority, on_event)
 
 
 def _policy(settings: Settings) -> BucketPolicy:

@@ -48,6 +48,7 @@ class Told:
     kind: Kind
     digest: bytes
     expires: bool
+    whole: bool
 
 
 @attrs.define
@@ -280,7 +281,9 @@ class Intake:
                 self._decoded.clear()
             known = self._decoded[place] = fingerprint, self._read_log(log)
         told = known[1]
-        return None if told is None else Arrival(told.id, told.kind, told.digest, log, told.expires)
+        return (
+            None if told is None else Arrival(told.id, told.kind, told.digest, log, told.expires, told.whole)
+        )
 
     def _read_log(self, log: Log) -> Told | None:
         profile = self.house.profile
@@ -288,7 +291,8 @@ class Intake:
         if content is None:
             return None
         expires = profile.operations[content.kind].expires
-        return Told(content.id, content.kind, profile.digest(log), expires)
+        whole = not any(material.is_bare for material in profile.materials(content))
+        return Told(content.id, content.kind, profile.digest(log), expires, whole)
 
     def _tell(self, admitted: Admitted, undecodable: list[tuple[Log, str]]) -> None:
         chain, on_event = self.subscription.chain_id, self.house.on_event

@@ -13,7 +13,7 @@ from kmsconn.chain.port import Rpc
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.ciphertexts.budget import Lease
-from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.port import Gatherer
 from kmsconn.errors import Broken
 from kmsconn.kms.port import Core
 from kmsconn.model.requests import Material
@@ -31,7 +31,7 @@ class Stages:
     chains: Mapping[int, Rpc]
     checker: Checker
     committee: Committee
-    fetcher: Fetcher
+    fetcher: Gatherer
     core: Core
     random: Callable[[], float]
     shadow: Callable[[Material, Ciphertext], None] = lambda _, __: None
@@ -48,7 +48,7 @@ class Stages:
     async def gather(self, checked: Checked, lease: Lease) -> Gathered:
         """Fetch every ciphertext, all at once; their bytes are held under ``lease``.
 
-        Raises Unreachable when no bucket gave the right bytes. Repeating: reads only.
+        Raises Unreachable when no bucket gave the right bytes, or nobody attests them where that is needed. Repeating: reads only.
         """
         materials = self.profile.materials(checked.request.content)
         ciphertexts = await together([partial(self.fetcher.fetch, material, lease) for material in materials])

@@ -14,6 +14,7 @@ from grpclib.const import Status
 from kmsconn.emulator import bucket_faults, core_faults
 from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.contracts.acl import Acl
+from kmsconn.emulator.contracts.decryption import Decryption
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.neighbours import address_for, key_for
@@ -183,6 +184,23 @@ class Lag:
         node.lag = self.blocks
         await trio.sleep(self.seconds)
         node.lag = 0
+
+
+@attrs.frozen
+class Upgrade:
+    """The contract tells of each request twice, as from 0.15 on; or ``only`` in the later form, which names handles only."""
+
+    at: float
+    only: bool = False
+
+    async def play(self, world: World) -> None:
+        """Let it be so from now on, for blocks that a reorganisation makes anew too."""
+        await trio.lowlevel.checkpoint()
+        decryption = world.neighbours.decryption
+        if isinstance(decryption, Decryption):  # the other generations have no such contract
+            world.neighbours.gateway.set_up(
+                decryption.address, partial(decryption.emit_later_events, only=self.only)
+            )
 
 
 @attrs.frozen

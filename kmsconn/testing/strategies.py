@@ -130,6 +130,7 @@ FAULTS: dict[str, st.SearchStrategy[Act]] = {
     "stall": st.builds(acts.Stall, moments(), seconds(70), st.sampled_from([0, 1, 20, 500])),
     "broke": st.builds(acts.Broke, moments(), seconds(60)),
     "strange log": st.builds(acts.StrangeLog, moments()),
+    "upgrade": st.builds(acts.Upgrade, moments(), st.booleans()),
 }
 
 

@@ -86,9 +86,10 @@ class Decryption(AbiContract):
         """Refuse requests, or take them again; replies are always taken."""
         frame.write(paused, "paused")
 
-    def emit_later_events(self, frame: Frame, *, later: bool = True) -> None:
-        """Emit each request a second time in its form of the next generation, as after its upgrade (annex C)."""
+    def emit_later_events(self, frame: Frame, *, later: bool = True, only: bool = False) -> None:
+        """Emit each request a second time in its form of the next generation, as 0.15 does, or in that form ``only`` (annex C)."""
         frame.write(later, "later")
+        frame.write(only, "only later")
 
     def pin(self, frame: Frame, decryption_id: int, context_id: int) -> None:
         """Pin another context; 0 makes the request one from before pinning."""
@@ -102,9 +103,11 @@ class Decryption(AbiContract):
         decryption_id, materials = self._admit(
             frame, _PUBLIC_COUNTER, PUBLIC_DECRYPTION_TAG, handles, extra_data
         )
-        frame.emit(_G1, decryption_id, materials, extra_data)
-        if frame.read("later"):
-            frame.emit(_G1_LATER, decryption_id, handles, extra_data)
+        _emit_forms(
+            frame,
+            (_G1, decryption_id, materials, extra_data),
+            (_G1_LATER, decryption_id, handles, extra_data),
+        )
 
     def _direct_request(self, frame: Frame, *arguments: Any) -> None:
         pairs, validity, (chain_id, contracts), user, public_key, signature, extra_data = arguments
@@ -128,9 +131,7 @@ class Decryption(AbiContract):
         handles = tuple(handle for handle, _ in request.pairs)
         decryption_id, materials = self._admit_user(frame, handles, request.public_key, request.extra_data)
         rest = (request.user, request.public_key, request.extra_data)
-        frame.emit(_G2, decryption_id, materials, *rest)
-        if frame.read("later"):
-            frame.emit(_G2_LATER, decryption_id, handles, *rest)
+        _emit_forms(frame, (_G2, decryption_id, materials, *rest), (_G2_LATER, decryption_id, handles, *rest))
 
     def _unified_request(self, frame: Frame, *arguments: Any) -> None:
         entries, user, public_key, contracts, validity, signature, extra_data = arguments
@@ -140,9 +141,11 @@ class Decryption(AbiContract):
         handles = tuple(entry[0] for entry in entries)
         decryption_id, materials = self._admit_user(frame, handles, public_key, extra_data)
         payload = (user, public_key, contracts, validity, extra_data, signature)
-        frame.emit(_G3, decryption_id, materials, entries, payload)
-        if frame.read("later"):
-            frame.emit(_G3_LATER, decryption_id, entries, payload)
+        _emit_forms(
+            frame,
+            (_G3, decryption_id, materials, entries, payload),
+            (_G3_LATER, decryption_id, entries, payload),
+        )
 
     def _check_open(self, frame: Frame) -> None:
         if frame.read("paused"):
@@ -268,6 +271,14 @@ class Decryption(AbiContract):
             bytes(32),
             (),
         )
+
+
+def _emit_forms(frame: Frame, first: tuple[Any, ...], later: tuple[Any, ...]) -> None:
+    """Emit a request in the forms that the contract is set to; each an event with its values."""
+    if not frame.read("only later"):
+        frame.emit(*first)
+    if frame.read("later"):
+        frame.emit(*later)
 
 
 def _append(frame: Frame, item: Any, *key: Any) -> tuple[Any, ...]:

@@ -20,4 +20,4 @@ ALL_ERRORS: dict[bytes, Error] = union_of_errors(CONTRACTS.values())
 """Errors of all contracts by selector: an error of a called contract comes through unchanged (annex A)."""
 
 LATER_EVENTS: dict[bytes, Event] = as_contracts(_groups["later"])["Decryption"].events_by_topic
-"""Request events of the next generation by topic0, known so that their coming can be told (annex C)."""
+"""Request events of the next generation by topic0: they name the handles only, and stand beside the others (annex C)."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import Decryption, PublicDecryption, UserDecryption
@@ -44,7 +45,8 @@ class CoreMessages:
     ) -> CoreCall:
         """Return the call that hands a request over, ``ciphertexts`` in the order of its materials.
 
-        Raises Rejected for a request without materials; ValueError when the ciphertexts are not those of the materials.
+        Raises Rejected for a request without materials, or under different keys; ValueError
+        when the ciphertexts are not those of the materials.
         """
         expect_whole(content.materials, ciphertexts)
         ends = [_optional_id(context_id), _optional_id(epoch_id)]
@@ -58,7 +60,7 @@ class CoreMessages:
     ) -> Iterator[bytes]:
         yield message_field(1, request_id(content.id))
         yield from ciphertext_fields(ciphertexts)
-        yield message_field(3, request_id(content.materials[0].key_id))
+        yield message_field(3, request_id(_key_id(content, ciphertexts)))
         yield message_field(4, self._domain)
         yield bytes_field(5, normalise(content.extra_data))
         yield from _present(6, ends)
@@ -68,7 +70,7 @@ class CoreMessages:
     ) -> Iterator[bytes]:
         yield message_field(1, request_id(content.id))
         yield from ciphertext_fields(ciphertexts)
-        yield message_field(3, request_id(content.materials[0].key_id))
+        yield message_field(3, request_id(_key_id(content, ciphertexts)))
         yield text_field(4, checksum(content.user))
         yield bytes_field(5, content.public_key)
         yield message_field(6, self._domain)
@@ -81,6 +83,15 @@ def result_call(content: Decryption) -> CoreCall:
     public = isinstance(content, PublicDecryption)
     method = "GetPublicDecryptionResult" if public else "GetUserDecryptionResult"
     return CoreCall(method, Chunks([request_id(content.id)]), content.id)
+
+
+def _key_id(content: Decryption, ciphertexts: Sequence[Ciphertext]) -> int:
+    """Return the key of a request: the chain names one for all, or else the coprocessors attest one for each. Raises Rejected."""
+    first = content.materials[0]
+    keys = {first.key_id} if not first.is_bare else {one.key_id for one in ciphertexts}
+    if len(keys) > 1:
+        raise Rejected("the ciphertexts of the request are under different keys")
+    return keys.pop()
 
 
 def _optional_id(identifier: int | None) -> bytes | None:

@@ -1,13 +1,17 @@
 """Request events of the Decryption contract, G1 to G3, as contents. Never judges what they say: that is for ``rules``.
 
-Source: fhevm-0.14.md, 1.2-1.4.
+From 0.15 on the contract tells of each request twice, in one transaction: as before, and in a later form that names the handles only
+(annex C). Both are one request: what tells requests apart is what both forms say.
+Source: fhevm-0.14.md, 1.2-1.4, annex C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
+
+import attrs
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.keccak import keccak256
@@ -20,7 +24,7 @@ from kmsconn.model.requests import (
     PublicDecryption,
     UnifiedUserDecryption,
 )
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION, LATER_EVENTS
 
 _MATERIALS = "(bytes32,uint256,bytes32,address[])[]"
 _PAYLOAD = "(address,bytes,address[],(uint256,uint256),bytes,bytes)"
@@ -31,7 +35,19 @@ UNIFIED = DECRYPTION.event(
     f"UserDecryptionRequest(uint256,{_MATERIALS},(bytes32,address,address)[],{_PAYLOAD})"
 )
 
-TOPICS = (PUBLIC.topic0, LEGACY.topic0, UNIFIED.topic0)
+_later = {event.signature: event for event in LATER_EVENTS.values()}
+LATER_PUBLIC = _later["PublicDecryptionRequest(uint256,bytes32[],bytes)"]
+LATER_LEGACY = _later["UserDecryptionRequest(uint256,bytes32[],address,bytes,bytes)"]
+LATER_UNIFIED = _later[f"UserDecryptionRequest(uint256,(bytes32,address,address)[],{_PAYLOAD})"]
+
+TOPICS = (
+    PUBLIC.topic0,
+    LEGACY.topic0,
+    UNIFIED.topic0,
+    LATER_PUBLIC.topic0,
+    LATER_LEGACY.topic0,
+    LATER_UNIFIED.topic0,
+)
 """What to listen to."""
 
 REMEMBERED = 256
@@ -53,8 +69,38 @@ def _read(topics: tuple[bytes, ...], data: bytes) -> Decryption:
 
 
 def content_digest(log: Log) -> bytes:
-    """Return the Keccak-256 of topics and data: equal for the same content, wherever it stands."""
-    return keccak256(b"".join(log.topics) + log.data)
+    """Return the Keccak-256 of topics and data of the later form: equal for the same content, wherever and in whichever form it stands.
+
+    What it leaves out, where the ciphertexts are and what proves them, is nothing that the user asked for or the Core signs.
+    Raises Undecodable.
+    """
+    topics, data = _later_form(decode(log))
+    return keccak256(b"".join(topics) + data)
+
+
+def _later_form(content: Decryption) -> tuple[tuple[bytes, ...], bytes]:
+    handles = tuple(material.handle for material in content.materials)
+    match content:
+        case PublicDecryption():
+            return LATER_PUBLIC.encode(content.id, handles, content.extra_data)
+        case LegacyUserDecryption():
+            rest = (content.user, content.public_key, content.extra_data)
+            return LATER_LEGACY.encode(content.id, handles, *rest)
+        case UnifiedUserDecryption():
+            return LATER_UNIFIED.encode(content.id, *_entries_and_payload(content))
+
+
+def _entries_and_payload(content: UnifiedUserDecryption) -> tuple[Any, ...]:
+    entries = tuple((entry.handle, entry.contract, entry.owner) for entry in content.handles)
+    payload = (
+        content.user,
+        content.public_key,
+        content.allowed_contracts,
+        (content.start, content.duration),
+        content.extra_data,
+        content.signature,
+    )
+    return entries, payload
 
 
 def _public(identifier: int, materials: tuple[Any, ...], extra_data: bytes) -> PublicDecryption:
@@ -85,12 +131,36 @@ def _unified(
     )
 
 
+def _later_public(identifier: int, handles: tuple[bytes, ...], extra_data: bytes) -> PublicDecryption:
+    return PublicDecryption(identifier, _bare(handles), extra_data)
+
+
+def _later_legacy(
+    identifier: int, handles: tuple[bytes, ...], user: Any, public_key: bytes, extra_data: bytes
+) -> LegacyUserDecryption:
+    return LegacyUserDecryption(identifier, _bare(handles), user, public_key, extra_data)
+
+
+def _later_unified(
+    identifier: int, entries: tuple[Any, ...], payload: tuple[Any, ...]
+) -> UnifiedUserDecryption:
+    content = _unified(identifier, (), entries, payload)
+    return attrs.evolve(content, materials=_bare(handle for handle, _, _ in entries))
+
+
 def _materials(values: tuple[Any, ...]) -> tuple[Material, ...]:
     return tuple(Material(*value) for value in values)
+
+
+def _bare(handles: Iterable[bytes]) -> tuple[Material, ...]:
+    return tuple(map(Material.bare, handles))
 
 
 _READERS: dict[bytes, tuple[Any, Callable[..., Decryption]]] = {
     PUBLIC.topic0: (PUBLIC, _public),
     LEGACY.topic0: (LEGACY, _legacy),
     UNIFIED.topic0: (UNIFIED, _unified),
+    LATER_PUBLIC.topic0: (LATER_PUBLIC, _later_public),
+    LATER_LEGACY.topic0: (LATER_LEGACY, _later_legacy),
+    LATER_UNIFIED.topic0: (LATER_UNIFIED, _later_unified),
 }

@@ -9,6 +9,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import (
     Content,
@@ -61,7 +62,7 @@ class Fhevm014:
         self._rules = Rules(self._domain, acls, settings.erc1271_gas_limit)
 
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """Return the Decryption contract with its three request events, and the two contracts of key management."""
+        """Return the Decryption contract with its request events in both forms, and the two contracts of key management."""
         return Subscription(self._gateway, self._decryption, events.TOPICS), *self._keys.subscriptions()
 
     def decode(self, log: Log) -> Content | None:
@@ -69,7 +70,9 @@ class Fhevm014:
         return key_events.decode(log) if key_events.is_key_event(log) else events.decode(log)
 
     def digest(self, log: Log) -> bytes:
-        """Return the Keccak-256 of topics and data."""
+        """Return the Keccak-256 of topics and data; of a decryption one that both forms of its event have in common."""
+        if key_events.is_key_event(log):
+            return keccak256(b"".join(log.topics) + log.data)
         return events.content_digest(log)
 
     def numberings(self, subscription: Subscription) -> tuple[Numbering, ...]:

@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
+from kmsconn.ciphertexts.majority import PATIENCE, Majority
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.ciphertexts.shadow import PATIENCE, WAITING, Look, Shadow
+from kmsconn.ciphertexts.shadow import WAITING, Look, Shadow
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
@@ -86,7 +87,8 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
-            yield Place(buckets, Shadow(http, registry, policy, HEAD_TIMEOUT, events.append), events)
+            majority = Majority(http, registry, policy, HEAD_TIMEOUT)
+            yield Place(buckets, Shadow(majority, events.append), events)
         nursery.cancel_scope.cancel()
     assert network.crashes == []
 
@@ -100,7 +102,7 @@ async def test_what_the_majority_attests_is_not_doubted(autojump_clock: Any) -> 
 async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        place.shadow.registry._threshold = 3
+        place.shadow.majority.registry._threshold = 3
         assert await place.shadow.doubt(Look(MATERIAL)) == ""
         assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
 
@@ -143,7 +145,7 @@ async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another(
     async with open_place() as place:
         place.store_all()
         look = place.gathered(0)
-        del place.shadow.registry._coprocessors[SENDERS[0]]
+        del place.shadow.majority.registry._coprocessors[SENDERS[0]]
         assert await place.shadow.doubt(look) == ""
         assert place.asked == [0, 1, 1]
 
@@ -170,7 +172,7 @@ async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_th
 ) -> None:
     async with open_place() as place:
         place.store_all()
-        place.shadow.registry._threshold = 1
+        place.shadow.majority.registry._threshold = 1
         assert await place.shadow.doubt(place.gathered(0)) == ""
         assert place.asked == [0, 0, 0]
         assert trio.current_time() == 0

@@ -126,6 +126,15 @@ def test_after_the_upgrade_each_request_is_emitted_twice() -> None:
     assert first.topics[1] == second.topics[1]
 
 
+def test_the_generation_after_that_emits_the_later_form_only() -> None:
+    made = world()
+    made.chain.set_up(DECRYPTION_ADDRESS, lambda frame: made.decryption.emit_later_events(frame, only=True))
+    asked = made.ask(3)
+    made.chain.mine()
+    [log] = made.mined(asked).logs
+    assert log.topics[0] in LATER_EVENTS
+
+
 def test_a_direct_request_emits_user_and_key() -> None:
     values = accepted(world(), direct_request(ASKING, USER, [PAIR]))
     assert (values[0], values[2], values[3]) == (make_id(2, 1), USER.address, b"public key")

@@ -35,7 +35,14 @@ def bytes32(text: str) -> bytes:
 
 
 def arrival(
-    id_: int, block: int, content: str = "A", *, index: int = 0, fork: str = "", kind: Kind = KIND
+    id_: int,
+    block: int,
+    content: str = "A",
+    *,
+    index: int = 0,
+    fork: str = "",
+    kind: Kind = KIND,
+    whole: bool = True,
 ) -> Arrival:
     """Return a request as a read shows it; ``fork`` tells blocks of one number apart."""
     log = Log(
@@ -47,7 +54,7 @@ def arrival(
         bytes32("tx"),
         index,
     )
-    return Arrival(id_, kind, bytes32(content), log)
+    return Arrival(id_, kind, bytes32(content), log, whole=whole)
 
 
 def read_of(*arrivals: Arrival, asked: int, blocks: tuple[int, int] = (0, 100), **others: Any) -> Read:

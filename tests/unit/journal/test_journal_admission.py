@@ -285,3 +285,37 @@ def test_an_abort_has_the_id_of_what_it_aborts_and_takes_its_place_from_nobody(b
 def test_what_does_not_expire_has_no_deadline(book: Book) -> None:
     take(book, attrs.evolve(arrival(3, 10, kind=Kind.KEYGEN), expires=False))
     assert row_of(book, 1).deadline == math.inf
+
+
+# Two forms of one request.
+
+
+@pytest.mark.parametrize("whole_at", [0, 1])
+def test_of_two_forms_of_a_request_the_whole_one_is_kept_in_whatever_order_they_stand(
+    whole_at: int, book: Book
+) -> None:
+    forms = [arrival(1, 10, index=index, whole=index == whole_at) for index in (0, 1)]
+    admitted = take(book, *forms)
+    assert [one for _, one in admitted.new] == [forms[whole_at]]
+    assert row_of(book, admitted.new[0][0]).log.log_index == whole_at
+
+
+def test_both_forms_read_again_change_nothing(book: Book) -> None:
+    forms = [arrival(1, 10, index=index, whole=index == 0) for index in (0, 1)]
+    take(book, *forms)
+    assert take(book, *forms) == Admitted()
+
+
+def test_a_later_form_alone_is_a_request(book: Book) -> None:
+    assert len(take(book, arrival(1, 10, whole=False)).new) == 1
+
+
+def test_a_later_form_in_a_later_block_is_the_same_request_moved(book: Book) -> None:
+    rid = new_row(book, 1, 10)
+    assert take(book, arrival(1, 12, index=1, whole=False)) == Admitted(moved=1)
+    assert row_of(book, rid).log.block_number == 12
+
+
+def test_other_content_in_a_later_block_counts_whole_or_not(book: Book) -> None:
+    admitted = take(book, arrival(1, 10, "A"), arrival(1, 12, "B", whole=False))
+    assert [one.digest for _, one in admitted.new] == [arrival(1, 12, "B").digest]

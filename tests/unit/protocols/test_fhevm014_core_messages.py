@@ -8,7 +8,7 @@ import pytest
 from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionRequest, UserDecryptionRequest
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import Content
+from kmsconn.model.requests import Content, Material
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.fhevm_014 import extra_data
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
@@ -107,3 +107,27 @@ def test_the_domain_is_the_configured_one() -> None:
     domain = PublicDecryptionRequest.parse(bytes(call.message)).domain
     assert domain is not None
     assert (domain.name, domain.version, domain.salt) == ("Other", "2", None)
+
+
+# Requests that name handles only.
+
+
+def bare(content: Any) -> Any:
+    return attrs.evolve(content, materials=tuple(Material.bare(one.handle) for one in content.materials))
+
+
+@ids
+def test_a_request_of_the_later_form_is_the_same_to_the_core(entry: dict[str, Any]) -> None:
+    content: Any = content_of(entry)
+    found = [attrs.evolve(vectors.ciphertext(one.handle), key_id=one.key_id) for one in content.materials]
+    assert bytes(start(bare(content), found).message) == bytes(start(content).message)
+
+
+def test_handles_under_different_keys_are_rejected() -> None:
+    content: Any = content_of(vectors.request("public_three_v0"))
+    found = [
+        attrs.evolve(vectors.ciphertext(one.handle), key_id=1 + place)
+        for place, one in enumerate(content.materials)
+    ]
+    with pytest.raises(Rejected, match="different keys"):
+        start(bare(content), found)

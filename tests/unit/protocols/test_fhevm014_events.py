@@ -7,6 +7,7 @@ import pytest
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind, LegacyUserDecryption, PublicDecryption, UnifiedUserDecryption
 from kmsconn.protocols.fhevm_014 import events
@@ -97,6 +98,27 @@ def test_abi_valid_logs_of_random_values_decode(event: Any) -> None:
     assert events.decode(log).id == int(given["topics"][1], 16)
 
 
+@pytest.mark.parametrize("topic0", LATER_EVENTS, ids=lambda topic: topic.hex()[:8])
+def test_the_recorded_logs_of_the_later_forms_decode_with_bare_materials(topic0: bytes) -> None:
+    given = next(
+        found
+        for found in vectors.abi_source()["later_events"]["event_test_vectors"]["Decryption"].values()
+        if from_hex(found["topics"][0]) == topic0
+    )
+    topics = tuple(from_hex(topic) for topic in given["topics"])
+    log = attrs.evolve(vectors.log_of(REQUESTS[0]), topics=topics, data=from_hex(given["data"]))
+    content = events.decode(log)
+    assert content.id == int(given["topics"][1], 16)
+    assert content.materials
+    assert all(material.is_bare for material in content.materials)
+    assert events.content_digest(log) == keccak256(b"".join(topics) + log.data)
+
+
+def test_a_material_of_the_first_form_is_never_bare() -> None:
+    content = events.decode(log_of(events.PUBLIC, 7, ((bytes(32), 0, bytes(32), ()),), b""))
+    assert not content.materials[0].is_bare
+
+
 def test_handles_that_differ_from_the_materials_still_decode() -> None:
     payload = (b"\x01" * 20, b"", (), (0, 2**256 - 1), b"\xff", b"")
     content = events.decode(log_of(events.UNIFIED, 7, (), ((bytes(32), bytes(20), bytes(20)),), payload))
@@ -105,10 +127,12 @@ def test_handles_that_differ_from_the_materials_still_decode() -> None:
 
 
 def test_the_topics_are_those_of_the_specification() -> None:
-    assert [topic.hex()[:8] for topic in events.TOPICS] == ["22db480a", "f9011bd6", "1f80a47b"]
+    first = ["22db480a", "f9011bd6", "1f80a47b"]
+    later = ["9bb088a5", "c71e32c8", "8ed4fab8"]
+    assert [topic.hex()[:8] for topic in events.TOPICS] == first + later
 
 
-@pytest.mark.parametrize("topics", [(), (bytes(32),), (next(iter(LATER_EVENTS)), bytes(32))])
+@pytest.mark.parametrize("topics", [(), (bytes(32),)])
 def test_other_events_are_undecodable(topics: tuple[bytes, ...]) -> None:
     log = attrs.evolve(vectors.log_of(REQUESTS[0]), topics=topics)
     with pytest.raises(Undecodable, match="no request event"):

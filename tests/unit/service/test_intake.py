@@ -23,6 +23,7 @@ from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
@@ -409,6 +410,41 @@ async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is
         await trio.sleep(OVERLAP)
         assert (await it.bench.row(1)).on_chain
         assert it.admitted == [id_of(NAMES[0])]
+
+
+# The forms of 0.15.
+
+
+def later(one: Log, index: int) -> Log:
+    """Return the later form of a request's log, beside it."""
+    topics, data = events._later_form(events.decode(one))
+    return attrs.evolve(one, topics=topics, data=data, log_index=index)
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("indices", [(0, 1), (1, 0)], ids=["first form first", "later form first"])
+async def test_both_forms_of_a_request_are_one_row_with_its_materials(
+    name: str, indices: tuple[int, int], tmp_path: Path, autojump_clock: Any
+) -> None:
+    first = log(name, 99, index=indices[0])
+    async with reading(tmp_path, Chain(logs=[first, later(first, indices[1])])) as it:
+        await trio.sleep(OVERLAP)
+        assert it.admitted == [id_of(name)]
+        assert (await it.bench.row(1)).log == first
+        assert it.bench.told(RequestsMoved) == []
+
+
+async def test_a_reorganisation_into_the_later_form_moves_the_request(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    first = log(NAMES[0], 99)
+    async with reading(tmp_path, chain := Chain(logs=[first, later(first, 1)])) as it:
+        chain.head, chain.logs = 101, [later(log(NAMES[0], 100, fork=1), 0)]
+        await trio.sleep(OVERLAP)
+        assert it.admitted == [id_of(NAMES[0])]
+        assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
+        row = await it.bench.row(1)
+        assert (row.log, row.on_chain) == (chain.logs[0], True)
 
 
 # Key management, which counts once it is final.

@@ -1,0 +1,94 @@
+"""What a majority of the coprocessors attests about a ciphertext, asked of their buckets (RFC-023; fhevm-0.14.md, 4.5). Fetches none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import attrs
+import trio
+
+from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, consensus, parse_attestation
+from kmsconn.ciphertexts.registry import Registry
+from kmsconn.ciphertexts.urls import BucketPolicy, by_handle
+from kmsconn.errors import Retryable, Undecodable
+from kmsconn.model.requests import Material
+from kmsconn.net.http import HttpClient
+
+MOMENT = 0.25  # seconds that a majority leaves the others: a question that is cut off costs its connection
+PATIENCE = 0.25  # seconds for the buckets that are enough; then the others are asked too
+_OK = range(200, 300)
+
+
+@attrs.frozen
+class Majority:
+    """Asks the registered buckets with HEAD, each at most once for a ciphertext, and sees who agrees."""
+
+    http: HttpClient
+    registry: Registry
+    policy: BucketPolicy
+    head_timeout: float
+
+    async def told(self, handle: bytes, known: str = "", header: str = "") -> list[Attestation]:
+        """Ask as many buckets as are wanting for a majority; the others too where those do not agree, or not soon.
+
+        Once enough agree, those that are still asked have a moment longer. ``known`` is a bucket whose ``header`` is here already.
+        Repeating: reads only. Cancellation: at any time.
+        """
+        told = _read(header) if known else []
+        buckets = [bucket for bucket in self.registry.all_buckets if not told or bucket != known]
+        first = buckets[: self.registry.threshold - len(told)]
+        awaited, answered = set(first), trio.Event()
+
+        async def ask(bucket: str) -> None:
+            told.extend(await self._attestation(bucket, handle))
+            awaited.discard(bucket)
+            if not awaited:
+                answered.set()
+            if self.agreed(handle, told):
+                nursery.cancel_scope.deadline = trio.current_time() + MOMENT
+
+        async with trio.open_nursery() as nursery:
+            for bucket in first:
+                nursery.start_soon(ask, bucket)
+            with trio.move_on_after(PATIENCE if first else 0):
+                await answered.wait()
+            if not self.agreed(handle, told):
+                for bucket in buckets[len(first) :]:
+                    nursery.start_soon(ask, bucket)
+        return told
+
+    def agreed(self, handle: bytes, told: Sequence[Attestation]) -> tuple[Attestation, ...]:
+        """Return the attestations of a majority that says the same, nothing when there is none."""
+        threshold = self.registry.threshold
+        return consensus(handle, told, self.registry.signers, threshold) if len(told) >= threshold else ()
+
+    def doubt(self, material: Material, told: Sequence[Attestation]) -> str:
+        """Return why no majority stands behind what the chain names; empty when one does."""
+        group = self.agreed(material.handle, told)
+        if not group:
+            return f"{len(told)} attestations were found, no {self.registry.threshold} of them agree"
+        said = group[0]
+        if material.is_bare:
+            return ""
+        if said.sns_ciphertext_digest != material.digest:
+            return f"attested is the digest 0x{said.sns_ciphertext_digest.hex()}, the chain names 0x{material.digest.hex()}"
+        if said.key_id != material.key_id:
+            return f"attested is the key 0x{said.key_id:x}, the chain names 0x{material.key_id:x}"
+        return ""
+
+    async def _attestation(self, bucket: str, handle: bytes) -> list[Attestation]:
+        """Return what a bucket's object says of itself, if anything: it is not allowed, silent, missing, without one, or unreadable."""
+        with suppress(Retryable), trio.move_on_after(self.head_timeout):
+            self.policy.check(bucket)
+            response = await self.http.head(by_handle(bucket, handle))
+            if response.status in _OK:
+                return _read(response.headers.get(ATTESTATION_HEADER, ""))
+        return []
+
+
+def _read(header: str) -> list[Attestation]:
+    try:
+        return [parse_attestation(header)]
+    except Undecodable:
+        return []

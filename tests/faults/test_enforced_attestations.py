@@ -1,0 +1,92 @@
+"""``attestation = "enforce"`` through the whole connector: nothing reaches the Core that no majority of the coprocessors attests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
+from kmsconn.config.settings import Attestation
+from kmsconn.emulator import neighbourhood
+from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
+from kmsconn.emulator.neighbourhood import key_for
+from kmsconn.emulator.traffic import KEY_ID
+from kmsconn.model.events import AttestationDoubted, RequestParked, Trouble
+from tests.faults.scene import Scene, open_scene
+
+FORMS = ("public", "direct", "unified")
+ENFORCE = {"attestation": Attestation.ENFORCE}
+
+
+def lie(scene: Scene, transaction: bytes, index: int, body: bytes | None = None) -> None:
+    """Let a coprocessor attest another digest for a request's ciphertexts, in its bucket, and perhaps hold other bytes."""
+    bucket, signer = scene.neighbours.buckets[index].bucket, key_for(f"coprocessor signer {index}")
+    for one in scene.traffic._remembered[transaction]:
+        honest = attest(one, key_id=KEY_ID, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
+        said = sign_attestation(one.handle, attrs.evolve(honest, sns_ciphertext_digest=bytes(32)), signer)
+        headers = ((ATTESTATION_HEADER, attestation_header(said)),)
+        bucket.put(Form.HANDLE.key(one), one.body if body is None else body, headers)
+
+
+def started(scene: Scene) -> set[int]:
+    """Note which ids the Core hears of."""
+    heard: set[int] = set()
+    scene.neighbours.cores[0].core.on_start = lambda request_id: heard.add(int.from_bytes(request_id))
+    return heard
+
+
+async def test_what_the_majority_attests_is_answered(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        ids = await scene.ask(*FORMS * 2)
+        async with scene.connected(**ENFORCE):
+            await scene.wait(lambda: scene.answered == set(ids))
+    assert scene.told(RequestParked) == []
+
+
+async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        heard = started(scene)
+        transaction = scene.traffic.public()
+        kept = [dict(one.bucket.objects) for one in scene.neighbours.buckets]
+        for index in range(len(scene.neighbours.buckets)):
+            lie(scene, transaction, index)
+        [bad] = await scene.on_chain([transaction])
+        good = await scene.ask(*FORMS)
+        async with scene.connected(**ENFORCE):
+            await scene.wait(lambda: scene.answered == set(good))
+            await trio.sleep(120)
+            assert bad not in heard
+            assert all("is not attested: attested is" in event.reason for event in scene.told(RequestParked))
+            assert any("is not attested" in event.reason for event in scene.told(Trouble))
+            for one, objects in zip(scene.neighbours.buckets, kept, strict=True):
+                one.bucket.objects.update(objects)
+            await scene.wait(lambda: bad in scene.answered)
+    assert scene.told(AttestationDoubted) == []
+
+
+@pytest.mark.parametrize("body", [None, b"malicious"], ids=["right bytes", "wrong bytes"])
+@pytest.mark.parametrize("coprocessors", [2, 3])
+async def test_one_malicious_bucket_spoils_no_request_and_stops_one_only_where_all_must_agree(
+    coprocessors: int,
+    body: bytes | None,
+    tmp_path: Path,
+    autojump_clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbourhood, "COPROCESSORS", coprocessors)
+    async with open_scene(tmp_path) as scene:
+        heard = started(scene)
+        transactions = [scene.traffic.forms[form]() for form in FORMS]
+        for transaction in transactions:
+            lie(scene, transaction, 0, body)
+        ids = await scene.on_chain(transactions)
+        async with scene.connected(**ENFORCE):
+            await trio.sleep(60)
+        assert scene.answered == heard == (set(ids) if coprocessors > 2 else set())

@@ -1,0 +1,107 @@
+"""The upgrade to 0.15 and beyond: each request told twice, then in the form that names handles only. One row, one reply."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.config.settings import Attestation
+from kmsconn.model.events import RequestAdmitted, RequestParked
+from kmsconn.testing.acts import Ask, Kill, Reorg, Upgrade
+from kmsconn.testing.truth import replies_of, requests_of
+from kmsconn.testing.world import run_world
+from tests.faults.scene import Scene, open_scene
+
+FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "wallet")
+
+
+def upgrade(scene: Scene, *, only: bool = False) -> None:
+    decryption = scene.neighbours.decryption
+    scene.neighbours.gateway.set_up(decryption.address, partial(decryption.emit_later_events, only=only))
+
+
+def logs(scene: Scene) -> int:
+    return len(list(requests_of(scene.neighbours)))
+
+
+def replies(scene: Scene) -> list[int]:
+    return sorted(identifier for identifier, _ in replies_of(scene.neighbours))
+
+
+@pytest.mark.parametrize("attestation", Attestation)
+@pytest.mark.parametrize("only", [False, True], ids=["both forms", "the later form only"])
+async def test_every_kind_of_request_is_one_request_and_answered_once(
+    only: bool, attestation: Attestation, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        upgrade(scene, only=only)
+        ids = await scene.ask(*FORMS)
+        async with scene.connected(attestation=attestation):
+            await scene.wait(lambda: scene.answered == set(ids))
+            await trio.sleep(60)
+        assert logs(scene) == len(FORMS) * (1 if only else 2)
+        assert replies(scene) == sorted(ids)
+    assert sorted(event.id for event in scene.told(RequestAdmitted)) == sorted(ids)
+
+
+async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        upgrade(scene)
+        await trio.sleep(5)
+        ids = await scene.ask("public", "direct", "unified")
+        async with scene.connected(overlap=30.0):
+            await scene.wait(lambda: len(scene.told(RequestAdmitted)) == len(ids))
+            upgrade(scene, only=True)
+            chain, first = (
+                scene.neighbours.gateway,
+                min(log.block_number for log in requests_of(scene.neighbours)),
+            )
+            chain.reorg(chain.head.number - first + 1)
+            await scene.wait(lambda: scene.answered == set(ids))
+            await trio.sleep(60)
+        assert logs(scene) == 3
+        assert replies(scene) == sorted(ids)
+    assert sorted(event.id for event in scene.told(RequestAdmitted)) == sorted(ids)
+
+
+async def test_a_handle_that_nobody_attests_is_waited_for_and_named(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        upgrade(scene, only=True)
+        transaction = scene.traffic.public()
+        ciphertexts = scene.traffic._remembered[transaction]
+        stored = [dict(one.bucket.objects) for one in scene.neighbours.buckets]
+        for one in scene.neighbours.buckets:
+            one.bucket.objects.clear()
+        [bad] = await scene.on_chain([transaction])
+        good = await scene.ask("direct", "unified")
+        async with scene.connected():
+            await scene.wait(lambda: scene.answered == set(good))
+            [reason] = {event.reason for event in scene.told(RequestParked)}
+            assert "is not attested: 0 attestations were found" in reason
+            assert any(one.handle.hex() in reason for one in ciphertexts)
+            for one, objects in zip(scene.neighbours.buckets, stored, strict=True):
+                one.bucket.objects.update(objects)
+            await scene.wait(lambda: bad in scene.answered)
+
+
+def test_worlds_live_through_the_upgrades() -> None:
+    run_world(
+        [
+            Ask(1.0, "any", 5),
+            Upgrade(5.0),
+            Ask(6.0, "any", 5),
+            Kill(6.6, 2.0),
+            Reorg(12.0, 8, "moved"),
+            Ask(13.0, "any", 5),
+            Upgrade(18.0, only=True),
+            Reorg(18.5, 10, "swapped"),
+            Ask(20.0, "any", 5),
+            Kill(21.0, 1.0),
+        ]
+    ).check()

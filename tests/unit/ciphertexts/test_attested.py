@@ -1,0 +1,163 @@
+"""Ciphertexts behind which a majority of the coprocessors must stand: what is fetched, from whom, and what is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, FORMAT_HEADER
+from kmsconn.ciphertexts.attested import Attested
+from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.sources import BothForms
+from kmsconn.emulator.buckets import Form
+from kmsconn.errors import Unreachable
+from kmsconn.model.requests import Material
+from kmsconn.model.steps import Ciphertext
+from kmsconn.net.offloading import offload_inline
+from tests.unit.ciphertexts.test_shadow import KEY, MATERIAL, ONE, SENDERS, STRANGER, Place, open_place
+
+BARE = Material.bare(ONE.handle)
+WRONG = bytes(32)
+
+
+@attrs.define
+class Scene:
+    """The three buckets of the shadow's tests, and what fetches from them."""
+
+    place: Place
+    enforced: bool = True
+    fetched: list[Material] = attrs.field(factory=list)
+
+    async def fetch(self, material: Material) -> Ciphertext:
+        majority = self.place.shadow.majority
+        sources = BothForms(majority.http, majority.registry)
+        fetcher = Fetcher(sources, majority.policy, offload_inline, 1 << 20)
+        scene = self
+
+        class Noted:
+            async def fetch(self, material: Material, lease: Any) -> Ciphertext:
+                scene.fetched.append(material)
+                return await fetcher.fetch(material, lease)
+
+        with ByteBudget(1 << 20).lease() as lease:
+            return await Attested(Noted(), majority, self.enforced).fetch(material, lease)
+
+    def gets(self) -> list[int]:
+        """How many objects each bucket was asked for."""
+        counts = [one.bucket.counts for one in self.place.buckets]
+        return [sum(n for (method, _), n in count.items() if method == "GET") for count in counts]
+
+
+@asynccontextmanager
+async def open_scene(*, enforced: bool = True) -> AsyncIterator[Scene]:
+    async with open_place() as place:
+        place.store_all()
+        yield Scene(place, enforced)
+
+
+both = pytest.mark.parametrize("material", [MATERIAL, BARE], ids=["whole", "bare"])
+
+
+@both
+async def test_what_a_majority_attests_is_fetched(material: Material, autojump_clock: Any) -> None:
+    async with open_scene() as scene:
+        found = await scene.fetch(material)
+    assert (found.handle, found.body, found.key_id, found.format) == (
+        ONE.handle,
+        ONE.body,
+        KEY,
+        BIG_COMPRESSED,
+    )
+    assert [(one.key_id, one.digest) for one in scene.fetched] == [(KEY, ONE.digest)]
+
+
+async def test_where_it_is_not_enforced_the_chains_word_counts_and_nobody_is_asked(
+    autojump_clock: Any,
+) -> None:
+    async with open_scene(enforced=False) as scene:
+        await scene.fetch(MATERIAL)
+        assert scene.fetched == [MATERIAL]
+        assert scene.place.asked == [1, 0, 0]
+
+
+async def test_a_bare_handle_needs_a_majority_even_where_none_is_enforced(autojump_clock: Any) -> None:
+    async with open_scene(enforced=False) as scene:
+        scene.place.store(0, key_id=9)
+        scene.place.store(1, key_id=8)
+        with pytest.raises(Unreachable, match="3 attestations were found, no 2 of them agree"):
+            await scene.fetch(BARE)
+        assert scene.fetched == []
+
+
+@both
+async def test_a_lying_minority_is_asked_for_no_bytes(material: Material, autojump_clock: Any) -> None:
+    """Not even where the chain names that coprocessor alone, as here."""
+    async with open_scene() as scene:
+        scene.place.store(0, sns_ciphertext_digest=WRONG)
+        assert (await scene.fetch(material)).body == ONE.body
+        assert scene.fetched[0].coprocessors == (SENDERS[1], SENDERS[2])
+        assert scene.gets()[0] == 0
+
+
+@both
+async def test_a_bucket_of_the_majority_that_holds_other_bytes_is_passed_over(
+    material: Material, autojump_clock: Any
+) -> None:
+    async with open_scene() as scene:
+        bucket = scene.place.buckets[0].bucket
+        bucket.put(Form.HANDLE.key(ONE), b"malicious", bucket.objects[Form.HANDLE.key(ONE)].headers)
+        assert (await scene.fetch(material)).body == ONE.body
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"sns_ciphertext_digest": WRONG}, "the digest 0x0000"), ({"key_id": 9}, "the key 0x9")],
+    ids=["digest", "key"],
+)
+async def test_a_majority_that_contradicts_the_chain_is_waited_out(
+    changes: dict[str, Any], named: str, autojump_clock: Any
+) -> None:
+    async with open_scene() as scene:
+        scene.place.store_all(**changes)
+        with pytest.raises(Unreachable, match=f"{ONE.handle.hex()} is not attested: attested is {named}"):
+            await scene.fetch(MATERIAL)
+        assert scene.gets() == [0, 0, 0]
+
+
+@both
+@pytest.mark.parametrize("silent", [(0, 1), (0, 2), (1, 2), (0, 1, 2)])
+async def test_without_a_majority_nothing_is_fetched(
+    silent: Sequence[int], material: Material, autojump_clock: Any
+) -> None:
+    async with open_scene() as scene:
+        for index in silent:
+            scene.place.buckets[index].bucket.objects.clear()
+        with pytest.raises(Unreachable, match=f"{3 - len(silent)} attestations were found"):
+            await scene.fetch(material)
+        assert scene.gets() == [0, 0, 0]
+
+
+@both
+async def test_strangers_are_no_majority(material: Material, autojump_clock: Any) -> None:
+    async with open_scene() as scene:
+        scene.place.store_all(signer=STRANGER)
+        with pytest.raises(Unreachable, match="no 2 of them agree"):
+            await scene.fetch(material)
+
+
+async def test_the_format_is_the_attested_one_not_that_of_the_object_that_was_taken(
+    autojump_clock: Any,
+) -> None:
+    async with open_scene() as scene:
+        for one in scene.place.buckets:
+            one.bucket.objects[Form.HANDLE.key(ONE)] = attrs.evolve(
+                one.bucket.objects[Form.HANDLE.key(ONE)], body=b""
+            )
+            one.bucket.put(ONE.digest.hex(), ONE.body, ((FORMAT_HEADER, "uncompressed_on_cpu"),))
+        found = await scene.fetch(MATERIAL)
+    assert (found.body, found.format) == (ONE.body, BIG_COMPRESSED)
