@@ -22,7 +22,7 @@ import attrs
 from kmsconn.journal.book import Book
 from kmsconn.journal.moves import LONGEST_WAIT
 from kmsconn.journal.port import Admitted, Arrival, Read
-from kmsconn.journal.rows import pack_id, pack_log, place_of
+from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
 from kmsconn.model.life import CLOSED, State
 
 _KNOWN = (
@@ -31,7 +31,8 @@ _KNOWN = (
 )
 _NEW = (
     "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
-    "next_try, max_wait, deadline, admitted_at, log) VALUES (?, ?, ?, ?, ?, 'seen', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "next_try, max_wait, deadline, admitted_at, log, residue) "
+    "VALUES (?, ?, ?, ?, ?, 'seen', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HERE = "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ? WHERE rid = ?"
 _OFF = "UPDATE request SET on_chain = 0, tick = ? WHERE rid = ? AND on_chain = 1"
@@ -108,7 +109,8 @@ def _insert(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
     )
     deadline = read.chain_time + read.expiry if arrival.expires else math.inf
     times = (read.now, LONGEST_WAIT, deadline, read.now)
-    values = (*identity, book.tick, *place_of(arrival.log), *times, pack_log(arrival.log))
+    said = (pack_log(arrival.log), arrival.id % RESIDUES)
+    values = (*identity, book.tick, *place_of(arrival.log), *times, *said)
     rid = book.execute(_NEW, values).lastrowid
     assert rid is not None
     changes.new.append((rid, arrival))

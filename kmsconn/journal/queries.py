@@ -14,7 +14,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.book import Book
 from kmsconn.journal.port import Counts, Due, Place, Row, Waiting
-from kmsconn.journal.rows import COLUMNS, pack_id, read_row, unpack_log
+from kmsconn.journal.rows import COLUMNS, RESIDUES, pack_id, read_row, unpack_log
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 
@@ -23,8 +23,9 @@ _NEXT = "SELECT min(next_try) FROM request"
 
 # The indices are named, so that no guess of the planner ever makes a query walk over closed rows.
 _WANTED = (
-    "rid NOT IN (SELECT value FROM json_each(:busy)) "
-    "AND (:without = '[]' OR shard(id, :shards) NOT IN (SELECT value FROM json_each(:without)))"
+    "rid NOT IN (SELECT value FROM json_each(:busy)) "  # noqa: S608 - of our own literals
+    f"AND (:without = '[]' OR CASE WHEN {RESIDUES} % :shards THEN shard(id, :shards) ELSE residue % :shards END "
+    "NOT IN (SELECT value FROM json_each(:without)))"
 )
 _SEEN = f"kind = :kind AND state = 'seen' AND on_chain = 1 AND {_WANTED}"
 _BEST_FIRST = "ORDER BY next_try, block, log_index LIMIT :limit"

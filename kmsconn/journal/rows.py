@@ -30,6 +30,10 @@ def pack_id(identifier: int) -> bytes:
     return identifier.to_bytes(_ID_BYTES, "big")
 
 
+RESIDUES = 720_720
+"""Of an id the journal keeps the remainder by this number: it tells the shard of each count that divides it, of all up to 16."""
+
+
 def shard(packed_id: bytes, count: int) -> int:
     """Return which of so many parts has an id, as stored. A function of SQL too."""
     return int.from_bytes(packed_id) % count

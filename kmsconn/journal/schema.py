@@ -129,5 +129,16 @@ _MORE_ENDS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS)
+# While a shard of the Core is full, the walk to the due rows of the others passes over all of its own, on every look: what tells the
+# shard stands in the index, as a number (``rows.RESIDUES``).
+_SHARDS = (
+    "ALTER TABLE request ADD COLUMN residue INTEGER NOT NULL DEFAULT 0",
+    "UPDATE request SET residue = shard(id, 720720)",
+    "DROP INDEX request_due",
+    """
+    CREATE INDEX request_due ON request (kind, next_try, block, log_index, residue) WHERE state = 'seen' AND on_chain = 1
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS, _SHARDS)
 VERSION = len(MIGRATIONS)

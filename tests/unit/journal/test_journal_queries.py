@@ -88,6 +88,28 @@ def test_rows_of_shards_that_are_not_wanted_are_left_out(book: Book) -> None:
     assert due(book, without="[0, 1, 2]") == Due((), None)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 13, 16, 17, 19])
+def test_any_number_of_shards_is_told_apart(book: Book, count: int) -> None:
+    high = 5 << 248
+    made = {high + number: new_row(book, high + number, 10 + number) for number in range(20)}
+    for shard in range(count):
+        asked = {"kind": KIND.value, "now": NOW, "limit": 20, "busy": "[]", "shards": count}
+        left = [rid for identifier, rid in made.items() if identifier % count != shard]
+        assert rids(queries.due(book, {**asked, "without": f"[{shard}]"})) == left
+
+
+def test_no_python_is_called_for_the_rows_of_a_shard_that_is_not_wanted(book: Book) -> None:
+    """The loop walks over all of them on every look, however many wait."""
+    for identifier in (1, 4, 7, 3):
+        new_row(book, identifier, 10 + identifier)
+    calls: list[tuple[bytes, int]] = []
+    connection = book._connection
+    assert connection is not None
+    connection.create_function("shard", 2, lambda *given: calls.append(given), deterministic=True)
+    assert [row.id for row in due(book, without="[1]").rows] == [3]
+    assert calls == []
+
+
 def test_nobody_waits_for_a_row_of_a_shard_that_is_not_wanted(book: Book) -> None:
     for identifier in (1, 2):
         moves.park(book, new_row(book, identifier, 10 + identifier), NOW + identifier, "", 60.0)

@@ -9,6 +9,7 @@ import pytest
 
 from kmsconn.journal import queries
 from kmsconn.journal.book import Book
+from kmsconn.journal.rows import RESIDUES
 from kmsconn.journal.schema import MIGRATIONS, VERSION
 from kmsconn.model.life import CLOSED, OPEN, State
 from tests.unit.journal.samples import CONTRACT, WAYS, new_row, opened, raw_connection, walk
@@ -77,6 +78,29 @@ def test_no_query_walks_over_the_table(book: Book, statement: str, values: objec
         if step.startswith("SCAN") and "INDEX" not in step and "json_each" not in step
     ]
     assert walks == []
+
+
+def test_the_rows_of_an_older_file_have_their_shards(tmp_path: Path) -> None:
+    identifier = (5 << 248) + 77
+    old = opened(tmp_path / "j.db")
+    new_row(old, identifier)
+    for statement in (
+        "DROP INDEX request_due",
+        "ALTER TABLE request DROP COLUMN residue",
+        *(one for one in MIGRATIONS[0] if "INDEX request_due" in one),
+        "PRAGMA user_version = 2",
+    ):
+        old.execute(statement)
+    old.close()
+    book = opened(tmp_path / "j.db")
+    try:
+        assert book.execute("SELECT residue FROM request").fetchall() == [(identifier % RESIDUES,)]
+    finally:
+        book.close()
+
+
+def test_the_migration_names_the_number_of_residues() -> None:
+    assert any(f"shard(id, {RESIDUES})" in statement for statement in MIGRATIONS[2])
 
 
 def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_new_ends(tmp_path: Path) -> None:
