@@ -19,9 +19,11 @@ import trio
 from kmsconn.chain.asking import ask_all
 from kmsconn.chain.gaps import Gap, Span, gaps, merged
 from kmsconn.errors import Retryable
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
 from kmsconn.journal.port import Place
 from kmsconn.model.events import Recovered, Trouble
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Numbering
 from kmsconn.service.house import House
 from kmsconn.service.intake import Intake
@@ -41,14 +43,15 @@ class Completeness:
     house: House
     intake: Intake
     missing: int = 0
-    _numberings: dict[int, Numbering] = attrs.field(factory=dict)
-    _issued: dict[int, int] = attrs.field(factory=dict)
-    """The newest id by tag, a round ago."""
+    _numberings: dict[Kind, Numbering] = attrs.field(factory=dict)
+    """By kind, and so is all that follows: tags do not tell the counters of the first generation apart."""
+    _issued: dict[Kind, int] = attrs.field(factory=dict)
+    """The newest id, a round ago."""
     _head: int = 0
-    _began: dict[int, Place] = attrs.field(factory=dict)
-    """The newest id by tag when this process began, and a block below all later ones."""
-    _complete: dict[int, Place] = attrs.field(factory=dict)
-    """By tag the id up to which everything is known."""
+    _began: dict[Kind, Place] = attrs.field(factory=dict)
+    """The newest id when this process began, and a block below all later ones."""
+    _complete: dict[Kind, Place] = attrs.field(factory=dict)
+    """The id up to which everything is known."""
     _told: str = ""
 
     async def run(self) -> Never:
@@ -65,7 +68,7 @@ class Completeness:
     async def _round(self) -> None:
         issued = await self._counters()
         if self._issued and (self.intake.cursor or 0) > self._head:
-            sure = {tag: min(before, issued.get(tag, 0)) for tag, before in self._issued.items()}
+            sure = {kind: min(before, issued.get(kind, 0)) for kind, before in self._issued.items()}
             spans = await self._look(sure)
             for first, last in merged(spans):
                 await self.intake.read_again(first, last)
@@ -73,56 +76,56 @@ class Completeness:
                 await self._look(sure)
         self._issued, self._head = issued, self.intake.head.number or 0
 
-    async def _counters(self) -> dict[int, int]:
+    async def _counters(self) -> dict[Kind, int]:
         """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
         numberings = self.house.profile.numberings(self.intake.subscription)
-        self._numberings = {numbering.tag: numbering for numbering in numberings}
+        self._numberings = {numbering.kind: numbering for numbering in numberings}
         found = await ask_all(self.intake.endpoint, [numbering.newest for numbering in numberings])
-        newest = {
-            one.tag: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)
-        }
-        issued = {tag: n for tag, n in newest.items() if tag_of(n) == tag and counter_of(n) < _SENSE}
+        newest = {one: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)}
+        issued = {one.kind: n for one, n in newest.items() if tag_of(n) == one.tag and counter_of(n) < _SENSE}
         settings, head = self.house.settings, self.intake.head
         block = max(0, (self.intake.cursor or 0) - head.blocks_in(settings.overlap))
-        for tag, number in issued.items():
-            self._began.setdefault(tag, Place(number, block))
+        for kind, number in issued.items():
+            self._began.setdefault(kind, Place(number, block))
         return issued
 
-    async def _look(self, sure: Mapping[int, int]) -> list[Span]:
+    async def _look(self, sure: Mapping[Kind, int]) -> list[Span]:
         """Compare with the journal and tell; return the blocks where the missing ones must stand."""
         aside = await self._set_aside()
-        found = [one for tag, newest in sure.items() for one in await self._gaps(tag, newest, aside)]
+        found = [one for kind, newest in sure.items() for one in await self._gaps(kind, newest, aside)]
         self.missing = sum(len(gap) for gap, _ in found)
         self._tell([gap for gap, _ in found])
         return [span for _, span in found]
 
-    async def _gaps(self, tag: int, newest: int, aside: Iterable[Place]) -> list[tuple[Gap, Span]]:
+    async def _gaps(self, kind: Kind, newest: int, aside: Iterable[Place]) -> list[tuple[Gap, Span]]:
         found: list[tuple[Gap, Span]] = []
-        place = self._complete.get(tag) or await self._low_water(tag, newest)
+        tag = self._numberings[kind].tag
+        place = self._complete.get(kind) or await self._low_water(kind, newest)
         end = (self.intake.cursor or 1) - 1
         while place.id < newest:
-            known = await self._places(tag, (place.id + 1, newest), CHUNK)
+            known = await self._places(kind, (place.id + 1, newest), CHUNK)
             high = known[-1].id if len(known) == CHUNK else newest
             line = sorted({place, *known, *(one for one in aside if place.id < one.id <= high)}, key=_id)
             for gap in gaps(tag, map(_id, line), high, place.id):
                 at = bisect_left(line, make_id(tag, gap.first), key=_id)
                 below, above = line[at - 1], line[at].block if at < len(line) else end
-                self._complete[tag] = self._complete[tag] if found else below
+                self._complete[kind] = self._complete[kind] if found else below
                 found.append((gap, (below.block, max(below.block, above))))
             if not found:
-                self._complete[tag] = line[-1]
+                self._complete[kind] = line[-1]
             place = Place(high, line[-1].block)
         return found
 
-    async def _low_water(self, tag: int, newest: int) -> Place:
+    async def _low_water(self, kind: Kind, newest: int) -> Place:
         """Return where the journal begins to be complete: nothing older was ever its business."""
+        numbering, began = self._numberings[kind], self._began[kind]
         if self.intake.from_block == 0:
-            return Place(make_id(tag, self._numberings[tag].before_first), 0)
-        lowest = await self._places(tag, (make_id(tag, 0), newest), 1)
-        return min(*lowest, self._began[tag], key=_id) if lowest else self._began[tag]
+            return Place(make_id(numbering.tag, numbering.before_first), 0)
+        lowest = await self._places(kind, (make_id(numbering.tag, 0), newest), 1)
+        return min(*lowest, began, key=_id) if lowest else began
 
-    async def _places(self, tag: int, ids: tuple[int, int], limit: int) -> tuple[Place, ...]:
-        of, kind = self.intake.subscription, self._numberings[tag].kind
+    async def _places(self, kind: Kind, ids: tuple[int, int], limit: int) -> tuple[Place, ...]:
+        of = self.intake.subscription
         return await self.house.journal.places(of.chain_id, of.contract, kind, ids, limit)
 
     async def _set_aside(self) -> list[Place]:
@@ -137,7 +140,8 @@ class Completeness:
         reason = f"{self.missing} requests are not in the journal: {names}{more}" if missing else ""
         if reason != self._told:
             self._told = reason
-            self.house.on_event(Trouble(NAME, reason, red=True) if reason else Recovered(NAME))
+            name = f"{NAME} {checksum(self.intake.subscription.contract)}"
+            self.house.on_event(Trouble(name, reason, red=True) if reason else Recovered(name))
 
 
 _id = attrgetter("id")

@@ -28,7 +28,7 @@ def heal(scene: Scene) -> None:
 
 
 def of_the_proof(scene: Scene) -> list[Trouble | Recovered]:
-    return [event for event in (*scene.events,) if getattr(event, "neighbour", "") == NAME]  # type: ignore[misc]
+    return [event for event in (*scene.events,) if getattr(event, "neighbour", "").startswith(NAME)]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("fault", [Fault.EMPTY_LOGS, Fault.PARTIAL_LOGS])

@@ -14,14 +14,18 @@ import trio
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Place
 from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.service import completeness
 from kmsconn.service.completeness import EVERY, NAME, Completeness
 from tests.unit.service.bench import PROFILE, SETTINGS
+from tests.vectors import httpz
 
 SUBSCRIPTION, *_ = PROFILE.subscriptions()
 
@@ -42,6 +46,9 @@ class World:
     known: dict[int, int] = attrs.field(factory=dict)
     hidden: dict[int, int] = attrs.field(factory=dict)
     """What reading again would find: id → block."""
+    unknown: frozenset[Kind] = frozenset()
+    """Kinds of which the journal knows none."""
+    profile: Any = PROFILE
     logs: tuple[Log, ...] = ()
     cursor: int | None = 101
     from_block: int | None = 0
@@ -64,10 +71,10 @@ class World:
         return [self.error or to_hex(counter.to_bytes(32)) for counter in self.counters[: len(calls)]]
 
     async def places(
-        self, _chain: int, _contract: bytes, _kind: str, ids: tuple[int, int], limit: int
+        self, _chain: int, _contract: bytes, kind: Kind, ids: tuple[int, int], limit: int
     ) -> tuple[Place, ...]:
         await trio.lowlevel.checkpoint()
-        found = sorted(one for one in self.known if ids[0] <= one <= ids[1])
+        found = sorted(one for one in self.known if ids[0] <= one <= ids[1] and kind not in self.unknown)
         return tuple(Place(one, self.known[one]) for one in found[:limit])
 
     async def quarantined(self, _chain: int, _contract: bytes) -> tuple[Log, ...]:
@@ -95,7 +102,7 @@ class World:
 async def proving(world: World) -> AsyncIterator[Completeness]:
     world.head.note(100, 1000)
     house = SimpleNamespace(
-        journal=world, profile=PROFILE, settings=SETTINGS,
+        journal=world, profile=world.profile, settings=SETTINGS,
         on_event=world.events.append,
     )  # fmt: skip
     proof = Completeness(house, world)  # type: ignore[arg-type]
@@ -129,8 +136,38 @@ async def test_what_is_missing_is_named_in_red_and_read_again_between_its_neighb
         assert world.read == [(20, 70)]
     [told] = world.events
     assert told == Trouble(
-        NAME, f"3 requests are not in the journal: 0x{public(3):064x}, 0x{public(6):064x} …", red=True
+        f"{NAME} {checksum(SUBSCRIPTION.contract)}",
+        f"3 requests are not in the journal: 0x{public(3):064x}, 0x{public(6):064x} …",
+        red=True,
     )
+
+
+@pytest.mark.parametrize("kind", [Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION])
+async def test_counters_of_one_contract_are_proved_each_though_their_ids_have_no_tags(
+    kind: Kind, autojump_clock: Any
+) -> None:
+    profile = HttpzRc7(httpz.settings())
+    world = World(
+        [2, 2],
+        {1: 10, 2: 20},
+        unknown=frozenset({kind}),
+        profile=profile,
+        subscription=profile.subscriptions()[0],
+    )
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 2
+
+
+async def test_each_contract_has_a_trouble_of_its_own(autojump_clock: Any) -> None:
+    told = []
+    for subscription in PROFILE.subscriptions()[:2]:
+        world = World([0] * 3, subscription=subscription, known={}, from_block=0)
+        world.counters = [make_id(one.tag, one.before_first + 1) for one in PROFILE.numberings(subscription)]
+        async with proving(world):
+            await rounds()
+        told += [event.neighbour for event in world.events if isinstance(event, Trouble)]
+    assert told == [f"{NAME} {checksum(one.contract)}" for one in PROFILE.subscriptions()[:2]]
 
 
 async def test_what_is_found_again_is_over(autojump_clock: Any) -> None:
