@@ -10,12 +10,14 @@ fit: it quarantines. So losing the journal and giving ids away never meet in one
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import attrs
 from hypothesis import strategies as st
 
 from kmsconn.emulator.core import OPERATIONS
+from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
 from kmsconn.emulator.node_faults import Fault as NodeFault
 from kmsconn.testing import acts
 from kmsconn.testing.world import Act, Report, run_world
@@ -23,9 +25,35 @@ from kmsconn.testing.world import Act, Report, run_world
 SPAN = 120.0  # seconds in which the acts of a plan begin
 LONGEST = 25  # acts
 
-_METHODS = tuple(name for operation in OPERATIONS for name in (operation.start, operation.result))
 _NODE_FAULTS = tuple(fault.value for fault in NodeFault if fault is not NodeFault.WRONG_CHAIN_ID)
 # A wrong chain id is a reason to refuse the start, not to wait; the endpoint's own tests show it.
+
+
+@attrs.frozen
+class Ground:
+    """What there is in the worlds of a generation: forms of requests, chains, neighbours to be cut off, calls of a Core."""
+
+    forms: tuple[str, ...]
+    chains: tuple[str, ...]
+    neighbours: tuple[str, ...]
+    methods: tuple[str, ...]
+
+
+_STORAGE = ("core0", "core1", "bucket0", "bucket1")
+GROUNDS = {
+    FHEVM_014: Ground(
+        ("any", "any", *GENERATIONS[FHEVM_014].forms),
+        ("gateway", "gateway", "gateway", "host", "ethereum"),
+        ("gateway", "ethereum", "host", *_STORAGE),
+        tuple(name for operation in OPERATIONS for name in (operation.start, operation.result)),
+    ),
+    HTTPZ_RC7: Ground(
+        ("any", "any", *GENERATIONS[HTTPZ_RC7].forms),
+        ("gateway",),
+        ("gateway", *_STORAGE),
+        ("Decrypt", "GetDecryptResult", "Reencrypt", "GetReencryptResult"),
+    ),
+}
 
 
 @attrs.frozen
@@ -39,6 +67,7 @@ class Case:
     shards: int = 1
     block_time: float = 1.0
     computing: float = 0.1
+    profile: str = FHEVM_014
 
     def run(self) -> Report:
         """Play it."""
@@ -62,18 +91,10 @@ def seconds(most: int) -> st.SearchStrategy[float]:
     return st.integers(0, most * 10).map(lambda tenths: tenths / 10)
 
 
-def _asks() -> st.SearchStrategy[Act]:
-    forms = st.sampled_from(
-        ["any", "any", "public", "direct", "delegated", "unified", "unified_delegated", "wallet"]
-    )
-    return st.builds(acts.Ask, moments(), forms, st.integers(1, 6))
+def _asks(ground: Ground) -> st.SearchStrategy[Act]:
+    return st.builds(acts.Ask, moments(), st.sampled_from(ground.forms), st.integers(1, 6))
 
 
-def _chains() -> st.SearchStrategy[Any]:
-    return st.sampled_from(["gateway", "gateway", "gateway", "host", "ethereum"])
-
-
-_NEIGHBOURS = ("gateway", "ethereum", "host", "core0", "core1", "bucket0", "bucket1")
 _HOWS = ("refuse", "unreachable", "mute", "lost")
 
 _REORGS_IN_PLACE = st.builds(
@@ -88,19 +109,7 @@ _REORGS = st.builds(
     st.just(0.0) | seconds(30),
 )
 
-FAULTS: dict[str, st.SearchStrategy[Act]] = {
-    "outage": st.builds(
-        acts.Outage, moments(), st.sampled_from(_NEIGHBOURS), st.sampled_from(_HOWS), seconds(90)
-    ),
-    "node": st.builds(
-        acts.NodeTrouble,
-        moments(),
-        _chains(),
-        st.sampled_from(_NODE_FAULTS),
-        st.integers(0, 2),
-        st.integers(1, 6),
-    ),
-    "lag": st.builds(acts.Lag, moments(), _chains(), st.integers(1, 20), seconds(60), st.integers(0, 2)),
+_ANYWHERE: dict[str, st.SearchStrategy[Act]] = {
     "reorg in place": _REORGS_IN_PLACE,
     "reorg": _REORGS,
     "clock": st.builds(acts.ClockStep, moments(), st.sampled_from([-3600.0, 3600.0, -60.0, 60.0])),
@@ -111,14 +120,6 @@ FAULTS: dict[str, st.SearchStrategy[Act]] = {
         acts.KillAtWork, moments(), st.integers(1, 30), st.sampled_from(["before", "after"])
     ),
     "drain": st.builds(acts.Drain, moments(), seconds(30)),
-    "core": st.builds(
-        acts.CoreTrouble,
-        moments(),
-        st.sampled_from(_METHODS),
-        st.sampled_from(sorted(acts.CORE_FAULTS)),
-        st.integers(1, 5),
-        st.integers(0, 1),
-    ),
     "core restart": st.builds(acts.CoreRestart, moments()),
     "bucket": st.builds(
         acts.BucketTrouble,
@@ -134,17 +135,51 @@ FAULTS: dict[str, st.SearchStrategy[Act]] = {
 }
 
 
+@cache
+def faults(profile: str) -> dict[str, st.SearchStrategy[Act]]:
+    """Return what can go wrong in the worlds of a generation, by name."""
+    ground = GROUNDS[profile]
+    chains: st.SearchStrategy[Any] = st.sampled_from(ground.chains)
+    return _ANYWHERE | {
+        "outage": st.builds(
+            acts.Outage, moments(), st.sampled_from(ground.neighbours), st.sampled_from(_HOWS), seconds(90)
+        ),
+        "node": st.builds(
+            acts.NodeTrouble,
+            moments(),
+            chains,
+            st.sampled_from(_NODE_FAULTS),
+            st.integers(0, 2),
+            st.integers(1, 6),
+        ),
+        "lag": st.builds(acts.Lag, moments(), chains, st.integers(1, 20), seconds(60), st.integers(0, 2)),
+        "core": st.builds(
+            acts.CoreTrouble,
+            moments(),
+            st.sampled_from(ground.methods),
+            st.sampled_from(sorted(acts.CORE_FAULTS)),
+            st.integers(1, 5),
+            st.integers(0, 1),
+        ),
+    }
+
+
+FAULTS = (*sorted(faults(FHEVM_014)),)
+"""What can go wrong, by name: the same in every generation."""
+
+
 @st.composite
-def plans(draw: st.DrawFn, focus: str | None = None) -> tuple[Act, ...]:
+def plans(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -> tuple[Act, ...]:
     """Draw a plan: requests, and a random subset of the faults, ``focus`` always among them."""
-    enabled = draw(st.lists(st.sampled_from(sorted(FAULTS)), unique=True, min_size=focus is None, max_size=6))
+    enabled = draw(st.lists(st.sampled_from(FAULTS), unique=True, min_size=focus is None, max_size=6))
     enabled = [*dict.fromkeys(_compatible([focus, *enabled] if focus else enabled))]
-    kinds = [_asks(), *(FAULTS[name] for name in enabled)]
+    asks, known = _asks(GROUNDS[profile]), faults(profile)
+    kinds = [asks, *(known[name] for name in enabled)]
     length = draw(st.integers(1, LONGEST))
     which = st.integers(-1, len(kinds) - 1).map(
         lambda number: kinds[max(0, number)]
     )  # requests twice as often
-    plan = [draw(_asks()), *(draw(draw(which)) for _ in range(length))]
+    plan = [draw(asks), *(draw(draw(which)) for _ in range(length))]
     return tuple(sorted([*plan, draw(kinds[1])] if focus else plan, key=lambda act: act.at))
 
 
@@ -156,14 +191,15 @@ def _compatible(names: list[str]) -> list[str]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, focus: str | None = None) -> Case:
+def cases(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -> Case:
     """Draw a whole world; in every one of them the fault ``focus``, if given, happens at least once."""
     return Case(
-        draw(plans(focus)),
+        draw(plans(focus, profile)),
         seed=draw(st.integers(0, 1 << 16)),
         pool=draw(st.sampled_from(["arbitrum", "geth"])),
         nodes=draw(st.integers(1, 3)),
         shards=draw(st.integers(1, 2)),
         block_time=draw(st.sampled_from([1.0, 1.0, 0.25, 3.0])),
         computing=draw(st.sampled_from([0.0, 0.1, 3.0, 20.0])),
+        profile=profile,
     )

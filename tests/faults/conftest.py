@@ -18,4 +18,5 @@ _COMMON = {
 WORLDS = int(os.environ.get("KMSCONN_WORLDS", "0"))
 SAMPLE_OF_EACH = 4  # worlds for each kind of fault
 SAMPLE = settings(max_examples=SAMPLE_OF_EACH, derandomize=True, database=None, **_COMMON)  # type: ignore[arg-type]
+FEW = settings(SAMPLE, max_examples=1)
 MANY = settings(max_examples=WORLDS or 1, **_COMMON)  # type: ignore[arg-type]

@@ -1,0 +1,113 @@
+"""Worlds of the first generation: what goes wrong around its contracts and its Core loses nothing and doubles nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from kmsconn.emulator.generations import HTTPZ_RC7
+from kmsconn.testing.acts import (
+    Ask,
+    BucketTrouble,
+    CoreRestart,
+    CoreTrouble,
+    Drain,
+    Foreign,
+    Kill,
+    KillAtWork,
+    Lag,
+    NodeTrouble,
+    Outage,
+    Reorg,
+    StrangeLog,
+)
+from kmsconn.testing.determinism import watchdog
+from kmsconn.testing.strategies import FAULTS, Case, cases
+from kmsconn.testing.world import Act, run_world
+from tests.faults.conftest import FEW, MANY, WORLDS
+
+ASKED = [Ask(1.0, "public", 4), Ask(2.0, "user", 4), Ask(12.0, "delegated", 2), Ask(25.0, "any", 5)]
+WORST = {
+    "killed again and again": [Kill(at, 1.5) for at in (2.3, 7.1, 13.2, 26.4)],
+    "killed with its journal": [Kill(3.2, 2.0, lose_journal=True), Kill(27.0, 1.0, lose_journal=True)],
+    "killed at its work": [
+        act
+        for n in (2, 3, 4, 5)
+        for act in (KillAtWork(3.0 * n, n, "before"), KillAtWork(3.0 * n + 1, n, "after"))
+    ],
+    "drained": [Drain(3.5), Drain(26.0)],
+    "a core that forgets": [CoreRestart(at) for at in (2.5, 4.5, 13.0, 26.0, 30.0)],
+    "a core that is away": [Outage(2.0, "core0", "refuse", 40.0)],
+    "a core that fails": [
+        CoreTrouble(0.5, method, "status UNAVAILABLE", 3)
+        for method in ("Decrypt", "GetDecryptResult", "Reencrypt", "GetReencryptResult")
+    ],
+    "replies of the core lost": [CoreTrouble(0.5, m, "cut after", 3) for m in ("Decrypt", "Reencrypt")],
+    "blocks replaced": [Reorg(8.0, 5, "moved"), Reorg(16.0, 6, "moved", back=3.0, stale=4.0)],
+    "requests in another order": [Reorg(8.0, 7, "swapped"), Reorg(28.0, 5, "swapped", back=4.0)],
+    "requests gone": [Reorg(9.0, 8, "vanished"), Ask(10.0, "any", 3)],
+    "nodes that lie": [
+        NodeTrouble(0.5, "gateway", fault, node, 3)
+        for node, fault in enumerate(("lost_reply", "duplicate_logs", "short_estimate", "hang_up", "slow"))
+    ],
+    "a node behind": [Lag(1.0, "gateway", 4, 40.0)],
+    "the gateway away": [Outage(3.0, "gateway", "unreachable", 30.0)],
+    "a gateway that is mute": [Outage(3.0, "gateway", "mute", 30.0)],
+    "both buckets away": [Outage(0.5, f"bucket{n}", "refuse", 60.0) for n in (0, 1)],
+    "wrong bytes": [BucketTrouble(0.5, "wrong bytes", 6, n) for n in (0, 1)],
+    "buckets that forbid": [BucketTrouble(0.5, "403", 8, n) for n in (0, 1)],
+    "foreign nonces and logs": [Foreign(3.0), StrangeLog(4.0), Foreign(26.0)],
+}
+
+
+SEEN = {
+    "killed again and again": "killed while something is landed",
+    "killed with its journal": "killed while something is landed",
+    "killed at its work": "killed while something is seen",
+    "a core that forgets": "core: GetDecryptResult NOT_FOUND",
+    "a core that fails": "core: Reencrypt UNAVAILABLE",
+    "replies of the core lost": "core: Decrypt cut after",
+    "blocks replaced": "a reorganisation took a landed reply",
+    "requests in another order": "a request moved",
+    "requests gone": "a request left the chain",
+    "nodes that lie": "gateway node: lost_reply",
+    "wrong bytes": "bucket: wrong bytes",
+    "buckets that forbid": "bucket: 403",
+    "foreign nonces and logs": "a log was quarantined",
+}
+"""What must have happened in some of these worlds, so that they prove something."""
+
+
+@pytest.mark.parametrize("what", WORST)
+def test_a_world_with_one_thing_wrong_keeps_every_promise(what: str) -> None:
+    wrong: Sequence[Act] = WORST[what]
+    with watchdog(120):
+        report = run_world([*ASKED, *wrong], profile=HTTPZ_RC7, seed=3, computing=1.5)
+    report.check()
+    assert len(report.truth.requested) >= sum(act.count for act in ASKED) or what == "requests gone"
+    assert what not in SEEN or (report.sometimes + report.faults)[SEEN[what]]
+
+
+def play(case: Case) -> None:
+    note(f"to play it again: {case!r}")
+    with watchdog(300):
+        case.run().check()
+
+
+if WORLDS:
+
+    @MANY
+    @given(cases(profile=HTTPZ_RC7))
+    def test_new_worlds_keep_every_promise(case: Case) -> None:
+        play(case)
+
+else:
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    @FEW
+    @given(data=st.data())
+    def test_a_sample_of_worlds_with_each_fault_keeps_every_promise(fault: str, data: st.DataObject) -> None:
+        play(data.draw(cases(fault, HTTPZ_RC7)))
