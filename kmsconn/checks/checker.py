@@ -129,9 +129,9 @@ class Checker:
             raise no_member
 
     async def _stands(self, request: Request) -> None:
-        standing = self.profile.standing(request.content)
+        standing = self.profile.standing(request.content, self.committee.tx_sender)
         if standing is not None and not await inquire(self.chains[standing[0]], standing[1]):
-            raise Over("it was finished on chain without an answer of this node")
+            raise Over("it is finished on chain without this node, or never was this node's to do")
 
     async def _not_answered(self, request: Request) -> None:
         """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""

@@ -27,7 +27,7 @@ class Transaction:
     data: bytes
     gas: int
     envelope: Envelope | None = None
-    action: Callable[[Frame], None] | None = attrs.field(default=None, eq=False)
+    action: Callable[[Frame], object] | None = attrs.field(default=None, eq=False)
 
     @property
     def nonce(self) -> int:

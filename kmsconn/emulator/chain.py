@@ -169,7 +169,9 @@ class Chain:
         context = BlockContext(self.chain_id, self.head.number, self.head.timestamp)
         action(Frame(_Always(self.state), context, address, ZERO_ADDRESS, b"", Meter(ACTOR_GAS)))
 
-    def act(self, address: Address, action: Callable[[Frame], None], sender: Address = ZERO_ADDRESS) -> bytes:
+    def act(
+        self, address: Address, action: Callable[[Frame], object], sender: Address = ZERO_ADDRESS
+    ) -> bytes:
         """Queue a transaction of the emulator that runs ``action`` on a contract; return its hash.
 
         Repeating: a reorganisation runs it again, so ``action`` must depend on the frame alone.
@@ -181,7 +183,7 @@ class Chain:
         return self._queue_actor(sender, to, calldata, None)
 
     def _queue_actor(
-        self, sender: Address, to: Address, data: bytes, action: Callable[[Frame], None] | None
+        self, sender: Address, to: Address, data: bytes, action: Callable[[Frame], object] | None
     ) -> bytes:
         self._actors += 1
         seed = _HASH_SEED + self.chain_id.to_bytes(32) + self._actors.to_bytes(32) + sender + to + data

@@ -77,6 +77,8 @@ class EmulatedCore:
     """The value in each ciphertext body that exists."""
     computing: float | Callable[[], float] = 0.0
     """Seconds from start to answer, or what draws them."""
+    generating: float | None = None
+    """Seconds for a key, a CRS or an epoch; None: as for a decryption."""
     contexts: set[bytes] = attrs.field(factory=lambda: {DEFAULT_CONTEXT})
     epochs: set[bytes] = attrs.field(factory=lambda: {DEFAULT_EPOCH})
     keys: set[bytes] = attrs.field(factory=lambda: {DEFAULT_KEY})
@@ -105,7 +107,7 @@ class EmulatedCore:
             self.contexts,
             self.epochs,
             self.keys,
-            lambda: self._draw(None),
+            lambda: self._draw(self.generating),
             on_start=self._started,
         )
 

@@ -29,6 +29,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     MpcContext,
     NewMpcContextRequest,
     NewMpcEpochRequest,
+    PreviousEpochInfo,
     RequestId,
 )
 from kmsconn.emulator.core_answers import Node
@@ -84,6 +85,8 @@ class KeyManagement:
     _jobs: dict[str, dict[bytes, Running]] = attrs.field(factory=dict, init=False, repr=False)
     _preprocessed: dict[bytes, bytes] = attrs.field(factory=dict, init=False, repr=False)
     """Of each running key: the preprocessing it was made from."""
+    _signers: dict[bytes, set[bytes]] = attrs.field(factory=dict, init=False, repr=False)
+    """Of each context that was told: the addresses of its nodes. Of the default one every Core is a node that knows it."""
     _stopped: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
 
     def methods(self) -> dict[str, Method]:
@@ -193,6 +196,7 @@ class KeyManagement:
         if context_id in self.contexts:
             raise Refused(Status.ALREADY_EXISTS)
         self.contexts.add(context_id)
+        self._signers[context_id] = {node.signer_address or b"" for node in context.mpc_nodes}
         return b""
 
     def _new_epoch(self, request: bytes) -> bytes:
@@ -200,17 +204,33 @@ class KeyManagement:
         context_id, epoch_id = read_id(message.context_id), read_id(message.epoch_id)
         if epoch_id in self.epochs:
             raise Invalid("the epoch exists") if self.node.degree else Refused(Status.ALREADY_EXISTS)
-        previous = message.previous_epoch
-        if previous is not None:
-            known = read_id(previous.context_id) in self.contexts, read_id(previous.epoch_id) in self.epochs
-            if not all(known):
-                raise Invalid("what is to be reshared is not here")
+        if message.previous_epoch is not None:
+            self._check_resharing(context_id, message.previous_epoch)
         if context_id not in self.contexts:
             raise Refused(Status.NOT_FOUND)
         self.on_start(epoch_id)
         self._begin("epoch", epoch_id, partial(self._finish_epoch, message))
-        self.epochs.add(epoch_id)
+        if self._is_member(context_id):
+            self.epochs.add(epoch_id)
         return b""
+
+    def _check_resharing(self, context_id: bytes, previous: PreviousEpochInfo) -> None:
+        """See that this Core has part in it: who was a node must have the epoch, who was none must become one."""
+        old_id = read_id(previous.context_id)
+        if old_id not in self.contexts:
+            raise Invalid("the context of what is to be reshared is not here")
+        if self._is_member(old_id) and read_id(previous.epoch_id) not in self.epochs:
+            raise Invalid("what is to be reshared is not here")
+        if not self._is_member(old_id) and not self._is_member(context_id):
+            raise Invalid("this is a node of neither context")
+
+    def _is_member(self, context_id: bytes) -> bool:
+        return self.node.key.address in self._signers.get(context_id, {self.node.key.address})
+
+    def at_work(self, kind: str, identifier: bytes) -> bool:
+        """Tell whether a preparation (``preprocessing``), ``key``, ``crs`` or ``epoch`` is being made."""
+        job = self._table(kind).get(identifier)
+        return job is not None and not job.aborted and job.ready_at > trio.current_time()
 
     def _destroy_context(self, request: bytes) -> bytes:
         message = decode(DestroyMpcContextRequest, request)

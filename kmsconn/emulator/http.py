@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -255,8 +256,8 @@ async def _serve_websocket(stream: trio.abc.Stream, websocket: WebsocketHandler)
 
 
 async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream) -> WebSocketConnection | None:
-    """Finish the handshake; the connection's reader runs in ``nursery``. None when it never comes."""
-    with trio.move_on_after(HANDSHAKE_SECONDS):
+    """Finish the handshake; the connection's reader runs in ``nursery``. None when it never comes, or the client has gone."""
+    with trio.move_on_after(HANDSHAKE_SECONDS), suppress(ConnectionClosed):
         proposal = await wrap_server_stream(nursery, stream, max_message_size=MAX_MESSAGE)
         return await proposal.accept()
     return None

@@ -5,7 +5,7 @@ Decides nothing of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +52,14 @@ CONTEXT, EPOCH = make_id(CONTEXT_TAG, 1), make_id(EPOCH_TAG, 1)
 ETHEREUM_BLOCK_TIME = 12.0
 
 
+def committee_of(members: Sequence[int]) -> Committee:
+    """Return a committee of these nodes, of whom all but as many as may fail must agree."""
+    nodes = tuple(KmsNode(sender_of(member).address, signer_of(member).address) for member in members)
+    degree = (len(nodes) - 1) // 3
+    needed = len(nodes) - degree
+    return Committee(nodes, Thresholds(needed, needed, needed, degree))
+
+
 @attrs.define(eq=False, kw_only=True)
 class Neighbourhood(Neighbours):
     """The neighbours of fhevm-0.14. Made by ``make``."""
@@ -68,6 +76,8 @@ class Neighbourhood(Neighbours):
     cores: list[CoreFaults]
     others: list[CoreFaults]
     signer: PrivateKey
+    members: tuple[int, ...]
+    """Which nodes form the first committee; to ``others`` newcomers may belong."""
 
     @classmethod
     def make(
@@ -79,12 +89,14 @@ class Neighbourhood(Neighbours):
         nodes: int = 1,
         shards: int = 1,
         members: int = 1,
+        newcomers: int = 0,
         computing: float | Callable[[], float] = 0.0,
         seed: int = 0,
     ) -> Neighbourhood:
         """Make neighbours whose chains take their time from ``clock`` (Unix seconds).
 
         ``nodes`` stand behind each chain's address, ``shards`` make up this node's Core, and ``members`` nodes form the committee.
+        ``newcomers`` are further nodes, whose Cores know no context, epoch or key yet.
         """
         gateway = Chain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
         ethereum = Chain(ETHEREUM_ID, clock, block_time=max(block_time, ETHEREUM_BLOCK_TIME), pool="geth")
@@ -115,11 +127,15 @@ class Neighbourhood(Neighbours):
             acl=Acl(address_for("ACL")),
             plaintexts=plaintexts,
             cores=[core(0) for _ in range(shards)],
-            others=[core(member) for member in range(1, members)],
+            others=[core(member) for member in range(1, members + newcomers)],
             buckets=[BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)],
             sender=sender_of(0),
             signer=signer_of(0),
+            members=tuple(range(members)),
         )
+        for late in made.others[members - 1 :]:
+            for known in (late.core.contexts, late.core.epochs, late.core.keys):
+                known.clear()
         made._deploy()
         return made
 
@@ -130,12 +146,8 @@ class Neighbourhood(Neighbours):
 
     @property
     def committee(self) -> Committee:
-        """The nodes, and how many of them must agree: all but as many as may fail."""
-        members = range(1 + len(self.others))
-        nodes = tuple(KmsNode(sender_of(member).address, signer_of(member).address) for member in members)
-        degree = (len(nodes) - 1) // 3
-        needed = len(nodes) - degree
-        return Committee(nodes, Thresholds(needed, needed, needed, degree))
+        """The first committee."""
+        return committee_of(self.members)
 
     def settings(self, journal: Path, member: int = 0, **changes: object) -> Settings:
         """Return the settings of the connector of a member; the first one's is the one that belongs here."""

@@ -30,13 +30,15 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import PLAINTEXT_BITS
 
 KEY_ID = int.from_bytes(DEFAULT_KEY)
-EXTRA_DATA = (
-    b"",
-    b"\x00",
-    b"\x01" + CONTEXT.to_bytes(32),
-    b"\x02" + CONTEXT.to_bytes(32) + EPOCH.to_bytes(32),
-)
 APP = address_for("application")
+
+
+def naming(context_id: int, epoch_id: int) -> tuple[bytes, ...]:
+    """Return the forms of extraData that name a context, or it and its epoch."""
+    return b"\x01" + context_id.to_bytes(32), b"\x02" + context_id.to_bytes(32) + epoch_id.to_bytes(32)
+
+
+EXTRA_DATA = (b"", b"\x00", *naming(CONTEXT, EPOCH))
 
 
 @attrs.define(eq=False)
@@ -46,6 +48,8 @@ class Traffic(Users[Neighbourhood]):
     form = Form.HANDLE
     bits = {kind: 1 if kind == 0 else bits_of(kind) for kind in PLAINTEXT_BITS}  # noqa: RUF012 - see Users.bits
 
+    extra_data: Sequence[bytes] = EXTRA_DATA
+    """What requests may say of context and epoch."""
     user_key: UserKey = attrs.field(factory=lambda: UserKey.from_seed(bytes(64)))
 
     def __attrs_post_init__(self) -> None:
@@ -144,4 +148,4 @@ class Traffic(Users[Neighbourhood]):
         )
 
     def _extra_data(self) -> bytes:
-        return self.random.choice(EXTRA_DATA)
+        return self.random.choice(self.extra_data)

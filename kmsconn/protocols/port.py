@@ -145,6 +145,7 @@ class Operation:
     ``outsiders``: nodes that are not to reply work on it too.
     ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
     ``patience``: seconds after which it is given up all the same, told in red.
+    ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request.
     """
 
     kind: Kind
@@ -155,6 +156,7 @@ class Operation:
     stages: Mapping[str, float] = attrs.field(factory=dict)
     longest_wait: float = 60.0
     patience: float = math.inf
+    spare_gas: int = 0
 
 
 @attrs.frozen
@@ -309,8 +311,8 @@ class Profile(Protocol):
         """Return the ciphertexts that must be gathered."""
         ...
 
-    def standing(self, content: Content) -> Rounds[bool] | None:
-        """Return what must be asked whether a request still stands: True while its contract waits for answers; None: nothing.
+    def standing(self, content: Content, tx_sender: Address) -> Rounds[bool] | None:
+        """Return what must be asked whether a request still stands for a node: True while there is something to do; None: nothing.
 
         Raises Aborted or Rejected for one that is over.
         """

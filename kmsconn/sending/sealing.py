@@ -90,7 +90,7 @@ async def _estimate(desk: Desk, sight: Sight, rows: Sequence[Row]) -> list[Ready
     )
     claimed = desk.nonces()
     return [
-        (row, gas_limit(said.gas, percent))
+        (row, gas_limit(said.gas, percent) + desk.lane.profile.operations[row.kind].spare_gas)
         for row, said in pairs
         if isinstance(said, Accepts) and _may_sign(desk, sight, row, looked.head, claimed)
     ]

@@ -113,6 +113,7 @@ async def test_each_of_four_nodes_answers_each_request_once(tmp_path: Path, auto
             senders = committee.senders(identifier)
             assert sorted(senders) == sorted(sender_of(member).address for member in range(MEMBERS))
             assert committee.is_done(identifier)
+        assert all(committee.oracle(member).verdict().well for member in range(MEMBERS))
 
 
 async def test_with_one_core_down_three_answer_and_reach_consensus(

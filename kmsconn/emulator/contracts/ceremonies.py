@@ -24,7 +24,7 @@ from kmsconn.protocols.storage import mapping_slot
 
 FIRST_PREDECESSOR = make_id(CONTEXT_TAG, 0)
 """What stands for "no context before this one"."""
-_CONFIRMATION_GAS, _EPOCH_GAS = 60_000, 90_000
+_CONFIRMATION_GAS, _EPOCH_GAS, _QUORUM_GAS = 60_000, 90_000, 65_000
 _NEW_CONTEXT = PROTOCOL_CONFIG.event("NewKmsContext")
 _NEW_EPOCH = PROTOCOL_CONFIG.event("NewKmsEpoch")
 Key = tuple[int, int, tuple[tuple[int, bytes], ...], bytes]
@@ -116,6 +116,7 @@ def confirm_context(frame: Frame, context_id: int) -> None:
     frame.store(slot, 1)
     frame.emit(PROTOCOL_CONFIG.event("KmsContextCreationConfirmation"), context_id, frame.sender, *sides)
     if _is_quorum(frame, context_id, outgoing, incoming):
+        frame.meter.burn(_QUORUM_GAS)
         frame.store(mapping_slot(at.CONTEXT_STATE, context_id), ContextState.CREATED)
         begin_epoch(frame, context_id)
 
@@ -135,6 +136,7 @@ def epoch_confirmation(domain: Domain) -> Callable[[Frame, int, tuple[Key, ...],
                 revert(error, signer, frame.sender)
         _count_activation(frame, epoch_id, node, keys, crs_list)
         if _all_agree(frame, context_id, epoch_id):
+            frame.meter.burn(_QUORUM_GAS)
             _activate(frame, context_id, epoch_id, keys, crs_list)
 
     return confirm

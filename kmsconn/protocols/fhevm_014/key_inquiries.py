@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import repeat
 
 from kmsconn.errors import Aborted, NotYet, Rejected, Undecodable
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, make_id, tag_of
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
@@ -49,11 +50,13 @@ def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> Inquiry[
         raise NotYet(f"context {id_hex(context_id)} is not valid on chain")
 
 
-def _expect_epoch(ask: KeyViews, epoch_id: int) -> Inquiry[None]:
-    """Raise Rejected for an epoch that was destroyed."""
+def _expect_epoch(ask: KeyViews, epoch_id: int) -> Inquiry[Standing]:
+    """Return the state of an epoch. Raises Rejected for one that was destroyed."""
+    standing: Standing
     standing, newest = yield [ask.epoch_standing(epoch_id), ask.newest_epoch_id()]
     if standing is Standing.NONE and _is_issued(epoch_id, newest):
         raise Rejected(f"epoch {id_hex(epoch_id)} was destroyed")
+    return standing
 
 
 def _is_issued(epoch_id: int, newest: int) -> bool:
@@ -76,13 +79,23 @@ def context_stands(ask: KeyViews, content: NewContext) -> Inquiry[bool]:
     return True
 
 
-def epoch_stands(ask: KeyViews, content: NewEpoch) -> Inquiry[bool]:
-    """Ask about a new epoch. Raises Rejected once it, or its context, was destroyed."""
-    [destroyed] = yield [ask.is_context_destroyed(content.context_id)]
+def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> Inquiry[bool]:
+    """Ask about a new epoch; return whether it is still made, with this node. Raises Rejected once it, or its context, was destroyed.
+
+    It needs the nodes of both contexts. The Core of any other node refuses it for ever, and would hold up what comes behind.
+    """
+    where = (ask.chain_id, ask.config)
+    destroyed, *signers = yield [
+        ask.is_context_destroyed(content.context_id),
+        *(
+            views.node_signer(*where, context_id, tx_sender)
+            for context_id in (content.previous_context_id, content.context_id)
+        ),
+    ]
     if destroyed:
         raise Rejected(f"context {id_hex(content.context_id)} was destroyed")
-    yield from _expect_epoch(ask, content.id)
-    return True
+    standing = yield from _expect_epoch(ask, content.id)
+    return standing is not Standing.CREATED and any(signer != ZERO_ADDRESS for signer in signers)
 
 
 def previous_context(ask: KeyViews, content: NewContext) -> Inquiry[NewContext]:

@@ -73,7 +73,7 @@ class KeyManagement:
         """Return the context and epoch that a generation names. Raises Rejected."""
         return extra_data.parse(content.extra_data) if isinstance(content, Generation) else (None, None)
 
-    def standing(self, content: KeyContent) -> Inquiry[bool] | None:
+    def standing(self, content: KeyContent, tx_sender: Address) -> Inquiry[bool] | None:
         """Ask whether a request still stands; what only tells the Core of an end needs no question."""
         match content:
             case PrepKeygen() | Keygen() | Crsgen():
@@ -81,7 +81,7 @@ class KeyManagement:
             case NewContext():
                 return inquiries.context_stands(self.ask, content)
             case NewEpoch():
-                return inquiries.epoch_stands(self.ask, content)
+                return inquiries.epoch_stands(self.ask, content, tx_sender)
             case _:
                 return None
 

@@ -105,9 +105,9 @@ class Fhevm014:
         """Return the ciphertexts of a decryption, in event order."""
         return () if isinstance(content, KeyContent) else _decryption(content).materials
 
-    def standing(self, content: Content) -> Rounds[bool] | None:
+    def standing(self, content: Content, tx_sender: Address) -> Rounds[bool] | None:
         """Ask whether key management still stands."""
-        inquiry = self._keys.standing(content) if isinstance(content, KeyContent) else None
+        inquiry = self._keys.standing(content, tx_sender) if isinstance(content, KeyContent) else None
         return None if inquiry is None else (self._ethereum, inquiry)
 
     def inquiry(self, content: Content) -> Rounds[Any] | None:

@@ -111,7 +111,7 @@ class HttpzRc7:
         """Return the ciphertexts of a decryption, in event order."""
         return content.materials if isinstance(content, Decryption) else ()
 
-    def standing(self, content: Content) -> Rounds[bool] | None:  # noqa: ARG002 - the contracts do not tell
+    def standing(self, content: Content, tx_sender: Address) -> Rounds[bool] | None:  # noqa: ARG002 - none does
         """Return None: nothing is aborted or destroyed in this generation."""
         return None
 

@@ -27,7 +27,7 @@ PROFILE = Fhevm014(SETTINGS)
 
 @attrs.define
 class Answers:
-    """An Rpc. ``views``: name → value, or an error to give or raise; ``slots``: slot → word."""
+    """An Rpc. ``views``: name → value, what makes it of the arguments, or an error to give or raise; ``slots``: slot → word."""
 
     views: dict[str, Any] = attrs.field(factory=dict)
     slots: dict[int, int] = attrs.field(factory=dict)
@@ -53,6 +53,8 @@ class Answers:
         function = FUNCTIONS[from_hex(call.params[0]["data"])[:4]]
         self.asked.append(function.name)
         value = self.views[function.name]
+        if callable(value):
+            value = value(*function.decode(from_hex(call.params[0]["data"])))
         if isinstance(value, Retryable):
             raise value
         return value if isinstance(value, RpcError) else to_hex(function.encode_result(value))

@@ -120,9 +120,21 @@ async def test_who_is_no_member_waits_no_longer_than_the_request(name: str, auto
 
 async def test_a_node_of_the_previous_context_works_on_the_epoch_too(autojump_clock: Any) -> None:
     """The Core sends its shares; only the activation is not this node's (P13)."""
-    checker, _ = made(getKmsNodeForContext=NOBODY)
+    previous = keys.content("epoch_2_context_switch").previous_context_id
+
+    def node_of(context: int, _: Address) -> Any:
+        return (SENDER, SIGNER, "ip", "url") if context == previous else NOBODY
+
+    checker, _ = made(getKmsNodeForContext=node_of)
     await checker.check(seen("epoch_2_context_switch"))
     assert await checker.committee.signer_for(seen("epoch_2_context_switch").request) is None
+
+
+async def test_an_epoch_is_nothing_to_a_node_of_neither_context(autojump_clock: Any) -> None:
+    """Its Core would refuse it for ever, and the end of the context behind it would never be told."""
+    checker, _ = made(getKmsNodeForContext=NOBODY)
+    with pytest.raises(Over):
+        await checker.check(seen("epoch_2_context_switch"))
 
 
 @pytest.mark.parametrize("name", ["context_2_new", "epoch_2_context_switch"])

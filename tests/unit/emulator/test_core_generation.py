@@ -18,6 +18,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     MpcNode,
     NewMpcContextRequest,
     NewMpcEpochRequest,
+    PreviousEpochInfo,
     RequestId,
 )
 from kmsconn.emulator.core import SERVICE, EmulatedCore
@@ -67,6 +68,51 @@ def recorded_digest(name: str, identifier: bytes) -> bytes:
             right = name == f"CRS {said['max_num_bits']}"
             return from_hex(said["crs_digest"]) if right else bytes(32)
     raise AssertionError(name)
+
+
+def member(core: EmulatedCore, party: int = 1) -> MpcNode:
+    return MpcNode(mpc_identity=f"kms-{party}", party_id=party, signer_address=core.node.key.address)
+
+
+async def reshare(core: EmulatedCore, *, in_new: bool) -> None:
+    """Tell a Core of a second context, and ask it for that one's epoch."""
+    node = member(core) if in_new else MpcNode(mpc_identity="other", party_id=1, signer_address=bytes(20))
+    context = MpcContext(context_id=named(SECOND_CONTEXT), mpc_nodes=[node])
+    await call(core, "NewMpcContext", bytes(NewMpcContextRequest(new_context=context)))
+    previous = PreviousEpochInfo(context_id=named(DEFAULT_CONTEXT), epoch_id=named(DEFAULT_EPOCH))
+    request = NewMpcEpochRequest(
+        context_id=named(SECOND_CONTEXT), epoch_id=named(SECOND_EPOCH), previous_epoch=previous
+    )
+    await call(core, "NewMpcEpoch", bytes(request))
+
+
+@pytest.mark.parametrize("in_new", [True, False])
+async def test_an_epoch_is_kept_by_the_nodes_of_its_context_and_helped_by_those_before(
+    in_new: bool, autojump_clock: Any
+) -> None:
+    core = EmulatedCore(Node(PrivateKey(b"\1" * 32)), {})
+    await reshare(core, in_new=in_new)
+    assert (SECOND_EPOCH in core.epochs) == in_new
+
+
+async def test_a_newcomer_needs_no_epoch_to_begin_with_and_who_is_in_neither_context_is_refused(
+    autojump_clock: Any,
+) -> None:
+    first = NewMpcContextRequest(
+        new_context=MpcContext(
+            context_id=named(DEFAULT_CONTEXT),
+            mpc_nodes=[MpcNode(mpc_identity="other", party_id=1, signer_address=bytes(20))],
+        )
+    )
+    for in_new in (True, False):
+        core = EmulatedCore(Node(PrivateKey(b"\1" * 32)), {}, contexts=set(), epochs=set())
+        await call(core, "NewMpcContext", bytes(first))
+        if in_new:
+            await reshare(core, in_new=True)
+        else:
+            with pytest.raises(GrpcFailure) as refused:
+                await reshare(core, in_new=False)
+            assert refused.value.status is Status.INVALID_ARGUMENT
 
 
 def name_of(case: Any) -> str:

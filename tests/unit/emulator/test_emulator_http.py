@@ -293,6 +293,18 @@ async def test_a_broken_handshake_ends(autojump_clock: trio.testing.MockClock) -
             assert b" 400 " in await pair.client.receive_some()
 
 
+async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    pair = Connection.between(Direction(), Direction())
+    with trio.fail_after(60):
+        await pair.client.send_all(f"GET / HTTP/1.1\r\n{upgrade}{key}\r\n".encode())
+        await pair.client.aclose()
+        await serve_http(pair.server, mirror, websocket=upper)
+
+
 async def test_a_prefix_is_received_before_the_stream() -> None:
     pair = Connection.between(Direction(), Direction())
     await pair.client.send_all(b"def")

@@ -9,12 +9,13 @@ import attrs
 import pytest
 
 from kmsconn.errors import Aborted, NotYet, Rejected
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import key_inquiries as inquiries
+from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
 from kmsconn.protocols.port import Inquiry, LogsAt, Slot, Verdict, View
 from kmsconn.protocols.storage import mapping_slot
@@ -94,15 +95,42 @@ def test_a_new_context_stands_until_it_is_destroyed() -> None:
         Contracts(DESTROYED).run(inquiries.context_stands(ASK, content))
 
 
+SENDER, SIGNER = Address(b"\x5e" * 20), Address(b"\x51" * 20)
+
+
+def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
+    """Ask about the second epoch as a node of these contexts."""
+    content, contracts = keys.content("epoch_2_context_switch"), Contracts(slots)
+    for context in (content.previous_context_id, content.context_id):
+        signer = SIGNER if context in of_contexts else ZERO_ADDRESS
+        node = SENDER.rjust(32, b"\0") + signer.rjust(32, b"\0")
+        strings = (128).to_bytes(32) + (160).to_bytes(32) + bytes(64)
+        question = views.node_signer(ASK.chain_id, ASK.config, context, SENDER)
+        contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
+    return contracts.run(inquiries.epoch_stands(ASK, content, SENDER))
+
+
 @pytest.mark.parametrize("slots", [{}, {CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 1}])
-def test_a_new_epoch_stands_while_it_is_not_known_to_be_destroyed(slots: dict[int, int]) -> None:
-    assert Contracts(slots).run(inquiries.epoch_stands(ASK, keys.content("epoch_2_context_switch"))) is True
+@pytest.mark.parametrize("contexts", [(CONTEXT,), (CONTEXT - 1,), (CONTEXT - 1, CONTEXT)])
+def test_a_new_epoch_stands_while_it_is_pending_for_the_nodes_of_both_contexts(
+    slots: dict[int, int], contexts: tuple[int, ...]
+) -> None:
+    assert epoch_stands(slots, *contexts) is True
+
+
+def test_a_new_epoch_is_nothing_to_a_node_of_neither_context() -> None:
+    assert epoch_stands({CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 1}) is False
+
+
+def test_an_epoch_that_is_active_needs_nobody_any_more() -> None:
+    active = {CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 2}
+    assert epoch_stands(active, CONTEXT - 1) is False
 
 
 @pytest.mark.parametrize("slots", [DESTROYED, {CONFIG_BASE + 12: EPOCH}])
 def test_an_epoch_that_is_gone_or_whose_context_is_gone_is_rejected(slots: dict[int, int]) -> None:
     with pytest.raises(Rejected, match="destroyed"):
-        Contracts(slots).run(inquiries.epoch_stands(ASK, keys.content("epoch_2_context_switch")))
+        epoch_stands(slots, CONTEXT)
 
 
 # --- the previous context (3.6)

@@ -88,7 +88,7 @@ def test_there_are_no_contexts_windows_transactions_and_inquiries(log: Log) -> N
     content = PROFILE.decode(log)
     assert content is not None
     assert PROFILE.context_of(content) == (None, None)
-    assert (PROFILE.context_checks(None, None), PROFILE.standing(content)) == (None, None)
+    assert (PROFILE.context_checks(None, None), PROFILE.standing(content, ZERO_ADDRESS)) == (None, None)
     assert PROFILE.replying_context(content) == 0
     assert (PROFILE.valid_until(content), PROFILE.inquiry(content)) == (None, None)
     assert not PROFILE.needs_transaction(content)

@@ -26,7 +26,7 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.sending.desk import Lane
 from kmsconn.sending.lane import run_lane
-from tests.unit.sending.world import CONTRACT, HEALTHY, KEY, Fault, World, digest_of, until
+from tests.unit.sending.world import CONTRACT, HEALTHY, KEY, Fault, Reverts, World, digest_of, until
 
 
 @asynccontextmanager
@@ -110,6 +110,18 @@ async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(
     assert isinstance(transaction, Eip1559Transaction)
     assert (transaction.max_fee, transaction.max_priority_fee) == (204, 4)
     assert transaction.gas == (50_000 + _intrinsic(transaction.data)) * 115 // 100
+
+
+async def test_a_reply_that_may_complete_its_request_has_gas_for_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """Its estimate does not tell: others' replies may be mined before it."""
+    world.profile = Reverts(spare_gas=500_000)
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.node.accepted))
+    transaction = decode_transaction(world.node.accepted[0]).transaction
+    assert transaction.gas == (50_000 + _intrinsic(transaction.data)) * 115 // 100 + 500_000
 
 
 def _intrinsic(data: bytes) -> int:

@@ -29,10 +29,10 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
 from kmsconn.journal.port import Due, Row
 from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.net.ports import Ports
-from kmsconn.protocols.port import Inquiry, Revert, Slot, Verdict
+from kmsconn.protocols.port import Inquiry, Operation, Revert, Slot, Verdict
 from kmsconn.sending.desk import Lane
 from kmsconn.sending.wallet import Wallet
 
@@ -97,6 +97,10 @@ class Reverts:
     """The part of a profile that a lane needs."""
 
     name = "test"
+
+    def __init__(self, spare_gas: int = 0) -> None:
+        pool = PoolName.PUBLIC_DECRYPTION
+        self.operations = {kind: Operation(kind, pool, spare_gas=spare_gas) for kind in Kind}
 
     def revert(self, kind: Kind, data: bytes | None) -> Revert:
         said = (data or b"unknown").decode()
@@ -412,6 +416,7 @@ class World:
         self.settings = settings(**changes)
         self.random: Callable[[], float] = lambda: 0.5
         self.wallet = Wallet.from_hex(Secret(SECRET))
+        self.profile = Reverts()
 
     def lane(self, **changes: Any) -> Lane:
         ports = Ports(_nobody, _inline, wall, self.random)
@@ -419,7 +424,7 @@ class World:
             rpc=self.node,
             journal=self.journal,  # type: ignore[arg-type] - the lane's side of it
             wallet=self.wallet,
-            profile=Reverts(),  # type: ignore[arg-type] - the part that a lane needs
+            profile=self.profile,  # type: ignore[arg-type] - the part that a lane needs
             head=HeadTracker(),
             wake=self.wake,
             settings=self.settings,

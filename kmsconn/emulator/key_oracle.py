@@ -1,0 +1,91 @@
+"""The truth about one node's part in key management, read from the emulated Ethereum alone. Never asks the connector.
+
+What is asked for is a pair of the function that replies and the id. Aborts and ends have no reply; ``KeyLife`` waits for what they do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import attrs
+
+from kmsconn.emulator.blocks import Mined
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
+from kmsconn.protocols.fhevm_014 import key_events, key_replies
+from kmsconn.protocols.fhevm_014.key_views import GENERATION_BASE
+from kmsconn.protocols.storage import mapping_slot
+
+Asked = tuple[str, int]
+_REPLIES = {
+    key_events.PrepKeygen: key_replies.PREP_RESPONSE,
+    key_events.Keygen: key_replies.KEY_RESPONSE,
+    key_events.Crsgen: key_replies.CRS_RESPONSE,
+    key_events.NewContext: key_replies.CONFIRM_CONTEXT,
+    key_events.NewEpoch: key_replies.CONFIRM_EPOCH,
+}
+_NAMES = {function.selector: function.name for function in _REPLIES.values()}
+_SELECTOR_BYTES, _WORD_BYTES = 4, 32
+
+
+@attrs.frozen
+class KeyVerdict:
+    """What was asked for, what this node has replied to with success, and how many transactions were too many."""
+
+    asked: tuple[Asked, ...]
+    replied: tuple[Asked, ...]
+    aborted: frozenset[Asked]
+    doubled: int
+
+    @property
+    def open(self) -> tuple[Asked, ...]:
+        """What still waits for this node's reply."""
+        return tuple(one for one in self.asked if one not in {*self.replied, *self.aborted})
+
+    @property
+    def well(self) -> bool:
+        """Everything was replied to, and nothing twice."""
+        return not self.open and not self.doubled
+
+
+def read_keys(neighbours: Neighbourhood, sender: Address) -> KeyVerdict:
+    """Read all blocks of Ethereum for what was asked of the committee, and for the replies of one wallet."""
+    chain, asked, replies = neighbours.ethereum, [], Counter[Asked]()
+    replied: list[Asked] = []
+    for mined in _all(chain):
+        asked += [one for log in mined.logs if (one := _asked(log)) is not None]
+        if mined.transaction.sender == sender and (one := _replied(mined)) is not None:
+            replies[one] += 1
+            replied += [one] if mined.outcome.status else []
+    aborted = frozenset(one for one in asked if _is_aborted(neighbours, one[1]))
+    return KeyVerdict(tuple(asked), tuple(replied), aborted, sum(count - 1 for count in replies.values()))
+
+
+def _all(chain: Chain) -> Iterator[Mined]:
+    for number in range(chain.head.number + 1):
+        block = chain.block(number)
+        yield from () if block is None else block.mined
+
+
+def _asked(log: Log) -> Asked | None:
+    if not key_events.is_key_event(log):
+        return None
+    content = key_events.decode(log)
+    function = _REPLIES.get(type(content))
+    return None if content is None or function is None else (function.name, content.id)
+
+
+def _replied(mined: Mined) -> Asked | None:
+    data = mined.transaction.data
+    name = _NAMES.get(data[:_SELECTOR_BYTES])
+    return None if name is None else (name, int.from_bytes(data[_SELECTOR_BYTES:][:_WORD_BYTES]))
+
+
+def _is_aborted(neighbours: Neighbourhood, identifier: int) -> bool:
+    """Tell whether a generation is over without consensus."""
+    contract, state = neighbours.kms_generation.address, neighbours.ethereum.state
+    over, digest = (state.get((contract, mapping_slot(GENERATION_BASE + n, identifier)), 0) for n in (1, 3))
+    return bool(over) and not digest

@@ -1,0 +1,209 @@
+"""Nodes of a committee, each a connector with its Core, that are taken through a life of keys in virtual time. Judges nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from kmsconn.emulator.core import EmulatedCore
+from kmsconn.emulator.core_faults import CoreFaults
+from kmsconn.emulator.key_life import NEXT_CONTEXT, KeyLife
+from kmsconn.emulator.key_oracle import Asked, KeyVerdict, read_keys
+from kmsconn.emulator.neighbourhood import Neighbourhood, sender_of
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.oracle import Oracle
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.ethereum.ids import counter_of
+from kmsconn.model.events import Event, RequestClosed
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.service.connector import open_connector
+from kmsconn.testing.endings import Steps
+from kmsconn.testing.mortality import Killed, Life, MortalPorts
+from tests.faults.scene import BEGIN
+
+E = TypeVar("E")
+
+LONG = 1200.0  # virtual seconds for one step: blocks of 12 s, and finality
+ENDS = 120.0  # virtual seconds in which what is answered is buried, and closed what only others had to do
+FAILED = {State.REJECTED, State.QUARANTINED, State.EXPIRED}
+
+
+@attrs.define(eq=False)
+class Ceremony:
+    """The neighbours, the owner, and what each connector said. ``incoming``: the nodes of the next context."""
+
+    neighbours: Neighbourhood
+    network: MemoryNetwork
+    folder: Path
+    incoming: tuple[int, ...]
+    events: list[list[Event]] = attrs.field(init=False)
+    lives: list[Life] = attrs.field(init=False)
+    deadly: Callable[[Event], bool] = lambda _: False
+    """Says of what the first connector tells whether it dies of it."""
+    dies_at: Callable[[int], int] = lambda _: 0
+    """The task step at which the next life of a connector ends; 0: none."""
+    deaths: Counter[int] = attrs.field(factory=Counter)
+    owner: KeyLife = attrs.field(init=False)
+    traffic: Traffic = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.events = [[] for _ in self.nodes]
+        self.lives = [Life() for _ in self.nodes]
+        self.traffic = Traffic(self.neighbours, Random(0))
+        self.owner = KeyLife(self.neighbours, self.incoming, self.traffic)
+
+    @property
+    def nodes(self) -> range:
+        """The numbers of all nodes, members of the first context or not."""
+        return range(1 + len(self.neighbours.others))
+
+    @property
+    def core_faults(self) -> list[CoreFaults]:
+        """The Core of each node."""
+        return [*self.neighbours.cores, *self.neighbours.others]
+
+    @property
+    def cores(self) -> list[EmulatedCore]:
+        """The Core of each node."""
+        return [faults.core for faults in self.core_faults]
+
+    async def run(self, node: int) -> None:
+        """Run one connector, again and again: when its life ends it begins a new one with the same journal."""
+        while True:
+            life = self.lives[node] = Life()
+            steps = Steps(self.dies_at(node), life.kill)
+            ports = MortalPorts(life, self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+            settings = self.neighbours.settings(
+                self.folder / f"journal-{node}.db", node, overlap=4.0, kms_operation_from_block_number=0
+            )
+            steps.mark()
+            trio.lowlevel.add_instrument(steps)
+            try:
+                with life.scope:
+                    async with open_connector(settings, ports=ports, on_event=partial(self.note, node)):
+                        await trio.sleep_forever()
+            except* Killed:
+                assert life.dead
+            finally:
+                trio.lowlevel.remove_instrument(steps)
+            self.deaths[node] += 1
+            await trio.sleep(1)
+
+    def note(self, node: int, event: Event) -> None:
+        """Keep what a connector said; the first one dies of whatever ``deadly`` says."""
+        self.events[node].append(event)
+        if node == 0 and not self.lives[0].dead and self.deadly(event):
+            self.lives[0].kill()
+
+    def act(self, contract: Any, what: Callable[[Any], Any]) -> None:
+        """Do what the owner does, in the next block."""
+        self.neighbours.ethereum.act(contract.address, what)
+
+    def told(self, node: int, event: type[E], kind: Kind) -> list[E]:
+        """Return what one connector said of one kind of request."""
+        return [
+            one for one in self.events[node] if isinstance(one, event) and getattr(one, "kind", "") is kind
+        ]
+
+    async def wait(self, condition: Callable[[], Any], seconds: float = LONG) -> None:
+        """Wait until something holds. Raises TooSlowError."""
+        with trio.fail_after(seconds):
+            while not condition():
+                await trio.sleep(1)
+
+    def keys(self, node: int) -> KeyVerdict:
+        """Return what Ethereum says of one node."""
+        return read_keys(self.neighbours, sender_of(node).address)
+
+    def expected(self, node: int) -> set[Asked]:
+        """Return what one node has to reply to, by the contexts that it is a node of.
+
+        Of the nodes that leave, a new context needs so many words only; who comes after these is told that it is not pending.
+        """
+        verdict, first = self.keys(node), node in self.neighbours.members
+
+        def is_ours(one: Asked) -> bool:
+            match one:
+                case ("confirmKmsContextCreation" | "confirmEpochActivation", _):
+                    return node in self.incoming
+                case _, identifier:  # the first of each is made under the first context
+                    return first if counter_of(identifier) == 1 else node in self.incoming
+
+        return {one for one in verdict.asked if is_ours(one) and one not in verdict.aborted}
+
+    def check_replies(self, node: int) -> None:
+        """See that one node has replied to all that it had to, once, and to nothing else but a context that it leaves."""
+        verdict, leaving = self.keys(node), ("confirmKmsContextCreation", NEXT_CONTEXT)
+        assert (set(verdict.replied) | {leaving}) == (self.expected(node) | {leaving})
+        assert verdict.doubled == 0
+
+    def failed(self) -> list[RequestClosed]:
+        """Return the requests that ended badly, those aside that were asked under what was destroyed."""
+        ended = [
+            e for told in self.events for e in told if isinstance(e, RequestClosed) and e.state in FAILED
+        ]
+        return [e for e in ended if "destroyed" not in e.reason]
+
+    def gateway(self, node: int) -> Oracle:
+        """Return what the Gateway says of one node."""
+        oracle = Oracle(self.neighbours.gateway, self.neighbours.decryption.address, sender_of(node).address)
+        oracle.read()
+        return oracle
+
+    async def ask(self, form: str = "public") -> int:
+        """Request a decryption and return its id once it is on chain."""
+        sent = self.traffic.forms[form]()
+        await self.wait(lambda: self.gateway(0).trace_of(sent))
+        trace = self.gateway(0).trace_of(sent)
+        assert trace is not None
+        return trace.id
+
+    def has_answered(self, node: int, identifier: int) -> bool:
+        """Tell whether one node's answer to a decryption is on chain."""
+        return self.gateway(node).traces[identifier].answer is not None
+
+
+GENERATING = ("prepKeygenResponse", "keygenResponse", "crsgenResponse")
+
+
+@asynccontextmanager
+async def open_ceremony(
+    folder: Path,
+    *,
+    members: int = 4,
+    newcomers: int = 0,
+    shards: int = 1,
+    block_time: float = 4.0,
+    computing: float = 2.0,
+) -> AsyncIterator[Ceremony]:
+    """Run so many nodes; with newcomers as many of the first nodes leave. Nothing may have failed at the end."""
+    neighbours = Neighbourhood.make(
+        lambda: BEGIN + trio.current_time(),
+        block_time=block_time,
+        computing=computing,
+        members=members,
+        newcomers=newcomers,
+        shards=shards,
+    )
+    neighbours.ethereum.finality = 2
+    network = MemoryNetwork()
+    neighbours.settle_in_memory(network)
+    ceremony = Ceremony(neighbours, network, folder, tuple(range(newcomers, members + newcomers)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(neighbours.run)
+        for node in ceremony.nodes:
+            nursery.start_soon(ceremony.run, node)
+        yield ceremony
+        nursery.cancel_scope.cancel()
+    assert not network.crashes
+    assert ceremony.failed() == []
