@@ -30,7 +30,7 @@ def closed(scene: Scene) -> list[tuple[State, str]]:
 # What a chain says.
 
 
-@pytest.mark.parametrize("topic", TOPICS, ids=["public", "legacy", "unified"])
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.hex()[:8])
 async def test_a_log_that_cannot_be_decoded_is_quarantined_and_named(
     topic: bytes, tmp_path: Path, autojump_clock: Any
 ) -> None:
