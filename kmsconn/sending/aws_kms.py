@@ -45,6 +45,8 @@ class AwsKmsSigner:
     address: Address
     key_id: str
     _service: Service
+    _places: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(AT_ONCE), repr=False)
+    """As many as connections, for all lanes together: a pool that is waited for in the SDK's client may leak places."""
 
     async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
         """Sign digests, AT_ONCE at a time, within SIGNING seconds; the signatures of the first ones where KMS fails on the way.
@@ -72,9 +74,10 @@ class AwsKmsSigner:
         return first
 
     async def _sign(self, digest: bytes) -> bytes:
-        answer = await self._service.ask(
-            "sign", KeyId=self.key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm=_ALGORITHM
-        )
+        async with self._places:
+            answer = await self._service.ask(
+                "sign", KeyId=self.key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm=_ALGORITHM
+            )
         signature = recoverable(digest, *_read_der(answer), self.address)
         if signature is None:
             raise Misconfigured(f"AWS KMS: {self.key_id} signed with another key than that of the start")

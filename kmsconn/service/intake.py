@@ -126,15 +126,21 @@ class Intake:
         return max(min(origin, next_block), next_block - self.head.blocks_in(self.house.settings.overlap))
 
     async def _first_head(self) -> int:
+        standstill = self._standstill("logs")  # a node that knows no finalized block answers all else
         while self.head.number is None:
             try:
                 self.head.note(*read_head(await self.endpoint.call("eth_getBlockByNumber", self._tag, False)))
-            except (Retryable, RpcError):
+            except (Retryable, RpcError) as error:
+                standstill.failed(f"the {self._tag} block cannot be had: {error}")
                 await trio.sleep(self.polling)
+        standstill.worked()
         return self.head.number
 
+    def _standstill(self, what: str) -> Standstill:
+        return Standstill(f"{self.endpoint.name} {what} of {self.name}", self.house.on_event)
+
     async def _follow(self) -> None:
-        standstill = Standstill(f"{self.endpoint.name} logs", self.house.on_event)
+        standstill = self._standstill("logs")
         while True:
             if await self._round():
                 standstill.worked()
@@ -185,7 +191,7 @@ class Intake:
 
     async def _backfill(self) -> None:
         """Read what lies between the cursor and the live tail, one range after the other, beside it."""
-        standstill = Standstill(f"{self.endpoint.name} back-fill", self.house.on_event)
+        standstill = self._standstill("back-fill")
         while True:
             await self._behind.wait()
             self._behind = trio.Event()

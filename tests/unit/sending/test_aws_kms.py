@@ -106,6 +106,16 @@ async def test_so_many_are_on_their_way_at_once_and_no_more(autojump_clock: Any)
     assert trio.current_time() - began == pytest.approx(0.1 * math.ceil(100 / AT_ONCE))
 
 
+async def test_two_lanes_share_the_connections_of_one_wallet(autojump_clock: Any) -> None:
+    """The SDK's client may lose places that are waited for."""
+    direct = service(latency=0.1)
+    signer = await signer_of(direct)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(signer.sign, DIGESTS)
+        nursery.start_soon(signer.sign, DIGESTS)
+    assert direct.most == AT_ONCE
+
+
 # --- failing on the way
 
 

@@ -19,14 +19,23 @@ from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import JournalFailed, Unreachable
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
+from kmsconn.model.events import (
+    CursorMoved,
+    LogQuarantined,
+    Recovered,
+    RequestAdmitted,
+    RequestsMoved,
+    Trouble,
+)
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
+from kmsconn.service.troubles import STANDSTILL
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
 from tests.vectors import keys, log_of, request
 
@@ -464,6 +473,21 @@ async def test_what_must_be_final_is_read_up_to_the_finalized_block_only(
         await trio.sleep(2 * POLLING)
         assert [event.kind for event in it.bench.told(RequestAdmitted)] == [Kind.PREP_KEYGEN, Kind.KEYGEN]
     assert set(chain.tags) == {"finalized"}
+
+
+async def test_a_node_without_a_finalized_block_is_told_by_contract(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """It answers everything else, so that nothing else shows that no key request is ever read."""
+    chain = Chain(next_=deque([RpcError(-39001, "Unknown block")] * 100))
+    async with reading(tmp_path, chain, subscription=GENERATION) as it:
+        await trio.sleep(STANDSTILL + 2 * POLLING)
+        [told] = it.bench.told(Trouble)
+        assert told.red
+        assert told.neighbour == f"gateway logs of {checksum(GENERATION.contract)}"
+        assert "the finalized block cannot be had: -39001: Unknown block" in told.reason
+        await trio.sleep(100 * POLLING)
+        assert [one.neighbour for one in it.bench.told(Recovered)] == [told.neighbour]
 
 
 async def test_decryptions_are_read_up_to_the_head(tmp_path: Path, autojump_clock: Any) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import trio
 
 from kmsconn.emulator.node_error import NodeError
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.events import Recovered, Trouble
 from kmsconn.service.connector import open_connector
 from kmsconn.service.starting import _healthy, _until_it_answers
@@ -46,14 +47,13 @@ async def test_a_node_that_never_gives_logs_is_named(autojump_clock, tmp_path) -
             node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
         async with open_connector(house.settings(), ports=house.ports, on_event=seen.append):
             await trio.sleep(STANDSTILL + 10)
-            told = [
-                event for event in seen if isinstance(event, Trouble) and event.neighbour == "gateway logs"
-            ]
+            name = f"gateway logs of {checksum(house.settings().decryption_contract.address)}"
+            told = [event for event in seen if isinstance(event, Trouble) and event.neighbour == name]
             assert [(event.red, "no logs are kept" in event.reason) for event in told] == [(True, True)]
             for node in house.neighbours.clusters["gateway"].nodes:
                 node.faults.heal()
             await trio.sleep(10)
-            assert seen.count(Recovered("gateway logs")) == 1
+            assert seen.count(Recovered(name)) == 1
 
 
 class SilentCore:
