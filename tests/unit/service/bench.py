@@ -15,6 +15,7 @@ from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.config.settings import Deadlines
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Arrival, Read, Row
 from kmsconn.journal.sqlite import Binding, SqliteJournal, open_journal
@@ -87,7 +88,7 @@ class Bench:
         log = log_of(request(name))
         log = attrs.evolve(log, block_number=block, data=log.data if data is None else data)
         identifier = int.from_bytes(log.topics[1])
-        return await self.admit_arrival(Arrival(identifier, Kind.PUBLIC_DECRYPTION, PROFILE.digest(log), log))
+        return await self.admit_arrival(Arrival(identifier, Kind.PUBLIC_DECRYPTION, keccak256(log.data), log))
 
     async def admit_arrival(self, arrival: Arrival) -> Row:
         """Make a row of one arrival."""
