@@ -48,7 +48,9 @@ class Outbox:
 
     def drop(self, message: Message) -> None:
         """Send no more of a message."""
-        message.unsent.clear()
+        if message.unsent:
+            message.unsent.clear()
+            self._turns.remove(message)  # its turn may never come
 
     def fill(self, budget: int) -> list[Piece]:
         """Return the next frames, in pieces: about ``budget`` bytes, as far as the windows allow."""

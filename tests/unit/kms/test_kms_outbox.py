@@ -89,3 +89,15 @@ def test_a_dropped_message_is_sent_no_further() -> None:
     outbox.fill(1)
     outbox.drop(large)
     assert sizes(outbox) == []
+
+
+def test_of_what_was_dropped_nothing_is_kept_while_the_window_is_closed() -> None:
+    """A peer that grants nothing and answers pings: call after call is given up."""
+    outbox = Outbox()
+    outbox.window.left = 0
+    for stream in range(1, 200, 2):
+        given_up = message(stream, b"x")
+        outbox.add(given_up)
+        outbox.drop(given_up)
+        outbox.drop(given_up)
+    assert len(outbox._turns) == 0
