@@ -1,4 +1,4 @@
-"""Room for large replies: so many bytes may come in at once, over all connections; the others wait in order. No I/O.
+"""Room for large replies: so many bytes may come in at once, over the connections that share it; the others wait in order. No I/O.
 
 A reply that waits is stopped by its stream's window, which is not granted again: of each, one window's worth is here.
 """

@@ -155,15 +155,18 @@ async def open_core(
     """Open a client of the Core that lives as long as the block; connections are made when calls need them.
 
     TLS is used where the endpoint says ``https`` or ``core_tls`` is given. ``reply_budget`` is how many bytes of large
-    replies come in at once, of all endpoints together. Raises StartRefused for unusable TLS files.
+    replies come in at once, each endpoint having an equal part: one that stops in the middle holds up no other.
+    Raises StartRefused for unusable TLS files.
     """
     async with AsyncExitStack() as stack:
-        channels, allowance = [], Allowance(reply_budget)
+        channels, part = [], reply_budget // max(1, len(endpoints))
         for endpoint in endpoints:
             host, port, secure = parse_endpoint(endpoint)
             context = _context(core_tls, secure=secure)
             channels.append(
-                await stack.enter_async_context(open_channel(host, port, ports, context, allowance=allowance))
+                await stack.enter_async_context(
+                    open_channel(host, port, ports, context, allowance=Allowance(part))
+                )
             )
         yield CoreClient(channels)
 

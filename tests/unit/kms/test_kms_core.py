@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -248,3 +249,38 @@ async def test_a_status_may_mean_what_its_text_says(autojump_clock: MockClock) -
     async with core_with(Cores(status=Status.ABORTED, text="full")) as core:
         with pytest.raises(Overloaded, match="full"):
             await core.start(start)
+
+
+async def test_an_endpoint_that_stops_in_the_middle_of_a_large_reply_takes_nothing_from_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    size, stopped = 3 * 1024 * 1024, trio.Event()
+
+    async def flow_or_stop(flow: Any) -> None:
+        await flow()
+        if stopped.is_set():
+            await trio.sleep_forever()
+
+    async def answer(port: int, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if port == 1:
+            stopped.set()
+        return bytes(size)
+
+    async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        client, server = memory_stream_pair()
+        if port == 1:
+            server.send_stream.send_all_hook = partial(flow_or_stop, server.send_stream.send_all_hook)
+        nursery.start_soon(serve_grpc, server, {PATHS[RESULT]: partial(answer, port)})
+        return client
+
+    ports = Ports(dial=dial, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)
+    both = open_core(("core:1", "core:2"), ports, reply_budget=4 * 1024 * 1024)
+    async with trio.open_nursery() as nursery, both as core:
+        nursery.start_soon(core.result, call(RESULT, 0))
+        await trio.sleep(1)
+        assert stopped.is_set()
+        with trio.fail_after(5):
+            assert len(await core.result(call(RESULT, 1))) == size
+        nursery.cancel_scope.cancel()
