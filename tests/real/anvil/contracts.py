@@ -48,6 +48,13 @@ def ethereum_context(context_id: int, committee: Committee, state: int = ACTIVE)
     return turn("ProtocolConfig", "setContext", context_id, _nodes(committee), state)
 
 
+def ethereum_thresholds(context_id: int, committee: Committee) -> bytes:
+    """Return the call that gives a context its thresholds on Ethereum."""
+    limits = committee.thresholds
+    numbers = (limits.public, limits.user, limits.kms_gen, limits.mpc)
+    return turn("ProtocolConfig", "setThresholds", context_id, numbers)
+
+
 def coprocessors(members: Iterable[Coprocessor], threshold: int) -> bytes:
     """Return the call that replaces the registered coprocessors."""
     return turn("GatewayConfig", "setCoprocessors", tuple(each.as_abi for each in members), threshold)

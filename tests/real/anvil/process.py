@@ -93,6 +93,7 @@ class Anvil:
             "--accounts": 1,
             "--order": "fifo",
             "--gas-limit": 300_000_000,
+            "--slots-in-an-epoch": 1,  # so that a block is final two blocks later, not 64
         }
         if self.block_time is not None:
             options["--block-time"] = self.block_time

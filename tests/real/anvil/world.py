@@ -26,7 +26,6 @@ from kmsconn.emulator.neighbourhood import (
     ETHEREUM_ID,
     GATEWAY_ID,
     HOST_ID,
-    address_for,
     key_for,
 )
 from kmsconn.emulator.network import Handler, serve_sockets
@@ -76,6 +75,7 @@ class Addresses:
     gateway_config: Address
     decryption: Address
     protocol_config: Address
+    kms_generation: Address
     acl: Address
     wallet: Address
 
@@ -104,11 +104,13 @@ class World:
             decryption_contract=Contract(self.at.decryption, "Decryption"),
             gateway_config_contract=Contract(self.at.gateway_config, "GatewayConfig"),
             protocol_config_contract=Contract(self.at.protocol_config, "ProtocolConfig"),
-            kms_generation_contract=Contract(address_for("KMSGeneration"), "KMSGeneration"),
+            kms_generation_contract=Contract(self.at.kms_generation, "KMSGeneration"),
             core_endpoints=(self.core_urls[node],),
             private_key=Secret(sender_secret(node)),
             journal=journal,
             decryption_from_block_number=0,
+            kms_operation_from_block_number=0,
+            key_management_polling=BLOCKS,
             allow_http_buckets=True,
             allow_private_buckets=True,
         )
@@ -131,9 +133,10 @@ def signer_key(node: int = 0) -> PrivateKey:
 
 
 def committee(nodes: int) -> Committee:
-    """Return the committee of so many nodes; all must answer before a request is done."""
+    """Return the committee of so many nodes; all must answer before a decryption is done, all but those that may fail for keys."""
+    degree = (nodes - 1) // 3
     members = tuple(KmsNode(sender_key(n).address, signer_key(n).address) for n in range(nodes))
-    return Committee(members, Thresholds(public=nodes, user=nodes, kms_gen=nodes, mpc=(nodes - 1) // 3))
+    return Committee(members, Thresholds(public=nodes, user=nodes, kms_gen=nodes - degree, mpc=degree))
 
 
 @asynccontextmanager
@@ -170,9 +173,10 @@ async def deploy(gateway: Place, ethereum: Place, host: Place) -> Addresses:
     (config,) = await gateway.owner.deploy(contracts.creation("GatewayConfig", owner))
     (decryption,) = await gateway.owner.deploy(contracts.creation("Decryption", owner, config))
     (protocol,) = await ethereum.owner.deploy(contracts.creation("ProtocolConfig", owner))
+    (generation,) = await ethereum.owner.deploy(contracts.creation("KMSGeneration", owner, protocol))
     wallet_code = contracts.creation("Wallet", owner, key_for("wallet owner").address)
     acl, wallet = await host.owner.deploy(contracts.creation("ACL", owner), wallet_code)
-    return Addresses(config, decryption, protocol, acl, wallet)
+    return Addresses(config, decryption, protocol, generation, acl, wallet)
 
 
 async def _serve(world: World, nursery: trio.Nursery, nodes: int) -> None:
@@ -202,7 +206,8 @@ def coprocessor(index: int, url: str) -> Coprocessor:
 
 async def _configure(world: World, members: Committee) -> None:
     for number in range(len(members.nodes)):
-        await Account(world.gateway.rpc, sender_key(number)).enrich()
+        for chain in (world.gateway, world.ethereum):
+            await Account(chain.rpc, sender_key(number)).enrich()
     await Account(world.gateway.rpc, key_for("relayer")).enrich()
     await world.gateway.owner.do(
         (world.at.gateway_config, contracts.gateway_context(CONTEXT, members)),
@@ -210,6 +215,7 @@ async def _configure(world: World, members: Committee) -> None:
     )
     await world.ethereum.owner.do(
         (world.at.protocol_config, contracts.ethereum_context(CONTEXT, members)),
+        (world.at.protocol_config, contracts.ethereum_thresholds(CONTEXT, members)),
         (
             world.at.protocol_config,
             contracts.turn("ProtocolConfig", "setEpoch", CONTEXT, EPOCH, contracts.EPOCH_ACTIVE),
