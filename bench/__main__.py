@@ -20,6 +20,7 @@ from bench.plots import draw
 from bench.recipes import add_connector, connector_name, recipe_of
 from bench.rows import Row, collect
 from bench.series import columns_of
+from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 
 SIZES = (205, 64 * table.KIB, table.MIB)
 QUICK_RATES, QUICK_SECONDS = (50.0,), 5.0
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="a minute: few rates, short loads")
     add("--loads-only", action="store_true", help="neither single calls nor the emulator's ceiling")
     add_connector(made, Plan().computing)
+    add("--profile", choices=GENERATIONS, default=FHEVM_014, help="the generation")
     add("--name", default="", metavar="TEXT", help="what the run is called")
     add("--out", type=Path, default=Path("bench-results.json"), metavar="FILE", help="the JSON file")
     return made
@@ -53,7 +55,12 @@ class Found:
 async def measure(arguments: argparse.Namespace) -> Found:
     """Measure single calls, then offer every load of every size."""
     rows = calls() if is_whole(arguments) else []
-    plan = Plan(arguments.seconds, arguments.computing, told=lambda case: print(table.row(case), flush=True))
+    plan = Plan(
+        arguments.seconds,
+        arguments.computing,
+        arguments.profile,
+        told=lambda case: print(table.row(case), flush=True),
+    )
     print(table.heading(), flush=True)
     climbs, ceilings = {}, {}
     for size in arguments.sizes:
@@ -75,7 +82,7 @@ async def climb_anew(recipe: Recipe, size: int, rates: Sequence[float], plan: Pl
 
 def is_whole(arguments: argparse.Namespace) -> bool:
     """Say whether the whole benchmark is wanted: single calls and the emulator's ceiling too."""
-    ours = arguments.connector == OURS and not arguments.ceiling
+    ours = arguments.connector == OURS and not arguments.ceiling and arguments.profile == FHEVM_014
     return ours and not (arguments.quick or arguments.loads_only)
 
 
@@ -96,7 +103,7 @@ def calls() -> list[Row]:
 
 def report(arguments: argparse.Namespace, found: Found) -> dict[str, Any]:
     """Return everything for the JSON file."""
-    told = ("name", "sizes", "rates", "seconds", "computing")
+    told = ("name", "profile", "sizes", "rates", "seconds", "computing")
     return {
         "machine": describe(arguments.checkout or ROOT),
         "parameters": {name: getattr(arguments, name) for name in told},

@@ -17,6 +17,7 @@ from bench.neighbours import Neighbours, open_neighbours
 from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
 from bench.series import standstills
+from kmsconn.emulator.generations import FHEVM_014
 
 WARM_UP = {"rate": 10, "seconds": 2, "patience": 60}
 IDLE = 3.0  # seconds in which nothing is offered
@@ -172,7 +173,7 @@ class Climb:
 async def climb(recipe: Recipe, folder: Path, size: int, rates: Sequence[float], plan: Plan) -> Climb:
     """Offer ever more to one connector, until it does not keep up or the ciphertexts would not fit in memory."""
     cases: list[Case] = []
-    async with open_pair(recipe, folder, size, plan.computing) as pair:
+    async with open_pair(recipe, folder, size, plan.computing, "--profile", plan.profile) as pair:
         idle = await rest(pair)
         for rate in rates:
             if rate * plan.seconds * CIPHERTEXTS * size > LARGEST_LOAD:
@@ -185,8 +186,9 @@ async def climb(recipe: Recipe, folder: Path, size: int, rates: Sequence[float],
 
 @attrs.frozen
 class Plan:
-    """What is offered: seconds for each load, the Core's time for an answer, and who is told of each case."""
+    """What is offered: seconds for each load, the Core's time for an answer, of which generation, and who is told of each case."""
 
     seconds: float = 10.0
     computing: float = 0.01
+    profile: str = FHEVM_014
     told: Callable[[Case], None] = lambda _: None

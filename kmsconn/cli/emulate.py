@@ -87,6 +87,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         help="loopback port for status, loads and faults by HTTP (none)",
     )
+    add(
+        "--log",
+        action="store_true",
+        help="a line for each request and each call of a Core, on standard error",
+    )
     add("--json", action="store_true", help="end with one JSON object instead of text")
 
 
@@ -94,6 +99,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Emulate until the load is over or a signal comes. Raises ConfigError when the file cannot be written."""
     from kmsconn.emulator.emulation import Emulation, Plan
     from kmsconn.emulator.load import Load
+    from kmsconn.emulator.narration import narrate
 
     _check_forms(arguments.forms, arguments.profile)
     load = Load(arguments.rate, arguments.duration, tuple(arguments.forms)) if arguments.rate else None
@@ -109,6 +115,8 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.profile,
     )
     emulation = Emulation.of(plan)
+    if arguments.log:
+        narrate(emulation.neighbours, emulation.oracle, partial(print, file=sys.stderr, flush=True))
     began = time.monotonic()
     trio.run(until_interrupted, partial(_run, emulation))
     seconds, verdict = time.monotonic() - began, emulation.oracle.verdict()

@@ -102,6 +102,8 @@ class FaultyCore(Generic[C]):
     chances: list[Chance] = attrs.field(factory=list)
     valve: Valve = attrs.field(factory=Valve, repr=False)
     """Shut it and requests stall in flow control; give it to `serve_grpc`."""
+    on_call: Callable[[str, bytes], None] = lambda _method, _request: None
+    """Is told method and request of each call, whatever comes of it."""
     counts: Counter[tuple[str, str]] = attrs.field(factory=Counter, init=False)
     """(method, ``OK`` or status name or fault name) → times."""
     _scripts: dict[str, deque[Fault | None]] = attrs.field(factory=dict, init=False, repr=False)
@@ -127,6 +129,7 @@ class FaultyCore(Generic[C]):
 
     async def _call(self, decryption: Operation | None, method: str, honest: Method, request: bytes) -> bytes:
         call = Call(self.core, decryption, method, request, partial(honest, request))
+        self.on_call(method, request)
         fault = self._next(method)
         if fault is not None:
             self.counts[method, fault.name] += 1

@@ -95,6 +95,8 @@ class Oracle:
         self.traces: dict[int, Trace] = {}
         """Requests by name, in the order of the chain."""
         self.strays = 0
+        self.on_request: Callable[[Trace], None] = lambda _: None
+        """Is told each request when its block is read."""
         self._chain, self._decryption, self._sender, self._clock = chain, decryption, sender, clock
         self._dialect = dialect
         self._seen_at: dict[bytes, float] = {}
@@ -204,6 +206,7 @@ class Oracle:
 
     def _take_request(self, trace: Trace) -> None:
         self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace
+        self.on_request(trace)
 
     def _take_reply(self, name: int, mined: Mined, at: float) -> None:
         trace = self.traces.get(name)

@@ -36,7 +36,7 @@ def test_the_report_has_parameters_and_cases() -> None:
     arguments = parser().parse_args(["--name", "first", "--rates", "10", "50"])
     found = report(arguments, Found({65536: Climb({}, [CASE], {})}, {}, [Row("a", "b", 1.0)]))
     assert found["parameters"] == {
-        "name": "first", "sizes": SIZES, "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
+        "name": "first", "profile": "fhevm-0.14", "sizes": SIZES, "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
     }  # fmt: skip
     assert found["cases"][0]["outcome"]["whole"]["p50"] == CASE.outcome.whole.p50
     assert found["connector"] == "kmsconn"
@@ -67,6 +67,7 @@ def test_a_folder_without_kmsconn_is_refused(tmp_path: Path, capsys: pytest.Capt
     ("told", "whole"),
     [
         ([], True), (["--quick"], False), (["--loads-only"], False), (["--ceiling"], False), (["--connector", "x"], False),
+        (["--profile", "httpz-rc7"], False),
     ],
 )  # fmt: skip
 def test_single_calls_and_the_ceiling_belong_to_the_whole(told: list[str], whole: bool) -> None:

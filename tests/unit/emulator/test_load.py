@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from random import Random
 
@@ -9,11 +10,14 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
 from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.oracle import Oracle, Reply
+from kmsconn.emulator.oracle import Reply, oracle_of
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.model.requests import Kind
+from kmsconn.testing.truth import requests_of
 
 BASE = 1_767_225_600.0
 
@@ -21,12 +25,11 @@ BASE = 1_767_225_600.0
 class Place:
     """Neighbours on a memory network, with users and an oracle, but no connector: nothing is ever answered."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.neighbours = Neighbourhood.make(lambda: BASE + trio.current_time())
+    def __init__(self, seed: int = 0, profile: str = FHEVM_014) -> None:
+        self.traffic = GENERATIONS[profile].settle(lambda: BASE + trio.current_time(), Random(seed))
+        self.neighbours = self.traffic.neighbours
         self.neighbours.settle_in_memory(MemoryNetwork())
-        self.traffic = Traffic(self.neighbours, Random(seed))
-        sender = self.neighbours.sender.address
-        self.oracle = Oracle(self.neighbours.gateway, self.neighbours.decryption.address, sender)
+        self.oracle = oracle_of(self.neighbours)
 
     async def run(self, load: Load, *, ledger: Ledger | None = None, patience: float = 5.0) -> float:
         """Put a load on, and return how long it took."""
@@ -82,6 +85,16 @@ async def test_the_forms_of_a_load_are_the_named_ones_in_turn(autojump_clock: tr
     place, ledger = Place(), Ledger()
     await place.run(Load(rate=20, seconds=1, forms=("public", "wallet")), ledger=ledger)
     assert list(ledger.forms.values()) == ["public", "wallet"] * 10
+
+
+async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The event generator of the first generation: a public and a user request every 500 ms."""
+    place = Place(profile=HTTPZ_RC7)
+    await place.run(Load(rate=4, seconds=60, forms=("public", "user")), patience=1)
+    kinds = Counter(place.neighbours.dialect.requests[log.topics[0]] for log in requests_of(place.neighbours))
+    assert kinds == {Kind.PUBLIC_DECRYPTION: 120, Kind.USER_DECRYPTION: 120}
 
 
 async def test_without_names_every_form_is_used(autojump_clock: trio.testing.MockClock) -> None:
