@@ -56,6 +56,11 @@ class Operation:
     missing_share: str
     read: Callable[[bytes, Mapping[bytes, int]], Job]
 
+    @property
+    def at_once(self) -> str:
+        """The call of later Cores that starts and waits."""
+        return f"{self.start}Sync"
+
 
 PUBLIC = Operation(
     "PublicDecrypt", "GetPublicDecryptionResult", "public_decrypt", "public_decrypt_inner", read_public
@@ -84,6 +89,8 @@ class EmulatedCore:
     keys: set[bytes] = attrs.field(factory=lambda: {DEFAULT_KEY})
     signing_key_loaded: bool = True
     rate_limit: int = RATE_LIMIT
+    waits_at_once: bool = False
+    """Whether it is a later Core: it has calls that start and wait, and does again what failed (annex C)."""
     serving: bool = True
     """What the health check says."""
     seed: bytes = b"kmsconn"
@@ -120,6 +127,7 @@ class EmulatedCore:
         for operation in OPERATIONS:
             calls[f"/{SERVICE}/{operation.start}"] = partial(self.start, operation)
             calls[f"/{SERVICE}/{operation.result}"] = partial(self.result, operation)
+            calls[f"/{SERVICE}/{operation.at_once}"] = partial(self.start_and_wait, operation)
         managing = self.management.methods()
         return calls | {f"/{SERVICE}/{name}": method for name, method in managing.items()}
 
@@ -147,6 +155,19 @@ class EmulatedCore:
             raise failed(Status.FAILED_PRECONDITION, job.request_id)
         self._remember(operation, job, seconds, share_lost=share_lost)
         return b""
+
+    async def start_and_wait(self, operation: Operation, request: bytes) -> bytes:
+        """Take a request, or attach to it where it is known, and wait for its answer. Raises GrpcFailure."""
+        if not self.waits_at_once:
+            await trio.lowlevel.checkpoint()
+            raise GrpcFailure(Status.UNIMPLEMENTED)
+        try:
+            await self.start(operation, request)
+        except GrpcFailure as failure:
+            if failure.status is not Status.ALREADY_EXISTS:
+                raise
+        name = RequestId(request_id=self._read(operation, request).request_id.hex())
+        return await self.result(operation, bytes(name))
 
     async def result(self, operation: Operation, request: bytes) -> bytes:
         """Wait for an answer as long as the real Core does, and return it. Raises GrpcFailure."""
@@ -194,8 +215,12 @@ class EmulatedCore:
             raise failed(Status.NOT_FOUND, job.request_id)
 
     def _check_id(self, operation: Operation, job: Job, failed: Fail) -> None:
+        table = self._table(operation)
+        known = table.get(job.request_id)
+        if self.waits_at_once and known is not None and known.failed:
+            table.forget(known)
         try:
-            self._table(operation).check(job.request_id, trio.current_time())
+            table.check(job.request_id, trio.current_time())
         except Known:
             raise failed(Status.ALREADY_EXISTS, job.request_id) from None
         except Full:
@@ -204,7 +229,7 @@ class EmulatedCore:
     def _remember(self, operation: Operation, job: Job, seconds: float | None, *, share_lost: bool) -> None:
         burnt = share_lost or job.key_id not in self.keys
         ready_at = float("inf") if burnt else trio.current_time() + self._draw(seconds)
-        self._table(operation).add(Entry(job, ready_at), trio.current_time())
+        self._table(operation).add(Entry(job, ready_at, failed=burnt), trio.current_time())
         if burnt:
             raise _failure(operation.missing_share, Status.NOT_FOUND, job.request_id)
 
@@ -218,6 +243,7 @@ class EmulatedCore:
             if entry.reply is None:
                 entry.reply = self.answer(entry.job)
         except JobFailed as error:
+            entry.failed = True
             status = Status.ABORTED if "abort" in str(error).lower() else Status.INTERNAL
             raise failed(status, entry.job.request_id) from error
         return entry.reply

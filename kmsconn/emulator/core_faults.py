@@ -119,7 +119,7 @@ class FaultyCore(Generic[C]):
 
     def methods(self) -> dict[str, Method]:
         """Return the Core's calls with the faults around them."""
-        kinds = {name: each for each in OPERATIONS for name in (each.start, each.result)}
+        kinds = {name: each for each in OPERATIONS for name in (each.start, each.result, each.at_once)}
         calls = self.core.methods()
         for path, honest in calls.items():
             if path.startswith(f"/{SERVICE}/"):

@@ -30,6 +30,7 @@ class Entry:
     job: Job
     ready_at: float
     reply: bytes | None = attrs.field(default=None, repr=False)
+    failed: bool = False
 
 
 class Table:
@@ -68,6 +69,13 @@ class Table:
             self._forget_oldest(now)
         self._entries[entry.job.request_id] = entry
         heapq.heappush(self._pending, entry.ready_at)
+
+    def forget(self, entry: Entry) -> None:
+        """Free the id of an entry."""
+        del self._entries[entry.job.request_id]
+        if entry.ready_at in self._pending:
+            self._pending.remove(entry.ready_at)
+            heapq.heapify(self._pending)
 
     def _forget_oldest(self, now: float) -> None:
         oldest = next(name for name, entry in self._entries.items() if entry.ready_at <= now)

@@ -70,6 +70,8 @@ class Channel:
         self._link: Link | None = None
         self._failures = 0
         self._closed = False
+        self.connections = 0
+        """How many connections there have been."""
 
     async def unary(self, path: str, parts: Sequence[bytes]) -> bytes:
         """Send a message given in pieces and return the reply's message; the deadline of the scope is sent along.
@@ -144,6 +146,7 @@ class Channel:
             attempt.reason = link.lost or ""
             if link.usable:
                 attempt.link, self._failures = link, 0
+                self.connections += 1
 
     async def _connect(self, links: trio.Nursery) -> Link:
         """Dial, and return the link once the server's settings are here; it runs in ``links``."""

@@ -50,6 +50,9 @@ PATHS: Mapping[str, str] = {
         "DestroyMpcEpoch",
         "GetKeyMaterialAvailability",
         "GetHealthStatus",
+        # of later Cores (annex C)
+        "PublicDecryptSync",
+        "UserDecryptSync",
         # of the first generation
         "Decrypt",
         "GetDecryptResult",
@@ -65,6 +68,8 @@ class CoreClient:
     def __init__(self, channels: Sequence[Channel]) -> None:
         self._channels = tuple(channels)
         self.endpoints = tuple(f"core[{index}]" for index in range(len(self._channels)))
+        self._lacking: dict[int, int] = {}
+        """Endpoints that said that they have no calls that wait, with the number of the connection on which they did."""
 
     async def start(self, call: CoreCall) -> str:
         """Hand over a request, to every endpoint where the call has no shard; OK and ALREADY_EXISTS are success.
@@ -90,6 +95,27 @@ class CoreClient:
                 raise trouble from error
             return f"{where}: {error}" if meaning is Meaning.DOUBT else ""
         return ""
+
+    async def decrypt(self, call: CoreCall) -> bytes | None:
+        """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over.
+
+        That it does not is remembered until it is connected to anew: another Core may stand there then. Returns the result's protobuf
+        bytes; None: the Core has the request, and its result is to be asked for.
+
+        Raises as ``start``. Cancellation: as there. Repeating: the Core attaches to what it has, or does again what failed.
+        """
+        index = self._index(call)
+        channel = self._channels[index]
+        if self._lacking.get(index) != channel.connections:
+            try:
+                return await channel.unary(PATHS[call.at_once], call.message.parts)
+            except StatusError as error:
+                if error.status is not Status.UNIMPLEMENTED:
+                    _check_waiting(error, f"{self.endpoints[index]} {call.at_once}")
+                    return None
+                self._lacking[index] = channel.connections
+        await self.start(call)
+        return None
 
     async def result(self, call: CoreCall) -> bytes:
         """Wait for a result and return its protobuf bytes.
@@ -125,6 +151,14 @@ class CoreClient:
     def _index(self, call: CoreCall) -> int:
         """Return the endpoint of a call: start and result of an id meet the same one (5.5)."""
         return (call.shard or 0) % len(self._channels)
+
+
+def _check_waiting(error: StatusError, where: str) -> None:
+    """Raise what the end of a call that waits means, unless the Core may be at work: if it is not, its result call says so."""
+    if error.spoken and error.status is Status.UNAVAILABLE:
+        return
+    if trouble := start_error(error, where):
+        raise trouble from error
 
 
 def _meaning(call: CoreCall, error: StatusError) -> Meaning | None:

@@ -20,6 +20,14 @@ class Core(Protocol):
         """
         ...
 
+    async def decrypt(self, call: CoreCall) -> bytes | None:
+        """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over (annex C).
+
+        Returns the result's protobuf bytes; None: the Core has the request, and its result is to be asked for.
+        Raises as ``start``. Cancellation: as there. Repeating: the Core attaches to what it has, or does again what failed.
+        """
+        ...
+
     async def result(self, call: CoreCall) -> bytes:
         """Wait for a result and return its protobuf bytes (outcomes.md, answer).
 

@@ -61,10 +61,14 @@ class Gathered:
 
 @attrs.frozen
 class Submitted:
-    """The Core has it; the payload is released. ``doubt``: what the Core said instead, if only its result can tell."""
+    """The Core has it; the payload is released. ``doubt``: what the Core said instead, if only its result can tell.
+
+    ``reply`` is its result where that came at once.
+    """
 
     request: Request
     doubt: str = ""
+    reply: bytes | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen

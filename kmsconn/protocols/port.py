@@ -232,13 +232,15 @@ Reading = Meaning | Callable[[str], Meaning | None]
 class CoreCall:
     """One gRPC call of the Core: the method's bare name (``PublicDecrypt``), the message, the id that chooses the endpoint.
 
-    ``shard`` None: every endpoint is called. ``means`` has the names of statuses that mean something else than usual.
+    ``shard`` None: every endpoint is called. ``means`` has the names of statuses that mean something else than usual. ``at_once`` is the
+    method that takes the same message and answers with the result, of Cores that have it (annex C); empty: there is none.
     """
 
     method: str
     message: Chunks
     shard: int | None
     means: Mapping[str, Reading] = attrs.field(factory=dict)
+    at_once: str = ""
 
 
 class Verdict(StrEnum):

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import trio
 
 from kmsconn.chain.asking import inquire
 from kmsconn.chain.port import Rpc
@@ -19,8 +20,13 @@ from kmsconn.kms.port import Core
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.net.together import together
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import CoreCall, Profile
 from kmsconn.service.retrying import retrying
+
+AT_ONCE = (
+    1024 * 1024
+)  # bytes of a message whose result is waited for at once: larger ones are released before the wait
+WAITING_SHARE = 0.8  # of what is left of the stage's time
 
 
 @attrs.frozen
@@ -66,19 +72,28 @@ class Stages:
         return await inquire(self.chains[chain_id], rounds)
 
     async def submit(self, gathered: Gathered) -> Submitted:
-        """Hand the request to the Core.
+        """Hand the request to the Core, and take its result if that comes at once.
 
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused.
-        Repeating: the Core knows the id and says ALREADY_EXISTS, which is success.
+        Repeating: the Core knows the id and says ALREADY_EXISTS, which is success, or attaches to what it has.
         """
         request = gathered.request
         calls = self.profile.start_calls(
             request.content, gathered.context_id, gathered.epoch_id, gathered.ciphertexts, gathered.found
         )
+        if calls and calls[0].at_once and calls[0].message.size <= AT_ONCE:
+            return Submitted(request, reply=await self._decrypt(calls[0]))
         doubt = ""
         for call in calls:  # one after the other: the second is made once the first was taken
             doubt = await retrying(partial(self.core.start, call), self.random) or doubt
         return Submitted(request, doubt)
+
+    async def _decrypt(self, call: CoreCall) -> bytes | None:
+        """Wait for a result at once, but not to the stage's end: the Core has it then, and is asked for the result without the payload."""
+        now = trio.current_time()
+        with trio.move_on_at(now + WAITING_SHARE * (trio.current_effective_deadline() - now)):
+            return await retrying(partial(self.core.decrypt, call), self.random)
+        return None
 
     async def answer(self, submitted: Submitted) -> Answered:
         """Wait for the Core's answer and see that it is this node's own for this very content.
@@ -89,7 +104,9 @@ class Stages:
         request = submitted.request
         expected = await retrying(lambda: self.committee.signer_for(request), self.random)
         call = self.profile.result_call(request.content)
-        reply = None if call is None else await retrying(partial(self.core.result, call), self.random)
+        reply = submitted.reply
+        if call is not None and reply is None:
+            reply = await retrying(partial(self.core.result, call), self.random)
         if expected is None and self.profile.operations[request.kind].signed:
             return Answered(request, None)  # not ours to reply to: what it says is for others
         answer = self.profile.read_answer(request.content, reply, expected)

@@ -15,6 +15,7 @@ from kmsconn.emulator import bucket_faults, core_faults
 from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.decryption import Decryption
+from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.neighbours import address_for, key_for
@@ -389,6 +390,23 @@ class CoreRestart:
         await trio.lowlevel.checkpoint()
         for core in world.neighbours.cores:
             core.core.restart()
+
+
+@attrs.frozen
+class CoreUpgrade:
+    """Another Core starts in place of the old one: one whose calls ``wait`` for results (annex C), or one without such calls."""
+
+    at: float
+    wait: bool = True
+
+    async def play(self, world: World) -> None:
+        """Restart every shard as another version, and break its connections."""
+        await trio.lowlevel.checkpoint()
+        for index, core in enumerate(world.neighbours.cores):
+            if isinstance(core.core, EmulatedCore):  # the first generation never had them
+                core.core.waits_at_once = self.wait
+            core.core.restart()
+            world.network.line(*world.neighbours.places[f"core{index}"]).cut()
 
 
 @attrs.frozen

@@ -45,7 +45,7 @@ GROUNDS = {
         ("any", "any", *GENERATIONS[FHEVM_014].forms),
         ("gateway", "gateway", "gateway", "host", "ethereum"),
         ("gateway", "ethereum", "host", *_STORAGE),
-        tuple(name for operation in OPERATIONS for name in (operation.start, operation.result)),
+        tuple(name for each in OPERATIONS for name in (each.start, each.result, each.at_once)),
     ),
     HTTPZ_RC7: Ground(
         ("any", "any", *GENERATIONS[HTTPZ_RC7].forms),
@@ -121,6 +121,7 @@ _ANYWHERE: dict[str, st.SearchStrategy[Act]] = {
     ),
     "drain": st.builds(acts.Drain, moments(), seconds(30)),
     "core restart": st.builds(acts.CoreRestart, moments()),
+    "core upgrade": st.builds(acts.CoreUpgrade, moments(), st.booleans()),
     "bucket": st.builds(
         acts.BucketTrouble,
         moments(),

@@ -52,8 +52,9 @@ class CoreMessages:
         ends = [_optional_id(context_id), _optional_id(epoch_id)]
         if isinstance(content, PublicDecryption):
             parts = self._public(content, ciphertexts, ends)
-            return CoreCall("PublicDecrypt", splice(list(parts)), content.id)
-        return CoreCall("UserDecrypt", splice(list(self._user(content, ciphertexts, ends))), content.id)
+            return CoreCall("PublicDecrypt", splice(list(parts)), content.id, at_once="PublicDecryptSync")
+        parts = self._user(content, ciphertexts, ends)
+        return CoreCall("UserDecrypt", splice(list(parts)), content.id, at_once="UserDecryptSync")
 
     def _public(
         self, content: PublicDecryption, ciphertexts: Sequence[Ciphertext], ends: Sequence[bytes | None]

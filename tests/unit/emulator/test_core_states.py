@@ -394,4 +394,59 @@ def test_the_calls_are_those_of_the_service_but_for_inspection() -> None:
     service = set(re.findall(r"rpc (\w+)", source.read_text()))
     assert {"GetKeyMaterialAvailability", "GetHealthStatus"} < service
     calls = service - {"GetKeyMaterialAvailability", "GetHealthStatus"}
-    assert set(core().methods()) == {HEALTH_CHECK, *(f"/{SERVICE}/{call}" for call in calls)}
+    later = {each.at_once for each in OPERATIONS}
+    assert set(core().methods()) == {HEALTH_CHECK, *(f"/{SERVICE}/{call}" for call in calls | later)}
+
+
+# Later Cores, whose calls start and wait in one (annex C).
+
+
+@both
+async def test_a_core_of_0_14_has_no_calls_that_wait(operation: Operation) -> None:
+    emulated = core()
+    assert await status_of(emulated.start_and_wait(operation, request_of(operation))) is Status.UNIMPLEMENTED
+    assert emulated.job(operation, id_of(operation)) is None
+
+
+@both
+async def test_a_call_that_waits_gives_the_answer(
+    operation: Operation, autojump_clock: trio.testing.MockClock
+) -> None:
+    emulated = core(waits_at_once=True, computing=7)
+    reply = await emulated.start_and_wait(operation, request_of(operation))
+    assert trio.current_time() == pytest.approx(7)
+    assert reply == await poll(emulated, operation, id_of(operation))
+
+
+@both
+async def test_a_call_that_waits_attaches_to_what_runs_and_to_what_is_finished(
+    operation: Operation, autojump_clock: trio.testing.MockClock
+) -> None:
+    emulated = core(waits_at_once=True, computing=7)
+    await emulated.start(operation, request_of(operation))
+    first = await emulated.start_and_wait(operation, request_of(operation))
+    assert await emulated.start_and_wait(operation, request_of(operation)) == first
+    assert trio.current_time() == pytest.approx(7)
+
+
+@both
+async def test_a_wait_ends_unavailable_and_the_work_goes_on(
+    operation: Operation, autojump_clock: trio.testing.MockClock
+) -> None:
+    emulated = core(waits_at_once=True, computing=100)
+    assert await status_of(emulated.start_and_wait(operation, request_of(operation))) is Status.UNAVAILABLE
+    assert await poll(emulated, operation, id_of(operation))
+    assert trio.current_time() == pytest.approx(100)
+
+
+@both
+@pytest.mark.parametrize("start", [EmulatedCore.start, EmulatedCore.start_and_wait])
+async def test_a_later_core_does_again_what_failed(
+    start: Any, operation: Operation, autojump_clock: trio.testing.MockClock
+) -> None:
+    emulated = threshold_core(waits_at_once=True)
+    request = request_of(operation, key_id=name(b"\4" * 32))
+    assert await status_of(start(emulated, operation, request)) is Status.NOT_FOUND
+    emulated.keys.add(b"\4" * 32)
+    await start(emulated, operation, request)
+    assert await poll(emulated, operation, id_of(operation))

@@ -22,6 +22,7 @@ from kmsconn.errors import (
     Forgotten,
     NotYet,
     Overloaded,
+    Refused,
     Rejected,
     RequestError,
     StartRefused,
@@ -141,6 +142,101 @@ async def test_a_core_that_is_not_there_is_unreachable_also_for_a_result(autojum
             await core.result(call(RESULT))
 
 
+# Calls that start and wait in one.
+
+
+SYNC = "PublicDecryptSync"
+AT_ONCE = CoreCall(START, Chunks([b"mess", b"age"]), 0, at_once=SYNC)
+
+
+@attrs.define
+class LaterCores(Cores):
+    """Cores whose calls that wait answer with ``waiting``; the others with OK."""
+
+    waiting: Status = Status.OK
+
+    async def answer(self, port: int, method: str, request: bytes) -> bytes:
+        self.status = self.waiting if method == SYNC else Status.OK
+        return await super().answer(port, method, request)
+
+    @property
+    def methods_asked(self) -> list[str]:
+        return [method for _, method, _ in self.asked]
+
+
+async def test_a_result_that_comes_at_once_is_returned(autojump_clock: MockClock) -> None:
+    cores = LaterCores()
+    async with core_with(cores) as core:
+        assert await core.decrypt(AT_ONCE) == b"answer of 1"
+    assert cores.asked == [(1, SYNC, b"message")]
+
+
+async def test_where_no_call_waits_the_request_is_handed_over_and_that_is_remembered(
+    autojump_clock: MockClock,
+) -> None:
+    cores = LaterCores(waiting=Status.UNIMPLEMENTED)
+    async with core_with(cores) as core:
+        for _ in range(3):
+            assert await core.decrypt(AT_ONCE) is None
+    assert cores.methods_asked == [SYNC, START, START, START]
+
+
+async def test_each_endpoint_is_asked_for_itself(autojump_clock: MockClock) -> None:
+    cores = LaterCores(waiting=Status.UNIMPLEMENTED)
+    async with core_with(cores, 2) as core:
+        for shard in (0, 1, 0, 1):
+            await core.decrypt(attrs.evolve(AT_ONCE, shard=shard))
+    assert [port for port, method, _ in cores.asked if method == SYNC] == [1, 2]
+
+
+async def test_after_another_connection_it_is_tried_again(autojump_clock: MockClock) -> None:
+    cores = LaterCores(waiting=Status.UNIMPLEMENTED)
+    async with core_with(cores) as core:
+        await core.decrypt(AT_ONCE)
+        link = core._channels[0]._link
+        assert link is not None
+        link.lose("the Core restarts")
+        cores.waiting = Status.OK
+        assert await core.decrypt(AT_ONCE) is None  # the call that connects goes by what is known
+        assert await core.decrypt(AT_ONCE) == b"answer of 1"
+        assert core._channels[0].connections == 2
+
+
+@pytest.mark.parametrize("status", [Status.UNAVAILABLE, Status.ALREADY_EXISTS])
+async def test_a_wait_that_ends_without_a_result_leaves_the_request_with_the_core(
+    autojump_clock: MockClock, status: Status
+) -> None:
+    cores = LaterCores(waiting=status)
+    async with core_with(cores) as core:
+        assert await core.decrypt(AT_ONCE) is None
+    assert cores.methods_asked == [SYNC]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (Status.NOT_FOUND, NotYet),
+        (Status.ABORTED, Overloaded),
+        (Status.RESOURCE_EXHAUSTED, Overloaded),
+        (Status.DEADLINE_EXCEEDED, Unreachable),
+        (Status.INVALID_ARGUMENT, Rejected),
+        (Status.INTERNAL, Refused),
+    ],
+)
+async def test_a_failed_wait_means_what_a_failed_start_means(
+    autojump_clock: MockClock, status: Status, kind: type[RequestError]
+) -> None:
+    async with core_with(LaterCores(waiting=status)) as core:
+        with pytest.raises(kind, match=rf"core\[0\] {SYNC}: {status.name}: so it is"):
+            await core.decrypt(AT_ONCE)
+
+
+async def test_a_core_that_is_not_there_has_nothing(autojump_clock: MockClock) -> None:
+    async with core_with(LaterCores(), count=0) as core:
+        with pytest.raises(Unreachable, match="nobody there"):
+            await core.decrypt(AT_ONCE)
+
+
 # Health.
 
 
@@ -172,9 +268,13 @@ NOT_OURS = {"Init", "InsecureKeyGen", "GetInsecureKeyGenResult", "InsecureCrsGen
 """Calls of the first generation for operators and for insecure builds."""
 
 
+LATER = {"PublicDecryptSync", "UserDecryptSync"}
+"""Calls of Cores after that of 0.14; they take and give the messages of the calls that they stand for (annex C)."""
+
+
 def test_the_paths_are_those_of_the_service_texts() -> None:
     texts = [path.read_text() for path in PROTOS.rglob("kms-service.v1.proto")]
-    methods = {method for text in texts for method in re.findall(r"rpc (\w+)\(", text)} - NOT_OURS
+    methods = {method for text in texts for method in re.findall(r"rpc (\w+)\(", text)} - NOT_OURS | LATER
     assert {method: f"/kms_service.v1.CoreServiceEndpoint/{method}" for method in methods} == PATHS
 
 

@@ -1,0 +1,148 @@
+"""Cores whose calls start a decryption and wait for it: used where they are, done without where they are not, never answered twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from grpclib.const import Status
+
+from kmsconn.emulator import core_faults
+from kmsconn.emulator.core_faults import Fault
+from kmsconn.model.events import RequestClosed
+from kmsconn.model.life import State
+from kmsconn.service import stages
+from kmsconn.testing.acts import Ask, CoreRestart, CoreTrouble, CoreUpgrade, Kill, Reorg
+from kmsconn.testing.truth import replies_of
+from kmsconn.testing.world import run_world
+from tests.faults.scene import Scene, open_scene
+
+FORMS = ("public", "direct", "unified")
+SYNC = ("PublicDecryptSync", "UserDecryptSync")
+
+
+def calls(scene: Scene) -> dict[str, int]:
+    """How often each method ended in OK."""
+    counts = scene.neighbours.cores[0].counts
+    return {method: n for (method, status), n in counts.items() if status == Status.OK.name}
+
+
+def later(scene: Scene, **knobs: Any) -> None:
+    core = scene.neighbours.cores[0].core
+    for name, value in {"waits_at_once": True, **knobs}.items():
+        setattr(core, name, value)
+
+
+def replies(scene: Scene) -> list[int]:
+    return sorted(identifier for identifier, _ in replies_of(scene.neighbours))
+
+
+async def test_each_request_is_one_call(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        later(scene)
+        ids = await scene.ask(*FORMS * 2)
+        async with scene.connected():
+            await scene.wait(lambda: scene.answered == set(ids))
+        assert calls(scene) == {"PublicDecryptSync": 2, "UserDecryptSync": 4}
+        assert replies(scene) == sorted(ids)
+
+
+async def test_without_such_calls_requests_are_started_and_polled(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        ids = await scene.ask(*FORMS)
+        async with scene.connected():
+            await scene.wait(lambda: scene.answered == set(ids))
+        assert set(calls(scene)) == {
+            "PublicDecrypt",
+            "GetPublicDecryptionResult",
+            "UserDecrypt",
+            "GetUserDecryptionResult",
+        }
+
+
+async def test_what_takes_longer_than_the_wait_is_polled_without_being_sent_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        later(scene, computing=90.0)
+        ids = await scene.ask(*FORMS)
+        async with scene.connected():
+            await scene.wait(lambda: scene.answered == set(ids), 300)
+        assert calls(scene) == {"GetPublicDecryptionResult": 1, "GetUserDecryptionResult": 2}
+        assert replies(scene) == sorted(ids)
+
+
+async def test_large_requests_are_started_so_that_their_bytes_are_released(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "AT_ONCE", 100)
+    async with open_scene(tmp_path) as scene:
+        later(scene)
+        ids = await scene.ask(*FORMS)
+        async with scene.connected():
+            await scene.wait(lambda: scene.answered == set(ids))
+        assert not calls(scene).keys() & set(SYNC)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        core_faults.CUT,
+        core_faults.CUT_AFTER,
+        core_faults.HANG,
+        core_faults.RESTART,
+        *map(
+            core_faults.status,
+            (Status.UNAVAILABLE, Status.NOT_FOUND, Status.RESOURCE_EXHAUSTED, Status.UNIMPLEMENTED),
+        ),
+        *map(core_faults.status_after, (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED)),
+    ],
+    ids=lambda fault: fault.name,
+)
+async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(
+    fault: Fault, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        later(scene)
+        for method in SYNC:
+            scene.neighbours.cores[0].script(method, fault, fault)
+        ids = await scene.ask(*FORMS)
+        async with scene.connected():
+            await scene.wait(lambda: scene.answered == set(ids), 600)
+            await trio.sleep(60)
+        assert replies(scene) == sorted(ids)
+
+
+async def test_an_answer_that_is_not_this_nodes_is_not_sent(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        core = scene.neighbours.cores[0].core
+        later(scene, node=attrs.evolve(core.node, key=core_faults.STRANGER))
+        await scene.ask("public")
+        async with scene.connected():
+            await scene.wait(lambda: scene.told(RequestClosed))
+        assert replies(scene) == []
+    assert [event.state for event in scene.told(RequestClosed)] == [State.QUARANTINED]
+
+
+def test_a_core_is_upgraded_and_taken_back_in_mid_run() -> None:
+    run_world(
+        [
+            Ask(1.0, "any", 5),
+            CoreUpgrade(4.0),
+            Ask(4.5, "any", 8),
+            Kill(5.2, 1.0),
+            CoreTrouble(7.0, "PublicDecryptSync", core_faults.CUT_AFTER.name, 2),
+            Ask(8.0, "public", 4),
+            CoreRestart(9.0),
+            Reorg(12.0, 6, "swapped"),
+            Ask(14.0, "any", 5),
+            CoreUpgrade(14.6, wait=False),
+            Ask(16.0, "any", 5),
+        ],
+        computing=0.8,
+    ).check()
