@@ -21,11 +21,11 @@ from kmsconn.protocols.fhevm_014.key_events import (
     NewEpoch,
     new_context,
 )
-from kmsconn.protocols.fhevm_014.key_messages import EpochMaterial, KeyMaterial
+from kmsconn.protocols.fhevm_014.key_messages import KEY_TYPES, EpochMaterial, KeyMaterial
 from kmsconn.protocols.fhevm_014.key_views import KeyViews, Standing
 from kmsconn.protocols.port import Inquiry, Verdict
 
-_KINDS = {0, 1}  # of digests and of parameters
+_PARAMETERS = {0, 1}
 _MOST_EPOCHS = 1024  # what the Core takes in one call
 
 
@@ -133,7 +133,7 @@ def epoch_material(ask: KeyViews, content: NewEpoch) -> Inquiry[EpochMaterial]:
         tuple(KeyMaterial(*key) for key in keys), tuple(zip(crs_ids, digests, strict=True))
     )
     for key in material.keys:
-        if not {key.params, *(kind for kind, _ in key.digests)} <= _KINDS:
+        if key.params not in _PARAMETERS or not {kind for kind, _ in key.digests} <= KEY_TYPES.keys():
             raise Rejected(f"key {id_hex(key.id)} has parameters or digests of a type that is not known")
     return material
 

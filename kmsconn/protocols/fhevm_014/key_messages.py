@@ -27,8 +27,8 @@ from kmsconn.protocols.proto_writer import bytes_field, int_field, message_field
 
 # Standard keys on a CPU, all of them generated, none compressed (5.4).
 KEY_SET = int_field(1, 0) + message_field(2, int_field(3, 1))
-KEY_TYPES = ("ServerKey", "PublicKey")
-"""Names of key types, in the order of the contract's numbers."""
+KEY_TYPES = {0: "ServerKey", 1: "PublicKey", 3: "CompressedXofKeySet"}
+"""The contract's numbers of key types with their names; the last one is of compressed key sets (annex C)."""
 
 _INT32 = 1 << 31
 _LOW_32_BITS = (1 << 32) - 1

@@ -21,6 +21,8 @@ from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm_014.key_events import Crsgen, Keygen, NewContext, NewEpoch, PrepKeygen
 from kmsconn.protocols.fhevm_014.key_messages import KEY_TYPES
 
+_NUMBERS = {name: number for number, name in KEY_TYPES.items()}
+
 PREP_TYPE = "PrepKeygenVerification(uint256 prepKeygenId,bytes extraData)"
 KEY_TYPE = (
     "KeygenVerification(uint256 prepKeygenId,uint256 keyId,KeyDigest[] keyDigests,bytes extraData)"
@@ -140,9 +142,9 @@ def _reshared(domain: Domain, carried: bytes, reply: bytes) -> _Reshared:
 def _digests(message: Any) -> Digests:
     """Return the digests with the contract's numbers of their types. Raises Broken for a type that it does not have."""
     for one in message.key_digests:
-        if one.key_type not in KEY_TYPES:
+        if one.key_type not in _NUMBERS:
             raise Broken(NEIGHBOUR, f"the contract has no key type {one.key_type[:64]!r}")
-    return tuple((KEY_TYPES.index(one.key_type), one.digest) for one in message.key_digests)
+    return tuple((_NUMBERS[one.key_type], one.digest) for one in message.key_digests)
 
 
 def _expect_id(message: Any, expected: int) -> None:

@@ -11,10 +11,12 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     DestroyMpcContextRequest,
     DestroyMpcEpochRequest,
     NewMpcContextRequest,
+    NewMpcEpochRequest,
 )
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm_014 import key_messages
+from kmsconn.protocols.fhevm_014.key_messages import EpochMaterial, KeyMaterial
 from kmsconn.protocols.port import Meaning
 from kmsconn.protocols.protobuf import decode
 from tests.vectors import keys
@@ -106,3 +108,14 @@ def test_the_size_of_a_crs_is_always_there_and_its_low_32_bits(bits: int, sent: 
     content: Any = attrs.evolve(keys.content("crsgen_test_2048"), max_bits=bits)
     [call] = keys.PROFILE.start_calls(content, None, None, (), None)
     assert decode(CrsGenRequest, bytes(call.message)).max_num_bits == sent
+
+
+def test_an_epoch_reshares_a_compressed_key_set_under_the_name_of_its_type() -> None:
+    key = KeyMaterial(1, 2, 0, ((1, b"\x11" * 32), (3, b"\x33" * 32)))
+    content: Any = keys.content("epoch_2_context_switch")
+    call = key_messages.new_epoch(keys.PROFILE._keys.config, content, EpochMaterial((key,), ()))
+    [told] = decode(NewMpcEpochRequest, bytes(call.message)).previous_epoch.keys_info
+    assert [(one.key_type, one.digest) for one in told.key_digests] == [
+        ("PublicKey", b"\x11" * 32),
+        ("CompressedXofKeySet", b"\x33" * 32),
+    ]

@@ -14,6 +14,8 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
 )
 from kmsconn.errors import Broken, Rejected
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.protocols.fhevm_014.key_replies import KEY_RESPONSE, key_digest
 from kmsconn.protocols.protobuf import decode
 from tests import vectors
 from tests.vectors import keys
@@ -105,10 +107,28 @@ def test_a_signature_of_another_length_is_broken(name: str) -> None:
 
 def test_a_key_type_that_the_contract_does_not_have_is_broken() -> None:
     def spoil(message: Any) -> None:
-        message.key_digests[0].key_type = "CompressedXofKeySet"
+        message.key_digests[0].key_type = "DecompressionKey"
 
-    with pytest.raises(Broken, match="CompressedXofKeySet"):
+    with pytest.raises(Broken, match="DecompressionKey"):
         read("keygen_default", spoilt("keygen_default", spoil))
+
+
+def test_a_compressed_key_set_is_replied_with_its_own_number_and_signed_for_it() -> None:
+    content: Any = keys.content("keygen_default")
+    domain, node = keys.PROFILE._keys.generation, PrivateKey(bytes(31) + b"\x05")
+    digests = ((1, b"\x11" * 32), (3, b"\x33" * 32))
+    signature = node.sign(key_digest(domain, content.prep_id, content.id, digests, content.extra_data))
+
+    def compress(message: Any) -> None:
+        for one, kind, (_, digest) in zip(
+            message.key_digests, ("PublicKey", "CompressedXofKeySet"), digests, strict=True
+        ):
+            one.key_type, one.digest = kind, digest
+        message.external_signature = signature
+
+    answer = read("keygen_default", spoilt("keygen_default", compress))
+    assert answer.signer == node.address
+    assert answer.calldata == KEY_RESPONSE.encode(content.id, digests, signature)
 
 
 def test_other_order_of_the_digests_is_another_signature() -> None:
