@@ -435,6 +435,12 @@ SECTIONS: Final = (
                 None,
                 "7000000",
             ),
+            Option(
+                "compressed_key_sets",
+                types.Flag,
+                "Ask the Core for compressed key sets, as connectors of 0.15 do; all nodes of a context must ask for the same.",
+                "compressed_key_sets",
+            ),
         ),
     ),
     Section(

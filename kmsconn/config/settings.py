@@ -176,6 +176,7 @@ class Settings:
     get_logs_batch_size: int = 100
     decryption_from_block_number: int | None = None
     kms_operation_from_block_number: int | None = None
+    compressed_key_sets: bool = False
     s3_connect_timeout: float = 3.0
     erc1271_gas_limit: int = 100_000
     attestation: Attestation = Attestation.SHADOW

@@ -14,6 +14,7 @@ import trio
 from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import (
+    CompressedKeyConfig,
     CrsGenRequest,
     CrsGenResult,
     CrsInfo,
@@ -26,6 +27,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     KeyGenRequest,
     KeyGenResult,
     KeyInfo,
+    KeySetConfig,
     MpcContext,
     NewMpcContextRequest,
     NewMpcEpochRequest,
@@ -42,9 +44,10 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.protobuf import decode
 
 KEY_TYPES = ("ServerKey", "PublicKey")
+COMPRESSED_KEY_TYPES = ("PublicKey", "CompressedXofKeySet")
 _SHORT_POLL, _LONG_POLL = 60.0, 300.0
 _MOST_BITS = 2048
-_CODES = {KEY_TYPES[0]: 0, KEY_TYPES[1]: 1}
+_CODES = {KEY_TYPES[0]: 0, KEY_TYPES[1]: 1, COMPRESSED_KEY_TYPES[1]: 3}
 
 
 class Refused(Exception):  # noqa: N818 - the call is
@@ -147,7 +150,10 @@ class KeyManagement:
         info = KeyInfo(
             key_id=RequestId(request_id=key_id.hex()),
             preproc_id=RequestId(request_id=prep_id.hex()),
-            key_digests=[KeyDigest(key_type=name, digest=self.digest(name, key_id)) for name in KEY_TYPES],
+            key_digests=[
+                KeyDigest(key_type=name, digest=self.digest(name, key_id))
+                for name in _types_of(message.keyset_config)
+            ],
         )
         self._begin("key", key_id, partial(self._finish_key, domain, info, message.extra_data))
         del self._table("preprocessing")[prep_id]
@@ -352,6 +358,13 @@ def _check_context(context: MpcContext) -> None:
         node.ca_cert is not None and b"BEGIN CERTIFICATE" not in node.ca_cert for node in context.mpc_nodes
     ):
         raise Invalid("a certificate is PEM text, or absent")
+
+
+def _types_of(config: KeySetConfig | None) -> tuple[str, ...]:
+    """Return the names of what makes up a key set; without a configuration it is compressed."""
+    standard = None if config is None else config.standard_keyset_config
+    whole = standard is not None and standard.compressed_key_config == CompressedKeyConfig.CompressedNone
+    return KEY_TYPES if whole else COMPRESSED_KEY_TYPES
 
 
 def _later(call: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[bytes]]:

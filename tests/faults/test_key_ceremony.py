@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from grpclib.const import Status
 
 from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import RequestClosed, StageFinished, Trouble
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm_014.key_replies import CONFIRM_EPOCH, KEY_RESPONSE
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 
 SETS = pytest.mark.parametrize(("members", "newcomers"), [(1, 0), (4, 1)], ids=["one", "four"])
@@ -139,3 +141,39 @@ async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH))
         [closed] = ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)
         assert "destroyed" in closed.reason
+
+
+async def test_a_life_of_compressed_keys(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Core makes them, the contract takes their digests under its numbers, and an epoch reshares them."""
+    honest = Neighbourhood.settings
+    monkeypatch.setattr(
+        Neighbourhood,
+        "settings",
+        lambda self, *given, **changes: attrs.evolve(
+            honest(self, *given, **changes), compressed_key_sets=True
+        ),
+    )
+    async with open_ceremony(tmp_path, members=1) as ceremony:
+        with trio.fail_after(LONG):
+            await ceremony.owner.play()
+        chain = ceremony.neighbours.ethereum
+        calls = [
+            mined.transaction.data
+            for block in map(chain.block, range(chain.head.number + 1))
+            if block is not None
+            for mined in block.mined
+        ]
+    kinds = {
+        tuple(kind for kind, _ in KEY_RESPONSE.decode(data)[1])
+        for data in calls
+        if data.startswith(KEY_RESPONSE.selector)
+    }
+    reshared = {
+        tuple(kind for kind, _ in key[2])
+        for data in calls
+        if data.startswith(CONFIRM_EPOCH.selector)
+        for key in CONFIRM_EPOCH.decode(data)[1]
+    }
+    assert kinds == reshared == {(1, 3)}

@@ -47,6 +47,7 @@ class KeyManagement:
     ask: KeyViews
     generation: Domain
     config: Domain
+    key_set: bytes = messages.KEY_SET
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return both contracts, read up to the finalized block."""
@@ -131,9 +132,9 @@ class KeyManagement:
     def _generate(self, content: Generation, ids: Ids) -> CoreCall:
         match content:
             case PrepKeygen():
-                return messages.prep_keygen(self.generation, content, ids)
+                return messages.prep_keygen(self.generation, content, ids, self.key_set)
             case Keygen():
-                return messages.keygen(self.generation, content, ids)
+                return messages.keygen(self.generation, content, ids, self.key_set)
             case Crsgen():
                 return messages.crsgen(self.generation, content, ids)
 

@@ -25,8 +25,9 @@ from kmsconn.protocols.fhevm_014.key_events import (
 from kmsconn.protocols.port import Chunks, CoreCall, Meaning
 from kmsconn.protocols.proto_writer import bytes_field, int_field, message_field, text_field
 
-# Standard keys on a CPU, all of them generated, none compressed (5.4).
-KEY_SET = int_field(1, 0) + message_field(2, int_field(3, 1))
+# Standard keys on a CPU, all of them generated: none compressed (5.4), or all (annex C). Zeros stand nowhere.
+KEY_SET = message_field(2, int_field(3, 1))
+COMPRESSED_KEY_SET = b"\x12\x00"
 KEY_TYPES = {0: "ServerKey", 1: "PublicKey", 3: "CompressedXofKeySet"}
 """The contract's numbers of key types with their names; the last one is of compressed key sets (annex C)."""
 
@@ -57,12 +58,12 @@ class EpochMaterial:
 Ids = tuple[int | None, int | None]
 
 
-def prep_keygen(domain: Domain, content: PrepKeygen, ids: Ids) -> CoreCall:
+def prep_keygen(domain: Domain, content: PrepKeygen, ids: Ids, key_set: bytes = KEY_SET) -> CoreCall:
     """Return the start of a preparation (E1)."""
     parts = [
         message_field(1, request_id(content.id)),
         int_field(2, content.params),
-        message_field(3, KEY_SET),
+        message_field(3, key_set),
         message_field(4, domain_message(domain)),
         *_ids(5, ids),
         bytes_field(7, content.extra_data),
@@ -70,13 +71,13 @@ def prep_keygen(domain: Domain, content: PrepKeygen, ids: Ids) -> CoreCall:
     return CoreCall("KeyGenPreproc", Chunks([b"".join(parts)]), content.id)
 
 
-def keygen(domain: Domain, content: Keygen, ids: Ids) -> CoreCall:
+def keygen(domain: Domain, content: Keygen, ids: Ids, key_set: bytes = KEY_SET) -> CoreCall:
     """Return the start of a key generation (E2); it meets the endpoint that has its preparation."""
     parts = [
         message_field(1, request_id(content.id)),
         message_field(3, request_id(content.prep_id)),
         message_field(4, domain_message(domain)),
-        message_field(5, KEY_SET),
+        message_field(5, key_set),
         *_ids(7, ids),
         bytes_field(9, content.extra_data),
     ]

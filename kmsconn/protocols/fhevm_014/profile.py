@@ -26,6 +26,7 @@ from kmsconn.protocols.fhevm_014.core_messages import CoreMessages, result_call
 from kmsconn.protocols.fhevm_014.key_events import KeyContent
 from kmsconn.protocols.fhevm_014.key_inquiries import valid_pair
 from kmsconn.protocols.fhevm_014.key_management import KeyManagement
+from kmsconn.protocols.fhevm_014.key_messages import COMPRESSED_KEY_SET, KEY_SET
 from kmsconn.protocols.fhevm_014.key_views import KeyViews
 from kmsconn.protocols.fhevm_014.operations import OPERATIONS
 from kmsconn.protocols.fhevm_014.rules import Rules
@@ -207,6 +208,7 @@ def _key_management(settings: Settings) -> KeyManagement:
         KeyViews(chain, generation.address, config.address),
         Domain(generation.domain_name, generation.domain_version, chain, generation.address),
         Domain(config.domain_name, config.domain_version, chain, config.address),
+        COMPRESSED_KEY_SET if settings.compressed_key_sets else KEY_SET,
     )
 
 

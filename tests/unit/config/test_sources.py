@@ -86,6 +86,8 @@ def test_the_environments_host_chains_replace_the_files(tmp_path: Path) -> None:
         ("ct_attestation.enabled", False, "attestation", Attestation.OFF),
         ("ct_attestation.enabled", True, "attestation", Attestation.SHADOW),
         ("attestation", "off", "attestation", Attestation.OFF),
+        ("attestation", "enforce", "attestation", Attestation.ENFORCE),
+        ("compressed_key_sets", True, "compressed_key_sets", True),
         ("ct_attestation.head_timeout", "2s", "attestation_head_timeout", 2.0),
         ("ct_attestation.registry_refresh", "30s", "registry_refresh", 30.0),
         ("s3_head_timeout", "2s", "attestation_head_timeout", 2.0),

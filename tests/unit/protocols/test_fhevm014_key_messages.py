@@ -10,6 +10,8 @@ import pytest
 from kmsconn._generated.fhevm_014.kms.v1 import (
     DestroyMpcContextRequest,
     DestroyMpcEpochRequest,
+    KeyGenPreprocRequest,
+    KeyGenRequest,
     NewMpcContextRequest,
     NewMpcEpochRequest,
 )
@@ -17,6 +19,7 @@ from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm_014 import key_messages
 from kmsconn.protocols.fhevm_014.key_messages import EpochMaterial, KeyMaterial
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Meaning
 from kmsconn.protocols.protobuf import decode
 from tests.vectors import keys
@@ -119,3 +122,18 @@ def test_an_epoch_reshares_a_compressed_key_set_under_the_name_of_its_type() -> 
         ("PublicKey", b"\x11" * 32),
         ("CompressedXofKeySet", b"\x33" * 32),
     ]
+
+
+@pytest.mark.parametrize(("compressed", "expected"), [(True, "CompressedAll"), (False, "CompressedNone")])
+def test_keys_are_asked_for_as_the_option_says(compressed: bool, expected: str) -> None:
+    profile = Fhevm014(attrs.evolve(keys.SETTINGS, compressed_key_sets=compressed))
+    for name, kind in (("prep_keygen_default", KeyGenPreprocRequest), ("keygen_default", KeyGenRequest)):
+        [call] = profile.start_calls(keys.content(name), None, None, (), None)
+        message: Any = decode(kind, bytes(call.message))
+        config = message.keyset_config.standard_keyset_config
+        assert config.compressed_key_config.name == expected
+        assert (config.compute_key_type, config.secret_key_config, message.keyset_config.keyset_type) == (
+            0,
+            0,
+            0,
+        )
