@@ -150,7 +150,7 @@ async def test_a_stage_cancelled_anywhere_leaves_nothing_behind_and_can_be_repea
             with trio.fail_after(2):
                 assert await run() == expected
 
-        assert await cancel_everywhere(run, look) >= 5
+        assert await cancel_everywhere(run, look) >= 4  # a check whose context is known has that many places
 
 
 async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(
