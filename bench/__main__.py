@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,8 @@ async def climb_anew(recipe: Recipe, size: int, rates: Sequence[float], plan: Pl
     """Offer every load of a size in a folder of its own, and print what it came to."""
     with tempfile.TemporaryDirectory(prefix="kmsconn-bench-") as folder:
         found = await climb(recipe, Path(folder), size, rates, plan)
-    print(f"{table.idle(size, found.idle)}; {table.conclusion(found.cases)}", flush=True)
+    concluded = table.conclusion(found.cases, os.cpu_count() or 1)
+    print(f"{table.idle(size, found.idle)}; {concluded}", flush=True)
     return found
 
 

@@ -42,15 +42,15 @@ def kept_up(case: Case) -> str:
     return "yes" if case.outcome.sustained else "NO"
 
 
-def conclusion(cases: Sequence[Case]) -> str:
+def conclusion(cases: Sequence[Case], cores: int) -> str:
     """Return the highest load that was sustained, and what had no room left at the first one that was not."""
     rates = [case.outcome.offered_rate for case in cases if case.outcome.sustained]
     most = f"kept up with {max(rates):g}/s" if rates else "kept up with none of these loads"
     failed = [case for case in cases if not case.outcome.sustained]
-    return f"{most}; at {failed[0].outcome.offered_rate:g}/s {limit(failed[0])}" if failed else most
+    return f"{most}; at {failed[0].outcome.offered_rate:g}/s {limit(failed[0], cores)}" if failed else most
 
 
-def limit(case: Case) -> str:
+def limit(case: Case, cores: int) -> str:
     """Return who was at the end of what one core gives; threads may take a little more."""
     if case.standstill:
         return "the machine stood still"
@@ -58,8 +58,8 @@ def limit(case: Case) -> str:
         return "the emulator was the limit"
     if case.connector.share >= FULL:
         return "the connector was the limit"
-    if case.others >= FULL:
-        return f"others had {case.others:.1f} of the cores"
+    if case.machine.share >= FULL * cores:
+        return f"all cores were busy, others had {case.others:.1f} of them"
     return "neither side was busy: it waited"
 
 

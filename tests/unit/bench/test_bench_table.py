@@ -83,7 +83,7 @@ def failed(**shares: float) -> Case:
 
 
 def test_the_highest_load_that_was_sustained() -> None:
-    assert conclusion([CASE]) == "kept up with 10/s"
+    assert conclusion([CASE], 2) == "kept up with 10/s"
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_the_highest_load_that_was_sustained() -> None:
     [
         ({"connector": 0.95, "emulator": 0.99, "machine": 2.0}, "the emulator was the limit"),
         ({"connector": 0.95, "emulator": 0.5, "machine": 1.5}, "the connector was the limit"),
-        ({"connector": 0.3, "emulator": 0.3, "machine": 2.0}, "others had 1.4 of the cores"),
+        ({"connector": 0.3, "emulator": 0.3, "machine": 2.0}, "all cores were busy, others had 1.4 of them"),
         ({"connector": 0.3, "emulator": 0.3, "machine": 0.7}, "neither side was busy: it waited"),
     ],
 )
 def test_what_was_at_its_end_is_named(shares: dict[str, float], words: str) -> None:
-    assert conclusion([CASE, failed(**shares)]) == f"kept up with 10/s; at 50/s {words}"
+    assert conclusion([CASE, failed(**shares)], 2) == f"kept up with 10/s; at 50/s {words}"
 
 
 def test_a_machine_that_stood_still_explains_everything() -> None:
     still = attrs.evolve(failed(emulator=1.0), standstill=9.0)
-    assert conclusion([still]) == "kept up with none of these loads; at 50/s the machine stood still"
+    assert conclusion([still], 2) == "kept up with none of these loads; at 50/s the machine stood still"
