@@ -1,4 +1,4 @@
-"""The forms of numbers on the command line, as types of argparse. Reads nothing."""
+"""What several commands take: forms of numbers as types of argparse, the generation, the kinds of requests. Reads nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from kmsconn.errors import ConfigError, Fault
+
 PROFILES: Final = ("fhevm-0.14", "httpz-rc7")
 """The generations that can be emulated, by name."""
+
+KINDS: Final = ("decryptions", "all")
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +20,22 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", choices=PROFILES, default=PROFILES[0], help=f"the generation ({PROFILES[0]})"
     )
+
+
+def add_kinds(parser: argparse.ArgumentParser) -> None:
+    """Describe which kinds of requests there are."""
+    words = "decryptions alone, or all: a life of keys of fhevm-0.14 beside them (decryptions)"
+    parser.add_argument("--kinds", choices=KINDS, default=KINDS[0], help=words)
+
+
+def wants_keys(arguments: argparse.Namespace) -> bool:
+    """Tell whether a life of keys is wanted. Raises ConfigError for a generation that has none here."""
+    wanted: bool = arguments.kinds == KINDS[1]
+    if wanted and arguments.profile != PROFILES[0]:
+        raise ConfigError(
+            (Fault("--kinds", f"{arguments.profile} has no life of keys here", "leave it out"),)
+        )
+    return wanted
 
 
 def not_negative(text: str) -> float:

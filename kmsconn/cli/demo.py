@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 import trio
 
-from kmsconn.cli.arguments import add_profile, at_least, positive
+from kmsconn.cli.arguments import add_kinds, add_profile, at_least, positive, wants_keys
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
 from kmsconn.net.offloading import offload_to_threads
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kmsconn.emulator.demo import Demo, Result
+    from kmsconn.emulator.key_life import KeyResult
 
 HELP: Final = "show a connector at work among emulated neighbours, all in one process"
+_REQUESTS, _BESIDE_KEYS = 40, 300
 _FRAMES = 8  # a second: smooth enough for the eye, and cheap beside what is shown
 
 
@@ -33,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add = parser.add_argument
     add_profile(parser)
-    add("--requests", metavar="N", type=at_least(1), default=40, help="how many requests (40)")
+    add_kinds(parser)
+    add("--requests", metavar="N", type=at_least(1), help="how many requests (40; 300 with --kinds all)")
     add("--rate", metavar="R", type=positive, default=10.0, help="requests per second (10)")
     add("--seed", metavar="N", type=int, default=0, help="the same seed makes the same requests (0)")
     add("--json", action="store_true", help="print one JSON object and nothing else")
@@ -45,7 +48,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from kmsconn.emulator.demo import Demo, Plan
 
-    plan = Plan(arguments.requests, arguments.rate, arguments.seed, arguments.profile)
+    keys = wants_keys(arguments)
+    requests = arguments.requests or (_BESIDE_KEYS if keys else _REQUESTS)
+    plan = Plan(requests, arguments.rate, arguments.seed, arguments.profile, keys=keys)
     demo = Demo.of(plan, time.time)
     console = None if arguments.json else Console()
     trio.run(until_interrupted, partial(_run, demo, console))
@@ -106,9 +111,23 @@ def _print_summary(result: Result, console: Console) -> None:
         console.print(f" {text}", style=style, highlight=False, markup=False)
 
 
+def keys_as_json(keys: KeyResult) -> dict[str, Any]:
+    """Return what came of a life of keys for machines."""
+    verdict = keys.verdict
+    return {
+        "steps": list(keys.done),
+        "landed": len(verdict.replied),
+        "open": len(verdict.open),
+        "aborted": len(verdict.aborted),
+        "doubled": verdict.doubled,
+        "well": keys.well,
+    }
+
+
 def as_json(result: Result) -> dict[str, Any]:
     """Return the result for machines; latencies from the event's block to the reply's."""
     totals, verdict = result.totals, result.verdict
+    keys = {} if result.keys is None else {"keys": keys_as_json(result.keys)}
     return {
         "requests": result.requests,
         "answered": totals.answered,
@@ -118,4 +137,5 @@ def as_json(result: Result) -> dict[str, Any]:
         "strays": verdict.strays,
         "p50_ms": None if verdict.p50 is None else round(verdict.p50 * 1000, 1),
         "p99_ms": None if verdict.p99 is None else round(verdict.p99 * 1000, 1),
+        **keys,
     }

@@ -16,6 +16,7 @@ from rich.text import Text
 from kmsconn.emulator.board import Board, Row, Stage
 from kmsconn.emulator.demo import Demo, Result
 from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.key_life import KeyResult
 from kmsconn.emulator.oracle import Verdict
 from kmsconn.ethereum.ids import counter_of, tag_of
 
@@ -42,6 +43,8 @@ def frame(demo: Demo, seconds: float) -> RenderableType:
 
 def _title(demo: Demo, seconds: float) -> Text:
     when = f"   {seconds:4.1f} s   block {demo.neighbours.gateway.head.number:<4}"
+    if demo.keys is not None and demo.keys.doing:
+        return _line((f" {_TITLE}", "bold"), (when, "cyan"), (f"  keys: {demo.keys.doing}", "magenta"))
     around = f"  a connector among {GENERATIONS[demo.plan.profile].words}"
     return _line((f" {_TITLE}", "bold"), (when, "cyan"), (around, "dim"))
 
@@ -76,7 +79,7 @@ def short_id(identifier: int) -> str:
 
 def _progress(row: Row) -> Text:
     if row.closed:
-        return Text(row.note, style="red")
+        return Text(row.note, style="green" if row.well else "red")
     color = _COLORS[row.stage]
     done = Text(_STEP * row.stage, style=color)
     return Text.assemble(
@@ -124,13 +127,27 @@ def summary(result: Result) -> Iterator[str]:
     totals, verdict = result.totals, result.verdict
     yield f"{result.requests} requests: {totals.answered} answered by the Core, {totals.landed} replies landed, {_doubles(verdict)}"
     yield f"from the event's block to the reply's: p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)}"
+    if result.keys is not None:
+        yield from of_keys(result.keys)
     if not result.well:
-        yield f"NOT every request was answered once: {result.failed} have no reply"
+        yield f"NOT every request was answered once: {result.failed} have no reply{_lacking(result)}"
+
+
+def of_keys(keys: KeyResult) -> Iterator[str]:
+    """Yield what came of a life of keys as lines of text."""
+    verdict = keys.verdict
+    doubles = f"{verdict.doubled} transactions too many" if verdict.doubled else "none twice"
+    yield f"keys: {len(keys.done)} of {keys.steps} steps ({', '.join(keys.done)})"
+    yield f"      {len(verdict.replied)} replies landed on Ethereum, {len(verdict.open)} open, {len(verdict.aborted)} aborted, {doubles}"
 
 
 def _doubles(verdict: Verdict) -> str:
     doubles = verdict.doubled + verdict.strays
     return f"{doubles} transactions too many" if doubles else "none twice"
+
+
+def _lacking(result: Result) -> str:
+    return ", and the life of keys was not well" if result.keys is not None and not result.keys.well else ""
 
 
 def milliseconds(seconds: float | None) -> str:

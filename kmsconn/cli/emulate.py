@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 import trio
 
-from kmsconn.cli.arguments import add_profile, at_least, not_negative, positive
+from kmsconn.cli.arguments import add_kinds, add_profile, at_least, not_negative, positive, wants_keys
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
 from kmsconn.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
+    from kmsconn.emulator.key_life import KeyResult
     from kmsconn.emulator.oracle import Verdict
 
 HELP: Final = (
@@ -36,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add = parser.add_argument
     add_profile(parser)
+    add_kinds(parser)
     add(
         "--write-config",
         metavar="FILE",
@@ -113,6 +115,7 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.control,
         arguments.history,
         arguments.profile,
+        wants_keys(arguments),
     )
     emulation = Emulation.of(plan)
     if arguments.log:
@@ -120,10 +123,12 @@ def execute(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     trio.run(until_interrupted, partial(_run, emulation))
     seconds, verdict = time.monotonic() - began, emulation.oracle.verdict()
-    print(json.dumps(summary(verdict, seconds)) if arguments.json else "\n".join(report(verdict, seconds)))
+    keys = None if emulation.keys is None else emulation.keys.result()
+    told = json.dumps(summary(verdict, seconds, keys)) if arguments.json else None
+    print("\n".join(report(verdict, seconds, keys)) if told is None else told)
     for crash in emulation.neighbours.crashes:
         print(f"kmsconn: the emulator itself failed: {crash!r}", file=sys.stderr)
-    return ExitStatus.WELL if verdict.well else ExitStatus.CRASHED
+    return ExitStatus.WELL if verdict.well and (keys is None or keys.well) else ExitStatus.CRASHED
 
 
 def _check_forms(forms: Sequence[str], profile: str) -> None:
@@ -163,8 +168,10 @@ def progress(verdict: Verdict, seconds: float) -> str:
     return f"{seconds:5.0f} s  {counts}{doubled}  p50 {milliseconds(verdict.p50)}"
 
 
-def report(verdict: Verdict, seconds: float) -> list[str]:
+def report(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> list[str]:
     """Return the result as text."""
+    from kmsconn.cli.demo_view import of_keys
+
     return [
         f"emitted   {verdict.emitted} in {seconds:.1f} s",
         f"answered  {verdict.answered}",
@@ -172,12 +179,16 @@ def report(verdict: Verdict, seconds: float) -> list[str]:
         f"doubled   {verdict.doubled}",
         *([f"strays    {verdict.strays} replies to ids that nobody was given"] if verdict.strays else []),
         f"latency   p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)} from the event's block to the reply's",
+        *([] if keys is None else of_keys(keys)),
+        *(["NOT all of the life of keys was well"] if keys is not None and not keys.well else []),
         "every request was answered once" if verdict.well else "NOT every request was answered once",
     ]
 
 
-def summary(verdict: Verdict, seconds: float) -> dict[str, Any]:
+def summary(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> dict[str, Any]:
     """Return the result for machines."""
+    from kmsconn.cli.demo import keys_as_json
+
     return {
         "emitted": verdict.emitted,
         "answered": verdict.answered,
@@ -187,6 +198,7 @@ def summary(verdict: Verdict, seconds: float) -> dict[str, Any]:
         "p50_ms": in_milliseconds(verdict.p50),
         "p99_ms": in_milliseconds(verdict.p99),
         "seconds": round(seconds, 3),
+        **({} if keys is None else {"keys": keys_as_json(keys)}),
     }
 
 

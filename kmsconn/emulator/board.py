@@ -40,12 +40,14 @@ class Stage(IntEnum):
 
 
 _AFTER = {"check": Stage.CHECKED, "gather": Stage.GATHERED, "submit": Stage.SUBMITTED}
+_DECRYPTIONS = {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}
+_WELL = {State.DONE, State.ABORTED}
 _RETURNED = {State.ANSWERED: Stage.ANSWERED, State.SIGNED: Stage.SIGNED, State.SEEN: Stage.SEEN}
 
 
 @attrs.define
 class Row:
-    """One request. ``note`` says why it waits, or why it ended without a reply (``closed``)."""
+    """One request. ``note`` says why it waits, or why it ended without a reply (``closed``; ``well``: as it should). Times are Trio's."""
 
     rid: int
     kind: Kind
@@ -53,6 +55,14 @@ class Row:
     stage: Stage = Stage.SEEN
     note: str = ""
     closed: bool = False
+    well: bool = False
+    began: float = 0.0
+    ended: float | None = None
+
+    @property
+    def is_decryption(self) -> bool:
+        """Whether it is one of the requests that totals count; the others manage keys."""
+        return self.kind in _DECRYPTIONS
 
 
 @attrs.frozen
@@ -82,7 +92,7 @@ class Board:
         """Take an event."""
         match event:
             case RequestAdmitted():
-                self.rows[event.rid] = Row(event.rid, event.kind, event.id)
+                self.rows[event.rid] = Row(event.rid, event.kind, event.id, began=self._clock())
             case StageFinished() if event.stage in _AFTER:
                 self._move(event.rid, _AFTER[event.stage])
             case AnswerKept():
@@ -94,38 +104,43 @@ class Board:
                 self._move(event.rid, Stage.SENT)
             case ReplyLanded():
                 self._move(event.rid, Stage.LANDED)
+                self._end(event.rid)
             case ReplyReturned():
                 self._move(event.rid, _RETURNED.get(event.state, Stage.ANSWERED), event.reason)
             case RequestParked():
                 self._note(event.rid, event.reason)
             case RequestClosed():
-                self._note(
-                    event.rid, f"{event.state}: {event.reason}", closed=event.state is not State.REPLIED
-                )
+                self._close(event)
 
     def totals(self) -> Totals:
-        """Count."""
-        verdict = self._oracle.verdict()
+        """Count the decryptions."""
+        verdict, rows = self._oracle.verdict(), [row for row in self.rows.values() if row.is_decryption]
         return Totals(
             requested=len(self._ledger.forms),
-            seen=len(self.rows),
-            answered=len(self._answered),
+            seen=len(rows),
+            answered=sum(row.rid in self._answered for row in rows),
             landed=verdict.answered,
-            failed=sum(row.closed for row in self.rows.values()),
+            failed=sum(row.closed for row in rows),
             doubled=verdict.doubled,
         )
 
     def name_of(self, row: Row) -> int:
         """Return what a request is called: its id, with a tag before it where ids of two kinds may be equal."""
+        if not row.is_decryption:
+            return row.id
         return self._oracle.name(row.kind, row.id)
 
     def form_of(self, row: Row) -> str:
-        """Return by which form a request was made."""
+        """Return by which form a request was made, or which kind of key management it is."""
+        if not row.is_decryption:
+            return str(row.kind)
         trace = self._oracle.request(row.kind, row.id)
         return "" if trace is None else self._ledger.forms.get(trace.transaction_hash, "")
 
     def age_of(self, row: Row) -> float | None:
-        """Return the seconds from the event's block to the reply's, or until now."""
+        """Return the seconds from the event's block to the reply's, or until now; of key management from when it was seen."""
+        if not row.is_decryption:
+            return (self._clock() if row.ended is None else row.ended) - row.began
         trace = self._oracle.request(row.kind, row.id)
         if trace is None:
             return None
@@ -135,6 +150,16 @@ class Board:
         if row := self.rows.get(rid):
             row.stage, row.note = stage, note
 
-    def _note(self, rid: int, note: str, *, closed: bool = False) -> None:
+    def _note(self, rid: int, note: str) -> None:
         if row := self.rows.get(rid):
-            row.note, row.closed = note, closed
+            row.note = note
+
+    def _close(self, event: RequestClosed) -> None:
+        self._note(event.rid, str(event.state) if event.state in _WELL else f"{event.state}: {event.reason}")
+        if row := self.rows.get(event.rid):
+            row.closed, row.well = event.state is not State.REPLIED, event.state in _WELL
+        self._end(event.rid)
+
+    def _end(self, rid: int) -> None:
+        if (row := self.rows.get(rid)) and row.ended is None:
+            row.ended = self._clock()

@@ -78,6 +78,9 @@ def _lines(settings: Settings) -> Iterator[str]:
     for name in ("decryption", "gateway_config", "protocol_config", "kms_generation"):
         yield from _contract(f"{name}_contract", getattr(settings, f"{name}_contract"))
     yield f"kms_core_endpoints = {_strings(settings.core_endpoints)}"
+    if settings.kms_operation_from_block_number is not None:
+        yield f"kms_operation_from_block_number = {settings.kms_operation_from_block_number}"
+        yield f'key_management_polling = "{round(settings.key_management_polling * 1000)}ms"'
 
 
 def _httpz_lines(settings: Settings) -> Iterator[str]:

@@ -12,10 +12,12 @@ import trio
 
 from kmsconn.emulator.board import Board, Totals
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.key_life import QUICK, KeyLife, KeyResult
 from kmsconn.emulator.load import PATIENCE, Ledger, Load, run_load
 from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle, Verdict, oracle_of
+from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
 from kmsconn.net.ports import Offload, Ports
 from kmsconn.service.connector import serve
@@ -33,6 +35,8 @@ class Plan:
     seed: int = 0
     profile: str = FHEVM_014
     patience: float = PATIENCE
+    keys: bool = False
+    """Whether a life of keys is led beside the requests."""
 
     @property
     def load(self) -> Load:
@@ -47,6 +51,7 @@ class Result:
     requests: int
     totals: Totals
     verdict: Verdict
+    keys: KeyResult | None = None
 
     @property
     def failed(self) -> int:
@@ -55,8 +60,9 @@ class Result:
 
     @property
     def well(self) -> bool:
-        """Every request was answered and landed, and none twice."""
-        return self.totals.answered == self.totals.landed == self.requests and self.verdict.well
+        """Every request was answered and landed, and none twice; and so it was with keys."""
+        decrypted = self.totals.answered == self.totals.landed == self.requests and self.verdict.well
+        return decrypted and (self.keys is None or self.keys.well)
 
 
 @attrs.frozen
@@ -69,6 +75,7 @@ class Demo:
     oracle: Oracle
     ledger: Ledger
     board: Board
+    keys: KeyLife | None = None
 
     @classmethod
     def of(cls, plan: Plan, wall: Callable[[], float]) -> Demo:
@@ -79,11 +86,13 @@ class Demo:
         )
         neighbours, ledger = traffic.neighbours, Ledger()
         oracle = oracle_of(neighbours)
-        return cls(plan, neighbours, traffic, oracle, ledger, Board(oracle, ledger))
+        keys = KeyLife.beside(traffic, oracle) if plan.keys and isinstance(traffic, Traffic) else None
+        return cls(plan, neighbours, traffic, oracle, ledger, Board(oracle, ledger), keys)
 
     def result(self) -> Result:
         """Return what came of it so far."""
-        return Result(self.plan.requests, self.board.totals(), self.oracle.verdict())
+        keys = None if self.keys is None else self.keys.result()
+        return Result(self.plan.requests, self.board.totals(), self.oracle.verdict(), keys)
 
 
 async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callable[[], float]) -> Result:
@@ -94,16 +103,19 @@ async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callabl
     network = MemoryNetwork()
     demo.neighbours.settle_in_memory(network)
     ports = Ports(network, offload, wall, Random(demo.plan.seed).random)
-    settings = demo.neighbours.settings(journal)
+    settings = demo.neighbours.settings(journal, **({} if demo.keys is None else QUICK))
     async with trio.open_nursery() as neighbours:
         await neighbours.start(network.run)
         await neighbours.start(demo.neighbours.run)
         async with trio.open_nursery() as nursery:
             start = partial(serve, settings, ports=ports, on_event=demo.board.on_event)
             connector = await nursery.start(start)
-            await run_load(
-                demo.plan.load, demo.traffic, demo.oracle, ledger=demo.ledger, patience=demo.plan.patience
-            )
+            async with trio.open_nursery() as work:
+                if demo.keys is not None:
+                    work.start_soon(demo.keys.lead)
+                await run_load(
+                    demo.plan.load, demo.traffic, demo.oracle, ledger=demo.ledger, patience=demo.plan.patience
+                )
             connector.drain()
         neighbours.cancel_scope.cancel()
     if network.crashes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,13 @@ from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_requests import Job
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.http import serve_http
+from kmsconn.emulator.key_life import PATIENCE, QUICK, KeyLife
 from kmsconn.emulator.load import Load, run_load, tidy
 from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import Handler, serve_sockets
 from kmsconn.emulator.oracle import Oracle, oracle_of
 from kmsconn.emulator.signcryption import Randomness
+from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
 
 LOOPBACK = "127.0.0.1"
@@ -46,6 +49,8 @@ class Plan:
     control: int | None = None
     history: float | None = None
     profile: str = FHEVM_014
+    keys: bool = False
+    """Whether a life of keys is led beside the load."""
 
 
 @attrs.frozen
@@ -56,6 +61,7 @@ class Emulation:
     neighbours: Neighbours
     traffic: Users[Neighbours]
     oracle: Oracle
+    keys: KeyLife | None = None
 
     @classmethod
     def of(cls, plan: Plan) -> Emulation:
@@ -72,7 +78,8 @@ class Emulation:
             core.on_start, core.on_answer = oracle.note_started, oracle.note_given
             if isinstance(core, EmulatedCore):
                 core.sealing = seal_cheaply
-        return cls(plan, neighbours, traffic, oracle)
+        keys = KeyLife.beside(traffic, oracle) if plan.keys and isinstance(traffic, Traffic) else None
+        return cls(plan, neighbours, traffic, oracle, keys)
 
     async def run(self) -> None:
         """Serve, write the configuration file and put on the load, until that is over.
@@ -86,7 +93,9 @@ class Emulation:
                 await nursery.start(partial(serve, port=self.plan.control))
             monitoring = f"{LOOPBACK}:{await _free_port()}"
             journal = journal_beside(self.plan.config)
-            write_config(self.plan.config, self.neighbours.settings(journal, monitoring_endpoint=monitoring))
+            quick = {} if self.keys is None else QUICK
+            settings = self.neighbours.settings(journal, monitoring_endpoint=monitoring, **quick)
+            write_config(self.plan.config, settings)
             await self._put_load_on()
             nursery.cancel_scope.cancel()
 
@@ -95,10 +104,13 @@ class Emulation:
         return partial(serve_http, handler=control.handle)
 
     async def _put_load_on(self) -> None:
-        if self.plan.load is not None:
-            await run_load(self.plan.load, self.traffic, self.oracle)
-        else:
-            async with trio.open_nursery() as nursery:
+        load = self.plan.load
+        async with trio.open_nursery() as nursery:
+            if self.keys is not None:
+                nursery.start_soon(self.keys.lead, math.inf if load is None else load.seconds + PATIENCE)
+            if load is not None:
+                await run_load(load, self.traffic, self.oracle)
+            else:
                 nursery.start_soon(tidy, self.traffic, self.oracle)
                 await self.oracle.watch()
 

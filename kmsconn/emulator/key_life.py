@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import attrs
+import trio
 
 from kmsconn.emulator.contracts import protocol_slots as at
 from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement, NodeParams, announce
@@ -16,7 +18,9 @@ from kmsconn.emulator.contracts.gateway_config import Committee
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.execution import Frame
+from kmsconn.emulator.key_oracle import KeyVerdict, read_keys
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
+from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.ids import CRS_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
 from kmsconn.protocols.fhevm_014.key_views import GENERATION_BASE
@@ -26,6 +30,11 @@ NEXT_CONTEXT, NEXT_EPOCH, LAST_EPOCH = CONTEXT + 1, EPOCH + 1, EPOCH + 2
 """The context that is gone over to, the epoch that comes with it, and the one made in it later."""
 PREP, KEY, CRS = (make_id(tag, 1) for tag in (PREP_KEYGEN_TAG, KEY_TAG, CRS_TAG))
 _DONE, _CONSENSUS = GENERATION_BASE + 1, GENERATION_BASE + 3
+PACE, FINALITY, GENERATING = 0.5, 2, 1.0
+"""Of a life beside a load: seconds between the blocks of Ethereum, blocks until one is final, seconds of a Core for what it makes."""
+QUICK: dict[str, Any] = {"kms_operation_from_block_number": 0, "key_management_polling": PACE}
+"""The settings of a connector that follows such a life."""
+PATIENCE = 180.0
 _FOR_EVER = 1e9  # seconds of a generation that will be aborted
 
 
@@ -42,20 +51,48 @@ def announcement_of(committee: Committee) -> Announcement:
     return Announcement(tuple(nodes), committee.thresholds)
 
 
+@attrs.frozen
+class KeyResult:
+    """What came of a life of keys: what Ethereum says of the node, and which of all ``steps`` were taken."""
+
+    verdict: KeyVerdict
+    done: tuple[str, ...]
+    steps: int
+
+    @property
+    def well(self) -> bool:
+        """Every step was taken, every reply given, and none twice."""
+        return len(self.done) == self.steps and self.verdict.well
+
+
 @attrs.define(eq=False)
 class KeyLife:
     """The owner, and how far it is. ``incoming``: the nodes of the next context. ``traffic`` names that one once there is one.
 
-    ``settled`` says when no decryption is open any more that names what is about to be destroyed.
+    With an ``oracle`` nothing is destroyed before the decryptions that may name it are answered.
     """
 
     neighbours: Neighbourhood
     incoming: tuple[int, ...] = (0,)
     traffic: Traffic | None = None
-    settled: Callable[[], bool] = lambda: True
+    oracle: Oracle | None = None
     doing: str = ""
     """The step that is under way."""
     done: list[str] = attrs.field(factory=list)
+    _switched: int = 0
+
+    @classmethod
+    def beside(cls, traffic: Traffic, oracle: Oracle) -> KeyLife:
+        """Return one that takes half a minute beside a load: Ethereum is made quick, and each Core takes a second for a key.
+
+        Its users name a context: what names none is lost when it is answered across a change of it (6.2, annex A).
+        """
+        neighbours = traffic.neighbours
+        neighbours.ethereum.block_time, neighbours.ethereum.finality = PACE, FINALITY
+        for core in neighbours.cores:
+            core.core.generating = GENERATING
+        traffic.extra_data = naming(CONTEXT, EPOCH)
+        return cls(neighbours, traffic=traffic, oracle=oracle)
 
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -80,6 +117,16 @@ class KeyLife:
             await step()
             self.done.append(name)
         self.doing = ""
+
+    async def lead(self, patience: float = PATIENCE) -> None:
+        """Take all steps, but for so many seconds only. Cancellation: at any time."""
+        with trio.move_on_after(patience):
+            await self.play()
+
+    def result(self) -> KeyResult:
+        """Return what came of it so far."""
+        verdict = read_keys(self.neighbours, self.neighbours.sender.address)
+        return KeyResult(verdict, tuple(self.done), len(self.steps))
 
     async def announce_first(self) -> None:
         """Announce the first context, whose anchor the next one is reached by."""
@@ -132,14 +179,14 @@ class KeyLife:
     async def end_epoch(self) -> None:
         """Destroy the epoch before the present one, until no Core has it."""
         config = self.neighbours.protocol_config
-        await self._until(self.settled)
+        await self._until(self._settled)
         self._config(lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
         await self._until(lambda: not self._any(lambda core: NEXT_EPOCH.to_bytes(32) in core.epochs))
 
     async def end_context(self) -> None:
         """Destroy the first context, until no Core has it or its epoch."""
         config = self.neighbours.protocol_config
-        await self._until(self.settled)
+        await self._until(self._settled)
         self._config(lambda frame: config.destroy_context(frame, CONTEXT))
         ended = {CONTEXT.to_bytes(32), EPOCH.to_bytes(32)}
         await self._until(lambda: not self._any(lambda core: bool(ended & (core.contexts | core.epochs))))
@@ -163,9 +210,15 @@ class KeyLife:
         gateway = self.neighbours.gateway
         gateway.act(config.address, lambda frame: config.set_context(frame, context_id, committee))
         await gateway.wait_change()
+        self._switched = gateway.head.number + 1  # what is queued already is mined in the next block
         if self.traffic is not None:
             _, both = naming(context_id, epoch_id)
             self.traffic.extra_data = (both,)  # where a request names none, the Core takes its default epoch
+
+    def _settled(self) -> bool:
+        """Tell whether no decryption of before the last change of names is open."""
+        traces = () if self.oracle is None else self.oracle.traces.values()
+        return not any(trace.answer is None and trace.block <= self._switched for trace in traces)
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():

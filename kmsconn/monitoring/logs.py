@@ -17,6 +17,7 @@ import structlog
 from kmsconn.config.settings import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.model import events
+from kmsconn.model.life import State
 from kmsconn.net.urls import show
 
 LEVELS: Final[dict[type, int]] = {
@@ -39,7 +40,7 @@ LEVELS: Final[dict[type, int]] = {
     events.Trouble: logging.WARNING,
     events.Recovered: logging.INFO,
 }
-"""The level of each event; a red trouble is an error. A test says that none is missing."""
+"""The level of each type of event; a test says that none is missing."""
 
 _BIG = 2**53  # beyond it JSON readers lose digits
 _URL = re.compile(
@@ -107,11 +108,22 @@ def log_events(logger: structlog.typing.FilteringBoundLogger, level: str) -> eve
     log = logger.bind().log  # a logger that was never bound binds itself anew for each line
 
     def on_event(event: events.Event) -> None:
-        importance = logging.ERROR if isinstance(event, events.Trouble) and event.red else LEVELS[type(event)]
+        importance = level_of(event)
         if importance >= least:
             log(importance, event_name(type(event).__name__), **fields_of(event))
 
     return on_event
+
+
+def level_of(event: events.Event) -> int:
+    """Return how important one event is: a red trouble more, the end of what ended as it should less than others of its type."""
+    match event:
+        case events.Trouble(red=True):
+            return logging.ERROR
+        case events.RequestClosed(state=State.DONE | State.ABORTED):
+            return logging.INFO
+        case _:
+            return LEVELS[type(event)]
 
 
 @lru_cache

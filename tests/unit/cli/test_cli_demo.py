@@ -18,8 +18,11 @@ from kmsconn.cli import demo_view as view
 from kmsconn.cli.main import make_parser
 from kmsconn.emulator.board import Board, Row, Stage, Totals
 from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.key_life import KeyResult
+from kmsconn.emulator.key_oracle import KeyVerdict
 from kmsconn.emulator.oracle import Verdict
-from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, make_id
+from kmsconn.errors import ConfigError
+from kmsconn.ethereum.ids import CRS_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.model.requests import Kind
 from kmsconn.net.offloading import offload_inline
 
@@ -63,9 +66,26 @@ async def finished(folder: Path, plan: Plan) -> Demo:
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 
-def test_without_arguments_forty_requests_come_at_ten_a_second() -> None:
-    arguments = make_parser().parse_args(["demo"])
-    assert (arguments.requests, arguments.rate, arguments.seed, arguments.json) == (40, 10.0, 0, False)
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [([], Plan(40, 10.0, 0)), (["--kinds", "all"], Plan(300, keys=True)), (["--requests", "3"], Plan(3))],
+)
+def test_without_a_number_forty_requests_come_and_more_beside_a_life_of_keys(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: Plan
+) -> None:
+    plans: list[Plan] = []
+    real = Demo.of
+    monkeypatch.setattr(Demo, "of", classmethod(lambda _, plan, wall: plans.append(plan) or real(plan, wall)))
+    monkeypatch.setattr(command.trio, "run", lambda *_: None)
+    parsed = make_parser().parse_args(["demo", "--json", *arguments])
+    assert (parsed.rate, parsed.seed) == (10.0, 0)
+    command.execute(parsed)
+    assert plans == [expected]
+
+
+def test_the_first_generation_has_no_life_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="httpz-rc7 has no life of keys"):
+        command.execute(make_parser().parse_args(["demo", "--kinds", "all", "--profile", "httpz-rc7"]))
 
 
 @pytest.mark.parametrize(
@@ -193,6 +213,49 @@ async def test_the_result_for_machines(autojump_clock: trio.testing.MockClock, t
     }  # fmt: skip
 
 
+ASKED = ("prepKeygenResponse", 1)
+KEYS = KeyResult(KeyVerdict((ASKED,), (ASKED,), frozenset(), 0), ("announcement", "key"), 2)
+
+
+def with_keys(keys: KeyResult) -> Result:
+    totals = Totals(requested=1, seen=1, answered=1, landed=1, failed=0, doubled=0)
+    return Result(1, totals, Verdict(emitted=1, answered=1, doubled=0, strays=0, p50=None, p99=None), keys)
+
+
+def test_what_came_of_the_keys_is_said() -> None:
+    assert list(view.summary(with_keys(KEYS)))[2:] == [
+        "keys: 2 of 2 steps (announcement, key)",
+        "      1 replies landed on Ethereum, 0 open, 0 aborted, none twice",
+    ]
+    assert command.as_json(with_keys(KEYS))["keys"] == {
+        "steps": ["announcement", "key"], "landed": 1, "open": 0, "aborted": 0, "doubled": 0, "well": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        attrs.evolve(KEYS, done=("announcement",)),
+        attrs.evolve(KEYS, verdict=attrs.evolve(KEYS.verdict, replied=())),
+        attrs.evolve(KEYS, verdict=attrs.evolve(KEYS.verdict, doubled=1)),
+    ],
+)
+def test_a_life_of_keys_that_is_not_well_is_no_good_run(keys: KeyResult) -> None:
+    result = with_keys(keys)
+    assert (result.well, with_keys(KEYS).well) == (False, True)
+    assert "the life of keys was not well" in list(view.summary(result))[-1]
+
+
+def test_the_step_that_is_under_way_is_shown() -> None:
+    demo = still(Plan(keys=True), 1)
+    assert demo.keys is not None
+    demo.keys.doing = "abort of a CRS"
+    demo.board.rows[2] = Row(2, Kind.ABORT_CRSGEN, make_id(CRS_TAG, 2), note="done", closed=True, well=True)
+    text = drawn(demo)
+    assert "keys: abort of a CRS" in text
+    assert "abort_crsgen" in text
+
+
 def run_command(monkeypatch: pytest.MonkeyPatch, *, well: bool, as_json: bool = True) -> int:
     """Execute the command with a demonstration that has ended so."""
     landed = 1 if well else 0
@@ -201,7 +264,9 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *, well: bool, as_json: bool = 
     monkeypatch.setattr(Demo, "result", lambda _: Result(1, totals, verdict))
     monkeypatch.setattr(command.trio, "run", lambda *_: None)
     return command.execute(
-        argparse.Namespace(requests=1, rate=1.0, seed=0, json=as_json, profile="fhevm-0.14")
+        argparse.Namespace(
+            requests=1, rate=1.0, seed=0, json=as_json, profile="fhevm-0.14", kinds="decryptions"
+        )
     )
 
 

@@ -59,6 +59,26 @@ def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plans == [emulation.Plan(Path("k.toml"), load, size=64, seed=7, shards=2, computing=0.5)]
 
 
+def test_a_life_of_keys_decides_over_the_status_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was led here, so it ends badly, and says why."""
+    assert run_command(monkeypatch, WELL, "--kinds", "all") == 1
+    assert "NOT all of the life of keys was well" in capsys.readouterr().out
+    assert run_command(monkeypatch, WELL, "--kinds", "all", "--json") == 1
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["keys"] == {
+        "steps": [], "landed": 0, "open": 0, "aborted": 0, "doubled": 0, "well": False,
+    }  # fmt: skip
+
+
+def test_a_generation_without_a_life_of_keys_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(monkeypatch, WELL, "--kinds", "all", "--profile", "httpz-rc7") == 2
+    assert "httpz-rc7 has no life of keys" in capsys.readouterr().err
+
+
 def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = []
     real = Emulation.of

@@ -13,6 +13,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.emulator.config_file import MARK, config_text, journal_beside, write_config
 from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.key_life import QUICK
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.errors import ConfigError
 
@@ -33,6 +34,12 @@ def config(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("profile", GENERATIONS)
 def test_what_is_written_is_read_as_the_same_settings(config: Path, profile: str) -> None:
     settings = settings_for(config, profile=profile)
+    write_config(config, settings)
+    assert load_config(config, environ={}) == settings
+
+
+def test_what_follows_a_life_of_keys_is_written_too(config: Path) -> None:
+    settings = attrs.evolve(settings_for(config), **QUICK)
     write_config(config, settings)
     assert load_config(config, environ={}) == settings
 

@@ -8,12 +8,16 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from grpclib.const import Status
 
 from kmsconn.emulator.board import Stage, Totals
 from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
 from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.key_life import KeyLife
 from kmsconn.emulator.load import AFTERMATH
+from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.oracle import Verdict
 from kmsconn.net.offloading import offload_inline
 
@@ -127,3 +131,40 @@ def result_of(verdict: Verdict, *, answered: int = 2) -> Result:
 )
 def test_well_means_everything_answered_and_landed_and_nothing_twice(result: Result, well: bool) -> None:
     assert result.well is well
+
+
+async def test_a_life_of_keys_is_led_beside_the_requests(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """All steps are taken, each reply lands once, and no decryption waits for any of it."""
+    demo = await played(Plan(requests=120, rate=4, keys=True), tmp_path)
+    result = demo.result()
+    assert result.well
+    assert result.keys is not None
+    assert result.keys.done == tuple(KeyLife(Neighbourhood.make(wall)).steps)
+    assert (len(result.keys.verdict.replied), len(result.keys.verdict.aborted)) == (7, 2)
+    assert (result.verdict.p99 or 0) <= 2 * demo.neighbours.gateway.block_time
+
+
+async def test_rows_of_key_management_say_what_they_are_and_how_they_ended(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    board = (await played(Plan(requests=1, keys=True), tmp_path)).board
+    rows = [row for row in board.rows.values() if not row.is_decryption]
+    assert {board.form_of(row) for row in rows} >= {"prep_keygen", "abort_crsgen", "kms_context_destroyed"}
+    assert [row.kind for row in rows if not row.well and row.stage is not Stage.LANDED] == []
+    assert all((board.age_of(row) or 0) < 60 for row in rows)
+    assert board.totals().failed == 0
+
+
+async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    demo = Demo.of(Plan(requests=1, keys=True), wall)
+    assert demo.keys is not None
+    demo.neighbours.cores[0].chances.append(Chance(1.0, status(Status.UNAVAILABLE), "CrsGen"))
+    await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
+    result = demo.result()
+    assert result.verdict.well
+    assert result.keys is not None
+    assert (result.keys.done, result.well) == (("announcement", "key"), False)

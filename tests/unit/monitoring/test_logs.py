@@ -11,6 +11,8 @@ import pytest
 
 from kmsconn.config.settings import LogFormat
 from kmsconn.model import events
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 from kmsconn.monitoring.logs import LEVELS, LibraryLogs, LineWriter, event_name, log_events, make_logger
 from tests.unit.monitoring.snapshots import CONTRACT, EACH, PUBLIC
 
@@ -70,6 +72,14 @@ def test_addresses_have_a_checksum_and_hashes_are_hex() -> None:
 )
 def test_only_events_of_the_level_are_logged(level: str, expected: set[str]) -> None:
     assert {line["event"] for line in lines(*EACH, level=level)} == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "level"), [(State.DONE, "info"), (State.ABORTED, "info"), (State.REJECTED, "warning")]
+)
+def test_what_ended_as_it_should_is_no_warning(state: State, level: str) -> None:
+    (line,) = lines(events.RequestClosed(1, Kind.ABORT_KEYGEN, state, "done"))
+    assert line["level"] == level
 
 
 def test_a_red_trouble_is_an_error_and_a_yellow_one_a_warning() -> None:
