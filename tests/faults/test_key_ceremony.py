@@ -12,9 +12,9 @@ from grpclib.const import Status
 
 from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
 from kmsconn.emulator.traffic import naming
-from kmsconn.model.events import RequestClosed, StageFinished, Trouble
+from kmsconn.model.events import ReplyBuried, RequestClosed, StageFinished, Trouble
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.key_replies import CONFIRM_EPOCH, KEY_RESPONSE
@@ -71,6 +71,25 @@ def refused(ceremony: Ceremony, node: int) -> bool:
     """Tell whether a decryption was rejected for what was destroyed."""
     closed = ceremony.told(node, RequestClosed, Kind.PUBLIC_DECRYPTION)
     return any("destroyed" in one.reason and one.state is State.REJECTED for one in closed)
+
+
+async def test_a_node_that_has_left_passes_over_what_the_others_do(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """It tells its Core of further contexts, sees them confirmed without it, and works on none of their epochs."""
+    async with open_ceremony(tmp_path, newcomers=1) as ceremony:
+        steps = ceremony.owner.steps
+        for name in ("announcement", "key", "CRS", "context", "epoch"):
+            await steps[name]()
+        config, following = ceremony.neighbours.protocol_config, committee_of(ceremony.incoming)
+        ceremony.act(config, lambda frame: config.begin_context(frame, announcement_of(following)))
+        await ceremony.wait(lambda: len(ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)) == 3)
+        await ceremony.wait(lambda: len(ceremony.keys(1).replied) == 8)
+        assert {one.state for one in ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)} == {State.DONE}
+        await ceremony.wait(lambda: len(ceremony.told(0, ReplyBuried, Kind.NEW_KMS_CONTEXT)) == 2)
+        assert ("confirmKmsContextCreation", NEXT_CONTEXT + 1) not in ceremony.keys(0).replied
+        assert (NEXT_CONTEXT + 1).to_bytes(32) in ceremony.cores[0].contexts
+        assert ceremony.keys(0).doubled == 0
 
 
 async def test_contexts_and_epochs_reach_every_endpoint_of_a_core(
