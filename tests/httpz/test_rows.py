@@ -200,7 +200,7 @@ async def test_row_018_a_full_house_drops_nothing(autojump_clock: MockClock, tmp
         assert world.replies(PUBLIC) == []
         assert connector.statistics().counts is not None
         world.core.computing = 0.0
-        world.core.known = {key: (0.0, message) for key, (_, message) in world.core.known.items()}
+        world.core.known = {key: attrs.evolve(job, ready_at=0.0) for key, job in world.core.known.items()}
         replies = await world.wait_replies(PUBLIC, 5, 600.0)
         await trio.sleep(30)
         assert sorted(reply[0] for reply in replies) == [1, 2, 3, 4, 5]

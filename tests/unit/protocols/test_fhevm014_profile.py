@@ -34,7 +34,7 @@ def test_decryptions_are_read_at_the_head_and_key_management_once_it_is_final() 
         (ETHEREUM, SETTINGS.kms_generation_contract.address, True),
         (ETHEREUM, SETTINGS.protocol_config_contract.address, True),
     ]
-    assert [len(one.topics) for one in found] == [3, 5, 4]
+    assert [len(one.topics) for one in found] == [6, 5, 4]  # three requests in two forms; keys; contexts
 
 
 def test_only_legacy_requests_need_their_transaction() -> None:
