@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -16,7 +14,7 @@ from typing import Any
 
 import trio
 
-from bench.rows import Row, show
+from bench.rows import Row, beside, run_module
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.logs import read_logs
 from kmsconn.chain.port import Call
@@ -175,17 +173,8 @@ async def main(port: int) -> list[Row]:
 
 def rows() -> list[Row]:
     """Measure every case."""
-    command = [sys.executable, "-m", "bench.chain_calls", "serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        assert process.stdout is not None
-        try:
-            return trio.run(main, int(process.stdout.readline()))
-        finally:
-            process.kill()
+    return beside("bench.chain_calls", main)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        trio.run(serve)
-    else:
-        show(rows())
+    run_module(serve, rows)

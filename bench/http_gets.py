@@ -7,15 +7,13 @@ with nothing read from it. Rounds of both alternate, the best of each counts.
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
 
-from bench.rows import Row, show
+from bench.rows import Row, beside, run_module
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.net.dialling import dial_sockets
@@ -84,17 +82,8 @@ async def main(port: int) -> list[Row]:
 
 def rows() -> list[Row]:
     """Measure every case."""
-    command = [sys.executable, "-m", "bench.http_gets", "serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        assert process.stdout is not None
-        try:
-            return trio.run(main, int(process.stdout.readline()))
-        finally:
-            process.kill()
+    return beside("bench.http_gets", main)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        trio.run(serve)
-    else:
-        show(rows())
+    run_module(serve, rows)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import attrs
+import trio
 
 MODULES = ("bench.grpc_calls", "bench.http_gets", "bench.chain_calls")
 
@@ -43,3 +44,22 @@ def collect(modules: Iterable[str] = MODULES) -> Iterator[Row]:
         command = [sys.executable, "-m", module, "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
         yield from (Row(**json.loads(line)) for line in done.stdout.splitlines())
+
+
+def beside(module: str, measure: Callable[[int], Awaitable[list[Row]]]) -> list[Row]:
+    """Run ``measure`` with the port that the module's server, in a process of its own, prints first."""
+    command = [sys.executable, "-m", module, "serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        try:
+            return trio.run(measure, int(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+def run_module(serve: Callable[[], Awaitable[object]], rows: Callable[[], Iterable[Row]]) -> None:
+    """Be such a module as a program: the server, or what shows the rows."""
+    if sys.argv[1:] == ["serve"]:
+        trio.run(serve)
+    else:
+        show(rows())

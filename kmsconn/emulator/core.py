@@ -29,12 +29,12 @@ from kmsconn.emulator.core_requests import (
 from kmsconn.emulator.core_table import Entry, Full, Known, Table
 from kmsconn.emulator.grpc_server import (
     HEALTH_CHECK,
-    CutConnection,
     GrpcFailure,
     Method,
     health_method,
 )
 from kmsconn.emulator.signcryption import Randomness
+from kmsconn.emulator.uptime import Uptime
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.ids import KEY_TAG, make_id
 from kmsconn.protocols.protobuf import decode
@@ -103,10 +103,9 @@ class EmulatedCore:
     """Is told the id of each answer that goes out."""
     capacity: int = 10_000
     kept: int = 6_000
-    restarts: int = attrs.field(default=0, init=False)
     management: KeyManagement = attrs.field(init=False, repr=False)
     _tables: dict[str, Table] = attrs.field(factory=dict, init=False, repr=False)
-    _stopped: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+    _uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.management = KeyManagement(
@@ -131,13 +130,16 @@ class EmulatedCore:
         managing = self.management.methods()
         return calls | {f"/{SERVICE}/{name}": method for name, method in managing.items()}
 
+    @property
+    def restarts(self) -> int:
+        """How often it was restarted."""
+        return self._uptime.restarts
+
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""
         self._tables.clear()
         self.management.restart()
-        self.restarts += 1
-        stopped, self._stopped = self._stopped, trio.Event()
-        stopped.set()
+        self._uptime.restart()
 
     async def start(
         self, operation: Operation, request: bytes, *, seconds: float | None = None, share_lost: bool = False
@@ -177,7 +179,8 @@ class EmulatedCore:
         entry = self._table(operation).get(request_id)
         if entry is None:
             raise failed(Status.NOT_FOUND, request_id)
-        await self._wait(min(entry.ready_at, trio.current_time() + LONG_POLL))
+        longest = trio.current_time() + LONG_POLL
+        await self._uptime.wait(lambda: min(entry.ready_at, longest))
         if entry.ready_at > trio.current_time():
             raise failed(Status.UNAVAILABLE, request_id)
         reply = self._reply(entry, failed)
@@ -247,14 +250,6 @@ class EmulatedCore:
             status = Status.ABORTED if "abort" in str(error).lower() else Status.INTERNAL
             raise failed(status, entry.job.request_id) from error
         return entry.reply
-
-    async def _wait(self, moment: float) -> None:
-        """Wait until a moment; raises CutConnection when the Core restarts meanwhile."""
-        stopped = self._stopped
-        with trio.move_on_at(moment):
-            await stopped.wait()
-        if stopped.is_set():
-            raise CutConnection
 
     def _table(self, operation: Operation) -> Table:
         return self._tables.setdefault(operation.start, Table(self.capacity, self.kept))

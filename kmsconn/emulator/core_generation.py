@@ -37,7 +37,8 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
 from kmsconn.emulator.core_answers import Node
 from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
 from kmsconn.emulator.generation_hashes import crsgen_hash, keygen_hash, prep_keygen_hash
-from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure, Method
+from kmsconn.emulator.grpc_server import GrpcFailure, Method
+from kmsconn.emulator.uptime import Uptime
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.keccak import keccak256
@@ -90,7 +91,7 @@ class KeyManagement:
     """Of each running key: the preprocessing it was made from."""
     _signers: dict[bytes, set[bytes]] = attrs.field(factory=dict, init=False, repr=False)
     """Of each context that was told: the addresses of its nodes. Of the default one every Core is a node that knows it."""
-    _stopped: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+    _uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls by bare name."""
@@ -121,8 +122,7 @@ class KeyManagement:
         for kind, jobs in self._jobs.items():
             kept = kind in {"key", "crs"}
             self._jobs[kind] = {i: job for i, job in jobs.items() if kept and job.ready_at <= now}
-        stopped, self._stopped = self._stopped, trio.Event()
-        stopped.set()
+        self._uptime.restart()
 
     def _start_preprocessing(self, request: bytes) -> bytes:
         message = decode(KeyGenPreprocRequest, request)
@@ -191,6 +191,7 @@ class KeyManagement:
             raise Refused(Status.NOT_FOUND)
         for job in running:
             job.aborted, job.ready_at = True, now
+        self._uptime.stir()
         return b""
 
     def _new_context(self, request: bytes) -> bytes:
@@ -256,21 +257,13 @@ class KeyManagement:
         job = self._table(kind).get(read_id(decode(RequestId, request)))
         if job is None:
             raise Refused(Status.NOT_FOUND)
-        await self._wait(job, trio.current_time() + longest)
+        until = trio.current_time() + longest
+        await self._uptime.wait(lambda: min(job.ready_at, until))
         if job.aborted:
             raise Refused(Status.ABORTED)
         if job.ready_at > trio.current_time():
             raise Refused(Status.UNAVAILABLE)
         return job.make()
-
-    async def _wait(self, job: Running, until: float) -> None:
-        """Wait until a job is ready or ends otherwise; raises CutConnection when the Core restarts meanwhile."""
-        stopped = self._stopped
-        while trio.current_time() < min(job.ready_at, until) and not stopped.is_set():
-            with trio.move_on_at(min(job.ready_at, until, trio.current_time() + 1)):
-                await stopped.wait()
-        if stopped.is_set():
-            raise CutConnection
 
     def _begin(self, kind: str, identifier: bytes, make: Callable[[], bytes]) -> None:
         if identifier in self._table(kind):

@@ -22,9 +22,10 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     ReencryptionRequest,
     RequestId,
 )
-from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure, Method
+from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.core_answers import FirstNode
 from kmsconn.emulator.httpz.dialect import HTTPZ
+from kmsconn.emulator.uptime import Uptime
 from kmsconn.kms.core import SERVICE
 from kmsconn.model.requests import Kind
 
@@ -82,7 +83,7 @@ class FirstCore(FirstNode):
     known: dict[tuple[str, str], _Job] = attrs.field(factory=dict, init=False, repr=False)
     """Jobs by result call and id, oldest first."""
     prepared: set[str] = attrs.field(factory=set, init=False)
-    _stopped: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+    _uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls for ``serve_grpc``, keyed by path."""
@@ -98,8 +99,7 @@ class FirstCore(FirstNode):
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""
         self.known.clear()
-        stopped, self._stopped = self._stopped, trio.Event()
-        stopped.set()
+        self._uptime.restart()
 
     def hear(self, method: str, identifier: str, message: Any = None) -> None:
         """Take note of a call, and of what a start call asks for."""
@@ -137,7 +137,8 @@ class FirstCore(FirstNode):
         job = self.known.get((method, identifier))
         if job is None:
             raise GrpcFailure(Status.NOT_FOUND, "no such request")
-        await self._wait(min(job.ready_at, trio.current_time() + LONG_POLL))
+        longest = trio.current_time() + LONG_POLL
+        await self._uptime.wait(lambda: min(job.ready_at, longest))
         if trio.current_time() < job.ready_at:
             raise GrpcFailure(Status.UNAVAILABLE, "not completed yet")
         if method == "GetKeyGenPreprocResult":
@@ -145,14 +146,6 @@ class FirstCore(FirstNode):
         reply = self._reply(job)
         self._tell(self.on_answer, method, identifier)
         return reply
-
-    async def _wait(self, moment: float) -> None:
-        """Wait until a moment; raises CutConnection when the Core restarts meanwhile."""
-        stopped = self._stopped
-        with trio.move_on_at(moment):
-            await stopped.wait()
-        if stopped.is_set():
-            raise CutConnection
 
     def _reply(self, job: _Job) -> bytes:
         try:
