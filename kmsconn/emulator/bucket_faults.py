@@ -12,27 +12,15 @@ from collections.abc import Awaitable, Callable
 import attrs
 import trio
 
+from kmsconn.emulator import chances
 from kmsconn.emulator.buckets import EmulatedBucket, error, serve_bucket
 from kmsconn.emulator.http import CHUNK, HangUp, HttpRequest, HttpResponse, Send
 
 Act = Callable[[HttpRequest, HttpResponse], HttpResponse]
 
 
-@attrs.frozen
-class Fault:
-    """A name for the counters, and what becomes of the honest answer."""
-
-    name: str
-    act: Act = attrs.field(repr=False, eq=False)
-
-
-@attrs.frozen
-class Chance:
-    """A fault that strikes requests of a method (None: any) with this probability."""
-
-    probability: float
-    fault: Fault
-    method: str | None = None
+Fault = chances.Fault[Act]
+Chance = chances.Chance[Act]
 
 
 @attrs.define(eq=False)
@@ -72,10 +60,7 @@ class BucketFaults:
             script = self._scripts.get(key)
             if script:
                 return script.popleft()
-        for chance in self.chances:
-            if chance.method in {None, request.method} and self.random.random() < chance.probability:
-                return chance.fault
-        return None
+        return chances.struck(self.chances, request.method, self.random)
 
 
 def _answering(name: str, response: HttpResponse) -> Fault:

@@ -21,6 +21,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     RequestId,
     UserDecryptionResponse,
 )
+from kmsconn.emulator import chances
 from kmsconn.emulator.core import OPERATIONS, SERVICE, EmulatedCore, Operation
 from kmsconn.emulator.core_answers import answer
 from kmsconn.emulator.core_requests import Job, read_id
@@ -76,21 +77,8 @@ class Call:
 Act = Callable[[Call], Awaitable[bytes]]
 
 
-@attrs.frozen
-class Fault:
-    """A name for the counters, and what happens in place of the honest call."""
-
-    name: str
-    act: Act = attrs.field(repr=False, eq=False)
-
-
-@attrs.frozen
-class Chance:
-    """A fault that strikes calls of a method (None: any) with this probability."""
-
-    probability: float
-    fault: Fault
-    method: str | None = None
+Fault = chances.Fault[Act]
+Chance = chances.Chance[Act]
 
 
 @attrs.define(eq=False)
@@ -145,10 +133,7 @@ class FaultyCore(Generic[C]):
         script = self._scripts.get(method)
         if script:
             return script.popleft()
-        for chance in self.chances:
-            if chance.method in {None, method} and self.random.random() < chance.probability:
-                return chance.fault
-        return None
+        return chances.struck(self.chances, method, self.random)
 
 
 @attrs.define(eq=False)

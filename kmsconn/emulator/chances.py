@@ -1,0 +1,36 @@
+"""Faults by name, and the chance that one strikes. Knows no neighbour: what a fault does is for who meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+from typing import Generic, TypeVar
+
+import attrs
+
+A = TypeVar("A")
+
+
+@attrs.frozen
+class Fault(Generic[A]):
+    """A name for the counters, and what happens in place of what is honest."""
+
+    name: str
+    act: A = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen
+class Chance(Generic[A]):
+    """A fault that strikes calls of a method (None: any) with this probability."""
+
+    probability: float
+    fault: Fault[A]
+    method: str | None = None
+
+
+def struck(chances: Iterable[Chance[A]], method: str, random: Random) -> Fault[A] | None:
+    """Return the first fault that strikes a call of this method, if one does."""
+    for chance in chances:
+        if chance.method in {None, method} and random.random() < chance.probability:
+            return chance.fault
+    return None

@@ -1,0 +1,34 @@
+"""Which fault strikes a call: the first whose method and luck fit."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from kmsconn.emulator.chances import Chance, Fault, struck
+
+SLOW, LOST = Fault("slow", 1), Fault("lost", 2)
+
+
+def test_a_sure_fault_of_any_method_strikes() -> None:
+    assert struck([Chance(1.0, SLOW)], "GET", Random(0)) == SLOW
+
+
+def test_a_fault_of_another_method_does_not() -> None:
+    assert struck([Chance(1.0, SLOW, "HEAD"), Chance(1.0, LOST, "GET")], "GET", Random(0)) == LOST
+
+
+def test_a_fault_without_a_chance_does_not() -> None:
+    assert struck([Chance(0.0, SLOW)], "GET", Random(0)) is None
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.7])
+def test_a_fault_strikes_as_often_as_is_said(probability: float) -> None:
+    random, chances = Random(1), [Chance(probability, SLOW)]
+    times = sum(struck(chances, "GET", random) is not None for _ in range(10_000))
+    assert abs(times / 10_000 - probability) < 0.02
+
+
+def test_faults_are_told_apart_by_name_alone() -> None:
+    assert Fault("slow", 1) == Fault("slow", 2)
