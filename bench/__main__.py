@@ -39,6 +39,13 @@ def parser() -> argparse.ArgumentParser:
     add("--loads-only", action="store_true", help="neither single calls nor the emulator's ceiling")
     add_connector(made, Plan().computing)
     add("--profile", choices=GENERATIONS, default=FHEVM_014, help="the generation")
+    add(
+        "--forms",
+        nargs="+",
+        default=(),
+        metavar="FORM",
+        help="of requests, in turn, as in kmsconn emulate (all, by chance)",
+    )
     add("--name", default="", metavar="TEXT", help="what the run is called")
     add("--out", type=Path, default=Path("bench-results.json"), metavar="FILE", help="the JSON file")
     return made
@@ -60,6 +67,7 @@ async def measure(arguments: argparse.Namespace) -> Found:
         arguments.seconds,
         arguments.computing,
         arguments.profile,
+        tuple(arguments.forms),
         told=lambda case: print(table.row(case), flush=True),
     )
     print(table.heading(), flush=True)
@@ -105,7 +113,7 @@ def calls() -> list[Row]:
 
 def report(arguments: argparse.Namespace, found: Found) -> dict[str, Any]:
     """Return everything for the JSON file."""
-    told = ("name", "profile", "sizes", "rates", "seconds", "computing")
+    told = ("name", "profile", "forms", "sizes", "rates", "seconds", "computing")
     return {
         "machine": describe(arguments.checkout or ROOT),
         "parameters": {name: getattr(arguments, name) for name in told},

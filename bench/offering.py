@@ -110,10 +110,16 @@ async def rest(pair: Pair) -> dict[str, Usage]:
     return {side: usage(*samples[-2:]) for side, samples in pair.samples.items()}
 
 
-async def offer(pair: Pair, size: int, rate: float, seconds: float) -> Case:
-    """Offer one load and return what became of it."""
+async def offer(pair: Pair, size: int, rate: float, seconds: float, forms: Sequence[str] = ()) -> Case:
+    """Offer one load, of these ``forms`` in turn (none named: all, drawn by chance), and return what became of it."""
     await trio.sleep(SETTLING)
-    wanted = {"rate": rate, "seconds": seconds, "prepared": True, "patience": PATIENCE}
+    wanted = {
+        "rate": rate,
+        "seconds": seconds,
+        "forms": list(forms),
+        "prepared": True,
+        "patience": PATIENCE,
+    }
     done = await _while_watching(pair, lambda: pair.neighbours.post("/load", wanted))
     found = outcome(done["rows"], done["offered"], rate)
     moments = span(done["rows"])
@@ -125,10 +131,10 @@ async def offer(pair: Pair, size: int, rate: float, seconds: float) -> Case:
 
 async def offer_undisturbed(pair: Pair, size: int, rate: float, plan: Plan) -> Case:
     """Offer a load, and once more when the machine stood still meanwhile; tell of both."""
-    case = await offer(pair, size, rate, plan.seconds)
+    case = await offer(pair, size, rate, plan.seconds, plan.forms)
     plan.told(case)
     if case.standstill:
-        case = await offer(pair, size, rate, plan.seconds)
+        case = await offer(pair, size, rate, plan.seconds, plan.forms)
         plan.told(case)
     return case
 
@@ -186,9 +192,10 @@ async def climb(recipe: Recipe, folder: Path, size: int, rates: Sequence[float],
 
 @attrs.frozen
 class Plan:
-    """What is offered: seconds for each load, the Core's time for an answer, of which generation, and who is told of each case."""
+    """What is offered: seconds for each load, the Core's time for an answer, of which generation and forms, and who is told of each."""
 
     seconds: float = 10.0
     computing: float = 0.01
     profile: str = FHEVM_014
+    forms: tuple[str, ...] = ()
     told: Callable[[Case], None] = lambda _: None
