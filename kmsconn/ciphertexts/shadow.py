@@ -1,7 +1,7 @@
 """Compares what coprocessors attest with what the chain names, beside the requests (RFC-023 in shadow mode; fhevm-0.14.md 4.5).
 
-Never delays a request and never decides about one: what does not hold is told, and that is all. So what cannot be looked at in time
-is left out and counted.
+Never delays a request and never decides about one: what does not hold is told, and that is all. So it takes no more of the processor
+than a sample needs: at low load everything is looked at, at high load a share, and what is left out is counted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from kmsconn.model.events import AttestationDoubted, OnEvent
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Ciphertext
 
-WAITING = 1000  # materials: the handles of a burst of requests; at a bucket's 50 ms for a HEAD they are looked at in a quarter of a minute
+A_SECOND = 20
+"""Materials looked at, at most: each costs HEADs and signatures to recover, and a coprocessor that attests wrongly shows in a share too."""
+WAITING = 1000  # materials: the handles of a burst of requests; they are looked at within a minute
 WORKERS = 4  # materials looked at at once; each asks every bucket at most once
 
 
@@ -29,7 +31,7 @@ class Look:
 
 @attrs.define
 class Shadow:
-    """Looks at materials one after the other, over an HTTP client of its own: a place that it takes there delays no download."""
+    """Looks at materials, ``A_SECOND`` at most, over an HTTP client of its own: a place that it takes there delays no download."""
 
     majority: Majority
     on_event: OnEvent
@@ -62,6 +64,7 @@ class Shadow:
             reason = await self.doubt(look)
             if reason:
                 self.on_event(AttestationDoubted(look.material.handle, reason))
+            await trio.sleep(WORKERS / A_SECOND)
 
     async def doubt(self, look: Look) -> str:
         """Return why the coprocessors' majority does not stand behind a material; empty when it does.

@@ -13,7 +13,7 @@ import trio
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
 from kmsconn.ciphertexts.majority import PATIENCE, Majority
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.ciphertexts.shadow import WAITING, Look, Shadow
+from kmsconn.ciphertexts.shadow import A_SECOND, WAITING, Look, Shadow
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
@@ -272,3 +272,36 @@ async def test_doubts_are_told_with_their_handle(autojump_clock: Any) -> None:
             nursery.cancel_scope.cancel()
     assert len(place.events) == 20
     assert all(isinstance(event, AttestationDoubted) and event.handle == ONE.handle for event in place.events)
+
+
+@asynccontextmanager
+async def looking(place: Place, materials: int, seconds: float) -> AsyncIterator[int]:
+    """Hand materials over, evenly in time, and give how many were looked at meanwhile."""
+    place.store_all(sns_ciphertext_digest=bytes(32))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(place.shadow.run)
+        for _ in range(materials):
+            place.shadow.hand(MATERIAL, FOUND)
+            await trio.sleep(seconds / materials)
+        yield len(place.events)
+        nursery.cancel_scope.cancel()
+
+
+async def test_at_low_load_every_material_is_looked_at(autojump_clock: Any) -> None:
+    async with open_place() as place, looking(place, A_SECOND * 30 // 2, 30) as looked_at:
+        assert looked_at == A_SECOND * 30 // 2
+        assert place.shadow.skipped == 0
+
+
+async def test_under_load_a_share_is_looked_at_and_the_rest_counted(autojump_clock: Any) -> None:
+    async with open_place() as place, looking(place, 10 * WAITING, 30) as looked_at:
+        assert looked_at == pytest.approx(A_SECOND * 30, abs=A_SECOND)
+        assert place.shadow.skipped == pytest.approx(9 * WAITING - looked_at, abs=A_SECOND)
+
+
+async def test_a_burst_waits_and_is_looked_at_in_time(autojump_clock: Any) -> None:
+    async with open_place() as place, looking(place, WAITING, 1) as at_once:
+        assert at_once <= 2 * A_SECOND
+        await trio.sleep(WAITING / A_SECOND)
+        assert len(place.events) == WAITING
+        assert place.shadow.skipped == 0
