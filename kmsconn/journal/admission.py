@@ -62,7 +62,12 @@ class _Known:
 
 
 def admit(book: Book, read: Read) -> Admitted:
-    """Apply a read and return what it changed. Repeating: changes nothing."""
+    """Apply a read, all of it or nothing, and return what it changed. Repeating: changes nothing."""
+    with book.savepoint():
+        return _admit(book, read)
+
+
+def _admit(book: Book, read: Read) -> Admitted:
     changes = _Changes()
     here = {_take(book, read, arrival, changes) for arrival in _last_of_each_id(read.arrivals)}
     _drop(book, _missing(book, read, here), changes)

@@ -65,6 +65,24 @@ class Book:
         self.roll_back()
         self.execute("BEGIN")
 
+    @contextmanager
+    def savepoint(self) -> Generator[None]:
+        """Undo all that the body changed when it raises."""
+        self.execute("SAVEPOINT body")
+        try:
+            yield
+        except BaseException:
+            if self.is_begun:
+                self.execute("ROLLBACK TO body")
+                self.execute("RELEASE body")
+            raise
+        self.execute("RELEASE body")
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a transaction: after some errors SQLite rolls the whole of it back by itself."""
+        return self._connection is not None and self._connection.in_transaction
+
     def commit(self) -> None:
         """Make everything since ``begin`` durable, the tick included."""
         if self.tick != self._kept_tick:
@@ -80,12 +98,9 @@ class Book:
 
     def roll_back(self) -> None:
         """Undo everything since ``begin``, if there is anything."""
-        assert self._connection is not None, "the journal is not open"
-        if self._connection.in_transaction:
-            with suppress(
-                sqlite3.Error
-            ):  # SQLite rolls back by itself after some errors; the next BEGIN would tell
-                self._connection.execute("ROLLBACK")
+        if self.is_begun:
+            with suppress(sqlite3.Error):  # the next BEGIN would tell
+                self.execute("ROLLBACK")
 
     def _connect(self, synchronous: Synchronous) -> None:
         # Another thread may serve each call; the writer lets only one run at a time. Nobody else writes, so nobody is waited for.

@@ -1,6 +1,6 @@
 """What the journal promises.
 
-One writer: every operation below is applied in order of its call, one savepoint each, several in one commit; when the call returns,
+One writer: every operation below is applied in order of its call, whole or not at all, several in one commit; when the call returns,
 what it did is durable (except ``note_submitted``, which may be lost and only costs a repetition).
 
 Operations that move a request return whether it moved: False means that the row was no longer in a state that allows it, and
@@ -173,7 +173,7 @@ class Journal(Protocol):
         ...
 
     async def admit(self, read: Read) -> Admitted:
-        """Take a trusted read: new rows, moves, ``on_chain`` flags, quarantined logs and the cursor in one savepoint ①.
+        """Take a trusted read: new rows, moves, ``on_chain`` flags, quarantined logs and the cursor, all or nothing ①.
 
         Known content at another place is moved, and nothing is run again; other content under a known id is another request, and the
         old one is off chain. A row of that range which the read does not hold is off chain, whatever its state.

@@ -1,7 +1,8 @@
 """The one task that touches the database: takes all that is queued, applies it, commits once, then wakes the callers.
 
-Group commit: one fsync serves everybody who asked meanwhile. Each operation has a savepoint of its own, so one that fails undoes only
-itself. The task ends when its input is closed, never by cancellation; what is queued then is still committed.
+Group commit: one fsync serves everybody who asked meanwhile. One operation that fails undoes only itself: a single statement does so
+in any case, and an operation that changes something with several of them stands in a savepoint (``Book.savepoint``). The task ends when
+its input is closed, never by cancellation; what is queued then is still committed.
 
 Where the work is done: a statement takes microseconds, and SQLite lets go of the interpreter's lock at each, so that in a thread every
 one of them would have to win it back from the loop. They run in the loop, a few operations between two checkpoints; what waits for the
@@ -46,14 +47,13 @@ class Operation(Generic[T]):
     _fault: BaseException | None = None
 
     def run(self, book: Book) -> None:
-        """Apply it in a savepoint. Raises sqlite3.Error only when the whole transaction is lost."""
-        book.execute("SAVEPOINT operation")
+        """Apply it. Raises sqlite3.Error only when the whole transaction is lost."""
         try:
             self._value = self.apply(book)
         except _FAULTS as error:
+            if not book.is_begun:  # else what comes next would be written by itself
+                raise sqlite3.OperationalError(f"the transaction is lost: {error}") from error
             self._fault = _ours(error)
-            book.execute("ROLLBACK TO operation")
-        book.execute("RELEASE operation")
 
     def committed(self) -> None:
         """Let what came of it count."""

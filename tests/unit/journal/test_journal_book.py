@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -166,3 +167,25 @@ def test_a_statement_that_fails_is_sqlite_s_error(book: Book) -> None:
     """The writer, which knows what was asked, maps it."""
     with pytest.raises(sqlite3.Error):
         book.execute("SELECT * FROM nothing")
+
+
+def test_a_savepoint_undoes_what_its_body_changed(book: Book) -> None:
+    book.begin()
+    new_row(book, 1)
+    with suppress(LookupError), book.savepoint():
+        new_row(book, 2)
+        raise LookupError
+    book.commit()
+    assert (row_of(book, 1).id, len(dump(book))) == (1, 1)
+
+
+def test_an_error_that_lost_the_whole_transaction_comes_out_of_a_savepoint_itself(book: Book) -> None:
+    def lose_all() -> None:
+        with book.savepoint():
+            book.roll_back()
+            raise sqlite3.OperationalError("disk I/O error")
+
+    book.begin()
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+        lose_all()
+    assert not book.is_begun

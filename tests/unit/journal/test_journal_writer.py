@@ -73,8 +73,9 @@ def adds(id_: int) -> Callable[[Book], int]:
 
 
 def fails(book: Book) -> int:
-    new_row(book, 99)
-    raise NonceTaken("no")
+    with book.savepoint():
+        new_row(book, 99)
+        raise NonceTaken("no")
 
 
 def rows(book: Book) -> int:
@@ -135,6 +136,18 @@ async def test_one_that_raises_undoes_itself_alone(book: Book) -> None:
     assert isinstance(bad, NonceTaken)
     assert [row_of(book, rid).id for rid in (first, last)] == [1, 2]
     assert rows(book) == 2
+
+
+async def test_a_statement_that_is_refused_has_changed_nothing(book: Book) -> None:
+    """SQLite undoes it, with what its trigger did, though no savepoint stands around it."""
+    gate = Gate()
+    for id_ in (1, 2):
+        new_row(book, id_)
+    clash = "UPDATE request SET state = 'signed', nonce = 7"
+    async with writing(book, gate) as writer:
+        bad, last = await all_at_once(writer, gate, lambda book: book.execute(clash), adds(3))
+    assert isinstance(bad, JournalFailed)
+    assert [row_of(book, rid).nonce for rid in (1, 2, last)] == [None, None, None]
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), OverflowError("o"), KeyError("k"), TypeError("t")])
