@@ -39,11 +39,10 @@ class Committee:
         if not operation.signed:
             return None
         context_id = await self._context_for(request)
-        question = self.profile.node_signer(request.kind, context_id, self.tx_sender)
-        key = (question.chain_id, context_id)
+        key = (request.chain_id, context_id)
         if (known := self._signers.get(key)) is not None:
             return known
-        signer = await self._ask(question)
+        signer = await self._ask(self.profile.node_signer(request.kind, context_id, self.tx_sender))
         if signer == ZERO_ADDRESS and operation.outsiders:
             return None
         if signer == ZERO_ADDRESS:
@@ -54,12 +53,12 @@ class Committee:
         return signer
 
     async def _context_for(self, request: Request) -> int:
-        found = self.profile.replying_context(request.content)
-        if isinstance(found, int):
-            return found
         key = (request.id, request.digest)
         if (known := self._contexts.get(key)) is not None:
             return known
+        found = self.profile.replying_context(request.content)
+        if isinstance(found, int):
+            return found
         for_ever, *others = found
         context_id = await self._ask(for_ever)
         if context_id and others:

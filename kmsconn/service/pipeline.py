@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -67,14 +66,11 @@ class Lost(Misconfigured):
     """The Core has it already and does not know its result: it was restarted before anybody had asked (L10)."""
 
 
-@contextmanager
-def stage_deadline(stage: str, seconds: float) -> Iterator[None]:
-    """Limit a stage's pass. Raises StageTimeout with the stage's name."""
-    try:
-        with trio.fail_after(seconds):
-            yield
-    except trio.TooSlowError:
-        raise StageTimeout(stage, seconds) from None
+async def within(seconds: float, stage: str, step: Callable[[], Awaitable[T]]) -> T:
+    """Run a stage's pass under its deadline. Raises StageTimeout with the stage's name."""
+    with trio.CancelScope(deadline=trio.current_time() + seconds):
+        return await step()
+    raise StageTimeout(stage, seconds)
 
 
 @attrs.define
@@ -200,8 +196,7 @@ class Pipeline:
         started = trio.current_time()
         least = self.operation(row).stages.get(stage, 0.0)
         try:
-            with stage_deadline(stage, max(seconds, least)):
-                result = await step()
+            result = await within(max(seconds, least), stage, step)
         except (Unreachable, Overloaded, StageTimeout, Misconfigured) as error:
             error.stage = stage
             self.troubles.failed(self._neighbour(stage, row), row.rid, error)
