@@ -63,8 +63,8 @@ def _guarded(transition: str) -> str:
 STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS}
 
 _PARK = (
-    "UPDATE request SET next_try = :next_try, max_wait = :max_wait, reason = :reason, parked = parked + 1 "  # noqa: S608 - of our own literals
-    f"WHERE rid = :rid AND state IN ({_states(WAITING)})"
+    "UPDATE request SET next_try = :next_try, max_wait = :max_wait, reason = :reason, parked = parked + 1, "  # noqa: S608 - of our own literals
+    f"submitted = coalesce(:submitted, submitted) WHERE rid = :rid AND state IN ({_states(WAITING)})"
 )
 
 
@@ -88,9 +88,17 @@ def sign(book: Book, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> boo
         raise NonceTaken(f"nonce {nonce} belongs to another signed reply") from error
 
 
-def park(book: Book, rid: int, next_try: float, reason: str, max_wait: float) -> bool:
-    """Put a waiting row off; no transition, so reads that were asked before still judge it."""
-    values = {"rid": rid, "next_try": next_try, "reason": reason, "max_wait": max_wait}
+def park(
+    book: Book, rid: int, next_try: float, reason: str, max_wait: float, *, submitted: bool | None = None
+) -> bool:
+    """Put a waiting row off; no transition, so reads that were asked before still judge it. ``submitted`` as ``note_submitted``."""
+    values = {
+        "rid": rid,
+        "next_try": next_try,
+        "reason": reason,
+        "max_wait": max_wait,
+        "submitted": submitted,
+    }
     return book.execute(_PARK, values).rowcount == 1
 
 

@@ -208,7 +208,10 @@ class Journal(Protocol):
         ...
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
-        """Remember that the Core has the request (or has forgotten it); becomes durable with the next commit."""
+        """Remember that the Core has the request (or has forgotten it).
+
+        Becomes durable with its parking, or with the first commit after a second: before that it is mostly answered, and worth nothing.
+        """
         ...
 
     async def answer(self, rid: int, answer: Answer, now: float) -> bool:

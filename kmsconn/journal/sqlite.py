@@ -91,18 +91,22 @@ class SqliteJournal:
         return await self._do(lambda book: queries.due_of_kinds(book, kinds, values))
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
-        """Remember what the Core knows; written with the next operation of anybody."""
+        """Remember what the Core knows; written as its row is parked, or after a second with an operation of anybody."""
         self._writer.note(rid, submitted)
 
     async def answer(self, rid: int, answer: Answer, now: float) -> bool:
         """SEEN → ANSWERED."""
+        self._writer.noted(rid)  # nobody asks any more
         return await self._do(lambda book: moves.answer(book, rid, answer, now))
 
     async def park(
         self, rid: int, next_try: float, reason: str, *, max_wait: float = moves.LONGEST_WAIT
     ) -> bool:
         """Put a waiting row off."""
-        return await self._do(lambda book: moves.park(book, rid, next_try, reason, max_wait))
+        submitted = self._writer.noted(rid)
+        return await self._do(
+            lambda book: moves.park(book, rid, next_try, reason, max_wait, submitted=submitted)
+        )
 
     async def close(self, rid: int, transition: str, reason: str) -> bool:
         """End a request without a reply of ours. Raises ValueError for a transition that does not close."""

@@ -11,6 +11,7 @@ disk, the commit, is off the loop, and so is an operation that says it is long.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 QUEUE = 1024  # more than all workers, readers and lanes have tasks: beyond it callers wait, and a group stays some 50 ms long
 AT_ONCE = 32  # operations between two checkpoints: about a millisecond
+NOTING = 1.0  # seconds that a note waits for the end of its row's turn, which mostly makes it worthless
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
 
 # What an operation may raise without breaking the writer: the database's no, our own errors, values that a column cannot hold.
@@ -120,7 +122,7 @@ class Writer:
         self.failure = ""
         self._book = book
         self._offload = offload
-        self._notes: dict[int, bool] = {}
+        self._notes: dict[int, tuple[float, bool]] = {}  # with the time when each was made, the oldest first
         self._input, self._output = trio.open_memory_channel[tuple[Operation[Any], trio.Event]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
 
@@ -139,8 +141,13 @@ class Writer:
         return operation.result()
 
     def note(self, rid: int, submitted: bool) -> None:
-        """Have a ``submitted`` flag written with the next group, before its operations."""
-        self._notes[rid] = submitted
+        """Have a ``submitted`` flag written with the first group after ``NOTING`` seconds, unless ``noted`` takes it before."""
+        self._notes[rid] = trio.current_time(), submitted
+
+    def noted(self, rid: int) -> bool | None:
+        """Take the note on a row, if there is one: it is written no more."""
+        _since, submitted = self._notes.pop(rid, (0.0, None))
+        return submitted
 
     def close(self) -> None:
         """Take nothing more; what is queued has ``CLOSING`` seconds."""
@@ -161,7 +168,7 @@ class Writer:
                     done.set()
 
     async def _serve(self, group: Sequence[tuple[Operation[Any], trio.Event]]) -> None:
-        notes, self._notes = self._notes, {}
+        notes = self._old_notes()
         operations = [operation for operation, _ in group]
         try:
             failure = await apply_group(self._book, operations, notes, self._offload)
@@ -170,6 +177,13 @@ class Writer:
         finally:
             for _, done in group:
                 done.set()
+
+    def _old_notes(self) -> Mapping[int, bool]:
+        oldest, _ = next(iter(self._notes.values()), (math.inf, False))
+        if trio.current_time() < oldest + NOTING:
+            return {}
+        notes, self._notes = self._notes, {}
+        return {rid: submitted for rid, (_since, submitted) in notes.items()}
 
     def _queued(self) -> list[tuple[Operation[Any], trio.Event]]:
         queued: list[tuple[Operation[Any], trio.Event]] = []

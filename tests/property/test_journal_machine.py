@@ -244,13 +244,19 @@ class JournalMachine(RuleBasedStateMachine):
     def end(self, rid: int, transition: str) -> None:
         assert moves.move(self.book, transition, rid, reason="") == self.model.move(transition, rid)
 
-    @rule(rid=rids, next_try=walls, max_wait=st.sampled_from([60.0, 3600.0]))
-    def park(self, rid: int, next_try: float, max_wait: float) -> None:
+    @rule(
+        rid=rids,
+        next_try=walls,
+        max_wait=st.sampled_from([60.0, 3600.0]),
+        noted=st.sampled_from([None, True, False]),
+    )
+    def park(self, rid: int, next_try: float, max_wait: float, noted: bool | None) -> None:
         row = self.model.rows.get(rid)
         waits = row is not None and row.state in WAITING
-        assert moves.park(self.book, rid, next_try, "later", max_wait) == waits
+        assert moves.park(self.book, rid, next_try, "later", max_wait, submitted=noted) == waits
         if row is not None and waits:
             row.next_try, row.max_wait, row.parked = next_try, max_wait, row.parked + 1
+            row.submitted = row.submitted if noted is None else noted
 
     @rule(rid=rids, submitted=st.booleans())
     def note_submitted(self, rid: int, submitted: bool) -> None:

@@ -77,7 +77,7 @@ async def test_a_whole_life(path: Path) -> None:
         assert [row.landed_block for row in await journal.landed(CHAIN, 30, 5)] == [30]
         assert await journal.bury(rid)
         row = await row_of(journal, rid)
-        assert (row.state, row.submitted, row.answer) == (State.REPLIED, True, ANSWER)
+        assert (row.state, row.submitted, row.answer) == (State.REPLIED, False, ANSWER)
         assert (await journal.counts(1002.0)).states == {(KIND, State.REPLIED): 1}
         assert await journal.cursor(CHAIN, CONTRACT) == 11
 
@@ -132,6 +132,34 @@ async def test_parking_and_releasing(path: Path) -> None:
         await journal.sign(rid, 0, b"raw", b"hash")
         assert await journal.release(rid, 1030.0, "nonce taken")
         assert (await journal.answered(CHAIN, 1000.0, 5)).next_due == 1030.0
+
+
+@pytest.mark.parametrize("submitted", [True, False])
+async def test_a_parked_row_comes_back_with_what_was_noted(path: Path, submitted: bool) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        for noted in (not submitted, submitted):
+            journal.note_submitted(rid, noted)
+            await journal.park(rid, 0.0, "soon")
+        assert [row.submitted for row in (await journal.due([KIND], 1000.0, 5, ())).rows] == [submitted]
+
+
+async def test_parking_without_a_note_leaves_what_is_known(path: Path) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        journal.note_submitted(rid, True)
+        for _ in range(2):
+            await journal.park(rid, 0.0, "soon")
+        assert (await row_of(journal, rid)).submitted
+
+
+async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock: object) -> None:
+    async with journal_at(path) as journal:
+        rid = await admit_one(journal)
+        journal.note_submitted(rid, True)
+        await journal.answer(rid, ANSWER, 1000.0)
+        await trio.sleep(60)
+        assert not (await row_of(journal, rid)).submitted
 
 
 async def test_a_taken_nonce_raises(path: Path) -> None:

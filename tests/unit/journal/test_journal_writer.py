@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
 from kmsconn.journal.book import Book
-from kmsconn.journal.writer import AT_ONCE, QUEUE, Operation, Writer, apply_group
+from kmsconn.journal.writer import AT_ONCE, NOTING, QUEUE, Operation, Writer, apply_group
 from tests.unit.journal.samples import dump, new_row, opened, row_of
 
 T = TypeVar("T")
@@ -286,25 +286,46 @@ async def test_the_tick_is_published_once_it_is_durable(book: Book) -> None:
         assert (before, writer.tick) == (0, 1)
 
 
-async def test_a_note_is_written_with_the_next_group(book: Book) -> None:
+async def test_a_note_is_written_with_the_first_group_after_a_second(book: Book, autojump_clock: Any) -> None:
     async with writing(book, Gate()) as writer:
         rid = await writer.do(adds(1))
         writer.note(rid, True)
+        assert not await writer.do(lambda book: row_of(book, rid).submitted)
+        await trio.sleep(NOTING)
         assert not row_of(book, rid).submitted
         assert await writer.do(lambda book: row_of(book, rid).submitted)
 
 
-async def test_the_last_of_several_notes_counts(book: Book) -> None:
+async def test_notes_are_written_with_the_oldest_of_them(book: Book, autojump_clock: Any) -> None:
+    async with writing(book, Gate()) as writer:
+        for number in (1, 2):
+            writer.note(await writer.do(adds(number)), True)
+            await trio.sleep(NOTING / 2)
+        assert await writer.do(lambda book: [row_of(book, rid).submitted for rid in (1, 2)]) == [True, True]
+
+
+async def test_the_last_of_several_notes_counts(book: Book, autojump_clock: Any) -> None:
     async with writing(book, Gate()) as writer:
         rid = await writer.do(adds(1))
         writer.note(rid, True)
         writer.note(rid, False)
+        await trio.sleep(NOTING)
         assert not await writer.do(lambda book: row_of(book, rid).submitted)
 
 
-async def test_a_note_on_a_row_that_is_not_there_is_lost(book: Book) -> None:
+async def test_a_note_that_was_taken_is_not_written(book: Book, autojump_clock: Any) -> None:
+    async with writing(book, Gate()) as writer:
+        rid = await writer.do(adds(1))
+        writer.note(rid, True)
+        assert (writer.noted(rid), writer.noted(rid)) == (True, None)
+        await trio.sleep(NOTING)
+        assert not await writer.do(lambda book: row_of(book, rid).submitted)
+
+
+async def test_a_note_on_a_row_that_is_not_there_is_lost(book: Book, autojump_clock: Any) -> None:
     async with writing(book, Gate()) as writer:
         writer.note(99, True)
+        await trio.sleep(NOTING)
         assert await writer.do(rows) == 0
 
 

@@ -123,6 +123,7 @@ async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path, aut
     async with open_bench(tmp_path) as bench:
         row = await bench.admit()
         bench.journal.note_submitted(row.rid, True)
+        await bench.journal.park(row.rid, 0.0, "soon")
         assert (await bench.run(await bench.row(row.rid))).state is State.ANSWERED
     assert bench.stages.took == ["answer"]
 
