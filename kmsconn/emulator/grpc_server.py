@@ -321,7 +321,13 @@ async def _unimplemented(_: bytes) -> bytes:
 
 
 def _open_h2(max_calls: int) -> h2.connection.H2Connection:
-    config = h2.config.H2Configuration(client_side=False, header_encoding=None)
+    # What clients send is looked at; what this server sends is a handful of headers that stand here.
+    config = h2.config.H2Configuration(
+        client_side=False,
+        header_encoding=None,
+        validate_outbound_headers=False,
+        normalize_outbound_headers=False,
+    )
     connection = h2.connection.H2Connection(config)
     connection.local_settings = h2.settings.Settings(
         client=False,

@@ -72,38 +72,41 @@ async def serve_http(
     A request for a websocket is accepted when ``websocket`` is given, which then owns the connection.
     """
     wire = _Wire(stream)
+    wanted = await _serve_requests(wire, handler, max_body, upgrades=websocket is not None)
+    if websocket is not None and wanted is not None:
+        await _serve_websocket(PrefixedStream(_head_bytes(wanted) + wire.unread(), stream), websocket)
+
+
+async def _serve_requests(
+    wire: _Wire, handler: Handler, max_body: int, *, upgrades: bool
+) -> HttpRequest | None:
+    """Answer requests to the end of the connection, or to one for a websocket where that is served: return it."""
+    wanted: HttpRequest | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wire.read)
+        with suppress(trio.BrokenResourceError):
+            wanted = await _requests(wire, handler, max_body, upgrades=upgrades)
+        nursery.cancel_scope.cancel()
+    return wanted
+
+
+async def _requests(wire: _Wire, handler: Handler, max_body: int, *, upgrades: bool) -> HttpRequest | None:
     try:
-        while await _exchange(wire, handler, websocket, max_body):
-            pass
-    except trio.BrokenResourceError:
-        return
+        while (request := await wire.next_request(max_body)) is not None:
+            if upgrades and _wants_websocket(request):
+                return request
+            if not (await _answer_while_connected(wire, handler, request) and wire.next_cycle()):
+                return None
     except h11.RemoteProtocolError as error:
         await wire.refuse(error.error_status_hint)
-
-
-async def _exchange(wire: _Wire, handler: Handler, websocket: WebsocketHandler | None, max_body: int) -> bool:
-    head = await wire.next_event()
-    if not isinstance(head, h11.Request):
-        return False
-    body = await wire.read_body(max_body)
-    if body is None:
-        await wire.refuse(413)
-        return False
-    request = _request(head, body)
-    if websocket is not None and _wants_websocket(request):
-        await _serve_websocket(PrefixedStream(_head_bytes(request) + wire.unread(), wire.stream), websocket)
-        return False
-    return await _answer_while_connected(wire, handler, request) and wire.next_cycle()
+    return None
 
 
 async def _answer_while_connected(wire: _Wire, handler: Handler, request: HttpRequest) -> bool:
     """Answer, or give up when the client leaves; say whether the answer went out whole."""
-    answered = False
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wire.cancel_when_left, nursery.cancel_scope)
-        answered = await _answer(wire, handler, request)
-        nursery.cancel_scope.cancel()
-    return answered
+    with wire.while_connected():
+        return await _answer(wire, handler, request)
+    return False
 
 
 async def _answer(wire: _Wire, handler: Handler, request: HttpRequest) -> bool:
@@ -115,45 +118,71 @@ async def _answer(wire: _Wire, handler: Handler, request: HttpRequest) -> bool:
 
 
 class _Wire:
-    """h11 on a stream."""
+    """h11 on a stream: one task reads, the other takes requests and answers."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
+        self._stream = stream
         self._h11 = h11.Connection(h11.SERVER)
+        self._ahead, self._left = 0, False
+        self._came, self._room = trio.Event(), trio.Event()
+        self._answering = trio.CancelScope()
 
-    async def next_event(self) -> Any:
+    async def read(self) -> None:
+        """Read until the client leaves, only so far ahead while an answer is made; one that leaves is answered no further."""
+        while not self._left:
+            try:
+                data = bytes(await self._stream.receive_some())
+            except trio.BrokenResourceError:
+                data = b""
+            self._h11.receive_data(data)
+            self._ahead += len(data)
+            self._left = not data
+            self._came.set()
+            while self._ahead >= _READ_AHEAD:
+                self._room = trio.Event()
+                await self._room.wait()
+        self._answering.cancel()
+
+    def while_connected(self) -> trio.CancelScope:
+        """Return a scope that ends when the client leaves."""
+        self._answering = trio.CancelScope()
+        if self._left:
+            self._answering.cancel()
+        return self._answering
+
+    async def next_request(self, limit: int) -> HttpRequest | None:
+        """Return the next request, or None at the end; one with a body longer than ``limit`` is refused and was the last."""
+        head = await self._next_event()
+        if not isinstance(head, h11.Request):
+            return None
+        body = await self._read_body(limit)
+        if body is None:
+            await self.refuse(413)
+            return None
+        return _request(head, body)
+
+    async def _next_event(self) -> Any:
         while True:
+            self._came = trio.Event()
             event = self._h11.next_event()
             if event is not h11.NEED_DATA:
                 return event
             if self._h11.they_are_waiting_for_100_continue:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-            self._h11.receive_data(bytes(await self.stream.receive_some()))
+            self._ahead = 0
+            self._room.set()
+            await self._came.wait()
 
-    async def read_body(self, limit: int) -> bytes | None:
+    async def _read_body(self, limit: int) -> bytes | None:
         """Return the request's body, or None when it is longer than ``limit``."""
         pieces: list[bytes] = []
         room = limit
-        while isinstance(event := await self.next_event(), h11.Data):
+        while isinstance(event := await self._next_event(), h11.Data):
             pieces.append(bytes(event.data))
             room -= len(event.data)
             if room < 0:
                 return None
         return b"".join(pieces)
-
-    async def cancel_when_left(self, scope: trio.CancelScope) -> None:
-        """Read ahead while an answer is made, to notice a client that leaves."""
-        ahead = 0
-        while ahead < _READ_AHEAD:
-            try:
-                data = bytes(await self.stream.receive_some())
-            except trio.BrokenResourceError:
-                data = b""
-            self._h11.receive_data(data)
-            ahead += len(data)
-            if not data:
-                scope.cancel()
-                return
 
     async def respond(self, response: HttpResponse, *, with_body: bool = True) -> None:
         """Send an answer. Raises HangUp when its body is shorter or longer than it says."""
@@ -178,7 +207,7 @@ class _Wire:
     async def _send(self, event: h11.Event) -> None:
         data = self._h11.send(event)
         if data:
-            await self.stream.send_all(data)
+            await self._stream.send_all(data)
 
     async def refuse(self, status: int) -> None:
         """Say what was wrong with the request, if that can still be said; the connection ends."""
