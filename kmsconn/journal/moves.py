@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from kmsconn.errors import NonceTaken
 from kmsconn.journal.book import Book
+from kmsconn.journal.port import Signing
 from kmsconn.model.life import TRANSITIONS, WAITING, State
 from kmsconn.model.steps import Answer
 
@@ -80,12 +81,19 @@ def answer(book: Book, rid: int, kept: Answer, now: float) -> bool:
     return move(book, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
-def sign(book: Book, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
+def sign(book: Book, signing: Signing) -> bool:
     """ANSWERED and on chain, or SIGNED → SIGNED. Raises NonceTaken."""
     try:
-        return move(book, "sign", rid, nonce=nonce, raw=raw, reply_hash=reply_hash)
+        return move(
+            book,
+            "sign",
+            signing.rid,
+            nonce=signing.nonce,
+            raw=signing.raw,
+            reply_hash=signing.reply_hash,
+        )
     except sqlite3.IntegrityError as error:
-        raise NonceTaken(f"nonce {nonce} belongs to another signed reply") from error
+        raise NonceTaken(f"nonce {signing.nonce} belongs to another signed reply") from error
 
 
 def park(

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import attrs
 
+from kmsconn.errors import NonceTaken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.life import State
@@ -105,6 +106,16 @@ class Row:
     landed_block: int | None
     admitted_at: float
     answered_at: float | None
+
+
+@attrs.frozen
+class Signing:
+    """Signed bytes for the reply of a row, with their nonce and hash."""
+
+    rid: int
+    nonce: int
+    raw: bytes
+    reply_hash: bytes
 
 
 @attrs.frozen
@@ -248,10 +259,10 @@ class Journal(Protocol):
         """Return LANDED rows whose landing (or verify) block is not above ``up_to_block``."""
         ...
 
-    async def sign(self, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
-        """ANSWERED → SIGNED with a nonce ③, or other bytes (and perhaps another nonce) for a SIGNED row.
+    async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
+        """ANSWERED → SIGNED with a nonce ③, or other bytes (and perhaps another nonce) for a SIGNED row; in this order, in one commit.
 
-        Raises KmsconnError when another SIGNED row of the chain holds the nonce.
+        NonceTaken stands for one whose nonce another SIGNED row of the chain holds.
         """
         ...
 
@@ -259,12 +270,12 @@ class Journal(Protocol):
         """SIGNED → ANSWERED: the nonce was taken by another transaction, or the reply was mined with status 0."""
         ...
 
-    async def land(self, rid: int, block: int) -> bool:
-        """SIGNED → LANDED in that block ④; the nonce is free for nobody, the signed bytes stay."""
+    async def land(self, landings: Sequence[tuple[int, int]]) -> list[bool]:
+        """SIGNED → LANDED ④, rows with their blocks, in one commit; the nonce is free for nobody, the signed bytes stay."""
         ...
 
-    async def bury(self, rid: int) -> bool:
-        """LANDED → REPLIED: the contract still says so ⑤."""
+    async def bury(self, rids: Sequence[int]) -> list[bool]:
+        """LANDED → REPLIED, in one commit: the contract still says so ⑤."""
         ...
 
     async def unland(self, rid: int, transition: str, reason: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 import trio
 
+from kmsconn.errors import NonceTaken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import admission, moves, queries
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
-from kmsconn.journal.port import NO_SHARDS, Admitted, Counts, Due, Place, Read, Row, Shards, Waiting
-from kmsconn.journal.writer import CLOSING, Writer
+from kmsconn.journal.port import NO_SHARDS, Admitted, Counts, Due, Place, Read, Row, Shards, Signing, Waiting
+from kmsconn.journal.writer import CLOSING, Operation, Writer
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 from kmsconn.net.ports import Offload
@@ -35,7 +36,7 @@ class SqliteJournal:
     """
 
     def __init__(self, writer: Writer, wall: Callable[[], float], warnings: tuple[str, ...]) -> None:
-        self._do = writer.do
+        self._do, self._do_all = writer.do, writer.do_all
         self._writer = writer
         self._wall = wall
         self._warnings = warnings
@@ -136,21 +137,26 @@ class SqliteJournal:
             lambda book: queries.landed(book, chain_id, up_to_block, limit), long=limit > LONG_LIST
         )
 
-    async def sign(self, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
-        """ANSWERED and on chain, or SIGNED → SIGNED. Raises NonceTaken."""
-        return await self._do(lambda book: moves.sign(book, rid, nonce, raw, reply_hash))
+    async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
+        """ANSWERED and on chain, or SIGNED → SIGNED."""
+        done = await self._do_all(partial(moves.sign, signing=signing) for signing in signings)
+        return [_unless_taken(operation) for operation in done]
 
     async def release(self, rid: int, next_try: float, reason: str) -> bool:
         """SIGNED → ANSWERED; nonce and signed bytes stay known, for they may still be included."""
         return await self._do(lambda book: moves.move(book, "release", rid, next_try=next_try, reason=reason))
 
-    async def land(self, rid: int, block: int) -> bool:
+    async def land(self, landings: Sequence[tuple[int, int]]) -> list[bool]:
         """SIGNED → LANDED."""
-        return await self._do(lambda book: moves.move(book, "land", rid, block=block))
+        done = await self._do_all(
+            partial(moves.move, transition="land", rid=rid, block=block) for rid, block in landings
+        )
+        return [operation.result() for operation in done]
 
-    async def bury(self, rid: int) -> bool:
+    async def bury(self, rids: Sequence[int]) -> list[bool]:
         """LANDED → REPLIED."""
-        return await self._do(lambda book: moves.move(book, "bury", rid))
+        done = await self._do_all(partial(moves.move, transition="bury", rid=rid) for rid in rids)
+        return [operation.result() for operation in done]
 
     async def unland(self, rid: int, transition: str, reason: str) -> bool:
         """LANDED → ANSWERED or SEEN, due at once. Raises ValueError for another transition."""
@@ -224,6 +230,13 @@ async def _close(book: Book, offload: Offload) -> None:
 
 def _listed(numbers: Collection[int]) -> str:
     return msgspec.json.encode(list(numbers)).decode()
+
+
+def _unless_taken(operation: Operation[bool]) -> bool | NonceTaken:
+    try:
+        return operation.result()
+    except NonceTaken as error:
+        return error
 
 
 def _expect(transition: str, allowed: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
@@ -123,7 +123,9 @@ class Writer:
         self._book = book
         self._offload = offload
         self._notes: dict[int, tuple[float, bool]] = {}  # with the time when each was made, the oldest first
-        self._input, self._output = trio.open_memory_channel[tuple[Operation[Any], trio.Event]](QUEUE)
+        self._input, self._output = trio.open_memory_channel[tuple[Sequence[Operation[Any]], trio.Event]](
+            QUEUE
+        )
         self._scope = trio.CancelScope(shield=True)
 
     async def do(self, apply: Callable[[Book], T], *, long: bool = False) -> T:
@@ -132,13 +134,29 @@ class Writer:
         Raises what the operation raises; JournalFailed when it could not be committed or the journal is closed.
         Cancellation: at any time; the operation may or may not be done then.
         """
-        operation, done = Operation(apply, long), trio.Event()
+        operation = Operation(apply, long)
+        await self._queue([operation])
+        return operation.result()
+
+    async def do_all(self, applies: Iterable[Callable[[Book], T]]) -> list[Operation[T]]:
+        """Have operations applied one after the other and committed together; each has a result, or a fault, of its own.
+
+        Raises JournalFailed when the journal is closed. Cancellation: at any time; all of them may or may not be done then.
+        """
+        operations = [Operation(apply) for apply in applies]
+        if operations:
+            await self._queue(operations)
+        else:
+            await trio.lowlevel.checkpoint()
+        return operations
+
+    async def _queue(self, operations: Sequence[Operation[Any]]) -> None:
+        done = trio.Event()
         try:
-            await self._input.send((operation, done))
+            await self._input.send((operations, done))
         except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
             raise JournalFailed("the journal is closed") from error
         await done.wait()
-        return operation.result()
 
     def note(self, rid: int, submitted: bool) -> None:
         """Have a ``submitted`` flag written with the first group after ``NOTING`` seconds, unless ``noted`` takes it before."""
@@ -167,9 +185,9 @@ class Writer:
                 for _, done in self._queued():
                     done.set()
 
-    async def _serve(self, group: Sequence[tuple[Operation[Any], trio.Event]]) -> None:
+    async def _serve(self, group: Sequence[tuple[Sequence[Operation[Any]], trio.Event]]) -> None:
         notes = self._old_notes()
-        operations = [operation for operation, _ in group]
+        operations = [operation for together, _ in group for operation in together]
         try:
             failure = await apply_group(self._book, operations, notes, self._offload)
             self.failure = self.failure if failure is None else failure
@@ -185,8 +203,8 @@ class Writer:
         notes, self._notes = self._notes, {}
         return {rid: submitted for rid, (_since, submitted) in notes.items()}
 
-    def _queued(self) -> list[tuple[Operation[Any], trio.Event]]:
-        queued: list[tuple[Operation[Any], trio.Event]] = []
+    def _queued(self) -> list[tuple[Sequence[Operation[Any]], trio.Event]]:
+        queued: list[tuple[Sequence[Operation[Any]], trio.Event]] = []
         while len(queued) < QUEUE:
             try:
                 queued.append(self._output.receive_nowait())

@@ -66,7 +66,7 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> bool:
     ]
     pairs = list(zip(rows, await desk.explained(says), strict=True))
     young = _young(sight, with_receipt, results[len(rows) :])
-    await together([partial(desk.bury, row) for row, said in pairs if is_done(said) and row.rid not in young])
+    await desk.bury([row for row, said in pairs if is_done(said) and row.rid not in young])
     absent = [row for row, said in pairs if isinstance(said, Accepts)]
     gone = [row for row in absent if desk.gone.confirms(row.rid, looked.head, sight.now)]
     desk.gone.keep({row.rid for row in absent} - {row.rid for row in gone})
@@ -103,7 +103,11 @@ async def _by_receipt(desk: Desk, sight: Sight, rows: Sequence[Row]) -> None:
     if not rows:
         return
     results = await desk.node.batch([receipt_of(row) for row in rows])
-    for row, result in zip(rows, results, strict=True):
-        receipt = read_receipt(result)
-        if isinstance(receipt, Receipt) and receipt.succeeded and receipt.block <= sight.settled:
-            await desk.bury(row)
+    receipts = [(row, read_receipt(result)) for row, result in zip(rows, results, strict=True)]
+    await desk.bury(
+        [
+            row
+            for row, receipt in receipts
+            if isinstance(receipt, Receipt) and receipt.succeeded and receipt.block <= sight.settled
+        ]
+    )

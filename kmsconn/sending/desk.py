@@ -6,6 +6,7 @@ All memory here is a cache: the journal and the chain rebuild it, so a lane may 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import attrs
 import trio
@@ -14,9 +15,9 @@ from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc
 from kmsconn.config.settings import Settings
-from kmsconn.errors import Retryable
+from kmsconn.errors import NonceTaken, Retryable
 from kmsconn.ethereum.transactions import Transaction
-from kmsconn.journal.port import Journal, Row
+from kmsconn.journal.port import Journal, Row, Signing
 from kmsconn.model.events import (
     OnEvent,
     Recovered,
@@ -203,16 +204,28 @@ class Desk:
         self.signings.worked()
         return signed
 
-    async def sign(self, row: Row, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
-        """Make signed bytes durable ③. Repeating: other bytes or another nonce for the same reply."""
-        if not await self.journal.sign(row.rid, nonce, raw, reply_hash):
-            return False
+    async def sign(self, sealed: Sequence[tuple[Row, int, Signed]]) -> list[bool]:
+        """Make signed bytes durable ③, each with its nonce, in this order; say which rows were still to be signed.
+
+        Raises NonceTaken, when all others are signed, for one whose nonce another reply holds.
+        Repeating: other bytes or another nonce for the same reply.
+        """
+        signings = [Signing(row.rid, nonce, *signed) for row, nonce, signed in sealed]
+        outcomes = await self.journal.sign(signings)
+        for (row, *_), signing, outcome in zip(sealed, signings, outcomes, strict=True):
+            if outcome is True:
+                self._signed(row, signing)
+        for outcome in outcomes:
+            if isinstance(outcome, NonceTaken):
+                raise outcome
+        return [outcome is True for outcome in outcomes]
+
+    def _signed(self, row: Row, by: Signing) -> None:
         self.flying[row.rid] = attrs.evolve(
-            row, state=State.SIGNED, nonce=nonce, raw=raw, reply_hash=reply_hash
+            row, state=State.SIGNED, nonce=by.nonce, raw=by.raw, reply_hash=by.reply_hash
         )
         self.kept.pop(row.rid, None)
-        self.lane.on_event(ReplySigned(row.rid, row.kind, nonce, reply_hash))
-        return True
+        self.lane.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash))
 
     def note_sent(self, row: Row, said: Sent, now: float) -> None:
         """Note what a node said to a reply's bytes."""
@@ -220,11 +233,13 @@ class Desk:
             since = None if row.answered_at is None else max(0.0, self.lane.ports.wall() - row.answered_at)
             self.lane.on_event(ReplySent(row.rid, row.kind, nonce_of(row), since, self.lane.name))
 
-    async def land(self, row: Row, block: int) -> None:
-        """Note that a reply is in the chain ④."""
-        self.high = max(self.high, nonce_of(row) + 1)
-        if self._left(row, await self.journal.land(row.rid, block)):
-            self._landed(row, block, found=False)
+    async def land(self, landings: Sequence[tuple[Row, int]]) -> None:
+        """Note that replies are in the chain ④, each in its block."""
+        self.high = max([self.high, *(nonce_of(row) + 1 for row, _ in landings)])
+        moved = await self.journal.land([(row.rid, block) for row, block in landings])
+        for (row, block), is_moved in zip(landings, moved, strict=True):
+            if self._left(row, is_moved):
+                self._landed(row, block, found=False)
 
     async def found(self, row: Row, block: int) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
@@ -283,9 +298,10 @@ class Desk:
         if await self.journal.park(row.rid, self.lane.ports.wall() + wait, reason):
             self.lane.on_event(RequestParked(row.rid, row.kind, STAGE, reason, wait))
 
-    async def bury(self, row: Row) -> None:
-        """Note that a landed reply is there for good ⑤."""
-        if await self.journal.bury(row.rid):
+    async def bury(self, rows: Sequence[Row]) -> None:
+        """Note that landed replies are there for good ⑤."""
+        moved = await self.journal.bury([row.rid for row in rows])
+        for row in compress(rows, moved):
             self.lane.on_event(ReplyBuried(row.rid, row.kind))
 
     async def unland(self, row: Row, reason: str) -> None:

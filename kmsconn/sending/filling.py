@@ -44,7 +44,7 @@ async def _move_down(desk: Desk, hole: int) -> bool:
     except Undecodable:
         return False
     signed = await desk.signed([attrs.evolve(old, nonce=hole)])
-    return await desk.sign(last, hole, *signed[0]) if signed else True
+    return all(await desk.sign([(last, hole, one) for one in signed]))
 
 
 def _refused(desk: Desk, sight: Sight) -> list[int]:

@@ -32,7 +32,7 @@ async def replace(desk: Desk, sight: Sight) -> None:
     for row, result in zip(rows, looked.results, strict=True):
         [said] = await desk.explained([read_call(desk.lane.profile, row.kind, result)])
         if is_done(said):
-            await desk.land(row, looked.head)
+            await desk.land([(row, looked.head)])
         elif not isinstance(said, Unclear):
             stuck.append(row)
     if stuck:
@@ -51,8 +51,8 @@ def _is_stuck(desk: Desk, sight: Sight, row: Row) -> bool:
 
 async def _bid_higher(desk: Desk, rows: Sequence[Row], price: Price) -> None:
     bids = [(row, replacement(old, price)) for row in rows if (old := _transaction_of(row)) is not None]
-    for (row, _), signed in zip(bids, await desk.signed([bid for _, bid in bids]), strict=False):
-        await desk.sign(row, nonce_of(row), *signed)
+    pairs = zip(bids, await desk.signed([bid for _, bid in bids]), strict=False)
+    await desk.sign([(row, nonce_of(row), signed) for (row, _), signed in pairs])
 
 
 def _transaction_of(row: Row) -> Transaction | None:

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from functools import partial
 from operator import itemgetter
 
-from kmsconn.errors import KmsconnError, NonceTaken
 from kmsconn.journal.port import Row
 from kmsconn.net.together import together
 from kmsconn.sending import nonces
 from kmsconn.sending.desk import Desk, Sight
 from kmsconn.sending.fees import Errand, Price, gas_limit
 from kmsconn.sending.node import calldata_of
-from kmsconn.sending.ordering import in_order
 from kmsconn.sending.outcomes import (
     Accepts,
     Says,
@@ -151,11 +149,7 @@ async def _seal(desk: Desk, sight: Sight, planned: Sequence[tuple[Ready, int]]) 
     price = await desk.fees.price(sight.head.base_fee)
     planned = sorted(planned, key=itemgetter(1))
     pairs = zip(planned, await _bytes(desk, planned, price), strict=False)
-    for kept in await in_order([partial(desk.sign, row, nonce, *both) for ((row, _), nonce), both in pairs]):
-        if isinstance(kept, NonceTaken):
-            desk.loaded = False
-        elif isinstance(kept, KmsconnError):
-            raise kept
+    await desk.sign([(row, nonce, signed) for ((row, _), nonce), signed in pairs])
 
 
 async def _bytes(desk: Desk, planned: Sequence[tuple[Ready, int]], price: Price) -> list[Signed]:

@@ -8,10 +8,8 @@ same reply, of before a replacement.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from kmsconn.journal.port import Row
-from kmsconn.net.together import together
 from kmsconn.sending.desk import Desk, Sight
 from kmsconn.sending.node import nonce_of, receipt_of, trace_of
 from kmsconn.sending.outcomes import (
@@ -40,7 +38,7 @@ async def settle(desk: Desk, sight: Sight) -> None:
     looked = await desk.node.look([receipt_of(row) for row in rows])
     receipts = [(row, read_receipt(result)) for row, result in zip(rows, looked.results, strict=True)]
     found = [(row, receipt) for row, receipt in receipts if isinstance(receipt, Receipt)]
-    await together([partial(desk.land, row, receipt.block) for row, receipt in found if receipt.succeeded])
+    await desk.land([(row, receipt.block) for row, receipt in found if receipt.succeeded])
     await _explain(desk, sight, [(row, receipt) for row, receipt in found if not receipt.succeeded])
     if looked.head >= sight.head.number:
         missing = [row for row, receipt in receipts if receipt is None and nonce_of(row) < sight.head.nonce]
@@ -61,7 +59,7 @@ async def _explain(desk: Desk, sight: Sight, failures: Sequence[Failure]) -> Non
     for (row, receipt), traced in zip(failures, says, strict=True):
         said: Says = next(called) if isinstance(traced, Unclear) else traced
         if is_done(said):
-            await desk.land(row, receipt.block)
+            await desk.land([(row, receipt.block)])
         else:
             hint = f"; {traced.reason}" if isinstance(traced, Unclear) and traced.reason else ""
             await _give_back(desk, sight, row, said, f"mined with status 0: {reason_of(said)}{hint}")
@@ -98,7 +96,7 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> None:
     for row, result in zip(rows, looked.results, strict=True):
         [said] = await desk.explained([read_call(desk.lane.profile, row.kind, result)])
         if is_done(said):
-            await desk.land(row, looked.head)
+            await desk.land([(row, looked.head)])
         elif not isinstance(said, Unclear):
             await _give_back(desk, sight, row, said, f"another transaction took the nonce: {reason_of(said)}")
 

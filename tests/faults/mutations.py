@@ -131,8 +131,7 @@ def buried_unasked(monkeypatch: Any) -> None:
     """What landed once is believed for good."""
 
     async def bury(desk: Any, _sight: Any, rows: Sequence[Any]) -> bool:
-        for row in rows:
-            await desk.bury(row)
+        await desk.bury(rows)
         return True
 
     monkeypatch.setattr(burying, "_ask_contract", bury)

@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.journal.sqlite import SqliteJournal, open_journal
 from kmsconn.model.life import State
-from tests.unit.journal.samples import ANSWER, BINDING, arrival, opened, read_of, row_of
+from tests.unit.journal.samples import ANSWER, BINDING, arrival, opened, read_of, row_of, signing
 
 T = TypeVar("T")
 
@@ -51,9 +51,9 @@ def steps_of(journal: SqliteJournal) -> dict[State, Callable[[], Awaitable[objec
     return {
         State.SEEN: lambda: journal.admit(read_of(arrival(1, 10), asked=journal.tick)),
         State.ANSWERED: lambda: journal.answer(1, ANSWER, 1000.0),
-        State.SIGNED: lambda: journal.sign(1, 0, b"raw", b"hash"),
-        State.LANDED: lambda: journal.land(1, 30),
-        State.REPLIED: lambda: journal.bury(1),
+        State.SIGNED: lambda: journal.sign([signing(1)]),
+        State.LANDED: lambda: journal.land([(1, 30)]),
+        State.REPLIED: lambda: journal.bury([1]),
     }
 
 

@@ -19,7 +19,7 @@ from kmsconn.journal import admission, moves, queries
 from kmsconn.journal.port import Admitted, Arrival, Due, Read, Row
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
-from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, opened, read_of
+from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, opened, read_of, signing
 
 KINDS = list(Kind)
 ids = st.integers(1, 4)
@@ -218,7 +218,7 @@ class JournalMachine(RuleBasedStateMachine):
         holder = self.model.signed_with(nonce)
         taken = holder not in {None, rid} and self.model.may("sign", rid)
         try:
-            signed = moves.sign(self.book, rid, nonce, b"raw", b"hash")
+            signed = moves.sign(self.book, signing(rid, nonce))
         except NonceTaken:
             assert taken
         else:

@@ -13,7 +13,7 @@ from kmsconn.errors import StartRefused
 from kmsconn.journal.sqlite import SqliteJournal, open_journal
 from kmsconn.model.life import State
 from kmsconn.net.offloading import offload_to_threads
-from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, arrival, opened, read_of
+from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, arrival, opened, read_of, signing
 
 CALLERS = 64
 
@@ -26,9 +26,9 @@ async def one_life(journal: SqliteJournal, number: int) -> None:
     seen = read_of(arrival(number, number), asked=journal.tick, blocks=(number, number))
     ((rid, _),) = (await journal.admit(seen)).new
     assert await journal.answer(rid, ANSWER, 1000.0)
-    assert await journal.sign(rid, number, b"raw", b"hash")
-    assert await journal.land(rid, number)
-    assert await journal.bury(rid)
+    assert await journal.sign([signing(rid, number)]) == [True]
+    assert await journal.land([(rid, number)]) == [True]
+    assert await journal.bury([rid]) == [True]
 
 
 async def test_many_lives_at_once_end_well_and_stay(tmp_path: Path) -> None:

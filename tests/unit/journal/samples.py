@@ -16,7 +16,7 @@ from kmsconn.journal import moves, queries
 from kmsconn.journal.admission import admit
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Admitted, Arrival, Read, Row
+from kmsconn.journal.port import Admitted, Arrival, Read, Row, Signing
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -85,6 +85,11 @@ def new_row(book: Book, id_: int = 1, block: int = 10, **others: Any) -> int:
     return take(book, arrival(id_, block, **others), blocks=(block, block - 1)).new[0][0]
 
 
+def signing(rid: int, nonce: int = 0, raw: bytes = b"raw", reply_hash: bytes = b"hash") -> Signing:
+    """Return signed bytes for a row's reply."""
+    return Signing(rid, nonce, raw, reply_hash)
+
+
 def row_of(book: Book, rid: int) -> Row:
     """Return a row that must be there."""
     found = queries.row(book, rid)
@@ -104,7 +109,7 @@ def move(book: Book, transition: str, rid: int) -> bool:
     if transition == "answer":
         return moves.answer(book, rid, ANSWER, 1000.0)
     if transition == "sign":
-        return moves.sign(book, rid, rid, b"raw", b"hash")
+        return moves.sign(book, signing(rid, rid))
     return moves.move(book, transition, rid, reason="because", block=20, next_try=1000.0)
 
 

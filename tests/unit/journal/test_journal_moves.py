@@ -11,7 +11,19 @@ from kmsconn.journal import moves
 from kmsconn.journal.book import Book
 from kmsconn.model.life import TRANSITIONS, WAITING, State
 from kmsconn.model.steps import Answer
-from tests.unit.journal.samples import ANSWER, SIGNER, WAYS, arrival, dump, move, new_row, row_of, take, walk
+from tests.unit.journal.samples import (
+    ANSWER,
+    SIGNER,
+    WAYS,
+    arrival,
+    dump,
+    move,
+    new_row,
+    row_of,
+    signing,
+    take,
+    walk,
+)
 
 
 def in_state(book: Book, state: State, **others: int) -> int:
@@ -124,14 +136,14 @@ def test_a_late_duplicate_does_not_open_a_finished_request(book: Book) -> None:
 
 def test_signing_keeps_nonce_bytes_and_hash(book: Book) -> None:
     rid = in_state(book, State.ANSWERED)
-    assert moves.sign(book, rid, 7, b"bytes", b"hash")
+    assert moves.sign(book, signing(rid, 7, b"bytes", b"hash"))
     row = row_of(book, rid)
     assert (row.nonce, row.raw, row.reply_hash) == (7, b"bytes", b"hash")
 
 
 def test_signing_again_replaces_bytes_and_nonce(book: Book) -> None:
     rid = in_state(book, State.SIGNED)
-    assert moves.sign(book, rid, 8, b"dearer", b"other")
+    assert moves.sign(book, signing(rid, 8, b"dearer", b"other"))
     row = row_of(book, rid)
     assert (row.nonce, row.raw, row.reply_hash) == (8, b"dearer", b"other")
 
@@ -141,7 +153,7 @@ def test_a_nonce_is_given_to_one_signed_row_only(book: Book, state: State) -> No
     first, second = in_state(book, State.SIGNED, id_=1), in_state(book, state, id_=2)
     before = dump(book)
     with pytest.raises(NonceTaken, match=str(first)):
-        moves.sign(book, second, first, b"bytes", b"hash")
+        moves.sign(book, signing(second, first, b"bytes", b"hash"))
     assert dump(book) == before
 
 
@@ -149,20 +161,20 @@ def test_a_nonce_is_given_to_one_signed_row_only(book: Book, state: State) -> No
 def test_a_nonce_may_be_given_again_once_its_row_is_signed_no_more(book: Book, way: str) -> None:
     first, second = in_state(book, State.SIGNED, id_=1), in_state(book, State.ANSWERED, id_=2)
     move(book, way, first)
-    assert moves.sign(book, second, first, b"bytes", b"hash")
+    assert moves.sign(book, signing(second, first, b"bytes", b"hash"))
 
 
 def test_nobody_signs_for_a_request_that_left_the_chain(book: Book) -> None:
     rid = in_state(book, State.ANSWERED)
     take(book)
-    assert not moves.sign(book, rid, 7, b"bytes", b"hash")
+    assert not moves.sign(book, signing(rid, 7, b"bytes", b"hash"))
 
 
 def test_what_is_signed_is_signed_again_wherever_its_request_is(book: Book) -> None:
     """Its nonce flies; leaving a hole would hold up everybody behind it."""
     rid = in_state(book, State.SIGNED)
     take(book)
-    assert moves.sign(book, rid, 7, b"dearer", b"hash")
+    assert moves.sign(book, signing(rid, 7, b"dearer", b"hash"))
 
 
 @pytest.mark.parametrize(("state", "way"), [(State.SIGNED, "release"), (State.LANDED, "resend")])

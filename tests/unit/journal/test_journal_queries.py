@@ -21,6 +21,7 @@ from tests.unit.journal.samples import (
     bytes32,
     new_row,
     row_of,
+    signing,
     take,
     walk,
 )
@@ -181,7 +182,7 @@ def test_signed_rows_come_in_nonce_order_on_chain_or_not(book: Book) -> None:
     for number in (1, 2, 3):
         walk(book, new_row(book, number), ["answer"])
     for rid, nonce in ((1, 30), (2, 10), (3, 20)):
-        moves.sign(book, rid, nonce, b"", b"")
+        moves.sign(book, signing(rid, nonce, b"", b""))
     take(book, arrival(2, 10))
     assert [row.rid for row in queries.signed(book, CHAIN)] == [2, 3, 1]
     assert queries.signed(book, CHAIN + 1) == ()

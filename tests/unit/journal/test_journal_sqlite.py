@@ -28,6 +28,7 @@ from tests.unit.journal.samples import (
     arrival,
     opened,
     read_of,
+    signing,
 )
 
 T = TypeVar("T")
@@ -71,11 +72,11 @@ async def test_a_whole_life(path: Path) -> None:
         journal.note_submitted(rid, True)
         assert await journal.answer(rid, ANSWER, 1001.0)
         assert [row.rid for row in (await journal.answered(CHAIN, 1001.0, 5)).rows] == [rid]
-        assert await journal.sign(rid, 0, b"raw", b"hash")
+        assert await journal.sign([signing(rid, 0)]) == [True]
         assert [row.raw for row in await journal.signed(CHAIN)] == [b"raw"]
-        assert await journal.land(rid, 30)
+        assert await journal.land([(rid, 30)]) == [True]
         assert [row.landed_block for row in await journal.landed(CHAIN, 30, 5)] == [30]
-        assert await journal.bury(rid)
+        assert await journal.bury([rid]) == [True]
         row = await row_of(journal, rid)
         assert (row.state, row.submitted, row.answer) == (State.REPLIED, False, ANSWER)
         assert (await journal.counts(1002.0)).states == {(KIND, State.REPLIED): 1}
@@ -108,8 +109,8 @@ async def test_a_reply_that_is_gone_is_due_at_once(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await admit_one(journal)
         await journal.answer(rid, ANSWER, 1000.0)
-        await journal.sign(rid, 0, b"raw", b"hash")
-        await journal.land(rid, 30)
+        await journal.sign([signing(rid, 0)])
+        await journal.land([(rid, 30)])
         assert await journal.unland(rid, "resend", "gone")
         row = await row_of(journal, rid)
         assert (row.state, row.next_try, row.reason) == (State.ANSWERED, 7000.0, "gone")
@@ -129,7 +130,7 @@ async def test_parking_and_releasing(path: Path) -> None:
         assert await journal.park(rid, 1020.0, "later")
         assert (await journal.due([KIND], 1000.0, 5, ())).next_due == 1020.0
         await journal.answer(rid, ANSWER, 1000.0)
-        await journal.sign(rid, 0, b"raw", b"hash")
+        await journal.sign([signing(rid, 0)])
         assert await journal.release(rid, 1030.0, "nonce taken")
         assert (await journal.answered(CHAIN, 1000.0, 5)).next_due == 1030.0
 
@@ -162,13 +163,50 @@ async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock
         assert not (await row_of(journal, rid)).submitted
 
 
-async def test_a_taken_nonce_raises(path: Path) -> None:
+async def answered_rows(journal: Journal, count: int) -> list[int]:
+    rids = [await admit_one(journal, id_, id_) for id_ in range(1, count + 1)]
+    for rid in rids:
+        await journal.answer(rid, ANSWER, 1000.0)
+    return rids
+
+
+async def test_of_several_signatures_a_taken_nonce_spoils_its_own_only(path: Path) -> None:
     async with journal_at(path) as journal:
-        for id_ in (1, 2):
-            await journal.answer(await admit_one(journal, id_, id_), ANSWER, 1000.0)
-        await journal.sign(1, 5, b"raw", b"hash")
-        with pytest.raises(NonceTaken):
-            await journal.sign(2, 5, b"raw", b"hash")
+        first, second, third = await answered_rows(journal, 3)
+        done = await journal.sign([signing(first, 5), signing(second, 5), signing(third, 6), signing(99, 7)])
+        assert [isinstance(one, NonceTaken) or one for one in done] == [True, True, True, False]
+        assert isinstance(done[1], NonceTaken)
+        assert [(row.rid, row.nonce) for row in await journal.signed(CHAIN)] == [(first, 5), (third, 6)]
+
+
+async def test_several_land_and_are_buried_each_for_itself(path: Path) -> None:
+    async with journal_at(path) as journal:
+        first, second = await answered_rows(journal, 2)
+        await journal.sign([signing(first, 0)])
+        assert await journal.land([(second, 30), (first, 31), (first, 32)]) == [False, True, False]
+        assert await journal.bury([first, second]) == [True, False]
+        assert (await row_of(journal, first)).landed_block == 31
+
+
+async def test_nothing_is_done_at_once(path: Path) -> None:
+    async with journal_at(path) as journal:
+        assert [await journal.sign([]), await journal.land([]), await journal.bury([])] == [[], [], []]
+
+
+async def test_several_are_one_commit(path: Path) -> None:
+    commits: list[object] = []
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        commits.append(work)
+        return await offload_inline(use, work)
+
+    async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
+        rids = await answered_rows(journal, 40)
+        before = len(commits)
+        await journal.sign([signing(rid, rid) for rid in rids])
+        await journal.land([(rid, 30) for rid in rids])
+        await journal.bury(rids)
+        assert len(commits) - before == 3
 
 
 async def test_siblings(path: Path) -> None:
@@ -210,7 +248,7 @@ async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> Non
         rid = await admit_one(journal, 2**256 - 1)
         await journal.answer(rid, ANSWER, 1000.0)
         with pytest.raises(OverflowError):
-            await journal.sign(rid, 2**63, b"raw", b"hash")
+            await journal.sign([signing(rid, 2**63)])
         assert (await row_of(journal, rid)).state == State.ANSWERED
 
 
@@ -221,7 +259,7 @@ async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
         kept, tick = await row_of(journal, rid), journal.tick
     async with journal_at(path) as journal:
         assert (await row_of(journal, rid), journal.tick) == (kept, tick)
-        assert await journal.sign(rid, 0, b"raw", b"hash")
+        assert await journal.sign([signing(rid, 0)]) == [True]
 
 
 async def test_two_at_once_are_refused(path: Path) -> None:
@@ -305,10 +343,10 @@ async def life(journal: SqliteJournal) -> None:
     if row.state is State.SEEN:
         await journal.answer(rid, ANSWER, 1000.0)
     if row.state in {State.SEEN, State.ANSWERED}:
-        await journal.sign(rid, 0, b"raw", b"hash")
+        await journal.sign([signing(rid, 0)])
     if row.state in {State.SEEN, State.ANSWERED, State.SIGNED}:
-        await journal.land(rid, 30)
-    await journal.bury(rid)
+        await journal.land([(rid, 30)])
+    await journal.bury([rid])
 
 
 @pytest.mark.parametrize("late", [False, True])

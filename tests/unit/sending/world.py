@@ -26,7 +26,7 @@ from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
-from kmsconn.journal.port import Due, Row
+from kmsconn.journal.port import Due, Row, Signing
 from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, State
 from kmsconn.model.requests import Kind, PoolName
@@ -337,39 +337,47 @@ class MemoryJournal:
         return await self._do(lambda: self.rows.get(rid))
 
     async def _move(self, rid: int, transition: str, **values: Any) -> bool:
-        def work() -> bool:
-            row = self.rows[rid]
-            sources, target = TRANSITIONS[transition]
-            if row.state not in sources or (
-                transition == "sign" and row.state is State.ANSWERED and not row.on_chain
-            ):
-                return False
-            if transition == "sign" and any(
-                other.nonce == values["nonce"] and other.state is State.SIGNED and other.rid != rid
-                for other in self.rows.values()
-            ):
-                self.conflicts += 1
-                raise NonceTaken(f"nonce {values['nonce']}")
-            self.change(rid, state=target, parked=0, **values)
-            self.history.append((rid, transition))
-            return True
+        return bool(await self._do(lambda: self._moved(rid, transition, **values)))
 
-        return bool(await self._do(work))
+    def _moved(self, rid: int, transition: str, **values: Any) -> bool:
+        row = self.rows[rid]
+        sources, target = TRANSITIONS[transition]
+        if row.state not in sources or (
+            transition == "sign" and row.state is State.ANSWERED and not row.on_chain
+        ):
+            return False
+        if transition == "sign" and any(
+            other.nonce == values["nonce"] and other.state is State.SIGNED and other.rid != rid
+            for other in self.rows.values()
+        ):
+            self.conflicts += 1
+            raise NonceTaken(f"nonce {values['nonce']}")
+        self.change(rid, state=target, parked=0, **values)
+        self.history.append((rid, transition))
+        return True
 
-    async def sign(self, rid: int, nonce: int, raw: bytes, reply_hash: bytes) -> bool:
-        return await self._move(rid, "sign", nonce=nonce, raw=raw, reply_hash=reply_hash)
+    async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
+        return list(await self._do(lambda: [self._sign(signing) for signing in signings]))
+
+    def _sign(self, one: Signing) -> bool | NonceTaken:
+        try:
+            return self._moved(one.rid, "sign", nonce=one.nonce, raw=one.raw, reply_hash=one.reply_hash)
+        except NonceTaken as error:
+            return error
 
     async def release(self, rid: int, next_try: float, reason: str) -> bool:
         return await self._move(rid, "release", next_try=next_try, reason=reason, **self._unsigned())
 
-    async def land(self, rid: int, block: int) -> bool:
-        return await self._move(rid, "land", landed_block=block)
+    async def land(self, landings: Sequence[tuple[int, int]]) -> list[bool]:
+        return list(
+            await self._do(lambda: [self._moved(rid, "land", landed_block=block) for rid, block in landings])
+        )
 
     async def found_landed(self, rid: int, verify_block: int) -> bool:
         return await self._move(rid, "found_landed", landed_block=verify_block)
 
-    async def bury(self, rid: int) -> bool:
-        return await self._move(rid, "bury")
+    async def bury(self, rids: Sequence[int]) -> list[bool]:
+        return list(await self._do(lambda: [self._moved(rid, "bury") for rid in rids]))
 
     async def close(self, rid: int, transition: str, reason: str) -> bool:
         return await self._move(rid, transition, reason=reason)
