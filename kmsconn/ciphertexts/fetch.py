@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import attrs
@@ -54,7 +54,7 @@ class Fetcher:
         ways = [partial(self._from_bucket, bucket, material, lease) for bucket in buckets]
         return await first_success(ways, HEDGE)
 
-    async def _from_bucket(self, bucket: Sequence[Source], material: Material, lease: Lease) -> Ciphertext:
+    async def _from_bucket(self, bucket: Iterable[Source], material: Material, lease: Lease) -> Ciphertext:
         failures: list[RequestError] = []
         for source in bucket:
             self.policy.check(source.address)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Protocol
@@ -74,7 +74,7 @@ def anonymous(http: HttpClient, url: str, attested_by: str = "") -> Source:
 class Sources(Protocol):
     """Knows where a ciphertext may be had."""
 
-    async def of(self, material: Material) -> Sequence[Sequence[Source]]:
+    async def of(self, material: Material) -> Sequence[Iterable[Source]]:
         """Return the ways to a ciphertext: those to one bucket one after the other, the buckets side by side.
 
         Raises as ``Directory.find``.
@@ -94,7 +94,7 @@ class BothForms:
     directory: Directory
     _by_digest: set[str] = attrs.field(factory=set)
 
-    async def of(self, material: Material) -> Sequence[Sequence[Source]]:
+    async def of(self, material: Material) -> Sequence[Iterable[Source]]:
         """Return both forms for each bucket of the ciphertext's coprocessors."""
         buckets = await self.directory.find(material.coprocessors)
         return [self._forms(bucket, material) for bucket in buckets]
@@ -107,12 +107,14 @@ class BothForms:
         elif self._by_digest:
             self._by_digest.discard(bucket.removesuffix(by_handle("", material.handle)))
 
-    def _forms(self, bucket: str, material: Material) -> list[Source]:
-        forms = [
-            anonymous(self.http, by_handle(bucket, material.handle), attested_by=bucket),
-            anonymous(self.http, by_digest(bucket, material.digest)),
-        ]
-        return forms[::-1] if bucket.rstrip("/") in self._by_digest else forms
+    def _forms(self, bucket: str, material: Material) -> Iterator[Source]:
+        # As they are asked for: the first form of the first bucket is nearly always enough.
+        digest_first = bucket.rstrip("/") in self._by_digest
+        if digest_first:
+            yield anonymous(self.http, by_digest(bucket, material.digest))
+        yield anonymous(self.http, by_handle(bucket, material.handle), attested_by=bucket)
+        if not digest_first:
+            yield anonymous(self.http, by_digest(bucket, material.digest))
 
 
 @attrs.frozen
@@ -127,7 +129,7 @@ class ByPlace:
     sdk: Sdk
     instead: Substitute | None = None
 
-    async def of(self, material: Material) -> Sequence[Sequence[Source]]:
+    async def of(self, material: Material) -> Sequence[Iterable[Source]]:
         """Return both ways for each place; what the operator configured stands in where no coprocessor could be looked up."""
         spare = places([], self.instead)
         try:

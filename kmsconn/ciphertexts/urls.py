@@ -6,12 +6,15 @@ Bucket addresses come from a chain, so they are strangers' input (options.md, sa
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 import attrs
 
 from kmsconn.ciphertexts.attestation import COPROCESSOR_CONTEXT_ID
 from kmsconn.errors import Misconfigured
 from kmsconn.net.urls import parse
+
+REMEMBERED = 256  # hosts: those of the buckets, asked about at each object
 
 
 @attrs.frozen
@@ -37,6 +40,7 @@ class BucketPolicy:
         return self.allow_private or not is_private(address)
 
 
+@lru_cache(REMEMBERED)
 def is_private(host: str) -> bool:
     """Say whether a host, by its literal, is loopback, link-local, private or no address of the public internet."""
     if host in {"", "localhost"} or host.endswith((".localhost", ".local", ".internal")):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from urllib.parse import urljoin
 
 import attrs
@@ -118,7 +119,7 @@ class HttpClient:
         Cancellation: closes the connection; the server may have acted. Repeating: the caller's question.
         """
         request = _request("POST", url, headers, body)
-        async with self._place(request), self._connections.exchange(request) as answer:
+        async with self._place(request), await self._connections.begin(request) as answer:
             download = Download(answer, max_bytes)
             return Response(download.status, download.headers, await download.read())
 
@@ -129,7 +130,7 @@ class HttpClient:
         when a kept connection turns out to be dead.
         """
         request = _request("HEAD", url, headers)
-        async with self._place(request), self._followed(request, headers) as answer:
+        async with self._place(request), await self._followed(request, headers) as answer:
             return Response(answer.head.status, answer.head.headers, b"")
 
     @asynccontextmanager
@@ -152,7 +153,7 @@ class HttpClient:
         request = _request("GET", url, headers)
         async with self._place(request):
             begun()
-            async with self._followed(request, headers) as answer:
+            async with await self._followed(request, headers) as answer:
                 yield Download(answer, max_bytes)
 
     def _place(self, request: _Request) -> trio.Semaphore:
@@ -160,14 +161,13 @@ class HttpClient:
             self._places[request.origin] = trio.Semaphore(self._limit)
         return self._places[request.origin]
 
-    @asynccontextmanager
-    async def _followed(self, request: _Request, headers: Mapping[str, str] | None) -> AsyncIterator[_Answer]:
+    async def _followed(self, request: _Request, headers: Mapping[str, str] | None) -> _Answer:
         for _ in range(REDIRECTS):
-            async with self._connections.exchange(request) as answer:
-                onward = _redirect(request, answer.head)
-                if onward is None:
-                    yield answer
-                    return
+            answer = await self._connections.begin(request)
+            onward = _redirect(request, answer.head)
+            if onward is None:
+                return answer
+            await answer.aclose()
             request = _request(request.method, onward, headers)
         raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
 
@@ -233,7 +233,7 @@ class _Connection:
     """One stream, and when it was last used."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
+        self._stream, self._socket = stream, _socket_of(stream)
         self.used = trio.current_time()
 
     async def send(self, data: bytes) -> bool:
@@ -264,7 +264,7 @@ class _Connection:
     @property
     def disturbed(self) -> bool:
         """Whether something came that nobody asked for, such as the end."""
-        return _is_readable(self._stream)
+        return self._socket is not None and self._socket.is_readable()
 
     async def aclose(self) -> None:
         """Close without waiting for the peer."""
@@ -272,14 +272,14 @@ class _Connection:
             await trio.aclose_forcefully(self._stream)
 
 
-def _is_readable(stream: trio.abc.Stream) -> bool:
+def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
     while isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
-    return isinstance(stream, trio.SocketStream) and stream.socket.is_readable()
+    return stream.socket if isinstance(stream, trio.SocketStream) else None
 
 
-class _Answer:
-    """An answer whose head is there."""
+class _Answer(trio.abc.AsyncResource):
+    """An answer whose head is there, and the connection that it came over until it is closed."""
 
     def __init__(
         self,
@@ -290,9 +290,11 @@ class _Answer:
         piece: bytes,
         *,
         sent: bool,
+        keep: Callable[[_Connection], None],
     ) -> None:
-        self.request, self.connection, self.head = request, connection, head
-        self._reader, self._piece, self._sent = reader, piece, sent
+        self.request, self.head = request, head
+        self._connection, self._reader, self._piece = connection, reader, piece
+        self._sent, self._keep = sent, keep
 
     @property
     def reusable(self) -> bool:
@@ -303,8 +305,15 @@ class _Answer:
         """Return the next bytes of the body, or none at its end."""
         piece, self._piece = self._piece, b""
         while not piece and not self._reader.done:
-            piece = await self.connection.feed(self._reader)
+            piece = await self._connection.feed(self._reader)
         return piece
+
+    async def aclose(self) -> None:
+        """Let the connection be kept if it can be; else close it, without waiting for the peer."""
+        if self.reusable:
+            self._keep(self._connection)
+        else:
+            await self._connection.aclose()
 
 
 class _Connections:
@@ -314,16 +323,8 @@ class _Connections:
         self._dial = dial
         self._idle: dict[str, list[_Connection]] = {}
 
-    @asynccontextmanager
-    async def exchange(self, request: _Request) -> AsyncIterator[_Answer]:
-        """Send a request and give its answer; afterwards the connection is kept if it can be."""
-        answer = await self._begin(request)
-        try:
-            yield answer
-        finally:
-            await self._end(answer)  # noqa: ASYNC102 - shields itself, with a deadline
-
-    async def _begin(self, request: _Request) -> _Answer:
+    async def begin(self, request: _Request) -> _Answer:
+        """Send a request and return its answer, which must be closed."""
         try:
             return await self._ask_again(request) or await self._ask(await self._dialled(request), request)
         except FOREIGN_ERRORS as error:
@@ -363,18 +364,15 @@ class _Connections:
             piece = b""
             while reader.head is None:
                 piece = await connection.feed(reader)
-            return _Answer(request, connection, reader, reader.head, piece, sent=sent)
+            keep = partial(self._keep, request.origin)
+            return _Answer(request, connection, reader, reader.head, piece, sent=sent, keep=keep)
         except BaseException:
             await connection.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
             raise
 
-    async def _end(self, answer: _Answer) -> None:
-        connection = answer.connection
-        if answer.reusable:
-            connection.used = trio.current_time()
-            self._idle.setdefault(answer.request.origin, []).append(connection)
-        else:
-            await connection.aclose()
+    def _keep(self, origin: str, connection: _Connection) -> None:
+        connection.used = trio.current_time()
+        self._idle.setdefault(origin, []).append(connection)
 
     async def aclose(self) -> None:
         """Close all that are idle."""

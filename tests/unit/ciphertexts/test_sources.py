@@ -57,12 +57,13 @@ async def test_the_form_that_was_found_last_is_asked_first_in_that_bucket() -> N
     sources = both_forms("https://a/", "https://b")
     by_handle, by_digest = (await sources.of(MATERIAL))[0]
     sources.found(MATERIAL, by_digest)
-    assert [bucket[0].address for bucket in (await sources.of(MATERIAL))] == [
+    assert [next(iter(bucket)).address for bucket in await sources.of(MATERIAL)] == [
         by_digest.address,
         f"https://b/ct128/{HANDLE}/1",
     ]
     sources.found(MATERIAL, by_handle)
-    assert (await sources.of(MATERIAL))[0][0].address == by_handle.address
+    first, _ = (await sources.of(MATERIAL))[0]
+    assert first.address == by_handle.address
 
 
 async def test_a_place_is_asked_by_digest_without_credentials() -> None:
