@@ -17,7 +17,7 @@ from typing import Any, Never, Protocol
 
 import trio
 
-from kmsconn.chain.jsonrpc import batch_results, call_result
+from kmsconn.chain.jsonrpc import batch_results, call_result, each_result
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.chain.posting import HttpLink
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
@@ -47,13 +47,17 @@ class Link(Protocol):
         """Return an outcome for each call, within ``PATIENCE`` seconds. Raises Unreachable or Overloaded when there is none."""
         ...
 
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        """Ask each for itself, as ``PipelinedRpc.each``; an RpcError is an outcome as it came."""
+        ...
+
     def drop(self, reason: str) -> None:
         """Give the link up."""
         ...
 
 
 class Endpoint:
-    """One chain; implements ``chain.port.Rpc``. Made by ``open_endpoint``."""
+    """One chain; implements ``chain.port.PipelinedRpc``. Made by ``open_endpoint``."""
 
     def __init__(
         self, chain: Chain, name: str, ports: Ports, http: HttpClient, on_event: OnEvent = ignore
@@ -93,6 +97,23 @@ class Endpoint:
             await trio.lowlevel.checkpoint()
             return []
         return batch_results(await self._ask(calls, batch=True))
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        """Ask each for itself, all on their way at once over one connection in this order.
+
+        ``take`` gets what came of each with its place in ``calls``: a result, or the error that ``call`` would have raised.
+        Cancellation: at any time; ``take`` has had what came until then. Repeating: the caller's questions.
+        """
+        if not calls:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            link = await self._linked()
+        except Unreachable as error:
+            for index in range(len(calls)):
+                take(index, error)
+        else:
+            await link.each(calls, lambda index, outcome: take(index, each_result(outcome)))
 
     async def probe(self) -> None:
         """Connect, unless that was done.

@@ -181,6 +181,14 @@ def call_result(outcome: Any) -> Any:
     raise outcome
 
 
+def each_result(outcome: Any) -> Any:
+    """Return the result of one question, or the error that ``call_result`` raises."""
+    try:
+        return call_result(outcome)
+    except (RpcError, Overloaded) as error:
+        return error
+
+
 def batch_results(outcomes: Sequence[Any]) -> list[Any]:
     """Return a batch's outcomes as they are. Raises Overloaded only when the rate limit left no usable answer at all."""
     refused = [outcome for outcome in outcomes if isinstance(outcome, RpcError) and is_overload(outcome)]

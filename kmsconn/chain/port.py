@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -51,5 +51,17 @@ class Rpc(Protocol):
         """Ask several questions of *one node over one connection*, in order; a result or an RpcError for each.
 
         Raises Unreachable or Overloaded when there is no usable answer at all.
+        """
+        ...
+
+
+class PipelinedRpc(Rpc, Protocol):
+    """A chain that also takes calls without waiting for the answers to those before."""
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        """Ask each for itself, all on their way at once over one connection in this order; a node answers them when it likes.
+
+        ``take`` gets what came of each with its place in ``calls``: a result, or the KmsconnError that ``call`` would have raised.
+        Cancellation: at any time; ``take`` has had what came until then, or has it now. Repeating: the caller's questions.
         """
         ...

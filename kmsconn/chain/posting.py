@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
 
 from kmsconn.chain.jsonrpc import Answer, Complaint, decode, encode
 from kmsconn.chain.port import PATIENCE, Call
-from kmsconn.errors import Unreachable
+from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.net.http import HttpClient, status_error
 from kmsconn.net.urls import show_origin
 
@@ -40,6 +40,20 @@ class HttpLink:
             raise
         self.drop(f"{self._origin}: no answer to {calls[0].method} in {PATIENCE:g} s")
         raise Unreachable(self.reason)
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        """Ask each in a request of its own. Cancellation: at any time. Repeating: the caller's question."""
+
+        async def ask(index: int, call: Call) -> None:
+            try:
+                take(index, *await self.exchange([call], batch=False))
+            except KmsconnError as error:
+                take(index, error)
+
+        async with trio.open_nursery() as nursery:
+            for index, call in enumerate(calls):
+                nursery.start_soon(ask, index, call)
+                await trio.lowlevel.checkpoint()  # Trio starts tasks of one moment in any order
 
     async def _post(self, body: bytes) -> bytes:
         response = await self._http.post(self._url, body, {"content-type": "application/json"})

@@ -8,7 +8,7 @@ one moment goes out in one piece.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,7 +24,7 @@ from kmsconn.net.urls import Url, parse
 
 MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
 RECEIVE_BYTES = 64 * 1024
-OUTBOX = 256  # frames waiting for the wire; beyond that callers wait, as they would for the wire itself
+OUTBOX = 256  # pieces waiting for the wire; beyond that callers wait, as they would for the wire itself
 PULSE_SECONDS = 10.0  # between pings; who says nothing at all from one to the next but one is gone
 PARTING_SECONDS = 1.0  # for the answer to the server's closing
 
@@ -37,7 +37,7 @@ FOREIGN_ERRORS: tuple[type[Exception], ...] = (
 
 
 class _Asked:
-    """The questions of one frame, and their answers as they come."""
+    """Questions that went out together, and their answers as they come."""
 
     def __init__(self, ids: range, method: str) -> None:
         self.ids, self.method = ids, method
@@ -54,6 +54,14 @@ class _Asked:
     def fail(self, reason: str) -> None:
         self.failure = reason
         self.done.set()
+
+    def so_far(self) -> Iterator[tuple[int, Any]]:
+        """Return the outcomes with their places; those that will never come are Unreachable."""
+        for index, number in enumerate(self.ids):
+            if number in self.outcomes:
+                yield index, self.outcomes[number]
+            elif self.failure is not None:
+                yield index, Unreachable(self.failure)
 
     def results(self) -> list[Any]:
         if self.failure is not None:
@@ -81,20 +89,45 @@ class WebSocketLink:
         Raises Unreachable when the connection ends before all are answered.
         Cancellation: at any time; what comes late is dropped. Repeating: the caller's question.
         """
+        asked = self._expect(calls)
+        try:
+            await self._send(encode(asked.ids.start, calls, batch=batch))
+            await asked.done.wait()
+        finally:
+            self._expect_no_more(asked)
+        return asked.results()
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        """Ask each in a frame of its own, all in one piece; ``take`` gets the outcome of each with its place.
+
+        Unreachable stands for those that were not answered when the connection ended.
+        Cancellation: at any time; ``take`` gets what has come, and what comes late is dropped. Repeating: the caller's question.
+        """
+        asked = self._expect(calls)
+        try:
+            numbered = zip(asked.ids, calls, strict=True)
+            await self._send(*(encode(number, [call], batch=False) for number, call in numbered))
+            await asked.done.wait()
+        except Unreachable as error:
+            asked.fail(str(error))
+        finally:
+            self._expect_no_more(asked)
+            for index, outcome in asked.so_far():
+                take(index, outcome)
+
+    def _expect(self, calls: Sequence[Call]) -> _Asked:
         ids = range(self._next_id, self._next_id + len(calls))
         self._next_id = ids.stop
         asked = _Asked(ids, calls[0].method)
         self._asked.update(dict.fromkeys(ids, asked))
-        try:
-            await self._send(encode(ids.start, calls, batch=batch))
-            await asked.done.wait()
-        finally:
-            for number in ids:
-                self._asked.pop(number, None)
-        return asked.results()
+        return asked
 
-    async def _send(self, message: bytes) -> None:
-        data = frame(Opcode.TEXT, message, os.urandom(4))
+    def _expect_no_more(self, asked: _Asked) -> None:
+        for number in asked.ids:
+            self._asked.pop(number, None)
+
+    async def _send(self, *messages: bytes) -> None:
+        data = b"".join([frame(Opcode.TEXT, message, os.urandom(4)) for message in messages])
         try:
             self._outbox.send_nowait(data)
         except (trio.WouldBlock, trio.ClosedResourceError):

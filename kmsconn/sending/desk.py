@@ -13,7 +13,7 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Rpc
+from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
 from kmsconn.errors import NonceTaken, Retryable
 from kmsconn.ethereum.transactions import Transaction
@@ -54,7 +54,7 @@ class Lane:
     ``confirmations`` upon it and is older than the overlap; one without a receipt for ``replace_after`` seconds is replaced.
     """
 
-    rpc: Rpc
+    rpc: PipelinedRpc
     journal: Journal
     wallet: Wallet
     profile: Profile

@@ -6,21 +6,19 @@ Decides nothing. Every error that comes out is Retryable.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import attrs
 import trio
 
 from kmsconn.chain.asking import inquire
-from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.chain.port import Call, PipelinedRpc, RpcError
 from kmsconn.errors import StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.journal.port import Row
 from kmsconn.protocols.port import Inquiry
 from kmsconn.sending.fees import Errand
-from kmsconn.sending.ordering import in_order
 
 T = TypeVar("T")
 PATIENCE = 15.0  # seconds for one batch; a node that hangs must not hang the lane
@@ -49,7 +47,7 @@ class Looked:
 class Node:
     """The chain, as the account ``sender`` asks it."""
 
-    rpc: Rpc
+    rpc: PipelinedRpc
     sender: Address
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
@@ -71,12 +69,16 @@ class Node:
     async def hand_over(self, raws: Sequence[bytes]) -> list[Any]:
         """Send transactions in this order; return for each the result, or the error of ours that came instead.
 
-        They are calls of their own on one connection, all on their way at once: a sequencer answers only when the transaction is in a
-        block, and nodes work through a batch one by one, which would cost a block for each.
+        StageTimeout stands where nothing came in time. They are calls of their own on one connection, all on their way at once: a
+        sequencer answers only when the transaction is in a block, and nodes work through a batch one by one, which would cost a block
+        for each.
         Cancellation: each may have been taken. Repeating: the same bytes again are known to the node.
         """
-        method = "eth_sendRawTransaction"
-        return await in_order([partial(self.rpc.call, method, to_hex(raw)) for raw in raws], seconds=PATIENCE)
+        calls = [Call("eth_sendRawTransaction", (to_hex(raw),)) for raw in raws]
+        results: list[Any] = [StageTimeout("a call of the lane", PATIENCE)] * len(calls)
+        with trio.move_on_after(PATIENCE):
+            await self.rpc.each(calls, results.__setitem__)
+        return results
 
     async def look(self, calls: Sequence[Call]) -> Looked:
         """Ask one node for its head and then for all the rest. Raises as ``batch``. Repeating: reads only."""

@@ -41,6 +41,8 @@ class Node:
     def __init__(self, chain_id: int = CHAIN_ID) -> None:
         self.asked: list[tuple[str, list[Any]]] = []
         self.frames: list[Any] = []
+        self.heard: list[Any] = []
+        """Frames in the order of their coming; ``frames`` has them in the order in which they were begun."""
         self.connections: list[trio_websocket.WebSocketConnection] = []
         self.methods: dict[str, Method] = {
             "eth_chainId": lambda: hex(self.chain_id),
@@ -130,7 +132,9 @@ class Node:
             self.connections.append(connection)
             try:
                 while True:
-                    nursery.start_soon(self._reply, connection, await connection.get_message())
+                    message = await connection.get_message()
+                    self.heard.append(json.loads(message))
+                    nursery.start_soon(self._reply, connection, message)
             except trio_websocket.ConnectionClosed:
                 nursery.cancel_scope.cancel()
 

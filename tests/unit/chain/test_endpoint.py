@@ -16,7 +16,7 @@ from kmsconn.chain.endpoint import (
     Endpoint,
     open_endpoint,
 )
-from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.chain.port import Call, PipelinedRpc, RpcError
 from kmsconn.config.settings import Chain
 from kmsconn.errors import Overloaded, StartRefused, Unreachable
 from kmsconn.model.events import Event, Recovered, Trouble
@@ -41,7 +41,7 @@ async def endpoint_of(
 
 
 def test_an_endpoint_is_an_rpc() -> None:
-    def takes(rpc: Rpc) -> None: ...
+    def takes(rpc: PipelinedRpc) -> None: ...
 
     def gives(endpoint: Endpoint) -> None:
         takes(endpoint)
@@ -67,6 +67,82 @@ async def test_an_empty_batch_asks_nobody(autojump_clock: MockClock) -> None:
     node = Node()
     async with endpoint_of(WS, a=node) as endpoint:
         assert await endpoint.batch([]) == []
+    assert node.dialled == 0
+
+
+async def each_of(endpoint: Endpoint, *calls: Call) -> dict[int, Any]:
+    came: dict[int, Any] = {}
+    await endpoint.each(calls, came.__setitem__)
+    return came
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_of_several_calls_each_has_its_own_result_or_error(url: str, autojump_clock: MockClock) -> None:
+    node = Node()
+
+    def limited() -> None:
+        raise Refusal(-32005, "limit exceeded")
+
+    node.methods["limited"] = limited
+    async with endpoint_of(url, a=node) as endpoint:
+        calls = Call("echo", (1,)), Call("nothing"), Call("limited"), Call("echo", (None,))
+        came = await each_of(endpoint, *calls)
+    assert (came[0], type(came[1]), type(came[2]), came[3]) == (1, RpcError, Overloaded, None)
+    assert sorted(frame["method"] for frame in node.frames) == [
+        "echo",
+        "echo",
+        "eth_chainId",
+        "limited",
+        "nothing",
+    ]
+
+
+async def test_several_calls_leave_in_their_order(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(WS, a=node) as endpoint:
+        await each_of(endpoint, *(Call("echo", (number,)) for number in range(50)))
+    assert [frame["params"] for frame in node.heard[1:]] == [[number] for number in range(50)]
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_one_call_that_hangs_keeps_none_of_the_others_from_being_answered(
+    url: str, autojump_clock: MockClock
+) -> None:
+    """A sequencer answers each only when it is in a block."""
+    node, came = Node(), dict[int, Any]()
+    node.hang.add("hang")
+    async with endpoint_of(url, a=node) as endpoint:
+        with trio.move_on_after(1):
+            await endpoint.each([Call("hang"), Call("echo", (1,)), Call("hang")], came.__setitem__)
+        assert came == {1: 1}
+        assert await endpoint.call("echo", 2) == 2
+
+
+async def test_a_lost_connection_fails_of_several_calls_what_was_not_answered(
+    autojump_clock: MockClock,
+) -> None:
+    node, came = Node(), dict[int, Any]()
+    node.hang.add("hang")
+    async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
+        await endpoint.call("echo", 1)
+        nursery.start_soon(endpoint.each, [Call("hang"), Call("echo", (1,))], came.__setitem__)
+        await wait_all_tasks_blocked()
+        node.hang_up()
+    assert (type(came[0]), came[1]) == (Unreachable, 1)
+
+
+async def test_several_calls_to_nobody_are_unreachable_each(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.up = False
+    async with endpoint_of(WS, a=node) as endpoint:
+        came = await each_of(endpoint, Call("echo", (1,)), Call("echo", (2,)))
+    assert [type(came[index]) for index in (0, 1)] == [Unreachable] * 2
+
+
+async def test_no_calls_ask_nobody(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(WS, a=node) as endpoint:
+        assert await each_of(endpoint) == {}
     assert node.dialled == 0
 
 
@@ -476,12 +552,16 @@ async def _call(endpoint: Endpoint) -> Any:
     return await endpoint.call("echo", 1)
 
 
+async def _each(endpoint: Endpoint) -> Any:
+    return await each_of(endpoint, Call("echo", (1,)), Call("echo", (2,)))
+
+
 async def _batch(endpoint: Endpoint) -> Any:
     return await endpoint.batch([Call("echo", (1,)), Call("echo", (2,))])
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-@pytest.mark.parametrize("ask", [_call, _batch])
+@pytest.mark.parametrize("ask", [_call, _batch, _each])
 @pytest.mark.parametrize("connected", [False, True])
 async def test_cancelling_at_any_await_leaves_the_connection_usable(
     url: str, ask: Ask, connected: bool, autojump_clock: MockClock

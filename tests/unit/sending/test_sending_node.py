@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -41,6 +41,12 @@ class Says:
         if not self.results:
             await trio.sleep_forever()
         return list(self.results)
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        for index, result in enumerate(self.results):
+            take(index, result)
+        if len(self.results) < len(calls):
+            await trio.sleep_forever()
 
 
 def node(*results: Any) -> Node:
@@ -84,3 +90,18 @@ async def test_a_node_that_says_nothing_is_waited_for_so_long_and_no_longer(auto
         await node().head()
     assert isinstance(caught.value, Retryable)
     assert trio.current_time() == PATIENCE
+
+
+async def test_what_was_answered_of_several_sends_is_kept_when_the_others_are_not(
+    autojump_clock: Any,
+) -> None:
+    refused = RpcError(-32000, "nonce too low")
+    *answered, silent = await node("0xaa", refused).hand_over([b"1", b"2", b"3"])
+    assert answered == ["0xaa", refused]
+    assert isinstance(silent, StageTimeout)
+    assert trio.current_time() == PATIENCE
+
+
+async def test_sends_that_are_all_answered_wait_for_nothing(autojump_clock: Any) -> None:
+    assert await node("0xaa", "0xbb").hand_over([b"1", b"2"]) == ["0xaa", "0xbb"]
+    assert trio.current_time() == 0

@@ -20,7 +20,7 @@ from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.view import View
-from kmsconn.errors import NonceTaken, Unreachable
+from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.logs import Log
@@ -168,6 +168,18 @@ class Node:
         if fault.lost == "answer":
             raise Unreachable("reset")
         return results
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        async def ask(index: int, call: Call) -> None:
+            try:
+                take(index, await self.call(call.method, *call.params))
+            except KmsconnError as error:
+                take(index, error)
+
+        async with trio.open_nursery() as nursery:
+            for index, call in enumerate(calls):
+                nursery.start_soon(ask, index, call)
+                await trio.lowlevel.checkpoint()
 
     def _arrival(self, fault: Fault) -> float:
         at = trio.current_time() + fault.latency / 2
