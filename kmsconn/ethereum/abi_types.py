@@ -188,7 +188,7 @@ class TupleType(AbiType):
     def encode(self, value: Sequence[Any]) -> bytes:
         if isinstance(value, (str, bytes)) or len(value) != len(self.items):
             raise ValueError(f"{self.name} has {len(self.items)} values")
-        return encode_all(self.items, value)
+        return encode_all(self.items, value, self._heads)
 
     def decode(self, data: bytes, at: int, *, exact: bool) -> tuple[tuple[Any, ...], int]:
         if at + self._heads > len(data):
@@ -209,7 +209,8 @@ class ArrayType(AbiType):
     def encode(self, value: Sequence[Any]) -> bytes:
         if isinstance(value, (str, bytes)):
             raise ValueError(f"{self.name} is a sequence")
-        return len(value).to_bytes(WORD) + encode_all([self.item] * len(value), value)
+        count = len(value)
+        return count.to_bytes(WORD) + encode_all([self.item] * count, value, count * self.item.head)
 
     def decode(self, data: bytes, at: int, *, exact: bool) -> tuple[tuple[Any, ...], int]:
         count = read_length(data, at, self.item.head)
@@ -236,11 +237,10 @@ def read_length(data: bytes, at: int, unit: int) -> int:
     return length
 
 
-def encode_all(types: Sequence[AbiType], values: Sequence[Any]) -> bytes:
-    """Write values one after the other: heads, then what the offsets in them point to."""
+def encode_all(types: Sequence[AbiType], values: Sequence[Any], tail: int) -> bytes:
+    """Write values one after the other: heads, ``tail`` bytes of them, then what the offsets in them point to."""
     heads: list[bytes] = []
     tails: list[bytes] = []
-    tail = sum(item.head for item in types)
     for item, value in zip(types, values, strict=True):
         encoded = item.encode(value)
         if not item.dynamic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 import attrs
@@ -144,11 +145,13 @@ _EVENT_TYPES: Final = {
 _RESPONSE_TYPES: Final = {Kind.NEW_KMS_EPOCH: "epoch_result_response"}
 
 
+@cache
 def event_type(kind: Kind) -> str:
     """Return the label of a kind of request (fhevm-0.14.md, 10.3)."""
     return _EVENT_TYPES.get(kind, f"{kind}_request")
 
 
+@cache
 def response_type(kind: Kind) -> str:
     """Return the label of a kind of reply (fhevm-0.14.md, 10.3)."""
     return _RESPONSE_TYPES.get(kind, f"{kind}_response")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import checksum
@@ -15,6 +16,7 @@ from kmsconn.protocols.proto_writer import bytes_field, header, int_field, text_
 _TYPE_BYTE = 30
 
 
+@lru_cache(4096)  # a context's and an epoch's come in every request, a request's own twice
 def request_id(identifier: int) -> bytes:
     """Return a RequestId message."""
     return text_field(1, id_hex(identifier))

@@ -77,8 +77,8 @@ def _span(view: memoryview, at: int, number: int, wire: int) -> tuple[int, int]:
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    if at < len(view) and view[at] < 0x80:  # noqa: PLR2004 - the continuation bit; most are one byte
-        return view[at], at + 1
+    if at < len(view) and (first := view[at]) < 0x80:  # noqa: PLR2004 - the continuation bit; most are one byte
+        return first, at + 1
     value = 0
     for index, byte in enumerate(view[at : at + _VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
@@ -157,7 +157,8 @@ def _describe(message_type: type[betterproto2.Message], described: dataclasses.F
 def _walk(message_type: type[M], view: memoryview, depth: int) -> M:
     if not depth:
         raise Undecodable("messages are nested too deeply")
-    shape, values = _shape(message_type), dict[str, Any]()
+    shape = _shape(message_type)
+    values: dict[str, Any] = {}
     for number, wire, raw in fields(view):
         field = shape.fields.get(number)
         if field is None:
