@@ -17,7 +17,7 @@ from kmsconn.kms import framing, http2, streams
 from kmsconn.kms.allowance import Allowance, Claim
 from kmsconn.kms.frames import Http2Error
 
-READ_SIZE = 256 * 1024
+READ_SIZE = 64 * 1024  # a buffer of 128 KiB or more may be mapped anew for each read, and brings no speed
 QUIET = 30.0  # seconds without a byte, with calls in flight, before the peer is asked for a sign of life
 PATIENCE = 15.0  # seconds it has for that
 FAREWELL = 1.0  # seconds to tell a peer that broke the protocol so
