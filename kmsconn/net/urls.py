@@ -67,26 +67,26 @@ class Url:
 @lru_cache(REMEMBERED)
 def parse(url: str) -> Url:
     """Take a URL apart. Raises ValueError that says what is wrong without repeating the URL."""
-    parts = _split(url)
+    parts, host, port = _split(url)
     scheme = parts.scheme.lower()
     if scheme not in DEFAULT_PORTS:
         raise ValueError(f"not a URL with one of the schemes {', '.join(sorted(DEFAULT_PORTS))}")
-    if not _HOST.fullmatch(parts.hostname or ""):
+    if not _HOST.fullmatch(host):
         raise ValueError("the URL names no host, or none that is a plain name or address")
-    port = DEFAULT_PORTS[scheme] if parts.port is None else parts.port
     user_info = parts.netloc.rpartition("@")[0]
-    return Url(scheme, parts.hostname or "", port, parts.path or "/", parts.query, user_info)
+    port = DEFAULT_PORTS[scheme] if port is None else port
+    return Url(scheme, host, port, parts.path or "/", parts.query, user_info)
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str) -> tuple[SplitResult, str, int | None]:
     if " " in url or "\\" in url or not url.isprintable():
         raise ValueError("the URL holds white space, a backslash or control characters")
     try:
         parts = urlsplit(url)
-        _ = parts.port  # computed when read; raises for a port that is none
+        host, port = parts.hostname, parts.port  # computed when read; the port raises where it is none
     except ValueError:
         raise ValueError("the URL has a malformed host or port") from None
-    return parts
+    return parts, host or "", port
 
 
 def show(url: str) -> str:
