@@ -9,12 +9,14 @@ of what it aborts.
 4. A row placed in the range that the read does not hold is off chain, unless it moved after the read was asked.
 5. The flag follows the chain in every state, closed ones too; only open rows are reported as back.
 6. The cursor grows or stays.
+
+Most of what is read was read before, in the overlap: what stands where it stood is told by one look at the whole range.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -37,8 +39,8 @@ _NEW = (
 _HERE = "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ? WHERE rid = ?"
 _OFF = "UPDATE request SET on_chain = 0, tick = ? WHERE rid = ? AND on_chain = 1"
 _IN_RANGE = (
-    "SELECT rid FROM request INDEXED BY request_place "
-    "WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block BETWEEN ? AND ? AND tick <= ?"
+    "SELECT rid, tick, id, kind, digest, block, block_hash, transaction_hash, log_index FROM request INDEXED BY request_place "
+    "WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block BETWEEN ? AND ?"
 )
 _QUARANTINE = "INSERT OR IGNORE INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CURSOR = "INSERT INTO cursor VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
@@ -69,11 +71,26 @@ def admit(book: Book, read: Read) -> Admitted:
 
 def _admit(book: Book, read: Read) -> Admitted:
     changes = _Changes()
-    here = {_take(book, read, arrival, changes) for arrival in _last_of_each_id(read.arrivals)}
-    _drop(book, _missing(book, read, here), changes)
+    there = _in_range(book, read)
+    unmoved = {standing: rid for rid, _, standing in there}
+    here = {
+        unmoved.get(_standing(arrival)) or _take(book, read, arrival, changes)
+        for arrival in _last_of_each_id(read.arrivals)
+    }
+    _drop(book, [rid for rid, tick, _ in there if tick <= read.asked and rid not in here], changes)
     quarantined = _quarantine(book, read)
     book.execute(_CURSOR, (read.chain_id, read.contract, read.cursor))
     return Admitted(tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined)
+
+
+def _in_range(book: Book, read: Read) -> list[tuple[int, int, tuple[object, ...]]]:
+    """Return what stands in the range, before anything is changed: the row, its tick, and what ``_standing`` says of its arrival."""
+    found = book.execute(_IN_RANGE, (read.chain_id, read.contract, read.from_block, read.to_block))
+    return [(rid, tick, tuple(standing)) for rid, tick, *standing in found]
+
+
+def _standing(arrival: Arrival) -> tuple[object, ...]:
+    return pack_id(arrival.id), arrival.kind.value, arrival.digest, *place_of(arrival.log)
 
 
 def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
@@ -131,13 +148,6 @@ def _place(book: Book, row: _Known, arrival: Arrival, changes: _Changes) -> None
     changes.moved += row.place != place
     if not row.on_chain and row.state not in CLOSED:
         changes.back.append((row.rid, arrival))
-
-
-def _missing(book: Book, read: Read, here: Collection[int]) -> list[int]:
-    judged = book.execute(
-        _IN_RANGE, (read.chain_id, read.contract, read.from_block, read.to_block, read.asked)
-    )
-    return [rid for (rid,) in judged if rid not in here]
 
 
 def _drop(book: Book, rids: Iterable[int], changes: _Changes) -> None:

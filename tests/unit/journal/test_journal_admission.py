@@ -12,7 +12,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
 from kmsconn.journal.admission import admit
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Admitted
+from kmsconn.journal.port import Admitted, Arrival
 from kmsconn.model.life import CLOSED, OPEN, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
@@ -67,6 +67,24 @@ def test_the_same_read_again_changes_nothing(book: Book) -> None:
     before = dump(book)
     assert admit(book, read) == Admitted()
     assert dump(book) == before
+
+
+def test_what_stands_where_it_stood_is_not_looked_up_one_by_one(book: Book) -> None:
+    """The overlap is read again and again, with all its logs."""
+    known = [arrival(id_, id_) for id_ in range(1, 50)]
+    take(book, *known)
+    counts = [len(statements_of(book, *known[:size])) for size in (1, 49)]
+    assert counts[0] == counts[1]
+
+
+def statements_of(book: Book, *arrivals: Arrival) -> list[str]:
+    statements: list[str] = []
+    connection = book._connection
+    assert connection is not None
+    connection.set_trace_callback(statements.append)
+    take(book, *arrivals, blocks=(1, len(arrivals)))
+    connection.set_trace_callback(None)
+    return statements
 
 
 def test_the_same_read_with_a_doubled_log_is_one_request(book: Book) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.journal import queries
+from kmsconn.journal import admission, queries
 from kmsconn.journal.book import Book
 from kmsconn.journal.rows import RESIDUES
 from kmsconn.journal.schema import MIGRATIONS, VERSION
@@ -67,6 +67,7 @@ def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None
         (queries._LANDED, (1, 1, 1)),
         (queries._OPEN, ()),
         (queries._SIBLING, (1,)),
+        (admission._IN_RANGE, (1, CONTRACT, 1, 2)),
         (queries._DOUBTED, (1, CONTRACT, 1, 1)),
     ],
 )
