@@ -80,10 +80,11 @@ def restart_at_the_head(monkeypatch: Any) -> None:
     """A start reads from the head on, not from where the last process ended."""
 
     async def at_head(self: intake.Intake) -> Any:
-        head = await self._head()
+        head = await self._first_head()
         return intake.Cursor(head, size=100, origin=head)
 
     monkeypatch.setattr(intake.Intake, "_start", at_head)
+    ids_not_counted(monkeypatch)
 
 
 def deaf_without_pushes(monkeypatch: Any) -> None:
@@ -98,13 +99,13 @@ def deaf_without_pushes(monkeypatch: Any) -> None:
 
 
 def one_bad_log_stops_everything(monkeypatch: Any) -> None:
-    """A log that cannot be read ends the reader."""
+    """The reader stands still before a log that cannot be read."""
 
     def decode(self: intake.Intake, logs: Any) -> Any:
         try:
             return [self._arrival(log) for log in logs], []
         except Undecodable as error:
-            raise RuntimeError from error
+            raise Unreachable(str(error)) from error
 
     monkeypatch.setattr(intake.Intake, "_decode", decode)
 
@@ -113,8 +114,8 @@ def removed_logs_are_an_answer(monkeypatch: Any) -> None:
     """A node that shows logs of blocks it has left is believed about the blocks that it has."""
     honest = intake.read_logs
 
-    async def trusting(*arguments: Any) -> Any:
-        return attrs.evolve(await honest(*arguments), trusted=True)
+    async def trusting(*arguments: Any, **named: Any) -> Any:
+        return attrs.evolve(await honest(*arguments, **named), trusted=True)
 
     monkeypatch.setattr(intake, "read_logs", trusting)
     ids_not_counted(monkeypatch)
@@ -149,10 +150,11 @@ def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:
 
 def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
     """The next nonce is the chain's, whoever flies on it."""
-    statements = tuple(
-        text.replace("UNIQUE INDEX request_nonce", "INDEX request_nonce") for text in schema._FIRST
+    lenient = tuple(
+        tuple(text.replace("UNIQUE INDEX request_nonce", "INDEX request_nonce") for text in migration)
+        for migration in schema.MIGRATIONS
     )
-    monkeypatch.setattr("kmsconn.journal.book.MIGRATIONS", (statements,))
+    monkeypatch.setattr("kmsconn.journal.book.MIGRATIONS", lenient)
     honest = nonces.plan
     monkeypatch.setattr(nonces, "plan", lambda chain, _flying, _high, *rest: honest(chain, (), 0, *rest))
 
