@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.chain.asking import MAX_BATCH, ask, ask_all, inquire
+from kmsconn.chain.asking import MAX_BATCH, ask_all, inquire
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.checks.committee import Committee
@@ -135,9 +135,7 @@ class Checker:
 
     async def _not_answered(self, request: Request) -> None:
         """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""
-        signer = await self.committee.signer_for(request)
-        question = self.profile.has_answered(request.content, signer, self.committee.tx_sender)
-        if question is None or not await ask(self.chains[question.chain_id], question):
+        if not await self.committee.has_answered(request):
             self._answered_since.pop(request.rid, None)
             return
         if (

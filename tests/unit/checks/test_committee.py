@@ -68,3 +68,60 @@ async def test_a_gateway_that_does_not_answer_is_waited_for() -> None:
     with pytest.raises(Unreachable):
         await committee.signer_for(request_of(NAMED))
     assert chain.asked == ["getKmsNodeForContext"]
+
+
+# Answered already: the context of a request and the answer of the signer learnt last are asked for in one batch.
+
+ROTATED = Address(b"\x0c" * 20)
+
+
+def answer(chain: Answers, signer: Address) -> None:
+    """Let the contract have a signer's answer to the request without a context."""
+    chain.slots[mapping_slot(mapping_slot(DECRYPTION_BASE + 1, request_of(SILENT).id), signer)] = 1
+
+
+async def knowing() -> tuple[Committee, Answers]:
+    """Return a committee that knows its signer in the pinned context, and whose chain was asked nothing since."""
+    committee, chain = made()
+    pin(chain, PINNED)
+    await committee.signer_for(request_of(SILENT))
+    committee._contexts.clear()
+    chain.asked.clear()
+    chain.batches.clear()
+    return committee, chain
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_pinned_context_and_the_answer_of_the_known_signer_are_one_batch(answered: bool) -> None:
+    committee, chain = await knowing()
+    if answered:
+        answer(chain, SIGNER)
+    assert await committee.has_answered(request_of(SILENT)) == answered
+    assert chain.batches == [2]
+
+
+async def test_a_committee_that_knows_no_signer_yet_asks_one_after_the_other() -> None:
+    committee, chain = made()
+    pin(chain, PINNED)
+    answer(chain, SIGNER)
+    assert await committee.has_answered(request_of(SILENT))
+    assert chain.asked == ["storage", "getKmsNodeForContext", "storage"]
+
+
+@pytest.mark.parametrize("answered", [SIGNER, ROTATED])
+async def test_only_the_signer_of_the_request_s_own_context_counts(answered: Address) -> None:
+    """The signer learnt last is of another context: what was asked about it says nothing."""
+    committee, chain = await knowing()
+    chain.views["getKmsNodeForContext"] = (SENDER, ROTATED, "", "")
+    pin(chain, CURRENT)
+    answer(chain, answered)
+    assert await committee.has_answered(request_of(SILENT)) == (answered == ROTATED)
+    assert chain.batches == [2, 1, 1]
+
+
+async def test_a_known_context_needs_one_question() -> None:
+    committee, chain = await knowing()
+    assert not await committee.has_answered(request_of(SILENT))
+    chain.batches.clear()
+    assert not await committee.has_answered(request_of(SILENT))
+    assert chain.batches == [1]
