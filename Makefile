@@ -8,7 +8,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
         --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types test demo fuzz gen fresh lock wheel hooks bench soak clean
+.PHONY: help setup oldest check lint types test demo fuzz gen fresh lock wheel hooks bench soak clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -23,7 +23,12 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-check: lint types fresh test ## everything that must hold before a change lands
+oldest: ## the same with the oldest Python of this machine, in .venv-oldest
+	$(MAKE) setup VENV=.venv-oldest PYTHON="$(shell sh .ci/pythons | tail -n 1)"
+
+check: $(STAMP) ## everything that must hold before a change lands
+	$(MAKE) -j 2 lint types fresh
+	$(MAKE) test
 
 lint: $(STAMP) ## ruff (rules and format) and flake8-async
 	$(BIN)/ruff check .

@@ -34,7 +34,7 @@ from kmsconn.testing.endings import Ending, Steps
 from kmsconn.testing.mortality import Life, MortalPorts
 from kmsconn.testing.spoiling import Spoiler
 from kmsconn.testing.truth import Truth, truth_of
-from kmsconn.testing.world import EPOCH_SECONDS
+from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 
 PATIENCE = 600.0  # virtual seconds in which everything must be replied and buried
 UNWINDING = 2.0  # virtual seconds in which a cancelled connector must be gone
@@ -129,7 +129,7 @@ async def _open_surroundings(scenario: Scenario, spoiler: Spoiler) -> AsyncItera
     )
     network = MemoryNetwork()
     spoiler.settle(neighbours, network)
-    with tempfile.TemporaryDirectory(dir=_memory_backed()) as folder:
+    with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
         traffic = Traffic(neighbours, Random(scenario.seed))
         settings = _settings(neighbours, Path(folder) / "journal.db", scenario)
         async with trio.open_nursery() as nursery:
@@ -291,7 +291,3 @@ def _open_files() -> Sequence[str]:
         except OSError:  # the one for the folder itself
             continue
     return found
-
-
-def _memory_backed() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own is made in it

@@ -252,7 +252,7 @@ async def play_world(
     neighbours = traffic.neighbours
     network = MemoryNetwork()
     neighbours.settle_in_memory(network)
-    with tempfile.TemporaryDirectory(dir=_memory_backed()) as folder:
+    with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
         world = World(neighbours, network, traffic, Random(seed), Path(folder) / "journal.db", changes)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
@@ -305,5 +305,6 @@ def run_world(plan: Sequence[Act], *, seed: int = 0, **options: Any) -> Report:
         return trio.run(partial(play_world, plan, seed=seed, **options), clock=clock)
 
 
-def _memory_backed() -> str | None:
+def memory_backed() -> str | None:
+    """Return a folder that no disk is behind, or None where the machine has none."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own is made in it

@@ -20,6 +20,8 @@ from kmsconn.protocols.fhevm_014.key_replies import PREP_RESPONSE
 from tests.faults.bounds import WANTED
 from tests.faults.ceremony import ENDS, Ceremony, open_ceremony
 
+pytestmark = pytest.mark.once
+
 HOUR = 3600.0
 BLOCK = 12.0
 

@@ -27,6 +27,8 @@ from kmsconn.testing.acts import (
 from kmsconn.testing.world import Act, Report, run_world
 from tests.faults import mutations
 
+pytestmark = pytest.mark.once
+
 UNHEALED = 45.0  # seconds for which the neighbours stay as the plan left them
 
 # Found by Hypothesis: the second branch ends below the first, and requests come where the reader thinks it has been.

@@ -9,6 +9,8 @@ import pytest
 from kmsconn.testing.acts import Ask, Grant, Outage
 from kmsconn.testing.world import Act, Report, run_world
 
+pytestmark = pytest.mark.once
+
 TEN_MINUTES = 600.0
 BEGIN = 6.5
 HOWS = ("refuse", "unreachable", "mute", "lost")
