@@ -153,7 +153,10 @@ class Writer:
     async def _queue(self, operations: Sequence[Operation[Any]]) -> None:
         done = trio.Event()
         try:
-            await self._input.send((operations, done))
+            try:  # there is nearly always room, and a step less; below is a checkpoint in any case
+                self._input.send_nowait((operations, done))
+            except trio.WouldBlock:
+                await self._input.send((operations, done))
         except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
             raise JournalFailed("the journal is closed") from error
         await done.wait()
