@@ -89,6 +89,22 @@ async def test_nonces_are_handed_to_the_node_in_order(world: World, autojump_clo
     assert world.sent() == list(range(200))
 
 
+async def test_a_nonce_that_another_reply_holds_spoils_one_signature_and_no_other(
+    world: World, autojump_clock: Any
+) -> None:
+    """What flies is remembered; here somebody signed a reply beside the lane, which learns it from the refusal."""
+    async with running(world):
+        await trio.sleep(5)
+        world.sign_behind(1)
+        for rid in (2, 3):
+            world.request(rid)
+        world.wake.ring()
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.journal.conflicts == 1
+    assert [event.nonce for event in world.said(ReplySigned)] == [1, 2]
+    assert sorted(mined.transaction.nonce for mined in world.ours()) == [0, 1, 2]
+
+
 async def test_no_more_replies_fly_than_the_window_holds(world: World, autojump_clock: Any) -> None:
     for rid in range(1, 41):
         world.request(rid)
