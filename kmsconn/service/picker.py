@@ -23,6 +23,7 @@ async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) ->
     in_order = pool.name in IN_ORDER
     while True:
         wait = LOOK_AGAIN
+        pool.hungry = True  # until it is known that all that is due has a place
         if pool.free:
             due = await until_kept(
                 lambda: journal.due(
@@ -31,6 +32,7 @@ async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) ->
             )
             if not _hand_out(pool, due.rows):
                 continue
+            pool.hungry = in_order or bool(pool.full.chosen)
             if due.next_due is not None:
                 wait = min(wait, max(SOONEST, due.next_due - wall()))
         with trio.move_on_after(wait):

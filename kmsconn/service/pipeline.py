@@ -89,8 +89,8 @@ class Pipeline:
     random: Callable[[], float]
     on_event: OnEvent
 
-    async def run(self, row: Row) -> None:
-        """Work on a row once. When it returns the row is answered, parked or closed.
+    async def run(self, row: Row) -> bool:
+        """Work on a row once. When it returns the row is answered, parked or closed; True: answered, so it is not due again by itself.
 
         Cancellation: at any time; only an answer that has arrived is still kept. Repeating: every stage may be repeated.
         """
@@ -100,8 +100,8 @@ class Pipeline:
                 await self._close(
                     row, "expire", f"expired; what it last waited for: {row.reason or 'its turn'}"
                 )
-                return
-            await self._keep(row, await self._line(row, request))
+                return False
+            return await self._keep(row, await self._line(row, request))
         except Forgotten as error:
             await self._forgotten(row, error)
         except LongPollEnded as error:
@@ -116,6 +116,7 @@ class Pipeline:
             await self._broken(row, error)
         except Undecodable as error:
             await self._close(row, "quarantine", str(error))
+        return False
 
     def _ending(self, row: Row, error: Terminal) -> str:
         """Return how a request ends; nobody can abort anything but a generation, so that would be a failure (L11)."""
@@ -217,17 +218,18 @@ class Pipeline:
         neighbour = NEIGHBOURS[stage]
         return f"core[{self._shard(row)}] calls" if neighbour == CORE and len(self.budgets) > 1 else neighbour
 
-    async def _keep(self, row: Row, answered: Answered) -> None:
-        now = self.wall()
+    async def _keep(self, row: Row, answered: Answered) -> bool:
+        now, kept = self.wall(), False
         self.troubles.ended(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self._close(row, "finish", "done")
-            elif await self.journal.answer(row.rid, answered.answer, now):
+            elif kept := await self.journal.answer(row.rid, answered.answer, now):
                 self.on_event(AnswerKept(row.rid, row.kind, now - row.admitted_at))
                 if answered.answer.doubt:
                     self.on_event(AnswerDoubted(row.rid, row.kind, answered.answer.doubt))
         self.lane_bells[row.chain_id].ring()
+        return kept
 
     async def _wait(self, row: Row, error: Retryable) -> None:
         operation = self.operation(row)

@@ -26,6 +26,9 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.service.retrying import DISK_PAUSE
 
+Work = Callable[[Row], Awaitable[bool]]
+"""Works on a row once and says whether it is done: not due again by itself."""
+
 LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says most
 
 
@@ -36,9 +39,11 @@ class Pool:
     name: PoolName
     kinds: tuple[Kind, ...]
     size: int
-    bell: Doorbell  # rung when a place becomes free or a row may have become due
+    bell: Doorbell  # rung when a row may have become due, or got a place
     shards: int = 1
     busy: dict[int, int] = attrs.field(factory=dict)
+    hungry: bool = True
+    """Whether rows may be due that have no place: then every place that becomes free rings."""
     _send: trio.MemorySendChannel[Row] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Row] = attrs.field(init=False)
 
@@ -62,25 +67,25 @@ class Pool:
         self.busy[row.rid] = row.id % self.shards
         self._send.send_nowait(row)
 
-    async def run(self, work: Callable[[Row], Awaitable[None]], journal: Journal, on_event: OnEvent) -> None:
+    async def run(self, work: Work, journal: Journal, on_event: OnEvent) -> None:
         """Run the workers for ever. Cancellation: each row is left as its last durable step says; the next start goes on."""
         async with trio.open_nursery() as nursery:
             for _ in range(self.size):
                 nursery.start_soon(self._worker, work, journal, on_event)
 
-    async def _worker(
-        self, work: Callable[[Row], Awaitable[None]], journal: Journal, on_event: OnEvent
-    ) -> None:
+    async def _worker(self, work: Work, journal: Journal, on_event: OnEvent) -> None:
         async for row in self._receive.clone():
+            done = False
             try:
-                await work(row)
+                done = await work(row)
             except JournalFailed:
                 await trio.sleep(DISK_PAUSE)
             except Exception as error:  # noqa: BLE001 - the one boundary: a bug must cost one request, not the service
                 await _quarantine(row, error, journal, on_event)
             finally:
                 del self.busy[row.rid]
-                self.bell.ring()
+                if self.hungry or not done:
+                    self.bell.ring()
 
 
 async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: OnEvent) -> None:

@@ -172,3 +172,65 @@ async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, auto
         async with picking(bench, journal=Failing(bench, 3)) as pool:
             await trio.sleep(10)
             assert len(pool.handed) == 1
+
+
+# Who rings when a place becomes free: where rows may wait for one, everybody; else only who leaves a row that may be due again.
+
+
+@pytest.mark.parametrize(("size", "hungry"), [(3, True), (4, True), (5, False)])
+async def test_a_pool_is_hungry_while_it_has_no_place_left(
+    size: int, hungry: bool, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 4)
+        async with picking(bench, size=size) as pool:
+            assert pool.hungry is hungry
+
+
+async def test_a_pool_is_hungry_while_one_of_its_shards_is_full(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 1)
+        async with picking(bench, size=2, shards=2) as pool:
+            assert (pool.hungry, pool.free) == (True, 1)
+
+
+async def test_a_pool_whose_rows_come_in_order_is_hungry_always(tmp_path: Path, autojump_clock: Any) -> None:
+    """The second is due, and is handed out only once the first is done."""
+    async with open_bench(tmp_path) as bench:
+        pool = Record(PoolName.PROTOCOL_CONFIG, (Kind.NEW_KMS_EPOCH,), 5, Doorbell())
+        with trio.move_on_after(LOOK_AGAIN / 2):
+            await run_picker(pool, bench.journal, wall)
+        assert pool.hungry
+
+
+class Counting:
+    """A journal that counts how often it was asked what is due."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self.asked = bench, 0
+
+    async def due(self, *arguments: Any, **options: Any) -> Any:
+        self.asked += 1
+        return await self._bench.journal.due(*arguments, **options)
+
+
+@pytest.mark.parametrize(("size", "times", "questions"), [(2, [1, 1, 2, 2], 3), (10, [1, 1, 1, 1], 1)])
+async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_those_that_have_theirs(
+    size: int, times: list[int], questions: int, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 4)
+        journal, done, started = Counting(bench), [], trio.current_time()
+
+        async def work(row: Row) -> bool:
+            await trio.sleep(1)
+            done.append(round(trio.current_time() - started))
+            return await bench.journal.close(row.rid, "reject", "done")
+
+        pool = Pool(NAME, (KIND,), size, Doorbell())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
+            nursery.start_soon(run_picker, pool, journal, wall)
+            await trio.sleep(LOOK_AGAIN / 2)
+            nursery.cancel_scope.cancel()
+    assert (done, journal.asked) == (times, questions)

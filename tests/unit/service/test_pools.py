@@ -20,7 +20,7 @@ from kmsconn.service.pools import LONGEST_TRACE, Pool
 from kmsconn.service.retrying import DISK_PAUSE
 from tests.unit.service.bench import Bench, open_bench
 
-Work = Callable[[Row], Awaitable[None]]
+Work = Callable[[Row], Awaitable[Any]]
 
 
 def pool_of(size: int) -> Pool:
@@ -178,13 +178,39 @@ async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(
         assert (await bench.row(row.rid)).state is State.SEEN
 
 
-async def test_a_free_place_rings(tmp_path: Path, autojump_clock: Any) -> None:
-    async def work(row: Row) -> None:
+async def rings_after(work: Work, bench: Bench, *, hungry: bool) -> float | None:
+    """Return when a pool of one place rings whose one row is worked on; None: not within a minute."""
+    row, pool, started = await bench.admit(), pool_of(1), trio.current_time()
+    pool.hungry = hungry
+    async with running(pool, work, bench):
+        pool.hand_out(row)
+        with trio.move_on_after(60):
+            await pool.bell.wait()
+            return trio.current_time() - started
+    return None
+
+
+@pytest.mark.parametrize(
+    ("done", "hungry", "rings"), [(True, True, 3), (False, True, 3), (False, False, 3), (True, False, None)]
+)
+async def test_a_free_place_rings_unless_all_that_is_due_has_a_place_and_its_row_is_done(
+    done: bool, hungry: bool, rings: float | None, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async def work(row: Row) -> bool:
         await trio.sleep(3)
+        return done
 
     async with open_bench(tmp_path) as bench:
-        row, pool = await bench.admit(), pool_of(1)
-        async with running(pool, work, bench):
-            pool.hand_out(row)
-            await pool.bell.wait()
-        assert trio.current_time() == pytest.approx(3)
+        assert await rings_after(work, bench, hungry=hungry) == rings
+
+
+@pytest.mark.parametrize("error", [KeyError("bug"), JournalFailed("disk full")])
+async def test_a_place_that_an_error_frees_rings(
+    error: Exception, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async def work(row: Row) -> bool:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    async with open_bench(tmp_path) as bench:
+        assert await rings_after(work, bench, hungry=False) is not None
