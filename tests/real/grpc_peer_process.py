@@ -78,7 +78,7 @@ class Methods:
 
     def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._sleep = sleep
-        self.cancellations = 0
+        self.hung = self.cancellations = 0
         self.running = self.peak = 0
 
     async def echo(self, request: bytes, _: Call) -> bytes:
@@ -102,6 +102,7 @@ class Methods:
         await call.go_away()
 
     async def hang(self, request: bytes, _: Call) -> bytes:
+        self.hung += 1
         try:
             await self._sleep(3600)
         finally:
@@ -120,6 +121,9 @@ class Methods:
     async def peak_of_sleepers(self, _request: bytes, _: Call) -> bytes:
         return b"%d" % self.peak
 
+    async def hung_so_far(self, _request: bytes, _: Call) -> bytes:
+        return b"%d" % self.hung
+
     async def cancelled(self, _request: bytes, _: Call) -> bytes:
         return b"%d" % self.cancellations
 
@@ -134,6 +138,7 @@ class Methods:
             "Hang": self.hang,
             "Sleep": self.sleep,
             "Peak": self.peak_of_sleepers,
+            "Hung": self.hung_so_far,
             "Cancelled": self.cancelled,
         }
         return {f"/test.Peer/{name}": method for name, method in named.items()}

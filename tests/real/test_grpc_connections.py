@@ -170,11 +170,11 @@ async def test_a_server_that_has_enough_of_our_pings(library: str, monkeypatch: 
 @shows("a server that is frozen is left after its time", *REAL)
 async def test_a_frozen_server_is_left(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "QUIET", 0.2)
-    monkeypatch.setattr(link, "PATIENCE", 0.3)
     with running_peer(library) as peer:
         async with channel_to(peer.port) as channel:
             await channel.unary("/test.Peer/Echo", [b"x"])
             peer.process.send_signal(signal.SIGSTOP)
+            monkeypatch.setattr(link, "PATIENCE", 0.3)  # a server that is only slow has had the usual one
             await fails(channel, "/test.Peer/Hang", "silent for 0.5 s")
             peer.process.send_signal(signal.SIGCONT)
             assert await eventually(channel, b"y") == b"y"
