@@ -13,6 +13,7 @@ from kmsconn.protocols.port import Chunks
 _VARINT, _LENGTH_DELIMITED = 0, 2
 _CONTINUES = 0x80
 _INT64 = 1 << 64
+_ONE_BYTE = [bytes([number]) for number in range(_CONTINUES)]  # most are tags and small sizes
 
 SPLICED = 16 * 1024
 """Bytes from this size on stay a part of their own; smaller ones are copied: one frame is cheaper than two."""
@@ -20,6 +21,8 @@ SPLICED = 16 * 1024
 
 def varint(number: int) -> bytes:
     """Write an integer below 2^64, seven bits to a byte, lowest first."""
+    if number < _CONTINUES:
+        return _ONE_BYTE[number]
     out = bytearray()
     while number >= _CONTINUES:
         out.append(number & 0x7F | _CONTINUES)
