@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -22,6 +22,8 @@ from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Facts, Profile, Question
+
+Step = Callable[[], Awaitable[Any]]
 
 _REMEMBERED = 100_000  # requests found answered, each until it is old enough; a few MiB
 
@@ -49,22 +51,23 @@ class Checker:
         """
         request = seen.request
         context_id, epoch_id = self.profile.context_of(request.content)
-        facts = await self._facts(request)
-        questions = self._questions(request, facts)
-        steps: list[Callable[[], Any]] = [partial(self._wanted, request), *self._asking(questions)]
+        facts = self._facts(request)
+        steps: list[Step] = [partial(self._wanted, request)]
         if not self.contexts.knows(context_id, epoch_id):
             steps.append(partial(self.contexts.check, context_id, epoch_id))
+        if self.profile.needs_transaction(request.content):
+            steps.insert(0, partial(self._transaction, request))
+            transaction, *_ = await together(steps)
+            facts, steps = attrs.evolve(facts, **_to_and_input(transaction)), []
+        steps += self._asking(self._questions(request, facts))
         await together(steps)
         return Checked(request, context_id, epoch_id)
 
-    async def _facts(self, request: Request) -> Facts:
+    def _facts(self, request: Request) -> Facts:
         timestamp = self.heads[request.chain_id].timestamp
         if timestamp is None:
             raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
-        facts = Facts(float(timestamp), self._age(request), tx_sender=self.committee.tx_sender)
-        if not self.profile.needs_transaction(request.content):
-            return facts
-        return attrs.evolve(facts, **_to_and_input(await self._transaction(request)))
+        return Facts(float(timestamp), self._age(request), tx_sender=self.committee.tx_sender)
 
     def _questions(self, request: Request, facts: Facts) -> Sequence[Question[None]]:
         """Return the profile's questions. A request is rejected for its age only in chain time that is sure, not on one node's word."""
@@ -99,11 +102,11 @@ class Checker:
             raise NotYet("the transaction of the request is not known to the node yet")
         return found
 
-    def _asking(self, questions: Sequence[Question[None]]) -> list[Callable[[], Any]]:
+    def _asking(self, questions: Sequence[Question[None]]) -> list[Step]:
         def chain_of(question: Question[None]) -> int:
             return question.chain_id
 
-        steps: list[Callable[[], Any]] = []
+        steps: list[Step] = []
         for chain_id, group in groupby(sorted(questions, key=chain_of), key=chain_of):
             rpc = self.chains.get(chain_id)
             if rpc is None:

@@ -33,16 +33,17 @@ class Answers:
     slots: dict[int, int] = attrs.field(factory=dict)
     transactions: dict[str, Any] = attrs.field(factory=dict)
     chain_id: int = 0
+    delay: float = 0.0
     asked: list[str] = attrs.field(factory=list)
     batches: list[int] = attrs.field(factory=list)
 
     async def call(self, method: str, *params: Any) -> Any:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay)
         self.asked.append(method)
         return self.transactions.get(params[0])
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay)
         self.batches.append(len(calls))
         return [self._answer(call) for call in calls]
 

@@ -210,6 +210,20 @@ async def test_only_a_legacy_request_needs_its_transaction(autojump_clock: Any) 
         assert "eth_getTransactionByHash" not in place.gateway.asked
 
 
+@pytest.mark.parametrize(("name", "rounds"), [(PUBLIC, 1), (LEGACY, 2)])
+async def test_what_needs_no_other_answer_is_asked_in_the_same_breath(
+    name: str, rounds: int, autojump_clock: Any
+) -> None:
+    """The host chain is asked while the Gateway is; but behind a transaction, and that is asked for while the Gateway is."""
+    place = made(name)
+    await place.check(name)  # now the node knows who it is
+    for chain in (place.gateway, *place.hosts.values()):
+        chain.delay = 1.0
+    started = trio.current_time()
+    await place.check(name)
+    assert trio.current_time() - started == pytest.approx(rounds)
+
+
 # Answered already.
 
 

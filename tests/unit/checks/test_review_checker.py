@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import RpcError
@@ -41,6 +42,7 @@ class Node:
         return outcome
 
     async def batch(self, calls):
+        await trio.lowlevel.checkpoint()
         self.asked += len(calls)
         return [self.answers.pop(0) for _ in calls]
 
@@ -63,6 +65,13 @@ class Generation:
         return View(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
 
 
+class Valid:
+    """Contexts, of which every one is valid."""
+
+    def knows(self, context_id, epoch_id):
+        return True
+
+
 def word(number: int) -> str:
     return f"0x{number:064x}"
 
@@ -73,7 +82,7 @@ async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojum
     head.note(10, 1000)
     node = Node(RpcError(-32000, "header not found"))
     committee = Committee(Generation(), {GATEWAY: node}, SENDER)
-    checker = Checker(Generation(), {GATEWAY: node}, {GATEWAY: head}, committee, None, 86_400.0, 30.0)
+    checker = Checker(Generation(), {GATEWAY: node}, {GATEWAY: head}, committee, Valid(), 86_400.0, 30.0)
     with pytest.raises(Retryable, match="header not found"):
         await checker.check(Seen(request()))
 
