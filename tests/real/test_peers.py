@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.real import peers
+from tests.real import peers, radosgw
 
 
 def test_in_ci_a_missing_peer_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +96,14 @@ def test_who_cannot_install_is_told_how(machine: Machine, user: str, packages: b
     assert (status, asked) == (0, [])
     assert "radosgw is MISSING" in said
     assert "apt-get install --no-install-recommends radosgw" in said
+
+
+@pytest.mark.parametrize(("script", "made"), [("true", True), ("exec sleep 60", False)])
+def test_a_command_that_does_not_end_makes_no_user(
+    script: str, made: bool, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen of radosgw-admin 18.2: at its end it joined a thread that had missed being told to stop."""
+    machine.has("radosgw-admin", script)
+    monkeypatch.setattr(radosgw, "STARTING", 20.0 if made else 0.1)
+    monkeypatch.setenv("PATH", f"{machine.folder}:/usr/bin:/bin")
+    assert radosgw._made_user([]) is made
