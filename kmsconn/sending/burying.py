@@ -20,7 +20,7 @@ from kmsconn.sending.desk import Desk, Sight
 from kmsconn.sending.node import block_at, receipt_of
 from kmsconn.sending.outcomes import Accepts, Receipt, is_done, read_call, read_receipt
 
-AT_ONCE = 128  # calls in one batch
+AT_ONCE = 256  # landed replies that are looked at for each head
 
 
 async def bury(desk: Desk, sight: Sight) -> None:

@@ -6,17 +6,19 @@ Decides nothing. Every error that comes out is Retryable.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
 import trio
 
-from kmsconn.chain.asking import inquire
+from kmsconn.chain.asking import MAX_BATCH, inquire
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
 from kmsconn.errors import StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.journal.port import Row
+from kmsconn.net.together import together
 from kmsconn.protocols.port import Inquiry
 from kmsconn.sending.fees import Errand
 
@@ -81,7 +83,15 @@ class Node:
         return results
 
     async def look(self, calls: Sequence[Call]) -> Looked:
-        """Ask one node for its head and then for all the rest. Raises as ``batch``. Repeating: reads only."""
+        """Ask for the head and then for all the rest, in batches that public endpoints take; of several heads the lowest counts.
+
+        Raises as ``batch``. Repeating: reads only.
+        """
+        pieces = [calls[at : at + MAX_BATCH] for at in range(0, len(calls), MAX_BATCH)] or [calls]
+        looked = await together([partial(self._look, piece) for piece in pieces])
+        return Looked(min(one.head for one in looked), [result for one in looked for result in one.results])
+
+    async def _look(self, calls: Sequence[Call]) -> Looked:
         head, *results = await self.batch([_HEAD, *calls])
         try:
             return Looked(from_quantity(_usable(head)), results)

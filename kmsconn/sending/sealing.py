@@ -26,7 +26,7 @@ from kmsconn.sending.outcomes import (
 )
 from kmsconn.sending.wallet import Signed
 
-AT_ONCE = 128  # estimates in one batch
+AT_ONCE = 256  # replies that a round signs
 _DEEPEST = 4096  # landed replies that are looked through when a nonce fell back
 
 Ready = tuple[Row, int]

@@ -25,7 +25,7 @@ from kmsconn.sending.outcomes import (
     reason_of,
 )
 
-AT_ONCE = 256  # receipts in one batch
+AT_ONCE = 256  # receipts that a round asks for
 
 Failure = tuple[Row, Receipt]
 

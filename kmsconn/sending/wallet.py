@@ -19,6 +19,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.model.events import OnEvent
 
+BREATH = 32  # signatures of a key in memory between two checkpoints: some two milliseconds
 Signed = tuple[bytes, bytes]
 """The raw bytes of a transaction and their hash."""
 
@@ -52,8 +53,11 @@ class KeyInMemory:
 
     async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
         """Sign all, with the same bytes every time (RFC 6979)."""
-        await trio.lowlevel.checkpoint()
-        return [self._key.sign(digest) for digest in digests]
+        signatures = []
+        for start in range(0, len(digests), BREATH):
+            await trio.lowlevel.checkpoint()
+            signatures += [self._key.sign(digest) for digest in digests[start : start + BREATH]]
+        return signatures
 
 
 @attrs.frozen

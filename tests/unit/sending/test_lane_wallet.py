@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import Recovered, ReplySigned, Trouble
 from kmsconn.model.life import State
-from kmsconn.sending.wallet import Wallet
+from kmsconn.sending.wallet import KeyInMemory, Wallet
 from tests.unit.sending.test_lane import all_in, running
 from tests.unit.sending.world import CONTRACT, KEY, World, until
 
@@ -153,3 +153,21 @@ async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empt
         await until(lambda: all_in(world, State.REPLIED))
     assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT]
     assert [t.neighbour for t in world.said(Trouble)] == ["gateway wallet"]
+
+
+async def test_a_key_in_memory_lets_others_run_while_it_signs_many() -> None:
+    digests = [bytes([number]) * 32 for number in range(100)]
+    steps = 0
+
+    async def others() -> None:
+        nonlocal steps
+        while True:
+            await trio.lowlevel.checkpoint()
+            steps += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        signatures = await KeyInMemory(KEY).sign(digests)
+        nursery.cancel_scope.cancel()
+    assert signatures == [KEY.sign(digest) for digest in digests]
+    assert steps >= 3

@@ -27,7 +27,7 @@ NONSENSE = [
 ]
 
 
-@attrs.frozen
+@attrs.define
 class Says:
     """A chain that answers every batch with these results, or with silence."""
 
@@ -82,6 +82,32 @@ async def test_a_look_without_a_head_is_unreachable(number: Any) -> None:
 async def test_a_look_gives_back_what_was_asked_beside_the_head() -> None:
     looked = await node("0x10", "0x1", None).look([Call("eth_gasPrice"), Call("eth_call")])
     assert (looked.head, list(looked.results)) == (16, ["0x1", None])
+
+
+@attrs.define
+class Counting(Says):
+    """Answers each batch with a head, one lower from batch to batch, and every call with its own first parameter."""
+
+    sizes: list[int] = attrs.field(factory=list)
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        self.sizes.append(len(calls) - 1)
+        return [hex(100 - len(self.sizes)), *(call.params[0] for call in calls[1:])]
+
+
+async def test_a_long_look_is_several_batches_in_order_and_its_head_the_lowest_of_theirs() -> None:
+    chain = Counting()
+    looked = await Node(chain, Address(b"\x11" * 20)).look([Call("eth_call", (n,)) for n in range(250)])
+    assert sorted(chain.sizes) == [50, 100, 100]
+    assert list(looked.results) == list(range(250))
+    assert looked.head == 97
+
+
+async def test_a_look_at_nothing_still_asks_for_the_head() -> None:
+    chain = Counting()
+    assert (await Node(chain, Address(b"\x11" * 20)).look([])).head == 99
+    assert chain.sizes == [0]
 
 
 async def test_a_node_that_says_nothing_is_waited_for_so_long_and_no_longer(autojump_clock: Any) -> None:
