@@ -17,12 +17,11 @@ from kmsconn.chain.jsonrpc import clean
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
-from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.ethereum.hexes import from_count, from_hex, quantity, to_hex
 from kmsconn.ethereum.logs import Log
 
 LATEST, FINALIZED = "latest", "finalized"
 _HASH_BYTES = 32
-_NUMBERS = 1 << 63  # block numbers, log indices and times beyond it are nonsense, and no column holds them
 
 
 @attrs.frozen
@@ -110,7 +109,7 @@ def read_head(block: Any) -> tuple[int, int]:
         raise block
     try:
         head = msgspec.convert(block, _Head)
-        return _number(head.number), _number(head.timestamp)
+        return from_count(head.number), from_count(head.timestamp)
     except (msgspec.ValidationError, ValueError) as error:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
 
@@ -119,7 +118,7 @@ def read_pushed_head(push: bytes) -> tuple[int, int]:
     """Read number and timestamp of a block that was pushed, as JSON text. Raises Unreachable when it is no block."""
     try:
         head = _head_decoder.decode(push)
-        return _number(head.number), _number(head.timestamp)
+        return from_count(head.number), from_count(head.timestamp)
     except (msgspec.DecodeError, ValueError) as error:
         raise Unreachable(f"the pushed head is no block: {clean(str(error))}") from error
 
@@ -149,18 +148,11 @@ def decode_log(item: Any) -> Log | None:
         address=Address(_shared(raw.address, ADDRESS_BYTES, "address")),
         topics=tuple([_shared(topic, _HASH_BYTES, "topic") for topic in raw.topics]),
         data=from_hex(raw.data),
-        block_number=_number(raw.block_number),
+        block_number=from_count(raw.block_number),
         block_hash=_shared(raw.block_hash, _HASH_BYTES, "block hash"),
         transaction_hash=_fixed(raw.transaction_hash, _HASH_BYTES, "transaction hash"),
-        log_index=_number(raw.log_index),
+        log_index=from_count(raw.log_index),
     )
-
-
-def _number(text: str) -> int:
-    number = from_quantity(text)
-    if number >= _NUMBERS:
-        raise ValueError("a number that no chain has reached")
-    return number
 
 
 def _fixed(text: str, size: int, what: str) -> bytes:

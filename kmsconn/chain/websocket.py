@@ -25,6 +25,7 @@ from kmsconn.net.urls import Url, parse
 MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
 RECEIVE_BYTES = 64 * 1024
 OUTBOX = 256  # pieces waiting for the wire; beyond that callers wait, as they would for the wire itself
+BREATH = 32  # frames of one piece that are written between two checkpoints
 PULSE_SECONDS = 10.0  # between pings; who says nothing at all from one to the next but one is gone
 PARTING_SECONDS = 1.0  # for the answer to the server's closing
 
@@ -91,7 +92,7 @@ class WebSocketLink:
         """
         asked = self._expect(calls)
         try:
-            await self._send(encode(asked.ids.start, calls, batch=batch))
+            await self._send(_text(encode(asked.ids.start, calls, batch=batch)))
             await asked.done.wait()
         finally:
             self._expect_no_more(asked)
@@ -105,8 +106,12 @@ class WebSocketLink:
         """
         asked = self._expect(calls)
         try:
-            numbered = zip(asked.ids, calls, strict=True)
-            await self._send(*(encode(number, [call], batch=False) for number, call in numbered))
+            frames = []
+            for number, call in zip(asked.ids, calls, strict=True):
+                frames.append(_text(encode(number, [call], batch=False)))
+                if len(frames) % BREATH == 0:
+                    await trio.lowlevel.checkpoint()
+            await self._send(b"".join(frames))
             await asked.done.wait()
         except Unreachable as error:
             asked.fail(str(error))
@@ -126,8 +131,7 @@ class WebSocketLink:
         for number in asked.ids:
             self._asked.pop(number, None)
 
-    async def _send(self, *messages: bytes) -> None:
-        data = b"".join([frame(Opcode.TEXT, message, os.urandom(4)) for message in messages])
+    async def _send(self, data: bytes) -> None:
         try:
             self._outbox.send_nowait(data)
         except (trio.WouldBlock, trio.ClosedResourceError):
@@ -257,6 +261,10 @@ class WebSocketLink:
             while True:
                 found.append(self._frames.receive_nowait())
         return found
+
+
+def _text(message: bytes) -> bytes:
+    return frame(Opcode.TEXT, message, os.urandom(4))
 
 
 def _ignore(push: bytes) -> None:

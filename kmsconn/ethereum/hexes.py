@@ -31,6 +31,19 @@ def quantity(number: int) -> str:
     return hex(number)
 
 
+COUNTS = (
+    1 << 63
+)  # block numbers, nonces, log indices and times beyond it are nonsense, and no column holds them
+
+
+def from_count(text: object) -> int:
+    """Read the number of a block, a nonce, an index or a time. Raises ValueError, for what no chain has reached too."""
+    number = from_quantity(text)
+    if number >= COUNTS:
+        raise ValueError("a number that no chain has reached")
+    return number
+
+
 def from_quantity(text: object) -> int:
     """Read ``0x`` and hex digits; leading zeros are taken, as some nodes write them. Raises ValueError as ``from_hex``."""
     if not isinstance(text, str):

@@ -73,10 +73,16 @@ class Book:
             yield
         except BaseException:
             if self.is_begun:
-                self.execute("ROLLBACK TO body")
-                self.execute("RELEASE body")
+                self._undo_body()
             raise
         self.execute("RELEASE body")
+
+    def _undo_body(self) -> None:
+        try:
+            self.execute("ROLLBACK TO body")
+            self.execute("RELEASE body")
+        except sqlite3.Error:  # then all of the transaction, rather than a half of the body
+            self.roll_back()
 
     @property
     def is_begun(self) -> bool:

@@ -163,6 +163,7 @@ class Writer:
 
     def note(self, rid: int, submitted: bool) -> None:
         """Have a ``submitted`` flag written with the first group after ``NOTING`` seconds, unless ``noted`` takes it before."""
+        self._notes.pop(rid, None)
         self._notes[rid] = trio.current_time(), submitted
 
     def noted(self, rid: int) -> bool | None:

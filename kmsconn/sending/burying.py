@@ -90,10 +90,12 @@ def _is_old(block: Any, sight: Sight, overlap: float) -> bool:
 
 
 def _young(sight: Sight, rows: Sequence[Row], results: Sequence[Any]) -> set[int]:
-    """Return the rows whose reply stands in a block that is not old enough."""
-    receipts = [(row, read_receipt(result)) for row, result in zip(rows, results, strict=True)]
+    """Return the rows whose reply stands in a block that is not old enough, or where no node would say."""
+    receipts = [(row, result, read_receipt(result)) for row, result in zip(rows, results, strict=True)]
     return {
-        row.rid for row, receipt in receipts if isinstance(receipt, Receipt) and receipt.block > sight.settled
+        row.rid
+        for row, result, receipt in receipts
+        if isinstance(result, RpcError) or (isinstance(receipt, Receipt) and receipt.block > sight.settled)
     }
 
 
@@ -102,8 +104,8 @@ async def _by_receipt(desk: Desk, sight: Sight, rows: Sequence[Row]) -> None:
     rows = [row for row in rows if row.reply_hash is not None]
     if not rows:
         return
-    results = await desk.node.batch([receipt_of(row) for row in rows])
-    receipts = [(row, read_receipt(result)) for row, result in zip(rows, results, strict=True)]
+    looked = await desk.node.look([receipt_of(row) for row in rows])
+    receipts = [(row, read_receipt(result)) for row, result in zip(rows, looked.results, strict=True)]
     await desk.bury(
         [
             row

@@ -14,9 +14,9 @@ import trio
 
 from kmsconn.chain.asking import MAX_BATCH, inquire
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
-from kmsconn.errors import StageTimeout, Unreachable
+from kmsconn.errors import Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
+from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
 from kmsconn.journal.port import Row
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Inquiry
@@ -39,9 +39,10 @@ class Head:
 
 @attrs.frozen
 class Looked:
-    """Answers, and the head of the node that gave them at that moment."""
+    """Answers, and for each the head of the node that gave it at that moment; ``head`` is the lowest of them."""
 
     head: int
+    heads: Sequence[int]
     results: Sequence[Any]
 
 
@@ -83,20 +84,30 @@ class Node:
         return results
 
     async def look(self, calls: Sequence[Call]) -> Looked:
-        """Ask for the head and then for all the rest, in batches that public endpoints take; of several heads the lowest counts.
+        """Ask for all at once, in batches that public endpoints take, each after the head of the node that answers it.
 
-        Raises as ``batch``. Repeating: reads only.
+        In the place of what a batch of several did not answer stands an RpcError. Raises as ``batch`` when none was answered.
+        Repeating: reads only.
         """
         pieces = [calls[at : at + MAX_BATCH] for at in range(0, len(calls), MAX_BATCH)] or [calls]
         looked = await together([partial(self._look, piece) for piece in pieces])
-        return Looked(min(one.head for one in looked), [result for one in looked for result in one.results])
+        heads = [head for head, _ in looked if isinstance(head, int)]
+        for head, _ in looked:
+            if not heads and isinstance(head, Retryable):
+                raise head
+        lowest = min(heads)
+        pairs = [
+            (head if isinstance(head, int) else lowest, one) for head, results in looked for one in results
+        ]
+        return Looked(lowest, [head for head, _ in pairs], [one for _, one in pairs])
 
-    async def _look(self, calls: Sequence[Call]) -> Looked:
-        head, *results = await self.batch([_HEAD, *calls])
+    async def _look(self, calls: Sequence[Call]) -> tuple[int | Retryable, Sequence[Any]]:
+        """Return the head and the answers, or why there is none and as many errors."""
         try:
-            return Looked(from_quantity(_usable(head)), results)
-        except (TypeError, ValueError) as error:
-            raise Unreachable("the node gave a block number that is none") from error
+            head, *results = await self.batch([_HEAD, *calls])
+            return _count_of(head), results
+        except Retryable as error:
+            return error, [RpcError(0, str(error))] * len(calls)
 
     async def head(self) -> Head:
         """Return head and nonce of one node. Raises as ``batch``. Repeating: reads only."""
@@ -161,11 +172,18 @@ def _usable(result: Any) -> Any:
     return result
 
 
+def _count_of(head: Any) -> int:
+    try:
+        return from_count(_usable(head))
+    except ValueError as error:
+        raise Unreachable("the node gave a block number that is none") from error
+
+
 def _read_head(block: Any, nonce: Any) -> Head:
     base_fee = block.get("baseFeePerGas")
     return Head(
-        number=from_quantity(block["number"]),
-        timestamp=from_quantity(block["timestamp"]),
+        number=from_count(block["number"]),
+        timestamp=from_count(block["timestamp"]),
         base_fee=None if base_fee is None else from_quantity(base_fee),
-        nonce=from_quantity(nonce),
+        nonce=from_count(nonce),
     )

@@ -12,7 +12,7 @@ import attrs
 
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import KmsconnError, Unreachable
-from kmsconn.ethereum.hexes import from_hex, from_quantity
+from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Profile, Revert, Verdict
 
@@ -183,7 +183,7 @@ def read_receipt(result: Any) -> Receipt | Unclear | None:
     try:
         if result["blockHash"] is None:
             return Unclear("a receipt without a block")
-        return Receipt(from_quantity(result["blockNumber"]), from_quantity(result["status"]) == 1)
+        return Receipt(from_count(result["blockNumber"]), from_quantity(result["status"]) == 1)
     except (KeyError, TypeError, ValueError):
         return Unclear("a receipt that cannot be read")
 

@@ -78,19 +78,19 @@ async def _estimate(desk: Desk, sight: Sight, rows: Sequence[Row]) -> list[Ready
         for row, result in zip(rows, looked.results, strict=True)
     ]
     percent = desk.lane.settings.gas_multiplier_percent
-    pairs = list(zip(rows, await desk.explained(says), strict=True))
+    told = list(zip(rows, await desk.explained(says), looked.heads, strict=True))
     await together(
         [
-            partial(_put_off, desk, sight, row, said, looked.head)
-            for row, said in pairs
+            partial(_put_off, desk, sight, row, said, head)
+            for row, said, head in told
             if not isinstance(said, Accepts)
         ]
     )
     claimed = desk.nonces()
     return [
         (row, gas_limit(said.gas, percent) + desk.lane.profile.operations[row.kind].spare_gas)
-        for row, said in pairs
-        if isinstance(said, Accepts) and _may_sign(desk, sight, row, looked.head, claimed)
+        for row, said, head in told
+        if isinstance(said, Accepts) and _may_sign(desk, sight, row, head, claimed)
     ]
 
 

@@ -37,13 +37,14 @@ async def settle(desk: Desk, sight: Sight) -> None:
         return
     looked = await desk.node.look([receipt_of(row) for row in rows])
     receipts = [(row, read_receipt(result)) for row, result in zip(rows, looked.results, strict=True)]
+    heads = dict(zip((row.rid for row in rows), looked.heads, strict=True))
     found = [(row, receipt) for row, receipt in receipts if isinstance(receipt, Receipt)]
     await desk.land([(row, receipt.block) for row, receipt in found if receipt.succeeded])
     await _explain(desk, sight, [(row, receipt) for row, receipt in found if not receipt.succeeded])
     if looked.head >= sight.head.number:
         missing = [row for row, receipt in receipts if receipt is None and nonce_of(row) < sight.head.nonce]
         await _ask_contract(
-            desk, sight, [r for r in missing if desk.absent.confirms(r.rid, looked.head, sight.now)]
+            desk, sight, [r for r in missing if desk.absent.confirms(r.rid, heads[r.rid], sight.now)]
         )
 
 
@@ -68,10 +69,10 @@ async def _explain(desk: Desk, sight: Sight, failures: Sequence[Failure]) -> Non
 async def _traces(desk: Desk, failures: Sequence[Failure]) -> Sequence[Says]:
     if not failures or not desk.lane.settings.trace_reverted_tx:
         return [Unclear("")] * len(failures)
-    results = await desk.node.batch([trace_of(row) for row, _ in failures])
+    looked = await desk.node.look([trace_of(row) for row, _ in failures])
     return [
         read_trace(desk.lane.profile, row.kind, result)
-        for (row, _), result in zip(failures, results, strict=True)
+        for (row, _), result in zip(failures, looked.results, strict=True)
     ]
 
 
@@ -79,10 +80,10 @@ async def _calls(desk: Desk, failures: Sequence[Failure]) -> Sequence[Says]:
     """Ask the contract as it was after each failure's block."""
     if not failures:
         return []
-    results = await desk.node.batch([desk.node.call_of(row, receipt.block) for row, receipt in failures])
+    looked = await desk.node.look([desk.node.call_of(row, receipt.block) for row, receipt in failures])
     return [
         read_call(desk.lane.profile, row.kind, result)
-        for (row, _), result in zip(failures, results, strict=True)
+        for (row, _), result in zip(failures, looked.results, strict=True)
     ]
 
 
@@ -93,10 +94,10 @@ async def _ask_contract(desk: Desk, sight: Sight, rows: Sequence[Row]) -> None:
     looked = await desk.node.look([desk.node.call_of(row) for row in rows])
     if looked.head < sight.head.number:
         return
-    for row, result in zip(rows, looked.results, strict=True):
+    for row, result, head in zip(rows, looked.results, looked.heads, strict=True):
         [said] = await desk.explained([read_call(desk.lane.profile, row.kind, result)])
         if is_done(said):
-            await desk.land([(row, looked.head)])
+            await desk.land([(row, head)])
         elif not isinstance(said, Unclear):
             await _give_back(desk, sight, row, said, f"another transaction took the nonce: {reason_of(said)}")
 

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -177,6 +178,24 @@ def test_a_savepoint_undoes_what_its_body_changed(book: Book) -> None:
         raise LookupError
     book.commit()
     assert (row_of(book, 1).id, len(dump(book))) == (1, 1)
+
+
+def test_a_savepoint_that_cannot_be_undone_takes_the_whole_transaction_with_it(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = book.execute
+
+    def broken(statement: str, values: Any = ()) -> sqlite3.Cursor:
+        if statement.startswith("ROLLBACK TO"):
+            raise sqlite3.OperationalError("disk I/O error")
+        return execute(statement, values)
+
+    book.begin()
+    new_row(book, 1)
+    monkeypatch.setattr(book, "execute", broken)
+    with suppress(LookupError), book.savepoint():
+        raise LookupError
+    assert (book.is_begun, len(dump(book))) == (False, 0)
 
 
 def test_an_error_that_lost_the_whole_transaction_comes_out_of_a_savepoint_itself(book: Book) -> None:

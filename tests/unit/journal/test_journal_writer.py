@@ -313,6 +313,17 @@ async def test_the_last_of_several_notes_counts(book: Book, autojump_clock: Any)
         assert not await writer.do(lambda book: row_of(book, rid).submitted)
 
 
+async def test_a_note_made_again_does_not_hold_back_the_others(book: Book, autojump_clock: Any) -> None:
+    async with writing(book, Gate()) as writer:
+        rids = [await writer.do(adds(number)) for number in (1, 2)]
+        for rid in rids:
+            writer.note(rid, True)
+        await trio.sleep(NOTING / 2)
+        writer.note(rids[0], True)
+        await trio.sleep(NOTING / 2)
+        assert await writer.do(lambda book: [row_of(book, rid).submitted for rid in rids]) == [True, True]
+
+
 async def test_a_note_that_was_taken_is_not_written(book: Book, autojump_clock: Any) -> None:
     async with writing(book, Gate()) as writer:
         rid = await writer.do(adds(1))

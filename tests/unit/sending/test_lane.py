@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
-from kmsconn.chain.port import RpcError
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, decode_transaction
 from kmsconn.model.events import (
     Recovered,
@@ -26,7 +28,7 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.sending.desk import Lane
 from kmsconn.sending.lane import run_lane
-from tests.unit.sending.world import CONTRACT, HEALTHY, KEY, Fault, Reverts, World, digest_of, until
+from tests.unit.sending.world import CONTRACT, HEALTHY, KEY, Fault, Reverts, World, calldata, digest_of, until
 
 
 @asynccontextmanager
@@ -318,6 +320,60 @@ async def test_a_landed_reply_of_a_request_that_left_the_chain_waits_for_it(
         world.journal.change(1, on_chain=True)
         await until(lambda: all_in(world, State.REPLIED))
     assert len(world.ours()) == 1
+
+
+@attrs.define
+class Rate:
+    """Lets so many calls pass in a second, and refuses the others of a batch."""
+
+    calls: float
+    left: float = 0.0
+    at: float = 0.0
+
+    def refuse(self, call: Call) -> RpcError | None:
+        now = trio.current_time()
+        self.left = min(self.calls, self.left + (now - self.at) * self.calls)
+        self.at = now
+        if self.left < 1:
+            return RpcError(-32005, "rate limit exceeded")
+        self.left -= 1
+        return None
+
+
+@pytest.mark.parametrize("calls", [150, 300])
+async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(
+    calls: int, world: World, autojump_clock: Any
+) -> None:
+    world.node.refuse = Rate(calls).refuse
+    for rid in range(1, 501):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED), 120)
+    assert world.journal.history.count((500, "bury")) == 1
+
+
+async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_found_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """Behind one URL a node that lags answers one of several batches: its head says nothing of what another has found."""
+    for rid in range(1, 151):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all(world.answered_on_chain(rid) for rid in range(1, 151)))
+    head = world.chain.head.number
+    for rid in range(1, 151):
+        world.journal.rows[rid] = attrs.evolve(
+            world.journal.rows[rid], state=State.ANSWERED, nonce=None, raw=None, reply_hash=None
+        )
+    last = to_hex(calldata(150))
+    world.node.fault = lambda calls: (
+        Fault(lag=2)
+        if any(one.method == "eth_estimateGas" and one.params[0]["data"] == last for one in calls)
+        else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.LANDED)
+        assert (world.journal.rows[1].landed_block or 0) >= head
 
 
 async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, autojump_clock: Any) -> None:

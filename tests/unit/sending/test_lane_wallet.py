@@ -170,4 +170,4 @@ async def test_a_key_in_memory_lets_others_run_while_it_signs_many() -> None:
         signatures = await KeyInMemory(KEY).sign(digests)
         nursery.cancel_scope.cancel()
     assert signatures == [KEY.sign(digest) for digest in digests]
-    assert steps >= 3
+    assert steps >= 2

@@ -104,6 +104,47 @@ async def test_a_long_look_is_several_batches_in_order_and_its_head_the_lowest_o
     assert looked.head == 97
 
 
+@attrs.define
+class Partly(Counting):
+    """Counts, and does not answer batches of these numbers."""
+
+    silent: Sequence[int] = ()
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        results = await Counting.batch(self, calls)
+        if len(self.sizes) in self.silent:
+            raise Unreachable("hung up")
+        return results
+
+
+async def test_a_batch_that_is_not_answered_spoils_no_other() -> None:
+    looked = await Node(Partly(silent=[2]), Address(b"\x11" * 20)).look([Call("c", (n,)) for n in range(250)])
+    errors = [result for result in looked.results if isinstance(result, RpcError)]
+    answered = [result for result in looked.results if not isinstance(result, RpcError)]
+    assert len(looked.results) == len(looked.heads) == 250
+    assert (len(errors) in {50, 100}, {str(error) for error in errors}) == (True, {"0: hung up"})
+    assert answered == sorted(answered)
+
+
+async def test_a_look_that_nobody_answers_is_the_error_of_one() -> None:
+    with pytest.raises(Unreachable, match="hung up"):
+        await Node(Partly(silent=[1, 2, 3]), Address(b"\x11" * 20)).look(
+            [Call("c", (n,)) for n in range(250)]
+        )
+
+
+async def test_each_answer_has_the_head_of_the_node_that_gave_it() -> None:
+    looked = await Node(Counting(), Address(b"\x11" * 20)).look([Call("c", (n,)) for n in range(250)])
+    assert {len(set(looked.heads[at : at + 100])) for at in (0, 100, 200)} == {1}
+    assert set(looked.heads) == {97, 98, 99}
+
+
+@pytest.mark.parametrize("nonce", ["0x8000000000000000", "0x" + "f" * 64])
+async def test_a_nonce_that_no_chain_has_reached_is_none(nonce: str) -> None:
+    with pytest.raises(Unreachable):
+        await node(BLOCK, nonce).head()
+
+
 async def test_a_look_at_nothing_still_asks_for_the_head() -> None:
     chain = Counting()
     assert (await Node(chain, Address(b"\x11" * 20)).look([])).head == 99
