@@ -15,7 +15,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
-from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Over, Rejected, Unreachable
+from kmsconn.errors import AlreadyDone, KmsconnError, Misconfigured, NotYet, Over, Rejected, Unreachable
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
@@ -56,11 +56,10 @@ class Checker:
         if not self.contexts.knows(context_id, epoch_id):
             steps.append(partial(self.contexts.check, context_id, epoch_id))
         if self.profile.needs_transaction(request.content):
-            steps.insert(0, partial(self._transaction, request))
-            transaction, *_ = await together(steps)
-            facts, steps = attrs.evolve(facts, **_to_and_input(transaction)), []
-        steps += self._asking(self._questions(request, facts))
-        await together(steps)
+            questions, steps = await self._questions_behind_transaction(request, facts, steps), []
+        else:
+            questions = self._questions(request, facts)
+        await together([*steps, *self._asking(questions)])
         return Checked(request, context_id, epoch_id)
 
     def _facts(self, request: Request) -> Facts:
@@ -76,6 +75,25 @@ class Checker:
         except Rejected:
             self.profile.checks(request.content, attrs.evolve(facts, chain_time=self._sure_time(request)))
             raise NotYet("too late by what one node says the time is; looked at once more") from None
+
+    async def _questions_behind_transaction(
+        self, request: Request, facts: Facts, others: Sequence[Step]
+    ) -> Sequence[Question[None]]:
+        """Return the questions that the request's transaction leads to, once the other steps have passed beside it.
+
+        What the transaction says comes out first, however fast another step fails: a wrong one can never be waited right.
+        """
+
+        async def read() -> Sequence[Question[None]]:
+            transaction = await self._transaction(request)
+            return self._questions(request, attrs.evolve(facts, **_to_and_input(transaction)))
+
+        steps: list[Step] = [read, partial(_failure_of, others)]
+        questions: Sequence[Question[None]]
+        questions, failure = await together(steps)
+        if failure is not None:
+            raise failure
+        return questions
 
     def _age(self, request: Request) -> float:
         """Return the seconds since admission that are sure; 0 for what never expires."""
@@ -152,6 +170,15 @@ class Checker:
         raise NotYet(
             "this node's answer is in the contract; asked again once its block is older than the overlap"
         )
+
+
+async def _failure_of(steps: Sequence[Step]) -> KmsconnError | None:
+    """Run the steps and return the first failure instead of raising it."""
+    try:
+        await together(steps)
+    except KmsconnError as error:
+        return error
+    return None
 
 
 def _to_and_input(transaction: Any) -> dict[str, Any]:

@@ -34,11 +34,13 @@ class Answers:
     transactions: dict[str, Any] = attrs.field(factory=dict)
     chain_id: int = 0
     delay: float = 0.0
+    late: float = 0.0
+    """Seconds by which a transaction comes later than an answer of a batch."""
     asked: list[str] = attrs.field(factory=list)
     batches: list[int] = attrs.field(factory=list)
 
     async def call(self, method: str, *params: Any) -> Any:
-        await trio.sleep(self.delay)
+        await trio.sleep(self.delay + self.late)
         self.asked.append(method)
         return self.transactions.get(params[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -201,6 +202,49 @@ async def test_a_transaction_to_nobody_is_rejected(autojump_clock: Any) -> None:
         place.gateway.transactions[found] = {"to": None, "input": "0x"}
     with pytest.raises(Rejected):
         await place.check(LEGACY)
+
+
+def not_a_member(place: Place) -> None:
+    place.gateway.views["getKmsNodeForContext"] = (Address(bytes(20)), Address(bytes(20)), "", "")
+
+
+def context_not_valid(place: Place) -> None:
+    place.ethereum.views["isValidKmsContext"] = False
+
+
+def answered(place: Place) -> None:
+    place.answered(LEGACY)
+
+
+WAITED_FOR = [not_a_member, context_not_valid, answered]
+
+
+@pytest.mark.parametrize("what", ["to", "input"])
+@pytest.mark.parametrize("wait_for", WAITED_FOR)
+async def test_a_wrong_transaction_is_rejected_whatever_else_would_be_waited_for(
+    wait_for: Callable[[Place], None], what: str, autojump_clock: Any
+) -> None:
+    """It would be looked at again and again, for as long as the other thing lasts."""
+    place = made(LEGACY)
+    wait_for(place)
+    place.gateway.late = 1.0
+    for found, transaction in place.gateway.transactions.items():
+        place.gateway.transactions[found] = {**transaction, what: "0x" + "77" * 20}
+    with pytest.raises(Rejected):
+        await place.check(LEGACY)
+    assert trio.current_time() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("wait_for", WAITED_FOR)
+async def test_behind_a_good_transaction_the_other_failure_comes_out_and_no_host_chain_is_asked(
+    wait_for: Callable[[Place], None], autojump_clock: Any
+) -> None:
+    place = made(LEGACY)
+    wait_for(place)
+    place.gateway.late = 1.0
+    with pytest.raises((NotYet, Misconfigured), match=r"is no node|not valid on chain|asked again"):
+        await place.check(LEGACY)
+    assert [host.asked for host in place.hosts.values()] == [[]] * len(place.hosts)
 
 
 async def test_only_a_legacy_request_needs_its_transaction(autojump_clock: Any) -> None:
