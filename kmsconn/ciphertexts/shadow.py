@@ -61,10 +61,11 @@ class Shadow:
 
     async def _worker(self) -> None:
         async for look in self._receive.clone():
+            started = trio.current_time()
             reason = await self.doubt(look)
             if reason:
                 self.on_event(AttestationDoubted(look.material.handle, reason))
-            await trio.sleep(WORKERS / A_SECOND)
+            await trio.sleep_until(started + WORKERS / A_SECOND)
 
     async def doubt(self, look: Look) -> str:
         """Return why the coprocessors' majority does not stand behind a material; empty when it does.

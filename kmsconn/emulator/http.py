@@ -144,7 +144,9 @@ class _Wire:
         self._answering.cancel()
 
     def while_connected(self) -> trio.CancelScope:
-        """Return a scope that ends when the client leaves."""
+        """Return a scope that ends when the client leaves. What is answered is not ahead any more, what came behind it is."""
+        self._ahead = len(self.unread())
+        self._room.set()
         self._answering = trio.CancelScope()
         if self._left:
             self._answering.cancel()

@@ -13,7 +13,7 @@ import trio
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
 from kmsconn.ciphertexts.majority import PATIENCE, Majority
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.ciphertexts.shadow import A_SECOND, WAITING, Look, Shadow
+from kmsconn.ciphertexts.shadow import A_SECOND, WAITING, WORKERS, Look, Shadow
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
@@ -297,6 +297,16 @@ async def test_under_load_a_share_is_looked_at_and_the_rest_counted(autojump_clo
     async with open_place() as place, looking(place, 10 * WAITING, 30) as looked_at:
         assert looked_at == pytest.approx(A_SECOND * 30, abs=A_SECOND)
         assert place.shadow.skipped == pytest.approx(9 * WAITING - looked_at, abs=A_SECOND)
+
+
+@pytest.mark.parametrize("latency", [0.1, WORKERS / A_SECOND])
+async def test_looks_that_take_their_time_are_no_fewer(latency: float, autojump_clock: Any) -> None:
+    async with open_place() as place:
+        place.shadow.majority.registry._threshold = 3  # each look waits for all buckets
+        for one in place.buckets:
+            one.bucket.latency = latency
+        async with looking(place, WAITING, 30) as looked_at:
+            assert looked_at == pytest.approx(A_SECOND * 30, abs=WORKERS)
 
 
 async def test_a_burst_waits_and_is_looked_at_in_time(autojump_clock: Any) -> None:

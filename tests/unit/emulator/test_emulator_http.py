@@ -23,6 +23,9 @@ from kmsconn.emulator.http import (
 )
 from kmsconn.emulator.pipes import Connection, Direction
 
+SIZE = 1000  # bytes of a pipelined request
+FEW = 100  # answers, until none comes any more
+
 
 @asynccontextmanager
 async def served(
@@ -218,14 +221,45 @@ async def test_a_handler_can_hang_up_without_an_answer() -> None:
         assert await stream.receive_some() == b""
 
 
-async def test_a_client_that_leaves_cancels_its_handler(autojump_clock: trio.testing.MockClock) -> None:
+def post_of(size: int) -> bytes:
+    """Return a request that is so many bytes on the wire."""
+    head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %06d\r\n\r\n"
+    room = size - len(head % 0)
+    return head % room + bytes(room)
+
+
+@pytest.mark.parametrize("size", [100, 65_535, 65_536, 65_537, 131_072])
+async def test_a_client_that_leaves_cancels_its_handler(
+    size: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Also one whose own request was as much as a client may pipeline."""
     pair = Connection.between(Direction(), Direction())
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_http, pair.server, hang)
-            await pair.client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await pair.client.send_all(post_of(size))
             await trio.testing.wait_all_tasks_blocked()
             await pair.client.aclose()
+
+
+async def test_a_client_may_pipeline_only_so_far_however_many_are_answered(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seen: list[HttpRequest] = []
+
+    async def answer_few(request: HttpRequest) -> HttpResponse:
+        seen.append(request)
+        await trio.sleep(0.001)  # meanwhile the client sends all that it may
+        return HttpResponse() if len(seen) <= FEW else await hang(request)
+
+    sent = 0
+    async with served(answer_few) as stream:
+        with trio.move_on_after(1):
+            while True:
+                await stream.send_all(post_of(SIZE))
+                sent += SIZE
+    assert len(seen) == FEW + 1
+    assert sent < FEW * SIZE + 4 * 65_536  # what is on the way, what lies unread, and a piece more of each
 
 
 async def test_a_cut_connection_cancels_its_handler(autojump_clock: trio.testing.MockClock) -> None:
