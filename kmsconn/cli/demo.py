@@ -18,13 +18,13 @@ import trio
 from kmsconn.cli.arguments import add_kinds, add_profile, at_least, positive, wants_keys
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
+from kmsconn.cli.results import in_milliseconds, keys_as_json
 from kmsconn.net.offloading import offload_to_threads
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from kmsconn.emulator.demo import Demo, Result
-    from kmsconn.emulator.key_life import KeyResult
 
 HELP: Final = "show a connector at work among emulated neighbours, all in one process"
 _REQUESTS, _BESIDE_KEYS = 40, 300
@@ -111,19 +111,6 @@ def _print_summary(result: Result, console: Console) -> None:
         console.print(f" {text}", style=style, highlight=False, markup=False)
 
 
-def keys_as_json(keys: KeyResult) -> dict[str, Any]:
-    """Return what came of a life of keys for machines."""
-    verdict = keys.verdict
-    return {
-        "steps": list(keys.done),
-        "landed": len(verdict.replied),
-        "open": len(verdict.open),
-        "aborted": len(verdict.aborted),
-        "doubled": verdict.doubled,
-        "well": keys.well,
-    }
-
-
 def as_json(result: Result) -> dict[str, Any]:
     """Return the result for machines; latencies from the event's block to the reply's."""
     totals, verdict = result.totals, result.verdict
@@ -135,7 +122,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "failed": result.failed,
         "doubled": verdict.doubled,
         "strays": verdict.strays,
-        "p50_ms": None if verdict.p50 is None else round(verdict.p50 * 1000, 1),
-        "p99_ms": None if verdict.p99 is None else round(verdict.p99 * 1000, 1),
+        "p50_ms": in_milliseconds(verdict.p50),
+        "p99_ms": in_milliseconds(verdict.p99),
         **keys,
     }

@@ -13,10 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kmsconn.cli.results import keys_as_text, milliseconds
 from kmsconn.emulator.board import Board, Row, Stage
 from kmsconn.emulator.demo import Demo, Result
 from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.key_life import KeyResult
 from kmsconn.emulator.oracle import Verdict
 from kmsconn.ethereum.ids import counter_of, tag_of
 
@@ -128,17 +128,9 @@ def summary(result: Result) -> Iterator[str]:
     yield f"{result.requests} requests: {totals.answered} answered by the Core, {totals.landed} replies landed, {_doubles(verdict)}"
     yield f"from the event's block to the reply's: p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)}"
     if result.keys is not None:
-        yield from of_keys(result.keys)
+        yield from keys_as_text(result.keys)
     if not result.well:
         yield f"NOT every request was answered once: {result.failed} have no reply{_lacking(result)}"
-
-
-def of_keys(keys: KeyResult) -> Iterator[str]:
-    """Yield what came of a life of keys as lines of text."""
-    verdict = keys.verdict
-    doubles = f"{verdict.doubled} transactions too many" if verdict.doubled else "none twice"
-    yield f"keys: {len(keys.done)} of {keys.steps} steps ({', '.join(keys.done)})"
-    yield f"      {len(verdict.replied)} replies landed on Ethereum, {len(verdict.open)} open, {len(verdict.aborted)} aborted, {doubles}"
 
 
 def _doubles(verdict: Verdict) -> str:
@@ -148,8 +140,3 @@ def _doubles(verdict: Verdict) -> str:
 
 def _lacking(result: Result) -> str:
     return ", and the life of keys was not well" if result.keys is not None and not result.keys.well else ""
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Return a latency as text."""
-    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"

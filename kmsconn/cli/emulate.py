@@ -19,6 +19,7 @@ import trio
 from kmsconn.cli.arguments import add_kinds, add_profile, at_least, not_negative, positive, wants_keys
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
+from kmsconn.cli.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
 from kmsconn.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -170,8 +171,6 @@ def progress(verdict: Verdict, seconds: float) -> str:
 
 def report(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> list[str]:
     """Return the result as text."""
-    from kmsconn.cli.demo_view import of_keys
-
     return [
         f"emitted   {verdict.emitted} in {seconds:.1f} s",
         f"answered  {verdict.answered}",
@@ -179,7 +178,7 @@ def report(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> l
         f"doubled   {verdict.doubled}",
         *([f"strays    {verdict.strays} replies to ids that nobody was given"] if verdict.strays else []),
         f"latency   p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)} from the event's block to the reply's",
-        *([] if keys is None else of_keys(keys)),
+        *([] if keys is None else keys_as_text(keys)),
         *(["NOT all of the life of keys was well"] if keys is not None and not keys.well else []),
         "every request was answered once" if verdict.well else "NOT every request was answered once",
     ]
@@ -187,8 +186,6 @@ def report(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> l
 
 def summary(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> dict[str, Any]:
     """Return the result for machines."""
-    from kmsconn.cli.demo import keys_as_json
-
     return {
         "emitted": verdict.emitted,
         "answered": verdict.answered,
@@ -200,13 +197,3 @@ def summary(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> 
         "seconds": round(seconds, 3),
         **({} if keys is None else {"keys": keys_as_json(keys)}),
     }
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Return a latency as text."""
-    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
-
-
-def in_milliseconds(seconds: float | None) -> float | None:
-    """Return a latency as a number."""
-    return None if seconds is None else round(seconds * 1000, 1)

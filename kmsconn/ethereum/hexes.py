@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]+")
+_COUNTS = 1 << 63  # block numbers, nonces, indices and times beyond it are nonsense
 
 
 def to_hex(data: bytes) -> str:
@@ -31,19 +32,6 @@ def quantity(number: int) -> str:
     return hex(number)
 
 
-COUNTS = (
-    1 << 63
-)  # block numbers, nonces, log indices and times beyond it are nonsense, and no column holds them
-
-
-def from_count(text: object) -> int:
-    """Read the number of a block, a nonce, an index or a time. Raises ValueError, for what no chain has reached too."""
-    number = from_quantity(text)
-    if number >= COUNTS:
-        raise ValueError("a number that no chain has reached")
-    return number
-
-
 def from_quantity(text: object) -> int:
     """Read ``0x`` and hex digits; leading zeros are taken, as some nodes write them. Raises ValueError as ``from_hex``."""
     if not isinstance(text, str):
@@ -51,3 +39,11 @@ def from_quantity(text: object) -> int:
     if not _QUANTITY.fullmatch(text):
         raise ValueError("a quantity is 0x and hex digits")
     return int(text, 16)
+
+
+def from_count(text: object) -> int:
+    """Read a block number, a nonce, an index or a time: a quantity that a column of 64 bits holds, signed. Raises ValueError."""
+    number = from_quantity(text)
+    if number >= _COUNTS:
+        raise ValueError("a number that no chain has reached")
+    return number

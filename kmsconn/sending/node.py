@@ -91,11 +91,10 @@ class Node:
         """
         pieces = [calls[at : at + MAX_BATCH] for at in range(0, len(calls), MAX_BATCH)] or [calls]
         looked = await together([partial(self._look, piece) for piece in pieces])
-        heads = [head for head, _ in looked if isinstance(head, int)]
-        for head, _ in looked:
-            if not heads and isinstance(head, Retryable):
-                raise head
-        lowest = min(heads)
+        failures = [head for head, _ in looked if isinstance(head, Retryable)]
+        if len(failures) == len(looked):
+            raise failures[0]
+        lowest = min(head for head, _ in looked if isinstance(head, int))
         pairs = [
             (head if isinstance(head, int) else lowest, one) for head, results in looked for one in results
         ]

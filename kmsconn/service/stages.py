@@ -23,9 +23,8 @@ from kmsconn.net.together import together
 from kmsconn.protocols.port import CoreCall, Profile
 from kmsconn.service.retrying import retrying
 
-AT_ONCE = (
-    1024 * 1024
-)  # bytes of a message whose result is waited for at once: larger ones are released before the wait
+# Bytes of a message whose result is waited for at once: larger ones are released before the wait.
+AT_ONCE = 1024 * 1024
 WAITING_SHARE = 0.8  # of what is left of the stage's time
 
 

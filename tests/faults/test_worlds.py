@@ -62,6 +62,7 @@ def test_a_reorganisation_takes_an_answered_request() -> None:
     assert report.sometimes["a reorganisation took an answered request"]
 
 
+@pytest.mark.once  # a smaller sample need not bring everything about
 def test_the_worlds_were_not_empty() -> None:
     """What should happen now and then did happen, so that the other test proves something."""
     if TALLY.worlds < ENOUGH:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity, quantity, to_hex
 
 
 def test_bytes_are_written_in_lower_case_with_prefix() -> None:
@@ -48,3 +48,9 @@ def test_what_is_no_text_at_all_is_a_value_error_too(value: object) -> None:
     for read in (from_hex, from_quantity):
         with pytest.raises(ValueError, match="is a text, not a"):
             read(value)
+
+
+def test_a_count_fits_a_signed_column_of_64_bits() -> None:
+    assert from_count("0x7fffffffffffffff") == 2**63 - 1
+    with pytest.raises(ValueError, match="no chain has reached"):
+        from_count("0x8000000000000000")
