@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= $(shell sh .ci/pythons | head -n 1)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.done
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-annotate --no-header
 
@@ -18,10 +19,15 @@ setup: $(STAMP) ## make the virtual environment with everything, and the command
 # Made anew from the lock whenever the lock or the package's metadata is newer than it.
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 with venv found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Setting up $(VENV), once: a few minutes, most of them downloads."
+	@echo "1/3 The virtual environment, with $(PYTHON)"
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
+	@echo "2/3 The packages of requirements/dev.txt, $$(grep -c == requirements/dev.txt) at most; pip names each as it comes"
+	$(PIP) --require-hashes -r requirements/dev.txt
+	@echo "3/3 The package kmsconn and its command"
+	$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "Ready: $(BIN)/kmsconn"
 
 oldest: ## the same with the oldest Python of this machine, in .venv-oldest
 	$(MAKE) setup VENV=.venv-oldest PYTHON="$(shell sh .ci/pythons | tail -n 1)"
@@ -43,7 +49,8 @@ test: $(STAMP) ## the test suite, on two cores (TESTS="which, as pytest takes it
 	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 $(TESTS)
 
 demo: $(STAMP) ## a connector among emulated chains, Core and buckets, in one process
-	$(BIN)/kmsconn demo
+	@echo "Starting the demonstration: $(BIN)/kmsconn demo"
+	@$(BIN)/kmsconn demo
 
 worlds: $(STAMP) ## play thousands of new faulty worlds (WORLDS=n); a failure prints the line that replays it
 	KMSCONN_WORLDS=$(or $(WORLDS),3000) $(BIN)/pytest -o faulthandler_timeout=0 tests/faults/test_worlds.py
@@ -84,6 +91,7 @@ clean: ## remove everything that was made
 .PHONY: peers contracts
 
 peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20), radosgw
+	@echo "Fetching anvil, solc and node-tkms by npm, radosgw by apt-get: a few minutes."
 	npm ci --prefix peers --ignore-scripts --no-audit --no-fund --loglevel error
 	sh peers/radosgw.sh
 

@@ -36,6 +36,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     _COLLECTED[:] = items
     peer_cases.note(items)
+    peer_cases.leave_out(items, peers.left_out())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -62,8 +63,13 @@ def _tell_met_peers(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _tell_missing_peers(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for name, found in peers.all_of_them().items():
-        if found is None and any(name in reason for reason in skipped):
-            line = f"NOT PROVED against {name}, which is not on this machine; {peers.HOW}"
-            terminalreporter.write_line(line, red=True, bold=True)
+    """Name each peer whose tests were left out, with their number."""
+    skipped = Counter(
+        value
+        for report in terminalreporter.stats.get("skipped", [])
+        for name, value in report.user_properties
+        if name == peer_cases.PROPERTY and value in peers.left_out()
+    )
+    for name, tests in sorted(skipped.items()):
+        line = f"NOT PROVED against {peers.reason([name])} ({tests} tests left out)"
+        terminalreporter.write_line(line, red=True, bold=True)

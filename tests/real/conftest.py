@@ -15,26 +15,25 @@ from tests.real.radosgw import open_radosgw
 @pytest.fixture(scope="session")
 def anvil() -> Path:
     """The binary of a node that is not ours."""
-    return peers.need("anvil", peers.anvil())
+    return peers.need("anvil")
 
 
 @pytest.fixture(scope="session")
 def node_tkms() -> Path:
     """The client library that opens shares."""
-    return peers.need("node-tkms", peers.node_module("node-tkms"))
+    return peers.need("node-tkms")
 
 
 @pytest.fixture(scope="session")
 def node_tkms_rc6() -> Path:
     """The client library that opens shares of the first generation."""
-    return peers.need("node-tkms-rc6", peers.node_module("node-tkms-rc6"))
+    return peers.need("node-tkms-rc6")
 
 
 @pytest.fixture(scope="session")
 def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.ServedStore]:
     """Ceph's S3 server."""
-    peers.need("radosgw", peers.program("radosgw"))
-    peers.need("radosgw", peers.program("radosgw-admin"))
+    peers.need("radosgw")
     with open_radosgw(tmp_path_factory.mktemp("radosgw")) as port:
         yield stores.ServedStore(port, store_client.connect(port))
 

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 
 import pytest
 
+from tests.real import peers
+
 PEERS = ("anvil", "node-tkms", "node-tkms-rc6", "radosgw", "moto", "grpcio", "grpclib")
 _IN_FIXTURES = {peer.replace("-", "_"): peer for peer in PEERS}
 HEADING = "against software that is not ours: "
-_PROPERTY = "peer"
+PROPERTY = "peer"
 
 
 def peers_of(item: pytest.Item) -> frozenset[str]:
@@ -36,13 +38,20 @@ def count(items: Iterable[pytest.Item]) -> Counter[str]:
 def note(items: Iterable[pytest.Item]) -> None:
     """Let the reports of tests say whom they met, on whichever process they run."""
     for item in items:
-        item.user_properties += [(_PROPERTY, peer) for peer in sorted(peers_of(item))]
+        item.user_properties += [(PROPERTY, peer) for peer in sorted(peers_of(item))]
+
+
+def leave_out(items: Iterable[pytest.Item], missing: frozenset[str]) -> None:
+    """Mark the tests that meet a missing peer: decided before any fixture of theirs is made."""
+    for item in items:
+        if absent := peers_of(item) & missing:
+            item.add_marker(pytest.mark.skip(reason=peers.reason(absent)))
 
 
 def met(reports: Iterable[pytest.TestReport]) -> Counter[str]:
     """Return how many of these tests met each peer."""
     return Counter(
-        str(value) for report in reports for name, value in report.user_properties if name == _PROPERTY
+        str(value) for report in reports for name, value in report.user_properties if name == PROPERTY
     )
 
 
