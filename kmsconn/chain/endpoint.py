@@ -24,7 +24,7 @@ from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.settings import Chain
 from kmsconn.errors import Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
-from kmsconn.model.events import OnEvent, Recovered, Trouble, ignore
+from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity, ignore
 from kmsconn.net.http import HttpClient
 from kmsconn.net.ports import Ports
 from kmsconn.net.urls import parse, show_origin
@@ -256,20 +256,22 @@ class Endpoint:
 
     def _is_right(self, url: str) -> None:
         if self._wrong.pop(url, None) is not None:
-            self._on_event(Recovered(f"{self.name} {show_origin(url)}"))
+            self._on_event(AlertCleared(f"{self.name} {show_origin(url)}", "wrong-chain"))
 
     def _is_wrong(self, url: str, found: int) -> Never:
         reason = _wrong_chain(show_origin(url), self.chain_id, found)
         if self._wrong.get(url) != found:
             self._wrong[url] = found
-            self._on_event(Trouble(f"{self.name} {show_origin(url)}", reason, red=True))
+            self._on_event(
+                AlertRaised(f"{self.name} {show_origin(url)}", "wrong-chain", reason, Severity.CRITICAL)
+            )
         raise StartRefused(reason)
 
     def _offer(self, link: Link) -> None:
         self._link, self._down = link, None
         if self._troubled:
             self._troubled = False
-            self._on_event(Recovered(self.name))
+            self._on_event(AlertCleared(self.name, "unreachable"))
         self._change()
 
     async def _serve(self, link: Link) -> tuple[float, bool]:
@@ -287,7 +289,7 @@ class Endpoint:
         self._link = None
         if not self._troubled:
             self._troubled = True
-            self._on_event(Trouble(self.name, self._reason, red=True))
+            self._on_event(AlertRaised(self.name, "unreachable", self._reason, Severity.CRITICAL))
         self._change()
         longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
         await trio.sleep(longest * (0.5 + 0.5 * self._ports.random()))
@@ -321,8 +323,8 @@ async def open_endpoint(
 ) -> AsyncIterator[Endpoint]:
     """Open a chain, connecting to nobody yet. ``name`` is what events and errors call it.
 
-    ``on_event`` gets one Trouble when every URL failed in turn, and one for each URL found on another chain (red); one Recovered
-    after each. An exception of the body comes out in a group, as out of any nursery.
+    ``on_event`` gets a critical alert when every URL failed in turn, and one for each URL found on another chain; each is cleared.
+    An exception of the body comes out in a group, as out of any nursery.
     """
     endpoint = Endpoint(chain, name, ports, http, on_event)
     async with trio.open_nursery() as nursery:

@@ -16,7 +16,8 @@ from kmsconn.chain.asking import ask
 from kmsconn.chain.port import Rpc
 from kmsconn.errors import Retryable, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Profile
 
@@ -31,7 +32,9 @@ class Lookup:
     on_event: OnEvent
     now: Callable[[], float] = trio.current_time
     _known: dict[Address, tuple[float, str]] = attrs.field(factory=dict)
-    _troubled: set[Address] = attrs.field(factory=set)
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
 
     async def find(self, tx_senders: Sequence[Address]) -> list[str]:
         """Return the bucket addresses of these coprocessors in this order, each once; those without one are left out.
@@ -61,18 +64,14 @@ class Lookup:
         try:
             bucket = (await ask(self.gateway, self.profile.coprocessor(sender))).bucket
         except Retryable as error:
-            self._tell(sender, str(error))
+            self._alerts.raise_(_name(sender), "unreachable", str(error))
             return known
-        self._tell(sender, "" if bucket else "has no bucket registered")
+        self._alerts.clear(_name(sender), "unreachable")
+        self._alerts.put(_name(sender), "no-bucket", "" if bucket else "has no bucket registered")
         if bucket:
             self._known[sender] = (self.now(), bucket)
         return bucket
 
-    def _tell(self, sender: Address, reason: str) -> None:
-        name = f"coprocessor {checksum(sender)}"
-        if reason and sender not in self._troubled:
-            self._troubled.add(sender)
-            self.on_event(Trouble(name, reason))
-        elif not reason and sender in self._troubled:
-            self._troubled.discard(sender)
-            self.on_event(Recovered(name))
+
+def _name(sender: Address) -> str:
+    return f"coprocessor {checksum(sender)}"

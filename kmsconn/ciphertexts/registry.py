@@ -12,7 +12,8 @@ from kmsconn.chain.asking import ask
 from kmsconn.chain.port import Rpc
 from kmsconn.errors import NotYet, Retryable, StartRefused
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Coprocessor, Profile
 
@@ -83,16 +84,13 @@ class Registry:
 
     async def run(self) -> None:
         """Refresh for ever; a refresh that fails keeps the old snapshot. Raises StartRefused as ``load``."""
-        told = ""
+        alerts, told = Alerts(self.on_event), ""
         while True:
             try:
                 await self.load()
             except Retryable as error:
-                if str(error) != told:
-                    told = str(error)
-                    self.on_event(Trouble(NAME, told))
+                told = str(error)
             else:
-                if told:
-                    self.on_event(Recovered(NAME))
                 told = ""
+            alerts.put(NAME, "unreadable", told)
             await trio.sleep(self.refresh if self._coprocessors and not told else RETRY)

@@ -6,6 +6,7 @@ The hook must not block and must not raise: an exception of it ends the connecto
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 
 import attrs
 
@@ -174,20 +175,41 @@ class AttestationDoubted:
     reason: str
 
 
-@attrs.frozen
-class Trouble:
-    """A neighbour (``gateway``, ``core[0]``, ``bucket …``, ``funds``) is in trouble; said once until it changes."""
+class Severity(StrEnum):
+    """How bad an alert is: a critical one stops requests until something changes, a warning is waited out."""
 
-    neighbour: str
-    reason: str
-    red: bool = False
+    CRITICAL = "critical"
+    WARNING = "warning"
 
 
 @attrs.frozen
-class Recovered:
-    """The trouble of a neighbour is over."""
+class AlertRaised:
+    """Something is wrong with a dependency, for one cause; raised once, and again when what it says has changed.
 
-    neighbour: str
+    ``dependency`` is named as operators do (``gateway``, ``core[0]``, ``bucket …``, ``journal``, ``txmanager gateway``), ``cause`` is a
+    stable slug (``unreachable``, ``wrong-signer``); together they are the identity of an alert. ``remedy`` says what to do about it,
+    ``count`` how many requests it concerns.
+    """
+
+    dependency: str
+    cause: str
+    text: str
+    severity: Severity
+    remedy: str = ""
+    count: int = 1
+
+    @property
+    def critical(self) -> bool:
+        """Whether requests cannot be answered until something changes."""
+        return self.severity is Severity.CRITICAL
+
+
+@attrs.frozen
+class AlertCleared:
+    """An alert is over."""
+
+    dependency: str
+    cause: str
 
 
 Event = (
@@ -207,8 +229,8 @@ Event = (
     | ReplyReturned
     | CiphertextDoubted
     | AttestationDoubted
-    | Trouble
-    | Recovered
+    | AlertRaised
+    | AlertCleared
 )
 
 OnEvent = Callable[[Event], None]

@@ -38,7 +38,7 @@ RECEIVED = Family(
     "kms_connector_gw_listener_event_received_counter", "Requests new to the journal", ("event_type",)
 )
 LISTENING_ERRORS = Family(
-    "kms_connector_gw_listener_event_listening_errors", "Troubles of a chain that have begun", ("contract",)
+    "kms_connector_gw_listener_event_listening_errors", "Alerts of a chain that were raised", ("contract",)
 )
 CHECK_ERRORS = Family(
     "kms_connector_worker_request_check_errors",
@@ -126,7 +126,7 @@ REORGANISED = Family(
     ("chain", "change"),
 )
 LOGS_QUARANTINED = Family("kmsconn_logs_quarantined_total", "Logs that could not be decoded", ("chain",))
-TROUBLES = Family("kmsconn_troubles_total", "Troubles of a neighbour that have begun", ("neighbour",))
+ALERTS = Family("kmsconn_alerts_total", "Alerts that were raised", ("dependency", "cause"))
 CURSOR = Family("kmsconn_cursor_block", "First block not read yet", ("chain", "contract"), Shape.GAUGE)
 HEAD = Family("kmsconn_head_block", "Head seen with the cursor", ("chain", "contract"), Shape.GAUGE)
 LAG = Family("kmsconn_lag_blocks", "Blocks between cursor and head", ("chain", "contract"), Shape.GAUGE)

@@ -1,6 +1,6 @@
 """Is it healthy, and why not: decided from events and the connector's statistics. Pure; probes nobody.
 
-Readiness is latched: once every neighbour has answered, only a red trouble or the drain makes it unready. A yellow trouble is named
+Readiness is latched: once every dependency has answered, only a critical alert or the drain makes it unready. A warning is named
 in the details and changes nothing else: the connector waits it out by itself, and a restart would not help.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
 
 
 @attrs.frozen
@@ -23,36 +23,38 @@ class Report:
     details: str
     ready: bool
     draining: bool
-    troubles: tuple[Trouble, ...]
+    alerts: tuple[AlertRaised, ...]
 
 
 class Health:
-    """Remembers the present trouble of each neighbour."""
+    """Remembers the present alerts."""
 
     def __init__(self) -> None:
-        self._troubles: dict[str, Trouble] = {}
+        self._alerts: dict[tuple[str, str], AlertRaised] = {}
         self._ready = False
 
     @property
-    def troubles(self) -> tuple[Trouble, ...]:
-        """The present troubles, red ones first."""
+    def alerts(self) -> tuple[AlertRaised, ...]:
+        """The present alerts, critical ones first."""
         return tuple(
-            sorted(self._troubles.values(), key=lambda trouble: (not trouble.red, trouble.neighbour))
+            sorted(
+                self._alerts.values(), key=lambda alert: (not alert.critical, alert.dependency, alert.cause)
+            )
         )
 
     def on_event(self, event: Event) -> None:
         """Take an event."""
-        if isinstance(event, Trouble):
-            self._troubles[event.neighbour] = event
-        elif isinstance(event, Recovered):
-            self._troubles.pop(event.neighbour, None)
+        if isinstance(event, AlertRaised):
+            self._alerts[event.dependency, event.cause] = event
+        elif isinstance(event, AlertCleared):
+            self._alerts.pop((event.dependency, event.cause), None)
 
     def report(self, *, ready: bool, draining: bool) -> Report:
-        """Say how it is; ``ready`` that every neighbour has answered once, now or ever before."""
+        """Say how it is; ``ready`` that every dependency has answered once, now or ever before."""
         self._ready = self._ready or ready
-        red = any(trouble.red for trouble in self.troubles)
+        critical = any(alert.critical for alert in self.alerts)
         return Report(
-            healthy=self._ready and not draining and not red,
+            healthy=self._ready and not draining and not critical,
             database_connected=self._is_well("journal"),
             gateway_connected=self._is_well("gateway"),
             ethereum_connected=self._is_well("ethereum"),
@@ -60,11 +62,12 @@ class Health:
             details="; ".join(self._details(draining)),
             ready=self._ready,
             draining=draining,
-            troubles=self.troubles,
+            alerts=self.alerts,
         )
 
-    def _is_well(self, neighbour: str) -> bool:
-        return not any(name == neighbour or name.startswith(f"{neighbour}[") for name in self._troubles)
+    def _is_well(self, dependency: str) -> bool:
+        names = {name for name, _ in self._alerts}
+        return not any(name == dependency or name.startswith(f"{dependency}[") for name in names)
 
     def _details(self, draining: bool) -> list[str]:
         state = (
@@ -72,6 +75,6 @@ class Health:
             if draining
             else []
             if self._ready
-            else ["not ready: not every neighbour has answered yet"]
+            else ["not ready: not every dependency has answered yet"]
         )
-        return state + [f"{trouble.neighbour}: {trouble.reason}" for trouble in self.troubles]
+        return state + [f"{alert.dependency}: {alert.text}" for alert in self.alerts]

@@ -37,8 +37,8 @@ LEVELS: Final[dict[type, int]] = {
     events.ReplyReturned: logging.WARNING,
     events.CiphertextDoubted: logging.WARNING,
     events.AttestationDoubted: logging.WARNING,
-    events.Trouble: logging.WARNING,
-    events.Recovered: logging.INFO,
+    events.AlertRaised: logging.WARNING,
+    events.AlertCleared: logging.INFO,
 }
 """The level of each type of event; a test says that none is missing."""
 
@@ -116,9 +116,9 @@ def log_events(logger: structlog.typing.FilteringBoundLogger, level: str) -> eve
 
 
 def level_of(event: events.Event) -> int:
-    """Return how important one event is: a red trouble more, the end of what ended as it should less than others of its type."""
+    """Return how important one event is: a critical alert more, the end of what ended as it should less than others of its type."""
     match event:
-        case events.Trouble(red=True):
+        case events.AlertRaised(severity=events.Severity.CRITICAL):
             return logging.ERROR
         case events.RequestClosed(state=State.DONE | State.ABORTED):
             return logging.INFO

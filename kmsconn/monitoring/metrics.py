@@ -39,9 +39,9 @@ def _gauge(name: str, doc: str, *labels: str) -> Family:
 UNPROCESSED = _gauge(
     "kms_connector_unprocessed_operations", "Rows of the journal by what they were in 0.14", "table", "status"
 )
-READY = _gauge("kmsconn_ready", "1 once every neighbour has answered")
+READY = _gauge("kmsconn_ready", "1 once every dependency has answered")
 DRAINING = _gauge("kmsconn_draining", "1 while the connector ends")
-TROUBLE = _gauge("kmsconn_trouble", "1 for a present trouble, 2 for one that needs an operator", "neighbour")
+ALERT = _gauge("kmsconn_alert", "1 for a present alert, 2 for a critical one", "dependency", "cause")
 HEAD_TIME = _gauge("kmsconn_head_timestamp_seconds", "Timestamp of the Gateway's head")
 REQUESTS = _gauge("kmsconn_requests", "Requests in the journal", "kind", "state")
 OPEN = _gauge("kmsconn_open_requests", "Requests whose reply has not landed for good", "kind")
@@ -69,7 +69,9 @@ class ConnectorCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family that has a series."""
-        gauges: Series = {TROUBLE: {(one.neighbour,): 1.0 + one.red for one in self._health.troubles}}
+        gauges: Series = {
+            ALERT: {(one.dependency, one.cause): 1.0 + one.critical for one in self._health.alerts}
+        }
         statistics = self._statistics()
         if statistics is not None:
             gauges.update(_from_statistics(statistics))

@@ -161,9 +161,9 @@ def _doubted(tally: Tally, _event: events.AttestationDoubted) -> None:
     tally.add(families.CHECK_ERRORS, "copro_consensus")
 
 
-def _trouble(tally: Tally, event: events.Trouble) -> None:
-    tally.add(families.TROUBLES, event.neighbour)
-    contract = {"gateway": "decryption", "ethereum": "ethereum"}.get(event.neighbour)
+def _alert(tally: Tally, event: events.AlertRaised) -> None:
+    tally.add(families.ALERTS, event.dependency, event.cause)
+    contract = {"gateway": "decryption", "ethereum": "ethereum"}.get(event.dependency)
     if contract is not None:
         tally.add(families.LISTENING_ERRORS, contract)
 
@@ -189,7 +189,7 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.ReplyReturned: _returned,
     events.CiphertextDoubted: _nothing,
     events.AttestationDoubted: _doubted,
-    events.Trouble: _trouble,
-    events.Recovered: _nothing,
+    events.AlertRaised: _alert,
+    events.AlertCleared: _nothing,
 }
 """How each event is counted; a test says that none is missing."""

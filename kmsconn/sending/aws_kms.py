@@ -17,10 +17,11 @@ from kmsconn.config.settings import AwsKmsKey
 from kmsconn.errors import Misconfigured, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import address_of_key, recoverable
-from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
 from kmsconn.net.aws import open_aws
 
 NAME: Final = "wallet"
+UNREACHABLE: Final = "unreachable"
 AT_ONCE: Final = 16  # signatures on their way: KMS takes some tens of ms for each, and hundreds a second
 SIGNING: Final = 10.0  # seconds for the signatures of one call
 ASKING: Final = 5.0  # seconds for the public key
@@ -130,12 +131,12 @@ async def find_signer(service: Service, key_id: str, on_event: OnEvent) -> AwsKm
                 raise _refused(error) from error
             if not told:
                 told = str(error)
-                on_event(Trouble(NAME, f"has not answered yet: {told}", red=True))
+                on_event(AlertRaised(NAME, UNREACHABLE, f"has not answered yet: {told}", Severity.CRITICAL))
             await trio.sleep(AGAIN)
         else:
             break
     if told:
-        on_event(Recovered(NAME))
+        on_event(AlertCleared(NAME, UNREACHABLE))
     return AwsKmsSigner(address, key_id, service)
 
 

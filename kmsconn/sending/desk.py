@@ -18,9 +18,9 @@ from kmsconn.config.settings import Settings
 from kmsconn.errors import NonceTaken, Retryable
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal.port import Journal, Row, Signing
+from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import (
     OnEvent,
-    Recovered,
     ReplyBuried,
     ReplyLanded,
     ReplyReturned,
@@ -28,7 +28,7 @@ from kmsconn.model.events import (
     ReplySigned,
     RequestClosed,
     RequestParked,
-    Trouble,
+    Severity,
 )
 from kmsconn.model.life import State
 from kmsconn.net.ports import Ports
@@ -117,7 +117,9 @@ class Desk:
     """The last rest ended by a ring: heads are heard."""
     _heads: HeadTracker = attrs.field(factory=HeadTracker)
     _returned: dict[int, int] = attrs.field(factory=dict)
-    _troubles: dict[str, str] = attrs.field(factory=dict)
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.lane.on_event), takes_self=True), init=False
+    )
 
     @classmethod
     def of(cls, lane: Lane) -> Desk:
@@ -197,10 +199,10 @@ class Desk:
         try:
             signed = await self.lane.wallet.sign(transactions)
         except Retryable as error:
-            self.trouble("wallet", str(error), red=True)
+            self.alert("wallet", str(error), Severity.CRITICAL)
             self.signings.failed(trio.current_time())
             return []
-        self.recovered("wallet")
+        self.clear("wallet")
         self.signings.worked()
         return signed
 
@@ -323,16 +325,19 @@ class Desk:
 
     # --- what to say
 
-    def trouble(self, what: str, reason: str, *, red: bool = False) -> None:
-        """Say once that something of this lane is in trouble, under the lane's name: another lane's recovery is not its own."""
-        if what not in self._troubles:
-            self.lane.on_event(Trouble(f"{self.lane.name} {what}", reason, red))
-        self._troubles[what] = reason
+    @property
+    def dependency(self) -> str:
+        """The name under which this lane's alerts are raised: another lane's recovery is not its own."""
+        return f"txmanager {self.lane.name}"
 
-    def recovered(self, what: str) -> None:
-        """Say once that it is over."""
-        if self._troubles.pop(what, None) is not None:
-            self.lane.on_event(Recovered(f"{self.lane.name} {what}"))
+    def alert(self, cause: str, text: str, severity: Severity = Severity.WARNING) -> None:
+        """Raise an alert of this lane, once."""
+        if (self.dependency, cause) not in self._alerts:
+            self._alerts.raise_(self.dependency, cause, text, severity)
+
+    def clear(self, cause: str) -> None:
+        """Clear an alert of this lane."""
+        self._alerts.clear(self.dependency, cause)
 
     def forget_all_but(self, open_holes: Iterable[int], answered: Iterable[Row]) -> None:
         """Drop what was remembered about replies and nonces that are not in question any more."""

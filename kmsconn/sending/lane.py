@@ -31,7 +31,7 @@ PACE = 0.02  # seconds between the beginnings of rounds under load: they carry m
 async def run_lane(lane: Lane, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Land what is answered, until ``lane.closing`` is set and nothing is answered or signed; what landed is not waited for.
 
-    Trouble of a neighbour, and of the journal, is reported and waited out.
+    A dependency that fails, and the journal, raises an alert and is waited for.
     Cancellation: at any await; what is signed is durable before it is sent. Repeating: goes on from journal and chain.
     """
     task_status.started()
@@ -60,12 +60,12 @@ async def _work(lane: Lane) -> None:
             await _round(desk)
         except (Retryable, NonceTaken) as error:
             desk.loaded = False  # something may have moved that was not noted here
-            desk.trouble("lane", str(error))
+            desk.alert("rounds", str(error))
             brake.failed(trio.current_time())
             await trio.sleep_until(brake.until)
             continue
         brake.worked()
-        desk.recovered("lane")
+        desk.clear("rounds")
         if lane.closing.is_set() and not desk.flying and not desk.waiting:
             return
         await _rest(desk, began)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from kmsconn.journal.port import Row
+from kmsconn.model.events import Severity
 from kmsconn.sending.desk import Desk, Sight
 from kmsconn.sending.filling import FILLER
 from kmsconn.sending.node import nonce_of
@@ -58,8 +59,8 @@ async def _send(desk: Desk, sight: Sight, parcels: Sequence[Parcel]) -> None:
         _failed(desk, sight, said[worst], str(results[worst]))
         return
     desk.sends.worked()
-    desk.recovered("funds")
-    desk.recovered("sends")
+    desk.clear("funds")
+    desk.clear("broadcast")
 
 
 def _note(desk: Desk, sight: Sight, parcel: Parcel, said: Sent) -> None:
@@ -74,6 +75,6 @@ def _failed(desk: Desk, sight: Sight, said: Sent, reason: str) -> None:
         return
     desk.sends.failed(sight.now)
     if said is Sent.FUNDS:
-        desk.trouble("funds", reason, red=True)
+        desk.alert("funds", reason, Severity.CRITICAL)
     elif said is Sent.FAILED:
-        desk.trouble("sends", reason)
+        desk.alert("broadcast", reason)

@@ -10,6 +10,7 @@ from functools import partial
 from operator import itemgetter
 
 from kmsconn.journal.port import Row
+from kmsconn.model.events import Severity
 from kmsconn.net.together import together
 from kmsconn.sending import nonces
 from kmsconn.sending.desk import Desk, Sight
@@ -102,7 +103,7 @@ async def _put_off(desk: Desk, sight: Sight, row: Row, said: Says, head: int) ->
         await desk.give_up(row, said, reason_of(said))
     else:
         if isinstance(said, Unclear) and said.funds:
-            desk.trouble("funds", said.reason, red=True)
+            desk.alert("funds", said.reason, Severity.CRITICAL)
         await desk.park(row, reason_of(said))
 
 

@@ -22,7 +22,8 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
 from kmsconn.journal.port import Place
-from kmsconn.model.events import Recovered, Trouble
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Numbering
 from kmsconn.service.house import House
@@ -52,7 +53,9 @@ class Completeness:
     """The newest id when this process began, and a block below all later ones."""
     _complete: dict[Kind, Place] = attrs.field(factory=dict)
     """The id up to which everything is known."""
-    _told: str = ""
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.house.on_event), takes_self=True), init=False
+    )
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: the low water is found in the journal again."""
@@ -138,10 +141,8 @@ class Completeness:
         names = ", ".join(f"0x{make_id(gap.tag, gap.first):064x}" for gap in missing[:SHOWN])
         more = " …" if self.missing > len(missing[:SHOWN]) else ""
         reason = f"{self.missing} requests are not in the journal: {names}{more}" if missing else ""
-        if reason != self._told:
-            self._told = reason
-            name = f"{NAME} {checksum(self.intake.subscription.contract)}"
-            self.house.on_event(Trouble(name, reason, red=True) if reason else Recovered(name))
+        name = f"{NAME} {checksum(self.intake.subscription.contract)}"
+        self._alerts.put(name, "missing-requests", reason, Severity.CRITICAL)
 
 
 _id = attrgetter("id")

@@ -17,7 +17,8 @@ import trio
 from kmsconn.config.settings import Settings
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.port import Counts
-from kmsconn.model.events import OnEvent, Recovered, Trouble, ignore
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent, Severity, ignore
 from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
 from kmsconn.sending.lane import Lane, run_lane
@@ -165,15 +166,13 @@ class Connector:
 
     async def _watch_journal(self) -> None:
         """Count for ``statistics``, and say once that the journal cannot be written, and once that it can again."""
-        journal, on_event, told = self.house.journal, self.house.on_event, ""
+        journal, alerts = self.house.journal, Alerts(self.house.on_event)
         for warning in journal.warnings:
-            on_event(Trouble("journal file", warning))
+            alerts.raise_("journal file", "permissions", warning)
         while True:
             with suppress(JournalFailed):
                 self._counts = await journal.counts(self.house.ports.wall())
-            if journal.failure != told:
-                told = journal.failure
-                on_event(Trouble("journal", told, red=True) if told else Recovered("journal"))
+            alerts.put("journal", "unwritable", journal.failure, Severity.CRITICAL)
             await trio.sleep(COUNTING)
 
 

@@ -40,10 +40,10 @@ from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
 from kmsconn.sending.flights import REPLACE
 from kmsconn.sending.wallet import Wallet, open_wallet
+from kmsconn.service.blame import Blame
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
 from kmsconn.service.stages import Stages
-from kmsconn.service.troubles import Troubles
 
 PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014, "httpz-rc7": HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""
@@ -199,7 +199,7 @@ def _furnish(
         lane_bells={chain_id: side.bell for chain_id, side in sides.items()},
         budgets=_budgets(settings),
         deadlines=settings.deadlines,
-        troubles=Troubles(on_event),
+        blame=Blame(on_event),
         wall=ports.wall,
         random=ports.random,
         on_event=on_event,

@@ -28,9 +28,9 @@ from kmsconn.journal.port import Admitted, Arrival, Read
 from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Subscription
+from kmsconn.service.blame import Standstill
 from kmsconn.service.house import House, Side
 from kmsconn.service.retrying import until_kept
-from kmsconn.service.troubles import Standstill
 
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
 DOUBTING = 900.0  # seconds for which the old block of a request that left the chain is looked at again
@@ -137,7 +137,7 @@ class Intake:
         return self.head.number
 
     def _standstill(self, what: str) -> Standstill:
-        return Standstill(f"{self.endpoint.name} {what} of {self.name}", self.house.on_event)
+        return Standstill(f"{self.endpoint.name} {self.name}", what, self.house.on_event)
 
     async def _follow(self) -> None:
         standstill = self._standstill("logs")

@@ -11,13 +11,15 @@ import attrs
 import trio
 
 from kmsconn.journal.port import Journal, Waiting
-from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Profile
 from kmsconn.service.retrying import until_kept
 
 LONG = 3600.0  # seconds
 EVERY = 60.0  # seconds between looks
+OVERDUE = "overdue"
 NAMED = 16  # requests; more are not told one by one
 
 
@@ -29,7 +31,9 @@ class Overdue:
     journal: Journal
     ports: Ports
     on_event: OnEvent
-    _told: dict[str, str] = attrs.field(factory=dict)
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: each is told once, and again when its reason changes."""
@@ -40,9 +44,7 @@ class Overdue:
 
     def _tell(self, waiting: tuple[Waiting, ...]) -> None:
         present = {f"{one.kind} 0x{one.id:064x}": one.reason or "its turn" for one in waiting}
-        for name in self._told.keys() - present.keys():
-            self.on_event(Recovered(name))
+        for name in {alert.dependency for alert in self._alerts} - present.keys():
+            self._alerts.clear(name, OVERDUE)
         for name, reason in present.items():
-            if self._told.get(name) != reason:
-                self.on_event(Trouble(name, f"has waited for more than an hour; for what: {reason}"))
-        self._told = present
+            self._alerts.raise_(name, OVERDUE, f"has waited for more than an hour; for what: {reason}")

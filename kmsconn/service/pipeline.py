@@ -37,15 +37,16 @@ from kmsconn.model.events import (
     OnEvent,
     RequestClosed,
     RequestParked,
+    Severity,
     StageFinished,
 )
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.model.requests import Place, PoolName, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
 from kmsconn.protocols.port import Operation, Profile
+from kmsconn.service.blame import CORE, DEPENDENCIES, Blame
 from kmsconn.service.retrying import PARKING, SECOND_CHANCE
 from kmsconn.service.stages import Stages
-from kmsconn.service.troubles import CORE, NEIGHBOURS, Troubles
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ class Pipeline:
     lane_bells: Mapping[int, Doorbell]
     budgets: Sequence[ByteBudget]  # one for each shard of the Core
     deadlines: Deadlines
-    troubles: Troubles
+    blame: Blame
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
@@ -190,7 +191,7 @@ class Pipeline:
         """Return the error for a result that nobody can have any more, and tell it: apart from the Core's, whose calls succeed."""
         error = Lost(f"{reason}: the Core was restarted before its result was asked for")
         error.stage = "answer"
-        self.troubles.say(f"{row.kind} result", row.rid, str(error), red=True)
+        self.blame.say(f"{row.kind} result", row.rid, str(error), Severity.CRITICAL)
         return error
 
     async def _timed(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
@@ -200,27 +201,29 @@ class Pipeline:
             result = await within(max(seconds, least), stage, step)
         except (Unreachable, Overloaded, StageTimeout, Misconfigured) as error:
             error.stage = stage
-            self.troubles.failed(self._neighbour(stage, row), row.rid, error)
+            self.blame.failed(self._dependency(stage, row), row.rid, error)
             raise
         except RequestError as error:  # an answer, if not the wanted one: the neighbour works
             error.stage = stage
-            self.troubles.passed(self._neighbour(stage, row), row.rid)
+            self.blame.passed(self._dependency(stage, row), row.rid)
             raise
-        self.troubles.passed(self._neighbour(stage, row), row.rid)
+        self.blame.passed(self._dependency(stage, row), row.rid)
         self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))
         return result
 
     def _shard(self, row: Row) -> int:
         return row.id % len(self.budgets)
 
-    def _neighbour(self, stage: str, row: Row) -> str:
+    def _dependency(self, stage: str, row: Row) -> str:
         """Return whom a stage needs: of several shards of the Core the one that has the request."""
-        neighbour = NEIGHBOURS[stage]
-        return f"core[{self._shard(row)}] calls" if neighbour == CORE and len(self.budgets) > 1 else neighbour
+        dependency = DEPENDENCIES[stage]
+        return (
+            f"core[{self._shard(row)}] calls" if dependency == CORE and len(self.budgets) > 1 else dependency
+        )
 
     async def _keep(self, row: Row, answered: Answered) -> bool:
         now, kept = self.wall(), False
-        self.troubles.ended(row.rid)
+        self.blame.ended(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self._close(row, "finish", "done")
@@ -264,11 +267,11 @@ class Pipeline:
 
     async def _broken(self, row: Row, error: Broken) -> None:
         if await self.journal.has_sibling(row.rid):
-            self.troubles.say(
-                self._neighbour("answer", row),
+            self.blame.say(
+                self._dependency("answer", row),
                 row.rid,
                 f"{error}; it may still hold other content under this id",
-                red=False,
+                Severity.WARNING,
             )
             self.journal.note_submitted(row.rid, False)
             await self._park(row, "answer", str(error), PARKING.seconds(row.parked, self.random()))
@@ -276,7 +279,7 @@ class Pipeline:
             await self._close(row, "quarantine", str(error))
 
     async def _close(self, row: Row, transition: str, reason: str) -> None:
-        self.troubles.ended(row.rid)
+        self.blame.ended(row.rid)
         if await self.journal.close(row.rid, transition, reason):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason))
 

@@ -21,7 +21,7 @@ import trio
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.port import Journal, Row, Shards
-from kmsconn.model.events import OnEvent, RequestClosed, Trouble
+from kmsconn.model.events import AlertRaised, OnEvent, RequestClosed, Severity
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.service.retrying import DISK_PAUSE
@@ -92,7 +92,7 @@ async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: On
     """Keep the traceback with the row; an event says only what it ends with."""
     trace = "".join(traceback.format_exception(error))[-LONGEST_TRACE:]
     reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
-    on_event(Trouble("connector", f"request {row.rid}: {reason}", red=True))
+    on_event(AlertRaised("connector", "unexpected-error", f"request {row.rid}: {reason}", Severity.CRITICAL))
     with suppress(JournalFailed):
         if await journal.close(row.rid, "quarantine", trace):
             on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, reason))

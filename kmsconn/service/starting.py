@@ -10,9 +10,11 @@ import trio
 from kmsconn.chain.asking import ask_all
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.errors import Retryable, Unreachable
-from kmsconn.model.events import OnEvent, Recovered, Trouble
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent, Severity
 from kmsconn.service.house import House
 
+SILENT = "silent"
 AGAIN = 1.0  # seconds between looks at a neighbour that does not answer
 
 
@@ -52,16 +54,14 @@ async def _healthy(house: House, index: int) -> None:
 
 
 async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], on_event: OnEvent) -> None:
-    troubled = False
+    alerts = Alerts(on_event)
     while True:
         try:
             await probe()
         except Retryable as error:
-            if not troubled:
-                on_event(Trouble(name, f"has not answered yet: {error}", red=True))
-            troubled = True
+            if (name, SILENT) not in alerts:
+                alerts.raise_(name, SILENT, f"has not answered yet: {error}", Severity.CRITICAL)
             await trio.sleep(AGAIN)
         else:
             break
-    if troubled:
-        on_event(Recovered(name))
+    alerts.clear(name, SILENT)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kmsconn.emulator.node_faults import Fault
-from kmsconn.model.events import Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.service.completeness import EVERY, NAME
 from tests.faults.scene import Scene, open_scene
 
@@ -27,8 +27,8 @@ def heal(scene: Scene) -> None:
         node.faults.heal()
 
 
-def of_the_proof(scene: Scene) -> list[Trouble | Recovered]:
-    return [event for event in (*scene.events,) if getattr(event, "neighbour", "").startswith(NAME)]  # type: ignore[misc]
+def of_the_proof(scene: Scene) -> list[AlertRaised | AlertCleared]:
+    return [event for event in (*scene.events,) if getattr(event, "dependency", "").startswith(NAME)]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("fault", [Fault.EMPTY_LOGS, Fault.PARTIAL_LOGS])
@@ -48,8 +48,8 @@ async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
             assert not set(hidden) <= scene.answered  # the overlap had passed: nobody reads there any more
             await scene.wait(lambda: scene.answered == {*early, *hidden}, 4 * EVERY)
             await scene.wait(lambda: connector.statistics().gaps == 0, 2 * EVERY)
-    assert [type(event) for event in of_the_proof(scene)] == [Trouble, Recovered]
-    assert of_the_proof(scene)[0].red  # type: ignore[union-attr]
+    assert [type(event) for event in of_the_proof(scene)] == [AlertRaised, AlertCleared]
+    assert of_the_proof(scene)[0].critical  # type: ignore[union-attr]
 
 
 async def test_while_they_are_hidden_health_and_statistics_say_so(
@@ -61,7 +61,7 @@ async def test_while_they_are_hidden_health_and_statistics_say_so(
         hidden = await scene.ask(*FORMS)
         await scene.wait(lambda: connector.statistics().gaps == len(hidden), 4 * EVERY)
         [told] = of_the_proof(scene)
-        assert "3 requests are not in the journal: 0x" in told.reason  # type: ignore[union-attr]
+        assert "3 requests are not in the journal: 0x" in told.text  # type: ignore[union-attr]
         heal(scene)
         await scene.wait(lambda: scene.answered == set(hidden), 2 * EVERY)
 

@@ -14,7 +14,7 @@ from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
 from kmsconn.emulator.traffic import naming
-from kmsconn.model.events import ReplyBuried, RequestClosed, StageFinished, Trouble
+from kmsconn.model.events import AlertRaised, ReplyBuried, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.key_replies import CONFIRM_EPOCH, KEY_RESPONSE
@@ -149,10 +149,10 @@ async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(
             lambda: [
                 e
                 for e in ceremony.events[0]
-                if isinstance(e, Trouble)
-                and e.red
-                and "INVALID_ARGUMENT" in e.reason
-                and "NOT_FOUND" in e.reason
+                if isinstance(e, AlertRaised)
+                and e.critical
+                and "INVALID_ARGUMENT" in e.text
+                and "NOT_FOUND" in e.text
             ]
         )
         assert ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH) == []

@@ -12,7 +12,7 @@ from kmsconn.config.settings import Pools
 from kmsconn.emulator.core import PUBLIC, RATE_LIMIT
 from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Chance, CoreFaults, Fault
 from kmsconn.emulator.core_table import CAPACITY
-from kmsconn.model.events import Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.acts import Ask, Outage
 from kmsconn.testing.world import Act, Report, World, run_world
 
@@ -99,9 +99,9 @@ def p99_of_the_others(report: Report, *bad: int) -> int:
 def told(report: Report) -> list[tuple[str, str]]:
     """Return what was told of the Core, in order: the name of the event, and of whom."""
     return [
-        (type(event).__name__, event.neighbour)
+        (type(event).__name__, event.dependency)
         for _, event in report.log
-        if isinstance(event, Trouble | Recovered) and event.neighbour.startswith("core")
+        if isinstance(event, AlertRaised | AlertCleared) and event.dependency.startswith("core")
     ]
 
 
@@ -142,8 +142,8 @@ def test_the_trouble_names_the_shard_and_is_over_when_it_works_again() -> None:
     """Requests of other shards that pass say nothing about this one."""
     report = played(Outage(BEGIN, f"core{BAD}", "refuse", SECONDS))
     assert {whom for _, whom in told(report)} == {f"core[{BAD}] calls"}
-    assert [name for name, _ in told(report)].count("Recovered") == 1
-    assert told(report)[-1][0] == "Recovered"
+    assert [name for name, _ in told(report)].count("AlertCleared") == 1
+    assert told(report)[-1][0] == "AlertCleared"
 
 
 def test_a_shard_that_restarts_is_told_again_and_the_others_are_not() -> None:

@@ -13,7 +13,7 @@ from kmsconn.emulator import core_faults
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.neighbourhood import HOST_ID
-from kmsconn.model.events import LogQuarantined, RequestClosed, RequestParked, Trouble
+from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestParked
 from kmsconn.model.life import State
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.events import TOPICS
@@ -94,10 +94,10 @@ async def test_a_host_chain_that_is_not_configured_is_named_and_red(
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
         async with scene.connected(host_chains=()):
-            told = await scene.wait(lambda: [e for e in scene.told(Trouble) if "host_chains" in e.reason])
+            told = await scene.wait(lambda: [e for e in scene.told(AlertRaised) if "host_chains" in e.text])
             assert scene.answered == set()
-        assert told[0].red
-        assert str(HOST_ID) in told[0].reason
+        assert told[0].critical
+        assert str(HOST_ID) in told[0].text
         async with scene.connected():
             await scene.wait(lambda: scene.answered == {identifier})
 
@@ -224,12 +224,12 @@ async def test_what_only_the_operator_can_mend_is_red_and_waited_for(
         chance = scene.core_does(core_faults.status(code, "ask the operator"), identifier, "UserDecrypt")
         async with scene.connected():
             told = await scene.wait(
-                lambda: [e for e in scene.told(Trouble) if "ask the operator" in e.reason]
+                lambda: [e for e in scene.told(AlertRaised) if "ask the operator" in e.text]
             )
             scene.neighbours.cores[0].chances.remove(chance)
             await scene.wait(lambda: scene.answered == {identifier})
-    assert told[0].red
-    assert code.name in told[0].reason
+    assert told[0].critical
+    assert code.name in told[0].text
     assert closed(scene) == []
 
 
@@ -263,9 +263,9 @@ async def test_a_chain_that_cannot_be_reached_is_named_without_what_its_url_hold
         line = scene.network.line("gateway", 80)
         setattr(line, how, True)
         async with scene.connected():
-            told = await scene.wait(lambda: [e for e in scene.told(Trouble) if e.neighbour == "gateway"])
+            told = await scene.wait(lambda: [e for e in scene.told(AlertRaised) if e.dependency == "gateway"])
             setattr(line, how, False)
             line.cut()
             [identifier] = await scene.ask("public")
             await scene.wait(lambda: scene.answered == {identifier})
-    assert "ws://gateway" in told[0].reason
+    assert "ws://gateway" in told[0].text

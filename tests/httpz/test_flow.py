@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
-from kmsconn.model.events import AnswerDoubted, LogQuarantined, RequestClosed, RequestParked, Trouble
+from kmsconn.model.events import AlertRaised, AnswerDoubted, LogQuarantined, RequestClosed, RequestParked
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi, events
@@ -254,14 +254,14 @@ async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(
     async with open_world(tmp_path) as world, world.connected():
         world.ask_user(world.material(1000, coprocessors=(USER, COPROCESSOR)))
         await world.wait_replies("userDecryptionResponse")
-        assert [trouble.reason for trouble in world.told(Trouble) if "0x23618e81" in trouble.neighbour] == [
-            "has no bucket registered"
-        ]
+        assert [
+            trouble.text for trouble in world.told(AlertRaised) if "0x23618e81" in trouble.dependency
+        ] == ["has no bucket registered"]
 
 
 async def test_a_wallet_that_is_no_node_waits_and_is_named(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.chain.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
         world.ask_public(world.material(1000))
-        await world.wait(lambda: any("is no node" in trouble.reason for trouble in world.told(Trouble)))
+        await world.wait(lambda: any("is no node" in trouble.text for trouble in world.told(AlertRaised)))
         assert world.core.calls == []

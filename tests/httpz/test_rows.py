@@ -32,6 +32,7 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.events import (
+    AlertRaised,
     CiphertextDoubted,
     LogQuarantined,
     ReplyLanded,
@@ -39,7 +40,6 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestParked,
     StageFinished,
-    Trouble,
 )
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, Material
@@ -665,8 +665,8 @@ async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(
     async with open_world(tmp_path) as world, world.connected():
         world.chain.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
         world.ask_public(world.material(1000))
-        found = await world.wait(lambda: [one for one in world.told(Trouble) if "is no node" in one.reason])
-        assert found[0].red
+        found = await world.wait(lambda: [one for one in world.told(AlertRaised) if "is no node" in one.text])
+        assert found[0].critical
 
 
 # 5.1 Testing

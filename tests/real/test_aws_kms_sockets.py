@@ -27,7 +27,7 @@ from kmsconn.emulator.network import serve_sockets
 from kmsconn.errors import Misconfigured, Overloaded, StartRefused, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover, recoverable
-from kmsconn.model.events import Recovered, Trouble, ignore
+from kmsconn.model.events import AlertCleared, AlertRaised, ignore
 from kmsconn.net.aws import open_aws
 from kmsconn.sending.aws_kms import open_aws_kms, read_public_key
 from kmsconn.service.connector import open_connector
@@ -219,7 +219,7 @@ async def test_a_service_that_nobody_serves_ends_the_start(monkeypatch: pytest.M
     with pytest.raises(StartRefused, match="EndpointConnectionError"):
         async with open_aws_kms(AwsKmsKey("alias/x", None, "http://127.0.0.1:9"), events.append):
             pass
-    assert [type(event) for event in events] == [Trouble]
+    assert [type(event) for event in events] == [AlertRaised]
 
 
 async def test_without_a_region_and_an_endpoint_the_start_ends() -> None:
@@ -269,7 +269,7 @@ async def test_replies_signed_in_aws_kms_are_taken_by_anvil_through_throttling_a
             await wait_until(lambda: kms.counts["Sign"] >= len(FORMS))
             kms.fault = lambda operation: KmsFault.THROTTLED
             asked += await users.ask(*FORMS)
-            await wait_until(lambda: any(isinstance(event, Trouble) for event in events))
+            await wait_until(lambda: any(isinstance(event, AlertRaised) for event in events))
             kms.fault = lambda operation: KmsFault.WRONG_KEY
             await trio.sleep(1.0)
             kms.fault = lambda operation: None
@@ -278,6 +278,10 @@ async def test_replies_signed_in_aws_kms_are_taken_by_anvil_through_throttling_a
             )
         assert_all_once(asked, truth)
         await assert_right(world, users, asked)
-    told = [(type(event), event.neighbour) for event in events if isinstance(event, Trouble | Recovered)]
-    assert told == [(Trouble, "gateway wallet"), (Recovered, "gateway wallet")]
+    told = [
+        (type(event), event.dependency, event.cause)
+        for event in events
+        if isinstance(event, AlertRaised | AlertCleared)
+    ]
+    assert told == [(kind, "txmanager gateway", "wallet") for kind in (AlertRaised, AlertCleared)]
     assert "hunter2" not in json.dumps([repr(event) for event in events])

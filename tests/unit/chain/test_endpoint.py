@@ -19,7 +19,7 @@ from kmsconn.chain.endpoint import (
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
 from kmsconn.config.settings import Chain
 from kmsconn.errors import Overloaded, StartRefused, Unreachable
-from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.net.http import open_http
 from tests.unit.chain.scripted_node import CHAIN_ID, Node, Refusal, serving
 
@@ -361,8 +361,10 @@ async def test_trouble_is_told_once_and_recovery_once(autojump_clock: MockClock)
         await endpoint.call("echo", 1)
         await endpoint.call("echo", 1)
     assert events == [
-        Trouble("gateway", "ws://a:8546: ConnectionRefusedError refused", red=True),
-        Recovered("gateway"),
+        AlertRaised(
+            "gateway", "unreachable", "ws://a:8546: ConnectionRefusedError refused", Severity.CRITICAL
+        ),
+        AlertCleared("gateway", "unreachable"),
     ]
 
 
@@ -399,7 +401,12 @@ async def test_a_wrong_chain_is_never_asked(autojump_clock: MockClock) -> None:
             await wait_all_tasks_blocked()
     assert {method for method, _ in a.asked} == {"eth_chainId"}
     assert events == [
-        Trouble("gateway ws://a:8546", "ws://a:8546 is on chain 1, configured is 54321", red=True)
+        AlertRaised(
+            "gateway ws://a:8546",
+            "wrong-chain",
+            "ws://a:8546 is on chain 1, configured is 54321",
+            Severity.CRITICAL,
+        )
     ]
 
 
@@ -419,7 +426,10 @@ async def test_a_url_that_comes_right_is_used(autojump_clock: MockClock) -> None
         await trio.sleep(LONGEST_PAUSE)
         assert await endpoint.call("echo", 1) == 1
         await endpoint.probe()
-    assert events[-2:] == [Recovered("gateway ws://a:8546"), Recovered("gateway")]
+    assert events[-2:] == [
+        AlertCleared("gateway ws://a:8546", "wrong-chain"),
+        AlertCleared("gateway", "unreachable"),
+    ]
 
 
 async def test_probing_nobody_is_unreachable(autojump_clock: MockClock) -> None:

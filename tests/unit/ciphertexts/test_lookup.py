@@ -15,7 +15,7 @@ from kmsconn.ciphertexts.lookup import Lookup
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
-from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.protocols.httpz_rc7.abi import HTTPZ
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from tests.vectors import httpz
@@ -90,16 +90,18 @@ async def test_a_coprocessor_without_a_bucket_is_told_once_and_asked_again(autoj
     for _ in range(2):
         assert await one.lookup.find([FIRST, SECOND]) == ["http://a"]
     assert one.node.asked.count(SECOND) == 2
-    assert [event.reason for event in one.told if isinstance(event, Trouble)] == ["has no bucket registered"]
+    assert [event.text for event in one.told if isinstance(event, AlertRaised)] == [
+        "has no bucket registered"
+    ]
     one.node.buckets[SECOND] = "http://b"
     assert await one.lookup.find([SECOND]) == ["http://b"]
-    assert [type(event) for event in one.told] == [Trouble, Recovered]
+    assert [type(event) for event in one.told] == [AlertRaised, AlertCleared]
 
 
 async def test_one_that_cannot_be_looked_up_is_left_out(autojump_clock: MockClock) -> None:
     one = case(first="refused", second="http://b")
     assert await one.lookup.find([FIRST, SECOND]) == ["http://b"]
-    assert [event.reason for event in one.told if isinstance(event, Trouble)] != []
+    assert [event.text for event in one.told if isinstance(event, AlertRaised)] != []
 
 
 async def test_none_that_can_be_looked_up_is_a_neighbour_that_does_not_answer(

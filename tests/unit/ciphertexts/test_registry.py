@@ -14,7 +14,7 @@ from kmsconn.ciphertexts.registry import NAME, RETRY, Registry
 from kmsconn.errors import NotYet, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
-from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.protocols.fhevm_014.abi import GATEWAY_CONFIG
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from tests.vectors import vector_settings
@@ -113,8 +113,8 @@ async def test_a_refresh_that_fails_keeps_the_snapshot_and_is_told_once_it_works
         gateway.down = False
         await trio.sleep(RETRY + 1)
         nursery.cancel_scope.cancel()
-    assert [event.neighbour for event in events if isinstance(event, Trouble)][:1] == [NAME]
-    assert events[-1] == Recovered(NAME)
+    assert [event.dependency for event in events if isinstance(event, AlertRaised)][:1] == [NAME]
+    assert events[-1] == AlertCleared(NAME, "unreadable")
 
 
 async def test_without_a_snapshot_it_is_tried_again_soon(autojump_clock: Any) -> None:

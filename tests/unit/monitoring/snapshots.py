@@ -33,8 +33,8 @@ EACH = (
     events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0"),
     events.CiphertextDoubted(b"\x02" * 32, "other bytes"),
     events.AttestationDoubted(b"\x02" * 32, "no majority"),
-    events.Trouble("gateway", "refused", red=True),
-    events.Recovered("gateway"),
+    events.AlertRaised("gateway", "unreachable", "refused", events.Severity.CRITICAL),
+    events.AlertCleared("gateway", "unreachable"),
 )
 
 

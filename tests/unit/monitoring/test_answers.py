@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.model.events import Trouble
+from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer, make_app
 from tests.unit.monitoring.snapshots import snapshot
@@ -41,14 +41,23 @@ def test_healthz_is_503_before_the_connector_runs() -> None:
     assert answer("/healthz", Monitor(), IDENTITY).status == 503
 
 
-def test_healthz_is_503_with_the_red_trouble_named() -> None:
+def test_healthz_is_503_with_the_critical_alert_named() -> None:
     monitor = ready_monitor()
-    monitor.on_event(Trouble("gateway", "refused", red=True))
+    monitor.on_event(AlertRaised("gateway", "unreachable", "refused", Severity.CRITICAL))
     found = answer("/healthz", monitor, IDENTITY)
     body = json.loads(found.body)
     assert found.status == 503
     assert (body["gateway_connected"], body["details"]) == (False, "gateway: refused")
-    assert body["troubles"] == [{"neighbour": "gateway", "reason": "refused", "red": True}]
+    assert body["alerts"] == [
+        {
+            "dependency": "gateway",
+            "cause": "unreachable",
+            "text": "refused",
+            "severity": "critical",
+            "remedy": "",
+            "count": 1,
+        }
+    ]
 
 
 def test_metrics_are_prometheus_text() -> None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.monitoring.health import Health, Report
+
+
+def critical(dependency: str, text: str, cause: str = "failing") -> AlertRaised:
+    return AlertRaised(dependency, cause, text, Severity.CRITICAL)
+
+
+def warning(dependency: str, text: str, cause: str = "failing") -> AlertRaised:
+    return AlertRaised(dependency, cause, text, Severity.WARNING)
 
 
 def report(*seen: Event, ready: bool = True, draining: bool = False) -> Report:
@@ -15,7 +23,7 @@ def report(*seen: Event, ready: bool = True, draining: bool = False) -> Report:
     return health.report(ready=ready, draining=draining)
 
 
-def test_a_ready_connector_without_trouble_is_healthy() -> None:
+def test_a_ready_connector_without_alerts_is_healthy() -> None:
     assert report() == Report(True, True, True, True, True, "", True, False, ())
 
 
@@ -25,32 +33,40 @@ def test_before_it_is_ready_it_is_not_healthy_and_says_so() -> None:
     assert "not ready" in found.details
 
 
-def test_a_red_trouble_makes_it_unhealthy() -> None:
-    found = report(Trouble("funds", "0 wei", red=True))
+def test_a_critical_alert_makes_it_unhealthy() -> None:
+    found = report(critical("txmanager gateway", "0 wei"))
     assert not found.healthy
-    assert found.details == "funds: 0 wei"
+    assert found.details == "txmanager gateway: 0 wei"
 
 
-def test_a_yellow_trouble_is_named_and_leaves_it_healthy() -> None:
-    found = report(Trouble("bucket a", "slow"))
+def test_a_warning_is_named_and_leaves_it_healthy() -> None:
+    found = report(warning("bucket a", "slow"))
     assert found.healthy
     assert found.details == "bucket a: slow"
 
 
-def test_a_recovered_neighbour_is_forgotten() -> None:
-    assert report(Trouble("gateway", "x", red=True), Recovered("gateway")).healthy
+def test_a_cleared_alert_is_forgotten() -> None:
+    assert report(critical("gateway", "x"), AlertCleared("gateway", "failing")).healthy
 
 
-def test_a_trouble_that_changes_replaces_the_former() -> None:
-    assert report(Trouble("gateway", "x", red=True), Trouble("gateway", "y")).details == "gateway: y"
+def test_an_alert_that_changes_replaces_the_former() -> None:
+    assert report(critical("gateway", "x"), warning("gateway", "y")).details == "gateway: y"
 
 
-def test_red_troubles_come_first() -> None:
-    assert report(Trouble("a", "1"), Trouble("b", "2", red=True)).details == "b: 2; a: 1"
+def test_two_causes_of_a_dependency_are_two_alerts() -> None:
+    """A warning of one cause hides no critical alert of another, and its end does not end that."""
+    found = report(
+        critical("core[0]", "x", "signer"), warning("core[0]", "y", "slow"), AlertCleared("core[0]", "slow")
+    )
+    assert (found.healthy, found.details) == (False, "core[0]: x")
+
+
+def test_critical_alerts_come_first() -> None:
+    assert report(warning("a", "1"), critical("b", "2")).details == "b: 2; a: 1"
 
 
 def test_readiness_is_latched() -> None:
-    """A neighbour lost later is a trouble of its own; what was ready once does not fall back to starting."""
+    """A dependency lost later is an alert of its own; what was ready once does not fall back to starting."""
     health = Health()
     health.report(ready=True, draining=False)
     assert health.report(ready=False, draining=False).ready
@@ -63,7 +79,7 @@ def test_while_draining_it_is_not_healthy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("neighbour", "field"),
+    ("dependency", "field"),
     [
         ("journal", "database_connected"),
         ("gateway", "gateway_connected"),
@@ -72,7 +88,7 @@ def test_while_draining_it_is_not_healthy() -> None:
         ("core[1]", "kms_core_connected"),
     ],
 )
-def test_a_trouble_takes_the_flag_of_its_neighbour(neighbour: str, field: str) -> None:
+def test_an_alert_takes_the_flag_of_its_dependency(dependency: str, field: str) -> None:
     flags = ("database_connected", "gateway_connected", "ethereum_connected", "kms_core_connected")
-    found = report(Trouble(neighbour, "x"))
+    found = report(warning(dependency, "x"))
     assert {flag for flag in flags if not getattr(found, flag)} == {field}

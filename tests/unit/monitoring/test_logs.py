@@ -54,12 +54,12 @@ def test_addresses_have_a_checksum_and_hashes_are_hex() -> None:
 @pytest.mark.parametrize(
     ("level", "expected"),
     [
-        ("error", {"log_quarantined", "trouble"}),
+        ("error", {"log_quarantined", "alert_raised"}),
         (
             "warning",
             {
                 "log_quarantined",
-                "trouble",
+                "alert_raised",
                 "request_closed",
                 "reply_returned",
                 "requests_moved",
@@ -82,8 +82,8 @@ def test_what_ended_as_it_should_is_no_warning(state: State, level: str) -> None
     assert line["level"] == level
 
 
-def test_a_red_trouble_is_an_error_and_a_yellow_one_a_warning() -> None:
-    found = lines(events.Trouble("a", "x", red=True), events.Trouble("a", "x"))
+def test_a_critical_alert_is_an_error_and_a_warning_a_warning() -> None:
+    found = lines(*(events.AlertRaised("a", "c", "x", severity) for severity in events.Severity))
     assert [line["level"] for line in found] == ["error", "warning"]
 
 
@@ -100,15 +100,17 @@ def test_a_red_trouble_is_an_error_and_a_yellow_one_a_warning() -> None:
     ],
 )
 def test_user_info_and_query_of_a_url_in_a_reason_are_cut(reason: str, shown: str) -> None:
-    (line,) = lines(events.Trouble("gateway", reason))
-    assert line["reason"] == shown
+    (line,) = lines(events.AlertRaised("gateway", "unreachable", reason, events.Severity.WARNING))
+    assert line["text"] == shown
 
 
 def test_a_console_line_is_for_people() -> None:
     stream = io.StringIO()
-    log_events(make_logger(stream, "info", LogFormat.CONSOLE), "info")(events.Recovered("gateway"))
-    assert "recovered" in stream.getvalue()
-    assert "neighbour=gateway" in stream.getvalue()
+    log_events(make_logger(stream, "info", LogFormat.CONSOLE), "info")(
+        events.AlertCleared("gateway", "unreachable")
+    )
+    assert "alert_cleared" in stream.getvalue()
+    assert "dependency=gateway" in stream.getvalue()
 
 
 def test_auto_is_json_where_there_is_no_terminal() -> None:

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from kmsconn.model.events import Trouble
+from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.monitoring.families import UNSUFFIXED
 from kmsconn.monitoring.monitor import Monitor
 from tests.unit.monitoring.snapshots import EACH, snapshot
@@ -103,10 +103,10 @@ def test_a_histogram_has_buckets_sum_and_count() -> None:
     assert value(watched(), "kmsconn_stage_seconds_sum", **labels) == pytest.approx(0.03)
 
 
-def test_a_present_trouble_is_a_gauge() -> None:
+def test_a_present_alert_is_a_gauge() -> None:
     monitor = watched()
-    monitor.on_event(Trouble("funds", "0 wei", red=True))
-    assert value(monitor, "kmsconn_trouble", neighbour="funds") == 2
+    monitor.on_event(AlertRaised("txmanager gateway", "funds", "0 wei", Severity.CRITICAL))
+    assert value(monitor, "kmsconn_alert", dependency="txmanager gateway", cause="funds") == 2
 
 
 def test_before_there_is_a_connector_there_are_metrics_already() -> None:

@@ -46,7 +46,7 @@ def test_the_sample_events_are_one_of_each() -> None:
         (families.SENT, ("public_decryption_response",), 1),
         (families.BURIED, ("public_decryption",), 1),
         (families.SEND_ERRORS, ("public_decryption_response",), 1),
-        (families.TROUBLES, ("gateway",), 1),
+        (families.ALERTS, ("gateway", "unreachable"), 1),
         (families.LISTENING_ERRORS, ("decryption",), 1),
     ],
 )

@@ -19,7 +19,7 @@ from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault, Refusal
 from kmsconn.errors import Misconfigured, Overloaded, StartRefused, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
-from kmsconn.model.events import Event, Recovered, Trouble, ignore
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, ignore
 from kmsconn.model.life import State
 from kmsconn.sending.aws_kms import (
     AT_ONCE,
@@ -220,7 +220,7 @@ async def test_a_service_that_stays_silent_ends_the_start(fault: KmsFault, autoj
     with pytest.raises(StartRefused, match="AWS KMS initialization failed"):
         await find_signer(direct, "alias/x", events.append)
     assert STARTING < trio.current_time() < STARTING + 10
-    assert [type(event) for event in events] == [Trouble]
+    assert [type(event) for event in events] == [AlertRaised]
 
 
 async def test_a_service_that_is_silent_for_a_moment_is_waited_for(autojump_clock: Any) -> None:
@@ -228,7 +228,7 @@ async def test_a_service_that_is_silent_for_a_moment_is_waited_for(autojump_cloc
     direct.kms.fault = lambda _: KmsFault.THROTTLED if trio.current_time() < 5 else None
     signer = await find_signer(direct, "alias/x", events.append)
     assert signer.address == KEY.address
-    assert [type(event) for event in events] == [Trouble, Recovered]
+    assert [type(event) for event in events] == [AlertRaised, AlertCleared]
 
 
 def _der(key: Any) -> bytes:
@@ -282,5 +282,5 @@ async def test_a_lane_waits_for_its_key_and_lands_every_reply_once(
             await trio.sleep(0.2)
         await until(lambda: all_in(world, State.REPLIED))
     assert len(world.ours()) == 40
-    assert [t.neighbour for t in world.said(Trouble)] == ["gateway wallet"]
-    assert [r.neighbour for r in world.said(Recovered)] == ["gateway wallet"]
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "wallet")]

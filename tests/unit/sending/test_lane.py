@@ -15,7 +15,8 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, decode_transaction
 from kmsconn.model.events import (
-    Recovered,
+    AlertCleared,
+    AlertRaised,
     ReplyBuried,
     ReplyLanded,
     ReplyReturned,
@@ -23,7 +24,6 @@ from kmsconn.model.events import (
     ReplySigned,
     RequestClosed,
     RequestParked,
-    Trouble,
 )
 from kmsconn.model.life import State
 from kmsconn.sending.desk import Lane
@@ -390,11 +390,13 @@ async def test_low_funds_are_red_and_over_once_there_is_money(world: World, auto
     world.request(1)
     world.chain.set_balance(KEY.address, 5)
     async with running(world):
-        await until(lambda: bool(world.said(Trouble)))
+        await until(lambda: bool(world.said(AlertRaised)))
         world.chain.set_balance(KEY.address, 10**20)
         await until(lambda: all_in(world, State.REPLIED))
-    assert [(t.neighbour, t.red) for t in world.said(Trouble)] == [("gateway funds", True)]
-    assert [r.neighbour for r in world.said(Recovered)] == ["gateway funds"]
+    assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
+        ("txmanager gateway", "funds", True)
+    ]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "funds")]
 
 
 async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(
@@ -510,8 +512,8 @@ async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_cloc
         await trio.sleep(60)
         world.node.fault = lambda calls: HEALTHY
         await until(lambda: all_in(world, State.REPLIED))
-    assert [t.neighbour for t in world.said(Trouble)] == ["gateway lane"]
-    assert [r.neighbour for r in world.said(Recovered)] == ["gateway lane"]
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "rounds")]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
 
 
 async def test_a_node_that_hangs_does_not_hang_the_lane(world: World, autojump_clock: Any) -> None:

@@ -11,7 +11,7 @@ import trio
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.events import Recovered, ReplyLanded, RequestClosed, RequestParked, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplyLanded, RequestClosed, RequestParked
 from kmsconn.model.life import State
 from kmsconn.sending.desk import Lane
 from kmsconn.sending.lane import run_lane
@@ -113,11 +113,11 @@ async def test_each_lane_tells_and_takes_back_its_own_troubles(autojump_clock: A
     world.request(1)
     world.chain.set_balance(KEY.address, 5)
     async with running(world, name="ethereum"):
-        await until(lambda: bool(world.said(Trouble)), 600)
+        await until(lambda: bool(world.said(AlertRaised)), 600)
         world.chain.set_balance(KEY.address, 10**20)
-        await until(lambda: bool(world.said(Recovered)), 600)
-    assert [t.neighbour for t in world.said(Trouble)] == ["ethereum funds"]
-    assert [r.neighbour for r in world.said(Recovered)] == ["ethereum funds"]
+        await until(lambda: bool(world.said(AlertCleared)), 600)
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager ethereum", "funds")]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager ethereum", "funds")]
 
 
 async def test_a_landed_reply_is_buried_when_the_contract_has_moved_on(autojump_clock: Any) -> None:

@@ -13,7 +13,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.events import Recovered, ReplySigned, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.sending.wallet import KeyInMemory, Wallet
 from tests.unit.sending.test_lane import all_in, running
@@ -63,8 +63,10 @@ async def test_a_wallet_out_of_reach_is_told_once_and_loses_no_reply(
         world.request(rid)
     async with running(world):
         await until(lambda: all_in(world, State.REPLIED))
-    assert [(t.neighbour, t.red) for t in world.said(Trouble)] == [("gateway wallet", True)]
-    assert [r.neighbour for r in world.said(Recovered)] == ["gateway wallet"]
+    assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
+        ("txmanager gateway", "wallet", True)
+    ]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "wallet")]
     assert len(world.ours()) == 5
 
 
@@ -85,7 +87,7 @@ async def test_a_throttled_wallet_that_signs_a_few_at_a_time_lands_all_in_nonce_
     async with running(world):
         await until(lambda: all_in(world, State.REPLIED))
     assert world.sent() == list(range(20))
-    assert world.said(Trouble) == []
+    assert world.said(AlertRaised) == []
 
 
 async def test_a_slow_wallet_signs_what_is_due_in_one_go(world: World, autojump_clock: Any) -> None:
@@ -112,7 +114,7 @@ async def test_what_is_signed_is_sent_while_the_wallet_is_out_of_reach(
         await until(lambda: bool(world.said(ReplySigned)))
         signer.out = lambda: True
         world.request(2)
-        await until(lambda: bool(world.said(Trouble)))
+        await until(lambda: bool(world.said(AlertRaised)))
         busy = False
         await until(lambda: world.answered_on_chain(1), 60)
         assert not world.answered_on_chain(2)
@@ -130,7 +132,7 @@ async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_lands_once(
         await until(lambda: all_in(world, State.REPLIED), 600)
     assert trio.current_time() > until_then
     assert len(world.ours()) == 1
-    assert [t.neighbour for t in world.said(Trouble)] == ["gateway wallet"]
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
 
 
 async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empty_transfer(
@@ -152,7 +154,7 @@ async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empt
         signer.out = lambda: trio.current_time() < until_then
         await until(lambda: all_in(world, State.REPLIED))
     assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT]
-    assert [t.neighbour for t in world.said(Trouble)] == ["gateway wallet"]
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
 
 
 async def test_a_key_in_memory_lets_others_run_while_it_signs_many() -> None:

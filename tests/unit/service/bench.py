@@ -25,8 +25,8 @@ from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submi
 from kmsconn.net.offloading import offload_inline
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.service.blame import Blame
 from kmsconn.service.pipeline import Pipeline
-from kmsconn.service.troubles import Troubles
 from tests.vectors import keys, log_of, request, vector_settings
 
 CHAIN_TIME = 1_700_000_000
@@ -162,7 +162,7 @@ async def open_bench(folder: Path, **does: Any) -> AsyncIterator[Bench]:
             lane_bells={chain.chain_id: Doorbell() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
             budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),
-            troubles=Troubles(events.append),
+            blame=Blame(events.append),
             wall=wall,
             random=lambda: 0.5,
             on_event=events.append,

@@ -19,7 +19,7 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Place
-from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.service import completeness
@@ -95,7 +95,7 @@ class World:
     @property
     def told(self) -> list[str]:
         """What was said, in a word each."""
-        return [event.reason if isinstance(event, Trouble) else "recovered" for event in self.events]
+        return [event.text if isinstance(event, AlertRaised) else "recovered" for event in self.events]
 
 
 @asynccontextmanager
@@ -135,10 +135,11 @@ async def test_what_is_missing_is_named_in_red_and_read_again_between_its_neighb
         assert proof.missing == 3
         assert world.read == [(20, 70)]
     [told] = world.events
-    assert told == Trouble(
+    assert told == AlertRaised(
         f"{NAME} {checksum(SUBSCRIPTION.contract)}",
+        "missing-requests",
         f"3 requests are not in the journal: 0x{public(3):064x}, 0x{public(6):064x} …",
-        red=True,
+        Severity.CRITICAL,
     )
 
 
@@ -166,7 +167,7 @@ async def test_each_contract_has_a_trouble_of_its_own(autojump_clock: Any) -> No
         world.counters = [make_id(one.tag, one.before_first + 1) for one in PROFILE.numberings(subscription)]
         async with proving(world):
             await rounds()
-        told += [event.neighbour for event in world.events if isinstance(event, Trouble)]
+        told += [event.dependency for event in world.events if isinstance(event, AlertRaised)]
     assert told == [f"{NAME} {checksum(one.contract)}" for one in PROFILE.subscriptions()[:2]]
 
 
@@ -177,7 +178,7 @@ async def test_what_is_found_again_is_over(autojump_clock: Any) -> None:
         await rounds()
         assert proof.missing == 0
         await rounds(3)
-    assert [type(event) for event in world.events] == [Trouble, Recovered]
+    assert [type(event) for event in world.events] == [AlertRaised, AlertCleared]
     assert world.read == [(20, 40)]
 
 

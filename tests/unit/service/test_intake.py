@@ -23,19 +23,19 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.events import (
+    AlertCleared,
+    AlertRaised,
     CursorMoved,
     LogQuarantined,
-    Recovered,
     RequestAdmitted,
     RequestsMoved,
-    Trouble,
 )
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.port import Subscription
+from kmsconn.service.blame import STANDSTILL
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
-from kmsconn.service.troubles import STANDSTILL
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
 from tests.vectors import keys, log_of, request
 
@@ -482,12 +482,12 @@ async def test_a_node_without_a_finalized_block_is_told_by_contract(
     chain = Chain(next_=deque([RpcError(-39001, "Unknown block")] * 100))
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
         await trio.sleep(STANDSTILL + 2 * POLLING)
-        [told] = it.bench.told(Trouble)
-        assert told.red
-        assert told.neighbour == f"gateway logs of {checksum(GENERATION.contract)}"
-        assert "the finalized block cannot be had: -39001: Unknown block" in told.reason
+        [told] = it.bench.told(AlertRaised)
+        assert told.critical
+        assert told.dependency == f"gateway {checksum(GENERATION.contract)}"
+        assert "the finalized block cannot be had: -39001: Unknown block" in told.text
         await trio.sleep(100 * POLLING)
-        assert [one.neighbour for one in it.bench.told(Recovered)] == [told.neighbour]
+        assert [one.dependency for one in it.bench.told(AlertCleared)] == [told.dependency]
 
 
 async def test_decryptions_are_read_up_to_the_head(tmp_path: Path, autojump_clock: Any) -> None:

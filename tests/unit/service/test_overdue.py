@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 from kmsconn.service.overdue import EVERY, LONG, Overdue
@@ -47,10 +47,10 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
         await bench.journal.park(rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
         await trio.sleep(LONG + 10 * EVERY)
         [trouble] = told
-        assert isinstance(trouble, Trouble)
-        assert trouble.neighbour == f"keygen 0x{keys.content('keygen_default').id:064x}"
-        assert "GetKeyGenResult: UNAVAILABLE" in trouble.reason
-        assert not trouble.red
+        assert isinstance(trouble, AlertRaised)
+        assert trouble.dependency == f"keygen 0x{keys.content('keygen_default').id:064x}"
+        assert "GetKeyGenResult: UNAVAILABLE" in trouble.text
+        assert not trouble.critical
 
 
 async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any) -> None:
@@ -59,7 +59,7 @@ async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any)
         await trio.sleep(LONG + 2 * EVERY)
         await bench.journal.park(rid, 1e9, "something else")
         await trio.sleep(2 * EVERY)
-        assert [event.reason.split("; for what: ")[1] for event in told if isinstance(event, Trouble)] == [
+        assert [event.text.split("; for what: ")[1] for event in told if isinstance(event, AlertRaised)] == [
             "its turn",
             "something else",
         ]
@@ -71,8 +71,8 @@ async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_cl
         await trio.sleep(LONG + 2 * EVERY)
         await bench.journal.close(rid, "finish", "done")
         await trio.sleep(2 * EVERY)
-        assert isinstance(told[-1], Recovered)
-        assert told[-1].neighbour == told[0].neighbour  # type: ignore[union-attr]
+        assert isinstance(told[-1], AlertCleared)
+        assert told[-1].dependency == told[0].dependency  # type: ignore[union-attr]
 
 
 async def test_a_reply_that_does_not_land_is_named_too(tmp_path: Path, autojump_clock: Any) -> None:
@@ -80,7 +80,7 @@ async def test_a_reply_that_does_not_land_is_named_too(tmp_path: Path, autojump_
         rid = await admit(bench, "crsgen_test_2048")
         await bench.journal.answer(rid, Answer(b"calldata", None), wall())
         await trio.sleep(LONG + 2 * EVERY)
-        assert [type(event) for event in told] == [Trouble]
+        assert [type(event) for event in told] == [AlertRaised]
 
 
 async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clock: Any) -> None:

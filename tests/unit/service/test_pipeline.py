@@ -33,12 +33,12 @@ from kmsconn.errors import (
 )
 from kmsconn.journal.port import Arrival
 from kmsconn.model.events import (
+    AlertCleared,
+    AlertRaised,
     AnswerKept,
-    Recovered,
     RequestClosed,
     RequestParked,
     StageFinished,
-    Trouble,
 )
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -189,7 +189,7 @@ async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
         bench.pipeline.budgets = [ByteBudget(1000) for _ in range(3)]
         row = await bench.admit()
         await bench.run(row)
-    assert [(event.neighbour, event.red) for event in bench.told(Trouble)] == [
+    assert [(event.dependency, event.critical) for event in bench.told(AlertRaised)] == [
         (f"core[{row.id % 3}] calls", True)
     ]
 
@@ -226,8 +226,8 @@ async def test_each_parking_waits_longer(tmp_path: Path, autojump_clock: Any) ->
 async def test_misconfiguration_is_told_in_red(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path, check=Misconfigured("host chain 5 is not configured")) as bench:
         await bench.run(await bench.admit())
-    [trouble] = bench.told(Trouble)
-    assert (trouble.red, trouble.reason) == (True, "host chain 5 is not configured")
+    [trouble] = bench.told(AlertRaised)
+    assert (trouble.critical, trouble.text) == (True, "host chain 5 is not configured")
 
 
 @pytest.mark.parametrize(("late", "state"), [(0, State.SEEN), (1, State.EXPIRED)])
@@ -343,7 +343,7 @@ async def test_an_answer_for_content_that_was_replaced_is_waited_out(
         second = await bench.admit("public_one_v0", block=20, data=other_data(first))
         row = await bench.run(second)
     assert (row.state, row.submitted) == (State.SEEN, False)
-    assert [event.red for event in bench.told(Trouble)] == [False]
+    assert [event.critical for event in bench.told(AlertRaised)] == [False]
 
 
 # Cancellation.
@@ -496,10 +496,10 @@ async def test_a_doubt_without_a_result_is_told_in_red_once_and_waited_for(
         for _ in range(3):
             row = await bench.run(row)
         assert row.state is State.SEEN
-        [trouble] = bench.told(Trouble)
-        assert (trouble.neighbour, trouble.red) == ("new_kms_epoch result", True)
-        assert "INVALID_ARGUMENT" in trouble.reason
-        assert "NOT_FOUND" in trouble.reason
+        [trouble] = bench.told(AlertRaised)
+        assert (trouble.dependency, trouble.critical) == ("new_kms_epoch result", True)
+        assert "INVALID_ARGUMENT" in trouble.text
+        assert "NOT_FOUND" in trouble.text
         bench.stages.does.clear()
         assert (await bench.run(row)).state is State.ANSWERED
-        assert [event.neighbour for event in bench.told(Recovered)] == ["new_kms_epoch result"]
+        assert [event.dependency for event in bench.told(AlertCleared)] == ["new_kms_epoch result"]

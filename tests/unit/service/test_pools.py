@@ -13,7 +13,7 @@ import trio
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed, Rejected
 from kmsconn.journal.port import Row
-from kmsconn.model.events import RequestClosed, Trouble
+from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.service.pools import LONGEST_TRACE, Pool
@@ -127,7 +127,7 @@ async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_o
     assert type(error).__name__ in kept.reason
     [closed] = bench.told(RequestClosed)
     assert (closed.rid, closed.state) == (bad.rid, State.QUARANTINED)
-    assert [event.red for event in bench.told(Trouble)] == [True]
+    assert [event.critical for event in bench.told(AlertRaised)] == [True]
 
 
 async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(

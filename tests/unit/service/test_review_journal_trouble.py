@@ -9,7 +9,7 @@ import trio
 
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.book import Book
-from kmsconn.model.events import Recovered, ReplyLanded, RequestClosed, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplyLanded, RequestClosed
 from kmsconn.service.connector import open_connector
 from kmsconn.service.retrying import DISK_PAUSE, until_kept
 from tests.unit.service.small_house import small_house
@@ -41,12 +41,14 @@ async def test_a_full_disk_is_named_and_waited_out(autojump_clock, tmp_path, dis
             disk.append("full")
             house.traffic.forms["public"]()
             await trio.sleep(30)
-            told = [event for event in seen if isinstance(event, Trouble) and event.neighbour == "journal"]
-            assert [(event.red, "disk is full" in event.reason) for event in told] == [(True, True)]
-            assert Recovered("journal") not in seen
+            told = [
+                event for event in seen if isinstance(event, AlertRaised) and event.dependency == "journal"
+            ]
+            assert [(event.critical, "disk is full" in event.text) for event in told] == [(True, True)]
+            assert AlertCleared("journal", "unwritable") not in seen
             disk.clear()
             await trio.sleep(60)
-    assert seen.count(Recovered("journal")) == 1
+    assert seen.count(AlertCleared("journal", "unwritable")) == 1
     assert [event for event in seen if isinstance(event, ReplyLanded)]
     assert not [event for event in seen if isinstance(event, RequestClosed)]
 
@@ -60,7 +62,7 @@ async def test_a_journal_file_open_to_others_is_named(autojump_clock, tmp_path) 
     ):
         await connector.wait_ready()
     assert [
-        "chmod 600" in e.reason for e in seen if isinstance(e, Trouble) and e.neighbour == "journal file"
+        "chmod 600" in e.text for e in seen if isinstance(e, AlertRaised) and e.dependency == "journal file"
     ] == [True]
 
 

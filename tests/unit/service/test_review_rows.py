@@ -8,7 +8,7 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import Forgotten, NotYet, Refused, Unreachable
-from kmsconn.model.events import RequestClosed, RequestParked, Trouble
+from kmsconn.model.events import AlertRaised, RequestClosed, RequestParked
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
 from kmsconn.service.pools import LONGEST_TRACE, Pool
@@ -83,7 +83,7 @@ async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
         kept = await bench.row(row.rid)
     assert kept.state is State.QUARANTINED
     assert len(kept.reason) == LONGEST_TRACE
-    [closed], [trouble] = bench.told(RequestClosed), bench.told(Trouble)
+    [closed], [trouble] = bench.told(RequestClosed), bench.told(AlertRaised)
     assert closed.reason.startswith("unexpected ZeroDivisionError")
-    assert trouble.red
+    assert trouble.critical
     assert pool.free == 1

@@ -9,16 +9,16 @@ import trio
 
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.model.events import Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Severity
+from kmsconn.service.blame import STANDSTILL, Standstill
 from kmsconn.service.connector import open_connector
 from kmsconn.service.starting import _healthy, _until_it_answers
-from kmsconn.service.troubles import STANDSTILL, Standstill
 from tests.unit.service.small_house import small_house
 
 
 async def test_what_fails_for_a_moment_is_not_told(autojump_clock) -> None:
     seen = []
-    standstill = Standstill("logs", seen.append)
+    standstill = Standstill("gateway", "logs", seen.append)
     standstill.failed("lag")
     await trio.sleep(STANDSTILL / 2)
     standstill.failed("lag")
@@ -30,13 +30,16 @@ async def test_what_fails_for_a_moment_is_not_told(autojump_clock) -> None:
 
 async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock) -> None:
     seen = []
-    standstill = Standstill("logs", seen.append)
+    standstill = Standstill("gateway", "logs", seen.append)
     for _ in range(5):
         standstill.failed("pruned")
         await trio.sleep(STANDSTILL)
     standstill.worked()
     standstill.worked()
-    assert seen == [Trouble("logs", "pruned", red=True), Recovered("logs")]
+    assert seen == [
+        AlertRaised("gateway", "logs", "pruned", Severity.CRITICAL),
+        AlertCleared("gateway", "logs"),
+    ]
 
 
 async def test_a_node_that_never_gives_logs_is_named(autojump_clock, tmp_path) -> None:
@@ -47,13 +50,13 @@ async def test_a_node_that_never_gives_logs_is_named(autojump_clock, tmp_path) -
             node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
         async with open_connector(house.settings(), ports=house.ports, on_event=seen.append):
             await trio.sleep(STANDSTILL + 10)
-            name = f"gateway logs of {checksum(house.settings().decryption_contract.address)}"
-            told = [event for event in seen if isinstance(event, Trouble) and event.neighbour == name]
-            assert [(event.red, "no logs are kept" in event.reason) for event in told] == [(True, True)]
+            name = f"gateway {checksum(house.settings().decryption_contract.address)}"
+            told = [event for event in seen if isinstance(event, AlertRaised) and event.dependency == name]
+            assert [(event.critical, "no logs are kept" in event.text) for event in told] == [(True, True)]
             for node in house.neighbours.clusters["gateway"].nodes:
                 node.faults.heal()
             await trio.sleep(10)
-            assert seen.count(Recovered(name)) == 1
+            assert seen.count(AlertCleared(name, "logs")) == 1
 
 
 class SilentCore:
@@ -74,4 +77,4 @@ async def test_a_core_that_takes_calls_and_says_nothing_is_named(autojump_clock)
     assert seen == []
     with trio.move_on_after(30):
         await _until_it_answers("core[0]", partial(_healthy, house, 0), seen.append)
-    assert [("says nothing for 7 s" in event.reason, event.red) for event in seen] == [(True, True)]
+    assert [("says nothing for 7 s" in event.text, event.critical) for event in seen] == [(True, True)]

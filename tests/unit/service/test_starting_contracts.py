@@ -17,7 +17,7 @@ from kmsconn.emulator.neighbourhood import ETHEREUM_ID, address_for
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
-from kmsconn.model.events import Event, Recovered, Trouble
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.service.connector import open_connector
 from tests.unit.service.small_house import SmallHouse, small_house
 
@@ -124,6 +124,6 @@ async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
             config.ready = True
             with trio.fail_after(10):
                 await connector.wait_ready()
-    told = [event for event in events if isinstance(event, Trouble)]
-    assert [(one.neighbour, "reverts: 0x1234" in one.reason) for one in told] == [("ethereum", True)]
-    assert Recovered("ethereum") in events
+    told = [event for event in events if isinstance(event, AlertRaised)]
+    assert [(one.dependency, "reverts: 0x1234" in one.text) for one in told] == [("ethereum", True)]
+    assert AlertCleared("ethereum", "silent") in events
