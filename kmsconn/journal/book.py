@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.binding import Binding, differences
-from kmsconn.journal.locking import locked
+from kmsconn.journal.locking import lock_path, locked
 from kmsconn.journal.rows import shard
-from kmsconn.journal.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from kmsconn.journal.schema import APPLICATION_ID, MIGRATIONS, VERSION, shard_indices
 
 Synchronous = Literal["FULL", "OFF"]
 
@@ -27,11 +27,19 @@ _TICK = "tick"
 
 
 class Book:
-    """One journal file, its only connection, and the tick of the last row that moved."""
+    """One journal file, its only connection, and the tick of the last row that moved.
 
-    def __init__(self, path: Path) -> None:
+    ``shards``: among how many parts due rows are shared by their ids. ``wall`` is the time at which rows end.
+    ``damaged`` are rows that cannot be read, with the reasons.
+    """
+
+    def __init__(self, path: Path, wall: Callable[[], float], shards: int = 1) -> None:
         self.path = path
+        self.wall = wall
+        self.shards = shards
         self.tick = 0
+        self.damaged: dict[int, str] = {}
+        self._files: dict[Path, tuple[int, int] | None] = {}
         self.warnings: tuple[str, ...] = ()
         self._kept_tick = 0
         self._resources = ExitStack()
@@ -48,7 +56,9 @@ class Book:
             self.warnings = _prepare(self.path)
             self._connect(synchronous)
             self._migrate()
+            self._index_shards()
             self._bind(binding.as_text())
+            self._files = {file: _identity(file) for file in _files_of(self.path)}
 
     def close(self) -> None:
         """Close the file and give the lock back; what was not committed is rolled back. Repeating: does nothing."""
@@ -96,6 +106,19 @@ class Book:
         self.execute("COMMIT")
         self._kept_tick = self.tick
 
+    def keep(self) -> None:
+        """Commit, unless the file is not where it was: what is written to a file without a name is gone with the process."""
+        if misplaced := self.misplaced():
+            raise sqlite3.OperationalError(misplaced)
+        self.commit()
+
+    def misplaced(self) -> str:
+        """Say which of the journal's files was removed or replaced since it was opened; empty when none was."""
+        for file, identity in self._files.items():
+            if (now := _identity(file)) != identity:
+                return f"{file} was {'removed' if now is None else 'replaced'} while the journal is in use; nothing is recorded meanwhile"
+        return ""
+
     @property
     def changes(self) -> int:
         """How many rows this connection has changed; grows with everything that is written."""
@@ -126,6 +149,18 @@ class Book:
                 self.execute(statement)
             self.execute("COMMIT")
 
+    def _index_shards(self) -> None:
+        """Make the indices of what is due for our number of shards, and drop those of another."""
+        wanted = shard_indices(self.shards)
+        known = "SELECT name FROM sqlite_master WHERE type = 'index' AND name GLOB ? OR name GLOB ?"
+        there = {name for (name,) in self.execute(known, ("request_due_*", "request_stranded_*"))}
+        self.begin()
+        for name in there - wanted.keys():
+            self.execute(f"DROP INDEX {name}")
+        for name in wanted.keys() - there:
+            self.execute(wanted[name])
+        self.execute("COMMIT")
+
     def _known_version(self) -> int:
         version, owner, tables = (
             int(self.execute(question).fetchone()[0])
@@ -155,6 +190,19 @@ class Book:
                 f"the journal {self.path} belongs to another connector ({'; '.join(others)}); name another journal path"
             )
         self.tick = self._kept_tick = int(stored[_TICK])
+
+
+def _files_of(journal: Path) -> tuple[Path, ...]:
+    """Return the files without which nothing lasts, or nobody else is kept out."""
+    return journal, journal.with_name(journal.name + "-wal"), lock_path(journal)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from kmsconn.errors import NonceTaken
 from kmsconn.journal.book import Book
 from kmsconn.journal.port import Signing
-from kmsconn.model.life import TRANSITIONS, WAITING, State
+from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.steps import Answer
 
 LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not parked with another one
@@ -55,8 +55,10 @@ def _states(states: Iterable[State]) -> str:
 
 def _guarded(transition: str) -> str:
     sources, target = TRANSITIONS[transition]
+    ended = ":closed_at" if target in CLOSED else "NULL"
     return (
-        f"UPDATE request SET state = '{target.value}', tick = :tick, parked = 0, max_wait = {LONGEST_WAIT}, {_SETS[transition]} "  # noqa: S608 - of our own literals
+        f"UPDATE request SET state = '{target.value}', tick = :tick, parked = 0, max_wait = {LONGEST_WAIT}, closed_at = {ended}, "  # noqa: S608 - of our own literals
+        f"{_SETS[transition]} "
         f"WHERE rid = :rid AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
     )
 
@@ -71,7 +73,8 @@ _PARK = (
 
 def move(book: Book, transition: str, rid: int, **values: object) -> bool:
     """Apply a transition of ``model.life`` and say whether the row was in a state that allows it."""
-    moved = book.execute(STATEMENTS[transition], {"rid": rid, "tick": book.tick + 1, **values}).rowcount == 1
+    always = {"rid": rid, "tick": book.tick + 1, "closed_at": book.wall()}
+    moved = book.execute(STATEMENTS[transition], {**always, **values}).rowcount == 1
     book.tick += moved
     return moved
 

@@ -150,13 +150,17 @@ class Due:
 
 @attrs.frozen
 class Counts:
-    """Rows by kind and state, parked ones by kind, the age of the oldest open one by kind in seconds, quarantined logs."""
+    """Rows by kind and state, parked ones by kind, the age of the oldest open one by kind in seconds, quarantined logs.
+
+    ``deleted`` are rows that retention has taken out since the journal was made, by kind and the state they were in.
+    """
 
     states: Mapping[tuple[Kind, State], int]
     parked: Mapping[Kind, int]
     oldest: Mapping[Kind, float]
     off_chain: int
     quarantined_logs: int
+    deleted: Mapping[tuple[Kind, State], int] = attrs.field(factory=dict)
 
 
 class Journal(Protocol):
@@ -175,6 +179,18 @@ class Journal(Protocol):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know about where the journal is kept, one sentence each."""
+        ...
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        """The rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on."""
+        ...
+
+    async def misplaced(self) -> str:
+        """Say whether the journal's files were removed or replaced meanwhile; empty when they are in place.
+
+        While they are not, nothing is recorded: every operation that changes something raises JournalFailed.
+        """
         ...
 
     # --- intake

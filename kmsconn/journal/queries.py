@@ -6,48 +6,58 @@ that has been set back since.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
+
+import msgspec
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Counts, Due, Place, Row, Waiting
-from kmsconn.journal.rows import COLUMNS, RESIDUES, pack_id, read_row, unpack_log
-from kmsconn.model.life import State
+from kmsconn.journal.damage import read_one, read_rows
+from kmsconn.journal.port import NO_SHARDS, Counts, Due, Place, Row, Shards, Waiting
+from kmsconn.journal.rows import pack_id, unpack_log
+from kmsconn.journal.schema import shard_of
+from kmsconn.model.life import OPEN, State
 from kmsconn.model.requests import Kind
 
-_ROWS = f"SELECT {COLUMNS} FROM request"  # noqa: S608 - of our own literals
 _NEXT = "SELECT min(next_try) FROM request"
+_RIDS = "SELECT rid FROM request"
+_HEADS = "SELECT next_try, block, log_index, rid FROM request"
 
-# The indices are named, so that no guess of the planner ever makes a query walk over closed rows.
-_WANTED = (
-    "rid NOT IN (SELECT value FROM json_each(:busy)) "  # noqa: S608 - of our own literals
-    f"AND (:without = '[]' OR CASE WHEN {RESIDUES} % :shards THEN shard(id, :shards) ELSE residue % :shards END "
-    "NOT IN (SELECT value FROM json_each(:without)))"
+# The indices are named, so that no guess of the planner ever makes a query walk over closed rows. Each look takes only as many entries
+# of its index as it asks for, beside the rows that are worked on already: however many rows wait, and whatever the clock does.
+_SEEN = (
+    "kind = :kind AND {shard} = :shard AND state = 'seen' AND on_chain = 1 "
+    "AND rid NOT IN (SELECT value FROM json_each(:busy))"
 )
-_SEEN = f"kind = :kind AND state = 'seen' AND on_chain = 1 AND {_WANTED}"
-_BEST_FIRST = "ORDER BY next_try, block, log_index LIMIT :limit"
-_DUE = f"{_ROWS} INDEXED BY request_due WHERE {_SEEN} AND next_try <= :now {_BEST_FIRST}"
-_STRANDED = f"{_ROWS} INDEXED BY request_stranded WHERE {_SEEN} AND next_try - max_wait > :now {_BEST_FIRST}"
+_DUE = (
+    f"{_HEADS} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_try <= :now "
+    "ORDER BY next_try, block, log_index LIMIT :limit"
+)
+_STRANDED = (
+    f"{_HEADS} INDEXED BY request_stranded_{{shards}} WHERE {_SEEN} AND next_try - max_wait > :now "
+    "ORDER BY next_try - max_wait, next_try, block, log_index LIMIT :limit"
+)
 _LATER = "next_try > :now AND next_try - max_wait <= :now"
-_NEXT_SEEN = f"{_NEXT} INDEXED BY request_due WHERE {_SEEN} AND {_LATER}"
+_NEXT_SEEN = f"{_NEXT} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND {_LATER}"
 _FIRST = (
-    "SELECT block, log_index, rid, next_try, next_try <= :now OR next_try - max_wait > :now FROM request INDEXED BY request_due "
-    "WHERE kind = :kind AND state = 'seen' AND on_chain = 1 ORDER BY block, log_index LIMIT 1"
+    "SELECT block, log_index, rid, next_try, next_try <= :now OR next_try - max_wait > :now "
+    "FROM request INDEXED BY request_due_{shards} "
+    "WHERE kind = :kind AND state = 'seen' AND on_chain = 1 AND rid NOT IN (SELECT value FROM json_each(:damaged)) "
+    "ORDER BY block, log_index LIMIT 1"
 )
 
 _ANSWERED = "INDEXED BY request_unsent WHERE chain_id = :chain_id AND state = 'answered' AND on_chain = 1"
-_UNSENT = f"{_ROWS} {_ANSWERED} AND (next_try <= :now OR next_try - max_wait > :now) ORDER BY block, log_index LIMIT :limit"
+_UNSENT = f"{_HEADS} {_ANSWERED} AND (next_try <= :now OR next_try - max_wait > :now) ORDER BY block, log_index LIMIT :limit"
 _NEXT_UNSENT = f"{_NEXT} {_ANSWERED} AND {_LATER}"
 
-_SIGNED = f"{_ROWS} INDEXED BY request_nonce WHERE chain_id = ? AND state = 'signed' ORDER BY nonce"
+_SIGNED = f"{_RIDS} INDEXED BY request_nonce WHERE chain_id = ? AND state = 'signed' ORDER BY nonce"
 _LANDED = (
-    f"{_ROWS} INDEXED BY request_landed WHERE chain_id = ? AND state = 'landed' AND landed_block <= ? "
+    f"{_RIDS} INDEXED BY request_landed WHERE chain_id = ? AND state = 'landed' AND landed_block <= ? "
     "ORDER BY landed_block LIMIT ?"
 )
-_ROW = f"{_ROWS} WHERE rid = ?"
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
 _DOUBTED = (
     "SELECT DISTINCT block FROM request INDEXED BY request_doubted WHERE chain_id = ? AND contract = ? AND block >= ? "
@@ -62,18 +72,22 @@ _PLACES = (
     "AND on_chain = 1 AND kind = ? ORDER BY id LIMIT ?"
 )
 _ASIDE = "SELECT log, block, block_hash, transaction_hash, log_index FROM quarantined_log WHERE chain_id = ? AND contract = ?"
-_OPEN = (
-    "SELECT kind, state, on_chain, count(*), sum(parked > 0), min(admitted_at) FROM request INDEXED BY request_open "
-    "WHERE state IN ('seen', 'answered', 'signed', 'landed') GROUP BY kind, state, on_chain"
+_TALLY = "SELECT kind, state, on_chain, rows, parked, deleted FROM tally"
+_OPEN_ON_CHAIN = "on_chain = 1 AND state IN ('seen', 'answered', 'signed', 'landed')"
+_OLDEST = (
+    "SELECT min(admitted_at) FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
+    f"WHERE kind = ? AND {_OPEN_ON_CHAIN}"
+)
+_WAITING = (
+    "SELECT admitted_at, rid, kind, id, reason FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
+    f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND admitted_at < ? ORDER BY admitted_at LIMIT ?"
 )
 
-_WAITING = (
-    "SELECT rid, kind, id, admitted_at, reason FROM request INDEXED BY request_open "
-    "WHERE state IN ('seen', 'answered', 'signed', 'landed') AND on_chain = 1 AND admitted_at < ? "
-    "AND kind IN (SELECT value FROM json_each(?)) ORDER BY admitted_at LIMIT ?"
-)
+_KINDS, _STATES = frozenset(Kind), frozenset(State)
 
 Values = Mapping[str, Any]
+Head = tuple[float, int, int, int]
+"""What a row that may be due is chosen by: its next try, block and log index; and the row."""
 
 
 def cursor(book: Book, chain_id: int, contract: Address) -> int | None:
@@ -87,70 +101,86 @@ def doubted(book: Book, chain_id: int, contract: Address, from_block: int, limit
     return tuple(block for (block,) in book.execute(_DOUBTED, (chain_id, contract, from_block, limit)))
 
 
-def due_of_kinds(book: Book, kinds: Collection[Kind], values: Values) -> Due:
-    """Return what a pool may work on, best first over all its kinds."""
-    each = [due(book, {**values, "kind": kind.value}) for kind in kinds]
-    if len(each) == 1:
-        return each[0]
-    rows = sorted((row for one in each for row in one.rows), key=_best_first)
-    next_due = min((one.next_due for one in each if one.next_due is not None), default=None)
-    if len(rows) > values["limit"]:
-        next_due = values["now"]
-    return Due(tuple(rows[: values["limit"]]), next_due)
+def due_of_kinds(
+    book: Book,
+    kinds: Collection[Kind],
+    now: float,
+    limit: int,
+    *,
+    busy: Collection[int] = (),
+    without: Shards = NO_SHARDS,
+) -> Due:
+    """Return what a pool may work on: what is in time, best first over all its kinds and shards, then what is stranded."""
+    asked = {"now": now, "limit": limit + 1, "busy": _listed([*busy, *book.damaged])}
+    lines = _lines(book, kinds, without, asked)
+    heads = sorted(_heads(book, _DUE, lines))
+    if len(heads) <= limit:
+        heads += sorted(_heads(book, _STRANDED, lines))
+    if len(heads) > limit:  # one further row tells that others are due
+        return Due(_of(book, heads[:limit]), min(now, heads[limit][0]))
+    later = (book.execute(_for_shards(_NEXT_SEEN, book.shards), line).fetchone()[0] for line in lines)
+    return Due(_of(book, heads), min((one for one in later if one is not None), default=None))
+
+
+def _lines(book: Book, kinds: Collection[Kind], without: Shards, asked: Values) -> list[Values]:
+    """Return the values of one query for each kind and each shard that is wanted. Raises ValueError for another number of shards."""
+    if without.chosen and without.count != book.shards:
+        raise ValueError(f"the journal was opened for {book.shards} shards, not {without.count}")
+    wanted = [shard for shard in range(book.shards) if shard not in without.chosen]
+    return [{**asked, "kind": kind.value, "shard": shard} for kind in kinds for shard in wanted]
+
+
+def _heads(book: Book, statement: str, lines: Iterable[Values]) -> Iterator[Head]:
+    for line in lines:
+        yield from book.execute(_for_shards(statement, book.shards), line)
+
+
+@cache
+def _for_shards(statement: str, shards: int) -> str:
+    return statement.format(shard=shard_of(shards), shards=shards)
+
+
+def _of(book: Book, heads: Iterable[Head]) -> tuple[Row, ...]:
+    return read_rows(book, [rid for *_, rid in heads])
 
 
 def first_of_kinds(book: Book, kinds: Collection[Kind], now: float, busy: Collection[int]) -> Due:
     """Return the first row in the order of the chain, if it is due and nobody works on it."""
-    each = [book.execute(_FIRST, {"kind": kind.value, "now": now}).fetchone() for kind in kinds]
-    first = min((one for one in each if one is not None), default=None)
-    if first is None or first[2] in busy:
+    first = _for_shards(_FIRST, book.shards)
+    values = {"now": now, "damaged": _listed(book.damaged)}
+    each = [book.execute(first, {**values, "kind": kind.value}).fetchone() for kind in kinds]
+    found = min((one for one in each if one is not None), default=None)
+    if found is None or found[2] in busy:
         return Due((), None)
-    _block, _index, rid, next_try, is_due = first
-    return Due(_rows(book.execute(_ROW, (rid,))), None) if is_due else Due((), next_try)
+    _block, _index, rid, next_try, is_due = found
+    if not is_due:
+        return Due((), next_try)
+    row = read_one(book, rid)
+    return Due((row,), None) if row is not None else first_of_kinds(book, kinds, now, busy)
 
 
-def _best_first(row: Row) -> tuple[float, int, int]:
-    return row.next_try, row.log.block_number, row.log.log_index
-
-
-def due(book: Book, values: Values) -> Due:
-    """Return what is due of one kind: ``kind``, ``now``, ``limit``, ``busy`` as a JSON array.
-
-    ``without`` names, as a JSON array, those of so many ``shards`` whose rows are not wanted.
-    """
-    more = {**values, "limit": values["limit"] + 1}  # one further row tells whether any other is due
-    found = book.execute(_DUE, more).fetchall()
-    found += book.execute(_STRANDED, {**more, "limit": more["limit"] - len(found)}).fetchall()
-    return _due(book, found, values, _NEXT_SEEN)
-
-
-def answered(book: Book, values: Values) -> Due:
-    """Return what a lane may sign: ``chain_id``, ``now``, ``limit``."""
-    found = book.execute(_UNSENT, {**values, "limit": values["limit"] + 1}).fetchall()
-    return _due(book, found, values, _NEXT_UNSENT)
-
-
-def _due(book: Book, found: list[tuple[Any, ...]], values: Values, next_after: str) -> Due:
-    rows = tuple(read_row(stored) for stored in found)
-    limit, now = values["limit"], values["now"]
-    if len(rows) > limit:
-        return Due(rows[:limit], min(now, rows[limit].next_try))
-    return Due(rows, book.execute(next_after, values).fetchone()[0])
+def answered(book: Book, chain_id: int, now: float, limit: int) -> Due:
+    """Return what a lane may sign."""
+    values = {"chain_id": chain_id, "now": now, "limit": limit + 1}
+    heads = [head for head in book.execute(_UNSENT, values) if head[-1] not in book.damaged]
+    if len(heads) > limit:
+        return Due(_of(book, heads[:limit]), min(now, heads[limit][0]))
+    return Due(_of(book, heads), book.execute(_NEXT_UNSENT, values).fetchone()[0])
 
 
 def signed(book: Book, chain_id: int) -> tuple[Row, ...]:
     """Return what flies on a chain, in nonce order."""
-    return _rows(book.execute(_SIGNED, (chain_id,)))
+    return _rows(book, book.execute(_SIGNED, (chain_id,)))
 
 
 def landed(book: Book, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
     """Return what is to be looked at once more, the deepest first."""
-    return _rows(book.execute(_LANDED, (chain_id, up_to_block, limit)))
+    return _rows(book, book.execute(_LANDED, (chain_id, up_to_block, limit)))
 
 
 def row(book: Book, rid: int) -> Row | None:
-    """Return one row."""
-    return next(iter(_rows(book.execute(_ROW, (rid,)))), None)
+    """Return one row; None when there is none, or when it cannot be read."""
+    return read_one(book, rid)
 
 
 def has_sibling(book: Book, rid: int) -> bool:
@@ -167,37 +197,64 @@ def places(
 
 
 def quarantined(book: Book, chain_id: int, contract: Address) -> tuple[Log, ...]:
-    """Return the logs of a contract that could not be decoded."""
-    return tuple(unpack_log(*stored) for stored in book.execute(_ASIDE, (chain_id, contract)))
+    """Return the logs of a contract that could not be decoded; one that cannot even be read as a log is left out."""
+    found = (_readable(stored) for stored in book.execute(_ASIDE, (chain_id, contract)))
+    return tuple(log for log in found if log is not None)
 
 
-def waiting(book: Book, kinds: str, before: float, limit: int) -> tuple[Waiting, ...]:
-    """Return what has been open for long; ``kinds`` as a JSON array."""
-    found = book.execute(_WAITING, (before, kinds, limit))
+def _readable(stored: tuple[bytes, int, bytes, bytes, int]) -> Log | None:
+    try:
+        return unpack_log(*stored)
+    except ValueError:
+        return None
+
+
+def waiting(book: Book, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
+    """Return what has been open for long, the oldest first."""
+    found = sorted(one for kind in kinds for one in book.execute(_WAITING, (kind.value, before, limit)))
     return tuple(
-        Waiting(rid, Kind(kind), int.from_bytes(i), since, why) for rid, kind, i, since, why in found
+        Waiting(rid, Kind(kind), int.from_bytes(i), since, why) for since, rid, kind, i, why in found[:limit]
     )
 
 
 def counts(book: Book, now: float) -> Counts:
-    """Count rows and logs; closed rows were counted as they closed, so the cost is that of the open ones."""
+    """Say how many rows there are: they are counted as they move, so the cost is that of a table of kinds and states."""
     states: dict[tuple[Kind, State], int] = {}
+    deleted: dict[tuple[Kind, State], int] = {}
     parked: dict[Kind, int] = {}
-    oldest: dict[Kind, float] = {}
     off_chain = 0
-    for name, state, on_chain, rows, waiting, since in book.execute(_OPEN):
-        kind = Kind(name)
-        states[kind, State(state)] = states.get((kind, State(state)), 0) + rows
-        if not on_chain:  # waits for nobody: neither late nor parked
+    for kind, state, on_chain, rows, waiting, gone in _tally(book):
+        _add(states, (kind, state), rows)
+        _add(deleted, (kind, state), gone)
+        if state in OPEN and on_chain:
+            parked[kind] = parked.get(kind, 0) + waiting
+        elif state in OPEN:  # waits for nobody: neither late nor parked
             off_chain += rows
-            continue
-        parked[kind] = parked.get(kind, 0) + waiting
-        oldest[kind] = max(oldest.get(kind, 0.0), now - since)
-    for name, state, rows in book.execute("SELECT kind, state, rows FROM closed WHERE rows > 0"):
-        states[Kind(name), State(state)] = rows
+    oldest = {kind: now - since for kind in parked if (since := _oldest(book, kind)) is not None}
     logs = book.execute("SELECT count(*) FROM quarantined_log").fetchone()[0]
-    return Counts(states, parked, oldest, off_chain, logs)
+    return Counts(states, parked, oldest, off_chain, logs, deleted)
 
 
-def _rows(stored: sqlite3.Cursor) -> tuple[Row, ...]:
-    return tuple(read_row(found) for found in stored)
+def _tally(book: Book) -> Iterator[tuple[Kind, State, bool, int, int, int]]:
+    for kind, state, on_chain, *numbers in book.execute(_TALLY).fetchall():
+        if kind in _KINDS and state in _STATES and any(numbers):  # of a damaged row they may be anything
+            rows, parked, deleted = numbers
+            yield Kind(kind), State(state), bool(on_chain), rows, parked, deleted
+
+
+def _add(numbers: dict[tuple[Kind, State], int], key: tuple[Kind, State], amount: int) -> None:
+    if amount:
+        numbers[key] = numbers.get(key, 0) + amount
+
+
+def _oldest(book: Book, kind: Kind) -> float | None:
+    since: float | None = book.execute(_OLDEST, (kind.value,)).fetchone()[0]
+    return since
+
+
+def _rows(book: Book, rids: Iterable[tuple[int]]) -> tuple[Row, ...]:
+    return read_rows(book, [rid for (rid,) in rids if rid not in book.damaged])
+
+
+def _listed(numbers: Collection[int]) -> str:
+    return msgspec.json.encode(list(numbers)).decode()

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import Address, address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Row
 from kmsconn.model.life import State
@@ -30,6 +30,12 @@ def pack_id(identifier: int) -> bytes:
     return identifier.to_bytes(_ID_BYTES, "big")
 
 
+def _unpack_id(packed: bytes) -> int:
+    if len(packed) != _ID_BYTES:
+        raise ValueError(f"an id has {_ID_BYTES} bytes, not {len(packed)}")
+    return int.from_bytes(packed)
+
+
 RESIDUES = 720_720
 """Of an id the journal keeps the remainder by this number: it tells the shard of each count that divides it, of all up to 16."""
 
@@ -44,10 +50,15 @@ def pack_log(log: Log) -> bytes:
     return _say.encode((log.address, log.topics, log.data))
 
 
+def pack_nothing(contract: bytes) -> bytes:
+    """Return what stands for the event of a row that retention has cleared: it says nothing but whose it was."""
+    return _say.encode((contract, (), b""))
+
+
 def unpack_log(said: bytes, block: int, block_hash: bytes, transaction_hash: bytes, log_index: int) -> Log:
-    """Return a log from what it says and where it stands."""
-    address, topics, data = _said.decode(said)
-    return Log(Address(address), topics, data, block, block_hash, transaction_hash, log_index)
+    """Return a log from what it says and where it stands. Raises ValueError for what is no log."""
+    who, topics, data = _said.decode(said)
+    return Log(address(who), topics, data, block, block_hash, transaction_hash, log_index)
 
 
 def place_of(log: Log) -> tuple[int, bytes, bytes, int]:
@@ -56,7 +67,7 @@ def place_of(log: Log) -> tuple[int, bytes, bytes, int]:
 
 
 def read_row(stored: tuple[Any, ...]) -> Row:
-    """Return the value of one row selected with ``COLUMNS``."""
+    """Return the value of one row selected with ``COLUMNS``. Raises ValueError or TypeError for what is none."""
     (
         rid,
         chain_id,
@@ -78,13 +89,13 @@ def read_row(stored: tuple[Any, ...]) -> Row:
     return Row(
         rid=rid,
         chain_id=chain_id,
-        contract=Address(contract),
-        id=int.from_bytes(identifier, "big"),
+        contract=address(contract),
+        id=_unpack_id(identifier),
         digest=digest,
         kind=Kind(kind),
         state=State(state),
         on_chain=bool(on_chain),
-        log=unpack_log(log, block, block_hash, transaction_hash, log_index),
+        log=unpack_log(log or pack_nothing(contract), block, block_hash, transaction_hash, log_index),
         next_try=next_try,
         deadline=deadline,
         submitted=bool(submitted),

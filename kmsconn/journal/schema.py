@@ -6,7 +6,14 @@ literals and not as values of ``model.life``; a test compares the two.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from kmsconn.journal.rows import RESIDUES
+
 APPLICATION_ID = 0x6B6D7363  # "kmsc": tells a journal from any other SQLite file
+
+CLOSED_AT = "coalesce(closed_at, answered_at, admitted_at)"
+"""When a closed row ended, in wall time."""
 
 # Long values stand last, so that the guards and indices of a row are read without its overflow pages.
 _REQUEST = """
@@ -140,5 +147,107 @@ _SHARDS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS, _SHARDS)
+# For years and for many rows: what is counted stands in a table that triggers keep, what is due stands in one index for each shard
+# (``shard_indices``), and closed rows are found by the time of their end, the ones with their long values apart from the others.
+# Rows that an earlier version closed have no ``closed_at``: their answer, or their record, tells of it well enough.
+_FOR_YEARS = (
+    "DROP TRIGGER request_closes",
+    "DROP TRIGGER request_reopens",
+    "DROP TABLE closed",
+    "DROP INDEX request_open",
+    "DROP INDEX request_due",
+    "DROP INDEX request_stranded",
+    "ALTER TABLE request ADD COLUMN closed_at REAL",
+    "ALTER TABLE request ADD COLUMN cleared INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE tally (
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        on_chain INTEGER NOT NULL,
+        rows INTEGER NOT NULL,
+        parked INTEGER NOT NULL,
+        deleted INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (kind, state, on_chain)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT INTO tally (kind, state, on_chain, rows, parked)
+    SELECT kind, state, on_chain, count(*), sum(parked > 0) FROM request GROUP BY kind, state, on_chain
+    """,
+    """
+    CREATE TRIGGER request_appears AFTER INSERT ON request
+    BEGIN
+        INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, new.parked > 0, 0)
+        ON CONFLICT DO UPDATE SET rows = rows + 1, parked = parked + excluded.parked;
+    END
+    """,
+    """
+    CREATE TRIGGER request_moves AFTER UPDATE OF kind, state, on_chain, parked ON request
+    WHEN (old.kind, old.state, old.on_chain, old.parked > 0) <> (new.kind, new.state, new.on_chain, new.parked > 0)
+    BEGIN
+        UPDATE tally SET rows = rows - 1, parked = parked - (old.parked > 0)
+        WHERE kind = old.kind AND state = old.state AND on_chain = old.on_chain;
+        INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, new.parked > 0, 0)
+        ON CONFLICT DO UPDATE SET rows = rows + 1, parked = parked + excluded.parked;
+    END
+    """,
+    """
+    CREATE TRIGGER request_goes AFTER DELETE ON request
+    BEGIN
+        UPDATE tally SET rows = rows - 1, parked = parked - (old.parked > 0), deleted = deleted + 1
+        WHERE kind = old.kind AND state = old.state AND on_chain = old.on_chain;
+    END
+    """,
+    """
+    CREATE INDEX request_oldest ON request (kind, admitted_at)
+    WHERE on_chain = 1 AND state IN ('seen', 'answered', 'signed', 'landed')
+    """,
+    f"""
+    CREATE INDEX request_whole ON request ({CLOSED_AT})
+    WHERE cleared = 0 AND state IN ('replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
+    """,
+    f"""
+    CREATE INDEX request_cleared ON request ({CLOSED_AT})
+    WHERE cleared = 1 AND state IN ('replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
+    """,
+    # Empty in a sound file: rows in a state that is none.
+    """
+    CREATE INDEX request_odd ON request (kind)
+    WHERE state NOT IN ('seen', 'answered', 'signed', 'landed', 'replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
+    """,
+    # Up to which id all requests of a kind are known: older rows may be deleted, and nobody asks for them again.
+    """
+    CREATE TABLE low_water (
+        chain_id INTEGER NOT NULL,
+        contract BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        id BLOB NOT NULL,
+        block INTEGER NOT NULL,
+        PRIMARY KEY (chain_id, contract, kind)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS, _SHARDS, _FOR_YEARS)
 VERSION = len(MIGRATIONS)
+
+
+def shard_of(shards: int) -> str:
+    """Return the SQL that tells which of so many shards has a row: a remainder of its residue, else of its id by a function."""
+    return f"shard(id, {shards})" if RESIDUES % shards else f"residue % {shards}"
+
+
+def shard_indices(shards: int) -> Mapping[str, str]:
+    """Return the indices of what is handed out, by their names: each shard's rows stand together, so that a full one costs nothing.
+
+    They are made when the journal is opened for so many shards. The second one finds rows that wait longer than they may.
+    """
+    pending = "WHERE state = 'seen' AND on_chain = 1"
+    shard = shard_of(shards)
+    due, stranded = f"request_due_{shards}", f"request_stranded_{shards}"
+    return {
+        due: f"CREATE INDEX {due} ON request (kind, {shard}, next_try, block, log_index, max_wait) {pending}",
+        stranded: (
+            f"CREATE INDEX {stranded} ON request (kind, {shard}, next_try - max_wait, next_try, block, log_index) {pending}"
+        ),
+    }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import trio
 
 from kmsconn.errors import NonceTaken
@@ -16,6 +15,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal import admission, moves, queries
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
+from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.port import NO_SHARDS, Admitted, Counts, Due, Place, Read, Row, Shards, Signing, Waiting
 from kmsconn.journal.writer import CLOSING, Operation, Writer
 from kmsconn.model.requests import Kind
@@ -35,11 +35,11 @@ class SqliteJournal:
     the disk does not take its group or the journal is closed. Cancellation, of every method: the operation may or may not be done.
     """
 
-    def __init__(self, writer: Writer, wall: Callable[[], float], warnings: tuple[str, ...]) -> None:
+    def __init__(self, writer: Writer, wall: Callable[[], float], book: Book) -> None:
         self._do, self._do_all = writer.do, writer.do_all
         self._writer = writer
         self._wall = wall
-        self._warnings = warnings
+        self._book = book
 
     @property
     def tick(self) -> int:
@@ -54,7 +54,16 @@ class SqliteJournal:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the operator should know about the file, one sentence each."""
-        return self._warnings
+        return self._book.warnings
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        """The rows that could not be read in this run, with the reasons."""
+        return self._book.damaged
+
+    async def misplaced(self) -> str:
+        """Say whether the files are in place."""
+        return await self._do(Book.misplaced)
 
     async def cursor(self, chain_id: int, contract: Address) -> int | None:
         """Return the first block not read yet."""
@@ -82,14 +91,9 @@ class SqliteJournal:
         taken = list(busy)  # as it is now: the caller's set changes while this waits
         if in_order:
             return await self._do(lambda book: queries.first_of_kinds(book, kinds, now, taken))
-        values = {
-            "now": now,
-            "limit": limit,
-            "busy": _listed(taken),
-            "shards": without.count,
-            "without": _listed(without.chosen),
-        }
-        return await self._do(lambda book: queries.due_of_kinds(book, kinds, values))
+        return await self._do(
+            lambda book: queries.due_of_kinds(book, kinds, now, limit, busy=taken, without=without)
+        )
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
         """Remember what the Core knows; written as its row is parked, or after a second with an operation of anybody."""
@@ -124,8 +128,7 @@ class SqliteJournal:
 
     async def answered(self, chain_id: int, now: float, limit: int) -> Due:
         """Return rows for a lane to sign."""
-        values = {"chain_id": chain_id, "now": now, "limit": limit}
-        return await self._do(lambda book: queries.answered(book, values))
+        return await self._do(lambda book: queries.answered(book, chain_id, now, limit))
 
     async def signed(self, chain_id: int) -> tuple[Row, ...]:
         """Return what flies on a chain."""
@@ -178,12 +181,11 @@ class SqliteJournal:
 
     async def waiting(self, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
         """Return what has been open for long."""
-        listed = msgspec.json.encode(list(kinds)).decode()
-        return await self._do(lambda book: queries.waiting(book, listed, before, limit))
+        return await self._do(lambda book: queries.waiting(book, kinds, before, limit))
 
     async def counts(self, now: float) -> Counts:
         """Return what health and metrics show."""
-        return await self._do(lambda book: queries.counts(book, now), long=True)
+        return await self._do(lambda book: queries.counts(book, now))
 
     async def row(self, rid: int) -> Row | None:
         """Return one row."""
@@ -198,26 +200,35 @@ async def open_journal(
     wall: Callable[[], float],
     *,
     synchronous: Synchronous = "FULL",
+    shards: int = 1,
 ) -> AsyncGenerator[SqliteJournal]:
     """Open the journal at ``path``, make it if there is none, and run its writer meanwhile.
 
+    ``shards``: among how many parts due rows are shared by their ids; another number than the last time makes two indices anew.
     ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
 
     Raises StartRefused when the file is in use, belongs to another connector, is newer than this program or cannot be opened.
     Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
     """
-    book = Book(path)
+    book = Book(path, wall, shards)
     try:
-        await offload("journal", partial(book.open, binding, synchronous))
+        await offload("journal", partial(_open, book, binding, synchronous))
         async with trio.open_nursery() as nursery:
             writer = Writer(book, offload)
             nursery.start_soon(writer.run)
             try:
-                yield SqliteJournal(writer, wall, book.warnings)
+                yield SqliteJournal(writer, wall, book)
             finally:
                 writer.close()
     finally:
         await _close(book, offload)  # noqa: ASYNC102 - shields itself, with a deadline
+
+
+def _open(book: Book, binding: Binding, synchronous: Synchronous) -> None:
+    book.open(binding, synchronous)
+    book.begin()
+    find_odd_rows(book)
+    book.commit()
 
 
 async def _close(book: Book, offload: Offload) -> None:
@@ -226,10 +237,6 @@ async def _close(book: Book, offload: Offload) -> None:
             await offload("journal", book.close)  # the last checkpoint of the log may take a while
     finally:
         book.close()  # does nothing, unless the offload could not do it
-
-
-def _listed(numbers: Collection[int]) -> str:
-    return msgspec.json.encode(list(numbers)).decode()
 
 
 def _unless_taken(operation: Operation[bool]) -> bool | NonceTaken:

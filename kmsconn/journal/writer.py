@@ -83,7 +83,7 @@ async def apply_group(
         await _run_all(book, group, offload)
         changed = book.changes != before
         if changed:
-            await offload("journal", book.commit)
+            await offload("journal", book.keep)
         else:
             book.commit()
     except sqlite3.Error as error:

@@ -9,16 +9,15 @@ services   stop last: registry, attestations, head listeners, start-up probes (j
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
 from kmsconn.config.settings import Settings
-from kmsconn.errors import JournalFailed
 from kmsconn.journal.port import Counts
 from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent, Severity, ignore
+from kmsconn.model.events import OnEvent, ignore
 from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
 from kmsconn.sending.lane import Lane, run_lane
@@ -26,11 +25,10 @@ from kmsconn.service.completeness import Completeness
 from kmsconn.service.hook import Hook
 from kmsconn.service.house import House, Side, open_house
 from kmsconn.service.intake import Intake, follow_heads
+from kmsconn.service.journal_watch import JournalWatch
 from kmsconn.service.overdue import Overdue
 from kmsconn.service.picker import run_picker
 from kmsconn.service.starting import wait_for_neighbours
-
-COUNTING = 1.0  # seconds between looks at the journal for statistics
 
 
 @attrs.frozen
@@ -56,11 +54,11 @@ class Connector:
 
     house: House
     hook: Hook
+    watch: JournalWatch
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
     _lanes_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    _counts: Counts | None = None
     _intakes: list[Intake] = attrs.field(factory=list)
     _proofs: list[Completeness] = attrs.field(factory=list)
 
@@ -93,7 +91,7 @@ class Connector:
             busy={name.value: len(pool.busy) for name, pool in house.pools.items()},
             places={name.value: pool.size for name, pool in house.pools.items()},
             bytes_held=sum(budget.used for budget in house.pipeline.budgets),
-            counts=self._counts,
+            counts=self.watch.counts,
             gaps=sum(proof.missing for proof in self._proofs),
             attestations_skipped=0 if house.shadow is None else house.shadow.skipped,
         )
@@ -112,7 +110,7 @@ class Connector:
             for side in house.sides.values():
                 services.start_soon(follow_heads, side)
             services.start_soon(wait_for_neighbours, house, self._ready)
-            services.start_soon(self._watch_journal)
+            services.start_soon(self.watch.run)
             services.start_soon(Overdue(house.profile, house.journal, house.ports, house.on_event).run)
             with self._lanes_scope:
                 async with trio.open_nursery() as lanes:
@@ -164,17 +162,6 @@ class Connector:
             replace_after=side.replace_after,
         )
 
-    async def _watch_journal(self) -> None:
-        """Count for ``statistics``, and say once that the journal cannot be written, and once that it can again."""
-        journal, alerts = self.house.journal, Alerts(self.house.on_event)
-        for warning in journal.warnings:
-            alerts.raise_("journal file", "permissions", warning)
-        while True:
-            with suppress(JournalFailed):
-                self._counts = await journal.counts(self.house.ports.wall())
-            alerts.put("journal", "unwritable", journal.failure, Severity.CRITICAL)
-            await trio.sleep(COUNTING)
-
 
 @asynccontextmanager
 async def open_connector(
@@ -188,7 +175,7 @@ async def open_connector(
     """
     hook = Hook(on_event)
     async with open_house(settings, ports or real_ports(), hook) as house:
-        connector = Connector(house, hook)
+        connector = Connector(house, hook, JournalWatch(house.journal, house.ports.wall, Alerts(hook)))
         async with trio.open_nursery() as nursery:
             await nursery.start(connector.run)
             yield connector

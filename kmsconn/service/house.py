@@ -153,7 +153,10 @@ async def _open_links(
         return await stack.enter_async_context(open_endpoint(chain, name, ports, http, on_event))
 
     hosts = [host.chain for host in settings.host_chains]
-    journal = open_journal(settings.journal, _binding(settings, wallet), ports.offload, ports.wall)
+    shards = len(settings.core_endpoints)
+    journal = open_journal(
+        settings.journal, _binding(settings, wallet), ports.offload, ports.wall, shards=shards
+    )
     buckets = attrs.evolve(
         ports, dial=_bucket_dial(ports.dial, _policy(settings), settings.s3_connect_timeout)
     )

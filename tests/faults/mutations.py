@@ -189,9 +189,6 @@ def stranded_by_the_clock(monkeypatch: Any) -> None:
         monkeypatch.setattr(
             queries, name, getattr(queries, name).replace("next_try - max_wait > :now", "FALSE")
         )
-    monkeypatch.setattr(
-        queries, "_STRANDED", queries._DUE.replace("next_try <= :now", "next_try <= :now AND FALSE")
-    )
 
 
 def already_exists_is_a_failure(monkeypatch: Any) -> None:

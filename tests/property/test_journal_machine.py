@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import admission, moves, queries
-from kmsconn.journal.port import Admitted, Arrival, Due, Read, Row
+from kmsconn.journal.port import Admitted, Arrival, Due, Read, Row, Shards
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, opened, read_of, signing
@@ -155,7 +155,7 @@ class JournalMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "journal.db"
-        self.book = opened(self.path)
+        self.book = opened(self.path, shards=3)
         self.book.begin()
         self.model = Model()
         self.durable = copy.deepcopy(self.model)
@@ -274,23 +274,28 @@ class JournalMachine(RuleBasedStateMachine):
         without=st.sets(st.integers(0, 2)),
     )
     def due(self, kind: Kind, now: float, limit: int, busy: set[int], without: set[int]) -> None:
-        asked = {"kind": kind, "now": now, "limit": limit, "busy": str(sorted(busy))}
-        found = queries.due(self.book, {**asked, "shards": 3, "without": str(sorted(without))})
+        found = queries.due_of_kinds(
+            self.book, [kind], now, limit, busy=busy, without=Shards(3, frozenset(without))
+        )
         open_ = [
             (rid, row)
             for rid, row in self.of(State.SEEN)
             if row.kind is kind and rid not in busy and row.id % 3 not in without
         ]
-        order = [
+        in_time = [
             rid
             for rid, row in sorted(open_, key=lambda each: (each[1].next_try, each[1].place[::2]))
-            if row.is_due(now)
+            if row.next_try <= now
         ]
+        stranded = {rid for rid, row in open_ if row.is_due(now)} - set(in_time)
+        # of the stranded any come first: in the model those that were given
+        given = [row.rid for row in found.rows if row.rid in stranded]
+        order = [*in_time, *given, *sorted(stranded - set(given))]
         self.agree_on_due(found, order, now, limit, {row.next_try for _, row in open_ if not row.is_due(now)})
 
     @rule(now=walls, limit=st.integers(0, 4))
     def answered(self, now: float, limit: int) -> None:
-        found = queries.answered(self.book, {"chain_id": CHAIN, "now": now, "limit": limit})
+        found = queries.answered(self.book, CHAIN, now, limit)
         open_ = self.of(State.ANSWERED)
         order = [rid for rid, row in sorted(open_, key=lambda each: each[1].place[::2]) if row.is_due(now)]
         self.agree_on_due(found, order, now, limit, {row.next_try for _, row in open_ if not row.is_due(now)})
@@ -358,7 +363,7 @@ class JournalMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """Lose what was not committed, and the questions that were under way."""
         self.book.close()
-        self.book = opened(self.path)
+        self.book = opened(self.path, shards=3)
         self.book.begin()
         self.model = copy.deepcopy(self.durable)
         self.asked = [(self.book.tick, self.model.clock)]

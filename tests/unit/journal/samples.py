@@ -64,9 +64,14 @@ def read_of(*arrivals: Arrival, asked: int, blocks: tuple[int, int] = (0, 100), 
     )
 
 
-def opened(path: Path, binding: Binding = BINDING) -> Book:
+def wall() -> float:
+    """Return the time at which the rows of these books end."""
+    return 2000.0
+
+
+def opened(path: Path, binding: Binding = BINDING, *, shards: int = 1) -> Book:
     """Open a book that gives durability up for speed."""
-    book = Book(path)
+    book = Book(path, wall, shards)
     try:
         book.open(binding, "OFF")
     except KmsconnError:

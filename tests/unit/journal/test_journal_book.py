@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book
 from kmsconn.journal.schema import VERSION
-from tests.unit.journal.samples import BINDING, dump, new_row, opened, raw_connection, row_of
+from tests.unit.journal.samples import BINDING, dump, new_row, opened, raw_connection, row_of, wall
 
 
 def test_all_files_are_their_owners_alone(path: Path) -> None:
@@ -117,7 +117,7 @@ def test_all_differences_are_named(book: Book, path: Path) -> None:
 
 def test_a_refused_opening_holds_nothing(book: Book, path: Path) -> None:
     book.close()
-    refused = Book(path)
+    refused = Book(path, wall)
     with pytest.raises(StartRefused):
         refused.open(OTHERS["profile"], "OFF")
     refused.close()

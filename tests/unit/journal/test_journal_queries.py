@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Counts, Due
+from kmsconn.journal.port import Counts, Due, Shards
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
@@ -20,6 +22,7 @@ from tests.unit.journal.samples import (
     arrival,
     bytes32,
     new_row,
+    opened,
     row_of,
     signing,
     take,
@@ -30,14 +33,29 @@ NOW = 1000.0
 
 
 def due(
-    book: Book, now: float = NOW, limit: int = 10, busy: str = "[]", kind: Kind = KIND, *, without: str = "[]"
+    book: Book,
+    now: float = NOW,
+    limit: int = 10,
+    busy: tuple[int, ...] = (),
+    kind: Kind = KIND,
+    *,
+    without: Collection[int] = (),
 ) -> Due:
-    asked = {"kind": kind.value, "now": now, "limit": limit, "busy": busy, "shards": 3, "without": without}
-    return queries.due(book, asked)
+    return queries.due_of_kinds(
+        book, [kind], now, limit, busy=busy, without=Shards(book.shards, frozenset(without))
+    )
 
 
 def answered(book: Book, now: float = NOW, limit: int = 10) -> Due:
-    return queries.answered(book, {"chain_id": CHAIN, "now": now, "limit": limit})
+    return queries.answered(book, CHAIN, now, limit)
+
+
+@pytest.fixture
+def parted(path: Path) -> Iterator[Book]:
+    """Open a book whose due rows are shared by three."""
+    book = opened(path, shards=3)
+    yield book
+    book.close()
 
 
 def rids(found: Due) -> list[int]:
@@ -81,46 +99,48 @@ def test_answered_rows_come_by_place(book: Book) -> None:
     assert rids(answered(book)) == [2, 3, 1]
 
 
-def test_rows_of_shards_that_are_not_wanted_are_left_out(book: Book) -> None:
+def test_rows_of_shards_that_are_not_wanted_are_left_out(parted: Book) -> None:
     high = 1 << 248
-    made = {number: new_row(book, high + number, 10 + number) for number in range(6)}
+    made = {number: new_row(parted, high + number, 10 + number) for number in range(6)}
     wanted = [made[number] for number in range(6) if (high + number) % 3 != 1]
-    assert rids(due(book, without="[1]")) == wanted
-    assert due(book, without="[0, 1, 2]") == Due((), None)
+    assert rids(due(parted, without=[1])) == wanted
+    assert due(parted, without=[0, 1, 2]) == Due((), None)
+
+
+def test_rows_of_all_shards_come_as_one_line(parted: Book) -> None:
+    for identifier, block in ((1, 12), (2, 10), (3, 11), (4, 9)):
+        new_row(parted, identifier, block)
+    assert [row.id for row in due(parted).rows] == [4, 2, 3, 1]
+
+
+def test_shards_of_another_number_are_refused(parted: Book) -> None:
+    with pytest.raises(ValueError, match="opened for 3 shards, not 2"):
+        queries.due_of_kinds(parted, [KIND], NOW, 1, without=Shards(2, frozenset({1})))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 13, 16, 17, 19])
-def test_any_number_of_shards_is_told_apart(book: Book, count: int) -> None:
+def test_any_number_of_shards_is_told_apart(path: Path, count: int) -> None:
+    book = opened(path)  # its two indices are made anew for another number
     high = 5 << 248
     made = {high + number: new_row(book, high + number, 10 + number) for number in range(20)}
+    book.close()
+    book = opened(path, shards=count)
     for shard in range(count):
-        asked = {"kind": KIND.value, "now": NOW, "limit": 20, "busy": "[]", "shards": count}
         left = [rid for identifier, rid in made.items() if identifier % count != shard]
-        assert rids(queries.due(book, {**asked, "without": f"[{shard}]"})) == left
+        assert rids(due(book, limit=20, without=[shard])) == left
+    book.close()
 
 
-def test_no_python_is_called_for_the_rows_of_a_shard_that_is_not_wanted(book: Book) -> None:
-    """The loop walks over all of them on every look, however many wait."""
-    for identifier in (1, 4, 7, 3):
-        new_row(book, identifier, 10 + identifier)
-    calls: list[tuple[bytes, int]] = []
-    connection = book._connection
-    assert connection is not None
-    connection.create_function("shard", 2, lambda *given: calls.append(given), deterministic=True)
-    assert [row.id for row in due(book, without="[1]").rows] == [3]
-    assert calls == []
-
-
-def test_nobody_waits_for_a_row_of_a_shard_that_is_not_wanted(book: Book) -> None:
+def test_nobody_waits_for_a_row_of_a_shard_that_is_not_wanted(parted: Book) -> None:
     for identifier in (1, 2):
-        moves.park(book, new_row(book, identifier, 10 + identifier), NOW + identifier, "", 60.0)
-    assert due(book, without="[1]").next_due == NOW + 2
+        moves.park(parted, new_row(parted, identifier, 10 + identifier), NOW + identifier, "", 60.0)
+    assert due(parted, without=[1]).next_due == NOW + 2
 
 
 def test_busy_rows_are_left_out(book: Book) -> None:
     first, second = new_row(book, 1), new_row(book, 2)
-    assert rids(due(book, busy=f"[{first}]")) == [second]
-    assert due(book, busy=f"[{first}, {second}]") == Due((), None)
+    assert rids(due(book, busy=(first,))) == [second]
+    assert due(book, busy=(first, second)) == Due((), None)
 
 
 @pytest.mark.parametrize("way", [(), ("answer",)])
@@ -318,9 +338,8 @@ def test_quarantined_logs_of_a_contract_are_given_as_they_were_read(book: Book) 
 GENERATION = (Kind.PREP_KEYGEN, Kind.KEYGEN)
 
 
-def of_kinds(book: Book, now: float = NOW, limit: int = 10, busy: str = "[]") -> Due:
-    asked = {"now": now, "limit": limit, "busy": busy, "shards": 1, "without": "[]"}
-    return queries.due_of_kinds(book, GENERATION, asked)
+def of_kinds(book: Book, now: float = NOW, limit: int = 10) -> Due:
+    return queries.due_of_kinds(book, GENERATION, now, limit)
 
 
 def test_several_kinds_are_handed_out_as_one_line(book: Book) -> None:
@@ -362,3 +381,58 @@ def test_in_order_the_first_is_due_when_the_clock_was_set_back(book: Book) -> No
 
 def test_nothing_comes_first_in_an_empty_journal(book: Book) -> None:
     assert in_order(book) == Due((), None)
+
+
+STEPS = 100
+"""Virtual machine instructions of SQLite between two calls of a progress handler."""
+
+
+def cost(book: Book, look: Callable[[], object]) -> int:
+    """Return how many hundreds of SQLite's instructions a look takes: the same on every machine."""
+    ticks: list[None] = []
+    connection = book._connection
+    assert connection is not None
+    connection.set_progress_handler(lambda: ticks.append(None), STEPS)
+    look()
+    connection.set_progress_handler(None, 0)
+    return len(ticks)
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize(
+    ("name", "now", "without"),
+    [
+        ("in time", NOW + 100, ()),
+        ("the clock set back a day", NOW - 86_400, ()),
+        ("nothing due yet", NOW - 1, ()),
+        ("a full shard", NOW + 100, (0,)),
+    ],
+)
+def test_a_look_costs_the_same_however_many_rows_wait(
+    path: Path, shards: int, name: str, now: float, without: tuple[int, ...]
+) -> None:
+    book = opened(path, shards=shards)
+    book.begin()
+    costs = []
+    for first, last in ((0, 200), (200, 4000)):
+        many = [arrival(shards * number, number) for number in range(first, last)]  # all of one shard
+        take(book, *many, blocks=(first, last), now=NOW)
+        for identifier in range(first + 1, first + 4):
+            new_row(book, shards * (last + identifier) + 1, last + identifier)
+        costs.append(cost(book, lambda: due(book, now=now, limit=8, without=without)))
+    few, more = costs
+    assert more <= 1.5 * few + 3, f"{name}: {few} hundred instructions with 200 rows, {more} with 4,000"
+    book.close()
+
+
+def test_counting_costs_the_same_however_many_rows_there_are(book: Book) -> None:
+    book.begin()
+    costs = []
+    for first, last in ((0, 200), (200, 4000)):
+        take(book, *(arrival(number, number) for number in range(first, last)), blocks=(first, last))
+        for rid in range(first + 1, first + 101):
+            walk(book, rid, WAYS[State.REPLIED])
+        costs.append(cost(book, lambda: queries.counts(book, NOW)))
+    few, more = costs
+    assert more <= 1.5 * few + 3
+    assert queries.counts(book, NOW).states == {(KIND, State.REPLIED): 200, (KIND, State.SEEN): 3800}

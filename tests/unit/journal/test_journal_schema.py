@@ -7,14 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.journal import admission, queries
+from kmsconn.journal import admission, damage, queries
 from kmsconn.journal.book import Book
 from kmsconn.journal.rows import RESIDUES
-from kmsconn.journal.schema import MIGRATIONS, VERSION
+from kmsconn.journal.schema import MIGRATIONS, VERSION, shard_indices
 from kmsconn.model.life import CLOSED, OPEN, State
-from tests.unit.journal.samples import CONTRACT, WAYS, new_row, opened, raw_connection, walk
+from tests.unit.journal.samples import CONTRACT, KIND, WAYS, new_row, opened, raw_connection, walk
 
-ALL = {"shards": 1, "without": "[]"}
+LOOK = {"kind": "", "shard": 0, "busy": "[]", "now": 0, "limit": 1}
+
+
+AS_OF_VERSION_3 = (
+    *(f"DROP TRIGGER request_{name}" for name in ("appears", "moves", "goes")),
+    *(f"DROP INDEX request_{name}" for name in ("oldest", "whole", "cleared", "odd", "due_1", "stranded_1")),
+    "DROP TABLE tally",
+    "DROP TABLE low_water",
+    "ALTER TABLE request DROP COLUMN closed_at",
+    "ALTER TABLE request DROP COLUMN cleared",
+    *(
+        one
+        for one in MIGRATIONS[0]
+        if "TABLE closed" in one or "request_open" in one or "request_stranded" in one
+    ),
+    *(one for one in MIGRATIONS[1] if "CREATE" in one),
+    *(one for one in MIGRATIONS[2] if "CREATE" in one),
+)
+"""Takes an empty journal of today back to the layout 3."""
 
 
 def literal_states(statement: str) -> set[str]:
@@ -29,13 +47,19 @@ def statement_of(name: str) -> str:
     return next(statement for statement in statements if name in statement and "DROP" not in statement)
 
 
-@pytest.mark.parametrize("trigger", ["request_closes", "request_reopens"])
-def test_the_triggers_name_the_closed_states(trigger: str) -> None:
-    assert literal_states(statement_of(trigger)) == {state.value for state in CLOSED}
+@pytest.mark.parametrize("index", ["request_whole", "request_cleared"])
+def test_the_indices_of_retention_name_the_closed_states(index: str) -> None:
+    assert literal_states(statement_of(index)) == {state.value for state in CLOSED}
 
 
 def test_the_index_of_open_rows_names_the_open_states() -> None:
-    assert literal_states(statement_of("request_open")) == {state.value for state in OPEN}
+    assert literal_states(statement_of("request_oldest")) == {state.value for state in OPEN}
+
+
+def test_the_index_of_odd_rows_names_all_states() -> None:
+    assert literal_states(statement_of("request_odd").replace("NOT IN", "IN")) == {
+        state.value for state in State
+    }
 
 
 def test_a_new_file_has_the_newest_version(book: Book) -> None:
@@ -50,25 +74,29 @@ def test_the_log_is_written_ahead(book: Book) -> None:
 def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None:
     """Only identity and place hold it, so that years of closed rows cost nobody anything."""
     walk(book, new_row(book), WAYS[next(closed for closed in CLOSED if closed == state)])
-    for index in ("due", "stranded", "unsent", "nonce", "landed", "open", "doubted"):
-        where = statement_of(f"INDEX request_{index} ").split("WHERE")[1]
+    statements = [*(one for migration in MIGRATIONS for one in migration), *shard_indices(1).values()]
+    for index in ("due_1", "stranded_1", "unsent", "nonce", "landed", "oldest", "doubted", "odd"):
+        where = next(one for one in statements if f"INDEX request_{index} " in one).split("WHERE")[1]
         assert book.execute(f"SELECT count(*) FROM request WHERE {where}").fetchone() == (0,)  # noqa: S608
 
 
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        (queries._DUE, {"kind": "", "busy": "[]", "now": 0, "limit": 1, **ALL}),
-        (queries._STRANDED, {"kind": "", "busy": "[]", "now": 0, "limit": 1, **ALL}),
-        (queries._NEXT_SEEN, {"kind": "", "busy": "[]", "now": 0, **ALL}),
+        (queries._for_shards(queries._DUE, 1), LOOK),
+        (queries._for_shards(queries._STRANDED, 1), LOOK),
+        (queries._for_shards(queries._NEXT_SEEN, 1), LOOK),
         (queries._UNSENT, {"chain_id": 1, "now": 0, "limit": 1}),
         (queries._NEXT_UNSENT, {"chain_id": 1, "now": 0}),
         (queries._SIGNED, (1,)),
         (queries._LANDED, (1, 1, 1)),
-        (queries._OPEN, ()),
+        (queries._OLDEST, ("",)),
+        (queries._WAITING, ("", 0, 1)),
         (queries._SIBLING, (1,)),
         (admission._IN_RANGE, (1, CONTRACT, 1, 2)),
         (queries._DOUBTED, (1, CONTRACT, 1, 1)),
+        (damage._ODD_STATES, ()),
+        (damage._ODD_KINDS, ("",)),
     ],
 )
 def test_no_query_walks_over_the_table(book: Book, statement: str, values: object) -> None:
@@ -86,6 +114,7 @@ def test_the_rows_of_an_older_file_have_their_shards(tmp_path: Path) -> None:
     old = opened(tmp_path / "j.db")
     new_row(old, identifier)
     for statement in (
+        *AS_OF_VERSION_3,
         "DROP INDEX request_due",
         "ALTER TABLE request DROP COLUMN residue",
         *(one for one in MIGRATIONS[0] if "INDEX request_due" in one),
@@ -113,6 +142,6 @@ def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_new_ends(tmp_pa
     try:
         assert book.execute("PRAGMA user_version").fetchone() == (VERSION,)
         walk(book, new_row(book), WAYS[State.DONE])
-        assert book.execute("SELECT state, rows FROM closed").fetchall() == [("done", 1)]
+        assert queries.counts(book, 0.0).states == {(KIND, State.DONE): 1}
     finally:
         book.close()

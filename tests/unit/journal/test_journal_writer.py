@@ -176,7 +176,7 @@ async def test_of_a_group_that_writes_only_the_commit_is_taken_off_the_loop(book
         return work()
 
     await apply_group(book, [Operation(adds(number)) for number in range(3)], {}, offload)
-    assert used == [("journal", book.commit)]
+    assert used == [("journal", book.keep)]
 
 
 async def test_a_long_operation_is_applied_off_the_loop_in_its_turn(book: Book) -> None:

@@ -145,13 +145,15 @@ def wall() -> float:
 
 
 @asynccontextmanager
-async def open_bench(folder: Path, **does: Any) -> AsyncIterator[Bench]:
+async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIterator[Bench]:
     """Run a journal while the block lasts; ``does`` says what stages do that do not just pass."""
     binding = Binding(
         "fhevm-0.14", SETTINGS.gateway.chain_id, 1, SETTINGS.decryption_contract.address, Address(bytes(20))
     )
     events: list[Event] = []
-    async with open_journal(folder / "j.db", binding, offload_inline, wall, synchronous="OFF") as journal:
+    async with open_journal(
+        folder / "j.db", binding, offload_inline, wall, synchronous="OFF", shards=shards
+    ) as journal:
         stages, head = ScriptedStages(does), HeadTracker()
         head.note(100, CHAIN_TIME)
         pipeline = Pipeline(

@@ -141,7 +141,7 @@ async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(
 async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_bench(tmp_path) as bench:
+    async with open_bench(tmp_path, shards=2) as bench:
         rows = await rows_of(bench, 4)
         ours = [row for row in rows if row.id % 2 == rows[0].id % 2]
         async with picking(bench, size=2, shards=2) as pool:

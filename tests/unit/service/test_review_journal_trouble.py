@@ -7,9 +7,19 @@ import sqlite3
 import pytest
 import trio
 
+from kmsconn.emulator import core_faults
+from kmsconn.emulator.chances import Chance
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.book import Book
-from kmsconn.model.events import AlertCleared, AlertRaised, ReplyLanded, RequestClosed
+from kmsconn.kms.status import Status
+from kmsconn.model.events import (
+    AlertCleared,
+    AlertRaised,
+    ReplyLanded,
+    ReplySigned,
+    RequestAdmitted,
+    RequestClosed,
+)
 from kmsconn.service.connector import open_connector
 from kmsconn.service.retrying import DISK_PAUSE, until_kept
 from tests.unit.service.small_house import small_house
@@ -78,3 +88,73 @@ async def test_a_step_of_the_journal_is_tried_until_it_is_kept(autojump_clock) -
 
     assert await until_kept(step) == "kept"
     assert tries[-1] - tries[0] == pytest.approx(2 * DISK_PAUSE)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", ".lock"])
+async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothing_is_recorded(
+    autojump_clock, tmp_path, suffix
+) -> None:
+    seen = []
+    with trio.fail_after(600):
+        async with (
+            small_house(tmp_path) as house,
+            open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
+        ):
+            await connector.wait_ready()
+            file = house.journal.with_name(house.journal.name + suffix)
+            file.rename(tmp_path / "elsewhere")
+            await trio.sleep(5)  # nothing happens meanwhile, and yet it is noticed
+            told = [e for e in seen if isinstance(e, AlertRaised) and e.dependency == "journal"]
+            assert [(e.critical, str(file) in e.text, "removed" in e.text) for e in told] == [
+                (True, True, True)
+            ]
+            assert "Move the same file back" in told[0].remedy
+            house.traffic.forms["public"]()
+            await trio.sleep(60)
+            assert not [e for e in seen if isinstance(e, RequestAdmitted | ReplySigned)]
+            (tmp_path / "elsewhere").rename(file)
+            await trio.sleep(60)
+    assert seen.count(AlertCleared("journal", "misplaced")) == 1
+    assert [event for event in seen if isinstance(event, ReplyLanded)]
+
+
+async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock, tmp_path) -> None:
+    seen = []
+    async with (
+        small_house(tmp_path) as house,
+        open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
+    ):
+        await connector.wait_ready()
+        (tmp_path / "another").write_bytes(house.journal.read_bytes())
+        (tmp_path / "another").rename(house.journal)
+        await trio.sleep(5)
+    assert [e.critical for e in seen if isinstance(e, AlertRaised) and "was replaced" in e.text] == [True]
+
+
+async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answered(
+    autojump_clock, tmp_path
+) -> None:
+    """Its event is read again from the chain: the proof of completeness finds its id missing."""
+    seen = []
+    with trio.fail_after(3600):
+        async with small_house(tmp_path) as house:
+            settings = house.settings(decryption_from_block_number=0)
+            async with open_connector(settings, ports=house.ports, on_event=seen.append) as connector:
+                await connector.wait_ready()
+                core = house.neighbours.cores[0]
+                core.chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE)))
+                bad = house.traffic.forms["public"]()
+                good = house.traffic.forms["public"]()
+                await trio.sleep(20)
+            file = sqlite3.connect(house.journal)
+            file.execute("UPDATE request SET log = x'00' WHERE rid = 1")
+            file.commit()
+            file.close()
+            assert not [e for e in seen if isinstance(e, ReplyLanded)]
+            seen.clear()
+            async with open_connector(settings, ports=house.ports, on_event=seen.append) as connector:
+                await connector.wait_ready()
+                house.neighbours.cores[0].heal()
+                await trio.sleep(300)
+    assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "damaged-rows"]
+    assert len({e.rid for e in seen if isinstance(e, ReplyLanded)}) == 2, (bad, good)

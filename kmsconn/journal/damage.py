@@ -1,0 +1,93 @@
+"""Rows that cannot be read: each is set aside by itself, and the rest of the journal goes on. Never ends an operation.
+
+What cannot be read is a value that does not decode (a flipped bit, a cut blob, an edit by hand), or a page that SQLite calls
+malformed. The former becomes ``quarantined``, off chain and under a digest of its own, so that the proof of completeness finds its
+id missing and reads the event again from the chain. What stands on a bad page cannot be written either, so such a row is only left
+out, as long as the process lives; SQLite gives up the transaction that met the page, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from kmsconn.journal.book import Book
+from kmsconn.journal.port import Row
+from kmsconn.journal.rows import COLUMNS, read_row
+from kmsconn.model.requests import Kind
+
+_ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
+_ASIDE = (
+    "UPDATE request SET state = 'quarantined', on_chain = 0, digest = ?, kind = ?, closed_at = ?, tick = ?, "
+    "reason = ? WHERE rid = ?"
+)
+_ASIDE_KIND = "SELECT kind FROM request WHERE rid = ?"
+_ODD_STATES = (
+    "SELECT rid, state FROM request INDEXED BY request_odd WHERE state NOT IN ('seen', 'answered', 'signed', 'landed', "
+    "'replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
+)
+_ODD_KINDS = (
+    "SELECT rid, kind FROM request INDEXED BY request_oldest WHERE kind = ? "
+    "AND on_chain = 1 AND state IN ('seen', 'answered', 'signed', 'landed')"
+)
+_LOWER = (
+    "DELETE FROM low_water WHERE EXISTS (SELECT 1 FROM request WHERE rid = ? AND request.chain_id = low_water.chain_id "
+    "AND request.contract = low_water.contract AND request.id <= low_water.id)"
+)
+
+_UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
+
+
+def read_rows(book: Book, rids: Iterable[int]) -> tuple[Row, ...]:
+    """Return the rows that can be read, one by one, in this order; the others are set aside."""
+    return tuple(row for rid in rids if (row := read_one(book, rid)) is not None)
+
+
+def read_one(book: Book, rid: int) -> Row | None:
+    """Return one row; None when there is none, or when it cannot be read and was set aside. Raises sqlite3.Error of the disk."""
+    try:
+        stored = book.execute(_ROW, (rid,)).fetchone()
+        return None if stored is None else read_row(stored)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        book.damaged.setdefault(rid, f"the file is damaged where it stands: {error}")
+    except _UNREADABLE as error:
+        set_aside(book, rid, f"a value in it cannot be read: {error}")
+    return None
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Say whether SQLite found the file malformed, and not only busy or full."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
+def set_aside(book: Book, rid: int, why: str) -> None:
+    """Quarantine a row in whatever state it is, and remember it. Repeating: no effect."""
+    if rid in book.damaged:
+        return
+    book.damaged[rid] = why
+    with book.savepoint():
+        book.execute(_LOWER, (rid,))
+        book.tick += 1
+        digest = b"damaged row %d" % rid
+        values = (digest, _known_kind(book, rid), book.wall(), book.tick, f"damaged: {why}", rid)
+        book.execute(_ASIDE, values)
+
+
+def _known_kind(book: Book, rid: int) -> str:
+    """Return the kind of a row; where it is none that we know, the first of all, so that it is counted somewhere."""
+    (kind,) = book.execute(_ASIDE_KIND, (rid,)).fetchone()
+    return kind if kind in set(Kind) else next(iter(Kind)).value
+
+
+def find_odd_rows(book: Book) -> None:
+    """Set aside what no look would ever find: rows in a state, and open ones of a kind, that is none."""
+    found = [(rid, f"its state is {state!r}") for rid, state in book.execute(_ODD_STATES).fetchall()]
+    kinds = {kind for (kind,) in book.execute("SELECT DISTINCT kind FROM tally WHERE rows > 0")}
+    for kind in kinds - set(Kind):
+        found += [
+            (rid, f"its kind is {kind!r}") for rid, kind in book.execute(_ODD_KINDS, (kind,)).fetchall()
+        ]
+    for rid, why in found:
+        set_aside(book, rid, why)

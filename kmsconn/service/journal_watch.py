@@ -1,0 +1,66 @@
+"""Watches the journal: counts its rows for statistics, and raises an alert while it cannot be used, or rows of it cannot be read.
+
+Repairs nothing: a disk that is full, a file that was moved and a damaged row are matters for an operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import islice
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.errors import JournalFailed
+from kmsconn.journal.port import Counts, Journal
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import Severity
+
+EVERY = 1.0  # seconds between looks
+NAMED = 8  # damaged rows; more are only counted
+JOURNAL = "journal"
+
+_PUT_BACK = (
+    "Nothing is answered meanwhile. Move the same file back; or restart kmsconn, which makes a new journal and reads the chain "
+    "again from decryption_from_block_number"
+)
+_CHECK_DISK = (
+    "Their requests are read again from the chain where the contract numbers them. Check the disk; when more rows are damaged, "
+    "stop kmsconn and restore the file from a backup"
+)
+
+
+@attrs.define
+class JournalWatch:
+    """The watch over one journal; ``counts`` are the newest ones."""
+
+    journal: Journal
+    wall: Callable[[], float]
+    alerts: Alerts
+    counts: Counts | None = None
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: each alert is raised once, and again when its text changes."""
+        for warning in self.journal.warnings:
+            self.alerts.raise_("journal file", "permissions", warning)
+        while True:
+            await self._look()
+            await trio.sleep(EVERY)
+
+    async def _look(self) -> None:
+        misplaced = ""
+        with suppress(JournalFailed):
+            misplaced = await self.journal.misplaced()
+            self.counts = await self.journal.counts(self.wall())
+        failure = "" if misplaced else self.journal.failure
+        self.alerts.put(JOURNAL, "misplaced", misplaced, Severity.CRITICAL, remedy=_PUT_BACK)
+        self.alerts.put(JOURNAL, "unwritable", failure, Severity.CRITICAL)
+        self._tell_damage(self.journal.damaged)
+
+    def _tell_damage(self, damaged: Mapping[int, str]) -> None:
+        """Name the rows that cannot be read. The alert stays: what was in them is known to nobody here any more."""
+        named = "; ".join(f"row {rid}: {why}" for rid, why in islice(damaged.items(), NAMED))
+        text = f"rows of the journal are damaged and were set aside: {named}" if damaged else ""
+        self.alerts.put("journal rows", "damaged-rows", text, remedy=_CHECK_DISK, count=len(damaged))
