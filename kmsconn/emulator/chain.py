@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, Never
+from typing import Never
 
 import attrs
 import trio
@@ -17,8 +17,10 @@ from kmsconn.emulator.blocks import Block, Branch, Mined, Outcome, Transaction, 
 from kmsconn.emulator.execution import BlockContext, Contract, Frame, Meter, intrinsic_gas
 from kmsconn.emulator.mining import execute, place
 from kmsconn.emulator.node_error import INVALID_PARAMS, NodeError, refused
-from kmsconn.emulator.pool import Account, ArbitrumPool, GethPool, Pool
+from kmsconn.emulator.pool import Account, Pool, PoolKind
+from kmsconn.emulator.sequencer import pool_of
 from kmsconn.emulator.state import NO_CHANGES, Overlay, State, Storage, difference
+from kmsconn.emulator.submission import Submission
 from kmsconn.emulator.view import View
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
@@ -64,7 +66,7 @@ class Chain:
         *,
         block_time: float = 0.25,
         base_fee: int | None = 100_000_000,
-        pool: Literal["arbitrum", "geth"] = "arbitrum",
+        pool: PoolKind = "arbitrum",
         finality: int = 64,
         block_gas_limit: int = 1 << 50,
     ) -> None:
@@ -79,7 +81,7 @@ class Chain:
         self.pruned_before = 0
         self.on_submit: Callable[[Transaction], None] = _nobody
         self.contracts: dict[Address, Contract] = {}
-        self.pool: Pool = ArbitrumPool() if pool == "arbitrum" else GethPool()
+        self.pool: Pool = pool_of(pool)
         self.state = State()
         self._clock = clock
         self._salt = 0
@@ -213,11 +215,20 @@ class Chain:
             raise refused("exceeds block gas limit")
 
     def submit(self, raw: bytes) -> bytes:
-        """Take a signed transaction as ``eth_sendRawTransaction`` does; return its hash. Raises NodeError."""
-        transaction = self.check(raw)
-        self.on_submit(transaction)
+        """Take a signed transaction for which nobody waits; return its hash. Raises NodeError when it is refused now."""
+        transaction = self._arrived(raw)
         self.pool.admit(transaction, self.account(transaction.sender), self.base_fee or 0)
         return transaction.hash
+
+    def enter(self, raw: bytes) -> Submission:
+        """Take a signed transaction as ``eth_sendRawTransaction`` does. Raises NodeError when it is refused now."""
+        transaction = self._arrived(raw)
+        return self.pool.enter(transaction, self.account(transaction.sender), self.base_fee or 0)
+
+    def _arrived(self, raw: bytes) -> Transaction:
+        transaction = self.check(raw)
+        self.on_submit(transaction)
+        return transaction
 
     def pending_nonce(self, sender: Address) -> int:
         """Return the next nonce of ``sender`` after everything that waits."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import attrs
 
@@ -43,6 +42,7 @@ from kmsconn.emulator.neighbours import (
     sender_of,
     signer_of,
 )
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster, Node
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
@@ -85,7 +85,7 @@ class Neighbourhood(Neighbours):
         clock: Callable[[], float],
         *,
         block_time: float = 0.25,
-        pool: Literal["arbitrum", "geth"] = "arbitrum",
+        pool: PoolKind = "arbitrum",
         nodes: int = 1,
         shards: int = 1,
         members: int = 1,

@@ -1,17 +1,21 @@
-"""Which transactions wait for a block: Arbitrum's rule (the next nonce or none) and a pool like geth's. Executes nothing."""
+"""Which transactions wait for a block: what every pool offers, and a pool like geth's. Executes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import attrs
 
 from kmsconn.emulator.blocks import Transaction
-from kmsconn.emulator.node_error import refused
+from kmsconn.emulator.node_error import NodeError, refused
+from kmsconn.emulator.submission import Submission, taken
 from kmsconn.ethereum.addresses import Address, checksum
 
 _REPLACEMENT_PERCENT = 110
+
+PoolKind = Literal["arbitrum", "arbitrum at once", "geth"]
+"""Arbitrum's sequencer, the same with answers before the block, and a mempool like geth's."""
 
 
 @attrs.frozen
@@ -26,10 +30,16 @@ Accounts = Callable[[Address], Account]
 
 
 class Pool(Protocol):
-    """Transactions on their way into a block."""
+    """Transactions on their way into a block. ``public``: a node tells of those that wait."""
+
+    public: bool
 
     def admit(self, transaction: Transaction, account: Account, base_fee: int) -> None:
-        """Take a signed transaction. Raises NodeError with the node's words."""
+        """Take a signed transaction or refuse it, at once. Raises NodeError with the node's words."""
+        ...
+
+    def enter(self, transaction: Transaction, account: Account, base_fee: int) -> Submission:
+        """Take a signed transaction as ``eth_sendRawTransaction`` does. Raises NodeError for what is refused at once."""
         ...
 
     def take(self, accounts: Accounts, base_fee: int, gas_limit: int) -> list[Transaction]:
@@ -60,63 +70,23 @@ def check_funds(transaction: Transaction, account: Account) -> None:
         )
 
 
-def _check_not_low(transaction: Transaction, expected: int) -> None:
-    if transaction.nonce < expected:
-        raise refused(f"nonce too low: {_nonces(transaction, expected)}")
-
-
-def _nonces(transaction: Transaction, expected: int) -> str:
-    return f"address {checksum(transaction.sender)}, tx: {transaction.nonce} state: {expected}"
-
-
-class ArbitrumPool:
-    """A sequencer's queue: the next nonce in order of arrival, nothing for later, no replacement."""
-
-    def __init__(self) -> None:
-        self._queue: dict[bytes, Transaction] = {}
-        self._next: dict[Address, int] = {}
-
-    def admit(self, transaction: Transaction, account: Account, base_fee: int) -> None:
-        """Take the transaction with the sender's next nonce; anything else is refused at once. Raises NodeError."""
-        if transaction.hash in self._queue:
-            raise refused("already known")
-        expected = self.pending_nonce(transaction.sender, account.nonce)
-        _check_not_low(transaction, expected)
-        if transaction.nonce > expected:
-            raise refused(f"nonce too high: {_nonces(transaction, expected)}")
-        if transaction.max_fee < base_fee:
-            raise refused(_below_base_fee(transaction, base_fee))
-        check_funds(transaction, account)
-        self._queue[transaction.hash] = transaction
-        self._next[transaction.sender] = transaction.nonce + 1
-
-    def take(self, accounts: Accounts, base_fee: int, gas_limit: int) -> list[Transaction]:
-        """Take out everything: a sequencer's block has room."""
-        del accounts, base_fee, gas_limit
-        taken = list(self._queue.values())
-        self._queue.clear()
-        self._next.clear()
-        return taken
-
-    def give_back(self, transactions: Iterable[Transaction]) -> None:
-        """Lose them: a sequencer keeps nothing for later."""
-
-    def find(self, transaction_hash: bytes) -> Transaction | None:
-        """Return a queued transaction."""
-        return self._queue.get(transaction_hash)
-
-    def pending_nonce(self, sender: Address, nonce: int) -> int:
-        """Return the nonce after the last queued one."""
-        return max(nonce, self._next.get(sender, 0))
-
-
-def _below_base_fee(transaction: Transaction, base_fee: int) -> str:
+def nonce_refusal(transaction: Transaction, expected: int) -> NodeError:
+    """Return the refusal of a transaction whose nonce is not the expected one."""
+    word = "low" if transaction.nonce < expected else "high"
     who = checksum(transaction.sender)
-    return f"max fee per gas less than block base fee: address {who}, maxFeePerGas: {transaction.max_fee}, baseFee: {base_fee}"
+    return refused(f"nonce too {word}: address {who}, tx: {transaction.nonce} state: {expected}")
+
+
+def check_not_low(transaction: Transaction, expected: int) -> None:
+    """Refuse a nonce that was used. Raises NodeError."""
+    if transaction.nonce < expected:
+        raise nonce_refusal(transaction, expected)
 
 
 class GethPool:
     """A mempool: keeps later nonces, takes replacements that pay a tenth more, waits for the base fee to fall."""
+
+    public = True
 
     def __init__(self, minimum_tip: int = 0) -> None:
         self.minimum_tip = minimum_tip
@@ -128,7 +98,7 @@ class GethPool:
         del base_fee
         if transaction.hash in self._hashes:
             raise refused("already known")
-        _check_not_low(transaction, account.nonce)
+        check_not_low(transaction, account.nonce)
         if transaction.tip < self.minimum_tip:
             raise refused(
                 f"transaction underpriced: tip needed {self.minimum_tip}, tip permitted {transaction.tip}"
@@ -136,6 +106,11 @@ class GethPool:
         check_funds(transaction, account)
         self._check_replacement(transaction)
         self._put(transaction)
+
+    def enter(self, transaction: Transaction, account: Account, base_fee: int) -> Submission:
+        """Take a transaction and answer at once. Raises NodeError."""
+        self.admit(transaction, account, base_fee)
+        return taken(transaction)
 
     def _check_replacement(self, transaction: Transaction) -> None:
         held = self._waiting.get(transaction.sender, {}).get(transaction.nonce)

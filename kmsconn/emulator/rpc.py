@@ -22,7 +22,7 @@ from kmsconn.emulator.node_error import (
 )
 from kmsconn.emulator.node_faults import Fault
 from kmsconn.emulator.node_standing import Standing
-from kmsconn.emulator.rpc_begun import Begun
+from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.rpc_methods import METHODS
 from kmsconn.emulator.rpc_push import serve_websocket
 
@@ -51,14 +51,14 @@ class Node(Standing):
         await trio.lowlevel.checkpoint()
         return await self.finish(self.begin(body))
 
-    def begin(self, body: bytes | str, subscriptions: Subscriptions | None = None) -> Begun | list[Begun]:
-        """Carry out a request or a batch, in order, up to where it waits. Raises HangUp."""
+    def begin(self, body: bytes | str, subscriptions: Subscriptions | None = None) -> Begun | BegunBatch:
+        """Carry out a request, or a batch up to the first request that waits. Raises HangUp."""
         try:
             content = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return Begun(None, error=NodeError(PARSE_ERROR, f"parse error: {error}"))
         if isinstance(content, list) and content:
-            return [self._begin_one(request, subscriptions) for request in content]
+            return BegunBatch(self._begin_one(request, subscriptions) for request in content)
         return self._begin_one(content, subscriptions)
 
     def _begin_one(self, request: Any, subscriptions: Subscriptions | None) -> Begun:
@@ -70,8 +70,9 @@ class Node(Standing):
             result = self._carry_out(method, params, subscriptions)
         except NodeError as error:
             return Begun(request.get("id"), error=error)
-        waits = method == "eth_sendRawTransactionSync"
-        return Begun(request.get("id"), None if waits else result, later=result if waits else None)
+        if callable(result):
+            return Begun(request.get("id"), later=result)
+        return Begun(request.get("id"), result)
 
     def _carry_out(self, method: str, params: list[Any], subscriptions: Subscriptions | None) -> Any:
         error = self.faults.error_for(method)
@@ -88,12 +89,12 @@ class Node(Standing):
             raise NodeError(METHOD_NOT_FOUND, f"the method {method} does not exist/is not available")
         return function(self, params)
 
-    async def finish(self, begun: Begun | list[Begun]) -> bytes:
+    async def finish(self, begun: Begun | BegunBatch) -> bytes:
         """Wait for what was begun and return the bytes of the answer, with the faults that spoil it."""
         if isinstance(begun, Begun):
             answer: Any = self._spoiled(await begun.finish())
         else:
-            answer = [self._spoiled(await one.finish()) for one in begun]
+            answer = [self._spoiled(one) for one in await begun.finish()]
             if self.faults.happens(Fault.SHUFFLED):
                 answer = answer[::-1]
         text = msgspec.json.encode(answer)
@@ -132,12 +133,12 @@ class Node(Standing):
         """Serve one connection, HTTP or websocket."""
         await serve_http(stream, self.http, websocket=self.websocket)
 
-    def rate_limit(self, begun: Begun | list[Begun]) -> Begun | list[Begun]:
+    def rate_limit(self, begun: Begun | BegunBatch) -> Begun | BegunBatch:
         """Return what a websocket says instead when it is rate limited."""
         error = NodeError(LIMIT_EXCEEDED, "rate limit exceeded")
         if isinstance(begun, Begun):
             return Begun(begun.id, error=error)
-        return [Begun(one.id, error=error) for one in begun]
+        return BegunBatch(Begun(one.id, error=error) for one in list(begun.all()))
 
 
 class Cluster:

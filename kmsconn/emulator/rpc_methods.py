@@ -1,6 +1,6 @@
 """The JSON-RPC methods of a node, one function each: from parameters to a JSON result. Reads no bytes and waits for nothing.
 
-A method that must wait (the synchronous send) returns a ``Later`` instead of a result.
+A method that must wait (a send that is answered with the block) returns a ``Later`` instead of a result.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import attrs
 import trio
 
 from kmsconn.emulator.blocks import Block, Mined
@@ -27,6 +28,7 @@ from kmsconn.emulator.node_error import (
 from kmsconn.emulator.node_faults import Fault
 from kmsconn.emulator.node_standing import Standing
 from kmsconn.emulator.rpc_json import block_json, log_json, receipt_json, trace_json, transaction_json
+from kmsconn.emulator.submission import Submission
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
@@ -159,7 +161,7 @@ def _block_or_null(node: Standing, block: Block | None, params: Params) -> Any:
 @method("eth_getTransactionCount")
 def _transaction_count(node: Standing, params: Params) -> str:
     owner, tag = _address(_parameter(params, 0)), _tag(params, 1)
-    if tag == "pending" and not node.behind:
+    if tag == "pending" and node.chain.pool.public and not node.behind:
         return quantity(node.chain.pending_nonce(owner))
     return quantity(node.chain.account(owner, node.view().state(_block(node, tag))).nonce)
 
@@ -244,22 +246,24 @@ def _fee_history(node: Standing, params: Params) -> Any:
 
 
 @method("eth_sendRawTransaction")
-def _send(node: Standing, params: Params) -> str:
-    return to_hex(_accept(node, params))
+def _send(node: Standing, params: Params) -> str | Later:
+    accepted = _accept(node, params)
+    return to_hex(accepted.hash) if accepted.at_once else accepted.wait
 
 
 @method("eth_sendRawTransactionSync")
 def _send_sync(node: Standing, params: Params) -> Later:
-    transaction_hash = _accept(node, params)
+    accepted = _accept(node, params)
     seconds = _number(params[1]) / 1_000 if len(params) > 1 and params[1] is not None else node.sync_seconds
     if node.faults.happens(Fault.SYNC_TIMEOUT):
         seconds = 0
 
     async def receipt() -> Any:
+        await accepted.wait()
         with trio.move_on_after(seconds):
-            return await _wait_receipt(node, transaction_hash)
+            return await _wait_receipt(node, accepted.hash)
         text = "the transaction was added to the mempool but was not processed within the timeout"
-        raise NodeError(SYNC_TIMEOUT, text, to_hex(transaction_hash))
+        raise NodeError(SYNC_TIMEOUT, text, to_hex(accepted.hash))
 
     return receipt
 
@@ -271,14 +275,32 @@ async def _wait_receipt(node: Standing, transaction_hash: bytes) -> Any:
     return receipt_json(mined)
 
 
-def _accept(node: Standing, params: Params) -> bytes:
+@attrs.frozen
+class _Accepted:
+    """A transaction that the node took, or let vanish: then there is no submission."""
+
+    hash: bytes
+    submission: Submission | None
+
+    @property
+    def at_once(self) -> bool:
+        return self.submission is None or self.submission.over
+
+    async def wait(self) -> str:
+        """Return the hash when the transaction is taken. Raises NodeError."""
+        if self.submission is not None:
+            await self.submission.wait()
+        return to_hex(self.hash)
+
+
+def _accept(node: Standing, params: Params) -> _Accepted:
     raw = _bytes(_parameter(params, 0))
     if node.faults.happens(Fault.SWALLOWED):
-        return keccak256(raw)
-    transaction_hash = node.chain.submit(raw)
+        return _Accepted(keccak256(raw), None)
+    submission = node.chain.enter(raw)
     if node.faults.happens(Fault.LOST_REPLY):
         raise HangUp
-    return transaction_hash
+    return _Accepted(submission.transaction.hash, submission)
 
 
 @method("eth_getTransactionByHash")
@@ -287,7 +309,7 @@ def _transaction_by_hash(node: Standing, params: Params) -> Any:
     mined = node.view().find(wanted)
     if mined is not None:
         return transaction_json(mined.transaction, mined, node.chain.chain_id)
-    waiting = node.chain.pool.find(wanted)
+    waiting = node.chain.pool.find(wanted) if node.chain.pool.public else None
     return None if waiting is None else transaction_json(waiting, None, node.chain.chain_id)
 
 

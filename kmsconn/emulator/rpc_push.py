@@ -20,7 +20,7 @@ from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.http import HangUp
 from kmsconn.emulator.node_error import INVALID_PARAMS, METHOD_NOT_FOUND, NodeError
 from kmsconn.emulator.node_faults import Fault, NodeFaults
-from kmsconn.emulator.rpc_begun import Begun
+from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.rpc_json import block_json, log_json
 from kmsconn.emulator.view import View
 
@@ -39,15 +39,15 @@ class Answering(Protocol):
         """Return the chain as the node sees it now."""
         ...
 
-    def begin(self, body: bytes | str, subscriptions: Any = None) -> Begun | list[Begun]:
-        """Carry out a request or a batch, up to where it waits."""
+    def begin(self, body: bytes | str, subscriptions: Any = None) -> Begun | BegunBatch:
+        """Carry out a request, or a batch up to the first request that waits."""
         ...
 
-    async def finish(self, begun: Begun | list[Begun]) -> bytes:
+    async def finish(self, begun: Begun | BegunBatch) -> bytes:
         """Wait for what was begun and return the answer."""
         ...
 
-    def rate_limit(self, begun: Begun | list[Begun]) -> Begun | list[Begun]:
+    def rate_limit(self, begun: Begun | BegunBatch) -> Begun | BegunBatch:
         """Return what is said instead when the session is rate limited."""
         ...
 
@@ -117,24 +117,24 @@ class _Session:
             return
         delay = faults.slow_seconds if faults.happens(Fault.SLOW) else 0.0
         begun = self._begin(message)
-        if delay or _waits(begun):
+        if delay or begun.waits:
             await self._places.acquire()
             nursery.start_soon(self._finish_later, begun, delay)
         else:
             await self._finish(begun)
 
-    def _begin(self, message: bytes | str) -> Begun | list[Begun]:
+    def _begin(self, message: bytes | str) -> Begun | BegunBatch:
         begun = self._node.begin(message, self)
         return self._node.rate_limit(begun) if self._node.faults.happens(Fault.RATE_LIMITED) else begun
 
-    async def _finish_later(self, begun: Begun | list[Begun], delay: float) -> None:
+    async def _finish_later(self, begun: Begun | BegunBatch, delay: float) -> None:
         await trio.sleep(delay)
         await self._finish(begun)
         self._places.release()
 
-    async def _finish(self, begun: Begun | list[Begun]) -> None:
+    async def _finish(self, begun: Begun | BegunBatch) -> None:
         await self._outgoing.send(await self._node.finish(begun))
-        for one in [begun] if isinstance(begun, Begun) else begun:
+        for one in begun.all():
             if isinstance(one.result, str) and one.result in self._subscriptions:
                 self._subscriptions[one.result].told = True
 
@@ -208,9 +208,3 @@ class _Session:
 def _holds(view: View, block: Block) -> bool:
     there = view.block(block.number)
     return there is not None and there.hash == block.hash
-
-
-def _waits(begun: Begun | list[Begun]) -> bool:
-    return (
-        begun.later is not None if isinstance(begun, Begun) else any(one.later is not None for one in begun)
-    )

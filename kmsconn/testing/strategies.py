@@ -11,7 +11,7 @@ fit: it quarantines. So losing the journal and giving ids away never meet in one
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 from hypothesis import strategies as st
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from kmsconn.emulator.core import OPERATIONS
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
 from kmsconn.emulator.node_faults import Fault as NodeFault
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.testing import acts
 from kmsconn.testing.world import Act, Report, run_world
 
@@ -62,7 +63,7 @@ class Case:
 
     plan: tuple[Act, ...]
     seed: int = 0
-    pool: Literal["arbitrum", "geth"] = "arbitrum"
+    pool: PoolKind = "arbitrum"
     nodes: int = 2
     shards: int = 1
     block_time: float = 1.0
@@ -197,7 +198,7 @@ def cases(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -
     return Case(
         draw(plans(focus, profile)),
         seed=draw(st.integers(0, 1 << 16)),
-        pool=draw(st.sampled_from(["arbitrum", "geth"])),
+        pool=draw(st.sampled_from(["arbitrum", "arbitrum at once", "geth"])),
         nodes=draw(st.integers(1, 3)),
         shards=draw(st.integers(1, 2)),
         block_time=draw(st.sampled_from([1.0, 1.0, 0.25, 3.0])),

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -24,6 +24,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
 from kmsconn.service.connector import Connector, open_connector
@@ -236,7 +237,7 @@ async def play_world(
     seed: int = 0,
     profile: str = FHEVM_014,
     block_time: float = 1.0,
-    pool: Literal["arbitrum", "geth"] = "arbitrum",
+    pool: PoolKind = "arbitrum",
     nodes: int = 2,
     shards: int = 1,
     computing: float = 0.1,

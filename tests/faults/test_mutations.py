@@ -132,6 +132,7 @@ TRIALS = [
         mutations.nonces_from_the_chain_alone,
         [CoreTrouble(0.0, "GetUserDecryptionResult", "status UNAVAILABLE", 5), Ask(1.0, "direct", 9)],
         block_time=3.0,
+        pool="arbitrum at once",
     ),
     _trial(
         mutations.done_is_a_failure,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import attrs
 
@@ -34,6 +33,7 @@ from kmsconn.emulator.neighbours import (
     sender_of,
     signer_of,
 )
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster
 from kmsconn.emulator.rpc import Node as RpcNode
 from kmsconn.ethereum.keccak import keccak256
@@ -61,7 +61,7 @@ class FirstNeighbourhood(Neighbours):
         clock: Callable[[], float],
         *,
         block_time: float = 0.25,
-        pool: Literal["arbitrum", "geth"] = "arbitrum",
+        pool: PoolKind = "arbitrum",
         nodes: int = 1,
         shards: int = 1,
         members: int = 1,

@@ -10,7 +10,7 @@ from kmsconn.emulator.contracts.decryption import PUBLIC_TYPE, Decryption
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig, KmsNode
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import public_request
-from kmsconn.emulator.pool import ArbitrumPool, GethPool
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Node
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
@@ -93,10 +93,9 @@ def signed(
     return sign_transaction(Eip1559Transaction(chain_id, nonce, tip, max_fee, gas, to, 0, data), key)[0]
 
 
-def world(*, pool: str = "arbitrum", base_fee: int | None = 100, block_time: float = 0.25) -> World:
+def world(*, pool: PoolKind = "arbitrum", base_fee: int | None = 100, block_time: float = 0.25) -> World:
     """Return a fresh world with handles 0 to 9 committed."""
-    chain = Chain(CHAIN_ID, lambda: NOW, base_fee=base_fee, block_time=block_time)
-    chain.pool = GethPool() if pool == "geth" else ArbitrumPool()
+    chain = Chain(CHAIN_ID, lambda: NOW, base_fee=base_fee, block_time=block_time, pool=pool)
     config = GatewayConfig(CONFIG_ADDRESS)
     decryption = Decryption(DECRYPTION_ADDRESS, CHAIN_ID, config)
     chain.deploy(config)

@@ -12,6 +12,7 @@ import trio.testing
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.node_faults import Fault, NodeFaults
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster, Node
 from kmsconn.ethereum.hexes import to_hex
 from tests.unit.emulator.small_world import CHAIN_ID, SENDER, World, signed, world
@@ -31,8 +32,8 @@ async def ask(made: World, request: HttpRequest = NUMBER) -> tuple[int, Any]:
     return response.status, json.loads(response.body)
 
 
-def faulty(*faults: Fault) -> World:
-    made = world()
+def faulty(*faults: Fault, pool: PoolKind = "arbitrum") -> World:
+    made = world(pool=pool)
     for fault in faults:
         made.node.faults.script(fault)
     return made
@@ -189,7 +190,7 @@ def test_a_fault_of_logs_is_not_spent_on_an_empty_answer() -> None:
 
 
 def test_a_swallowed_transaction_is_confirmed_and_never_mined() -> None:
-    made = faulty(Fault.SWALLOWED)
+    made = faulty(Fault.SWALLOWED, pool="geth")
     raw = signed(0)
     sent = rpc(made.node, "eth_sendRawTransaction", to_hex(raw))["result"]
     made.chain.mine_many(3)
@@ -206,7 +207,7 @@ def test_a_lost_reply_leaves_the_transaction_on_its_way() -> None:
 
 
 async def test_a_synchronous_send_may_time_out_at_once() -> None:
-    made = faulty(Fault.SYNC_TIMEOUT)
+    made = faulty(Fault.SYNC_TIMEOUT, pool="geth")
     request = post({"id": 1, "method": "eth_sendRawTransactionSync", "params": [to_hex(signed(0))]})
     assert (await ask(made, request))[1]["error"]["code"] == 4
     assert made.chain.pending_nonce(SENDER.address) == 1

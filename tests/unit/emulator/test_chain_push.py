@@ -80,7 +80,7 @@ async def test_answers_come_in_the_order_of_their_questions(autojump_clock: Mock
 
 
 async def test_sends_in_flight_are_taken_in_order(autojump_clock: MockClock) -> None:
-    made = world()
+    made = world(pool="arbitrum at once")
     async with connected(made) as client:
         for nonce in range(20):
             await client.send("eth_sendRawTransaction", to_hex(signed(nonce)), number=nonce)

@@ -136,7 +136,7 @@ def test_code_is_where_a_contract_is() -> None:
 
 
 def test_nonces_count_mined_and_pending_transactions() -> None:
-    made = world()
+    made = world(pool="geth")
     for nonce in (0, 1):
         made.chain.submit(signed(nonce))
     assert result(made, "eth_getTransactionCount", OWNER, "latest") == "0x0"
@@ -219,7 +219,7 @@ def test_a_call_may_name_its_block_by_hash() -> None:
 
 
 def test_a_sent_transaction_waits_then_has_a_receipt() -> None:
-    made = world()
+    made = world(pool="geth")
     sent = result(made, "eth_sendRawTransaction", to_hex(signed(0)))
     assert result(made, "eth_getTransactionByHash", sent)["blockNumber"] is None
     assert result(made, "eth_getTransactionReceipt", sent) is None
@@ -229,12 +229,12 @@ def test_a_sent_transaction_waits_then_has_a_receipt() -> None:
 
 
 def test_a_refused_transaction_gives_the_nodes_words() -> None:
-    code, text = error(world(), "eth_sendRawTransaction", to_hex(signed(3)))
-    assert (code, text[:15]) == (-32000, "nonce too high:")
+    code, text = error(world(base_fee=100), "eth_sendRawTransaction", to_hex(signed(0, max_fee=99)))
+    assert (code, text[:15]) == (-32000, "max fee per gas")
 
 
 def test_a_receipt_of_a_failed_transaction_has_status_0_and_a_trace_says_why() -> None:
-    made = world()
+    made = world(pool="geth")
     sent = result(made, "eth_sendRawTransaction", to_hex(signed(0, made.reply(1))))
     made.chain.mine()
     receipt = result(made, "eth_getTransactionReceipt", sent)
@@ -266,17 +266,19 @@ async def test_a_synchronous_send_answers_with_the_receipt(
 async def test_a_synchronous_send_gives_up_after_the_time_it_was_given(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    made = world()
+    made = world(pool="geth")
     content = (await send_sync(made, to_hex(signed(0)), 2_000))["error"]
     assert (content["code"], trio.current_time()) == (4, 2)
     assert made.chain.pool.find(bytes.fromhex(content["data"][2:])) is not None
 
 
 async def test_a_synchronous_send_that_is_refused_says_so_at_once() -> None:
-    assert (await send_sync(world(), to_hex(signed(1))))["error"]["code"] == -32000
+    made = world(pool="geth")
+    made.chain.set_balance(SENDER.address, 1)
+    assert (await send_sync(made, to_hex(signed(0))))["error"]["code"] == -32000
 
 
-async def test_a_batch_of_synchronous_sends_fills_one_block(
+async def test_a_batch_of_synchronous_sends_takes_a_block_for_each(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
     made = world()
@@ -284,7 +286,7 @@ async def test_a_batch_of_synchronous_sends_fills_one_block(
     batch = [
         {"id": n, "method": "eth_sendRawTransactionSync", "params": [to_hex(signed(n))]} for n in range(3)
     ]
-    assert {one["result"]["blockNumber"] for one in await answer(made.node, batch)} == {"0x1"}
+    assert [one["result"]["blockNumber"] for one in await answer(made.node, batch)] == ["0x1", "0x2", "0x3"]
     nursery.cancel_scope.cancel()
 
 
@@ -374,7 +376,7 @@ def test_a_node_on_a_stale_fork_calls_a_good_reply_wrong() -> None:
 
 
 def test_a_lagging_node_forwards_what_it_is_sent() -> None:
-    made = world()
+    made = world(pool="geth")
     made.chain.mine_many(3)
     made.node.lag = 2
     sent = result(made, "eth_sendRawTransaction", to_hex(signed(0)))

@@ -19,6 +19,7 @@ from kmsconn.emulator.blocks import Branch, Mined
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.view import View
 from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -422,7 +423,7 @@ class World:
     def __init__(
         self,
         *,
-        pool: Literal["arbitrum", "geth"] = "arbitrum",
+        pool: PoolKind = "arbitrum",
         base_fee: int | None = 100,
         block_time: float = 0.25,
         **changes: Any,

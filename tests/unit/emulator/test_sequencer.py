@@ -1,0 +1,264 @@
+"""How Arbitrum's sequencer answers ``eth_sendRawTransaction``: with the block, and what it does with nonces that are too high."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import trio
+import trio.testing
+
+from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.sequencer import HELD_AT_MOST
+from kmsconn.ethereum.hexes import to_hex
+from tests.unit.emulator.small_world import SENDER, STRANGER, World, signed, world
+from tests.unit.emulator.test_chain_push import connected
+
+MockClock = trio.testing.MockClock
+
+
+@attrs.define
+class Said:
+    """What was answered to one send, and when."""
+
+    at: float
+    content: Any
+
+    @property
+    def words(self) -> str:
+        """The node's refusal up to its colon, or nothing when it took the transaction."""
+        return self.content.get("error", {}).get("message", "").split(":")[0]
+
+
+def sending(raw: bytes, number: int = 1) -> dict[str, Any]:
+    return {"id": number, "method": "eth_sendRawTransaction", "params": [to_hex(raw)]}
+
+
+async def ask(made: World, content: Any) -> Any:
+    return json.loads(await made.node.answer(json.dumps(content).encode()))
+
+
+async def hand_in(made: World, raws: Sequence[bytes], delays: Sequence[float] = ()) -> list[Said]:
+    """Send each over a call of its own, ``delays`` seconds after the start, and return what was answered."""
+    said: dict[int, Said] = {}
+
+    async def one(place: int, raw: bytes, delay: float) -> None:
+        await trio.sleep(delay)
+        content = await ask(made, sending(raw))
+        said[place] = Said(trio.current_time(), content)
+
+    start = [*delays, *([0.0] * (len(raws) - len(delays)))]
+    async with trio.open_nursery() as nursery:
+        for place, (raw, delay) in enumerate(zip(raws, start, strict=True)):
+            nursery.start_soon(one, place, raw, delay)
+            await trio.testing.wait_all_tasks_blocked()
+    return [said[place] for place in range(len(raws))]
+
+
+async def test_a_send_is_answered_with_its_block(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    (said,) = await hand_in(made, [signed(0)])
+    assert said.at == 0.25
+    assert made.mined(bytes.fromhex(said.content["result"][2:])).block_number == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_no_node_tells_of_what_the_sequencer_has(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    raw = signed(0)
+    nursery.start_soon(hand_in, made, [raw])
+    await trio.testing.wait_all_tasks_blocked()
+    assert made.chain.pool.find(made.chain.check(raw).hash) is not None
+    looks = [
+        {"id": 1, "method": "eth_getTransactionByHash", "params": [to_hex(made.chain.check(raw).hash)]},
+        {"id": 2, "method": "eth_getTransactionCount", "params": [to_hex(SENDER.address), "pending"]},
+    ]
+    assert [one["result"] for one in await ask(made, looks)] == [None, "0x0"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_run_of_sends_is_answered_with_one_block(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    said = await hand_in(made, [signed(nonce) for nonce in range(5)])
+    assert [(one.at, one.words) for one in said] == [(0.25, "")] * 5
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_batch_of_sends_takes_a_block_for_each(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    answers = await ask(made, [sending(signed(nonce), nonce) for nonce in range(3)])
+    assert trio.current_time() == 0.75
+    assert [made.mined(bytes.fromhex(one["result"][2:])).block_number for one in answers] == [1, 2, 3]
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_stands_behind_a_send_in_a_batch_waits_for_it(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    batch = [
+        {"id": 1, "method": "eth_blockNumber"},
+        sending(signed(0), 2),
+        {"id": 3, "method": "eth_blockNumber"},
+    ]
+    answers = await ask(made, batch)
+    assert (answers[0]["result"], answers[2]["result"]) == ("0x0", "0x1")
+    nursery.cancel_scope.cancel()
+
+
+async def test_other_calls_of_a_socket_are_answered_meanwhile(autojump_clock: MockClock) -> None:
+    made = world()
+    async with connected(made) as client:
+        for nonce in (0, 1):
+            await client.send("eth_sendRawTransaction", to_hex(signed(nonce)), number=nonce + 10)
+        assert await client.ask("eth_blockNumber") == "0x0"
+        made.chain.mine()
+        assert {(await client.receive())["id"] for _ in range(2)} == {10, 11}
+
+
+async def test_a_nonce_that_is_too_high_is_refused_after_a_second(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    (said,) = await hand_in(made, [signed(1)])
+    assert (said.at, said.words) == (1.0, "nonce too high")
+    assert said.content["error"]["message"].endswith("tx: 1 state: 0")
+    nursery.cancel_scope.cancel()
+
+
+async def test_held_ones_follow_in_the_block_of_the_missing_nonce(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    said = await hand_in(made, [signed(2), signed(1), signed(0)], delays=[0.0, 0.0, 0.6])
+    assert [(one.at, one.words) for one in said] == [(0.75, "")] * 3
+    assert [mined.transaction.nonce for mined in made.chain.head.mined] == [0, 1, 2]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_held_one_is_gone_after_its_second(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    said = await hand_in(made, [signed(1), signed(0)], delays=[0.0, 1.1])
+    assert [(one.at, one.words) for one in said] == [(1.0, "nonce too high"), (1.25, "")]
+    await trio.sleep(1)
+    assert made.chain.account(SENDER.address).nonce == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_second_one_of_a_held_nonce_is_refused_with_the_block(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    said = await hand_in(made, [signed(1), signed(1, b"other")])
+    assert [(one.at, one.words) for one in said] == [(1.0, "nonce too high"), (0.25, "nonce too high")]
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_more_than_are_held_puts_the_oldest_out(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    raws = [signed(nonce) for nonce in range(1, HELD_AT_MOST + 2)]
+    submissions = [made.chain.enter(raw) for raw in raws]
+    made.chain.mine()
+    assert [one.over for one in submissions] == [True, *[False] * HELD_AT_MOST]
+
+
+async def test_a_replacement_is_too_low_with_the_block(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world()
+    nursery.start_soon(made.chain.run)
+    said = await hand_in(made, [signed(0), signed(0, max_fee=10**10)])
+    assert [(one.at, one.words) for one in said] == [(0.25, ""), (0.25, "nonce too low")]
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_the_head_forbids_is_refused_at_once(autojump_clock: MockClock) -> None:
+    made = world(base_fee=100)
+    made.chain.submit(signed(0))
+    made.chain.mine()
+    made.chain.set_balance(STRANGER.address, 1)
+    said = await hand_in(made, [signed(0), signed(1, max_fee=99), signed(0, key=STRANGER)])
+    assert [(one.at, one.words) for one in said] == [
+        (0.0, "nonce too low"),
+        (0.0, "max fee per gas less than block base fee"),
+        (0.0, "insufficient funds for gas * price + value"),
+    ]
+
+
+async def test_a_block_that_cannot_pay_for_a_second_refuses_it(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made = world(base_fee=100)
+    raws = [signed(nonce, gas=100_000) for nonce in (0, 1)]
+    made.chain.set_balance(SENDER.address, 100_000 * 10**9 + 1)
+    nursery.start_soon(made.chain.run)
+    said = await hand_in(made, raws)
+    assert [(one.at, one.words) for one in said] == [
+        (0.25, ""),
+        (0.25, "insufficient funds for gas * price + value"),
+    ]
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_waited_for_twelve_seconds_is_left_out_of_the_block(autojump_clock: MockClock) -> None:
+    made = world()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_mine_at, made, 12.5)
+        (said,) = await hand_in(made, [signed(0)])
+    assert (said.at, said.words) == (12.5, "context deadline exceeded")
+    assert made.chain.account(SENDER.address).nonce == 0
+
+
+async def _mine_at(made: World, moment: float) -> None:
+    await trio.sleep_until(moment)
+    made.chain.mine()
+
+
+async def test_a_caller_is_let_go_after_twenty_four_seconds(autojump_clock: MockClock) -> None:
+    (said,) = await hand_in(world(), [signed(0)])
+    assert (said.at, said.words) == (24.0, "context deadline exceeded")
+
+
+async def test_a_caller_who_hangs_up_takes_the_transaction_with_it(autojump_clock: MockClock) -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.send("eth_sendRawTransaction", to_hex(signed(0)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.chain.pending_nonce(SENDER.address) == 1
+        await client.socket.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.chain.mine().mined == ()
+
+
+async def test_a_lost_reply_leaves_it_on_its_way(autojump_clock: MockClock) -> None:
+    made = world()
+    made.node.faults.script(Fault.LOST_REPLY)
+    async with connected(made) as client:
+        await client.send("eth_sendRawTransaction", to_hex(signed(0)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(made.chain.mine().mined) == 1
+
+
+async def test_the_pool_that_answers_at_once_takes_the_next_nonce_or_none(autojump_clock: MockClock) -> None:
+    made = world(pool="arbitrum at once")
+    said = await hand_in(made, [signed(0), signed(2), signed(1)])
+    assert [(one.at, one.words) for one in said] == [(0.0, ""), (0.0, "nonce too high"), (0.0, "")]
+    assert len(made.chain.mine().mined) == 2
