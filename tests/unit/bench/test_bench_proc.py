@@ -46,7 +46,12 @@ def test_this_process_uses_something() -> None:
 
 def test_a_child_counts_with_its_parent() -> None:
     alone = look(os.getpid()).resident
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    loud = "print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", loud], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # a child that was just forked has nothing of its own
         together = look(os.getpid()).resident
         child.communicate(b"\n")
     assert together > alone
