@@ -36,6 +36,7 @@ _TOO_WIDE = re.compile(
 _BEYOND_HEAD = re.compile(
     r"beyond|past.*head|future|unknown block|header not found|greater than latest", re.IGNORECASE
 )
+_CODES = 2**31  # JSON-RPC 2.0 names numbers of five digits; nodes use other small ones
 _REVERT_DATA = re.compile(r"(?:Reverted )?(0x[0-9a-fA-F]*)")
 
 
@@ -44,7 +45,7 @@ class _Wire(msgspec.Struct):
 
     id: Any = None
     result: Any = msgspec.UNSET
-    error: Any = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
     method: Any = None
     params: msgspec.Raw = msgspec.Raw()
 
@@ -79,6 +80,7 @@ class Complaint:
 
 Message = Answer | Notification | Complaint
 
+_NULL = msgspec.Raw(b"null")
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[_Wire | list[_Wire]] = msgspec.json.Decoder(_Wire | list[_Wire])
 _pushed_decoder = msgspec.json.Decoder(_Pushed)
@@ -109,12 +111,12 @@ def decode(data: bytes | str) -> list[Message]:
 def _message(wire: _Wire) -> Message | None:
     if isinstance(wire.method, str):
         return _notification(wire)
-    has_result = wire.result is not msgspec.UNSET
-    if wire.error is None and not has_result:
+    error = None if wire.error == _NULL else rpc_error(bytes(wire.error))
+    if error is None and wire.result is msgspec.UNSET:
         return None
     if type(wire.id) is int:
-        return Answer(wire.id, wire.result if wire.error is None else rpc_error(wire.error))
-    return Complaint(rpc_error(wire.error)) if wire.error is not None else None
+        return Answer(wire.id, wire.result if error is None else error)
+    return Complaint(error) if error is not None else None
 
 
 def _notification(wire: _Wire) -> Notification | None:
@@ -127,15 +129,27 @@ def _notification(wire: _Wire) -> Notification | None:
     return Notification(pushed.subscription, bytes(pushed.result))
 
 
-def rpc_error(error: Any) -> RpcError:
-    """Read an error object, however crooked: code 0 and its own text where it has no code and no message."""
+def rpc_error(text: bytes) -> RpcError:
+    """Read an error object, however crooked: code 0 and its own text where it has no code and no message.
+
+    The text is never written anew: what could just be read, nested deeply, may be too deep for a writer.
+    """
+    error = _decoded(text)
     fields = error if isinstance(error, dict) else {"message": error}
     code, message = fields.get("code"), fields.get("message")
+    shown = message if isinstance(message, str) else text[: 4 * MAX_MESSAGE].decode(errors="replace")
     return RpcError(
-        code if type(code) is int else 0,
-        clean(message if isinstance(message, str) else msgspec.json.encode(error).decode()),
+        code if type(code) is int and abs(code) < _CODES else 0,
+        clean(shown),
         _revert_data(fields.get("data")),
     )
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _revert_data(data: Any) -> bytes | None:

@@ -302,7 +302,10 @@ async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
             nursery.cancel_scope.cancel()
     finally:
         link.drop("closed here")
-        await trio.aclose_forcefully(stream)
+        with trio.move_on_after(
+            PARTING_SECONDS, shield=True
+        ):  # a cancellation would take the place of what is raised
+            await trio.aclose_forcefully(stream)
 
 
 async def _shake_hands(stream: trio.abc.Stream, url: Url) -> bytes:

@@ -21,12 +21,13 @@ class ExitStatus(IntEnum):
 def only(kind: type[E], group: BaseExceptionGroup[BaseException]) -> tuple[E, ...]:
     """Return the errors of a group that holds nothing but errors of this kind; none if it holds anything else."""
     ours, others = group.split(kind)
-    return tuple(_leaves(ours)) if ours is not None and others is None else ()
+    return tuple(leaves(ours)) if ours is not None and others is None else ()
 
 
-def _leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+def leaves(error: E | BaseExceptionGroup[E]) -> Iterator[E]:
+    """Yield the errors of a group of groups, in their order; of an error that is no group, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from leaves(one)
+    else:
+        yield error

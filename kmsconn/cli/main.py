@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Final
 
 from kmsconn import __version__
+from kmsconn.cli.crashes import crash_report
 from kmsconn.cli.endings import ExitStatus, only
 from kmsconn.errors import ConfigError, Fault, StartRefused
 
@@ -66,7 +66,7 @@ def _say_group(group: BaseExceptionGroup[BaseException]) -> int:
         return _say_faults([fault for error in errors for fault in error.faults])
     if refusals := only(StartRefused, group):
         return _say_refused(*refusals)
-    traceback.print_exception(group)
+    _say(crash_report(group))
     return ExitStatus.CRASHED
 
 

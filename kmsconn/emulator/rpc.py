@@ -133,6 +133,10 @@ class Node(Standing):
         """Serve one connection, HTTP or websocket."""
         await serve_http(stream, self.http, websocket=self.websocket)
 
+    def pushed(self, content: Any) -> Any:
+        """Return what is pushed for a new head or a log."""
+        return content
+
     def rate_limit(self, begun: Begun | BegunBatch) -> Begun | BegunBatch:
         """Return what a websocket says instead when it is rate limited."""
         error = NodeError(LIMIT_EXCEEDED, "rate limit exceeded")

@@ -51,6 +51,10 @@ class Answering(Protocol):
         """Return what is said instead when the session is rate limited."""
         ...
 
+    def pushed(self, content: Any) -> Any:
+        """Return what is pushed for a new head or a log."""
+        ...
+
 
 async def serve_websocket(node: Answering, connection: WebSocketConnection) -> None:
     """Serve one websocket until either side ends it."""
@@ -143,7 +147,7 @@ class _Session:
             async for message in self._queue:
                 self._silent = self._silent or self._node.faults.happens(Fault.SILENT_SOCKET)
                 if not self._silent:
-                    await self._connection.send_message(message.decode())
+                    await self._connection.send_message(_as_text(message))
         except ConnectionClosed:
             scope.cancel()
 
@@ -197,12 +201,20 @@ class _Session:
         return block_json(block, chain_id=chain.chain_id, gas_limit=chain.block_gas_limit, full=False)
 
     async def _notify(self, subscription: str, content: Any) -> None:
-        params = {"subscription": subscription, "result": content}
+        params = {"subscription": subscription, "result": self._node.pushed(content)}
         message = msgspec.json.encode({"jsonrpc": "2.0", "method": "eth_subscription", "params": params})
         if self._node.faults.happens(Fault.LOST_PUSH):
             return
         for _ in range(1 + self._node.faults.happens(Fault.DUPLICATE_PUSH)):
             await self._outgoing.send(message)
+
+
+def _as_text(message: bytes) -> str | bytes:
+    """Return an answer as the text that it is; as bytes where a hostile node's is none."""
+    try:
+        return message.decode()
+    except UnicodeDecodeError:
+        return message
 
 
 def _holds(view: View, block: Block) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_QUANTITY = re.compile(r"0x[0-9a-fA-F]+")
-_COUNTS = 1 << 63  # block numbers, nonces, indices and times beyond it are nonsense
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")  # no quantity of a chain is larger than a word of 32 bytes
+_COUNTS = 1 << 53  # beyond it block numbers, nonces, indices and times are nonsense, and floats lose digits
 
 
 def to_hex(data: bytes) -> str:
@@ -33,17 +33,17 @@ def quantity(number: int) -> str:
 
 
 def from_quantity(text: object) -> int:
-    """Read ``0x`` and hex digits; leading zeros are taken, as some nodes write them. Raises ValueError as ``from_hex``."""
+    """Read ``0x`` and up to 64 hex digits; leading zeros are taken, as some nodes write them. Raises ValueError as ``from_hex``."""
     if not isinstance(text, str):
         raise ValueError(f"a quantity is a text, not a {type(text).__name__}")
     if not _QUANTITY.fullmatch(text):
-        raise ValueError("a quantity is 0x and hex digits")
+        raise ValueError("a quantity is 0x and up to 64 hex digits")
     return int(text, 16)
 
 
 def from_count(text: object) -> int:
-    """Read a block number, a nonce, an index or a time: a quantity that a column of 64 bits holds, signed. Raises ValueError."""
+    """Read a block number, a nonce, an index or a time: a quantity below 2^53. Raises ValueError."""
     number = from_quantity(text)
     if number >= _COUNTS:
-        raise ValueError("a number that no chain has reached")
+        raise ValueError(f"no chain has reached the number {text}")
     return number

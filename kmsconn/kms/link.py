@@ -100,7 +100,8 @@ class Link:
                     nursery.start_soon(self._watch)
         finally:
             self.lose("the connection was closed")
-            await trio.aclose_forcefully(self._stream)
+            with trio.move_on_after(FAREWELL, shield=True):  # a cancellation would replace what is raised
+                await trio.aclose_forcefully(self._stream)
 
     def lose(self, reason: str, grace: float = 0.0) -> None:
         """End the connection, for the first reason given: calls in flight fail, callers that wait may go on.

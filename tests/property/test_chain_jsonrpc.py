@@ -58,7 +58,7 @@ def test_answers_in_any_order_find_their_questions(values: list[Any], first: int
 
 @given(JSON)
 def test_any_error_object_is_a_printable_short_error(error: Any) -> None:
-    found = rpc_error(error)
+    found = rpc_error(json.dumps(error).encode())
     assert isinstance(found, RpcError)
     assert len(found.message) <= MAX_MESSAGE
     assert found.message.isprintable()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -103,14 +104,37 @@ def test_what_is_no_json_rpc_is_unreachable(data: Any) -> None:
     ],
 )
 def test_revert_bytes_are_found_where_nodes_put_them(data: Any, found: bytes | None) -> None:
-    assert rpc_error({"code": 3, "message": "execution reverted", "data": data}).data == found
+    error = {"code": 3, "message": "execution reverted", "data": data}
+    assert rpc_error(json.dumps(error).encode()).data == found
 
 
 @pytest.mark.parametrize(
-    "error", ["boom", {"message": {"a": 1}}, {"code": "x", "message": "boom"}, [1], 5, {}]
+    "error",
+    [
+        '"boom"',
+        '{"message": {"a": 1}}',
+        '{"code": "x", "message": "boom"}',
+        "[1]",
+        "5",
+        "{}",
+        '{"code": 2147483648}',
+        '{"code": 1' + "0" * 5_000 + "}",
+        '{"message": "\\ud800"}',
+        '{"data": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    ],
 )
-def test_a_crooked_error_object_is_still_an_error(error: Any) -> None:
-    assert rpc_error(error).code == 0
+def test_a_crooked_error_object_is_still_an_error(error: str) -> None:
+    assert rpc_error(error.encode()).code == 0
+
+
+def test_an_error_that_nests_as_deeply_as_can_be_read_is_an_error() -> None:
+    """At some depth it can just be read and no more than that: Python 3.11 counts the frames of its own calls too."""
+    for depth in range(800, 1_100):
+        nested = "[" * depth + "]" * depth
+        with suppress(Unreachable):
+            (message,) = decode(f'{{"id": 1, "error": {{"message": {nested}}}}}')
+            assert isinstance(message, Answer)
+            assert isinstance(message.outcome, RpcError)
 
 
 def test_a_message_is_cleaned_of_control_characters() -> None:

@@ -36,7 +36,7 @@ def test_leading_zeros_of_a_quantity_are_taken() -> None:
     assert from_quantity("0x00ff") == 255
 
 
-@pytest.mark.parametrize("text", ["", "0x", "12", "0x-1", "0x1_0", "0x 1", "-0x1", "0xg"])
+@pytest.mark.parametrize("text", ["", "0x", "12", "0x-1", "0x1_0", "0x 1", "-0x1", "0xg", "0x1" + "0" * 64])
 def test_what_is_no_quantity_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="quantity"):
         from_quantity(text)
@@ -50,7 +50,17 @@ def test_what_is_no_text_at_all_is_a_value_error_too(value: object) -> None:
             read(value)
 
 
-def test_a_count_fits_a_signed_column_of_64_bits() -> None:
-    assert from_count("0x7fffffffffffffff") == 2**63 - 1
-    with pytest.raises(ValueError, match="no chain has reached"):
-        from_count("0x8000000000000000")
+def test_a_quantity_is_a_word_at_most() -> None:
+    """A number of thousands of digits cannot even be shown: Python refuses to write it in decimals."""
+    assert from_quantity("0x" + "f" * 64) == 2**256 - 1
+    for digits in (65, 5_000, 1_000_000):
+        with pytest.raises(ValueError, match="up to 64 hex digits"):
+            from_quantity("0x" + "f" * digits)
+
+
+def test_a_count_can_be_counted_on_from() -> None:
+    """One more, or a few days of blocks more, still fit a column of the journal, and a float without loss."""
+    assert from_count("0x1fffffffffffff") == 2**53 - 1
+    for text in ("0x20000000000000", "0x7fffffffffffffff", "0x8000000000000000"):
+        with pytest.raises(ValueError, match=f"no chain has reached the number {text}"):
+            from_count(text)
