@@ -2,8 +2,8 @@
 
 The rules:
 
-1. ``next_block`` is the first block not read. It moves only over blocks that were read, one after the other; it never goes back.
-   Only it is durable.
+1. ``next_block`` is the first block not read. It moves only over blocks that were read, one after the other; it goes back only to a
+   fork that was found. Only it is durable.
 2. Every round reads the *tail* first: up to the head as the asked node sees it, so that a live request waits for nothing.
 3. When the cursor lies more than one range below the head, the tail alone is read, and the blocks between are *back-filled*
    beside it, one range a round. What was read above the cursor is one *island*, in memory; the back-fill joins it.
@@ -157,3 +157,8 @@ def _grown(cursor: Cursor, blocks: int) -> Cursor:
 def shrunk(cursor: Cursor) -> Cursor:
     """Return the cursor after a range was too wide for the node, or took too long."""
     return attrs.evolve(cursor, size=max(1, cursor.size // 2), calm=CALM_AFTER_FAILURE)
+
+
+def rewound(cursor: Cursor, fork: int) -> Cursor:
+    """Return the cursor after a reorganisation: what was read above the fork was read of another chain."""
+    return attrs.evolve(cursor, next_block=min(cursor.next_block, fork + 1), island=None)

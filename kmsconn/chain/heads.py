@@ -64,6 +64,13 @@ class HeadTracker:
         self._number, self._timestamp, self._confirmed = number, timestamp, now
         self._sample(number, timestamp)
 
+    def follow_down(self, number: int, timestamp: int) -> None:
+        """Take a lower head at once: that the chain went back to it is proved."""
+        if self._number is not None and number < self._number:
+            self._samples.clear()
+            self._number, self._timestamp, self._confirmed = number, timestamp, trio.current_time()
+            self._sample(number, timestamp)
+
     def _settle(self, timestamp: int, now: float) -> None:
         claimed, since = self._claim or (timestamp, now)
         if now - since >= CONFIRMING:

@@ -30,6 +30,8 @@ class LogsRead:
 
     ``trusted``: the node had the last of these blocks, so what is not here was not there. ``malformed`` says, in a few words
     each, which objects were no logs. ``failure`` is set when the node refused the logs; the head counts all the same.
+    ``kept`` is the hash of the block that was asked for besides; None where the node has none of that number. Hashes are None for a node
+    that does not tell them.
     """
 
     head_number: int
@@ -40,11 +42,23 @@ class LogsRead:
     to_block: int
     malformed: tuple[str, ...] = ()
     failure: RpcError | None = None
+    head_hash: bytes | None = None
+    kept: bytes | None = None
 
 
 class _Head(msgspec.Struct):
     number: str
     timestamp: str
+    hash: str | None = None
+
+
+@attrs.frozen
+class BlockHead:
+    """A block as far as it matters here; ``hash`` is None for a node that does not tell it."""
+
+    number: int
+    timestamp: int
+    hash: bytes | None
 
 
 _head_decoder = msgspec.json.Decoder(_Head)
@@ -69,11 +83,14 @@ async def read_logs(
     to_block: int | None,
     *,
     head: str = LATEST,
+    kept: int | None = None,
 ) -> LogsRead:
     """Ask one node for its head and for the logs of ``contract`` with one of ``topics`` as topic0.
 
     ``to_block`` None reads up to the node's head: one round trip for a live request, whatever head was known before. ``head`` is the
-    name of the block that counts as the head: the finalized one for what must not be reorganised away.
+    name of the block that counts as the head: the finalized one for what must not be reorganised away. ``kept`` is the number of a
+    block whose hash is asked for in between: a node that left its branch before it answered for the logs shows it there, and one that
+    leaves it afterwards shows it in the next read.
 
     Raises Unreachable or Overloaded when there is no usable answer, RpcError when the node does not even tell its head.
     Cancellation: at any time. Repeating: harmless.
@@ -84,15 +101,16 @@ async def read_logs(
         "fromBlock": quantity(from_block),
         "toBlock": head if to_block is None else quantity(to_block),
     }
-    block, found = await rpc.batch(
-        [Call("eth_getBlockByNumber", (head, False)), Call("eth_getLogs", (criteria,))]
+    kept_block = [] if kept is None else [Call("eth_getBlockByNumber", (quantity(kept), False))]
+    block, *between, found = await rpc.batch(
+        [Call("eth_getBlockByNumber", (head, False)), *kept_block, Call("eth_getLogs", (criteria,))]
     )
-    number, timestamp = read_head(block)
+    top = read_block(block)
+    number = top.number
     last = number if to_block is None else to_block
+    hashes = top.hash, _hash_of(between[0]) if between else None
     if isinstance(found, RpcError):
-        return LogsRead(
-            number, timestamp, (), trusted=False, from_block=from_block, to_block=last, failure=found
-        )
+        return LogsRead(number, top.timestamp, (), False, from_block, last, (), found, *hashes)
     logs, malformed = decode_logs(found)
     whole = not any(isinstance(item, dict) and item.get("removed") is True for item in found)
     wanted = (
@@ -100,18 +118,42 @@ async def read_logs(
     )
     # a node that still shows logs of blocks that it left may leave out those of the blocks that it has now
     trusted = whole and from_block <= last <= number
-    return LogsRead(number, timestamp, _in_order(wanted), trusted, from_block, last, malformed)
+    return LogsRead(
+        number, top.timestamp, _in_order(wanted), trusted, from_block, last, malformed, None, *hashes
+    )
+
+
+async def read_hash(rpc: Rpc, number: int) -> bytes | None:
+    """Ask for the hash of a block; None where the node has no such block, or does not tell. Raises as ``read_logs``."""
+    return _hash_of(await rpc.call("eth_getBlockByNumber", quantity(number), False))
+
+
+def _hash_of(block: Any) -> bytes | None:
+    return None if block is None else read_block(block).hash
 
 
 def read_head(block: Any) -> tuple[int, int]:
     """Read number and timestamp of a block. Raises the RpcError that it may be, Unreachable when it is no block."""
+    head = read_block(block)
+    return head.number, head.timestamp
+
+
+def read_block(block: Any) -> BlockHead:
+    """Read a block. Raises the RpcError that it may be, Unreachable when it is no block."""
     if isinstance(block, RpcError):
         raise block
     try:
         head = msgspec.convert(block, _Head)
-        return from_count(head.number), from_count(head.timestamp)
+        return BlockHead(from_count(head.number), from_count(head.timestamp), _block_hash(head.hash))
     except (msgspec.ValidationError, ValueError) as error:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
+
+
+def _block_hash(text: str | None) -> bytes | None:
+    try:
+        return None if text is None else _shared(text, _HASH_BYTES, "block hash")
+    except ValueError:
+        return None
 
 
 def read_pushed_head(push: bytes) -> tuple[int, int]:

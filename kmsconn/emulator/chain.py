@@ -254,8 +254,9 @@ class Chain:
         *,
         drop: Callable[[Transaction], bool] = keep_all,
         arrange: Arrange = all_in_the_last,
+        shorter: int = 0,
     ) -> Branch:
-        """Replace the last ``depth`` blocks by as many others and return what was taken off.
+        """Replace the last ``depth`` blocks by as many others, less ``shorter``, and return what was taken off.
 
         ``drop`` says which transactions are gone for ever; ``arrange`` distributes the others over the new blocks. Requests
         in another order get other ids. A sender's transactions are put in nonce order; those left behind a gap are
@@ -264,7 +265,10 @@ class Chain:
         branch = self._pop(depth)
         survivors = [transaction for transaction in branch.transactions if not drop(transaction)]
         self._salt += 1
-        for old, transactions in zip(branch.blocks, arrange(survivors, depth), strict=True):
+        made = branch.blocks[: max(0, depth - shorter)]
+        if not made:
+            self._give_back(survivors)
+        for old, transactions in zip(made, arrange(survivors, len(made)) if made else (), strict=True):
             self._append(list(transactions), old.timestamp)
         self._announce()
         return branch

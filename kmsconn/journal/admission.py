@@ -9,6 +9,7 @@ of what it aborts.
 4. A row placed in the range that the read does not hold is off chain, unless it moved after the read was asked.
 5. The flag follows the chain in every state, closed ones too; only open rows are reported as back.
 6. The cursor grows or stays.
+7. What was rejected, or ended without a reply, is judged anew in another block: on its old branch the contract may have said so.
 
 Most of what is read was read before, in the overlap: what stands where it stood is told by one look at the whole range.
 """
@@ -22,7 +23,7 @@ from typing import Any
 import attrs
 
 from kmsconn.journal.book import Book
-from kmsconn.journal.moves import LONGEST_WAIT
+from kmsconn.journal.moves import LONGEST_WAIT, move
 from kmsconn.journal.port import Admitted, Arrival, Read
 from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
 from kmsconn.model.life import CLOSED, State
@@ -44,6 +45,9 @@ _IN_RANGE = (
 )
 _QUARANTINE = "INSERT OR IGNORE INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CURSOR = "INSERT INTO cursor VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
+
+_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)"
+_FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block = ?"
 
 
 @attrs.define
@@ -80,7 +84,15 @@ def _admit(book: Book, read: Read) -> Admitted:
     _drop(book, [rid for rid, tick, _ in there if tick <= read.asked and rid not in here], changes)
     quarantined = _quarantine(book, read)
     book.execute(_CURSOR, (read.chain_id, read.contract, read.cursor))
+    _keep(book, read)
     return Admitted(tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined)
+
+
+def _keep(book: Book, read: Read) -> None:
+    for one in read.keep:
+        book.execute(_CHECKPOINT, (read.chain_id, read.contract, one.number, one.hash))
+    for number in read.forget:
+        book.execute(_FORGET, (read.chain_id, read.contract, number))
 
 
 def _in_range(book: Book, read: Read) -> list[tuple[int, int, tuple[object, ...]]]:
@@ -108,7 +120,7 @@ def _take(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
     same = next((row for row in known if row.digest == arrival.digest), None)
     if same is None:
         return _insert(book, read, arrival, changes)
-    _place(book, same, arrival, changes)
+    _place(book, read, same, arrival, changes)
     return same.rid
 
 
@@ -139,14 +151,16 @@ def _insert(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
     return rid
 
 
-def _place(book: Book, row: _Known, arrival: Arrival, changes: _Changes) -> None:
+def _place(book: Book, read: Read, row: _Known, arrival: Arrival, changes: _Changes) -> None:
     place = place_of(arrival.log)
     if row.on_chain and row.place == place:
         return
     book.tick += 1
     book.execute(_HERE, (book.tick, *place, pack_log(arrival.log), row.rid))
     changes.moved += row.place != place
-    if not row.on_chain and row.state not in CLOSED:
+    in_another_block = row.place[:2] != place[:2]
+    again = in_another_block and move(book, "rejudge", row.rid, next_try=read.now, reason="in another block")
+    if again or (not row.on_chain and row.state not in CLOSED):
         changes.back.append((row.rid, arrival))
 
 

@@ -33,6 +33,8 @@ _SETS = {
     "release": "next_try = :next_try, reason = :reason",
     "land": "landed_block = :block, reason = ''",
     "bury": "reason = ''",
+    "reopen": "reason = :reason",
+    "rejudge": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
     "resend": "landed_block = NULL, next_try = :next_try, reason = :reason",
     "restart": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
 }

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import attrs
 
+from kmsconn.chain.checkpoints import Checkpoints
 from kmsconn.errors import NonceTaken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
@@ -43,7 +44,8 @@ class Read:
     """What one trusted read of a block range of one contract saw: everything there, nothing else.
 
     ``asked`` is the value of ``Journal.tick`` when the question was sent: rows that moved since are not judged by this read.
-    ``cursor`` is the first block not read yet; it only ever grows. ``now`` wall, ``chain_time`` the head's timestamp.
+    ``cursor`` is the first block not read yet; a read never takes it back. ``now`` wall, ``chain_time`` the head's timestamp.
+    ``keep`` and ``forget`` are block hashes to remember from now on, and the numbers of those that are not needed any more.
     """
 
     chain_id: int
@@ -57,6 +59,16 @@ class Read:
     now: float
     chain_time: float
     expiry: float
+    keep: Checkpoints = ()
+    forget: Sequence[int] = ()
+
+
+@attrs.frozen
+class Rewound:
+    """What a rewind changed: replies that are not final any more, requests that left the chain with their blocks."""
+
+    reopened: int = 0
+    gone: int = 0
 
 
 @attrs.frozen
@@ -205,6 +217,19 @@ class Journal(Protocol):
         Known content at another place is moved, and nothing is run again; other content under a known id is another request, and the
         old one is off chain. A row of that range which the read does not hold is off chain, whatever its state.
         Repeating: the same read again changes nothing.
+        """
+        ...
+
+    async def checkpoints(self, chain_id: int, contract: Address) -> Checkpoints:
+        """Return the block hashes that are kept for a contract, the lowest first."""
+        ...
+
+    async def rewind(self, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
+        """Go back to a fork: what stands above it is read again.
+
+        The cursor, and the blocks to ask about included replies, fall to the fork; block hashes above it are forgotten. Final replies
+        above it, or to requests above it, are included only, so that the contract is asked again. Requests above the new ``head``
+        are off chain. All or nothing. Repeating: changes nothing.
         """
         ...
 

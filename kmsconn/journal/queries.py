@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from kmsconn.chain.checkpoints import Checkpoint, Checkpoints
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.book import Book
@@ -59,6 +60,7 @@ _LANDED = (
     "ORDER BY landed_block LIMIT ?"
 )
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
+_KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? AND contract = ? ORDER BY block"
 _DOUBTED = (
     "SELECT DISTINCT block FROM request INDEXED BY request_doubted WHERE chain_id = ? AND contract = ? AND block >= ? "
     "AND on_chain = 0 AND state IN ('seen', 'answered', 'signed', 'landed') ORDER BY block DESC LIMIT ?"
@@ -94,6 +96,11 @@ def cursor(book: Book, chain_id: int, contract: Address) -> int | None:
     """Return the first block of a contract that was not read yet."""
     found = book.execute(_CURSOR, (chain_id, contract)).fetchone()
     return None if found is None else int(found[0])
+
+
+def checkpoints(book: Book, chain_id: int, contract: Address) -> Checkpoints:
+    """Return the block hashes that are kept, the lowest first."""
+    return tuple(Checkpoint(number, hash_) for number, hash_ in book.execute(_KEPT, (chain_id, contract)))
 
 
 def doubted(book: Book, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:

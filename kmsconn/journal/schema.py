@@ -228,7 +228,36 @@ _FOR_YEARS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS, _SHARDS, _FOR_YEARS)
+# Block hashes by which a reorganisation of any depth is found. A journal of before begins with the blocks where its last requests stand.
+# What is final is found by the block of its reply, and what is read once more from an earlier block is remembered.
+_CHECKPOINTS = (
+    """
+    CREATE TABLE checkpoint (
+        chain_id INTEGER NOT NULL,
+        contract BLOB NOT NULL,
+        block INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        PRIMARY KEY (chain_id, contract, block)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT OR IGNORE INTO checkpoint
+    SELECT chain_id, contract, block, block_hash FROM request WHERE on_chain = 1 ORDER BY rid DESC LIMIT 1000
+    """,
+    "CREATE INDEX request_final ON request (chain_id, contract, landed_block) WHERE state = 'replied'",
+    """
+    CREATE TABLE reread (
+        chain_id INTEGER NOT NULL,
+        contract BLOB NOT NULL,
+        from_block INTEGER NOT NULL,
+        next_block INTEGER NOT NULL,
+        to_block INTEGER NOT NULL,
+        PRIMARY KEY (chain_id, contract)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS, _SHARDS, _FOR_YEARS, _CHECKPOINTS)
 VERSION = len(MIGRATIONS)
 
 

@@ -9,14 +9,27 @@ from pathlib import Path
 
 import trio
 
+from kmsconn.chain.checkpoints import Checkpoints
 from kmsconn.errors import NonceTaken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal import admission, moves, queries
+from kmsconn.journal import admission, moves, queries, rewinding
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
 from kmsconn.journal.damage import find_odd_rows
-from kmsconn.journal.port import NO_SHARDS, Admitted, Counts, Due, Place, Read, Row, Shards, Signing, Waiting
+from kmsconn.journal.port import (
+    NO_SHARDS,
+    Admitted,
+    Counts,
+    Due,
+    Place,
+    Read,
+    Rewound,
+    Row,
+    Shards,
+    Signing,
+    Waiting,
+)
 from kmsconn.journal.writer import CLOSING, Operation, Writer
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -72,6 +85,14 @@ class SqliteJournal:
     async def admit(self, read: Read) -> Admitted:
         """Take a trusted read."""
         return await self._do(lambda book: admission.admit(book, read), long=len(read.arrivals) > LONG_READ)
+
+    async def checkpoints(self, chain_id: int, contract: Address) -> Checkpoints:
+        """Return the block hashes that are kept for a contract."""
+        return await self._do(lambda book: queries.checkpoints(book, chain_id, contract))
+
+    async def rewind(self, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
+        """Go back to a fork."""
+        return await self._do(lambda book: rewinding.rewind(book, chain_id, contract, fork, head), long=True)
 
     async def doubted(self, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
         """Return the last blocks of open requests that are off chain."""

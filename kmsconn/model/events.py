@@ -39,6 +39,20 @@ class RequestsMoved:
 
 
 @attrs.frozen
+class ChainReorganised:
+    """A chain has left the blocks that were read of a contract: reading begins again above ``fork``.
+
+    ``depth``: how many blocks above the fork had been read. ``reopened``: replies that are not final any more.
+    """
+
+    chain_id: int
+    contract: Address
+    fork: int
+    depth: int
+    reopened: int
+
+
+@attrs.frozen
 class LogQuarantined:
     """A log of a listened contract and topic0 could not be decoded; its bytes are kept."""
 
@@ -215,6 +229,7 @@ class AlertCleared:
 Event = (
     RequestAdmitted
     | RequestsMoved
+    | ChainReorganised
     | LogQuarantined
     | CursorMoved
     | StageFinished

@@ -39,6 +39,8 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "release": (frozenset({State.SIGNED}), State.ANSWERED),
     "land": (frozenset({State.SIGNED}), State.LANDED),
     "bury": (frozenset({State.LANDED}), State.REPLIED),
+    "reopen": (frozenset({State.REPLIED}), State.LANDED),
+    "rejudge": (frozenset({State.REJECTED, State.DONE}), State.SEEN),
     "resend": (frozenset({State.LANDED}), State.ANSWERED),
     "restart": (frozenset({State.LANDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.SEEN),
 }

@@ -125,6 +125,15 @@ REORGANISED = Family(
     "Requests found moved, gone from the chain, or back on it",
     ("chain", "change"),
 )
+REORGANISATIONS = Family(
+    "kmsconn_reorganisations_total", "Times that a chain left blocks that were read of a contract", ("chain",)
+)
+REORGANISATION_DEPTH = Family(
+    "kmsconn_reorganisation_depth_blocks",
+    "Blocks that the last reorganisation took, as far as they had been read",
+    ("chain",),
+    Shape.GAUGE,
+)
 LOGS_QUARANTINED = Family("kmsconn_logs_quarantined_total", "Logs that could not be decoded", ("chain",))
 ALERTS = Family("kmsconn_alerts_total", "Alerts that were raised", ("dependency", "cause"))
 CURSOR = Family("kmsconn_cursor_block", "First block not read yet", ("chain", "contract"), Shape.GAUGE)

@@ -23,6 +23,7 @@ from kmsconn.net.urls import show
 LEVELS: Final[dict[type, int]] = {
     events.RequestAdmitted: logging.INFO,
     events.RequestsMoved: logging.WARNING,
+    events.ChainReorganised: logging.WARNING,
     events.LogQuarantined: logging.ERROR,
     events.CursorMoved: logging.DEBUG,
     events.StageFinished: logging.DEBUG,

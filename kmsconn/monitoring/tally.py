@@ -82,6 +82,11 @@ def _moved(tally: Tally, event: events.RequestsMoved) -> None:
             tally.add(families.REORGANISED, str(event.chain_id), change, amount=amount)
 
 
+def _reorganised(tally: Tally, event: events.ChainReorganised) -> None:
+    tally.add(families.REORGANISATIONS, str(event.chain_id))
+    tally.set(families.REORGANISATION_DEPTH, str(event.chain_id), value=event.depth)
+
+
 def _log_quarantined(tally: Tally, event: events.LogQuarantined) -> None:
     tally.add(families.LOGS_QUARANTINED, str(event.chain_id))
 
@@ -175,6 +180,7 @@ def _nothing(tally: Tally, event: events.Event) -> None:
 COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.RequestAdmitted: _admitted,
     events.RequestsMoved: _moved,
+    events.ChainReorganised: _reorganised,
     events.LogQuarantined: _log_quarantined,
     events.CursorMoved: _cursor,
     events.StageFinished: _stage,

@@ -13,25 +13,29 @@ from contextlib import suppress
 import attrs
 import trio
 
-from kmsconn.chain.cursor import Cursor, Range, plan, shrunk, took
+from kmsconn.chain.checkpoints import Checkpoint
+from kmsconn.chain.cursor import Cursor, Range, plan, rewound, shrunk, took
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.endpoint import Endpoint
+from kmsconn.chain.fork import CONFIRMING, Search
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.jsonrpc import is_range_limit
-from kmsconn.chain.logs import FINALIZED, LATEST, LogsRead, read_head, read_logs, read_pushed_head
+from kmsconn.chain.logs import FINALIZED, LATEST, BlockHead, LogsRead, read_block, read_logs, read_pushed_head
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Admitted, Arrival, Read
-from kmsconn.model.events import CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
+from kmsconn.model.events import ChainReorganised, CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.blame import Standstill
 from kmsconn.service.house import House, Side
+from kmsconn.service.lineage import Lineage
 from kmsconn.service.retrying import until_kept
 
+ANEW = 0.05  # seconds from a fork that was found to the next round
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
 DOUBTING = 900.0  # seconds for which the old block of a request that left the chain is looked at again
 BEFORE_ALL = -1  # a tick: every row has moved since
@@ -62,6 +66,11 @@ class Intake:
     polling: float
     from_block: int | None
     bell: Doorbell = attrs.field(factory=Doorbell)
+    lineage: Lineage = attrs.field(
+        default=attrs.Factory(lambda self: Lineage(self.endpoint), takes_self=True)
+    )
+    rewinds: int = 0
+    """How often the chain left what was read: what was asked before counts no more."""
     _cursor: Cursor | None = None
     _overlap_read: float = -math.inf
     _last_round: float = math.inf
@@ -111,30 +120,63 @@ class Intake:
         self.bell.ring()
 
     async def _start(self) -> Cursor:
-        chain_id, contract = self.subscription.chain_id, self.subscription.contract
-        known = await until_kept(lambda: self.house.journal.cursor(chain_id, contract))
+        journal, chain_id, contract = (
+            self.house.journal,
+            self.subscription.chain_id,
+            self.subscription.contract,
+        )
+        known = await until_kept(lambda: journal.cursor(chain_id, contract))
+        self.lineage.begin(await until_kept(lambda: journal.checkpoints(chain_id, contract)))
         size, origin = self.house.settings.get_logs_batch_size, self.from_block or 0
         head = await self._first_head()  # else the first question would span everything since the last run
-        if known is None and self.from_block is None:
-            known = origin = head
-        return Cursor(
-            self._stepped_back(known, origin) if known is not None else origin, size=size, origin=origin
-        )
+        if known is None:
+            first = await self._first_block(head)
+            if first.hash is not None:
+                self.lineage.begin_at(Checkpoint(first.number, first.hash))
+            return Cursor(first.number, size=size, origin=first.number)
+        return Cursor(self._stepped_back(known, origin), size=size, origin=origin)
 
     def _stepped_back(self, next_block: int, origin: int) -> int:
-        """Begin below the cursor: while nobody read, blocks that had been read may have been replaced."""
+        """Begin below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
         return max(min(origin, next_block), next_block - self.head.blocks_in(self.house.settings.overlap))
 
-    async def _first_head(self) -> int:
+    async def _first_head(self) -> BlockHead:
+        head = await self._until_had(self._tag)
+        self.head.note(head.number, head.timestamp)
+        return head
+
+    async def _first_block(self, head: BlockHead) -> BlockHead:
+        """Return where a contract begins that was never read: at the configured block, else at a head that a second look confirms.
+
+        What lies below is never read: a head that is too high, said once, must not hide what comes until then.
+        """
+        if self.from_block is None:
+            return await self._confirmed(head)
+        found = await self._until_had(quantity(self.from_block)) if self.from_block <= head.number else head
+        hash_ = found.hash if found.number == self.from_block else None
+        return BlockHead(self.from_block, found.timestamp, hash_)
+
+    async def _confirmed(self, head: BlockHead) -> BlockHead:
+        while True:
+            await trio.sleep(CONFIRMING)
+            later = await self._until_had(self._tag)
+            if later.number >= head.number:
+                return head
+            head = later
+            self.head.follow_down(head.number, head.timestamp)
+
+    async def _until_had(self, block: str) -> BlockHead:
+        """Ask for a block until it is had."""
         standstill = self._standstill("logs")  # a node that knows no finalized block answers all else
-        while self.head.number is None:
+        while True:
             try:
-                self.head.note(*read_head(await self.endpoint.call("eth_getBlockByNumber", self._tag, False)))
+                found = read_block(await self.endpoint.call("eth_getBlockByNumber", block, False))
             except (Retryable, RpcError) as error:
-                standstill.failed(f"the {self._tag} block cannot be had: {error}")
+                standstill.failed(f"the {block} block cannot be had: {error}")
                 await trio.sleep(self.polling)
-        standstill.worked()
-        return self.head.number
+            else:
+                standstill.worked()
+                return found
 
     def _standstill(self, what: str) -> Standstill:
         return Standstill(f"{self.endpoint.name} {self.name}", what, self.house.on_event)
@@ -142,8 +184,12 @@ class Intake:
     async def _follow(self) -> None:
         standstill = self._standstill("logs")
         while True:
+            rewinds = self.rewinds
             if await self._round():
                 standstill.worked()
+            elif rewinds != self.rewinds:
+                await trio.sleep(ANEW)
+                continue
             else:
                 standstill.failed(self._reason)
                 await trio.sleep(self.polling)
@@ -222,22 +268,56 @@ class Intake:
     async def _read(self, blocks: Range, asked: int | None = None) -> bool:
         asked, started = self.house.journal.tick if asked is None else asked, trio.current_time()
         try:
-            of = self.subscription
-            found = await read_logs(
-                self.endpoint, of.contract, of.topics, blocks.first, blocks.last, head=self._tag
-            )
-            self.head.note(found.head_number, found.head_timestamp)
-            self._reason = str(found.failure or "the node does not have the blocks that were asked for")
-            if found.failure is not None and is_range_limit(found.failure):
-                self._cursor = shrunk(self._known_cursor())
-            if found.trusted:
-                await self._admit(found, asked)
+            return await self._ask(blocks, asked)
         except (Retryable, RpcError) as error:
             self._reason = str(error)
             if trio.current_time() - started > SLOW:
                 self._cursor = shrunk(self._known_cursor())
             return False
-        return found.trusted
+
+    async def _ask(self, blocks: Range, asked: int) -> bool:
+        """Read blocks from a node that shows the chain that was read so far; go back to the fork when that chain is gone."""
+        of, kept, rewinds = self.subscription, self.lineage.newest, self.rewinds
+        found = await read_logs(
+            self.endpoint,
+            of.contract,
+            of.topics,
+            blocks.first,
+            blocks.last,
+            head=self._tag,
+            kept=None if kept is None else kept.number,
+        )
+        self.head.note(found.head_number, found.head_timestamp)
+        self._reason = str(found.failure or "the node does not have the blocks that were asked for")
+        if found.failure is not None and is_range_limit(found.failure):
+            self._cursor = shrunk(self._known_cursor())
+        look = await self.lineage.look(found, kept, self.head.blocks_to_doubt(self.house.settings.overlap))
+        if rewinds != self.rewinds:
+            self._reason = "the chain was reorganised meanwhile"
+        elif look.fork is not None:
+            await self._rewind(look.fork, found)
+        elif look.doubt:
+            self._reason = look.doubt
+        elif found.trusted:
+            await self._admit(found, asked)
+            return True
+        return False
+
+    async def _rewind(self, search: Search, found: LogsRead) -> None:
+        """Go back to a fork: what stands above it is read again, and judged by that."""
+        house, chain, contract = self.house, self.subscription.chain_id, self.subscription.contract
+        self.rewinds += 1
+        self._reason = "the chain was reorganised"
+        self._overlap_read = -math.inf
+        self._cursor = rewound(self._known_cursor(), search.fork)
+        self.lineage.rewind(search.fork)
+        self.head.follow_down(found.head_number, found.head_timestamp)
+        done = await until_kept(lambda: house.journal.rewind(chain, contract, search.fork, found.head_number))
+        house.on_event(ChainReorganised(chain, contract, search.fork, search.depth, done.reopened))
+        house.on_event(CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number))
+        if done.gone:
+            house.on_event(RequestsMoved(chain, 0, done.gone, 0))
+        house.sides[chain].bell.ring()
 
     async def _admit(self, found: LogsRead, asked: int) -> None:
         arrivals, undecodable = self._decode(found.logs)
@@ -246,6 +326,7 @@ class Intake:
             self.subscription.chain_id,
             self.subscription.contract,
         )
+        rewinds, before, extension = self.rewinds, self.cursor, self.lineage.extended(found)
         read = Read(
             chain_id=chain,
             contract=contract,
@@ -258,12 +339,17 @@ class Intake:
             now=self.house.ports.wall(),
             chain_time=float(found.head_timestamp),
             expiry=settings.decryption_expiry,
+            keep=extension.keep,
+            forget=extension.forget,
         )
         admitted = await self.house.journal.admit(read)
-        before = self.cursor
-        self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))
-        if before != self._cursor.next_block:
-            self.house.on_event(CursorMoved(chain, contract, self._cursor.next_block, found.head_number))
+        if rewinds == self.rewinds:
+            self.lineage.extend(extension)
+            self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))
+        if before != self._known_cursor().next_block:
+            self.house.on_event(
+                CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number)
+            )
         self._tell(admitted, undecodable)
         for reason in found.malformed:
             self.house.on_event(LogQuarantined(chain, contract, found.from_block, -1, reason))

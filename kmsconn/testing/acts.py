@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -206,11 +207,12 @@ class Upgrade:
 
 @attrs.frozen
 class Reorg:
-    """The gateway's last blocks are replaced.
+    """The gateway's last blocks are replaced, however many; all but the first of the chain at most.
 
-    ``moved``: everything is included again, later. ``swapped``: in another order, so that ids name other content.
-    ``vanished``: requests of the replaced blocks are gone for ever, and replies too. ``back`` seconds later, if given, the old
-    branch returns (A → B → A). One node stays on the old branch for ``stale`` seconds. Never deeper than the overlap.
+    ``moved``: everything is included again. ``swapped``: in another order, so that ids name other content.
+    ``vanished``: requests of the replaced blocks are gone for ever, and replies too. What is included again stands in the ``last``
+    of the new blocks or ``there`` where it stood, and the new branch is ``shorter`` by so many. ``back`` seconds later, if given, the old
+    branch returns (A → B → A). One node stays on the old branch for ``stale`` seconds.
     """
 
     at: float
@@ -218,18 +220,29 @@ class Reorg:
     how: Literal["moved", "swapped", "vanished"]
     back: float | None = None
     stale: float = 0.0
+    place: Literal["last", "there"] = "last"
+    shorter: int = 0
 
     async def play(self, world: World) -> None:
         """Replace the blocks, and perhaps put them back."""
         chain = world.neighbours.gateway
-        depth = self.depth
-        while depth and not _is_within_overlap(world, chain.head.number - depth):
-            depth -= 1
+        depth = min(self.depth, chain.head.number - 1)
         if depth < 1:
+            await trio.lowlevel.checkpoint()
             return
         world.ids_reused = world.ids_reused or self.how != "moved" or self.back is not None
-        drop = {"vanished": _always}.get(self.how, _never)
-        branch = chain.reorg(depth, drop=drop, arrange=partial(_arrange, swapped=self.how == "swapped"))
+        replaced = [chain.block(chain.head.number - up) for up in reversed(range(depth))]
+        sizes = [len(block.mined) for block in replaced if block is not None]
+        branch = chain.reorg(
+            depth,
+            drop=_always if self.how == "vanished" else _never,
+            arrange=partial(
+                _arrange,
+                swapped=world.neighbours.decryption.address if self.how == "swapped" else None,
+                sizes=sizes if self.place == "there" else [0] * depth,
+            ),
+            shorter=min(self.shorter, depth),
+        )
         world.witness.reorganised(branch)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stay_behind, world, branch)
@@ -249,19 +262,8 @@ class Reorg:
 def _put_back(world: World, branch: Branch) -> None:
     chain = world.neighbours.gateway
     root = chain.block(branch.root)
-    stands = root is not None and root.hash == branch.blocks[0].parent
-    if stands and _is_within_overlap(world, branch.root):
+    if root is not None and root.hash == branch.blocks[0].parent and chain.head.number > branch.root:
         world.witness.reorganised(chain.restore(branch))
-
-
-def _is_within_overlap(world: World, root: int) -> bool:
-    """Say whether what stands above a block is younger than the overlap; nothing is promised about deeper reorganisations."""
-    chain = world.neighbours.gateway
-    block = chain.block(root)
-    return block is not None and chain.head.timestamp - block.timestamp <= _DEEPEST * world.settings().overlap
-
-
-_DEEPEST = 0.7  # of the overlap
 
 
 def _always(transaction: Transaction) -> bool:
@@ -275,10 +277,19 @@ def _never(transaction: Transaction) -> bool:
 
 
 def _arrange(
-    transactions: Sequence[Transaction], blocks: int, *, swapped: bool
+    transactions: Sequence[Transaction], blocks: int, *, swapped: Address | None, sizes: Sequence[int]
 ) -> list[Sequence[Transaction]]:
-    order = list(reversed(transactions)) if swapped else list(transactions)
-    return [*([()] * (blocks - 1)), order]
+    """Hand out transactions to the new blocks: so many to each, and what is left to the last one."""
+    order = _swapped(transactions, swapped) if swapped else list(transactions)
+    edges = [*itertools.accumulate(sizes[: blocks - 1], initial=0), len(order)]
+    return [order[first:end] for first, end in itertools.pairwise(edges)]
+
+
+def _swapped(transactions: Sequence[Transaction], contract: Address) -> list[Transaction]:
+    """Put the users' calls of a contract in the opposite order; what they rest on, such as committed ciphertexts, stays where it is."""
+    calls = [one for one in transactions if one.to == contract and one.envelope is None and one.data]
+    opposite = {one.hash: other for one, other in zip(calls, reversed(calls), strict=True)}
+    return [opposite.get(one.hash, one) for one in transactions]
 
 
 @attrs.frozen

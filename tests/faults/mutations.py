@@ -80,7 +80,7 @@ def restart_at_the_head(monkeypatch: Any) -> None:
     """A start reads from the head on, not from where the last process ended."""
 
     async def at_head(self: intake.Intake) -> Any:
-        head = await self._first_head()
+        head = (await self._first_head()).number
         return intake.Cursor(head, size=100, origin=head)
 
     monkeypatch.setattr(intake.Intake, "_start", at_head)

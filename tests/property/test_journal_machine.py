@@ -14,12 +14,13 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.errors import NonceTaken
-from kmsconn.journal import admission, moves, queries
-from kmsconn.journal.port import Admitted, Arrival, Due, Read, Row, Shards
+from kmsconn.journal import admission, moves, queries, rewinding
+from kmsconn.journal.port import Admitted, Arrival, Due, Read, Rewound, Row, Shards
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
-from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, opened, read_of, signing
+from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, bytes32, opened, read_of, signing
 
 KINDS = list(Kind)
 ids = st.integers(1, 4)
@@ -65,6 +66,7 @@ class Model:
     clock: int = 0
     cursor: int | None = None
     quarantined: set[tuple[bytes, int]] = attrs.Factory(set)
+    kept: dict[int, bytes] = attrs.Factory(dict)
 
     def touch(self, row: Shadow) -> None:
         self.clock += 1
@@ -75,17 +77,44 @@ class Model:
         before = {rid: row.on_chain for rid, row in self.rows.items()}
         seen = {each.id: each for each in sorted(read.arrivals, key=lambda seen: place(seen)[::2])}
         found = {self.find(each, read) for each in seen.values()}
+        again = {rid for rid in found if self.is_judged_anew(self.rows[rid], seen[self.rows[rid].id])}
         moved = sum(self.put(self.rows[rid], seen[self.rows[rid].id]) for rid in found)
+        for rid in again:
+            self.move("rejudge", rid, next_try=read.now, landed_block=None, nonce=None)
         for rid, row in self.rows.items():
             in_range = read.from_block <= row.place[0] <= read.to_block and row.moved_at <= asked
             if row.on_chain and rid not in found and (in_range or row.id in seen):
                 row.on_chain = False
                 self.touch(row)
         self.cursor = max(self.cursor or 0, read.cursor)
+        self.kept |= {one.number: one.hash for one in read.keep}
+        self.kept = {number: hash_ for number, hash_ in self.kept.items() if number not in read.forget}
         new = found - before.keys()
         gone = {rid for rid, flag in before.items() if flag and not self.rows[rid].on_chain}
         back = {rid for rid, flag in before.items() if not flag and self.rows[rid].on_chain}
-        return new, moved, gone, {rid for rid in back if self.rows[rid].state not in CLOSED}
+        return new, moved, gone, {rid for rid in back if self.rows[rid].state not in CLOSED} | again
+
+    def is_judged_anew(self, row: Shadow, seen: Arrival) -> bool:
+        return row.state in {State.REJECTED, State.DONE} and row.place[:2] != place(seen)[:2]
+
+    def rewind(self, fork: int, head: int) -> tuple[int, int]:
+        """Return how many are not final any more, and how many left the chain."""
+        self.cursor = None if self.cursor is None else min(self.cursor, fork + 1)
+        self.kept = {number: hash_ for number, hash_ in self.kept.items() if number <= fork}
+        above = [
+            rid
+            for rid, row in self.rows.items()
+            if (row.landed_block or 0) > fork or (row.on_chain and row.place[0] > fork)
+        ]
+        reopened = sum(self.move("reopen", rid) for rid in above)
+        for row in self.rows.values():
+            if row.state is State.LANDED and (row.landed_block is None or row.landed_block > fork):
+                row.landed_block = fork
+        gone = [row for row in self.rows.values() if row.on_chain and row.place[0] > head]
+        for row in gone:
+            row.on_chain = False
+            self.touch(row)
+        return reopened, len(gone)
 
     def find(self, seen: Arrival, read: Read) -> int:
         for rid, row in self.rows.items():
@@ -179,6 +208,20 @@ class JournalMachine(RuleBasedStateMachine):
         read = read_of(*arrivals, asked=asked, blocks=(first, first + span), now=now, cursor=cursor)
         self.agree(admission.admit(self.book, read), *self.model.admit(read, model_asked))
 
+    @rule(keep=st.sets(blocks), forget=st.sets(blocks), fork=st.sampled_from("AB"))
+    def keep_hashes(self, keep: set[int], forget: set[int], fork: str) -> None:
+        hashes = tuple(Checkpoint(number, bytes32(f"{number}{fork}")) for number in sorted(keep))
+        read = read_of(asked=0, blocks=(1, 0), cursor=0, keep=hashes, forget=sorted(forget))
+        admission.admit(self.book, read)
+        self.model.admit(read, 0)
+
+    @rule(fork=st.integers(0, 8), more=st.integers(0, 4))
+    def rewind(self, fork: int, more: int) -> None:
+        done = rewinding.rewind(self.book, CHAIN, CONTRACT, fork, fork + more)
+        assert (done.reopened, done.gone) == self.model.rewind(fork, fork + more)
+        assert rewinding.rewind(self.book, CHAIN, CONTRACT, fork, fork + more) == Rewound()
+        self.model.rewind(fork, fork + more)
+
     @rule(data=st.data(), block=blocks)
     def a_read_that_cannot_be_kept(self, data: st.DataObject, block: int) -> None:
         """One id does not fit: nothing of the whole read stays, as ``the_two_agree`` sees."""
@@ -235,12 +278,12 @@ class JournalMachine(RuleBasedStateMachine):
         moved = moves.move(self.book, transition, rid, block=block)
         assert moved == self.model.move(transition, rid, landed_block=block)
 
-    @rule(rid=rids, transition=st.sampled_from(["resend", "restart"]), now=walls)
+    @rule(rid=rids, transition=st.sampled_from(["resend", "restart", "rejudge"]), now=walls)
     def unland(self, rid: int, transition: str, now: float) -> None:
         moved = moves.move(self.book, transition, rid, next_try=now, reason="")
         assert moved == self.model.move(transition, rid, next_try=now, landed_block=None, nonce=None)
 
-    @rule(rid=rids, transition=st.sampled_from(["bury", *sorted(moves.CLOSINGS)]))
+    @rule(rid=rids, transition=st.sampled_from(["bury", "reopen", *sorted(moves.CLOSINGS)]))
     def end(self, rid: int, transition: str) -> None:
         assert moves.move(self.book, transition, rid, reason="") == self.model.move(transition, rid)
 
@@ -384,6 +427,8 @@ class JournalMachine(RuleBasedStateMachine):
             assert shadow_of(row, shadow.moved_at) == attrs.evolve(shadow, max_wait=0.0)
         assert self.book.execute("SELECT count(*) FROM request").fetchone() == (len(self.model.rows),)
         assert queries.cursor(self.book, CHAIN, CONTRACT) == self.model.cursor
+        kept = queries.checkpoints(self.book, CHAIN, CONTRACT)
+        assert kept == tuple(Checkpoint(*one) for one in sorted(self.model.kept.items()))
 
     @invariant()
     def an_id_stands_once_in_a_chain(self) -> None:

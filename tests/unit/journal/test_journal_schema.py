@@ -7,17 +7,33 @@ from pathlib import Path
 
 import pytest
 
+from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.journal import admission, damage, queries
 from kmsconn.journal.book import Book
 from kmsconn.journal.rows import RESIDUES
 from kmsconn.journal.schema import MIGRATIONS, VERSION, shard_indices
 from kmsconn.model.life import CLOSED, OPEN, State
-from tests.unit.journal.samples import CONTRACT, KIND, WAYS, new_row, opened, raw_connection, walk
+from tests.unit.journal.samples import (
+    CHAIN,
+    CONTRACT,
+    KIND,
+    WAYS,
+    bytes32,
+    new_row,
+    opened,
+    raw_connection,
+    walk,
+)
 
 LOOK = {"kind": "", "shard": 0, "busy": "[]", "now": 0, "limit": 1}
 
 
+AS_OF_VERSION_4 = (
+    *(f"DROP TABLE {table}" for table in ("checkpoint", "reread")),
+    "DROP INDEX request_final",
+)
 AS_OF_VERSION_3 = (
+    *AS_OF_VERSION_4,
     *(f"DROP TRIGGER request_{name}" for name in ("appears", "moves", "goes")),
     *(f"DROP INDEX request_{name}" for name in ("oldest", "whole", "cleared", "odd", "due_1", "stranded_1")),
     "DROP TABLE tally",
@@ -143,5 +159,20 @@ def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_new_ends(tmp_pa
         assert book.execute("PRAGMA user_version").fetchone() == (VERSION,)
         walk(book, new_row(book), WAYS[State.DONE])
         assert queries.counts(book, 0.0).states == {(KIND, State.DONE): 1}
+    finally:
+        book.close()
+
+
+def test_an_older_file_begins_with_the_blocks_where_its_requests_stand(tmp_path: Path) -> None:
+    old = opened(tmp_path / "j.db")
+    new_row(old, 1, 10)
+    new_row(old, 2, 12)
+    for statement in (*AS_OF_VERSION_4, "PRAGMA user_version = 4"):
+        old.execute(statement)
+    old.close()
+    book = opened(tmp_path / "j.db")
+    try:
+        kept = [Checkpoint(block, bytes32(f"block {block}")) for block in (10, 12)]
+        assert queries.checkpoints(book, CHAIN, CONTRACT) == tuple(kept)
     finally:
         book.close()

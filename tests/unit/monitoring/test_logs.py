@@ -63,6 +63,7 @@ def test_addresses_have_a_checksum_and_hashes_are_hex() -> None:
                 "request_closed",
                 "reply_returned",
                 "requests_moved",
+                "chain_reorganised",
                 "answer_doubted",
                 "attestation_doubted",
                 "ciphertext_doubted",

@@ -16,6 +16,7 @@ import trio
 
 from kmsconn.chain.cursor import MAX_SIZE
 from kmsconn.chain.doorbell import Doorbell
+from kmsconn.chain.fork import CONFIRMING, LAGGING
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import JournalFailed, Unreachable
@@ -25,6 +26,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
+    ChainReorganised,
     CursorMoved,
     LogQuarantined,
     RequestAdmitted,
@@ -72,6 +74,8 @@ class Chain:
     next_: deque[Exception | Callable[[list[Any]], list[Any]]] = attrs.field(factory=deque)
     widest: int | None = None
     latency: float = 0.001
+    forks: list[tuple[int, int]] = attrs.field(factory=list)
+    """Reorganisations: the block above which all hashes differ, and a number that rises."""
     ranges: list[tuple[int, int]] = attrs.field(factory=list)
     tags: list[str] = attrs.field(factory=list)
     """The names of the blocks that were asked for as the head."""
@@ -81,22 +85,29 @@ class Chain:
 
     async def call(self, method: str, *params: Any) -> Any:
         await trio.sleep(self.latency)
-        self.tags.append(params[0])
         if self.next_ and isinstance(error := self.next_.popleft(), Exception):
             raise error
-        return self._block()
+        return self._named(params[0])
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         await trio.sleep(self.latency)
-        self.tags.append(calls[0].params[0])
         spoil = self.next_.popleft() if self.next_ else None
         if isinstance(spoil, Exception):
             raise spoil
-        answer = [self._block(), self._logs(calls[1].params[0])]
+        blocks = [self._named(call.params[0]) for call in calls[:-1]]
+        answer = [*blocks, self._logs(calls[-1].params[0])]
         return spoil(answer) if spoil is not None else answer
 
-    def _block(self) -> dict[str, str]:
-        return {"number": quantity(self.head), "timestamp": quantity(CHAIN_TIME + self.head)}
+    def _named(self, block: str) -> dict[str, str] | None:
+        if block.startswith("0x"):
+            return self._block(int(block, 16)) if int(block, 16) <= self.head else None
+        self.tags.append(block)
+        return self._block(self.head)
+
+    def _block(self, number: int) -> dict[str, str]:
+        fork = max((fork for root, fork in self.forks if number > root), default=0)
+        hash_ = to_hex(bytes([fork]) * 28 + number.to_bytes(4))
+        return {"number": quantity(number), "timestamp": quantity(CHAIN_TIME + number), "hash": hash_}
 
     def _logs(self, criteria: dict[str, Any]) -> Any:
         first = int(criteria["fromBlock"], 16)
@@ -161,6 +172,7 @@ async def reading(
             ports=SimpleNamespace(wall=wall),
             on_event=bench.events.append,
             pool_for=pools.__getitem__,
+            sides={subscription.chain_id: SimpleNamespace(bell=Doorbell())},
         )
         intake = Intake(house, subscription, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
@@ -176,6 +188,7 @@ async def reading(
 async def test_a_first_start_begins_at_the_head(tmp_path: Path, autojump_clock: Any) -> None:
     chain = Chain(logs=[log(NAMES[0], 50)])
     async with reading(tmp_path, chain, from_block=None) as it:
+        await trio.sleep(CONFIRMING)
         assert it.admitted == []
         assert it.intake.cursor == 101
 
@@ -184,8 +197,20 @@ async def test_a_first_start_waits_for_a_head(tmp_path: Path, autojump_clock: An
     chain = Chain(next_=deque([Unreachable("down"), RpcError(-32000, "starting")]))
     async with reading(tmp_path, chain, from_block=None) as it:
         assert it.intake.cursor is None
-        await trio.sleep(3 * POLLING)
+        await trio.sleep(3 * POLLING + CONFIRMING)
         assert it.intake.cursor == 101
+
+
+async def test_a_first_head_that_the_second_look_does_not_reach_hides_nothing(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    chain = Chain(head=1 << 31)
+    async with reading(tmp_path, chain, from_block=None) as it:
+        chain.head = 100
+        await trio.sleep(CONFIRMING)
+        chain.head, chain.logs = 102, [log(NAMES[0], 101)]
+        await trio.sleep(CONFIRMING + 3 * POLLING)
+        assert it.admitted == [id_of(NAMES[0])]
 
 
 async def test_a_first_start_may_begin_earlier(tmp_path: Path, autojump_clock: Any) -> None:
@@ -258,7 +283,7 @@ async def test_what_a_lagging_node_left_out_is_found_in_the_overlap(
     """Its answer was empty and looked like a good one."""
     async with reading(tmp_path, chain := Chain()) as it:
         chain.head += 2
-        chain.next_.append(lambda answer: [answer[0], []])
+        chain.next_.append(lambda answer: [*answer[:-1], []])
         chain.logs.append(log(NAMES[0], chain.head - 1))
         chain.push()
         await trio.sleep(POLLING)
@@ -360,7 +385,7 @@ async def test_an_object_that_is_no_log_is_told_and_the_rest_is_taken(
     async with reading(tmp_path, chain := Chain(logs=[])) as it:
         chain.head += 1
         chain.logs.append(log(NAMES[0], chain.head))
-        chain.next_.append(lambda answer: [answer[0], [{"address": 7}, *answer[1]]])
+        chain.next_.append(lambda answer: [*answer[:-1], [{"address": 7}, *answer[-1]]])
         chain.push()
         await trio.sleep(POLLING / 10)
         assert it.admitted == [id_of(NAMES[0])]
@@ -528,3 +553,81 @@ async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path, autojump_cl
             (Kind.PREP_KEYGEN, True),
             (Kind.ABORT_KEYGEN, True),
         ]
+
+
+# A chain that leaves what was read of it.
+
+
+async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    chain = Chain(logs=[log(NAMES[0], 40), log(NAMES[1], 60)])
+    async with reading(tmp_path, chain) as it:
+        for _ in range(100):
+            chain.head += 10
+            chain.push()
+            await trio.sleep(1)
+        chain.forks.append((50, 1))
+        chain.logs = [log(NAMES[0], 40), log(NAMES[2], 60, fork=1), log(NAMES[3], 70, fork=1)]
+        await trio.sleep(CONFIRMING + 5)
+        assert it.admitted == [id_of(NAMES[n]) for n in (0, 1, 2, 3)]
+        assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
+        (told,) = it.bench.told(ChainReorganised)
+        assert told.fork <= 50
+        assert it.intake.cursor == chain.head + 1
+
+
+async def test_a_reorganisation_is_found_after_a_restart_too(tmp_path: Path, autojump_clock: Any) -> None:
+    chain = Chain(logs=[log(NAMES[0], 60)])
+    async with reading(tmp_path, chain, from_block=10) as it:
+        for _ in range(100):
+            chain.head += 10
+            chain.push()
+            await trio.sleep(1)
+    chain.forks.append((50, 1))
+    chain.logs = [log(NAMES[1], 60, fork=1)]
+    async with reading(tmp_path, chain, from_block=10) as it:
+        await trio.sleep(CONFIRMING + 5)
+        assert it.admitted == [id_of(NAMES[1])]
+
+
+async def test_a_node_that_lags_takes_nothing_back(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
+        await trio.sleep(5)
+        chain.head -= 20
+        chain.push()
+        await trio.sleep(LAGGING / 2)
+        chain.head += 40
+        await trio.sleep(5)
+        assert it.bench.told(ChainReorganised) == []
+        assert it.bench.told(RequestsMoved) == []
+        assert it.intake.cursor == chain.head + 1
+
+
+async def test_head_and_cursor_follow_a_chain_that_became_shorter(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
+        await trio.sleep(5)
+        chain.head, chain.logs = 50, []
+        await trio.sleep(LAGGING + 5)
+        assert (it.intake.cursor, it.intake.head.number) == (51, 50)
+        assert (await it.stored_cursor()) == 51
+        assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
+
+
+async def test_a_read_that_was_asked_before_a_fork_was_found_counts_no_more(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """A back-fill's answer is on its way while the tail's read shows the fork."""
+    async with reading(tmp_path, chain := Chain()) as it:
+        await trio.sleep(5)
+        before = it.intake.cursor
+        async with trio.open_nursery() as nursery:
+            chain.latency = 1.0
+            nursery.start_soon(it.intake.read_again, 1, 2)
+            await trio.sleep(0.1)
+            it.intake.rewinds += 1
+            chain.latency = 0.001
+        assert it.intake.cursor == before
+        assert it.intake._reason == "the chain was reorganised meanwhile"

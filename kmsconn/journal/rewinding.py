@@ -1,0 +1,45 @@
+"""What a fork of the chain means for the journal: back to it, and nothing above it is final. One savepoint; never asks a chain.
+
+Requests above the fork keep their state until their blocks are read again (``journal.admission``). Only what stands above the new head
+cannot be read again soon, and is off chain at once: it comes back with its block.
+"""
+
+from __future__ import annotations
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.book import Book
+from kmsconn.journal.moves import move
+from kmsconn.journal.port import Rewound
+
+_CURSOR = "UPDATE cursor SET block = min(block, ? + 1) WHERE chain_id = ? AND contract = ?"
+_FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
+# By the block of the reply, and by that of the request where nobody noted the other one.
+_FINAL = (
+    "SELECT rid FROM request INDEXED BY request_final WHERE chain_id = :chain AND contract = :contract AND state = 'replied' "
+    "AND landed_block > :fork UNION "
+    "SELECT rid FROM request INDEXED BY request_place WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 "
+    "AND block > :fork AND state = 'replied'"
+)
+_ASK_AGAIN = (
+    "UPDATE request INDEXED BY request_landed SET landed_block = :fork WHERE chain_id = :chain "
+    "AND contract = :contract AND state = 'landed' AND (landed_block > :fork OR landed_block IS NULL)"
+)
+_OFF = (
+    "UPDATE request INDEXED BY request_place SET on_chain = 0, tick = :tick "
+    "WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 AND block > :head"
+)
+
+
+def rewind(book: Book, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
+    """Apply a fork, all of it or nothing. Repeating: changes nothing."""
+    with book.savepoint():
+        of = {"chain": chain_id, "contract": contract, "fork": fork}
+        book.execute(_CURSOR, (fork, chain_id, contract))
+        book.execute(_FORGET, (chain_id, contract, fork))
+        reopened = [rid for (rid,) in book.execute(_FINAL, of).fetchall()]
+        for rid in reopened:
+            move(book, "reopen", rid, reason="the chain was reorganised")
+        book.execute(_ASK_AGAIN, of)
+        gone = book.execute(_OFF, {**of, "tick": book.tick + 1, "head": head}).rowcount
+        book.tick += gone > 0
+        return Rewound(len(reopened), gone)
