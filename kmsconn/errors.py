@@ -51,7 +51,12 @@ class RequestError(KmsconnError):
 
 
 class Retryable(RequestError):
-    """Nothing is wrong with the request: try again later. Nothing is charged to the request."""
+    """Nothing is wrong with the request: try again later. Nothing is charged to the request.
+
+    ``again_in``: seconds before which trying again would be in vain, where that is known.
+    """
+
+    again_in: float | None = None
 
 
 class Unreachable(Retryable):
@@ -64,6 +69,18 @@ class Overloaded(Retryable):
 
 class NotYet(Retryable):
     """The neighbour answered: not now. Access not granted yet, key not known yet, result not ready."""
+
+
+class Denied(NotYet):
+    """A host chain's access control list says no. It rarely changes its mind: asked again ever more rarely."""
+
+
+class NotMember(Retryable):
+    """This node is not in the request's context, named in ``context``: others answer it. ``alone``: it is in no valid one at all."""
+
+    def __init__(self, message: str, context: str = "", *, alone: bool = False) -> None:
+        super().__init__(message)
+        self.context, self.alone = context, alone
 
 
 class Forgotten(Retryable):
@@ -92,6 +109,17 @@ class Terminal(RequestError):
 
 class Rejected(Terminal):
     """The request can never be answered; kept with its reason for an operator's ``retry``."""
+
+
+class Destroyed(Rejected):
+    """A context or epoch that the request names is over for good: its ``identifier``, and ``what`` it is in words."""
+
+    def __init__(self, what: str, identifier: int) -> None:
+        super().__init__(what, identifier)
+        self.what, self.identifier = what, identifier
+
+    def __str__(self) -> str:
+        return f"{self.what} was destroyed"
 
 
 class Refused(Terminal):

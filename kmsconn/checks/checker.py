@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from typing import Any
 
 import attrs
+import trio
 
 from kmsconn.chain.asking import MAX_BATCH, ask_all, inquire
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
-from kmsconn.errors import AlreadyDone, KmsconnError, Misconfigured, NotYet, Over, Rejected, Unreachable
+from kmsconn.errors import (
+    AlreadyDone,
+    KmsconnError,
+    Misconfigured,
+    NotMember,
+    NotYet,
+    Over,
+    Rejected,
+    Retryable,
+    Unreachable,
+)
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
@@ -25,6 +37,7 @@ from kmsconn.protocols.port import Facts, Profile, Question
 
 Step = Callable[[], Awaitable[Any]]
 
+RECHECKING = 2.0  # seconds; an Ethereum that says nothing holds up no answer
 _REMEMBERED = 100_000  # requests found answered, each until it is old enough; a few MiB
 
 
@@ -44,13 +57,14 @@ class Checker:
     async def check(self, seen: Seen) -> Checked:
         """Return the request with its context when everything holds.
 
-        Raises Rejected, NotYet (access not granted yet, not valid yet), Misconfigured (a chain that is not configured),
+        Raises Rejected, NotYet (not valid yet), Denied, NotMember, Misconfigured (a chain that is not configured),
         AlreadyDone when the contract has had this node's answer for longer than the overlap, Over when it waits for none any more,
         Aborted, Unreachable.
         Repeating: reads only.
         """
         request = seen.request
         context_id, epoch_id = self.profile.context_of(request.content)
+        self._recall(request, context_id, epoch_id)
         facts = self._facts(request)
         steps: list[Step] = [partial(self._wanted, request)]
         if not self.contexts.knows(context_id, epoch_id):
@@ -61,6 +75,23 @@ class Checker:
             questions = self._questions(request, facts)
         await together([*steps, *self._asking(questions)])
         return Checked(request, context_id, epoch_id)
+
+    async def recheck(self, request: Request) -> None:
+        """Raise Destroyed where a context or epoch of a request is over by now; nothing else matters once the Core has it.
+
+        Costs a question a minute for all requests of the same context, and two seconds at most. Repeating: reads only.
+        """
+        with trio.move_on_after(RECHECKING), suppress(Retryable):
+            await self.contexts.check(*self.profile.context_of(request.content))
+
+    def _recall(self, request: Request, context_id: int | None, epoch_id: int | None) -> None:
+        """Raise what is known to stand in the way of all requests of a context, before anything is asked for this one.
+
+        What others may finish without this node is asked about all the same.
+        """
+        self.contexts.recall(context_id, epoch_id)
+        if self.profile.standing(request.content, self.committee.tx_sender) is None:
+            self.committee.recall(request)
 
     def _facts(self, request: Request) -> Facts:
         timestamp = self.heads[request.chain_id].timestamp
@@ -138,12 +169,12 @@ class Checker:
     async def _wanted(self, request: Request) -> None:
         """Let a request pass that this node has not answered and that still waits for answers.
 
-        Who is no member of its context waits for the operator, but not longer than the request does.
+        Who is no node of its context waits for others, but not longer than the request does.
         """
-        no_member: Misconfigured | None = None
+        no_member: NotMember | None = None
         try:
             await self._not_answered(request)
-        except Misconfigured as error:
+        except NotMember as error:
             no_member = error
         await self._stands(request)
         if no_member is not None:

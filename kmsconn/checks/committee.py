@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
 
-from kmsconn.chain.asking import ask, ask_all
+from kmsconn.chain.asking import ask, ask_all, inquire
 from kmsconn.chain.port import Rpc
-from kmsconn.errors import Misconfigured
+from kmsconn.checks.shared import Shared
+from kmsconn.errors import NotMember, NotYet
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
-from kmsconn.ethereum.ids import id_hex
-from kmsconn.model.requests import Request
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.requests import Kind, Request
 from kmsconn.protocols.port import Profile, Question
 
 T = TypeVar("T")
+
+Context = tuple[int, int]
+"""A chain with the id of a context there."""
+
+# The nodes of a context never change, so who is not in one stays out of it. It is asked again all the same, since the one node that said
+# so may be on a fork; and all requests of the context wait for the one question.
+_FIRST, _RAREST = 1.0, 3600.0
 
 
 @attrs.define
@@ -34,8 +43,17 @@ class Committee:
     profile: Profile
     chains: Mapping[int, Rpc]
     tx_sender: Address
-    _signers: dict[tuple[int, int], Address] = attrs.field(factory=dict)
+    _signers: dict[Context, Address] = attrs.field(factory=dict)
+    _outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _FIRST, _RAREST))
     _contexts: dict[tuple[int, bytes], int] = attrs.field(factory=dict)
+
+    def recall(self, request: Request) -> None:
+        """Raise what was said of the request's context while it is too early to ask again (``Shared``); asks nothing."""
+        if not self.profile.operations[request.kind].signed:
+            return
+        context_id = self._known_context(request)
+        if isinstance(context_id, int):
+            self._outside.recall((request.chain_id, context_id))
 
     async def has_answered(self, request: Request) -> bool:
         """Say whether this node's answer to a request is in the contract. Raises as ``signer_for``.
@@ -60,7 +78,8 @@ class Committee:
 
         None where no answer is signed, and where we are to work on it with others without replying.
 
-        Raises Misconfigured when our tx sender is no member of the request's context, Unreachable.
+        Raises NotMember when our tx sender is no node of the request's context, Unreachable. All requests of a context wait for the
+        same question.
         """
         return await self._signer_for(request, None)
 
@@ -70,25 +89,43 @@ class Committee:
             return None
         context_id = await self._context_for(request, doubt)
         key = (request.chain_id, context_id)
-        if (known := self._signers.get(key)) is not None:
+        if key not in self._signers:
+            try:
+                await self._outside.ask(key, partial(self._learn, request.kind, key))
+            except NotMember:
+                if not operation.outsiders:
+                    raise
+                return None
+        return self._signers[key]
+
+    async def _learn(self, kind: Kind, key: Context) -> None:
+        """Ask for this node's signer in a context and keep it: for ever, since nodes never change. Raises NotMember."""
+        _, context_id = key
+        signer = await self._ask(self.profile.node_signer(kind, context_id, self.tx_sender))
+        if signer != ZERO_ADDRESS:
+            self._signers[key] = signer
+            return
+        context, sender = id_name(context_id), checksum(self.tx_sender)
+        alone = not self.profile.operations[kind].outsiders and not await self._is_member_anywhere()
+        more = ", nor of any other valid context" if alone else ""
+        raise NotMember(f"tx sender {sender} is not a node of {context}{more}", context, alone=alone)
+
+    async def _is_member_anywhere(self) -> bool:
+        known = [context_id for _, context_id in self._signers]
+        chain_id, rounds = self.profile.memberships(self.tx_sender, known)
+        return await inquire(self.chains[chain_id], rounds)
+
+    def _known_context(self, request: Request) -> int | Sequence[Question[int]]:
+        """Return the context of a request where it is known without asking, else the questions for it."""
+        if (known := self._contexts.get((request.id, request.digest))) is not None:
             return known
-        signer = await self._ask(self.profile.node_signer(request.kind, context_id, self.tx_sender))
-        if signer == ZERO_ADDRESS and operation.outsiders:
-            return None
-        if signer == ZERO_ADDRESS:
-            raise Misconfigured(
-                f"tx sender {checksum(self.tx_sender)} is no node of context {id_hex(context_id)}"
-            )
-        self._signers[key] = signer
-        return signer
+        return self.profile.replying_context(request.content)
 
     async def _context_for(self, request: Request, doubt: _Doubt | None) -> int:
-        key = (request.id, request.digest)
-        if (known := self._contexts.get(key)) is not None:
-            return known
-        found = self.profile.replying_context(request.content)
+        found = self._known_context(request)
         if isinstance(found, int):
             return found
+        key = (request.id, request.digest)
         for_ever, *others = found
         context_id = await self._ask_with(doubt, for_ever)
         if context_id and others:

@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 
 from kmsconn.chain.asking import inquire
 from kmsconn.chain.port import Rpc
+from kmsconn.checks.shared import Shared
+from kmsconn.errors import Destroyed, NotYet
+from kmsconn.ethereum.ids import id_name
 from kmsconn.protocols.port import Profile
 
 TIME_TO_LIVE = 60.0  # seconds that a valid pair is believed
+_FIRST, _RAREST = 0.5, 60.0  # seconds between two questions about a pair that is not valid
+
+Pair = tuple[int | None, int | None]
 
 
 @attrs.define
 class Contexts:
-    """Remembers the pairs found valid, and when (``now``: seconds that only grow)."""
+    """Remembers the pairs found valid, and when (``now``: seconds that only grow), those that are not, and what was destroyed."""
 
     profile: Profile
     ethereum: Rpc
     now: Callable[[], float]
-    _valid: dict[tuple[int | None, int | None], float] = attrs.field(factory=dict)
+    _valid: dict[Pair, float] = attrs.field(factory=dict)
+    _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _FIRST, _RAREST))
+    _destroyed: set[int] = attrs.field(factory=set)
+    """So many only as the contract has destroyed."""
 
     def knows(self, context_id: int | None, epoch_id: int | None) -> bool:
         """Say whether the pair is believed to be valid without asking."""
         found = self._valid.get((context_id, epoch_id))
         return found is not None and self.now() - found < TIME_TO_LIVE
 
+    def recall(self, context_id: int | None, epoch_id: int | None) -> None:
+        """Raise Destroyed, or the last NotYet while it is too early to ask again (``Shared``); asks nothing."""
+        self.refuse_destroyed({context_id, epoch_id})
+        if not self.knows(context_id, epoch_id):
+            self._invalid.recall((context_id, epoch_id))
+
+    def note_destroyed(self, identifiers: Collection[int]) -> None:
+        """Remember contexts and epochs that are over for good."""
+        self._destroyed.update(identifiers)
+
+    def refuse_destroyed(self, identifiers: Collection[int | None]) -> None:
+        """Raise Destroyed where one of these contexts and epochs is known as destroyed; asks nothing."""
+        for identifier in self._destroyed.intersection(identifiers):
+            raise Destroyed(id_name(identifier), identifier)
+
     async def check(self, context_id: int | None, epoch_id: int | None) -> None:
         """Return when the pair is valid; a request that names no context passes.
 
-        Raises Rejected for what was destroyed, NotYet when the chain says no, Unreachable. Repeating: reads only.
+        Raises Destroyed, NotYet when the chain says no, Unreachable. All who name the same pair wait for one question.
+        Repeating: reads only.
         """
-        if self.knows(context_id, epoch_id):
-            return
-        checks = self.profile.context_checks(context_id, epoch_id)
-        if checks is not None:
-            await inquire(self.ethereum, checks[1])
-        self._valid[context_id, epoch_id] = self.now()
+        pair = (context_id, epoch_id)
+        self.recall(*pair)
+        if not self.knows(*pair):
+            await self._invalid.ask(pair, lambda: self._ask(pair))
+
+    async def _ask(self, pair: Pair) -> None:
+        checks = self.profile.context_checks(*pair)
+        try:
+            if checks is not None:
+                await inquire(self.ethereum, checks[1])
+        except Destroyed as error:
+            self.note_destroyed([error.identifier])
+            raise
+        self._valid[pair] = self.now()

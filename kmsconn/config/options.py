@@ -468,7 +468,7 @@ SECTIONS: Final = (
             Option(
                 "pools.protocol_config",
                 types.Count,
-                "Contexts, epochs and their destruction are taken in the order of the chain, one at a time: 1.",
+                "Contexts, epochs and their ends on their way at once; one waits only for an earlier one of the same context.",
                 "pools.protocol_config",
             ),
             Option(

@@ -96,7 +96,7 @@ class Pools:
     user_decryption: int = 128
     key_generation: int = 4
     aborts: int = 1
-    protocol_config: int = 1
+    protocol_config: int = 4
 
 
 @attrs.frozen

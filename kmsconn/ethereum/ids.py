@@ -31,3 +31,19 @@ def counter_of(identifier: int) -> int:
 def id_hex(identifier: int) -> str:
     """Write an id as the Core takes it: 64 lower-case hex digits, big-endian, no prefix (5.3)."""
     return f"{identifier:064x}"
+
+
+def id_name(identifier: int) -> str:
+    """Write an id for a reader: what it is of, as far as its tag says, and all its digits (``context 0x07…01``)."""
+    return f"{_NAMES.get(tag_of(identifier), 'id')} 0x{identifier:064x}"
+
+
+_NAMES = {
+    PUBLIC_DECRYPTION_TAG: "public decryption",
+    USER_DECRYPTION_TAG: "user decryption",
+    PREP_KEYGEN_TAG: "key preparation",
+    KEY_TAG: "key",
+    CRS_TAG: "CRS",
+    CONTEXT_TAG: "context",
+    EPOCH_TAG: "epoch",
+}

@@ -68,7 +68,7 @@ def _guarded(transition: str) -> str:
 STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS}
 
 _PARK = (
-    "UPDATE request SET next_try = :next_try, max_wait = :max_wait, reason = :reason, parked = parked + 1, "  # noqa: S608 - of our own literals
+    "UPDATE request SET next_try = :next_try, max_wait = :max_wait, reason = :reason, parked = parked * :again + 1, "  # noqa: S608 - of our own literals
     f"submitted = coalesce(:submitted, submitted) WHERE rid = :rid AND state IN ({_states(WAITING)})"
 )
 
@@ -102,7 +102,14 @@ def sign(book: Book, signing: Signing) -> bool:
 
 
 def park(
-    book: Book, rid: int, next_try: float, reason: str, max_wait: float, *, submitted: bool | None = None
+    book: Book,
+    rid: int,
+    next_try: float,
+    reason: str,
+    max_wait: float,
+    *,
+    submitted: bool | None = None,
+    again: bool = True,
 ) -> bool:
     """Put a waiting row off; no transition, so reads that were asked before still judge it. ``submitted`` as ``note_submitted``."""
     values = {
@@ -111,6 +118,7 @@ def park(
         "reason": reason,
         "max_wait": max_wait,
         "submitted": submitted,
+        "again": again,
     }
     return book.execute(_PARK, values).rowcount == 1
 

@@ -161,6 +161,14 @@ class Due:
 
 
 @attrs.frozen
+class Queued:
+    """A row that waits for its turn, and whether its time has come."""
+
+    row: Row
+    due: bool
+
+
+@attrs.frozen
 class Counts:
     """Rows by kind and state, parked ones by kind, the age of the oldest open one by kind in seconds, quarantined logs.
 
@@ -247,16 +255,17 @@ class Journal(Protocol):
         busy: Collection[int],
         *,
         without: Shards = NO_SHARDS,
-        in_order: bool = False,
     ) -> Due:
         """Return up to ``limit`` SEEN rows of ``kinds`` that are on chain, due and not ``busy``, by (next_try, block, log index).
-
-        ``in_order``: none but the first by (block, log index), and only while it is due and not ``busy``; of whichever shard.
 
         Rows of the shards ``without`` are left out, also of when the next one is due.
         A ``next_try`` further away than the longest back-off (60 s, or the second chance of an hour for rows so parked) is due: the
         clock was set back.
         """
+        ...
+
+    async def in_order(self, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
+        """Return the first ``limit`` SEEN rows of ``kinds`` that are on chain, by (block, log index), due or not; due as in ``due``."""
         ...
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
@@ -270,8 +279,10 @@ class Journal(Protocol):
         """SEEN → ANSWERED ②."""
         ...
 
-    async def park(self, rid: int, next_try: float, reason: str, *, max_wait: float = 60.0) -> bool:
-        """Keep a SEEN or ANSWERED row for later; ``max_wait`` is the row's own cap on the wait."""
+    async def park(
+        self, rid: int, next_try: float, reason: str, *, max_wait: float = 60.0, again: bool = True
+    ) -> bool:
+        """Keep a SEEN or ANSWERED row for later; ``max_wait`` is the row's own cap on the wait. Not ``again``: ``parked`` begins anew."""
         ...
 
     async def close(self, rid: int, transition: str, reason: str) -> bool:
@@ -321,6 +332,10 @@ class Journal(Protocol):
 
     async def unland(self, rid: int, transition: str, reason: str) -> bool:
         """LANDED → ANSWERED (``resend``, when an answer is kept) or SEEN (``restart``): the reply is gone from the chain."""
+        ...
+
+    async def answered_after(self, chain_id: int, after: tuple[int, int], limit: int) -> tuple[Row, ...]:
+        """Return ANSWERED rows of a chain that are on chain, due or not, by (block, log index), those that stand behind ``after``."""
         ...
 
     # --- looking at it

@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.book import Book
 from kmsconn.journal.damage import read_one, read_rows
-from kmsconn.journal.port import NO_SHARDS, Counts, Due, Place, Row, Shards, Waiting
+from kmsconn.journal.port import NO_SHARDS, Counts, Due, Place, Queued, Row, Shards, Waiting
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.schema import shard_of
 from kmsconn.model.life import OPEN, State
@@ -43,16 +43,18 @@ _STRANDED = (
 )
 _LATER = "next_try > :now AND next_try - max_wait <= :now"
 _NEXT_SEEN = f"{_NEXT} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND {_LATER}"
-_FIRST = (
-    "SELECT block, log_index, rid, next_try, next_try <= :now OR next_try - max_wait > :now "
+_IN_ORDER = (
+    "SELECT block, log_index, rid, next_try <= :now OR next_try - max_wait > :now "
     "FROM request INDEXED BY request_due_{shards} "
     "WHERE kind = :kind AND state = 'seen' AND on_chain = 1 AND rid NOT IN (SELECT value FROM json_each(:damaged)) "
-    "ORDER BY block, log_index LIMIT 1"
+    "ORDER BY block, log_index LIMIT :limit"
 )
 
 _ANSWERED = "INDEXED BY request_unsent WHERE chain_id = :chain_id AND state = 'answered' AND on_chain = 1"
 _UNSENT = f"{_HEADS} {_ANSWERED} AND (next_try <= :now OR next_try - max_wait > :now) ORDER BY block, log_index LIMIT :limit"
 _NEXT_UNSENT = f"{_NEXT} {_ANSWERED} AND {_LATER}"
+
+_BEHIND = f"{_RIDS} {_ANSWERED} AND (block, log_index) > (:block, :log_index) ORDER BY block, log_index LIMIT :limit"
 
 _SIGNED = f"{_RIDS} INDEXED BY request_nonce WHERE chain_id = ? AND state = 'signed' ORDER BY nonce"
 _LANDED = (
@@ -151,19 +153,15 @@ def _of(book: Book, heads: Iterable[Head]) -> tuple[Row, ...]:
     return read_rows(book, [rid for *_, rid in heads])
 
 
-def first_of_kinds(book: Book, kinds: Collection[Kind], now: float, busy: Collection[int]) -> Due:
-    """Return the first row in the order of the chain, if it is due and nobody works on it."""
-    first = _for_shards(_FIRST, book.shards)
-    values = {"now": now, "damaged": _listed(book.damaged)}
-    each = [book.execute(first, {**values, "kind": kind.value}).fetchone() for kind in kinds]
-    found = min((one for one in each if one is not None), default=None)
-    if found is None or found[2] in busy:
-        return Due((), None)
-    _block, _index, rid, next_try, is_due = found
-    if not is_due:
-        return Due((), next_try)
-    row = read_one(book, rid)
-    return Due((row,), None) if row is not None else first_of_kinds(book, kinds, now, busy)
+def in_order(book: Book, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
+    """Return what waits in the order of the chain, whether it is due or not."""
+    statement = _for_shards(_IN_ORDER, book.shards)
+    values = {"now": now, "limit": limit, "damaged": _listed(book.damaged)}
+    found = sorted(
+        place for kind in kinds for place in book.execute(statement, {**values, "kind": kind.value})
+    )[:limit]
+    is_due = {rid: bool(due) for *_, rid, due in found}
+    return tuple(Queued(row, is_due[row.rid]) for row in read_rows(book, list(is_due)))
 
 
 def answered(book: Book, chain_id: int, now: float, limit: int) -> Due:
@@ -173,6 +171,13 @@ def answered(book: Book, chain_id: int, now: float, limit: int) -> Due:
     if len(heads) > limit:
         return Due(_of(book, heads[:limit]), min(now, heads[limit][0]))
     return Due(_of(book, heads), book.execute(_NEXT_UNSENT, values).fetchone()[0])
+
+
+def answered_after(book: Book, chain_id: int, after: tuple[int, int], limit: int) -> tuple[Row, ...]:
+    """Return a page of what is answered and not signed."""
+    block, log_index = after
+    values = {"chain_id": chain_id, "block": block, "log_index": log_index, "limit": limit}
+    return read_rows(book, [rid for (rid,) in book.execute(_BEHIND, values)])
 
 
 def signed(book: Book, chain_id: int) -> tuple[Row, ...]:

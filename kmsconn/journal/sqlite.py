@@ -23,6 +23,7 @@ from kmsconn.journal.port import (
     Counts,
     Due,
     Place,
+    Queued,
     Read,
     Rewound,
     Row,
@@ -106,15 +107,16 @@ class SqliteJournal:
         busy: Collection[int],
         *,
         without: Shards = NO_SHARDS,
-        in_order: bool = False,
     ) -> Due:
         """Return rows for a pool."""
         taken = list(busy)  # as it is now: the caller's set changes while this waits
-        if in_order:
-            return await self._do(lambda book: queries.first_of_kinds(book, kinds, now, taken))
         return await self._do(
             lambda book: queries.due_of_kinds(book, kinds, now, limit, busy=taken, without=without)
         )
+
+    async def in_order(self, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
+        """Return rows in the order of the chain."""
+        return await self._do(lambda book: queries.in_order(book, kinds, now, limit))
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
         """Remember what the Core knows; written as its row is parked, or after a second with an operation of anybody."""
@@ -126,12 +128,18 @@ class SqliteJournal:
         return await self._do(lambda book: moves.answer(book, rid, answer, now))
 
     async def park(
-        self, rid: int, next_try: float, reason: str, *, max_wait: float = moves.LONGEST_WAIT
+        self,
+        rid: int,
+        next_try: float,
+        reason: str,
+        *,
+        max_wait: float = moves.LONGEST_WAIT,
+        again: bool = True,
     ) -> bool:
         """Put a waiting row off."""
         submitted = self._writer.noted(rid)
         return await self._do(
-            lambda book: moves.park(book, rid, next_try, reason, max_wait, submitted=submitted)
+            lambda book: moves.park(book, rid, next_try, reason, max_wait, submitted=submitted, again=again)
         )
 
     async def close(self, rid: int, transition: str, reason: str) -> bool:
@@ -150,6 +158,12 @@ class SqliteJournal:
     async def answered(self, chain_id: int, now: float, limit: int) -> Due:
         """Return rows for a lane to sign."""
         return await self._do(lambda book: queries.answered(book, chain_id, now, limit))
+
+    async def answered_after(self, chain_id: int, after: tuple[int, int], limit: int) -> tuple[Row, ...]:
+        """Return a page of answered rows."""
+        return await self._do(
+            lambda book: queries.answered_after(book, chain_id, after, limit), long=limit > LONG_LIST
+        )
 
     async def signed(self, chain_id: int) -> tuple[Row, ...]:
         """Return what flies on a chain."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from grpclib.const import Status
 
 from kmsconn.config.settings import CoreTls
-from kmsconn.errors import Rejected, RequestError, Undecodable
+from kmsconn.errors import NotYet, Rejected, RequestError, Undecodable
 from kmsconn.kms.allowance import REPLY_BUDGET, Allowance
 from kmsconn.kms.channel import Channel, open_channel
 from kmsconn.kms.status import StatusError, result_error, start_error
@@ -91,6 +91,8 @@ class CoreClient:
             meaning = _meaning(call, error)
             if meaning is Meaning.REFUSED:
                 raise Rejected(f"{where}: {error}") from error
+            if meaning is Meaning.WAIT:
+                raise NotYet(f"{where}: {error}") from error
             if meaning is None and (trouble := start_error(error, where)):
                 raise trouble from error
             return f"{where}: {error}" if meaning is Meaning.DOUBT else ""

@@ -39,7 +39,7 @@ class PoolName(StrEnum):
 
 
 IN_ORDER = frozenset({PoolName.PROTOCOL_CONFIG})
-"""Pools that take requests strictly as the chain has them: while the first waits, so do those behind it."""
+"""Pools whose requests may wait for earlier ones and be ended by later ones, as ``Profile.order_of`` says."""
 
 
 class Content(Protocol):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -144,7 +143,6 @@ class Operation:
     ``signed``: the Core's answer bears the signature of this node, which is compared.
     ``outsiders``: nodes that are not to reply work on it too.
     ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
-    ``patience``: seconds after which it is given up all the same, told in red.
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request.
     """
 
@@ -155,8 +153,21 @@ class Operation:
     outsiders: bool = False
     stages: Mapping[str, float] = attrs.field(factory=dict)
     longest_wait: float = 60.0
-    patience: float = math.inf
     spare_gas: int = 0
+
+
+@attrs.frozen
+class Order:
+    """How a request stands to what else is asked, by the ids of contexts and epochs. Most stand to nothing.
+
+    ``under``: it is over once one of these was destroyed. ``ends``: these it destroys.
+    ``holds``: while it is open, later requests that are ``behind`` one of these wait for it.
+    """
+
+    under: frozenset[int] = frozenset()
+    ends: frozenset[int] = frozenset()
+    holds: frozenset[int] = frozenset()
+    behind: frozenset[int] = frozenset()
 
 
 @attrs.frozen
@@ -222,6 +233,7 @@ class Meaning(StrEnum):
     SUCCESS = "success"
     DOUBT = "doubt"  # success, as far as the result says so too
     REFUSED = "refused"  # it can never be done
+    WAIT = "wait"  # not done yet: to be tried again, however often that takes
 
 
 Reading = Meaning | Callable[[str], Meaning | None]
@@ -300,6 +312,10 @@ class Profile(Protocol):
         """Return what tells that the configured addresses are those of the right contracts. An answer may raise StartRefused."""
         ...
 
+    def order_of(self, content: Content) -> Order:
+        """Return what a request waits for, what it holds up, what ends it and what it ends."""
+        ...
+
     # --- may it be answered?
 
     def context_of(self, content: Content) -> tuple[int | None, int | None]:
@@ -337,7 +353,7 @@ class Profile(Protocol):
         ...
 
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> Rounds[None] | None:
-        """Return what must be asked about context and epoch (3.5); raises NotYet, or Rejected for what was destroyed."""
+        """Return what must be asked about context and epoch (3.5); raises NotYet, or Destroyed."""
         ...
 
     def replying_context(self, content: Content) -> int | Sequence[Question[int]]:
@@ -349,6 +365,10 @@ class Profile(Protocol):
 
     def node_signer(self, kind: Kind, context_id: int, tx_sender: Address) -> Question[Address]:
         """Return the question for the signer of the node that sends as ``tx_sender`` in a context; zero: not a member (3.9)."""
+        ...
+
+    def memberships(self, tx_sender: Address, known: Collection[int]) -> Rounds[bool]:
+        """Return what must be asked whether a tx sender is a node of any context that is valid; it has been one of the ``known``."""
         ...
 
     def has_answered(

@@ -18,6 +18,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.journal.port import Counts
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, ignore
+from kmsconn.model.requests import IN_ORDER
 from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
 from kmsconn.sending.lane import Lane, run_lane
@@ -27,7 +28,8 @@ from kmsconn.service.house import House, Side, open_house
 from kmsconn.service.intake import Intake, follow_heads
 from kmsconn.service.journal_watch import JournalWatch
 from kmsconn.service.overdue import Overdue
-from kmsconn.service.picker import run_picker
+from kmsconn.service.picker import OrderedPicker, run_picker
+from kmsconn.service.pools import Pool
 from kmsconn.service.starting import wait_for_neighbours
 
 
@@ -143,7 +145,14 @@ class Connector:
             self._proofs.append(Completeness(house, intake))
             nursery.start_soon(self._proofs[-1].run)
         for pool in house.pools.values():
-            nursery.start_soon(run_picker, pool, house.journal, house.ports.wall)
+            if pool.name in IN_ORDER:
+                nursery.start_soon(self._ordered(pool).run)
+            else:
+                nursery.start_soon(run_picker, pool, house.journal, house.ports.wall)
+
+    def _ordered(self, pool: Pool) -> OrderedPicker:
+        house = self.house
+        return OrderedPicker(pool, house.journal, house.profile, house.ports.wall, house.pipeline.end)
 
     def _lane(self, side: Side) -> Lane:
         house = self.house

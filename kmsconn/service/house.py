@@ -41,6 +41,7 @@ from kmsconn.protocols.port import Profile
 from kmsconn.sending.flights import REPLACE
 from kmsconn.sending.wallet import Wallet, open_wallet
 from kmsconn.service.blame import Blame
+from kmsconn.service.held import Held
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
 from kmsconn.service.stages import Stages
@@ -200,9 +201,11 @@ def _furnish(
         journal=links.journal,
         heads=heads,
         lane_bells={chain_id: side.bell for chain_id, side in sides.items()},
+        contexts=stages.checker.contexts,
         budgets=_budgets(settings),
         deadlines=settings.deadlines,
         blame=Blame(on_event),
+        held=Held(on_event),
         wall=ports.wall,
         random=ports.random,
         on_event=on_event,

@@ -1,18 +1,23 @@
-"""Hands due rows to the pool of their kind, best first: the journal is the queue, this is its only reader."""
+"""Hands due rows to the pool of their kind, best first or in order: the journal is the queue, this is its only reader."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+import attrs
 import trio
 
-from kmsconn.journal.port import Journal, Row
-from kmsconn.model.requests import IN_ORDER
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.ids import id_name
+from kmsconn.journal.port import Journal, Queued, Row
+from kmsconn.protocols.port import Order, Profile
+from kmsconn.service.ordering import Entry, ended, free_to_begin
 from kmsconn.service.pools import Pool
 from kmsconn.service.retrying import until_kept
 
 LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
 SOONEST = 0.01  # seconds; rows that become due within it are handed out together
+LINE = 1024  # rows that are looked at in order: contracts allow one change of contexts at a time, so open ones are few
 
 
 async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) -> None:
@@ -20,19 +25,16 @@ async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) ->
 
     Cancellation: nothing is lost, rows that were not handed out stay due. Repeating: ``busy`` keeps a row from going out twice.
     """
-    in_order = pool.name in IN_ORDER
     while True:
         wait = LOOK_AGAIN
         pool.hungry = True  # until it is known that all that is due has a place
         if pool.free:
             due = await until_kept(
-                lambda: journal.due(
-                    pool.kinds, wall(), pool.free, pool.busy, without=pool.full, in_order=in_order
-                )
+                lambda: journal.due(pool.kinds, wall(), pool.free, pool.busy, without=pool.full)
             )
             if not _hand_out(pool, due.rows):
                 continue
-            pool.hungry = in_order or bool(pool.full.chosen)
+            pool.hungry = bool(pool.full.chosen)
             if due.next_due is not None:
                 wait = min(wait, max(SOONEST, due.next_due - wall()))
         with trio.move_on_after(wait):
@@ -46,3 +48,52 @@ def _hand_out(pool: Pool, rows: Sequence[Row]) -> bool:
             return False
         pool.hand_out(row)
     return True
+
+
+@attrs.define
+class OrderedPicker:
+    """Hands out what is asked of contexts and epochs, each once those are done that it waits for; ends what a later one destroys.
+
+    ``end`` rejects a row with a reason.
+    """
+
+    pool: Pool
+    journal: Journal
+    profile: Profile
+    wall: Callable[[], float]
+    end: Callable[[Row, str], Awaitable[None]]
+
+    async def run(self) -> None:
+        """Hand out rows for ever. Cancellation and repeating as ``run_picker``; a row is ended once, whoever is asked again."""
+        self.pool.hungry = True  # whatever ends may be what another waits for
+        while True:
+            wait = LOOK_AGAIN
+            if self.pool.free:
+                wait = await self._look()
+            with trio.move_on_after(wait):
+                await self.pool.bell.wait()
+
+    async def _look(self) -> float:
+        """Hand out what may begin and is due; return the seconds until something else is."""
+        queued = await until_kept(lambda: self.journal.in_order(self.pool.kinds, self.wall(), LINE))
+        line = [Entry(one, self._order_of(one)) for one in queued]
+        for entry, identifier in ended(line):
+            if entry.rid not in self.pool.busy:
+                await self._end(entry, identifier)
+        free = free_to_begin(line, self.pool.busy)
+        for entry in [entry for entry in free if entry.queued.due][: max(0, self.pool.free)]:
+            self.pool.hand_out(entry.queued.row)
+        later = [entry.queued.row.next_try - self.wall() for entry in free if not entry.queued.due]
+        return max(SOONEST, min([LOOK_AGAIN, *later]))
+
+    async def _end(self, entry: Entry, identifier: int) -> None:
+        reason = f"{id_name(identifier)} was destroyed"
+        await until_kept(lambda: self.end(entry.queued.row, reason))
+
+    def _order_of(self, queued: Queued) -> Order:
+        """Return the order of a request; of one that cannot be read none, so that it comes to its end soon."""
+        try:
+            content = self.profile.decode(queued.row.log)
+        except Undecodable:
+            return Order()
+        return Order() if content is None else self.profile.order_of(content)

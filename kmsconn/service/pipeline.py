@@ -11,14 +11,17 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import HeadTracker
+from kmsconn.checks.contexts import Contexts
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import (
     Aborted,
     AlreadyDone,
     Broken,
+    Denied,
     Forgotten,
     Misconfigured,
+    NotMember,
     NotYet,
     Over,
     Overloaded,
@@ -30,6 +33,7 @@ from kmsconn.errors import (
     Undecodable,
     Unreachable,
 )
+from kmsconn.ethereum.ids import id_name
 from kmsconn.journal.port import Journal, Row
 from kmsconn.model.events import (
     AnswerDoubted,
@@ -45,7 +49,9 @@ from kmsconn.model.requests import Place, PoolName, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
 from kmsconn.protocols.port import Operation, Profile
 from kmsconn.service.blame import CORE, DEPENDENCIES, Blame
-from kmsconn.service.retrying import PARKING, SECOND_CHANCE
+from kmsconn.service.destruction import end_answered
+from kmsconn.service.held import Held
+from kmsconn.service.retrying import DENIED, PARKING, SECOND_CHANCE
 from kmsconn.service.stages import Stages
 
 T = TypeVar("T")
@@ -56,6 +62,12 @@ KEEPING = (
 LONG_POLL = (
     5.0  # a "not ready" that took less than this was no long poll: asking again at once would only be noise
 )
+NOT_A_NODE = "not-a-node"
+ANOTHER_WALLET = (
+    "the nodes of the context answer; if this should be one, use the wallet that it was registered with"
+)
+SPREAD = 5.0  # seconds over which those are spread who wait for the same question
+LAST_LOOK = 60.0  # seconds after the end of a request's time at which it is looked at once more: chain time is believed at a second look
 SECOND_CHANCE_MARK = "second chance: "
 
 
@@ -83,9 +95,11 @@ class Pipeline:
     journal: Journal
     heads: Mapping[int, HeadTracker]
     lane_bells: Mapping[int, Doorbell]
+    contexts: Contexts
     budgets: Sequence[ByteBudget]  # one for each shard of the Core
     deadlines: Deadlines
     blame: Blame
+    held: Held
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
@@ -102,7 +116,10 @@ class Pipeline:
                     row, "expire", f"expired; what it last waited for: {row.reason or 'its turn'}"
                 )
                 return False
-            return await self._keep(row, await self._line(row, request))
+            await self._destroy(request)
+            answered = await self._line(row, request)
+            self.contexts.refuse_destroyed(self.profile.order_of(request.content).under)
+            return await self._keep(row, answered)
         except Forgotten as error:
             await self._forgotten(row, error)
         except LongPollEnded as error:
@@ -154,6 +171,17 @@ class Pipeline:
             return False
         until = self.profile.valid_until(request.content)
         return now > (request.deadline if until is None else min(request.deadline, until))
+
+    async def _destroy(self, request: Request) -> None:
+        """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides."""
+        destroyed = self.profile.order_of(request.content).ends
+        if not destroyed:
+            return
+        self.contexts.note_destroyed(destroyed)
+        reason = f"{' and '.join(map(id_name, destroyed))} was destroyed before the answer was sent"
+        await end_answered(
+            self.journal, self.profile, self.heads, destroyed, lambda row: self.end(row, reason)
+        )
 
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.submitted:
@@ -208,6 +236,7 @@ class Pipeline:
             self.blame.passed(self._dependency(stage, row), row.rid)
             raise
         self.blame.passed(self._dependency(stage, row), row.rid)
+        self.held.free(row.rid)
         self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))
         return result
 
@@ -224,6 +253,7 @@ class Pipeline:
     async def _keep(self, row: Row, answered: Answered) -> bool:
         now, kept = self.wall(), False
         self.blame.ended(row.rid)
+        self.held.free(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self._close(row, "finish", "done")
@@ -235,12 +265,40 @@ class Pipeline:
         return kept
 
     async def _wait(self, row: Row, error: Retryable) -> None:
-        operation = self.operation(row)
-        if self.wall() - row.admitted_at > operation.patience:
-            await self._close(row, "reject", f"given up after {operation.patience:g} s: {error}")
-            return
-        seconds = min(PARKING.seconds(row.parked, self.random()), operation.longest_wait)
-        await self._park(row, error.stage, str(error), seconds)
+        if isinstance(error, NotMember):
+            severity = Severity.CRITICAL if error.alone else Severity.WARNING
+            self.held.hold((error.context, NOT_A_NODE), row.rid, str(error), severity, ANOTHER_WALLET)
+        if isinstance(error, Denied):
+            await self._wait_for_right(row, error)
+        elif error.again_in is not None:
+            await self._wait_for_others(row, error, error.again_in)
+        else:
+            seconds = min(PARKING.seconds(row.parked, self.random()), self.operation(row).longest_wait)
+            await self._park(row, error.stage, str(error), seconds)
+
+    async def _wait_for_others(self, row: Row, error: Retryable, again_in: float) -> None:
+        """Wait until the one question for all is asked again; what never expires looks every minute whether it is over."""
+        if not self.operation(row).expires:
+            again_in = min(again_in, PARKING.cap)
+        seconds = self._until_over(row, again_in + self.random() * min(again_in, SPREAD))
+        await self._park(row, error.stage, str(error), seconds, max_wait=max(seconds, PARKING.cap))
+
+    async def _wait_for_right(self, row: Row, error: Denied) -> None:
+        """Wait for a right that was not given yet, ever longer; what was waited for before does not count."""
+        again = row.reason.removeprefix(SECOND_CHANCE_MARK) == str(error)
+        seconds = self._until_over(row, DENIED.seconds(row.parked if again else 0, self.random()))
+        longest = max(seconds, PARKING.cap)
+        await self._park(row, error.stage, str(error), seconds, max_wait=longest, again=again)
+
+    def _until_over(self, row: Row, seconds: float) -> float:
+        """Return the wait, but no longer than until the request is too late, in chain time."""
+        request = self.request_of(row)
+        now = self.heads[request.chain_id].timestamp
+        if now is None:
+            return seconds
+        until = self.profile.valid_until(request.content)
+        last = request.deadline if until is None else min(request.deadline, until)
+        return min(seconds, max(LAST_LOOK, last + LAST_LOOK - now))
 
     async def _forgotten(self, row: Row, error: Forgotten) -> None:
         """Submit again soon; but a Core that forgets what it has just taken is not hurried."""
@@ -249,12 +307,19 @@ class Pipeline:
         await self._park(row, "answer", str(error), PARKING.seconds(tries, self.random()))
 
     async def _park(
-        self, row: Row, stage: str, reason: str, seconds: float, *, max_wait: float = 60.0
+        self,
+        row: Row,
+        stage: str,
+        reason: str,
+        seconds: float,
+        *,
+        max_wait: float = 60.0,
+        again: bool = True,
     ) -> None:
-        """Let a row wait; the mark of a second chance stays on it whatever it waits for."""
+        """Let a row wait, ``again`` or for something else; the mark of a second chance stays on it whatever it waits for."""
         if row.reason.startswith(SECOND_CHANCE_MARK):
             reason = SECOND_CHANCE_MARK + reason
-        if await self.journal.park(row.rid, self.wall() + seconds, reason, max_wait=max_wait):
+        if await self.journal.park(row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again):
             self.on_event(RequestParked(row.rid, row.kind, stage, reason, seconds))
 
     async def _second_chance(self, row: Row, error: Refused) -> None:
@@ -278,8 +343,13 @@ class Pipeline:
         else:
             await self._close(row, "quarantine", str(error))
 
+    async def end(self, row: Row, reason: str) -> None:
+        """Reject a row that nobody works on. Repeating: it is told once."""
+        await self._close(row, "reject", reason)
+
     async def _close(self, row: Row, transition: str, reason: str) -> None:
         self.blame.ended(row.rid)
+        self.held.free(row.rid)
         if await self.journal.close(row.rid, transition, reason):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason))
 

@@ -18,20 +18,23 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Backoff:
-    """Exponential waits in seconds with jitter: each lies between half of and the whole of ``min(cap, first · 2ⁿ)``."""
+    """Exponential waits in seconds with jitter: each lies between ``least`` (a share) of and the whole of ``min(cap, first · 2ⁿ)``."""
 
     first: float
     cap: float
+    least: float = 0.5
 
     def seconds(self, tries: int, random: float) -> float:
         """Return the wait after ``tries`` earlier ones; ``random`` in [0, 1)."""
         full = self.cap if tries >= _ENOUGH else min(self.cap, self.first * 2**tries)
-        return full * (0.5 + random / 2)
+        return full * (self.least + random * (1 - self.least))
 
 
 _ENOUGH = 32  # 2**32 is beyond every cap; keeps the power small
 
 PARKING = Backoff(first=0.5, cap=60.0)
+# A chain that denied a right says so again: at most 39 times in a day, half of them within the first hour, in which rights are given.
+DENIED = Backoff(first=0.5, cap=3600.0, least=0.9)
 IN_WORKER = Backoff(first=0.1, cap=2.0)
 PATIENCE = 5.0  # seconds that a worker waits for a neighbour before the request is parked
 DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used

@@ -95,12 +95,13 @@ class Stages:
         return None
 
     async def answer(self, submitted: Submitted) -> Answered:
-        """Wait for the Core's answer and see that it is this node's own for this very content.
+        """Wait for the Core's answer and see that it is this node's own for this very content, whose context still stands.
 
-        Raises NotYet when the long poll ended without one, Forgotten, Broken for an answer that must not be sent, and the rest.
+        Raises Destroyed, NotYet when the long poll ended without one, Forgotten, Broken for an answer that must not be sent, and the rest.
         Repeating: the Core gives a finished answer any number of times.
         """
         request = submitted.request
+        await self.checker.recheck(request)
         expected = await retrying(lambda: self.committee.signer_for(request), self.random)
         call = self.profile.result_call(request.content)
         reply = submitted.reply

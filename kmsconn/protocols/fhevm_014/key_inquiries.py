@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
+from typing import Any
 
-from kmsconn.errors import Aborted, NotYet, Rejected, Undecodable
+import attrs
+
+from kmsconn.errors import Aborted, Destroyed, NotYet, Rejected, Undecodable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, make_id, tag_of
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, make_id, tag_of
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm_014 import views
@@ -22,8 +25,8 @@ from kmsconn.protocols.fhevm_014.key_events import (
     new_context,
 )
 from kmsconn.protocols.fhevm_014.key_messages import KEY_TYPES, EpochMaterial, KeyMaterial
-from kmsconn.protocols.fhevm_014.key_views import KeyViews, Standing
-from kmsconn.protocols.port import Inquiry, Verdict
+from kmsconn.protocols.fhevm_014.key_views import FINALIZED, KeyViews, Standing
+from kmsconn.protocols.port import Inquiry, Slot, Verdict
 
 _PARAMETERS = {0, 1}
 _MOST_EPOCHS = 1024  # what the Core takes in one call
@@ -32,17 +35,18 @@ _MOST_EPOCHS = 1024  # what the Core takes in one call
 def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> Inquiry[None]:
     """Ask whether a context is active, and an epoch in it (3.5).
 
-    Raises Rejected for what was destroyed, NotYet for what is not valid. A destroyed epoch looks like one that is not issued yet,
-    but for its number, which the counter has passed.
+    Raises Destroyed, NotYet for what is not valid. What was destroyed in a block that is not final is not valid yet, or any more: only
+    the finalized block ends a request for good. A destroyed epoch looks like one that is not issued yet, but for its number, which the
+    counter has passed.
     """
     where = (ask.chain_id, ask.config)
     destroyed, valid, *epoch_valid = yield [
-        ask.is_context_destroyed(context_id),
+        _final(ask.is_context_destroyed(context_id)),
         views.is_valid_context(*where, context_id),
         *([] if epoch_id is None else [views.is_valid_epoch(*where, context_id, epoch_id)]),
     ]
     if destroyed:
-        raise Rejected(f"context {id_hex(context_id)} was destroyed")
+        raise _destroyed(context_id)
     if epoch_id is not None and not all(epoch_valid):
         yield from _expect_epoch(ask, epoch_id)
         raise NotYet(f"epoch {id_hex(epoch_id)} of context {id_hex(context_id)} is not valid on chain")
@@ -50,13 +54,19 @@ def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> Inquiry[
         raise NotYet(f"context {id_hex(context_id)} is not valid on chain")
 
 
-def _expect_epoch(ask: KeyViews, epoch_id: int) -> Inquiry[Standing]:
-    """Return the state of an epoch. Raises Rejected for one that was destroyed."""
-    standing: Standing
-    standing, newest = yield [ask.epoch_standing(epoch_id), ask.newest_epoch_id()]
+def _final(slot: Slot[Any]) -> Slot[Any]:
+    return attrs.evolve(slot, block=FINALIZED)
+
+
+def _destroyed(identifier: int) -> Destroyed:
+    return Destroyed(id_name(identifier), identifier)
+
+
+def _expect_epoch(ask: KeyViews, epoch_id: int) -> Inquiry[None]:
+    """Raise Destroyed for an epoch that was destroyed, as of the finalized block."""
+    standing, newest = yield [_final(ask.epoch_standing(epoch_id)), _final(ask.newest_epoch_id())]
     if standing is Standing.NONE and _is_issued(epoch_id, newest):
-        raise Rejected(f"epoch {id_hex(epoch_id)} was destroyed")
-    return standing
+        raise _destroyed(epoch_id)
 
 
 def _is_issued(epoch_id: int, newest: int) -> bool:
@@ -72,37 +82,42 @@ def generation_stands(ask: KeyViews, identifier: int) -> Inquiry[bool]:
 
 
 def context_stands(ask: KeyViews, content: NewContext) -> Inquiry[bool]:
-    """Ask about a new context: its Core needs it as long as it is not destroyed, confirmed or not. Raises Rejected."""
-    [destroyed] = yield [ask.is_context_destroyed(content.id)]
+    """Ask about a new context: its Core needs it as long as it is not destroyed, confirmed or not. Raises Destroyed."""
+    [destroyed] = yield [_final(ask.is_context_destroyed(content.id))]
     if destroyed:
-        raise Rejected(f"context {id_hex(content.id)} was destroyed")
+        raise _destroyed(content.id)
     return True
 
 
 def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> Inquiry[bool]:
-    """Ask about a new epoch; return whether it is still made, with this node. Raises Rejected once it, or its context, was destroyed.
+    """Ask about a new epoch; return whether it is still made, with this node. Raises Destroyed once it, or its context, was.
 
     It needs the nodes of both contexts. The Core of any other node refuses it for ever, and would hold up what comes behind.
     """
     where = (ask.chain_id, ask.config)
-    destroyed, *signers = yield [
-        ask.is_context_destroyed(content.context_id),
+    destroyed, standing, *signers = yield [
+        _final(ask.is_context_destroyed(content.context_id)),
+        ask.epoch_standing(content.id),
         *(
             views.node_signer(*where, context_id, tx_sender)
             for context_id in (content.previous_context_id, content.context_id)
         ),
     ]
     if destroyed:
-        raise Rejected(f"context {id_hex(content.context_id)} was destroyed")
-    standing = yield from _expect_epoch(ask, content.id)
+        raise _destroyed(content.context_id)
+    yield from _expect_epoch(ask, content.id)
     return standing is not Standing.CREATED and any(signer != ZERO_ADDRESS for signer in signers)
 
 
-def previous_context(ask: KeyViews, content: NewContext) -> Inquiry[NewContext]:
+def previous_context(ask: KeyViews, content: NewContext) -> Inquiry[NewContext | None]:
     """Find the announcement of the previous context in its block, and see that it is the one that the contract hashed (3.6).
 
+    None where that context was destroyed: its Core is to forget it, and must not be told of it again.
     Raises NotYet when it is not there, or another.
     """
+    [destroyed] = yield [_final(ask.is_context_destroyed(content.previous_id))]
+    if destroyed:
+        return None
     [(block, digest)] = yield [ask.anchor(content.previous_id)]
     [logs] = yield [ask.announcements(content.previous_id, block)]
     return _announced(content.previous_id, logs, digest)

@@ -122,9 +122,10 @@ class KeyManagement:
         return self.ask.has_answered(content.id, signer)
 
     def start_calls(self, content: KeyContent, ids: Ids, found: Any) -> tuple[CoreCall, ...]:
-        """Build the calls that hand a request over; the previous context is told before the new one. Raises Rejected."""
+        """Build the calls that hand a request over; the previous context, if it lives, is told before the new one. Raises Rejected."""
         if isinstance(content, NewContext):
-            return messages.new_context(found), messages.new_context(content)
+            known = (content,) if found is None else (found, content)
+            return tuple(messages.new_context(context) for context in known)
         if isinstance(content, Generation):
             return (self._generate(content, ids),)
         return (self._tell(content, found),)

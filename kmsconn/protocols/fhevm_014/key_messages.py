@@ -34,6 +34,13 @@ KEY_TYPES = {0: "ServerKey", 1: "PublicKey", 3: "CompressedXofKeySet"}
 _INT32 = 1 << 31
 _LOW_32_BITS = (1 << 32) - 1
 _NOTHING_RUNS = {"NOT_FOUND": Meaning.SUCCESS}
+# Shares of what was destroyed must not stay on a node, so nothing that a Core says to it is for ever.
+_UNTIL_DONE = {
+    **_NOTHING_RUNS,
+    **dict.fromkeys(
+        ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "DATA_LOSS", "INTERNAL"), Meaning.WAIT
+    ),
+}
 _PERHAPS_THERE = {"INVALID_ARGUMENT": Meaning.DOUBT}
 
 
@@ -143,16 +150,16 @@ def new_epoch(domain: Domain, content: NewEpoch, material: EpochMaterial) -> Cor
 
 
 def destroy_context(context_id: int, epoch_ids: Sequence[int]) -> CoreCall:
-    """Return the end of a context and of its epochs (E8)."""
+    """Return the end of a context and of its epochs (E8); that the Core has none is as good, and every other refusal is tried again."""
     parts = [message_field(1, request_id(context_id))]
     parts += [message_field(2, request_id(epoch_id)) for epoch_id in epoch_ids]
-    return CoreCall("DestroyMpcContext", Chunks([b"".join(parts)]), None)
+    return CoreCall("DestroyMpcContext", Chunks([b"".join(parts)]), None, _UNTIL_DONE)
 
 
 def destroy_epoch(epoch_id: int) -> CoreCall:
-    """Return the end of an epoch; that the Core has none is as good."""
+    """Return the end of an epoch; that the Core has none is as good, and every other refusal is tried again."""
     message = message_field(1, request_id(epoch_id))
-    return CoreCall("DestroyMpcEpoch", Chunks([message]), None, _NOTHING_RUNS)
+    return CoreCall("DestroyMpcEpoch", Chunks([message]), None, _UNTIL_DONE)
 
 
 def _node(node: Node) -> bytes:

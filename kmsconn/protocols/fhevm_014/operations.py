@@ -10,7 +10,6 @@ from kmsconn.protocols.port import Operation
 
 _LONG_POLL = {"answer": 315.0}  # the Core holds the call for 300 s (5.1)
 _LOST_SOON = 5.0  # seconds between tries where the Core keeps a result in memory only (L10)
-_HOUR = 3600.0  # a centralised Core cannot destroy epochs (kms-core-grpc.md, 2), and must not hold what comes behind for ever
 # Replies of several nodes share a block, so an estimate does not tell who will be the one that completes a request. It pays for the lists
 # and events of all: recorded were 176,000 more for a CRS of four nodes, 66,000 for an epoch, 43,000 and 9,500 for each signature of a
 # public decryption. What is not used is not paid.
@@ -57,7 +56,7 @@ OPERATIONS = {
             longest_wait=_LOST_SOON,
             spare_gas=_COMPLETING_KEYS,
         ),
-        Operation(Kind.KMS_CONTEXT_DESTROYED, PoolName.PROTOCOL_CONFIG, signed=False, patience=_HOUR),
-        Operation(Kind.KMS_EPOCH_DESTROYED, PoolName.PROTOCOL_CONFIG, signed=False, patience=_HOUR),
+        Operation(Kind.KMS_CONTEXT_DESTROYED, PoolName.PROTOCOL_CONFIG, signed=False),
+        Operation(Kind.KMS_EPOCH_DESTROYED, PoolName.PROTOCOL_CONFIG, signed=False),
     )
 }

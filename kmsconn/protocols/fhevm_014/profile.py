@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+import attrs
 
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
@@ -27,7 +29,9 @@ from kmsconn.protocols.fhevm_014.key_events import KeyContent
 from kmsconn.protocols.fhevm_014.key_inquiries import valid_pair
 from kmsconn.protocols.fhevm_014.key_management import KeyManagement
 from kmsconn.protocols.fhevm_014.key_messages import COMPRESSED_KEY_SET, KEY_SET
+from kmsconn.protocols.fhevm_014.key_order import order_of
 from kmsconn.protocols.fhevm_014.key_views import KeyViews
+from kmsconn.protocols.fhevm_014.members import GatewayContexts
 from kmsconn.protocols.fhevm_014.operations import OPERATIONS
 from kmsconn.protocols.fhevm_014.rules import Rules
 from kmsconn.protocols.port import (
@@ -36,11 +40,14 @@ from kmsconn.protocols.port import (
     Facts,
     Numbering,
     Operation,
+    Order,
     Question,
     Revert,
     Rounds,
     Subscription,
 )
+
+_DECRYPTIONS = frozenset({Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION})
 
 
 class Fhevm014:
@@ -56,6 +63,7 @@ class Fhevm014:
         self._gateway, self._ethereum = gateway, settings.ethereum.chain_id
         self._decryption = contract.address
         self._gateway_config = settings.gateway_config_contract.address
+        self._contexts = GatewayContexts(gateway, self._gateway_config)
         self._domain = Domain(contract.domain_name, contract.domain_version, gateway, contract.address)
         self._messages = CoreMessages(self._domain)
         self._keys = _key_management(settings)
@@ -95,6 +103,12 @@ class Fhevm014:
     def deployment_checks(self) -> tuple[Question[None], ...]:
         """Ask whether ProtocolConfig is where it should be: the charts of 0.14 name another contract (annex D)."""
         return (views.is_protocol_config(self._ethereum, self._keys.ask.config),)
+
+    def order_of(self, content: Content) -> Order:
+        """Return how contexts and epochs follow each other; everything else just ends with those that it names."""
+        if isinstance(content, KeyContent) and (order := order_of(content)) is not None:
+            return order
+        return Order(under=frozenset(one for one in self.context_of(content) if one is not None))
 
     def context_of(self, content: Content) -> tuple[int | None, int | None]:
         """Return context and epoch as extraData names them. Raises Rejected."""
@@ -146,9 +160,13 @@ class Fhevm014:
 
     def node_signer(self, kind: Kind, context_id: int, tx_sender: Address) -> Question[Address]:
         """Ask the contract of the request's chain for the signer of a tx sender in a context."""
-        if kind not in {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}:
+        if kind not in _DECRYPTIONS:
             return self._keys.node_signer(context_id, tx_sender)
         return views.node_signer(self._gateway, self._gateway_config, context_id, tx_sender)
+
+    def memberships(self, tx_sender: Address, known: Collection[int]) -> Rounds[bool]:
+        """Ask the Gateway about its current context, a few before it, and the known ones."""
+        return self._gateway, self._contexts.is_member(tx_sender, known)
 
     def has_answered(
         self, content: Content, signer: Address | None, tx_sender: Address
@@ -198,7 +216,13 @@ class Fhevm014:
 
     def revert(self, kind: Kind, data: bytes | None) -> Revert:
         """Name a revert of this kind's reply and say what it means."""
-        return self._keys.explained(kind, reverts.read(reverts.FUNCTIONS[kind], data))
+        revert = reverts.read(reverts.FUNCTIONS[kind], data)
+        if kind not in _DECRYPTIONS:
+            return self._keys.explained(kind, revert)
+        if revert.name != "InvalidKmsContext":
+            return revert
+        context_id = int(revert.arguments[0], 16)
+        return attrs.evolve(revert, inquiry=lambda: self._contexts.after_invalid(context_id))
 
 
 def _key_management(settings: Settings) -> KeyManagement:

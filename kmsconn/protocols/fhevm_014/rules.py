@@ -1,18 +1,19 @@
 """What must hold before a request is answered, as questions to its host chains. Never asks them itself.
 
 Where a request can be judged from its own bytes, no question is made: Rejected when it can never be answered, NotYet
-when it can later. An answer "no" to a question raises NotYet, unless it can never become "yes".
+when it can later. An answer "no" of an access control list raises Denied; every other "no" NotYet, unless it can never become "yes".
 Source: fhevm-0.14.md, 3.2-3.4; outcomes: rows "check".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import attrs
 
-from kmsconn.errors import Misconfigured, NotYet, Rejected
+from kmsconn.errors import Denied, Misconfigured, NotYet, Rejected
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.handles import Handle
@@ -173,7 +174,7 @@ class _OneOf:
             self._met |= view.read(data)
             self._open -= 1
             if not self._met and not self._open:
-                raise NotYet(self._message)
+                raise Denied(self._message)
 
         return View(view.chain_id, view.to, view.data, read)
 
@@ -188,7 +189,7 @@ def _parse(raw: bytes) -> Handle:
 def _required(view: View[bool], message: str) -> View[None]:
     def read(data: bytes) -> None:
         if not view.read(data):
-            raise NotYet(message)
+            raise Denied(message)
 
     return View(view.chain_id, view.to, view.data, read)
 
@@ -216,5 +217,17 @@ def _wallet_agrees(view: View[bytes], age: float) -> View[None]:
     def on_error(message: str, data: bytes | None) -> None:
         if data is not None and "revert" in message:
             refuse("the user's contract reverts on the signature")
+        if _OUT_OF_GAS.search(message):
+            refuse(
+                f"the user's contract needs more than {view.gas} gas for the signature (erc1271_gas_limit)"
+            )
 
     return View(view.chain_id, view.to, view.data, read, gas=view.gas, on_error=on_error)
+
+
+# How nodes say that the gas of an eth_call was used up, or does not even pay for the calldata: geth and nitro ("out of gas", "intrinsic
+# gas too low", "insufficient gas for floor data gas cost"), reth and anvil ("OutOfGas", "gas required exceeds"), besu
+# ("INSUFFICIENT_GAS"), nethermind ("OutOfGas").
+_OUT_OF_GAS = re.compile(
+    r"out[ _]?of[ _]?gas|intrinsic gas|insufficient[ _]gas|gas required exceeds|gas too low", re.IGNORECASE
+)

@@ -177,7 +177,7 @@ def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Ad
     function = _function(GATEWAY_CONFIG, "getKmsNodeForContext")
 
     def unknown(_message: str, data: bytes | None) -> None:
-        if data is not None and data[:4] == _INVALID_CONTEXT.selector:
+        if is_invalid_context(data):
             raise NotYet(f"context {id_hex(context_id)} is unknown to the contract, or destroyed")
 
     calldata = function.encode(context_id, tx_sender)
@@ -188,6 +188,11 @@ def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Ad
         lambda data: Address(function.decode_result(data)[0][1]),
         on_error=unknown,
     )
+
+
+def is_invalid_context(data: bytes | None) -> bool:
+    """Say whether a contract refuses a context: it does not know it, or no longer (GatewayConfig)."""
+    return data is not None and data[:4] == _INVALID_CONTEXT.selector
 
 
 # Decryption

@@ -5,7 +5,7 @@ One gateway has it all: the contract checks the users' rights, there are no cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kmsconn.config.settings import Settings
@@ -33,8 +33,10 @@ from kmsconn.protocols.port import (
     Coprocessor,
     CoreCall,
     Facts,
+    Inquiry,
     Numbering,
     Operation,
+    Order,
     Question,
     Revert,
     Rounds,
@@ -107,6 +109,10 @@ class HttpzRc7:
         """Return nothing: there are no contexts and no epochs."""
         return None, None
 
+    def order_of(self, content: Content) -> Order:  # noqa: ARG002 - nothing is made that others need or end
+        """Return nothing: no request waits for another, and nothing is destroyed."""
+        return Order()
+
     def materials(self, content: Content) -> tuple[Material, ...]:
         """Return the ciphertexts of a decryption, in event order."""
         return content.materials if isinstance(content, Decryption) else ()
@@ -154,6 +160,10 @@ class HttpzRc7:
     def node_signer(self, kind: Kind, context_id: int, tx_sender: Address) -> Question[Address]:  # noqa: ARG002 - one set for all
         """Ask HTTPZ for the signer of a tx sender."""
         return views.node_signer(*self._httpz, tx_sender)
+
+    def memberships(self, tx_sender: Address, known: Collection[int]) -> Rounds[bool]:  # noqa: ARG002 - one set for all
+        """Ask nothing: who is not in the one set of nodes is in none."""
+        return self._gateway, _nowhere()
 
     def has_answered(
         self, content: Content, signer: Address | None, tx_sender: Address
@@ -212,6 +222,11 @@ class HttpzRc7:
 
     def _needs_no_core(self, content: Content) -> bool:
         return not self._preprocessing and content.kind in _PREPARED_BY.values()
+
+
+def _nowhere() -> Inquiry[bool]:
+    yield from ()
+    return False
 
 
 def _forms(encoding: str) -> tuple[Form, ...]:

@@ -31,6 +31,8 @@ class Answers:
 
     views: dict[str, Any] = attrs.field(factory=dict)
     slots: dict[int, int] = attrs.field(factory=dict)
+    final: dict[int, int] | None = None
+    """The slots as of the finalized block, where those are others."""
     transactions: dict[str, Any] = attrs.field(factory=dict)
     chain_id: int = 0
     delay: float = 0.0
@@ -52,7 +54,8 @@ class Answers:
     def _answer(self, call: Call) -> Any:
         if call.method == "eth_getStorageAt":
             self.asked.append("storage")
-            return f"0x{self.slots.get(int(call.params[1], 16), 0):064x}"
+            slots = self.final if call.params[2] == "finalized" and self.final is not None else self.slots
+            return f"0x{slots.get(int(call.params[1], 16), 0):064x}"
         function = FUNCTIONS[from_hex(call.params[0]["data"])[:4]]
         self.asked.append(function.name)
         value = self.views[function.name]

@@ -13,7 +13,7 @@ from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.checks.checker import MAX_BATCH, Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
-from kmsconn.errors import AlreadyDone, Misconfigured, NotYet, Rejected, Unreachable
+from kmsconn.errors import AlreadyDone, Misconfigured, NotMember, NotYet, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import PublicDecryption
 from kmsconn.model.steps import Checked, Seen
@@ -242,7 +242,7 @@ async def test_behind_a_good_transaction_the_other_failure_comes_out_and_no_host
     place = made(LEGACY)
     wait_for(place)
     place.gateway.late = 1.0
-    with pytest.raises((NotYet, Misconfigured), match=r"is no node|not valid on chain|asked again"):
+    with pytest.raises((NotYet, NotMember), match=r"is not a node|not valid on chain|asked again"):
         await place.check(LEGACY)
     assert [host.asked for host in place.hosts.values()] == [[]] * len(place.hosts)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
+from kmsconn.chain.port import RpcError
 from kmsconn.checks.committee import Committee
-from kmsconn.errors import Misconfigured, Unreachable
+from kmsconn.errors import NotMember, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
 from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, request_of
@@ -54,13 +57,63 @@ async def test_a_request_without_a_pinned_context_has_the_current_one() -> None:
     assert chain.asked == ["storage", "getCurrentKmsContextId", "getKmsNodeForContext"]
 
 
-async def test_who_is_no_member_is_told_so_and_asked_for_again() -> None:
-    """The operator registers the node; then it goes on."""
-    committee, chain = made(getKmsNodeForContext=(ZERO_ADDRESS, ZERO_ADDRESS, "", ""))
-    with pytest.raises(Misconfigured, match="is no node of context 07"):
-        await committee.signer_for(request_of(NAMED))
+NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")
+OTHER = 7 << 248 | 1  # what the request names
+
+
+async def test_who_is_not_in_a_context_is_told_so_and_the_contract_is_asked_again_ever_more_rarely(
+    autojump_clock: Any,
+) -> None:
+    """One node on a fork may have said so; all requests of the context wait for the same question."""
+    committee, chain = made(getKmsNodeForContext=NOBODY)
+    waits = []
+    for _ in range(4):
+        with pytest.raises(NotMember, match="is not a node of context 0x07"):
+            await committee.signer_for(request_of(NAMED))
+        asked = len(chain.asked)
+        with pytest.raises(NotMember) as raised:
+            committee.recall(request_of(NAMED))
+        with pytest.raises(NotMember):
+            await committee.signer_for(request_of(NAMED))
+        assert len(chain.asked) == asked
+        waits.append(raised.value.again_in)
+        await trio.sleep(raised.value.again_in or 0)
+    assert waits == [1, 2, 4, 8]
     chain.views["getKmsNodeForContext"] = (SENDER, SIGNER, "", "")
     assert await committee.signer_for(request_of(NAMED)) == SIGNER
+    committee.recall(request_of(NAMED))
+
+
+async def test_many_requests_of_one_context_wait_for_one_question(autojump_clock: Any) -> None:
+    committee, chain = made(getKmsNodeForContext=NOBODY)
+    chain.delay = 1.0
+
+    async def ask() -> None:
+        with pytest.raises(NotMember):
+            await committee.signer_for(request_of(NAMED))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask)
+    assert chain.asked.count("getCurrentKmsContextId") == 1
+
+
+@pytest.mark.parametrize(
+    ("valid", "alone"), [((), True), ((CURRENT,), False), ((CURRENT - 2,), False), ((CURRENT + 1,), True)]
+)
+async def test_who_is_in_another_valid_context_is_not_alone(
+    valid: tuple[int, ...], alone: bool, autojump_clock: Any
+) -> None:
+    """What is valid: the current context, and those before it that were not destroyed."""
+    gone = RpcError(3, "execution reverted", keccak256(b"InvalidKmsContext(uint256)")[:4] + bytes(32))
+
+    def node_of(context: int, _: Address) -> Any:
+        return (SENDER, SIGNER, "", "") if context in valid else NOBODY if context == OTHER else gone
+
+    committee, _chain = made(getKmsNodeForContext=node_of)
+    with pytest.raises(NotMember) as raised:
+        await committee.signer_for(request_of(NAMED))
+    assert raised.value.alone is alone
 
 
 async def test_a_gateway_that_does_not_answer_is_waited_for() -> None:

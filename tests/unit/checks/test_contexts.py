@@ -6,9 +6,10 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from kmsconn.checks.contexts import TIME_TO_LIVE, Contexts
-from kmsconn.errors import NotYet, Rejected, Unreachable
+from kmsconn.errors import Destroyed, NotYet, Rejected, Unreachable
 from kmsconn.protocols.fhevm_014.views import PROTOCOL_CONFIG_BASE
 from kmsconn.protocols.storage import mapping_slot
 from tests.unit.checks.answers import PROFILE, Answers
@@ -70,12 +71,17 @@ async def test_each_pair_is_believed_for_itself() -> None:
 @pytest.mark.parametrize(
     ("view", "what", "rounds"), [("isValidKmsContext", "context", 1), ("isValidEpochForContext", "epoch", 2)]
 )
-async def test_what_is_not_valid_is_waited_for_and_asked_for_again(view: str, what: str, rounds: int) -> None:
-    """An epoch that is not valid costs one more round: it may have been destroyed."""
+async def test_what_is_not_valid_is_waited_for_and_asked_for_again(
+    view: str, what: str, rounds: int, autojump_clock: Any
+) -> None:
+    """An epoch that is not valid costs one more round: it may have been destroyed. All who name it wait for the same question."""
     contexts, chain, _ = made(**{view: False})
-    for _ in range(2):
-        with pytest.raises(NotYet, match=rf"{what} .* is not valid on chain"):
-            await contexts.check(CONTEXT, EPOCH)
+    for wait in (0.5, 1.0):
+        for _ in range(3):
+            with pytest.raises(NotYet, match=rf"{what} .* is not valid on chain") as raised:
+                await contexts.check(CONTEXT, EPOCH)
+            assert raised.value.again_in == wait
+        await trio.sleep(wait)
     chain.views[view] = True
     await contexts.check(CONTEXT, EPOCH)
     assert len(chain.batches) == 2 * rounds + 1
@@ -86,6 +92,23 @@ async def test_a_destroyed_context_is_never_waited_for() -> None:
     chain.slots[DESTROYED] = 1
     with pytest.raises(Rejected, match="was destroyed"):
         await contexts.check(CONTEXT, EPOCH)
+
+
+async def test_what_was_destroyed_is_asked_about_once() -> None:
+    contexts, chain, _ = made()
+    chain.slots[DESTROYED] = 1
+    for epoch in (EPOCH, EPOCH + 1, None):
+        with pytest.raises(Destroyed):
+            await contexts.check(CONTEXT, epoch)
+    assert len(chain.batches) == 1
+
+
+async def test_what_was_destroyed_in_a_block_that_is_not_final_is_waited_for(autojump_clock: Any) -> None:
+    """The block may go, and with it the destruction: nothing is answered under it, and nothing rejected."""
+    contexts, chain, _ = made(isValidKmsContext=False)
+    chain.slots[DESTROYED], chain.final = 1, {}
+    with pytest.raises(NotYet):
+        await contexts.check(CONTEXT, None)
 
 
 async def test_nothing_is_answered_long_after_a_context_was_destroyed() -> None:
@@ -112,19 +135,23 @@ STATE = mapping_slot(PROTOCOL_CONFIG_BASE + 15, EPOCH)
 async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed() -> None:
     contexts, chain, _ = made(isValidEpochForContext=False)
     chain.slots[NEWEST_EPOCH] = EPOCH
-    with pytest.raises(Rejected, match=r"epoch 08.* was destroyed"):
+    with pytest.raises(Rejected, match=r"epoch 0x08.* was destroyed"):
         await contexts.check(CONTEXT, EPOCH)
 
 
 @pytest.mark.parametrize(("state", "newest"), [(1, EPOCH), (2, EPOCH), (0, EPOCH - 1), (0, 0)])
-async def test_an_epoch_that_is_pending_or_not_issued_yet_is_waited_for(state: int, newest: int) -> None:
+async def test_an_epoch_that_is_pending_or_not_issued_yet_is_waited_for(
+    state: int, newest: int, autojump_clock: Any
+) -> None:
     contexts, chain, _ = made(isValidEpochForContext=False)
     chain.slots |= {STATE: state, NEWEST_EPOCH: newest}
     with pytest.raises(NotYet, match="epoch"):
         await contexts.check(CONTEXT, EPOCH)
 
 
-async def test_an_id_that_is_no_epoch_is_waited_for_as_the_specification_has_it() -> None:
+async def test_an_id_that_is_no_epoch_is_waited_for_as_the_specification_has_it(
+    autojump_clock: Any,
+) -> None:
     contexts, chain, _ = made(isValidEpochForContext=False)
     chain.slots[NEWEST_EPOCH] = EPOCH
     with pytest.raises(NotYet):

@@ -55,6 +55,9 @@ class Generation:
     def context_of(self, content):
         return None, None
 
+    def standing(self, content, tx_sender):
+        return None
+
     def needs_transaction(self, content):
         return True
 
@@ -70,6 +73,9 @@ class Valid:
 
     def knows(self, context_id, epoch_id):
         return True
+
+    def recall(self, context_id, epoch_id):
+        return None
 
 
 def word(number: int) -> str:

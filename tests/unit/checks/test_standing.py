@@ -10,7 +10,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
-from kmsconn.errors import Aborted, AlreadyDone, Misconfigured, NotYet, Over, Rejected
+from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import Place, Request
 from kmsconn.model.steps import Seen
@@ -31,7 +31,8 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
     ethereum = Answers({**yes, **views}, slots=slots or {})
     head = HeadTracker()
     head.note(100, 1000)
-    chains = {ETHEREUM: ethereum}
+    gateway = Answers({"getKmsNodeForContext": NOBODY, "getCurrentKmsContextId": 7 << 248 | 1})
+    chains = {ETHEREUM: ethereum, keys.SETTINGS.gateway.chain_id: gateway}
     committee = Committee(keys.PROFILE, chains, SENDER)
     contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0)
     return Checker(keys.PROFILE, chains, {ETHEREUM: head}, committee, contexts, 86_400.0, OVERLAP), head
@@ -105,9 +106,9 @@ async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str, a
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_who_is_no_member_waits_for_the_operator(name: str, autojump_clock: Any) -> None:
+async def test_who_is_not_in_its_context_waits(name: str, autojump_clock: Any) -> None:
     checker, _ = made(getKmsNodeForContext=NOBODY)
-    with pytest.raises(Misconfigured, match="is no node of context"):
+    with pytest.raises(NotMember, match="is not a node of context"):
         await checker.check(seen(name))
 
 

@@ -70,7 +70,7 @@ def test_the_first_in_order_is_passed_over_when_it_cannot_be_read(book: Book) ->
     kind = Kind.NEW_KMS_CONTEXT
     bad, good = (new_row(book, number, 10 + number, kind=kind) for number in (1, 2))
     damage(book, bad, "log = x'00'")
-    assert [row.rid for row in queries.first_of_kinds(book, [kind], NOW, ()).rows] == [good]
+    assert [one.row.rid for one in queries.in_order(book, [kind], NOW, 9)] == [good]
 
 
 @pytest.mark.parametrize("what", ["state = 'sfen'", "kind = 'public_decrzption'"])

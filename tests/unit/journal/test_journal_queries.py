@@ -15,6 +15,7 @@ from kmsconn.journal.port import Counts, Due, Shards
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
+    ANSWER,
     CHAIN,
     CONTRACT,
     KIND,
@@ -358,29 +359,30 @@ def test_the_next_of_several_kinds_is_the_soonest(book: Book) -> None:
     assert of_kinds(book) == Due((), NOW + 10)
 
 
-def in_order(book: Book, now: float = NOW, busy: tuple[int, ...] = ()) -> Due:
-    return queries.first_of_kinds(book, (Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH), now, busy)
+def in_order(book: Book, now: float = NOW, limit: int = 10) -> list[tuple[int, bool]]:
+    queued = queries.in_order(book, (Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH), now, limit)
+    return [(one.row.rid, one.due) for one in queued]
 
 
-def test_in_order_only_the_first_of_the_chain_is_handed_out(book: Book) -> None:
+def test_in_order_comes_what_is_open_as_the_chain_has_it_due_or_not(book: Book) -> None:
     later = new_row(book, 2, 20, kind=Kind.NEW_KMS_EPOCH)
     first = new_row(book, 1, 10, kind=Kind.NEW_KMS_CONTEXT)
-    assert rids(in_order(book)) == [first]
-    assert in_order(book, busy=(first,)) == Due((), None)
+    assert in_order(book) == [(first, True), (later, True)]
+    assert in_order(book, limit=1) == [(first, True)]
     moves.park(book, first, NOW + 5, "waits", 60.0)
-    assert in_order(book) == Due((), NOW + 5)
+    assert in_order(book) == [(first, False), (later, True)]
     moves.move(book, "finish", first, reason="done")
-    assert rids(in_order(book)) == [later]
+    assert in_order(book) == [(later, True)]
 
 
-def test_in_order_the_first_is_due_when_the_clock_was_set_back(book: Book) -> None:
+def test_in_order_a_row_is_due_when_the_clock_was_set_back(book: Book) -> None:
     first = new_row(book, 1, 10, kind=Kind.NEW_KMS_CONTEXT)
     moves.park(book, first, NOW + 5, "waits", 60.0)
-    assert rids(in_order(book, now=NOW - 100)) == [first]
+    assert in_order(book, now=NOW - 100) == [(first, True)]
 
 
 def test_nothing_comes_first_in_an_empty_journal(book: Book) -> None:
-    assert in_order(book) == Due((), None)
+    assert in_order(book) == []
 
 
 STEPS = 100
@@ -436,3 +438,26 @@ def test_counting_costs_the_same_however_many_rows_there_are(book: Book) -> None
     few, more = costs
     assert more <= 1.5 * few + 3
     assert queries.counts(book, NOW).states == {(KIND, State.REPLIED): 200, (KIND, State.SEEN): 3800}
+
+
+def test_parkings_are_counted_from_the_first_that_is_not_again(book: Book) -> None:
+    row = new_row(book, 1, 10)
+    for again, parked in ((True, 1), (True, 2), (False, 1), (True, 2)):
+        moves.park(book, row, NOW + 5, "waits", 60.0, again=again)
+        found = queries.row(book, row)
+        assert found is not None
+        assert found.parked == parked
+
+
+def test_answered_rows_come_in_pages_due_or_not(book: Book) -> None:
+    rows = [new_row(book, number, 10 + number) for number in range(5)]
+    for rid in rows[:4]:
+        moves.answer(book, rid, ANSWER, NOW)
+    moves.park(book, rows[1], NOW + 1000, "waits", 2000.0)
+    first = queries.answered_after(book, CHAIN, (-1, -1), 3)
+    assert rids(Due(first, None)) == rows[:3]
+    last = first[-1].log
+    assert (
+        rids(Due(queries.answered_after(book, CHAIN, (last.block_number, last.log_index), 3), None))
+        == rows[3:4]
+    )

@@ -91,7 +91,7 @@ DESTROYED = {mapping_slot(CONFIG_BASE + 10, CONTEXT): 1}
 def test_a_new_context_stands_until_it_is_destroyed() -> None:
     content = keys.content("context_2_new")
     assert Contracts().run(inquiries.context_stands(ASK, content)) is True
-    with pytest.raises(Rejected, match=r"context 07.* was destroyed"):
+    with pytest.raises(Rejected, match=r"context 0x07.* was destroyed"):
         Contracts(DESTROYED).run(inquiries.context_stands(ASK, content))
 
 
@@ -139,7 +139,17 @@ def test_an_epoch_that_is_gone_or_whose_context_is_gone_is_rejected(slots: dict[
 def test_the_previous_context_is_found_by_its_anchor() -> None:
     contracts = Contracts(logs=[keys.log("context_1_first")])
     assert contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
-    assert contracts.rounds == 2
+    assert contracts.rounds == 3
+
+
+def test_a_previous_context_that_was_destroyed_is_not_told_again() -> None:
+    """Its shares are to leave the Core; a new context that was late would bring it back."""
+    slots = {mapping_slot(CONFIG_BASE + 10, CONTEXT - 1): 1}
+    contracts = Contracts(slots, logs=[keys.log("context_1_first")])
+    content = keys.content("context_2_new")
+    assert contracts.run(inquiries.previous_context(ASK, content)) is None
+    [told] = keys.PROFILE.start_calls(content, None, None, (), None)
+    assert bytes(told.message) == bytes(keys.calls("context_2_new")[1].message)
 
 
 def test_another_context_in_the_same_block_does_not_matter() -> None:
@@ -291,6 +301,4 @@ def test_other_reverts_speak_for_themselves() -> None:
             Kind.KMS_EPOCH_DESTROYED,
         }:
             assert keys.PROFILE.revert(kind, None).inquiry is None
-    decryption = keccak256(b"InvalidKmsContext(uint256)")[:4] + CONTEXT.to_bytes(32)
-    assert keys.PROFILE.revert(Kind.PUBLIC_DECRYPTION, decryption).inquiry is None
     assert Address(ASK.config) == SETTINGS.protocol_config_contract.address

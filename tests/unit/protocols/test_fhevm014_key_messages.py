@@ -15,12 +15,13 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     NewMpcContextRequest,
     NewMpcEpochRequest,
 )
-from kmsconn.errors import Rejected
+from kmsconn.errors import Refused, Rejected
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.kms.status import START
 from kmsconn.protocols.fhevm_014 import key_messages
 from kmsconn.protocols.fhevm_014.key_messages import EpochMaterial, KeyMaterial
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
-from kmsconn.protocols.port import Meaning
+from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.protobuf import decode
 from tests.vectors import keys
 
@@ -92,10 +93,18 @@ def test_the_end_of_a_context_names_its_epochs() -> None:
     assert (call.method, call.shard) == ("DestroyMpcContext", None)
 
 
-def test_the_end_of_an_epoch_that_the_core_does_not_have_is_as_good() -> None:
+def test_the_end_of_an_epoch_names_it() -> None:
     call = key_messages.destroy_epoch(EPOCH)
     assert decode(DestroyMpcEpochRequest, bytes(call.message)).epoch_id.request_id == f"{EPOCH:064x}"
-    assert (call.method, call.shard, call.means) == ("DestroyMpcEpoch", None, {"NOT_FOUND": Meaning.SUCCESS})
+    assert (call.method, call.shard) == ("DestroyMpcEpoch", None)
+
+
+@pytest.mark.parametrize(
+    "call", [key_messages.destroy_epoch(EPOCH), key_messages.destroy_context(CONTEXT, [])]
+)
+def test_an_end_is_done_when_the_core_has_nothing_of_it_and_no_status_is_for_ever(call: CoreCall) -> None:
+    terminal = [status.name for status, make in START.items() if make in (Rejected, Refused)]
+    assert call.means == {"NOT_FOUND": Meaning.SUCCESS, **dict.fromkeys(terminal, Meaning.WAIT)}
 
 
 @pytest.mark.parametrize("threshold", [1 << 31, -(1 << 31) - 1, 1 << 255])

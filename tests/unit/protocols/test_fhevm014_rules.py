@@ -293,10 +293,32 @@ def test_a_revert_is_a_no(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "data"), [("execution reverted", None), ("out of gas", b""), ("busy", None)]
+    ("message", "data"),
+    [("execution reverted", None), ("insufficient funds for gas * price + value", b""), ("busy", None)],
 )
 def test_another_rpc_error_is_no_answer(message: str, data: bytes | None) -> None:
     assert wallet(age=601).refused(message, data) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "out of gas",
+        "EVM error: OutOfGas",
+        "out of gas: gas required exceeds: 100000",
+        "err: intrinsic gas too low: have 100000, want 131000 (supplied gas 100000)",
+        "insufficient gas for floor data gas cost",
+        "VM execution error: OUT_OF_GAS",
+        "INSUFFICIENT_GAS",
+    ],
+)
+@pytest.mark.parametrize("data", [None, b""])
+def test_a_contract_that_burns_all_gas_says_no(message: str, data: bytes | None) -> None:
+    """Whoever asked for it: as many tries as the deadline allows would be in vain, each at the operator's cost."""
+    with pytest.raises(NotYet, match="more than 100000 gas"):
+        wallet().refused(message, data)
+    with pytest.raises(Rejected, match="more than 100000 gas"):
+        wallet(age=601).refused(message, data)
 
 
 def test_a_user_contract_can_be_anywhere() -> None:

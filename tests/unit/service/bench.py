@@ -12,6 +12,7 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import CONFIRMING, HeadTracker
+from kmsconn.checks.contexts import Contexts
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.config.settings import Deadlines
 from kmsconn.ethereum.addresses import Address
@@ -26,6 +27,7 @@ from kmsconn.net.offloading import offload_inline
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.service.blame import Blame
+from kmsconn.service.held import Held
 from kmsconn.service.pipeline import Pipeline
 from tests.vectors import keys, log_of, request, vector_settings
 
@@ -162,9 +164,11 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             journal=journal,
             heads={SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()},
             lane_bells={chain.chain_id: Doorbell() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
+            contexts=Contexts(PROFILE, None, trio.current_time),  # type: ignore[arg-type] - nothing is asked
             budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),
             blame=Blame(events.append),
+            held=Held(events.append),
             wall=wall,
             random=lambda: 0.5,
             on_event=events.append,

@@ -7,17 +7,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed
-from kmsconn.journal.port import Row
+from kmsconn.journal.port import Arrival, Row
+from kmsconn.model.events import RequestClosed
+from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
-from kmsconn.service.picker import LOOK_AGAIN, run_picker
+from kmsconn.service.picker import LOOK_AGAIN, OrderedPicker, run_picker
 from kmsconn.service.pools import Pool
-from tests.unit.service.bench import Bench, open_bench, wall
+from tests.unit.service.bench import PROFILE, Bench, open_bench, wall
 from tests.unit.service.test_pools import rows_of
+from tests.vectors import keys
 
 NAME, KIND = PoolName.PUBLIC_DECRYPTION, Kind.PUBLIC_DECRYPTION
 
@@ -194,13 +198,97 @@ async def test_a_pool_is_hungry_while_one_of_its_shards_is_full(tmp_path: Path, 
             assert (pool.hungry, pool.free) == (True, 1)
 
 
-async def test_a_pool_whose_rows_come_in_order_is_hungry_always(tmp_path: Path, autojump_clock: Any) -> None:
-    """The second is due, and is handed out only once the first is done."""
+@asynccontextmanager
+async def picking_in_order(bench: Bench, size: int = 4) -> AsyncIterator[Record]:
+    kinds = tuple(k for k, one in PROFILE.operations.items() if one.pool is PoolName.PROTOCOL_CONFIG)
+    pool = Record(PoolName.PROTOCOL_CONFIG, kinds, size, Doorbell())
+    picker = OrderedPicker(pool, bench.journal, PROFILE, wall, bench.pipeline.end)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(picker.run)
+        await trio.sleep(0.001)
+        yield pool
+        nursery.cancel_scope.cancel()
+
+
+CONTEXT_SWITCH = ["context_2_new", "epoch_2_context_switch", "context_1_destroyed"]
+
+
+async def admit_all(bench: Bench, names: list[str]) -> list[int]:
+    return [(await bench.admit_key_request(name)).rid for name in names]
+
+
+async def free_a_place(pool: Record, rid: int) -> None:
+    del pool.busy[rid]
+    pool.bell.ring()
+    await trio.sleep(0.001)
+
+
+async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        pool = Record(PoolName.PROTOCOL_CONFIG, (Kind.NEW_KMS_EPOCH,), 5, Doorbell())
-        with trio.move_on_after(LOOK_AGAIN / 2):
-            await run_picker(pool, bench.journal, wall)
-        assert pool.hungry
+        context, epoch, end = await admit_all(bench, CONTEXT_SWITCH)
+        async with picking_in_order(bench) as pool:
+            assert [rid for _, rid in pool.handed] == [context, end]
+            await bench.journal.close(context, "finish", "done")
+            await free_a_place(pool, context)
+            assert [rid for _, rid in pool.handed] == [context, end, epoch]
+
+
+async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        context, _, end = await admit_all(bench, CONTEXT_SWITCH)
+        await bench.journal.park(context, wall() + 7, "not now")
+        async with picking_in_order(bench) as pool:
+            await trio.sleep(10)
+        assert [(round(at), rid) for at, rid in pool.handed] == [(0, end), (7, context)]
+
+
+async def test_no_more_contexts_and_epochs_than_places(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        context, _, end = await admit_all(bench, CONTEXT_SWITCH)
+        async with picking_in_order(bench, size=1) as pool:
+            assert [rid for _, rid in pool.handed] == [context]
+            await bench.journal.park(context, wall() + 60, "not now")
+            await free_a_place(pool, context)
+            assert [rid for _, rid in pool.handed] == [context, end]
+
+
+async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """An end that came while it was made waits for the pass that is under way, so that nothing is made behind its back."""
+    async with open_bench(tmp_path) as bench:
+        [context, epoch] = await admit_all(bench, CONTEXT_SWITCH[:2])
+        async with picking_in_order(bench) as pool:
+            end = (await bench.admit_arrival(end_of_context_2())).rid
+            pool.bell.ring()
+            await trio.sleep(0.001)
+            assert [rid for _, rid in pool.handed] == [context]
+            assert [one.rid for one in bench.told(RequestClosed)] == [epoch]
+            await free_a_place(pool, context)
+            assert [rid for _, rid in pool.handed] == [context, end]
+        assert {(one.rid, one.state) for one in bench.told(RequestClosed)} == {
+            (epoch, State.REJECTED),
+            (context, State.REJECTED),
+        }
+        assert "context 0x07" in (await bench.row(context)).reason
+
+
+def end_of_context_2() -> Arrival:
+    log = keys.log("context_1_destroyed")
+    identifier = keys.content("context_2_new").id
+    topics = (log.topics[0], identifier.to_bytes(32))
+    later = attrs.evolve(log, topics=topics, block_number=log.block_number + 100)
+    return Arrival(identifier, Kind.KMS_CONTEXT_DESTROYED, PROFILE.digest(later), later, expires=False)
+
+
+async def test_what_cannot_be_read_holds_up_nobody(tmp_path: Path, autojump_clock: Any) -> None:
+    """The pipeline quarantines it."""
+    async with open_bench(tmp_path) as bench:
+        good = await bench.admit_key_request("context_1_destroyed")
+        log = attrs.evolve(keys.log("epoch_2_context_switch"), data=b"")
+        bad = await bench.admit_arrival(Arrival(5, Kind.NEW_KMS_EPOCH, b"5" * 32, log, expires=False))
+        async with picking_in_order(bench) as pool:
+            assert {rid for _, rid in pool.handed} == {good.rid, bad.rid}
 
 
 class Counting:

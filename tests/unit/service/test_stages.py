@@ -31,6 +31,7 @@ class Ethereum:
 
     chain_id: int = ETHEREUM
     rounds: int = 0
+    destroyed: bool = False
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         await trio.lowlevel.checkpoint()
@@ -38,6 +39,8 @@ class Ethereum:
         return [self._logs(call) if call.method == "eth_getLogs" else self._view(call) for call in calls]
 
     def _view(self, call: Call) -> str:
+        if call.method == "eth_getStorageAt":
+            return f"0x{self.destroyed:064x}"
         message, block = call.params
         [found] = {
             entry["result"]
@@ -96,8 +99,15 @@ class Signer:
         return self.signer
 
 
+class Standing:
+    """Contexts that stand."""
+
+    async def recheck(self, request: Request) -> None:
+        await trio.lowlevel.checkpoint()
+
+
 def stages(core: Core, signer: Address | None = SIGNER) -> Stages:
-    return Stages(keys.PROFILE, {ETHEREUM: Ethereum()}, None, Signer(signer), None, core, lambda: 0.5)  # type: ignore[arg-type, dict-item]
+    return Stages(keys.PROFILE, {ETHEREUM: Ethereum()}, Standing(), Signer(signer), None, core, lambda: 0.5)  # type: ignore[arg-type, dict-item]
 
 
 def request(name: str) -> Request:

@@ -1,0 +1,40 @@
+"""Requests that one cause holds up are one alert with their number: raised with the first, cleared with the last. Decides nothing else."""
+
+from __future__ import annotations
+
+import attrs
+
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent, Severity
+
+Key = tuple[str, str]
+"""The dependency and the cause of an alert."""
+
+
+@attrs.define
+class Held:
+    """The requests that wait, by what they wait for. An alert is raised again when their number has doubled, not for each."""
+
+    on_event: OnEvent
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
+    _rids: dict[Key, set[int]] = attrs.field(factory=dict)
+    _told: dict[Key, tuple[int, Severity]] = attrs.field(factory=dict)
+
+    def hold(self, key: Key, rid: int, text: str, severity: Severity, remedy: str) -> None:
+        """Note that a request waits; what is wrong stands in ``text``, what to do about it in ``remedy``."""
+        rids = self._rids.setdefault(key, set())
+        rids.add(rid)
+        told, before = self._told.get(key, (0, severity))
+        if len(rids) >= 2 * told or severity is not before:
+            self._told[key] = (len(rids), severity)
+            self._alerts.raise_(*key, text, severity, remedy=remedy, count=len(rids))
+
+    def free(self, rid: int) -> None:
+        """Note that a request went on, or ended."""
+        for key in [key for key, rids in self._rids.items() if rid in rids]:
+            self._rids[key].discard(rid)
+            if not self._rids[key]:
+                del self._rids[key], self._told[key]
+                self._alerts.clear(*key)

@@ -1,0 +1,197 @@
+"""What was destroyed is over: nothing is answered under it, nothing waits for it, and the Core is told until it has done it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from grpclib.const import Status
+
+from kmsconn.emulator.core_faults import Chance, status
+from kmsconn.emulator.key_life import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
+from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.traffic import naming
+from kmsconn.model.events import AlertRaised, AnswerKept, RequestClosed, StageFinished
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from tests.faults.ceremony import Ceremony, open_ceremony
+from tests.faults.scene import Scene, open_scene
+
+AT_WORK = 300.0  # seconds that the Core computes: long enough for Ethereum to make a destruction final
+MINUTES = 900.0
+NAMING = {"nothing": b"", "context": naming(CONTEXT, EPOCH)[0], "epoch": naming(CONTEXT, EPOCH)[1]}
+
+
+def destroy(scene: Scene, what: str) -> None:
+    """Let the owner destroy the context, or its epoch, on Ethereum."""
+    config = scene.neighbours.protocol_config
+    act = (
+        partial(config.destroy_epoch, epoch_id=EPOCH)
+        if what == "epoch"
+        else partial(config.destroy_context, context_id=CONTEXT)
+    )
+    scene.neighbours.ethereum.act(config.address, act)
+
+
+async def rejected(scene: Scene, count: int = 1) -> list[RequestClosed]:
+    """Wait until so many decryptions have ended, and return them."""
+
+    def found() -> list[RequestClosed]:
+        return [one for one in scene.told(RequestClosed) if one.kind is Kind.PUBLIC_DECRYPTION]
+
+    await scene.wait(lambda: len(found()) == count, MINUTES)
+    assert {one.state for one in found()} == {State.REJECTED}
+    return found()
+
+
+@pytest.mark.parametrize("named", NAMING)
+async def test_an_answer_under_a_context_that_the_gateway_destroyed_does_not_wait_for_ever(
+    named: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The contract says "invalid context", as of one that it does not know yet; the number tells that it knew it."""
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        scene.traffic.extra_data = (NAMING[named],)
+        await scene.ask("public")  # the signer of the context is known by then
+        await scene.wait(lambda: scene.answered)
+        scene.neighbours.cores[0].core.computing = 20.0
+        await scene.ask("public")
+        config = scene.neighbours.gateway_config
+        scene.neighbours.gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
+        [closed] = await rejected(scene)
+    assert "InvalidKmsContext" in closed.reason
+
+
+@pytest.mark.parametrize("what", ["context", "epoch"])
+async def test_nothing_is_answered_under_what_was_destroyed_while_the_core_was_at_work(
+    what: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        scene.neighbours.ethereum.finality = 2
+        scene.traffic.extra_data = (NAMING["epoch"],)
+        scene.neighbours.cores[0].core.computing = AT_WORK
+        await scene.ask("public")
+        await scene.wait(lambda: any(one.stage == "submit" for one in scene.told(StageFinished)))
+        destroy(scene, what)
+        [closed] = await rejected(scene)
+        await trio.sleep(AT_WORK)
+    assert closed.reason == f"{what} 0x{CONTEXT if what == 'context' else EPOCH:064x} was destroyed"
+    assert scene.told(AnswerKept) == []
+    assert not scene.answered
+
+
+@pytest.mark.parametrize("what", ["context", "epoch"])
+async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(
+    what: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The Gateway gave no estimates meanwhile; an epoch it does not even know."""
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        scene.neighbours.ethereum.finality = 2
+        [node] = scene.neighbours.clusters["gateway"].nodes
+        node.faults.answer("eth_estimateGas", NodeError(-32000, "header not found"), 10**6)
+        scene.traffic.extra_data = (NAMING["epoch"],)
+        await scene.ask("public", "public", "public")
+        await scene.wait(lambda: len(scene.told(AnswerKept)) == 3)
+        destroy(scene, what)
+        closed = await rejected(scene, 3)
+        node.faults.heal()
+        await trio.sleep(60)
+    assert all("was destroyed before the answer was sent" in one.reason for one in closed)
+    assert not scene.answered
+
+
+async def test_what_is_answered_under_another_context_is_sent(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        scene.neighbours.ethereum.finality = 2
+        [node] = scene.neighbours.clusters["gateway"].nodes
+        node.faults.answer("eth_estimateGas", NodeError(-32000, "header not found"), 10**6)
+        scene.traffic.extra_data = (NAMING["nothing"],)
+        [identifier] = await scene.ask("public")
+        await scene.wait(lambda: scene.told(AnswerKept))
+        destroy(scene, "epoch")
+        await scene.wait(lambda: ended(scene.told(RequestClosed), Kind.KMS_EPOCH_DESTROYED), MINUTES)
+        node.faults.heal()
+        await scene.wait(lambda: identifier in scene.answered)
+
+
+def ended(closed: list[RequestClosed], kind: Kind) -> set[State]:
+    return {one.state for one in closed if one.kind is kind}
+
+
+async def begun(ceremony: Ceremony) -> None:
+    """Let the owner begin a new context, whose epoch the Core takes and never makes."""
+    for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
+        await step()
+    ceremony.core_faults[0].chances.append(Chance(1.0, status(Status.UNAVAILABLE), "GetEpochResult"))
+    config = ceremony.neighbours.protocol_config
+    following = announcement_of(ceremony.neighbours.committee)
+    ceremony.act(config, lambda frame: config.begin_context(frame, following))
+    await ceremony.wait(
+        lambda: any(one.stage == "submit" for one in ceremony.told(0, StageFinished, Kind.NEW_KMS_EPOCH))
+    )
+
+
+async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Seen with a real Core, whose GetEpochResult ends in a reset stream for ever."""
+    async with open_ceremony(tmp_path, members=1) as ceremony:
+        await begun(ceremony)
+        config = ceremony.neighbours.protocol_config
+        ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
+        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
+        assert ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH) == []
+        ceremony.act(config, lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
+        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED))
+        [closed] = ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)
+        assert (closed.state, "destroyed" in closed.reason) == (State.REJECTED, True)
+        ceremony.act(config, lambda frame: config.destroy_context(frame, NEXT_CONTEXT))
+        await ceremony.wait(lambda: len(ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED)) == 2)
+        assert ceremony.cores[0].contexts == set()
+        assert NEXT_EPOCH.to_bytes(32) not in ceremony.cores[0].epochs
+
+
+REFUSALS = [Status.INTERNAL, Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED, Status.UNAVAILABLE]
+
+
+@pytest.mark.parametrize("code", REFUSALS, ids=lambda code: code.name)
+async def test_an_end_is_told_until_the_core_has_done_it(
+    code: Status, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """It is named in health after an hour, and holds up nothing."""
+    async with open_ceremony(tmp_path, members=1) as ceremony:
+        for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
+            await step()
+        core, config = ceremony.core_faults[0], ceremony.neighbours.protocol_config
+        core.chances.append(Chance(1.0, status(code), "DestroyMpcEpoch"))
+        ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
+        await trio.sleep(2 * 3600)
+        assert ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED) == []
+        overdue = [
+            one
+            for one in ceremony.events[0]
+            if isinstance(one, AlertRaised) and "kms_epoch_destroyed" in repr(one)
+        ]
+        assert code.name in overdue[-1].text
+        core.heal()
+        await ceremony.wait(
+            lambda: ended(ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED), Kind.KMS_EPOCH_DESTROYED)
+        )
+        assert EPOCH.to_bytes(32) not in ceremony.cores[0].epochs
+
+
+async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_ceremony(tmp_path, members=1) as ceremony:
+        ceremony.core_faults[0].chances.append(Chance(1.0, status(Status.NOT_FOUND), "DestroyMpcContext"))
+        config = ceremony.neighbours.protocol_config
+        ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
+        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
+        [closed] = ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED)
+        assert closed.state is State.DONE

@@ -1,0 +1,101 @@
+"""How often the chains are asked in vain: about requests that cannot be answered yet. Counts, and bounds.
+
+``KMSCONN_HOURS=23.9 pytest -s tests/faults/test_questions.py`` prints the figures of a day.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
+from kmsconn.emulator.traffic import naming
+from kmsconn.model.events import AlertRaised
+from kmsconn.service import journal_watch
+from tests.faults.scene import Scene, open_scene
+
+pytestmark = pytest.mark.once
+
+HOURS = float(os.environ.get("KMSCONN_HOURS", "3"))
+"""Virtual hours that the requests wait: a few in ``make test``; ``KMSCONN_HOURS=23.9`` for the whole day, before they expire."""
+SLOW = {"block_time": 60.0}
+SETTINGS: dict[str, Any] = {"overlap": 240.0, "decryption_polling": 60.0, "key_management_polling": 600.0}
+OTHER_CONTEXT, OTHER_EPOCH = CONTEXT + 1, EPOCH + 1
+
+
+def asked(neighbours: Neighbourhood) -> Counter[str]:
+    """Return how many views were asked of each chain's nodes."""
+    return Counter(
+        {
+            name: sum(node.calls["eth_call"] for node in cluster.nodes)
+            for name, cluster in neighbours.clusters.items()
+        }
+    )
+
+
+async def ask_and_wait(scene: Scene, forms: Sequence[str], what: str) -> Counter[str]:
+    """Let requests wait and return how many questions each chain was asked meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_watch, "EVERY", 60.0)  # housekeeping that would make most of a day's steps
+        return await _ask_and_wait(scene, forms, what)
+
+
+async def _ask_and_wait(scene: Scene, forms: Sequence[str], what: str) -> Counter[str]:
+    async with scene.connected(**SETTINGS) as running:
+        await running.wait_ready()
+        before = asked(scene.neighbours)
+        await scene.on_chain([scene.traffic.forms[form]() for form in forms])
+        await trio.sleep(HOURS * 3600)
+        found = asked(scene.neighbours) - before
+    print(f"\n{what}, {HOURS:g} h: {dict(found)}")  # noqa: T201 - the figures are what this suite is for
+    assert not scene.answered
+    return found
+
+
+BATCH = 8  # questions that one try of these requests asks its host chain at most
+
+
+async def test_a_denied_request_is_tried_39_times_in_a_day(tmp_path: Path, autojump_clock: Any) -> None:
+    """Quickly at first, then every hour; 0.14 tries it twenty times and gives it up."""
+    async with open_scene(tmp_path, **SLOW) as scene:
+        scene.traffic.granted = False
+        found = await ask_and_wait(scene, ["public", "direct", "unified"], "three denied requests")
+        tries = 14 + (HOURS - 1) / 0.9
+        assert found["host"] <= 3 * tries * BATCH
+
+
+REGISTRY = 240  # questions of an hour about the coprocessors, whatever is requested
+
+
+def become_another(neighbours: Neighbourhood) -> None:
+    """Let there be a further context whose nodes are others; both are valid."""
+    others = committee_of([7])
+    gateway, ethereum = neighbours.gateway_config, neighbours.protocol_config
+    neighbours.gateway.set_up(gateway.address, partial(_set, gateway, others))
+    neighbours.ethereum.set_up(ethereum.address, partial(_set, ethereum, others))
+    neighbours.ethereum.set_up(
+        ethereum.address, lambda frame: ethereum.set_epoch(frame, OTHER_CONTEXT, OTHER_EPOCH)
+    )
+
+
+def _set(contract: Any, committee: Any, frame: Any) -> None:
+    contract.set_context(frame, OTHER_CONTEXT, committee)
+
+
+async def test_300_requests_of_another_context_wait_for_one_question(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path, **SLOW) as scene:
+        become_another(scene.neighbours)
+        scene.traffic.extra_data = naming(OTHER_CONTEXT, OTHER_EPOCH)
+        found = await ask_and_wait(scene, ["public"] * 300, "300 requests of another context")
+        assert found["host"] <= 2 * 300
+        assert found["gateway"] <= REGISTRY * HOURS + 100
+        assert not [one for one in scene.told(AlertRaised) if one.critical]
