@@ -17,6 +17,7 @@ from kmsconn.config.settings import CoreTls
 from kmsconn.errors import NotYet, Rejected, RequestError, Undecodable
 from kmsconn.kms.allowance import REPLY_BUDGET, Allowance
 from kmsconn.kms.channel import Channel, open_channel
+from kmsconn.kms.port import Started
 from kmsconn.kms.status import StatusError, result_error, start_error
 from kmsconn.kms.tls import client_context
 from kmsconn.net.ports import Ports
@@ -71,19 +72,18 @@ class CoreClient:
         self._lacking: dict[int, int] = {}
         """Endpoints that said that they have no calls that wait, with the number of the connection on which they did."""
 
-    async def start(self, call: CoreCall) -> str:
+    async def start(self, call: CoreCall) -> Started:
         """Hand over a request, to every endpoint where the call has no shard; OK and ALREADY_EXISTS are success.
-
-        Returns what the Core said instead, where the call takes that for a success in doubt; else an empty text.
 
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
         Cancellation: resets the stream; the Core may have it all the same. Repeating: ALREADY_EXISTS.
         """
         indices = range(len(self._channels)) if call.shard is None else [self._index(call)]
         said = await together([partial(self._start, index, call) for index in indices])
-        return next(filter(None, said), "")
+        doubt = next((one.doubt for one in said if one.doubt), "")
+        return Started(doubt, any(one.existed for one in said))
 
-    async def _start(self, index: int, call: CoreCall) -> str:
+    async def _start(self, index: int, call: CoreCall) -> Started:
         where = f"{self.endpoints[index]} {call.method}"
         try:
             await self._channels[index].unary(PATHS[call.method], call.message.parts)
@@ -95,14 +95,16 @@ class CoreClient:
                 raise NotYet(f"{where}: {error}") from error
             if meaning is None and (trouble := start_error(error, where)):
                 raise trouble from error
-            return f"{where}: {error}" if meaning is Meaning.DOUBT else ""
-        return ""
+            if meaning is Meaning.DOUBT:
+                return Started(f"{where}: {error}")
+            return Started(existed=error.status is Status.ALREADY_EXISTS)
+        return Started()
 
-    async def decrypt(self, call: CoreCall) -> bytes | None:
+    async def decrypt(self, call: CoreCall) -> Started:
         """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over.
 
-        That it does not is remembered until it is connected to anew: another Core may stand there then. Returns the result's protobuf
-        bytes; None: the Core has the request, and its result is to be asked for.
+        That it does not is remembered until it is connected to anew: another Core may stand there then. Without a reply the Core has the
+        request, and its result is to be asked for.
 
         Raises as ``start``. Cancellation: as there. Repeating: the Core attaches to what it has, or does again what failed.
         """
@@ -110,14 +112,13 @@ class CoreClient:
         channel = self._channels[index]
         if self._lacking.get(index) != channel.connections:
             try:
-                return await channel.unary(PATHS[call.at_once], call.message.parts)
+                return Started(reply=await channel.unary(PATHS[call.at_once], call.message.parts))
             except StatusError as error:
                 if error.status is not Status.UNIMPLEMENTED:
                     _check_waiting(error, f"{self.endpoints[index]} {call.at_once}")
-                    return None
+                    return Started()
                 self._lacking[index] = channel.connections
-        await self.start(call)
-        return None
+        return await self.start(call)
 
     async def result(self, call: CoreCall) -> bytes:
         """Wait for a result and return its protobuf bytes.

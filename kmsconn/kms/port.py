@@ -4,26 +4,39 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import attrs
+
 from kmsconn.protocols.port import CoreCall
+
+
+@attrs.frozen
+class Started:
+    """What came of handing a request over.
+
+    ``doubt``: what the Core said instead, where the call takes that for a success in doubt. ``existed``: it has the id already
+    (``ALREADY_EXISTS``). ``reply``: the result's protobuf bytes, where it came at once.
+    """
+
+    doubt: str = ""
+    existed: bool = False
+    reply: bytes | None = attrs.field(default=None, repr=False)
 
 
 class Core(Protocol):
     """One KMS node's Core, behind one or several endpoints (shards): start and result of an id go to the same one."""
 
-    async def start(self, call: CoreCall) -> str:
+    async def start(self, call: CoreCall) -> Started:
         """Hand over a request, to every endpoint where the call has no shard. OK and ALREADY_EXISTS are success (outcomes.md, submit).
-
-        Returns what the Core said instead, where the call takes that for a success in doubt; else an empty text.
 
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
         Cancellation: resets the stream; the Core may have it all the same. Repeating: the Core answers ALREADY_EXISTS.
         """
         ...
 
-    async def decrypt(self, call: CoreCall) -> bytes | None:
+    async def decrypt(self, call: CoreCall) -> Started:
         """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over (annex C).
 
-        Returns the result's protobuf bytes; None: the Core has the request, and its result is to be asked for.
+        Without a reply the Core has the request, and its result is to be asked for.
         Raises as ``start``. Cancellation: as there. Repeating: the Core attaches to what it has, or does again what failed.
         """
         ...

@@ -63,11 +63,12 @@ class Gathered:
 class Submitted:
     """The Core has it; the payload is released. ``doubt``: what the Core said instead, if only its result can tell.
 
-    ``reply`` is its result where that came at once.
+    ``existed``: it said that it had the id already. ``reply`` is its result where that came at once.
     """
 
     request: Request
     doubt: str = ""
+    existed: bool = False
     reply: bytes | None = attrs.field(default=None, repr=False)
 
 

@@ -45,6 +45,7 @@ from kmsconn.service.held import Held
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
 from kmsconn.service.stages import Stages
+from kmsconn.service.taken import TakenIds
 
 PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014, "httpz-rc7": HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""
@@ -195,6 +196,7 @@ def _furnish(
         heads=heads,
     )
     shadow = _shadow(settings, majority, on_event)
+    held = Held(on_event)
     pipeline = Pipeline(
         profile=profile,
         stages=stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand),
@@ -205,7 +207,8 @@ def _furnish(
         budgets=_budgets(settings),
         deadlines=settings.deadlines,
         blame=Blame(on_event),
-        held=Held(on_event),
+        held=held,
+        taken=TakenIds(held),
         wall=ports.wall,
         random=ports.random,
         on_event=on_event,

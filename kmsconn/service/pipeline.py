@@ -53,6 +53,7 @@ from kmsconn.service.destruction import end_answered
 from kmsconn.service.held import Held
 from kmsconn.service.retrying import DENIED, PARKING, SECOND_CHANCE
 from kmsconn.service.stages import Stages
+from kmsconn.service.taken import MARK, TakenIds
 
 T = TypeVar("T")
 
@@ -100,6 +101,7 @@ class Pipeline:
     deadlines: Deadlines
     blame: Blame
     held: Held
+    taken: TakenIds
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
@@ -185,6 +187,8 @@ class Pipeline:
 
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.submitted:
+            if MARK in row.reason:
+                self.taken.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
         checked = await self._timed(
             row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request))
@@ -196,6 +200,7 @@ class Pipeline:
             submitted = await self._timed(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
+        self.taken.started(row.rid, existed=submitted.existed)
         if not submitted.doubt:
             self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)
@@ -207,13 +212,22 @@ class Pipeline:
                 row, "answer", self.deadlines.answer, lambda: self.stages.answer(submitted)
             )
         except NotYet as error:
-            if trio.current_time() - started < LONG_POLL:
+            if error.again_in is not None:  # of a chain, not of the Core
                 raise
-            raise LongPollEnded(str(error)) from error
+            raise self._no_result(row, str(error), trio.current_time() - started) from error
         except Forgotten as error:
             if not submitted.doubt:
                 raise
             raise self._lost(row, f"{submitted.doubt}, and then {error}") from error
+
+    def _no_result(self, row: Row, reason: str, seconds: float) -> NotYet:
+        """Return the error for a poll that ended without a result, after so many seconds."""
+        self.taken.polled(row.rid, f"core[{self._shard(row)}]", long=not self.operation(row).expires)
+        if row.rid in self.taken:
+            reason = MARK + reason
+        error = NotYet(reason) if seconds < LONG_POLL else LongPollEnded(reason)
+        error.stage = "answer"
+        return error
 
     def _lost(self, row: Row, reason: str) -> Lost:
         """Return the error for a result that nobody can have any more, and tell it: apart from the Core's, whose calls succeed."""
@@ -254,6 +268,7 @@ class Pipeline:
         now, kept = self.wall(), False
         self.blame.ended(row.rid)
         self.held.free(row.rid)
+        self.taken.ended(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self._close(row, "finish", "done")
@@ -350,6 +365,7 @@ class Pipeline:
     async def _close(self, row: Row, transition: str, reason: str) -> None:
         self.blame.ended(row.rid)
         self.held.free(row.rid)
+        self.taken.ended(row.rid)
         if await self.journal.close(row.rid, transition, reason):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason))
 

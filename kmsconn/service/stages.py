@@ -16,7 +16,7 @@ from kmsconn.checks.committee import Committee
 from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ciphertexts.port import Gatherer
 from kmsconn.errors import Broken
-from kmsconn.kms.port import Core
+from kmsconn.kms.port import Core, Started
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.net.together import together
@@ -81,18 +81,20 @@ class Stages:
             request.content, gathered.context_id, gathered.epoch_id, gathered.ciphertexts, gathered.found
         )
         if calls and calls[0].at_once and calls[0].message.size <= AT_ONCE:
-            return Submitted(request, reply=await self._decrypt(calls[0]))
-        doubt = ""
+            started = await self._decrypt(calls[0])
+            return Submitted(request, existed=started.existed, reply=started.reply)
+        doubt, existed = "", False
         for call in calls:  # one after the other: the second is made once the first was taken
-            doubt = await retrying(partial(self.core.start, call), self.random) or doubt
-        return Submitted(request, doubt)
+            started = await retrying(partial(self.core.start, call), self.random)
+            doubt, existed = started.doubt or doubt, started.existed
+        return Submitted(request, doubt, existed)
 
-    async def _decrypt(self, call: CoreCall) -> bytes | None:
+    async def _decrypt(self, call: CoreCall) -> Started:
         """Wait for a result at once, but not to the stage's end: the Core has it then, and is asked for the result without the payload."""
         now = trio.current_time()
         with trio.move_on_at(now + WAITING_SHARE * (trio.current_effective_deadline() - now)):
             return await retrying(partial(self.core.decrypt, call), self.random)
-        return None
+        return Started()
 
     async def answer(self, submitted: Submitted) -> Answered:
         """Wait for the Core's answer and see that it is this node's own for this very content, whose context still stands.

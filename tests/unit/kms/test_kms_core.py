@@ -29,7 +29,7 @@ from kmsconn.errors import (
     Unreachable,
 )
 from kmsconn.kms.core import HEALTH_PATH, PATHS, SERVICE, CoreClient, open_core, parse_endpoint
-from kmsconn.kms.port import Core
+from kmsconn.kms.port import Core, Started
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Chunks, CoreCall, Meaning
@@ -167,7 +167,7 @@ class LaterCores(Cores):
 async def test_a_result_that_comes_at_once_is_returned(autojump_clock: MockClock) -> None:
     cores = LaterCores()
     async with core_with(cores) as core:
-        assert await core.decrypt(AT_ONCE) == b"answer of 1"
+        assert (await core.decrypt(AT_ONCE)).reply == b"answer of 1"
     assert cores.asked == [(1, SYNC, b"message")]
 
 
@@ -177,7 +177,7 @@ async def test_where_no_call_waits_the_request_is_handed_over_and_that_is_rememb
     cores = LaterCores(waiting=Status.UNIMPLEMENTED)
     async with core_with(cores) as core:
         for _ in range(3):
-            assert await core.decrypt(AT_ONCE) is None
+            assert (await core.decrypt(AT_ONCE)).reply is None
     assert cores.methods_asked == [SYNC, START, START, START]
 
 
@@ -197,8 +197,8 @@ async def test_after_another_connection_it_is_tried_again(autojump_clock: MockCl
         assert link is not None
         link.lose("the Core restarts")
         cores.waiting = Status.OK
-        assert await core.decrypt(AT_ONCE) is None  # the call that connects goes by what is known
-        assert await core.decrypt(AT_ONCE) == b"answer of 1"
+        assert (await core.decrypt(AT_ONCE)).reply is None  # the call that connects goes by what is known
+        assert (await core.decrypt(AT_ONCE)).reply == b"answer of 1"
         assert core._channels[0].connections == 2
 
 
@@ -208,7 +208,7 @@ async def test_a_wait_that_ends_without_a_result_leaves_the_request_with_the_cor
 ) -> None:
     cores = LaterCores(waiting=status)
     async with core_with(cores) as core:
-        assert await core.decrypt(AT_ONCE) is None
+        assert (await core.decrypt(AT_ONCE)).reply is None
     assert cores.methods_asked == [SYNC]
 
 
@@ -313,19 +313,27 @@ EVERYWHERE = CoreCall("NewMpcEpoch", Chunks([b"message"]), None, {"INVALID_ARGUM
 async def test_a_call_without_a_shard_reaches_every_endpoint(autojump_clock: MockClock) -> None:
     cores = Cores()
     async with core_with(cores, 3) as core:
-        assert await core.start(EVERYWHERE) == ""
+        assert await core.start(EVERYWHERE) == Started()
     assert sorted(port for port, _, _ in cores.asked) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("code", [Status.OK, Status.ALREADY_EXISTS])
+async def test_a_start_tells_whether_the_core_had_the_id_already(
+    code: Status, autojump_clock: MockClock
+) -> None:
+    async with core_with(Cores(status=code)) as core:
+        assert await core.start(call(START)) == Started(existed=code is Status.ALREADY_EXISTS)
 
 
 async def test_a_success_in_doubt_comes_back_as_what_the_core_said(autojump_clock: MockClock) -> None:
     async with core_with(Cores(status=Status.INVALID_ARGUMENT)) as core:
-        assert await core.start(EVERYWHERE) == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
+        assert (await core.start(EVERYWHERE)).doubt == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
 
 
 async def test_a_call_says_which_status_is_its_success(autojump_clock: MockClock) -> None:
     abort = CoreCall("AbortKeyGen", Chunks([b"message"]), 0, {"NOT_FOUND": Meaning.SUCCESS})
     async with core_with(Cores(status=Status.NOT_FOUND)) as core:
-        assert await core.start(abort) == ""
+        assert await core.start(abort) == Started()
 
 
 async def test_one_endpoint_that_fails_fails_the_call_to_all(autojump_clock: MockClock) -> None:
@@ -342,7 +350,7 @@ async def test_a_status_may_mean_what_its_text_says(autojump_clock: MockClock) -
     """A Core of the first generation says ABORTED for everything (httpz-rc7.md, 8.4)."""
     start = CoreCall("Decrypt", Chunks([b"message"]), 0, {"ABORTED": by_text})
     async with core_with(Cores(status=Status.ABORTED, text="known")) as core:
-        assert await core.start(start) == ""
+        assert await core.start(start) == Started()
     async with core_with(Cores(status=Status.ABORTED, text="bad")) as core:
         with pytest.raises(Rejected, match=r"core\[0\] Decrypt: ABORTED: bad"):
             await core.start(start)

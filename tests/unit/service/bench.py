@@ -29,6 +29,7 @@ from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.service.blame import Blame
 from kmsconn.service.held import Held
 from kmsconn.service.pipeline import Pipeline
+from kmsconn.service.taken import TakenIds
 from tests.vectors import keys, log_of, request, vector_settings
 
 CHAIN_TIME = 1_700_000_000
@@ -46,6 +47,7 @@ class ScriptedStages:
     took: list[str] = attrs.field(factory=list)
     bytes: int = 100
     doubt: str = ""
+    existed: bool = False
     kept: Answer | None = ANSWER
 
     async def _play(self, stage: str) -> None:
@@ -68,7 +70,7 @@ class ScriptedStages:
 
     async def submit(self, gathered: Gathered) -> Submitted:
         await self._play("submit")
-        return Submitted(gathered.request, self.doubt)
+        return Submitted(gathered.request, self.doubt, self.existed)
 
     async def answer(self, submitted: Submitted) -> Answered:
         await self._play("answer")
@@ -158,6 +160,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
     ) as journal:
         stages, head = ScriptedStages(does), HeadTracker()
         head.note(100, CHAIN_TIME)
+        held = Held(events.append)
         pipeline = Pipeline(
             profile=PROFILE,
             stages=stages,  # type: ignore[arg-type]
@@ -168,7 +171,8 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),
             blame=Blame(events.append),
-            held=Held(events.append),
+            held=held,
+            taken=TakenIds(held),
             wall=wall,
             random=lambda: 0.5,
             on_event=events.append,

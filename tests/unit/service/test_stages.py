@@ -14,6 +14,7 @@ from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.kms.port import Started
 from kmsconn.model.requests import Place, Request
 from kmsconn.model.steps import Checked, Gathered, Submitted
 from kmsconn.protocols.port import CoreCall
@@ -74,13 +75,13 @@ class Core:
     started: list[CoreCall] = attrs.field(factory=list)
     polled: list[CoreCall] = attrs.field(factory=list)
 
-    async def start(self, call: CoreCall) -> str:
+    async def start(self, call: CoreCall) -> Started:
         await trio.lowlevel.checkpoint()
         self.started.append(call)
         said = self.says.get(call.method, "")
         if isinstance(said, Exception):
             raise said
-        return str(said)
+        return Started(str(said))
 
     async def result(self, call: CoreCall) -> bytes:
         await trio.lowlevel.checkpoint()

@@ -1,0 +1,65 @@
+"""A Core whose start failed inside it: the id is taken, ALREADY_EXISTS, and there is no result before it restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from kmsconn.emulator.core_faults import SHARE_LOST
+from kmsconn.model.events import AlertCleared, AlertRaised
+from kmsconn.service.taken import CAUSE, PATIENCE
+from tests.faults.scene import Scene, open_scene
+
+SOON = 2 * PATIENCE
+
+
+def raised(scene: Scene) -> list[AlertRaised]:
+    return [one for one in scene.told(AlertRaised) if one.cause == CAUSE]
+
+
+async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Several requests are one alert with their number; the restart of the Core answers all of them."""
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        core = scene.neighbours.cores[0]
+        core.script("PublicDecrypt", SHARE_LOST, SHARE_LOST)
+        begin = trio.current_time()
+        burnt = await scene.ask("public", "public")
+        good = await scene.ask("public")
+        await scene.wait(lambda: any(one.count == len(burnt) for one in raised(scene)), SOON)
+        assert trio.current_time() - begin >= PATIENCE
+        alert = raised(scene)[-1]
+        assert (alert.dependency, alert.critical) == ("core[0]", False)
+        assert "ALREADY_EXISTS" in alert.text
+        assert "restart this Core" in alert.remedy
+        assert scene.answered == {*good}
+        core.core.restart()
+        await scene.wait(lambda: scene.answered == {*burnt, *good})
+        assert AlertCleared("core[0]", CAUSE) in scene.events
+
+
+async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        scene.neighbours.cores[0].script("PublicDecrypt", SHARE_LOST)
+        async with scene.connected() as connector:
+            await connector.wait_ready()
+            await scene.ask("public")
+            await trio.sleep(PATIENCE / 2)
+            assert raised(scene) == []
+        async with scene.connected():
+            await scene.wait(lambda: raised(scene), SOON)
+
+
+async def test_a_core_that_is_slow_with_what_it_was_given_is_none(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        scene.neighbours.cores[0].core.computing = 3 * PATIENCE
+        await scene.ask("public")
+        await scene.wait(lambda: scene.answered, 4 * PATIENCE)
+        assert raised(scene) == []
