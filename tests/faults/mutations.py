@@ -15,18 +15,23 @@ from grpclib.const import Status
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
+from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.shared import Shared
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.errors import Rejected, Undecodable, Unreachable
 from kmsconn.journal import admission, queries, schema
 from kmsconn.kms import status
 from kmsconn.model.steps import Gathered
-from kmsconn.protocols.fhevm_014 import replies
+from kmsconn.protocols.fhevm_014 import key_messages, replies
+from kmsconn.protocols.fhevm_014.members import GatewayContexts
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.sending import burying, nonces, sealing, settling
-from kmsconn.service import intake
+from kmsconn.service import intake, picker, pipeline
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.stages import Stages
+from kmsconn.service.taken import TakenIds
 
 Patch = Callable[[Any], None]
 
@@ -265,3 +270,73 @@ def answered_is_not_asked(monkeypatch: Any) -> None:
         await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr(Checker, "_not_answered", pass_by)
+
+
+# --- waiting that ends, questions that are not asked in vain; ``tests/faults/test_waiting_mutations.py`` plays these
+
+
+def denied_like_any_wait(monkeypatch: Any) -> None:
+    """A host chain's "no" is asked again every minute."""
+    monkeypatch.setattr(pipeline, "DENIED", pipeline.PARKING)
+
+
+def each_asks_for_itself(monkeypatch: Any) -> None:
+    """What one request was told about its context says nothing to the others."""
+    monkeypatch.setattr(Shared, "recall", lambda *_: None)
+
+
+def kept_answers_are_sent(monkeypatch: Any) -> None:
+    """A destruction ends no answer that is kept already."""
+
+    async def nothing(*_: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(pipeline, "end_answered", nothing)
+
+
+def checked_once(monkeypatch: Any) -> None:
+    """Nobody looks at a context again once the Core has the request."""
+
+    async def nothing(*_: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Checker, "recheck", nothing)
+    monkeypatch.setattr(Contexts, "refuse_destroyed", lambda *_: None)
+
+
+def invalid_context_is_waited_for(monkeypatch: Any) -> None:
+    """What the Gateway says of a destroyed context is taken for a node that lags."""
+
+    def lagging(_contexts: GatewayContexts, _context_id: int) -> Any:
+        yield from ()
+        return Verdict.RETRY
+
+    monkeypatch.setattr(GatewayContexts, "after_invalid", lagging)
+
+
+def strictly_in_order(monkeypatch: Any) -> None:
+    """While the first of contexts and epochs waits, so do those behind it."""
+    monkeypatch.setattr(
+        picker, "free_to_begin", lambda line, busy: [one for one in line[:1] if one.rid not in busy]
+    )
+
+
+def an_end_ends_nothing(monkeypatch: Any) -> None:
+    """What is made goes on being made after its destruction."""
+    monkeypatch.setattr(picker, "ended", lambda _: [])
+
+
+def a_refused_end_is_given_up(monkeypatch: Any) -> None:
+    """What a Core says to a destruction counts as it does for any start."""
+    for status_name in ("INTERNAL", "INVALID_ARGUMENT"):
+        monkeypatch.delitem(key_messages._UNTIL_DONE, status_name)
+
+
+def nothing_destroyed_is_a_wait(monkeypatch: Any) -> None:
+    """A Core that has nothing of what is to be destroyed is asked again."""
+    monkeypatch.setitem(key_messages._UNTIL_DONE, "NOT_FOUND", Meaning.WAIT)
+
+
+def taken_ids_are_silence(monkeypatch: Any) -> None:
+    """Nobody counts the polls of an id that the Core says to have."""
+    monkeypatch.setattr(TakenIds, "polled", lambda *_args, **_named: None)

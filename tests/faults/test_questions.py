@@ -40,41 +40,61 @@ def asked(neighbours: Neighbourhood) -> Counter[str]:
     )
 
 
-async def ask_and_wait(scene: Scene, forms: Sequence[str], what: str) -> Counter[str]:
+async def ask_and_wait(scene: Scene, forms: Sequence[str], what: str, hours: float = HOURS) -> Counter[str]:
     """Let requests wait and return how many questions each chain was asked meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal_watch, "EVERY", 60.0)  # housekeeping that would make most of a day's steps
-        return await _ask_and_wait(scene, forms, what)
+        return await _ask_and_wait(scene, forms, what, hours)
 
 
-async def _ask_and_wait(scene: Scene, forms: Sequence[str], what: str) -> Counter[str]:
+async def _ask_and_wait(scene: Scene, forms: Sequence[str], what: str, hours: float) -> Counter[str]:
     async with scene.connected(**SETTINGS) as running:
         await running.wait_ready()
         before = asked(scene.neighbours)
         await scene.on_chain([scene.traffic.forms[form]() for form in forms])
-        await trio.sleep(HOURS * 3600)
+        await trio.sleep(hours * 3600)
         found = asked(scene.neighbours) - before
-    print(f"\n{what}, {HOURS:g} h: {dict(found)}")  # noqa: T201 - the figures are what this suite is for
+    print(f"\n{what}, {hours:g} h: {dict(found)}")  # noqa: T201 - the figures are what this suite is for
     assert not scene.answered
     return found
 
 
 BATCH = 8  # questions that one try of these requests asks its host chain at most
+REGISTRY = 240  # questions of an hour to the Gateway about the coprocessors, whatever is requested
 
 
 async def test_a_denied_request_is_tried_39_times_in_a_day(tmp_path: Path, autojump_clock: Any) -> None:
     """Quickly at first, then every hour; 0.14 tries it twenty times and gives it up."""
-    async with open_scene(tmp_path, **SLOW) as scene:
+    await denied(tmp_path, HOURS)
+
+
+async def denied(folder: Path, hours: float) -> None:
+    """Let three denied requests wait."""
+    async with open_scene(folder, **SLOW) as scene:
         scene.traffic.granted = False
-        found = await ask_and_wait(scene, ["public", "direct", "unified"], "three denied requests")
-        tries = 14 + (HOURS - 1) / 0.9
+        found = await ask_and_wait(scene, ["public", "direct", "unified"], "three denied requests", hours)
+        tries = 14 + max(0.0, hours - 1) / 0.9
         assert found["host"] <= 3 * tries * BATCH
 
 
-REGISTRY = 240  # questions of an hour about the coprocessors, whatever is requested
+async def test_300_requests_of_another_context_wait_for_one_question(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    await of_another_context(tmp_path, 300, HOURS)
 
 
-def become_another(neighbours: Neighbourhood) -> None:
+async def of_another_context(folder: Path, count: int, hours: float) -> None:
+    """Let requests wait that are other nodes' to answer."""
+    async with open_scene(folder, **SLOW) as scene:
+        add_a_context(scene.neighbours)
+        scene.traffic.extra_data = naming(OTHER_CONTEXT, OTHER_EPOCH)
+        found = await ask_and_wait(scene, ["public"] * count, f"{count} requests of another context", hours)
+        assert found["host"] <= 2 * count
+        assert found["gateway"] <= REGISTRY * (hours + 1) + 100
+        assert not [one for one in scene.told(AlertRaised) if one.critical]
+
+
+def add_a_context(neighbours: Neighbourhood) -> None:
     """Let there be a further context whose nodes are others; both are valid."""
     others = committee_of([7])
     gateway, ethereum = neighbours.gateway_config, neighbours.protocol_config
@@ -87,15 +107,3 @@ def become_another(neighbours: Neighbourhood) -> None:
 
 def _set(contract: Any, committee: Any, frame: Any) -> None:
     contract.set_context(frame, OTHER_CONTEXT, committee)
-
-
-async def test_300_requests_of_another_context_wait_for_one_question(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
-    async with open_scene(tmp_path, **SLOW) as scene:
-        become_another(scene.neighbours)
-        scene.traffic.extra_data = naming(OTHER_CONTEXT, OTHER_EPOCH)
-        found = await ask_and_wait(scene, ["public"] * 300, "300 requests of another context")
-        assert found["host"] <= 2 * 300
-        assert found["gateway"] <= REGISTRY * HOURS + 100
-        assert not [one for one in scene.told(AlertRaised) if one.critical]
