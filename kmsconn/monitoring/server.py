@@ -1,42 +1,34 @@
-"""The monitoring port: an ASGI application for ``/metrics``, ``/healthz``, ``/liveness`` and ``/version``, and its server.
+"""What the monitoring port answers at ``/metrics``, ``/healthz``, ``/liveness`` and ``/version``, and the port itself.
 
-The only module that knows the HTTP server. Never opened by an embedded connector; no path changes anything.
+Never opened by an embedded connector; no path changes anything. Connections and their limits are those of ``serving``.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, cast
+from typing import Any, Final
 
 import attrs
 import msgspec
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
-from hypercorn.typing import ASGIFramework
 
 from kmsconn.errors import StartRefused
+from kmsconn.monitoring.exchange import Answer
 from kmsconn.monitoring.metrics import CONTENT_TYPE
 from kmsconn.monitoring.monitor import Monitor
+from kmsconn.monitoring.serving import Page, serve
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+METRICS_AGE: Final = 1.0
+"""Seconds for which the text of the metrics is given again: rendering it holds up the loop, and anybody may ask."""
+
+BACKLOG: Final = 1024
+"""Clients that the kernel lets wait to be accepted; beyond it one is heard a second later at best, a probe among them."""
 
 _JSON = "application/json"
-
-
-@attrs.frozen
-class Answer:
-    """A whole HTTP answer."""
-
-    status: int
-    content_type: str
-    body: bytes
+_UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a fault in the rendering raises: it costs an answer of this port, never the connector."""
 
 
 @attrs.frozen
@@ -62,56 +54,47 @@ def answer(path: str, monitor: Monitor, identity: Identity) -> Answer:
     return _json(404, {"error": "not found"})
 
 
+def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> Answer:
+    try:
+        return answer(path, monitor, identity)
+    except _UNSHOWABLE as error:
+        return _json(500, {"error": f"{path} cannot be shown: {type(error).__name__} {error}"})
+
+
 def _json(status: int, value: Any) -> Answer:
     return Answer(status, _JSON, msgspec.json.encode(value))
 
 
-def make_app(monitor: Monitor, identity: Identity) -> Asgi:
-    """Return the ASGI application."""
+def make_app(monitor: Monitor, identity: Identity, now: Callable[[], float] = trio.current_time) -> Page:
+    """Return what answers the paths; the metrics are rendered at most once in ``METRICS_AGE``."""
+    rendered: list[tuple[float, Answer]] = []
 
-    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "http":
-            await _send(answer(scope["path"], monitor, identity), send, head=scope["method"] == "HEAD")
-        else:
-            await send({"type": "websocket.close"})
+    def page(path: str) -> Answer:
+        if path != "/metrics":
+            return _answer_or_500(path, monitor, identity)
+        if not rendered or now() - rendered[0][0] >= METRICS_AGE:
+            rendered[:] = [(now(), _answer_or_500(path, monitor, identity))]
+        return rendered[0][1]
 
-    return app
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Take part in the server's start and stop; there is nothing to do at either."""
-    while True:
-        event = (await receive())["type"]
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return
-
-
-async def _send(whole: Answer, send: Send, *, head: bool) -> None:
-    headers = [
-        (b"content-type", whole.content_type.encode()),
-        (b"content-length", str(len(whole.body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": whole.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else whole.body})
+    return page
 
 
 @asynccontextmanager
-async def open_server(app: Asgi, address: str) -> AsyncIterator[str]:
-    """Serve ``app`` at ``host:port`` while the block lasts; gives the URL, with the real port where 0 was asked for.
+async def open_server(page: Page, address: str) -> AsyncIterator[str]:
+    """Serve ``page`` at ``host:port`` while the block lasts; gives the URL, with the real port where 0 was asked for.
 
-    Raises StartRefused when the address cannot be had. Cancellation: connections are closed at once.
+    Raises StartRefused when the address cannot be had. Cancellation: connections are closed at once, as at the end of the block.
     """
-    listener = _bind(address)
-    stop = trio.Event()
-    config = _server_config(listener)
-    async with trio.open_nursery() as nursery:
-        run = partial(serve, cast("ASGIFramework", app), config, shutdown_trigger=stop.wait, mode="asgi")
-        urls: list[str] = await nursery.start(run)
-        yield urls[0]
-        stop.set()
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(_bind(address)))
+    async with listener, trio.open_nursery() as nursery:
+        await nursery.start(serve, listener, page)
+        yield _url(listener)
+        nursery.cancel_scope.cancel()
+
+
+def _url(listener: trio.SocketListener) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _bind(address: str) -> socket.socket:
@@ -119,19 +102,8 @@ def _bind(address: str) -> socket.socket:
     bare = host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
     try:
-        return socket.create_server((bare, int(port)), family=family)
+        return socket.create_server((bare, int(port)), family=family, backlog=BACKLOG)
     except OSError as error:
         raise StartRefused(
             f"monitoring_endpoint {address} cannot be listened to: {error.strerror or error}"
         ) from error
-
-
-def _server_config(listener: socket.socket) -> Config:
-    """Hand the socket over by its number, so that a taken address is our error and not one from inside the server."""
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.accesslog = None
-    config.errorlog = None
-    config.graceful_timeout = 1.0
-    config.include_server_header = False
-    return config

@@ -63,6 +63,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.kms.peer_settings",
         "kmsconn.kms.status",
         "kmsconn.kms.streams",
+        "kmsconn.monitoring.exchange",
         "kmsconn.monitoring.families",
         "kmsconn.monitoring.health",
         "kmsconn.monitoring.logs",
@@ -76,7 +77,7 @@ MODULES_WITHOUT_TRIO = frozenset(
 )
 """The sans-IO modules of the other rooms (◦ in the design)."""
 
-IO_LIBRARIES = frozenset({"trio", "trio_websocket", "httpx2", "hypercorn", "asyncio", "anyio"})
+IO_LIBRARIES = frozenset({"trio", "trio_websocket", "httpx2", "asyncio", "anyio"})
 HTTP_MODULE = "kmsconn.net.http"
 
 

@@ -70,40 +70,33 @@ def test_another_path_is_not_found() -> None:
     assert answer("/", Monitor(), IDENTITY).status == 404
 
 
-async def asked(scope: dict[str, Any], *received: str) -> list[dict[str, Any]]:
-    incoming = [{"type": kind} for kind in received]
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> Any:
-        return incoming.pop(0)
-
-    async def send(message: Any) -> None:
-        sent.append(dict(message))
-
-    await make_app(Monitor(), IDENTITY)(scope, receive, send)
-    return sent
+def test_metrics_are_rendered_at_most_once_a_second() -> None:
+    monitor, clock = ready_monitor(), [0.0]
+    page = make_app(monitor, IDENTITY, lambda: clock[0])
+    before = page("/metrics")
+    monitor.on_event(Trouble("gateway", "refused", red=True))
+    clock[0] = 0.9
+    assert page("/metrics") is before
+    clock[0] = 1.0
+    assert b'kmsconn_trouble{neighbour="gateway"} 2.0' in page("/metrics").body
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
-async def test_any_method_is_answered(method: str) -> None:
-    start, body = await asked({"type": "http", "path": "/liveness", "method": method})
-    assert start["status"] == 200
-    assert int(dict(start["headers"])[b"content-length"]) == len(body["body"])
+def test_health_is_of_this_moment() -> None:
+    monitor = ready_monitor()
+    page = make_app(monitor, IDENTITY, lambda: 0.0)
+    assert page("/healthz").status == 200
+    monitor.on_event(Trouble("gateway", "refused", red=True))
+    assert page("/healthz").status == 503
 
 
-async def test_head_has_the_length_and_no_body() -> None:
-    start, body = await asked({"type": "http", "path": "/liveness", "method": "HEAD"})
-    assert int(dict(start["headers"])[b"content-length"]) > 0
-    assert body["body"] == b""
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+def test_a_fault_in_the_rendering_costs_an_answer_not_the_connector(path: str) -> None:
+    monitor = Monitor()
 
+    def broken() -> Any:
+        raise OverflowError("int too large to convert to float")
 
-async def test_the_server_may_start_and_stop_the_application() -> None:
-    sent = await asked({"type": "lifespan"}, "lifespan.startup", "lifespan.shutdown")
-    assert [message["type"] for message in sent] == [
-        "lifespan.startup.complete",
-        "lifespan.shutdown.complete",
-    ]
-
-
-async def test_a_websocket_is_refused() -> None:
-    assert await asked({"type": "websocket"}) == [{"type": "websocket.close"}]
+    monitor.watch(broken)
+    found = make_app(monitor, IDENTITY, lambda: 0.0)(path)
+    assert found.status == 500
+    assert "int too large" in json.loads(found.body)["error"]

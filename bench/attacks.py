@@ -1,0 +1,206 @@
+"""``python -m bench.attacks``: strangers at the monitoring port of a connector under load; what lands and what a probe waits, meanwhile.
+
+Each attack runs in a process of its own against a real ``kmsconn run`` on loopback, between seconds without one. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Never
+
+import attrs
+import trio
+
+from bench.figures import ANSWERED, Moments
+from bench.offering import Pair, Plan, open_pair
+from bench.recipes import add_connector, recipe_of
+
+METRICS = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+PROBE = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+ROW = METRICS * (747 * 1024 // len(METRICS))
+PATIENCE = 20.0
+"""Seconds after which a probe that is not answered counts as that long."""
+GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+
+Connect = Callable[[], Awaitable[trio.SocketStream]]
+
+
+async def hold(connect: Connect, data: bytes) -> Never:
+    """Connect, send, read nothing, hold on; and again when dropped."""
+    while True:
+        with suppress(*GONE):
+            async with await connect() as stream:
+                await stream.send_all(data)
+                await until_dropped(stream)
+        await trio.sleep(0.01)
+
+
+async def until_dropped(stream: trio.SocketStream) -> None:
+    """Wait until sending fails; never reads."""
+    while True:
+        await trio.sleep(0.5)
+        await stream.send_all(b"x")
+
+
+async def hammer(connect: Connect) -> Never:
+    """Ask for the metrics, take them, leave; as fast as it goes."""
+    while True:
+        with suppress(*GONE):
+            async with await connect() as stream:
+                await stream.send_all(METRICS)
+                while await stream.receive_some():
+                    pass
+        await trio.lowlevel.checkpoint()
+
+
+async def knock(connect: Connect) -> Never:
+    """Connect and leave; as fast as it goes."""
+    while True:
+        with suppress(*GONE):
+            async with await connect():
+                pass
+        await trio.lowlevel.checkpoint()
+
+
+ATTACKS: Mapping[str, tuple[int, Callable[[Connect], Awaitable[Never]]]] = {
+    "1,100 clients, unread": (1100, partial(hold, data=METRICS * 200)),
+    "747 KiB of requests": (1, partial(hold, data=ROW)),
+    "1,100 silent clients": (1100, partial(hold, data=b"")),
+    "50 clients ask again and again": (50, hammer),
+    "50 clients connect again and again": (50, knock),
+}
+"""By name: how many clients, and what each does."""
+
+
+async def attack(name: str, port: int) -> None:
+    """Play one attack until killed."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    clients, client = ATTACKS[name]
+    async with trio.open_nursery() as nursery:
+        for _ in range(clients):
+            nursery.start_soon(client, partial(trio.open_tcp_stream, "127.0.0.1", port))
+
+
+@attrs.frozen
+class Phase:
+    """A span of time (Unix seconds) and what was seen in it: a probe's seconds, the connector's descriptors."""
+
+    name: str
+    start: float
+    end: float
+    probes: Sequence[float]
+    descriptors: int
+
+    def line(self, rows: Iterable[Moments]) -> str:
+        """Return it as a line, with the replies that landed in it."""
+        moments = [moment for row in rows if (moment := row[ANSWERED]) is not None]
+        landed = sum(self.start <= moment < self.end for moment in moments)
+        slowest, usual = max(self.probes), sorted(self.probes)[len(self.probes) // 2]
+        return (
+            f"{self.name:36} {landed / (self.end - self.start):6.1f} landed/s   /healthz {usual * 1000:7.1f} ms, "
+            f"at most {slowest * 1000:7.1f} ms ({len(self.probes)} probes)   {self.descriptors:5} descriptors"
+        )
+
+
+async def probe(port: int) -> float:
+    """Ask for the health on a new connection; return the seconds until it is whole."""
+    begun = time.perf_counter()
+    with trio.move_on_after(PATIENCE), suppress(*GONE):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(PROBE)
+            said = b"".join([bytes(await stream.receive_some()) for _ in range(1)])
+            if said.startswith(b"HTTP/1.1 200"):
+                return time.perf_counter() - begun
+    return PATIENCE
+
+
+async def watch(pair: Pair, name: str, port: int, seconds: float) -> Phase:
+    """Probe twice a second for a while."""
+    start, probes, descriptors = time.time(), list[float](), 0
+    while time.time() < start + seconds:
+        probes.append(await probe(port))
+        pair.look()
+        descriptors = max(descriptors, pair.samples["connector"][-1].descriptors)
+        await trio.sleep(0.5)
+    return Phase(name, start, time.time(), probes, descriptors)
+
+
+async def under_attack(pair: Pair, name: str, port: int, seconds: float) -> list[Phase]:
+    """Watch without the attack, under it, and after it."""
+    before = await watch(pair, "before", port, seconds)
+    command = [sys.executable, "-m", "bench.attacks", "--play", name, "--port", str(port)]
+    process = await trio.lowlevel.open_process(command)
+    try:
+        during = await watch(pair, name, port, seconds)
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+    return [before, during, await watch(pair, "after", port, seconds)]
+
+
+async def measure(arguments: argparse.Namespace, folder: Path) -> None:
+    """Play every attack against one connector under load, and print what was seen."""
+    names = [name for name in ATTACKS if arguments.only in name]
+    async with open_pair(recipe_of(arguments), folder, 1024, arguments.computing) as pair:
+        endpoint = tomllib.loads(pair.neighbours.config.read_text(encoding="utf-8"))["monitoring_endpoint"]
+        port = int(endpoint.rpartition(":")[2])
+        for name in names:
+            for line in await lines_of(pair, name, port, arguments):
+                print(line, flush=True)
+
+
+async def lines_of(pair: Pair, name: str, port: int, arguments: argparse.Namespace) -> list[str]:
+    """Play one attack while requests are offered."""
+    load = {"rate": arguments.rate, "seconds": 3 * arguments.seconds + 1, "patience": 3 * PATIENCE}
+    done: dict[str, Any] = {}
+    phases: list[Phase] = []
+
+    async def offer() -> None:
+        done.update(await pair.neighbours.post("/load", load))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(offer)
+        phases += await under_attack(pair, name, port, arguments.seconds)
+    lost = done["offered"] - sum(1 for row in done["rows"] if row[ANSWERED] is not None)
+    return [
+        *(phase.line(done["rows"]) for phase in phases),
+        f"{'':36} {lost} of {done['offered']} not answered",
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the arguments."""
+    made = argparse.ArgumentParser(prog="python -m bench.attacks", description=__doc__)
+    add = made.add_argument
+    add("--seconds", type=float, default=10.0, metavar="S", help="of each of the three phases (10)")
+    add("--rate", type=float, default=50.0, metavar="R", help="requests per second (50)")
+    add("--only", default="", metavar="TEXT", help="attacks with this in their name")
+    add("--play", choices=ATTACKS, help=argparse.SUPPRESS)
+    add("--port", type=int, help=argparse.SUPPRESS)
+    add_connector(made, Plan().computing)
+    return made
+
+
+def main() -> None:
+    """Play one attack, or measure all."""
+    arguments = parser().parse_args()
+    if arguments.play:
+        trio.run(attack, arguments.play, arguments.port)
+        return
+    with tempfile.TemporaryDirectory(prefix="kmsconn-attacks-") as folder:
+        trio.run(measure, arguments, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

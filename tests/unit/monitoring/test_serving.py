@@ -1,0 +1,107 @@
+"""The monitoring port's connections in virtual time: clients that say nothing, take nothing, or are too many."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair
+
+from kmsconn.emulator.pipes import Connection, Direction
+from kmsconn.monitoring.exchange import Answer
+from kmsconn.monitoring.serving import (
+    ANSWER_SECONDS,
+    CONNECTIONS,
+    LINGER_SECONDS,
+    REQUEST_SECONDS,
+    Held,
+    exchange,
+)
+
+REQUEST = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+def page(path: str) -> Answer:
+    return Answer(200, "text/plain", path.encode())
+
+
+async def read(stream: trio.abc.ReceiveStream) -> bytes:
+    pieces = [piece async for piece in stream]
+    return b"".join(map(bytes, pieces))
+
+
+async def test_a_request_gets_its_answer_and_the_end(autojump_clock: trio.testing.MockClock) -> None:
+    client, server = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange, server, page)
+        await client.send_all(REQUEST * 3)
+        said = await read(client)
+        await client.aclose()
+    assert (said.count(b"HTTP/1.1 200"), said[-8:]) == (1, b"/metrics")
+
+
+@pytest.mark.parametrize("sent", [b"", REQUEST[:-2]])
+async def test_a_client_that_does_not_ask_is_told_so_and_let_go(
+    autojump_clock: trio.testing.MockClock, sent: bytes
+) -> None:
+    client, server = memory_stream_pair()
+    await client.send_all(sent)
+    await exchange(server, page)
+    assert trio.current_time() == REQUEST_SECONDS + LINGER_SECONDS
+    assert (await client.receive_some()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_byte_now_and_then_wins_no_more_time(autojump_clock: trio.testing.MockClock) -> None:
+    client, server = memory_stream_pair()
+
+    async def drip() -> None:
+        for byte in REQUEST:
+            await client.send_all(bytes([byte]))
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drip)
+        await exchange(server, page)
+        assert trio.current_time() <= REQUEST_SECONDS + LINGER_SECONDS
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_takes_nothing_is_let_go(autojump_clock: trio.testing.MockClock) -> None:
+    """Reproduced: clients that asked and never read held 1,024 descriptors for ever."""
+    connection = Connection.between(Direction(), Direction(), 1024)
+    await connection.client.send_all(REQUEST)
+    await exchange(connection.server, lambda _: Answer(200, "text/plain", b"m" * 100_000))  # type: ignore[arg-type]
+    assert trio.current_time() == ANSWER_SECONDS
+
+
+async def test_a_client_that_never_closes_is_let_go(autojump_clock: trio.testing.MockClock) -> None:
+    client, server = memory_stream_pair()
+    await client.send_all(REQUEST)
+    await exchange(server, page)
+    assert trio.current_time() == LINGER_SECONDS
+
+
+def dropped(scopes: list[trio.CancelScope]) -> list[int]:
+    return [number for number, scope in enumerate(scopes) if scope.cancel_called]
+
+
+async def test_when_all_are_taken_the_oldest_makes_room() -> None:
+    held = Held()
+    scopes = [held.admit("10.0.0.1") for _ in range(CONNECTIONS + 2)]
+    assert (dropped(scopes), len(held)) == ([0, 1], CONNECTIONS)
+
+
+async def test_the_address_that_holds_the_most_makes_room() -> None:
+    """A stranger with 63 slow connections costs no probe its own."""
+    held = Held()
+    probe = held.admit("10.0.0.2")
+    scopes = [held.admit("10.0.0.1") for _ in range(2 * CONNECTIONS)]
+    assert not probe.cancel_called
+    assert dropped(scopes) == list(range(CONNECTIONS + 1))
+
+
+async def test_what_has_ended_makes_room_by_itself() -> None:
+    held = Held()
+    scopes = [held.admit("10.0.0.1") for _ in range(CONNECTIONS)]
+    held.release(scopes[5])
+    held.admit("10.0.0.1")
+    assert dropped(scopes) == []
