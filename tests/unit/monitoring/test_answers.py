@@ -74,18 +74,18 @@ def test_metrics_are_rendered_at_most_once_a_second() -> None:
     monitor, clock = ready_monitor(), [0.0]
     page = make_app(monitor, IDENTITY, lambda: clock[0])
     before = page("/metrics")
-    monitor.on_event(Trouble("gateway", "refused", red=True))
+    monitor.on_event(AlertRaised("gateway", "unreachable", "refused", Severity.CRITICAL))
     clock[0] = 0.9
     assert page("/metrics") is before
     clock[0] = 1.0
-    assert b'kmsconn_trouble{neighbour="gateway"} 2.0' in page("/metrics").body
+    assert b'kmsconn_alert{cause="unreachable",dependency="gateway"} 2.0' in page("/metrics").body
 
 
 def test_health_is_of_this_moment() -> None:
     monitor = ready_monitor()
     page = make_app(monitor, IDENTITY, lambda: 0.0)
     assert page("/healthz").status == 200
-    monitor.on_event(Trouble("gateway", "refused", red=True))
+    monitor.on_event(AlertRaised("gateway", "unreachable", "refused", Severity.CRITICAL))
     assert page("/healthz").status == 503
 
 
