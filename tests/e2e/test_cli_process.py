@@ -87,7 +87,7 @@ async def test_without_neighbours_it_is_alive_not_healthy_and_names_them(tmp_pat
     with trio.fail_after(PATIENCE):
         async with running(config(tmp_path)) as (_, lines), httpx2.AsyncClient(trust_env=False) as client:
             url = (await until(lines, "started"))["monitoring"]
-            await until(lines, "trouble")
+            await until(lines, "alert_raised")
             assert (await client.get(f"{url}/liveness")).status_code == 200
             health = await client.get(f"{url}/healthz")
             assert health.status_code == 503
@@ -121,7 +121,7 @@ async def test_a_journal_in_use_is_refused_with_3(tmp_path: Path) -> None:
         path = config(tmp_path)
         async with running(path) as (_, lines):
             await until(lines, "started")
-            await until(lines, "trouble")
+            await until(lines, "alert_raised")
             status, said = await exit_of("run", "-c", str(path))
     assert status == 3
     assert "in use" in said
@@ -139,7 +139,7 @@ async def test_no_secret_stands_in_the_log(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
         secretive = config(tmp_path, gateway_url="http://user:hunter2@127.0.0.1:9/?key=hunter2")
         async with running(secretive) as (process, lines):
-            await until(lines, "trouble")
+            await until(lines, "alert_raised")
             process.send_signal(signal.SIGTERM)
             seen = [line async for line in lines]
     assert seen

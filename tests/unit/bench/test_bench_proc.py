@@ -47,7 +47,7 @@ def test_this_process_uses_something() -> None:
 def test_a_child_counts_with_its_parent() -> None:
     alone = look(os.getpid()).resident
     loud = "print(flush=True); input()"
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-c", loud], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
