@@ -8,35 +8,41 @@ import attrs
 import trio
 
 
-@attrs.define
+@attrs.define(eq=False)
 class ByteBudget:
-    """At most ``total`` bytes are reserved at once, save that a single request may exceed it when nobody else holds anything.
+    """At most ``total`` bytes are reserved at once, save that the eldest of those who hold something never waits.
 
-    Two requests that each hold a part and want more could wait for each other: their stage deadlines break that.
+    Bodies without a length are counted as they arrive, so that several requests may each hold a part and want more: the eldest
+    goes on, ends, and makes room for the others. It alone may exceed the total, by what one request may have.
     """
 
     total: int
     used: int = 0
-    _freed: trio.Event = attrs.field(factory=trio.Event)
+    _holders: dict[Lease, None] = attrs.field(factory=dict, repr=False)  # the eldest first
+    _freed: trio.Event = attrs.field(factory=trio.Event, repr=False)
 
     def lease(self) -> Lease:
         """Return an empty lease; use it as a context manager."""
         return Lease(self)
 
-    async def take(self, amount: int, held: int) -> None:
-        """Wait until ``amount`` more fits beside what others hold; ``held`` is the caller's own part."""
-        while self.used + amount > self.total and self.used > held:
+    async def take(self, amount: int, lease: Lease) -> None:
+        """Wait until ``amount`` more fits, unless ``lease`` is the eldest of those who hold something."""
+        while self.used + amount > self.total and next(iter(self._holders), lease) is not lease:
             await self._freed.wait()
         self.used += amount
+        if amount:
+            self._holders[lease] = None
 
-    def give(self, amount: int) -> None:
+    def give(self, amount: int, lease: Lease) -> None:
         """Give back what was taken."""
         self.used -= amount
+        if lease.held == amount:
+            self._holders.pop(lease, None)
         self._freed.set()
         self._freed = trio.Event()
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Lease:
     """What one request holds of the budget; everything is given back when the block is left."""
 
@@ -48,17 +54,16 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         if self.held:
-            self._budget.give(self.held)
-            self.held = 0
+            self.give_back(self.held)
 
     async def reserve(self, amount: int) -> None:
         """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""
-        await self._budget.take(amount, self.held)
+        await self._budget.take(amount, self)
         self.held += amount
 
     def give_back(self, amount: int) -> None:
         """Give a part back."""
-        self._budget.give(amount)
+        self._budget.give(amount, self)
         self.held -= amount
 
     def attempt(self) -> Attempt:

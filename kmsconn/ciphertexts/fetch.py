@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,6 +23,9 @@ from kmsconn.net.ports import Offload
 
 HEDGE = 1.0  # seconds without a result after which the next bucket is asked too
 SILENCE = 10.0  # seconds without a byte after which a bucket counts as hung
+SLOWEST = (
+    64 * 1024
+)  # bytes a second on average; a body that drips holds its bytes of the budget for SILENCE, not until the deadline
 HASH_INLINE = 64 * 1024  # bytes; hashing more takes over 0.2 ms and is moved off the loop
 
 _OK = range(200, 300)
@@ -85,7 +89,9 @@ class Fetcher:
                 ciphertext_format(response.headers),
             )
             return Ciphertext(material.handle, body, stored, source.attested_by, attestation)
-        raise Unreachable(f"{source.shown} fell silent for {SILENCE:g} s")
+        raise Unreachable(
+            f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
+        )
 
     def _judge(self, source: Source, material: Material, digest: bytes) -> None:
         """Raise Unreachable for bytes with another digest, unless they are tolerated; tell in any case."""
@@ -108,18 +114,28 @@ class Fetcher:
 
 
 async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> bytes:
-    """Read a body within the budget; waiting for the budget is no silence of the bucket."""
+    """Read a body within the budget and at its least pace; waiting for the budget is no silence of the bucket.
+
+    An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
+    """
     silence.deadline = math.inf
     await attempt.reserve(response.announced or 0)
-    _heard(silence)
-    chunks: list[bytes] = []
+    body, begun = io.BytesIO(), trio.current_time()
+    silence.deadline = _due(begun, 0)
     async for chunk in response:
-        chunks.append(chunk)
-        _heard(silence)
+        body.write(chunk)
+        if (more := body.tell() - attempt.held) > 0:
+            silence.deadline, waiting = math.inf, trio.current_time()
+            await attempt.reserve(more)
+            begun += trio.current_time() - waiting
+        silence.deadline = _due(begun, body.tell())
     silence.deadline = math.inf
-    body = b"".join(chunks)
-    await attempt.reserve(max(0, len(body) - attempt.held))
-    return body
+    return body.getvalue()
+
+
+def _due(begun: float, received: int) -> float:
+    """Return when a body that began at a time and has come so far counts as hung: by silence, or by its pace."""
+    return min(trio.current_time() + SILENCE, begun + SILENCE + received / SLOWEST)
 
 
 def _heard(silence: trio.CancelScope) -> None:

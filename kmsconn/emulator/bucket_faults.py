@@ -158,3 +158,19 @@ def oversized(size: int, *, announced: bool = True) -> Fault:
         return _streamed(send_body, size if announced else None, response)
 
     return Fault("oversized", act)
+
+
+def dripping(piece: int, pause: float, *, announced: bool = True) -> Fault:
+    """Send the body in pieces of this size, each after so many seconds."""
+
+    def act(_: HttpRequest, response: HttpResponse) -> HttpResponse:
+        body = _bytes_of(response)
+
+        async def send_body(send: Send) -> None:
+            for start in range(0, len(body), piece):
+                await send(body[start : start + piece])
+                await trio.sleep(pause)
+
+        return _streamed(send_body, len(body) if announced else None, response)
+
+    return Fault("dripping", act)

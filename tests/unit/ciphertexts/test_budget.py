@@ -53,3 +53,35 @@ async def test_a_cancelled_wait_holds_nothing_more(autojump_clock):
             await second.reserve(1)
         assert (second.held, budget.used) == (0, 10)
     assert budget.used == 0
+
+
+async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_other(autojump_clock):
+    """Bodies without a length are counted as they arrive: the eldest goes on beyond the total, then the others."""
+    budget, ended, most = ByteBudget(10), [], []
+
+    async def read(name):
+        with budget.lease() as lease:
+            for _ in range(4):
+                await lease.reserve(2)
+                most.append(budget.used)
+                await trio.sleep(1)
+        ended.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for name in range(3):
+            nursery.start_soon(read, name)
+    assert sorted(ended) == [0, 1, 2]
+    assert max(most) <= 10 + 8
+    assert budget.used == 0
+
+
+async def test_what_an_attempt_gave_back_makes_another_the_eldest(autojump_clock):
+    budget = ByteBudget(10)
+    with budget.lease() as first, budget.lease() as second:
+        with first.attempt() as attempt:
+            await attempt.reserve(5)
+        await second.reserve(10)
+        await second.reserve(5)
+        with trio.move_on_after(1) as scope:
+            await first.reserve(1)
+        assert scope.cancelled_caught

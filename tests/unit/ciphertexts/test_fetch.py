@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, BIG_EXPANDED, StoredFormat
 from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.fetch import HASH_INLINE, HEDGE, SILENCE, Fetcher
+from kmsconn.ciphertexts.fetch import HASH_INLINE, HEDGE, SILENCE, SLOWEST, Fetcher
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.ciphertexts.urls import BucketPolicy
@@ -70,6 +70,11 @@ class Buckets:
     def asked(self) -> list[int]:
         """How many requests each bucket answered."""
         return [sum(one.bucket.counts.values()) for one in self.buckets]
+
+
+def material(one: EmulatedCiphertext, senders: Sequence[Address] = SENDERS[:1]) -> Material:
+    """Return how a request names a ciphertext."""
+    return Material(one.handle, 1, one.digest, tuple(senders))
 
 
 @asynccontextmanager
@@ -249,6 +254,59 @@ async def test_a_fetch_cancelled_anywhere_holds_nothing_and_can_be_repeated(
                 assert (await there.fetch()).body == SMALL.body
 
         assert await cancel_everywhere(fetch, look) > 5
+
+
+# Bodies that a bucket could hurt with
+
+HALF = MAX // 2
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_that_drips_counts_as_hung(autojump_clock: Any, announced: bool) -> None:
+    """A byte every nine seconds was no silence, and held the budget until the deadline of the stage."""
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        for bucket in there.buckets:
+            bucket.script(*[bucket_faults.dripping(1, SILENCE - 1, announced=announced)] * 2)
+        with pytest.raises(Unreachable, match="bytes a second"):
+            await there.fetch()
+        assert trio.current_time() < 3 * SILENCE
+
+
+async def test_a_slow_body_that_keeps_its_pace_is_read(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
+        there.publish(big, 0)
+        there.buckets[0].script(bucket_faults.dripping(SLOWEST, 1.0))
+        there.buckets[1].script(*[bucket_faults.MISSING] * 2)
+        there.buckets[2].script(*[bucket_faults.MISSING] * 2)
+        assert (await there.fetch(big)).body == big.body
+
+
+async def test_bytes_without_a_length_count_as_they_arrive(autojump_clock: Any) -> None:
+    """Reproduced: bodies without a length counted nothing until they were whole: 530 MB beside the budget."""
+    async with open_buckets() as there:
+        big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
+        there.publish(big, 0)
+        there.buckets[0].script(bucket_faults.dripping(SLOWEST, 0.5, announced=False))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(there.fetch, big, SENDERS[:1])
+            await trio.sleep(2.25)
+            assert 4 * SLOWEST <= there.budget.used <= 5 * SLOWEST
+
+
+async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
+        there.publish(big, 0)
+        there.buckets[0].script(bucket_faults.dripping(SLOWEST, 0.1, announced=False))
+        async with trio.open_nursery() as nursery:
+            with there.budget.lease() as other:
+                await other.reserve(MAX - SLOWEST)
+                nursery.start_soon(there.fetcher.fetch, material(big), there.budget.lease())
+                await trio.sleep(5 * SILENCE)
+            await trio.sleep(1)
+            assert there.budget.used == len(big.body)
 
 
 # Other bytes than the chain names

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.net.http11 import (
+    LEAST_CHUNK,
     MAX_FIELDS,
     MAX_HEAD,
     MAX_INTERIM,
     MAX_LINE,
+    SPARE_CHUNKS,
     HttpError,
     NoAnswer,
     Reader,
@@ -205,6 +207,18 @@ def test_a_head_may_be_as_large_as_the_limit_and_no_larger() -> None:
     for end in (b"a\r\n\r\n", b"aaaa"):
         with pytest.raises(HttpError, match="larger"):
             read(OK + filling + end)
+
+
+def test_a_body_in_chunks_of_one_byte_ends() -> None:
+    """64 KiB of them take 27 ms of the loop; a server that means it sends a few small ones only."""
+    assert read(CHUNKED + b"1\r\nx\r\n" * SPARE_CHUNKS + b"0\r\n\r\n")[1] == b"x" * SPARE_CHUNKS
+    with pytest.raises(HttpError, match="chunks of less than"):
+        read(CHUNKED + b"1\r\nx\r\n" * 2 * SPARE_CHUNKS)
+
+
+def test_any_number_of_chunks_of_a_fair_size_is_read() -> None:
+    chunk = b"%x\r\n%s\r\n" % (LEAST_CHUNK, b"x" * LEAST_CHUNK)
+    assert len(read(CHUNKED + chunk * 5000 + b"0\r\n\r\n")[1]) == 5000 * LEAST_CHUNK
 
 
 def test_a_line_between_chunks_may_be_as_long_as_the_limit() -> None:
