@@ -114,6 +114,9 @@ def at_least(minimum: int, value: object) -> int:
     return number
 
 
+_YOUNG = 3600.0  # seconds
+
+
 def duration(value: object) -> float:
     """Read a duration in humantime's text (``500ms``, ``1h 30m``) as seconds."""
     written = text(value).strip() if isinstance(value, str) else ""
@@ -132,6 +135,14 @@ def positive_duration(value: object) -> float:
     seconds = duration(value)
     if not seconds:
         raise ValueError("must be longer than zero")
+    return seconds
+
+
+def age(value: object) -> float:
+    """Read a duration of an hour at least, or zero: what is younger may still be needed."""
+    seconds = duration(value)
+    if 0 < seconds < _YOUNG:
+        raise ValueError("must be at least 1h, or 0s for ever")
     return seconds
 
 

@@ -154,7 +154,7 @@ _WALLET = Section(
 _PROCESS = Section(
     "The process",
     (
-        *options_of(("profile", "journal")),
+        *options_of(("profile", "journal", "retention.contents", "retention.rows")),
         Option(
             "service_name",
             types.Name,

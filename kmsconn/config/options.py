@@ -30,6 +30,7 @@ _FROM_SETTINGS: Final = object()
 _SECTIONS: dict[str, type] = {
     "pools": values.Pools,
     "deadlines": values.Deadlines,
+    "retention": values.Retention,
     "core_tls": values.CoreTls,
     "httpz": values.Httpz,
 }
@@ -358,6 +359,18 @@ SECTIONS: Final = (
                 "request where `decryption_from_block_number` is set: the chain is read again from there. Without that, reading begins at "
                 "the head.",
                 "journal",
+            ),
+            Option(
+                "retention.contents",
+                types.Age,
+                "How long the journal keeps event, answer and signed bytes of a request after its end: at least `1h`; `0s`: for ever.",
+                "retention.contents",
+            ),
+            Option(
+                "retention.rows",
+                types.Age,
+                "How long it keeps all else that is known of a request after its end: at least `1h`; `0s`: for ever.",
+                "retention.rows",
             ),
             Option("service_name", types.Name, "Name in logs and at `/version`.", "service_name"),
             Option(

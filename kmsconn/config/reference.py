@@ -17,7 +17,7 @@ from kmsconn.config.options import FHEVM_014, REQUIRED, SECTIONS, Option, Table
 from kmsconn.config.presets import preset
 from kmsconn.ethereum.addresses import Address, checksum
 
-_DURATIONS = (types.Seconds, types.Grace)
+_DURATIONS = (types.Seconds, types.Grace, types.Age)
 _UNITS = ((3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
 _WIDTH = 100
 
@@ -25,6 +25,7 @@ _FORMS: dict[Any, str] = {
     Address: "address", values.Secret: "secret", values.Attestation: "word", values.LogFormat: "word",
     types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
     types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
+    types.Age: "duration",
     types.ByteSize: "size", types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs", types.HttpUrl: "URL",
     types.HostChains: "list of tables", types.SocketAddress: "host:port", types.JournalUrl: "URL", types.FilePath: "path",
     types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word", types.DecryptionManagerAddress: "address",

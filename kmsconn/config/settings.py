@@ -110,6 +110,17 @@ class Deadlines:
 
 
 @attrs.frozen
+class Retention:
+    """How long what has ended stays in the journal, in seconds since its end; 0: for ever.
+
+    ``contents``: the event, the answer and the signed bytes of a request; ``rows``: all that is known of it.
+    """
+
+    contents: float = 7 * 86_400.0
+    rows: float = 90 * 86_400.0
+
+
+@attrs.frozen
 class CoreTls:
     """TLS towards the Core; absent files mean plaintext as all shipped Cores have it."""
 
@@ -190,6 +201,7 @@ class Settings:
     pools: Pools = attrs.field(factory=Pools)
     deadlines: Deadlines = attrs.field(factory=Deadlines)
     drain_grace: float = 20.0
+    retention: Retention = attrs.field(factory=Retention)
     overlap: float = 30.0
     max_ciphertext_size: int = 66 * 1024 * 1024
     ciphertext_budget: int = 512 * 1024 * 1024

@@ -40,6 +40,7 @@ Count = NewType("Count", int)
 Percent = NewType("Percent", int)
 Seconds = NewType("Seconds", float)
 Grace = NewType("Grace", float)
+Age = NewType("Age", float)
 ByteSize = NewType("ByteSize", int)
 RpcUrls = NewType("RpcUrls", tuple[str, ...])
 WebsocketUrls = NewType("WebsocketUrls", tuple[str, ...])
@@ -102,6 +103,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     Percent: partial(forms.at_least, 100),
     Seconds: forms.positive_duration,
     Grace: forms.duration,
+    Age: forms.age,
     ByteSize: forms.size,
     Address: forms.contract_address,
     RpcUrls: forms.rpc_urls,

@@ -37,7 +37,10 @@ _NEW = (
     "next_try, max_wait, deadline, admitted_at, log, residue) "
     "VALUES (?, ?, ?, ?, ?, 'seen', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_HERE = "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ? WHERE rid = ?"
+_HERE = (
+    "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ?, cleared = 0 "
+    "WHERE rid = ?"
+)
 _OFF = "UPDATE request SET on_chain = 0, tick = ? WHERE rid = ? AND on_chain = 1"
 _IN_RANGE = (
     "SELECT rid, tick, id, kind, digest, block, block_hash, transaction_hash, log_index FROM request INDEXED BY request_place "

@@ -23,6 +23,8 @@ Synchronous = Literal["FULL", "OFF"]
 
 CACHE = 16 * 1024  # KiB: some thousand open rows with their indices, so that statements need no disk
 
+LOG_SIZE = 64 << 20  # bytes to which the write-ahead log is cut after something large went through it
+
 _TICK = "tick"
 
 
@@ -137,7 +139,9 @@ class Book:
         self._resources.callback(connection.close)
         connection.create_function("shard", 2, shard, deterministic=True)
         self._connection = connection
+        self.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only, and only before anything else
         self.execute("PRAGMA journal_mode = WAL")
+        self.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
         self.execute(f"PRAGMA synchronous = {synchronous}")
         self.execute(f"PRAGMA cache_size = -{CACHE}")
 

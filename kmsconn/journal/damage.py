@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from kmsconn.journal.book import Book
 from kmsconn.journal.port import Row
-from kmsconn.journal.rows import COLUMNS, read_row
+from kmsconn.journal.rows import COLUMNS, ID_BYTES, pack_id, read_row
 from kmsconn.model.requests import Kind
 
 _ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
@@ -30,9 +30,10 @@ _ODD_KINDS = (
     "SELECT rid, kind FROM request INDEXED BY request_oldest WHERE kind = ? "
     "AND on_chain = 1 AND state IN ('seen', 'answered', 'signed', 'landed')"
 )
+_IDENTITY = "SELECT chain_id, contract, kind, id, block FROM request WHERE rid = ?"
 _LOWER = (
-    "DELETE FROM low_water WHERE EXISTS (SELECT 1 FROM request WHERE rid = ? AND request.chain_id = low_water.chain_id "
-    "AND request.contract = low_water.contract AND request.id <= low_water.id)"
+    "UPDATE low_water SET id = :below, block = min(block, :block) "
+    "WHERE chain_id = :chain_id AND contract = :contract AND kind = :kind AND id > :below"
 )
 
 _UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
@@ -68,11 +69,20 @@ def set_aside(book: Book, rid: int, why: str) -> None:
         return
     book.damaged[rid] = why
     with book.savepoint():
-        book.execute(_LOWER, (rid,))
+        _lower_the_mark(book, rid)
         book.tick += 1
         digest = b"damaged row %d" % rid
         values = (digest, _known_kind(book, rid), book.wall(), book.tick, f"damaged: {why}", rid)
         book.execute(_ASIDE, values)
+
+
+def _lower_the_mark(book: Book, rid: int) -> None:
+    """Let the proof of completeness look for a row's id again, as far as the row still says which one it had."""
+    chain_id, contract, kind, packed, block = book.execute(_IDENTITY, (rid,)).fetchone()
+    if len(packed) == ID_BYTES and any(packed):
+        below = pack_id(int.from_bytes(packed) - 1)
+        named = {"chain_id": chain_id, "contract": contract, "kind": kind, "below": below, "block": block}
+        book.execute(_LOWER, named)
 
 
 def _known_kind(book: Book, rid: int) -> str:

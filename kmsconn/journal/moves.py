@@ -40,11 +40,11 @@ _SETS = {
 }
 
 # What the state alone does not say: nobody signs for a request that left the chain; without an answer there is nothing to send again;
-# through this port only landed rows start again.
+# without its event, which retention may have cleared, nothing begins again.
 _ALSO = {
     "sign": "(state = 'signed' OR on_chain = 1)",
     "resend": "calldata IS NOT NULL",
-    "restart": "state = 'landed'",
+    "restart": "state = 'landed' AND length(log) > 0",
 }
 
 CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_replied", "finish", "abort"})

@@ -9,6 +9,7 @@ nothing was changed. Wall times are Unix seconds of ``Ports.wall``; chain times 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -183,6 +184,40 @@ class Counts:
     deleted: Mapping[tuple[Kind, State], int] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class Retention:
+    """What may leave the journal.
+
+    Closed rows lose their long values when they ended before ``clear_before``, and go when they ended before ``delete_before`` (wall
+    times; None: they stay). ``final`` is the last block of each chain, by its id, that no reorganisation replaces any more; rows above
+    it stay, and so do those of a chain that is not named. Rows of the kinds that are ``numbered`` go only below the low-water mark.
+    """
+
+    clear_before: float | None
+    delete_before: float | None
+    final: Mapping[int, int]
+    numbered: frozenset[Kind] = frozenset()
+
+
+@attrs.frozen
+class Position:
+    """How far a round of retention has come."""
+
+    sweep: int = 0
+    ended: float = -math.inf
+    rid: int = 0
+
+
+@attrs.frozen
+class Retained:
+    """What one step of retention did: rows cleared and deleted, pages of the file given back; where the next one goes on, if anywhere."""
+
+    position: Position | None
+    cleared: int = 0
+    deleted: int = 0
+    pages: int = 0
+
+
 class Journal(Protocol):
     """The memory of one connector."""
 
@@ -348,6 +383,24 @@ class Journal(Protocol):
 
     async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:
         """Return the logs of a contract that could not be decoded."""
+        ...
+
+    async def low_water(self, chain_id: int, contract: Address, kind: Kind) -> Place | None:
+        """Return up to which request of a kind all are known, whatever rows are left of them; None before it was said."""
+        ...
+
+    async def raise_low_water(self, chain_id: int, contract: Address, kind: Kind, place: Place) -> None:
+        """Remember that all requests of a kind up to this one are known. It must be final on its chain.
+
+        Repeating: a lower one than before changes nothing.
+        """
+        ...
+
+    async def retain(self, plan: Retention, at: Position) -> Retained:
+        """Take a bounded step of retention: clear or delete some rows that are not needed, give some free pages of the file back.
+
+        Repeating: what is gone is not found again.
+        """
         ...
 
     async def waiting(self, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:

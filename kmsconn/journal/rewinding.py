@@ -10,6 +10,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.book import Book
 from kmsconn.journal.moves import move
 from kmsconn.journal.port import Rewound
+from kmsconn.journal.retention import lower_low_water
 
 _CURSOR = "UPDATE cursor SET block = min(block, ? + 1) WHERE chain_id = ? AND contract = ?"
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
@@ -36,6 +37,7 @@ def rewind(book: Book, chain_id: int, contract: Address, fork: int, head: int) -
         of = {"chain": chain_id, "contract": contract, "fork": fork}
         book.execute(_CURSOR, (fork, chain_id, contract))
         book.execute(_FORGET, (chain_id, contract, fork))
+        lower_low_water(book, chain_id, contract, fork)
         reopened = [rid for (rid,) in book.execute(_FINAL, of).fetchall()]
         for rid in reopened:
             move(book, "reopen", rid, reason="the chain was reorganised")

@@ -13,7 +13,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 
-_ID_BYTES = 32
+ID_BYTES = 32
 
 # In the order in which ``read_row`` takes them.
 COLUMNS = (
@@ -27,12 +27,12 @@ _say = msgspec.msgpack.Encoder()
 
 def pack_id(identifier: int) -> bytes:
     """Return an id as stored: 32 bytes, big-endian. Raises OverflowError beyond 256 bits."""
-    return identifier.to_bytes(_ID_BYTES, "big")
+    return identifier.to_bytes(ID_BYTES, "big")
 
 
 def _unpack_id(packed: bytes) -> int:
-    if len(packed) != _ID_BYTES:
-        raise ValueError(f"an id has {_ID_BYTES} bytes, not {len(packed)}")
+    if len(packed) != ID_BYTES:
+        raise ValueError(f"an id has {ID_BYTES} bytes, not {len(packed)}")
     return int.from_bytes(packed)
 
 

@@ -257,7 +257,14 @@ _CHECKPOINTS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS, _SHARDS, _FOR_YEARS, _CHECKPOINTS)
+# What left the chain and never came back is found by its age.
+_GONE = (
+    """
+    CREATE INDEX request_gone ON request (admitted_at) WHERE on_chain = 0 AND state IN ('seen', 'answered')
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS, _SHARDS, _FOR_YEARS, _CHECKPOINTS, _GONE)
 VERSION = len(MIGRATIONS)
 
 

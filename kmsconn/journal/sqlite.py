@@ -13,7 +13,7 @@ from kmsconn.chain.checkpoints import Checkpoints
 from kmsconn.errors import NonceTaken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal import admission, moves, queries, rewinding
+from kmsconn.journal import admission, moves, queries, retention, rewinding
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
 from kmsconn.journal.damage import find_odd_rows
@@ -23,8 +23,11 @@ from kmsconn.journal.port import (
     Counts,
     Due,
     Place,
+    Position,
     Queued,
     Read,
+    Retained,
+    Retention,
     Rewound,
     Row,
     Shards,
@@ -213,6 +216,18 @@ class SqliteJournal:
     async def quarantined(self, chain_id: int, contract: Address) -> tuple[Log, ...]:
         """Return the logs of a contract that could not be decoded."""
         return await self._do(lambda book: queries.quarantined(book, chain_id, contract))
+
+    async def low_water(self, chain_id: int, contract: Address, kind: Kind) -> Place | None:
+        """Return up to which request of a kind all are known."""
+        return await self._do(lambda book: retention.low_water(book, chain_id, contract, kind))
+
+    async def raise_low_water(self, chain_id: int, contract: Address, kind: Kind, place: Place) -> None:
+        """Remember that all requests of a kind up to this one are known."""
+        await self._do(lambda book: retention.raise_low_water(book, chain_id, contract, kind, place))
+
+    async def retain(self, plan: Retention, at: Position) -> Retained:
+        """Take a step of retention."""
+        return await self._do(lambda book: retention.step(book, plan, at), long=True)
 
     async def waiting(self, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
         """Return what has been open for long."""

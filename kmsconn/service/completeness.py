@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from operator import attrgetter
 from typing import Never
 
@@ -28,6 +29,8 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Numbering
 from kmsconn.service.house import House
 from kmsconn.service.intake import Intake
+from kmsconn.service.retaining import final_block
+from kmsconn.service.retrying import until_kept
 
 NAME = "completeness"
 EVERY = 30.0  # seconds between rounds, or the overlap where that is longer: till then what a lagging node hid comes by itself
@@ -53,6 +56,9 @@ class Completeness:
     """The newest id when this process began, and a block below all later ones."""
     _complete: dict[Kind, Place] = attrs.field(factory=dict)
     """The id up to which everything is known."""
+    _marks: dict[Kind, Place] = attrs.field(factory=dict)
+    """An earlier one of these, which becomes the journal's low-water mark once its block is final."""
+    _damaged: int = 0
     _alerts: Alerts = attrs.field(
         default=attrs.Factory(lambda self: Alerts(self.house.on_event), takes_self=True), init=False
     )
@@ -77,7 +83,26 @@ class Completeness:
                 await self.intake.read_again(first, last)
             if spans:
                 await self._look(sure)
+        await self._raise_marks()
         self._issued, self._head = issued, self.intake.head.number or 0
+
+    async def _raise_marks(self) -> None:
+        """Remember in the journal what is complete and final, so that no later start asks for it again."""
+        of, journal = self.intake.subscription, self.house.journal
+        final = final_block(self.intake.head)
+        for kind, complete in self._complete.items():
+            mark = self._marks.setdefault(kind, complete)
+            if final is not None and mark.block <= final:
+                await until_kept(partial(journal.raise_low_water, of.chain_id, of.contract, kind, mark))
+                self._marks[kind] = complete
+
+    def _heed_damage(self) -> None:
+        """Begin at the low-water mark again when a row was set aside: its id is to be found missing."""
+        damaged = len(self.house.journal.damaged)
+        if damaged != self._damaged:
+            self._damaged = damaged
+            self._complete.clear()
+            self._marks.clear()
 
     async def _counters(self) -> dict[Kind, int]:
         """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
@@ -94,6 +119,7 @@ class Completeness:
 
     async def _look(self, sure: Mapping[Kind, int]) -> list[Span]:
         """Compare with the journal and tell; return the blocks where the missing ones must stand."""
+        self._heed_damage()
         aside = await self._set_aside()
         found = [one for kind, newest in sure.items() for one in await self._gaps(kind, newest, aside)]
         self.missing = sum(len(gap) for gap, _ in found)
@@ -121,7 +147,9 @@ class Completeness:
 
     async def _low_water(self, kind: Kind, newest: int) -> Place:
         """Return where the journal begins to be complete: nothing older was ever its business."""
-        numbering, began = self._numberings[kind], self._began[kind]
+        of, numbering, began = self.intake.subscription, self._numberings[kind], self._began[kind]
+        if mark := await self.house.journal.low_water(of.chain_id, of.contract, kind):
+            return mark
         if self.intake.from_block == 0:
             return Place(make_id(numbering.tag, numbering.before_first), 0)
         lowest = await self._places(kind, (make_id(numbering.tag, 0), newest), 1)

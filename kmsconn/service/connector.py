@@ -30,6 +30,7 @@ from kmsconn.service.journal_watch import JournalWatch
 from kmsconn.service.overdue import Overdue
 from kmsconn.service.picker import OrderedPicker, run_picker
 from kmsconn.service.pools import Pool
+from kmsconn.service.retaining import Retaining
 from kmsconn.service.starting import wait_for_neighbours
 
 
@@ -113,6 +114,9 @@ class Connector:
                 services.start_soon(follow_heads, side)
             services.start_soon(wait_for_neighbours, house, self._ready)
             services.start_soon(self.watch.run)
+            services.start_soon(
+                Retaining(house.settings, house.profile, house.journal, house.sides, house.ports).run
+            )
             services.start_soon(Overdue(house.profile, house.journal, house.ports, house.on_event).run)
             with self._lanes_scope:
                 async with trio.open_nursery() as lanes:

@@ -31,6 +31,7 @@ LOOK = {"kind": "", "shard": 0, "busy": "[]", "now": 0, "limit": 1}
 AS_OF_VERSION_4 = (
     *(f"DROP TABLE {table}" for table in ("checkpoint", "reread")),
     "DROP INDEX request_final",
+    "DROP INDEX request_gone",
 )
 AS_OF_VERSION_3 = (
     *AS_OF_VERSION_4,

@@ -59,6 +59,10 @@ class World:
     subscription: Any = SUBSCRIPTION
     head: HeadTracker = attrs.field(factory=HeadTracker)
     chain_id: int = SUBSCRIPTION.chain_id
+    damaged: dict[int, str] = attrs.field(factory=dict)
+    marks: dict[Kind, Place] = attrs.field(factory=dict)
+    asked: list[tuple[int, int]] = attrs.field(factory=list)
+    """The ids that the journal was asked for."""
 
     @property
     def endpoint(self) -> World:
@@ -74,8 +78,17 @@ class World:
         self, _chain: int, _contract: bytes, kind: Kind, ids: tuple[int, int], limit: int
     ) -> tuple[Place, ...]:
         await trio.lowlevel.checkpoint()
+        self.asked.append(ids)
         found = sorted(one for one in self.known if ids[0] <= one <= ids[1] and kind not in self.unknown)
         return tuple(Place(one, self.known[one]) for one in found[:limit])
+
+    async def low_water(self, _chain: int, _contract: bytes, kind: Kind) -> Place | None:
+        await trio.lowlevel.checkpoint()
+        return self.marks.get(kind)
+
+    async def raise_low_water(self, _chain: int, _contract: bytes, kind: Kind, place: Place) -> None:
+        await trio.lowlevel.checkpoint()
+        self.marks[kind] = place
 
     async def quarantined(self, _chain: int, _contract: bytes) -> tuple[Log, ...]:
         await trio.lowlevel.checkpoint()
@@ -328,3 +341,47 @@ async def test_many_ids_are_compared_piece_by_piece(
         await rounds()
         assert proof.missing == 2
         assert world.read == [(30, 50), (100, 120)]
+
+
+async def test_nothing_below_the_low_water_mark_is_asked_for(autojump_clock: Any) -> None:
+    """Most of its rows are deleted."""
+    world = World(marks={Kind.PUBLIC_DECRYPTION: Place(public(1000), 50)})
+    world.known[public(1001)] = 60
+    world.counters[0] = public(1001)
+    async with proving(world) as proof:
+        await rounds(2)
+        assert proof.missing == 0
+    assert min(first for first, _ in world.asked) == public(1001)
+
+
+async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world):
+        await rounds(3)
+        assert world.marks == {}
+        world.head.note(100_000, 1000 + 36_000)
+        await rounds(2)
+        assert world.marks[Kind.PUBLIC_DECRYPTION] == Place(public(7), 70)
+
+
+async def test_a_mark_stays_below_what_is_missing(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1, 2, 5, 7])
+    async with proving(world):
+        await rounds(2)
+        world.head.note(100_000, 1000 + 36_000)
+        await rounds(2)
+    assert world.marks[Kind.PUBLIC_DECRYPTION] == Place(public(2), 20)
+
+
+async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world) as proof:
+        await rounds(2)
+        assert proof.missing == 0
+        del world.known[public(4)]
+        world.damaged[4] = "its log cannot be read"
+        await rounds()
+        assert world.read == [(30, 50)]

@@ -1,0 +1,172 @@
+"""What is no longer needed leaves the journal a little at a time: long values of closed rows first, whole rows much later.
+
+Never takes what may be needed again: a row above the block that is final on its chain (a reorganisation may bring its request or its
+reply back), a row that the proof of completeness still counts (above the low-water mark), an open row that is on chain.
+
+A step looks at ``ROWS`` rows at most, so that nobody waits for it. Deleted rows stay counted in ``tally``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+import msgspec
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.book import Book
+from kmsconn.journal.port import Place, Position, Retained, Retention
+from kmsconn.journal.rows import pack_id
+from kmsconn.journal.schema import CLOSED_AT
+from kmsconn.model.requests import Kind
+
+ROWS = 64  # looked at in one step: some milliseconds
+PAGES = 256  # a MiB of the file is given back in one step
+SPARE = (
+    0.25  # of the file: so much may be free before any of it is given back, since new rows will want it again
+)
+
+_CLOSED = "state IN ('replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
+
+
+def _look(index: str, where: str, key: str) -> str:
+    return (
+        f"SELECT {key}, rid, chain_id, contract, kind, id, max(block, coalesce(landed_block, 0)) FROM request INDEXED BY {index} "  # noqa: S608 - of our own literals
+        f"WHERE {where} AND {key} >= :at AND {key} <= :before AND ({key} > :at OR rid > :rid) ORDER BY {key}, rid LIMIT {ROWS}"
+    )
+
+
+_WHOLE = _look("request_whole", f"cleared = 0 AND {_CLOSED}", CLOSED_AT)
+_CLEARED = _look("request_cleared", f"cleared = 1 AND {_CLOSED}", CLOSED_AT)
+# What left the chain and never came back waits for nobody, and has no end of its own.
+_GONE = _look("request_gone", "on_chain = 0 AND state IN ('seen', 'answered')", "admitted_at")
+
+# Of what an operator may begin again the event stays as long as the row.
+_CLEAR = (
+    "UPDATE request SET cleared = 1, calldata = NULL, raw = NULL, "
+    "log = CASE WHEN state IN ('expired', 'rejected', 'quarantined') THEN log ELSE x'' END "
+    "WHERE rid IN (SELECT value FROM json_each(?))"
+)
+_DELETE = "DELETE FROM request WHERE rid IN (SELECT value FROM json_each(?))"
+
+_MARKS = "SELECT chain_id, contract, kind, id FROM low_water"
+_MARK = "SELECT id, block FROM low_water WHERE chain_id = ? AND contract = ? AND kind = ?"
+_RAISE = (
+    "INSERT INTO low_water VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET id = excluded.id, block = excluded.block WHERE excluded.id > low_water.id"
+)
+
+_RAISED = "SELECT kind FROM low_water WHERE chain_id = ? AND contract = ? AND block > ?"
+_BELOW = (
+    "SELECT id, block FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block <= ? "
+    "AND kind = ? ORDER BY block DESC, id DESC LIMIT 1"
+)
+_LOWERED = "UPDATE low_water SET id = ?, block = ? WHERE chain_id = ? AND contract = ? AND kind = ?"
+_FORGOTTEN = "DELETE FROM low_water WHERE chain_id = ? AND contract = ? AND kind = ?"
+
+Mark = tuple[int, bytes, str]
+
+
+@attrs.frozen
+class _Sweep:
+    """One walk over rows in the order of their ends. ``counted``: only below the low-water mark."""
+
+    look: str
+    deletes: bool
+    counted: bool = True
+
+    def before(self, plan: Retention) -> float | None:
+        return plan.delete_before if self.deletes else plan.clear_before
+
+
+_SWEEPS = (
+    _Sweep(_WHOLE, deletes=False, counted=False),
+    _Sweep(_CLEARED, deletes=True),
+    _Sweep(_WHOLE, deletes=True),
+    _Sweep(_GONE, deletes=True, counted=False),
+)
+
+
+@attrs.frozen
+class _Candidate:
+    """A row that is old enough."""
+
+    ended: float
+    rid: int
+    chain_id: int
+    contract: bytes
+    kind: str
+    id: bytes
+    block: int
+
+    @property
+    def mark(self) -> Mark:
+        return self.chain_id, self.contract, self.kind
+
+
+def step(book: Book, plan: Retention, at: Position) -> Retained:
+    """Look at the next rows and clear or delete those that are not needed; None for a position: that was the last of the round.
+
+    Repeating: what is cleared or deleted is not found again.
+    """
+    sweep, pages = _SWEEPS[at.sweep], _give_back(book)
+    before = sweep.before(plan)
+    if before is None:
+        return Retained(pages=pages, position=_next_sweep(at))
+    values = {"at": at.ended, "rid": at.rid, "before": before}
+    found = [_Candidate(*stored) for stored in book.execute(sweep.look, values)]
+    taken = [one.rid for one in _not_needed(book, plan, sweep, found)]
+    book.execute(_DELETE if sweep.deletes else _CLEAR, (msgspec.json.encode(taken).decode(),))
+    position = (
+        attrs.evolve(at, ended=found[-1].ended, rid=found[-1].rid) if len(found) == ROWS else _next_sweep(at)
+    )
+    if sweep.deletes:
+        return Retained(deleted=len(taken), pages=pages, position=position)
+    return Retained(cleared=len(taken), pages=pages, position=position)
+
+
+def _next_sweep(at: Position) -> Position | None:
+    return Position(at.sweep + 1) if at.sweep + 1 < len(_SWEEPS) else None
+
+
+def _not_needed(
+    book: Book, plan: Retention, sweep: _Sweep, found: Iterable[_Candidate]
+) -> Iterable[_Candidate]:
+    marks = {(chain, contract, kind): id_ for chain, contract, kind, id_ in book.execute(_MARKS)}
+    for one in found:
+        is_final = one.block <= plan.final.get(one.chain_id, -1)
+        is_counted = sweep.counted and one.kind in plan.numbered and one.id > marks.get(one.mark, b"")
+        if is_final and not is_counted:
+            yield one
+
+
+def _give_back(book: Book) -> int:
+    """Shorten the file by some pages where much of it is free, and return by how many; one that an earlier version made stays as it is."""
+    free, pages = (book.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+    if free <= PAGES or free < SPARE * pages:
+        return 0
+    book.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+    left: int = book.execute("PRAGMA page_count").fetchone()[0]
+    return int(pages) - left
+
+
+def low_water(book: Book, chain_id: int, contract: Address, kind: Kind) -> Place | None:
+    """Return up to which id all requests of a kind are known; None where nobody has said so yet."""
+    found = book.execute(_MARK, (chain_id, contract, kind.value)).fetchone()
+    return None if found is None else Place(int.from_bytes(found[0]), found[1])
+
+
+def raise_low_water(book: Book, chain_id: int, contract: Address, kind: Kind, place: Place) -> None:
+    """Remember that all requests up to this id are known. Repeating: a lower one than before changes nothing."""
+    book.execute(_RAISE, (chain_id, contract, kind.value, pack_id(place.id), place.block))
+
+
+def lower_low_water(book: Book, chain_id: int, contract: Address, fork: int) -> None:
+    """Take back what was complete above a fork: the marks of a contract fall to its last requests that stand below."""
+    of = (chain_id, contract)
+    for (kind,) in book.execute(_RAISED, (*of, fork)).fetchall():
+        below = book.execute(_BELOW, (*of, fork, kind)).fetchone()
+        if below is None:
+            book.execute(_FORGOTTEN, (*of, kind))
+        else:
+            book.execute(_LOWERED, (*below, *of, kind))

@@ -1,0 +1,67 @@
+"""Keeps the journal small for years: has it drop what is not needed any more, a little at a time. Decides only how old that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.config.settings import Settings
+from kmsconn.journal.port import Journal, Position, Retention
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.port import Profile
+from kmsconn.service.house import Side
+from kmsconn.service.retrying import until_kept
+
+EVERY = 600.0  # seconds between rounds
+REST = (
+    20.0  # times as long as a step took the next one waits: retention has a twentieth of the writer at most
+)
+PAUSE = 0.05  # seconds between steps at least
+SETTLED = 3600.0  # seconds of blocks below the head, and below the finalized block where one is known, that nothing replaces
+
+
+def final_block(head: HeadTracker, finalized: HeadTracker | None = None) -> int | None:
+    """Return the last block that no reorganisation replaces any more, by a wide margin; None before a head is known."""
+    if head.number is None:
+        return None
+    deep = head.number - head.blocks_in(SETTLED)
+    return deep if finalized is None or finalized.number is None else min(deep, finalized.number)
+
+
+@attrs.frozen
+class Retaining:
+    """The task that drops what is old."""
+
+    settings: Settings
+    profile: Profile
+    journal: Journal
+    sides: Mapping[int, Side]
+    ports: Ports
+
+    async def run(self) -> Never:
+        """Drop for ever. Cancellation: at any time. Repeating: a round begins at the oldest rows again."""
+        while True:
+            await self._round(self._plan())
+            await trio.sleep(EVERY)
+
+    async def _round(self, plan: Retention) -> None:
+        position: Position | None = Position()
+        while position is not None:
+            began, at = trio.current_time(), position
+            position = (await until_kept(lambda: self.journal.retain(plan, at))).position  # noqa: B023 - called at once
+            await trio.sleep(max(PAUSE, REST * (trio.current_time() - began)))
+
+    def _plan(self) -> Retention:
+        retention, now = self.settings.retention, self.ports.wall()
+        blocks = {chain: final_block(side.head, side.finalized) for chain, side in self.sides.items()}
+        numbered = {one.kind for of in self.profile.subscriptions() for one in self.profile.numberings(of)}
+        return Retention(
+            clear_before=now - retention.contents if retention.contents else None,
+            delete_before=now - retention.rows if retention.rows else None,
+            final={chain: block for chain, block in blocks.items() if block is not None},
+            numbered=frozenset(numbered),
+        )

@@ -1,0 +1,100 @@
+"""A connector that runs for months keeps its journal small, and misses nothing for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.model.events import AlertRaised, ReplyBuried, ReplyLanded
+from kmsconn.service import retaining
+from kmsconn.service.connector import open_connector
+from kmsconn.service.retaining import SETTLED, final_block
+from tests.unit.service.small_house import small_house, wall
+
+DAY = 86_400.0
+
+
+def whole(path: Path) -> int:
+    """Return how many rows still have their signed bytes."""
+    return stored(path, "sum(length(raw) > 0)")
+
+
+def rows(path: Path) -> int:
+    return stored(path, "count(*)")
+
+
+def stored(path: Path, what: str) -> int:
+    file = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    (number,) = file.execute(f"SELECT {what} FROM request").fetchone()  # noqa: S608 - our own literals
+    file.close()
+    return int(number or 0)
+
+
+@attrs.define
+class Calendar:
+    """This machine's clock, which a test turns on by days; the chains have their own."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        return wall() + self.ahead * DAY
+
+
+@pytest.mark.once
+async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
+    autojump_clock, tmp_path, monkeypatch
+) -> None:
+    """With the defaults: a week, ninety days."""
+    monkeypatch.setattr(retaining, "SETTLED", 60.0)
+    monkeypatch.setattr(retaining, "EVERY", 60.0)
+    seen, calendar = [], Calendar()
+    with trio.fail_after(3600):
+        async with small_house(tmp_path) as house:
+            settings = house.settings(decryption_from_block_number=0)
+            ports = attrs.evolve(house.ports, wall=calendar)
+            async with open_connector(settings, ports=ports, on_event=seen.append) as connector:
+                await connector.wait_ready()
+                for _ in range(3):
+                    house.traffic.forms["public"]()
+                await trio.sleep(150)
+                assert len([e for e in seen if isinstance(e, ReplyBuried)]) == 3
+                assert whole(house.journal) == 3
+                calendar.ahead = 6.9
+                await trio.sleep(130)
+                assert whole(house.journal) == 3
+                calendar.ahead = 7.1
+                await trio.sleep(130)
+                assert (whole(house.journal), rows(house.journal)) == (0, 3)
+                calendar.ahead = 90.1
+                await trio.sleep(130)
+                assert rows(house.journal) == 0
+                counts = connector.statistics().counts
+                assert counts is not None
+                assert sum(counts.deleted.values()) == 3
+            seen.clear()
+            async with open_connector(settings, ports=ports, on_event=seen.append) as connector:
+                await connector.wait_ready()
+                house.traffic.forms["public"]()
+                await trio.sleep(100)
+                assert connector.statistics().gaps == 0
+    assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "missing-requests"] == []
+    assert len([e for e in seen if isinstance(e, ReplyLanded)]) == 1
+
+
+async def test_nothing_is_final_before_a_head_is_known(autojump_clock) -> None:
+    assert final_block(HeadTracker()) is None
+
+
+async def test_what_is_final_is_far_below_the_head_and_not_above_the_finalized_block(autojump_clock) -> None:
+    head, finalized = HeadTracker(), HeadTracker()
+    head.note(100_000, 1_000_000)
+    head.note(100_100, 1_000_100)
+    deep = 100_100 - SETTLED
+    assert final_block(head, finalized) == deep
+    finalized.note(90_000, 999_000)
+    assert final_block(head, finalized) == 90_000
