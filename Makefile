@@ -62,11 +62,13 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python tools/gen_protos.py
 	$(BIN)/python tools/gen_abi.py
 	$(BIN)/python -m kmsconn.config.reference docs
+	$(BIN)/python tools/gen_transactions.py
 
 fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_protos.py --check
 	$(BIN)/python tools/gen_abi.py --check
 	$(BIN)/python tools/gen_contracts.py --check
+	$(BIN)/python tools/gen_transactions.py --check
 
 lock: $(STAMP) ## choose exact versions anew, with hashes
 	$(LOCK) --upgrade --output-file requirements/dev.txt pyproject.toml requirements/dev.in --extra testing

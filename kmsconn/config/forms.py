@@ -41,6 +41,7 @@ _BYTES = {
     "mb": 10**6,
     "gb": 10**9,
 }
+_WEI = {"": 1, "wei": 1, "gwei": 10**9, "ether": 10**18, "eth": 10**18}
 _FLAGS = {
     "true": True,
     "1": True,
@@ -53,6 +54,7 @@ _FLAGS = {
 }
 
 _DURATION_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)")
+_AMOUNT = re.compile(r"(\d{1,30})(?:\.(\d{1,18}))?\s*([a-z]*)")
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 _NEXT_URL = re.compile(r"\s*,\s*(?=[a-zA-Z][a-zA-Z0-9+.-]*://)")
 
@@ -154,6 +156,18 @@ def size(value: object) -> int:
     if match is None or match[2] not in _BYTES:
         raise ValueError(f'must be a number of bytes or a text such as "66MiB", not {quoted(value)}')
     return at_least(1, int(match[1]) * _BYTES[match[2]])
+
+
+def wei(value: object) -> int:
+    """Read an amount of wei, or a text such as ``50 gwei`` or ``0.5 ether``."""
+    match = _AMOUNT.fullmatch(str(value).strip().lower()) if isinstance(value, int | str) else None
+    if match is None or match[3] not in _WEI or isinstance(value, bool):
+        raise ValueError(f'must be an amount such as "50 gwei" or "0.5 ether", not {quoted(value)}')
+    whole_part, fraction, unit = match[1], match[2] or "", _WEI[match[3]]
+    found, rest = divmod(int(whole_part + fraction) * unit, int("1" + "0" * len(fraction)))
+    if rest or not found:
+        raise ValueError("must be at least 1 wei, in whole wei")
+    return found
 
 
 def contract_address(value: object) -> Address:

@@ -219,7 +219,19 @@ _CIPHERTEXTS = Section(
     ),
 )
 
-_REPLIES = Section("Replies", options_of(("gas_multiplier_percent", "trace_reverted_tx")))
+_REPLIES = Section(
+    "Replies",
+    options_of(
+        (
+            "gas_multiplier_percent",
+            "trace_reverted_tx",
+            "gateway_tx_required_confirmations",
+            "max_fee_per_gas",
+            "max_priority_fee_per_gas",
+            "max_reply_cost",
+        )
+    ),
+)
 
 _ACCEPTED = (
     Accepted("channel_size", "pools.* set how much is on its way at once", types.Count),

@@ -20,13 +20,15 @@ from kmsconn.ethereum.addresses import Address, checksum
 _DURATIONS = (types.Seconds, types.Grace, types.Age)
 _UNITS = ((3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
 _WIDTH = 100
+_ETHER = 10**18
 
 _FORMS: dict[Any, str] = {
     Address: "address", values.Secret: "secret", values.Attestation: "word", values.LogFormat: "word",
     types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
     types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
     types.Age: "duration",
-    types.ByteSize: "size", types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs", types.HttpUrl: "URL",
+    types.ByteSize: "size", types.Wei: "amount",
+    types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs", types.HttpUrl: "URL",
     types.HostChains: "list of tables", types.SocketAddress: "host:port", types.JournalUrl: "URL", types.FilePath: "path",
     types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word", types.DecryptionManagerAddress: "address",
     types.HttpzAddress: "address", types.KeyManagerAddress: "address", types.PlaintextEncoding: "word", types.FheParameters: "table",
@@ -39,7 +41,8 @@ _INTRODUCTION = """\
 
 One file, one process. Sources, later wins: the defaults, the TOML file (`-c`), the environment. The variable of an option is
 `KMS_CONNECTOR_` and its name in upper case, `__` for a dot. All faults are reported at once, each with its place; an unknown
-name is a fault. Durations are texts such as `500ms`, `5m`, `24h`; sizes are numbers of bytes or texts such as `66MiB`.
+name is a fault. Durations are texts such as `500ms`, `5m`, `24h`; sizes are numbers of bytes or texts such as `66MiB`; amounts are numbers
+of wei or texts such as `50 gwei` and `0.5 ether`.
 """
 
 _NETWORKS = """\
@@ -85,6 +88,13 @@ def duration_text(seconds: float) -> str:
     return f"{round(seconds * 1000)}ms"
 
 
+def wei_text(wei: int) -> str:
+    """Write an amount in ether, or in gwei where it is small."""
+    if wei >= _ETHER // 1000:
+        return f"{wei / _ETHER:g} ether"
+    return f"{wei / 10**9:g} gwei"
+
+
 def toml_value(option: Option) -> str:
     """Write the default of an option as TOML, or its example where it has no default."""
     default = option.default
@@ -96,6 +106,8 @@ def toml_value(option: Option) -> str:
         return f'"{duration_text(default)}"'
     if option.type is types.ByteSize:
         return f'"{default >> 20}MiB"'
+    if option.type is types.Wei:
+        return f'"{wei_text(default)}"'
     if isinstance(default, bool):
         return str(default).lower()
     return f'"{default}"' if isinstance(default, str | StrEnum) else str(default)

@@ -197,6 +197,10 @@ class Settings:
     gas_multiplier_percent: int = 115
     ethereum_tx_required_confirmations: int = 64
     ethereum_tx_get_receipt_timeout: float = 20 * 60.0
+    gateway_tx_required_confirmations: int = 1200
+    max_fee_per_gas: int = 1000 * 10**9
+    max_priority_fee_per_gas: int = 50 * 10**9
+    max_reply_cost: int = 5 * 10**17
     decryption_expiry: float = 24 * 3600.0
     pools: Pools = attrs.field(factory=Pools)
     deadlines: Deadlines = attrs.field(factory=Deadlines)

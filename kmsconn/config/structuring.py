@@ -42,6 +42,7 @@ Seconds = NewType("Seconds", float)
 Grace = NewType("Grace", float)
 Age = NewType("Age", float)
 ByteSize = NewType("ByteSize", int)
+Wei = NewType("Wei", int)
 RpcUrls = NewType("RpcUrls", tuple[str, ...])
 WebsocketUrls = NewType("WebsocketUrls", tuple[str, ...])
 CoreEndpoints = NewType("CoreEndpoints", tuple[str, ...])
@@ -105,6 +106,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     Grace: forms.duration,
     Age: forms.age,
     ByteSize: forms.size,
+    Wei: forms.wei,
     Address: forms.contract_address,
     RpcUrls: forms.rpc_urls,
     WebsocketUrls: forms.websocket_urls,

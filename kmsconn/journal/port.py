@@ -342,8 +342,14 @@ class Journal(Protocol):
         """Return all SIGNED rows of a chain in nonce order, on chain or not."""
         ...
 
-    async def landed(self, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
-        """Return LANDED rows whose landing (or verify) block is not above ``up_to_block``."""
+    async def landed(
+        self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
+    ) -> tuple[Row, ...]:
+        """Return LANDED rows whose landing (or verify) block is from ``from_block`` to ``up_to_block``, the lowest first."""
+        ...
+
+    async def landed_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+        """Return LANDED rows whose bytes have this nonce or a higher one, the newest block first."""
         ...
 
     async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:

@@ -58,8 +58,12 @@ _BEHIND = f"{_RIDS} {_ANSWERED} AND (block, log_index) > (:block, :log_index) OR
 
 _SIGNED = f"{_RIDS} INDEXED BY request_nonce WHERE chain_id = ? AND state = 'signed' ORDER BY nonce"
 _LANDED = (
-    f"{_RIDS} INDEXED BY request_landed WHERE chain_id = ? AND state = 'landed' AND landed_block <= ? "
+    f"{_RIDS} INDEXED BY request_landed WHERE chain_id = ? AND state = 'landed' AND landed_block BETWEEN ? AND ? "
     "ORDER BY landed_block LIMIT ?"
+)
+_LANDED_FROM = (
+    f"{_RIDS} INDEXED BY request_landed WHERE chain_id = ? AND state = 'landed' AND nonce >= ? "
+    "ORDER BY landed_block DESC LIMIT ?"
 )
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
 _KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? AND contract = ? ORDER BY block"
@@ -185,9 +189,14 @@ def signed(book: Book, chain_id: int) -> tuple[Row, ...]:
     return _rows(book, book.execute(_SIGNED, (chain_id,)))
 
 
-def landed(book: Book, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
+def landed(book: Book, chain_id: int, up_to_block: int, limit: int, from_block: int = 0) -> tuple[Row, ...]:
     """Return what is to be looked at once more, the deepest first."""
-    return _rows(book, book.execute(_LANDED, (chain_id, up_to_block, limit)))
+    return _rows(book, book.execute(_LANDED, (chain_id, from_block, up_to_block, limit)))
+
+
+def landed_from_nonce(book: Book, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+    """Return landed rows whose nonce may be open again, the highest first."""
+    return _rows(book, book.execute(_LANDED_FROM, (chain_id, nonce, limit)))
 
 
 def row(book: Book, rid: int) -> Row | None:

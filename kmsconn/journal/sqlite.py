@@ -172,11 +172,18 @@ class SqliteJournal:
         """Return what flies on a chain."""
         return await self._do(lambda book: queries.signed(book, chain_id))
 
-    async def landed(self, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
-        """Return landed rows that are deep enough."""
+    async def landed(
+        self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
+    ) -> tuple[Row, ...]:
+        """Return landed rows of a range of blocks."""
         return await self._do(
-            lambda book: queries.landed(book, chain_id, up_to_block, limit), long=limit > LONG_LIST
+            lambda book: queries.landed(book, chain_id, up_to_block, limit, from_block),
+            long=limit > LONG_LIST,
         )
+
+    async def landed_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+        """Return landed rows from a nonce on; walks over all landed rows of the chain."""
+        return await self._do(lambda book: queries.landed_from_nonce(book, chain_id, nonce, limit), long=True)
 
     async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
         """ANSWERED and on chain, or SIGNED → SIGNED."""

@@ -1,14 +1,14 @@
 """The tree: four nested nurseries that stop from the inside out. No flags, no service manager.
 
 services   stop last: registry, attestations, head listeners, start-up probes (journal, links, connections are resources around it)
-└ lanes    third: end when nothing is answered or signed, or at the grace's deadline
+└ txmanagers  third: end when nothing is answered or signed, or at the grace's deadline
   └ pools  second: cancelled; only an answer that has just arrived is still kept
     └ intake  first: subscriptions, their proofs of completeness, pickers
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import attrs
@@ -21,7 +21,6 @@ from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
-from kmsconn.sending.lane import Lane, run_lane
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.hook import Hook
 from kmsconn.service.house import House, Side, open_house
@@ -32,6 +31,8 @@ from kmsconn.service.picker import OrderedPicker, run_picker
 from kmsconn.service.pools import Pool
 from kmsconn.service.retaining import Retaining
 from kmsconn.service.starting import wait_for_neighbours
+from kmsconn.txmanager.manager import Statistics as TxStatistics
+from kmsconn.txmanager.manager import TxManager, run_txmanager
 
 
 @attrs.frozen
@@ -49,6 +50,8 @@ class Statistics:
     counts: Counts | None
     gaps: int = 0
     attestations_skipped: int = 0
+    transactions: Mapping[str, TxStatistics] = attrs.field(factory=dict)
+    """Of the transaction manager of each chain, by the chain's name."""
 
 
 @attrs.define
@@ -61,9 +64,10 @@ class Connector:
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
-    _lanes_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _txmanagers_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _intakes: list[Intake] = attrs.field(factory=list)
     _proofs: list[Completeness] = attrs.field(factory=list)
+    _txmanagers: dict[str, TxManager] = attrs.field(factory=dict)
 
     def drain(self) -> None:
         """Begin to end well: hear nothing new, give the work back to the journal, land what is answered. Repeating: no effect."""
@@ -72,7 +76,7 @@ class Connector:
     def hurry(self) -> None:
         """End a drain at once: what is answered but not landed waits in the journal for the next start."""
         self._draining.set()
-        self._lanes_scope.cancel()
+        self._txmanagers_scope.cancel()
 
     async def wait_ready(self) -> None:
         """Return once every neighbour has answered."""
@@ -97,6 +101,7 @@ class Connector:
             counts=self.watch.counts,
             gaps=sum(proof.missing for proof in self._proofs),
             attestations_skipped=0 if house.shadow is None else house.shadow.skipped,
+            transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -118,11 +123,11 @@ class Connector:
                 Retaining(house.settings, house.profile, house.journal, house.sides, house.ports).run
             )
             services.start_soon(Overdue(house.profile, house.journal, house.ports, house.on_event).run)
-            with self._lanes_scope:
-                async with trio.open_nursery() as lanes:
-                    running = [self._lane(side) for side in house.sides.values()]
-                    for lane in running:
-                        lanes.start_soon(run_lane, lane)
+            with self._txmanagers_scope:
+                async with trio.open_nursery() as txmanagers:
+                    self._txmanagers = {side.name: self._txmanager(side) for side in house.sides.values()}
+                    for manager in self._txmanagers.values():
+                        txmanagers.start_soon(run_txmanager, manager)
                     async with trio.open_nursery() as pools:
                         for pool in house.pools.values():
                             pools.start_soon(pool.run, house.pipeline.run, house.journal, house.on_event)
@@ -132,10 +137,10 @@ class Connector:
                             await self._draining.wait()
                             intake.cancel_scope.cancel()
                         pools.cancel_scope.cancel()
-                    for lane in running:
-                        lane.closing.set()
-                        lane.wake.ring()
-                    lanes.cancel_scope.deadline = trio.current_time() + house.settings.drain_grace
+                    for manager in self._txmanagers.values():
+                        manager.closing.set()
+                        manager.wake.ring()
+                    txmanagers.cancel_scope.deadline = trio.current_time() + house.settings.drain_grace
             services.cancel_scope.cancel()
         self._drained.set()
 
@@ -158,9 +163,9 @@ class Connector:
         house = self.house
         return OrderedPicker(pool, house.journal, house.profile, house.ports.wall, house.pipeline.end)
 
-    def _lane(self, side: Side) -> Lane:
+    def _txmanager(self, side: Side) -> TxManager:
         house = self.house
-        return Lane(
+        return TxManager(
             rpc=side.endpoint,
             journal=house.journal,
             wallet=house.wallet,
@@ -173,6 +178,7 @@ class Connector:
             name=side.name,
             confirmations=side.confirmations,
             replace_after=side.replace_after,
+            traces=side.traces,
         )
 
 

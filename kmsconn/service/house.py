@@ -30,7 +30,7 @@ from kmsconn.config.settings import Attestation, Chain, Settings
 from kmsconn.journal.port import Journal
 from kmsconn.journal.sqlite import Binding, open_journal
 from kmsconn.kms.core import CoreClient, open_core
-from kmsconn.model.events import CiphertextDoubted, OnEvent
+from kmsconn.model.events import CiphertextDoubted, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName
 from kmsconn.net.dialling import dial_sockets, sockets, within
 from kmsconn.net.http import HttpClient, open_http
@@ -38,14 +38,14 @@ from kmsconn.net.ports import Dial, Ports
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
-from kmsconn.sending.flights import REPLACE
-from kmsconn.sending.wallet import Wallet, open_wallet
 from kmsconn.service.blame import Blame
 from kmsconn.service.held import Held
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import TakenIds
+from kmsconn.txmanager.broadcasts import REPLACE_AFTER
+from kmsconn.txmanager.wallet import Wallet, open_wallet
 
 PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014, "httpz-rc7": HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""
@@ -58,6 +58,8 @@ class Links:
     journal: Journal
     gateway: Endpoint
     ethereum: Endpoint
+    traces: Mapping[int, Endpoint]
+    """Ways of their own to the chains of replies: a trace may take long."""
     hosts: Mapping[int, Endpoint]
     core: CoreClient
     buckets: HttpClient
@@ -81,8 +83,8 @@ class Links:
 class Side:
     """A chain that is listened to and answered: its ways, what is known of its head, and how it is read.
 
-    ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``bell`` wakes the lane;
-    ``confirmations`` and ``replace_after`` are the lane's.
+    ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``bell`` wakes the
+    transaction manager, whose are ``confirmations``, ``replace_after`` and ``traces``, a way of its own to the same node.
     """
 
     name: str
@@ -90,7 +92,8 @@ class Side:
     polling: float
     from_block: int | None
     confirmations: int = 0
-    replace_after: float = REPLACE
+    replace_after: float = REPLACE_AFTER
+    traces: Endpoint | None = None
     head: HeadTracker = attrs.field(factory=HeadTracker)
     finalized: HeadTracker = attrs.field(factory=HeadTracker)
     bell: Doorbell = attrs.field(factory=Doorbell)
@@ -150,9 +153,9 @@ async def _open_links(
     wallet: Wallet,
     on_event: OnEvent,
 ) -> Links:
-    async def chain(chain: Chain, name: str) -> Endpoint:
+    async def chain(chain: Chain, name: str, tell: OnEvent = on_event) -> Endpoint:
         http = await stack.enter_async_context(open_http(ports))
-        return await stack.enter_async_context(open_endpoint(chain, name, ports, http, on_event))
+        return await stack.enter_async_context(open_endpoint(chain, name, ports, http, tell))
 
     hosts = [host.chain for host in settings.host_chains]
     shards = len(settings.core_endpoints)
@@ -168,6 +171,10 @@ async def _open_links(
         journal=await stack.enter_async_context(journal),
         gateway=gateway,
         ethereum=gateway if one else await chain(settings.ethereum, "ethereum"),
+        traces={
+            one.chain_id: await chain(one, f"traces of chain {one.chain_id}", ignore)
+            for one in {chain.chain_id: chain for chain in (settings.ethereum, settings.gateway)}.values()
+        },
         hosts={one.chain_id: await chain(one, f"host chain {one.chain_id}") for one in hosts},
         core=await stack.enter_async_context(
             open_core(settings.core_endpoints, ports, settings.core_tls, settings.core_reply_budget)
@@ -238,8 +245,16 @@ def _sides(settings: Settings, links: Links, profile: Profile) -> Mapping[int, S
             settings.kms_operation_from_block_number,
             settings.ethereum_tx_required_confirmations,
             settings.ethereum_tx_get_receipt_timeout,
+            links.traces[settings.ethereum.chain_id],
         ),
-        Side("gateway", links.gateway, settings.decryption_polling, settings.decryption_from_block_number),
+        Side(
+            "gateway",
+            links.gateway,
+            settings.decryption_polling,
+            settings.decryption_from_block_number,
+            settings.gateway_tx_required_confirmations,
+            traces=links.traces[settings.gateway.chain_id],
+        ),
     )
     listened = {subscription.chain_id for subscription in profile.subscriptions()}
     return {side.endpoint.chain_id: side for side in known if side.endpoint.chain_id in listened}

@@ -23,7 +23,7 @@ ROOMS = (
     "emulator",
     "monitoring",
     "service",
-    "sending",
+    "txmanager",
     "kms",
     "ciphertexts",
     "checks",
@@ -71,8 +71,9 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.monitoring.tally",
         "kmsconn.net.http11",
         "kmsconn.net.urls",
-        "kmsconn.sending.nonces",
-        "kmsconn.sending.fees",
+        "kmsconn.txmanager.nonces",
+        "kmsconn.txmanager.table",
+        "kmsconn.txmanager.fees",
     }
 )
 """The sans-IO modules of the other rooms (◦ in the design)."""

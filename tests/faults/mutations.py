@@ -5,7 +5,7 @@ Each mutation names the promise that it breaks; ``tests/faults/test_mutations.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,12 +26,14 @@ from kmsconn.protocols.fhevm_014 import key_messages, replies
 from kmsconn.protocols.fhevm_014.members import GatewayContexts
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Meaning, Verdict
-from kmsconn.sending import burying, nonces, sealing, settling
 from kmsconn.service import intake, picker, pipeline
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import TakenIds
+from kmsconn.txmanager import assess, decide, executor, nonces
+from kmsconn.txmanager.questions import read_finding
+from kmsconn.txmanager.table import Evidence
 
 Patch = Callable[[Any], None]
 
@@ -134,23 +136,29 @@ def only_the_usual_overlap(monkeypatch: Any) -> None:
 
 
 def buried_unasked(monkeypatch: Any) -> None:
-    """What landed once is believed for good."""
-
-    async def bury(desk: Any, _sight: Any, rows: Sequence[Any]) -> bool:
-        await desk.bury(rows)
-        return True
-
-    monkeypatch.setattr(burying, "_ask_contract", bury)
+    """What was included once is believed for good."""
+    monkeypatch.setitem(
+        assess._ASSESSORS, assess.Phase.INCLUDED, lambda _view, _track: assess.Assessment(Evidence.FINAL)
+    )
 
 
 def old_block_buries(monkeypatch: Any) -> None:
     """The block where a reply was first seen decides how old it is."""
-    monkeypatch.setattr(burying, "_young", lambda *_: set())
+    honest = assess._has_reply
+    monkeypatch.setattr(assess, "_has_reply", lambda view, track, _receipt: honest(view, track, None))
 
 
 def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:
     """A nonce is burnt on a reply that the contract would not take."""
-    monkeypatch.setattr(sealing, "read_estimate", lambda *_: sealing.Accepts(500_000))
+    monkeypatch.setattr(
+        executor,
+        "read_finding",
+        lambda profile, track, question, result: (
+            assess.Accepts(500_000)
+            if question is executor.Question.ESTIMATE
+            else read_finding(profile, track, question, result)
+        ),
+    )
 
 
 def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
@@ -161,18 +169,18 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
     )
     monkeypatch.setattr("kmsconn.journal.book.MIGRATIONS", lenient)
     honest = nonces.plan
-    monkeypatch.setattr(nonces, "plan", lambda chain, _flying, _high, *rest: honest(chain, (), 0, *rest))
+    monkeypatch.setattr(nonces, "plan", lambda chain, _in_flight, _high, *rest: honest(chain, (), 0, *rest))
+    monkeypatch.setattr(decide.View, "in_flight", lambda _view: set())
 
 
 def first_look_believed(monkeypatch: Any) -> None:
     """What one node says once about an absence is taken for the truth."""
-    monkeypatch.setattr(nonces.SecondLook, "confirms", lambda *_: True)
+    monkeypatch.setattr(nonces.Suspicion, "is_confirmed", lambda *_: True)
 
 
 def done_is_a_failure(monkeypatch: Any) -> None:
     """The contract's "already signed" is a revert like any other."""
-    for module in (sealing, settling, burying):
-        monkeypatch.setattr(module, "is_done", lambda _: False)
+    monkeypatch.setattr(assess, "is_done", lambda _: False)
 
 
 def deadline_by_the_wall(monkeypatch: Any) -> None:

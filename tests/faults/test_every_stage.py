@@ -23,11 +23,10 @@ from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
-from kmsconn.sending import lane as lanes
-from kmsconn.sending.desk import Desk
 from kmsconn.service.house import House, open_house
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.testing.truth import truth_of
+from kmsconn.txmanager.manager import TxManager, run_txmanager
 from tests.faults.scene import BEGIN, Scene, open_scene
 
 FORMS = ["public", "direct", "delegated", "unified", "unified_delegated", "wallet"]
@@ -190,14 +189,14 @@ async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(
         assert row.answer == (await line.answered()).answer
 
 
-async def test_a_round_of_the_lane_cancelled_anywhere_sends_each_reply_once(
+async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    """What a lane remembers is a cache: the next one goes on from journal and chain."""
+    """What a transaction manager remembers is a cache: the next one goes on from journal and chain."""
     async with open_line(tmp_path, "public") as line:
         house = line.house
         await house.journal.answer(line.row.rid, (await line.answered()).answer, house.ports.wall())
-        lane = lanes.Lane(
+        manager = TxManager(
             rpc=house.gateway.endpoint, journal=house.journal, wallet=house.wallet, profile=house.profile,
             head=house.gateway.head, wake=house.gateway.bell, settings=house.settings, ports=house.ports,
             on_event=ignore,
@@ -210,9 +209,13 @@ async def test_a_round_of_the_lane_cancelled_anywhere_sends_each_reply_once(
             states.append(row.state)
             await trio.sleep(0.3)  # blocks come meanwhile
 
-        await cancel_everywhere(lambda: lanes._round(Desk.of(lane)), look)
+        async def a_moment() -> None:
+            with trio.move_on_after(0.4):
+                await run_txmanager(manager)
+
+        await cancel_everywhere(a_moment, look)
         with trio.move_on_after(3 * house.settings.overlap):
-            await lanes.run_lane(lane)
+            await run_txmanager(manager)
         row = await house.journal.row(line.row.rid)
         assert row is not None
         assert row.state is State.REPLIED

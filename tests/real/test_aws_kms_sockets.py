@@ -29,8 +29,8 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover, recoverable
 from kmsconn.model.events import AlertCleared, AlertRaised, ignore
 from kmsconn.net.aws import open_aws
-from kmsconn.sending.aws_kms import open_aws_kms, read_public_key
 from kmsconn.service.connector import open_connector
+from kmsconn.txmanager.aws_kms import open_aws_kms, read_public_key
 from tests.e2e.test_cli_process import config, exit_of
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
 from tests.real.anvil.truth import wait_answered, wait_until
@@ -214,7 +214,7 @@ async def test_a_service_that_goes_away_is_unreachable() -> None:
 
 
 async def test_a_service_that_nobody_serves_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kmsconn.sending.aws_kms.STARTING", 0.1)
+    monkeypatch.setattr("kmsconn.txmanager.aws_kms.STARTING", 0.1)
     events: list[Any] = []
     with pytest.raises(StartRefused, match="EndpointConnectionError"):
         async with open_aws_kms(AwsKmsKey("alias/x", None, "http://127.0.0.1:9"), events.append):

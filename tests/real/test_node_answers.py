@@ -20,7 +20,7 @@ from kmsconn.protocols.fhevm_014 import reverts, views
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.events import TOPICS
 from kmsconn.protocols.port import Verdict
-from kmsconn.sending.outcomes import Sent, read_sent
+from kmsconn.txmanager.evidence import Sent, read_sent
 from tests.real.gateway_scene import FORMS, Scene
 
 NOBODY = Address(b"\x11" * 20)

@@ -1,1 +1,0 @@
-"""Wallets, the nonce lane, fees, and the life of a transaction."""

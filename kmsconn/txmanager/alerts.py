@@ -1,0 +1,136 @@
+"""What a transaction manager alerts to: each cause once, until it is over. Texts have the figures and what to do. Asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import attrs
+
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.journal.port import Row
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent, Severity
+from kmsconn.txmanager.assess import Assessment, transaction_of
+from kmsconn.txmanager.evidence import THERE, Receipt, Says, Sent, Unclear
+from kmsconn.txmanager.fees import highest_cost, in_ether
+from kmsconn.txmanager.market import Market
+from kmsconn.txmanager.table import Evidence
+from kmsconn.txmanager.view import Question
+
+REMEMBERED = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
+
+SEND_FUNDS = "send funds to the account"
+CAUSES = {
+    Question.ESTIMATE: "gas-estimate-unanswered",
+    Question.CALL: "contract-unanswered",
+    Question.CALL_AT_BLOCK: "contract-unanswered",
+    Question.RECEIPT: "receipt-unanswered",
+    Question.TRACE: "trace-unanswered",
+}
+
+
+@attrs.define
+class TxAlerts:
+    """The alerts of one transaction manager, under its name: another one's recovery is not its own.
+
+    An alert about replies lasts while one of them has its cause.
+    """
+
+    name: str
+    on_event: OnEvent
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
+    _replies: dict[str, dict[int, float]] = attrs.field(factory=dict)
+
+    @property
+    def dependency(self) -> str:
+        """What the alerts are about."""
+        return f"txmanager {self.name}"
+
+    def raise_(self, cause: str, text: str, *, critical: bool = False, remedy: str = "") -> None:
+        """Raise an alert, once."""
+        if (self.dependency, cause) not in self._alerts:
+            severity = Severity.CRITICAL if critical else Severity.WARNING
+            self._alerts.raise_(self.dependency, cause, text, severity, remedy=remedy)
+
+    def clear(self, cause: str) -> None:
+        """Clear an alert."""
+        self._replies.pop(cause, None)
+        self._alerts.clear(self.dependency, cause)
+
+    def raise_for(
+        self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, remedy: str = ""
+    ) -> None:
+        """Raise an alert about a reply, once for all that have its cause."""
+        self._replies.setdefault(cause, {})[row.rid] = now
+        self.raise_(cause, f"the reply to request {row.id:#066x}: {text}", critical=critical, remedy=remedy)
+
+    def clear_for(self, rid: int, causes: Collection[str] | None = None) -> None:
+        """Note that it is over for a reply, for all causes or for some."""
+        for cause in list(self._replies):
+            if causes is None or cause in causes:
+                self._replies[cause].pop(rid, None)
+                self._clear_empty(cause)
+
+    def forget(self, now: float) -> None:
+        """Forget replies that were not heard of for long."""
+        for cause, replies in list(self._replies.items()):
+            self._replies[cause] = {rid: at for rid, at in replies.items() if now - at < REMEMBERED}
+            self._clear_empty(cause)
+
+    def _clear_empty(self, cause: str) -> None:
+        if not self._replies[cause]:
+            self.clear(cause)
+
+
+def tell_market(alerts: TxAlerts, market: Market) -> None:
+    """Say why nothing can be signed, or that it can again."""
+    if market.beyond or market.failure:
+        remedy = "raise the option that is named, if the chain really costs as much" if market.beyond else ""
+        alerts.raise_("fees", f"nothing is signed: {market.refusal}", critical=market.beyond, remedy=remedy)
+    elif market.price is not None:
+        alerts.clear("fees")
+
+
+def tell_deferred(alerts: TxAlerts, row: Row, found: Assessment, now: float, *, funds: str) -> None:
+    """Say why a reply waits where it is not the contract that refuses it. ``funds`` says who has how much."""
+    if found.evidence is Evidence.NO_FUNDS:
+        alerts.raise_("funds", f"{funds} ({found.reason})", critical=True, remedy=SEND_FUNDS)
+    elif found.evidence is Evidence.TOO_DEAR:
+        remedy = "raise max_reply_cost, if replies really cost as much"
+        alerts.raise_for(row, "cost", f"{found.reason}: it waits", now, critical=True, remedy=remedy)
+    elif found.evidence is Evidence.GAS_ABOVE_BLOCK:
+        alerts.raise_for(row, "gas-estimate", f"{found.reason}: it waits", now)
+
+
+def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, *, funds: str) -> None:
+    """Say that bytes were not taken, or that they are again."""
+    if said in THERE:
+        alerts.clear("funds")
+        alerts.clear("broadcast")
+    elif said is Sent.FUNDS:
+        transaction = transaction_of(row)
+        need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
+        alerts.raise_("funds", f"{funds}{need} ({result})", critical=True, remedy=SEND_FUNDS)
+    elif said in {Sent.FAILED, Sent.UNANSWERED}:
+        alerts.raise_("broadcast", f"the transaction with nonce {row.nonce} was not taken: {result}")
+
+
+def tell_answer(
+    alerts: TxAlerts, row: Row, question: Question, said: Says | Receipt | None, now: float
+) -> None:
+    """Say that a question about a reply has no answer, or none that tells, and when it has one again."""
+    cause = CAUSES[question]
+    if not isinstance(said, Unclear):
+        alerts.clear_for(row.rid, {cause})
+    elif not said.funds and question is not Question.TRACE:
+        which = f" of {to_hex(row.reply_hash)}" if question is Question.RECEIPT and row.reply_hash else ""
+        alerts.raise_for(row, cause, f"{question.value}{which}: {said.reason}", now)
+
+
+def funds_of(account: Address, balance: int | None) -> str:
+    """Say what an account has."""
+    has = "an unknown balance" if balance is None else in_ether(balance)
+    return f"account {checksum(account)} has {has}"

@@ -1,0 +1,352 @@
+"""What the answers about one reply amount to, by its phase. Pure; the action follows from ``table``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.transactions import Transaction, decode_transaction
+from kmsconn.journal.port import Row
+from kmsconn.txmanager.broadcasts import Broadcast
+from kmsconn.txmanager.evidence import (
+    Accepts,
+    Receipt,
+    Says,
+    Sent,
+    Unclear,
+    is_done,
+    is_hopeless,
+    is_not_ours,
+    reason_of,
+)
+from kmsconn.txmanager.fees import gas_limit, highest_fee
+from kmsconn.txmanager.table import Evidence, Phase
+from kmsconn.txmanager.view import SILENCES, ChainView, Finding, Question, Track, View, nonce_of, phase_of
+
+REFUSALS = 3  # of the same bytes, until their nonce is used up by an empty transfer
+REPRICED_AT_ONCE = 16  # nonces above the chain's: the others wait for these
+MARGIN_PERCENT = 112  # of the market's fee: bytes that no node holds and that cost more are signed again
+
+
+@attrs.frozen
+class Assessment:
+    """Evidence about a reply with what belongs to it: why, in which block, with which gas limit, what to ask next."""
+
+    evidence: Evidence
+    reason: str = ""
+    block: int = 0
+    gas: int = 0
+    questions: tuple[Question, ...] = ()
+    said: Says | None = None
+
+
+def assess(view: View, track: Track) -> tuple[Phase, Assessment]:
+    """Return the phase of a reply and what is known of it."""
+    phase = phase_of(track.row, view.chain.nonce, view.broadcasts)
+    return phase, _ASSESSORS[phase](view, track)
+
+
+def _asked(track: Track, *questions: Question) -> Assessment | None:
+    return Assessment(Evidence.ASKED) if track.asked.intersection(questions) else None
+
+
+def _ask(evidence: Evidence, *questions: Question) -> Assessment:
+    return Assessment(evidence, questions=questions)
+
+
+# --- unsigned
+
+
+def _unsigned(view: View, track: Track) -> Assessment:
+    finding = track.finding(Question.ESTIMATE, view.now)
+    if finding is None:
+        return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
+    match finding.value:
+        case Accepts(gas):
+            return _accepted(view, track, finding, gas)
+        case Unclear(reason, funds=True):
+            return Assessment(Evidence.NO_FUNDS, reason)
+        case Unclear(reason):
+            return Assessment(Evidence.NO_ANSWER, reason)
+        case _:
+            return _refused(view.chain, track, finding)
+
+
+def _refused(chain: ChainView, track: Track, finding: Finding) -> Assessment:
+    assert finding.value is not None
+    assert not isinstance(finding.value, Receipt)
+    said, reason = finding.value, reason_of(finding.value)
+    if is_done(said):
+        return Assessment(Evidence.HAS_REPLY, reason, finding.head)
+    if is_hopeless(said) and finding.trusted and chain.is_old(track.row):
+        return Assessment(_for_good(said), reason, said=said)
+    return Assessment(Evidence.REFUSED_NOW, reason)
+
+
+def _for_good(said: Says) -> Evidence:
+    return Evidence.NOT_OURS if is_not_ours(said) else Evidence.REFUSED_FOR_GOOD
+
+
+def _accepted(view: View, track: Track, finding: Finding, estimate: int) -> Assessment:
+    most = view.chain.gas_limit
+    if most is not None and estimate > most:
+        return Assessment(
+            Evidence.GAS_ABOVE_BLOCK,
+            f"the estimate is {estimate} gas, a block has {most}: the node may be wrong",
+        )
+    if _in_doubt(view, track, finding):
+        if view.now < finding.again:
+            return Assessment(Evidence.IN_DOUBT)
+        return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
+    gas = gas_limit(estimate, view.gas_percent) + view.spare_gas(track.row.kind)
+    gas = max(gas, track.least_gas)
+    gas = gas if most is None else min(gas, most)
+    if view.price is not None and view.limits.for_gas(view.price, gas) is None:
+        return Assessment(Evidence.TOO_DEAR, view.limits.too_dear(view.price, gas))
+    return Assessment(Evidence.ACCEPTED, gas=gas)
+
+
+def _in_doubt(view: View, track: Track, finding: Finding) -> bool:
+    """Say whether earlier bytes of a reply may still be included although their nonce is used: a node may lag, or be on a fork."""
+    nonce = track.earlier_nonce
+    if nonce is None or nonce >= view.chain.nonce:
+        return False
+    confirmed = track.absent is not None and track.absent.is_confirmed(view.absence_seconds)
+    return not (view.chain.fresh and finding.trusted and confirmed)
+
+
+# --- signed, nonce open
+
+
+def _open(view: View, track: Track) -> Assessment:
+    row, broadcast = track.row, view.broadcast_of(track.row)
+    if broadcast is None:
+        return Assessment(Evidence.NOT_SENT)
+    if broadcast.on_its_way:
+        return Assessment(Evidence.ASKED)
+    if _refused_often(view, row, broadcast):
+        return Assessment(Evidence.REFUSED_OFTEN)
+    if broadcast.said is Sent.FUNDS:
+        return Assessment(Evidence.DEARER_THAN_MARKET if _is_dear(view, row) else Evidence.NOT_HELD)
+    return _stuck(view, track, broadcast) or _delivery(view, broadcast)
+
+
+def _delivery(view: View, broadcast: Broadcast) -> Assessment:
+    if not broadcast.is_due(view.now, view.block_time):
+        return Assessment(Evidence.HELD)
+    return Assessment(Evidence.OVERDUE if broadcast.is_held else Evidence.NOT_HELD)
+
+
+def _refused_often(view: View, row: Row, broadcast: Broadcast) -> bool:
+    often = broadcast.said is Sent.REFUSED and broadcast.times >= REFUSALS
+    return often and nonce_of(row) == view.chain.nonce
+
+
+def transaction_of(row: Row) -> Transaction | None:
+    """Return the transaction in a row's bytes, None where they cannot be read."""
+    try:
+        return decode_transaction(row.raw or b"").transaction
+    except Undecodable:
+        return None
+
+
+def _is_dear(view: View, row: Row) -> bool:
+    """Say whether bytes that no node holds cost more than the market asks for now."""
+    old = transaction_of(row)
+    if old is None or view.price is None:
+        return False
+    return highest_fee(old) * 100 > view.price.highest * MARGIN_PERCENT
+
+
+def _stuck(view: View, track: Track, broadcast: Broadcast) -> Assessment | None:
+    """Return evidence that a reply needs a higher fee, None when it does not; where there is no market only a node's word counts."""
+    if view.chain.base_fee is None and broadcast.said is not Sent.UNDERPRICED:
+        return None
+    if nonce_of(track.row) >= view.chain.nonce + REPRICED_AT_ONCE:
+        return None
+    if not broadcast.is_stuck(view.now, view.block_time, view.replace_after):
+        return None
+    finding = track.finding(Question.CALL, view.now)
+    if finding is None or (not finding.trusted and view.now >= finding.again):
+        return _asked(track, Question.CALL) or _ask(Evidence.STUCK, Question.CALL)
+    return _stuck_by_contract(finding)
+
+
+def _stuck_by_contract(finding: Finding) -> Assessment | None:
+    assert finding.value is not None
+    assert not isinstance(finding.value, Receipt)
+    if finding.says_nothing or not finding.trusted:
+        return None
+    if is_done(finding.value):
+        return Assessment(Evidence.HAS_REPLY, block=finding.head)
+    return Assessment(Evidence.STUCK_UNTAKEN)
+
+
+# --- signed, nonce used
+
+
+def _used(view: View, track: Track) -> Assessment:
+    finding = track.findings.get(Question.RECEIPT)
+    if finding is not None and isinstance(finding.value, Receipt):
+        if finding.value.succeeded:
+            return Assessment(Evidence.SUCCEEDED, block=finding.value.block)
+        return _failed(view, track, finding.value)
+    if nonce_of(track.row) < view.chain.nonce and _is_missing(view, track, finding):
+        return _missing(view, track)
+    if finding is None or view.now >= finding.again:
+        return _asked(track, Question.RECEIPT) or _ask(Evidence.UNKNOWN, Question.RECEIPT)
+    nothing = finding.says_nothing and finding.trusted
+    return Assessment(Evidence.NO_ANSWER if nothing else Evidence.MISSING_ONCE)
+
+
+def _is_missing(view: View, track: Track, finding: Finding | None) -> bool:
+    noted = finding is not None and track.absent is not None
+    return noted and track.absent is not None and track.absent.is_confirmed(view.absence_seconds)
+
+
+def _missing(view: View, track: Track) -> Assessment:
+    """Decide about a reply whose nonce is used and whose bytes are not in the chain: by the contract's state."""
+    call = track.finding(Question.CALL, view.now)
+    if call is not None and track.absent is not None and call.at < track.absent.first_at:
+        call = None
+    if call is None or ((call.says_nothing or not call.trusted) and view.now >= call.again):
+        return _asked(track, Question.CALL) or _ask(Evidence.MISSING, Question.CALL)
+    if call.says_nothing or not call.trusted:
+        return Assessment(Evidence.NO_ANSWER)
+    return _by_contract(
+        view,
+        track,
+        call,
+        block=call.head,
+        what="another transaction took the nonce",
+        otherwise=Evidence.NONCE_LOST,
+    )
+
+
+def _by_contract(
+    view: View, track: Track, finding: Finding, *, block: int, what: str, otherwise: Evidence
+) -> Assessment:
+    assert finding.value is not None
+    assert not isinstance(finding.value, Receipt)
+    said = finding.value
+    if is_done(said):
+        return Assessment(Evidence.HAS_REPLY, block=block)
+    reason = f"{what}: {reason_of(said)}"
+    if is_hopeless(said) and view.chain.is_old(track.row):
+        return Assessment(_for_good(said), reason, said=said)
+    return Assessment(otherwise, reason)
+
+
+def _failed(view: View, track: Track, receipt: Receipt) -> Assessment:
+    """Find out why a reply was mined with status 0; its nonce is used in any case. A trace is asked for once."""
+    trace = track.findings.get(Question.TRACE)
+    if trace is None and view.tracing:
+        return _asked(track, Question.TRACE) or _ask(Evidence.FAILED, Question.TRACE)
+    if trace is not None and not trace.says_nothing:
+        return _by_contract(
+            view,
+            track,
+            trace,
+            block=receipt.block,
+            what=_status_0(track, receipt),
+            otherwise=Evidence.FAILED_KNOWN,
+        )
+    call = track.findings.get(Question.CALL_AT_BLOCK)
+    if call is None:
+        return _asked(track, Question.CALL_AT_BLOCK) or _ask(Evidence.FAILED_SILENT, Question.CALL_AT_BLOCK)
+    found = _by_contract(
+        view,
+        track,
+        call,
+        block=receipt.block,
+        what=_status_0(track, receipt),
+        otherwise=Evidence.FAILED_KNOWN,
+    )
+    hint = reason_of(trace.value) if trace is not None and isinstance(trace.value, Unclear) else ""
+    return attrs.evolve(found, reason=f"{found.reason}; {hint}") if hint and found.reason else found
+
+
+def out_of_gas(row: Row, receipt: Receipt) -> int | None:
+    """Return the gas limit of a failed reply that used it up; None for every other one."""
+    transaction = transaction_of(row)
+    if transaction is None or not receipt.used_up(transaction.gas):
+        return None
+    return transaction.gas
+
+
+def _status_0(track: Track, receipt: Receipt) -> str:
+    limit = out_of_gas(track.row, receipt)
+    if limit is not None:
+        return f"mined with status 0, out of gas ({receipt.gas_used} of {limit} used)"
+    return "mined with status 0"
+
+
+# --- included
+
+
+def _included(view: View, track: Track) -> Assessment:
+    row = track.row
+    if not row.on_chain:
+        return Assessment(Evidence.OFF_CHAIN, "the request left the chain")
+    if row.answer is None:
+        return Assessment(Evidence.NO_ANSWER_KEPT, "found on chain before; to be checked again")
+    if row.nonce in view.ripe and (row.landed_block or 0) <= view.chain.number:
+        return Assessment(Evidence.NONCE_OPEN, "its nonce is open again")
+    questions = _look_of(row)
+    call, receipt = (track.finding(question, view.now) for question in (Question.CALL, Question.RECEIPT))
+    if call is None or (receipt is None and row.reply_hash is not None):
+        return _asked(track, *questions) or _ask(Evidence.UNKNOWN, *questions)
+    return _again(view, track, call) or _looked_at(view, track, call, receipt)
+
+
+def _look_of(row: Row) -> tuple[Question, ...]:
+    return (Question.CALL,) if row.reply_hash is None else (Question.CALL, Question.RECEIPT)
+
+
+def _again(view: View, track: Track, call: Finding) -> Assessment | None:
+    """Say that a look is due again, or on its way."""
+    questions = _look_of(track.row)
+    if view.now < call.again:
+        return None
+    return _asked(track, *questions) or _ask(Evidence.UNKNOWN, *questions)
+
+
+def _looked_at(view: View, track: Track, call: Finding, receipt: Finding | None) -> Assessment:
+    assert call.value is not None
+    assert not isinstance(call.value, Receipt)
+    if not call.trusted:
+        return Assessment(Evidence.NO_ANSWER)
+    if is_done(call.value):
+        return _has_reply(view, track, receipt)
+    if isinstance(call.value, Accepts):
+        gone = track.gone is not None and track.gone.is_confirmed(view.absence_seconds)
+        return Assessment(Evidence.GONE if gone else Evidence.GONE_ONCE, "its block is gone")
+    return _by_receipt(view, receipt)
+
+
+def _has_reply(view: View, track: Track, receipt: Finding | None) -> Assessment:
+    """Say whether the reply that the contract has is final: a reorganisation may have put it into a later block."""
+    silent = receipt is not None and receipt.says_nothing and track.silences[Question.RECEIPT] < SILENCES
+    if silent:
+        return Assessment(Evidence.NO_ANSWER)
+    found = receipt.value if receipt is not None and isinstance(receipt.value, Receipt) else None
+    block = max(track.row.landed_block or 0, 0 if found is None else found.block)
+    return Assessment(Evidence.YOUNG if block > view.chain.final else Evidence.FINAL)
+
+
+def _by_receipt(view: View, receipt: Finding | None) -> Assessment:
+    """Decide by the receipt where the contract cannot tell any more: a destroyed context hides what was answered under it."""
+    found = receipt.value if receipt is not None else None
+    if isinstance(found, Receipt) and found.succeeded:
+        return Assessment(Evidence.FINAL if found.block <= view.chain.final else Evidence.YOUNG)
+    return Assessment(Evidence.NO_ANSWER)
+
+
+_ASSESSORS: dict[Phase, Callable[[View, Track], Assessment]] = {
+    Phase.UNSIGNED: _unsigned,
+    Phase.OPEN: _open,
+    Phase.USED: _used,
+    Phase.INCLUDED: _included,
+}

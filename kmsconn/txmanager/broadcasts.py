@@ -1,0 +1,106 @@
+"""What was broadcast in this process, and what is due again. Pure; a cache: after a restart everything is broadcast anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import attrs
+
+from kmsconn.txmanager.evidence import THERE, UNHELD, Sent
+
+AGAIN_AFTER = 5.0  # seconds without a receipt until the same bytes are broadcast again; doubled each time
+_DOUBLINGS = 4
+REPLACE_AFTER = 30.0  # seconds without a receipt until a higher fee is tried
+_BLOCKS_TO_WAIT = 3  # on a slow chain: so many blocks instead
+_SENT_TWICE = 2
+
+
+@attrs.frozen
+class Broadcast:
+    """Bytes that were broadcast: their hash, since when, when last, how often, and what the node said last.
+
+    ``on_its_way``: no answer came yet to the last time. A sequencer answers when the block is made.
+    """
+
+    hash: bytes
+    since: float
+    at: float
+    times: int = 0
+    said: Sent | None = None
+    on_its_way: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the node said that it holds something for the nonce."""
+        return self.said in THERE
+
+    def is_due(self, now: float, block_time: float) -> bool:
+        """Say whether the bytes are to be broadcast now: not taken, or no receipt for long."""
+        if self.on_its_way:
+            return False
+        if not self.is_held and self.said is not Sent.UNANSWERED:
+            return True
+        wait = max(AGAIN_AFTER, _BLOCKS_TO_WAIT * block_time) * 2.0 ** min(self.times - 1, _DOUBLINGS)
+        return now - self.at >= wait
+
+    def is_stuck(self, now: float, block_time: float, replace_after: float) -> bool:
+        """Say whether the bytes need another fee: the node refuses them for it, or they have no receipt for ``replace_after`` seconds."""
+        if self.on_its_way:
+            return False
+        if self.said in UNHELD:
+            return True
+        wait = max(replace_after, 2 * _BLOCKS_TO_WAIT * block_time)
+        waits = self.said in (THERE | {Sent.UNANSWERED}) - {Sent.USED}
+        return waits and self.times >= _SENT_TWICE and now - self.since >= wait
+
+
+@attrs.define
+class Broadcasts:
+    """The broadcasts of a chain by whatever holds their nonce. Times are Trio's; ``block_time`` in seconds."""
+
+    _broadcasts: dict[int, Broadcast] = attrs.field(factory=dict)
+
+    def begin(self, holder: int, transaction_hash: bytes, now: float) -> None:
+        """Note that bytes are on their way to a node."""
+        known = self.of(holder, transaction_hash) or Broadcast(transaction_hash, now, now)
+        self._broadcasts[holder] = attrs.evolve(known, on_its_way=True, at=now)
+
+    def note(self, holder: int, transaction_hash: bytes, said: Sent, now: float) -> bool:
+        """Note what a node said; return whether it is the first time that a node holds something of these bytes."""
+        known = self.of(holder, transaction_hash) or Broadcast(transaction_hash, now, now)
+        self._broadcasts[holder] = attrs.evolve(
+            known, said=said, at=now, times=known.times + 1, on_its_way=False
+        )
+        return said in THERE and not known.is_held
+
+    def of(self, holder: int, transaction_hash: bytes | None) -> Broadcast | None:
+        """Return the broadcast of these bytes; other bytes of the same holder do not count."""
+        broadcast = self._broadcasts.get(holder)
+        return broadcast if broadcast is not None and broadcast.hash == transaction_hash else None
+
+    def due(self, holder: int, transaction_hash: bytes | None, now: float, block_time: float) -> bool:
+        """Say whether bytes are to be broadcast now, as ``Broadcast.is_due``; what never was is due."""
+        broadcast = self.of(holder, transaction_hash)
+        return broadcast is None or broadcast.is_due(now, block_time)
+
+    def stuck(
+        self,
+        holder: int,
+        transaction_hash: bytes | None,
+        now: float,
+        block_time: float,
+        *,
+        replace_after: float = REPLACE_AFTER,
+    ) -> bool:
+        """Say whether bytes need another fee, as ``Broadcast.is_stuck``; what was never broadcast needs none."""
+        broadcast = self.of(holder, transaction_hash)
+        return broadcast is not None and broadcast.is_stuck(now, block_time, replace_after)
+
+    def said(self, holder: int, transaction_hash: bytes | None) -> Sent | None:
+        """Return what the node said last about these bytes; None when it said nothing yet in this process."""
+        broadcast = self.of(holder, transaction_hash)
+        return None if broadcast is None else broadcast.said
+
+    def keep(self, holders: Collection[int]) -> None:
+        """Forget all others."""
+        self._broadcasts = {holder: one for holder, one in self._broadcasts.items() if holder in holders}

@@ -1,0 +1,219 @@
+"""What to do now with every reply of a chain: from a view to steps. Pure; the executor carries them out.
+
+``assess`` says what is known of each reply, ``table`` which action follows; here nonces are planned over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from kmsconn.ethereum.transactions import Transaction
+from kmsconn.journal.port import Row
+from kmsconn.model.life import State
+from kmsconn.txmanager import nonces
+from kmsconn.txmanager.assess import Assessment, assess, transaction_of
+from kmsconn.txmanager.evidence import Sent
+from kmsconn.txmanager.fees import Price, TransactionRequest, replacement, repriced
+from kmsconn.txmanager.table import Action, Evidence, Phase, action_for
+from kmsconn.txmanager.view import Question, Track, View, nonce_of
+
+
+@attrs.frozen
+class Step:
+    """One action for one reply, and the evidence for it."""
+
+    action: Action
+    track: Track
+    phase: Phase
+    found: Assessment
+
+    @property
+    def row(self) -> Row:
+        """The reply's row."""
+        return self.track.row
+
+
+@attrs.frozen
+class Signature:
+    """Something to sign for a reply: with its nonce; ``transaction`` None: the earlier bytes go out again."""
+
+    track: Track
+    nonce: int
+    gas: int
+    transaction: Transaction | None
+
+
+@attrs.frozen
+class Plan:
+    """All that is done now. ``fill`` are nonces to use up by an empty transfer; ``move_down`` is a reply with the gap that it fills."""
+
+    steps: tuple[Step, ...] = ()
+    sign: tuple[Signature, ...] = ()
+    reprice: tuple[Signature, ...] = ()
+    fill: tuple[int, ...] = ()
+    move_down: Signature | None = None
+    young: tuple[Track, ...] = ()
+    """Included replies that the contract has and whose block is not final."""
+
+    def of(self, action: Action) -> list[Step]:
+        """Return the steps with an action."""
+        return [step for step in self.steps if step.action is action]
+
+    def questions(self) -> Iterator[tuple[Track, Question]]:
+        """Yield what is to be asked."""
+        for step in self.steps:
+            if step.action is Action.ASK:
+                yield from ((step.track, question) for question in step.found.questions)
+
+
+def decide(view: View) -> Plan:
+    """Return what to do now."""
+    steps = [_step(view, track) for track in view.tracks.values()]
+    ready = [step for step in steps if step.action is Action.SIGN]
+    planned = _plan_nonces(view, ready)
+    return Plan(
+        steps=tuple(step for step in steps if step.action is not Action.WAIT),
+        sign=_signatures(view, ready, planned.nonces) if view.may_sign else (),
+        reprice=tuple(_repricings(view, steps)),
+        fill=tuple(_fills(view, steps, planned.unfilled)),
+        move_down=_moved_down(view, planned.unfilled),
+        young=tuple(step.track for step in steps if step.found.evidence is Evidence.YOUNG),
+    )
+
+
+def _step(view: View, track: Track) -> Step:
+    phase, found = assess(view, track)
+    return Step(action_for(phase, found.evidence), track, phase, found)
+
+
+# --- nonces
+
+
+def _plan_nonces(view: View, ready: list[Step]) -> nonces.NoncePlan:
+    """Give nonces to what may be signed, and take the others off ``ready``: without a price only earlier bytes go out.
+
+    While a gap below something in flight is not confirmed, new replies would only wait behind it, and soon may fill it. A gap that an
+    included reply left is that reply's: it goes back first.
+    """
+    in_flight = view.in_flight()
+    _drop_second_claims(view, ready, in_flight)
+    blocking = [gap for gap in view.gaps if gap < max(in_flight, default=-1)]
+    if view.price is None or not set(blocking) <= set(view.ripe):
+        ready[:] = [step for step in ready if _has_open_nonce(view, step)]
+    if any(_left_gap(view, track) for track in view.tracks.values()):
+        ready.clear()
+        return nonces.NoncePlan((), ())
+    room = max(0, view.window - len(in_flight))
+    del ready[room:]
+    reusable = [step.track.earlier_nonce for step in ready]
+    return nonces.plan(view.chain.nonce, in_flight, view.high, view.ripe, reusable)
+
+
+def _left_gap(view: View, track: Track) -> bool:
+    return track.row.state is State.LANDED and track.row.nonce in view.ripe
+
+
+def _has_open_nonce(view: View, step: Step) -> bool:
+    nonce = step.track.earlier_nonce
+    return nonce is not None and nonce >= view.chain.nonce
+
+
+def _drop_second_claims(view: View, ready: list[Step], in_flight: set[int]) -> None:
+    """Let one reply claim each open nonce of earlier bytes: nobody signs two transactions for one nonce."""
+    claimed = set(in_flight)
+    kept = []
+    for step in ready:
+        nonce = step.track.earlier_nonce
+        if nonce is not None and nonce >= view.chain.nonce:
+            if nonce in claimed:
+                continue
+            claimed.add(nonce)
+        kept.append(step)
+    ready[:] = kept
+
+
+def _signatures(view: View, ready: Sequence[Step], planned: Sequence[int]) -> tuple[Signature, ...]:
+    found = [_signature(view, step, nonce) for step, nonce in zip(ready, planned, strict=True)]
+    ordered = sorted((one for one in found if one is not None), key=lambda one: one.nonce)
+    return tuple(ordered)
+
+
+def _signature(view: View, step: Step, nonce: int) -> Signature | None:
+    earlier = step.track.earlier
+    if earlier is not None and earlier.nonce == nonce and earlier.raw is not None:
+        return Signature(step.track, nonce, 0, None)
+    if view.price is None:
+        return None
+    price = view.limits.for_gas(view.price, step.found.gas)
+    if price is None:
+        return None
+    return Signature(
+        step.track, nonce, step.found.gas, transaction_for(step.row, nonce, step.found.gas, price)
+    )
+
+
+def transaction_for(row: Row, nonce: int, gas: int, price: Price) -> Transaction:
+    """Return the transaction that carries a reply."""
+    assert row.answer is not None
+    return TransactionRequest(row.chain_id, row.contract, row.answer.calldata, gas).at(nonce, price)
+
+
+# --- other fees at the same nonce
+
+
+def _repricings(view: View, steps: Sequence[Step]) -> Iterator[Signature]:
+    """Yield replies to sign again: at the market's price what no node holds, for more what is stuck; never beyond the limits."""
+    for step in steps:
+        if step.action is not Action.REPRICE or view.price is None or view.sends_held:
+            continue
+        old = transaction_of(step.row)
+        price = None if old is None else view.limits.for_gas(view.price, old.gas)
+        if old is None or price is None:
+            continue
+        dear = step.found.evidence is Evidence.DEARER_THAN_MARKET
+        new = repriced(old, price) if dear else replacement(old, price)
+        if view.limits.allows(new):
+            yield Signature(step.track, new.nonce, new.gas, new)
+
+
+# --- gaps
+
+
+def _last(view: View) -> Track | None:
+    signed = [track for track in view.tracks.values() if track.row.state is State.SIGNED]
+    return max(signed, key=lambda track: nonce_of(track.row), default=None)
+
+
+def _moved_down(view: View, unfilled: Sequence[int]) -> Signature | None:
+    """Return the last reply in flight, signed again for the first gap, if its bytes were refused for the gap.
+
+    Only then: a pool that keeps later nonces could still include them, and the reply would be sent twice.
+    """
+    last = _last(view) if unfilled and not view.sends_held else None
+    if last is None or nonce_of(last.row) < unfilled[0] or _said(view, last) is not Sent.GAP:
+        return None
+    old = transaction_of(last.row)
+    return (
+        None if old is None else Signature(last, unfilled[0], old.gas, attrs.evolve(old, nonce=unfilled[0]))
+    )
+
+
+def _said(view: View, track: Track) -> Sent | None:
+    """Return what the node said to a reply's bytes; None while an answer is on its way."""
+    broadcast = view.broadcast_of(track.row)
+    return None if broadcast is None or broadcast.on_its_way else broadcast.said
+
+
+_TELLS_NOTHING = frozenset({None, Sent.GAP, Sent.FAILED, Sent.UNANSWERED})
+
+
+def _fills(view: View, steps: Sequence[Step], unfilled: Sequence[int]) -> Iterator[int]:
+    """Yield the nonces that an empty transfer uses up: gaps below bytes that a pool holds, and a nonce whose bytes nobody takes."""
+    if view.sends_held:
+        return
+    last = _last(view) if unfilled else None
+    if last is not None and _said(view, last) not in _TELLS_NOTHING:
+        yield from unfilled
+    yield from (nonce_of(step.row) for step in steps if step.action is Action.FILL_GAP)

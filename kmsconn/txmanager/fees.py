@@ -1,0 +1,266 @@
+"""What a transaction may cost: market fees, limits, replacements, and the transactions that carry them. Pure.
+
+Source: fhevm-0.14.md 8.3 steps 2 and 4; EIP-1559.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from statistics import median_low
+from typing import Any
+
+import attrs
+
+from kmsconn.chain.port import Call
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_quantity
+from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
+from kmsconn.txmanager.nonces import Suspicion
+
+LEAST_PRIORITY = 1  # wei
+HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))
+GAS_PRICE = Call("eth_gasPrice")
+
+
+GWEI = 10**9
+ETHER = 10**18
+
+
+@attrs.frozen
+class Fees:
+    """Wei for a unit of gas on a chain with a fee market (EIP-1559): the most to pay, and of it the priority fee.
+
+    ``least`` is what a block takes now; None: ``max_fee``.
+    """
+
+    max_fee: int
+    priority: int
+    least: int | None = attrs.field(default=None, eq=False)
+
+    @property
+    def highest(self) -> int:
+        """The most that a unit of gas may cost."""
+        return self.max_fee
+
+    @property
+    def needed(self) -> int:
+        """What a unit of gas costs now."""
+        return self.max_fee if self.least is None else self.least
+
+    def at_most(self, wei: int) -> Fees:
+        """Return these fees with a lower limit, not below what is needed now."""
+        return attrs.evolve(self, max_fee=max(self.needed, min(self.max_fee, wei)))
+
+
+@attrs.frozen
+class GasPrice:
+    """Wei for a unit of gas on a chain without base fee."""
+
+    price: int
+    priority = 0
+
+    @property
+    def highest(self) -> int:
+        """The most that a unit of gas may cost."""
+        return self.price
+
+    @property
+    def needed(self) -> int:
+        """What a unit of gas costs now."""
+        return self.price
+
+    def at_most(self, wei: int) -> GasPrice:  # noqa: ARG002 - there is one price
+        """Return the same: it is what is needed."""
+        return self
+
+
+Price = Fees | GasPrice
+
+
+@attrs.frozen
+class TransactionRequest:
+    """A transaction without nonce and fee: whom it calls with what, and its gas limit."""
+
+    chain_id: int
+    to: Address
+    data: bytes
+    gas: int
+
+    def at(self, nonce: int, price: Price) -> Transaction:
+        """Return the transaction with this nonce at this price."""
+        if isinstance(price, GasPrice):
+            return LegacyTransaction(self.chain_id, nonce, price.price, self.gas, self.to, 0, self.data)
+        return Eip1559Transaction(
+            self.chain_id, nonce, price.priority, price.max_fee, self.gas, self.to, 0, self.data
+        )
+
+
+def gas_limit(estimate: int, multiplier_percent: int) -> int:
+    """Return the gas limit for an estimate, rounded down."""
+    return estimate * multiplier_percent // 100
+
+
+def market_fees(base_fee: int, priority: int) -> Fees:
+    """Return twice the base fee and the priority fee: it stays valid while the base fee doubles."""
+    return Fees(2 * base_fee + priority, priority, base_fee + priority)
+
+
+def median_priority(rewards: Sequence[int]) -> int:
+    """Return the median of the rewards that are not zero (the mean of the middle two), at least 1 wei."""
+    paid = sorted(reward for reward in rewards if reward)
+    if not paid:
+        return LEAST_PRIORITY
+    middle = len(paid) // 2
+    median = paid[middle] if len(paid) % 2 else (paid[middle - 1] + paid[middle]) // 2
+    return max(median, LEAST_PRIORITY)
+
+
+def read_history(history: Any) -> int:
+    """Return the priority fee that an ``eth_feeHistory`` with one percentile suggests. Raises ValueError."""
+    try:
+        return median_priority([from_quantity(block[0]) for block in history["reward"] or () if block])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError("a fee history that cannot be read") from error
+
+
+def bumped(fee: int) -> int:
+    """Return the least fee that replaces ``fee`` in every pool: an eighth more, rounded up."""
+    return fee + -(-fee // 8)
+
+
+def replacement(old: Transaction, price: Price) -> Transaction:
+    """Return the same transaction at the market's price, but for at least an eighth more than before."""
+    if isinstance(old, LegacyTransaction):
+        market = price.price if isinstance(price, GasPrice) else 0
+        return attrs.evolve(old, gas_price=max(bumped(old.gas_price), market))
+    market_fee, priority = (price.max_fee, price.priority) if isinstance(price, Fees) else (0, 0)
+    return attrs.evolve(
+        old,
+        max_priority_fee=max(bumped(old.max_priority_fee), priority),
+        max_fee=max(bumped(old.max_fee), market_fee),
+    )
+
+
+def repriced(old: Transaction, price: Price) -> Transaction:
+    """Return the same transaction at the market's price, which may be lower: for bytes that no node holds."""
+    if isinstance(old, LegacyTransaction):
+        return attrs.evolve(old, gas_price=price.highest)
+    return attrs.evolve(old, max_priority_fee=price.priority, max_fee=price.highest)
+
+
+def highest_fee(transaction: Transaction) -> int:
+    """Return the most that a unit of gas may cost in a transaction."""
+    return transaction.gas_price if isinstance(transaction, LegacyTransaction) else transaction.max_fee
+
+
+def priority_fee(transaction: Transaction) -> int:
+    """Return what a transaction pays at most beside the base fee, for a unit of gas; 0 where there is no base fee."""
+    return 0 if isinstance(transaction, LegacyTransaction) else transaction.max_priority_fee
+
+
+def highest_cost(transaction: Transaction) -> int:
+    """Return what the account must hold for a transaction, in wei."""
+    return transaction.gas * highest_fee(transaction) + transaction.value
+
+
+# --- limits
+
+
+@attrs.frozen
+class FeeLimits:
+    """What an operator lets a reply cost at most: wei for a unit of gas, of it for the priority fee, and for one reply."""
+
+    fee: int
+    priority: int
+    cost: int
+
+    def refusal(self, price: Price) -> str:
+        """Return why nothing is signed at a price, with the figures; empty when it is within the limits."""
+        if price.needed > self.fee:
+            return f"a unit of gas costs {in_gwei(price.needed)}, allowed are {in_gwei(self.fee)} (max_fee_per_gas)"
+        if price.priority > self.priority:
+            return (
+                f"the priority fee is {in_gwei(price.priority)}, allowed are {in_gwei(self.priority)} "
+                "(max_priority_fee_per_gas)"
+            )
+        return ""
+
+    def for_gas(self, price: Price, gas: int) -> Price | None:
+        """Return the price at which a reply with this gas limit stays within the limits; None when none does."""
+        if gas * price.needed > self.cost:
+            return None
+        return price.at_most(min(self.fee, self.cost // max(1, gas)))
+
+    def allows(self, transaction: Transaction) -> bool:
+        """Say whether a transaction is within the limits."""
+        return (
+            highest_fee(transaction) <= self.fee
+            and priority_fee(transaction) <= self.priority
+            and highest_cost(transaction) <= self.cost
+        )
+
+    def too_dear(self, price: Price, gas: int) -> str:
+        """Return why a reply with this gas limit is not signed, with the figures."""
+        return (
+            f"a reply with {gas} gas at {in_gwei(price.needed)} costs {in_ether(gas * price.needed)}, "
+            f"allowed are {in_ether(self.cost)} (max_reply_cost)"
+        )
+
+
+def in_gwei(wei: int) -> str:
+    """Return a fee in gwei, for people."""
+    return f"{_decimal(wei, GWEI)} gwei"
+
+
+def in_ether(wei: int) -> str:
+    """Return an amount in ether, for people."""
+    return f"{_decimal(wei, ETHER)} ether"
+
+
+_DIGITS = 30  # of a figure in a text; a wild answer may have 77
+
+
+def _decimal(wei: int, unit: int) -> str:
+    whole, rest = divmod(wei, unit)
+    if len(str(whole)) > _DIGITS:
+        return f"10^{len(str(whole)) - 1}"
+    fraction = str(rest).zfill(len(str(unit)) - 1).rstrip("0")
+    return f"{whole}.{fraction}" if fraction else str(whole)
+
+
+# --- jumps
+
+JUMP = 8  # times the recent median: an honest base fee needs 18 full blocks for that (EIP-1559)
+_SAMPLES = 64
+CONFIRM_AFTER = 3.0  # seconds; on a chain that makes no blocks
+
+
+@attrs.define
+class FeeHistory:
+    """The prices of the last looks: one that is far above their median is believed only when another look says so too."""
+
+    _needed: deque[int] = attrs.field(factory=lambda: deque(maxlen=_SAMPLES))
+    _jump: Suspicion | None = None
+    _claimed: int = 0
+
+    @property
+    def median(self) -> int | None:
+        """The median of what a unit of gas cost lately, in wei; None before two looks agreed."""
+        return median_low(self._needed) if self._needed else None
+
+    def accepts(self, price: Price, head: int, now: float) -> bool:
+        """Take the price of a look at ``head``; say whether it may be used: no jump, or one that a later look confirms."""
+        if self.median is None or price.needed > JUMP * max(1, self.median):
+            if not self._confirms(price.needed, head, now):
+                return False
+            self._needed.clear()
+        self._jump = None
+        self._needed.append(price.needed)
+        return True
+
+    def _confirms(self, needed: int, head: int, now: float) -> bool:
+        if self._jump is None or needed > JUMP * max(1, self._claimed):
+            self._jump, self._claimed = None, needed
+        self._jump = Suspicion.noted(self._jump, head, now)
+        return self._jump.is_confirmed(CONFIRM_AFTER)

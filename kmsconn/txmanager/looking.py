@@ -1,0 +1,100 @@
+"""Looks at the chain: head, nonce, balance, finality, and whether blocks went that replies are in. Asks one node for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Call
+from kmsconn.errors import StageTimeout
+from kmsconn.txmanager.asking import ask_one_node
+from kmsconn.txmanager.questions import (
+    FINALIZED,
+    LATEST,
+    Head,
+    balance_call,
+    block_call,
+    nonce_call,
+    read_block_hash,
+    read_block_number,
+    read_head,
+    read_wei,
+)
+from kmsconn.txmanager.state import TxManager
+from kmsconn.txmanager.view import NOT_FINAL, ChainView
+
+LOOK_TIMEOUT = 15.0  # seconds; longer than a connection waits, so that a dead one is noticed
+DETAILS_EVERY = 2.0  # seconds; balance, finality and checkpoint change slowly
+
+
+@attrs.define
+class Observer:
+    """Looks at one chain, and remembers what only later looks can compare."""
+
+    manager: TxManager
+    reorganised: bool = False
+    """A block that was seen is another one now; for the executor to read and to clear."""
+    _heads: HeadTracker = attrs.field(factory=HeadTracker)
+    _details_at: float = float("-inf")
+    _finalized: int | None = None
+    _balance: int | None = None
+    _checkpoint: tuple[int, str] | None = None
+
+    async def look(self) -> ChainView:
+        """Look at the chain. Raises Unreachable, Overloaded, StageTimeout. Repeating: reads only."""
+        now = trio.current_time()
+        details = now - self._details_at >= DETAILS_EVERY
+        calls = [LATEST, nonce_call(self.manager.wallet.address), *(self._details() if details else ())]
+        try:
+            with trio.fail_after(LOOK_TIMEOUT):
+                block, nonce, *more = await ask_one_node(self.manager.rpc, calls)
+        except trio.TooSlowError as error:
+            raise StageTimeout("a look at the chain", LOOK_TIMEOUT) from error
+        head = read_head(block, nonce)
+        if details:
+            self._details_at = now
+            self._take_details(head, block, more)
+        return self._view(head)
+
+    def _details(self) -> Sequence[Call]:
+        checkpoint = () if self._checkpoint is None else (block_call(self._checkpoint[0]),)
+        return (balance_call(self.manager.wallet.address), FINALIZED, *checkpoint)
+
+    def _take_details(self, head: Head, block: Any, results: Sequence[Any]) -> None:
+        balance, finalized, *checkpoint = results
+        self._balance = read_wei(balance)
+        self._finalized = read_block_number(finalized)
+        found = read_block_hash(checkpoint[0]) if checkpoint else None
+        if found is not None and self._checkpoint is not None and found != self._checkpoint[1]:
+            self.reorganised = True
+        own = read_block_hash(block)
+        self._checkpoint = None if own is None else (head.number, own)
+
+    def _view(self, head: Head) -> ChainView:
+        tracker, overlap = self.manager.head, self.manager.settings.overlap
+        tracker.note(head.number, head.timestamp)
+        self._heads.note(head.number, head.timestamp)
+        # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
+        blocks = max(1, tracker.blocks_in(overlap)) if tracker.has_watched(overlap) else head.number + 1
+        return ChainView(
+            number=head.number,
+            timestamp=head.timestamp,
+            base_fee=head.base_fee,
+            gas_limit=head.gas_limit,
+            nonce=head.nonce,
+            fresh=self._heads.number == head.number,
+            reorg_blocks=blocks,
+            final=self._final(head),
+            balance=self._balance,
+            at=trio.current_time(),
+        )
+
+    def _final(self, head: Head) -> int:
+        """Return the newest block that cannot go: the finalized one, or so many below the head where the node knows none."""
+        if self._finalized is not None:
+            return min(self._finalized, head.number)
+        return max(NOT_FINAL, head.number - self.manager.confirmations)

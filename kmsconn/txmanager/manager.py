@@ -1,0 +1,125 @@
+"""The transaction manager: one level-triggered loop per chain that owns the inclusion of replies. No task per transaction.
+
+Each round decides anew from the journal's rows, a look at the chain and the answers so far (``decide``), and acts (``executor``).
+Restart, gap, another process's transaction and reorganisation are therefore the same code.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import attrs
+import trio
+
+from kmsconn.errors import JournalFailed, NonceTaken, Retryable
+from kmsconn.model.life import State
+from kmsconn.txmanager.backoff import Backoff
+from kmsconn.txmanager.executor import Executor
+from kmsconn.txmanager.state import Statistics, TxManager, TxState
+
+__all__ = ["Statistics", "TxManager", "run_txmanager"]
+
+IDLE = 1.0  # seconds without a wake-up until the next look
+EAGER = 0.25  # likewise, while something is in flight and no heads are heard
+SLOWEST = 12.0  # seconds between blocks of the slowest chain to keep up with
+PACE = 0.02  # seconds between looks under load: a round carries more replies then
+BREATH = 0.002  # seconds between rounds: answers of one moment are taken together
+CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible
+
+
+async def run_txmanager(
+    manager: TxManager, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Include what is answered, until ``manager.closing`` is set and nothing is answered or signed; finality is not waited for.
+
+    Failures of the chain, and of the journal, are alerts and waited out.
+    Cancellation: at any await; what is signed is durable before it is broadcast. Repeating: goes on from journal and chain.
+    """
+    task_status.started()
+    executor = Executor.of(TxState.of(manager))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_when_empty, manager, nursery.cancel_scope)
+        loop = _Loop(executor, Backoff(manager.ports.random, first=0.5, cap=8.0))
+        nursery.start_soon(loop.hear)
+        await loop.run(nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def _end_when_empty(manager: TxManager, work: trio.CancelScope) -> None:
+    """End the work once the manager is closing and the journal holds nothing for it: that needs no chain, which may not answer."""
+    await manager.closing.wait()
+    with suppress(JournalFailed):
+        due = await manager.journal.answered(manager.rpc.chain_id, manager.ports.wall(), 1)
+        if not due.rows and due.next_due is None and not await manager.journal.signed(manager.rpc.chain_id):
+            work.cancel()
+
+
+@attrs.define
+class _Loop:
+    """The rounds of one transaction manager."""
+
+    executor: Executor
+    backoff: Backoff
+    woken: bool = True
+    """Somebody notified: an answer is durable, or there is a new head."""
+    heard: bool = False
+    """The last rest ended by that: heads are heard."""
+    looked_at: float = float("-inf")
+
+    @property
+    def state(self) -> TxState:
+        return self.executor.state
+
+    async def hear(self) -> None:
+        """Pass on what wakes the manager, for ever."""
+        while True:
+            await self.state.manager.wake.wait()
+            self.woken = True
+            self.executor.news.ring()
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Make rounds until one leaves nothing to do for a manager that is closing."""
+        while True:
+            try:
+                await self._round(nursery)
+            except (Retryable, NonceTaken) as error:
+                await self._failed(error)
+                continue
+            self.backoff.worked()
+            self.state.alerts.clear("rounds")
+            if self._is_done():
+                return
+            await self._rest()
+
+    async def _round(self, nursery: trio.Nursery) -> None:
+        now = trio.current_time()
+        if self.woken or now - self.looked_at >= CURRENT:
+            self.woken, self.looked_at = False, now
+            await self.executor.look()
+        await self.executor.round(nursery)
+
+    async def _failed(self, error: Exception) -> None:
+        self.state.loaded = False  # something may have moved that was not noted here
+        self.looked_at = float("-inf")
+        self.state.alerts.raise_("rounds", str(error))
+        self.backoff.failed(trio.current_time())
+        await trio.sleep_until(self.backoff.until)
+
+    def _is_done(self) -> bool:
+        state = self.state
+        return state.manager.closing.is_set() and not state.waiting and not state.in_state(State.SIGNED)
+
+    async def _rest(self) -> None:
+        """Wait for an answer, a wake-up, or the time of the next look."""
+        state = self.state
+        pace = min(state.block_time, SLOWEST)  # nothing happens between two blocks
+        in_flight = bool(state.in_state(State.SIGNED))
+        seconds = max(EAGER, pace / 4) if in_flight and not self.heard else max(IDLE, pace / 2)
+        await trio.sleep(BREATH)
+        with trio.move_on_at(self.looked_at + seconds) as scope:
+            await self.executor.news.wait()
+        if scope.cancelled_caught:
+            self.looked_at = float("-inf")
+        if scope.cancelled_caught or self.woken:
+            self.heard = self.woken
+            await trio.sleep_until(min(self.looked_at + PACE, trio.current_time() + PACE))

@@ -1,0 +1,104 @@
+"""Which nonces to use next. Pure; never signs, sends or waits.
+
+A nonce is *in flight* while a journaled reply holds it. The next one is the lowest that is not below the chain's and not in flight.
+Nonces that were seen used (``high``) and are not on the chain any more are *gaps*, like those between nonces in flight: either the
+answering node lags, or a block is gone. So a gap is filled only when a later look still finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from itertools import count
+
+import attrs
+
+
+@attrs.frozen
+class Suspicion:
+    """Something that a node said and that a later look has to confirm: the head and the time of the first look and of the last."""
+
+    first_head: int
+    first_at: float
+    head: int
+    at: float
+
+    @classmethod
+    def noted(cls, before: Suspicion | None, head: int, at: float) -> Suspicion:
+        """Return a suspicion after one more look."""
+        return cls(head, at, head, at) if before is None else attrs.evolve(before, head=head, at=at)
+
+    def is_confirmed(self, seconds: float) -> bool:
+        """Say whether a look after the first one had a later head, or came so many ``seconds`` later.
+
+        Behind one URL may stand many nodes; a chain without traffic makes no blocks, hence the seconds.
+        """
+        return self.head > self.first_head or self.at - self.first_at >= seconds
+
+
+@attrs.define
+class Debounce:
+    """Suspicions by what they are about; each is believed once a later look confirms it."""
+
+    seconds: float
+    _noted: dict[Hashable, Suspicion] = attrs.field(factory=dict)
+
+    def confirms(self, subject: Hashable, head: int, now: float) -> bool:
+        """Note a suspicion; say whether an earlier look had it already."""
+        self._noted[subject] = Suspicion.noted(self._noted.get(subject), head, now)
+        return self._noted[subject].is_confirmed(self.seconds)
+
+    def keep(self, subjects: Collection[Hashable]) -> None:
+        """Forget all others: they were cleared, and begin anew if they come back."""
+        self._noted = {subject: noted for subject, noted in self._noted.items() if subject in subjects}
+
+
+def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:
+    """Return the lowest nonce above everything known."""
+    return max(chain_nonce, high, max(in_flight, default=-1) + 1)
+
+
+def gaps(chain_nonce: int, in_flight: Collection[int], high: int, window: int) -> tuple[int, ...]:
+    """Return the nonces below ``top`` that nobody holds, lowest first; only the next ``window`` nonces are looked at.
+
+    No more are in flight at once, and the rest waits behind these: so one wild answer about the nonce costs no endless list.
+    """
+    end = min(top(chain_nonce, in_flight, high), chain_nonce + window)
+    return tuple(nonce for nonce in range(chain_nonce, end) if nonce not in in_flight)
+
+
+@attrs.frozen
+class NoncePlan:
+    """A nonce for each new reply, in their order; and the gaps that hold up something in flight and nothing new fills."""
+
+    nonces: tuple[int, ...]
+    unfilled: tuple[int, ...]
+
+
+def plan(
+    chain_nonce: int,
+    in_flight: Collection[int],
+    high: int,
+    ripe: Collection[int],
+    reusable: Sequence[int | None],
+) -> NoncePlan:
+    """Give a nonce to each new reply, oldest first; ``reusable`` holds for each the nonce of its earlier bytes, if any.
+
+    Earlier bytes may still be included while their nonce is not below the chain's: such a reply takes the same nonce again, so that
+    it never lands twice. ``ripe`` are the gaps that may be filled.
+    """
+    taken = set(in_flight)
+    again = [_again(chain_nonce, nonce, taken) for nonce in reusable]
+    open_gaps = [nonce for nonce in sorted(ripe) if nonce not in taken]
+    fresh = iter([*open_gaps[: again.count(None)]])
+    beyond = (nonce for nonce in count(top(chain_nonce, taken, high)) if nonce not in taken)
+    nonces = tuple(next(fresh, None) if nonce is None else nonce for nonce in again)
+    filled = tuple(next(beyond) if nonce is None else nonce for nonce in nonces)
+    last = max((*in_flight, *filled), default=-1)
+    return NoncePlan(filled, tuple(n for n in open_gaps if n not in filled and n < last))
+
+
+def _again(chain_nonce: int, nonce: int | None, taken: set[int]) -> int | None:
+    if nonce is None or nonce < chain_nonce or nonce in taken:
+        return None
+    taken.add(nonce)
+    return nonce

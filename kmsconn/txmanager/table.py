@@ -1,0 +1,155 @@
+"""What the transaction manager does with a reply, as data: phase × evidence → action. Decides nothing else, asks nobody.
+
+A *phase* follows from the journal's row and the chain's nonce. *Evidence* is what the answers so far amount to (``assess``). The table
+names the one action for each pair; a pair that it does not name cannot occur. ``docs/transactions.md`` is printed from it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where a reply stands."""
+
+    UNSIGNED = "unsigned"  # answered; it holds no nonce
+    OPEN = "signed, nonce open"  # the chain has not used its nonce yet
+    USED = (
+        "signed, nonce used"  # by these bytes, by earlier ones of the same reply, or by another transaction
+    )
+    INCLUDED = "included"  # in a block that may still go
+
+
+class Action(StrEnum):
+    """What is done with a reply now."""
+
+    WAIT = "wait"  # nothing: time or another answer brings the next step
+    ASK = "ask"  # put the next question about it to a node
+    SIGN = "sign"  # give it a nonce, fees and a signature
+    BROADCAST = "broadcast"  # hand its bytes to a node
+    REPRICE = "reprice"  # sign it again at the same nonce for another fee
+    FILL_GAP = "fill gap"  # use its nonce up by an empty transfer, so that others can pass
+    CONFIRM = "confirm"  # it is in the chain: included
+    RELEASE = "release"  # take its nonce away: back to answered
+    DEFER = "defer"  # let it wait in the journal, without a nonce
+    REJECT = "reject"  # it can never be taken
+    FINISH = "finish"  # it is not this node's to give
+    RESEND = "resend"  # its block is gone: back to answered, with the same bytes
+    RESTART = "restart"  # likewise, but no answer is kept: the request starts again
+    FINALIZE = "finalize"  # it is there for good
+
+
+class Evidence(StrEnum):
+    """What is known of a reply."""
+
+    UNKNOWN = "nobody was asked yet, or too long ago"
+    ASKED = "the answer is on its way"
+    # of an estimate
+    ACCEPTED = "the contract would take it"
+    IN_DOUBT = "the contract would take it, but earlier bytes may still be included"
+    GAS_ABOVE_BLOCK = "its estimate is above the block's gas limit"
+    TOO_DEAR = "it would cost more than is allowed"
+    NO_FUNDS = "the account cannot pay"
+    # of the contract
+    HAS_REPLY = "the contract has this node's reply"
+    REFUSED_NOW = "the contract refuses it now"
+    REFUSED_FOR_GOOD = "the contract refuses it for good, and the request is older than the reorg window"
+    NOT_OURS = "the contract takes it from others only, and the request is older than the reorg window"
+    NO_ANSWER = "no node answered, or the answer says nothing"
+    # of a broadcast
+    NOT_SENT = "never broadcast by this process"
+    HELD = "a node holds its bytes"
+    OVERDUE = "a node holds its bytes, and there is no receipt for long"
+    NOT_HELD = "no node holds its bytes"
+    DEARER_THAN_MARKET = "the account cannot pay its fee, which is above the market"
+    STUCK = "the node refuses its fee, or there is no receipt for very long"
+    STUCK_UNTAKEN = "likewise, and the contract has no reply"
+    REFUSED_OFTEN = "nodes refused its bytes again and again, and its nonce is the chain's next one"
+    # of a receipt
+    SUCCEEDED = "its receipt has status 1"
+    FAILED = "its receipt has status 0, and nobody was asked why"
+    FAILED_SILENT = "its receipt has status 0, and the trace says nothing"
+    FAILED_KNOWN = "its receipt has status 0, and the contract may take another one"
+    MISSING_ONCE = "one look found no receipt"
+    MISSING = "a later look found no receipt either"
+    NONCE_LOST = "there is no receipt, and the contract has no reply"
+    # of what is included
+    OFF_CHAIN = "its request left the chain"
+    NO_ANSWER_KEPT = "it was found on chain, and no answer is kept"
+    NONCE_OPEN = "its nonce is open again"
+    YOUNG = "its block is not final"
+    GONE_ONCE = "one look found no reply in the contract"
+    GONE = "a later look found no reply in the contract either"
+    FINAL = "its block is final, and the contract has it"
+
+
+TABLE: dict[Phase, dict[Evidence, Action]] = {
+    Phase.UNSIGNED: {
+        Evidence.UNKNOWN: Action.ASK,
+        Evidence.ASKED: Action.WAIT,
+        Evidence.ACCEPTED: Action.SIGN,
+        Evidence.IN_DOUBT: Action.WAIT,
+        Evidence.GAS_ABOVE_BLOCK: Action.DEFER,
+        Evidence.TOO_DEAR: Action.DEFER,
+        Evidence.NO_FUNDS: Action.DEFER,
+        Evidence.HAS_REPLY: Action.CONFIRM,
+        Evidence.REFUSED_NOW: Action.DEFER,
+        Evidence.REFUSED_FOR_GOOD: Action.REJECT,
+        Evidence.NOT_OURS: Action.FINISH,
+        Evidence.NO_ANSWER: Action.DEFER,
+    },
+    Phase.OPEN: {
+        Evidence.NOT_SENT: Action.BROADCAST,
+        Evidence.ASKED: Action.WAIT,
+        Evidence.HELD: Action.WAIT,
+        Evidence.OVERDUE: Action.BROADCAST,
+        Evidence.NOT_HELD: Action.BROADCAST,
+        Evidence.DEARER_THAN_MARKET: Action.REPRICE,
+        Evidence.STUCK: Action.ASK,
+        Evidence.STUCK_UNTAKEN: Action.REPRICE,
+        Evidence.HAS_REPLY: Action.CONFIRM,
+        Evidence.REFUSED_OFTEN: Action.FILL_GAP,
+    },
+    Phase.USED: {
+        Evidence.UNKNOWN: Action.ASK,
+        Evidence.ASKED: Action.WAIT,
+        Evidence.SUCCEEDED: Action.CONFIRM,
+        Evidence.FAILED: Action.ASK,
+        Evidence.FAILED_SILENT: Action.ASK,
+        Evidence.FAILED_KNOWN: Action.RELEASE,
+        Evidence.MISSING_ONCE: Action.WAIT,
+        Evidence.MISSING: Action.ASK,
+        Evidence.NO_ANSWER: Action.WAIT,
+        Evidence.HAS_REPLY: Action.CONFIRM,
+        Evidence.REFUSED_FOR_GOOD: Action.REJECT,
+        Evidence.NOT_OURS: Action.FINISH,
+        Evidence.NONCE_LOST: Action.RELEASE,
+    },
+    Phase.INCLUDED: {
+        Evidence.OFF_CHAIN: Action.RESEND,
+        Evidence.NO_ANSWER_KEPT: Action.RESTART,
+        Evidence.NONCE_OPEN: Action.RESEND,
+        Evidence.UNKNOWN: Action.ASK,
+        Evidence.ASKED: Action.WAIT,
+        Evidence.YOUNG: Action.WAIT,
+        Evidence.NO_ANSWER: Action.WAIT,
+        Evidence.GONE_ONCE: Action.WAIT,
+        Evidence.GONE: Action.RESEND,
+        Evidence.FINAL: Action.FINALIZE,
+    },
+}
+
+
+def action_for(phase: Phase, evidence: Evidence) -> Action:
+    """Return what the table names. Raises KeyError for a pair that cannot occur."""
+    return TABLE[phase][evidence]
+
+
+def markdown() -> str:
+    """Return the table for the documentation, one row for each pair."""
+    rows = [
+        f"| {phase} | {evidence} | {action} |"
+        for phase, row in TABLE.items()
+        for evidence, action in row.items()
+    ]
+    return "\n".join(["| phase | evidence | action |", "|---|---|---|", *rows]) + "\n"

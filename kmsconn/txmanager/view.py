@@ -1,0 +1,213 @@
+"""What the transaction manager knows when it decides: the chain as a node showed it, each reply with the answers about it. Values only."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from enum import StrEnum
+
+import attrs
+
+from kmsconn.journal.port import Row
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.txmanager.broadcasts import Broadcast, Broadcasts
+from kmsconn.txmanager.evidence import Accepts, Receipt, Says, Sent, Unclear
+from kmsconn.txmanager.fees import FeeLimits, Price
+from kmsconn.txmanager.nonces import Suspicion
+from kmsconn.txmanager.table import Phase
+
+NOT_FINAL = -1
+SILENCES = 3  # in a row, until no answer counts as one that says nothing
+
+
+class Question(StrEnum):
+    """What a node is asked about one reply."""
+
+    ESTIMATE = "eth_estimateGas"
+    CALL = "eth_call"
+    CALL_AT_BLOCK = "eth_call at the receipt's block"
+    RECEIPT = "eth_getTransactionReceipt"
+    TRACE = "debug_traceTransaction"
+
+
+@attrs.frozen
+class ChainView:
+    """One look at the chain: the latest block and the sender's account, all of one node.
+
+    ``fresh``: no node of this chain has shown a later block. ``reorg_blocks``: how many blocks the reorg window holds. ``final``: the
+    newest block that cannot go any more, ``NOT_FINAL`` before one is known. ``balance`` in wei, None where the node does not say.
+    """
+
+    number: int
+    timestamp: int
+    base_fee: int | None
+    gas_limit: int | None
+    nonce: int
+    fresh: bool
+    reorg_blocks: int
+    final: int
+    balance: int | None
+    at: float
+
+    @property
+    def settled(self) -> int:
+        """The newest block that is older than the reorg window."""
+        return self.number - self.reorg_blocks
+
+    def is_old(self, row: Row) -> bool:
+        """Say whether a row's request is older than the reorg window: only then is a final no believed."""
+        return row.log.block_number <= self.settled
+
+
+@attrs.frozen
+class Finding:
+    """What a question about a reply found out, with the head of the node that answered.
+
+    ``trusted``: that node was not behind the look at the chain of its moment. ``again``: when the question may be put once more.
+    """
+
+    value: Says | Receipt | None
+    head: int
+    trusted: bool
+    at: float
+    again: float
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether there was no answer, or one that does not tell."""
+        return isinstance(self.value, Unclear)
+
+
+@attrs.define
+class Track:
+    """A reply, and all that is remembered of it. A cache: journal and chain rebuild it.
+
+    ``absent`` and ``gone`` are suspicions that the chain does not have it: that the nonce of its bytes was used without them, that its
+    block is gone. ``reusable`` has bytes that lost their nonce or their block: while that nonce is open they go out again as they are.
+    ``silences`` counts in a row, for each question, answers that do not tell; ``alone`` are questions that had no answer at all: they
+    are asked alone the next time, so that they spoil no batch.
+    """
+
+    row: Row
+    findings: dict[Question, Finding] = attrs.field(factory=dict)
+    asked: set[Question] = attrs.field(factory=set)
+    absent: Suspicion | None = None
+    gone: Suspicion | None = None
+    reusable: Row | None = None
+    silences: Counter[Question] = attrs.field(factory=Counter)
+    alone: set[Question] = attrs.field(factory=set)
+    least_gas: int = 0
+    phase: Phase | None = None
+
+    def file(self, question: Question, finding: Finding, chain: ChainView | None) -> None:
+        """Note an answer, and what it makes suspicious."""
+        self.asked.discard(question)
+        self.findings[question] = finding
+        value = finding.value
+        silent = isinstance(value, Unclear) and value.silent
+        self.silences[question] = self.silences[question] + 1 if finding.says_nothing else 0
+        (self.alone.add if silent else self.alone.discard)(question)
+        if chain is not None and finding.trusted:
+            self._suspect(question, finding, chain, silent=silent)
+
+    def _suspect(self, question: Question, finding: Finding, chain: ChainView, *, silent: bool) -> None:
+        """Note that the chain may not have this reply, or that it has it after all."""
+        nonce = self.earlier_nonce
+        if question is Question.RECEIPT and self.row.state is State.SIGNED:
+            missing = finding.value is None or (
+                finding.says_nothing and (not silent or self.silences[question] >= SILENCES)
+            )
+            self._note_absence(finding, missing=missing and nonce is not None and nonce < chain.nonce)
+        elif question is Question.ESTIMATE and nonce is not None and nonce < chain.nonce and chain.fresh:
+            self._note_absence(finding, missing=isinstance(finding.value, Accepts))
+        elif question is Question.CALL and self.row.state is State.LANDED:
+            gone = isinstance(finding.value, Accepts)
+            self.gone = Suspicion.noted(self.gone, finding.head, finding.at) if gone else None
+
+    def _note_absence(self, finding: Finding, *, missing: bool) -> None:
+        if missing:
+            self.absent = Suspicion.noted(self.absent, finding.head, finding.at)
+        elif isinstance(finding.value, Receipt):
+            self.absent = None
+
+    def moved(self, row: Row) -> None:
+        """Take the row after a step: what was asked about it before says nothing about it now."""
+        self.row = row
+        self.findings.clear()
+        self.silences.clear()
+
+    def finding(self, question: Question, now: float) -> Finding | None:
+        """Return an answer that is not too old."""
+        found = self.findings.get(question)
+        return found if found is not None and now < found.at + FINDING_LIFETIME else None
+
+    @property
+    def earlier(self) -> Row | None:
+        """The row with earlier bytes of this reply, where the journal or this process still has them."""
+        return self.row if self.row.raw is not None else self.reusable
+
+    @property
+    def earlier_nonce(self) -> int | None:
+        """The nonce of earlier bytes."""
+        earlier = self.earlier
+        return None if earlier is None or earlier.raw is None else earlier.nonce
+
+
+FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before something is done
+
+
+@attrs.frozen
+class View:
+    """Everything that a decision depends on. ``tracks`` by rid; ``ripe`` are nonce gaps that a later look confirmed.
+
+    ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast holds the others back for a moment.
+    """
+
+    chain: ChainView
+    tracks: Mapping[int, Track]
+    broadcasts: Broadcasts
+    high: int
+    gaps: Collection[int]
+    ripe: Collection[int]
+    price: Price | None
+    limits: FeeLimits
+    gas_percent: int
+    spare_gas: Callable[[Kind], int]
+    now: float
+    block_time: float
+    window: int = 512
+    sends_held: bool = False
+    may_sign: bool = True
+    tracing: bool = True
+    replace_after: float = math.inf
+    absence_seconds: float = 30.0
+
+    def in_flight(self) -> set[int]:
+        """Return the nonces that signed replies hold."""
+        return {
+            track.row.nonce
+            for track in self.tracks.values()
+            if track.row.state is State.SIGNED and track.row.nonce is not None
+        }
+
+    def broadcast_of(self, row: Row) -> Broadcast | None:
+        """Return what became of a row's bytes in this process."""
+        return self.broadcasts.of(row.rid, row.reply_hash)
+
+
+def nonce_of(row: Row) -> int:
+    """Return the nonce of a signed row."""
+    assert row.nonce is not None
+    return row.nonce
+
+
+def phase_of(row: Row, chain_nonce: int, broadcasts: Broadcasts) -> Phase:
+    """Return where a reply stands."""
+    if row.state is State.ANSWERED:
+        return Phase.UNSIGNED
+    if row.state is State.LANDED:
+        return Phase.INCLUDED
+    used = nonce_of(row) < chain_nonce or broadcasts.said(row.rid, row.reply_hash) is Sent.USED
+    return Phase.USED if used else Phase.OPEN

@@ -1,0 +1,64 @@
+"""Laws of the nonce plan, against whatever flies and whatever is open."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmsconn.txmanager.nonces import gaps, plan, top
+
+nonces = st.integers(0, 12)
+Sight = tuple[int, frozenset[int], int, frozenset[int], list[int | None]]
+"""The chain's nonce, what flies, the highest seen used, ripe holes, earlier nonces of new replies."""
+
+flying_sets = st.frozensets(nonces, max_size=8)
+
+
+@st.composite
+def sights(draw: st.DrawFn) -> Sight:
+    chain, high, flying = draw(nonces), draw(nonces), draw(flying_sets)
+    open_ones = gaps(chain, flying, high, 100)
+    ripe = frozenset(draw(st.lists(st.sampled_from(open_ones)))) if open_ones else frozenset[int]()
+    kept = draw(st.lists(st.none() | nonces, max_size=8))
+    return chain, flying, high, ripe, kept
+
+
+@given(sights())
+def test_no_nonce_is_given_twice_below_the_chains_or_while_it_flies(sight: Sight) -> None:
+    chain, flying, high, ripe, kept = sight
+    made = plan(chain, flying, high, ripe, kept)
+    assert len(made.nonces) == len(kept)
+    assert len(set(made.nonces)) == len(kept)
+    assert not flying & set(made.nonces)
+    assert all(nonce >= chain for nonce in made.nonces)
+
+
+@given(sights())
+def test_a_new_nonce_is_a_ripe_hole_or_beyond_everything_known_without_a_gap(sight: Sight) -> None:
+    chain, flying, high, ripe, kept = sight
+    made = plan(chain, flying, high, ripe, kept)
+    new = [nonce for nonce, old in zip(made.nonces, kept, strict=True) if nonce != old]
+    again = {nonce for nonce, old in zip(made.nonces, kept, strict=True) if nonce == old}
+    edge = top(chain, flying | again, high)
+    beyond = sorted(nonce for nonce in new if nonce not in ripe)
+    assert beyond == list(range(edge, edge + len(beyond)))
+
+
+@given(sights())
+def test_what_is_unfilled_is_ripe_open_and_below_something_that_flies(sight: Sight) -> None:
+    chain, flying, high, ripe, kept = sight
+    made = plan(chain, flying, high, ripe, kept)
+    held = flying | set(made.nonces)
+    assert set(made.unfilled) <= ripe - held
+    assert all(nonce < max(held) for nonce in made.unfilled)
+
+
+@given(sights())
+def test_an_open_nonce_of_earlier_bytes_is_taken_again(sight: Sight) -> None:
+    chain, flying, high, ripe, kept = sight
+    made = plan(chain, flying, high, ripe, kept)
+    seen: set[int] = set()
+    for nonce, old in zip(made.nonces, kept, strict=True):
+        if old is not None and old >= chain and old not in flying and old not in seen:
+            assert nonce == old
+            seen.add(old)

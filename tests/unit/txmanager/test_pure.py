@@ -1,0 +1,189 @@
+"""Nonces, second looks, broadcasts and pauses: examples."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.config.settings import Secret
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
+from kmsconn.txmanager.backoff import Backoff, delay
+from kmsconn.txmanager.broadcasts import AGAIN_AFTER, REPLACE_AFTER, Broadcasts
+from kmsconn.txmanager.evidence import Sent
+from kmsconn.txmanager.nonces import Debounce, NoncePlan, gaps, plan
+from kmsconn.txmanager.wallet import Wallet
+from tests.unit.txmanager.world import KEY, SECRET
+
+HASH = b"h" * 32
+
+
+def test_new_replies_take_the_nonces_from_the_chains_on() -> None:
+    assert plan(5, (), 0, (), [None, None]) == NoncePlan((5, 6), ())
+
+
+def test_new_replies_go_beyond_what_flies() -> None:
+    assert plan(5, {5, 6, 9}, 0, (), [None]) == NoncePlan((10,), ())
+
+
+def test_a_nonce_that_was_seen_used_is_not_used_again_because_a_node_lags() -> None:
+    assert plan(5, (), 8, (), [None]) == NoncePlan((8,), ())
+
+
+def test_a_ripe_hole_is_filled_first() -> None:
+    assert plan(5, {5, 7}, 8, (6,), [None, None]) == NoncePlan((6, 8), ())
+
+
+def test_a_ripe_hole_that_nothing_new_fills_is_named_when_something_flies_above_it() -> None:
+    assert plan(5, {7}, 0, (5, 6), [None]) == NoncePlan((5,), (6,))
+
+
+def test_a_ripe_hole_above_everything_needs_no_filling() -> None:
+    assert plan(5, {5}, 8, (6, 7), []) == NoncePlan((), ())
+
+
+def test_a_reply_with_earlier_bytes_takes_its_nonce_again_while_that_is_open() -> None:
+    assert plan(5, {6}, 0, (5,), [None, 7]) == NoncePlan((5, 7), ())
+
+
+@pytest.mark.parametrize("kept", [4, 6])
+def test_a_nonce_that_is_used_or_flies_is_not_taken_again(kept: int) -> None:
+    assert plan(5, {6}, 0, (), [kept]) == NoncePlan((7,), ())
+
+
+def test_holes_are_what_nobody_holds_below_the_top() -> None:
+    assert gaps(5, {6, 8}, 11, 100) == (5, 7, 9, 10)
+
+
+def test_holes_are_looked_for_in_the_window_only() -> None:
+    """A node once said a nonce of its dreams."""
+    assert gaps(5, {6}, 1 << 64, 4) == (5, 7, 8)
+
+
+def test_a_first_look_confirms_nothing_and_neither_does_the_same_head() -> None:
+    look = Debounce(5.0)
+    assert not look.confirms(1, 100, 0.0)
+    assert not look.confirms(1, 100, 4.9)
+    assert not look.confirms(1, 99, 4.9)
+
+
+def test_a_later_head_or_the_patience_confirms() -> None:
+    look = Debounce(5.0)
+    look.confirms(1, 100, 0.0)
+    assert look.confirms(1, 101, 0.1)
+    assert look.confirms(1, 100, 5.0)
+
+
+def test_a_cleared_doubt_begins_anew() -> None:
+    look = Debounce(5.0)
+    look.confirms(1, 100, 0.0)
+    look.keep({2})
+    assert not look.confirms(1, 101, 0.1)
+
+
+def test_bytes_that_were_never_handed_over_are_due() -> None:
+    assert Broadcasts().due(1, HASH, 0.0, 0.25)
+
+
+def test_accepted_bytes_are_due_again_later_and_later() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not broadcasts.due(1, HASH, AGAIN_AFTER - 0.1, 0.25)
+    assert broadcasts.due(1, HASH, AGAIN_AFTER, 0.25)
+    broadcasts.note(1, HASH, Sent.KNOWN, AGAIN_AFTER)
+    assert not broadcasts.due(1, HASH, 2.9 * AGAIN_AFTER, 0.25)
+    assert broadcasts.due(1, HASH, 3 * AGAIN_AFTER, 0.25)
+
+
+def test_a_slow_chain_gets_more_time() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not broadcasts.due(1, HASH, 30.0, 12.0)
+
+
+@pytest.mark.parametrize("said", [Sent.GAP, Sent.FAILED, Sent.FUNDS, Sent.REFUSED, Sent.UNDERPRICED])
+def test_bytes_that_no_node_holds_are_due_at_once(said: Sent) -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, said, 0.0)
+    assert broadcasts.due(1, HASH, 0.0, 0.25)
+
+
+def test_other_bytes_of_the_same_reply_are_new() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert broadcasts.due(1, b"other", 0.0, 0.25)
+    assert broadcasts.said(1, b"other") is None
+    assert not broadcasts.stuck(1, b"other", 1e6, 0.25)
+
+
+def test_only_the_first_taking_of_bytes_is_news() -> None:
+    broadcasts = Broadcasts()
+    assert not broadcasts.note(1, HASH, Sent.FAILED, 0.0)
+    assert broadcasts.note(1, HASH, Sent.ACCEPTED, 1.0)
+    assert not broadcasts.note(1, HASH, Sent.KNOWN, 2.0)
+
+
+def test_bytes_are_stuck_only_after_they_were_sent_again() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not broadcasts.stuck(1, HASH, 10 * REPLACE_AFTER, 0.25)
+    broadcasts.note(1, HASH, Sent.KNOWN, 10.0)
+    assert not broadcasts.stuck(1, HASH, REPLACE_AFTER - 0.1, 0.25)
+    assert broadcasts.stuck(1, HASH, REPLACE_AFTER, 0.25)
+
+
+def test_bytes_that_pay_too_little_are_stuck_at_once_and_used_nonces_never() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.UNDERPRICED, 0.0)
+    assert broadcasts.stuck(1, HASH, 0.0, 0.25)
+    for now in (0.0, 40.0):
+        broadcasts.note(2, HASH, Sent.USED, now)
+    assert not broadcasts.stuck(2, HASH, 1e6, 0.25)
+
+
+def test_forgotten_broadcasts_are_due_again() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    broadcasts.keep({2})
+    assert broadcasts.due(1, HASH, 0.0, 0.25)
+
+
+def test_pauses_double_up_to_the_cap_with_half_of_them_drawn() -> None:
+    assert [delay(n, 1.0, first=0.5, cap=3.0) for n in range(4)] == [0.5, 1.0, 2.0, 3.0]
+    assert delay(10**9, 0.0, first=0.5, cap=3.0) == 1.5
+
+
+def test_a_backoff_holds_longer_with_each_failure_and_lets_go() -> None:
+    backoff = Backoff(lambda: 1.0, first=1.0, cap=60.0)
+    assert not backoff.holds(0.0)
+    backoff.failed(0.0)
+    assert backoff.holds(0.9)
+    assert not backoff.holds(1.0)
+    backoff.failed(1.0)
+    assert backoff.holds(2.9)
+    backoff.worked()
+    assert not backoff.holds(1.0)
+
+
+async def test_a_wallet_signs_as_its_address() -> None:
+    wallet = Wallet.from_hex(Secret(SECRET))
+    transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
+    [(raw, transaction_hash)] = await wallet.sign([transaction])
+    signed = decode_transaction(raw)
+    assert (signed.transaction, signed.sender, signed.hash) == (transaction, KEY.address, transaction_hash)
+    assert wallet.address == KEY.address
+
+
+async def test_the_same_transaction_gets_the_same_bytes() -> None:
+    wallet = Wallet.from_hex(Secret(SECRET))
+    transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
+    assert await wallet.sign([transaction]) == await wallet.sign([transaction])
+
+
+def test_a_wallet_hides_its_key() -> None:
+    assert SECRET not in repr(Wallet.from_hex(Secret(SECRET)))
+
+
+def test_a_key_that_is_none_is_refused_without_its_text() -> None:
+    with pytest.raises(ValueError, match=r"64 hex digits|32 bytes") as refused:
+        Wallet.from_hex(Secret("secret text"))
+    assert "secret text" not in str(refused.value)

@@ -1,0 +1,605 @@
+"""The lane against the emulated chain: one fact a test."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, decode_transaction
+from kmsconn.model.events import (
+    AlertCleared,
+    AlertRaised,
+    ReplyBuried,
+    ReplyLanded,
+    ReplyReturned,
+    ReplySent,
+    ReplySigned,
+    RequestClosed,
+    RequestParked,
+)
+from kmsconn.model.life import State
+from kmsconn.txmanager.manager import run_txmanager
+from kmsconn.txmanager.state import TxManager
+from tests.unit.txmanager.world import (
+    CONTRACT,
+    HEALTHY,
+    KEY,
+    Fault,
+    Reverts,
+    World,
+    calldata,
+    digest_of,
+    until,
+)
+
+
+@asynccontextmanager
+async def running(world: World, **changes: Any) -> AsyncIterator[TxManager]:
+    """Run chain and lane while the block lasts."""
+    manager = world.manager(**changes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        nursery.start_soon(run_txmanager, manager)
+        yield manager
+        nursery.cancel_scope.cancel()
+
+
+def all_in(world: World, state: State) -> bool:
+    return all(row.state is state for row in world.journal.rows.values())
+
+
+@pytest.fixture(params=["arbitrum", "geth"])
+async def world(request: pytest.FixtureRequest) -> World:
+    return World(pool=request.param)
+
+
+async def test_an_answer_is_signed_sent_landed_and_buried(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.journal.history == [(1, "sign"), (1, "land"), (1, "bury")]
+    assert [type(event) for event in world.events] == [ReplySigned, ReplySent, ReplyLanded, ReplyBuried]
+
+
+async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_clock: Any) -> None:
+    async with running(world):
+        await trio.sleep(5)
+        world.request(1)
+        head = world.chain.head.number
+        world.wake.ring()
+        await until(lambda: world.answered_on_chain(1))
+    assert world.chain.head.number <= head + 2
+
+
+async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(
+    world: World, autojump_clock: Any
+) -> None:
+    for rid in range(1, 1001):
+        world.request(rid)
+    async with running(world):
+        start = trio.current_time()
+        await until(lambda: all(world.answered_on_chain(rid) for rid in range(1, 1001)))
+        assert trio.current_time() - start < 6
+    assert sorted(world.sent()) == list(range(1000))
+    assert len(world.node.calls) < 4 * 1000
+    assert world.node.batches - len(world.node.accepted) < 150
+
+
+async def test_nonces_are_handed_to_the_node_in_order(world: World, autojump_clock: Any) -> None:
+    for rid in range(1, 201):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: len(world.node.accepted) == 200)
+    assert world.sent() == list(range(200))
+
+
+async def test_a_nonce_that_another_reply_holds_spoils_one_signature_and_no_other(
+    world: World, autojump_clock: Any
+) -> None:
+    """What flies is remembered; here somebody signed a reply beside the lane, which learns it from the refusal."""
+    async with running(world):
+        await trio.sleep(5)
+        world.sign_behind(1)
+        for rid in (2, 3):
+            world.request(rid)
+        world.wake.ring()
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.journal.conflicts == 1
+    assert [event.nonce for event in world.said(ReplySigned)] == [1, 2]
+    assert sorted(mined.transaction.nonce for mined in world.ours()) == [0, 1, 2]
+
+
+async def test_no_more_replies_fly_than_the_window_holds(world: World, autojump_clock: Any) -> None:
+    for rid in range(1, 41):
+        world.request(rid)
+    world.chain.stalled = True
+    async with running(world, window=16):
+        await trio.sleep(30)
+        assert world.journal.states().count(State.SIGNED) == 16
+        world.chain.stalled = False
+        await until(lambda: all_in(world, State.REPLIED))
+
+
+async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.node.accepted))
+    transaction = decode_transaction(world.node.accepted[0]).transaction
+    assert isinstance(transaction, Eip1559Transaction)
+    assert (transaction.max_fee, transaction.max_priority_fee) == (204, 4)
+    assert transaction.gas == (50_000 + _intrinsic(transaction.data)) * 115 // 100
+
+
+async def test_a_reply_that_may_complete_its_request_has_gas_for_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """Its estimate does not tell: others' replies may be mined before it."""
+    world.profile = Reverts(spare_gas=500_000)
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.node.accepted))
+    transaction = decode_transaction(world.node.accepted[0]).transaction
+    assert transaction.gas == (50_000 + _intrinsic(transaction.data)) * 115 // 100 + 500_000
+
+
+def _intrinsic(data: bytes) -> int:
+    return 21_000 + sum(16 if byte else 4 for byte in data)
+
+
+async def test_a_chain_without_base_fee_gets_legacy_transactions(autojump_clock: Any) -> None:
+    world = World(base_fee=None)
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED))
+    transaction = decode_transaction(world.node.accepted[0]).transaction
+    assert isinstance(transaction, LegacyTransaction)
+    assert transaction.gas_price == 7
+
+
+async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.chain.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.node.accepted == []
+    assert world.said(ReplyLanded)[0].found
+
+
+async def test_a_request_the_node_does_not_know_is_parked_without_a_nonce_and_holds_nobody_back(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1, on_contract=False)
+    world.request(2)
+    async with running(world):
+        await until(lambda: world.journal.rows[2].state is State.REPLIED)
+        assert world.journal.rows[1].state is State.ANSWERED
+        assert world.journal.rows[1].nonce is None
+        assert world.said(RequestParked)[0].reason == "notrequested()"
+        world.chain.set_up(CONTRACT, lambda frame: frame.write(digest_of(1), "request", 1))
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.sent() == [0, 1]
+
+
+async def test_a_final_no_counts_only_when_the_request_is_older_than_the_overlap(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1, block=8)
+    world.chain.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
+    async with running(world):
+        await trio.sleep(3)
+        assert world.journal.rows[1].state is State.ANSWERED
+        await until(lambda: world.journal.rows[1].state is State.REJECTED)
+    assert world.chain.head.number >= 8 + 20
+    assert world.said(RequestClosed)[0].reason == "wrong: other content()"
+    assert world.node.accepted == []
+
+
+async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World, autojump_clock: Any) -> None:
+    """The contract is broken for as long as the first transaction takes, and mended afterwards."""
+    world.request(1)
+    world.node.on_accepted = lambda raw: _break(world, True)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplyReturned)))
+        world.node.on_accepted = lambda raw: None
+        _break(world, False)
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.sent() == [0, 1]
+    assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
+
+
+def _break(world: World, broken: bool) -> None:
+    world.chain.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
+
+
+async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1, block=0)
+    world.node.refuse = lambda call: (
+        RpcError(-32601, "method not found") if call.method == "debug_traceTransaction" else None
+    )
+    world.node.on_accepted = lambda raw: _break(world, True)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplyReturned)))
+    assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
+
+
+async def test_a_reply_that_landed_while_its_send_was_lost_is_not_sent_twice(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    lost = iter([True])
+    world.node.fault = lambda calls: (
+        Fault(lost="answer") if calls[0].method == "eth_sendRawTransaction" and next(lost, False) else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.sent() == [0]
+    assert len(world.ours()) == 1
+
+
+async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_second_look(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.node.refuse = lambda call: (
+        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SIGNED)
+        world.foreign()
+        world.node.refuse = lambda call: None
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.sent() == [1]
+    assert world.journal.history == [(1, "sign"), (1, "release"), (1, "sign"), (1, "land"), (1, "bury")]
+
+
+async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.node.fault = lambda calls: (
+        Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SIGNED)
+    signed = world.journal.rows[1].raw
+    world.node.fault = lambda calls: HEALTHY
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.node.accepted == [signed]
+
+
+async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.node.fault = lambda calls: (
+        Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SIGNED)
+        world.journal.change(1, on_chain=False)
+        world.node.fault = lambda calls: HEALTHY
+        await until(lambda: bool(world.node.accepted))
+
+
+async def test_an_answer_off_chain_is_not_signed(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.journal.change(1, on_chain=False)
+    async with running(world):
+        await trio.sleep(10)
+    assert world.journal.history == []
+
+
+async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.request(2)
+    world.chain.mine_many(10)
+    async with running(world):
+        await until(lambda: all_in(world, State.LANDED))
+        world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+        await until(lambda: all_in(world, State.REPLIED))
+    assert len(world.ours()) == 2
+    assert len(set(world.node.accepted)) == 2
+    assert all(mined.outcome.status == 1 for mined in world.ours())
+
+
+async def test_a_landed_reply_of_a_request_that_left_the_chain_waits_for_it(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.LANDED))
+        world.journal.change(1, on_chain=False)
+        await until(lambda: world.journal.rows[1].state is State.ANSWERED)
+        await trio.sleep(10)
+        assert world.journal.rows[1].state is State.ANSWERED
+        world.journal.change(1, on_chain=True)
+        await until(lambda: all_in(world, State.REPLIED))
+    assert len(world.ours()) == 1
+
+
+@attrs.define
+class Rate:
+    """Lets so many calls pass in a second, and refuses the others of a batch."""
+
+    calls: float
+    left: float = 0.0
+    at: float = 0.0
+
+    def refuse(self, call: Call) -> RpcError | None:
+        now = trio.current_time()
+        self.left = min(self.calls, self.left + (now - self.at) * self.calls)
+        self.at = now
+        if self.left < 1:
+            return RpcError(-32005, "rate limit exceeded")
+        self.left -= 1
+        return None
+
+
+@pytest.mark.parametrize("calls", [150, 300])
+async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(
+    calls: int, world: World, autojump_clock: Any
+) -> None:
+    world.node.refuse = Rate(calls).refuse
+    for rid in range(1, 501):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED), 120)
+    assert world.journal.history.count((500, "bury")) == 1
+
+
+async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_found_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """Behind one URL a node that lags answers one of several batches: its head says nothing of what another has found."""
+    for rid in range(1, 151):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all(world.answered_on_chain(rid) for rid in range(1, 151)))
+    head = world.chain.head.number
+    for rid in range(1, 151):
+        world.journal.rows[rid] = attrs.evolve(
+            world.journal.rows[rid], state=State.ANSWERED, nonce=None, raw=None, reply_hash=None
+        )
+    last = to_hex(calldata(150))
+    world.node.fault = lambda calls: (
+        Fault(lag=2)
+        if any(one.method == "eth_estimateGas" and one.params[0]["data"] == last for one in calls)
+        else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.LANDED)
+        assert (world.journal.rows[1].landed_block or 0) >= head
+
+
+async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.LANDED))
+        draw = random.Random(1)
+        world.node.fault = lambda calls: Fault(lag=30 if draw.random() < 0.7 else 0)
+        await until(lambda: all_in(world, State.REPLIED))
+    assert world.journal.history.count((1, "sign")) == 1
+
+
+async def test_low_funds_are_red_and_over_once_there_is_money(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.chain.set_balance(KEY.address, 5)
+    async with running(world):
+        await until(lambda: bool(world.said(AlertRaised)))
+        world.chain.set_balance(KEY.address, 10**20)
+        await until(lambda: all_in(world, State.REPLIED))
+    assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
+        ("txmanager gateway", "funds", True)
+    ]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "funds")]
+
+
+async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.request(2)
+    world.node.on_accepted = lambda raw: setattr(world.chain, "base_fee", 100)
+    world.node.fault = lambda calls: (_rise(world), HEALTHY)[1] if _sends(calls) else HEALTHY
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED), 600)
+    assert world.nonce == 2
+
+
+def _sends(calls: Any) -> bool:
+    return bool(calls[0].method == "eth_sendRawTransaction")
+
+
+def _rise(world: World) -> None:
+    if world.chain.head.number < 10:
+        world.chain.base_fee = 10_000
+
+
+async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_lands_once(autojump_clock: Any) -> None:
+    world = World(pool="geth")
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.node.accepted))
+        world.chain.base_fee = 5_000
+        await until(lambda: all_in(world, State.REPLIED), 600)
+    assert set(world.sent()) == {0}
+    assert len(world.node.accepted) > 1
+    assert len(world.ours()) == 1
+
+
+async def test_nonces_above_the_chains_wait_for_the_gap_on_arbitrum(autojump_clock: Any) -> None:
+    """A failed send in the middle stops those behind it for a moment only."""
+    world = World(pool="arbitrum")
+    for rid in range(1, 11):
+        world.request(rid)
+    lost = iter([True, True])
+
+    def refuse(call: Any) -> RpcError | None:
+        if call.method != "eth_sendRawTransaction":
+            return None
+        nonce = decode_transaction(bytes.fromhex(call.params[0][2:])).transaction.nonce
+        return RpcError(-32000, "busy") if nonce == 4 and next(lost, False) else None
+
+    world.node.refuse = refuse
+    async with running(world):
+        start = trio.current_time()
+        await until(lambda: all(world.answered_on_chain(rid) for rid in range(1, 11)))
+        assert trio.current_time() - start < 4
+    assert world.sent() == list(range(10))
+
+
+async def test_a_hole_with_nothing_new_takes_the_last_flying_reply_on_arbitrum(autojump_clock: Any) -> None:
+    world = await _with_a_hole("arbitrum")
+    assert sorted(m.transaction.nonce for m in world.ours()) == [0, 1]
+    assert all(m.outcome.status == 1 for m in world.ours())
+
+
+async def test_a_hole_with_nothing_new_takes_an_empty_transfer_in_a_pool_that_keeps_nonces(
+    autojump_clock: Any,
+) -> None:
+    world = await _with_a_hole("geth")
+    assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT, CONTRACT]
+    assert all(m.outcome.status == 1 for m in world.ours())
+
+
+async def _with_a_hole(pool: Any) -> World:
+    """Rows at nonces 1 and 2, nothing at 0: what a reorganisation of another process's transaction leaves behind."""
+    other = World(pool=pool)
+    other.foreign()
+    other.request(1)
+    other.request(2)
+    other.node.fault = lambda calls: Fault(lost="question") if _sends(calls) else HEALTHY
+    other.chain.mine()
+    async with running(other):
+        await until(lambda: all_in(other, State.SIGNED))
+    world = World(pool=pool)
+    world.request(1)
+    world.request(2)
+    world.journal.rows = other.journal.rows
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED))
+    return world
+
+
+async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.request(2)
+
+    def refuse(call: Any) -> RpcError | None:
+        if call.method != "eth_sendRawTransaction":
+            return None
+        transaction = decode_transaction(bytes.fromhex(call.params[0][2:])).transaction
+        first = transaction.nonce == 0 and transaction.to == CONTRACT
+        return RpcError(3, "execution reverted", b"notrequested") if first else None
+
+    world.node.refuse = refuse
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED))
+    assert next(m.transaction.to for m in world.ours()) == KEY.address
+
+
+async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.node.fault = lambda calls: Fault(lost="question")
+    async with running(world):
+        await trio.sleep(60)
+        world.node.fault = lambda calls: HEALTHY
+        await until(lambda: all_in(world, State.REPLIED))
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "rounds")]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
+
+
+async def test_a_node_that_hangs_does_not_hang_the_lane(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    hangs = iter([3600.0])
+    world.node.fault = lambda calls: Fault(hang=next(hangs, 0.0))
+    async with running(world):
+        await until(lambda: all_in(world, State.REPLIED), 60)
+
+
+async def test_closing_ends_the_lane_when_nothing_is_answered_or_signed(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    manager = world.manager()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        manager.closing.set()
+        await run_txmanager(manager)
+        nursery.cancel_scope.cancel()
+    assert all_in(world, State.LANDED)
+
+
+async def test_closing_with_nothing_to_land_asks_no_chain(world: World, autojump_clock: Any) -> None:
+    world.node.fault = lambda calls: Fault(hang=3600.0)
+    async with trio.open_nursery() as nursery:
+        manager = world.manager()
+        nursery.start_soon(run_txmanager, manager)
+        await trio.sleep(1)
+        start = trio.current_time()
+        manager.closing.set()
+    assert trio.current_time() == start
+
+
+async def test_closing_waits_for_an_unreachable_chain_while_something_is_answered(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    down = [True]
+    world.node.fault = lambda calls: Fault(lost="question" if down[0] else "")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        manager = world.manager()
+        manager.closing.set()
+        with trio.move_on_after(10) as scope:
+            await run_txmanager(manager)
+        assert scope.cancelled_caught
+        down[0] = False
+        await run_txmanager(manager)
+        nursery.cancel_scope.cancel()
+    assert all_in(world, State.LANDED)
+
+
+async def test_closing_does_not_wait_for_answers_off_chain(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.journal.change(1, on_chain=False)
+    manager = world.manager()
+    manager.closing.set()
+    with trio.fail_after(5):
+        await run_txmanager(manager)
+
+
+async def test_a_landed_row_without_an_answer_is_looked_for_again_from_the_start(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.journal.change(1, state=State.LANDED, answer=None, landed_block=1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SEEN)
+
+
+async def test_a_reply_hidden_by_a_contract_that_cannot_tell_is_buried_by_its_receipt(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.LANDED))
+        _break(world, True)
+        await until(lambda: all_in(world, State.REPLIED))

@@ -1,0 +1,543 @@
+"""A transaction manager in a small world: the emulated chain with one contract, a node with faults, a journal in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Literal
+
+import attrs
+import trio
+
+from kmsconn.chain.doorbell import Doorbell
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.settings import Contract as ContractSettings
+from kmsconn.config.settings import Secret, Settings
+from kmsconn.emulator.blocks import Branch, Mined
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
+from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.pool import PoolKind
+from kmsconn.emulator.view import View
+from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
+from kmsconn.journal.port import Due, Row, Signing
+from kmsconn.model.events import Event
+from kmsconn.model.life import TRANSITIONS, State
+from kmsconn.model.requests import Kind, PoolName
+from kmsconn.model.steps import Answer
+from kmsconn.net.ports import Ports
+from kmsconn.protocols.port import Inquiry, Operation, Revert, Slot, Verdict
+from kmsconn.txmanager.state import TxManager
+from kmsconn.txmanager.wallet import Wallet
+
+CHAIN_ID = 412346
+CONTRACT = Address(b"\xd0" * 20)
+ELSEWHERE = Address(b"\xee" * 20)
+SECRET = "11" * 32
+KEY = PrivateKey.parse(SECRET)
+OVERLAP = 5.0
+START = 1_700_000_000
+
+
+def settings(**changes: Any) -> Settings:
+    contract = ContractSettings(CONTRACT, "Decryption")
+    chain = ChainSettings(CHAIN_ID, ("ws://node",))
+    return Settings(
+        gateway=chain,
+        ethereum=chain,
+        host_chains=(),
+        decryption_contract=contract,
+        gateway_config_contract=contract,
+        protocol_config_contract=contract,
+        kms_generation_contract=contract,
+        core_endpoints=(),
+        private_key=Secret(SECRET),
+        **{"overlap": OVERLAP, **changes},
+    )
+
+
+def digest_of(identifier: int, variant: int = 0) -> bytes:
+    return bytes([variant]) * 24 + identifier.to_bytes(8)
+
+
+def calldata(identifier: int, variant: int = 0) -> bytes:
+    return b"rply" + identifier.to_bytes(32) + digest_of(identifier, variant)
+
+
+class Decryption:
+    """Takes one reply for each request in use, of its content; says why not, in the order of the real contract."""
+
+    address = CONTRACT
+
+    def execute(self, frame: Frame) -> bytes:
+        identifier, digest = int.from_bytes(frame.data[4:36]), frame.data[36:68]
+        frame.meter.burn(50_000)
+        if frame.read("says"):
+            raise Reverted(frame.read("says"))
+        if frame.read("broken"):
+            raise Reverted(b"wrong: broken")
+        content = frame.read("request", identifier)
+        if content is None:
+            raise Reverted(b"notrequested")
+        if content != digest:
+            raise Reverted(b"wrong: other content")
+        if frame.read("answered", identifier):
+            raise Reverted(b"answered")
+        frame.write(True, "answered", identifier)
+        return b""
+
+
+class Reverts:
+    """The part of a profile that a lane needs."""
+
+    name = "test"
+
+    def __init__(self, spare_gas: int = 0) -> None:
+        pool = PoolName.PUBLIC_DECRYPTION
+        self.operations = {kind: Operation(kind, pool, spare_gas=spare_gas) for kind in Kind}
+
+    def revert(self, kind: Kind, data: bytes | None) -> Revert:
+        said = (data or b"unknown").decode()
+        verdicts = {"answered": Verdict.DONE, "wrong": Verdict.FINAL, "stranger": Verdict.SKIP}
+        revert = Revert(said, (), verdicts.get(said.split(":")[0], Verdict.RETRY))
+        return attrs.evolve(revert, inquiry=ask_state) if said == "not pending" else revert
+
+
+def ask_state() -> Inquiry[Verdict]:
+    """Ask what "not pending" means: the state says whether it is done."""
+    [state] = yield [Slot(CHAIN_ID, CONTRACT, 1, int.from_bytes)]
+    return Verdict.DONE if state else Verdict.RETRY
+
+
+@attrs.frozen
+class Fault:
+    """What happens to one batch: a node that lags or follows ``branch``, questions or answers that get lost, a hang."""
+
+    lag: int = 0
+    lost: Literal["", "question", "answer"] = ""
+    hang: float = 0.0
+    stale_fork: bool = False
+    latency: float = 0.005
+
+
+HEALTHY = Fault()
+
+
+def healthy(calls: Sequence[Call]) -> Fault:
+    return HEALTHY
+
+
+@attrs.define(eq=False)
+class Node:
+    """Several nodes behind one URL, as a ``chain.port.Rpc``; ``fault`` says for each batch which one answers, and how."""
+
+    chain: Chain
+    fault: Callable[[Sequence[Call]], Fault] = healthy
+    chain_id: int = CHAIN_ID
+    branch: Branch | None = None
+    calls: list[Call] = attrs.field(factory=list)
+    accepted: list[bytes] = attrs.field(factory=list)
+    refuse: Callable[[Call], RpcError | None] = lambda call: None
+    on_accepted: Callable[[bytes], None] = lambda raw: None
+    batches: int = 0
+    finality: int | None = 20
+    """Blocks from the head to the finalized one; None: a node without that tag."""
+    in_order: bool = True
+    """What arrives later is heard later, as on one connection; without, as on several."""
+    _heard: float = 0.0
+
+    async def call(self, method: str, *params: Any) -> Any:
+        [result] = await self.batch([Call(method, params)])
+        if isinstance(result, RpcError):
+            raise result
+        return result
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        fault = self.fault(calls)
+        self.batches += 1
+        self.calls += calls
+        await trio.sleep_until(self._arrival(fault))
+        if fault.lost == "question":
+            raise Unreachable("refused")
+        results = [self._answer(call, fault) for call in calls]
+        await trio.sleep(fault.latency / 2)
+        if fault.lost == "answer":
+            raise Unreachable("reset")
+        return results
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        async def ask(index: int, call: Call) -> None:
+            try:
+                take(index, await self.call(call.method, *call.params))
+            except KmsconnError as error:
+                take(index, error)
+
+        async with trio.open_nursery() as nursery:
+            for index, call in enumerate(calls):
+                nursery.start_soon(ask, index, call)
+                await trio.lowlevel.checkpoint()
+
+    def _arrival(self, fault: Fault) -> float:
+        at = trio.current_time() + fault.latency / 2
+        if self.in_order:
+            at = self._heard = max(at, self._heard + 1e-6)
+        return at + fault.hang
+
+    def _answer(self, call: Call, fault: Fault) -> Any:
+        refusal = self.refuse(call)
+        if refusal is not None:
+            return refusal
+        view = self.chain.view(fault.lag, self.branch if fault.stale_fork else None)
+        try:
+            return getattr(self, "_" + call.method)(view, *call.params)
+        except Reverted as error:
+            return RpcError(3, "execution reverted", error.data)
+        except NodeError as error:
+            return RpcError(error.code, error.message)
+
+    def _eth_blockNumber(self, view: View) -> str:  # noqa: N802 - the method's name
+        return quantity(view.head.number)
+
+    def _eth_getBlockByNumber(self, view: View, number: str, full: bool) -> Any:  # noqa: N802
+        if number == "finalized":
+            if self.finality is None:
+                raise NodeError(-32602, "unknown block tag finalized")
+            number = quantity(max(0, view.head.number - self.finality))
+        found = view.head if number == "latest" else view.block(from_quantity(number))
+        if found is None:
+            return None
+        block = {
+            "number": quantity(found.number),
+            "timestamp": quantity(found.timestamp),
+            "hash": to_hex(found.hash),
+            "gasLimit": quantity(self.chain.block_gas_limit),
+        }
+        return block if found.base_fee is None else {**block, "baseFeePerGas": quantity(found.base_fee)}
+
+    def _eth_getTransactionCount(self, view: View, address: str, number: str) -> str:  # noqa: N802
+        return quantity(self.chain.account(Address(from_hex(address)), view.state()).nonce)
+
+    def _eth_getBalance(self, view: View, address: str, number: str) -> str:  # noqa: N802
+        return quantity(self.chain.account(Address(from_hex(address)), view.state()).balance)
+
+    def _eth_getTransactionReceipt(self, view: View, transaction_hash: str) -> Any:  # noqa: N802
+        mined = view.find(from_hex(transaction_hash))
+        if mined is None:
+            return None
+        return {
+            "blockNumber": quantity(mined.block_number),
+            "blockHash": to_hex(mined.block_hash),
+            "status": quantity(mined.outcome.status),
+            "gasUsed": quantity(mined.outcome.gas_used),
+        }
+
+    def _run(self, view: View, message: Any, block: str = "latest") -> int:
+        sender, to = from_hex(message["from"]), from_hex(message["to"])
+        at = None if block == "latest" else view.block(from_quantity(block))
+        data = from_hex(message.get("data", "0x"))
+        try:
+            return view.call(Address(to), data, sender=Address(sender), gas=10_000_000, block=at)[1]
+        except OutOfGas:
+            raise NodeError(-32000, "out of gas") from None
+
+    def _eth_call(self, view: View, message: Any, block: str) -> str:
+        self._run(view, message, block)
+        return "0x"
+
+    def _eth_estimateGas(self, view: View, message: Any) -> str:  # noqa: N802
+        return quantity(self._run(view, message))
+
+    def _eth_sendRawTransaction(self, view: View, raw: str) -> str:  # noqa: N802
+        transaction_hash = self.chain.submit(from_hex(raw))
+        self.accepted.append(from_hex(raw))
+        self.on_accepted(from_hex(raw))
+        return to_hex(transaction_hash)
+
+    def _eth_feeHistory(self, view: View, count: str, newest: str, percentiles: Any) -> Any:  # noqa: N802
+        return {"reward": [["0x0"], ["0x3"], ["0x5"]]}
+
+    def _eth_gasPrice(self, view: View) -> str:  # noqa: N802
+        return "0x7"
+
+    def _eth_getStorageAt(self, view: View, address: str, slot: str, block: str) -> str:  # noqa: N802
+        return to_hex(self.chain.state.get((CONTRACT, "state"), 0).to_bytes(32))
+
+    def _debug_traceTransaction(self, view: View, transaction_hash: str, options: Any) -> Any:  # noqa: N802
+        mined: Mined | None = view.find(from_hex(transaction_hash))
+        if mined is None:
+            raise NodeError(-32000, "transaction not found")
+        return {"error": mined.outcome.error, "output": to_hex(mined.outcome.revert_data or b"")}
+
+
+async def no_delay() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+@attrs.define(eq=False)
+class MemoryJournal:
+    """The side of the journal that a transaction manager sees.
+
+    An operation takes effect between two delays, so a cancelled one may or may not be done.
+    """
+
+    wall: Callable[[], float]
+    delay: Callable[[], Awaitable[None]] = no_delay
+    keeps: bool = True
+    """Rows that go back keep nonce and bytes; without, only the lane's memory has them."""
+    conflicts: int = 0
+    rows: dict[int, Row] = attrs.field(factory=dict)
+    history: list[tuple[int, str]] = attrs.field(factory=list)
+
+    # --- what others do
+
+    def add(self, rid: int, *, identifier: int | None = None, variant: int = 0, block: int = 0) -> Row:
+        identifier = rid if identifier is None else identifier
+        answer = Answer(calldata(identifier, variant), Address(bytes(20)))
+        log = Log(CONTRACT, (), b"", block, bytes(32), bytes(32), 0)
+        row = Row(
+            rid=rid,
+            chain_id=CHAIN_ID,
+            contract=CONTRACT,
+            id=identifier,
+            digest=digest_of(identifier, variant),
+            kind=Kind.PUBLIC_DECRYPTION,
+            state=State.ANSWERED,
+            on_chain=True,
+            log=log,
+            next_try=0.0,
+            deadline=0.0,
+            submitted=True,
+            parked=0,
+            reason="",
+            answer=answer,
+            nonce=None,
+            raw=None,
+            reply_hash=None,
+            landed_block=None,
+            admitted_at=self.wall(),
+            answered_at=self.wall(),
+        )
+        self.rows[rid] = row
+        return row
+
+    def change(self, rid: int, **values: Any) -> None:
+        self.rows[rid] = attrs.evolve(self.rows[rid], **values)
+
+    def states(self) -> list[State]:
+        return [row.state for row in self.rows.values()]
+
+    # --- what the lane does
+
+    async def _do(self, work: Callable[[], Any]) -> Any:
+        await self.delay()
+        result = work()
+        await self.delay()
+        return result
+
+    async def answered(self, chain_id: int, now: float, limit: int) -> Due:
+        def work() -> Due:
+            rows = [row for row in self.rows.values() if row.state is State.ANSWERED and row.on_chain]
+            due = [row for row in rows if row.next_try <= now]
+            later = min((row.next_try for row in rows if row.next_try > now), default=None)
+            return Due(tuple(due[:limit]), now if len(due) > limit else later)
+
+        return await self._do(work)
+
+    async def signed(self, chain_id: int) -> tuple[Row, ...]:
+        def work() -> tuple[Row, ...]:
+            rows = [row for row in self.rows.values() if row.state is State.SIGNED]
+            return tuple(sorted(rows, key=lambda row: row.nonce or 0))
+
+        return await self._do(work)
+
+    def _landed(self) -> list[Row]:
+        rows = [row for row in self.rows.values() if row.state is State.LANDED]
+        return sorted(rows, key=lambda row: row.landed_block or 0)
+
+    async def landed(
+        self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
+    ) -> tuple[Row, ...]:
+        def work() -> tuple[Row, ...]:
+            return tuple(
+                row for row in self._landed() if from_block <= (row.landed_block or 0) <= up_to_block
+            )[:limit]
+
+        return await self._do(work)
+
+    async def landed_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+        def work() -> tuple[Row, ...]:
+            return tuple(row for row in reversed(self._landed()) if (row.nonce or -1) >= nonce)[:limit]
+
+        return await self._do(work)
+
+    async def row(self, rid: int) -> Row | None:
+        return await self._do(lambda: self.rows.get(rid))
+
+    async def _move(self, rid: int, transition: str, **values: Any) -> bool:
+        return bool(await self._do(lambda: self._moved(rid, transition, **values)))
+
+    def _moved(self, rid: int, transition: str, **values: Any) -> bool:
+        row = self.rows[rid]
+        sources, target = TRANSITIONS[transition]
+        if row.state not in sources or (
+            transition == "sign" and row.state is State.ANSWERED and not row.on_chain
+        ):
+            return False
+        if transition == "sign" and any(
+            other.nonce == values["nonce"] and other.state is State.SIGNED and other.rid != rid
+            for other in self.rows.values()
+        ):
+            self.conflicts += 1
+            raise NonceTaken(f"nonce {values['nonce']}")
+        self.change(rid, state=target, parked=0, **values)
+        self.history.append((rid, transition))
+        return True
+
+    async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
+        return list(await self._do(lambda: [self._sign(signing) for signing in signings]))
+
+    def _sign(self, one: Signing) -> bool | NonceTaken:
+        try:
+            return self._moved(one.rid, "sign", nonce=one.nonce, raw=one.raw, reply_hash=one.reply_hash)
+        except NonceTaken as error:
+            return error
+
+    async def release(self, rid: int, next_try: float, reason: str) -> bool:
+        return await self._move(rid, "release", next_try=next_try, reason=reason, **self._unsigned())
+
+    async def land(self, landings: Sequence[tuple[int, int]]) -> list[bool]:
+        return list(
+            await self._do(lambda: [self._moved(rid, "land", landed_block=block) for rid, block in landings])
+        )
+
+    async def found_landed(self, rid: int, verify_block: int) -> bool:
+        return await self._move(rid, "found_landed", landed_block=verify_block)
+
+    async def bury(self, rids: Sequence[int]) -> list[bool]:
+        return list(await self._do(lambda: [self._moved(rid, "bury") for rid in rids]))
+
+    async def close(self, rid: int, transition: str, reason: str) -> bool:
+        return await self._move(rid, transition, reason=reason)
+
+    async def unland(self, rid: int, transition: str, reason: str) -> bool:
+        values = {"next_try": self.wall(), "reason": reason, "landed_block": None}
+        return await self._move(rid, transition, **values, **self._unsigned())
+
+    def _unsigned(self) -> dict[str, None]:
+        return {} if self.keeps else {"nonce": None, "raw": None, "reply_hash": None}
+
+    async def park(self, rid: int, next_try: float, reason: str, *, max_wait: float = 60.0) -> bool:
+        def work() -> bool:
+            row = self.rows[rid]
+            if row.state not in {State.SEEN, State.ANSWERED}:
+                return False
+            self.change(rid, next_try=next_try, reason=reason, parked=row.parked + 1)
+            return True
+
+        return bool(await self._do(work))
+
+
+def wall() -> float:
+    return START + trio.current_time()
+
+
+class World:
+    """All of it together; build it inside Trio. ``events`` is what the lane said."""
+
+    def __init__(
+        self,
+        *,
+        pool: PoolKind = "arbitrum",
+        base_fee: int | None = 100,
+        block_time: float = 0.25,
+        **changes: Any,
+    ) -> None:
+        self.chain = Chain(CHAIN_ID, wall, pool=pool, base_fee=base_fee, block_time=block_time)
+        self.chain.deploy(Decryption())
+        self.node = Node(self.chain)
+        self.journal = MemoryJournal(wall)
+        self.events: list[Event] = []
+        self.wake = Doorbell()
+        self.settings = settings(**changes)
+        self.random: Callable[[], float] = lambda: 0.5
+        self.wallet = Wallet.from_hex(Secret(SECRET))
+        self.profile = Reverts()
+
+    def manager(self, **changes: Any) -> TxManager:
+        ports = Ports(_nobody, _inline, wall, self.random)
+        return TxManager(
+            rpc=self.node,
+            journal=self.journal,  # type: ignore[arg-type] - the lane's side of it
+            wallet=self.wallet,
+            profile=self.profile,  # type: ignore[arg-type] - the part that a lane needs
+            head=HeadTracker(),
+            wake=self.wake,
+            settings=self.settings,
+            ports=ports,
+            on_event=self.events.append,
+            **changes,
+        )
+
+    def request(self, rid: int, *, on_contract: bool = True, block: int = 0) -> None:
+        """Let a request stand in the contract, as if it had always been there, and answered in the journal."""
+        if on_contract:
+            self.chain.set_up(CONTRACT, lambda frame: frame.write(digest_of(rid), "request", rid))
+        self.journal.add(rid, block=block)
+
+    def answered_on_chain(self, rid: int) -> bool:
+        return bool(self.chain.state.get((CONTRACT, "answered", rid), False))
+
+    @property
+    def nonce(self) -> int:
+        """The sender's nonce at the head."""
+        return self.chain.account(KEY.address).nonce
+
+    def sent(self) -> list[int]:
+        """The nonces of all replies that the node took, in their order."""
+        return [decode_transaction(raw).transaction.nonce for raw in self.node.accepted]
+
+    def ours(self) -> list[Mined]:
+        """Every transaction of the sender in the canonical chain."""
+        blocks = [self.chain.block(number) for number in range(self.chain.head.number + 1)]
+        return [m for block in blocks if block for m in block.mined if m.transaction.sender == KEY.address]
+
+    def foreign(self, nonce: int | None = None, max_fee: int = 10_000) -> None:
+        """Let another process send something with our key."""
+        free = self.chain.pending_nonce(KEY.address) if nonce is None else nonce
+        other = Eip1559Transaction(CHAIN_ID, free, max_fee, max_fee, 30_000, ELSEWHERE, 0, b"")
+        with suppress(NodeError):
+            self.chain.submit(sign_transaction(other, KEY)[0])
+
+    def sign_behind(self, rid: int) -> None:
+        """Let a reply be signed, and not sent, by somebody of whom the lane does not know."""
+        self.request(rid)
+        free = self.chain.pending_nonce(KEY.address)
+        reply = Eip1559Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))
+        raw, reply_hash = sign_transaction(reply, KEY)
+        self.journal.change(rid, state=State.SIGNED, nonce=free, raw=raw, reply_hash=reply_hash)
+
+    def said(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
+    """Wait in virtual time; fail when it takes too long."""
+    with trio.fail_after(seconds):
+        while not condition():
+            await trio.sleep(0.05)
+
+
+async def _nobody(host: str, port: int, *, tls: bool = False) -> Any:
+    raise OSError("nobody is dialled here")
+
+
+async def _inline(use: str, work: Callable[[], Any]) -> Any:
+    await trio.lowlevel.checkpoint()
+    return work()
