@@ -130,6 +130,10 @@ def _open(view: View, track: Track) -> Assessment:
         return Assessment(Evidence.REFUSED_OFTEN)
     if broadcast.said is Sent.FUNDS:
         return Assessment(Evidence.DEARER_THAN_MARKET if _is_dear(view, row) else Evidence.NOT_HELD)
+    if broadcast.said is Sent.GAP and any(gap < nonce_of(row) for gap in view.missing):
+        return Assessment(
+            Evidence.BEHIND_GAP
+        )  # again they would be held for a moment, and could come in behind a moved one
     return _stuck(view, track, broadcast) or _delivery(view, broadcast)
 
 

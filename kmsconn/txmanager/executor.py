@@ -153,13 +153,15 @@ class Executor:
         state, manager = self.state, self.state.manager
         now = trio.current_time()
         in_flight = state.nonces()
-        open_gaps = nonces.gaps(chain.nonce, in_flight, state.high, manager.window) if chain.fresh else ()
+        missing = nonces.gaps(chain.nonce, in_flight, state.high, manager.window)
+        open_gaps = missing if chain.fresh else ()
         operations = manager.profile.operations
         return View(
             chain=chain,
             tracks=state.tracks,
             broadcasts=state.broadcasts,
             high=state.high,
+            missing=missing,
             gaps=open_gaps,
             ripe=self._ripe.intersection(open_gaps),
             price=self.market.price,

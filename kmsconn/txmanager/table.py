@@ -61,6 +61,7 @@ class Evidence(StrEnum):
     HELD = "a node holds its bytes"
     OVERDUE = "a node holds its bytes, and there is no receipt for long"
     NOT_HELD = "no node holds its bytes"
+    BEHIND_GAP = "a node refused its bytes since an earlier nonce is missing, and it still is"
     DEARER_THAN_MARKET = "the account cannot pay its fee, which is above the market"
     STUCK = "the node refuses its fee, or there is no receipt for very long"
     STUCK_UNTAKEN = "likewise, and the contract has no reply"
@@ -104,6 +105,7 @@ TABLE: dict[Phase, dict[Evidence, Action]] = {
         Evidence.HELD: Action.WAIT,
         Evidence.OVERDUE: Action.BROADCAST,
         Evidence.NOT_HELD: Action.BROADCAST,
+        Evidence.BEHIND_GAP: Action.WAIT,
         Evidence.DEARER_THAN_MARKET: Action.REPRICE,
         Evidence.STUCK: Action.ASK,
         Evidence.STUCK_UNTAKEN: Action.REPRICE,

@@ -160,8 +160,10 @@ FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before som
 
 @attrs.frozen
 class View:
-    """Everything that a decision depends on. ``tracks`` by rid; ``ripe`` are nonce gaps that a later look confirmed.
+    """Everything that a decision depends on.
 
+    ``tracks`` by rid; ``missing`` are nonces that nobody holds below one that somebody does, ``gaps`` the same of a fresh look,
+    ``ripe`` those of them that a later look confirmed.
     ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast holds the others back for a moment.
     """
 
@@ -169,6 +171,7 @@ class View:
     tracks: Mapping[int, Track]
     broadcasts: Broadcasts
     high: int
+    missing: Collection[int]
     gaps: Collection[int]
     ripe: Collection[int]
     price: Price | None

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from kmsconn.chain.port import Call
 from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.execution import Frame
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.life import State
 from kmsconn.txmanager.manager import run_txmanager
@@ -52,7 +53,7 @@ class Story:
     """What one example lives through."""
 
     seed: int
-    pool: Literal["arbitrum", "geth"]
+    pool: PoolKind
     requests: int
     troubles: frozenset[Trouble]
     rings: bool
@@ -62,7 +63,7 @@ class Story:
 stories = st.builds(
     Story,
     seed=st.integers(0, 2**32),
-    pool=st.sampled_from(["arbitrum", "geth"]),
+    pool=st.sampled_from(["arbitrum", "arbitrum at once", "geth"]),
     requests=st.integers(1, 30),
     troubles=st.frozensets(st.sampled_from(TROUBLES)),
     rings=st.booleans(),

@@ -86,7 +86,7 @@ async def test_a_throttled_wallet_that_signs_a_few_at_a_time_lands_all_in_nonce_
         world.request(rid)
     async with running(world):
         await until(lambda: all_in(world, State.REPLIED))
-    assert world.sent() == list(range(20))
+    assert world.arrived() == list(range(20))
     assert world.said(AlertRaised) == []
 
 

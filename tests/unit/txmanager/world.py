@@ -20,6 +20,7 @@ from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.pool import PoolKind
+from kmsconn.emulator.submission import Submission
 from kmsconn.emulator.view import View
 from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -144,7 +145,13 @@ class Node:
     branch: Branch | None = None
     calls: list[Call] = attrs.field(factory=list)
     accepted: list[bytes] = attrs.field(factory=list)
+    arrived: list[bytes] = attrs.field(factory=list)
     refuse: Callable[[Call], RpcError | None] = lambda call: None
+    twist: Callable[[Call, Any], Any] = lambda call, answer: answer
+    """What a node says instead of an answer."""
+    batch_limit: int | None = None
+    on_sent: Callable[[bytes], None] = lambda raw: None
+    """Called when bytes arrive that are not refused at once; ``on_accepted`` when the node says that it took them."""
     on_accepted: Callable[[bytes], None] = lambda raw: None
     batches: int = 0
     finality: int | None = 20
@@ -152,6 +159,7 @@ class Node:
     in_order: bool = True
     """What arrives later is heard later, as on one connection; without, as on several."""
     _heard: float = 0.0
+    _raws: dict[bytes, bytes] = attrs.field(factory=dict)
 
     async def call(self, method: str, *params: Any) -> Any:
         [result] = await self.batch([Call(method, params)])
@@ -164,9 +172,11 @@ class Node:
         self.batches += 1
         self.calls += calls
         await trio.sleep_until(self._arrival(fault))
+        if self.batch_limit is not None and len(calls) > self.batch_limit:
+            return [RpcError(-32600, f"batch too large: at most {self.batch_limit}")] * len(calls)
         if fault.lost == "question":
             raise Unreachable("refused")
-        results = [self._answer(call, fault) for call in calls]
+        results = [self.twist(call, await self._waited_for(self._answer(call, fault))) for call in calls]
         await trio.sleep(fault.latency / 2)
         if fault.lost == "answer":
             raise Unreachable("reset")
@@ -183,6 +193,20 @@ class Node:
             for index, call in enumerate(calls):
                 nursery.start_soon(ask, index, call)
                 await trio.lowlevel.checkpoint()
+
+    async def _waited_for(self, result: Any) -> Any:
+        """Wait for the block where a sequencer answers with it."""
+        if not isinstance(result, Submission):
+            return result
+        try:
+            await result.wait()
+        except NodeError as error:
+            return RpcError(error.code, error.message)
+        assert result.transaction.envelope is not None
+        raw = self._raws[result.transaction.hash]
+        self.accepted.append(raw)
+        self.on_accepted(raw)
+        return to_hex(result.transaction.hash)
 
     def _arrival(self, fault: Fault) -> float:
         at = trio.current_time() + fault.latency / 2
@@ -254,11 +278,12 @@ class Node:
     def _eth_estimateGas(self, view: View, message: Any) -> str:  # noqa: N802
         return quantity(self._run(view, message))
 
-    def _eth_sendRawTransaction(self, view: View, raw: str) -> str:  # noqa: N802
-        transaction_hash = self.chain.submit(from_hex(raw))
-        self.accepted.append(from_hex(raw))
-        self.on_accepted(from_hex(raw))
-        return to_hex(transaction_hash)
+    def _eth_sendRawTransaction(self, view: View, raw: str) -> Submission:  # noqa: N802
+        entered = self.chain.enter(from_hex(raw))
+        self._raws[entered.transaction.hash] = from_hex(raw)
+        self.arrived.append(from_hex(raw))
+        self.on_sent(from_hex(raw))
+        return entered
 
     def _eth_feeHistory(self, view: View, count: str, newest: str, percentiles: Any) -> Any:  # noqa: N802
         return {"reward": [["0x0"], ["0x3"], ["0x5"]]}
@@ -499,8 +524,12 @@ class World:
         """The sender's nonce at the head."""
         return self.chain.account(KEY.address).nonce
 
+    def arrived(self) -> list[int]:
+        """The nonces of all replies that came to the node and were not refused at once, in their order."""
+        return [decode_transaction(raw).transaction.nonce for raw in self.node.arrived]
+
     def sent(self) -> list[int]:
-        """The nonces of all replies that the node took, in their order."""
+        """The nonces of all replies that the node took, in the order of its answers."""
         return [decode_transaction(raw).transaction.nonce for raw in self.node.accepted]
 
     def ours(self) -> list[Mined]:
