@@ -15,7 +15,14 @@ from kmsconn.emulator.key_life import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.traffic import naming
-from kmsconn.model.events import AlertRaised, AnswerKept, RequestClosed, StageFinished
+from kmsconn.model.events import (
+    AlertRaised,
+    AnswerKept,
+    ReplyReturned,
+    ReplySigned,
+    RequestClosed,
+    StageFinished,
+)
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.faults.ceremony import Ceremony, open_ceremony
@@ -198,3 +205,22 @@ async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path, aut
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
         [closed] = ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED)
         assert closed.state is State.DONE
+
+
+async def test_a_reply_that_was_broadcast_is_left_to_the_contract_and_ends_with_its_word(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The context is destroyed in the block before the reply's, or in the same one: mined with status 0, and not sent again for ever."""
+    async with open_scene(tmp_path, block_time=4.0) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        scene.traffic.extra_data = (NAMING["context"],)
+        config = scene.neighbours.gateway_config
+        await scene.ask("public")
+        await scene.wait(lambda: scene.told(ReplySigned))
+        scene.neighbours.gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
+        [closed] = await rejected(scene)
+    assert "InvalidKmsContext" in closed.reason
+    assert any(
+        "status 0" in one.reason for one in scene.told(ReplyReturned)
+    )  # the request was too young to end for that
+    assert not scene.answered
