@@ -16,7 +16,7 @@ from kmsconn.cli.crashes import crash_report
 from kmsconn.cli.endings import ExitStatus, only
 from kmsconn.errors import ConfigError, Fault, StartRefused
 
-COMMANDS: Final = ("run", "validate", "list", "emulate", "demo")
+COMMANDS: Final = ("run", "validate", "requests", "list", "emulate", "demo")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -24,12 +25,17 @@ from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.validate import add_config_argument, config_file, summary
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
+from kmsconn.control.address import control_path
+from kmsconn.errors import StartRefused
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.model.events import Event
+from kmsconn.model.events import AlertRaised, Event, OnEvent, Severity
 from kmsconn.monitoring.logs import LibraryLogs, log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
 from kmsconn.net.ports import Ports
+
+if TYPE_CHECKING:
+    from kmsconn.service.connector import Connector
 
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 HELP: Final = "run the connector until SIGTERM or SIGINT"
@@ -103,12 +109,30 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
             async with open_connector(settings, ports=ports, on_event=on_event) as connector:
                 monitor.watch(connector.statistics)
                 log.info("wallet", address=to_hex(connector.house.wallet.address))
-                async with trio.open_nursery() as nursery:
+                async with (
+                    control_socket(connector, on_event),
+                    trio.open_nursery() as nursery,
+                ):
                     nursery.start_soon(announce_ready, connector, log)
                     nursery.start_soon(heed_signals, signals, connector, log)
                     await connector.wait_drained()
                     nursery.cancel_scope.cancel()
     log.info("ended")
+
+
+@asynccontextmanager
+async def control_socket(connector: Connector, on_event: OnEvent) -> AsyncIterator[None]:
+    """Serve the control socket while the block lasts; without one the connector runs all the same, and says so."""
+    from kmsconn.control.server import context_of, open_control
+
+    house = connector.house
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(open_control(context_of(house), control_path(house.settings)))
+        except StartRefused as error:
+            words = f"{error}; until then `kmsconn requests` cannot ask this process"
+            on_event(AlertRaised("control socket", "unavailable", words, Severity.WARNING))
+        yield
 
 
 def log_settings(settings: Settings, log: FilteringBoundLogger) -> None:

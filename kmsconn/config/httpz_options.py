@@ -154,7 +154,7 @@ _WALLET = Section(
 _PROCESS = Section(
     "The process",
     (
-        *options_of(("profile", "journal", "retention.contents", "retention.rows")),
+        *options_of(("profile", "journal", "retention.contents", "retention.rows", "control_socket")),
         Option(
             "service_name",
             types.Name,

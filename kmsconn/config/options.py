@@ -372,6 +372,14 @@ SECTIONS: Final = (
                 "How long it keeps all else that is known of a request after its end: at least `1h`; `0s`: for ever.",
                 "retention.rows",
             ),
+            Option(
+                "control_socket",
+                types.FilePath,
+                "Unix socket of `kmsconn run` for `kmsconn requests` (mode 0600); without it the path of the journal with `.sock` at its "
+                "end. An embedded connector opens none.",
+                "control_socket",
+                example='"/run/kmsconn/control.sock"',
+            ),
             Option("service_name", types.Name, "Name in logs and at `/version`.", "service_name"),
             Option(
                 "monitoring_endpoint",

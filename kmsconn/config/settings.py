@@ -206,6 +206,7 @@ class Settings:
     deadlines: Deadlines = attrs.field(factory=Deadlines)
     drain_grace: float = 20.0
     retention: Retention = attrs.field(factory=Retention)
+    control_socket: Path | None = None
     overlap: float = 30.0
     max_ciphertext_size: int = 66 * 1024 * 1024
     ciphertext_budget: int = 512 * 1024 * 1024

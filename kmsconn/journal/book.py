@@ -47,19 +47,23 @@ class Book:
         self._resources = ExitStack()
         self._connection: sqlite3.Connection | None = None
 
-    def open(self, binding: Binding, synchronous: Synchronous) -> None:
+    def open(self, binding: Binding | None, synchronous: Synchronous) -> None:
         """Lock, make or open, migrate and bind the file; ``close`` is to be called whether this succeeds or not.
+
+        Without a binding the file is not made, and may belong to anybody.
 
         Raises StartRefused when the file is in use, foreign, newer than this program, or cannot be opened.
         """
         with _refusals(self.path):
+            if binding is None:
+                self.path.stat()
             self.path = self.path.resolve()  # one lock for one file, whatever links lead to it
             self._resources.enter_context(locked(self.path))
             self.warnings = _prepare(self.path)
             self._connect(synchronous)
             self._migrate()
             self._index_shards()
-            self._bind(binding.as_text())
+            self._bind({} if binding is None else binding.as_text())
             self._files = {file: _identity(file) for file in _files_of(self.path)}
 
     def close(self) -> None:

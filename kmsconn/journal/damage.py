@@ -2,8 +2,9 @@
 
 What cannot be read is a value that does not decode (a flipped bit, a cut blob, an edit by hand), or a page that SQLite calls
 malformed. The former becomes ``quarantined``, off chain and under a digest of its own, so that the proof of completeness finds its
-id missing and reads the event again from the chain. What stands on a bad page cannot be written either, so such a row is only left
-out, as long as the process lives; SQLite gives up the transaction that met the page, and the next one goes on.
+id missing and reads the event again from the chain; what stood for its event is kept in place of the answer. What stands on a bad page
+cannot be written either, so such a row is only left out, as long as the process lives; SQLite gives up the transaction that met the
+page, and the next one goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from kmsconn.model.requests import Kind
 _ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
 _ASIDE = (
     "UPDATE request SET state = 'quarantined', on_chain = 0, digest = ?, kind = ?, closed_at = ?, tick = ?, "
-    "reason = ? WHERE rid = ?"
+    "reason = ?, id = iif(length(id) = 32, id, zeroblob(32)), contract = iif(length(contract) = 20, contract, zeroblob(20)), "
+    "calldata = coalesce(calldata, log), log = x'', signer = NULL WHERE rid = ?"
 )
 _ASIDE_KIND = "SELECT kind FROM request WHERE rid = ?"
 _ODD_STATES = (

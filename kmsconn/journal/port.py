@@ -119,6 +119,24 @@ class Row:
     landed_block: int | None
     admitted_at: float
     answered_at: float | None
+    closed_at: float | None = None
+
+
+@attrs.frozen
+class Wanted:
+    """Which requests an operator wants: of these kinds and states (none: all), whose reason holds ``cause``, in whatever case."""
+
+    kinds: frozenset[Kind] = frozenset()
+    states: frozenset[State] = frozenset()
+    cause: str = ""
+
+
+@attrs.frozen
+class Found:
+    """Rows that are wanted, the newest first, and below which row number the look goes on; None: there are no more."""
+
+    rows: tuple[Row, ...]
+    before: int | None
 
 
 @attrs.frozen
@@ -415,6 +433,21 @@ class Journal(Protocol):
 
     async def counts(self, now: float) -> Counts:
         """Return what health and metrics show."""
+        ...
+
+    async def find(self, wanted: Wanted, before: int | None, limit: int) -> Found:
+        """Return the newest rows that are wanted below a row number (None: of all); a look may find none and yet not be at the end."""
+        ...
+
+    async def of_id(self, identifier: int) -> tuple[Row, ...]:
+        """Return all rows of an on-chain id: other kinds, contracts and contents have rows of their own."""
+        ...
+
+    async def retry(self, rid: int, now: float, deadline: float) -> None:
+        """Let a rejected, expired or quarantined request begin again, as if recorded now; ``deadline`` in chain time.
+
+        Raises RetryError with the reason why it does not. Repeating: the second time it is pending, and says so.
+        """
         ...
 
     async def row(self, rid: int) -> Row | None:

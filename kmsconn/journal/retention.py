@@ -21,7 +21,7 @@ from kmsconn.journal.schema import CLOSED_AT
 from kmsconn.model.requests import Kind
 
 ROWS = 64  # looked at in one step: some milliseconds
-PAGES = 256  # a MiB of the file is given back in one step
+PAGES = 64  # a quarter of a MiB of the file is given back in one step
 SPARE = (
     0.25  # of the file: so much may be free before any of it is given back, since new rows will want it again
 )

@@ -18,7 +18,7 @@ ID_BYTES = 32
 # In the order in which ``read_row`` takes them.
 COLUMNS = (
     "rid, chain_id, contract, id, digest, kind, state, on_chain, block, block_hash, transaction_hash, log_index, log, next_try, deadline, "
-    "submitted, parked, reason, calldata, signer, nonce, raw, reply_hash, landed_block, admitted_at, answered_at"
+    "submitted, parked, reason, calldata, signer, nonce, raw, reply_hash, landed_block, admitted_at, answered_at, closed_at"
 )
 
 _said = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, ...], bytes])
@@ -85,7 +85,7 @@ def read_row(stored: tuple[Any, ...]) -> Row:
     (log, next_try, deadline, submitted, parked, reason, calldata, signer, nonce, raw, reply_hash, *rest) = (
         stored[12:]
     )
-    landed_block, admitted_at, answered_at = rest
+    landed_block, admitted_at, answered_at, closed_at = rest
     return Row(
         rid=rid,
         chain_id=chain_id,
@@ -108,4 +108,5 @@ def read_row(stored: tuple[Any, ...]) -> Row:
         landed_block=landed_block,
         admitted_at=admitted_at,
         answered_at=answered_at,
+        closed_at=closed_at,
     )

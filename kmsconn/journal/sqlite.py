@@ -13,7 +13,7 @@ from kmsconn.chain.checkpoints import Checkpoints
 from kmsconn.errors import NonceTaken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal import admission, moves, queries, retention, rewinding
+from kmsconn.journal import admission, inspecting, moves, queries, retention, rewinding
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
 from kmsconn.journal.damage import find_odd_rows
@@ -22,6 +22,7 @@ from kmsconn.journal.port import (
     Admitted,
     Counts,
     Due,
+    Found,
     Place,
     Position,
     Queued,
@@ -33,6 +34,7 @@ from kmsconn.journal.port import (
     Shards,
     Signing,
     Waiting,
+    Wanted,
 )
 from kmsconn.journal.writer import CLOSING, Operation, Writer
 from kmsconn.model.requests import Kind
@@ -244,6 +246,18 @@ class SqliteJournal:
         """Return what health and metrics show."""
         return await self._do(lambda book: queries.counts(book, now))
 
+    async def find(self, wanted: Wanted, before: int | None, limit: int) -> Found:
+        """Return the newest rows that are wanted."""
+        return await self._do(lambda book: inspecting.find(book, wanted, before, limit), long=True)
+
+    async def of_id(self, identifier: int) -> tuple[Row, ...]:
+        """Return all rows of an id."""
+        return await self._do(lambda book: inspecting.of_id(book, identifier))
+
+    async def retry(self, rid: int, now: float, deadline: float) -> None:
+        """Let a request begin again."""
+        await self._do(lambda book: inspecting.retry(book, rid, now, deadline))
+
     async def row(self, rid: int) -> Row | None:
         """Return one row."""
         return await self._do(lambda book: queries.row(book, rid))
@@ -252,7 +266,7 @@ class SqliteJournal:
 @asynccontextmanager
 async def open_journal(
     path: Path,
-    binding: Binding,
+    binding: Binding | None,
     offload: Offload,
     wall: Callable[[], float],
     *,
@@ -261,6 +275,7 @@ async def open_journal(
 ) -> AsyncGenerator[SqliteJournal]:
     """Open the journal at ``path``, make it if there is none, and run its writer meanwhile.
 
+    Without a ``binding`` the file must be there, whoever it belongs to: for an operator who looks into it.
     ``shards``: among how many parts due rows are shared by their ids; another number than the last time makes two indices anew.
     ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
 
@@ -281,7 +296,7 @@ async def open_journal(
         await _close(book, offload)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
-def _open(book: Book, binding: Binding, synchronous: Synchronous) -> None:
+def _open(book: Book, binding: Binding | None, synchronous: Synchronous) -> None:
     book.open(binding, synchronous)
     book.begin()
     find_odd_rows(book)

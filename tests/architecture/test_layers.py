@@ -21,6 +21,7 @@ ROOMS = (
     "cli",
     "testing",
     "emulator",
+    "control",
     "monitoring",
     "service",
     "txmanager",

@@ -1,0 +1,252 @@
+"""A journal of years: how long its start, each of its queries and a step of retention take, and how large its file is.
+
+``python -m bench.journal_size [--closed N] [--open N] [--folder PATH]`` writes a file of its own and removes it. Statements run in the
+loop, so the CPU time of a query is time of the loop; what runs off the loop is marked. The best and the worst of ``REPEATS`` count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal import admission, moves, queries, retention
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.book import Book
+from kmsconn.journal.damage import find_odd_rows
+from kmsconn.journal.port import Arrival, Place, Position, Read, Retention, Shards
+from kmsconn.journal.rows import RESIDUES, pack_log
+from kmsconn.model.requests import Kind
+
+CHAIN, CONTRACT, KIND = 31337, Address(b"\xdc" * 20), Kind.PUBLIC_DECRYPTION
+BINDING = Binding("fhevm-0.14", CHAIN, 1, CONTRACT, Address(b"\x5e" * 20))
+NOW = 1_800_000_000.0
+DAY = 86_400.0
+SHARDS = 4
+REPEATS = 5
+EVENT, ANSWER, TRANSACTION = 1500, 1300, 1200  # bytes of the long values of a closed row
+
+_CLOSED = """
+WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :end)
+INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, transaction_hash,
+    next_try, max_wait, deadline, submitted, parked, admitted_at, answered_at, nonce, landed_block, reply_hash, signer, log, calldata,
+    raw, residue, closed_at)
+SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'replied', 1, i, i, 0, randomblob(32), randomblob(32),
+    0, 60, 0, 0, 0, :now - 100 * 86400 + i, :now - 100 * 86400 + i, i, i, randomblob(32), randomblob(20),
+    CAST(:log || randomblob(:event) AS BLOB),
+    randomblob(:answer), randomblob(:transaction), residue(i), :now - 100 * 86400 + i
+FROM n
+"""
+# Of the open rows half are due, half wait for up to a minute.
+_OPEN = """
+WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :end)
+INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, transaction_hash,
+    next_try, max_wait, deadline, submitted, parked, admitted_at, log, residue)
+SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'seen', 1, i, i, 0, randomblob(32), randomblob(32),
+    :now + (i % 120) - 60, 60, 1e308, 0, i % 2, :now - 3600, :log, residue(i)
+FROM n
+"""
+
+
+def packed(counter: int) -> bytes:
+    return make_id(PUBLIC_DECRYPTION_TAG, counter).to_bytes(32)
+
+
+def residue(counter: int) -> int:
+    return make_id(PUBLIC_DECRYPTION_TAG, counter) % RESIDUES
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    print(f"{what:<72} {time.perf_counter() - began:8.2f} s", flush=True)
+
+
+def look(what: str, query: Callable[[], Any]) -> None:
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.thread_time()
+        query()
+        seconds.append(time.thread_time() - began)
+    print(f"{what:<72} {min(seconds) * 1000:8.2f} ms  {max(seconds) * 1000:8.2f} ms at worst", flush=True)
+
+
+def sizes(path: Path, what: str, book: Book) -> None:
+    book.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    free = book.execute("PRAGMA freelist_count").fetchone()[0] * 4096
+    print(f"{what:<72} {path.stat().st_size / 1e6:8.0f} MB  {free / 1e6:8.0f} MB of it free", flush=True)
+
+
+def opened(path: Path) -> Book:
+    book = Book(path, lambda: NOW, SHARDS)
+    book.open(BINDING, "FULL")
+    connection = book._connection  # noqa: SLF001 - to make many rows at once
+    assert connection is not None
+    connection.create_function("packed", 1, packed)
+    connection.create_function("residue", 1, residue)
+    return book
+
+
+def fill(book: Book, statement: str, first: int, end: int) -> None:
+    log = Log(CONTRACT, (b"\x01" * 32,), bytes(300), 0, b"", b"", 0)
+    values = {
+        "chain": CHAIN, "contract": CONTRACT, "kind": KIND.value, "now": NOW, "log": pack_log(log),
+        "event": EVENT, "answer": ANSWER, "transaction": TRANSACTION,
+    }  # fmt: skip
+    for begin in range(first, end, 20_000):
+        book.begin()
+        book.execute(statement, {**values, "first": begin, "end": min(end, begin + 20_000)})
+        book.commit()
+
+
+def arrivals(first: int, number: int) -> tuple[Arrival, ...]:
+    made = []
+    for counter in range(first, first + number):
+        identifier = make_id(PUBLIC_DECRYPTION_TAG, counter)
+        log = Log(CONTRACT, (b"\x01" * 32,), bytes(600), counter, bytes(32), bytes(32), 0)
+        made.append(Arrival(identifier, KIND, identifier.to_bytes(32), log))
+    return tuple(made)
+
+
+def admit(book: Book, first: int) -> None:
+    read = Read(
+        CHAIN, CONTRACT, first, first + 9, arrivals(first, 10), (), first + 10, book.tick, NOW, NOW, DAY
+    )
+    book.begin()
+    admission.admit(book, read)
+    book.roll_back()
+
+
+def queries_of(book: Book, last: int) -> None:
+    def due(now: float, full: int | None = None) -> Callable[[], Any]:
+        without = Shards(SHARDS, frozenset() if full is None else frozenset({full}))
+        busy = range(last - 128, last)
+        return lambda: queries.due_of_kinds(book, [KIND], now, 32, busy=busy, without=without)
+
+    look("due: 32 rows", due(NOW))
+    look("due: the clock set back a day", due(NOW - DAY))
+    look("due: one of four shards is full", due(NOW, 1))
+    look("due: nothing is due", due(NOW - 61))
+    look("counts", lambda: queries.counts(book, NOW))
+    look("waiting: 16 rows", lambda: queries.waiting(book, [KIND], NOW, 16))
+    look("answered, signed, landed: none", lambda: (
+        queries.answered(book, CHAIN, NOW, 100), queries.signed(book, CHAIN), queries.landed(book, CHAIN, last, 100)
+    ))  # fmt: skip
+    look("admit: a read of ten blocks with ten requests", lambda: admit(book, last + 10))
+
+
+def park_all(book: Book, first: int, rows: int) -> None:
+    """Let a thousand rows be parked and moved, as the pools do all the time."""
+    book.begin()
+    began = time.perf_counter()
+    for rid in range(first, first + rows):
+        moves.park(book, rid, NOW + 30, "the Core is busy", 60.0)
+    seconds = time.perf_counter() - began
+    book.roll_back()
+    print(f"{'park: one row':<72} {seconds / rows * 1e6:8.1f} µs", flush=True)
+
+
+def prove(book: Book, last: int, chunk: int = 2000) -> None:
+    """Walk over the ids as the proof of completeness does at a start."""
+    mark = retention.low_water(book, CHAIN, CONTRACT, KIND)
+    first = 1 if mark is None else mark.id - (PUBLIC_DECRYPTION_TAG << 248) + 1
+    longest, began, steps = 0.0, time.perf_counter(), 0
+    while first < last:
+        at = time.perf_counter()
+        ids = (make_id(PUBLIC_DECRYPTION_TAG, first), make_id(PUBLIC_DECRYPTION_TAG, last))
+        found = queries.places(book, (CHAIN, CONTRACT), KIND, ids, chunk)
+        longest, steps = max(longest, time.perf_counter() - at), steps + 1
+        if len(found) < chunk:
+            break
+        first = found[-1].id - (PUBLIC_DECRYPTION_TAG << 248) + 1
+    what = f"proof of completeness, {steps} steps, {'no mark' if mark is None else 'from the low-water mark'}"
+    print(
+        f"{what:<72} {time.perf_counter() - began:8.2f} s   {longest * 1000:8.2f} ms the longest step (off the loop)",
+        flush=True,
+    )
+
+
+def retain(book: Book, what: str, plan: Retention) -> None:
+    position: Position | None = Position()
+    steps, longest, rows, began, pages = 0, 0.0, 0, time.perf_counter(), 0
+    while position is not None:
+        at = time.perf_counter()
+        book.begin()
+        done = retention.step(book, plan, position)
+        book.commit()
+        longest = max(longest, time.perf_counter() - at)
+        position, steps, rows, pages = (
+            done.position,
+            steps + 1,
+            rows + done.cleared + done.deleted,
+            pages + done.pages,
+        )
+    seconds = time.perf_counter() - began
+    each = f"{seconds / steps * 1000:.1f} ms each, {longest * 1000:.1f} ms the longest (off the loop)"
+    print(f"{what:<72} {seconds:8.1f} s   {steps} steps for {rows} rows, {each}", flush=True)
+
+
+def give_back(book: Book) -> None:
+    while True:
+        book.begin()
+        done = retention.step(book, Retention(None, None, {}), Position())
+        book.commit()
+        if not done.pages:
+            return
+
+
+def run(path: Path, closed: int, opens: int) -> None:
+    book = opened(path)
+    last = closed + opens
+    with timed(f"(making {closed} closed and {opens} open rows)"):
+        fill(book, _CLOSED, 1, closed + 1)
+        fill(book, _OPEN, closed + 1, last + 1)
+    sizes(path, "file without retention", book)
+    book.close()
+
+    with timed("start: open the journal, look for damaged rows"):
+        book = opened(path)
+        find_odd_rows(book)
+    queries_of(book, last)
+    park_all(book, closed + 1, 1000)
+    prove(book, last)
+    retention.raise_low_water(
+        book, CHAIN, CONTRACT, KIND, Place(make_id(PUBLIC_DECRYPTION_TAG, closed), closed)
+    )
+    prove(book, last)
+
+    plan = Retention(NOW - 7 * DAY, None, {CHAIN: last}, frozenset({KIND}))
+    retain(book, "retention of contents (events, answers, transactions)", plan)
+    sizes(path, "file after it", book)
+    give_back(book)
+    sizes(path, "file, free space given back", book)
+    queries_of(book, last)
+    retain(book, "retention of rows", attrs.evolve(plan, delete_before=NOW))
+    give_back(book)
+    sizes(path, "file with the open rows alone", book)
+    queries_of(book, last)
+    book.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--closed", type=int, default=1_000_000)
+    parser.add_argument("--open", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, default=None)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        run(Path(folder) / "journal.db", arguments.closed, arguments.open)
+
+
+if __name__ == "__main__":
+    main()

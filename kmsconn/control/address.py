@@ -1,0 +1,32 @@
+"""The address of a Unix socket: a path of any length, though the system takes 107 bytes. Opens no socket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from kmsconn.config.settings import Settings
+
+LONGEST: Final = 107  # bytes, on Linux (unix(7)); fewer elsewhere
+
+
+def control_path(settings: Settings) -> Path:
+    """Return where the control socket of a connector stands: as configured, else beside its journal."""
+    journal = settings.journal
+    return settings.control_socket or journal.with_name(journal.name + ".sock")
+
+
+@contextmanager
+def address_of(path: Path) -> Generator[str]:
+    """Give an address for a path, while the block lasts: where it is too long, by way of its folder. Raises OSError."""
+    if len(os.fsencode(path)) <= LONGEST:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

@@ -1,0 +1,94 @@
+"""Asks the control socket of a running connector; or does the same with the journal of one that is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from kmsconn.config.settings import Settings
+from kmsconn.control.address import address_of, control_path
+from kmsconn.control.commands import CommandError, Context, perform
+from kmsconn.control.requests import COMMANDS
+from kmsconn.errors import StartRefused
+from kmsconn.journal.sqlite import open_journal
+from kmsconn.net.ports import Ports
+from kmsconn.service.house import PROFILES
+
+PATIENCE: Final = 90.0  # seconds: more than the server takes for any command
+ANSWER_BYTES: Final = 64 << 20
+
+NOBODY_THERE = (FileNotFoundError, ConnectionRefusedError)
+
+
+async def ask(stream: trio.abc.Stream, command: str, arguments: Mapping[str, Any]) -> Any:
+    """Have a command done at the other end of a stream. Raises CommandError with what the connector said."""
+    await stream.send_all(msgspec.json.encode({"command": command, "arguments": arguments}) + b"\n")
+    taken = bytearray()
+    while not taken.endswith(b"\n") and len(taken) <= ANSWER_BYTES:
+        chunk = await stream.receive_some(1 << 20)
+        if not chunk:
+            break
+        taken += chunk
+    return _result(bytes(taken))
+
+
+def _result(line: bytes) -> Any:
+    try:
+        answer = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        answer = None
+    if not isinstance(answer, dict) or answer.keys() not in ({"result"}, {"error"}):
+        raise CommandError(
+            "the connector closed the connection without an answer: it is busy with others, or it ended"
+        )
+    if "error" in answer:
+        raise CommandError(str(answer["error"]))
+    return answer["result"]
+
+
+async def ask_running(path: Path, command: str, arguments: Mapping[str, Any]) -> Any:
+    """Have the connector behind a control socket do a command.
+
+    Raises CommandError; FileNotFoundError or ConnectionRefusedError where nobody is there; StartRefused where one may not ask.
+    """
+    try:
+        with address_of(path) as address, trio.fail_after(PATIENCE):
+            async with await trio.open_unix_socket(address) as stream:
+                return await ask(stream, command, arguments)
+    except PermissionError as error:
+        raise StartRefused(
+            f"the control socket {path} belongs to another user: ask as that one, or as root"
+        ) from error
+    except trio.TooSlowError as error:
+        raise CommandError(f"the connector behind {path} did not answer within {PATIENCE:g} s") from error
+    except trio.BrokenResourceError as error:
+        raise CommandError(f"the connector behind {path} ended the connection") from error
+
+
+async def ask_stopped(settings: Settings, ports: Ports, command: str, arguments: Mapping[str, Any]) -> Any:
+    """Do a command with the journal of a stopped connector, under its lock; chain time is then this machine's.
+
+    Raises CommandError; StartRefused where there is no journal, or a process uses it and does not listen at its control socket.
+    """
+    if not settings.journal.exists():
+        raise StartRefused(
+            f"there is no journal {settings.journal}, and nobody listens at {control_path(settings)}: "
+            "run this with the configuration of the connector"
+        )
+    shards = len(settings.core_endpoints)
+    try:
+        async with open_journal(settings.journal, None, ports.offload, ports.wall, shards=shards) as journal:
+            return await perform(COMMANDS, _context(settings, ports, journal), command, arguments)
+    except StartRefused as refused:
+        raise StartRefused(
+            f"{refused}; nobody listens at {control_path(settings)} (a connector that is embedded, or has another control_socket?)"
+        ) from refused
+
+
+def _context(settings: Settings, ports: Ports, journal: Any) -> Context:
+    profile = PROFILES[settings.profile](settings)
+    return Context(journal, profile, settings.decryption_expiry, ports.wall, lambda _chain: ports.wall())

@@ -1,0 +1,61 @@
+"""The commands that a connector understands, by name: what each takes, and what it does. Knows no socket and no terminal.
+
+A command takes the values of a JSON object and returns what becomes one. It works on a ``Context``, which a running connector and the
+journal of a stopped one can both give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import attrs
+
+from kmsconn.errors import KmsconnError
+from kmsconn.journal.port import Journal
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.port import Profile
+
+Arguments = Mapping[str, Any]
+
+
+class CommandError(KmsconnError):
+    """A command was not done: it is unknown, or what it was given is wrong."""
+
+
+@attrs.frozen
+class Context:
+    """What commands work on. ``chain_time`` is the time of a chain by its id; ``wake`` has requests of a kind looked at."""
+
+    journal: Journal
+    profile: Profile
+    expiry: float
+    wall: Callable[[], float]
+    chain_time: Callable[[int], float]
+    wake: Callable[[Kind], None] = lambda _kind: None
+
+
+@attrs.frozen
+class Command:
+    """One command: a word on it, the names of its arguments, and what runs it."""
+
+    help: str
+    arguments: frozenset[str]
+    run: Callable[[Context, Arguments], Awaitable[Any]]
+
+
+Commands = Mapping[str, Command]
+
+
+async def perform(commands: Commands, context: Context, name: object, arguments: object) -> Any:
+    """Run a command by its name. Raises CommandError, and JournalFailed where the disk does not take it."""
+    command = commands.get(name) if isinstance(name, str) else None
+    if command is None:
+        raise CommandError(f"there is no command {name!r:.80}; there are {', '.join(sorted(commands))}")
+    if not isinstance(arguments, Mapping):
+        raise CommandError(f"the arguments of {name} must be an object")
+    if unknown := sorted(set(arguments) - command.arguments):
+        raise CommandError(
+            f"{name} takes no {', '.join(unknown):.80}; it takes {', '.join(sorted(command.arguments)) or 'nothing'}"
+        )
+    return await command.run(context, arguments)

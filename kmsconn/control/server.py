@@ -1,0 +1,159 @@
+"""The control socket of a running connector: one JSON line asks, one JSON line answers, then the connection ends.
+
+Only its owner may connect (mode 0600). Nobody who connects holds anything up: as the monitoring server, it has at most ``CONNECTIONS``
+at a time, takes requests of ``REQUEST_BYTES`` at most, and each step has its deadline. Opened by ``kmsconn run``; an embedding program
+may call ``open_control`` itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from kmsconn.control.address import address_of
+from kmsconn.control.commands import CommandError, Commands, Context, perform
+from kmsconn.control.requests import COMMANDS
+from kmsconn.errors import JournalFailed, StartRefused
+from kmsconn.service.house import House
+
+CONNECTIONS: Final = 16  # an operator and some scripts; beyond it a connection is closed at once
+REQUEST_BYTES: Final = 64 * 1024
+READING: Final = 5.0  # seconds for a request to come
+WORKING: Final = 60.0  # seconds for a command
+WRITING: Final = 10.0  # seconds for an answer to be taken
+
+
+def context_of(house: House) -> Context:
+    """Return what commands work on in a running connector."""
+
+    def chain_time(chain_id: int) -> float:
+        side = house.sides.get(chain_id)
+        timestamp = None if side is None else side.head.timestamp
+        return house.ports.wall() if timestamp is None else float(timestamp)
+
+    return Context(
+        journal=house.journal,
+        profile=house.profile,
+        expiry=house.settings.decryption_expiry,
+        wall=house.ports.wall,
+        chain_time=chain_time,
+        wake=lambda kind: house.pool_for(kind).bell.ring(),
+    )
+
+
+@asynccontextmanager
+async def open_control(context: Context, path: Path, commands: Commands = COMMANDS) -> AsyncIterator[None]:
+    """Serve commands at ``path`` while the block lasts.
+
+    A socket that a killed process left there is replaced: whoever holds the journal's lock is the only one. Raises StartRefused when the
+    socket cannot be made. Cancellation: connections are closed at once, and the socket is removed.
+    """
+    listener = _listen(path)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(_serve, listener, context, commands))
+            yield
+            nursery.cancel_scope.cancel()
+    finally:
+        listener.close()
+        _remove(path)
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove(path)
+        os.fchmod(listener.fileno(), 0o600)  # before there is anything to connect to
+        with address_of(path) as address:
+            listener.bind(address)
+        path.chmod(0o600)  # where the former has no effect
+        listener.listen(CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise StartRefused(
+            f"the control socket {path} cannot be made: {error.strerror or error}; name another path as control_socket"
+        ) from error
+    return listener
+
+
+def _remove(path: Path) -> None:
+    """Remove a socket, and nothing else. Raises OSError."""
+    if path.is_socket():
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        raise FileExistsError(errno.EEXIST, "something else stands there")
+
+
+async def _serve(
+    listener: socket.socket,
+    context: Context,
+    commands: Commands,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    places = trio.CapacityLimiter(CONNECTIONS)
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            if places.available_tokens:
+                async with places:
+                    await converse(stream, context, commands)
+
+    accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener.dup()))
+    async with accepting, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, answer, [accepting], handler_nursery=nursery))
+        task_status.started()
+
+
+async def converse(stream: trio.abc.Stream, context: Context, commands: Commands = COMMANDS) -> None:
+    """Answer one request of a connection. Cancellation: at any time. Whoever goes away, or is too slow, gets nothing."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        line = b""
+        with trio.move_on_after(READING):
+            line = await _line_of(stream)
+        if line:
+            answer = msgspec.json.encode(await _answer(line, context, commands)) + b"\n"
+            with trio.move_on_after(WRITING):
+                await stream.send_all(answer)
+
+
+async def _line_of(stream: trio.abc.ReceiveStream) -> bytes:
+    """Return the first line with its end, as much of it as may be taken, or nothing where the other side ended before."""
+    taken = b""
+    while b"\n" not in taken and len(taken) <= REQUEST_BYTES:
+        chunk = await stream.receive_some(REQUEST_BYTES)
+        if not chunk:
+            return b""
+        taken += chunk
+    return taken
+
+
+async def _answer(line: bytes, context: Context, commands: Commands) -> dict[str, Any]:
+    if len(line) > REQUEST_BYTES:
+        return {"error": f"a request has at most {REQUEST_BYTES} bytes"}
+    try:
+        asked = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return {"error": "a request is one line of JSON"}
+    if not isinstance(asked, dict):
+        return {"error": 'a request is an object: {"command": …, "arguments": {…}}'}
+    try:
+        with trio.fail_after(WORKING):
+            return {
+                "result": await perform(commands, context, asked.get("command"), asked.get("arguments", {}))
+            }
+    except CommandError as error:
+        return {"error": str(error)}
+    except JournalFailed as error:
+        return {"error": f"the journal cannot be used: {error}"}
+    except trio.TooSlowError:
+        return {"error": f"the command took longer than {WORKING:g} s; narrow it down"}

@@ -1,0 +1,52 @@
+"""An operator and a running connector: what ended for a dependency's fault is answered after a retry, without touching the journal."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from kmsconn.control.commands import perform
+from kmsconn.control.requests import COMMANDS
+from kmsconn.control.server import context_of
+from kmsconn.emulator import core_faults
+from kmsconn.emulator.chances import Chance
+from kmsconn.kms.status import Status
+from kmsconn.model.events import ReplyLanded, RequestClosed
+from kmsconn.service.connector import open_connector
+from tests.unit.service.small_house import small_house
+
+COUNT = 3
+
+
+@pytest.mark.once
+async def test_expired_requests_are_answered_after_a_retry(autojump_clock, tmp_path) -> None:
+    seen = []
+    with trio.fail_after(3600):
+        async with (
+            small_house(tmp_path) as house,
+            open_connector(
+                house.settings(decryption_expiry=60.0), ports=house.ports, on_event=seen.append
+            ) as connector,
+        ):
+            await connector.wait_ready()
+            context = context_of(connector.house)
+            core = house.neighbours.cores[0]
+            core.chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE)))
+            for _ in range(COUNT):
+                house.traffic.forms["public"]()
+            await trio.sleep(200)
+            assert len([e for e in seen if isinstance(e, RequestClosed)]) == COUNT
+            listed = await perform(
+                COMMANDS, context, "requests.list", {"states": ["expired"], "cause": "expired"}
+            )
+            assert len(listed["requests"]) == COUNT
+            core.heal()
+            done = await perform(COMMANDS, context, "requests.retry", {"states": ["failed"]})
+            assert (len(done["retried"]), done["refused"]) == (COUNT, [])
+            await trio.sleep(20)
+            assert len([e for e in seen if isinstance(e, ReplyLanded)]) == COUNT
+            again = await perform(
+                COMMANDS, context, "requests.retry", {"requests": [listed["requests"][0]["id"]]}
+            )
+            assert again["retried"] == []
+            assert "already" in again["refused"][0]["why"]
