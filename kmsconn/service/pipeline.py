@@ -105,6 +105,8 @@ class Pipeline:
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
+    ended: set[int] = attrs.field(factory=set)
+    """Contexts and epochs under which every kept answer was ended."""
 
     async def run(self, row: Row) -> bool:
         """Work on a row once. When it returns the row is answered, parked or closed; True: answered, so it is not due again by itself.
@@ -177,13 +179,14 @@ class Pipeline:
     async def _destroy(self, request: Request) -> None:
         """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides."""
         destroyed = self.profile.order_of(request.content).ends
-        if not destroyed:
+        if destroyed <= self.ended:  # once in a process is enough: nothing is answered under it any more
             return
         self.contexts.note_destroyed(destroyed)
         reason = f"{' and '.join(map(id_name, destroyed))} was destroyed before the answer was sent"
         await end_answered(
             self.journal, self.profile, self.heads, destroyed, lambda row: self.end(row, reason)
         )
+        self.ended |= destroyed
 
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.submitted:

@@ -11,6 +11,7 @@ import trio
 
 from kmsconn.errors import Denied, NotMember, NotYet, Unreachable
 from kmsconn.journal.port import Arrival, Row
+from kmsconn.journal.sqlite import SqliteJournal
 from kmsconn.model.events import AlertCleared, AlertRaised, RequestClosed, RequestParked, Severity
 from kmsconn.model.life import State
 from kmsconn.service.destruction import PAGE
@@ -188,10 +189,29 @@ async def note(bench: Bench, context: Any) -> None:
     bench.pipeline.contexts.note_destroyed([context])
 
 
-async def test_a_destruction_that_was_interrupted_goes_on(tmp_path: Path, autojump_clock: Any) -> None:
-    async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
-        end = await bench.run(await bench.admit_arrival(end_of(7 << 248 | 1)))
-        assert end.state is State.SEEN
+async def test_the_next_process_goes_on_with_a_destruction(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        end = await bench.admit_arrival(end_of(7 << 248 | 1))
         row = await answered(bench, "public_one_v1", 30)
-        await bench.run(end)
+    async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
+        assert (await bench.run(end)).state is State.SEEN
         assert (await bench.row(row.rid)).state is State.REJECTED
+
+
+async def test_kept_answers_are_looked_through_once_however_long_the_core_refuses(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Core that cannot destroy anything is told every minute; tens of thousands of answers may wait for the Gateway meanwhile."""
+    looks = []
+    honest = SqliteJournal.answered_after
+
+    async def counted(journal: Any, *asked: Any) -> Any:
+        looks.append(asked)
+        return await honest(journal, *asked)
+
+    monkeypatch.setattr(SqliteJournal, "answered_after", counted)
+    async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
+        end = await bench.admit_arrival(end_of(7 << 248 | 1))
+        for _ in range(5):
+            await bench.run(end)
+    assert len(looks) == 2  # one for each chain
