@@ -6,6 +6,8 @@ total table. Texts never hold a secret: URLs are shown without user info and que
 
 from __future__ import annotations
 
+from typing import Self
+
 import attrs
 
 
@@ -45,9 +47,24 @@ class StartRefused(KmsconnError):
 
 
 class RequestError(KmsconnError):
-    """One request could not take its next step; the rest goes on. ``stage``: which one, as far as it is known."""
+    """One request could not take its next step; the rest goes on. ``stage``: which one, as far as it is known.
+
+    ``dependency`` names whose fault it is where that is not the stage's usual one, ``cause`` is the slug of its alert, and ``remedy``
+    says what the operator can do.
+    """
 
     stage = ""
+    dependency = ""
+    cause = ""
+    remedy = ""
+    own = False
+    """The fault is the request's own, since others have passed meanwhile where it fails."""
+
+    def of(self, dependency: str = "", cause: str = "", remedy: str = "") -> Self:
+        """Return this error with what its alert says."""
+        self.dependency = dependency or self.dependency
+        self.cause, self.remedy = cause or self.cause, remedy or self.remedy
+        return self
 
 
 class Retryable(RequestError):
@@ -60,11 +77,19 @@ class Retryable(RequestError):
 
 
 class Unreachable(Retryable):
-    """A neighbour did not answer: refused, reset, hung, 5xx, UNAVAILABLE."""
+    """A dependency did not answer: refused, reset, hung, 5xx, UNAVAILABLE."""
+
+    cause = "calls-fail"
+
+
+class Down(Unreachable):
+    """A dependency is gone, and an alert of its own says so: whoever needs it waits and raises none."""
 
 
 class Overloaded(Retryable):
-    """A neighbour asks for less: 429, RESOURCE_EXHAUSTED, table full."""
+    """A dependency asks for less: 429, RESOURCE_EXHAUSTED, table full."""
+
+    cause = "overloaded"
 
 
 class NotYet(Retryable):
@@ -90,13 +115,17 @@ class Forgotten(Retryable):
 class StageTimeout(Retryable):
     """A stage used up its time."""
 
+    cause = "too-slow"
+
     def __init__(self, stage: str, seconds: float) -> None:
         super().__init__(f"{stage} took longer than {seconds:g} s")
         self.stage = stage
 
 
 class Misconfigured(Retryable):
-    """Only the operator can mend it (UNAUTHENTICATED, UNIMPLEMENTED, a chain not configured): wait, readiness red."""
+    """Only the operator can mend it (UNAUTHENTICATED, UNIMPLEMENTED, a chain not configured): wait, and say so."""
+
+    cause = "misconfigured"
 
 
 class JournalFailed(Retryable):
@@ -122,8 +151,16 @@ class Destroyed(Rejected):
         return f"{self.what} was destroyed"
 
 
+class RejectedByCore(Rejected):
+    """The Core says that it will never do it: believed of one request, once others pass; what it says to all is its own fault."""
+
+    cause = "rejects"
+
+
 class Refused(Terminal):
     """The Core refused it for good (INTERNAL): rejected, with one second chance an hour later."""
+
+    cause = "internal-error"
 
 
 class Aborted(Terminal):
@@ -139,11 +176,12 @@ class Over(Terminal):
 
 
 class Broken(RequestError):
-    """A neighbour answered something that no honest neighbour answers: quarantine the request, alarm, send nothing."""
+    """A dependency answered something that no honest one answers: quarantine the request once others pass, send nothing."""
 
-    def __init__(self, neighbour: str, message: str) -> None:
-        super().__init__(f"{neighbour}: {message}")
-        self.neighbour = neighbour
+    cause = "wrong-answer"
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(f"{where}: {message}")
 
 
 class NonceTaken(KmsconnError):

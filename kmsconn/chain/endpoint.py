@@ -22,7 +22,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.chain.posting import HttpLink
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.settings import Chain
-from kmsconn.errors import Retryable, StartRefused, Unreachable
+from kmsconn.errors import Down, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity, ignore
 from kmsconn.net.http import HttpClient
@@ -77,6 +77,11 @@ class Endpoint:
     def chain_id(self) -> int:
         """The configured chain id."""
         return self._chain.chain_id
+
+    @property
+    def is_down(self) -> bool:
+        """Whether every URL has failed and none works yet; an alert says so."""
+        return self._troubled
 
     async def call(self, method: str, *params: Any) -> Any:
         """Ask one question and return its JSON result.
@@ -173,7 +178,11 @@ class Endpoint:
         link = self._link
         if link is None or link.ended.is_set():
             link = await self._linked()
-        return await link.exchange(calls, batch=batch)
+        try:
+            return await link.exchange(calls, batch=batch)
+        except Retryable as error:
+            error.of(self.name)
+            raise
 
     async def _linked(self) -> Link:
         """Return the link, waiting while one is being made.
@@ -186,11 +195,15 @@ class Endpoint:
             if self._link is not None and not self._link.ended.is_set():
                 return self._link
             if self._down is not None:
-                raise Unreachable(f"{self.name}: {self._down}")
+                raise self._gone(self._down)
             with trio.move_on_after(MOMENT if self._troubled else math.inf) as scope:
                 await self._changed.wait()
             if scope.cancelled_caught:
-                raise Unreachable(f"{self.name}: {self._reason}")
+                raise self._gone(self._reason)
+
+    def _gone(self, reason: str) -> Unreachable:
+        """Return the error of a chain that cannot be reached, which its own alert says once every URL has failed."""
+        return (Down if self._troubled else Unreachable)(f"{self.name}: {reason}").of(self.name)
 
     async def _websocket(self) -> WebSocketLink:
         await trio.lowlevel.checkpoint()

@@ -159,7 +159,9 @@ class Checker:
         for chain_id, group in groupby(sorted(questions, key=chain_of), key=chain_of):
             rpc = self.chains.get(chain_id)
             if rpc is None:
-                raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)")
+                raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)").of(
+                    f"host chain {chain_id}", "not-configured"
+                )
             batch = list(group)
             steps += [
                 partial(ask_all, rpc, batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)

@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.chain.asking import ask
 from kmsconn.chain.port import Rpc
-from kmsconn.errors import NotYet, Retryable, StartRefused
+from kmsconn.errors import Down, NotYet, Retryable, StartRefused
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
@@ -84,13 +84,15 @@ class Registry:
 
     async def run(self) -> None:
         """Refresh for ever; a refresh that fails keeps the old snapshot. Raises StartRefused as ``load``."""
-        alerts, told = Alerts(self.on_event), ""
+        alerts = Alerts(self.on_event)
         while True:
+            fresh, told = False, ""
             try:
                 await self.load()
+                fresh = True
+            except Down:
+                pass  # the gateway's own alert says it
             except Retryable as error:
                 told = str(error)
-            else:
-                told = ""
             alerts.put(NAME, "unreadable", told)
-            await trio.sleep(self.refresh if self._coprocessors and not told else RETRY)
+            await trio.sleep(self.refresh if fresh else RETRY)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from grpclib.const import Status
 
 from kmsconn.config.settings import CoreTls
-from kmsconn.errors import NotYet, Rejected, RequestError, Undecodable
+from kmsconn.errors import NotYet, RejectedByCore, RequestError, Undecodable
 from kmsconn.kms.allowance import REPLY_BUDGET, Allowance
 from kmsconn.kms.channel import Channel, open_channel
 from kmsconn.kms.port import Started
@@ -90,7 +90,7 @@ class CoreClient:
         except StatusError as error:
             meaning = _meaning(call, error)
             if meaning is Meaning.REFUSED:
-                raise Rejected(f"{where}: {error}") from error
+                raise RejectedByCore(f"{where}: {error}") from error
             if meaning is Meaning.WAIT:
                 raise NotYet(f"{where}: {error}") from error
             if meaning is None and (trouble := start_error(error, where)):
@@ -135,8 +135,8 @@ class CoreClient:
             assert meaning is not None, "a StatusError is never OK"
             raise meaning from error
 
-    async def healthy(self, index: int) -> bool:
-        """Return whether an endpoint says that it serves; every other answer, and none, is no.
+    async def health(self, index: int) -> str:
+        """Return nothing for an endpoint that says that it serves, else what is wrong with it.
 
         A Core of the first generation has no such service; that it says so is enough.
 
@@ -145,11 +145,13 @@ class CoreClient:
         request = b"\x0a" + bytes([len(SERVICE)]) + SERVICE.encode()
         try:
             reply = await self._channels[index].unary(HEALTH_PATH, [request])
-            return [value for number, _, value in fields(reply) if number == 1] == [SERVING]
+            serves = [value for number, _, value in fields(reply) if number == 1] == [SERVING]
         except StatusError as error:
-            return error.spoken and error.status is Status.UNIMPLEMENTED
-        except (RequestError, Undecodable):
-            return False
+            lacking = error.spoken and error.status is Status.UNIMPLEMENTED
+            return "" if lacking else f"its health check ends with {error}"
+        except (RequestError, Undecodable) as error:
+            return str(error)
+        return "" if serves else "is not serving"
 
     def _index(self, call: CoreCall) -> int:
         """Return the endpoint of a call: start and result of an id meet the same one (5.5)."""

@@ -22,7 +22,7 @@ from kmsconn.errors import (
     NotYet,
     Overloaded,
     Refused,
-    Rejected,
+    RejectedByCore,
     RequestError,
     Unreachable,
 )
@@ -65,10 +65,10 @@ START: Mapping[Status, Make | None] = {
     Status.UNAUTHENTICATED: Misconfigured,
     Status.PERMISSION_DENIED: Misconfigured,
     Status.UNIMPLEMENTED: Misconfigured,
-    Status.INVALID_ARGUMENT: Rejected,
-    Status.FAILED_PRECONDITION: Rejected,
-    Status.OUT_OF_RANGE: Rejected,
-    Status.DATA_LOSS: Rejected,
+    Status.INVALID_ARGUMENT: RejectedByCore,
+    Status.FAILED_PRECONDITION: RejectedByCore,
+    Status.OUT_OF_RANGE: RejectedByCore,
+    Status.DATA_LOSS: RejectedByCore,
     Status.INTERNAL: Refused,
 }
 

@@ -21,6 +21,7 @@ from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
+from kmsconn.service.alerting import show_alerts
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.hook import Hook
 from kmsconn.service.house import House, Side, open_house
@@ -122,6 +123,8 @@ class Connector:
             services.start_soon(
                 Retaining(house.settings, house.profile, house.journal, house.sides, house.ports).run
             )
+            services.start_soon(house.core_health.run)
+            services.start_soon(show_alerts, house)
             services.start_soon(Overdue(house.profile, house.journal, house.ports, house.on_event).run)
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:

@@ -38,8 +38,10 @@ from kmsconn.net.ports import Dial, Ports
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
-from kmsconn.service.blame import Blame
+from kmsconn.service.board import CONNECTION
+from kmsconn.service.core_health import CoreHealth
 from kmsconn.service.held import Held
+from kmsconn.service.passage import Passage
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
 from kmsconn.service.stages import Stages
@@ -110,6 +112,7 @@ class House:
     links: Links
     directory: Directory
     shadow: Shadow | None
+    core_health: CoreHealth
     sides: Mapping[int, Side]
     pools: Mapping[PoolName, Pool]
     pipeline: Pipeline
@@ -213,9 +216,9 @@ def _furnish(
         contexts=stages.checker.contexts,
         budgets=_budgets(settings),
         deadlines=settings.deadlines,
-        blame=Blame(on_event),
         held=held,
         taken=TakenIds(held),
+        passage=Passage(),
         wall=ports.wall,
         random=ports.random,
         on_event=on_event,
@@ -228,6 +231,11 @@ def _furnish(
         links,
         directory,
         shadow,
+        CoreHealth(
+            links.core,
+            settings.healthcheck_timeout,
+            on_recovery=lambda name: pipeline.passage.forgive(name, CONNECTION),
+        ),
         sides,
         _pools(settings, profile),
         pipeline,

@@ -30,10 +30,10 @@ from kmsconn.journal.port import Admitted, Arrival, Read
 from kmsconn.model.events import ChainReorganised, CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Subscription
-from kmsconn.service.blame import Standstill
 from kmsconn.service.house import House, Side
 from kmsconn.service.lineage import Lineage
 from kmsconn.service.retrying import until_kept
+from kmsconn.service.standstill import Standstill
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
@@ -179,7 +179,9 @@ class Intake:
                 return found
 
     def _standstill(self, what: str) -> Standstill:
-        return Standstill(f"{self.endpoint.name} {self.name}", what, self.house.on_event)
+        return Standstill(
+            f"{self.endpoint.name} {self.name}", what, self.house.on_event, lambda: self.endpoint.is_down
+        )
 
     async def _follow(self) -> None:
         standstill = self._standstill("logs")

@@ -19,6 +19,7 @@ from kmsconn.errors import (
     AlreadyDone,
     Broken,
     Denied,
+    Down,
     Forgotten,
     Misconfigured,
     NotMember,
@@ -26,6 +27,7 @@ from kmsconn.errors import (
     Over,
     Overloaded,
     Refused,
+    RejectedByCore,
     RequestError,
     Retryable,
     StageTimeout,
@@ -48,9 +50,9 @@ from kmsconn.model.life import TRANSITIONS
 from kmsconn.model.requests import Place, PoolName, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
 from kmsconn.protocols.port import Operation, Profile
-from kmsconn.service.blame import CORE, DEPENDENCIES, Blame
 from kmsconn.service.destruction import end_answered
 from kmsconn.service.held import Held
+from kmsconn.service.passage import SEVERAL, Failure, Gate, Passage
 from kmsconn.service.retrying import DENIED, PARKING, SECOND_CHANCE
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import MARK, TakenIds
@@ -76,8 +78,17 @@ class LongPollEnded(NotYet):
     """The Core is still at work: ask again when nobody else needs the place."""
 
 
+FAMILIES = {"check": "checks", "gather": "buckets", "submit": "core", "answer": "core"}
+"""Which dependencies a stage needs."""
+
+FAULTS = (Unreachable, Overloaded, StageTimeout, Misconfigured, RejectedByCore, Refused, Broken)
+"""Failures that may be the dependency's; what else a stage raises is an answer about the request."""
+
+
 class Lost(Misconfigured):
     """The Core has it already and does not know its result: it was restarted before anybody had asked (L10)."""
+
+    cause = "result-lost"
 
 
 async def within(seconds: float, stage: str, step: Callable[[], Awaitable[T]]) -> T:
@@ -99,9 +110,9 @@ class Pipeline:
     contexts: Contexts
     budgets: Sequence[ByteBudget]  # one for each shard of the Core
     deadlines: Deadlines
-    blame: Blame
     held: Held
     taken: TakenIds
+    passage: Passage
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
@@ -130,12 +141,10 @@ class Pipeline:
             await self._park(row, "answer", str(error), 0.0)
         except Retryable as error:
             await self._wait(row, error)
-        except Refused as error:
-            await self._second_chance(row, error)
+        except (Refused, RejectedByCore, Broken) as error:
+            await self._said_no(row, error)
         except Terminal as error:
             await self._close(row, self._ending(row, error), str(error))
-        except Broken as error:
-            await self._broken(row, error)
         except Undecodable as error:
             await self._close(row, "quarantine", str(error))
         return False
@@ -221,7 +230,10 @@ class Pipeline:
         except Forgotten as error:
             if not submitted.doubt:
                 raise
-            raise self._lost(row, f"{submitted.doubt}, and then {error}") from error
+            lost = self._lost(f"{submitted.doubt}, and then {error}")
+            self._blame(row, "answer", lost)
+            lost.stage = "answer"
+            raise lost from error
 
     def _no_result(self, row: Row, reason: str, seconds: float) -> NotYet:
         """Return the error for a poll that ended without a result, after so many seconds."""
@@ -232,44 +244,54 @@ class Pipeline:
         error.stage = "answer"
         return error
 
-    def _lost(self, row: Row, reason: str) -> Lost:
-        """Return the error for a result that nobody can have any more, and tell it: apart from the Core's, whose calls succeed."""
-        error = Lost(f"{reason}: the Core was restarted before its result was asked for")
-        error.stage = "answer"
-        self.blame.say(f"{row.kind} result", row.rid, str(error), Severity.CRITICAL)
-        return error
+    def _lost(self, reason: str) -> Lost:
+        """Return the error for a result that nobody can have any more."""
+        return Lost(f"{reason}: the Core was restarted before its result was asked for")
 
     async def _timed(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         started = trio.current_time()
         least = self.operation(row).stages.get(stage, 0.0)
         try:
             result = await within(max(seconds, least), stage, step)
-        except (Unreachable, Overloaded, StageTimeout, Misconfigured) as error:
+        except FAULTS as error:
             error.stage = stage
-            self.blame.failed(self._dependency(stage, row), row.rid, error)
+            self._blame(row, stage, error)
             raise
-        except RequestError as error:  # an answer, if not the wanted one: the neighbour works
+        except RequestError as error:
             error.stage = stage
-            self.blame.passed(self._dependency(stage, row), row.rid)
+            self.passage.answered(FAMILIES[stage], stage, row.rid)
             raise
-        self.blame.passed(self._dependency(stage, row), row.rid)
+        self.passage.passed(self._gate(row, stage), row.rid)
         self.held.free(row.rid)
         self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))
         return result
 
+    def _blame(self, row: Row, stage: str, error: RequestError) -> None:
+        """Note a failure, and on it whose fault it is. A dependency that is gone has an alert of its own."""
+        if isinstance(error, Down):
+            return
+        gate = self._gate(row, stage)
+        if error.dependency:
+            gate = attrs.evolve(gate, dependency=error.dependency)
+        failure = Failure(error.cause, str(error), error.remedy)
+        error.own = self.passage.failed(gate, row.rid, failure, trio.current_time())
+
+    def _gate(self, row: Row, stage: str) -> Gate:
+        """Return whom a stage needs: of several shards of the Core the one that has the request.
+
+        Key management comes one by one, in order: one request that fails is a kind that does not pass.
+        """
+        family = FAMILIES[stage]
+        dependency = f"core[{self._shard(row)}]" if family == "core" else family
+        several = SEVERAL if self.operation(row).expires else 1
+        return Gate(dependency, family, stage, row.kind, several)
+
     def _shard(self, row: Row) -> int:
         return row.id % len(self.budgets)
 
-    def _dependency(self, stage: str, row: Row) -> str:
-        """Return whom a stage needs: of several shards of the Core the one that has the request."""
-        dependency = DEPENDENCIES[stage]
-        return (
-            f"core[{self._shard(row)}] calls" if dependency == CORE and len(self.budgets) > 1 else dependency
-        )
-
     async def _keep(self, row: Row, answered: Answered) -> bool:
         now, kept = self.wall(), False
-        self.blame.ended(row.rid)
+        self.passage.ended(row.rid)
         self.held.free(row.rid)
         self.taken.ended(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
@@ -340,33 +362,37 @@ class Pipeline:
         if await self.journal.park(row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again):
             self.on_event(RequestParked(row.rid, row.kind, stage, reason, seconds))
 
-    async def _second_chance(self, row: Row, error: Refused) -> None:
-        if _had_second_chance(row):
-            await self._close(row, "reject", str(error))
-            return
-        self.journal.note_submitted(row.rid, False)
-        reason = SECOND_CHANCE_MARK + str(error)
-        await self._park(row, error.stage, reason, SECOND_CHANCE, max_wait=SECOND_CHANCE)
-
-    async def _broken(self, row: Row, error: Broken) -> None:
-        if await self.journal.has_sibling(row.rid):
-            self.blame.say(
-                self._dependency("answer", row),
-                row.rid,
-                f"{error}; it may still hold other content under this id",
-                Severity.WARNING,
-            )
+    async def _said_no(self, row: Row, error: Refused | RejectedByCore | Broken) -> None:
+        """End a request for what the Core said of it, unless it may say that of all: then the request waits."""
+        if isinstance(error, Broken) and await self.journal.has_sibling(row.rid):
+            await self._submit_again(row, error, f"{error}; it may still hold other content under this id")
+        elif not self._is_own_fault(row, error):
+            await self._submit_again(row, error, str(error))
+        elif isinstance(error, Refused) and not _had_second_chance(row):
+            self.passage.ended(row.rid)  # it is silent for longer than anybody would count it
             self.journal.note_submitted(row.rid, False)
-            await self._park(row, "answer", str(error), PARKING.seconds(row.parked, self.random()))
+            reason = SECOND_CHANCE_MARK + str(error)
+            await self._park(row, error.stage, reason, SECOND_CHANCE, max_wait=SECOND_CHANCE)
         else:
-            await self._close(row, "quarantine", str(error))
+            await self._close(row, "quarantine" if isinstance(error, Broken) else "reject", str(error))
+
+    def _is_own_fault(self, row: Row, error: RequestError) -> bool:
+        """Say whether others have passed meanwhile where a request fails.
+
+        Key management is no crowd that could pass meanwhile, and what comes behind it in the order of the chain must go on.
+        """
+        return error.own or not self.operation(row).expires
+
+    async def _submit_again(self, row: Row, error: RequestError, reason: str) -> None:
+        self.journal.note_submitted(row.rid, False)
+        await self._park(row, error.stage, reason, PARKING.seconds(row.parked, self.random()))
 
     async def end(self, row: Row, reason: str) -> None:
         """Reject a row that nobody works on. Repeating: it is told once."""
         await self._close(row, "reject", reason)
 
     async def _close(self, row: Row, transition: str, reason: str) -> None:
-        self.blame.ended(row.rid)
+        self.passage.ended(row.rid)
         self.held.free(row.rid)
         self.taken.ended(row.rid)
         if await self.journal.close(row.rid, transition, reason):

@@ -16,9 +16,11 @@ from kmsconn.checks.committee import Committee
 from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ciphertexts.port import Gatherer
 from kmsconn.errors import Broken
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.ids import id_hex
 from kmsconn.kms.port import Core, Started
-from kmsconn.model.requests import Material
-from kmsconn.model.steps import Answered, Checked, Ciphertext, Gathered, Seen, Submitted
+from kmsconn.model.requests import Material, Request
+from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.net.together import together
 from kmsconn.protocols.port import CoreCall, Profile
 from kmsconn.service.retrying import retrying
@@ -113,5 +115,11 @@ class Stages:
             return Answered(request, None)  # not ours to reply to: what it says is for others
         answer = self.profile.read_answer(request.content, reply, expected)
         if answer is not None and answer.signer != expected:
-            raise Broken("core", "the answer is not signed by this node's signer for this content")
+            raise _wrong_signer(request, answer, expected)
         return Answered(request, answer)
+
+
+def _wrong_signer(request: Request, answer: Answer, expected: Address | None) -> Broken:
+    by, wanted = checksum(answer.signer), "nobody" if expected is None else checksum(expected)
+    said = f"the answer for request 0x{id_hex(request.id)} is signed by {by}, not signed by this node's signer, which is {wanted}"
+    return Broken("core", said).of(cause="wrong-signer")

@@ -1,4 +1,4 @@
-"""The start: every neighbour must answer once; a wrong one ends the start, a silent one is waited for, by name."""
+"""The start: every dependency must answer once; a wrong one ends the start, a silent one is waited for, by name."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import trio
 
 from kmsconn.chain.asking import ask_all
 from kmsconn.chain.endpoint import Endpoint
-from kmsconn.errors import Retryable, Unreachable
+from kmsconn.errors import Down, Retryable
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.service.house import House
 
-SILENT = "silent"
-AGAIN = 1.0  # seconds between looks at a neighbour that does not answer
+SILENT = "no-answer-yet"
+AGAIN = 1.0  # seconds between looks at a dependency that does not answer
 
 
 async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
@@ -28,11 +28,8 @@ async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
             nursery.start_soon(
                 _until_it_answers, endpoint.name, partial(_right, house, endpoint), house.on_event
             )
-        for index, name in enumerate(house.links.core.endpoints):
-            nursery.start_soon(_until_it_answers, name, partial(_healthy, house, index), house.on_event)
-        nursery.start_soon(
-            _until_it_answers, "coprocessor registry", house.directory.wait_loaded, house.on_event
-        )
+        nursery.start_soon(house.core_health.wait_served)
+        nursery.start_soon(house.directory.wait_loaded)
     ready.set()
 
 
@@ -43,25 +40,17 @@ async def _right(house: House, endpoint: Endpoint) -> None:
     await ask_all(endpoint, [check for check in checks if check.chain_id == endpoint.chain_id])
 
 
-async def _healthy(house: House, index: int) -> None:
-    """Ask one Core. Chains and the registry bring deadlines of their own; a Core that took a call may be silent for ever."""
-    seconds = house.settings.healthcheck_timeout
-    with trio.move_on_after(seconds):
-        if await house.links.core.healthy(index):
-            return
-        raise Unreachable("is not serving")
-    raise Unreachable(f"takes calls and says nothing for {seconds:g} s")
-
-
 async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], on_event: OnEvent) -> None:
+    """Ask until there is an answer. A chain that is gone has an alert of its own."""
     alerts = Alerts(on_event)
     while True:
         try:
             await probe()
+        except Down:
+            alerts.clear(name, SILENT)
         except Retryable as error:
-            if (name, SILENT) not in alerts:
-                alerts.raise_(name, SILENT, f"has not answered yet: {error}", Severity.CRITICAL)
-            await trio.sleep(AGAIN)
+            alerts.raise_(name, SILENT, f"has not answered yet: {error}", Severity.CRITICAL)
         else:
             break
+        await trio.sleep(AGAIN)
     alerts.clear(name, SILENT)

@@ -75,6 +75,8 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.txmanager.nonces",
         "kmsconn.txmanager.table",
         "kmsconn.txmanager.fees",
+        "kmsconn.service.board",
+        "kmsconn.service.passage",
     }
 )
 """The sans-IO modules of the other rooms (◦ in the design)."""

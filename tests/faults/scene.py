@@ -19,6 +19,8 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event
 from kmsconn.monitoring.logs import log_events, make_logger
+from kmsconn.monitoring.monitor import Monitor
+from kmsconn.monitoring.server import Answer, Identity, answer
 from kmsconn.net.ports import Ports
 from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.mortality import Life, MortalPorts
@@ -41,6 +43,11 @@ class Scene:
     folder: Path
     events: list[Event] = attrs.field(factory=list)
     log: io.StringIO = attrs.field(factory=io.StringIO)
+    monitor: Monitor = attrs.field(factory=Monitor)
+
+    def http(self, path: str) -> Answer:
+        """Return what the monitoring port answers."""
+        return answer(path, self.monitor, Identity("kmsconn", "0"))
 
     def settings(self, **changes: Any) -> Settings:
         """Return settings with secrets in a URL."""
@@ -60,6 +67,7 @@ class Scene:
 
         def note(event: Event) -> None:
             self.events.append(event)
+            self.monitor.on_event(event)
             at = self.log.tell()
             write(event)
             told = repr(event) + self.log.getvalue()[at:]
@@ -71,7 +79,9 @@ class Scene:
     async def connected(self, **changes: Any) -> AsyncIterator[Connector]:
         """Run a connector while the block lasts, then cancel it."""
         with trio.CancelScope() as scope:
+            self.monitor = Monitor()
             async with self.open(**changes) as connector:
+                self.monitor.watch(connector.statistics)
                 yield connector
                 scope.cancel()
 
@@ -109,6 +119,10 @@ class Scene:
     def answered(self) -> set[int]:
         """The ids that have this node's answer on chain."""
         return set(truth_of(self.neighbours).answered)
+
+    async def wait_answered(self, ids: list[int]) -> None:
+        """Wait until requests are answered."""
+        await self.wait(lambda: self.answered >= set(ids))
 
     def core_does(self, fault: Fault, identifier: int, method: str | None = None) -> Chance:
         """Let the Core do something wrong with one request, always, until the chance is taken back."""

@@ -141,7 +141,7 @@ def test_three_shards_that_hang_slow_no_request_of_the_fourth() -> None:
 def test_the_trouble_names_the_shard_and_is_over_when_it_works_again() -> None:
     """Requests of other shards that pass say nothing about this one."""
     report = played(Outage(BEGIN, f"core{BAD}", "refuse", SECONDS))
-    assert {whom for _, whom in told(report)} == {f"core[{BAD}] calls"}
+    assert {whom for _, whom in told(report)} == {f"core[{BAD}]"}
     assert [name for name, _ in told(report)].count("AlertCleared") == 1
     assert told(report)[-1][0] == "AlertCleared"
 

@@ -125,7 +125,9 @@ class Rules:
     def _acl(self, handle: Handle) -> tuple[int, Address]:
         acl = self.acls.get(handle.chain_id)
         if acl is None:
-            raise Misconfigured(f"host chain {handle.chain_id} is not configured (host_chains)")
+            raise Misconfigured(f"host chain {handle.chain_id} is not configured (host_chains)").of(
+                f"host chain {handle.chain_id}", "not-configured"
+            )
         return handle.chain_id, acl
 
 

@@ -243,17 +243,17 @@ async def test_a_core_that_is_not_there_has_nothing(autojump_clock: MockClock) -
 @pytest.mark.parametrize("serving", [True, False])
 async def test_health_is_what_the_core_says(autojump_clock: MockClock, serving: bool) -> None:
     async with core_with(Cores(serving=serving)) as core:
-        assert await core.healthy(0) is serving
+        assert (await core.health(0) == "") is serving
 
 
 async def test_a_core_that_is_not_there_is_not_healthy(autojump_clock: MockClock) -> None:
     async with core_with(Cores(), count=0) as core:
-        assert not await core.healthy(0)
+        assert await core.health(0)
 
 
 async def test_a_core_without_a_health_service_serves_since_it_says_so(autojump_clock: MockClock) -> None:
     async with core_with(Cores(has_health=False)) as core:
-        assert await core.healthy(0)
+        assert await core.health(0) == ""
 
 
 async def test_endpoints_have_names_for_troubles(autojump_clock: MockClock) -> None:

@@ -13,7 +13,7 @@ from kmsconn.errors import (
     NotYet,
     Overloaded,
     Refused,
-    Rejected,
+    RejectedByCore,
     RequestError,
     Terminal,
     Unreachable,
@@ -35,7 +35,7 @@ REJECT = (Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION, Status.OUT_OF_RAN
 COMMON: dict[Status, type[RequestError]] = {
     **dict.fromkeys(WAIT, Unreachable),
     **dict.fromkeys(OPERATOR, Misconfigured),
-    **dict.fromkeys(REJECT, Rejected),
+    **dict.fromkeys(REJECT, RejectedByCore),
     Status.RESOURCE_EXHAUSTED: Overloaded,
     Status.INTERNAL: Refused,
 }

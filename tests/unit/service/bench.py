@@ -26,8 +26,8 @@ from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submi
 from kmsconn.net.offloading import offload_inline
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
-from kmsconn.service.blame import Blame
 from kmsconn.service.held import Held
+from kmsconn.service.passage import Passage
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.taken import TakenIds
 from tests.vectors import keys, log_of, request, vector_settings
@@ -170,7 +170,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             contexts=Contexts(PROFILE, None, trio.current_time),  # type: ignore[arg-type] - nothing is asked
             budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),
-            blame=Blame(events.append),
+            passage=Passage(),
             held=held,
             taken=TakenIds(held),
             wall=wall,

@@ -35,9 +35,9 @@ from kmsconn.model.events import (
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.port import Subscription
-from kmsconn.service.blame import STANDSTILL
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
+from kmsconn.service.standstill import STANDSTILL
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
 from tests.vectors import keys, log_of, request
 
@@ -80,6 +80,7 @@ class Chain:
     tags: list[str] = attrs.field(factory=list)
     """The names of the blocks that were asked for as the head."""
     name: str = "gateway"
+    is_down: bool = False
     chain_id: int = SETTINGS.gateway.chain_id
     ring: Callable[[Any], None] | None = None
 

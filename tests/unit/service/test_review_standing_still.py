@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-from types import SimpleNamespace
-
 import trio
 
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.events import AlertCleared, AlertRaised, Severity
-from kmsconn.service.blame import STANDSTILL, Standstill
 from kmsconn.service.connector import open_connector
-from kmsconn.service.starting import _healthy, _until_it_answers
+from kmsconn.service.core_health import CoreHealth
+from kmsconn.service.standstill import STANDSTILL, Standstill
 from tests.unit.service.small_house import small_house
 
 
@@ -62,19 +59,18 @@ async def test_a_node_that_never_gives_logs_is_named(autojump_clock, tmp_path) -
 class SilentCore:
     endpoints = ("core[0]",)
 
-    async def healthy(self, index: int) -> bool:
+    async def health(self, index: int) -> str:
         await trio.sleep_forever()
         raise AssertionError
 
 
 async def test_a_core_that_takes_calls_and_says_nothing_is_named(autojump_clock) -> None:
-    seen = []
-    house = SimpleNamespace(
-        links=SimpleNamespace(core=SilentCore()), settings=SimpleNamespace(healthcheck_timeout=7.0)
-    )
-    with trio.move_on_after(6.9):
-        await _until_it_answers("core[0]", partial(_healthy, house, 0), seen.append)
-    assert seen == []
-    with trio.move_on_after(30):
-        await _until_it_answers("core[0]", partial(_healthy, house, 0), seen.append)
-    assert [("says nothing for 7 s" in event.text, event.critical) for event in seen] == [(True, True)]
+    health = CoreHealth(SilentCore(), limit=7.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(health.run)
+        await trio.sleep(6.9)
+        assert list(health.alerts(trio.current_time())) == []
+        await trio.sleep(4)
+        [alert] = health.alerts(trio.current_time())
+        nursery.cancel_scope.cancel()
+    assert ("says nothing for 7 s" in alert.text, alert.critical) == (True, True)

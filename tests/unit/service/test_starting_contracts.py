@@ -126,4 +126,4 @@ async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
                 await connector.wait_ready()
     told = [event for event in events if isinstance(event, AlertRaised)]
     assert [(one.dependency, "reverts: 0x1234" in one.text) for one in told] == [("ethereum", True)]
-    assert AlertCleared("ethereum", "silent") in events
+    assert AlertCleared("ethereum", "no-answer-yet") in events

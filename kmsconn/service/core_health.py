@@ -1,0 +1,110 @@
+"""Asks each endpoint of the Core every ten seconds whether it serves (grpc.health.v1): one that is gone is known before it is needed.
+
+A Core without the health service says UNIMPLEMENTED, which shows that it is there. Source: kms-core-grpc.md section 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Never, Protocol
+
+import attrs
+import trio
+
+from kmsconn.model.events import AlertRaised, Severity
+
+EVERY = 10.0  # seconds between checks of an endpoint that serves
+SOONEST = 0.1  # seconds between two checks, whatever is asked for
+AGAIN = 1.0  # seconds until one that does not is asked again
+PATIENCE = (
+    3.0  # seconds that an endpoint may fail before it is said: a Core that restarts, a connection that breaks
+)
+
+CAUSE = "unreachable"
+REMEDY = "see that the Core runs and has loaded its keys, and that kms_core_endpoints names it; requests wait and nothing is lost"
+
+
+class Checked(Protocol):
+    """Whose health is asked: the client of the Core."""
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """The names of the endpoints."""
+        ...
+
+    async def health(self, index: int) -> str:
+        """Return nothing for an endpoint that serves, else what is wrong with it."""
+        ...
+
+
+@attrs.define
+class CoreHealth:
+    """What the endpoints said last. ``limit`` is how long one may take to answer, in seconds."""
+
+    core: Checked
+    limit: float
+    on_recovery: Callable[[str], None] = lambda _: None
+    """Is told the name of an endpoint that serves again."""
+    _wrong: dict[int, tuple[float, str]] = attrs.field(factory=dict)
+    """Since when an endpoint does not serve, and what was said last."""
+    _served: dict[int, trio.Event] = attrs.field(factory=dict)
+    _served_at: dict[str, float] = attrs.field(factory=dict)
+    _suspected: dict[str, float] = attrs.field(factory=dict)
+    _asked_for: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self) -> Never:
+        """Ask for ever. Cancellation: at any time."""
+        async with trio.open_nursery() as nursery:
+            for index in range(len(self.core.endpoints)):
+                nursery.start_soon(self._watch, index)
+        raise AssertionError("a Core has an endpoint")
+
+    async def wait_served(self) -> None:
+        """Return once every endpoint has served."""
+        for index in range(len(self.core.endpoints)):
+            await self._first(index).wait()
+
+    def alerts(self, now: float) -> Iterator[AlertRaised]:
+        """Return an alert for each endpoint that does not serve: critical where none does, for then nothing can be answered."""
+        gone = {index: text for index, (since, text) in self._wrong.items() if now - since >= PATIENCE}
+        severity = Severity.CRITICAL if len(gone) == len(self.core.endpoints) else Severity.WARNING
+        for index, text in gone.items():
+            yield AlertRaised(self.core.endpoints[index], CAUSE, text, severity, REMEDY)
+
+    def suspect(self, names: Collection[str], now: float) -> set[str]:
+        """Take the endpoints to which calls fail, and return those of them that say that they serve all the same.
+
+        They are asked at once, not in their turn, so that an endpoint that is gone is one alert and not two.
+        """
+        self._suspected = {name: self._suspected.get(name, now) for name in names}
+        if now in self._suspected.values():
+            self._asked_for.set()
+            self._asked_for = trio.Event()
+        return {name for name, since in self._suspected.items() if self._served_at.get(name, -1.0) > since}
+
+    async def _watch(self, index: int) -> Never:
+        while True:
+            wrong = await self._ask(index)
+            self._note(index, wrong, trio.current_time())
+            with trio.move_on_after(AGAIN if wrong else EVERY):
+                await self._asked_for.wait()
+            await trio.sleep(SOONEST)
+
+    def _note(self, index: int, wrong: str, now: float) -> None:
+        if wrong:
+            since, _ = self._wrong.get(index, (now, ""))
+            self._wrong[index] = since, wrong
+            return
+        name = self.core.endpoints[index]
+        self._served_at[name] = now
+        self._first(index).set()
+        if self._wrong.pop(index, None) is not None:
+            self.on_recovery(name)
+
+    async def _ask(self, index: int) -> str:
+        with trio.move_on_after(self.limit):
+            return await self.core.health(index)
+        return f"takes calls and says nothing for {self.limit:g} s"
+
+    def _first(self, index: int) -> trio.Event:
+        return self._served.setdefault(index, trio.Event())

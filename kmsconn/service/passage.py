@@ -1,0 +1,163 @@
+"""What passes and what does not, by dependency, stage and kind of request; and whose fault it is. Pure, without a clock.
+
+One rule carries everything. A request that fails is *suspect of its dependency* as long as nobody has passed the same gate since
+it first failed. Once others have passed meanwhile and it fails again, the failure is its own.
+
+- Several suspects of one cause: this kind of request cannot pass at all. That is critical, and says who is to blame.
+- A suspect waits. Only a request whose failure is its own is rejected or quarantined for what a dependency said: a Core that signs
+  with another key, or says INTERNAL to everybody, ends no request, not even the first one.
+
+What is not heard of for ``WINDOW`` seconds is forgotten: its request has left the chain, or was ended elsewhere.
+
+A *gate* is one dependency at one stage for one kind. Its *family* are the dependencies that stand in for each other, such as the shards
+of the Core: a kind cannot pass at all only where it passes none of them, while each judges its own requests.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+
+import attrs
+
+SEVERAL = 3
+"""Requests that fail alike before a kind is said not to pass: one may be wrong, two by chance."""
+
+WINDOW = 600.0
+"""Seconds after its last failure for which a request counts: it is tried again every minute, and a stage may take minutes."""
+
+TRACKED = 4096
+"""Requests that are remembered for each gate. More wait all the same, are not counted, and are ended by nobody's fault."""
+
+
+@attrs.frozen
+class Gate:
+    """One dependency at one stage for one kind of request. ``several``: how many failures mean that none passes."""
+
+    dependency: str
+    family: str
+    stage: str
+    kind: str
+    several: int = SEVERAL
+
+
+@attrs.frozen
+class Failure:
+    """How a request failed: the slug of the cause, what was said, and what to do about it."""
+
+    cause: str
+    text: str
+    remedy: str = ""
+
+
+@attrs.define
+class _Waiting:
+    """A request that failed: at which step first for this cause, and at which step and time last."""
+
+    rid: int
+    failure: Failure
+    since: int
+    last: int
+    at: float
+
+
+@attrs.frozen
+class Verdict:
+    """Requests fail at a dependency for one cause: how many wait, of which kinds, and which kinds cannot pass at all."""
+
+    dependency: str
+    cause: str
+    text: str
+    remedy: str
+    count: int
+    kinds: tuple[str, ...]
+    blocked: tuple[str, ...]
+
+
+@attrs.define
+class Passage:
+    """What became of requests at the gates. Whose fault it is follows from the order of steps, which are counted."""
+
+    _step: int = 0
+    _passed: dict[Gate, int] = attrs.field(factory=dict)
+    _family_passed: dict[tuple[str, str, str], int] = attrs.field(factory=dict)
+    _waiting: dict[Gate, dict[int, _Waiting]] = attrs.field(factory=lambda: defaultdict(dict))
+    _gates: dict[int, set[Gate]] = attrs.field(factory=dict)
+
+    def passed(self, gate: Gate, rid: int) -> None:
+        """A request passed a gate."""
+        self._step += 1
+        self._passed[gate] = self._family_passed[gate.family, gate.stage, gate.kind] = self._step
+        self.answered(gate.family, gate.stage, rid)
+
+    def answered(self, family: str, stage: str, rid: int) -> None:
+        """A dependency said of a request what is neither a pass nor a failure, such as "not yet": it waits no longer for its fault."""
+        for gate in tuple(self._gates.get(rid, ())):
+            if (gate.family, gate.stage) == (family, stage):
+                self._leave(gate, rid)
+
+    def failed(self, gate: Gate, rid: int, failure: Failure, now: float) -> bool:
+        """A request failed at a gate; say whether the fault is its own: it failed alike before, and another has passed since."""
+        self._step += 1
+        waiting = self._waiting[gate]
+        known = waiting.get(rid)
+        if known is not None and known.failure.cause == failure.cause:
+            known.failure, known.last, known.at = failure, self._step, now
+            return self._passed.get(gate, 0) > known.since
+        if known is not None or len(waiting) < TRACKED:
+            waiting[rid] = _Waiting(rid, failure, self._step, self._step, now)
+            self._gates.setdefault(rid, set()).add(gate)
+        return False
+
+    def ended(self, rid: int) -> None:
+        """A request is over, or leaves for long."""
+        for gate in tuple(self._gates.get(rid, ())):
+            self._leave(gate, rid)
+
+    def forgive(self, dependency: str, causes: Collection[str]) -> None:
+        """Forget what failed at a dependency for these causes: it is known to work again, and who waits is tried again."""
+        for gate, waiting in self._waiting.items():
+            if gate.dependency == dependency:
+                for rid in [rid for rid, one in waiting.items() if one.failure.cause in causes]:
+                    self._leave(gate, rid)
+
+    def _leave(self, gate: Gate, rid: int) -> None:
+        self._waiting[gate].pop(rid, None)
+        self._gates[rid].discard(gate)
+        if not self._gates[rid]:
+            del self._gates[rid]
+
+    def verdicts(self, now: float) -> tuple[Verdict, ...]:
+        """Return one verdict for each dependency and cause that holds up requests; forget what the window has left behind."""
+        self._forget(now - WINDOW)
+        groups: dict[tuple[str, str], list[tuple[Gate, list[_Waiting]]]] = defaultdict(list)
+        for gate, waiting in self._waiting.items():
+            causes: dict[str, list[_Waiting]] = defaultdict(list)
+            for one in waiting.values():
+                causes[one.failure.cause].append(one)
+            for cause, several in causes.items():
+                groups[gate.dependency, cause].append((gate, several))
+        return tuple(self._verdict(*key, group) for key, group in sorted(groups.items()))
+
+    def _verdict(self, dependency: str, cause: str, group: list[tuple[Gate, list[_Waiting]]]) -> Verdict:
+        latest = max((one for _, several in group for one in several), key=lambda one: one.last).failure
+        return Verdict(
+            dependency,
+            cause,
+            latest.text,
+            latest.remedy,
+            len({one.rid for _, several in group for one in several}),
+            tuple(sorted({gate.kind for gate, _ in group})),
+            tuple(sorted(set(self._blocked(group)))),
+        )
+
+    def _blocked(self, group: list[tuple[Gate, list[_Waiting]]]) -> Iterator[str]:
+        for gate, several in group:
+            passed = self._family_passed.get((gate.family, gate.stage, gate.kind), 0)
+            if sum(one.since > passed for one in several) >= gate.several:
+                yield gate.kind
+
+    def _forget(self, before: float) -> None:
+        for gate, waiting in self._waiting.items():
+            for rid in [rid for rid, one in waiting.items() if one.at < before]:
+                self._leave(gate, rid)

@@ -1,0 +1,244 @@
+"""Each situation that health did not see: it is named, what waits is not lost, and after the repair all of it is answered.
+
+``HEALTH_TABLE=path`` has the rows written there: what was seen, and after how many virtual seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from grpclib.const import Status
+
+from kmsconn.emulator import core_faults
+from kmsconn.emulator.bucket_faults import FORBIDDEN
+from kmsconn.emulator.chances import Chance as BucketChance
+from kmsconn.emulator.core_faults import Chance, Fault
+from kmsconn.emulator.execution import Frame
+from kmsconn.model.events import AlertRaised, RequestClosed
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from tests.faults.scene import Scene, open_scene
+
+FORMS = ("public", "direct", "unified")
+RESULTS = ("GetPublicDecryptionResult", "GetUserDecryptionResult")
+STARTS = ("PublicDecrypt", "UserDecrypt")
+LONG = 600.0
+
+
+def alert(scene: Scene, dependency: str, cause: str) -> AlertRaised | None:
+    """Return the present alert of a dependency and cause."""
+    found = [
+        one for one in scene.monitor.health().alerts if (one.dependency, one.cause) == (dependency, cause)
+    ]
+    return found[0] if found else None
+
+
+async def named(
+    scene: Scene, dependency: str, cause: str, *, critical: bool = True, seconds: float = LONG
+) -> AlertRaised:
+    """Wait until an alert is there, with this severity, and note the row of the table."""
+    began = trio.current_time()
+
+    def there() -> AlertRaised | None:
+        found = alert(scene, dependency, cause)
+        return found if found is not None and found.critical is critical else None
+
+    found: AlertRaised = await scene.wait(there, seconds)
+    note(scene, found, trio.current_time() - began)
+    assert found.text
+    assert found.remedy
+    assert scene.http("/healthz").status == (503 if critical else 200)
+    assert scene.http("/liveness").status == 200
+    return found
+
+
+def note(scene: Scene, found: AlertRaised, seconds: float) -> None:
+    """Write a row of the table where that is asked for."""
+    if path := os.environ.get("HEALTH_TABLE"):
+        row = {
+            "situation": os.environ["PYTEST_CURRENT_TEST"].split("::")[1].removesuffix(" (call)"),
+            "seconds": round(seconds, 1),
+            "alert": f"{found.dependency} · {found.cause} · {found.severity}",
+            "text": found.text,
+            "remedy": found.remedy,
+            "count": found.count,
+            **{
+                name: [one.status, json.loads(one.body)]
+                for name in ("liveness", "healthz")
+                if (one := scene.http(f"/{name}"))
+            },
+        }
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+async def is_over(scene: Scene, ids: list[int], *more: str) -> None:
+    """After the repair everything is answered, nothing was closed, and no alert is left."""
+    ids = [*ids, *await scene.ask(*more)] if more else ids
+    await scene.wait(lambda: scene.answered >= set(ids), 300)
+    assert scene.told(RequestClosed) == []
+    await scene.wait(lambda: not scene.monitor.health().alerts, 120)
+    assert scene.http("/healthz").status == 200
+
+
+def core_always(scene: Scene, fault: Fault, methods: tuple[str, ...]) -> Callable[[], None]:
+    """Let the Core do something wrong with every call of these methods; return what repairs it."""
+    core = scene.neighbours.cores[0]
+    core.chances.extend(Chance(1.0, fault, method) for method in methods)
+    return core.heal
+
+
+CORE = [
+    pytest.param(
+        core_faults.STRANGER_SIGNATURE, RESULTS, "wrong-signer", id="the Core signs with another key"
+    ),
+    pytest.param(
+        core_faults.NO_PAYLOAD, RESULTS, "wrong-answer", id="the Core answers nonsense to everything"
+    ),
+    pytest.param(
+        core_faults.status(Status.INTERNAL, "broken"), STARTS, "internal-error", id="INTERNAL to everything"
+    ),
+    pytest.param(
+        core_faults.status(Status.INTERNAL, "broken"), RESULTS, "internal-error", id="INTERNAL as result"
+    ),
+    pytest.param(
+        core_faults.status(Status.INVALID_ARGUMENT, "no"), STARTS, "rejects", id="INVALID_ARGUMENT to all"
+    ),
+    pytest.param(
+        core_faults.status(Status.UNAUTHENTICATED, "who"), STARTS, "misconfigured", id="UNAUTHENTICATED"
+    ),
+    pytest.param(
+        core_faults.status(Status.UNAVAILABLE, "proxy"), STARTS, "calls-fail", id="UNAVAILABLE to starts"
+    ),
+]
+
+
+@pytest.mark.parametrize(("fault", "methods", "cause"), CORE)
+async def test_core(
+    fault: Fault, methods: tuple[str, ...], cause: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        await scene.wait_answered(await scene.ask(*FORMS))
+        repair = core_always(scene, fault, methods)
+        ids = await scene.ask(*FORMS * 4)
+        found = await named(scene, "core[0]", cause)
+        assert found.count >= 3
+        await trio.sleep(120)
+        assert scene.told(RequestClosed) == []
+        assert alert(scene, "core[0]", cause).count == len(ids)  # type: ignore[union-attr]
+        repair()
+        await is_over(scene, ids, *FORMS)
+
+
+async def test_one_bad_answer_is_a_warning_and_ends_once_others_have_passed(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        [bad] = await scene.ask("public")
+        scene.core_does(core_faults.STRANGER_SIGNATURE, bad, "GetPublicDecryptionResult")
+        async with scene.connected():
+            found = await named(scene, "core[0]", "wrong-signer", critical=False)
+            assert f"0x{bad:064x}" in found.text
+            assert core_faults.STRANGER.address.hex() in found.text.lower()
+            await trio.sleep(120)
+            assert scene.told(RequestClosed) == []
+            await scene.wait_answered(await scene.ask(*FORMS))
+            [closed] = await scene.wait(lambda: scene.told(RequestClosed))
+            assert "signed by" in closed.reason
+            await scene.wait(lambda: not scene.monitor.health().alerts)
+
+
+async def test_buckets_that_answer_403(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        for bucket in scene.neighbours.buckets:
+            bucket.chances.append(BucketChance(1.0, FORBIDDEN, None))
+        ids = await scene.ask(*FORMS * 4)
+        found = await named(scene, "buckets", "calls-fail")
+        assert "403" in found.text
+        await trio.sleep(120)
+        for bucket in scene.neighbours.buckets:
+            bucket.heal()
+        await is_over(scene, ids, "public")
+
+
+@pytest.mark.parametrize("how", ["refuse", "mute", "UNAVAILABLE"])
+async def test_core_gone_while_nothing_is_asked(how: str, tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        repair = core_gone(scene, how)
+        await named(scene, "core[0]", "unreachable", seconds=60)
+        assert not scene.monitor.health().kms_core_connected
+        ids = await scene.ask(*FORMS)
+        await trio.sleep(60)
+        assert [one.cause for one in scene.monitor.health().alerts] == ["unreachable"]
+        repair()
+        await is_over(scene, ids)
+
+
+def core_gone(scene: Scene, how: str) -> Callable[[], None]:
+    """Let the Core refuse, say nothing, or be behind a proxy that says UNAVAILABLE; return what repairs it."""
+    host, port = scene.neighbours.places["core0"]
+    line = scene.network.line(host, port)
+    core = scene.neighbours.cores[0].core
+    if how == "UNAVAILABLE":
+        core.serving = False
+        scene.neighbours.cores[0].chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE), None))
+
+        def repair() -> None:
+            core.serving = True
+            scene.neighbours.cores[0].heal()
+
+        return repair
+    setattr(line, how, True)
+    line.cut()
+
+    def mend() -> None:
+        setattr(line, how, False)
+        line.cut()
+
+    return mend
+
+
+UNKNOWN_CHAIN = 999
+
+
+def of_an_unknown_chain(identifier: int) -> Callable[[Frame], None]:
+    """Return what a request does whose handle is of a chain that is not configured."""
+    handle = bytes(21) + b"\0" + UNKNOWN_CHAIN.to_bytes(8) + b"\x02\0"
+    event = DECRYPTION.event("PublicDecryptionRequest")
+    return lambda frame: frame.emit(event, identifier, ((handle, 1, bytes(32), ()),), b"")
+
+
+async def test_one_request_of_a_chain_that_is_not_configured(tmp_path: Path, autojump_clock: Any) -> None:
+    """It waits, is named, and takes nobody down."""
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        gateway = scene.neighbours.gateway
+        gateway.act(scene.neighbours.decryption.address, of_an_unknown_chain(7))
+        found = await named(scene, f"host chain {UNKNOWN_CHAIN}", "not-configured", critical=False)
+        assert found.count == 1
+        for _ in range(3):
+            await scene.wait_answered(await scene.ask(*FORMS))
+            await trio.sleep(60)
+            assert scene.http("/healthz").status == 200
+
+
+async def test_strangers_of_such_a_chain_are_one_warning_while_others_pass(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        for identifier in range(7, 17):
+            scene.neighbours.gateway.act(scene.neighbours.decryption.address, of_an_unknown_chain(identifier))
+        await trio.sleep(30)
+        await scene.wait_answered(await scene.ask("public"))
+        await trio.sleep(90)
+        [found] = scene.monitor.health().alerts
+        assert (found.dependency, found.critical, found.count) == (f"host chain {UNKNOWN_CHAIN}", False, 10)

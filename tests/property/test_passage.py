@@ -1,0 +1,111 @@
+"""The laws of passage, for any history: a dependency that lets nobody pass ends nobody, and the count is who waits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import hypothesis.strategies as st
+from hypothesis import given
+
+from kmsconn.service.passage import SEVERAL, Failure, Gate, Passage
+
+GATES = [Gate(core, "core", "answer", kind) for core in ("core[0]", "core[1]") for kind in ("public", "user")]
+CAUSES = ("wrong-signer", "internal-error")
+Step = tuple[Literal["pass", "fail", "end", "answer"], int, Gate, str]
+
+steps: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(
+        st.sampled_from(("pass", "fail", "fail", "fail", "end", "answer")),
+        st.integers(0, 8),
+        st.sampled_from(GATES),
+        st.sampled_from(CAUSES),
+    ),
+    max_size=60,
+)
+
+
+def play(passage: Passage, step: Step) -> bool:
+    what, rid, gate, cause = step
+    match what:
+        case "pass":
+            passage.passed(gate, rid)
+        case "end":
+            passage.ended(rid)
+        case "answer":
+            passage.answered("core", "answer", rid)
+        case "fail":
+            return passage.failed(gate, rid, Failure(cause, cause), 0.0)
+    return False
+
+
+@given(steps)
+def test_nobody_fails_by_itself_where_no_other_passed_since_it_first_failed_alike(
+    history: list[Step],
+) -> None:
+    passage = Passage()
+    for index, step in enumerate(history):
+        own = play(passage, step)
+        if own:
+            _, rid, gate, cause = step
+            earlier = [at for at, one in enumerate(history[:index]) if one == ("fail", rid, gate, cause)]
+            passes = [
+                at
+                for at, (what, who, where, _) in enumerate(history[:index])
+                if what == "pass" and where == gate and who != rid
+            ]
+            assert earlier
+            assert passes
+            assert min(earlier) < max(passes)
+
+
+@given(steps)
+def test_a_kind_is_blocked_only_where_nobody_of_the_family_passed_since(history: list[Step]) -> None:
+    """Blocked: at least so many distinct requests failed alike after the last pass of that kind."""
+    passage = Passage()
+    for step in history:
+        play(passage, step)
+    for verdict in passage.verdicts(0.0):
+        for kind in verdict.blocked:
+            last = max(
+                (at for at, one in enumerate(history) if one[0] == "pass" and one[2].kind == kind), default=-1
+            )
+            failed = {
+                rid
+                for what, rid, gate, cause in history[last + 1 :]
+                if what == "fail"
+                and (gate.dependency, gate.kind, cause) == (verdict.dependency, kind, verdict.cause)
+            }
+            assert len(failed) >= SEVERAL
+
+
+@given(steps)
+def test_the_count_is_the_requests_whose_last_word_at_a_gate_was_that_failure(history: list[Step]) -> None:
+    passage, last = Passage(), dict[tuple[int, Gate], str]()
+    for step in history:
+        play(passage, step)
+        what, rid, gate, cause = step
+        if what == "fail":
+            last[rid, gate] = cause
+        else:
+            for key in [key for key in last if key[0] == rid]:
+                del last[key]
+    expected = {
+        (dependency, cause): {
+            rid for (rid, gate), said in last.items() if (gate.dependency, said) == (dependency, cause)
+        }
+        for dependency in ("core[0]", "core[1]")
+        for cause in CAUSES
+    }
+    found = {(one.dependency, one.cause): one.count for one in passage.verdicts(0.0)}
+    assert found == {key: len(rids) for key, rids in expected.items() if rids}
+
+
+@given(steps)
+def test_once_all_have_passed_nothing_is_left(history: list[Step]) -> None:
+    passage = Passage()
+    for step in history:
+        play(passage, step)
+    for rid in range(9):
+        passage.passed(GATES[0], rid)
+    assert passage.verdicts(0.0) == ()
+    assert passage._gates == {}
