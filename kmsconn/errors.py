@@ -43,6 +43,10 @@ class StartRefused(KmsconnError):
     """Running would be unsafe: wrong chain id, foreign or locked journal, zero threshold. Exit status 3."""
 
 
+class WrongContract(StartRefused):
+    """The contract at a configured address is not what is meant. Believed when it is said twice: a node may lag behind a deployment."""
+
+
 # --- one request ----------------------------------------------------------------------------------------------------
 
 

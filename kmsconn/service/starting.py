@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import trio
 
 from kmsconn.chain.asking import ask_all
 from kmsconn.chain.endpoint import Endpoint
-from kmsconn.errors import Down, Retryable
+from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.service.house import House
@@ -36,8 +37,12 @@ async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
 async def _right(house: House, endpoint: Endpoint) -> None:
     """Ask one chain for its id, and whether the contracts at the configured addresses are those that are meant."""
     await endpoint.probe()
-    checks = house.profile.deployment_checks()
-    await ask_all(endpoint, [check for check in checks if check.chain_id == endpoint.chain_id])
+    checks = [one for one in house.profile.deployment_checks() if one.chain_id == endpoint.chain_id]
+    with suppress(WrongContract):
+        await ask_all(endpoint, checks)
+        return
+    await trio.sleep(AGAIN)
+    await ask_all(endpoint, checks)
 
 
 async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], on_event: OnEvent) -> None:

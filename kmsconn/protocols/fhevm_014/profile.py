@@ -23,6 +23,7 @@ from kmsconn.model.requests import (
     UnifiedUserDecryption,
 )
 from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols.deployments import has_version
 from kmsconn.protocols.fhevm_014 import events, extra_data, key_events, replies, reverts, views
 from kmsconn.protocols.fhevm_014.core_messages import CoreMessages, result_call
 from kmsconn.protocols.fhevm_014.key_events import KeyContent
@@ -67,8 +68,8 @@ class Fhevm014:
         self._domain = Domain(contract.domain_name, contract.domain_version, gateway, contract.address)
         self._messages = CoreMessages(self._domain)
         self._keys = _key_management(settings)
-        acls = {host.chain.chain_id: host.acl for host in settings.host_chains}
-        self._rules = Rules(self._domain, acls, settings.erc1271_gas_limit)
+        self._acls = {host.chain.chain_id: host.acl for host in settings.host_chains}
+        self._rules = Rules(self._domain, self._acls, settings.erc1271_gas_limit)
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return the Decryption contract with its request events in both forms, and the two contracts of key management."""
@@ -101,8 +102,20 @@ class Fhevm014:
         return int.from_bytes(log.topics[1]) if len(log.topics) > 1 else None
 
     def deployment_checks(self) -> tuple[Question[None], ...]:
-        """Ask whether ProtocolConfig is where it should be: the charts of 0.14 name another contract (annex D)."""
-        return (views.is_protocol_config(self._ethereum, self._keys.ask.config),)
+        """Ask each configured contract what it is. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""
+        gateway, ethereum = self._gateway, self._ethereum
+        return (
+            has_version("Decryption", "decryption_contract.address", gateway, self._decryption),
+            has_version("GatewayConfig", "gateway_config_contract.address", gateway, self._gateway_config),
+            has_version(
+                "KMSGeneration", "kms_generation_contract.address", ethereum, self._keys.ask.generation
+            ),
+            views.is_protocol_config(ethereum, self._keys.ask.config),
+            *(
+                has_version("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
+                for place, (chain_id, acl) in enumerate(self._acls.items())
+            ),
+        )
 
     def order_of(self, content: Content) -> Order:
         """Return how contexts and epochs follow each other; everything else just ends with those that it names."""

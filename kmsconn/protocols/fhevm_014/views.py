@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from kmsconn.config.networks import protocol_config_instead_of
-from kmsconn.errors import NotYet, StartRefused, Undecodable
+from kmsconn.errors import NotYet, Undecodable, WrongContract
 from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
@@ -96,7 +96,7 @@ def current_context_and_epoch(chain_id: int, protocol_config: Address) -> View[t
 def is_protocol_config(chain_id: int, protocol_config: Address) -> View[None]:
     """Check that a ProtocolConfig is at an address: it tells its current context and epoch.
 
-    Raises StartRefused, which names the address to use where it can be found out: the charts of 0.14 name KMSVerifier instead, which
+    Raises WrongContract, which names the address to use where it can be found out: the charts of 0.14 name KMSVerifier instead, which
     knows its ProtocolConfig (annex D).
     """
     where = (chain_id, protocol_config)
@@ -117,11 +117,11 @@ def is_protocol_config(chain_id: int, protocol_config: Address) -> View[None]:
 
 
 def _protocol_config_of_verifier(chain_id: int, address: Address) -> View[None]:
-    """Ask what may be a KMSVerifier for its ProtocolConfig. Raises StartRefused, whatever it says."""
+    """Ask what may be a KMSVerifier for its ProtocolConfig. Raises WrongContract, whatever it says."""
 
     def refuse(found: str | None) -> NoReturn:
         told = f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(address)}"
-        raise StartRefused(f"{told}; {f'use {found}' if found else 'name the one on Ethereum'}")
+        raise WrongContract(f"{told}; {f'use {found}' if found else 'name the one on Ethereum'}")
 
     def read(data: bytes) -> None:
         try:

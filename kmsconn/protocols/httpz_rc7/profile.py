@@ -16,7 +16,8 @@ from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content, Kind, Material
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.httpz_rc7 import core_messages, events, key_messages, key_replies, reverts, views
+from kmsconn.protocols.deployments import HasCode, answers, has_domain
+from kmsconn.protocols.httpz_rc7 import abi, core_messages, events, key_messages, key_replies, reverts, views
 from kmsconn.protocols.httpz_rc7.contents import (
     Decryption,
     Keygen,
@@ -102,8 +103,13 @@ class HttpzRc7:
         return events.id_of(log)
 
     def deployment_checks(self) -> tuple[Question[None], ...]:
-        """Return nothing: no published file of this generation names a wrong contract."""
-        return ()
+        """Ask each configured contract for what only its kind has."""
+        key_id = abi.KEY_MANAGER.function("getCurrentKeyId")
+        return (
+            has_domain("DecryptionManager", "decryption_contract.address", *self._manager),
+            HasCode("HTTPZ", "gateway_config_contract.address", *self._httpz),  # its getters were renamed
+            answers(key_id, "KeyManager", "kms_generation_contract.address", where=self._keys),
+        )
 
     def context_of(self, content: Content) -> tuple[int | None, int | None]:  # noqa: ARG002 - there are none
         """Return nothing: there are no contexts and no epochs."""

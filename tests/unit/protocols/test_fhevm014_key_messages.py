@@ -15,7 +15,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     NewMpcContextRequest,
     NewMpcEpochRequest,
 )
-from kmsconn.errors import Refused, Rejected
+from kmsconn.errors import Refused, Rejected, RejectedByCore
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.kms.status import START
 from kmsconn.protocols.fhevm_014 import key_messages
@@ -103,7 +103,7 @@ def test_the_end_of_an_epoch_names_it() -> None:
     "call", [key_messages.destroy_epoch(EPOCH), key_messages.destroy_context(CONTEXT, [])]
 )
 def test_an_end_is_done_when_the_core_has_nothing_of_it_and_no_status_is_for_ever(call: CoreCall) -> None:
-    terminal = [status.name for status, make in START.items() if make in (Rejected, Refused)]
+    terminal = [status.name for status, make in START.items() if make in (RejectedByCore, Refused)]
     assert call.means == {"NOT_FOUND": Meaning.SUCCESS, **dict.fromkeys(terminal, Meaning.WAIT)}
 
 

@@ -1,15 +1,16 @@
-"""A start looks whether ProtocolConfig is where the configuration says; the charts of 0.14 name KMSVerifier there."""
+"""A start looks whether each contract is where the configuration says; the charts of 0.14 name KMSVerifier for ProtocolConfig."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import Contract
+from kmsconn.config.settings import Contract, Settings
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame, Reverted
@@ -56,14 +57,7 @@ def test_the_selector_is_that_of_the_specification() -> None:
 
 
 async def refusal(house: SmallHouse, address: Address) -> str:
-    settings = house.settings(protocol_config_contract=Contract(address, "ProtocolConfig"))
-    with trio.fail_after(60), pytest.RaisesGroup(StartRefused, flatten_subgroups=True) as refused:
-        async with open_connector(settings, ports=house.ports) as connector:
-            await connector.wait_ready()
-    leaf: BaseException = refused.value
-    while isinstance(leaf, BaseExceptionGroup):
-        [leaf] = leaf.exceptions
-    return str(leaf)
+    return await refused(house.settings(protocol_config_contract=Contract(address, "ProtocolConfig")), house)
 
 
 async def test_a_protocol_config_that_answers_is_ready(tmp_path: Path, autojump_clock: Any) -> None:
@@ -127,3 +121,66 @@ async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
     told = [event for event in events if isinstance(event, AlertRaised)]
     assert [(one.dependency, "reverts: 0x1234" in one.text) for one in told] == [("ethereum", True)]
     assert AlertCleared("ethereum", "no-answer-yet") in events
+
+
+OPTIONS = {
+    "Decryption": "decryption_contract",
+    "GatewayConfig": "gateway_config_contract",
+    "KMSGeneration": "kms_generation_contract",
+}
+
+
+@pytest.mark.parametrize("where", ["without code", "another contract"])
+@pytest.mark.parametrize(("kind", "option"), OPTIONS.items())
+async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
+    where: str, kind: str, option: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with small_house(tmp_path) as house:
+        near = house.neighbours
+        others = {
+            "Decryption": near.gateway_config,
+            "GatewayConfig": near.decryption,
+            "KMSGeneration": near.protocol_config,
+        }
+        address = Address(b"\x77" * 20) if where == "without code" else others[kind].address
+        told = await refused(house.settings(**{option: Contract(address, kind)}), house)
+    assert told.startswith(f"{option}.address: there is no {kind} at {checksum(address)} on chain ")
+    assert told.endswith(f"name the {kind} of this network")
+
+
+@pytest.mark.parametrize("where", ["without code", "another contract"])
+async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
+    where: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with small_house(tmp_path) as house:
+        other = AbiContract(address_for("another"), VERIFIER_ABI, {})
+        house.neighbours.host.deploy(other)
+        address = Address(b"\x77" * 20) if where == "without code" else other.address
+        [host] = house.settings().host_chains
+        told = await refused(house.settings(host_chains=(attrs.evolve(host, acl=address),)), house)
+    assert told.startswith(f"host_chains[0].acl_address: there is no ACL at {checksum(address)} on chain ")
+
+
+async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with small_house(tmp_path) as house:
+        contracts = house.neighbours.gateway.contracts
+        address = house.neighbours.decryption.address
+        late = contracts.pop(address)
+        async with open_connector(house.settings(), ports=house.ports) as connector:
+            await trio.sleep(0.5)
+            contracts[address] = late
+            with trio.fail_after(60):
+                await connector.wait_ready()
+
+
+async def refused(settings: Settings, house: SmallHouse) -> str:
+    """Return with what words a start is refused."""
+    with trio.fail_after(60), pytest.RaisesGroup(StartRefused, flatten_subgroups=True) as refused:
+        async with open_connector(settings, ports=house.ports) as connector:
+            await connector.wait_ready()
+    leaf: BaseException = refused.value
+    while isinstance(leaf, BaseExceptionGroup):
+        [leaf] = leaf.exceptions
+    return str(leaf)
