@@ -143,7 +143,8 @@ class Operation:
     ``signed``: the Core's answer bears the signature of this node, which is compared.
     ``outsiders``: nodes that are not to reply work on it too.
     ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
-    ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request.
+    ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
+    ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
     """
 
     kind: Kind
@@ -154,6 +155,11 @@ class Operation:
     stages: Mapping[str, float] = attrs.field(factory=dict)
     longest_wait: float = 60.0
     spare_gas: int = 0
+    spare_percent: int = 0
+
+    def spare(self, estimate: int) -> int:
+        """Return the gas to add to an estimate."""
+        return self.spare_gas + estimate * self.spare_percent // 100
 
 
 @attrs.frozen

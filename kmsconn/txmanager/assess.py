@@ -100,7 +100,7 @@ def _accepted(view: View, track: Track, finding: Finding, estimate: int) -> Asse
         if view.now < finding.again:
             return Assessment(Evidence.IN_DOUBT)
         return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
-    gas = gas_limit(estimate, view.gas_percent) + view.spare_gas(track.row.kind)
+    gas = gas_limit(estimate, view.gas_percent) + view.spare_gas(track.row.kind, estimate)
     gas = max(gas, track.least_gas)
     gas = gas if most is None else min(gas, most)
     if view.price is not None and view.limits.for_gas(view.price, gas) is None:

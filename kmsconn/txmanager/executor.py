@@ -167,7 +167,7 @@ class Executor:
             price=self.market.price,
             limits=self.market.limits,
             gas_percent=manager.settings.gas_multiplier_percent,
-            spare_gas=lambda kind: operations[kind].spare_gas,
+            spare_gas=lambda kind, estimate: operations[kind].spare(estimate),
             now=now,
             block_time=state.block_time,
             window=manager.window,

@@ -177,7 +177,7 @@ class View:
     price: Price | None
     limits: FeeLimits
     gas_percent: int
-    spare_gas: Callable[[Kind], int]
+    spare_gas: Callable[[Kind, int], int]
     now: float
     block_time: float
     window: int = 512

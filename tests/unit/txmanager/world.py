@@ -100,9 +100,11 @@ class Reverts:
 
     name = "test"
 
-    def __init__(self, spare_gas: int = 0) -> None:
+    def __init__(self, spare_gas: int = 0, spare_percent: int = 0) -> None:
         pool = PoolName.PUBLIC_DECRYPTION
-        self.operations = {kind: Operation(kind, pool, spare_gas=spare_gas) for kind in Kind}
+        self.operations = {
+            kind: Operation(kind, pool, spare_gas=spare_gas, spare_percent=spare_percent) for kind in Kind
+        }
 
     def revert(self, kind: Kind, data: bytes | None) -> Revert:
         said = (data or b"unknown").decode()
