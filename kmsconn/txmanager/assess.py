@@ -44,7 +44,7 @@ class Assessment:
 
 def assess(view: View, track: Track) -> tuple[Phase, Assessment]:
     """Return the phase of a reply and what is known of it."""
-    phase = phase_of(track.row, view.chain.nonce, view.broadcasts)
+    phase = phase_of(view, track.row)
     return phase, _ASSESSORS[phase](view, track)
 
 

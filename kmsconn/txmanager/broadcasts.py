@@ -40,8 +40,12 @@ class Broadcast:
             return False
         if not self.is_held and self.said is not Sent.UNANSWERED:
             return True
-        wait = max(AGAIN_AFTER, _BLOCKS_TO_WAIT * block_time) * 2.0 ** min(self.times - 1, _DOUBLINGS)
-        return now - self.at >= wait
+        doublings = 0 if self.said is Sent.USED else min(self.times - 1, _DOUBLINGS)
+        return now - self.at >= max(AGAIN_AFTER, _BLOCKS_TO_WAIT * block_time) * 2.0**doublings
+
+    def says_used(self, now: float, block_time: float) -> bool:
+        """Say whether the node's word that the nonce is used still counts: a reorganisation may have opened it since."""
+        return self.said is Sent.USED and not self.is_due(now, block_time)
 
     def is_stuck(self, now: float, block_time: float, replace_after: float) -> bool:
         """Say whether the bytes need another fee: the node refuses them for it, or they have no receipt for ``replace_after`` seconds."""

@@ -105,8 +105,7 @@ def _plan_nonces(view: View, ready: list[Step]) -> nonces.NoncePlan:
     if any(_left_gap(view, track) for track in view.tracks.values()):
         ready.clear()
         return nonces.NoncePlan((), ())
-    room = max(0, view.window - len(in_flight))
-    del ready[room:]
+    del ready[view.room :]
     reusable = [step.track.earlier_nonce for step in ready]
     return nonces.plan(view.chain.nonce, in_flight, view.high, view.ripe, reusable)
 

@@ -126,8 +126,8 @@ class Executor:
         state = self.state
         if not state.stale:
             return
-        room = min(AT_ONCE, state.manager.window - len(state.signed_rows))
-        if room <= 0:
+        room = min(AT_ONCE, state.room)
+        if not room:
             return
         state.stale = False
         due = await state.journal.answered(state.chain_id, state.manager.ports.wall(), room)

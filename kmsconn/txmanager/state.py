@@ -193,6 +193,11 @@ class TxState:
         """Return the nonces in flight."""
         return {nonce_of(row) for row in self.signed_rows.values()}
 
+    @property
+    def room(self) -> int:
+        """How many more replies may be in flight."""
+        return max(0, self.manager.window - len(self.in_state(State.SIGNED)))
+
     async def load(self) -> None:
         """Read what is in flight from the journal, once; every other change of it is made here."""
         if self.loaded:

@@ -13,7 +13,7 @@ from kmsconn.journal.port import Row
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.txmanager.broadcasts import Broadcast, Broadcasts
-from kmsconn.txmanager.evidence import Accepts, Receipt, Says, Sent, Unclear
+from kmsconn.txmanager.evidence import Accepts, Receipt, Says, Unclear
 from kmsconn.txmanager.fees import FeeLimits, Price
 from kmsconn.txmanager.nonces import Suspicion
 from kmsconn.txmanager.table import Phase
@@ -195,6 +195,11 @@ class View:
             if track.row.state is State.SIGNED and track.row.nonce is not None
         }
 
+    @property
+    def room(self) -> int:
+        """How many more replies may be in flight."""
+        return max(0, self.window - len(self.in_flight()))
+
     def broadcast_of(self, row: Row) -> Broadcast | None:
         """Return what became of a row's bytes in this process."""
         return self.broadcasts.of(row.rid, row.reply_hash)
@@ -206,11 +211,12 @@ def nonce_of(row: Row) -> int:
     return row.nonce
 
 
-def phase_of(row: Row, chain_nonce: int, broadcasts: Broadcasts) -> Phase:
+def phase_of(view: View, row: Row) -> Phase:
     """Return where a reply stands."""
     if row.state is State.ANSWERED:
         return Phase.UNSIGNED
     if row.state is State.LANDED:
         return Phase.INCLUDED
-    used = nonce_of(row) < chain_nonce or broadcasts.said(row.rid, row.reply_hash) is Sent.USED
-    return Phase.USED if used else Phase.OPEN
+    broadcast = view.broadcast_of(row)
+    said = broadcast is not None and broadcast.says_used(view.now, view.block_time)
+    return Phase.USED if said or nonce_of(row) < view.chain.nonce else Phase.OPEN

@@ -424,3 +424,19 @@ async def test_a_broadcast_is_told_when_the_sequencer_answers(autojump_clock: An
     async with running(world):
         await until(lambda: bool(world.said(ReplySent)))
     assert world.answered_on_chain(1)
+
+
+async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waited_for(
+    world: World, autojump_clock: Any
+) -> None:
+    """A block that goes takes a foreign transaction along; nobody may believe its nonce used for ever."""
+    world.chain.mine_many(10)
+    requested(world, 1)
+    used = iter([True])
+    world.node.refuse = lambda call: (
+        RpcError(-32000, "nonce too low")
+        if call.method == "eth_sendRawTransaction" and next(used, False)
+        else None
+    )
+    async with running(world):
+        await until(lambda: answered(world, [1]), 30)

@@ -1,0 +1,199 @@
+"""What keeps nonces and bytes safe, switched off one at a time: the world that shows it must turn red, and is green otherwise.
+
+The names are those of the list of mutations in docs/testing.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.ethereum.transactions import decode_transaction
+from kmsconn.model.events import ReplyReturned, ReplySigned
+from kmsconn.model.life import State
+from kmsconn.txmanager import decide, executor, view
+from kmsconn.txmanager.looking import Observer
+from kmsconn.txmanager.state import TxState
+from tests.unit.txmanager.test_bad_day import running
+from tests.unit.txmanager.world import HEALTHY, KEY, Fault, World, until
+
+Patch = Callable[[Any], None]
+
+
+# --- the worlds: each returns whether a promise was broken
+
+
+async def a_node_lags_behind_included_replies() -> bool:
+    """Five replies are included; then only nodes answer that are behind them, and a new reply is due."""
+    world = World(pool="arbitrum at once")
+    for rid in range(1, 6):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all(row.state is State.LANDED for row in world.journal.rows.values()))
+        world.node.fault = lambda calls: (
+            Fault(lag=world.chain.head.number - 1) if calls[0].method == "eth_getBlockByNumber" else HEALTHY
+        )
+        await trio.sleep(5)
+        world.request(6)
+        world.wake.ring()
+        await until(lambda: len(world.said(ReplySigned)) > 5)
+    return world.said(ReplySigned)[-1].nonce != 5
+
+
+async def two_replies_have_bytes_for_one_nonce() -> bool:
+    """A pool holds the second one's bytes for the nonce; whoever signs it for another nonce sends it twice."""
+    world = World(pool="geth")
+    world.sign_behind(1)
+    world.sign_behind(2)
+    for rid in (1, 2):
+        world.journal.change(rid, state=State.ANSWERED)
+    raw = world.journal.rows[2].raw
+    assert raw is not None
+    world.chain.submit(raw)
+    world.chain.stalled = True
+    async with running(world):
+        await until(lambda: bool(world.said(ReplySigned)))
+        await trio.sleep(5)
+        world.chain.stalled = False
+        await until(lambda: all(world.answered_on_chain(rid) for rid in (1, 2)), 60)
+        await trio.sleep(10)
+    return any(mined.outcome.revert_data == b"answered" for mined in world.ours())
+
+
+async def receipts_come_from_a_node_that_lags() -> bool:
+    """The look at the chain is of a fresh node; receipts and the contract's state come from one behind it for ten seconds."""
+    world = World(pool="arbitrum at once")
+    world.chain.mine_many(30)
+    world.request(1)
+    behind = {"eth_getTransactionReceipt", "eth_call", "eth_estimateGas"}
+
+    def fault(calls: Sequence[Call]) -> Fault:
+        late = (
+            trio.current_time() < 20 and world.node.accepted and any(call.method in behind for call in calls)
+        )
+        return Fault(lag=world.chain.head.number - 30) if late else HEALTHY
+
+    world.node.fault = fault
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.LANDED, 60)
+    return bool(world.said(ReplyReturned))
+
+
+async def a_nonce_that_another_took_opens_again() -> bool:
+    """A reply gave its nonce up to another process's transaction, whose block then goes: the same bytes are due."""
+    world = World(pool="geth")
+    world.journal.keeps = False
+    world.chain.mine_many(10)
+    world.request(1)
+    world.node.refuse = lambda call: (
+        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
+    )
+    world.random = lambda: 1.0
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SIGNED)
+        world.foreign()
+        await until(lambda: bool(world.said(ReplyReturned)), 60)
+        world.journal.change(1, next_try=world.journal.wall() + 10)
+        world.chain.reorg(world.chain.head.number - 5, drop=lambda t: t.sender == KEY.address)
+        world.chain.base_fee = 200
+        world.node.refuse = lambda call: None
+        await until(lambda: world.answered_on_chain(1), 60)
+    return len({event.transaction_hash for event in world.said(ReplySigned)}) != 1
+
+
+async def a_block_goes_with_a_reply() -> bool:
+    """An included reply goes back to answered: its bytes may still wait somewhere, so they go out as they were."""
+    world = World(pool="geth")
+    world.journal.keeps = False
+    world.chain.mine_many(10)
+    world.request(1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.LANDED)
+        world.chain.base_fee = 200
+        world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+        await until(lambda: world.journal.rows[1].state is State.REPLIED)
+    return len({decode_transaction(raw).hash for raw in world.node.accepted}) != 1
+
+
+async def more_is_answered_than_the_window_holds() -> bool:
+    world = World(pool="geth")
+    for rid in range(1, 41):
+        world.request(rid)
+    world.chain.stalled = True
+    async with running(world, window=16):
+        await trio.sleep(30)
+        most = world.journal.states().count(State.SIGNED)
+    return most > 16
+
+
+# --- the mutations
+
+
+def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
+    honest = Observer._view
+    monkeypatch.setattr(Observer, "_view", lambda self, head: attrs.evolve(honest(self, head), fresh=True))
+
+
+def l2_two_replies_claim_one_kept_nonce(monkeypatch: Any) -> None:
+    monkeypatch.setattr(decide, "_drop_second_claims", lambda *_: None)
+
+
+def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
+    honest = executor.Finding
+    monkeypatch.setattr(
+        executor, "Finding", lambda said, head, _trusted, at, again: honest(said, head, True, at, again)
+    )
+
+
+def l12_bytes_of_a_released_reply_forgotten(monkeypatch: Any) -> None:
+    honest = TxState.release
+
+    async def release(self: TxState, track: Any, reason: str) -> None:
+        await honest(self, track, reason)
+        self.reusable.pop(track.row.rid, None)
+
+    monkeypatch.setattr(TxState, "release", release)
+
+
+def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:
+    honest = TxState._unland
+
+    async def unland(self: TxState, track: Any, *arguments: Any) -> None:
+        await honest(self, track, *arguments)
+        self.reusable.pop(track.row.rid, None)
+
+    monkeypatch.setattr(TxState, "_unland", unland)
+
+
+def l19_the_full_window_ignored(monkeypatch: Any) -> None:
+    monkeypatch.setattr(view.View, "room", 1000)
+    monkeypatch.setattr(TxState, "room", 1000)
+
+
+TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [
+    (l1_a_gap_believed_from_a_lagging_node, a_node_lags_behind_included_replies),
+    (l2_two_replies_claim_one_kept_nonce, two_replies_have_bytes_for_one_nonce),
+    (l5_a_missing_receipt_of_a_lagging_node_believed, receipts_come_from_a_node_that_lags),
+    (l12_bytes_of_a_released_reply_forgotten, a_nonce_that_another_took_opens_again),
+    (l18_bytes_of_a_returned_reply_forgotten, a_block_goes_with_a_reply),
+    (l19_the_full_window_ignored, more_is_answered_than_the_window_holds),
+]
+NAMES = [mutation.__name__ for mutation, _ in TRIALS]
+
+
+@pytest.mark.parametrize("story", [story for _, story in TRIALS], ids=NAMES)
+async def test_the_world_is_green(story: Callable[[], Awaitable[bool]], autojump_clock: Any) -> None:
+    assert not await story()
+
+
+@pytest.mark.parametrize(("mutation", "story"), TRIALS, ids=NAMES)
+async def test_the_mutation_turns_it_red(
+    mutation: Patch, story: Callable[[], Awaitable[bool]], autojump_clock: Any, monkeypatch: Any
+) -> None:
+    mutation(monkeypatch)
+    assert await story()
