@@ -114,7 +114,7 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, *, funds: 
         transaction = transaction_of(row)
         need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
         alerts.raise_("funds", f"{funds}{need} ({result})", critical=True, remedy=SEND_FUNDS)
-    elif said in {Sent.FAILED, Sent.UNANSWERED}:
+    elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED}:
         alerts.raise_("broadcast", f"the transaction with nonce {row.nonce} was not taken: {result}")
 
 

@@ -9,8 +9,10 @@ import attrs
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.journal.port import Row
-from kmsconn.txmanager.broadcasts import Broadcast
+from kmsconn.txmanager.broadcasts import LONGEST_RETRY, Broadcast
 from kmsconn.txmanager.evidence import (
+    UNHELD,
+    UNPAYABLE,
     Accepts,
     Receipt,
     Says,
@@ -128,7 +130,7 @@ def _open(view: View, track: Track) -> Assessment:
         return Assessment(Evidence.ASKED)
     if _refused_often(view, row, broadcast):
         return Assessment(Evidence.REFUSED_OFTEN)
-    if broadcast.said is Sent.FUNDS:
+    if broadcast.said in UNPAYABLE:
         return Assessment(Evidence.DEARER_THAN_MARKET if _is_dear(view, row) else Evidence.NOT_HELD)
     if broadcast.said is Sent.GAP and any(gap < nonce_of(row) for gap in view.missing):
         return Assessment(
@@ -170,7 +172,7 @@ def _stuck(view: View, track: Track, broadcast: Broadcast) -> Assessment | None:
         return None
     if nonce_of(track.row) >= view.chain.nonce + REPRICED_AT_ONCE:
         return None
-    if not broadcast.is_stuck(view.now, view.block_time, view.replace_after):
+    if _is_old_word(view, broadcast) or not broadcast.is_stuck(view.now, view.block_time, view.replace_after):
         return None
     finding = track.finding(Question.CALL, view.now)
     if finding is None or (not finding.trusted and view.now >= finding.again):
@@ -186,6 +188,11 @@ def _stuck_by_contract(finding: Finding) -> Assessment | None:
     if is_done(finding.value):
         return Assessment(Evidence.HAS_REPLY, block=finding.head)
     return Assessment(Evidence.STUCK_UNTAKEN)
+
+
+def _is_old_word(view: View, broadcast: Broadcast) -> bool:
+    """Say whether a node refused a fee so long ago that it may take it now, where no other one may be paid."""
+    return broadcast.said in UNHELD and view.now - broadcast.at >= LONGEST_RETRY
 
 
 # --- signed, nonce used

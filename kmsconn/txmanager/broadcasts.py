@@ -13,6 +13,11 @@ _DOUBLINGS = 4
 REPLACE_AFTER = 30.0  # seconds without a receipt until a higher fee is tried
 _BLOCKS_TO_WAIT = 3  # on a slow chain: so many blocks instead
 _SENT_TWICE = 2
+RETRY_AFTER, LONGEST_RETRY = (
+    0.25,
+    15.0,
+)  # seconds until bytes go out again that a node refused; doubled each time
+_MANY = 6
 
 
 @attrs.frozen
@@ -39,9 +44,17 @@ class Broadcast:
         if self.on_its_way:
             return False
         if not self.is_held and self.said is not Sent.UNANSWERED:
-            return True
+            return now - self.at >= self._pause()
         doublings = 0 if self.said is Sent.USED else min(self.times - 1, _DOUBLINGS)
         return now - self.at >= max(AGAIN_AFTER, _BLOCKS_TO_WAIT * block_time) * 2.0**doublings
+
+    def _pause(self) -> float:
+        """Return the seconds until bytes that no node holds go out again. What fails for all has its pace elsewhere."""
+        if self.said in {None, Sent.FAILED, Sent.FUNDS}:
+            return 0.0
+        if self.said is Sent.GAP:
+            return RETRY_AFTER
+        return min(LONGEST_RETRY, RETRY_AFTER * 2.0 ** min(self.times - 1, _MANY))
 
     def says_used(self, now: float, block_time: float) -> bool:
         """Say whether the node's word that the nonce is used still counts: a reorganisation may have opened it since."""

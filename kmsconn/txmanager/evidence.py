@@ -28,6 +28,7 @@ class Sent(StrEnum):
     OCCUPIED = "occupied"  # other bytes wait under this nonce
     UNDERPRICED = "underpriced"  # the bytes can get nowhere at this fee
     FUNDS = "funds"  # the account cannot pay
+    CAPPED = "capped"  # the node takes no fee that high
     REFUSED = "refused"  # these bytes will not be taken: they revert, or ask for too much or too little gas
     UNANSWERED = "unanswered"  # no answer in time: the node may hold the bytes
     FAILED = "failed"  # nothing is known about the bytes; something is wrong with the node or with us
@@ -36,7 +37,10 @@ class Sent(StrEnum):
 THERE = frozenset({Sent.ACCEPTED, Sent.KNOWN, Sent.USED, Sent.OCCUPIED})
 """A node holds something for this nonce."""
 
-UNHELD = frozenset({Sent.UNDERPRICED, Sent.FUNDS})
+UNPAYABLE = frozenset({Sent.FUNDS, Sent.CAPPED})
+"""The node refused the bytes for a fee that is too high, for the account or for itself."""
+
+UNHELD = UNPAYABLE | {Sent.UNDERPRICED}
 """The node refused the bytes for what they cost, and holds nothing of them."""
 
 # The first text that is found decides: "replacement transaction underpriced" stands before "underpriced".
@@ -56,6 +60,8 @@ SEND_ERRORS: tuple[tuple[str, Sent], ...] = (
     ("less than block base fee", Sent.UNDERPRICED),
     ("fee too low", Sent.UNDERPRICED),  # Nethermind: FeeTooLow, FeeTooLowToCompete
     ("gas price below", Sent.UNDERPRICED),  # Besu
+    ("exceeds the configured cap", Sent.CAPPED),  # geth: rpc.txfeecap
+    ("fee per gas higher than 2^256", Sent.CAPPED),  # geth
     ("insufficient funds", Sent.FUNDS),
     ("insufficient balance", Sent.FUNDS),
     ("exceeds account balance", Sent.FUNDS),  # Besu

@@ -113,8 +113,9 @@ class _Loop:
         """Wait for an answer, a wake-up, or the time of the next look."""
         state = self.state
         pace = min(state.block_time, SLOWEST)  # nothing happens between two blocks
-        in_flight = bool(state.in_state(State.SIGNED))
-        seconds = max(EAGER, pace / 4) if in_flight and not self.heard else max(IDLE, pace / 2)
+        unpriced = self.executor.market.price is None and state.waiting
+        eager = (unpriced or bool(state.in_state(State.SIGNED))) and not self.heard
+        seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)
         with trio.move_on_at(self.looked_at + seconds) as scope:
             await self.executor.news.wait()

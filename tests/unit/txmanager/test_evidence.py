@@ -52,6 +52,8 @@ KIND = Kind.PUBLIC_DECRYPTION
         ("FeeTooLowToCompete", Sent.UNDERPRICED),
         ("insufficient funds for gas * price + value: balance 5", Sent.FUNDS),
         ("Upfront cost exceeds account balance", Sent.FUNDS),
+        ("tx fee (2.00 ether) exceeds the configured cap (1.00 ether)", Sent.CAPPED),
+        ("max fee per gas higher than 2^256-1", Sent.CAPPED),
         ("execution reverted", Sent.REFUSED),
         ("intrinsic gas too low", Sent.REFUSED),
         ("txpool is full", Sent.FAILED),

@@ -8,7 +8,7 @@ from kmsconn.config.settings import Secret
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
 from kmsconn.txmanager.backoff import Backoff, delay
-from kmsconn.txmanager.broadcasts import AGAIN_AFTER, REPLACE_AFTER, Broadcasts
+from kmsconn.txmanager.broadcasts import AGAIN_AFTER, LONGEST_RETRY, REPLACE_AFTER, RETRY_AFTER, Broadcasts
 from kmsconn.txmanager.evidence import Sent
 from kmsconn.txmanager.nonces import Debounce, NoncePlan, gaps, plan
 from kmsconn.txmanager.wallet import Wallet
@@ -100,11 +100,36 @@ def test_a_slow_chain_gets_more_time() -> None:
     assert not broadcasts.due(1, HASH, 30.0, 12.0)
 
 
-@pytest.mark.parametrize("said", [Sent.GAP, Sent.FAILED, Sent.FUNDS, Sent.REFUSED, Sent.UNDERPRICED])
-def test_bytes_that_no_node_holds_are_due_at_once(said: Sent) -> None:
+@pytest.mark.parametrize("said", [Sent.FAILED, Sent.FUNDS])
+def test_bytes_that_failed_for_all_are_due_at_once(said: Sent) -> None:
     broadcasts = Broadcasts()
     broadcasts.note(1, HASH, said, 0.0)
     assert broadcasts.due(1, HASH, 0.0, 0.25)
+
+
+@pytest.mark.parametrize("said", [Sent.GAP, Sent.REFUSED, Sent.UNDERPRICED, Sent.CAPPED])
+def test_bytes_that_a_node_refused_are_due_after_a_pause(said: Sent) -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, said, 0.0)
+    assert not broadcasts.due(1, HASH, RETRY_AFTER - 0.01, 0.25)
+    assert broadcasts.due(1, HASH, RETRY_AFTER, 0.25)
+
+
+def test_bytes_that_are_refused_again_and_again_are_due_ever_more_rarely() -> None:
+    broadcasts = Broadcasts()
+    for _ in range(20):
+        broadcasts.note(1, HASH, Sent.REFUSED, 0.0)
+    assert not broadcasts.due(1, HASH, LONGEST_RETRY - 0.1, 0.25)
+    assert broadcasts.due(1, HASH, LONGEST_RETRY, 0.25)
+
+
+def test_a_node_s_word_that_a_nonce_is_used_counts_for_a_while() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.USED, 0.0)
+    used = broadcasts.of(1, HASH)
+    assert used is not None
+    assert used.says_used(AGAIN_AFTER - 0.1, 0.25)
+    assert not used.says_used(AGAIN_AFTER, 0.25)
 
 
 def test_other_bytes_of_the_same_reply_are_new() -> None:
