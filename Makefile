@@ -63,6 +63,7 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python tools/gen_abi.py
 	$(BIN)/python -m kmsconn.config.reference docs
 	$(BIN)/python tools/gen_transactions.py
+	$(BIN)/python -m kmsconn.emulator.drills.page docs
 
 fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_protos.py --check

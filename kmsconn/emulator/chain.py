@@ -54,9 +54,9 @@ class Chain:
     """A chain with its contracts.
 
     ``clock`` gives Unix seconds for block times; ``base_fee`` (wei, None for a chain of before EIP-1559), ``finality``
-    (blocks behind the head), ``stalled`` and ``default_balance`` may be changed at any time. ``on_submit`` is told each signed
-    transaction that arrives, before it is judged. ``history``: how many blocks behind the head are kept whole (None: all); of older
-    ones only the headers stay.
+    (blocks behind the head), ``finalized`` (the block at which finality stands still, None: it follows), ``stalled`` and
+    ``default_balance`` may be changed at any time. ``on_submit`` is told each signed transaction that arrives, before it is judged.
+    ``history``: how many blocks behind the head are kept whole (None: all); of older ones only the headers stay.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Chain:
         self.block_time = block_time
         self.base_fee = base_fee
         self.finality = finality
+        self.finalized: int | None = None
         self.block_gas_limit = block_gas_limit
         self.default_balance = RICH
         self.stalled = False
@@ -110,6 +111,11 @@ class Chain:
     def find(self, transaction_hash: bytes) -> Mined | None:
         """Return a transaction of the canonical chain."""
         return self._mined.get(transaction_hash)
+
+    def final_number(self, head: int) -> int:
+        """Return the newest final block of a node whose head is this."""
+        final = max(0, head - self.finality)
+        return final if self.finalized is None else min(final, self.finalized)
 
     def blocks_with_logs(self, start: int, end: int) -> Iterator[Block]:
         """Yield the canonical blocks from ``start`` to ``end`` (both included) that hold logs."""
@@ -270,6 +276,14 @@ class Chain:
             self._give_back(survivors)
         for old, transactions in zip(made, arrange(survivors, len(made)) if made else (), strict=True):
             self._append(list(transactions), old.timestamp)
+        self._announce()
+        return branch
+
+    def rewind(self, depth: int, *, drop: Callable[[Transaction], bool] = keep_all) -> Branch:
+        """Take the last ``depth`` blocks off and put none in their place; what is not dropped waits again. Return what was taken off."""
+        branch = self._pop(depth)
+        self._salt += 1
+        self._give_back([transaction for transaction in branch.transactions if not drop(transaction)])
         self._announce()
         return branch
 

@@ -1,24 +1,33 @@
-"""The emulator's own door: an HTTP handler that tells what became of the requests, puts loads on and makes neighbours fail.
+"""The emulator's own door: an HTTP handler that tells what became of the requests, puts loads and faults on.
 
     GET  /status                what the chain shows, counted
     GET  /requests              every request with its moments, in Unix seconds
     POST /load                  {"rate": 50, "seconds": 10, "size": 1024, "forms": [], "prepared": true, "patience": 30},
                                  answered when it is over
-    POST /{neighbour}/shut      its connections break, new ones are refused, until
-    POST /{neighbour}/open
+    POST /{dependency}/shut     its connections break, new ones are refused, until
+    POST /{dependency}/open
     POST /{core}/restart        the Core forgets every request
+    GET  /faults                the faults that are on, and all that there are
+    POST /{target}/{fault}      puts one on, see docs/drills.md; {} where the body names nothing
+    DELETE /{target}/{fault}    ends it; the newest of several first
+    DELETE /faults              ends all
 
-Neighbours are named as in ``Neighbours.names``: gateway, ethereum, host, core0, bucket0, bucket1.
+Dependencies are named as in ``Neighbours.names``: gateway, ethereum, host, core0, bucket0, bucket1; a target is one of them, a group
+(chains, cores, buckets), a contract, or ``users``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import attrs
 import msgspec
 
+from kmsconn.emulator.drills.board import DrillBoard, UnknownDrillError
+from kmsconn.emulator.drills.drill import DrillError
+from kmsconn.emulator.drills.table import routes, targets_of
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.load import PATIENCE, Ledger, Load, put_on
 from kmsconn.emulator.neighbours import Neighbours
@@ -27,6 +36,7 @@ from kmsconn.emulator.users import Users
 
 COLUMNS = ("visible", "started", "given", "sent", "answered")
 """The moments of a request: its block is there, first start call at the Core, answer of the Core, first transaction, its block is there."""
+_FIXED = ("GET /status", "GET /requests", "GET /faults", "DELETE /faults", "POST /load")
 _JSON = (("content-type", "application/json"),)
 
 
@@ -49,6 +59,10 @@ class Control:
     traffic: Users[Neighbours]
     oracle: Oracle
     epoch: float
+    board: DrillBoard = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.board = DrillBoard(self.neighbours, self.traffic)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request."""
@@ -59,15 +73,39 @@ class Control:
                 return _json(self._rows(self.oracle.traces.values()))
             case "POST", ["load"]:
                 return await self._load(request.body)
-            case "POST", [name, act]:
-                return self._act(name, act)
-        return _refused(404, "nothing is there; see the docstring of kmsconn.emulator.control")
+            case "GET", ["faults"]:
+                return _json({"on": self.board.listing(), "faults": self.board.catalogue()})
+            case "DELETE", ["faults"]:
+                return _json({"ended": self.board.end_all()})
+            case "POST", [name, act] if act in self._acts(name):
+                self._acts(name)[act]()
+                return HttpResponse(204)
+            case "POST" | "DELETE" as method, [target, fault]:
+                return self._turn(method, target, fault, request.body)
+        return self._nothing_there()
+
+    def _turn(self, method: str, target: str, fault: str, content: bytes) -> HttpResponse:
+        """Put a fault on, or end it."""
+        try:
+            if method == "DELETE":
+                return _json({"ended": self.board.end(target, fault)})
+            self.board.put_on(target, fault, content)
+        except UnknownDrillError:
+            return self._nothing_there()
+        except (msgspec.DecodeError, DrillError) as error:
+            return _refused(400, f"{error}\n/{target}/{fault} takes {self.board.body_of(target, fault)}")
+        return HttpResponse(204)
+
+    def _nothing_there(self) -> HttpResponse:
+        acts = (f"POST /{name}/{act}" for name in self.neighbours.names for act in self._acts(name))
+        there = [*_FIXED, *acts, *routes(targets_of(self.neighbours))]
+        return _refused(404, "there is no such path; there are:\n" + "\n".join(there))
 
     async def _load(self, body: bytes) -> HttpResponse:
         try:
             wanted = msgspec.json.decode(body, type=Wanted)
         except msgspec.DecodeError as error:
-            return _refused(400, str(error))
+            return _refused(400, f"{error}; see docs/drills.md for the body of a load")
         self.traffic.size = wanted.size or self.traffic.size
         ledger = Ledger()
         load = Load(wanted.rate, wanted.seconds, wanted.forms, wanted.prepared)
@@ -75,19 +113,16 @@ class Control:
         traces = [self.oracle.trace_of(sent) for sent in ledger.forms]
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})
 
-    def _act(self, name: str, act: str) -> HttpResponse:
-        found = self._acts(name).get(act)
-        if found is None:
-            return _refused(404, f"{name} cannot {act}")
-        found()
-        return HttpResponse(204)
-
     def _acts(self, name: str) -> dict[str, Callable[[], None]]:
         door = self.neighbours.doors.get(name)
         acts = {} if door is None else {"shut": door.shut, "open": door.open}
         if name in self.neighbours.cores_by_name:
-            acts["restart"] = self.neighbours.cores_by_name[name].core.restart
+            acts["restart"] = partial(self._restart, name)
         return acts
+
+    def _restart(self, core: str) -> None:
+        self.board.restarted(core)
+        self.neighbours.cores_by_name[core].core.restart()
 
     def _rows(self, traces: Iterable[Trace]) -> dict[str, Any]:
         return {"columns": COLUMNS, "rows": [self._row(trace) for trace in traces]}

@@ -25,11 +25,13 @@ from kmsconn.emulator import chances
 from kmsconn.emulator.core import OPERATIONS, SERVICE, EmulatedCore, Operation
 from kmsconn.emulator.core_answers import answer
 from kmsconn.emulator.core_requests import Job, read_id
-from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure, Method, Valve
+from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GoAway, GrpcFailure, Method, Valve
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.protobuf import decode
 
 Response: TypeAlias = PublicDecryptionResponse | UserDecryptionResponse
+HEALTH = "Check"
+"""The name of the health check among the methods that faults strike."""
 STRANGER = PrivateKey(bytes(31) + b"\x77")
 """A signer that belongs to no committee."""
 
@@ -110,10 +112,20 @@ class FaultyCore(Generic[C]):
         kinds = {name: each for each in OPERATIONS for name in (each.start, each.result, each.at_once)}
         calls = self.core.methods()
         for path, honest in calls.items():
+            method = path.rpartition("/")[2]
             if path.startswith(f"/{SERVICE}/"):
-                method = path.rpartition("/")[2]
                 calls[path] = partial(self._call, kinds.get(method), method, honest)
+            elif path == HEALTH_CHECK:
+                calls[path] = partial(self._check_health, honest)
         return calls
+
+    async def _check_health(self, honest: Method, request: bytes) -> bytes:
+        """Answer a health check; only faults that name it strike it, and nobody is told of it."""
+        fault = chances.struck([one for one in self.chances if one.method == HEALTH], HEALTH, self.random)
+        if fault is None:
+            return await honest(request)
+        self.counts[HEALTH, fault.name] += 1
+        return await fault.act(Call(self.core, None, HEALTH, request, partial(honest, request)))
 
     async def _call(self, decryption: Operation | None, method: str, honest: Method, request: bytes) -> bytes:
         call = Call(self.core, decryption, method, request, partial(honest, request))

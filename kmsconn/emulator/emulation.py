@@ -20,7 +20,7 @@ from kmsconn.emulator.http import serve_http
 from kmsconn.emulator.key_life import PATIENCE, QUICK, KeyLife
 from kmsconn.emulator.load import Load, run_load, tidy
 from kmsconn.emulator.neighbours import Neighbours
-from kmsconn.emulator.network import Handler, serve_sockets
+from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.oracle import Oracle, oracle_of
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.traffic import Traffic
@@ -88,10 +88,13 @@ class Emulation:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self.neighbours.serve_on_sockets)
-            if self.plan.control is not None:
-                serve = partial(serve_sockets, self._control_handler(), crashes=self.neighbours.crashes)
-                await nursery.start(partial(serve, port=self.plan.control))
             monitoring = f"{LOOPBACK}:{await _free_port()}"
+            if self.plan.control is not None:
+                control = self._control(monitoring)
+                await nursery.start(control.board.run)
+                handler = partial(serve_http, handler=control.handle)
+                serve = partial(serve_sockets, handler, crashes=self.neighbours.crashes)
+                await nursery.start(partial(serve, port=self.plan.control))
             journal = journal_beside(self.plan.config)
             quick = {} if self.keys is None else QUICK
             settings = self.neighbours.settings(journal, monitoring_endpoint=monitoring, **quick)
@@ -99,9 +102,10 @@ class Emulation:
             await self._put_load_on()
             nursery.cancel_scope.cancel()
 
-    def _control_handler(self) -> Handler:
+    def _control(self, monitoring: str) -> Control:
         control = Control(self.neighbours, self.traffic, self.oracle, time.time() - trio.current_time())
-        return partial(serve_http, handler=control.handle)
+        control.board.stage.monitoring = monitoring
+        return control
 
     async def _put_load_on(self) -> None:
         load = self.plan.load

@@ -198,4 +198,4 @@ class Neighbourhood(Neighbours):
 
     def _coprocessor(self, index: int) -> Coprocessor:
         sender, signer = key_for(f"coprocessor sender {index}"), key_for(f"coprocessor signer {index}")
-        return Coprocessor(sender.address, signer.address, self.bucket_url(index))
+        return Coprocessor(sender.address, signer.address, self.told_url(index))

@@ -86,6 +86,8 @@ class Neighbours(ABC):
     places: dict[str, Place] = attrs.field(factory=dict, init=False)
     doors: dict[str, Door] = attrs.field(factory=dict, init=False)
     """By name, once they serve on sockets."""
+    told_urls: dict[int, str] = attrs.field(factory=dict, init=False)
+    """What the contract says where a bucket is, in place of the truth; ``settled`` tells it."""
     crashes: list[Exception] = attrs.field(factory=list, init=False)
     """What handlers on sockets raised: faults of the emulator itself."""
 
@@ -163,6 +165,10 @@ class Neighbours(ABC):
         """Return the address of a coprocessor's bucket."""
         host, port = self.places[f"bucket{index}"]
         return f"http://{host}:{port}/ct{index}"
+
+    def told_url(self, index: int) -> str:
+        """Return what the contract says where a coprocessor's bucket is."""
+        return self.told_urls.get(index) or self.bucket_url(index)
 
     def _settle(self, places: dict[str, Place]) -> None:
         self.places = places

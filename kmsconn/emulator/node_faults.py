@@ -6,9 +6,12 @@ Each fault draws from a generator of its own, so that turning one knob never mov
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from enum import StrEnum
 from random import Random
+from typing import Any
 
+from kmsconn.emulator.call_rules import CallRule
 from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
 
 
@@ -78,6 +81,7 @@ class NodeFaults:
         self.slow_seconds = 2.0
         self.retry_after: float | None = None
         self.error = NodeError(LIMIT_EXCEEDED, "limit exceeded")
+        self.rules: list[CallRule] = []
         self._seed = seed
         self._scripted: Counter[Fault] = Counter()
         self._generators: dict[Fault, Random] = {}
@@ -86,6 +90,10 @@ class NodeFaults:
     def script(self, fault: Fault, times: int = 1) -> None:
         """Let the fault happen at its next ``times`` occasions."""
         self._scripted[fault] += times
+
+    def scripted(self, fault: Fault) -> int:
+        """Return at how many further occasions the fault was ordered to happen."""
+        return self._scripted[fault]
 
     def answer(self, method: str, error: NodeError, times: int = 1) -> None:
         """Let the next ``times`` calls of ``method`` be answered with ``error``, without being carried out."""
@@ -117,8 +125,13 @@ class NodeFaults:
             return scripted.popleft()
         return self.error if self.happens(Fault.ERROR) else None
 
+    def rule_for(self, method: str, params: Sequence[Any]) -> CallRule | None:
+        """Return the rule that strikes this call, the newest first."""
+        return next((rule for rule in reversed(self.rules) if rule.strikes(method, params)), None)
+
     def heal(self) -> None:
         """End all faults; the counters stay."""
+        self.rules.clear()
         self.probability.clear()
         self._scripted.clear()
         self._answers.clear()

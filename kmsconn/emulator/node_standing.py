@@ -15,7 +15,7 @@ class Standing:
 
     ``lag`` in blocks; ``fork``: a branch that this node still follows; ``max_log_range`` in blocks, ``max_logs`` and
     ``pruned_before`` (a block number) limit what it tells; ``strict_range`` refuses ranges beyond its head;
-    ``unsupported`` names methods that it does not know.
+    ``unsupported`` names methods that it does not know; ``batch_limit`` calls are the most that it takes in a batch.
     """
 
     def __init__(self, chain: Chain, faults: NodeFaults | None = None) -> None:
@@ -28,6 +28,7 @@ class Standing:
         self.pruned_before = 0
         self.strict_range = False
         self.unsupported: set[str] = set()
+        self.batch_limit: int | None = None
         self.sync_seconds = 20.0
         self.tip = 0
         self.legacy_price = 1_000_000_000

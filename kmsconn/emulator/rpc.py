@@ -5,6 +5,7 @@ What a method answers is in ``rpc_methods``, what a subscription sends in ``rpc_
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any, Literal, Protocol
 
@@ -58,6 +59,8 @@ class Node(Standing):
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return Begun(None, error=NodeError(PARSE_ERROR, f"parse error: {error}"))
         if isinstance(content, list) and content:
+            if self.batch_limit is not None and len(content) > self.batch_limit:
+                return BegunBatch(iter([_too_large(content)]))
             return BegunBatch(self._begin_one(request, subscriptions) for request in content)
         return self._begin_one(content, subscriptions)
 
@@ -67,7 +70,9 @@ class Node(Standing):
         method, params = request["method"], request.get("params") or []
         self.calls[method] += 1
         try:
-            result = self._carry_out(method, params, subscriptions)
+            honest = partial(self._carry_out, method, params, subscriptions)
+            rule = self.faults.rule_for(method, params)
+            result = honest() if rule is None else rule.act(honest)
         except NodeError as error:
             return Begun(request.get("id"), error=error)
         if callable(result):
@@ -143,6 +148,12 @@ class Node(Standing):
         if isinstance(begun, Begun):
             return Begun(begun.id, error=error)
         return BegunBatch(Begun(one.id, error=error) for one in list(begun.all()))
+
+
+def _too_large(batch: list[Any]) -> Begun:
+    """Refuse a batch as geth does: with one error, under the id of the first call."""
+    first = batch[0].get("id") if isinstance(batch[0], dict) else None
+    return Begun(first, error=NodeError(INVALID_REQUEST, "batch too large"))
 
 
 class Cluster:

@@ -95,9 +95,10 @@ def _find_block(node: Standing, tag: Any) -> Block | None:
             if "blockHash" in tag
             else view.block(_number(tag.get("blockNumber")))
         )
-    named = {"latest": 0, "pending": 0, "safe": node.chain.finality, "finalized": node.chain.finality}
-    if tag in named:
-        return view.block(max(0, view.head.number - named[tag]))
+    if tag in {"latest", "pending"}:
+        return view.head
+    if tag in {"safe", "finalized"}:
+        return view.block(node.chain.final_number(view.head.number))
     return view.block(0 if tag == "earliest" else _number(tag))
 
 

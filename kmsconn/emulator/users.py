@@ -45,6 +45,8 @@ class Users(ABC, Generic[N_co]):
     random: Random = attrs.field(factory=lambda: Random(0))
     size: int = 64
     granted: bool = True
+    host_chain: int = HOST_ID
+    """The chain that handles name."""
     _made: int = 0
     _latest: tuple[EmulatedCiphertext, ...] = ()
     _remembered: dict[bytes, tuple[EmulatedCiphertext, ...]] = attrs.field(factory=dict)
@@ -111,4 +113,4 @@ class Users(ABC, Generic[N_co]):
         self._made += 1
         fhe_type = self.random.choice(sorted(self.bits))
         value = self.random.getrandbits(self.bits[fhe_type])
-        return make_ciphertext(f"{self._made}", value, fhe_type, chain_id=HOST_ID, size=self.size)
+        return make_ciphertext(f"{self._made}", value, fhe_type, chain_id=self.host_chain, size=self.size)

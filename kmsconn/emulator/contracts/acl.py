@@ -13,7 +13,12 @@ FOR_EVER = 2**64 - 1
 
 
 class Acl(AbiContract):
-    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``)."""
+    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``).
+
+    ``denies``: it says no to everything while this holds, on every block.
+    """
+
+    denies = False
 
     def __init__(self, address: Address) -> None:
         super().__init__(
@@ -21,7 +26,7 @@ class Acl(AbiContract):
             ACL_ABI,
             {
                 "isAllowedForDecryption": lambda frame, handle: (
-                    frame.read("decryptable", handle, default=False),
+                    not self.denies and frame.read("decryptable", handle, default=False),
                 ),
                 "isAllowed": lambda frame, handle, who: (self._is_allowed(frame, handle, who),),
                 "persistAllowed": lambda frame, handle, who: (self._is_allowed(frame, handle, who),),
@@ -67,7 +72,7 @@ class Acl(AbiContract):
         frame.emit(ACL_ABI.event("DecryptionSignaturesInvalidated"), account, timestamp)
 
     def _is_allowed(self, frame: Frame, handle: bytes, account: Address) -> bool:
-        return bool(frame.read("allowed", handle, account, default=False))
+        return not self.denies and bool(frame.read("allowed", handle, account, default=False))
 
     def _expiry(self, frame: Frame, delegator: Address, delegate: Address, contract: Address) -> int:
         return int(frame.read("delegation", delegator, delegate, contract, default=0))

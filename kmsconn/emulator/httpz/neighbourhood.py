@@ -143,7 +143,7 @@ class FirstNeighbourhood(Neighbours):
             Coprocessor(
                 key_for(f"coprocessor sender {index}").address,
                 key_for(f"coprocessor signer {index}").address,
-                self.bucket_url(index),
+                self.told_url(index),
             )
             for index in range(len(self.buckets))
         ]

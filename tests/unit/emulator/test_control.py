@@ -24,8 +24,8 @@ BASE = 1_767_225_600.0
 class Desk:
     """A control over neighbours in memory, whose doors stand open but serve nobody."""
 
-    def __init__(self) -> None:
-        self.neighbours = Neighbourhood.make(lambda: BASE + trio.current_time())
+    def __init__(self, **options: Any) -> None:
+        self.neighbours = Neighbourhood.make(lambda: BASE + trio.current_time(), **options)
         self.neighbours.settle_in_memory(MemoryNetwork())
         self.neighbours.doors |= {name: Door(self.neighbours.handler(name)) for name in self.neighbours.names}
         sender = self.neighbours.sender.address
@@ -38,6 +38,9 @@ class Desk:
 
     async def post(self, path: str, content: Any = None) -> HttpResponse:
         return await self.control.handle(HttpRequest("POST", path, body=json.dumps(content).encode()))
+
+    async def delete(self, path: str) -> HttpResponse:
+        return await self.control.handle(HttpRequest("DELETE", path))
 
     async def load(self, nursery: trio.Nursery, **content: Any) -> Any:
         """Put a load on, under blocks and the oracle."""

@@ -1,0 +1,148 @@
+"""Which drills are on: puts them on, ends them, lists them. Reads no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Never
+
+import attrs
+import msgspec
+import trio
+
+from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage
+from kmsconn.emulator.drills.table import DRILLS, body_in_words, find, members_of, targets_of
+from kmsconn.emulator.neighbours import Neighbours
+from kmsconn.emulator.users import Users
+
+_BEGINNING = (
+    16  # tasks that were asked for and did not begin yet; more than one request at a time can ask for
+)
+
+
+class UnknownDrillError(LookupError):
+    """There is no drill, or no target, of this name."""
+
+
+@attrs.frozen
+class Active:
+    """One drill that is on; ``since`` in Trio time."""
+
+    target: str
+    drill: Drill[Any]
+    body: Body
+    since: float
+    end: End = attrs.field(repr=False)
+
+
+class DrillBoard:
+    """The drills of one emulation. ``run`` must run for those that have tasks, or look at each block."""
+
+    def __init__(self, neighbours: Neighbours, users: Users[Neighbours]) -> None:
+        self.stage = Stage(neighbours, users, self._start)
+        self.active: list[Active] = []
+        """In the order in which they were put on."""
+        self._neighbours = neighbours
+        self._asked, self._tasks = trio.open_memory_channel[
+            tuple[Callable[[], Awaitable[object]], trio.CancelScope]
+        ](_BEGINNING)
+
+    def put_on(self, target: str, name: str, content: bytes) -> None:
+        """Put a drill on a target, or on all of a group, beside those that are on.
+
+        Raises UnknownDrillError, msgspec.DecodeError for a body that cannot be read, and DrillError for one that cannot be carried out.
+        """
+        put_on: list[Active] = []
+        try:
+            for member, drill in self._found(target, name):
+                body = drill.read(content)
+                end = drill.put_on(self.stage, member, body)
+                if end is not None:
+                    put_on.append(Active(member, drill, body, trio.current_time(), end))
+        except DrillError:
+            for one in reversed(put_on):
+                one.end()
+            raise
+        self.active += put_on
+
+    def end(self, target: str, name: str) -> int:
+        """End every drill of this name on a target or group, the newest first; return how many. Raises UnknownDrillError."""
+        found = {(member, drill.name) for member, drill in self._found(target, name)}
+        return self._end([one for one in self.active if (one.target, one.drill.name) in found])
+
+    def end_all(self) -> int:
+        """End every drill; return how many."""
+        return self._end(list(self.active))
+
+    def restarted(self, core: str) -> int:
+        """End the drills that a restart of this Core ends; return how many."""
+        return self._end([one for one in self.active if one.target == core and one.drill.restart_ends])
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Return what is on, for JSON; ``seconds``: for how long."""
+        now = trio.current_time()
+        return [
+            {
+                "target": one.target,
+                "fault": one.drill.name,
+                "body": msgspec.to_builtins(one.body),
+                "seconds": round(now - one.since, 3),
+            }
+            for one in self.active
+        ]
+
+    def catalogue(self) -> list[dict[str, Any]]:
+        """Return every drill that there is here, for JSON."""
+        targets = targets_of(self._neighbours)
+        return [
+            {
+                "fault": drill.name,
+                "targets": there,
+                "body": drill.fields,
+                "does": drill.does,
+                "connector": drill.connector,
+            }
+            for drill in DRILLS
+            if (there := [name for name, kinds in targets.items() if drill.target in kinds])
+        ]
+
+    def body_of(self, target: str, name: str) -> str:
+        """Return the fields of a drill's body in words. Raises UnknownDrillError."""
+        return body_in_words(self._found(target, name)[0][1])
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run what drills need, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            task_status.started()
+            async for work, scope in self._tasks:
+                nursery.start_soon(_within, scope, work)
+
+    async def _watch(self) -> Never:
+        while True:
+            await self._neighbours.gateway.wait_change()
+            for look in list(self.stage.each_block):
+                look()
+
+    def _start(self, work: Callable[[], Awaitable[object]]) -> End:
+        scope = trio.CancelScope()
+        self._asked.send_nowait((work, scope))
+        return scope.cancel
+
+    def _found(self, target: str, name: str) -> list[tuple[str, Drill[Any]]]:
+        targets = targets_of(self._neighbours)
+        members = members_of(target, targets)
+        found = [(member, drill) for member in members if (drill := find(name, targets[member])) is not None]
+        if not found:
+            raise UnknownDrillError(f"/{target}/{name}")
+        return found
+
+    def _end(self, ending: list[Active]) -> int:
+        for one in reversed(ending):
+            self.active = [other for other in self.active if other is not one]
+            one.end()
+        return len(ending)
+
+
+async def _within(scope: trio.CancelScope, work: Callable[[], Awaitable[object]]) -> None:
+    with scope:
+        await work()

@@ -1,0 +1,215 @@
+"""Drills of buckets: statuses, redirects, bodies that are late, endless or in pieces, and addresses that nobody should ask."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import attrs
+
+from kmsconn.emulator import bucket_faults, chances
+from kmsconn.emulator.bucket_faults import BucketFaults, Fault
+from kmsconn.emulator.buckets import error
+from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage, Target, appended, changing
+from kmsconn.emulator.http import HttpRequest, HttpResponse, Send
+
+_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
+_SPOILS = {
+    fault.name: fault
+    for fault in (
+        bucket_faults.WRONG_BYTES, bucket_faults.SHORTER, bucket_faults.LONGER, bucket_faults.EMPTY,
+        bucket_faults.TRUNCATED, bucket_faults.HANG_UP,
+    )
+}  # fmt: skip
+
+
+class Share(Body, frozen=True):
+    """The share of requests that meet it."""
+
+    share: float = 1.0
+
+
+class Answering(Share, frozen=True):
+    """And the HTTP status that they get."""
+
+    code: int = 403
+
+
+class Pointing(Share, frozen=True):
+    """And where they are pointed, where a path begins with {path}; empty: to the same object in the next bucket."""
+
+    location: str = ""
+
+
+class Pieces(Share, frozen=True):
+    """And the bytes of each chunk of a body without a length."""
+
+    bytes: int = 1
+
+
+class Stalling(Share, frozen=True):
+    """And after how many bytes nothing follows."""
+
+    after: int = 0
+
+
+class Size(Share, frozen=True):
+    """And how long bodies are; ``announced``: a header says so."""
+
+    bytes: int = 1 << 30
+    announced: bool = False
+
+
+class Delay(Body, frozen=True):
+    """How late answers begin."""
+
+    seconds: float = 5.0
+
+
+class Spoiling(Share, frozen=True):
+    """And how bodies are spoilt."""
+
+    how: str = "wrong bytes"
+
+
+class Url(Body, frozen=True):
+    """What the contract says where the bucket is."""
+
+    url: str
+
+
+def _bucket(stage: Stage, name: str) -> BucketFaults:
+    return stage.neighbours.buckets[_index(name)]
+
+
+def _index(name: str) -> int:
+    return int(name.removeprefix("bucket"))
+
+
+def _struck(stage: Stage, name: str, share: float, fault: Fault) -> End:
+    faults = _bucket(stage, name)
+    end = appended(faults.chances, chances.Chance(share, fault))
+    faults.chances.insert(0, faults.chances.pop())
+    return end
+
+
+def _status(stage: Stage, name: str, body: Answering) -> End:
+    if not 200 <= body.code < 600:  # noqa: PLR2004 - HTTP statuses
+        raise DrillError("code", f"{body.code} is no HTTP status of an answer", "name one from 200 to 599")
+    response = error(body.code, _CODES.get(body.code, "Error"))
+    return _struck(stage, name, body.share, Fault(f"status {body.code}", lambda _, __: response))
+
+
+def _redirect(stage: Stage, name: str, body: Pointing) -> End:
+    index = _index(name)
+    following = stage.neighbours.bucket_url((index + 1) % len(stage.neighbours.buckets))
+
+    def act(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        del response
+        key = stage.neighbours.buckets[index].bucket.key_of(request) or ""
+        location = body.location.replace("{path}", request.path) or f"{following}/{key}"
+        return HttpResponse(307, (("location", location),))
+
+    return _struck(stage, name, body.share, Fault("redirect", act))
+
+
+def _chunked(stage: Stage, name: str, body: Pieces) -> End:
+    if body.bytes < 1:
+        raise DrillError("bytes", f"{body.bytes} bytes are no chunk", "name at least 1")
+
+    def act(_: HttpRequest, response: HttpResponse) -> HttpResponse:
+        content = response.body if isinstance(response.body, bytes) else b""
+        return attrs.evolve(response, body=partial(_send_pieces, content, body.bytes))
+
+    return _struck(stage, name, body.share, Fault("chunked", act))
+
+
+async def _send_pieces(content: bytes, size: int, send: Send) -> None:
+    for start in range(0, len(content), size):
+        await send(content[start : start + size])
+
+
+def _stall(stage: Stage, name: str, body: Stalling) -> End:
+    return _struck(stage, name, body.share, bucket_faults.stall(body.after))
+
+
+def _oversized(stage: Stage, name: str, body: Size) -> End:
+    return _struck(stage, name, body.share, bucket_faults.oversized(body.bytes, announced=body.announced))
+
+
+def _spoil(stage: Stage, name: str, body: Spoiling) -> End:
+    fault = _SPOILS.get(body.how)
+    if fault is None:
+        raise DrillError("how", f"no such fault: {body.how!r}", f"there are: {', '.join(_SPOILS)}")
+    return _struck(stage, name, body.share, fault)
+
+
+def _slow(stage: Stage, name: str, body: Delay) -> End:
+    return changing(_bucket(stage, name).bucket, "latency", body.seconds)
+
+
+def _hang(stage: Stage, name: str, body: Body) -> End:
+    del body
+    return changing(_bucket(stage, name).bucket, "latency", math.inf)
+
+
+def _address(stage: Stage, name: str, body: Url) -> End:
+    neighbours, index = stage.neighbours, _index(name)
+    neighbours.told_urls[index] = body.url
+    neighbours.settled()
+
+    def end() -> None:
+        neighbours.told_urls.pop(index, None)
+        neighbours.settled()
+
+    return end
+
+
+BUCKET_DRILLS: tuple[Drill[Any], ...] = (
+    Drill(
+        "status", Target.BUCKET, Answering, _status,
+        "Requests are answered with this HTTP status.",
+        "Other buckets and forms of keys are tried; when none passes, requests wait and a critical alert names the buckets.",
+    ),
+    Drill(
+        "redirect", Target.BUCKET, Pointing, _redirect,
+        "Requests are pointed elsewhere, to another origin.",
+        "Followed up to three times, each judged by the bucket policy, without credentials.",
+    ),
+    Drill(
+        "chunked", Target.BUCKET, Pieces, _chunked,
+        "Bodies come without a length, in chunks of so many bytes.",
+        "Bytes count against the budget as they arrive; a body in tiny chunks is given up.",
+    ),
+    Drill(
+        "stall", Target.BUCKET, Stalling, _stall,
+        "Bodies stop after so many bytes.",
+        "Given up after a silence; another bucket is asked.",
+    ),
+    Drill(
+        "oversized", Target.BUCKET, Size, _oversized,
+        "Bodies are longer than anybody wants, announced or not.",
+        "Given up at the limit of size.",
+    ),
+    Drill(
+        "spoil", Target.BUCKET, Spoiling, _spoil,
+        f"Bodies are spoilt: {', '.join(_SPOILS)}.",
+        "The digest decides; another bucket is asked.",
+    ),
+    Drill(
+        "slow", Target.BUCKET, Delay, _slow,
+        "Answers begin that much later.",
+        "The next bucket is asked meanwhile.",
+    ),
+    Drill(
+        "hang", Target.BUCKET, Body, _hang,
+        "Requests are never answered.",
+        "The next bucket is asked meanwhile; the request waits when all are silent.",
+    ),
+    Drill(
+        "address", Target.BUCKET, Url, _address,
+        "The contract names this URL for the bucket: without TLS, of a private address, of nobody.",
+        "A URL that the bucket policy forbids is left out and named with its option; where it leaves none, requests wait.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,431 @@
+"""Drills of chains and their nodes: calls that hang, fail or lie, limits, fees, finality, lag, and reorganisations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any, Literal
+
+import msgspec
+
+from kmsconn.emulator.blocks import Branch, Transaction
+from kmsconn.emulator.call_rules import CallRule, Honest, Spoiled, hanging
+from kmsconn.emulator.chain import Chain, keep_all
+from kmsconn.emulator.drills.drill import (
+    Body,
+    Drill,
+    DrillError,
+    End,
+    Stage,
+    Target,
+    appended,
+    changing,
+    together,
+)
+from kmsconn.emulator.node_error import INVALID_PARAMS, SERVER_ERROR, NodeError
+from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.pool import PoolKind
+from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.sequencer import pool_of
+from kmsconn.ethereum.hexes import from_quantity, quantity
+from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+
+
+class Calls(Body, frozen=True):
+    """Which calls: see ``CallRule``. An empty method stands for all."""
+
+    method: str = ""
+    share: float = 1.0
+    times: int | None = None
+    containing: str = ""
+    one: bool = False
+
+
+class Refusal(Calls, frozen=True):
+    """And the error that they get; ``nested``: how deep its data are nested."""
+
+    code: int = SERVER_ERROR
+    message: str = "internal error"
+    data: Any = None
+    nested: int = 0
+
+
+class Lie(Calls, frozen=True):
+    """And the result that they get; ``nested``: how deep it is nested, in place of ``value``."""
+
+    value: Any = None
+    nested: int = 0
+
+
+class Limit(Body, frozen=True):
+    """The most calls in a batch."""
+
+    calls: int
+
+
+class Fees(Body, frozen=True):
+    """What nodes say of fees, in wei as number or hex text. ``really``: the chain's own base fee as well."""
+
+    base_fee: int | str | None = None
+    priority_fee: int | str | None = None
+    times: int | None = None
+    really: bool = False
+
+
+class Percent(Body, frozen=True):
+    """A share of the truth, and how often."""
+
+    percent: int = 50
+    times: int | None = None
+
+
+class Finality(Body, frozen=True):
+    """``known`` false: nodes do not know the tag."""
+
+    known: bool = True
+
+
+class Lag(Body, frozen=True):
+    """Blocks behind the head."""
+
+    blocks: int = 5
+
+
+class Balance(Body, frozen=True):
+    """What the connector's account has, in wei."""
+
+    wei: int = 0
+
+
+class PoolChoice(Body, frozen=True):
+    """A kind of pool."""
+
+    kind: PoolKind = "geth"
+
+
+class Misbehaviour(Body, frozen=True):
+    """A fault of a node by name, and how often: a share of the occasions, or a number of them."""
+
+    how: Fault
+    share: float = 1.0
+    times: int | None = None
+
+
+class Reorganisation(Body, frozen=True):
+    """``blocks`` deep. ``reuse_ids``: other requests come under the same ids. ``drop``: what is gone for good, besides.
+
+    ``shorter``: no blocks take the place of those that go; the head goes back.
+    """
+
+    blocks: int
+    reuse_ids: bool = False
+    drop: Literal["", "requests", "replies", "everything"] = ""
+    shorter: bool = False
+
+
+class Copies(Body, frozen=True):
+    """The share of replies that the second sender sends too."""
+
+    share: float = 1.0
+
+
+def _ruled(stage: Stage, name: str, body: Calls, act: Spoiled) -> End:
+    """Put one rule on all nodes of a chain."""
+    methods = frozenset({body.method} - {""})
+    rule = CallRule(act, methods, body.share, body.times, body.containing, body.one)
+    return _on_nodes(stage, name, lambda node: appended(node.faults.rules, rule))
+
+
+def _on_nodes(stage: Stage, name: str, put_on: Callable[[Node], End]) -> End:
+    return together(*(put_on(node) for node in stage.neighbours.clusters[name].nodes))
+
+
+def _hang(stage: Stage, name: str, body: Calls) -> End:
+    return _ruled(stage, name, body, hanging)
+
+
+def _refuse(stage: Stage, name: str, body: Refusal) -> End:
+    data = _nested(body.nested) if body.nested else body.data
+
+    def refuse(honest: Honest) -> Any:
+        del honest
+        raise NodeError(body.code, body.message, data)
+
+    return _ruled(stage, name, body, refuse)
+
+
+def _lie(stage: Stage, name: str, body: Lie) -> End:
+    value = _nested(body.nested) if body.nested else body.value
+    return _ruled(stage, name, body, lambda _: value)
+
+
+def _nested(depth: int) -> msgspec.Raw:
+    return msgspec.Raw(b"[" * depth + b"]" * depth)
+
+
+def _batch_limit(stage: Stage, name: str, body: Limit) -> End:
+    return _on_nodes(stage, name, lambda node: changing(node, "batch_limit", body.calls))
+
+
+def _fees(stage: Stage, name: str, body: Fees) -> End:
+    base, tip = _wei("base_fee", body.base_fee), _wei("priority_fee", body.priority_fee)
+    ends = [
+        _ruled(stage, name, Calls(method, times=body.times), partial(_retold, tell, base, tip))
+        for method, tell in _FEES.items()
+    ]
+    if body.really and base is not None:
+        ends.append(changing(stage.chain(name), "base_fee", base))
+    return together(*ends)
+
+
+def _retold(tell: Retell, base: int | None, tip: int | None, honest: Honest) -> Any:
+    return tell(honest(), base, tip)
+
+
+def _tell_price(told: Any, base: int | None, tip: int | None) -> Any:
+    return told if base is None else quantity(base + (tip or 0))
+
+
+def _tell_tip(told: Any, base: int | None, tip: int | None) -> Any:
+    del base
+    return told if tip is None else quantity(tip)
+
+
+def _tell_block(told: Any, base: int | None, tip: int | None) -> Any:
+    del tip
+    return told if told is None or base is None else {**told, "baseFeePerGas": quantity(base)}
+
+
+def _tell_history(told: Any, base: int | None, tip: int | None) -> Any:
+    fees = told["baseFeePerGas"] if base is None else [quantity(base)] * len(told["baseFeePerGas"])
+    told = {**told, "baseFeePerGas": fees}
+    if tip is None or "reward" not in told:
+        return told
+    return {**told, "reward": [[quantity(tip)] * len(block) for block in told["reward"]]}
+
+
+Retell = Callable[[Any, int | None, int | None], Any]
+_FEES: dict[str, Retell] = {
+    "eth_gasPrice": _tell_price,
+    "eth_maxPriorityFeePerGas": _tell_tip,
+    "eth_feeHistory": _tell_history,
+    "eth_getBlockByNumber": _tell_block,
+    "eth_getBlockByHash": _tell_block,
+}
+
+
+def _wei(field: str, text: int | str | None) -> int | None:
+    try:
+        return from_quantity(text) if isinstance(text, str) else text
+    except ValueError as error:
+        raise DrillError(field, str(error), "write a number, or hex text such as 0x3b9aca00") from error
+
+
+def _short_estimate(stage: Stage, name: str, body: Percent) -> End:
+    def shorten(honest: Honest) -> Any:
+        return quantity(from_quantity(honest()) * body.percent // 100)
+
+    return _ruled(stage, name, Calls("eth_estimateGas", times=body.times), shorten)
+
+
+def _finality(stage: Stage, name: str, body: Finality) -> End:
+    chain = stage.chain(name)
+    if body.known:
+        return changing(chain, "finalized", chain.final_number(chain.head.number))
+    refusal = Refusal(containing='"finalized"', code=INVALID_PARAMS, message="invalid block tag: finalized")
+    return _refuse(stage, name, refusal)
+
+
+def _lag(stage: Stage, name: str, body: Lag) -> End:
+    return _on_nodes(stage, name, lambda node: changing(node, "lag", body.blocks))
+
+
+def _stall(stage: Stage, name: str, body: Body) -> End:
+    del body
+    return changing(stage.chain(name), "stalled", True)
+
+
+def _balance(stage: Stage, name: str, body: Balance) -> End:
+    chain, owner = stage.chain(name), stage.neighbours.sender.address
+    before = chain.account(owner).balance
+    chain.set_balance(owner, body.wei)
+    return lambda: chain.set_balance(owner, before)
+
+
+def _pool(stage: Stage, name: str, body: PoolChoice) -> End:
+    return changing(stage.chain(name), "pool", pool_of(body.kind))
+
+
+def _misbehave(stage: Stage, name: str, body: Misbehaviour) -> End:
+    def put_on(node: Node) -> End:
+        faults = node.faults
+        if body.times is not None:
+            faults.script(body.how, body.times)
+            return lambda: faults.script(body.how, -faults.scripted(body.how))
+        faults.probability[body.how] = body.share
+        return lambda: faults.probability.update({body.how: 0.0})
+
+    return _on_nodes(stage, name, put_on)
+
+
+def _reorganise(stage: Stage, name: str, body: Reorganisation) -> End:
+    chain = stage.chain(name)
+    deepest = chain.head.number - chain.pruned_before
+    if not 0 < body.blocks <= deepest:
+        raise DrillError(
+            "blocks", f"the chain can lose 1 to {deepest} blocks now", "name fewer, or wait for more"
+        )
+    drop = _dropping(stage, body)
+    branch = chain.rewind(body.blocks, drop=drop) if body.shorter else chain.reorg(body.blocks, drop=drop)
+    if body.reuse_ids:
+        for _ in _requests(stage, branch):
+            stage.users.any()
+    return lambda: _put_back(chain, branch)
+
+
+def _dropping(stage: Stage, body: Reorganisation) -> Callable[[Transaction], bool]:
+    requests = body.reuse_ids or body.drop in {"requests", "everything"}
+    replies = body.reuse_ids or body.drop in {"replies", "everything"}
+    if not (requests or replies):
+        return keep_all
+    contract = stage.neighbours.decryption.address
+
+    def is_dropped(transaction: Transaction) -> bool:
+        is_reply = stage.neighbours.dialect.replied(transaction.data) is not None
+        return transaction.to == contract and (replies if is_reply else requests)
+
+    return is_dropped
+
+
+def _requests(stage: Stage, branch: Branch) -> list[Transaction]:
+    requested = stage.neighbours.dialect.requested
+    return [
+        mined.transaction
+        for block in branch.blocks
+        for mined in block.mined
+        if any(requested(log.topics) is not None for log in mined.logs)
+    ]
+
+
+def _put_back(chain: Chain, branch: Branch) -> None:
+    """Let the old branch return where its root still stands."""
+    root = chain.block(branch.root)
+    if root is not None and root.hash == branch.blocks[0].parent and chain.head.number > branch.root:
+        chain.restore(branch)
+
+
+class _SecondSender:
+    """Another process with the connector's key: sends a reply again, once it is in a block, under the next nonce."""
+
+    def __init__(self, stage: Stage, share: float) -> None:
+        self._chain, self._neighbours, self._share = stage.neighbours.gateway, stage.neighbours, share
+        self._own: set[bytes] = set()
+        self._random = Random(0)
+        self._read = self._chain.head.number
+
+    def look(self) -> None:
+        """Copy the replies of the blocks since the last look."""
+        start, self._read = min(self._read, self._chain.head.number), self._chain.head.number
+        for number in range(start + 1, self._read + 1):
+            block = self._chain.block(number)
+            for mined in () if block is None else block.mined:
+                if self._is_reply(mined.transaction) and self._random.random() < self._share:
+                    self._copy(mined.transaction)
+
+    def _is_reply(self, transaction: Transaction) -> bool:
+        ours = transaction.sender == self._neighbours.sender.address and transaction.hash not in self._own
+        return ours and self._neighbours.dialect.replied(transaction.data) is not None
+
+    def _copy(self, reply: Transaction) -> None:
+        chain, key = self._chain, self._neighbours.sender
+        nonce = chain.pending_nonce(key.address)
+        copy = Eip1559Transaction(
+            chain.chain_id, nonce, reply.tip, reply.max_fee, reply.gas, reply.to, 0, reply.data
+        )
+        raw, own_hash = sign_transaction(copy, key)
+        self._own.add(own_hash)
+        try:
+            chain.submit(raw)
+        except NodeError:
+            self._own.discard(own_hash)
+
+
+def _second_sender(stage: Stage, name: str, body: Copies) -> End:
+    del name
+    return appended(stage.each_block, _SecondSender(stage, body.share).look)
+
+
+CHAIN_DRILLS: tuple[Drill[Any], ...] = (
+    Drill(
+        "hang", Target.CHAIN, Calls, _hang,
+        "Calls are never answered; others on the same connection are. With `one`, only those about the first reply that is struck.",
+        "The row waits for a later look, the others go on; a node that answers nothing at all is dropped and named after 10 s.",
+    ),
+    Drill(
+        "error", Target.CHAIN, Refusal, _refuse,
+        "Calls are answered with this JSON-RPC error.",
+        "A refusal that says nothing about the request is a missing answer: asked again later, named in an alert.",
+    ),
+    Drill(
+        "answer", Target.CHAIN, Lie, _lie,
+        "Calls are answered with this result and not carried out: a wild estimate, a head of 2^63−1, a chain id of 5,000 digits.",
+        "A result that cannot be true is refused at the edge and named; one that may be true is asked for again before money is spent.",
+    ),
+    Drill(
+        "batch-limit", Target.CHAIN, Limit, _batch_limit,
+        "Batches of more calls are refused as a whole, as geth does.",
+        "Batches are split until the node takes them; nothing waits longer than one round.",
+    ),
+    Drill(
+        "fees", Target.CHAIN, Fees, _fees,
+        "Nodes tell these fees, `times` times or until the end; with `really` the chain asks for them.",
+        "Within the limits of the options the replies go out at that price; beyond them they wait, with a critical alert.",
+    ),
+    Drill(
+        "short-estimate", Target.CHAIN, Percent, _short_estimate,
+        "`eth_estimateGas` says this share of what is needed, as when other nodes' replies make ours dearer: replies run out of gas.",
+        "Out of gas is recognised by the gas used; the reply is sent again with more.",
+    ),
+    Drill(
+        "finality", Target.CHAIN, Finality, _finality,
+        "The chain stops finalizing; with `known` false its nodes do not know the tag.",
+        "What needs finality waits and is named; without the tag a depth by option stands in for it.",
+    ),
+    Drill(
+        "lag", Target.CHAIN, Lag, _lag,
+        "The nodes stay that many blocks behind.",
+        "Nothing is believed of blocks that a node does not have; the cursor waits.",
+    ),
+    Drill(
+        "stall", Target.CHAIN, Body, _stall,
+        "No blocks are made. The sequencer answers no broadcast, and leaves out what waited for 12 s.",
+        "An old head is named; broadcasts are repeated with the same bytes when blocks come again.",
+    ),
+    Drill(
+        "balance", Target.CHAIN, Balance, _balance,
+        "The connector's account has this many wei.",
+        "Replies wait; a critical alert names account, balance and need.",
+    ),
+    Drill(
+        "pool", Target.CHAIN, PoolChoice, _pool,
+        "Another pool takes the transactions: `arbitrum`, `arbitrum at once` or `geth`; what waited is lost.",
+        "Bytes that no node has are broadcast again.",
+    ),
+    Drill(
+        "misbehave", Target.CHAIN, Misbehaviour, _misbehave,
+        "One of the other faults of a node, by the names of `Fault` in `kmsconn/emulator/node_faults.py`.",
+        "See docs/outcomes.md, *Hearing* and *Reply*.",
+    ),
+    Drill(
+        "reorganise", Target.GATEWAY, Reorganisation, _reorganise,
+        "The last blocks are replaced. Everything comes again, unless it is dropped; with `reuse_ids` other requests have the same ids. "
+        "The end brings the old branch back where its root still stands.",
+        "The fork is found and read again from there; other content is another request, and a reply that is gone is sent again.",
+    ),
+    Drill(
+        "second-sender", Target.GATEWAY, Copies, _second_sender,
+        "Another process has the connector's key and sends replies a second time.",
+        "A nonce that somebody else used is taken note of and named; each reply is confirmed from the contract.",
+    ),
+)  # fmt: skip

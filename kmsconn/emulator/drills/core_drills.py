@@ -1,0 +1,194 @@
+"""Drills of Cores: calls that fail or never end, another signer key, ids that are taken, and what the health check says."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+import trio
+from grpclib.const import Status
+
+from kmsconn.emulator import chances, core_faults
+from kmsconn.emulator.core import LONG_POLL, EmulatedCore
+from kmsconn.emulator.core_faults import HEALTH, STRANGER, Call, Fault, FaultyCore
+from kmsconn.emulator.drills.drill import (
+    Body,
+    Drill,
+    DrillError,
+    End,
+    Stage,
+    Target,
+    appended,
+    changing,
+    together,
+)
+from kmsconn.emulator.grpc_server import GrpcFailure
+
+Code = Literal[
+    "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+    "UNAUTHENTICATED",
+]  # fmt: skip
+_SPOILS: dict[str, Fault] = {
+    fault.name: fault
+    for fault in (core_faults.CUT, core_faults.CUT_AFTER, core_faults.GO_AWAY, *core_faults.ANSWER_FAULTS)
+}
+
+
+class Calls(Body, frozen=True):
+    """Which calls of the Core, by name; an empty one stands for all, the health check among them."""
+
+    method: str = ""
+    share: float = 1.0
+
+
+class Failure(Calls, frozen=True):
+    """And the gRPC status that they end with. ``after``: the work is done all the same."""
+
+    code: Code = "INTERNAL"
+    message: str = ""
+    after: bool = False
+
+
+class Delay(Calls, frozen=True):
+    """And how late they are."""
+
+    seconds: float = 5.0
+
+
+class Spoiling(Calls, frozen=True):
+    """And how their answers are spoilt."""
+
+    how: str = "no payload"
+
+
+class Health(Body, frozen=True):
+    """What the health check says: NOT_SERVING, or that there is no such call."""
+
+    known: bool = True
+
+
+def _struck(stage: Stage, name: str, body: Calls, fault: Fault) -> End:
+    """Let a fault strike calls, before those that were put on earlier."""
+    methods = [body.method] if body.method else [None, HEALTH]
+    return together(
+        *(_first(stage.core(name), chances.Chance(body.share, fault, method)) for method in methods)
+    )
+
+
+def _first(faults: FaultyCore[Any], chance: chances.Chance[core_faults.Act]) -> End:
+    end = appended(faults.chances, chance)
+    faults.chances.insert(0, faults.chances.pop())
+    return end
+
+
+def _fail(stage: Stage, name: str, body: Failure) -> End:
+    make = core_faults.status_after if body.after else core_faults.status
+    return _struck(stage, name, body, make(Status[body.code], body.message))
+
+
+def _hang(stage: Stage, name: str, body: Calls) -> End:
+    return _struck(stage, name, body, core_faults.HANG)
+
+
+def _slow(stage: Stage, name: str, body: Delay) -> End:
+    return _struck(stage, name, body, core_faults.slow(body.seconds))
+
+
+def _spoil(stage: Stage, name: str, body: Spoiling) -> End:
+    fault = _SPOILS.get(body.how)
+    if fault is None:
+        raise DrillError("how", f"no such fault: {body.how!r}", f"there are: {', '.join(_SPOILS)}")
+    if not body.method:
+        raise DrillError("method", "it is empty", "name one result call, such as GetPublicDecryptionResult")
+    return _struck(stage, name, body, fault)
+
+
+def _signer(stage: Stage, name: str, body: Body) -> End:
+    """Let a Core sign with the key of a stranger, decryptions and what it generates; answers that it gave out stay."""
+    del body
+    core = stage.core(name).core
+    if not isinstance(core, EmulatedCore):
+        return changing(core, "key", STRANGER)
+    other = attrs.evolve(core.node, key=STRANGER)
+    return together(changing(core, "node", other), changing(core.management, "node", other))
+
+
+async def _taken_act(call: Call) -> bytes:
+    if call.method == HEALTH:
+        return await call.proceed()
+    if not call.method.startswith("Get"):
+        await trio.lowlevel.checkpoint()
+        raise GrpcFailure(Status.ALREADY_EXISTS, "the id is taken")
+    await trio.sleep(LONG_POLL)
+    raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
+
+
+def _taken(stage: Stage, name: str, body: Calls) -> End:
+    return _struck(stage, name, body, Fault("taken", _taken_act))
+
+
+async def _stuck_act(call: Call) -> bytes:
+    if not call.method.startswith("Get"):
+        return await call.proceed()
+    await trio.sleep(LONG_POLL)
+    raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
+
+
+def _stuck(stage: Stage, name: str, body: Calls) -> End:
+    return _struck(stage, name, body, Fault("stuck", _stuck_act))
+
+
+def _health(stage: Stage, name: str, body: Health) -> End:
+    if not body.known:
+        return _struck(stage, name, Calls(HEALTH), core_faults.status(Status.UNIMPLEMENTED))
+    core = stage.core(name).core
+    if not isinstance(core, EmulatedCore):
+        raise DrillError("known", "Cores of this generation have no health check", "leave this drill out")
+    return changing(core, "serving", False)
+
+
+CORE_DRILLS: tuple[Drill[Any], ...] = (
+    Drill(
+        "fail", Target.CORE, Failure, _fail,
+        "Calls end with this gRPC status; with UNAVAILABLE and no method it is a proxy whose Core is gone.",
+        "By status, see docs/outcomes.md, *Submit and answer*; when nothing passes, requests wait and a critical alert says so.",
+    ),
+    Drill(
+        "signer", Target.CORE, Body, _signer,
+        "The Core signs with a key that belongs to no committee.",
+        "No such answer is sent. One is quarantined while others pass; when all are alike they wait, with a critical alert "
+        "that names both signers.",
+    ),
+    Drill(
+        "taken", Target.CORE, Calls, _taken,
+        "Start calls say ALREADY_EXISTS and no result ever comes, as after a start that failed inside the Core. A restart ends it.",
+        "An alert names the ids and the remedy, restarting that Core.",
+        restart_ends=True,
+    ),
+    Drill(
+        "stuck", Target.CORE, Calls, _stuck,
+        "Everything is taken, and results are UNAVAILABLE after each minute of waiting.",
+        "The request waits through long polls; its worker is free between them.",
+    ),
+    Drill(
+        "health", Target.CORE, Health, _health,
+        "The health check says NOT_SERVING; with `known` false there is no such call.",
+        "A Core that does not serve is named within 10 s; one without health checks is judged by its calls.",
+    ),
+    Drill(
+        "hang", Target.CORE, Calls, _hang,
+        "Calls are never answered.",
+        "The stage's deadline ends them; the request waits, other endpoints go on.",
+    ),
+    Drill(
+        "slow", Target.CORE, Delay, _slow,
+        "Calls are carried out that much later.",
+        "Nothing, but latency.",
+    ),
+    Drill(
+        "spoil", Target.CORE, Spoiling, _spoil,
+        f"Calls of one method are spoilt: {', '.join(_SPOILS)}.",
+        "What does not verify is not sent: quarantine, or wait where it is transport alone.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,148 @@
+"""What a drill is: a fault of one kind of target, the body that describes it, how it is put on and what ends it. Performs none."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from enum import StrEnum
+from functools import partial
+from typing import Any, Generic, TypeVar, get_args
+
+import attrs
+import msgspec
+
+from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.core_faults import FaultyCore
+from kmsconn.emulator.neighbours import Neighbours
+from kmsconn.emulator.users import Users
+from kmsconn.errors import KmsconnError
+
+End = Callable[[], None]
+"""Takes a drill off again. Called once."""
+
+
+class Target(StrEnum):
+    """The kinds of targets; a name may be of several."""
+
+    ANY = "dependency"
+    CHAIN = "chain"
+    GATEWAY = "gateway"
+    ETHEREUM = "ethereum"
+    HOST = "host"
+    CORE = "core"
+    BUCKET = "bucket"
+    CONTRACT = "contract"
+    USERS = "users"
+    MONITORING = "monitoring"
+
+
+class DrillError(KmsconnError):
+    """A drill cannot be put on now: which field of its body stands in the way, and what to do."""
+
+    def __init__(self, field: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{field}: {reason}; {remedy}")
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The JSON object of a ``POST``; this one is empty."""
+
+
+@attrs.define(eq=False)
+class Stage:
+    """Everything that drills act on."""
+
+    neighbours: Neighbours
+    users: Users[Neighbours]
+    start: Callable[[Callable[[], Awaitable[object]]], End]
+    """Runs a task until it is over, or ended."""
+    each_block: list[Callable[[], None]] = attrs.field(factory=list)
+    """Called after each block of the Gateway."""
+    monitoring: str = ""
+    """Where the connector's monitoring port is, as host:port; empty as long as that is not known."""
+
+    def chain(self, name: str) -> Chain:
+        """Return a chain by the name under which its nodes listen."""
+        return self.neighbours.clusters[name].nodes[0].chain
+
+    def core(self, name: str) -> FaultyCore[Any]:
+        """Return a Core by name."""
+        return self.neighbours.cores_by_name[name]
+
+
+B = TypeVar("B", bound=Body)
+
+
+@attrs.frozen
+class Drill(Generic[B]):
+    """One fault. ``put_on`` gets the stage, the target's name and the body, and returns what ends it, or None where it is over at once.
+
+    ``does`` and ``connector``: what happens, and what the connector does then; sentences for docs/drills.md.
+    """
+
+    name: str
+    target: Target
+    body: type[B]
+    put_on: Callable[[Stage, str, B], End | None]
+    does: str
+    connector: str
+    restart_ends: bool = False
+    """Whether a restart of the Core ends it too."""
+
+    def read(self, content: bytes) -> B:
+        """Read a body; none is an empty object. Raises msgspec.DecodeError, which names the field."""
+        return msgspec.json.decode(content or b"{}", type=self.body)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields of the body with type and default, in words."""
+        return {field.name: _words(field) for field in msgspec.structs.fields(self.body)}
+
+
+def _words(field: msgspec.structs.FieldInfo) -> str:
+    kind = _KINDS.get(field.type) or f"one of {', '.join(map(str, _choices(field.type)))}"
+    if field.required:
+        return f"{kind}, required"
+    return f"{kind}, default {msgspec.json.encode(field.default).decode()}"
+
+
+def _choices(kind: Any) -> Iterable[Any]:
+    """Return what an enumeration or a literal type allows."""
+    return kind if isinstance(kind, type) and issubclass(kind, StrEnum) else get_args(kind)
+
+
+_KINDS: dict[Any, str] = {
+    bool: "flag",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Any: "any JSON",
+    int | None: "whole number",
+    str | None: "text",
+    int | str | None: "number or text",
+}
+
+
+def changing(holder: Any, name: str, value: Any) -> End:
+    """Set an attribute; the end sets it back."""
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    return partial(setattr, holder, name, before)
+
+
+def appended(target: list[Any], item: Any) -> End:
+    """Append an item; the end removes it."""
+    target.append(item)
+    return partial(_remove, target, item)
+
+
+def _remove(target: list[Any], item: Any) -> None:
+    target[:] = [other for other in target if other is not item]
+
+
+def together(*ends: End) -> End:
+    """End several, the last first."""
+
+    def end() -> None:
+        for one in reversed(ends):
+            one()
+
+    return end

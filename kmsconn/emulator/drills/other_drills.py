@@ -1,0 +1,296 @@
+"""Drills of everything else: ports, contracts, rights on the host chain, contexts, users, and the connector's monitoring port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import trio
+
+from kmsconn.emulator.contracts.decryption import Decryption
+from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
+from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.contracts.wallets import Mood, Wallet
+from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage, Target, changing
+from kmsconn.emulator.execution import Contract, Frame
+from kmsconn.emulator.httpz.neighbourhood import FirstNeighbourhood
+from kmsconn.emulator.key_life import announcement_of
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
+from kmsconn.emulator.neighbours import HOST_ID, Neighbours, address_for
+from kmsconn.emulator.traffic import Traffic, naming
+from kmsconn.ethereum.addresses import Address
+
+UNKNOWN_CHAIN_ID = 424_242
+"""A host chain that the Gateway lists and no configuration names."""
+OTHER_CONTEXT, OTHER_EPOCH = CONTEXT - 1, EPOCH - 1
+"""A context of other nodes, older than the present one, and its epoch."""
+_STRANGERS = (61, 62, 63, 64)  # members that no emulation has
+
+
+class Count(Body, frozen=True):
+    """How many requests are made, at once."""
+
+    count: int = 1
+
+
+class Requests(Count, frozen=True):
+    """And of which form; ``any``: drawn by chance."""
+
+    form: str = "any"
+
+
+class WalletMood(Body, frozen=True):
+    """How the contract wallet answers ``isValidSignature``."""
+
+    says: Mood = Mood.NO
+
+
+class Flood(Body, frozen=True):
+    """How many connections, and how many requests on each, whose answers nobody reads."""
+
+    connections: int = 64
+    requests: int = 1_000
+    path: str = "/metrics"
+
+
+def contracts_of(neighbours: Neighbours) -> dict[str, tuple[str, Address]]:
+    """Return the contracts by name: the chain that has it, and its address."""
+    if isinstance(neighbours, Neighbourhood):
+        return {
+            "decryption": ("gateway", neighbours.decryption.address),
+            "gateway_config": ("gateway", neighbours.gateway_config.address),
+            "protocol_config": ("ethereum", neighbours.protocol_config.address),
+            "kms_generation": ("ethereum", neighbours.kms_generation.address),
+            "acl": ("host", neighbours.acl.address),
+        }
+    assert isinstance(neighbours, FirstNeighbourhood)
+    return {
+        "decryption": ("gateway", neighbours.decryption.address),
+        "key_manager": ("gateway", neighbours.keys.address),
+        "httpz": ("gateway", neighbours.httpz.address),
+    }
+
+
+def _fhevm(stage: Stage) -> Neighbourhood:
+    if not isinstance(stage.neighbours, Neighbourhood):
+        raise DrillError(
+            "route", "the first generation has no such thing", "start kmsconn emulate without --profile"
+        )
+    return stage.neighbours
+
+
+def _refuse(stage: Stage, name: str, body: Body) -> End:
+    del body
+    door = stage.neighbours.doors[name]
+    door.shut()
+    return door.open
+
+
+def _no_code(stage: Stage, name: str, body: Body) -> End:
+    del body
+    chain_name, where = contracts_of(stage.neighbours)[name]
+    contracts: dict[Address, Contract] = stage.chain(chain_name).contracts
+    gone = contracts.pop(where, None)
+    return _nothing if gone is None else partial(contracts.__setitem__, where, gone)
+
+
+def _nothing() -> None:
+    """End a drill that changed nothing."""
+
+
+def _pause(stage: Stage, name: str, body: Body) -> End:
+    del body
+    contract = stage.neighbours.decryption
+    if name != "decryption" or not isinstance(contract, Decryption):
+        raise DrillError(
+            "route", f"{name} of this generation cannot be paused", "pause decryption of fhevm-0.14"
+        )
+
+    def turn(*, paused: bool) -> None:
+        stage.neighbours.gateway.set_up(contract.address, partial(contract.pause, paused=paused))
+
+    turn(paused=True)
+    return partial(turn, paused=False)
+
+
+def _deny(stage: Stage, name: str, body: Body) -> End:
+    del name, body
+    return changing(_fhevm(stage).acl, "denies", True)
+
+
+def _wallet(stage: Stage, name: str, body: WalletMood) -> End:
+    del name
+    neighbours, where = _fhevm(stage), address_for("wallet")
+    wallet = neighbours.host.contracts[where]
+    assert isinstance(wallet, Wallet)
+
+    def turn(mood: Mood) -> None:
+        neighbours.host.set_up(where, lambda frame: wallet.set_mood(frame, mood))
+
+    turn(body.says)
+    return partial(turn, Mood.HONEST)
+
+
+def _destroy_context(stage: Stage, name: str, body: Body) -> None:
+    del name, body
+    neighbours = _fhevm(stage)
+    protocol, gateway = neighbours.protocol_config, neighbours.gateway_config
+    neighbours.ethereum.act(protocol.address, lambda frame: protocol.destroy_context(frame, CONTEXT))
+    neighbours.gateway.act(gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT))
+
+
+def _destroy_epoch(stage: Stage, name: str, body: Body) -> None:
+    del name, body
+    neighbours = _fhevm(stage)
+    protocol = neighbours.protocol_config
+    neighbours.ethereum.act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
+
+
+def _new_context(stage: Stage, name: str, body: Body) -> None:
+    del name, body
+    neighbours = _fhevm(stage)
+    protocol, announced = neighbours.protocol_config, announcement_of(neighbours.committee)
+    neighbours.ethereum.act(protocol.address, lambda frame: protocol.begin_context(frame, announced))
+
+
+def _request(stage: Stage, name: str, body: Requests) -> None:
+    del name
+    ask = stage.users.any if body.form == "any" else stage.users.forms.get(body.form)
+    if ask is None:
+        raise DrillError(
+            "form", f"no such form: {body.form!r}", f"there are: any, {', '.join(stage.users.forms)}"
+        )
+    _repeat(ask, body.count)
+
+
+def _repeat(ask: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        ask()
+
+
+def _unknown_chain(stage: Stage, name: str, body: Count) -> None:
+    del name
+    neighbours = _fhevm(stage)
+    config, chains = neighbours.gateway_config, [HOST_ID, UNKNOWN_CHAIN_ID]
+    neighbours.gateway.set_up(config.address, lambda frame: config.set_host_chains(frame, chains))
+    back = changing(stage.users, "host_chain", UNKNOWN_CHAIN_ID)
+    _repeat(stage.users.public, body.count)
+    back()
+
+
+def _other_context(stage: Stage, name: str, body: Count) -> None:
+    del name
+    neighbours, users = _fhevm(stage), stage.users
+    assert isinstance(users, Traffic)
+    strangers = committee_of(_STRANGERS)
+    config, protocol = neighbours.gateway_config, neighbours.protocol_config
+    neighbours.gateway.set_up(config.address, partial(_list_context, config, strangers))
+    neighbours.ethereum.set_up(protocol.address, partial(_make_context, protocol, strangers))
+    back = changing(users, "extra_data", naming(OTHER_CONTEXT, OTHER_EPOCH))
+    _repeat(users.public, body.count)
+    back()
+
+
+def _list_context(config: GatewayConfig, committee: Committee, frame: Frame) -> None:
+    """Let the Gateway know a context of strangers, and keep the current one."""
+    current = config.current(frame)
+    own = config.committee(frame, current)
+    config.set_context(frame, OTHER_CONTEXT, committee)
+    config.set_context(frame, current, own)
+
+
+def _make_context(protocol: ProtocolConfig, committee: Committee, frame: Frame) -> None:
+    protocol.set_context(frame, OTHER_CONTEXT, committee)
+    protocol.set_epoch(frame, OTHER_CONTEXT, OTHER_EPOCH)
+
+
+def _flood(stage: Stage, name: str, body: Flood) -> End:
+    del name
+    if not stage.monitoring:
+        raise DrillError(
+            "route", "the connector's monitoring port is not known", "use the file of --write-config"
+        )
+    return stage.start(partial(flood, stage.monitoring, body.connections, body.requests, body.path))
+
+
+async def flood(place: str, connections: int, requests: int, path: str) -> None:
+    """Open connections, pipeline requests on each and read nothing, until cancelled; who refuses is left alone."""
+    host, _, port = place.rpartition(":")
+    asked = f"GET {path} HTTP/1.1\r\nHost: {place}\r\n\r\n".encode() * requests
+    async with trio.open_nursery() as nursery:
+        for _ in range(connections):
+            nursery.start_soon(_pour, host, int(port), asked)
+
+
+async def _pour(host: str, port: int, asked: bytes) -> None:
+    try:
+        async with await trio.open_tcp_stream(host, port) as stream:
+            await stream.send_all(asked)
+            await trio.sleep_forever()
+    except (OSError, trio.BrokenResourceError):
+        return
+
+
+OTHER_DRILLS: tuple[Drill[Any], ...] = (
+    Drill(
+        "refuse", Target.ANY, Body, _refuse,
+        "Its connections break and new ones are refused.",
+        "Named within seconds; work that needs it waits and goes on by itself.",
+    ),
+    Drill(
+        "no-code", Target.CONTRACT, Body, _no_code,
+        "There is no code at the contract's address.",
+        "At start: exit status 3 with option and address. While running: a critical alert; nothing is given up for it.",
+    ),
+    Drill(
+        "pause", Target.CONTRACT, Body, _pause,
+        "The contract is paused: it takes neither requests nor replies.",
+        "Replies wait without a nonce and are sent after the pause.",
+    ),
+    Drill(
+        "deny", Target.HOST, Body, _deny,
+        "The ACL says no to everything.",
+        "Requests wait, and are asked again ever more rarely; see docs/outcomes.md, *Check*.",
+    ),
+    Drill(
+        "wallet", Target.HOST, WalletMood, _wallet,
+        "The users' contract wallet answers `isValidSignature` like this: no, revert, burn (all gas), short.",
+        "Asked again for at most 10 minutes, then the request is rejected; running out of gas is a refusal.",
+    ),
+    Drill(
+        "destroy-context", Target.ETHEREUM, Body, _destroy_context,
+        "The first context is destroyed, on Ethereum and on the Gateway. It does not come back.",
+        "What was asked under it is final; its Core is told until it has forgotten it.",
+    ),
+    Drill(
+        "destroy-epoch", Target.ETHEREUM, Body, _destroy_epoch,
+        "The first epoch is destroyed. It does not come back.",
+        "Its Core is told until it has forgotten it.",
+    ),
+    Drill(
+        "new-context", Target.ETHEREUM, Body, _new_context,
+        "A context of the same committee is announced, which its nodes must confirm.",
+        "Its Core is asked to take it; with `fail` on NewMpcContext it is rejected, and an alert says so.",
+    ),
+    Drill(
+        "request", Target.USERS, Requests, _request,
+        "Users make requests, at once.",
+        "They are answered.",
+    ),
+    Drill(
+        "unknown-host-chain", Target.USERS, Count, _unknown_chain,
+        "Users make public requests whose handles name a host chain that is not configured.",
+        "They wait; health stays as it is, one alert names the chain and the option.",
+    ),
+    Drill(
+        "other-context", Target.USERS, Count, _other_context,
+        "Users make public requests of a context in which this node is not.",
+        "They wait for one shared question for each context; critical only when the node is in no valid context.",
+    ),
+    Drill(
+        "flood", Target.MONITORING, Flood, _flood,
+        "The connector's monitoring port gets many connections with pipelined requests whose answers nobody reads.",
+        "At most 64 connections, one request each; replies go on.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,759 @@
+"""The faults that the control handler puts on and ends: every one has its effect, is listed, and leaves no trace. In virtual time."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from grpclib.const import Status
+
+from kmsconn._generated.fhevm_014.kms.v1 import RequestId
+from kmsconn.emulator.core_faults import STRANGER
+from kmsconn.emulator.drills import page
+from kmsconn.emulator.drills.drill import Drill, Target
+from kmsconn.emulator.drills.other_drills import UNKNOWN_CHAIN_ID
+from kmsconn.emulator.drills.table import DRILLS, targets_of
+from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure
+from kmsconn.emulator.http import HttpRequest, HttpResponse
+from kmsconn.emulator.neighbours import address_for, key_for
+from kmsconn.emulator.oracle import Oracle
+from kmsconn.emulator.rpc import Node
+from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
+from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.protocols.fhevm_014 import events
+from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION
+from tests.unit.emulator.test_control import Desk, content_of
+
+MockClock = trio.testing.MockClock
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "drills.md").read_text(encoding="utf-8")
+
+
+async def put_on(desk: Desk, path: str, **body: Any) -> None:
+    answer = await desk.post(path, body)
+    assert answer.status == 204, answer.body
+
+
+async def on(desk: Desk) -> list[tuple[str, str]]:
+    return [(one["target"], one["fault"]) for one in content_of(await desk.get("/faults"))["on"]]
+
+
+async def rpc(desk: Desk, method: str, *params: Any, chain: str = "gateway", seconds: float = 5.0) -> Any:
+    """Ask a chain's first node; return the result, the error, or None where nothing comes in time."""
+    node = desk.neighbours.clusters[chain].nodes[0]
+    body = json.dumps({"id": 1, "method": method, "params": params}).encode()
+    with trio.move_on_after(seconds):
+        answer = json.loads(await node.answer(body))
+        return answer.get("result", answer.get("error"))
+    return None
+
+
+async def core(desk: Desk, method: str, request: bytes = b"") -> Any:
+    """Call the Core; return its answer or the name of its status."""
+    calls = desk.neighbours.cores[0].methods()
+    path = HEALTH_CHECK if method == "Check" else f"/kms_service.v1.CoreServiceEndpoint/{method}"
+    try:
+        return await calls[path](request)
+    except GrpcFailure as failure:
+        return failure.status.name
+
+
+async def fetch(desk: Desk, index: int = 0) -> HttpResponse:
+    """Ask a bucket for its first object."""
+    bucket = desk.neighbours.buckets[index]
+    key = next(iter(bucket.bucket.objects))
+    return await bucket.handle(HttpRequest("GET", f"{bucket.bucket.prefix}/{key}"))
+
+
+async def body_of(response: HttpResponse) -> list[bytes]:
+    """Return the pieces of a body, as they are sent."""
+    if isinstance(response.body, bytes):
+        return [response.body]
+    pieces: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        pieces.append(data)
+
+    await response.body(send)
+    return pieces
+
+
+# --- every drill ----------------------------------------------------------------------------------------------------
+
+BODIES: dict[str, dict[str, Any]] = {
+    "batch-limit": {"calls": 3},
+    "reorganise": {"blocks": 2},
+    "misbehave": {"how": "hang"},
+    "spoil": {"method": "GetPublicDecryptionResult"},
+    "address": {"url": "https://[::1]/x"},
+}
+"""What must be said; for all others an empty object will do."""
+
+
+def body_for(drill: Drill[Any]) -> dict[str, Any]:
+    body = BODIES.get(drill.name, {})
+    return {name: value for name, value in body.items() if name in drill.fields}
+
+
+def target_for(desk: Desk, drill: Drill[Any]) -> str:
+    targets = targets_of(desk.neighbours)
+    return next(name for name, kinds in targets.items() if drill.target in kinds)
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: f"{drill.target}-{drill.name}")
+async def test_every_drill_is_put_on_listed_and_ended(drill: Drill[Any], autojump_clock: MockClock) -> None:
+    desk = Desk()
+    desk.control.board.stage.monitoring = "127.0.0.1:1"
+    desk.neighbours.gateway.mine_many(5)
+    target = target_for(desk, drill)
+    await put_on(desk, f"/{target}/{drill.name}", **body_for(drill))
+    once = not await on(desk)
+    assert once or await on(desk) == [(target, drill.name)]
+    ended = content_of(await desk.delete(f"/{target}/{drill.name}"))
+    assert (ended["ended"], await on(desk)) == (0 if once else 1, [])
+
+
+def test_names_are_unique_for_each_target() -> None:
+    pairs = [(drill.name, kind) for drill in DRILLS for kind in targets_for(drill)]
+    assert len(pairs) == len(set(pairs))
+
+
+def targets_for(drill: Drill[Any]) -> list[str]:
+    """Return the kinds of names that a drill can be put on: a gateway is a chain, and everything that listens a dependency."""
+    wider = {Target.CHAIN: [Target.GATEWAY, Target.ETHEREUM, Target.HOST]}
+    wider[Target.ANY] = [*wider[Target.CHAIN], Target.CORE, Target.BUCKET]
+    return [str(kind) for kind in wider.get(drill.target, [drill.target])]
+
+
+# --- the board ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_group_stands_for_all_its_members() -> None:
+    desk = Desk()
+    await put_on(desk, "/buckets/status", code=403)
+    assert await on(desk) == [("bucket0", "status"), ("bucket1", "status")]
+    assert content_of(await desk.delete("/buckets/status")) == {"ended": 2}
+
+
+async def test_everything_can_be_ended_at_once() -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/stall")
+    await put_on(desk, "/core0/signer")
+    assert content_of(await desk.delete("/faults")) == {"ended": 2}
+    assert not desk.neighbours.gateway.stalled
+
+
+async def test_what_was_put_on_twice_ends_in_the_state_before() -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/lag", blocks=3)
+    await put_on(desk, "/gateway/lag", blocks=7)
+    node = desk.neighbours.clusters["gateway"].nodes[0]
+    assert node.lag == 7
+    await desk.delete("/gateway/lag")
+    assert node.lag == 0
+
+
+async def test_the_listing_has_the_body_and_the_catalogue_every_drill() -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/hang", method="eth_call", share=0.2)
+    listing = content_of(await desk.get("/faults"))
+    body = {"method": "eth_call", "share": 0.2, "times": None, "containing": "", "one": False}
+    assert listing["on"] == [{"target": "gateway", "fault": "hang", "body": body, "seconds": 0.0}]
+    assert [one["fault"] for one in listing["faults"]] == [drill.name for drill in DRILLS]
+
+
+@pytest.mark.parametrize("path", ["/gateway/explode", "/nobody/hang", "/gateway/signer", "/a/b/c", "/"])
+async def test_an_unknown_path_is_a_404_with_those_that_there_are(path: str) -> None:
+    desk = Desk()
+    for answer in (await desk.post(path, {}), await desk.delete(path)):
+        assert answer.status == 404
+        assert isinstance(answer.body, bytes)
+        said = answer.body.decode()
+        assert "POST /core0/restart" in said
+        assert all(f"/{target_for(desk, drill)}/{drill.name} {{" in said for drill in DRILLS)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/gateway/reorganise", {}, "missing required field `blocks`"),
+        ("/gateway/reorganise", {"blocks": "many"}, "Expected `int`, got `str` - at `$.blocks`"),
+        ("/gateway/reorganise", {"blocks": 400}, "blocks: the chain can lose 1 to 5 blocks now; name fewer"),
+        ("/gateway/hang", {"methods": ["x"]}, "unknown field `methods`"),
+        ("/gateway/fees", {"base_fee": "lots"}, "base_fee: "),
+        ("/core0/fail", {"code": "BROKEN"}, "Invalid enum value 'BROKEN' - at `$.code`"),
+        ("/core0/spoil", {"method": "x", "how": "sadly"}, "how: no such fault: 'sadly'; there are: cut"),
+        ("/bucket0/status", {"code": 42}, "code: 42 is no HTTP status"),
+        ("/users/request", {"form": "poem"}, "form: no such form: 'poem'; there are: any, public"),
+        ("/monitoring/flood", {}, "monitoring port is not known"),
+    ],
+)
+async def test_a_body_that_does_not_fit_is_a_400_that_names_field_and_remedy(
+    path: str, body: dict[str, Any], words: str
+) -> None:
+    desk = Desk()
+    desk.neighbours.gateway.mine_many(5)
+    answer = await desk.post(path, body)
+    assert answer.status == 400
+    assert isinstance(answer.body, bytes)
+    assert words in answer.body.decode()
+    assert f"{path} takes {{" in answer.body.decode()
+    assert await on(desk) == []
+
+
+# --- chains ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_method_hangs_and_others_do_not(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/hang", method="eth_chainId")
+    assert await rpc(desk, "eth_chainId") is None
+    assert await rpc(desk, "eth_blockNumber") == "0x0"
+    await desk.delete("/gateway/hang")
+    assert await rpc(desk, "eth_chainId") == hex(54321)
+
+
+async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not(
+    autojump_clock: MockClock,
+) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/hang", method="debug_traceTransaction", one=True)
+    first, second = (to_hex(bytes([number]) * 32) for number in (1, 2))
+    assert await rpc(desk, "debug_traceTransaction", first) is None
+    assert (await rpc(desk, "debug_traceTransaction", second))["message"] == "transaction not found"
+    assert await rpc(desk, "debug_traceTransaction", first) is None
+
+
+async def test_estimates_of_one_reply_are_told_apart_by_function_and_id(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/hang", method="eth_estimateGas", one=True)
+    answers = []
+    for identifier, signature in ((1, "aa"), (2, "bb"), (1, "cc")):
+        call = {"to": "0x" + "11" * 20, "data": f"0x12345678{identifier:064x}{signature}"}
+        answers.append(await rpc(desk, "eth_estimateGas", call) is None)
+    assert answers == [True, False, True]
+
+
+async def test_only_calls_that_contain_a_text_are_struck(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/error", containing="ABCD", message="no")
+    assert await rpc(desk, "eth_getBalance", "0x" + "ab" * 20) != {"code": -32000, "message": "no"}
+    assert await rpc(desk, "eth_getBalance", "0xabcd" + "00" * 18) == {"code": -32000, "message": "no"}
+
+
+async def test_a_share_of_the_calls_is_struck(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/error", method="eth_chainId", share=0.2)
+    struck = sum([isinstance(await rpc(desk, "eth_chainId"), dict) for _ in range(1_000)])
+    assert 150 < struck < 250
+
+
+async def test_an_answer_is_given_as_often_as_asked(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/answer", method="eth_blockNumber", value="0x7fffffffffffffff", times=1)
+    assert [await rpc(desk, "eth_blockNumber") for _ in range(2)] == ["0x7fffffffffffffff", "0x0"]
+
+
+@pytest.mark.parametrize(("fault", "place"), [("answer", "result"), ("error", "data")])
+async def test_an_answer_or_an_errors_data_may_be_nested_very_deep(
+    fault: str, place: str, autojump_clock: MockClock
+) -> None:
+    desk = Desk()
+    await put_on(desk, f"/gateway/{fault}", method="eth_chainId", nested=5_000)
+    body = await desk.neighbours.clusters["gateway"].nodes[0].answer(b'{"id": 1, "method": "eth_chainId"}')
+    assert f'"{place}":{"[" * 5_000}'.encode() in body
+
+
+async def test_batches_beyond_the_limit_are_refused_whole(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/batch-limit", calls=3)
+    node = desk.neighbours.clusters["gateway"].nodes[0]
+    assert [len(await batch_of(node, size)) for size in (3, 4)] == [3, 1]
+    assert (await batch_of(node, 4))[0]["error"]["message"] == "batch too large"
+    await desk.delete("/gateway/batch-limit")
+    assert len(await batch_of(node, 4)) == 4
+
+
+async def batch_of(node: Node, size: int) -> Any:
+    return json.loads(
+        await node.answer(json.dumps([{"id": n, "method": "eth_chainId"} for n in range(size)]).encode())
+    )
+
+
+async def test_nodes_tell_other_fees(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/fees", base_fee="0x100", priority_fee=16)
+    assert await rpc(desk, "eth_gasPrice") == "0x110"
+    assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x10"
+    assert (await rpc(desk, "eth_getBlockByNumber", "latest", False))["baseFeePerGas"] == "0x100"
+    history = await rpc(desk, "eth_feeHistory", "0x1", "latest", [50])
+    assert (history["baseFeePerGas"], history["reward"]) == (["0x100", "0x100"], [["0x10"]])
+    assert desk.neighbours.gateway.base_fee == 100_000_000
+    await desk.delete("/gateway/fees")
+    assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x0"
+
+
+async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/fees", base_fee=quantity(2**120), times=1, really=True)
+    told = [await rpc(desk, "eth_getBlockByNumber", "latest", False) for _ in range(2)]
+    assert [block["baseFeePerGas"] for block in told] == [quantity(2**120), quantity(100_000_000)]
+    assert desk.neighbours.gateway.base_fee == 2**120
+    await desk.delete("/gateway/fees")
+    assert desk.neighbours.gateway.base_fee == 100_000_000
+
+
+async def test_estimates_are_a_share_of_the_truth(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    call = {"to": "0x" + "11" * 20, "data": "0x"}
+    truth = from_quantity(await rpc(desk, "eth_estimateGas", call))
+    await put_on(desk, "/gateway/short-estimate", percent=30, times=1)
+    assert from_quantity(await rpc(desk, "eth_estimateGas", call)) == truth * 30 // 100
+    assert from_quantity(await rpc(desk, "eth_estimateGas", call)) == truth
+
+
+async def test_a_chain_stops_finalizing(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    ethereum = desk.neighbours.ethereum
+    ethereum.mine_many(100)
+    await put_on(desk, "/ethereum/finality")
+    ethereum.mine_many(50)
+    assert (await rpc(desk, "eth_getBlockByNumber", "finalized", False, chain="ethereum"))["number"] == hex(
+        36
+    )
+    await desk.delete("/ethereum/finality")
+    assert (await rpc(desk, "eth_getBlockByNumber", "finalized", False, chain="ethereum"))["number"] == hex(
+        86
+    )
+
+
+async def test_a_node_may_not_know_the_finalized_tag(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/ethereum/finality", known=False)
+    refusal = await rpc(desk, "eth_getBlockByNumber", "finalized", False, chain="ethereum")
+    assert refusal == {"code": -32602, "message": "invalid block tag: finalized"}
+    assert (await rpc(desk, "eth_getBlockByNumber", "latest", False, chain="ethereum"))["number"] == "0x0"
+
+
+async def test_no_blocks_are_made_while_a_chain_stalls(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    desk = Desk()
+    await nursery.start(desk.neighbours.gateway.run)
+    await put_on(desk, "/gateway/stall")
+    await trio.sleep(10)
+    assert desk.neighbours.gateway.head.number == 0
+    await desk.delete("/gateway/stall")
+    await trio.sleep(1)
+    assert desk.neighbours.gateway.head.number > 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_account_is_emptied_and_filled_again(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    owner = to_hex(desk.neighbours.sender.address)
+    before = await rpc(desk, "eth_getBalance", owner)
+    await put_on(desk, "/gateway/balance", wei=5)
+    assert await rpc(desk, "eth_getBalance", owner) == "0x5"
+    await desk.delete("/gateway/balance")
+    assert await rpc(desk, "eth_getBalance", owner) == before
+
+
+async def test_another_pool_takes_the_transactions(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/gateway/pool", kind="arbitrum at once")
+    assert await rpc(desk, "eth_sendRawTransaction", to_hex(signed(desk)), seconds=0.1) is not None
+    await desk.delete("/gateway/pool")
+    assert await rpc(desk, "eth_sendRawTransaction", to_hex(signed(desk)), seconds=0.1) is None
+
+
+def signed(desk: Desk, nonce: int = 0, data: bytes = b"") -> bytes:
+    key, chain = desk.neighbours.sender, desk.neighbours.gateway
+    to = desk.neighbours.decryption.address
+    return sign_transaction(Eip1559Transaction(chain.chain_id, nonce, 0, 10**10, 900_000, to, 0, data), key)[
+        0
+    ]
+
+
+async def test_a_fault_of_a_node_by_name_and_number_or_share(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    faults = desk.neighbours.clusters["gateway"].nodes[0].faults
+    await put_on(desk, "/gateway/misbehave", how="wrong_chain_id", times=5)
+    assert await rpc(desk, "eth_chainId") == hex(54322)
+    await desk.delete("/gateway/misbehave")
+    assert await rpc(desk, "eth_chainId") == hex(54321)
+    await put_on(desk, "/gateway/misbehave", how="wrong_chain_id")
+    assert [await rpc(desk, "eth_chainId") for _ in range(2)] == [hex(54322)] * 2
+    await desk.delete("/gateway/misbehave")
+    assert not any(faults.probability.values())
+
+
+def requests(desk: Desk) -> dict[int, bytes]:
+    """Return ids and content of the requests on the Gateway."""
+    logs = [
+        log for mined in desk.neighbours.gateway.view().mined(0, 10_000) for log in mined.logs
+        if log.address == desk.neighbours.decryption.address and log.topics[0] in events.TOPICS
+    ]  # fmt: skip
+    return {int.from_bytes(log.topics[1]): events.content_digest(log) for log in logs}
+
+
+def with_requests(count: int = 6) -> Desk:
+    desk = Desk()
+    for _ in range(count):
+        desk.traffic.public()
+        desk.neighbours.gateway.mine()
+    return desk
+
+
+async def test_a_reorganisation_moves_everything_and_keeps_ids_and_content(autojump_clock: MockClock) -> None:
+    desk = with_requests()
+    before, head = requests(desk), desk.neighbours.gateway.head
+    await put_on(desk, "/gateway/reorganise", blocks=4)
+    assert requests(desk) == before
+    assert desk.neighbours.gateway.head.hash != head.hash
+    await desk.delete("/gateway/reorganise")
+    assert desk.neighbours.gateway.head.hash == head.hash
+
+
+async def test_a_reorganisation_gives_old_ids_to_other_requests(autojump_clock: MockClock) -> None:
+    desk = with_requests()
+    before = requests(desk)
+    desk.traffic.random.seed(7)
+    await put_on(desk, "/gateway/reorganise", blocks=4, reuse_ids=True)
+    assert len(requests(desk)) == 2
+    desk.neighbours.gateway.mine()
+    after = requests(desk)
+    assert len(after) == 6
+    again = after.keys() & before.keys()
+    assert {identifier for identifier in again if after[identifier] == before[identifier]} == set(
+        list(before)[:2]
+    )
+
+
+async def test_requests_may_be_gone_for_good(autojump_clock: MockClock) -> None:
+    desk = with_requests()
+    await put_on(desk, "/gateway/reorganise", blocks=4, drop="requests")
+    desk.neighbours.gateway.mine_many(3)
+    assert len(requests(desk)) == 2
+
+
+async def test_replies_alone_may_be_gone_for_good(autojump_clock: MockClock) -> None:
+    desk = with_requests(2)
+    reply = DECRYPTION.function("publicDecryptionResponse")
+    desk.neighbours.gateway.submit(signed(desk, data=reply.encode(next(iter(requests(desk))), b"", b"", b"")))
+    desk.neighbours.gateway.mine()
+    assert desk.neighbours.gateway.account(desk.neighbours.sender.address).nonce == 1
+    await put_on(desk, "/gateway/reorganise", blocks=3, drop="replies")
+    assert (len(requests(desk)), desk.neighbours.gateway.account(desk.neighbours.sender.address).nonce) == (
+        2,
+        0,
+    )
+
+
+async def test_the_head_may_go_back(autojump_clock: MockClock) -> None:
+    desk = with_requests()
+    await put_on(desk, "/gateway/reorganise", blocks=4, shorter=True)
+    assert (desk.neighbours.gateway.head.number, len(requests(desk))) == (2, 2)
+    desk.neighbours.gateway.mine()
+    assert len(requests(desk)) == 6
+
+
+async def test_a_second_sender_copies_replies(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    desk = with_requests(2)
+    await nursery.start(desk.control.board.run)
+    await put_on(desk, "/gateway/second-sender")
+    chain, owner = desk.neighbours.gateway, desk.neighbours.sender.address
+    reply = DECRYPTION.function("publicDecryptionResponse")
+    await trio.testing.wait_all_tasks_blocked()
+    for nonce, identifier in enumerate(requests(desk)):
+        chain.submit(signed(desk, nonce, reply.encode(identifier, b"", b"", b"")))
+    for _ in range(4):
+        chain.mine()
+        await trio.testing.wait_all_tasks_blocked()
+    oracle = Oracle(chain, desk.neighbours.decryption.address, owner)
+    oracle.read()
+    assert (chain.account(owner).nonce, oracle.verdict().doubled) == (4, 2)
+    await desk.delete("/gateway/second-sender")
+    chain.submit(signed(desk, 4, reply.encode(next(iter(requests(desk))), b"", b"", b"")))
+    for _ in range(3):
+        chain.mine()
+        await trio.testing.wait_all_tasks_blocked()
+    assert chain.account(owner).nonce == 5
+    nursery.cancel_scope.cancel()
+
+
+# --- Cores ----------------------------------------------------------------------------------------------------------
+
+NAMED = bytes(RequestId(request_id="01" * 32))
+
+
+async def test_a_core_fails_everything_its_health_check_too(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/core0/fail", code="UNAVAILABLE")
+    assert [await core(desk, name) for name in ("Check", "PublicDecrypt")] == ["UNAVAILABLE"] * 2
+    await desk.delete("/core0/fail")
+    assert await core(desk, "Check") == b"\x08\x01"
+
+
+async def test_a_core_fails_one_method(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/core0/fail", method="NewMpcContext", code="INVALID_ARGUMENT")
+    assert await core(desk, "NewMpcContext") == "INVALID_ARGUMENT"
+    assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
+
+
+async def test_a_core_signs_with_another_key() -> None:
+    desk = Desk()
+    emulated = desk.neighbours.cores[0].core
+    own = emulated.node.key
+    await put_on(desk, "/core0/signer")
+    assert (emulated.node.key, emulated.management.node.key) == (STRANGER, STRANGER)
+    await desk.delete("/core0/signer")
+    assert (emulated.node.key, emulated.management.node.key) == (own, own)
+
+
+async def test_ids_are_taken_and_no_result_comes_until_a_restart(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/core0/taken")
+    assert await core(desk, "PublicDecrypt") == "ALREADY_EXISTS"
+    assert (await core(desk, "GetPublicDecryptionResult", NAMED), trio.current_time()) == (
+        "UNAVAILABLE",
+        60.0,
+    )
+    assert await core(desk, "Check") == b"\x08\x01"
+    await desk.post("/core0/restart")
+    assert await on(desk) == []
+    assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
+
+
+async def test_results_stay_away(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/core0/stuck", method="GetEpochResult")
+    assert (await core(desk, "GetEpochResult", NAMED), trio.current_time()) == ("UNAVAILABLE", 60.0)
+    assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(("body", "said"), [({}, b"\x08\x02"), ({"known": False}, Status.UNIMPLEMENTED.name)])
+async def test_the_health_check_says_otherwise(
+    body: dict[str, Any], said: Any, autojump_clock: MockClock
+) -> None:
+    desk = Desk()
+    await put_on(desk, "/core0/health", **body)
+    assert await core(desk, "Check") == said
+    await desk.delete("/core0/health")
+    assert await core(desk, "Check") == b"\x08\x01"
+
+
+async def test_calls_of_a_core_hang_or_are_late(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await put_on(desk, "/core0/slow", seconds=3)
+    assert (await core(desk, "GetPublicDecryptionResult", NAMED), trio.current_time()) == ("NOT_FOUND", 3.0)
+    await put_on(desk, "/core0/hang", method="GetPublicDecryptionResult")
+    with trio.move_on_after(100) as scope:
+        await core(desk, "GetPublicDecryptionResult", NAMED)
+    assert scope.cancelled_caught
+
+
+# --- buckets --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_bucket_answers_with_a_status(autojump_clock: MockClock) -> None:
+    desk = with_requests(1)
+    await put_on(desk, "/buckets/status", code=403)
+    assert [(await fetch(desk, index)).status for index in (0, 1)] == [403, 403]
+    await desk.delete("/bucket0/status")
+    assert [(await fetch(desk, index)).status for index in (0, 1)] == [200, 403]
+
+
+async def test_a_bucket_points_to_the_next_or_elsewhere(autojump_clock: MockClock) -> None:
+    desk = with_requests(1)
+    key = next(iter(desk.neighbours.buckets[0].bucket.objects))
+    await put_on(desk, "/bucket0/redirect")
+    there = await fetch(desk)
+    assert (there.status, dict(there.headers)["location"]) == (307, f"{desk.neighbours.bucket_url(1)}/{key}")
+    await put_on(desk, "/bucket0/redirect", location="http://10.0.0.1{path}")
+    assert dict((await fetch(desk)).headers)["location"] == f"http://10.0.0.1/ct0/{key}"
+
+
+async def test_bodies_come_in_pieces_without_a_length(autojump_clock: MockClock) -> None:
+    desk = with_requests(1)
+    honest = await body_of(await fetch(desk))
+    await put_on(desk, "/bucket0/chunked", bytes=1)
+    response = await fetch(desk)
+    pieces = await body_of(response)
+    assert "content-length" not in dict(response.headers)
+    assert (b"".join(pieces), {len(piece) for piece in pieces}) == (honest[0], {1})
+
+
+async def test_bodies_stall_or_are_too_long_or_spoilt(autojump_clock: MockClock) -> None:
+    desk = with_requests(1)
+    honest = (await body_of(await fetch(desk)))[0]
+    await put_on(desk, "/bucket0/spoil", how="wrong bytes")
+    assert (await body_of(await fetch(desk)))[0] != honest
+    await put_on(desk, "/bucket0/oversized", bytes=200_000)
+    assert sum(map(len, await body_of(await fetch(desk)))) == 200_000
+    await put_on(desk, "/bucket0/stall", after=3)
+    with trio.move_on_after(100) as scope:
+        await body_of(await fetch(desk))
+    assert scope.cancelled_caught
+    await desk.delete("/faults")
+    assert (await body_of(await fetch(desk)))[0] == honest
+
+
+async def test_a_bucket_is_late_or_silent(autojump_clock: MockClock) -> None:
+    desk = with_requests(1)
+    await put_on(desk, "/bucket0/slow", seconds=4)
+    await fetch(desk)
+    assert trio.current_time() == 4
+    await put_on(desk, "/bucket0/hang")
+    with trio.move_on_after(1_000) as scope:
+        await fetch(desk)
+    assert scope.cancelled_caught
+
+
+async def test_the_contract_names_another_address_for_a_bucket() -> None:
+    desk = Desk()
+    await put_on(desk, "/bucket0/address", url="http://[64:ff9b::1]/ct")
+    assert told_urls(desk) == ["http://[64:ff9b::1]/ct", desk.neighbours.bucket_url(1)]
+    await desk.delete("/bucket0/address")
+    assert told_urls(desk) == [desk.neighbours.bucket_url(0), desk.neighbours.bucket_url(1)]
+
+
+def told_urls(desk: Desk) -> list[str]:
+    stored = desk.neighbours.gateway.state.get((desk.neighbours.gateway_config.address, "coprocessors"), ())
+    return [coprocessor.bucket_url for coprocessor in stored]
+
+
+# --- contracts, rights, users ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "chain"),
+    [("decryption", "gateway"), ("gateway_config", "gateway"), ("protocol_config", "ethereum"),
+     ("kms_generation", "ethereum"), ("acl", "host")],
+)  # fmt: skip
+async def test_there_is_no_code_at_a_contracts_address(
+    name: str, chain: str, autojump_clock: MockClock
+) -> None:
+    desk = Desk()
+    where = to_hex(getattr(desk.neighbours, name).address)
+    await put_on(desk, f"/{name}/no-code")
+    assert await rpc(desk, "eth_getCode", where, "latest", chain=chain) == "0x"
+    await desk.delete(f"/{name}/no-code")
+    assert await rpc(desk, "eth_getCode", where, "latest", chain=chain) == "0xfe"
+
+
+async def test_a_paused_contract_takes_no_requests() -> None:
+    desk = Desk()
+    await put_on(desk, "/decryption/pause")
+    desk.traffic.public()
+    desk.neighbours.gateway.mine()
+    assert requests(desk) == {}
+    await desk.delete("/decryption/pause")
+    desk.traffic.public()
+    desk.neighbours.gateway.mine()
+    assert len(requests(desk)) == 1
+
+
+async def test_the_acl_denies_everything(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    (one, *_) = desk.traffic.ciphertexts()
+    desk.neighbours.host.set_up(
+        desk.neighbours.acl.address, lambda frame: desk.neighbours.acl.allow_for_decryption(frame, one.handle)
+    )
+    data = to_hex(ACL.function("isAllowedForDecryption").encode(one.handle))
+    call = {"to": to_hex(desk.neighbours.acl.address), "data": data}
+    said = []
+    await put_on(desk, "/host/deny")
+    said.append(await rpc(desk, "eth_call", call, "latest", chain="host"))
+    await desk.delete("/host/deny")
+    said.append(await rpc(desk, "eth_call", call, "latest", chain="host"))
+    assert [from_quantity(hex(int(word, 16))) for word in said] == [0, 1]
+
+
+async def test_the_wallet_says_no() -> None:
+    desk = Desk()
+    await put_on(desk, "/host/wallet", says="burn")
+    assert desk.neighbours.host.state.get((address_for("wallet"), "mood"), None) == "burn"
+    await desk.delete("/host/wallet")
+    assert desk.neighbours.host.state.get((address_for("wallet"), "mood"), None) == "honest"
+
+
+async def test_contexts_and_epochs_are_announced_and_destroyed() -> None:
+    desk = Desk()
+    for fault in ("new-context", "destroy-epoch", "destroy-context"):
+        await put_on(desk, f"/ethereum/{fault}")
+    mined = desk.neighbours.ethereum.mine().mined
+    assert [[log.topics[0] for log in one.logs] != [] for one in mined] == [True, True, True]
+    (gateway,) = desk.neighbours.gateway.mine().mined
+    assert gateway.outcome.status == 1
+
+
+async def test_users_name_a_host_chain_that_nobody_configured() -> None:
+    desk = Desk()
+    await put_on(desk, "/users/unknown-host-chain", count=2)
+    await put_on(desk, "/users/request", form="public")
+    desk.neighbours.gateway.mine()
+    logs = [log for mined in desk.neighbours.gateway.head.mined for log in mined.logs]
+    chains = [int.from_bytes(events.decode(log).materials[0].handle[22:30]) for log in logs]
+    assert chains == [UNKNOWN_CHAIN_ID, UNKNOWN_CHAIN_ID, 12345]
+
+
+async def test_users_ask_under_a_context_of_others(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    config, current = desk.neighbours.gateway_config, desk.neighbours.gateway.state
+    before = current.get((config.address, "current"), None)
+    await put_on(desk, "/users/other-context", count=3)
+    desk.neighbours.gateway.mine()
+    assert len(requests(desk)) == 3
+    assert current.get((config.address, "current"), None) == before
+    pinned = [config.address, "context", before - 1]
+    committee = current.get(tuple(pinned), None)
+    assert desk.neighbours.sender.address not in {node.tx_sender for node in committee.nodes}
+    assert key_for("tx sender 61").address in {node.tx_sender for node in committee.nodes}
+
+
+async def test_everything_that_listens_can_refuse() -> None:
+    desk = Desk()
+    for name in desk.neighbours.names:
+        await put_on(desk, f"/{name}/refuse")
+    assert not any(door.is_open for door in desk.neighbours.doors.values())
+    await desk.delete("/faults")
+    assert all(door.is_open for door in desk.neighbours.doors.values())
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_made_from_the_table() -> None:
+    assert page.renewed(PAGE) == PAGE, "run make gen"
+
+
+def orders() -> list[tuple[str, dict[str, Any]]]:
+    """Return every order of the page's table of situations: path and body."""
+    table = PAGE.partition("## Situations")[2]
+    found = re.findall(r"`(/[a-z0-9]+/[a-z-]+)( \{[^`]*\})?`", table)
+    return [(path, json.loads(body or "{}")) for path, body in found]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [pytest.param(*one, id=f"{one[0]} {one[1]}"[:60]) for one in orders()]
+)
+async def test_every_order_of_the_page_is_taken(
+    path: str, body: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    desk = Desk()
+    desk.control.board.stage.monitoring = "127.0.0.1:1"
+    desk.neighbours.gateway.mine_many(500)
+    assert (await desk.post(path, body)).status == 204
+
+
+def test_every_drill_says_in_sentences_what_happens() -> None:
+    said = [text for drill in DRILLS for text in (drill.does, drill.connector)]
+    assert [text for text in said if not text.endswith(".")] == []
