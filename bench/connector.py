@@ -3,7 +3,8 @@
 A recipe is a command and, where that connector reads no configuration of ours, a template of its file. In both, ``{name}`` stands for
 what the emulator wrote: ``{config}`` the TOML file as a whole, ``{out}`` the file made from the template, and each option by its name
 with ``_`` for a dot (``{gateway_url}``, ``{decryption_contract_address}``, …), a list as its first element; for a chain
-``{gateway_http_url}`` too. The environment has every option under its 0.14 name: ``KMS_CONNECTOR_GATEWAY_URL`` and so on.
+``{gateway_http_url}`` too. The environment has every option under its 0.14 name and in its form (fhevm-0.14.md, section 9):
+``KMS_CONNECTOR_GATEWAY_URL`` is one ``http`` URL, and so on. What the caller's environment says beside that, a database for one, stays.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ class Recipe:
 
     def environment(self, options: Mapping[str, Any]) -> dict[str, str]:
         """Return the variables of its process; our own connector reads its file only."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        if self.command not in {OURS, STRAIGHT}:
-            kept |= variables(options)
+        if self.command in {OURS, STRAIGHT}:
+            kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        else:
+            kept = {**os.environ, **variables(options)}
         if self.python_path is None:
             return kept
         return kept | {
@@ -66,13 +68,27 @@ def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def variables(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return options as environment variables."""
-    return {PREFIX + name.replace(".", "__").upper(): _as_variable(value) for name, value in options.items()}
+    """Return options as environment variables of 0.14: the names that it does not know it ignores."""
+    return {
+        PREFIX + name.replace(".", "__").upper(): _as_variable(name, value) for name, value in options.items()
+    }
 
 
-def _as_variable(value: Any) -> str:
-    if isinstance(value, list):
-        return json.dumps(value) if value and isinstance(value[0], dict) else ",".join(value)
+def _as_variable(name: str, value: Any) -> str:
+    if name.endswith("_url"):
+        return over_http(value)
+    if name == "host_chains":
+        return json.dumps([{**chain, "url": over_http(chain["url"])} for chain in value])
+    return ",".join(value) if isinstance(value, list) else _plain(value)
+
+
+def over_http(urls: str | list[str]) -> str:
+    """Return the one URL that 0.14 takes for a chain, over HTTP: it speaks no websocket."""
+    first = urls if isinstance(urls, str) else urls[0]
+    return re.sub("^ws", "http", first)
+
+
+def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -80,13 +96,13 @@ def names(options: Mapping[str, Any]) -> dict[str, str]:
     """Return what may stand in a template, besides ``{config}`` and ``{out}``."""
     found = {name.replace(".", "_"): _first(value) for name, value in options.items()}
     urls = {name for name in found if name.endswith("_url")}
-    http = {f"{name[:-4]}_http_url": found[name].replace("ws://", "http://", 1) for name in urls}
+    http = {f"{name[:-4]}_http_url": over_http(found[name]) for name in urls}
     host = options.get("host_chains", [{}])[0]
     return found | http | {f"host_{name}": _first(value) for name, value in host.items()}
 
 
 def _first(value: Any) -> str:
-    return _first(value[0]) if isinstance(value, list) and value else _as_variable(value)
+    return _first(value[0]) if isinstance(value, list) and value else _plain(value)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
