@@ -283,11 +283,15 @@ class TxState:
             self._included(track.row, block, found=True)
 
     def _included(self, row: Row, block: int, *, found: bool) -> None:
+        self._settled(row)
+        seconds = max(0.0, self.manager.ports.wall() - row.admitted_at)
+        self.manager.on_event(ReplyLanded(row.rid, row.kind, block, seconds, found))
+
+    def _settled(self, row: Row) -> None:
+        """Forget what was remembered about a reply beside its row."""
         self._returned.pop(row.rid, None)
         self.least_gas.pop(row.rid, None)
         self.alerts.clear_for(row.rid)
-        seconds = max(0.0, self.manager.ports.wall() - row.admitted_at)
-        self.manager.on_event(ReplyLanded(row.rid, row.kind, block, seconds, found))
 
     async def release(self, track: Track, reason: str) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
@@ -314,7 +318,7 @@ class TxState:
     async def _close(self, track: Track, transition: str, state: State, reason: str) -> None:
         row = track.row
         self.reusable.pop(row.rid, None)
-        self.alerts.clear_for(row.rid)
+        self._settled(row)
         if self._left(track, await self.journal.close(row.rid, transition, reason)):
             self.manager.on_event(RequestClosed(row.rid, row.kind, state, reason))
 
