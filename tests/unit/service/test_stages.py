@@ -16,7 +16,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.kms.port import Started
 from kmsconn.model.requests import Place, Request
-from kmsconn.model.steps import Checked, Gathered, Submitted
+from kmsconn.model.steps import Checked, Ciphertext, Gathered, Submitted
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import CoreCall
 from kmsconn.service.stages import Stages
 from tests import vectors
@@ -193,3 +194,31 @@ async def test_what_only_ends_something_is_over_once_the_core_knows(name: str, a
     core = Core()
     found = await stages(core, None).answer(Submitted(request(name)))
     assert (found.answer, core.polled) == (None, [])
+
+
+class Silent(Core):
+    """Takes a call that waits and never answers it."""
+
+    async def decrypt(self, call: CoreCall) -> Started:
+        self.started.append(call)
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(autojump_clock: Any) -> None:
+    """After 0.8 of the stage's time the Core has it, and is asked for the result without the payload."""
+    log = vectors.log_of(vectors.request("public_one_v0"))
+    profile = Fhevm014(vectors.vector_settings())
+    content = profile.decode(log)
+    assert content is not None
+    place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    asked = Request(1, ETHEREUM, log.address, content, bytes(32), place, 1e12)
+    found = tuple(Ciphertext(material.handle, b"body", 3) for material in profile.materials(content))
+    begun, core = trio.current_time(), Silent()
+    with trio.fail_after(10):
+        submitted = await attrs.evolve(stages(core), profile=profile).submit(
+            Gathered(asked, None, None, found)
+        )
+    assert (submitted.reply, submitted.existed) == (None, False)
+    assert trio.current_time() - begun == pytest.approx(8)
+    assert len(core.started) == 1
