@@ -6,13 +6,13 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.errors import Misconfigured, NotYet, Rejected
+from kmsconn.errors import Denied, Misconfigured, NotYet, Rejected
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Content, UnifiedUserDecryption
-from kmsconn.protocols.fhevm_014.legacy import DIRECT
+from kmsconn.protocols.fhevm_014.legacy import DELEGATED, DIRECT
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.fhevm_014.rules import UNIFIED_TYPE, WALLET_PATIENCE, unified_digest
 from kmsconn.protocols.fhevm_014.views import MAGIC_VALUE
@@ -93,7 +93,7 @@ def test_any_no_is_waited_for(name: str) -> None:
     entry = vectors.request(name)
     for question in ask(content_of(entry), vectors.facts_of(entry)):
         question.understand(YES)
-        with pytest.raises(NotYet):
+        with pytest.raises(Denied):  # and so asked for ever more rarely
             question.understand(NO)
 
 
@@ -128,6 +128,20 @@ def test_a_legacy_handle_of_two_contracts_asks_for_every_pair() -> None:
     user = content.user  # type: ignore[union-attr]
     expected = [user, b"\x0a" * 20, b"\x0b" * 20, user, b"\x0a" * 20]
     assert [question.data[-20:] for question in ask(content, facts)] == expected
+
+
+def test_a_delegated_handle_of_two_contracts_asks_for_every_pair() -> None:
+    entry = vectors.request("user_legacy_delegated_v0")
+    content = content_of(entry)
+    first, *others = (material.handle for material in content.materials)
+    contracts = b"\x0a" * 20, b"\x0b" * 20
+    pairs = [(first, contracts[0]), (first, contracts[1]), *((other, contracts[0]) for other in others)]
+    delegator, user = b"\x0d" * 20, content.user  # type: ignore[union-attr]
+    calldata = DELEGATED.encode(pairs, (0, 1), (delegator, user), (1, ()), b"", b"", b"")
+    facts = attrs.evolve(vectors.facts_of(entry), input=calldata)
+    asked = [question.data for question in ask(content, facts)]
+    assert [data[-32:] for data in asked] == [handle for handle, _ in pairs]
+    assert [data[-52:-32] for data in asked] == [contract for _, contract in pairs]
 
 
 def test_a_legacy_request_without_its_transaction_is_rejected() -> None:
@@ -220,7 +234,7 @@ def test_one_allowed_contract_is_enough() -> None:
 def test_no_allowed_contract_is_waited_for_only_after_the_last_no() -> None:
     questions = ask(signed())
     judge(questions[:3], NO, YES, NO)
-    with pytest.raises(NotYet, match="for no contract"):
+    with pytest.raises(Denied, match="for no contract"):
         questions[3].understand(NO)
 
 
