@@ -68,7 +68,7 @@ class Submitted:
 
     request: Request
     doubt: str = ""
-    existed: bool = False
+    existed: bool = attrs.field(default=False, eq=False)
     reply: bytes | None = attrs.field(default=None, repr=False)
 
 

@@ -666,7 +666,7 @@ async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(
         for value in (1000, 1001, 1002):
             world.ask_public(world.material(value))
         await world.wait(
-            lambda: [one for one in world.told(AlertRaised) if "is no node" in one.text and one.critical]
+            lambda: [one for one in world.told(AlertRaised) if "is not a node" in one.text and one.critical]
         )
 
 
