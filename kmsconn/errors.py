@@ -6,9 +6,12 @@ total table. Texts never hold a secret: URLs are shown without user info and que
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 import attrs
+
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class KmsconnError(Exception):
@@ -104,6 +107,14 @@ class Denied(NotYet):
     """A host chain's access control list says no. It rarely changes its mind: asked again ever more rarely."""
 
 
+class SignatureNotTaken(NotYet):
+    """The user's contract does not take the signature at present (ERC-1271)."""
+
+
+class ContextInvalid(NotYet):
+    """The context or epoch of a request is not valid on chain at present."""
+
+
 class NotMember(Retryable):
     """This node is not in the request's context, named in ``context``: others answer it. ``alone``: it is in no valid one at all."""
 
@@ -142,6 +153,10 @@ class Terminal(RequestError):
 
 class Rejected(Terminal):
     """The request can never be answered; kept with its reason for an operator's ``retry``."""
+
+
+class WrongSignature(Rejected):
+    """The user's signature does not stand for the request, and never will."""
 
 
 class Destroyed(Rejected):
@@ -202,3 +217,8 @@ class CallReverted(KmsconnError):
     def __init__(self, called: str, name: str, arguments: tuple[str, ...]) -> None:
         super().__init__(f"{called} reverts: {name}({', '.join(arguments)})")
         self.called, self.name, self.arguments = called, name, arguments
+
+
+def cause_of(error: BaseException) -> str:
+    """Return a stable slug for why something failed: its class, such as ``not-member``."""
+    return _CAPITAL.sub("-", type(error).__name__).lower()

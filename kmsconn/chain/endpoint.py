@@ -70,6 +70,9 @@ class Endpoint:
         self._down: str | None = None  # why nothing can be asked just now
         self._reason = ""  # of the last link that ended or could not be made
         self._troubled = False
+        self.links = 0
+        """How many connections were made so far; renewals of HTTP are none."""
+        self._renewing = False
         self._wanted = trio.Event()
         self._changed = trio.Event()
 
@@ -223,6 +226,7 @@ class Endpoint:
         while True:
             await self._wanted.wait()
             lived, renew = await self._try(self._urls[turn % len(self._urls)])
+            self._renewing = renew
             strikes = 0 if lived >= STABLE_SECONDS else strikes + 1
             turn = 0 if renew else turn + 1
             if strikes and strikes % len(self._urls) == 0:
@@ -281,6 +285,7 @@ class Endpoint:
         raise StartRefused(reason)
 
     def _offer(self, link: Link) -> None:
+        self.links += not self._renewing
         self._link, self._down = link, None
         if self._troubled:
             self._troubled = False

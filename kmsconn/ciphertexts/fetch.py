@@ -12,6 +12,7 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
 from kmsconn.ciphertexts.budget import Attempt, Lease
+from kmsconn.ciphertexts.counting import BucketCounts
 from kmsconn.ciphertexts.racing import first_success
 from kmsconn.ciphertexts.sources import Body, Source, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
@@ -44,6 +45,7 @@ class Fetcher:
     max_size: int
     doubt: Callable[[bytes, str], None] = lambda _handle, _reason: None
     tolerant: bool = False
+    counts: BucketCounts = attrs.field(factory=BucketCounts)
 
     async def fetch(self, material: Material, lease: Lease) -> Ciphertext:
         """Return the ciphertext whose Keccak-256 the chain names; its bytes are held under ``lease``.
@@ -56,16 +58,20 @@ class Fetcher:
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
         ways = [partial(self._from_bucket, bucket, material, lease) for bucket in buckets]
-        return await first_success(ways, HEDGE)
+        found = await first_success(ways, HEDGE)
+        self.counts.fetched += 1
+        return found
 
     async def _from_bucket(self, bucket: Iterable[Source], material: Material, lease: Lease) -> Ciphertext:
         failures: list[RequestError] = []
         for source in bucket:
             self.policy.check(source.address)
+            name = self.counts.tried(source.address)
             try:
                 found = await self._object(source, material, lease)
             except (Unreachable, Overloaded) as error:
                 failures.append(error)
+                self.counts.failures[name] += 1
             else:
                 self.sources.found(material, source)
                 return found

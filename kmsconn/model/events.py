@@ -84,6 +84,16 @@ class StageFinished:
 
 
 @attrs.frozen
+class StageFailed:
+    """A pass of a stage of a request did not succeed, by a stable ``cause`` (``denied``, ``unreachable``); what becomes of it follows."""
+
+    rid: int
+    kind: Kind
+    stage: str
+    cause: str
+
+
+@attrs.frozen
 class RequestParked:
     """A request waits in the journal for ``seconds``; its worker is free."""
 
@@ -96,12 +106,13 @@ class RequestParked:
 
 @attrs.frozen
 class RequestClosed:
-    """A request ended without a reply: expired, rejected or quarantined."""
+    """A request ended without a reply: expired, rejected or quarantined; ``cause`` is a stable slug for the reason."""
 
     rid: int
     kind: Kind
     state: State
     reason: str
+    cause: str = "other"
 
 
 @attrs.frozen
@@ -233,6 +244,7 @@ Event = (
     | LogQuarantined
     | CursorMoved
     | StageFinished
+    | StageFailed
     | RequestParked
     | RequestClosed
     | AnswerKept

@@ -42,11 +42,20 @@ LISTENING_ERRORS = Family(
 )
 CHECK_ERRORS = Family(
     "kms_connector_worker_request_check_errors",
-    "Ciphertexts whose attestations do not agree with the chain",
+    "Checks that a request did not pass (copro_consensus: ciphertexts whose attestations do not agree with the chain)",
     ("check_type",),
 )
 PICKED = Family(
     "kms_connector_worker_event_received_counter", "Requests that passed their checks", ("event_type",)
+)
+PICK_ERRORS = Family(
+    "kms_connector_worker_event_received_errors",
+    "Requests that could not be worked on, by an error that nobody foresaw",
+    ("event_type",),
+)
+CIPHERTEXTS = Family("kms_connector_worker_s3_ciphertext_retrieval_counter", "Ciphertexts that were fetched")
+CIPHERTEXT_ERRORS = Family(
+    "kms_connector_worker_s3_ciphertext_retrieval_errors", "URLs from which a ciphertext could not be fetched"
 )
 SUBMITTED = Family(
     "kms_connector_worker_grpc_request_sent_counter", "Requests that the Core accepted", ("event_type",)
@@ -70,6 +79,11 @@ DECRYPTION_LATENCY = Family(
 RESPONSES = Family(
     "kms_connector_tx_sender_response_received_counter",
     "Durable answers handed to the lane",
+    ("response_type",),
+)
+RESPONSE_ERRORS = Family(
+    "kms_connector_tx_sender_response_received_errors",
+    "Durable answers that ended before a reply of theirs was included",
     ("response_type",),
 )
 SENT = Family(
@@ -120,6 +134,9 @@ FOUND = Family(
 BURIED = Family("kmsconn_buried_total", "Replies that landed and stayed", ("kind",))
 PARKED = Family("kmsconn_parked_total", "Times that a request was put back to wait", ("kind", "stage"))
 CLOSED = Family("kmsconn_closed_total", "Requests that ended without a reply", ("kind", "state"))
+ENDS = Family(
+    "kmsconn_ends_total", "Requests that ended without a reply, by why", ("kind", "state", "reason")
+)
 REORGANISED = Family(
     "kmsconn_reorganised_total",
     "Requests found moved, gone from the chain, or back on it",
@@ -177,6 +194,41 @@ def response_table(kind: Kind) -> str:
 
 
 UNSUFFIXED: Final = (
-    RECEIVED, LISTENING_ERRORS, CHECK_ERRORS, PICKED, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS, RESPONSES, SENT, SEND_ERRORS,
+    RECEIVED, LISTENING_ERRORS, CHECK_ERRORS, PICKED, PICK_ERRORS, CIPHERTEXTS, CIPHERTEXT_ERRORS, SUBMITTED, SUBMIT_ERRORS, POLLED,
+    POLL_ERRORS, RESPONSES, RESPONSE_ERRORS, SENT, SEND_ERRORS,
 )  # fmt: skip
 """The counters of 0.14, whose names lack the ``_total`` that prometheus-client expects."""
+
+CHECK_TYPES: Final = {
+    "denied": "acl",
+    "wrong-signature": "signature",
+    "signature-not-taken": "signature",
+    "not-member": "kms_context",
+    "destroyed": "kms_context",
+    "context-invalid": "kms_context",
+    "unreachable": "network",
+    "down": "network",
+    "overloaded": "network",
+    "stage-timeout": "network",
+    "misconfigured": "network",
+}
+"""Which check of 0.14 it was, by the cause of a failed one (fhevm-0.14.md, 10.4)."""
+
+CONSENSUS: Final = "copro_consensus"
+
+_EVENT: Final = tuple((event_type(kind),) for kind in Kind)
+_RESPONSE: Final = tuple((response_type(kind),) for kind in Kind if kind not in WITHOUT_REPLY)
+_BY_EVENT: Final = (RECEIVED, PICKED, PICK_ERRORS, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS)
+_BY_RESPONSE: Final = (RESPONSES, RESPONSE_ERRORS, SENT, SEND_ERRORS)
+
+FROM_THE_START: Final[dict[Family, tuple[tuple[str, ...], ...]]] = {
+    **dict.fromkeys(_BY_EVENT, _EVENT),
+    **dict.fromkeys(_BY_RESPONSE, _RESPONSE),
+    LISTENING_ERRORS: (("decryption",), ("ethereum",)),
+    CHECK_ERRORS: tuple((check,) for check in sorted({*CHECK_TYPES.values(), CONSENSUS})),
+    CIPHERTEXTS: ((),),
+    CIPHERTEXT_ERRORS: ((),),
+    FOUND: tuple((kind,) for kind in Kind),
+    BURIED: tuple((kind,) for kind in Kind),
+}
+"""The series that are there from the first scrape on, with 0: a rate has no gap then, and an alert on it no blind spot."""

@@ -27,6 +27,7 @@ LEVELS: Final[dict[type, int]] = {
     events.LogQuarantined: logging.ERROR,
     events.CursorMoved: logging.DEBUG,
     events.StageFinished: logging.DEBUG,
+    events.StageFailed: logging.DEBUG,
     events.RequestParked: logging.INFO,
     events.RequestClosed: logging.WARNING,
     events.AnswerKept: logging.INFO,

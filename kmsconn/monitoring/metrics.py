@@ -13,9 +13,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from kmsconn.journal.port import Counts
+from kmsconn.model.life import CLOSED as CLOSED_STATES
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.monitoring.families import (
+    CIPHERTEXT_ERRORS,
+    CIPHERTEXTS,
     UNSUFFIXED,
     WITHOUT_REPLY,
     Family,
@@ -28,6 +31,7 @@ from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
     from kmsconn.service.connector import Statistics
+    from kmsconn.txmanager.manager import Statistics as TxStatistics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -56,6 +60,29 @@ BUSY = _gauge("kmsconn_pool_busy", "Requests on their way in a pool", "kind")
 PLACES = _gauge("kmsconn_pool_places", "Places of a pool", "kind")
 BYTES = _gauge("kmsconn_ciphertext_bytes", "Bytes of ciphertexts in memory")
 
+DELETED = _gauge(
+    "kmsconn_deleted_requests", "Rows that retention has deleted since the journal was made", "kind", "state"
+)
+BALANCE = _gauge("kmsconn_account_balance_eth", "Balance of the tx sender", "chain")
+REPLIES_LEFT = _gauge(
+    "kmsconn_replies_left", "Replies that the balance pays for at the present cost", "chain"
+)
+NEXT_NONCE = _gauge("kmsconn_next_nonce", "Nonce that the chain takes next", "chain")
+IN_FLIGHT = _gauge("kmsconn_replies_in_flight", "Replies that are signed and not included", "chain")
+UNSENT = _gauge("kmsconn_replies_waiting", "Answers that wait to be signed", "chain")
+HEAD_AGE = _gauge("kmsconn_head_age_seconds", "Seconds since the timestamp of the head", "chain")
+FINALIZED_AGE = _gauge(
+    "kmsconn_finalized_age_seconds", "Seconds since the timestamp of the finalized block", "chain"
+)
+RECONNECTS = Family("kmsconn_reconnects_total", "Connections to a chain after the first one", ("chain",))
+BUCKET_ATTEMPTS = Family(
+    "kmsconn_bucket_attempts_total", "Times that a bucket was asked for a ciphertext", ("bucket",)
+)
+BUCKET_FAILURES = Family(
+    "kmsconn_bucket_failures_total", "Times that it did not give the right one", ("bucket",)
+)
+
+_ETH = 1e18
 _OPEN_STATES = (State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED)
 
 Series = dict[Family, dict[Labels, float]]
@@ -75,8 +102,8 @@ class ConnectorCollector(Collector):
         statistics = self._statistics()
         if statistics is not None:
             gauges.update(_from_statistics(statistics))
-        for families in (self._tally.families, gauges):
-            yield from (_metric(family, series) for family, series in families.items() if series)
+        series: dict[Family, Mapping[Labels, Value]] = {**self._tally.families, **gauges}
+        yield from (_metric(family, values) for family, values in series.items() if values)
 
 
 def exposition(collector: Collector) -> bytes:
@@ -100,11 +127,45 @@ def _from_statistics(statistics: Statistics) -> Series:
         GAPS: {(): float(statistics.gaps)},
         SKIPPED: {(): float(statistics.attestations_skipped)},
     }
+    series |= _from_transactions(statistics)
+    series |= _from_dependencies(statistics)
     if statistics.head_time is not None:
         series[HEAD_TIME] = {(): statistics.head_time}
     if statistics.counts is not None:
         series.update(_from_counts(statistics.counts, statistics.busy))
     return series
+
+
+def _from_transactions(statistics: Statistics) -> Series:
+    """Return what the transaction managers say; what they do not know yet has no series."""
+    of = statistics.transactions
+
+    def by_chain(value: Callable[[TxStatistics], float | None]) -> dict[Labels, float]:
+        values = ((name, value(one)) for name, one in of.items())
+        return {(name,): float(number) for name, number in values if number is not None}
+
+    return {
+        BALANCE: by_chain(lambda one: None if one.balance is None else one.balance / _ETH),
+        REPLIES_LEFT: by_chain(lambda one: one.replies_left),
+        NEXT_NONCE: by_chain(lambda one: one.next_nonce),
+        IN_FLIGHT: by_chain(lambda one: one.in_flight),
+        UNSENT: by_chain(lambda one: one.waiting),
+    }
+
+
+def _from_dependencies(statistics: Statistics) -> Series:
+    def by(numbers: Mapping[str, float]) -> dict[Labels, float]:
+        return {(name,): float(number) for name, number in numbers.items()}
+
+    return {
+        HEAD_AGE: by(statistics.head_ages),
+        FINALIZED_AGE: by(statistics.finalized_ages),
+        RECONNECTS: by(statistics.reconnects),
+        BUCKET_ATTEMPTS: by(statistics.bucket_attempts),
+        BUCKET_FAILURES: by(dict.fromkeys(statistics.bucket_attempts, 0) | dict(statistics.bucket_failures)),
+        CIPHERTEXTS: {(): float(statistics.ciphertexts)},
+        CIPHERTEXT_ERRORS: {(): float(sum(statistics.bucket_failures.values()))},
+    }
 
 
 def _from_counts(counts: Counts, busy: Mapping[str, int]) -> Series:
@@ -113,6 +174,11 @@ def _from_counts(counts: Counts, busy: Mapping[str, int]) -> Series:
 
     return {
         REQUESTS: {(kind, state): number(kind, state) for kind in Kind for state in State},
+        DELETED: {
+            (kind, state): float(counts.deleted.get((kind, state), 0))
+            for kind in Kind
+            for state in CLOSED_STATES
+        },
         OPEN: {(kind,): number(kind, *_OPEN_STATES) for kind in Kind},
         QUARANTINED: {(kind,): number(kind, State.QUARANTINED) for kind in Kind},
         PARKED: {(kind,): float(counts.parked.get(kind, 0)) for kind in Kind},

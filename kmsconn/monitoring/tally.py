@@ -48,7 +48,9 @@ class Tally:
     """Takes every event and keeps the numbers. Memory is bounded by kinds, stages, chains and neighbours, not by requests."""
 
     def __init__(self) -> None:
-        self.families: dict[Family, dict[Labels, Value]] = {}
+        self.families: dict[Family, dict[Labels, Value]] = {
+            family: dict.fromkeys(series, 0) for family, series in families.FROM_THE_START.items()
+        }
         self.answered: dict[int, float] = {}
 
     def on_event(self, event: events.Event) -> None:
@@ -107,6 +109,12 @@ def _stage(tally: Tally, event: events.StageFinished) -> None:
         tally.add(family, families.event_type(event.kind))
 
 
+def _stage_failed(tally: Tally, event: events.StageFailed) -> None:
+    check = families.CHECK_TYPES.get(event.cause)
+    if event.stage == "check" and check is not None:
+        tally.add(families.CHECK_ERRORS, check)
+
+
 def _parked(tally: Tally, event: events.RequestParked) -> None:
     tally.add(families.PARKED, event.kind, event.stage)
     family = {"submit": families.SUBMIT_ERRORS, "answer": families.POLL_ERRORS}.get(event.stage)
@@ -116,7 +124,11 @@ def _parked(tally: Tally, event: events.RequestParked) -> None:
 
 def _closed(tally: Tally, event: events.RequestClosed) -> None:
     tally.add(families.CLOSED, event.kind, event.state)
-    tally.answered.pop(event.rid, None)
+    tally.add(families.ENDS, event.kind, event.state, event.cause)
+    if event.cause == "unexpected":
+        tally.add(families.PICK_ERRORS, families.event_type(event.kind))
+    if tally.answered.pop(event.rid, None) is not None:
+        tally.add(families.RESPONSE_ERRORS, families.response_type(event.kind))
 
 
 def _answer(tally: Tally, event: events.AnswerKept) -> None:
@@ -163,7 +175,7 @@ def _returned(tally: Tally, event: events.ReplyReturned) -> None:
 
 
 def _doubted(tally: Tally, _event: events.AttestationDoubted) -> None:
-    tally.add(families.CHECK_ERRORS, "copro_consensus")
+    tally.add(families.CHECK_ERRORS, families.CONSENSUS)
 
 
 def _alert(tally: Tally, event: events.AlertRaised) -> None:
@@ -184,6 +196,7 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.LogQuarantined: _log_quarantined,
     events.CursorMoved: _cursor,
     events.StageFinished: _stage,
+    events.StageFailed: _stage_failed,
     events.RequestParked: _parked,
     events.RequestClosed: _closed,
     events.AnswerKept: _answer,

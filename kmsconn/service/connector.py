@@ -8,7 +8,7 @@ services   stop last: registry, attestations, head listeners, start-up probes (j
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import attrs
@@ -53,6 +53,13 @@ class Statistics:
     attestations_skipped: int = 0
     transactions: Mapping[str, TxStatistics] = attrs.field(factory=dict)
     """Of the transaction manager of each chain, by the chain's name."""
+    head_ages: Mapping[str, float] = attrs.field(factory=dict)
+    finalized_ages: Mapping[str, float] = attrs.field(factory=dict)
+    """Seconds since the timestamps of head and finalized block, by the chain's name, as far as they are known."""
+    reconnects: Mapping[str, int] = attrs.field(factory=dict)
+    ciphertexts: int = 0
+    bucket_attempts: Mapping[str, int] = attrs.field(factory=dict)
+    bucket_failures: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -103,7 +110,18 @@ class Connector:
             gaps=sum(proof.missing for proof in self._proofs),
             attestations_skipped=0 if house.shadow is None else house.shadow.skipped,
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
+            head_ages=self._ages(lambda side: side.head.timestamp),
+            finalized_ages=self._ages(lambda side: side.finalized.timestamp),
+            reconnects={one.name: max(0, one.links - 1) for one in house.links.endpoints},
+            ciphertexts=house.buckets.fetched,
+            bucket_attempts=dict(house.buckets.attempts),
+            bucket_failures=dict(house.buckets.failures),
         )
+
+    def _ages(self, timestamp: Callable[[Side], int | None]) -> Mapping[str, float]:
+        known = ((side.name, timestamp(side)) for side in self.house.sides.values())
+        now = self.house.ports.wall()
+        return {name: max(0.0, now - seconds) for name, seconds in known if seconds is not None}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until drained. Raises what no stage may raise, as a group; StartRefused when running would be unsafe.

@@ -16,6 +16,7 @@ from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
 from kmsconn.ciphertexts.attested import Attested
 from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.counting import BucketCounts
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.lookup import Lookup
 from kmsconn.ciphertexts.majority import Majority
@@ -117,6 +118,7 @@ class House:
     pools: Mapping[PoolName, Pool]
     pipeline: Pipeline
     on_event: OnEvent
+    buckets: BucketCounts
 
     @property
     def journal(self) -> Journal:
@@ -195,14 +197,14 @@ def _furnish(
     heads = {chain_id: side.head for chain_id, side in sides.items()}
     directory = _directory(settings, links, profile, on_event)
     majority = _majority(settings, links, directory)
-    sources = _sources(settings, links, directory)
+    sources, buckets = _sources(settings, links, directory), BucketCounts()
     stages = _stages(
         settings,
         ports,
         links,
         profile=profile,
         wallet=wallet,
-        gatherer=_gatherer(settings, ports, sources, majority, on_event),
+        gatherer=_gatherer(settings, ports, sources, majority, on_event=on_event, counts=buckets),
         heads=heads,
     )
     shadow = _shadow(settings, majority, on_event)
@@ -240,6 +242,7 @@ def _furnish(
         _pools(settings, profile),
         pipeline,
         on_event,
+        buckets,
     )
 
 
@@ -306,7 +309,13 @@ def _stages(
 
 
 def _gatherer(
-    settings: Settings, ports: Ports, sources: Sources, majority: Majority | None, on_event: OnEvent
+    settings: Settings,
+    ports: Ports,
+    sources: Sources,
+    majority: Majority | None,
+    *,
+    on_event: OnEvent,
+    counts: BucketCounts,
 ) -> Gatherer:
     fetcher = Fetcher(
         sources,
@@ -315,6 +324,7 @@ def _gatherer(
         settings.max_ciphertext_size,
         lambda handle, reason: on_event(CiphertextDoubted(handle, reason)),
         settings.httpz.tolerant_digests,
+        counts,
     )
     if majority is None:
         return fetcher

@@ -34,6 +34,7 @@ from kmsconn.errors import (
     Terminal,
     Undecodable,
     Unreachable,
+    cause_of,
 )
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal.port import Journal, Row
@@ -44,6 +45,7 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestParked,
     Severity,
+    StageFailed,
     StageFinished,
 )
 from kmsconn.model.life import TRANSITIONS
@@ -127,9 +129,8 @@ class Pipeline:
         try:
             request = self.request_of(row)
             if self._is_over(request):
-                await self._close(
-                    row, "expire", f"expired; what it last waited for: {row.reason or 'its turn'}"
-                )
+                reason = f"expired; what it last waited for: {row.reason or 'its turn'}"
+                await self._close(row, "expire", reason, "deadline")
                 return False
             await self._destroy(request)
             answered = await self._line(row, request)
@@ -144,9 +145,9 @@ class Pipeline:
         except (Refused, RejectedByCore, Broken) as error:
             await self._said_no(row, error)
         except Terminal as error:
-            await self._close(row, self._ending(row, error), str(error))
+            await self._close(row, self._ending(row, error), str(error), cause_of(error))
         except Undecodable as error:
-            await self._close(row, "quarantine", str(error))
+            await self._close(row, "quarantine", str(error), cause_of(error))
         return False
 
     def _ending(self, row: Row, error: Terminal) -> str:
@@ -248,17 +249,21 @@ class Pipeline:
         """Return the error for a result that nobody can have any more."""
         return Lost(f"{reason}: the Core was restarted before its result was asked for")
 
+    def _failed(self, row: Row, stage: str, error: RequestError) -> None:
+        error.stage = stage
+        self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error)))
+
     async def _timed(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         started = trio.current_time()
         least = self.operation(row).stages.get(stage, 0.0)
         try:
             result = await within(max(seconds, least), stage, step)
         except FAULTS as error:
-            error.stage = stage
+            self._failed(row, stage, error)
             self._blame(row, stage, error)
             raise
         except RequestError as error:
-            error.stage = stage
+            self._failed(row, stage, error)
             self.passage.answered(FAMILIES[stage], stage, row.rid)
             raise
         self.passage.passed(self._gate(row, stage), row.rid)
@@ -296,7 +301,7 @@ class Pipeline:
         self.taken.ended(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
-                await self._close(row, "finish", "done")
+                await self._close(row, "finish", "done", "done")
             elif kept := await self.journal.answer(row.rid, answered.answer, now):
                 self.on_event(AnswerKept(row.rid, row.kind, now - row.admitted_at))
                 if answered.answer.doubt:
@@ -374,7 +379,8 @@ class Pipeline:
             reason = SECOND_CHANCE_MARK + str(error)
             await self._park(row, error.stage, reason, SECOND_CHANCE, max_wait=SECOND_CHANCE)
         else:
-            await self._close(row, "quarantine" if isinstance(error, Broken) else "reject", str(error))
+            transition = "quarantine" if isinstance(error, Broken) else "reject"
+            await self._close(row, transition, str(error), cause_of(error))
 
     def _is_own_fault(self, row: Row, error: RequestError) -> bool:
         """Say whether others have passed meanwhile where a request fails.
@@ -391,12 +397,12 @@ class Pipeline:
         """Reject a row that nobody works on. Repeating: it is told once."""
         await self._close(row, "reject", reason)
 
-    async def _close(self, row: Row, transition: str, reason: str) -> None:
+    async def _close(self, row: Row, transition: str, reason: str, cause: str = "other") -> None:
         self.passage.ended(row.rid)
         self.held.free(row.rid)
         self.taken.ended(row.rid)
         if await self.journal.close(row.rid, transition, reason):
-            self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason))
+            self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))
 
 
 def _had_second_chance(row: Row) -> bool:

@@ -320,7 +320,7 @@ class TxState:
         self.reusable.pop(row.rid, None)
         self._settled(row)
         if self._left(track, await self.journal.close(row.rid, transition, reason)):
-            self.manager.on_event(RequestClosed(row.rid, row.kind, state, reason))
+            self.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply"))
 
     async def defer(self, track: Track, reason: str) -> None:
         """Let a reply wait in the journal, without a nonce."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.errors import Aborted, Destroyed, NotYet, Rejected, Undecodable
+from kmsconn.errors import Aborted, ContextInvalid, Destroyed, NotYet, Rejected, Undecodable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, make_id, tag_of
 from kmsconn.ethereum.keccak import keccak256
@@ -49,9 +49,11 @@ def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> Inquiry[
         raise _destroyed(context_id)
     if epoch_id is not None and not all(epoch_valid):
         yield from _expect_epoch(ask, epoch_id)
-        raise NotYet(f"epoch {id_hex(epoch_id)} of context {id_hex(context_id)} is not valid on chain")
+        raise ContextInvalid(
+            f"epoch {id_hex(epoch_id)} of context {id_hex(context_id)} is not valid on chain"
+        )
     if not valid:
-        raise NotYet(f"context {id_hex(context_id)} is not valid on chain")
+        raise ContextInvalid(f"context {id_hex(context_id)} is not valid on chain")
 
 
 def _final(slot: Slot[Any]) -> Slot[Any]:

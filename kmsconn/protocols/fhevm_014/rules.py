@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import attrs
 
-from kmsconn.errors import Denied, Misconfigured, NotYet, Rejected
+from kmsconn.errors import Denied, Misconfigured, NotYet, Rejected, SignatureNotTaken, WrongSignature
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.handles import Handle
@@ -199,7 +199,7 @@ def _required(view: View[bool], message: str) -> View[None]:
 def _not_invalidated(content: UnifiedUserDecryption, view: View[int]) -> View[None]:
     def read(data: bytes) -> None:
         if content.start < view.read(data):
-            raise Rejected("the user has invalidated signatures of that time")
+            raise WrongSignature("the user has invalidated signatures of that time")
 
     return View(view.chain_id, view.to, view.data, read)
 
@@ -207,12 +207,12 @@ def _not_invalidated(content: UnifiedUserDecryption, view: View[int]) -> View[No
 def _wallet_agrees(view: View[bytes], age: float) -> View[None]:
     def refuse(what: str) -> None:
         if age > WALLET_PATIENCE:
-            raise Rejected(f"{what}, for {WALLET_PATIENCE:g} s by now")
-        raise NotYet(what)
+            raise WrongSignature(f"{what}, for {WALLET_PATIENCE:g} s by now")
+        raise SignatureNotTaken(what)
 
     def read(data: bytes) -> None:
         if not data:
-            raise Rejected("the signature is not the user's, and the user is no contract")
+            raise WrongSignature("the signature is not the user's, and the user is no contract")
         if len(data) < _MAGIC_WORD or data[:4] != views.MAGIC_VALUE:
             refuse("the user's contract does not take the signature")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from kmsconn.config.networks import protocol_config_instead_of
-from kmsconn.errors import NotYet, Undecodable, WrongContract
+from kmsconn.errors import ContextInvalid, NotYet, Undecodable, WrongContract
 from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
@@ -178,7 +178,7 @@ def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Ad
 
     def unknown(_message: str, data: bytes | None) -> None:
         if is_invalid_context(data):
-            raise NotYet(f"context {id_hex(context_id)} is unknown to the contract, or destroyed")
+            raise ContextInvalid(f"context {id_hex(context_id)} is unknown to the contract, or destroyed")
 
     calldata = function.encode(context_id, tx_sender)
     return View(

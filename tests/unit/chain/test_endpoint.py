@@ -232,6 +232,22 @@ async def test_the_next_url_takes_over_when_a_connection_is_lost(autojump_clock:
     assert ("echo", [2]) in b.asked
 
 
+async def test_connections_are_counted_and_renewals_are_not(autojump_clock: MockClock) -> None:
+    a = Node()
+    async with endpoint_of(WS, a=a) as endpoint:
+        await endpoint.call("echo", 1)
+        assert endpoint.links == 1
+        a.hang_up()
+        await trio.sleep(LONGEST_PAUSE)
+        await endpoint.call("echo", 2)
+        assert endpoint.links == 2
+    async with endpoint_of(HTTP, a=Node()) as endpoint:
+        for number in range(4):
+            await endpoint.call("echo", number)
+            await trio.sleep(RENEW_SECONDS)
+        assert endpoint.links == 1
+
+
 async def test_a_lost_connection_fails_what_was_asked_over_it(autojump_clock: MockClock) -> None:
     """Whether the node acted is the caller's question: no call is repeated here."""
     node = Node()

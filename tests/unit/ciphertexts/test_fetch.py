@@ -12,6 +12,7 @@ import trio
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, BIG_EXPANDED, StoredFormat
 from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.counting import MOST, OTHERS, BucketCounts
 from kmsconn.ciphertexts.fetch import HASH_INLINE, HEDGE, SILENCE, SLOWEST, Fetcher
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
@@ -326,3 +327,25 @@ async def test_other_bytes_are_told_and_used_only_where_that_is_configured(
         (reason,) = told
         assert "holds other bytes than the chain names" in reason
         assert ("used all the same" in reason) is tolerant
+
+
+async def test_attempts_and_failures_are_counted_by_bucket(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        there.buckets[0].script(bucket_faults.FORBIDDEN, bucket_faults.FORBIDDEN)
+        await there.fetch()
+        counts = there.fetcher.counts
+        assert counts.fetched == 1
+        assert [counts.attempts[name] for name in sorted(counts.attempts)] == [2, 1]
+        assert list(counts.failures.values()) == [2]
+        assert min(counts.attempts) in counts.failures
+
+
+def test_buckets_without_end_share_a_count() -> None:
+    """Their names come from a chain."""
+    counts = BucketCounts()
+    for number in range(1000):
+        counts.tried(f"https://bucket{number}.example/path")
+    assert len(counts.attempts) == MOST + 1
+    assert counts.attempts[OTHERS] == 1000 - MOST
+    assert counts.tried("https://bucket3.example/other") == "https://bucket3.example"

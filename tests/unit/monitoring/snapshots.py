@@ -12,6 +12,7 @@ from kmsconn.journal.port import Counts
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.txmanager.manager import Statistics
 
 CONTRACT = Address(bytes(19) + b"\x05")
 PUBLIC, USER = Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION
@@ -23,6 +24,7 @@ EACH = (
     events.LogQuarantined(10901, CONTRACT, 55, 3, "short data"),
     events.CursorMoved(10901, CONTRACT, 50, 55),
     events.StageFinished(1, PUBLIC, "check", 0.03),
+    events.StageFailed(1, PUBLIC, "check", "denied"),
     events.RequestParked(1, PUBLIC, "submit", "refused", 2.5),
     events.RequestClosed(2, USER, State.REJECTED, "malformed handle"),
     events.AnswerKept(1, PUBLIC, 0.4),
@@ -45,6 +47,7 @@ COUNTS = Counts(
     oldest={PUBLIC: 12.5},
     off_chain=1,
     quarantined_logs=4,
+    deleted={(PUBLIC, State.REPLIED): 7},
 )
 
 
@@ -65,6 +68,15 @@ class Snapshot:
     counts: Counts | None = COUNTS
     gaps: int = 2
     attestations_skipped: int = 3
+    transactions: Mapping[str, Any] = attrs.field(
+        factory=lambda: {"gateway": Statistics(3 * 10**18, 41, 2, 5, 1, 10**9, None, 10**15)}
+    )
+    head_ages: Mapping[str, float] = attrs.field(factory=lambda: {"gateway": 0.5})
+    finalized_ages: Mapping[str, float] = attrs.field(factory=lambda: {"ethereum": 800.0})
+    reconnects: Mapping[str, int] = attrs.field(factory=lambda: {"gateway": 0, "ethereum": 2})
+    ciphertexts: int = 9
+    bucket_attempts: Mapping[str, int] = attrs.field(factory=lambda: {"https://a": 10, "https://b": 1})
+    bucket_failures: Mapping[str, int] = attrs.field(factory=lambda: {"https://a": 4})
 
 
 def snapshot(**changes: Any) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
+import attrs
 import pytest
 
+from kmsconn import errors
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -19,6 +21,11 @@ def tallied(*seen: events.Event) -> Tally:
     for event in seen:
         tally.on_event(event)
     return tally
+
+
+def counted(tally: Tally, family: families.Family) -> dict[tuple[str, ...], object]:
+    """Return the series that are no longer 0."""
+    return {labels: value for labels, value in tally.families[family].items() if value}
 
 
 def test_every_event_is_counted_or_left_out_on_purpose() -> None:
@@ -42,6 +49,9 @@ def test_the_sample_events_are_one_of_each() -> None:
         (families.PARKED, ("public_decryption", "submit"), 1),
         (families.SUBMIT_ERRORS, ("public_decryption_request",), 1),
         (families.CLOSED, ("user_decryption", "rejected"), 1),
+        (families.ENDS, ("user_decryption", "rejected", "other"), 1),
+        (families.CHECK_ERRORS, ("acl",), 1),
+        (families.CHECK_ERRORS, ("copro_consensus",), 1),
         (families.RESPONSES, ("public_decryption_response",), 1),
         (families.SENT, ("public_decryption_response",), 1),
         (families.BURIED, ("public_decryption",), 1),
@@ -79,7 +89,7 @@ def test_a_cursor_at_the_head_has_no_lag() -> None:
 def test_a_reply_found_in_the_contract_has_no_latency_of_ours() -> None:
     tally = tallied(events.ReplyLanded(1, PUBLIC, 60, 900.0, found=True))
     assert families.LANDED_SECONDS not in tally.families
-    assert tally.families[families.FOUND] == {("public_decryption",): 1}
+    assert counted(tally, families.FOUND) == {("public_decryption",): 1}
 
 
 def test_a_request_that_ended_is_forgotten() -> None:
@@ -113,9 +123,9 @@ def test_an_observation_on_a_limit_belongs_below_it() -> None:
 def test_the_labels_are_those_of_0_14(kind: Kind, event_type: str, response_type: str) -> None:
     """fhevm-0.14.md, 10.3."""
     told = (events.RequestAdmitted(1, kind, 5, 1, 2, bytes(32), 0), events.AnswerKept(1, kind, 3.0))
-    found = tallied(*told).families
-    assert found[families.RECEIVED] == {(event_type,): 1}
-    assert found[families.RESPONSES] == {(response_type,): 1}
+    found = tallied(*told)
+    assert counted(found, families.RECEIVED) == {(event_type,): 1}
+    assert counted(found, families.RESPONSES) == {(response_type,): 1}
 
 
 @pytest.mark.parametrize("kind", [Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED])
@@ -145,8 +155,56 @@ def test_replies_of_other_chains_are_not_counted_as_the_gateways() -> None:
     found = tallied(*told).families
     assert found[families.OTHER_SENT] == {("ethereum", "keygen_response"): 1}
     assert found[families.OTHER_RETURNED] == {("ethereum", "keygen_response"): 1}
-    assert families.SENT not in found
+    assert counted(tallied(*told), families.SENT) == {}
 
 
 def test_the_latency_of_decryptions_is_that_of_decryptions() -> None:
     assert families.DECRYPTION_LATENCY not in tallied(events.AnswerKept(1, Kind.KEYGEN, 90_000.0)).families
+
+
+@pytest.mark.parametrize(
+    ("error", "check"),
+    [
+        (errors.Denied("no"), "acl"),
+        (errors.WrongSignature("no"), "signature"),
+        (errors.SignatureNotTaken("no"), "signature"),
+        (errors.ContextInvalid("no"), "kms_context"),
+        (errors.Destroyed("context", 7), "kms_context"),
+        (errors.NotMember("no"), "kms_context"),
+        (errors.Unreachable("no"), "network"),
+        (errors.Down("no"), "network"),
+        (errors.Overloaded("no"), "network"),
+        (errors.StageTimeout("check", 1.0), "network"),
+        (errors.Misconfigured("no"), "network"),
+    ],
+)
+def test_a_failed_check_is_counted_by_its_type(error: errors.RequestError, check: str) -> None:
+    """The slug of each class is one that the table knows."""
+    event = events.StageFailed(1, Kind.PUBLIC_DECRYPTION, "check", errors.cause_of(error))
+    assert tallied(event).families[families.CHECK_ERRORS][check,] == 1
+    elsewhere = attrs.evolve(event, stage="submit")
+    assert tallied(elsewhere).families[families.CHECK_ERRORS][check,] == 0
+
+
+def test_the_series_of_0_14_are_there_from_the_start() -> None:
+    """Whatever has not happened yet: a rate over a series that begins with 1 misses the first."""
+    begun = Tally().families
+    assert {labels for (labels,) in begun[families.CHECK_ERRORS]} == {
+        "acl", "signature", "copro_consensus", "kms_context", "network",
+    }  # fmt: skip
+    for family in families.UNSUFFIXED:
+        assert begun[family], family.name
+        assert set(begun[family].values()) == {0}
+    assert len(begun[families.RECEIVED]) == len(Kind)
+
+
+def test_an_unforeseen_error_is_a_failed_pick() -> None:
+    event = events.RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.QUARANTINED, "KeyError", "unexpected")
+    assert tallied(event).families[families.PICK_ERRORS]["public_decryption_request",] == 1
+
+
+def test_an_answer_whose_reply_is_given_up_is_a_failed_response() -> None:
+    kept = events.AnswerKept(1, Kind.PUBLIC_DECRYPTION, 0.4)
+    ended = events.RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.REJECTED, "reverts", "reply")
+    assert tallied(kept, ended).families[families.RESPONSE_ERRORS]["public_decryption_response",] == 1
+    assert tallied(ended).families[families.RESPONSE_ERRORS]["public_decryption_response",] == 0

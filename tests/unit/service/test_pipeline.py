@@ -18,6 +18,7 @@ from kmsconn.errors import (
     Aborted,
     AlreadyDone,
     Broken,
+    ContextInvalid,
     Denied,
     Destroyed,
     Down,
@@ -32,15 +33,18 @@ from kmsconn.errors import (
     Rejected,
     RejectedByCore,
     RequestError,
+    SignatureNotTaken,
     StageTimeout,
     Undecodable,
     Unreachable,
+    WrongSignature,
 )
 from kmsconn.journal.port import Arrival, Row
 from kmsconn.model.events import (
     AnswerKept,
     RequestClosed,
     RequestParked,
+    StageFailed,
     StageFinished,
 )
 from kmsconn.model.life import State
@@ -65,6 +69,9 @@ OUTCOMES: dict[Any, State] = {
     Denied("no right"): State.SEEN,
     NotMember("others answer it", "context 0x07"): State.SEEN,
     Destroyed("context 0x07", 7): State.REJECTED,
+    ContextInvalid("context 0x07 is not valid"): State.SEEN,
+    WrongSignature("not the user's"): State.REJECTED,
+    SignatureNotTaken("not now"): State.SEEN,
     JournalFailed("disk full"): State.SEEN,
     Refused("INTERNAL"): State.SEEN,
     Rejected("never"): State.REJECTED,
@@ -560,3 +567,15 @@ async def test_a_doubt_without_a_result_is_told_in_red_once_and_waited_for(
         bench.stages.does.clear()
         assert (await bench.run(row)).state is State.ANSWERED
         assert bench.pipeline.passage.verdicts(0.0) == ()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(
+    stage: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, **{stage: WrongSignature("not the user's")}) as bench:
+        row = await bench.run(await bench.admit())
+        [failed] = bench.told(StageFailed)
+        [closed] = bench.told(RequestClosed)
+        assert (failed.stage, failed.cause) == (stage, "wrong-signature")
+        assert (row.state, closed.cause) == (State.REJECTED, "wrong-signature")

@@ -1,0 +1,47 @@
+"""The table of all metrics, printed for the documentation: ``python -m kmsconn.monitoring.reference docs/metrics.md``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from kmsconn.monitoring import families, metrics
+from kmsconn.monitoring.families import FROM_THE_START, Family
+
+_HEAD: Final = """# Metrics
+
+What `/metrics` shows, and what `Monitor.collector` gives to an embedding program. Printed from the code by
+`python -m kmsconn.monitoring.reference docs/metrics.md`; a test compares both. The names that begin with `kms_connector_` are those of the
+0.14 services, where they still mean something. Series marked with 0 are there from the first scrape on, before anything has happened.
+
+| name | type | labels | from 0 | meaning |
+|---|---|---|---|---|
+"""
+
+
+def known_families() -> tuple[Family, ...]:
+    """Return every family, by name."""
+    found = {
+        one.name: one
+        for module in (families, metrics)
+        for one in vars(module).values()
+        if isinstance(one, Family)
+    }
+    return tuple(found[name] for name in sorted(found))
+
+
+def _rows() -> Iterator[str]:
+    for one in known_families():
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        yield f"| `{one.name}` | {one.shape} | {labels} | {'0' if one in FROM_THE_START else ''} | {one.doc} |\n"
+
+
+def reference() -> str:
+    """Return the whole page."""
+    return _HEAD + "".join(_rows())
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(reference(), encoding="utf-8")
