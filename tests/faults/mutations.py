@@ -33,7 +33,6 @@ from kmsconn.service.stages import Stages
 from kmsconn.service.taken import TakenIds
 from kmsconn.txmanager import assess, decide, executor, nonces
 from kmsconn.txmanager.questions import read_finding
-from kmsconn.txmanager.table import Evidence
 
 Patch = Callable[[Any], None]
 
@@ -133,19 +132,6 @@ def only_the_usual_overlap(monkeypatch: Any) -> None:
     monkeypatch.setattr(HeadTracker, "blocks_to_doubt", HeadTracker.blocks_in)
     monkeypatch.setattr(intake.Intake, "_stepped_back", lambda _self, next_block, _origin: next_block)
     ids_not_counted(monkeypatch)
-
-
-def buried_unasked(monkeypatch: Any) -> None:
-    """What was included once is believed for good."""
-    monkeypatch.setitem(
-        assess._ASSESSORS, assess.Phase.INCLUDED, lambda _view, _track: assess.Assessment(Evidence.FINAL)
-    )
-
-
-def old_block_buries(monkeypatch: Any) -> None:
-    """The block where a reply was first seen decides how old it is."""
-    honest = assess._has_reply
-    monkeypatch.setattr(assess, "_has_reply", lambda view, track, _receipt: honest(view, track, None))
 
 
 def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:

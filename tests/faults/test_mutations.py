@@ -122,8 +122,6 @@ TRIALS = [
         last_is_late,
     ),
     _trial(mutations.one_bad_log_stops_everything, [StrangeLog(1.0), Ask(2.0, "public")], last_is_late),
-    _trial(mutations.buried_unasked, [Ask(1.0, "public"), Reorg(8.0, 8, "swapped")]),
-    _trial(mutations.old_block_buries, [Ask(1.0, "public"), Reorg(20.0, 20, "moved"), Ask(60.0, "public")]),
     _trial(
         mutations.signed_whatever_the_estimate_says,
         [Ask(1.0, "public"), NodeTrouble(22.0, "gateway", "empty_logs", 0, 30), Ask(60.0, "public")],

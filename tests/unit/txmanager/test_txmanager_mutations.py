@@ -16,9 +16,10 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
-from kmsconn.txmanager import decide, executor, view
+from kmsconn.txmanager import assess, decide, executor, view
 from kmsconn.txmanager.looking import Observer
 from kmsconn.txmanager.state import TxState
+from kmsconn.txmanager.table import Evidence
 from tests.unit.txmanager.test_bad_day import running
 from tests.unit.txmanager.world import HEALTHY, KEY, Fault, World, until
 
@@ -131,7 +132,48 @@ async def more_is_answered_than_the_window_holds() -> bool:
     return most > 16
 
 
+async def a_block_goes_and_others_take_its_nonces() -> bool:
+    """Beyond the reorg window and before finality: no nonce tells of it, only the contract does."""
+    world = World(pool="arbitrum at once")
+    world.node.finality = 400
+    world.chain.mine_many(10)
+    world.request(1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.LANDED)
+        await trio.sleep(8)
+        world.chain.reorg(40, drop=lambda t: t.sender == KEY.address)
+        world.foreign()
+        await trio.sleep(120)
+    return not world.answered_on_chain(1)
+
+
+async def a_reply_moves_to_a_later_block() -> bool:
+    world = World(pool="arbitrum at once")
+    world.chain.mine_many(10)
+    world.request(1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.LANDED)
+        landed = world.journal.rows[1].landed_block or 0
+        await until(lambda: world.chain.head.number == landed + 15)
+        world.chain.reorg(16)
+        await until(lambda: world.journal.rows[1].state is State.REPLIED)
+    return world.chain.head.number < world.ours()[0].block_number + 20
+
+
 # --- the mutations
+
+
+def finalized_unasked(monkeypatch: Any) -> None:
+    """What was included once is believed for good."""
+    monkeypatch.setitem(
+        assess._ASSESSORS, assess.Phase.INCLUDED, lambda _view, _track: assess.Assessment(Evidence.FINAL)
+    )
+
+
+def old_block_finalizes(monkeypatch: Any) -> None:
+    """The block where a reply was first seen decides how old it is."""
+    honest = assess._has_reply
+    monkeypatch.setattr(assess, "_has_reply", lambda view, track, _receipt: honest(view, track, None))
 
 
 def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
@@ -182,6 +224,8 @@ TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [
     (l12_bytes_of_a_released_reply_forgotten, a_nonce_that_another_took_opens_again),
     (l18_bytes_of_a_returned_reply_forgotten, a_block_goes_with_a_reply),
     (l19_the_full_window_ignored, more_is_answered_than_the_window_holds),
+    (finalized_unasked, a_block_goes_and_others_take_its_nonces),
+    (old_block_finalizes, a_reply_moves_to_a_later_block),
 ]
 NAMES = [mutation.__name__ for mutation, _ in TRIALS]
 
