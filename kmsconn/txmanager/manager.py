@@ -22,8 +22,8 @@ __all__ = ["Statistics", "TxManager", "run_txmanager"]
 IDLE = 1.0  # seconds without a wake-up until the next look
 EAGER = 0.25  # likewise, while something is in flight and no heads are heard
 SLOWEST = 12.0  # seconds between blocks of the slowest chain to keep up with
-PACE = 0.02  # seconds between looks under load: a round carries more replies then
-BREATH = 0.002  # seconds between rounds: answers of one moment are taken together
+PACE = 0.05  # seconds between looks under load; what is answered in between needs no look to be asked about
+BREATH = 0.005  # seconds between rounds: answers of one moment are taken together
 CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible
 
 
@@ -64,6 +64,8 @@ class _Loop:
     """Somebody notified: an answer is durable, or there is a new head."""
     heard: bool = False
     """The last rest ended by that: heads are heard."""
+    owed: bool = False
+    """Somebody notified, and the last look was too recent for another one."""
     looked_at: float = float("-inf")
 
     @property
@@ -92,9 +94,12 @@ class _Loop:
             await self._rest()
 
     async def _round(self, nursery: trio.Nursery) -> None:
-        now = trio.current_time()
-        if self.woken or now - self.looked_at >= CURRENT:
-            self.woken, self.looked_at = False, now
+        now, woken = trio.current_time(), self.woken
+        self.woken = False
+        self.owed = self.owed or woken
+        self.state.stale = self.state.stale or woken
+        if now - self.looked_at >= (PACE if self.owed else CURRENT):
+            self.owed, self.looked_at = False, now
             await self.executor.look()
         await self.executor.round(nursery)
 
@@ -117,10 +122,10 @@ class _Loop:
         eager = (unpriced or bool(state.in_state(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)
-        with trio.move_on_at(self.looked_at + seconds) as scope:
+        with trio.move_on_at(self.looked_at + (PACE if self.owed else seconds)) as scope:
             await self.executor.news.wait()
         if scope.cancelled_caught:
             self.looked_at = float("-inf")
-        if scope.cancelled_caught or self.woken:
-            self.heard = self.woken
-            await trio.sleep_until(min(self.looked_at + PACE, trio.current_time() + PACE))
+            self.heard = self.owed or self.woken
+        elif self.woken:
+            self.heard = True
