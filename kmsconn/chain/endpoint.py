@@ -27,6 +27,7 @@ from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity, ignore
 from kmsconn.net.http import HttpClient
 from kmsconn.net.ports import Ports
+from kmsconn.net.proxying import way_of
 from kmsconn.net.urls import parse, show_origin
 
 ATTEMPT_SECONDS = 10.0  # for a connection
@@ -259,7 +260,7 @@ class Endpoint:
 
     async def _connect(self, nursery: trio.Nursery, url: str) -> Link:
         if _is_websocket(url):
-            link: Link = await nursery.start(run_websocket, self._ports.dial, url)
+            link: Link = await nursery.start(run_websocket, way_of(self._ports), url)
             return link
         return HttpLink(self._http, url)
 

@@ -114,7 +114,7 @@ async def open_provider(settings: Settings, *, ports: Ports | None = None) -> As
 
     Raises, in a group, StartRefused where a chain has another id than configured. Needs no wallet, no Core and no journal.
     """
-    ports = ports or real_ports()
+    ports = attrs.evolve(ports or real_ports(), proxies=settings.proxies)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(ports))
 

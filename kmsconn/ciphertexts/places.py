@@ -8,15 +8,20 @@ Source: httpz-rc7.md, 4.3 to 4.5.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from urllib.parse import unquote
 
 import attrs
 
-from kmsconn.net.urls import Url, parse
+from kmsconn.net.urls import DEFAULT_PORTS, Url, parse
 
 USUAL_REGION = "us-east-1"
 _AWS = ("amazonaws.com", "amazonaws.com.cn")
+_S3 = re.compile(
+    r"(?:[a-z0-9.-]+\.)?s3(?:-fips)?(?:[.-](?:dualstack\.)?[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2})?\.amazonaws\.com(?:\.cn)?"
+)
+"""S3's own hosts, with or without region and bucket. Anybody may have another name below amazonaws.com: machines, load balancers, APIs."""
 _SHORTEST_WITH_BUCKET = 4  # labels of bucket.s3.amazonaws.com
 
 
@@ -40,9 +45,10 @@ class Place:
         return f"{scheme}://{host.partition('.')[2]}" if self.in_host else self.endpoint
 
     @property
-    def is_aws(self) -> bool:
-        """Whether this is AWS itself, over TLS: the only one beside the operator's own that is shown credentials."""
-        return self.endpoint.startswith("https://") and _is_aws(parse(self.endpoint).host)
+    def is_s3(self) -> bool:
+        """Whether this is S3 of AWS itself, over TLS: the only one beside the operator's own that is shown a signature."""
+        url = parse(self.endpoint)
+        return url.scheme == "https" and url.port == DEFAULT_PORTS["https"] and bool(_S3.fullmatch(url.host))
 
 
 @attrs.frozen

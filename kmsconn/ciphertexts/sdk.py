@@ -19,6 +19,7 @@ from kmsconn.ciphertexts.places import Place
 from kmsconn.errors import Misconfigured, Unreachable
 from kmsconn.net.aws import AwsService, errors_of_the_sdk, open_aws, prepare, read_error
 from kmsconn.net.ports import Offload
+from kmsconn.net.proxies import NO_PROXIES, Proxies
 
 SERVICE = "s3"
 CONNECTIONS = 8  # for each client, as our own have; more callers wait, for a pool that is waited for in the SDK's client may leak places
@@ -61,8 +62,8 @@ class SdkBody:
 class Sdk:
     """The clients that were needed so far. Made by ``open_sdk``."""
 
-    def __init__(self, clients: AsyncExitStack) -> None:
-        self._stack = clients
+    def __init__(self, clients: AsyncExitStack, proxies: Proxies = NO_PROXIES) -> None:
+        self._stack, self._proxies = clients, proxies
         self._opening = trio.Lock()
         self._known: dict[tuple[str, str], tuple[AwsService, trio.CapacityLimiter]] = {}
 
@@ -91,17 +92,18 @@ class Sdk:
         async with self._opening:
             name = (place.region, place.service)
             if name not in self._known:
-                client = await self._stack.enter_async_context(_open_client(place))
+                client = await self._stack.enter_async_context(_open_client(place, self._proxies))
                 self._known[name] = client, trio.CapacityLimiter(CONNECTIONS)
             return self._known[name]
 
 
-def _open_client(place: Place) -> Any:
+def _open_client(place: Place, proxies: Proxies) -> Any:
     return open_aws(
         SERVICE,
         region=place.region,
         endpoint=place.service,
         connections=CONNECTIONS,
+        proxies=proxies,
         s3={"addressing_style": "path"},
         response_checksum_validation="when_required",  # the digest that the chain names is checked anyway
     )
@@ -116,8 +118,8 @@ def _body(answer: Mapping[str, Any], stream: Any, shown: str, max_bytes: int) ->
 
 
 @asynccontextmanager
-async def open_sdk(offload: Offload) -> AsyncIterator[Sdk]:
+async def open_sdk(offload: Offload, proxies: Proxies = NO_PROXIES) -> AsyncIterator[Sdk]:
     """Give a store of clients that are opened when a place needs one, and closed when the block is left."""
     await offload("sdk", partial(prepare, SERVICE))
     async with AsyncExitStack() as clients:
-        yield Sdk(clients)
+        yield Sdk(clients, proxies)

@@ -121,7 +121,7 @@ class BothForms:
 class ByPlace:
     """One object in each bucket, by digest: without credentials, then by the SDK with the operator's (httpz-rc7.md, 4.3 to 4.5).
 
-    Credentials are shown to AWS and to the operator's own endpoint only: the other addresses come from a chain.
+    A signature is shown to S3's own hosts and to the operator's own endpoint only: the other addresses come from a chain.
     """
 
     http: HttpClient
@@ -147,7 +147,7 @@ class ByPlace:
     def _ways(self, place: Place, key: str) -> list[Source]:
         url = place.object_url(key)
         ways = [anonymous(self.http, url)]
-        if place.is_aws or self._is_own(place):
+        if place.is_s3 or self._is_own(place):
             ways.append(Source(url, partial(self.sdk.get, place, key), " with credentials"))
         return ways
 

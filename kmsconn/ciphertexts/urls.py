@@ -5,16 +5,12 @@ Bucket addresses come from a chain, so they are strangers' input (options.md, sa
 
 from __future__ import annotations
 
-import ipaddress
-from functools import lru_cache
-
 import attrs
 
 from kmsconn.ciphertexts.attestation import COPROCESSOR_CONTEXT_ID
 from kmsconn.errors import Misconfigured
+from kmsconn.net.addresses import is_private_host, is_public_address
 from kmsconn.net.urls import parse
-
-REMEMBERED = 256  # hosts: those of the buckets, asked about at each object
 
 
 @attrs.frozen
@@ -32,24 +28,12 @@ class BucketPolicy:
             raise Misconfigured(f"a bucket's address cannot be used: {error}") from error
         if parsed.scheme != "https" and not (parsed.scheme == "http" and self.allow_http):
             raise Misconfigured(f"bucket {parsed.origin} is not https (allow_http_buckets)")
-        if not self.allow_private and is_private(parsed.host):
+        if not self.allow_private and is_private_host(parsed.host):
             raise Misconfigured(f"bucket host {parsed.host} is a private address (allow_private_buckets)")
 
     def allows_address(self, address: str) -> bool:
-        """Say whether an address that a bucket's name led to may be talked to."""
-        return self.allow_private or not is_private(address)
-
-
-@lru_cache(REMEMBERED)
-def is_private(host: str) -> bool:
-    """Say whether a host, by its literal, is loopback, link-local, private or no address of the public internet."""
-    if host in {"", "localhost"} or host.endswith((".localhost", ".local", ".internal")):
-        return True
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return not literal.is_global
+        """Say whether an address that a bucket's name leads to may be dialled."""
+        return self.allow_private or is_public_address(address)
 
 
 def by_handle(bucket: str, handle: bytes) -> str:

@@ -70,6 +70,8 @@ def summary(settings: Settings) -> Iterator[str]:
     yield f"core         {', '.join(show_origin(url) for url in settings.core_endpoints)}"
     yield f"journal      {settings.journal}"
     yield f"monitoring   {settings.monitoring_endpoint}"
+    if settings.proxies.shown:
+        yield f"proxies      {settings.proxies.shown}"
 
 
 def _sender(settings: Settings) -> str:

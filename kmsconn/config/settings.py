@@ -13,6 +13,7 @@ import attrs
 
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
+from kmsconn.net.proxies import NO_PROXIES, Proxies
 from kmsconn.net.urls import show_origin
 
 
@@ -218,6 +219,8 @@ class Settings:
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
     aws_kms: AwsKmsKey | None = None
+    proxies: Proxies = NO_PROXIES
+    """For RPC, buckets and AWS; no option but the usual variables of the environment says which."""
     warnings: tuple[Fault, ...] = attrs.field(default=(), eq=False)
 
     def __attrs_post_init__(self) -> None:

@@ -26,6 +26,7 @@ from kmsconn.config.settings import AwsKmsKey, Secret, Settings
 from kmsconn.config.structuring import structure
 from kmsconn.config.wallets import find_wallet
 from kmsconn.errors import ConfigError
+from kmsconn.net.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
 
 # Kubernetes puts these into every pod beside a Service named kms-connector or kms-connector-…: they are not meant for us.
 _SERVICE_LINK = re.compile(
@@ -61,6 +62,7 @@ def load_config(
 
     ``network`` is ``testnet``, ``mainnet`` or ``devnet``: a known deployment's chain ids and addresses. ``service_name`` wins over
     everything. ``alone``: a file of httpz-rc7 is judged without the environment, and what a file needs has no default.
+    Proxies are what ``environ`` says in its usual variables, ``HTTPS_PROXY`` and the like (``net.proxies``).
     What was accepted without effect, or is unsafe, stands in ``Settings.warnings``. Raises ConfigError with every fault at once.
     Repeating: reads again, changes nothing.
     """
@@ -78,9 +80,18 @@ def load_config(
     settings = _settings(
         generation, (document, variables, named), findings, environ, network=network, alone=alone
     )
+    proxies = NO_PROXIES if alone else _proxies(environ, findings)
     if findings.faults or settings is None:
         raise ConfigError(tuple(findings.faults))
-    return settings
+    return attrs.evolve(settings, proxies=proxies)
+
+
+def _proxies(environ: Mapping[str, str], findings: Findings) -> Proxies:
+    try:
+        return proxies_of(environ)
+    except ProxyFault as fault:
+        findings.fault(fault.variable, str(fault), "name one as http://host:port, or unset it")
+        return NO_PROXIES
 
 
 def profile_of(given: Mapping[str, Given]) -> str:

@@ -1,19 +1,22 @@
 """AWS services through their SDK, on plain Trio: one client for one service, its errors mapped once. Knows no operation.
 
 The SDK resolves credentials and, where none is given, the region and the endpoint by itself, from the process's environment and files:
-that is what operators of AWS expect. It never retries here; whoever asks knows when to ask again. Deadlines are the caller's scopes.
+that is what operators of AWS expect. Proxies are the settings', as for everybody else. It never retries here; whoever asks knows when
+to ask again. Deadlines are the caller's scopes.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import attrs
 
 from kmsconn.errors import Misconfigured, Overloaded, Retryable, Unreachable
+from kmsconn.net.proxies import NO_PROXIES, Proxies
+from kmsconn.net.urls import parse
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 30.0  # a scope of the caller comes first
@@ -88,7 +91,13 @@ def prepare(service: str) -> None:
 
 @asynccontextmanager
 async def open_aws(
-    service: str, *, region: str | None, endpoint: str | None, connections: int, **options: Any
+    service: str,
+    *,
+    region: str | None,
+    endpoint: str | None,
+    connections: int,
+    proxies: Proxies = NO_PROXIES,
+    **options: Any,
 ) -> AsyncIterator[AwsService]:
     """Open a client of one service; ``options`` are further ones of the SDK's ``Config``.
 
@@ -113,15 +122,30 @@ async def open_aws(
         config
     )  # credentials of containers and instances are asked for on Trio too
     region = region or session.get_config_variable("region") or (endpoint and REGION_BESIDE_ENDPOINT)
-    client = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
+    make = partial(session.create_client, service, region_name=region, endpoint_url=endpoint)
     name = f"AWS {service}"
     errors: tuple[type[Exception], ...] = (*errors_of_the_sdk(), ValueError)
     async with AsyncExitStack() as stack:
         try:
+            found = await _proxies_of_the_sdk(make, config, proxies)
+            client = make(config=config.merge(AioConfig(proxies=found)))
             entered = await stack.enter_async_context(client)
         except errors as error:
             raise Misconfigured(f"{name}: {type(error).__name__}") from None
         yield AwsService(name, entered)
+
+
+async def _proxies_of_the_sdk(make: Callable[..., Any], config: Any, proxies: Proxies) -> dict[str, str]:
+    """Return what the SDK is told of proxies, never left to its own reading of the environment.
+
+    It takes one proxy for each scheme, whatever the host; so a client without any is asked first where it would connect.
+    """
+    if proxies == NO_PROXIES:
+        return {}
+    async with make(config=config) as client:
+        url = parse(client.meta.endpoint_url)
+    proxy = proxies.of(url.host, url.port, tls=url.tls)
+    return {} if proxy is None else {url.scheme: proxy.address}
 
 
 def errors_of_the_sdk() -> tuple[type[Exception], ...]:

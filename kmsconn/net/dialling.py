@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import trio
 
 from kmsconn.net.ports import Dial
+from kmsconn.net.tls import start_tls
 
-
-@cache
-def _system_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    return context
+HEAD_START = 0.25
+"""Seconds that an address has before the next one of the same name is tried beside it (RFC 8305, 5)."""
 
 
 def sockets(
@@ -28,17 +23,13 @@ def sockets(
     """Return a Dial over TCP, trying all addresses of a name as RFC 8305 says (happy eyeballs).
 
     ``ssl_context`` replaces the one with the system's authorities; ``alpn`` is offered in the latter (``("h2",)`` for gRPC).
-    ``allow`` judges the address that was reached, as text, before a byte is sent: a name cannot lead to a forbidden
-    address, whatever its DNS says.
+    ``allow`` judges addresses, as text: only allowed ones are dialled, each by the literal that was judged, so that a name cannot lead
+    to a forbidden address whatever its DNS says, and however often it says something else.
     """
 
     async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
-        stream = await _connect(host, port)
-        if allow is not None:
-            await _judge(stream, allow)
-        if not tls:
-            return stream
-        return await _start_tls(stream, host, ssl_context or _system_context(tuple(alpn)))
+        stream = await (_connect(host, port) if allow is None else _connect_allowed(host, port, allow))
+        return await start_tls(stream, host, ssl_context, alpn=alpn) if tls else stream
 
     return dial
 
@@ -52,26 +43,49 @@ async def _connect(host: str, port: int) -> trio.SocketStream:
         raise OSError(f"{host!r} is no host name") from error
 
 
-async def _judge(stream: trio.SocketStream, allow: Callable[[str], bool]) -> None:
-    address = stream.socket.getpeername()[0]
-    if not allow(address):
-        await trio.aclose_forcefully(stream)
-        raise ConnectionRefusedError(f"the address {address} is not allowed")
+async def _connect_allowed(host: str, port: int, allow: Callable[[str], bool]) -> trio.SocketStream:
+    found = await _resolve(host, port)
+    allowed = list(filter(allow, found))
+    if not allowed:
+        raise ConnectionRefusedError(f"{host} leads to {', '.join(found)}, which is not allowed")
+    return await _first_of(allowed, port)
 
 
-async def _start_tls(
-    stream: trio.SocketStream, host: str, context: ssl.SSLContext
-) -> trio.SSLStream[trio.SocketStream]:
-    secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+async def _resolve(host: str, port: int) -> list[str]:
     try:
-        await secured.do_handshake()
-    except trio.BrokenResourceError as error:
-        await trio.aclose_forcefully(stream)
-        raise ConnectionError(f"TLS with {host}: {error.__cause__ or 'the peer hung up'}") from error
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return secured
+        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    except ValueError as error:
+        raise OSError(f"{host!r} is no host name") from error
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def _first_of(addresses: Sequence[str], port: int) -> trio.SocketStream:
+    """Connect to whichever address answers first, each a little after the one before it. Raises OSError."""
+    streams, failures = list[trio.SocketStream](), list[OSError]()
+
+    async def attempt(address: str, over: trio.Event) -> None:
+        try:
+            stream = await trio.open_tcp_stream(address, port)
+        except OSError as error:
+            failures.append(error)
+        else:
+            streams.append(stream)
+            nursery.cancel_scope.cancel()
+        over.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                over = trio.Event()
+                nursery.start_soon(attempt, address, over)
+                with trio.move_on_after(HEAD_START):
+                    await over.wait()
+        if not streams:
+            raise failures[0]
+        return streams.pop(0)
+    finally:
+        for loser in streams:
+            loser.socket.close()
 
 
 def within(dial: Dial, seconds: float) -> Dial:

@@ -1,11 +1,13 @@
-"""HTTP/1.1 requests through ``Ports.dial``, over connections that are kept: TLS is the Dial's, the wording that of ``http11``.
+"""HTTP/1.1 requests over connections that are kept: how they are opened is the ``Way``'s, the wording that of ``http11``.
 
 At most ``limit`` connections to each origin: a server that hangs holds up nobody but who asks it. Deadlines are the caller's
-scopes. Never follows a redirect to another origin, never shows or logs more of a URL than ``urls.show`` does.
+scopes. Follows a redirect to another origin only where a judge of URLs allows it, and without credentials; never shows or logs more of
+a URL than ``urls.show`` does.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,22 +16,28 @@ from urllib.parse import urljoin
 import attrs
 import trio
 
-from kmsconn.errors import Overloaded, Unreachable
+from kmsconn.errors import Misconfigured, Overloaded, Unreachable
 from kmsconn.net.http11 import Head, HttpError, NoAnswer, Reader, request_head
-from kmsconn.net.ports import Dial, Ports
-from kmsconn.net.urls import Url, parse, show, show_origin
+from kmsconn.net.ports import Ports
+from kmsconn.net.proxies import Proxy
+from kmsconn.net.proxying import Way, way_of
+from kmsconn.net.urls import Url, parse, show, show_origin, without_user_info
 
 CONNECTIONS = 8  # to one origin
 MAX_BODY = 64 * 1024 * 1024
 IDLE_SECONDS = (
     30.0  # below the idle time after which common servers and address translators forget a connection
 )
-REDIRECTS = 3
+REDIRECTS = 3  # followed, not counting the first request
+IDLE = 64  # kept connections in all: redirects may lead to ever more origins
 RECEIVE = (
     64 * 1024
 )  # bytes at once; more gained nothing for 1 MiB on loopback (bench/http_gets.py), 512 KiB lost
 _HARMLESS_TWICE = frozenset({"GET", "HEAD"})
 _REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
+Judge = Callable[[str], None]
+"""Raises Misconfigured for a URL that must not be asked."""
+
 _DEFAULT_HEADERS = {"User-Agent": "kmsconn", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
@@ -94,7 +102,10 @@ class Download:
 
     async def read(self) -> bytes:
         """Return what is left of the body."""
-        return b"".join([chunk async for chunk in self])
+        body = io.BytesIO()  # a list of pieces as a peer sent them may be much larger than they are
+        async for chunk in self:
+            body.write(chunk)
+        return body.getvalue()
 
 
 def _announced(headers: Mapping[str, str]) -> int | None:
@@ -106,8 +117,8 @@ def _announced(headers: Mapping[str, str]) -> int | None:
 class HttpClient:
     """Requests over a bounded number of connections to each origin, which are kept for the next one."""
 
-    def __init__(self, dial: Dial, limit: int) -> None:
-        self._limit, self._connections = limit, _Connections(dial)
+    def __init__(self, way: Way, limit: int, judge: Judge | None = None) -> None:
+        self._limit, self._judge, self._connections = limit, judge, _Connections(way)
         self._places: dict[str, trio.Semaphore] = {}
 
     async def post(
@@ -118,19 +129,18 @@ class HttpClient:
         Raises Unreachable when there is no whole answer or its body is larger than ``max_bytes``.
         Cancellation: closes the connection; the server may have acted. Repeating: the caller's question.
         """
-        request = _request("POST", url, headers, body)
+        request = self._request("POST", url, headers, body)
         async with self._place(request), await self._connections.begin(request) as answer:
             download = Download(answer, max_bytes)
             return Response(download.status, download.headers, await download.read())
 
     async def head(self, url: str, headers: Mapping[str, str] | None = None) -> Response:
-        """Return status and headers, whatever the status; redirects within the origin are followed.
+        """Return status and headers, whatever the status; redirects are followed as by ``stream_get``.
 
         Raises Unreachable when there is no answer. Cancellation: closes the connection. Repeating: harmless, and done once
         when a kept connection turns out to be dead.
         """
-        request = _request("HEAD", url, headers)
-        async with self._place(request), await self._followed(request, headers) as answer:
+        async with self._followed(self._request("HEAD", url, headers)) as answer:
             return Response(answer.head.status, answer.head.headers, b"")
 
     @asynccontextmanager
@@ -144,32 +154,63 @@ class HttpClient:
     ) -> AsyncIterator[Download]:
         """Ask for a URL and give the answer, whatever its status, with its body to be iterated over.
 
-        Redirects within the origin are followed; others are given as they are. Holds one of the origin's connections until
-        it is left; a body not read to its end costs that connection. ``begun`` is called once it is this request's turn.
+        Up to ``REDIRECTS`` redirects are followed: within the origin always, to another one where the client's judge allows it, without
+        ``headers`` and without a user name or password; where there is no judge it is given as it is. Holds one of the origin's
+        connections until it is left; a body not read to its end costs that connection. ``begun`` is called each time it is this request's
+        turn.
 
-        Raises Unreachable when there is no answer, or when its body is announced to be larger than ``max_bytes``.
-        Cancellation: closes the connection. Repeating: harmless, and done once when a kept connection turns out to be dead.
+        Raises Unreachable when there is no answer, when its body is announced to be larger than ``max_bytes``, and when a redirect leads
+        where nobody may be asked. Cancellation: closes the connection. Repeating: harmless, and done once when a kept connection turns
+        out to be dead.
         """
-        request = _request("GET", url, headers)
-        async with self._place(request):
-            begun()
-            async with await self._followed(request, headers) as answer:
-                yield Download(answer, max_bytes)
+        async with self._followed(self._request("GET", url, headers), begun) as answer:
+            yield Download(answer, max_bytes)
 
-    def _place(self, request: _Request) -> trio.Semaphore:
-        if request.origin not in self._places:
-            self._places[request.origin] = trio.Semaphore(self._limit)
-        return self._places[request.origin]
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None = None
+    ) -> _Request:
+        return _request(method, url, headers, body, self._connections.way)
 
-    async def _followed(self, request: _Request, headers: Mapping[str, str] | None) -> _Answer:
-        for _ in range(REDIRECTS):
-            answer = await self._connections.begin(request)
-            onward = _redirect(request, answer.head)
-            if onward is None:
-                return answer
-            await answer.aclose()
-            request = _request(request.method, onward, headers)
+    @asynccontextmanager
+    async def _place(self, request: _Request) -> AsyncIterator[None]:
+        """Hold one of an origin's connections; an origin that nobody asks any more is forgotten."""
+        place = self._places.setdefault(request.origin, trio.Semaphore(self._limit))
+        try:
+            async with place:
+                yield
+        finally:
+            if place.value == self._limit and not place.statistics().tasks_waiting:
+                self._places.pop(request.origin, None)
+
+    @asynccontextmanager
+    async def _followed(
+        self, request: _Request, begun: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[_Answer]:
+        for _ in range(REDIRECTS + 1):
+            async with self._place(request):
+                begun()
+                async with await self._connections.begin(request) as answer:
+                    onward = self._onward(request, answer.head)
+                    if onward is None:
+                        yield answer
+                        return
+            request = onward
         raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
+
+    def _onward(self, request: _Request, head: Head) -> _Request | None:
+        """Return the request that a redirect asks for; None where the answer is none, or leads elsewhere and nobody judges that."""
+        target = _redirect(request, head)
+        if target is None:
+            return None
+        if parse(target).origin == request.origin:
+            return self._request(request.method, target, request.headers)
+        if self._judge is None:
+            return None
+        try:
+            self._judge(target)
+        except Misconfigured as error:
+            raise Unreachable(f"{request.shown} redirects where nobody is asked: {error}") from error
+        return self._request(request.method, without_user_info(target), None)
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
@@ -184,7 +225,10 @@ class _Request:
     text: str = attrs.field(repr=False)  # the whole URL
     url: Url
     origin: str
+    headers: Mapping[str, str] | None = attrs.field(repr=False)
     data: bytes = attrs.field(repr=False)
+    forwarder: Proxy | None = None
+    """The proxy that takes it in absolute form, if one does."""
 
     @property
     def shown(self) -> str:
@@ -192,12 +236,16 @@ class _Request:
         return self.origin if self.method == "POST" else show(self.text)
 
 
-def _request(method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None = None) -> _Request:
+def _request(
+    method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None, way: Way
+) -> _Request:
     try:
         parsed = _http_url(url)
-        fields = _fields(parsed, headers, body)
-        head = request_head(method, parsed.request_target, fields.items())
-        return _Request(method, url, parsed, parsed.origin, head + (body or b""))
+        forwarder = way.forwarder(parsed)
+        fields = _fields(parsed, headers, body, forwarder)
+        target = parsed.request_target if forwarder is None else parsed.origin + parsed.request_target
+        head = request_head(method, target, fields.items())
+        return _Request(method, url, parsed, parsed.origin, headers, head + (body or b""), forwarder)
     except ValueError as error:
         shown = show_origin(url) if method == "POST" else show(url)
         raise Unreachable(f"{shown}: {error}") from None
@@ -210,20 +258,33 @@ def _http_url(url: str) -> Url:
     return parsed
 
 
-def _fields(url: Url, headers: Mapping[str, str] | None, body: bytes | None) -> dict[str, str]:
+def _fields(
+    url: Url, headers: Mapping[str, str] | None, body: bytes | None, forwarder: Proxy | None
+) -> dict[str, str]:
     authorization = {"Authorization": url.authorization} if url.authorization else {}
     length = {} if body is None else {"Content-Length": str(len(body))}
-    return {"Host": url.authority, **_DEFAULT_HEADERS, **authorization, **(headers or {}), **length}
+    to_proxy = forwarder.headers if forwarder else {}
+    return {
+        "Host": url.authority,
+        **_DEFAULT_HEADERS,
+        **authorization,
+        **(headers or {}),
+        **to_proxy,
+        **length,
+    }
 
 
 def _redirect(request: _Request, head: Head) -> str | None:
-    if head.status not in _REDIRECT_STATUS:
+    """Return the URL that an answer redirects to; None where it does not, or not to a URL."""
+    location = head.headers.get("location")
+    if head.status not in _REDIRECT_STATUS or not location:
         return None
     try:
-        onward = urljoin(request.text, head.headers.get("location", ""))
-        return onward if parse(onward).origin == request.origin else None
+        target = urljoin(request.text, location)
+        parse(target)
     except ValueError:
         return None
+    return target
 
 
 # Connections: one request on each at a time, then kept until it is old.
@@ -319,8 +380,8 @@ class _Answer(trio.abc.AsyncResource):
 class _Connections:
     """The idle connections to each origin, the one used last at the end."""
 
-    def __init__(self, dial: Dial) -> None:
-        self._dial = dial
+    def __init__(self, way: Way) -> None:
+        self.way = way
         self._idle: dict[str, list[_Connection]] = {}
 
     async def begin(self, request: _Request) -> _Answer:
@@ -332,6 +393,7 @@ class _Connections:
 
     async def _ask_again(self, request: _Request) -> _Answer | None:
         """Ask on a connection that is kept. None when there is none, or when it was dead and asking twice does no harm."""
+        await self._drop_idle()
         kept = await self._kept(request.origin)
         if kept is None:
             return None
@@ -342,20 +404,33 @@ class _Connections:
                 raise
         return None
 
+    async def _drop_idle(self) -> None:
+        """Close what was idle for too long, to whatever origin, and the oldest of what is more than IDLE."""
+        while (found := self._oldest()) and (found[1][0].old or sum(map(len, self._idle.values())) > IDLE):
+            origin, idle = found
+            connection = idle.pop(0)
+            if not idle:
+                del self._idle[origin]
+            await connection.aclose()
+
+    def _oldest(self) -> tuple[str, list[_Connection]] | None:
+        return min(self._idle.items(), key=lambda item: item[1][0].used, default=None)
+
     async def _kept(self, origin: str) -> _Connection | None:
-        idle = self._idle.get(origin, [])
-        while idle and idle[0].old:
-            await idle.pop(0).aclose()
-        while idle:
+        while idle := self._idle.get(origin):
             connection = idle.pop()
+            if not idle:
+                del self._idle[origin]
             if not connection.disturbed:
                 return connection
             await connection.aclose()
         return None
 
     async def _dialled(self, request: _Request) -> _Connection:
+        if request.forwarder is not None:
+            return _Connection(await self.way.to(request.forwarder))
         url = request.url
-        return _Connection(await self._dial(url.host, url.port, tls=url.tls))
+        return _Connection(await self.way(url.host, url.port, tls=url.tls))
 
     async def _ask(self, connection: _Connection, request: _Request) -> _Answer:
         reader = Reader(request.method)
@@ -382,9 +457,14 @@ class _Connections:
 
 
 @asynccontextmanager
-async def open_http(ports: Ports, limit: int = CONNECTIONS) -> AsyncIterator[HttpClient]:
-    """Open a client with at most ``limit`` connections to each origin; leaving closes them."""
-    client = HttpClient(ports.dial, limit)
+async def open_http(
+    ports: Ports, limit: int = CONNECTIONS, *, way: Way | None = None, judge: Judge | None = None
+) -> AsyncIterator[HttpClient]:
+    """Open a client with at most ``limit`` connections to each origin; leaving closes them.
+
+    ``way`` opens connections otherwise than ``ports`` do; ``judge`` says to which URLs of other origins a redirect may lead.
+    """
+    client = HttpClient(way or way_of(ports), limit, judge)
     try:
         yield client
     finally:

@@ -87,7 +87,12 @@ class Reader:
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request now: the answer is whole, nothing came after it, nobody closes."""
-        return self._keeps and self.done and not self._excess
+        return self._keeps and self.alone
+
+    @property
+    def alone(self) -> bool:
+        """Whether the answer is whole and nothing came after it."""
+        return self.done and not self._excess
 
     def receive(self, data: bytes) -> bytes:
         """Take what came, and return the bytes of the body in it; as they are, where they are no more than that.
@@ -196,6 +201,8 @@ class _Body(Protocol):
 
 
 def _body_of(method: str, version: bytes, status: int, fields: Fields) -> _Body:
+    if method == "CONNECT":  # what follows is no body but the tunnel (RFC 9110, 9.3.6)
+        return _Sized(0)
     framed = _framed(
         version, fields
     )  # judged first: fields that contradict each other are refused where no body follows, too

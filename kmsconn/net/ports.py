@@ -8,6 +8,9 @@ from typing import Protocol, TypeVar
 import attrs
 import trio
 
+from kmsconn.net.proxies import NO_PROXIES, Proxies
+from kmsconn.net.tls import start_tls
+
 T = TypeVar("T")
 
 
@@ -16,6 +19,14 @@ class Dial(Protocol):
 
     async def __call__(self, host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
         """Return a connected stream. Raises OSError when there is nobody; may be cancelled at any time."""
+        ...
+
+
+class Secure(Protocol):
+    """Begins TLS on a stream that is open already, as one through a proxy is."""
+
+    async def __call__(self, stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
+        """Return the stream with TLS for ``host``. Raises OSError; closes the stream then, and when cancelled."""
         ...
 
 
@@ -29,9 +40,14 @@ class Offload(Protocol):
 
 @attrs.frozen
 class Ports:
-    """Dialling, blocking work, wall time in Unix seconds, and randomness in [0, 1) for jitter."""
+    """Dialling, blocking work, wall time in Unix seconds, and randomness in [0, 1) for jitter.
+
+    ``secure`` begins TLS behind a proxy. Which proxies count is the settings' word: the connector fills in ``proxies``.
+    """
 
     dial: Dial
     offload: Offload
     wall: Callable[[], float]
     random: Callable[[], float]
+    secure: Secure = start_tls
+    proxies: Proxies = NO_PROXIES

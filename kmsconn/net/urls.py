@@ -89,6 +89,12 @@ def _split(url: str) -> tuple[SplitResult, str, int | None]:
     return parts, host or "", port
 
 
+def without_user_info(url: str) -> str:
+    """Return a URL without user name, password and fragment. Raises ValueError for what is none."""
+    parsed = parse(url)
+    return parsed.origin + parsed.target
+
+
 def show(url: str) -> str:
     """Return the URL without user info, query and fragment, fit for a log; something for every text, and never an exception."""
     try:

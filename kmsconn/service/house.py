@@ -33,9 +33,10 @@ from kmsconn.journal.sqlite import Binding, open_journal
 from kmsconn.kms.core import CoreClient, open_core
 from kmsconn.model.events import CiphertextDoubted, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName
-from kmsconn.net.dialling import dial_sockets, sockets, within
+from kmsconn.net.dialling import dial_sockets, sockets
 from kmsconn.net.http import HttpClient, open_http
 from kmsconn.net.ports import Dial, Ports
+from kmsconn.net.proxying import Way
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
@@ -142,6 +143,7 @@ async def open_house(settings: Settings, ports: Ports, on_event: OnEvent) -> Asy
     Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the neighbours only AWS KMS is
     asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
+    ports = attrs.evolve(ports, proxies=settings.proxies)
     async with AsyncExitStack() as stack:
         profile = PROFILES[settings.profile](settings)
         wallet = await stack.enter_async_context(open_wallet(settings, on_event))
@@ -167,9 +169,8 @@ async def _open_links(
     journal = open_journal(
         settings.journal, _binding(settings, wallet), ports.offload, ports.wall, shards=shards
     )
-    buckets = attrs.evolve(
-        ports, dial=_bucket_dial(ports.dial, _policy(settings), settings.s3_connect_timeout)
-    )
+    policy = _policy(settings)
+    to_buckets = Way(ports, _bucket_dial(ports.dial, policy), settings.s3_connect_timeout)
     gateway = await chain(settings.gateway, "gateway")
     one = settings.ethereum.chain_id == settings.gateway.chain_id
     return Links(
@@ -184,9 +185,11 @@ async def _open_links(
         core=await stack.enter_async_context(
             open_core(settings.core_endpoints, ports, settings.core_tls, settings.core_reply_budget)
         ),
-        buckets=await stack.enter_async_context(open_http(buckets)),
-        attestations=await stack.enter_async_context(open_http(buckets)),
-        sdk=None if profile.has_attestations else await stack.enter_async_context(open_sdk(ports.offload)),
+        buckets=await stack.enter_async_context(open_http(ports, way=to_buckets, judge=policy.check)),
+        attestations=await stack.enter_async_context(open_http(ports, way=to_buckets, judge=policy.check)),
+        sdk=None
+        if profile.has_attestations
+        else await stack.enter_async_context(open_sdk(ports.offload, ports.proxies)),
     )
 
 
@@ -368,9 +371,9 @@ def _policy(settings: Settings) -> BucketPolicy:
     return BucketPolicy(settings.allow_http_buckets, settings.allow_private_buckets)
 
 
-def _bucket_dial(dial: Dial, policy: BucketPolicy, seconds: float) -> Dial:
+def _bucket_dial(dial: Dial, policy: BucketPolicy) -> Dial:
     """A name in a bucket's address must not lead to a forbidden address, whatever its DNS says."""
-    return within(sockets(allow=policy.allows_address) if dial is dial_sockets else dial, seconds)
+    return sockets(allow=policy.allows_address) if dial is dial_sockets else dial
 
 
 def _binding(settings: Settings, wallet: Wallet) -> Binding:

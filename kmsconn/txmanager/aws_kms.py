@@ -19,6 +19,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import address_of_key, recoverable
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
 from kmsconn.net.aws import open_aws
+from kmsconn.net.proxies import NO_PROXIES, Proxies
 
 NAME: Final = "wallet"
 UNREACHABLE: Final = "unreachable"
@@ -100,12 +101,14 @@ def _read_der(answer: Mapping[str, Any]) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def open_aws_kms(key: AwsKmsKey, on_event: OnEvent) -> AsyncIterator[AwsKmsSigner]:
+async def open_aws_kms(
+    key: AwsKmsKey, on_event: OnEvent, proxies: Proxies = NO_PROXIES
+) -> AsyncIterator[AwsKmsSigner]:
     """Ask AWS KMS for a key and return it as a signer.
 
     Raises StartRefused where the key cannot be used, or KMS is silent for STARTING seconds: without its address nothing can begin.
     """
-    opening = open_aws("kms", region=key.region, endpoint=key.endpoint, connections=AT_ONCE)
+    opening = open_aws("kms", region=key.region, endpoint=key.endpoint, connections=AT_ONCE, proxies=proxies)
     async with AsyncExitStack() as stack:
         try:
             signer = await find_signer(await stack.enter_async_context(opening), key.key_id, on_event)

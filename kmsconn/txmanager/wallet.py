@@ -94,5 +94,5 @@ async def open_wallet(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wa
     elif settings.aws_kms is not None:
         from kmsconn.txmanager.aws_kms import open_aws_kms
 
-        async with open_aws_kms(settings.aws_kms, on_event) as signer:
+        async with open_aws_kms(settings.aws_kms, on_event, settings.proxies) as signer:
             yield Wallet(signer)

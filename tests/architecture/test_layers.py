@@ -70,7 +70,9 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.monitoring.logs",
         "kmsconn.monitoring.metrics",
         "kmsconn.monitoring.tally",
+        "kmsconn.net.addresses",
         "kmsconn.net.http11",
+        "kmsconn.net.proxies",
         "kmsconn.net.urls",
         "kmsconn.txmanager.nonces",
         "kmsconn.txmanager.table",
@@ -191,9 +193,9 @@ def test_a_sans_io_room_pulls_in_no_module_that_imports_trio(room: str) -> None:
     assert {one for name in names for one in reachable(name) if libraries(one) & IO_LIBRARIES} == set()
 
 
-def test_http_is_read_by_its_client_and_where_a_websocket_opens() -> None:
+def test_http_is_read_by_its_client_and_where_a_websocket_or_a_tunnel_opens() -> None:
     knowing = {name for name in modules() if "kmsconn.net.http11" in imports(name)}
-    assert knowing == {HTTP_MODULE, "kmsconn.chain.handshake"}
+    assert knowing == {HTTP_MODULE, "kmsconn.chain.handshake", "kmsconn.net.proxying"}
 
 
 def test_nobody_uses_another_event_loop() -> None:

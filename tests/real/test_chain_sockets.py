@@ -73,13 +73,15 @@ async def endpoint_at(*urls: str, dial: Dial = dial_sockets) -> AsyncIterator[En
         yield endpoint
 
 
-def certificates(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Make a certificate of this machine and return a server's and a trusting client's context."""
+def certificates(directory: Path, name: str = "node") -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Make a certificate of this machine, under a name too, and return a server's and a trusting client's context."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName(name)])
+    builder = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    )
     builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
     certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
     path = directory / "node.pem"

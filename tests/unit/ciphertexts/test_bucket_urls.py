@@ -2,7 +2,7 @@
 
 import pytest
 
-from kmsconn.ciphertexts.urls import BucketPolicy, by_digest, by_handle, is_private
+from kmsconn.ciphertexts.urls import BucketPolicy, by_digest, by_handle
 from kmsconn.errors import Misconfigured
 
 HANDLE = bytes(range(32))
@@ -22,7 +22,6 @@ def test_trailing_slashes_of_a_bucket_do_not_count(bucket):
      "::1", "fe80::1", "fd00::1", "0.0.0.0", "metadata.internal", "printer.local"],
 )  # fmt: skip
 def test_private_hosts_are_refused(host):
-    assert is_private(host)
     shown = f"[{host}]" if ":" in host else host
     with pytest.raises(Misconfigured, match="allow_private_buckets"):
         BucketPolicy().check(f"https://{shown}/ct")
@@ -48,3 +47,13 @@ def test_other_schemes_are_never_asked(url):
 
 def test_the_operator_may_allow_private_addresses():
     BucketPolicy(allow_http=True, allow_private=True).check("http://127.0.0.1:9000/ct")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fe80::1%eth0", "64:ff9b::a00:1", "", "no address"])
+def test_an_address_that_a_name_leads_to_is_judged_too(address):
+    assert not BucketPolicy().allows_address(address)
+    assert BucketPolicy(allow_private=True).allows_address(address)
+
+
+def test_a_public_address_that_a_name_leads_to_is_dialled():
+    assert BucketPolicy().allows_address("8.8.8.8")

@@ -106,14 +106,26 @@ def test_the_bucket_is_named_once_and_not_at_all_for_an_s3_client(
         ("https://amazonaws.com.evil.example/b", False),
         ("https://s3.us-west-2.amazonaws.com.evil.example/b", False),
         ("https://evilamazonaws.com/b", False),
+        ("https://s3-us-west-2.amazonaws.com/b", True),
+        ("https://b.s3.dualstack.eu-west-1.amazonaws.com/b", True),
+        ("https://s3-fips.us-east-1.amazonaws.com/b", True),
+        ("https://a.b.s3.amazonaws.com/b", True),
+        ("https://s3.us-west-2.amazonaws.com:8443/b", False),
+        ("https://ec2-1-2-3-4.us-west-2.compute.amazonaws.com/b", False),
+        ("https://evil-1.us-west-2.elb.amazonaws.com/b", False),
+        ("https://abc123.execute-api.us-west-2.amazonaws.com/b", False),
+        ("https://b.s3.elb.amazonaws.com/b", False),
+        ("https://s3.compute-1.amazonaws.com/b", False),
+        ("https://evils3.us-west-2.amazonaws.com/b", False),
+        ("https://evil-s3.us-west-2.amazonaws.com/b", False),
         ("https://minio/b", False),
     ],
 )
-def test_aws_is_only_what_ends_so_and_speaks_tls(address: str, expected: bool) -> None:
+def test_only_the_hosts_of_s3_itself_get_a_signature(address: str, expected: bool) -> None:
     """Whoever looks like it must not be shown credentials."""
     place = read_place(address)
     assert place is not None
-    assert place.is_aws is expected
+    assert place.is_s3 is expected
 
 
 ADDRESS, PLACE = "http://h/b", Place("us-east-1", "http://h", "b")

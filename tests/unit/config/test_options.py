@@ -47,6 +47,7 @@ def test_every_field_of_the_settings_has_an_option() -> None:
         "private_key",
         "aws_kms",
         "httpz",
+        "proxies",
         "warnings",
     }
 
