@@ -93,7 +93,7 @@ def parse_attestation(text: str) -> Attestation:
             signer=address(_hex(header.signer)),
             signature=_hex(header.signature, prefix_needed=False),
         )
-    except (msgspec.DecodeError, ValueError, KeyError) as error:
+    except (msgspec.DecodeError, ValueError, KeyError, RecursionError) as error:
         raise Undecodable(f"attestation header: {error}") from error
 
 

@@ -204,3 +204,13 @@ def test_the_order_of_asking_does_not_matter() -> None:
         for found in consensus(HANDLE, order, SIGNERS, 2)
     }
     assert winners == {attested(KEYS[0], key_id=1).claim}
+
+
+@pytest.mark.parametrize("depth", [500, 5_000, 16_000])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_header_nested_however_deep_is_none(depth: int, closed: bool) -> None:
+    """A header has room for 16,000 brackets: the error of the recursion quarantined the request, and ended the shadow."""
+    text = '{"x":' + "[" * depth + ("]" * depth + "}" if closed else "")
+    with pytest.raises(Undecodable):
+        parse_attestation(text)
+    assert ciphertext_format({ATTESTATION_HEADER: text}) == BIG_EXPANDED
