@@ -23,8 +23,8 @@ READ_SECONDS: Final = 30.0  # a scope of the caller comes first
 REGION_BESIDE_ENDPOINT: Final = "us-east-1"  # an SDK does not start without a region; an endpoint needs none
 
 _LONGEST_MESSAGE = 200
-_NOT_OF_AWS = (AttributeError, TypeError, ValueError, LookupError)
-"""What the SDK's parsers fall over with where the answer is JSON of another shape."""
+_NOT_OF_AWS = (AttributeError, TypeError, ValueError, LookupError, RecursionError)
+"""What the SDK's parsers fall over with where the answer is JSON of another shape, or nested without end."""
 
 _MODELS = ("service-2", "endpoint-rule-set-1")  # of each service
 _DATA = ("endpoints", "partitions", "sdk-default-configuration", "_retry")  # of all

@@ -23,6 +23,8 @@ SPARE_CHUNKS = 1024
 """Chunks of one body that may be of any size; 64 KiB of chunks of one byte would take 27 ms of the loop, again and again."""
 LEAST_CHUNK = 32
 """Bytes in a chunk, on average, of what goes beyond those."""
+SPARE_LINES = 64 * 1024
+"""Bytes of the lines between chunks; beyond them no more than in the chunks: extensions could make a body endless (RFC 9112, 7.1.1)."""
 MAX_INTERIM = 16
 """Interim answers (1xx) before the real one."""
 
@@ -259,7 +261,7 @@ class _Chunked:
         self._rest, self._at = b"", 0
         self._step: Callable[[bytes, list[bytes]], bool] = self._size
         self._left, self._trailers = 0, 0
-        self._chunks, self._bytes = 0, 0
+        self._chunks, self._bytes, self._lines = 0, 0, 0
 
     def take(self, data: bytes) -> tuple[bytes, bool]:
         text, self._at = self._rest + data, 0
@@ -285,14 +287,17 @@ class _Chunked:
             raise HttpError("the size of a chunk is malformed")
         self._left = int(found[1], 16)
         self._step = self._data if self._left else self._trailer
-        self._count()
+        self._count(len(line))
         return True
 
-    def _count(self) -> None:
+    def _count(self, line: int) -> None:
         if self._chunks > SPARE_CHUNKS + self._bytes // LEAST_CHUNK:
             raise HttpError(f"the body comes in chunks of less than {LEAST_CHUNK} bytes")
+        if self._lines > SPARE_LINES + self._bytes:
+            raise HttpError("the body comes with more bytes around its chunks than in them")
         self._chunks += 1
         self._bytes += self._left
+        self._lines += line
 
     def _data(self, text: bytes, pieces: list[bytes]) -> bool:
         piece = text[self._at : self._at + self._left]

@@ -216,6 +216,14 @@ def test_a_body_in_chunks_of_one_byte_ends() -> None:
         read(CHUNKED + b"1\r\nx\r\n" * 2 * SPARE_CHUNKS)
 
 
+def test_a_body_that_is_mostly_extensions_ends() -> None:
+    """Seen to take a minute and half of the loop until the deadline came: 32 bytes of body in each 4 KB."""
+    chunk = b"20;" + b"e" * 4000 + b"\r\n" + b"x" * 32 + b"\r\n"
+    assert len(read(CHUNKED + chunk * 10)[1]) == 320
+    with pytest.raises(HttpError, match="around its chunks"):
+        read(CHUNKED + chunk * 30)
+
+
 def test_any_number_of_chunks_of_a_fair_size_is_read() -> None:
     chunk = b"%x\r\n%s\r\n" % (LEAST_CHUNK, b"x" * LEAST_CHUNK)
     assert len(read(CHUNKED + chunk * 5000 + b"0\r\n\r\n")[1]) == 5000 * LEAST_CHUNK
