@@ -46,6 +46,14 @@ class Target:
     def descriptors(self) -> int:
         return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
 
+    async def wait_started(self) -> None:
+        """Wait until the start opens nothing any more: modules are imported and files opened until then."""
+        before, quiet = -1, 0
+        while quiet < 4:
+            await trio.sleep(0.25)
+            now = self.descriptors()
+            before, quiet = now, quiet + 1 if now == before else 0
+
 
 @asynccontextmanager
 async def target(folder: Path) -> AsyncIterator[Target]:
@@ -88,6 +96,7 @@ async def test_a_long_row_of_requests_on_one_connection_holds_up_no_probe(tmp_pa
 async def test_without_descriptors_it_waits_and_answers_again(tmp_path: Path) -> None:
     """As when the whole machine runs out of them: the port must neither end the process nor stay deaf."""
     async with target(tmp_path) as found:
+        await found.wait_started()
         limits = resource.prlimit(found.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(found.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
         async with await found.connect() as waiting:  # by the kernel, for the process has no descriptor left
