@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
 
 Key = tuple[str, str]
@@ -38,7 +39,7 @@ class Alerts:
         count: int = 1,
     ) -> None:
         """Raise an alert. Repeating: no effect while nothing of it has changed."""
-        alert = AlertRaised(dependency, cause, text, severity, remedy, count)
+        alert = AlertRaised(dependency, cause, text, severity, remedy or remedy_of(cause), count)
         if self._present.get((dependency, cause)) != alert:
             self._present[dependency, cause] = alert
             self.on_event(alert)

@@ -11,6 +11,7 @@ from enum import StrEnum
 import attrs
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.model.causes import remedy_of
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 
@@ -220,8 +221,12 @@ class AlertRaised:
     cause: str
     text: str
     severity: Severity
-    remedy: str = ""
+    remedy: str = attrs.field()
     count: int = 1
+
+    @remedy.default
+    def _usual_remedy(self) -> str:
+        return remedy_of(self.cause)
 
     @property
     def critical(self) -> bool:

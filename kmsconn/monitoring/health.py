@@ -10,6 +10,9 @@ import attrs
 
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 
+CONNECTION = frozenset({"unreachable", "calls-fail", "too-slow", "no-answer-yet", "unwritable", "misplaced"})
+"""Causes for which a dependency cannot be used, as far as the flags of 0.14 go."""
+
 
 @attrs.frozen
 class Report:
@@ -66,7 +69,12 @@ class Health:
         )
 
     def _is_well(self, dependency: str) -> bool:
-        names = {name for name, _ in self._alerts}
+        """Say whether a dependency can be used: that one of several Cores cannot is a warning."""
+        names = {
+            alert.dependency
+            for alert in self._alerts.values()
+            if alert.critical and alert.cause in CONNECTION
+        }
         return not any(name == dependency or name.startswith(f"{dependency}[") for name in names)
 
     def _details(self, draining: bool) -> list[str]:

@@ -42,6 +42,18 @@ class Monitor:
             return self._health.report(ready=False, draining=False)
         return self._health.report(ready=statistics.ready, draining=statistics.draining)
 
+    def stalled(self) -> list[str]:
+        """Return what stands still in this process although its dependency answers; while it ends, nothing does."""
+        statistics = self._snapshot()
+        if statistics is None or statistics.draining:
+            return []
+        excused = {alert.dependency for alert in self._health.alerts if alert.critical}
+        return [
+            f"the {one.part} has not come around for {one.seconds:.0f} s"
+            for one in statistics.stalled
+            if one.dependency not in excused
+        ]
+
     def metrics(self) -> bytes:
         """Return the metrics of this moment as Prometheus text."""
         return exposition(self.collector)

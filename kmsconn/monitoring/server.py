@@ -48,10 +48,17 @@ def answer(path: str, monitor: Monitor, identity: Identity) -> Answer:
         report = monitor.health()
         return _json(200 if report.healthy else 503, attrs.asdict(report))
     if path == "/liveness":
-        return _json(200, {"status_code": "200", "status": "alive"})
+        return _liveness(monitor.stalled())
     if path == "/version":
         return _json(200, attrs.asdict(identity))
     return _json(404, {"error": "not found"})
+
+
+def _liveness(stalled: list[str]) -> Answer:
+    """Say whether a restart would help: something in this process stands still although its dependencies answer."""
+    if not stalled:
+        return _json(200, {"status_code": "200", "status": "alive"})
+    return _json(503, {"status_code": "503", "status": "stalled", "details": "; ".join(stalled)})
 
 
 def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> Answer:

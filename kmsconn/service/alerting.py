@@ -7,20 +7,39 @@ from typing import Never
 
 import trio
 
-from kmsconn.model.events import AlertRaised
+from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.service.board import CONNECTION, Board, alert_of
 from kmsconn.service.house import House
+from kmsconn.service.observer import Observer
 
 LOOKING = 1.0  # seconds between looks
+LATE = 2700.0
+"""Seconds between the head and the finalized block: on Ethereum 13 to 20 minutes are usual."""
 
 
-async def show_alerts(house: House) -> Never:
+async def show_alerts(house: House, observer: Observer) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
     board = Board(house.on_event)
     while True:
         now = trio.current_time()
-        board.show([*house.core_health.alerts(now), *_verdicts(house, now)], now)
+        alerts = (
+            house.core_health.alerts(now),
+            _verdicts(house, now),
+            observer.alerts(now),
+            _finality(house),
+        )
+        board.show([alert for several in alerts for alert in several], now)
         await trio.sleep(LOOKING)
+
+
+def _finality(house: House) -> Iterator[AlertRaised]:
+    """Return an alert for each chain that is read up to its finalized block and has stopped finalizing."""
+    for chain_id in {one.chain_id for one in house.profile.subscriptions() if one.finalized}:
+        side = house.sides[chain_id]
+        head, finalized = side.head.timestamp, side.finalized.timestamp
+        if head is not None and finalized is not None and head - finalized > LATE:
+            text = f"block {side.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"
+            yield AlertRaised(side.name, "not-finalizing", text, Severity.CRITICAL)
 
 
 def _verdicts(house: House, now: float) -> Iterator[AlertRaised]:

@@ -10,25 +10,13 @@ from collections.abc import Iterable
 import attrs
 
 from kmsconn.model.alerts import Alerts, Key
+from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, OnEvent, Severity
 from kmsconn.service.passage import Verdict
 
 UPDATE = 60.0  # seconds between two tellings of an alert of which only text or count has changed
 CONNECTION = frozenset({"calls-fail", "too-slow"})
 """Causes that say nothing more than the health of the Core does."""
-
-REMEDIES = {
-    "wrong-signer": "give the Core the signing key that is registered for this node, or register the key it has; see kms_core_endpoints",
-    "internal-error": "look into the Core's log; requests wait until it answers again",
-    "rejects": "look into the Core's log: it refuses what other nodes' Cores take",
-    "wrong-answer": "compare the Core's version with the profile; nothing of these answers is sent",
-    "misconfigured": "change what the text names and restart",
-    "calls-fail": "see that it can be reached and serves; requests wait",
-    "too-slow": "see why it takes so long; requests wait",
-    "overloaded": "it asks for less: give it more resources, or lower the sizes of the pools",
-    "not-configured": "add the chain to host_chains, or ignore it where this network has no such chain",
-    "result-lost": "the Core lost the result with its restart; the generation must be done again",
-}
 
 
 def alert_of(verdict: Verdict) -> AlertRaised:
@@ -38,7 +26,7 @@ def alert_of(verdict: Verdict) -> AlertRaised:
     if verdict.blocked:
         text = f"no {' and no '.join(verdict.blocked)} passes; {text}"
     severity = Severity.CRITICAL if verdict.blocked else Severity.WARNING
-    remedy = verdict.remedy or REMEDIES.get(verdict.cause, "")
+    remedy = verdict.remedy or remedy_of(verdict.cause)
     return AlertRaised(verdict.dependency, verdict.cause, text, severity, remedy, verdict.count)
 
 

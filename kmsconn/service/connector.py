@@ -17,7 +17,7 @@ import trio
 from kmsconn.config.settings import Settings
 from kmsconn.journal.port import Counts
 from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent, ignore
+from kmsconn.model.events import Event, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
@@ -27,9 +27,11 @@ from kmsconn.service.hook import Hook
 from kmsconn.service.house import House, Side, open_house
 from kmsconn.service.intake import Intake, follow_heads
 from kmsconn.service.journal_watch import JournalWatch
+from kmsconn.service.observer import Observer
 from kmsconn.service.overdue import Overdue
 from kmsconn.service.picker import OrderedPicker, run_picker
 from kmsconn.service.pools import Pool
+from kmsconn.service.pulse import Stalled
 from kmsconn.service.retaining import Retaining
 from kmsconn.service.starting import wait_for_neighbours
 from kmsconn.txmanager.manager import Statistics as TxStatistics
@@ -50,6 +52,8 @@ class Statistics:
     bytes_held: int
     counts: Counts | None
     gaps: int = 0
+    stalled: tuple[Stalled, ...] = ()
+    """Parts of this process that do not come around, for ``/liveness``."""
     attestations_skipped: int = 0
     transactions: Mapping[str, TxStatistics] = attrs.field(factory=dict)
     """Of the transaction manager of each chain, by the chain's name."""
@@ -69,6 +73,7 @@ class Connector:
     house: House
     hook: Hook
     watch: JournalWatch
+    observer: Observer
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
@@ -108,6 +113,7 @@ class Connector:
             bytes_held=sum(budget.used for budget in house.pipeline.budgets),
             counts=self.watch.counts,
             gaps=sum(proof.missing for proof in self._proofs),
+            stalled=house.pulse.stalled(),
             attestations_skipped=0 if house.shadow is None else house.shadow.skipped,
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
             head_ages=self._ages(lambda side: side.head.timestamp),
@@ -142,7 +148,7 @@ class Connector:
                 Retaining(house.settings, house.profile, house.journal, house.sides, house.ports).run
             )
             services.start_soon(house.core_health.run)
-            services.start_soon(show_alerts, house)
+            services.start_soon(show_alerts, house, self.observer)
             services.start_soon(Overdue(house.profile, house.journal, house.ports, house.on_event).run)
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:
@@ -178,11 +184,16 @@ class Connector:
             if pool.name in IN_ORDER:
                 nursery.start_soon(self._ordered(pool).run)
             else:
-                nursery.start_soon(run_picker, pool, house.journal, house.ports.wall)
+                nursery.start_soon(run_picker, pool, house.journal, house.ports.wall, self._dispatches(pool))
 
     def _ordered(self, pool: Pool) -> OrderedPicker:
         house = self.house
-        return OrderedPicker(pool, house.journal, house.profile, house.ports.wall, house.pipeline.end)
+        return OrderedPicker(
+            pool, house.journal, house.profile, house.ports.wall, house.pipeline.end, self._dispatches(pool)
+        )
+
+    def _dispatches(self, pool: Pool) -> Callable[[], None]:
+        return self.house.pulse.part(f"dispatcher of {pool.name}", "journal")
 
     def _txmanager(self, side: Side) -> TxManager:
         house = self.house
@@ -200,6 +211,7 @@ class Connector:
             confirmations=side.confirmations,
             replace_after=side.replace_after,
             traces=side.traces,
+            beat=house.pulse.part(f"txmanager {side.name}", side.name),
         )
 
 
@@ -213,9 +225,17 @@ async def open_connector(
     ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
-    hook = Hook(on_event)
-    async with open_house(settings, ports or real_ports(), hook) as house:
-        connector = Connector(house, hook, JournalWatch(house.journal, house.ports.wall, Alerts(hook)))
+    hook, observer = Hook(on_event), Observer()
+
+    def tell(event: Event) -> None:
+        observer.note(event, trio.current_time())
+        hook(event)
+
+    async with open_house(settings, ports or real_ports(), tell) as house:
+        watch = JournalWatch(
+            house.journal, house.ports.wall, Alerts(tell), house.pulse.part("journal", "journal")
+        )
+        connector = Connector(house, hook, watch, observer)
         async with trio.open_nursery() as nursery:
             await nursery.start(connector.run)
             yield connector

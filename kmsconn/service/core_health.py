@@ -21,7 +21,6 @@ PATIENCE = (
 )
 
 CAUSE = "unreachable"
-REMEDY = "see that the Core runs and has loaded its keys, and that kms_core_endpoints names it; requests wait and nothing is lost"
 
 
 class Checked(Protocol):
@@ -69,7 +68,7 @@ class CoreHealth:
         gone = {index: text for index, (since, text) in self._wrong.items() if now - since >= PATIENCE}
         severity = Severity.CRITICAL if len(gone) == len(self.core.endpoints) else Severity.WARNING
         for index, text in gone.items():
-            yield AlertRaised(self.core.endpoints[index], CAUSE, text, severity, REMEDY)
+            yield AlertRaised(self.core.endpoints[index], CAUSE, text, severity)
 
     def suspect(self, names: Collection[str], now: float) -> set[str]:
         """Take the endpoints to which calls fail, and return those of them that say that they serve all the same.

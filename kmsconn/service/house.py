@@ -46,6 +46,7 @@ from kmsconn.service.held import Held
 from kmsconn.service.passage import Passage
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.pools import Pool
+from kmsconn.service.pulse import Pulse
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import TakenIds
 from kmsconn.txmanager.broadcasts import REPLACE_AFTER
@@ -115,6 +116,7 @@ class House:
     directory: Directory
     shadow: Shadow | None
     core_health: CoreHealth
+    pulse: Pulse
     sides: Mapping[int, Side]
     pools: Mapping[PoolName, Pool]
     pipeline: Pipeline
@@ -241,6 +243,7 @@ def _furnish(
             settings.healthcheck_timeout,
             on_recovery=lambda name: pipeline.passage.forgive(name, CONNECTION),
         ),
+        Pulse(trio.current_time),
         sides,
         _pools(settings, profile),
         pipeline,

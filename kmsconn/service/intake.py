@@ -185,7 +185,9 @@ class Intake:
 
     async def _follow(self) -> None:
         standstill = self._standstill("logs")
+        beat = self.house.pulse.part(f"reader of {self.name}", self.endpoint.name)
         while True:
+            beat()
             rewinds = self.rewinds
             if await self._round():
                 standstill.worked()

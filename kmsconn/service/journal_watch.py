@@ -39,6 +39,8 @@ class JournalWatch:
     journal: Journal
     wall: Callable[[], float]
     alerts: Alerts
+    beat: Callable[[], None] = lambda: None
+    """Is called after each look."""
     counts: Counts | None = None
 
     async def run(self) -> Never:
@@ -47,6 +49,7 @@ class JournalWatch:
             self.alerts.raise_("journal file", "permissions", warning)
         while True:
             await self._look()
+            self.beat()
             await trio.sleep(EVERY)
 
     async def _look(self) -> None:

@@ -20,12 +20,15 @@ SOONEST = 0.01  # seconds; rows that become due within it are handed out togethe
 LINE = 1024  # rows that are looked at in order: contracts allow one change of contexts at a time, so open ones are few
 
 
-async def run_picker(pool: Pool, journal: Journal, wall: Callable[[], float]) -> None:
+async def run_picker(
+    pool: Pool, journal: Journal, wall: Callable[[], float], beat: Callable[[], None] = lambda: None
+) -> None:
     """Hand out rows for ever: at once when rung, else when the next row becomes due.
 
     Cancellation: nothing is lost, rows that were not handed out stay due. Repeating: ``busy`` keeps a row from going out twice.
     """
     while True:
+        beat()
         wait = LOOK_AGAIN
         pool.hungry = True  # until it is known that all that is due has a place
         if pool.free:
@@ -62,11 +65,13 @@ class OrderedPicker:
     profile: Profile
     wall: Callable[[], float]
     end: Callable[[Row, str], Awaitable[None]]
+    beat: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
         """Hand out rows for ever. Cancellation and repeating as ``run_picker``; a row is ended once, whoever is asked again."""
         self.pool.hungry = True  # whatever ends may be what another waits for
         while True:
+            self.beat()
             wait = LOOK_AGAIN
             if self.pool.free:
                 wait = await self._look()

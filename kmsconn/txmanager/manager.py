@@ -82,6 +82,7 @@ class _Loop:
     async def run(self, nursery: trio.Nursery) -> None:
         """Make rounds until one leaves nothing to do for a manager that is closing."""
         while True:
+            self.state.manager.beat()
             try:
                 await self._round(nursery)
             except (Retryable, NonceTaken) as error:

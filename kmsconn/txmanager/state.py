@@ -5,7 +5,7 @@ All memory here is a cache: the journal and the chain rebuild it, so a transacti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
@@ -106,6 +106,8 @@ class TxManager:
     confirmations: int = 0
     replace_after: float = REPLACE_AFTER
     traces: PipelinedRpc | None = None
+    beat: Callable[[], None] = lambda: None
+    """Is called with each round."""
     closing: trio.Event = attrs.field(factory=trio.Event)
     memory: Memory = attrs.field(factory=Memory)
 

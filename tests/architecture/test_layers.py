@@ -78,7 +78,9 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.txmanager.table",
         "kmsconn.txmanager.fees",
         "kmsconn.service.board",
+        "kmsconn.service.observer",
         "kmsconn.service.passage",
+        "kmsconn.service.pulse",
     }
 )
 """The sans-IO modules of the other rooms (◦ in the design)."""

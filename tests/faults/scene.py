@@ -17,7 +17,8 @@ from kmsconn.emulator.core_faults import Call, Chance, Fault
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
-from kmsconn.model.events import Event
+from kmsconn.model.causes import CAUSES
+from kmsconn.model.events import AlertRaised, Event
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Answer, Identity, answer
@@ -66,6 +67,7 @@ class Scene:
         secrets = (*SECRETS, settings.private_key.reveal().removeprefix("0x"))
 
         def note(event: Event) -> None:
+            assert not isinstance(event, AlertRaised) or event.cause in CAUSES
             self.events.append(event)
             self.monitor.on_event(event)
             at = self.log.tell()

@@ -67,6 +67,7 @@ class Snapshot:
     bytes_held: int = 4096
     counts: Counts | None = COUNTS
     gaps: int = 2
+    stalled: tuple[Any, ...] = ()
     attestations_skipped: int = 3
     transactions: Mapping[str, Any] = attrs.field(
         factory=lambda: {"gateway": Statistics(3 * 10**18, 41, 2, 5, 1, 10**9, None, 10**15)}

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer, make_app
+from kmsconn.service.pulse import Stalled
 from tests.unit.monitoring.snapshots import snapshot
 
 IDENTITY = Identity("kmsconn", "0.1.0")
@@ -24,6 +26,30 @@ def ready_monitor() -> Monitor:
 def test_liveness_says_alive_in_the_words_of_0_14() -> None:
     found = answer("/liveness", Monitor(), IDENTITY)
     assert (found.status, json.loads(found.body)) == (200, {"status_code": "200", "status": "alive"})
+
+
+STALLED = Stalled("reader of 0x01", "gateway", 301.0)
+
+
+def test_liveness_is_503_where_a_part_stands_still_and_names_it() -> None:
+    monitor = Monitor()
+    monitor.watch(lambda: snapshot(stalled=(STALLED,)))
+    found = answer("/liveness", monitor, IDENTITY)
+    assert found.status == 503
+    assert "reader of 0x01 has not come around for 301 s" in json.loads(found.body)["details"]
+
+
+def test_liveness_is_200_where_the_dependency_of_that_part_is_gone() -> None:
+    monitor = Monitor()
+    monitor.watch(lambda: snapshot(stalled=(STALLED,)))
+    monitor.on_event(AlertRaised("gateway", "unreachable", "refused", Severity.CRITICAL))
+    assert answer("/liveness", monitor, IDENTITY).status == 200
+
+
+def test_liveness_is_200_while_it_drains() -> None:
+    monitor = Monitor()
+    monitor.watch(lambda: snapshot(stalled=(STALLED,), draining=True))
+    assert answer("/liveness", monitor, IDENTITY).status == 200
 
 
 def test_version_names_the_service() -> None:
@@ -54,7 +80,7 @@ def test_healthz_is_503_with_the_critical_alert_named() -> None:
             "cause": "unreachable",
             "text": "refused",
             "severity": "critical",
-            "remedy": "",
+            "remedy": remedy_of("unreachable"),
             "count": 1,
         }
     ]

@@ -8,11 +8,11 @@ from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.monitoring.health import Health, Report
 
 
-def critical(dependency: str, text: str, cause: str = "failing") -> AlertRaised:
+def critical(dependency: str, text: str, cause: str = "unreachable") -> AlertRaised:
     return AlertRaised(dependency, cause, text, Severity.CRITICAL)
 
 
-def warning(dependency: str, text: str, cause: str = "failing") -> AlertRaised:
+def warning(dependency: str, text: str, cause: str = "unreachable") -> AlertRaised:
     return AlertRaised(dependency, cause, text, Severity.WARNING)
 
 
@@ -46,7 +46,7 @@ def test_a_warning_is_named_and_leaves_it_healthy() -> None:
 
 
 def test_a_cleared_alert_is_forgotten() -> None:
-    assert report(critical("gateway", "x"), AlertCleared("gateway", "failing")).healthy
+    assert report(critical("gateway", "x"), AlertCleared("gateway", "unreachable")).healthy
 
 
 def test_an_alert_that_changes_replaces_the_former() -> None:
@@ -90,5 +90,6 @@ def test_while_draining_it_is_not_healthy() -> None:
 )
 def test_an_alert_takes_the_flag_of_its_dependency(dependency: str, field: str) -> None:
     flags = ("database_connected", "gateway_connected", "ethereum_connected", "kms_core_connected")
-    found = report(warning(dependency, "x"))
+    assert report(warning(dependency, "x")).kms_core_connected  # one of several
+    found = report(critical(dependency, "x"))
     assert {flag for flag in flags if not getattr(found, flag)} == {field}

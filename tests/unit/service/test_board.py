@@ -16,7 +16,7 @@ def test_a_verdict_on_requests_is_a_warning_that_counts_them() -> None:
     assert ALERT.severity is Severity.WARNING
     assert ALERT.text == "5 requests wait: signed by 0xab"
     assert ALERT.count == 5
-    assert "signing key" in ALERT.remedy
+    assert "registered key" in ALERT.remedy
 
 
 def test_a_kind_that_cannot_pass_is_critical() -> None:

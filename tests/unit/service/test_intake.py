@@ -37,6 +37,7 @@ from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
+from kmsconn.service.pulse import Pulse
 from kmsconn.service.standstill import STANDSTILL
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
 from tests.vectors import keys, log_of, request
@@ -171,6 +172,7 @@ async def reading(
             settings=attrs.evolve(SETTINGS, overlap=OVERLAP, get_logs_batch_size=size),
             profile=PROFILE,
             ports=SimpleNamespace(wall=wall),
+            pulse=Pulse(trio.current_time),
             on_event=bench.events.append,
             pool_for=pools.__getitem__,
             sides={subscription.chain_id: SimpleNamespace(bell=Doorbell())},

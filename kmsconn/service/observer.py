@@ -1,0 +1,109 @@
+"""What only the course of events tells: another connector with this node's key, and key management that ended undone. Pure.
+
+*Another connector.* A request that came while this process ran, and whose reply is in the contract under this node's signer although
+this process never signed it, was answered by somebody else; so was one whose nonce a foreign transaction took, and whose reply is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from kmsconn.model.events import (
+    AlertRaised,
+    CursorMoved,
+    Event,
+    ReplyLanded,
+    ReplyReturned,
+    ReplySigned,
+    RequestAdmitted,
+    RequestClosed,
+    Severity,
+)
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+
+SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late
+MEMORY = 3600.0  # seconds for which a foreign reply counts
+REMEMBERED = 100_000  # requests whose reply is awaited; beyond it none is watched
+TAKEN = "nonce"
+"""Stands in the reason of a reply that comes back because another transaction used its nonce."""
+
+KEY_MANAGEMENT = frozenset(Kind) - {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}
+STOPPING = frozenset({Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH})
+"""Without these nothing can be answered in the next context."""
+
+
+@attrs.define
+class Observer:
+    """Takes every event and keeps what may become an alert."""
+
+    _began: dict[int, int] = attrs.field(factory=dict)
+    """The head of each chain when this process first read it."""
+    _live: dict[int, int] = attrs.field(factory=dict)
+    """The ids of requests that came since, and are neither signed nor over."""
+    _collided: set[int] = attrs.field(factory=set)
+    _foreign: list[tuple[float, int]] = attrs.field(factory=list)
+    _undone: dict[Kind, tuple[int, str]] = attrs.field(factory=dict)
+    _count: int = 0
+
+    def note(self, event: Event, now: float) -> None:
+        """Take an event."""
+        match event:
+            case CursorMoved(chain_id=chain_id, head=head):
+                self._began.setdefault(chain_id, head)
+            case RequestAdmitted(rid=rid, chain_id=chain_id, block=block):
+                began = self._began.get(chain_id)
+                if began is not None and block > began and len(self._live) < REMEMBERED:
+                    self._live[rid] = event.id
+            case ReplySigned(rid=rid):
+                self._collided.discard(rid)
+                self._live.pop(rid, None)
+            case ReplyReturned(rid=rid, reason=reason):
+                if TAKEN in reason and len(self._collided) < REMEMBERED:
+                    self._collided.add(rid)
+            case ReplyLanded(rid=rid, kind=kind, found=found):
+                self._undone.pop(kind, None)
+                self._over(rid, now, foreign=found)
+            case RequestClosed(rid=rid):
+                self._closed(event)
+                self._over(rid, now, foreign=event.state is State.REPLIED)
+            case _:
+                pass
+
+    def _over(self, rid: int, now: float, *, foreign: bool) -> None:
+        identifier = self._live.pop(rid, None)
+        collided = rid in self._collided
+        self._collided.discard(rid)
+        if foreign and (identifier is not None or collided):
+            self._foreign.append((now, identifier or 0))
+
+    def _closed(self, event: RequestClosed) -> None:
+        """Keep why key management ended undone; what was destroyed meanwhile is meant to."""
+        if event.kind not in KEY_MANAGEMENT:
+            return
+        if event.state in {State.DONE, State.REPLIED}:
+            self._undone.pop(event.kind, None)
+        elif event.state in {State.REJECTED, State.QUARANTINED} and "destroyed" not in event.reason:
+            before, _ = self._undone.get(event.kind, (0, ""))
+            self._undone[event.kind] = before + 1, f"{event.state}: {event.reason}"
+
+    def alerts(self, now: float) -> Iterator[AlertRaised]:
+        """Return the alerts that follow."""
+        self._foreign = [(at, identifier) for at, identifier in self._foreign if now - at <= MEMORY]
+        if len(self._foreign) >= SEVERAL:
+            yield self._another_connector()
+        for kind, (count, why) in self._undone.items():
+            severity = Severity.CRITICAL if kind in STOPPING else Severity.WARNING
+            text = f"{count} such ended undone, the last one {why}"
+            yield AlertRaised(str(kind), "undone", text, severity, count=count)
+
+    def _another_connector(self) -> AlertRaised:
+        count, (_, last) = len(self._foreign), self._foreign[-1]
+        which = f", the last one to request 0x{last:064x}" if last else ""
+        text = (
+            f"{count} replies under this node's key were included that this connector did not send{which}: "
+            "another connector works with the same key"
+        )
+        return AlertRaised("wallet", "used-by-another", text, Severity.CRITICAL, count=count)
