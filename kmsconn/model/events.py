@@ -157,13 +157,17 @@ class ReplySent:
 
 @attrs.frozen
 class ReplyLanded:
-    """A reply of this node is in the chain. ``seconds`` since admission; ``found`` when the contract knew it before we sent."""
+    """A reply of this node is in the chain. ``seconds`` since admission; ``found`` when the contract knew it before we sent.
+
+    ``transaction_hash`` is that of this node's transaction, None where it is not known which one it was.
+    """
 
     rid: int
     kind: Kind
     block: int
     seconds: float
     found: bool = False
+    transaction_hash: bytes | None = None
 
 
 @attrs.frozen

@@ -287,7 +287,7 @@ class TxState:
     def _included(self, row: Row, block: int, *, found: bool) -> None:
         self._settled(row)
         seconds = max(0.0, self.manager.ports.wall() - row.admitted_at)
-        self.manager.on_event(ReplyLanded(row.rid, row.kind, block, seconds, found))
+        self.manager.on_event(ReplyLanded(row.rid, row.kind, block, seconds, found, row.reply_hash))
 
     def _settled(self, row: Row) -> None:
         """Forget what was remembered about a reply beside its row."""

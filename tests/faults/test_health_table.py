@@ -11,18 +11,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from grpclib.const import Status
 
+from kmsconn.config.settings import Chain
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN
 from kmsconn.emulator.chances import Chance as BucketChance
 from kmsconn.emulator.core_faults import Chance, Fault
 from kmsconn.emulator.execution import Frame
+from kmsconn.emulator.neighbours import GATEWAY_ID
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.service.connector import open_connector
+from kmsconn.service.pulse import LIMIT
 from tests.faults.scene import Scene, open_scene
+
+pytestmark = pytest.mark.once
 
 FORMS = ("public", "direct", "unified")
 RESULTS = ("GetPublicDecryptionResult", "GetUserDecryptionResult")
@@ -80,7 +87,7 @@ def note(scene: Scene, found: AlertRaised, seconds: float) -> None:
 async def is_over(scene: Scene, ids: list[int], *more: str) -> None:
     """After the repair everything is answered, nothing was closed, and no alert is left."""
     ids = [*ids, *await scene.ask(*more)] if more else ids
-    await scene.wait(lambda: scene.answered >= set(ids), 300)
+    await scene.wait(lambda: scene.answered >= set(ids), 900)
     assert scene.told(RequestClosed) == []
     await scene.wait(lambda: not scene.monitor.health().alerts, 120)
     assert scene.http("/healthz").status == 200
@@ -242,3 +249,88 @@ async def test_strangers_of_such_a_chain_are_one_warning_while_others_pass(
         await trio.sleep(90)
         [found] = scene.monitor.health().alerts
         assert (found.dependency, found.critical, found.count) == (f"host chain {UNKNOWN_CHAIN}", False, 10)
+
+
+async def test_another_connector_with_the_same_key_that_is_faster(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Ours hears of requests later, and finds them answered."""
+    async with open_scene(tmp_path) as scene:
+        later = attrs.evolve(
+            scene.settings(decryption_polling=20.0),
+            journal=tmp_path / "later.db",
+            gateway=Chain(GATEWAY_ID, ("http://gateway:80",)),
+        )
+        async with (
+            scene.connected(),
+            open_connector(later, ports=scene.ports(), on_event=scene.monitor.on_event) as connector,
+        ):
+            scene.monitor.watch(connector.statistics)
+            await connector.wait_ready()
+            await trio.sleep(30)
+            for _ in range(3):
+                await scene.ask(*FORMS)
+            found = await named(scene, "wallet", "used-by-another")
+            assert found.count >= 2
+
+
+async def test_ethereum_that_stops_finalizing(tmp_path: Path, autojump_clock: Any) -> None:
+    async with (
+        open_scene(tmp_path, block_time=20.0) as scene,
+        scene.connected(decryption_polling=30.0) as connector,
+    ):
+        await connector.wait_ready()
+        await trio.sleep(1800)
+        assert scene.monitor.health().alerts == ()
+        scene.neighbours.ethereum.finality = 1 << 30
+        await named(scene, "ethereum", "not-finalizing", seconds=2 * 3600)
+        scene.neighbours.ethereum.finality = 0
+        await scene.wait(lambda: not scene.monitor.health().alerts, 300)
+
+
+async def stands_still(*_: Any) -> None:
+    """Be a part of the process that a bug holds for ever."""
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("part", "where"),
+    [
+        ("reader", "kmsconn.service.intake.Intake._round"),
+        ("txmanager", "kmsconn.txmanager.executor.Executor.look"),
+    ],
+)
+async def test_a_part_of_the_process_that_stands_still(
+    part: str, where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Health may see it or not: a restart helps, and liveness says so."""
+    async with (
+        open_scene(tmp_path, block_time=20.0) as scene,
+        scene.connected(decryption_polling=30.0) as connector,
+    ):
+        await connector.wait_ready()
+        await trio.sleep(600)
+        assert scene.http("/liveness").status == 200
+        monkeypatch.setattr(where, stands_still)
+        await trio.sleep(LIMIT + 120)
+        found = scene.http("/liveness")
+        assert found.status == 503
+        assert part.encode() in found.body
+
+
+async def test_a_chain_that_is_gone_for_long_is_one_alert_and_no_reason_to_restart(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path, block_time=20.0) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        line = scene.network.line("gateway", 80)
+        line.refuse = True
+        line.cut()
+        await named(scene, "gateway", "unreachable", seconds=60)
+        await trio.sleep(2 * LIMIT)
+        assert scene.http("/liveness").status == 200
+        present = [(one.dependency, one.cause) for one in scene.monitor.health().alerts]
+        assert [one for one in present if one[0] != "txmanager gateway"] == [("gateway", "unreachable")]
+        line.refuse = False
+        await scene.wait_answered(await scene.ask("public"))
+        assert alert(scene, "gateway", "unreachable") is None

@@ -51,6 +51,11 @@ def test_addresses_have_a_checksum_and_hashes_are_hex() -> None:
     assert lines(events.ReplySigned(1, PUBLIC, 9, b"\x01" * 32))[0]["transaction_hash"] == "0x" + "01" * 32
 
 
+def test_an_included_reply_has_its_transaction_at_the_default_level() -> None:
+    (line,) = lines(events.ReplyLanded(1, PUBLIC, 60, 1.4, transaction_hash=b"\x01" * 32))
+    assert (line["level"], line["transaction_hash"]) == ("info", "0x" + "01" * 32)
+
+
 @pytest.mark.parametrize(
     ("level", "expected"),
     [
