@@ -24,6 +24,7 @@ from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.settings import Chain
 from kmsconn.errors import Down, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
+from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity, ignore
 from kmsconn.net.http import HttpClient
 from kmsconn.net.ports import Ports
@@ -65,6 +66,7 @@ class Endpoint:
     ) -> None:
         self.name = name
         self._chain, self._ports, self._http, self._on_event = chain, ports, http, on_event
+        self._alerts = Alerts(on_event)  # of subscriptions
         self._urls = sorted(chain.urls, key=lambda url: not _is_websocket(url))
         self._wrong: dict[str, int] = {}
         self._link: Link | None = None
@@ -171,10 +173,16 @@ class Endpoint:
     async def _subscribed(
         self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[bytes | None], None]
     ) -> str | None:
+        cause = f"no-pushes-of-{subscription[0]}"
         try:
-            return await link.subscribe(subscription, ring)
-        except (RpcError, Retryable):
+            identifier = await link.subscribe(subscription, ring)
+        except (RpcError, Retryable) as error:
+            if not link.ended.is_set():
+                text = f"the node takes no subscription to {subscription[0]}, so they are found by polling: {error}"
+                self._alerts.raise_(self.name, cause, text)
             return None
+        self._alerts.clear(self.name, cause)
+        return identifier
 
     # Asking.
 

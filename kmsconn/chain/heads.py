@@ -17,6 +17,7 @@ CONFIRMING = 5.0  # seconds between two notes that confirm each other: one node'
 DEFAULT_BLOCK_TIME = (
     0.25  # seconds; Arbitrum's, the fastest known here: too many blocks read again do no harm
 )
+FASTEST = 1e-4  # seconds between blocks; a pace beyond it comes of a wild number, and numbers made of it fit no column
 MANY = 5000  # blocks; more are not read several times
 _TRUSTED_SPAN = (
     10  # seconds of chain time below which block timestamps, whole seconds, say nothing about the pace
@@ -74,11 +75,13 @@ class HeadTracker:
     def _settle(self, timestamp: int, now: float) -> None:
         claimed, since = self._claim or (timestamp, now)
         if now - since >= CONFIRMING:
-            self._settled = max(self._settled or 0, min(claimed, timestamp))
+            self._settled = _settled(self._settled, min(claimed, timestamp))
         if self._claim is None or now - since >= CONFIRMING:
             self._claim = (timestamp, now)
 
     def _sample(self, number: int, timestamp: int) -> None:
+        while self._samples and timestamp < self._samples[-1][1]:
+            self._samples.pop()  # a wild time, or that of a block which is gone
         if self._samples and timestamp == self._samples[-1][1]:
             self._samples[-1] = (
                 max(number, self._samples[-1][0]),
@@ -95,7 +98,7 @@ class HeadTracker:
         (old, then), (new, now) = self._samples[0], self._samples[-1]
         if now - then < _TRUSTED_SPAN or new <= old:
             return DEFAULT_BLOCK_TIME
-        return (now - then) / (new - old)
+        return max(FASTEST, (now - then) / (new - old))
 
     def blocks_in(self, seconds: float) -> int:
         """Return how many blocks ``seconds`` may hold: at the usual pace, or as many as just came, if that was a burst."""
@@ -121,3 +124,8 @@ class HeadTracker:
         return self._number - (
             before[-1] if before else self._samples[0][0] if self._samples else self._number
         )
+
+
+def _settled(before: int | None, agreed: int) -> int:
+    """Return the later time; but one that no lag explains is wild, and must not stay."""
+    return agreed if before is None or before - agreed > PATIENCE else max(before, agreed)

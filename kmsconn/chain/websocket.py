@@ -24,6 +24,7 @@ from kmsconn.net.urls import Url, parse
 
 MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
 RECEIVE_BYTES = 64 * 1024
+MAX_SUBSCRIPTION = 256  # characters of a subscription's id; nodes give 34
 OUTBOX = 256  # pieces waiting for the wire; beyond that callers wait, as they would for the wire itself
 BREATH = 32  # frames of one piece that are written between two checkpoints
 PULSE_SECONDS = 10.0  # between pings; who says nothing at all from one to the next but one is gone
@@ -149,7 +150,9 @@ class WebSocketLink:
         Raises RpcError, Overloaded, Unreachable. Pushes between the answer and the return may be missed.
         """
         (outcome,) = await self.exchange([Call("eth_subscribe", tuple(subscription))], batch=False)
-        identifier = str(call_result(outcome))
+        identifier = call_result(outcome)
+        if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_SUBSCRIPTION:
+            raise Unreachable(f"{self._origin}: eth_subscribe gave no id of a subscription")
         self._subscriptions[identifier] = ring
         return identifier
 

@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.chain.asking import ask
 from kmsconn.chain.port import Rpc
-from kmsconn.errors import Down, NotYet, Retryable, StartRefused
+from kmsconn.errors import Down, NotYet, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
@@ -18,6 +18,7 @@ from kmsconn.net.together import together
 from kmsconn.protocols.port import Coprocessor, Profile
 
 NAME = "coprocessor registry"
+MOST = 1_000  # coprocessors; each is asked for, and there are five
 RETRY = 2.0  # seconds between tries while there is no snapshot at all
 
 
@@ -62,13 +63,17 @@ class Registry:
         return self._threshold
 
     async def load(self) -> None:
-        """Read the registry. Raises StartRefused for a zero threshold, NotYet when no bucket is registered, Unreachable."""
+        """Read the registry.
+
+        Raises StartRefused for a threshold of zero before the first snapshot, NotYet for one later and where no bucket is registered,
+        Unreachable.
+        """
         threshold = await ask(self.gateway, self.profile.coprocessor_threshold())
         if threshold == 0:
-            raise StartRefused(
-                "the coprocessor majority threshold on chain is 0: nothing could ever be trusted"
-            )
+            raise self._zero_threshold()
         senders = await ask(self.gateway, self.profile.coprocessor_senders())
+        if len(senders) > MOST:
+            raise Unreachable(f"the registry names {len(senders)} coprocessors, more than {MOST}")
         found = await together(
             [partial(ask, self.gateway, self.profile.coprocessor(sender)) for sender in senders]
         )
@@ -77,6 +82,11 @@ class Registry:
         self._coprocessors = {coprocessor.tx_sender: coprocessor for coprocessor in found}
         self._threshold = threshold
         self._loaded.set()
+
+    def _zero_threshold(self) -> StartRefused | NotYet:
+        """Return what a threshold of 0 means: one wild answer must not end what runs with a good snapshot."""
+        reason = "the coprocessor majority threshold on chain is 0: nothing could ever be trusted"
+        return NotYet(reason) if self._coprocessors else StartRefused(reason)
 
     async def wait_loaded(self) -> None:
         """Return once there is a snapshot."""

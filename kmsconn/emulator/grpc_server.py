@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 
 import attrs
@@ -45,6 +45,16 @@ class GrpcFailure(Exception):  # noqa: N818 - a status, not always an error
         super().__init__(status.name, message)
         self.status = status
         self.message = message
+
+
+class Verbatim(Exception):  # noqa: N818 - an answer, not an error
+    """Raised by a method: the call ends with exactly these headers, data and trailers, as no honest server would."""
+
+    def __init__(
+        self, head: Iterable[tuple[str, str]], data: bytes = b"", trailers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__("an answer of its own")
+        self.head, self.data, self.trailers = list(head), data, list(trailers)
 
 
 class CutConnection(Exception):  # noqa: N818 - an order, not an error
@@ -263,12 +273,26 @@ class _Connection:
             if call.stream_id in self._calls:
                 self._fail(call, failure.status, failure.message)
             return
+        except Verbatim as answer:
+            if call.stream_id in self._calls:
+                await self._repeat(call, answer)
+            return
         if call.stream_id not in self._calls:  # reset while the method came to its end
             return
         call.answering = True
         self._h2.send_headers(call.stream_id, _HEAD)
         await self._send(call.stream_id, b"\0" + len(reply).to_bytes(PREFIX_BYTES - 1) + reply)
         self._h2.send_headers(call.stream_id, _status(Status.OK, ""), end_stream=True)
+
+    async def _repeat(self, call: _Call, answer: Verbatim) -> None:
+        call.answering = True
+        self._h2.send_headers(call.stream_id, answer.head, end_stream=not (answer.data or answer.trailers))
+        with suppress(h2.exceptions.ProtocolError):  # the client may have reset it at the first of it
+            await self._send(call.stream_id, answer.data)
+            if answer.trailers:
+                self._h2.send_headers(call.stream_id, answer.trailers, end_stream=True)
+            elif answer.data:
+                self._h2.end_stream(call.stream_id)
 
     async def _send(self, stream_id: int, data: bytes) -> None:
         view = memoryview(data)

@@ -141,7 +141,7 @@ class Connector:
             if house.shadow is not None:
                 services.start_soon(house.shadow.run)
             for side in house.sides.values():
-                services.start_soon(follow_heads, side)
+                services.start_soon(follow_heads, side, house.on_event)
             services.start_soon(wait_for_neighbours, house, self._ready)
             services.start_soon(self.watch.run)
             services.start_soon(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from contextlib import suppress
 
 import attrs
 import trio
@@ -27,7 +26,15 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.port import Admitted, Arrival, Read
-from kmsconn.model.events import ChainReorganised, CursorMoved, LogQuarantined, RequestAdmitted, RequestsMoved
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import (
+    ChainReorganised,
+    CursorMoved,
+    LogQuarantined,
+    OnEvent,
+    RequestAdmitted,
+    RequestsMoved,
+)
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.house import House, Side
@@ -409,14 +416,23 @@ class Intake:
         return self._cursor
 
 
-async def follow_heads(side: Side) -> None:
+async def follow_heads(side: Side, on_event: OnEvent) -> None:
     """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the lane."""
+    alerts = Alerts(on_event)
 
     def take(push: bytes | None) -> None:
         # a push is a hint; the reader's own reads bring the head too
         if push is not None:
-            with suppress(Unreachable):
-                side.head.note(*read_pushed_head(push))
+            alerts.put(side.endpoint.name, "unreadable-push", _note_pushed(side.head, push))
         side.bell.ring()
 
     await side.endpoint.listen(("newHeads",), take)
+
+
+def _note_pushed(head: HeadTracker, push: bytes) -> str:
+    """Take a pushed head; return what is wrong with one that cannot be read."""
+    try:
+        head.note(*read_pushed_head(push))
+    except Unreachable as error:
+        return str(error)
+    return ""

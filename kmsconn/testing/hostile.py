@@ -11,7 +11,8 @@ import math
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,28 +24,84 @@ import trio
 import trio.testing
 
 from kmsconn.config.settings import Chain, Settings
-from kmsconn.emulator.neighbourhood import Neighbourhood
-from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.buckets import serve_bucket
+from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
+from kmsconn.emulator.grpc_server import Method, Verbatim, serve_grpc
+from kmsconn.emulator.http import HttpRequest, HttpResponse
+from kmsconn.emulator.key_life import QUICK, KeyLife
+from kmsconn.emulator.neighbours import Neighbours
+from kmsconn.emulator.network import Handler, MemoryNetwork
+from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.rpc import Node, Subscriptions
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.users import Users
 from kmsconn.model import events
 from kmsconn.model.events import Event
 from kmsconn.model.life import State
 from kmsconn.service.connector import open_connector
 from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.testing.hostile_values import ERRORS, MESSAGES, RESULTS
+from kmsconn.testing.hostile_values import (
+    BODIES,
+    ENDLESS,
+    ERRORS,
+    GRPC,
+    HTTP,
+    MESSAGES,
+    METADATA,
+    PROTOBUF,
+    RESULTS,
+)
 from kmsconn.testing.mortality import Life, MortalPorts
 from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 
 BEGIN = 6.0  # virtual seconds until answers become hostile: the first requests are under way, and the next will be
 LASTING = 25.0  # virtual seconds for which they are; longer than any dependency may fail unnamed
+LASTING_ON_ETHEREUM = 75.0  # likewise: it is asked once in a block of 12 s
 PATIENCE = 900.0  # virtual seconds in which everything must be answered afterwards
 CPU_SECONDS = 20.0  # for one whole world, on any machine
 STEP_SECONDS = 1.0  # of CPU for one step of a task, on any machine
 
-BEFORE, DURING, AFTER = ("public", "direct"), ("unified", "public", "wallet"), ("unified_delegated", "public")
+WELL = frozenset({State.DONE, State.ABORTED})  # ends that were wanted
+PROMPT = 12  # blocks; a request that was answered within them was not disturbed
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "gateway": ("gateway", "54321", "parked in check", "parked in reply"),
+    "ethereum": ("ethereum", "11155111", "parked in reply"),
+    "host": ("host chain", "12345", "parked in check"),
+    "core0": ("core", "parked in submit", "parked in answer"),
+    "bucket0": ("bucket", "parked in gather"),
+    "bucket1": ("bucket", "parked in gather"),
+    "bucket*": ("bucket", "parked in gather"),
+}
+"""How the connector may name a dependency: as such, or by the stage in which a request waits for it, with the reason."""
+
+
+@attrs.frozen
+class Setting:
+    """What kind of world it is: its generation, how chains are asked, whether keys are made meanwhile, and what is asked when."""
+
+    name: str = "websocket"
+    profile: str = FHEVM_014
+    websocket: bool = True
+    keys: bool = False
+    before: tuple[str, ...] = ("public", "direct")
+    during: tuple[str, ...] = ("unified", "public", "wallet")
+    after: tuple[str, ...] = ("unified_delegated", "public")
+
+
+_FIRST = ("public", "user")
+SETTINGS = {
+    one.name: one
+    for one in (
+        Setting(),
+        Setting("http", websocket=False),
+        Setting("keys", keys=True),
+        Setting("httpz", HTTPZ_RC7, before=_FIRST, during=(*_FIRST, "delegated"), after=_FIRST),
+    )
+}
+"""The worlds, by name."""
 
 
 @attrs.frozen
@@ -63,6 +120,11 @@ LIES: dict[str, tuple[Lie, ...]] = {
     "error": tuple(Lie("error", name) for name in ERRORS),
     "message": tuple(Lie("message", name) for name in MESSAGES),
     "push": tuple(Lie("push", name) for name in RESULTS),
+    "http": tuple(Lie("http", name) for name in HTTP),
+    "metadata": tuple(Lie("metadata", name) for name in METADATA),
+    "body": tuple(Lie("body", name) for name in BODIES),
+    "protobuf": tuple(Lie("protobuf", name) for name in PROTOBUF),
+    "grpc": tuple(Lie("grpc", name) for name in GRPC),
 }
 """By kind."""
 
@@ -81,16 +143,64 @@ class Hostility:
         if not self.on:
             return None
         self.asked[subject] = self.asked.get(subject, 0) + 1
-        if self.lie is None or subject != self.subject:
+        if self.lie is None or not fnmatchcase(subject, self.subject):
             return None
         self.struck += 1
         return self.lie
 
-    def settle(self, neighbours: Neighbourhood, network: MemoryNetwork) -> None:
+    def settle(self, neighbours: Neighbours, network: MemoryNetwork) -> None:
         """Let neighbours be dialled on a memory network, their answers perhaps hostile."""
         for name, cluster in neighbours.clusters.items():
             cluster.nodes[:] = [_HostileNode(node, name, self) for node in cluster.nodes]
         neighbours.settle_in_memory(network)
+        for index, core in enumerate(neighbours.cores):
+            name = f"core{index}"
+            methods = {path: partial(_call, self, name, path, one) for path, one in core.methods().items()}
+            network.serve(*neighbours.places[name], partial(serve_grpc, methods=methods))
+        for index, bucket in enumerate(neighbours.buckets):
+            name = f"bucket{index}"
+            handler = partial(serve_bucket, partial(_get, self, name, bucket.handle))
+            network.serve(*neighbours.places[name], partial(_connection, self, name, handler))
+        for name, cluster in neighbours.clusters.items():
+            network.serve(*neighbours.places[name], partial(_connection, self, name, cluster.serve))
+
+
+async def _connection(hostility: Hostility, name: str, handler: Handler, stream: trio.abc.Stream) -> None:
+    """Serve one connection of HTTP, or let everything on it be hostile from the first request on."""
+    lie = hostility.strikes(f"{name} http")
+    if lie is None:
+        await handler(stream)
+        return
+    await stream.receive_some()
+    await stream.send_all(HTTP[lie.name])
+    while lie.name in ENDLESS and hostility.on:
+        await trio.sleep(0.1)
+        await stream.send_all(ENDLESS[lie.name])
+
+
+async def _call(hostility: Hostility, name: str, path: str, method: Method, request: bytes) -> bytes:
+    lie = hostility.strikes(f"{name} {path.rpartition('/')[2]}")
+    if lie is None:
+        return await method(request)
+    if lie.kind == "grpc":
+        await trio.lowlevel.checkpoint()
+        raise Verbatim(*GRPC[lie.name])
+    return PROTOBUF[lie.name](await method(request))
+
+
+async def _get(
+    hostility: Hostility,
+    name: str,
+    handle: Callable[[HttpRequest], Awaitable[HttpResponse]],
+    request: HttpRequest,
+) -> HttpResponse:
+    honest = await handle(request)
+    lie = hostility.strikes(f"{name} {request.method}")
+    if lie is None or not isinstance(honest.body, bytes):
+        return honest
+    if lie.kind == "body":
+        return attrs.evolve(honest, body=BODIES[lie.name](honest.body) if honest.body else b"")
+    return attrs.evolve(honest, headers=tuple(METADATA[lie.name].items()))
 
 
 class _HostileNode(Node):
@@ -145,6 +255,14 @@ def lies_about(subject: str) -> Iterator[Lie]:
         yield from LIES["message"]
     elif what.startswith("push"):
         yield from LIES["push"]
+    elif what == "http":
+        yield from LIES["http"]
+    elif what in {"GET", "HEAD"}:
+        yield from LIES["metadata"]
+        yield from LIES["body"] if what == "GET" else ()
+    elif subject.startswith("core"):
+        yield from LIES["protobuf"]
+        yield from LIES["grpc"]
     elif what.startswith(("eth_", "debug_")):
         yield from LIES["result"]
         yield from LIES["error"]
@@ -167,8 +285,21 @@ class Outcome:
     """The requests that ended without a reply, and why."""
     late: frozenset[int]
     """The requests that were asked when everybody was honest again."""
+    keys: str
+    """The step of the life of keys that was not taken."""
     cpu: float
     step: float
+
+    @property
+    def named(self) -> bool:
+        """Whether something that was said names the dependency."""
+        names = NAMES[self.subject.partition(" ")[0]]
+        return any(name in text.lower() for name in names for text in self.said)
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether everything was answered as promptly as without the lie: then there was nothing to say."""
+        return not self.truth.open and max(self.truth.blocks.values(), default=0) <= PROMPT
 
     @property
     def lost(self) -> tuple[int, ...]:
@@ -182,17 +313,29 @@ class Outcome:
             f"a worker crashed: {text}" for text in self.said if ": unexpected " in text and "request" in text
         ]
         found += [f"lost: {[hex(one) for one in self.lost]}"] if self.lost else []
+        found += [] if self.lie is None or self.named or self.undisturbed else ["nobody was told of it"]
+        found += [f"the keys stand at {self.keys!r}"] if self.keys and not self.closed else []
         found += [f"doubled: {[hex(one) for one in self.truth.doubled]}"] if self.truth.doubled else []
         found += [f"took {self.cpu:.1f} s of CPU"] if self.cpu > CPU_SECONDS else []
         found += [f"a step took {self.step:.1f} s of CPU"] if self.step > STEP_SECONDS else []
         return found
 
 
-def play(subject: str = "", lie: Lie | None = None, *, websocket: bool = True, seed: int = 0) -> Outcome:
+def play(subject: str = "", lie: Lie | None = None, *, setting: str = "websocket", seed: int = 0) -> Outcome:
     """Play a world under a clock of its own. Repeating: the same arguments do the same."""
     clock = trio.testing.MockClock(autojump_threshold=0)
     with seeded_scheduler(seed):
-        return trio.run(partial(_play, Hostility(subject, lie), websocket=websocket, seed=seed), clock=clock)
+        return trio.run(_play, Hostility(subject, lie), SETTINGS[setting], seed, clock=clock)
+
+
+def every_lie(setting: str) -> list[tuple[str, Lie]]:
+    """Return every answer that the connector reads in a world, with every lie that can stand in its place."""
+    subjects = [*play(setting=setting).asked, *TOGETHER]
+    return [(subject, lie) for subject in subjects for lie in lies_about(subject)]
+
+
+TOGETHER = ("bucket* GET", "bucket* HEAD", "bucket* http")
+"""Subjects that no single dependency answers."""
 
 
 class _Longest(trio.abc.Instrument):
@@ -211,10 +354,12 @@ class _Longest(trio.abc.Instrument):
 
 @attrs.define(eq=False)
 class _World:
-    neighbours: Neighbourhood
+    neighbours: Neighbours
     network: MemoryNetwork
     hostility: Hostility
+    setting: Setting
     settings: Settings
+    life: KeyLife | None
     told: list[tuple[float, Event]] = attrs.field(factory=list)
     crash: str = ""
     over: float = math.inf
@@ -242,20 +387,27 @@ class _World:
     def closed(self) -> dict[int, str]:
         ids = {one.rid: one.id for _, one in self.told if isinstance(one, events.RequestAdmitted)}
         ended = [one for _, one in self.told if isinstance(one, events.RequestClosed)]
-        return {ids[one.rid]: one.reason for one in ended if one.state is not State.DONE}
+        return {ids[one.rid]: one.reason for one in ended if one.state not in WELL}
+
+    @property
+    def keys(self) -> str:
+        return "" if self.life is None else self.life.doing
 
     def is_done(self) -> bool:
-        return bool(self.crash) or all(one in self.closed for one in truth_of(self.neighbours).open)
+        answered = all(one in self.closed for one in truth_of(self.neighbours).open)
+        return bool(self.crash) or (answered and (not self.keys or bool(self.closed)))
 
 
 def trouble_in(event: Event) -> str:
     """Return what an event says of something that is not as it should be; nothing for all others."""
     match event:
+        case events.RequestClosed(state=state) if state in WELL:
+            return ""
         case events.AlertRaised():
             return f"{event.dependency}: {event.cause}: {event.text}"
-        case (
-            events.RequestParked() | events.RequestClosed() | events.ReplyReturned() | events.AnswerDoubted()
-        ):
+        case events.RequestParked():
+            return f"parked in {event.stage}: {event.reason}"
+        case events.RequestClosed() | events.ReplyReturned() | events.AnswerDoubted():
             return f"{type(event).__name__}: {event.reason}"
         case events.LogQuarantined() | events.CiphertextDoubted() | events.AttestationDoubted():
             return f"{type(event).__name__}: {event.reason}"
@@ -263,45 +415,56 @@ def trouble_in(event: Event) -> str:
             return ""
 
 
-async def _play(hostility: Hostility, *, websocket: bool, seed: int) -> Outcome:
+async def _play(hostility: Hostility, setting: Setting, seed: int) -> Outcome:
     longest, began = _Longest(), time.process_time()
-    neighbours = Neighbourhood.make(
-        lambda: EPOCH_SECONDS + trio.current_time(), block_time=1.0, computing=0.1, seed=seed
+    traffic = GENERATIONS[setting.profile].settle(
+        lambda: EPOCH_SECONDS + trio.current_time(), Random(seed), block_time=1.0, computing=0.1, seed=seed
     )
-    network = MemoryNetwork()
+    neighbours, network = traffic.neighbours, MemoryNetwork()
+    life = _life(traffic) if setting.keys else None
     hostility.settle(neighbours, network)
     with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
-        settings = _settings(neighbours, Path(folder) / "journal.db", websocket=websocket)
-        world = _World(neighbours, network, hostility, settings)
+        settings = _settings(neighbours, Path(folder) / "journal.db", setting)
+        world = _World(neighbours, network, hostility, setting, settings, life)
         trio.lowlevel.add_instrument(longest)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
             await nursery.start(neighbours.run)
             nursery.start_soon(world.live)
-            before = await _script(world, Traffic(neighbours, Random(seed)))
+            before = await _script(world, traffic, nursery)
             nursery.cancel_scope.cancel()
         trio.lowlevel.remove_instrument(longest)
     truth = truth_of(neighbours)
     crash = world.crash or "".join(map(repr, network.crashes))
     return Outcome(
         hostility.subject, hostility.lie, hostility.struck, hostility.asked, crash, world.said,
-        tuple(event for _, event in world.told), truth, world.closed,
-        frozenset(truth.requested) - before, time.process_time() - began, longest.seconds,
+        tuple(event for _, event in world.told), truth, world.closed, frozenset(truth.requested) - before,
+        world.keys, time.process_time() - began, longest.seconds,
     )  # fmt: skip
 
 
-async def _script(world: _World, traffic: Traffic) -> frozenset[int]:
+def _life(traffic: Users[Neighbours]) -> KeyLife:
+    assert isinstance(traffic, Traffic), "keys are made in the generation of today"
+    neighbours = traffic.neighbours
+    oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
+    return KeyLife.beside(traffic, oracle)
+
+
+async def _script(world: _World, traffic: Users[Neighbours], nursery: trio.Nursery) -> frozenset[int]:
     """Let everything happen, and return the requests that were asked before the last lie."""
-    _ask(traffic, BEFORE)
+    _ask(traffic, world.setting.before)
     await trio.sleep_until(BEGIN)
     world.hostility.on = True
     _cut(world)
-    _ask(traffic, DURING)
-    await trio.sleep(LASTING)
+    _ask(traffic, world.setting.during)
+    if world.life is not None:
+        nursery.start_soon(world.life.play)
+    slow = world.hostility.subject.startswith("ethereum")
+    await trio.sleep(LASTING_ON_ETHEREUM if slow else LASTING)
     world.hostility.on = False
     before = frozenset(truth_of(world.neighbours).requested)
     _cut(world)
-    _ask(traffic, AFTER)
+    _ask(traffic, world.setting.after)
     await trio.sleep(5.0)
     with trio.move_on_after(PATIENCE):
         while not world.is_done():  # noqa: ASYNC110 - the truth is read from outside
@@ -309,7 +472,7 @@ async def _script(world: _World, traffic: Traffic) -> frozenset[int]:
     return before
 
 
-def _ask(traffic: Traffic, forms: tuple[str, ...]) -> None:
+def _ask(traffic: Users[Neighbours], forms: tuple[str, ...]) -> None:
     for form in forms:
         traffic.forms[form]()
 
@@ -319,9 +482,12 @@ def _cut(world: _World) -> None:
         world.network.line(*place).cut()
 
 
-def _settings(neighbours: Neighbourhood, journal: Path, *, websocket: bool) -> Settings:
-    settings = neighbours.settings(journal, overlap=4.0)
-    if websocket:
+def _settings(neighbours: Neighbours, journal: Path, setting: Setting) -> Settings:
+    # whatever is asked now and then is asked while the answers are hostile
+    settings = neighbours.settings(
+        journal, overlap=4.0, registry_refresh=5.0, **(QUICK if setting.keys else {})
+    )
+    if setting.websocket:
         return settings
     hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.host_chains]
     gateway, ethereum = _over_http(settings.gateway), _over_http(settings.ethereum)
@@ -330,6 +496,3 @@ def _settings(neighbours: Neighbourhood, journal: Path, *, websocket: bool) -> S
 
 def _over_http(chain: Chain) -> Chain:
     return attrs.evolve(chain, urls=tuple(url.replace("ws://", "http://") for url in chain.urls))
-
-
-Report = Callable[[Outcome], None]

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import attrs
 
+from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal.port import Row
@@ -115,7 +116,9 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, *, funds: 
         need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
         alerts.raise_("funds", f"{funds}{need} ({result})", critical=True, remedy=SEND_FUNDS)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED}:
-        alerts.raise_("broadcast", f"the transaction with nonce {row.nonce} was not taken: {result}")
+        # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
+        why = str(result) if isinstance(result, KmsconnError) else "the node's answer is no hash"
+        alerts.raise_("broadcast", f"the transaction with nonce {row.nonce} was not taken: {why}")
 
 
 def tell_answer(

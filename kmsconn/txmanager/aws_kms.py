@@ -96,7 +96,7 @@ def _read_der(answer: Mapping[str, Any]) -> tuple[int, int]:
 
     try:
         return decode_dss_signature(answer["Signature"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise Unreachable("AWS KMS: its answer holds no DER signature") from error
 
 
@@ -151,6 +151,7 @@ async def _address(service: Service, key_id: str) -> Address:
 
 def read_public_key(answer: Mapping[str, Any]) -> Address:
     """Return the account of the key that GetPublicKey answers. Raises Misconfigured for a key that cannot sign transactions."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256K1, EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -161,7 +162,7 @@ def read_public_key(answer: Mapping[str, Any]) -> Address:
         )
     try:
         key = load_der_public_key(answer["PublicKey"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise Misconfigured("AWS KMS: its answer holds no public key") from error
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256K1):
         raise Misconfigured("AWS KMS: its public key is not on secp256k1")

@@ -5,6 +5,7 @@ Texts are compared without case, spaces and punctuation, because nodes agree on 
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any
 
@@ -77,6 +78,7 @@ def _plain(text: str) -> str:
     return "".join(character for character in text.lower() if character.isalnum())
 
 
+_HASH = re.compile("0x[0-9a-fA-F]{64}")
 _SEND_ERRORS = tuple((_plain(text), sent) for text, sent in SEND_ERRORS)
 
 
@@ -85,7 +87,7 @@ def read_sent(result: Any) -> Sent:
     if isinstance(result, StageTimeout):
         return Sent.UNANSWERED
     if not isinstance(result, RpcError):
-        return Sent.FAILED if isinstance(result, KmsconnError) else Sent.ACCEPTED
+        return Sent.ACCEPTED if isinstance(result, str) and _HASH.fullmatch(result) else Sent.FAILED
     said = _plain(result.message)
     return next((sent for text, sent in _SEND_ERRORS if text in said), Sent.FAILED)
 

@@ -1,10 +1,20 @@
-"""Every answer that the connector reads, replaced by each of a list of hostile ones in a running world: the process lives and names it."""
+"""Every answer that the connector reads, replaced by each of a list of hostile ones in a running world: the process lives and names it.
+
+Usually a few of them are played, others every day; ``KMSCONN_HOSTILE=n`` plays n in each kind of world, ``make hostile`` all.
+"""
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
-from kmsconn.testing.hostile import Lie, play
+from kmsconn.testing.harness import points
+from kmsconn.testing.hostile import SETTINGS, Lie, every_lie, play
+
+WANTED = os.environ.get("KMSCONN_HOSTILE", "10")
+DAY = 86_400
 
 EXITS = [
     ("gateway eth_chainId", Lie("result", "0x and 5,000 digits")),
@@ -13,10 +23,44 @@ EXITS = [
 ]
 
 
-@pytest.mark.parametrize("websocket", [True, False], ids=["websocket", "http"])
+@pytest.mark.parametrize("setting", ["websocket", "http"])
 @pytest.mark.parametrize(("subject", "lie"), EXITS, ids=str)
-def test_what_once_ended_the_process(subject: str, lie: Lie, websocket: bool) -> None:
+def test_what_once_ended_the_process(subject: str, lie: Lie, setting: str) -> None:
     """The third over HTTP on Python 3.11, where an error could just be read and not be written again."""
-    outcome = play(subject, lie, websocket=websocket)
+    outcome = play(subject, lie, setting=setting)
     assert outcome.struck
     assert outcome.complaints() == []
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_nobody_is_disturbed_without_a_lie(setting: str) -> None:
+    outcome = play(setting=setting)
+    assert outcome.complaints() == []
+    assert not outcome.truth.open
+    assert not outcome.closed
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_no_hostile_answer_ends_the_process_or_stays_unnamed(setting: str) -> None:
+    lies = every_lie(setting)
+    wanted = len(lies) if WANTED == "all" else int(WANTED)
+    failures = []
+    for at in points(len(lies), wanted, int(time.time() // DAY)):
+        subject, lie = lies[at - 1]
+        outcome = play(subject, lie, setting=setting)
+        failures += [f"{setting}: {subject}: {lie}: {text}" for text in outcome.complaints()]
+    assert not failures, "\n".join(failures)
+
+
+def test_the_answers_that_matter_most_are_among_them() -> None:
+    asked = {
+        subject.partition(" ")[2].partition(" ")[0]
+        for name in SETTINGS
+        for subject in play(setting=name).asked
+    }
+    assert asked >= {
+        "eth_chainId", "eth_subscribe", "eth_getBlockByNumber", "eth_blockNumber", "eth_getLogs", "eth_call",
+        "eth_getStorageAt", "eth_getTransactionCount", "eth_estimateGas", "eth_feeHistory", "eth_sendRawTransaction",
+        "eth_getTransactionReceipt", "answer", "batch", "push", "http", "GET", "HEAD", "PublicDecrypt",
+        "UserDecrypt", "GetPublicDecryptionResult", "GetUserDecryptionResult", "KeyGenPreproc", "KeyGen", "CrsGen",
+    }  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kmsconn.chain.heads import CONFIRMING, DEFAULT_BLOCK_TIME, PATIENCE, HeadTracker
+from kmsconn.chain.heads import CONFIRMING, DEFAULT_BLOCK_TIME, FASTEST, PATIENCE, HeadTracker
 
 
 async def test_nothing_is_known_before_the_first_note() -> None:
@@ -81,6 +81,29 @@ async def test_settled_time_does_not_go_back_for_a_lagging_node(autojump_clock: 
         heads.note(12, timestamp)
         await trio.sleep(CONFIRMING)
     assert heads.settled_timestamp == 1000
+
+
+async def test_a_wild_time_does_not_stay_settled(autojump_clock: MockClock) -> None:
+    """Told twice it settles; told no more it goes, else every later request would be too late."""
+    heads = HeadTracker()
+    for timestamp in (1000, 1 << 50, 1 << 50, 1015, 1020, 1025):
+        heads.note(12, timestamp)
+        await trio.sleep(CONFIRMING)
+    assert heads.settled_timestamp == 1020
+
+
+async def test_a_wild_time_does_not_spoil_the_pace() -> None:
+    heads = HeadTracker()
+    for number in range(100):
+        heads.note(number, 1 << 50 if number == 50 else 1000 + 2 * number)
+    assert heads.block_time == 2
+
+
+async def test_a_wild_number_makes_no_number_that_fits_no_column(autojump_clock: MockClock) -> None:
+    heads = HeadTracker()
+    heads.note(1, 1000)
+    heads.note((1 << 53) - 1, 1010)
+    assert heads.block_time == FASTEST
 
 
 @pytest.mark.parametrize("block_time", [2, 12])

@@ -28,6 +28,7 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.testing.hostile_values import METADATA
 from tests.vectors import load
 
 GROUP: dict[str, Any] = load()["attestations"]
@@ -214,3 +215,11 @@ def test_a_header_nested_however_deep_is_none(depth: int, closed: bool) -> None:
     with pytest.raises(Undecodable):
         parse_attestation(text)
     assert ciphertext_format({ATTESTATION_HEADER: text}) == BIG_EXPANDED
+
+
+@pytest.mark.parametrize("headers", METADATA.values(), ids=METADATA)
+def test_whatever_a_bucket_writes_into_the_header_is_told(headers: dict[str, str]) -> None:
+    """What nests deeply ends the reader of JSON itself on some Pythons, and was no error of ours."""
+    with pytest.raises(Undecodable):
+        parse_attestation(headers.get(ATTESTATION_HEADER, ""))
+    assert ciphertext_format(headers) == BIG_EXPANDED

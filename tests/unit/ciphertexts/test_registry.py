@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call
-from kmsconn.ciphertexts.registry import NAME, RETRY, Registry
+from kmsconn.ciphertexts.registry import MOST, NAME, RETRY, Registry
 from kmsconn.errors import NotYet, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
@@ -130,20 +130,24 @@ async def test_without_a_snapshot_it_is_tried_again_soon(autojump_clock: Any) ->
         nursery.cancel_scope.cancel()
 
 
-async def test_a_threshold_that_becomes_zero_while_running_ends_the_connector(autojump_clock: Any) -> None:
-    gateway = Gateway({ONE: "https://one"})
-    one = registry(gateway)
-
-    async def become_zero() -> None:
+async def test_a_threshold_of_zero_while_running_is_named_and_changes_nothing(autojump_clock: Any) -> None:
+    """One wild answer must not end a connector that has a good snapshot."""
+    gateway, events = Gateway({ONE: "https://one"}), list[Event]()
+    one = registry(gateway, events)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
         await one.wait_loaded()
         gateway.threshold = 0
+        await trio.sleep(REFRESH)
+        await trio.testing.wait_all_tasks_blocked()
+        assert one.threshold == 1
+        [alert] = [event for event in events if isinstance(event, AlertRaised)]
+        assert "threshold on chain is 0" in alert.text
+        nursery.cancel_scope.cancel()
 
-    with pytest.raises(ExceptionGroup) as caught:
-        await run_beside(one.run, become_zero)
-    assert caught.group_contains(StartRefused)
 
-
-async def run_beside(*tasks: Callable[[], Awaitable[object]]) -> None:
-    async with trio.open_nursery() as nursery:
-        for task in tasks:
-            nursery.start_soon(task)
+async def test_a_registry_of_too_many_coprocessors_is_not_asked_for_each() -> None:
+    gateway = Gateway({Address(number.to_bytes(20)): "https://one" for number in range(1, MOST + 2)})
+    with pytest.raises(Unreachable, match="names 1001 coprocessors"):
+        await registry(gateway).load()
+    assert gateway.asked == 2

@@ -284,3 +284,25 @@ async def test_a_lane_waits_for_its_key_and_lands_every_reply_once(
     assert len(world.ours()) == 40
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "wallet")]
+
+
+@pytest.mark.parametrize("signature", [None, 7, "text", b"", b"\x30\x80", bytes(5_000)])
+async def test_a_signature_that_is_none_is_no_answer(signature: object) -> None:
+    @attrs.frozen
+    class Service:
+        async def ask(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
+            await trio.lowlevel.checkpoint()
+            return {"Signature": signature}
+
+    with pytest.raises(Unreachable, match="no DER signature"):
+        await AwsKmsSigner(KEY.address, "key", Service()).sign(DIGESTS[:1])
+
+
+# A key of the algorithm 1.2.3, which no library knows.
+UNKNOWN_KEY = bytes.fromhex("300a300406022a03030200aa")
+
+
+@pytest.mark.parametrize("key", [None, 7, "text", b"", bytes(100), UNKNOWN_KEY])
+def test_a_public_key_that_is_none_is_no_key(key: object) -> None:
+    with pytest.raises(Misconfigured, match="no public key"):
+        read_public_key({"KeySpec": "ECC_SECG_P256K1", "KeyUsage": "SIGN_VERIFY", "PublicKey": key})

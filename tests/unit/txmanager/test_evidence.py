@@ -187,3 +187,11 @@ def test_every_answer_has_a_text() -> None:
         reason_of(Revert("KmsNodeAlreadySigned", ("1", "0xab"), Verdict.DONE))
         == "KmsNodeAlreadySigned(1, 0xab)"
     )
+
+
+@pytest.mark.parametrize(
+    "result", [None, True, 7, "", "0x", "0x" + "00" * 31, "0x" + "00" * 33, "0x" + "zz" * 32, [], {}]
+)
+def test_an_answer_to_a_broadcast_that_is_no_hash_is_no_acceptance(result: object) -> None:
+    """Whether the bytes were taken is not known then, and somebody must be told."""
+    assert read_sent(result) is Sent.FAILED
