@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
+from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
@@ -15,6 +16,7 @@ from kmsconn.model.requests import Content, Kind, Material, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 
 T = TypeVar("T")
+_WORD_BYTES = 32
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -93,7 +95,9 @@ class Slot(Generic[T]):
         return "eth_getStorageAt", (to_hex(self.to), f"0x{self.slot:064x}", self.block)
 
     def understand(self, result: bytes) -> T:
-        """Read the 32-byte word."""
+        """Read the 32-byte word. Raises Undecodable for what is none: nothing that cannot be taken back may follow from it."""
+        if len(result) != _WORD_BYTES:
+            raise Undecodable(f"a word of storage has {_WORD_BYTES} bytes, not {len(result)}")
         return self.read(result)
 
     def refused(self, message: str, data: bytes | None) -> T | None:  # noqa: ARG002 - storage has no reverts

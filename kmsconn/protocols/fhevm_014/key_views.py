@@ -18,7 +18,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm_014.key_events import NEW_CONTEXT
 from kmsconn.protocols.port import LogsAt, Slot, View
-from kmsconn.protocols.storage import base_slot, mapping_slot
+from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
 CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
@@ -54,15 +54,15 @@ class KeyViews:
 
     def has_answered(self, identifier: int, signer: Address) -> Slot[bool]:
         """Ask whether a signer's answer to a preparation, key or CRS is in the contract (+0)."""
-        return self._of_generation(mapping_slot(mapping_slot(GENERATION_BASE, identifier), signer), _flag)
+        return self._of_generation(mapping_slot(mapping_slot(GENERATION_BASE, identifier), signer), flag)
 
     def is_over(self, identifier: int) -> Slot[bool]:
         """Ask whether a generation reached consensus or was aborted (+1)."""
-        return self._of_generation(mapping_slot(GENERATION_BASE + 1, identifier), _flag)
+        return self._of_generation(mapping_slot(GENERATION_BASE + 1, identifier), flag)
 
     def has_consensus(self, identifier: int) -> Slot[bool]:
         """Ask whether a generation reached consensus, so that it was not aborted (+3)."""
-        return self._of_generation(mapping_slot(GENERATION_BASE + 3, identifier), _flag)
+        return self._of_generation(mapping_slot(GENERATION_BASE + 3, identifier), any)  # a digest
 
     def newest_prep_id(self) -> Slot[int]:
         """Ask which preparation is the newest, as of the finalized block (+4)."""
@@ -111,7 +111,7 @@ class KeyViews:
 
     def is_context_destroyed(self, context_id: int) -> Slot[bool]:
         """Ask whether a context was destroyed (+10)."""
-        return self._of_config(mapping_slot(CONFIG_BASE + 10, context_id), _flag)
+        return self._of_config(mapping_slot(CONFIG_BASE + 10, context_id), flag)
 
     def epoch_standing(self, epoch_id: int) -> Slot[Standing]:
         """Ask for the state of an epoch (+15)."""
@@ -131,11 +131,11 @@ class KeyViews:
 
     def has_confirmed_context(self, context_id: int, tx_sender: Address) -> Slot[bool]:
         """Ask whether a sender's confirmation of a context is in the contract (+17)."""
-        return self._of_config(mapping_slot(mapping_slot(CONFIG_BASE + 17, context_id), tx_sender), _flag)
+        return self._of_config(mapping_slot(mapping_slot(CONFIG_BASE + 17, context_id), tx_sender), flag)
 
     def has_confirmed_epoch(self, epoch_id: int, signer: Address) -> Slot[bool]:
         """Ask whether a signer's activation of an epoch is in the contract (+18)."""
-        return self._of_config(mapping_slot(mapping_slot(CONFIG_BASE + 18, epoch_id), signer), _flag)
+        return self._of_config(mapping_slot(mapping_slot(CONFIG_BASE + 18, epoch_id), signer), flag)
 
     def _of_generation(self, slot: int, read: Any) -> Slot[Any]:
         return Slot(self.chain_id, self.generation, slot, read)
@@ -161,10 +161,6 @@ def _anchor(data: bytes) -> tuple[int, bytes]:
 
 def _number(word: bytes) -> int:
     return int.from_bytes(word)
-
-
-def _flag(word: bytes) -> bool:
-    return any(word)
 
 
 def _standing(word: bytes) -> Standing:

@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
 from kmsconn.protocols.port import Coprocessor, Instead, Slot, View
-from kmsconn.protocols.storage import base_slot, mapping_slot
+from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 T = TypeVar("T")
 MAGIC_VALUE = ERC1271.function("isValidSignature").selector
@@ -83,7 +83,7 @@ def is_valid_epoch(chain_id: int, protocol_config: Address, context_id: int, epo
 
 def is_context_destroyed(chain_id: int, protocol_config: Address, context_id: int) -> Slot[bool]:
     """Ask whether a context was destroyed (annex E.2, +10)."""
-    return Slot(chain_id, protocol_config, mapping_slot(PROTOCOL_CONFIG_BASE + _DESTROYED, context_id), _flag)
+    return Slot(chain_id, protocol_config, mapping_slot(PROTOCOL_CONFIG_BASE + _DESTROYED, context_id), flag)
 
 
 def current_context_and_epoch(chain_id: int, protocol_config: Address) -> View[tuple[int, int]]:
@@ -216,7 +216,7 @@ def newest_user_id(chain_id: int, decryption: Address) -> Slot[int]:
 def has_answered(chain_id: int, decryption: Address, identifier: int, signer: Address) -> Slot[bool]:
     """Ask whether a signer's answer to a request is in the contract (annex E.1, +1)."""
     slot = mapping_slot(mapping_slot(DECRYPTION_BASE + _ANSWERED, identifier), signer)
-    return Slot(chain_id, decryption, slot, _flag)
+    return Slot(chain_id, decryption, slot, flag)
 
 
 def pinned_context(chain_id: int, decryption: Address, identifier: int) -> Slot[int]:
@@ -249,7 +249,3 @@ def _pair(values: tuple[Any, ...]) -> tuple[int, int]:
 
 def _number(word: bytes) -> int:
     return int.from_bytes(word)
-
-
-def _flag(word: bytes) -> bool:
-    return any(word)

@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, HTTPZ, KEY_MANAGER, RC4, RC7, RC9
 from kmsconn.protocols.port import Coprocessor, Instead, Slot, View
-from kmsconn.protocols.storage import base_slot, mapping_slot
+from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 T = TypeVar("T")
 
@@ -188,4 +188,4 @@ def _either(
 
 
 def _flag_of(chain_id: int, to: Address, mapping: int, identifier: int, account: Address) -> Slot[bool]:
-    return Slot(chain_id, to, mapping_slot(mapping_slot(mapping, identifier), account), any)
+    return Slot(chain_id, to, mapping_slot(mapping_slot(mapping, identifier), account), flag)
