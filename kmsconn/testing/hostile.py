@@ -309,9 +309,7 @@ class Outcome:
     def complaints(self) -> list[str]:
         """Return what is wrong with it."""
         found = [self.crash] if self.crash else []
-        found += [
-            f"a worker crashed: {text}" for text in self.said if ": unexpected " in text and "request" in text
-        ]
+        found += [f"a worker crashed: {text}" for text in self.said if "unexpected-error" in text]
         found += [f"lost: {[hex(one) for one in self.lost]}"] if self.lost else []
         found += [] if self.lie is None or self.named or self.undisturbed else ["nobody was told of it"]
         found += [f"the keys stand at {self.keys!r}"] if self.keys and not self.closed else []
