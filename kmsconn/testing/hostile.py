@@ -407,7 +407,9 @@ def trouble_in(event: Event) -> str:
             return f"parked in {event.stage}: {event.reason}"
         case events.RequestClosed() | events.ReplyReturned() | events.AnswerDoubted():
             return f"{type(event).__name__}: {event.reason}"
-        case events.LogQuarantined() | events.CiphertextDoubted() | events.AttestationDoubted():
+        case events.LogQuarantined():
+            return f"LogQuarantined of chain {event.chain_id}: {event.reason}"
+        case events.CiphertextDoubted() | events.AttestationDoubted():
             return f"{type(event).__name__}: {event.reason}"
         case _:
             return ""
