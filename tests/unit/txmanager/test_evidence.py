@@ -195,3 +195,11 @@ def test_every_answer_has_a_text() -> None:
 def test_an_answer_to_a_broadcast_that_is_no_hash_is_no_acceptance(result: object) -> None:
     """Whether the bytes were taken is not known then, and somebody must be told."""
     assert read_sent(result) is Sent.FAILED
+
+
+@pytest.mark.parametrize(
+    "result", [None, True, 0, "", "0x0", "0x" + "00" * 32, "0x" + "00" * 500_000, [], {"data": "0x"}]
+)
+def test_a_result_that_no_reply_has_is_no_acceptance(result: object) -> None:
+    """Else a reply that is included would be taken for gone, and sent again."""
+    assert isinstance(read_call(PROFILE, KIND, result), Unclear)
