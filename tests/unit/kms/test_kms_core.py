@@ -336,6 +336,15 @@ async def test_a_call_says_which_status_is_its_success(autojump_clock: MockClock
         assert await core.start(abort) == Started()
 
 
+@pytest.mark.parametrize("code", [Status.INTERNAL, Status.INVALID_ARGUMENT])
+async def test_a_call_says_which_status_is_none_for_ever(code: Status, autojump_clock: MockClock) -> None:
+    """An end of a context or epoch: neither done nor given up."""
+    end = CoreCall("DestroyMpcEpoch", Chunks([b"message"]), None, {code.name: Meaning.WAIT})
+    async with core_with(Cores(status=code), 2) as core:
+        with pytest.raises(NotYet, match=f"DestroyMpcEpoch: {code.name}"):
+            await core.start(end)
+
+
 async def test_one_endpoint_that_fails_fails_the_call_to_all(autojump_clock: MockClock) -> None:
     async with core_with(Cores(status=Status.UNAVAILABLE), 2) as core:
         with pytest.raises(Unreachable, match="core"):
