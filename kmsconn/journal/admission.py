@@ -49,6 +49,8 @@ _IN_RANGE = (
 _QUARANTINE = "INSERT OR IGNORE INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CURSOR = "INSERT INTO cursor VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
 
+JUDGED_BY_BLOCK = frozenset({State.REJECTED, State.DONE})
+
 _CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)"
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block = ?"
 
@@ -161,10 +163,17 @@ def _place(book: Book, read: Read, row: _Known, arrival: Arrival, changes: _Chan
     book.tick += 1
     book.execute(_HERE, (book.tick, *place, pack_log(arrival.log), row.rid))
     changes.moved += row.place != place
-    in_another_block = row.place[:2] != place[:2]
-    again = in_another_block and move(book, "rejudge", row.rid, next_try=read.now, reason="in another block")
+    again = row.place[:2] != place[:2] and _judge_anew(book, read, row)
     if again or (not row.on_chain and row.state not in CLOSED):
         changes.back.append((row.rid, arrival))
+
+
+def _judge_anew(book: Book, read: Read, row: _Known) -> bool:
+    """Take a row back that the contract of its old branch ended: to its answer, where one is kept."""
+    if row.state not in JUDGED_BY_BLOCK:
+        return False
+    steps = ("reoffer", "rejudge")
+    return any(move(book, step, row.rid, next_try=read.now, reason="in another block") for step in steps)
 
 
 def _drop(book: Book, rids: Iterable[int], changes: _Changes) -> None:

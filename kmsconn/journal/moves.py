@@ -34,6 +34,7 @@ _SETS = {
     "land": "landed_block = :block, reason = ''",
     "bury": "reason = ''",
     "reopen": "reason = :reason",
+    "reoffer": "landed_block = NULL, next_try = :next_try, reason = :reason",
     "rejudge": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
     "resend": "landed_block = NULL, next_try = :next_try, reason = :reason",
     "restart": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
@@ -44,6 +45,8 @@ _SETS = {
 _ALSO = {
     "sign": "(state = 'signed' OR on_chain = 1)",
     "resend": "calldata IS NOT NULL",
+    "reoffer": "calldata IS NOT NULL",
+    "rejudge": "calldata IS NULL",
     "restart": "state = 'landed' AND length(log) > 0",
 }
 

@@ -41,6 +41,7 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "bury": (frozenset({State.LANDED}), State.REPLIED),
     "reopen": (frozenset({State.REPLIED}), State.LANDED),
     "rejudge": (frozenset({State.REJECTED, State.DONE}), State.SEEN),
+    "reoffer": (frozenset({State.REJECTED, State.DONE}), State.ANSWERED),
     "resend": (frozenset({State.LANDED}), State.ANSWERED),
     "restart": (frozenset({State.LANDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.SEEN),
 }

@@ -80,7 +80,8 @@ class Model:
         again = {rid for rid in found if self.is_judged_anew(self.rows[rid], seen[self.rows[rid].id])}
         moved = sum(self.put(self.rows[rid], seen[self.rows[rid].id]) for rid in found)
         for rid in again:
-            self.move("rejudge", rid, next_try=read.now, landed_block=None, nonce=None)
+            if not self.move("reoffer", rid, next_try=read.now, landed_block=None):
+                self.move("rejudge", rid, next_try=read.now, landed_block=None, nonce=None)
         for rid, row in self.rows.items():
             in_range = read.from_block <= row.place[0] <= read.to_block and row.moved_at <= asked
             if row.on_chain and rid not in found and (in_range or row.id in seen):
@@ -138,8 +139,10 @@ class Model:
             return False
         if transition == "sign":
             return row.state is State.SIGNED or row.on_chain
-        if transition == "resend":
+        if transition in {"resend", "reoffer"}:
             return row.answer
+        if transition == "rejudge":
+            return not row.answer
         return transition != "restart" or row.state is State.LANDED
 
     def move(self, transition: str, rid: int, **values: object) -> bool:

@@ -30,17 +30,28 @@ def in_state(book: Book, state: State, **others: int) -> int:
     return walk(book, new_row(book, **others), WAYS[state])
 
 
+def ready(book: Book, transition: str, state: State, **others: int) -> int:
+    way = WITH_ANSWER[state] if transition == "reoffer" else WAYS[state]
+    return walk(book, new_row(book, **others), way)
+
+
 def allowed(transition: str, state: State) -> bool:
     """``restart`` of a closed row is an operator's, which this port does not offer."""
     return state in TRANSITIONS[transition][0] and (transition != "restart" or state is State.LANDED)
 
+
+WITH_ANSWER = {
+    State.REJECTED: ("answer", "reject"),
+    State.DONE: ("answer", "finish"),
+}
+"""Ways into states for the transition that needs an answer."""
 
 CASES = list(product(TRANSITIONS, State))
 
 
 @pytest.mark.parametrize(("transition", "state"), [case for case in CASES if allowed(*case)])
 def test_an_allowed_transition_happens(book: Book, transition: str, state: State) -> None:
-    rid = in_state(book, state)
+    rid = ready(book, transition, state)
     assert move(book, transition, rid)
     assert row_of(book, rid).state == TRANSITIONS[transition][1]
 
@@ -62,13 +73,13 @@ def test_a_transition_of_a_row_that_is_not_there_says_so(book: Book, transition:
 def test_a_transition_touches_its_own_row_only(book: Book, transition: str, state: State) -> None:
     other = in_state(book, state, id_=2)
     before = row_of(book, other)
-    assert move(book, transition, in_state(book, state, id_=3))
+    assert move(book, transition, ready(book, transition, state, id_=3))
     assert row_of(book, other) == before
 
 
 @pytest.mark.parametrize(("transition", "state"), [case for case in CASES if allowed(*case)])
 def test_a_transition_grows_the_tick_and_marks_its_row(book: Book, transition: str, state: State) -> None:
-    rid = in_state(book, state)
+    rid = ready(book, transition, state)
     tick = book.tick
     move(book, transition, rid)
     assert book.tick == tick + 1
