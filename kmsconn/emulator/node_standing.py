@@ -13,7 +13,8 @@ from kmsconn.emulator.view import View
 class Standing:
     """One node's knobs. Every attribute may be turned at any time.
 
-    ``lag`` in blocks; ``fork``: a branch that this node still follows; ``max_log_range`` in blocks, ``max_logs`` and
+    ``lag`` in blocks; ``fork``: a branch that this node still follows; ``log_fork``: one from which it still answers for logs, out of a
+    cache, though its headers are the chain's; ``max_log_range`` in blocks, ``max_logs`` and
     ``pruned_before`` (a block number) limit what it tells; ``strict_range`` refuses ranges beyond its head;
     ``unsupported`` names methods that it does not know; ``batch_limit`` calls are the most that it takes in a batch.
     """
@@ -23,6 +24,7 @@ class Standing:
         self.faults = faults or NodeFaults()
         self.lag = 0
         self.fork: Branch | None = None
+        self.log_fork: Branch | None = None
         self.max_log_range: int | None = None
         self.max_logs: int | None = None
         self.pruned_before = 0

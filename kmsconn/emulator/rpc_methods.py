@@ -5,7 +5,7 @@ A method that must wait (a send that is answered with the block) returns a ``Lat
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -343,14 +343,19 @@ def _logs(node: Standing, params: Params) -> list[Any]:
     wanted = LogFilter.parse(content)
     start, end = _range(node, content)
     found = [
-        log_json(log, mined)
-        for mined in node.view().mined(start, end)
-        for log in mined.logs
-        if wanted.takes(log)
+        log_json(log, mined) for mined in _mined(node, start, end) for log in mined.logs if wanted.takes(log)
     ]
     if node.max_logs is not None and len(found) > node.max_logs:
         raise NodeError(LIMIT_EXCEEDED, f"query returned more than {node.max_logs} results")
     return _spoiled(node, found) if found else found
+
+
+def _mined(node: Standing, start: int, end: int) -> Iterable[Mined]:
+    if node.log_fork is None:
+        return node.view().mined(start, end)
+    old = node.chain.view(0, node.log_fork)
+    top = old.head.number
+    return (*old.mined(start, min(end, top)), *node.view().mined(max(start, top + 1), end))
 
 
 def _range(node: Standing, content: Any) -> tuple[int, int]:

@@ -285,6 +285,12 @@ class Journal(Protocol):
         """Return the block hashes that are kept for a contract, the lowest first."""
         ...
 
+    async def standing(
+        self, chain_id: int, contract: Address, blocks: tuple[int, int], limit: int
+    ) -> Checkpoints:
+        """Return the first ``limit`` blocks, of a range with both ends included, where requests on chain stand, as they were read."""
+        ...
+
     async def rewind(self, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
         """Go back to a fork: what stands above it is read again.
 

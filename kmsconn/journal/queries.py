@@ -67,6 +67,10 @@ _LANDED_FROM = (
 )
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
 _KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? AND contract = ? ORDER BY block"
+_STANDING = (
+    "SELECT DISTINCT block, block_hash FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 "
+    "AND block BETWEEN ? AND ? ORDER BY block LIMIT ?"
+)
 _DOUBTED = (
     "SELECT DISTINCT block FROM request INDEXED BY request_doubted WHERE chain_id = ? AND contract = ? AND block >= ? "
     "AND on_chain = 0 AND state IN ('seen', 'answered', 'signed', 'landed') ORDER BY block DESC LIMIT ?"
@@ -107,6 +111,14 @@ def cursor(book: Book, chain_id: int, contract: Address) -> int | None:
 def checkpoints(book: Book, chain_id: int, contract: Address) -> Checkpoints:
     """Return the block hashes that are kept, the lowest first."""
     return tuple(Checkpoint(number, hash_) for number, hash_ in book.execute(_KEPT, (chain_id, contract)))
+
+
+def standing(
+    book: Book, chain_id: int, contract: Address, blocks: tuple[int, int], limit: int
+) -> Checkpoints:
+    """Return the blocks where requests on chain stand, the lowest first."""
+    found = book.execute(_STANDING, (chain_id, contract, *blocks, limit))
+    return tuple(Checkpoint(number, hash_) for number, hash_ in found)
 
 
 def doubted(book: Book, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:

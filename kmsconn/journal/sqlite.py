@@ -96,6 +96,12 @@ class SqliteJournal:
         """Return the block hashes that are kept for a contract."""
         return await self._do(lambda book: queries.checkpoints(book, chain_id, contract))
 
+    async def standing(
+        self, chain_id: int, contract: Address, blocks: tuple[int, int], limit: int
+    ) -> Checkpoints:
+        """Return the blocks where requests on chain stand."""
+        return await self._do(lambda book: queries.standing(book, chain_id, contract, blocks, limit))
+
     async def rewind(self, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
         """Go back to a fork."""
         return await self._do(lambda book: rewinding.rewind(book, chain_id, contract, fork, head), long=True)

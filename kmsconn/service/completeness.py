@@ -3,6 +3,10 @@
 The counter is asked in rounds. What it had reached a round ago, in blocks that the reader has passed since, must be known now. What is
 missing is named, in red, and its blocks are read again each round until it is found; such a read adds and judges nothing absent.
 A counter of no sense, such as another layout of the contract would give, proves nothing and is left alone.
+
+Ids are handed out again after a reorganisation, so a number alone says nothing of what was asked. The block's hash does: it stands for
+all logs of the block. Once, when the overlap has passed it, each block where requests stand is asked for its hash. Where it differs,
+the block is read again, and what does not stand there is off chain: then its number is missing, and its other content is found by that.
 """
 
 from __future__ import annotations
@@ -18,7 +22,10 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import ask_all
+from kmsconn.chain.checkpoints import Checkpoints
 from kmsconn.chain.gaps import Gap, Span, gaps, merged
+from kmsconn.chain.logs import read_hashes
+from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
@@ -28,7 +35,7 @@ from kmsconn.model.events import Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Numbering
 from kmsconn.service.house import House
-from kmsconn.service.intake import Intake
+from kmsconn.service.intake import DOUBTING, Intake
 from kmsconn.service.retaining import final_block
 from kmsconn.service.retrying import until_kept
 
@@ -36,6 +43,7 @@ NAME = "completeness"
 EVERY = 30.0  # seconds between rounds, or the overlap where that is longer: till then what a lagging node hid comes by itself
 SOON = 0.5  # seconds until it is looked again whether the reader has begun
 CHUNK = 2000  # ids in one question to the journal, which others use meanwhile
+BLOCKS = 16  # block hashes in one batch: there are nodes that take no more than 20 calls
 SHOWN = 3  # gaps that are named
 _SENSE = 1 << 62  # no contract has numbered so many requests
 
@@ -59,6 +67,10 @@ class Completeness:
     _marks: dict[Kind, Place] = attrs.field(factory=dict)
     """An earlier one of these, which becomes the journal's low-water mark once its block is final."""
     _damaged: int = 0
+    _compared: int | None = None
+    """The block up to which the hashes of blocks where requests stand are the chain's."""
+    _rewinds: int = 0
+    """How often the reader had gone back to a fork when that was found."""
     _alerts: Alerts = attrs.field(
         default=attrs.Factory(lambda self: Alerts(self.house.on_event), takes_self=True), init=False
     )
@@ -75,6 +87,7 @@ class Completeness:
             await trio.sleep(max(EVERY, self.house.settings.overlap) if reading else SOON)
 
     async def _round(self) -> None:
+        await self._compare()
         issued = await self._counters()
         if self._issued and (self.intake.cursor or 0) > self._head:
             sure = {kind: min(before, issued.get(kind, 0)) for kind, before in self._issued.items()}
@@ -89,10 +102,10 @@ class Completeness:
     async def _raise_marks(self) -> None:
         """Remember in the journal what is complete and final, so that no later start asks for it again."""
         of, journal = self.intake.subscription, self.house.journal
-        final = final_block(self.intake.head)
+        final = min(final_block(self.intake.head) or 0, self._compared or 0)
         for kind, complete in self._complete.items():
             mark = self._marks.setdefault(kind, complete)
-            if final is not None and mark.block <= final:
+            if mark.block <= final:
                 await until_kept(partial(journal.raise_low_water, of.chain_id, of.contract, kind, mark))
                 self._marks[kind] = complete
 
@@ -101,8 +114,44 @@ class Completeness:
         damaged = len(self.house.journal.damaged)
         if damaged != self._damaged:
             self._damaged = damaged
-            self._complete.clear()
-            self._marks.clear()
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Let the proof begin at the low-water mark again: what was complete may not be."""
+        self._complete.clear()
+        self._marks.clear()
+
+    async def _compare(self) -> None:
+        """Compare the blocks where requests stand, as far as the overlap has passed them, with the chain's, each once."""
+        settled = (self.intake.cursor or 0) - 1 - self._blocks_in(self.house.settings.overlap)
+        if self._rewinds != self.intake.rewinds:
+            self._rewinds, self._compared = self.intake.rewinds, None
+            self._begin_again()
+        if self._compared is None:
+            self._compared = max(0, settled - self._blocks_in(DOUBTING))
+        while self._compared < settled:
+            of, blocks = self.intake.subscription, (self._compared + 1, settled)
+            standing = await self.house.journal.standing(of.chain_id, of.contract, blocks, BLOCKS)
+            if standing and not await self._stand(standing):
+                return
+            self._compared = standing[-1].number if len(standing) == BLOCKS else settled
+
+    async def _stand(self, standing: Checkpoints) -> bool:
+        """Say whether all of these blocks are the chain's; those that are not are read again, and compared again in the next round."""
+        try:
+            hashes = await read_hashes(self.intake.endpoint, [block.number for block in standing])
+        except RpcError:
+            return False
+        replaced = [
+            block for block, hash_ in zip(standing, hashes, strict=True) if hash_ not in {None, block.hash}
+        ]
+        for block in replaced:
+            self._begin_again()
+            await self.intake.read_again(block.number, block.number, judging=True)
+        return not replaced and None not in hashes
+
+    def _blocks_in(self, seconds: float) -> int:
+        return self.intake.head.blocks_in(seconds)
 
     async def _counters(self) -> dict[Kind, int]:
         """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
@@ -111,8 +160,7 @@ class Completeness:
         found = await ask_all(self.intake.endpoint, [numbering.newest for numbering in numberings])
         newest = {one: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)}
         issued = {one.kind: n for one, n in newest.items() if tag_of(n) == one.tag and counter_of(n) < _SENSE}
-        settings, head = self.house.settings, self.intake.head
-        block = max(0, (self.intake.cursor or 0) - head.blocks_in(settings.overlap))
+        block = max(0, (self.intake.cursor or 0) - self._blocks_in(self.house.settings.overlap))
         for kind, number in issued.items():
             self._began.setdefault(kind, Place(number, block))
         return issued

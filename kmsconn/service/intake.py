@@ -264,14 +264,14 @@ class Intake:
             return None
         return plan(self._known_cursor(), self.head.number, 0, again=False).backfill
 
-    async def read_again(self, first: int, last: int) -> bool:
+    async def read_again(self, first: int, last: int, *, judging: bool = False) -> bool:
         """Look once more for what is missing in blocks below the cursor; say whether all could be read. Repeating: harmless.
 
-        What such a read does not hold is not judged: it may come from the node that hid something before.
+        What such a read does not hold is not judged, unless ``judging``: it may come from the node that hid something before.
         """
         while first <= last:
             end = min(last, first + self._known_cursor().size - 1)
-            if not await self._read(Range(first, end), asked=BEFORE_ALL):
+            if not await self._read(Range(first, end), asked=None if judging else BEFORE_ALL):
                 return False
             first = end + 1
         return True

@@ -237,7 +237,7 @@ class Reorg:
             depth,
             drop=_always if self.how == "vanished" else _never,
             arrange=partial(
-                _arrange,
+                arrange,
                 swapped=world.neighbours.decryption.address if self.how == "swapped" else None,
                 sizes=sizes if self.place == "there" else [0] * depth,
             ),
@@ -276,7 +276,7 @@ def _never(transaction: Transaction) -> bool:
     return False
 
 
-def _arrange(
+def arrange(
     transactions: Sequence[Transaction], blocks: int, *, swapped: Address | None, sizes: Sequence[int]
 ) -> list[Sequence[Transaction]]:
     """Hand out transactions to the new blocks: so many to each, and what is left to the last one."""

@@ -69,6 +69,7 @@ class Case:
     block_time: float = 1.0
     computing: float = 0.1
     profile: str = FHEVM_014
+    overlap: float = 30.0
 
     def run(self) -> Report:
         """Play it."""
@@ -98,16 +99,23 @@ def _asks(ground: Ground) -> st.SearchStrategy[Act]:
 
 _HOWS = ("refuse", "unreachable", "mute", "lost")
 
+_DEPTHS = st.integers(1, 15) | st.integers(16, 120) | st.integers(100, 480)
+"""Blocks; a world has as many as its seconds, or four times as many."""
+_PLACES: st.SearchStrategy[Any] = st.sampled_from(["last", "there"])
+_SHORTER = st.just(0) | st.integers(0, 480)
+
 _REORGS_IN_PLACE = st.builds(
-    acts.Reorg, moments(), st.integers(1, 15), st.just("moved"), st.none(), seconds(30)
+    acts.Reorg, moments(), _DEPTHS, st.just("moved"), st.none(), seconds(30), _PLACES, _SHORTER
 )
 _REORGS = st.builds(
     acts.Reorg,
     moments(),
-    st.integers(1, 15),
+    _DEPTHS,
     st.sampled_from(["moved", "swapped", "vanished"]),
-    st.none() | seconds(15),
+    st.none() | seconds(15) | seconds(90),
     st.just(0.0) | seconds(30),
+    _PLACES,
+    _SHORTER,
 )
 
 _ANYWHERE: dict[str, st.SearchStrategy[Act]] = {
@@ -204,4 +212,5 @@ def cases(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -
         block_time=draw(st.sampled_from([1.0, 1.0, 0.25, 3.0])),
         computing=draw(st.sampled_from([0.0, 0.1, 3.0, 20.0])),
         profile=profile,
+        overlap=draw(st.sampled_from([30.0, 30.0, 10.0])),
     )

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import trio
 
+from kmsconn.chain.fork import LAGGING
 from kmsconn.emulator.blocks import Branch, Mined
 from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.model import events as told
@@ -22,7 +23,7 @@ from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
 from kmsconn.testing.truth import is_request, name_of, replies_of, reply_to, requests_of
 
-GRACE = 15.0  # seconds beside the overlap in which a reorganisation may not be noticed yet
+GRACE = 15.0  # seconds beside the overlap, or the patience with a low head, in which a reorganisation may not be noticed yet
 QUICK_BURIAL = (
     0.75  # of the overlap: block timestamps are whole seconds, and the pace of blocks is an estimate
 )
@@ -137,7 +138,7 @@ class Witness:
     def _sign(self, event: told.ReplySigned) -> None:
         self._signed.add(event.transaction_hash)
         if event.rid not in self._flying:
-            late = trio.current_time() - self._reorganised > self.overlap + GRACE
+            late = trio.current_time() - self._reorganised > max(self.overlap, LAGGING) + GRACE
             gone = self._ids.get(event.rid) not in {
                 name_of(self.neighbours.dialect, log) for log in requests_of(self.neighbours)
             }

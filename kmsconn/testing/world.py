@@ -191,7 +191,7 @@ class World:
             line.cut()
         for cluster in self.neighbours.clusters.values():
             for node in cluster.nodes:
-                node.lag, node.fork = 0, None
+                node.lag, node.fork, node.log_fork = 0, None, None
                 node.faults.heal()
         for chain in self.neighbours.chains:
             chain.stalled = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import trio
 from kmsconn.emulator.node_faults import Fault
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.service.completeness import EVERY, NAME
+from kmsconn.testing.acts import arrange
+from kmsconn.testing.truth import truth_of
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")
@@ -89,3 +92,28 @@ async def test_the_proof_goes_on_after_a_restart_without_a_start_block(
             await trio.sleep(3 * scene.settings().overlap)
             heal(scene)
             await scene.wait(lambda: set(hidden) <= scene.answered, 4 * EVERY)
+
+
+async def test_other_content_under_ids_that_are_known_is_found_though_nobody_told_of_it(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """After a reorganisation the nodes' headers are the new ones, and their logs for a while the old ones, out of a cache."""
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await scene.ask("public")
+        await trio.sleep(2)
+        early = await scene.ask("direct", "direct")
+        await scene.wait(lambda: set(early) <= scene.answered)
+        gateway = scene.neighbours.gateway
+        swap = partial(arrange, swapped=scene.neighbours.decryption.address, sizes=[0] * 5)
+        branch = gateway.reorg(5, arrange=swap)
+        for node in scene.neighbours.clusters["gateway"].nodes:
+            node.log_fork = branch
+        for core in scene.neighbours.cores:
+            core.core.restart()
+        await trio.sleep(4 * scene.settings().overlap)
+        for node in scene.neighbours.clusters["gateway"].nodes:
+            node.log_fork = None
+        assert truth_of(scene.neighbours).open
+        await scene.wait(lambda: not truth_of(scene.neighbours).open, 6 * EVERY)
+        assert truth_of(scene.neighbours).doubled == ()
+        await scene.wait(lambda: connector.statistics().gaps == 0, 2 * EVERY)

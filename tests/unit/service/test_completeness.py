@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.checkpoints import Checkpoint, Checkpoints
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
@@ -38,6 +39,10 @@ def user(counter: int) -> int:
     return make_id(USER_DECRYPTION_TAG, counter)
 
 
+def hash_of(number: int, replaced: bool) -> bytes:
+    return bytes([replaced]) * 28 + number.to_bytes(4)
+
+
 @attrs.define
 class World:
     """A gateway with two counters, a journal that knows some ids, a reader with a cursor: all that a proof looks at."""
@@ -63,6 +68,10 @@ class World:
     marks: dict[Kind, Place] = attrs.field(factory=dict)
     asked: list[tuple[int, int]] = attrs.field(factory=list)
     """The ids that the journal was asked for."""
+    rewinds: int = 0
+    replaced: set[int] = attrs.field(factory=set)
+    """Blocks that have another hash on chain than in the journal."""
+    compared: list[int] = attrs.field(factory=list)
 
     @property
     def endpoint(self) -> World:
@@ -72,7 +81,24 @@ class World:
         await trio.lowlevel.checkpoint()
         if self.down:
             raise Unreachable("down")
+        if calls and calls[0].method == "eth_getBlockByNumber":
+            return [self._block(int(call.params[0], 16)) for call in calls]
         return [self.error or to_hex(counter.to_bytes(32)) for counter in self.counters[: len(calls)]]
+
+    def _block(self, number: int) -> dict[str, str]:
+        self.compared.append(number)
+        return {
+            "number": hex(number),
+            "timestamp": "0x1",
+            "hash": to_hex(hash_of(number, number in self.replaced)),
+        }
+
+    async def standing(
+        self, _chain: int, _contract: bytes, blocks: tuple[int, int], limit: int
+    ) -> Checkpoints:
+        await trio.lowlevel.checkpoint()
+        found = sorted({block for block in self.known.values() if blocks[0] <= block <= blocks[1]})
+        return tuple(Checkpoint(block, hash_of(block, False)) for block in found[:limit])
 
     async def places(
         self, _chain: int, _contract: bytes, kind: Kind, ids: tuple[int, int], limit: int
@@ -94,9 +120,11 @@ class World:
         await trio.lowlevel.checkpoint()
         return self.logs
 
-    async def read_again(self, first: int, last: int) -> bool:
+    async def read_again(self, first: int, last: int, *, judging: bool = False) -> bool:
         await trio.lowlevel.checkpoint()
         self.read.append((first, last))
+        if judging:
+            self.known = {one: block for one, block in self.known.items() if not first <= block <= last}
         self.known |= {one: block for one, block in self.hidden.items() if first <= block <= last}
         return True
 
@@ -361,6 +389,7 @@ async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final(auto
         await rounds(3)
         assert world.marks == {}
         world.head.note(100_000, 1000 + 36_000)
+        world.cursor = 100_001
         await rounds(2)
         assert world.marks[Kind.PUBLIC_DECRYPTION] == Place(public(7), 70)
 
@@ -371,6 +400,7 @@ async def test_a_mark_stays_below_what_is_missing(autojump_clock: Any) -> None:
     async with proving(world):
         await rounds(2)
         world.head.note(100_000, 1000 + 36_000)
+        world.cursor = 100_001
         await rounds(2)
     assert world.marks[Kind.PUBLIC_DECRYPTION] == Place(public(2), 20)
 
@@ -385,3 +415,40 @@ async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again(autojump_c
         world.damaged[4] = "its log cannot be read"
         await rounds()
         assert world.read == [(30, 50)]
+
+
+# Content, by the hashes of its blocks.
+
+
+async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_is_looked_for(
+    autojump_clock: Any,
+) -> None:
+    """Id 3 stands in another block with other content."""
+    world = World(cursor=1000)
+    world.blocks([1, 2, 3, 4, 5])
+    async with proving(world) as proof:
+        await rounds()
+        world.replaced, world.hidden = {30}, {public(3): 33}
+        world.rewinds += 1
+        await rounds(3)
+        assert world.known[public(3)] == 33
+        assert proof.missing == 0
+    assert world.read[:2] == [(30, 30), (20, 40)]
+
+
+async def test_each_block_is_compared_once(autojump_clock: Any) -> None:
+    world = World(cursor=1000)
+    world.blocks(range(1, 40))
+    async with proving(world):
+        await rounds(4)
+    assert world.compared == [10 * counter for counter in range(1, 40)]
+
+
+async def test_after_a_fork_all_are_compared_again(autojump_clock: Any) -> None:
+    world = World(cursor=1000)
+    world.blocks([1, 2])
+    async with proving(world):
+        await rounds()
+        world.rewinds += 1
+        await rounds()
+    assert world.compared == [10, 20, 10, 20]
