@@ -65,6 +65,15 @@ class Read:
 
 
 @attrs.frozen
+class Reread:
+    """What was asked to be read once more, from ``from_block`` to ``to_block``; everything below ``next_block`` is done."""
+
+    from_block: int
+    next_block: int
+    to_block: int
+
+
+@attrs.frozen
 class Rewound:
     """What a rewind changed: replies that are not final any more, requests that left the chain with their blocks."""
 
@@ -289,6 +298,14 @@ class Journal(Protocol):
         self, chain_id: int, contract: Address, blocks: tuple[int, int], limit: int
     ) -> Checkpoints:
         """Return the first ``limit`` blocks, of a range with both ends included, where requests on chain stand, as they were read."""
+        ...
+
+    async def reread(self, chain_id: int, contract: Address) -> Reread | None:
+        """Return what of a contract is, or was, to be read once more."""
+        ...
+
+    async def note_reread(self, chain_id: int, contract: Address, reread: Reread) -> None:
+        """Remember what is to be read once more, and how far that is done."""
         ...
 
     async def rewind(self, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:

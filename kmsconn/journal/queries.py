@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.book import Book
 from kmsconn.journal.damage import read_one, read_rows
-from kmsconn.journal.port import NO_SHARDS, Counts, Due, Place, Queued, Row, Shards, Waiting
+from kmsconn.journal.port import NO_SHARDS, Counts, Due, Place, Queued, Reread, Row, Shards, Waiting
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.schema import shard_of
 from kmsconn.model.life import OPEN, State
@@ -67,6 +67,7 @@ _LANDED_FROM = (
 )
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
 _KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? AND contract = ? ORDER BY block"
+_REREAD = "SELECT from_block, next_block, to_block FROM reread WHERE chain_id = ? AND contract = ?"
 _STANDING = (
     "SELECT DISTINCT block, block_hash FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 "
     "AND block BETWEEN ? AND ? ORDER BY block LIMIT ?"
@@ -111,6 +112,12 @@ def cursor(book: Book, chain_id: int, contract: Address) -> int | None:
 def checkpoints(book: Book, chain_id: int, contract: Address) -> Checkpoints:
     """Return the block hashes that are kept, the lowest first."""
     return tuple(Checkpoint(number, hash_) for number, hash_ in book.execute(_KEPT, (chain_id, contract)))
+
+
+def reread(book: Book, chain_id: int, contract: Address) -> Reread | None:
+    """Return what of a contract is to be read once more."""
+    found = book.execute(_REREAD, (chain_id, contract)).fetchone()
+    return None if found is None else Reread(*found)
 
 
 def standing(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.book import Book
 from kmsconn.journal.moves import move
-from kmsconn.journal.port import Rewound
+from kmsconn.journal.port import Reread, Rewound
 from kmsconn.journal.retention import lower_low_water
 
 _CURSOR = "UPDATE cursor SET block = min(block, ? + 1) WHERE chain_id = ? AND contract = ?"
@@ -45,3 +45,9 @@ def rewind(book: Book, chain_id: int, contract: Address, fork: int, head: int) -
         gone = book.execute(_OFF, {**of, "tick": book.tick + 1, "head": head}).rowcount
         book.tick += gone > 0
         return Rewound(len(reopened), gone)
+
+
+def note_reread(book: Book, chain_id: int, contract: Address, reread: Reread) -> None:
+    """Remember what is to be read once more, and how far that is done."""
+    values = (chain_id, contract, reread.from_block, reread.next_block, reread.to_block)
+    book.execute("INSERT OR REPLACE INTO reread VALUES (?, ?, ?, ?, ?)", values)

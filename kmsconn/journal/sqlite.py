@@ -27,6 +27,7 @@ from kmsconn.journal.port import (
     Position,
     Queued,
     Read,
+    Reread,
     Retained,
     Retention,
     Rewound,
@@ -101,6 +102,14 @@ class SqliteJournal:
     ) -> Checkpoints:
         """Return the blocks where requests on chain stand."""
         return await self._do(lambda book: queries.standing(book, chain_id, contract, blocks, limit))
+
+    async def reread(self, chain_id: int, contract: Address) -> Reread | None:
+        """Return what of a contract is to be read once more."""
+        return await self._do(lambda book: queries.reread(book, chain_id, contract))
+
+    async def note_reread(self, chain_id: int, contract: Address, reread: Reread) -> None:
+        """Remember what is to be read once more."""
+        await self._do(lambda book: rewinding.note_reread(book, chain_id, contract, reread))
 
     async def rewind(self, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
         """Go back to a fork."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import attrs
 import trio
@@ -25,7 +26,7 @@ from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.port import Admitted, Arrival, Read
+from kmsconn.journal.port import Admitted, Arrival, Read, Reread
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import (
     ChainReorganised,
@@ -119,6 +120,7 @@ class Intake:
                 nursery.start_soon(self.endpoint.listen, ("logs", wanted), self._ring)
             self._cursor = await self._start()
             nursery.start_soon(self._backfill)
+            nursery.start_soon(self._read_once_more)
             await self._follow()
 
     def _ring(self, push: bytes | None) -> None:
@@ -138,6 +140,8 @@ class Intake:
         head = await self._first_head()  # else the first question would span everything since the last run
         if known is None:
             first = await self._first_block(head)
+            begun = Reread(first.number, first.number, first.number - 1)
+            await until_kept(lambda: journal.note_reread(chain_id, contract, begun))
             if first.hash is not None:
                 self.lineage.begin_at(Checkpoint(first.number, first.hash))
             return Cursor(first.number, size=size, origin=first.number)
@@ -258,6 +262,32 @@ class Intake:
                 else:
                     standstill.failed(self._reason)
                     await trio.sleep(self.polling)
+
+    async def _read_once_more(self) -> None:
+        """Read again from the configured block, once for each value of the option, beside the live end; a restart goes on with it.
+
+        Only what is missing is added: what such a read does not hold is not judged.
+        """
+        journal, of = self.house.journal, self.subscription
+        todo = await self._once_more()
+        standstill = self._standstill("once more")
+        while todo is not None and todo.next_block <= todo.to_block:
+            last = min(todo.to_block, todo.next_block + self._known_cursor().size - 1)
+            if await self.read_again(todo.next_block, last):
+                standstill.worked()
+                todo = attrs.evolve(todo, next_block=last + 1)
+                await until_kept(partial(journal.note_reread, of.chain_id, of.contract, todo))
+            else:
+                standstill.failed(self._reason)
+                await trio.sleep(self.polling)
+
+    async def _once_more(self) -> Reread | None:
+        """Return what is to be read once more: what was begun, else from the configured block where that was not done before."""
+        journal, of, cursor = self.house.journal, self.subscription, self._known_cursor()
+        known = await until_kept(lambda: journal.reread(of.chain_id, of.contract))
+        if self.from_block is None or (known is not None and known.from_block == self.from_block):
+            return known
+        return Reread(self.from_block, self.from_block, cursor.next_block - 1)
 
     def _next_backfill(self) -> Range | None:
         if self.head.number is None:

@@ -117,3 +117,17 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
         await scene.wait(lambda: not truth_of(scene.neighbours).open, 6 * EVERY)
         assert truth_of(scene.neighbours).doubled == ()
         await scene.wait(lambda: connector.statistics().gaps == 0, 2 * EVERY)
+
+
+async def test_a_start_block_that_is_set_later_is_read_from_once_more(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        early = await scene.ask(*FORMS)
+        await trio.sleep(20)
+        async with scene.connected(decryption_from_block_number=None):
+            await trio.sleep(10)
+            later = await scene.ask("public")
+            await scene.wait(lambda: scene.answered == set(later))
+        async with scene.connected(decryption_from_block_number=0):
+            await scene.wait(lambda: scene.answered == {*early, *later})

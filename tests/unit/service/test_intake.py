@@ -231,6 +231,37 @@ async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path, autoju
         assert it.admitted == [id_of(NAMES[0])]
 
 
+async def test_an_earlier_block_beside_a_cursor_is_read_from_once_more(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    chain = Chain(head=1000, logs=[log(NAMES[0], 400), log(NAMES[1], 995)])
+    async with reading(tmp_path, chain, from_block=990) as it:
+        assert it.admitted == [id_of(NAMES[1])]
+    async with reading(tmp_path, chain, from_block=300) as it:
+        await trio.sleep(5)
+        assert it.admitted == [id_of(NAMES[0])]
+        assert it.intake.cursor == 1001
+    chain.ranges.clear()
+    async with reading(tmp_path, chain, from_block=300):
+        await trio.sleep(5)
+    assert min(first for first, _ in chain.ranges) > 500  # once
+
+
+async def test_reading_once_more_goes_on_after_a_restart(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, Chain(head=1000), from_block=990):
+        pass
+    slow = Chain(head=1000, latency=1.0)
+    async with reading(tmp_path, slow, from_block=300, size=10):
+        await trio.sleep(20)
+    done = max(last for _, last in slow.ranges if last < 900)
+    chain = Chain(head=1000)
+    async with reading(tmp_path, chain, from_block=300, size=10):
+        await trio.sleep(20)
+    again = [first for first, last in chain.ranges if last < 900]
+    assert 300 < min(again) <= done + 1
+    assert max(last for _, last in chain.ranges) >= 989
+
+
 # What it reads.
 
 
