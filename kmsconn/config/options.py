@@ -443,8 +443,8 @@ SECTIONS: Final = (
             Option(
                 "decryption_from_block_number",
                 types.Number,
-                "First Gateway block to read. A journal that was begun elsewhere is not moved: the blocks from here on are read once more, beside "
-                "the live end.",
+                "First Gateway block to read. A journal that was begun elsewhere is not moved: the blocks from here on are read once "
+                "more, beside the live end.",
                 "decryption_from_block_number",
                 None,
                 "1000000",
@@ -452,8 +452,8 @@ SECTIONS: Final = (
             Option(
                 "kms_operation_from_block_number",
                 types.Number,
-                "First Ethereum block to read. A journal that was begun elsewhere is not moved: the blocks from here on are read once more, "
-                "beside the live end.",
+                "First Ethereum block to read. A journal that was begun elsewhere is not moved: the blocks from here on are read once "
+                "more, beside the live end.",
                 "kms_operation_from_block_number",
                 None,
                 "7000000",

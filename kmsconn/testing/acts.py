@@ -170,6 +170,25 @@ class NodeTrouble:
 
 
 @attrs.frozen
+class MethodOutage:
+    """Every node of a chain refuses one method for ``seconds``, and answers all others."""
+
+    at: float
+    chain: ChainName
+    method: str
+    seconds: float
+
+    async def play(self, world: World) -> None:
+        """Refuse it, and end that."""
+        nodes = world.neighbours.clusters[self.chain].nodes
+        for node in nodes:
+            node.unsupported.add(self.method)
+        await trio.sleep(self.seconds)
+        for node in nodes:
+            node.unsupported.discard(self.method)
+
+
+@attrs.frozen
 class Lag:
     """A node stays ``blocks`` behind for ``seconds``."""
 

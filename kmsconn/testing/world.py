@@ -192,6 +192,7 @@ class World:
         for cluster in self.neighbours.clusters.values():
             for node in cluster.nodes:
                 node.lag, node.fork, node.log_fork = 0, None, None
+                node.unsupported.clear()
                 node.faults.heal()
         for chain in self.neighbours.chains:
             chain.stalled = False

@@ -19,7 +19,7 @@ from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.shared import Shared
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.errors import Rejected, Undecodable, Unreachable
-from kmsconn.journal import admission, queries, schema
+from kmsconn.journal import admission, queries, rewinding, schema
 from kmsconn.kms import status
 from kmsconn.model.steps import Gathered
 from kmsconn.protocols.fhevm_014 import key_messages, replies
@@ -28,6 +28,7 @@ from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.service import intake, picker, pipeline
 from kmsconn.service.completeness import Completeness
+from kmsconn.service.lineage import Lineage, Look
 from kmsconn.service.pipeline import Pipeline
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import TakenIds
@@ -89,7 +90,11 @@ def restart_at_the_head(monkeypatch: Any) -> None:
         head = (await self._first_head()).number
         return intake.Cursor(head, size=100, origin=head)
 
+    async def nothing(_intake: intake.Intake) -> None:
+        await trio.lowlevel.checkpoint()
+
     monkeypatch.setattr(intake.Intake, "_start", at_head)
+    monkeypatch.setattr(intake.Intake, "_read_once_more", nothing)
     ids_not_counted(monkeypatch)
 
 
@@ -131,7 +136,81 @@ def only_the_usual_overlap(monkeypatch: Any) -> None:
     """The overlap ends where the chain's usual pace says, and nobody steps back below the cursor after a silence."""
     monkeypatch.setattr(HeadTracker, "blocks_to_doubt", HeadTracker.blocks_in)
     monkeypatch.setattr(intake.Intake, "_stepped_back", lambda _self, next_block, _origin: next_block)
+    forks_not_found(monkeypatch)
     ids_not_counted(monkeypatch)
+
+
+def forks_not_found(monkeypatch: Any) -> None:
+    """Nobody compares kept block hashes with the chain's: the net beneath the reorg window."""
+
+    async def trusting(_lineage: Lineage, *_arguments: Any) -> Look:
+        await trio.lowlevel.checkpoint()
+        return Look()
+
+    async def nothing(_proof: Completeness) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Lineage, "look", trusting)
+    monkeypatch.setattr(Completeness, "_compare", nothing)
+
+
+def final_whatever_becomes_of_the_block(monkeypatch: Any) -> None:
+    """A reply that was final once stays so when its block goes."""
+    monkeypatch.setattr(rewinding, "_FINAL", "SELECT rid FROM request WHERE :chain = :contract AND :fork = 0")
+
+
+def the_proof_judges_absences(monkeypatch: Any) -> None:
+    """What a read of the proof of completeness does not hold is off chain."""
+    monkeypatch.setattr(intake, "BEFORE_ALL", None)
+
+
+def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
+    """Neither the first round nor the one after a new subscription reads the reorg window again."""
+    honest = intake.Intake.for_subscription
+
+    def make(*arguments: Any) -> intake.Intake:
+        made = honest(*arguments)
+        made._overlap_read = trio.current_time()
+        return made
+
+    monkeypatch.setattr(intake.Intake, "_ring", lambda self, _push: self.bell.ring())
+    monkeypatch.setattr(intake.Intake, "for_subscription", make)
+
+
+def no_step_back_after_a_silence(monkeypatch: Any) -> None:
+    """Reading goes on at the cursor, however long nobody could read."""
+    monkeypatch.setattr(intake.Intake, "_after_silence", lambda _self: None)
+    ids_not_counted(monkeypatch)
+
+
+def who_came_back_wakes_nobody(monkeypatch: Any) -> None:
+    """A request that is on chain again waits for the dispatcher's next look."""
+    honest = intake.Intake._tell
+
+    def tell(self: intake.Intake, admitted: Any, undecodable: Any) -> None:
+        honest(self, attrs.evolve(admitted, back=()), undecodable)
+
+    monkeypatch.setattr(intake.Intake, "_tell", tell)
+
+
+def the_arrived_answer_is_not_shielded(monkeypatch: Any) -> None:
+    """A drain ends the keeping of an answer that has arrived."""
+
+    def unshielded(seconds: float, **_others: Any) -> Any:
+        return trio.move_on_after(seconds)
+
+    monkeypatch.setattr(pipeline, "trio", _Other(trio, move_on_after=unshielded))
+
+
+class _Other:
+    """A module with some names replaced."""
+
+    def __init__(self, module: Any, **names: Any) -> None:
+        self._module = module
+        self.__dict__.update(names)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
 
 
 def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:

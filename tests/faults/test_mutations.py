@@ -12,14 +12,19 @@ import attrs
 import pytest
 
 from kmsconn.config.settings import Pools
+from kmsconn.model.events import AnswerKept, ChainReorganised
 from kmsconn.testing.acts import (
     Ask,
     BucketTrouble,
     ClockStep,
+    CoreRestart,
     CoreTrouble,
+    Drain,
     Grant,
     Kill,
+    MethodOutage,
     NodeTrouble,
+    Outage,
     Reorg,
     StrangeLog,
     Wait,
@@ -63,6 +68,23 @@ def asks_in_vain(report: Report) -> bool:
 def answers_again(report: Report) -> bool:
     """Say whether the Core was asked for more answers than there are requests."""
     return report.events["AnswerKept"] > len(report.truth.requested)
+
+
+def left_the_chain(report: Report) -> bool:
+    """Say whether a request was held for off chain; no block was replaced."""
+    return report.sometimes["a request left the chain"] > 0
+
+
+def comes_back_slowly(report: Report) -> bool:
+    """Say whether the answer to a request that came back was kept more than three seconds after that."""
+    back = max(at for at, event in report.log if isinstance(event, ChainReorganised))
+    kept = next(at for at, event in report.log if isinstance(event, AnswerKept) and at > back)
+    return kept > back + 3.0
+
+
+def keeps_silently(report: Report) -> bool:
+    """Say whether an answer became durable without a word."""
+    return report.events["AnswerKept"] < len(report.truth.requested)
 
 
 def works(report: Report) -> bool:
@@ -122,6 +144,59 @@ TRIALS = [
         last_is_late,
     ),
     _trial(mutations.one_bad_log_stops_everything, [StrangeLog(1.0), Ask(2.0, "public")], last_is_late),
+    _trial(
+        mutations.forks_not_found,
+        [
+            Ask(20.0, "direct", 4),
+            Reorg(90.0, 306, "swapped", place="there"),
+            CoreRestart(90.1),
+            Wait(130.0),
+        ],
+        block_time=0.25,
+    ),
+    _trial(  # the requests stay, the replies go with their blocks
+        mutations.final_whatever_becomes_of_the_block,
+        [Ask(12.0, "public", 3), Reorg(90.0, 306, "vanished"), Wait(130.0)],
+        block_time=0.25,
+        computing=4.0,
+    ),
+    _trial(  # the second request is hidden until the proof misses it, and from its first read too
+        mutations.the_proof_judges_absences,
+        [
+            Ask(1.0, "public"),
+            NodeTrouble(99.0, "gateway", "empty_logs", 0, 50),
+            Ask(100.0, "public"),
+            Wait(190.0),
+        ],
+        left_the_chain,
+    ),
+    _trial(  # hidden, right after the window was read; then the connection is lost
+        mutations.the_window_waits_for_its_turn,
+        [
+            NodeTrouble(24.6, "gateway", "empty_logs", 0, 2),
+            Ask(24.6, "public"),
+            Outage(26.4, "gateway", "refuse", 0.5),
+        ],
+        last_is_late,
+    ),
+    _trial(
+        mutations.no_step_back_after_a_silence,
+        [
+            NodeTrouble(22.5, "gateway", "empty_logs"),
+            Ask(22.5, "public"),
+            MethodOutage(23.3, "gateway", "eth_getLogs", 120.0),
+        ],
+    ),
+    _trial(
+        mutations.who_came_back_wakes_nobody,
+        [Ask(5.0, "public", granted=False), Grant(8.3), Reorg(8.4, 4, "vanished", 40.0)],
+        comes_back_slowly,
+    ),
+    _trial(
+        mutations.the_arrived_answer_is_not_shielded,
+        [Ask(1.0, "public", 20), Drain(2.12)],
+        keeps_silently,
+    ),
     _trial(
         mutations.signed_whatever_the_estimate_says,
         [Ask(1.0, "public"), NodeTrouble(22.0, "gateway", "empty_logs", 0, 30), Ask(60.0, "public")],

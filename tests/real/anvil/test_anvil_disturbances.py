@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import trio
 
-from kmsconn.model.events import Event, ReplyLanded, RequestAdmitted
+from kmsconn.model.events import ChainReorganised, Event, ReplyBuried, ReplyLanded, RequestAdmitted
 from kmsconn.service.connector import open_connector
 from kmsconn.testing.truth import Truth
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
@@ -80,6 +81,53 @@ async def test_ids_that_are_handed_out_again_for_other_requests_get_the_other_an
         assert [one.id for one in again] == [one.id for one in lost]
         assert_all_once(again, truth)
         await assert_right(world, users, again)
+
+
+@pytest.mark.parametrize("final", [False, True], ids=["before it was final", "after it was final"])
+async def test_a_reply_and_its_request_that_go_with_more_blocks_than_the_window_leave_their_ids_to_others(
+    final: bool, anvil: Path, tmp_path: Path
+) -> None:
+    """A snapshot is restored after more than twice the reorg window; then users ask for other things and get the same ids."""
+    heard = Heard()
+    async with open_world(anvil, tmp_path) as world:
+        users = Users(world)
+        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        async with open_connector(settings, on_event=heard.on_event) as connector:
+            before = await users.ask("public")
+            await truth_about(world, len(before))
+            snapshot = await world.gateway.rpc.call("evm_snapshot")
+            lost = await users.ask(*FORMS)
+            await wait_until(heard.has(ReplyLanded, len(before) + len(lost)))
+            await trio.sleep(2.5 * OVERLAP)
+            if final:
+                await wait_until(heard.has(ReplyBuried, len(before) + len(lost)))
+            assert await world.gateway.rpc.call("evm_revert", snapshot)
+            world.cores[0].restart()
+            others = await users.ask(*FORMS)
+            truth = await truth_about(world, len(before) + len(others))
+            await wait_until(heard.has(ChainReorganised, 1))
+            assert connector.statistics().gaps == 0
+        assert [one.id for one in others] == [one.id for one in lost]
+        assert_all_once([*before, *others], truth)
+        await assert_right(world, users, [*before, *others])
+
+
+async def test_a_final_reply_that_goes_while_its_request_stays_is_sent_again(
+    anvil: Path, tmp_path: Path
+) -> None:
+    """The chain goes back to where the request was there and the reply was not, and makes other blocks."""
+    heard = Heard()
+    async with open_world(anvil, tmp_path) as world:
+        users = Users(world)
+        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        asked = await users.ask(*FORMS)
+        snapshot = await world.gateway.rpc.call("evm_snapshot")
+        async with open_connector(settings, on_event=heard.on_event):
+            await wait_until(heard.has(ReplyBuried, len(asked)))
+            assert await world.gateway.rpc.call("evm_revert", snapshot)
+            truth = await truth_about(world, len(asked))
+        assert_all_once(asked, truth)
+        await assert_right(world, users, asked)
 
 
 async def test_a_node_that_restarts_in_mid_run_costs_nothing(anvil: Path, tmp_path: Path) -> None:
