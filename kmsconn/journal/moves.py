@@ -25,7 +25,7 @@ _SETS = {
     "expire": "reason = :reason",
     "reject": "reason = :reason",
     "quarantine": "reason = :reason",
-    "found_replied": "reason = :reason",
+    "found_replied": "reason = :reason, landed_block = :block",
     "finish": "reason = :reason",
     "abort": "reason = :reason",
     "found_landed": "landed_block = :block, reason = ''",

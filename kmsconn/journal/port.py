@@ -361,8 +361,11 @@ class Journal(Protocol):
         """Keep a SEEN or ANSWERED row for later; ``max_wait`` is the row's own cap on the wait. Not ``again``: ``parked`` begins anew."""
         ...
 
-    async def close(self, rid: int, transition: str, reason: str) -> bool:
-        """Apply ``expire``, ``reject``, ``quarantine``, ``found_replied``, ``finish`` or ``abort`` of ``model.life``."""
+    async def close(self, rid: int, transition: str, reason: str, *, block: int | None = None) -> bool:
+        """Apply ``expire``, ``reject``, ``quarantine``, ``found_replied``, ``finish`` or ``abort`` of ``model.life``.
+
+        ``block``: the head when a reply was found, which is not below its block; a reorganisation below has it looked for again.
+        """
         ...
 
     async def found_landed(self, rid: int, verify_block: int) -> bool:

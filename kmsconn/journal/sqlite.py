@@ -162,10 +162,10 @@ class SqliteJournal:
             lambda book: moves.park(book, rid, next_try, reason, max_wait, submitted=submitted, again=again)
         )
 
-    async def close(self, rid: int, transition: str, reason: str) -> bool:
+    async def close(self, rid: int, transition: str, reason: str, *, block: int | None = None) -> bool:
         """End a request without a reply of ours. Raises ValueError for a transition that does not close."""
         _expect(transition, moves.CLOSINGS)
-        return await self._do(lambda book: moves.move(book, transition, rid, reason=reason))
+        return await self._do(lambda book: moves.move(book, transition, rid, reason=reason, block=block))
 
     async def found_landed(self, rid: int, verify_block: int) -> bool:
         """SEEN or ANSWERED → LANDED."""

@@ -401,7 +401,8 @@ class Pipeline:
         self.passage.ended(row.rid)
         self.held.free(row.rid)
         self.taken.ended(row.rid)
-        if await self.journal.close(row.rid, transition, reason):
+        head = self.heads[row.chain_id].number if transition == "found_replied" else None
+        if await self.journal.close(row.rid, transition, reason, block=head):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))
 
 

@@ -8,7 +8,10 @@ from kmsconn.testing.acts import Ask, CoreRestart, Kill, Outage, Reorg, Wait
 from kmsconn.testing.world import Act, run_world
 
 LOST = 306  # blocks of 0.25 s: 76 s, the window is 30
-COMPUTING = {"final replies go, their requests stay": 4.0}
+COMPUTING = {
+    "final replies go, their requests stay": 4.0,
+    "a reply goes that was found after the journal was lost": 4.0,
+}
 DEEP: dict[str, list[Act]] = {
     "new requests under old ids": [
         Ask(20.0, "direct", 6),
@@ -32,6 +35,12 @@ DEEP: dict[str, list[Act]] = {
         Ask(20.0, "public", 3),
         Reorg(90.0, LOST, "vanished"),
         Ask(91.0, "public", 3),
+        Wait(200.0),
+    ],
+    "a reply goes that was found after the journal was lost": [
+        Ask(12.0, "public", 3),
+        Kill(40.0, 1.0, lose_journal=True),
+        Reorg(100.0, 346, "vanished"),
         Wait(200.0),
     ],
     "while the process is down": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.chain.checkpoints import Checkpoint
-from kmsconn.journal import queries
+from kmsconn.journal import moves, queries
 from kmsconn.journal.book import Book
 from kmsconn.journal.port import Admitted, Rewound
 from kmsconn.journal.rewinding import rewind
@@ -59,7 +59,8 @@ def test_a_final_reply_above_the_fork_is_included_only_and_keeps_its_answer(
 def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stands_above_the_fork(
     book: Book,
 ) -> None:
-    rid = walk(book, new_row(book), ("found_replied",))
+    rid = new_row(book)
+    assert moves.move(book, "found_replied", rid, reason="", block=None)
     rewind(book, *HERE, 5, 90)
     assert (row_of(book, rid).state, row_of(book, rid).landed_block) == (State.LANDED, 5)
 
