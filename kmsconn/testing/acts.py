@@ -26,7 +26,7 @@ from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.protocols.fhevm_014 import events
-from kmsconn.testing.truth import requests_of
+from kmsconn.testing.truth import name_of, requests_of
 from kmsconn.testing.world import World
 
 ChainName = Literal["gateway", "ethereum", "host"]
@@ -249,7 +249,7 @@ class Reorg:
         if depth < 1:
             await trio.lowlevel.checkpoint()
             return
-        world.ids_reused = world.ids_reused or self.how != "moved" or self.back is not None
+        before = _contents(world)
         replaced = [chain.block(chain.head.number - up) for up in reversed(range(depth))]
         sizes = [len(block.mined) for block in replaced if block is not None]
         branch = chain.reorg(
@@ -263,6 +263,9 @@ class Reorg:
             shorter=min(self.shorter, depth),
         )
         world.witness.reorganised(branch)
+        after = _contents(world)
+        changed = any(after.get(name) != content for name, content in before.items())
+        world.ids_reused = world.ids_reused or changed or self.back is not None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stay_behind, world, branch)
             if self.back is not None:
@@ -276,6 +279,12 @@ class Reorg:
             await trio.sleep(self.stale)
             node.fork = None
         await trio.lowlevel.checkpoint()
+
+
+def _contents(world: World) -> dict[int, bytes]:
+    """Return what is asked on chain, by its name: a request that is refused in its new block leaves its id to another."""
+    dialect = world.neighbours.dialect
+    return {name_of(dialect, log): dialect.content_digest(log) for log in requests_of(world.neighbours)}
 
 
 def _put_back(world: World, branch: Branch) -> None:

@@ -105,7 +105,7 @@ _PLACES: st.SearchStrategy[Any] = st.sampled_from(["last", "there"])
 _SHORTER = st.just(0) | st.integers(0, 480)
 
 _REORGS_IN_PLACE = st.builds(
-    acts.Reorg, moments(), _DEPTHS, st.just("moved"), st.none(), seconds(30), _PLACES, _SHORTER
+    acts.Reorg, moments(), _DEPTHS, st.just("moved"), st.none(), seconds(30), _PLACES
 )
 _REORGS = st.builds(
     acts.Reorg,
