@@ -264,5 +264,5 @@ async def test_a_wallet_that_is_no_node_waits_and_is_named(autojump_clock: MockC
     async with open_world(tmp_path) as world, world.connected():
         world.chain.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
         world.ask_public(world.material(1000))
-        await world.wait(lambda: any("is no node" in trouble.text for trouble in world.told(AlertRaised)))
+        await world.wait(lambda: any("is not a node" in trouble.text for trouble in world.told(AlertRaised)))
         assert world.core.calls == []
