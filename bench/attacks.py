@@ -44,6 +44,18 @@ async def hold(connect: Connect, data: bytes) -> Never:
         await trio.sleep(0.01)
 
 
+async def devour(connect: Connect) -> Never:
+    """Send a long row of requests and read all answers; and again."""
+    while True:
+        with suppress(*GONE, BaseExceptionGroup):
+            async with await connect() as stream, trio.open_nursery() as nursery:
+                nursery.start_soon(stream.send_all, ROW)
+                while await stream.receive_some():
+                    pass
+                nursery.cancel_scope.cancel()
+        await trio.sleep(0.01)
+
+
 async def until_dropped(stream: trio.SocketStream) -> None:
     """Wait until sending fails; never reads."""
     while True:
@@ -73,7 +85,7 @@ async def knock(connect: Connect) -> Never:
 
 ATTACKS: Mapping[str, tuple[int, Callable[[Connect], Awaitable[Never]]]] = {
     "1,100 clients, unread": (1100, partial(hold, data=METRICS * 200)),
-    "747 KiB of requests": (1, partial(hold, data=ROW)),
+    "747 KiB of requests": (1, devour),
     "1,100 silent clients": (1100, partial(hold, data=b"")),
     "50 clients ask again and again": (50, hammer),
     "50 clients connect again and again": (50, knock),
