@@ -6,9 +6,10 @@ Two processes over loopback sockets: ``kmsconn emulate --control`` and ``kmsconn
 from __future__ import annotations
 
 import json
+import random
 import tomllib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Drill:
     """A running emulation and connector, with the way to both."""
 
     running: Scene
+    connector: trio.Process
     client: httpx2.AsyncClient
     control: str
     monitoring: str
@@ -76,18 +78,33 @@ class Drill:
 
 
 @asynccontextmanager
-async def drill(folder: Path) -> AsyncIterator[Drill]:
-    with trio.socket.socket() as probe:
-        await probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+async def started(running: Scene, options: str) -> AsyncIterator[trio.Process]:
+    """Run the connector with further options in its file."""
+    running.config.write_text(running.config.read_text() + options)
+    async with running.connector() as connector:
+        yield connector
+
+
+async def _free_port() -> int:
+    """Return a port of those that nobody is given by the system, so that the emulator does not take it for another listener."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with trio.socket.socket() as probe, suppress(OSError):
+            await probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+@asynccontextmanager
+async def drill(folder: Path, options: str = "") -> AsyncIterator[Drill]:
+    port = await _free_port()
     load = ("--rate", str(RATE), "--duration", str(SECONDS), "--control", str(port))
     async with (
         scene(folder, *load) as running,
-        running.connector(),
+        started(running, options) as connector,
         httpx2.AsyncClient(trust_env=False) as client,
     ):
         monitoring = tomllib.loads(running.config.read_text())["monitoring_endpoint"]
-        made = Drill(running, client, f"http://127.0.0.1:{port}", f"http://{monitoring}")
+        made = Drill(running, connector, client, f"http://127.0.0.1:{port}", f"http://{monitoring}")
         await made.until_healthy()
         yield made
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,18 @@ from kmsconn.chain.asking import ask
 from kmsconn.chain.port import Call
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.config.settings import Pools, S3Fallback
+from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.buckets import EmulatedBucket
-from kmsconn.emulator.execution import Emitted
+from kmsconn.emulator.execution import Emitted, Frame, Reverted
+from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.emulator.httpz.signcryption import open_share
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.signing import recover
+from kmsconn.ethereum.signing import PrivateKey, recover
+from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.events import (
     AlertRaised,
     CiphertextDoubted,
@@ -41,6 +45,7 @@ from kmsconn.model.events import (
     RequestParked,
     StageFinished,
 )
+from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, Material
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi, events, operations, typed_data, views
@@ -88,10 +93,12 @@ class ViewNode:
 
 
 async def test_row_009_only_the_events_of_our_contracts_reach_the_core(
-    autojump_clock: MockClock, tmp_path: Path
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Addresses and topics are those of 1.2 and 1.3; another address or topic0 causes no call."""
+    """The node is asked for the addresses and topics of 1.2 and 1.3 and no others; another address or topic0 causes no call."""
     stranger = Address(b"\x77" * 20)
+    asked: dict[bytes, set[bytes]] = {}
+    monkeypatch.setattr(LogFilter, "parse", partial(noting_filters, asked, LogFilter.parse))
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         topics, data = events.PUBLIC.encode(1, ())
@@ -101,13 +108,35 @@ async def test_row_009_only_the_events_of_our_contracts_reach_the_core(
         world.chain.act(manager, lambda frame: frame.logs.append(Emitted(manager, other, data)))
         await trio.sleep(20)
         assert (world.core.calls, world.told(LogQuarantined)) == ([], [])
-    decryptions, keys = HttpzRc7(httpz.settings()).subscriptions()
-    companion = httpz.abi_source()["topic0"]
-    assert {from_hex(companion["DecryptionManager"][name]["topic0"]) for name in
-            ("PublicDecryptionRequest", "UserDecryptionRequest")} < set(decryptions.topics)  # fmt: skip
-    assert set(keys.topics) == {
+    assert asked == {world.manager.address: DECRYPTION_TOPICS, world.keys.address: key_topics()}
+
+
+def noting_filters(asked: dict[bytes, set[bytes]], parse: Any, content: Any) -> Any:
+    """Read a filter and note which topics it wants of which addresses; one that names none wants everything."""
+    made = parse(content)
+    for address in made.addresses or {b"every address"}:
+        asked.setdefault(address, set()).update((made.topics and made.topics[0]) or {b"every topic"})
+    return made
+
+
+DECRYPTION_TOPICS = {
+    event.topic0
+    for event in (
+        events.PUBLIC,
+        events.USER,
+        events.NUMERIC_PUBLIC,
+        events.NUMERIC_USER,
+        events.NAMELESS_USER,
+    )
+}
+"""Of each revision of the two requests; that these are the ABI's, row 11 and the vectors say."""
+
+
+def key_topics() -> set[bytes]:
+    """Return the topics of the five requests of the KeyManager, from the ABI that goes with the specification."""
+    return {
         from_hex(entry["topic0"])
-        for name, entry in companion["KeyManager"].items()
+        for name, entry in httpz.abi_source()["topic0"]["KeyManager"].items()
         if name.endswith("Request") and name != "ActivateKeyRequest"
     }
 
@@ -151,8 +180,10 @@ async def test_row_012_views_and_transactions_have_their_selectors(
 async def test_row_013_a_pushed_event_reaches_the_core_within_two_seconds(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    async with open_world(tmp_path) as world, world.connected() as connector:
+    """Nothing but the push can tell of it so soon: the reader looks by itself every ten minutes only."""
+    async with open_world(tmp_path) as world, world.connected(decryption_polling=600.0) as connector:
         await connector.wait_ready()
+        await trio.sleep(30)
         world.ask_public(world.material(1000))
         mined = world.chain.head.number
         await world.wait(lambda: world.chain.head.number > mined)
@@ -206,7 +237,7 @@ async def test_row_018_a_full_house_drops_nothing(autojump_clock: MockClock, tmp
         assert len(world.replies(PUBLIC)) == 5
 
 
-async def test_row_020_twenty_starts_and_stops_leave_no_task(
+async def test_row_020_twenty_starts_and_stops_leave_no_task_and_no_descriptor(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world:
@@ -215,9 +246,14 @@ async def test_row_020_twenty_starts_and_stops_leave_no_task(
             async with world.open() as connector:
                 await connector.wait_ready()
             await trio.testing.wait_all_tasks_blocked()
-            tasks = trio.lowlevel.current_statistics().tasks_living
-            before = before or tasks
-            assert tasks == before
+            there = trio.lowlevel.current_statistics().tasks_living, descriptors()
+            before = before or there
+            assert there == before
+
+
+def descriptors() -> int:
+    """Return how many descriptors this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def test_row_021_the_signature_of_the_core_goes_out_unchanged(
@@ -246,6 +282,14 @@ async def test_row_026_each_step_of_a_request_is_a_line_and_no_secret_is(
             json.loads(line)["event"] for line in log.splitlines()
         }
         assert httpz.node(1)["tx_sender_private_key"].removeprefix("0x") not in log
+        by_default = {json.loads(line)["event"] for line in world.default_log.getvalue().splitlines()}
+        assert {"request_admitted", "answer_kept", "reply_landed"} <= by_default
+        stages = [
+            json.loads(line)["stage"]
+            for line in log.splitlines()
+            if json.loads(line)["event"] == "stage_finished"
+        ]
+        assert stages == ["check", "gather", "submit", "answer"]
 
 
 async def test_row_028_one_get_of_the_object_under_its_digest(
@@ -310,6 +354,55 @@ async def test_row_033_the_configured_bucket_stands_in(
         world.ask_public(world.material(1000))
         await world.wait_replies(PUBLIC)
         assert world.bucket.counts == {("GET", 200): 1}
+
+
+async def test_row_033_the_configured_bucket_stands_in_where_the_contract_reverts(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """(a) to the letter: every call of ``coprocessors`` reverts."""
+
+    def reverting(frame: Frame) -> bytes:
+        if frame.data[:4] == abi.HTTPZ.function("coprocessors").selector:
+            raise Reverted
+        return honest(frame)
+
+    settings = HttpzSettings(s3=S3Fallback("us-east-1", "ct128", "http://bucket"))
+    async with open_world(tmp_path) as world, world.connected(httpz=settings):
+        honest = world.httpz.execute
+        world.httpz.execute = reverting  # type: ignore[method-assign]
+        world.ask_public(world.material(1000))
+        await world.wait_replies(PUBLIC)
+        assert world.bucket.counts == {("GET", 200): 1}
+
+
+@pytest.mark.parametrize(
+    ("address", "trouble"),
+    [
+        ("http://bucket/ct128", "missing"),
+        ("http://bucket/ct128", "silent"),
+        ("http://gone/ct128", "refusing"),
+    ],
+)
+async def test_row_035_each_trouble_with_a_bucket_is_a_warning_that_names_it(
+    autojump_clock: MockClock, tmp_path: Path, address: str, trouble: str
+) -> None:
+    """404, a timeout and a refused connection at the only bucket: warnings, and no error. TLS and garbage: rows 29 and 33."""
+    async with open_world(tmp_path) as world, world.connected():
+        world.set_buckets({COPROCESSOR: address})
+        made = world.material(1000)
+        if trouble == "missing":
+            world.bucket.objects.clear()
+        if trouble == "silent":
+            world.bucket.latency = 1e6
+        world.ask_public(made)
+        await world.wait(lambda: world.told(RequestParked) and warnings_of(world), 300.0)
+        assert "bucket" in " ".join(warnings_of(world)) or "gone" in " ".join(warnings_of(world))
+        levels = {json.loads(line)["level"] for line in world.log.getvalue().splitlines()}
+        assert levels <= {"debug", "info", "warning"}
+
+
+def warnings_of(world: World) -> list[str]:
+    return [line for line in world.log.getvalue().splitlines() if json.loads(line)["level"] == "warning"]
 
 
 async def test_row_035_trouble_with_buckets_is_no_error(autojump_clock: MockClock, tmp_path: Path) -> None:
@@ -432,8 +525,8 @@ async def test_row_063_the_line_of_an_event_has_kind_id_and_place(
         (admitted,) = [line for line in lines if line["event"] == "request_admitted"]
         assert admitted["kind"] == "user_decryption"
         assert int(str(admitted["id"]), 0) == 1
-        assert admitted["block"] > 0
         (log,) = [log for one in world._mined() for log in one.logs if log.topics[0] == events.USER.topic0]
+        assert admitted["block"] == log.block_number
         assert (admitted["transaction_hash"], admitted["log_index"]) == (
             to_hex(log.transaction_hash),
             log.log_index,
@@ -443,14 +536,18 @@ async def test_row_063_the_line_of_an_event_has_kind_id_and_place(
 async def test_row_065_two_contracts_are_listened_to_again_after_a_cut(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE) as connector:
+    """Listening, not looking: what is asked after the cut is heard by its push, of both contracts."""
+    quiet = {"decryption_polling": 600.0, "key_management_polling": 600.0}
+    async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE, **quiet) as connector:
         await connector.wait_ready()
+        await trio.sleep(30)
         world.network.line("gateway", 80).cut()
-        await trio.sleep(2)
+        await trio.sleep(30)
+        asked = world.chain.head.number
         world.ask_public(world.material(1000))
         world.ask_key(Kind.CRSGEN, PARAMETERS)
-        await world.wait_replies(PUBLIC)
-        await world.wait_replies("crsgenResponse")
+        await world.wait(lambda: world.chain.head.number > asked)
+        await world.wait(lambda: {method for method, _ in starts(world)} == {"Decrypt", "CrsGen"}, 3.0)
 
 
 # 2.3 and 3.1 KMS operations
@@ -507,6 +604,13 @@ async def test_row_084_each_event_reaches_its_operation(autojump_clock: MockCloc
         Kind.PREP_KSKGEN: "KeyGenPreproc",
         Kind.CRSGEN: "CrsGen",
     }
+    async with open_world(tmp_path) as world, world.connected():
+        world.ask_public(world.material(1000))
+        await world.wait_replies(PUBLIC)
+        assert [one for one, _ in starts(world)] == ["Decrypt"]
+        world.ask_user(world.material(1000))
+        await world.wait_replies(USER_REPLY)
+        assert [one for one, _ in starts(world)] == ["Decrypt", "Reencrypt"]
     for kind, method in wanted.items():
         async with open_world(tmp_path / kind.value) as world:
             (tmp_path / kind.value).mkdir()
@@ -530,12 +634,16 @@ async def test_row_087_a_key_is_prepared_and_made_with_consistent_ids(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE):
-        world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
-        assert await world.wait_replies("preprocessKeygenResponse") == [(1, 1)]
-        world.ask_key(Kind.KEYGEN, 1, PARAMETERS)
-        assert await world.wait_replies("keygenResponse") == [(1, 1)]
-        prepared, made = world.core.requests
+        for count in (1, 2):
+            world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
+            await world.wait_replies("preprocessKeygenResponse", count)
+        assert [reply[0] for reply in world.replies("preprocessKeygenResponse")] == [1, 2]
+        second = world.replies("preprocessKeygenResponse")[1][1]
+        world.ask_key(Kind.KEYGEN, second, PARAMETERS)
+        (reply,) = await world.wait_replies("keygenResponse")
+        _, prepared, made = world.core.requests
         assert made.preproc_id == prepared.request_id
+        assert (made.preproc_id.request_id, reply[0]) == (number(second), second)
 
 
 async def test_row_088_a_crs_is_made(autojump_clock: MockClock, tmp_path: Path) -> None:
@@ -592,6 +700,54 @@ async def test_row_099_a_core_that_is_away_twice_is_started_once(
         await world.wait_replies(PUBLIC)
         assert len(world.core.requests) == 1
         assert len(starts(world)) == 3
+
+
+async def test_row_099_a_transaction_that_was_refused_for_its_nonce_is_sent_again(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """Another process uses the nonce first: the reply is refused, and goes out under the next one, once."""
+    async with open_world(tmp_path) as world, world.connected() as connector:
+        await connector.wait_ready()
+        world.ask_public(world.material(1000))
+        await world.wait_replies(PUBLIC)
+        key = PrivateKey(from_hex(httpz.node(1)["tx_sender_private_key"]))
+        taken: list[bytes] = []
+
+        def first(transaction: Transaction) -> None:
+            if not taken and transaction.sender == key.address:
+                other = Eip1559Transaction(
+                    GATEWAY_ID, transaction.nonce, 10**10, 10**10, 90_000, USER, 0, b""
+                )
+                taken.append(sign_transaction(other, key)[0])
+                world.chain.submit(taken[0])
+
+        world.chain.on_submit = first
+        world.ask_public(world.material(1001))
+        await world.wait_replies(PUBLIC, 2, 300.0)
+        await trio.sleep(60)
+        assert (len(taken), [reply[0] for reply in world.replies(PUBLIC)]) == (1, [1, 2])
+
+
+async def test_row_099_already_responded_is_done(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """The contract has the reply by another way, and reverts: the request is done, and nothing is sent again."""
+
+    def does(method: str, _: str) -> None:
+        if method == "GetDecryptResult" and not released:
+            raise GrpcFailure(Status.UNAVAILABLE, "not yet")
+
+    released: list[bool] = []
+    async with open_world(tmp_path) as world:
+        (tmp_path / "first").mkdir()
+        world.core.does = does
+        world.ask_public(world.material(1000))
+        async with world.connected():
+            await world.wait(lambda: starts(world))
+            released.append(True)
+            async with world.connected(journal=tmp_path / "first" / "journal.db"):
+                await world.wait_replies(PUBLIC)
+                await trio.sleep(120)
+        assert len(world.replies(PUBLIC)) == 1
+        assert [one.state for one in world.told(RequestClosed)] in ([], [State.REPLIED])
 
 
 # 4.1 Smart contract interfaces

@@ -77,6 +77,8 @@ class World:
     plaintexts: dict[bytes, int]
     events: list[Event] = attrs.field(factory=list)
     log: io.StringIO = attrs.field(factory=io.StringIO)
+    default_log: io.StringIO = attrs.field(factory=io.StringIO)
+    """What it told at the default level; ``log`` has everything."""
 
     @classmethod
     def make(cls, folder: Path, revision: str = "main", **core: Any) -> World:
@@ -170,9 +172,12 @@ class World:
         """Return a connector that drains when the block is left."""
         write = log_events(make_logger(self.log, "debug", LogFormat.JSON), "debug")
 
+        write_default = log_events(make_logger(self.default_log, "info", LogFormat.JSON), "info")
+
         def note(event: Event) -> None:
             self.events.append(event)
             write(event)
+            write_default(event)
 
         ports = MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
         return open_connector(self.settings(**changes), ports=ports, on_event=note)

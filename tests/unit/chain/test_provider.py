@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from eth_utils.abi import function_abi_to_4byte_selector
 
 import kmsconn
 from kmsconn.chain.port import RpcError
@@ -15,8 +16,10 @@ from kmsconn.chain.provider import Place, Provider, open_provider
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, HOST_ID
 from kmsconn.errors import CallReverted, Unreachable
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.protocols.interfaces import Decoded, UnknownLog, interfaces
 from tests.unit.service.small_house import small_house
+from tests.vectors import httpz
 
 PLACE = Address(b"\x11" * 20)
 
@@ -89,6 +92,42 @@ async def test_a_connector_of_httpz_has_its_three_contracts(tmp_path: Path, auto
 
 
 # --- at a scripted node
+
+
+def sample(kind: str, components: list[Any]) -> Any:
+    """Return the smallest value of an ABI type."""
+    if kind.endswith("]"):
+        return []
+    if kind == "tuple":
+        return tuple(sample(one["type"], one.get("components", [])) for one in components)
+    if kind.startswith(("uint", "int")):
+        return 0
+    if kind == "bool":
+        return False
+    return {"address": bytes(20), "string": "", "bytes": b""}.get(kind, bytes(32))
+
+
+COMPANION = httpz.abi_source()
+FUNCTIONS = [
+    pytest.param(contract, item, id=f"{contract}.{item['name']}")
+    for contract in ("DecryptionManager", "HTTPZ", "KeyManager")
+    for item in COMPANION[contract]
+    if item["type"] == "function"
+]
+
+
+@pytest.mark.parametrize(("contract", "item"), FUNCTIONS)
+async def test_each_function_of_the_first_generation_is_called_through_the_provider(
+    contract: str, item: dict[str, Any]
+) -> None:
+    """The node sees the selector that another library computes from the ABI."""
+    rpc = ScriptedRpc(RpcError(3, "execution reverted", b""))
+    provider = Provider(interfaces("httpz-rc7"), {contract: Place(rpc, PLACE)})
+    values = [sample(one["type"], one.get("components", [])) for one in item["inputs"]]
+    with pytest.raises(CallReverted):
+        await provider.call(f"{contract}.{item['name']}", *values)
+    [(_, message, _)] = rpc.asked
+    assert message["data"][:10] == to_hex(function_abi_to_4byte_selector(item))
 
 
 async def test_another_place_sender_and_block_are_passed_on() -> None:

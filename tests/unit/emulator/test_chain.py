@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.blocks import Transaction
+from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from tests.unit.emulator.small_world import (
@@ -327,3 +328,16 @@ def test_transactions_may_be_spread_over_the_new_blocks() -> None:
 
     made.chain.reorg(3, arrange=one_each)
     assert [made.mined(wanted).block_number for wanted in hashes] == [1, 2, 3]
+
+
+async def test_the_gateway_makes_forty_blocks_in_ten_seconds(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """The block time that an emulated neighbourhood has when nobody says otherwise."""
+    gateway = Neighbourhood.make(lambda: 1e9 + trio.current_time()).gateway
+    await nursery.start(gateway.run)
+    await trio.sleep(5.1)
+    before = gateway.head.number
+    await trio.sleep(10)
+    assert abs(gateway.head.number - before - 40) <= 4
+    nursery.cancel_scope.cancel()

@@ -13,6 +13,10 @@ from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.narration import narrate
 from kmsconn.net.offloading import offload_inline
 
+RESULTS = {
+    "fhevm-0.14": ("GetPublicDecryptionResult", "GetUserDecryptionResult"),
+    "httpz-rc7": ("GetDecryptResult", "GetReencryptResult"),
+}
 STARTS = {"fhevm-0.14": ("PublicDecrypt", "UserDecrypt"), "httpz-rc7": ("Decrypt", "Reencrypt")}
 
 
@@ -33,6 +37,10 @@ async def test_each_request_and_each_call_is_one_line(
     started = [line.split() for line in lines if line.split()[1] in STARTS[profile]]
     assert len({(method, identifier) for _, method, identifier in started}) == len(started) == 6
     assert {shard for shard, _, _ in started} == {"core0"}
+    results = {tuple(line.split()[1:]) for line in lines if line.split()[1] in RESULTS[profile]}
+    assert {identifier for _, identifier in results} == {identifier for _, _, identifier in started}
+    calls = sum(demo.neighbours.cores[0].counts.values())
+    assert len([line for line in lines if line.startswith("core0 ")]) == calls
 
 
 def test_a_call_without_an_id_is_told_too() -> None:

@@ -8,7 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.model.events import AlertRaised, RequestClosed, RequestParked, Severity, StageFinished
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 from kmsconn.monitoring.families import UNSUFFIXED
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.txmanager.manager import Statistics
@@ -51,6 +53,53 @@ def test_the_0_14_counters_have_their_own_names_and_types(name: str) -> None:
     text = watched().metrics().decode()
     assert f"# TYPE {name} counter" in text
     assert f"\n{name}{{" in text or f"\n{name} " in text
+
+
+def lines_of(monitor: Monitor, name: str) -> list[str]:
+    """Return the lines of one name; the parser leaves out counters of 0.14, whose names do not end in total."""
+    return [line for line in monitor.metrics().decode().splitlines() if line.startswith(f"{name}{{")]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("kms_connector_gw_listener_event_received_counter", "event_type"),
+        ("kmsconn_open_requests", "kind"),
+        ("kmsconn_stage_seconds_count", "stage"),
+        ("kms_connector_tx_sender_gateway_tx_sent_counter", "response_type"),
+        ("kms_connector_tx_sender_gateway_tx_sent_errors", "response_type"),
+    ],
+)
+def test_requests_stages_and_transactions_are_exposed_by_kind(name: str, label: str) -> None:
+    """Row 47 of the first generation: what a metrics endpoint has at least."""
+    found = lines_of(watched(), name)
+    assert found
+    assert all(f'{label}="' in line for line in found)
+    assert any(float(line.split()[-1]) for line in found)
+
+
+def test_each_operation_has_begun_succeeded_failed_by_reason_and_lasted() -> None:
+    """Row 100 of the first generation, for one operation: submitting to the Core."""
+    monitor = Monitor()
+    for event in (
+        StageFinished(1, Kind.PUBLIC_DECRYPTION, "submit", 0.3),
+        StageFinished(2, Kind.PUBLIC_DECRYPTION, "submit", 0.5),
+        RequestParked(3, Kind.PUBLIC_DECRYPTION, "submit", "away", 0.0),
+        RequestClosed(4, Kind.PUBLIC_DECRYPTION, State.REJECTED, "no such key"),
+    ):
+        monitor.on_event(event)
+    monitor.watch(snapshot)
+    of = {"kind": "public_decryption", "stage": "submit"}
+    assert lines_of(monitor, "kms_connector_worker_grpc_request_sent_counter") == [
+        'kms_connector_worker_grpc_request_sent_counter{event_type="public_decryption_request"} 2.0'
+    ]
+    assert lines_of(monitor, "kms_connector_worker_grpc_request_sent_errors") == [
+        'kms_connector_worker_grpc_request_sent_errors{event_type="public_decryption_request"} 1.0'
+    ]
+    assert value(monitor, "kmsconn_parked_total", **of) == 1
+    assert value(monitor, "kmsconn_closed_total", kind="public_decryption", state="rejected") == 1
+    assert value(monitor, "kmsconn_stage_seconds_count", **of) == 2
+    assert value(monitor, "kmsconn_stage_seconds_sum", **of) == pytest.approx(0.8)
 
 
 def test_our_counters_end_in_total() -> None:

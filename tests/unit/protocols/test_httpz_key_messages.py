@@ -3,15 +3,24 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import eth_abi
 import pytest
 
 from kmsconn._generated.httpz_rc7.kms.v1 import CrsGenRequest, KeyGenPreprocRequest, KeyGenRequest
 from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.core_parts import domain_message
 from kmsconn.protocols.httpz_rc7 import events
-from kmsconn.protocols.httpz_rc7.contents import Keygen, KeyManagement, Kskgen, PrepKeygen
+from kmsconn.protocols.httpz_rc7.contents import (
+    Crsgen,
+    Keygen,
+    KeyManagement,
+    Kskgen,
+    PrepKeygen,
+    PrepKskgen,
+)
 from kmsconn.protocols.httpz_rc7.key_messages import KeyMessages, result_call
 from kmsconn.protocols.port import Meaning
 from kmsconn.protocols.proto_writer import message_field
@@ -74,6 +83,25 @@ def test_contents_of_the_five_events() -> None:
     ]
     assert found[1] == Keygen(3, DEFAULT_PARAMETERS)
     assert found[3] == Kskgen(1, 1, 3, TEST_PARAMETERS)
+
+
+LOGGED = [
+    ("PreprocessKeygenRequest", (11,), PrepKeygen(11, TEST_PARAMETERS)),
+    ("KeygenRequest", (12,), Keygen(12, TEST_PARAMETERS)),
+    ("PreprocessKskgenRequest", (13,), PrepKskgen(13, TEST_PARAMETERS)),
+    ("KskgenRequest", (14, 15, 16), Kskgen(14, 15, 16, TEST_PARAMETERS)),
+    ("CrsgenRequest", (17,), Crsgen(17, TEST_PARAMETERS)),
+]
+
+
+@pytest.mark.parametrize(("name", "numbers", "expected"), LOGGED)
+def test_the_log_of_another_abi_library_is_read_with_each_number_in_its_place(
+    name: str, numbers: tuple[int, ...], expected: KeyManagement
+) -> None:
+    topic0 = from_hex(httpz.abi_source()["topic0"]["KeyManager"][name]["topic0"])
+    data = eth_abi.encode(["uint256"] * len(numbers) + ["bytes32"], [*numbers, TEST_PARAMETERS])
+    log = Log(httpz.address("KeyManager"), (topic0,), data, 1, bytes(32), bytes(32), 0)
+    assert events.decode(log) == expected
 
 
 def test_without_a_table_every_digest_means_the_default() -> None:
