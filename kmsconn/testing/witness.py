@@ -80,6 +80,8 @@ class Witness:
     _kept: set[int] = attrs.field(factory=set)
     _signed: set[bytes] = attrs.field(factory=set)
     _reorganised: float = float("-inf")
+    _finality_broken: float = float("-inf")
+    """When a reorganisation took blocks that the chain had called final: what is said of them is put right once that is found."""
 
     # --- the life of a process
 
@@ -102,6 +104,8 @@ class Witness:
     def reorganised(self, branch: Branch) -> None:
         """Blocks were replaced."""
         self._reorganised = trio.current_time()
+        if len(branch.blocks) > self.neighbours.gateway.finality:
+            self._finality_broken = self._reorganised
         mined = [one for block in branch.blocks for one in block.mined]
         replies = {
             found
@@ -151,7 +155,8 @@ class Witness:
         identifier, now = self._ids.get(rid), self.neighbours.gateway.head.timestamp
         landed = [m for i, m in replies_of(self.neighbours) if i == identifier and m.outcome.status == 1]
         if not landed:
-            self._expect(False, f"S15: buried row {rid}, which the contract does not have")
+            found = trio.current_time() - self._finality_broken > max(self.overlap, LAGGING) + GRACE
+            self._expect(not found, f"S15: buried row {rid}, which the contract does not have")
         elif now - landed[0].timestamp < self.overlap * QUICK_BURIAL:
             self._too_young(rid, landed[0], now)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.testing.acts import Ask, Grant, Kill, NodeTrouble, Reorg, Stall, Wait
-from kmsconn.testing.world import run_world
+from kmsconn.testing.acts import Ask, Drain, Grant, Kill, NodeTrouble, Reorg, Stall, Wait
+from kmsconn.testing.world import Act, run_world
 from tests.faults import mutations
 from tests.faults.test_mutations import SHORTENED
 
@@ -50,3 +50,17 @@ def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.Monke
 def test_a_burst_in_one_second_makes_nothing_old() -> None:
     """Twenty blocks of one timestamp counted as one, so that replies of fourteen seconds ago were buried (S15)."""
     run_world([Ask(14.5, "direct", 5), Stall(22.2, 7.1, 20), Wait(40.0)], nodes=1, patience=200.0).check()
+
+
+def test_a_node_that_stayed_on_a_branch_calls_it_final_and_nothing_is_lost() -> None:
+    """A process starts at a node of the old branch, whose finalized block is of that branch; the reply is final until the fork is found.
+
+    The witness asked for more than a chain that breaks its own finality can give.
+    """
+    plan: list[Act] = [
+        Ask(20.0, "direct", 3),
+        Drain(36.3, 29.5),
+        Reorg(64.6, 195, "swapped", 8.7, 10.1, shorter=478),
+        Wait(120.0),
+    ]
+    run_world(plan, seed=347, nodes=2, block_time=0.25).check()
