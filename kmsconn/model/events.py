@@ -159,7 +159,8 @@ class ReplySent:
 class ReplyLanded:
     """A reply of this node is in the chain. ``seconds`` since admission; ``found`` when the contract knew it before we sent.
 
-    ``transaction_hash`` is that of this node's transaction, None where it is not known which one it was.
+    ``transaction_hash`` is that of this node's transaction, None where it is not known which one it was. ``foreign``: this process
+    signed it once, and those bytes are not in the chain, or failed there: somebody else's transaction carried it.
     """
 
     rid: int
@@ -168,6 +169,7 @@ class ReplyLanded:
     seconds: float
     found: bool = False
     transaction_hash: bytes | None = None
+    foreign: bool = False
 
 
 @attrs.frozen

@@ -1,7 +1,8 @@
 """What only the course of events tells: another connector with this node's key, and key management that ended undone. Pure.
 
 *Another connector.* A request that came while this process ran, and whose reply is in the contract under this node's signer although
-this process never signed it, was answered by somebody else; so was one whose nonce a foreign transaction took, and whose reply is there.
+this process never signed it, was answered by somebody else; so was one whose nonce a foreign transaction took, and whose reply is there,
+and one that the transaction manager found in the contract while its own bytes were not in the chain.
 """
 
 from __future__ import annotations
@@ -63,9 +64,11 @@ class Observer:
             case ReplyReturned(rid=rid, reason=reason):
                 if TAKEN in reason and len(self._collided) < REMEMBERED:
                     self._collided.add(rid)
-            case ReplyLanded(rid=rid, kind=kind, found=found):
+            case ReplyLanded(rid=rid, kind=kind):
                 self._undone.pop(kind, None)
-                self._over(rid, now, foreign=found)
+                self._over(rid, now, foreign=event.found)
+                if event.foreign:
+                    self._foreign.append((now, 0))
             case RequestClosed(rid=rid):
                 self._closed(event)
                 self._over(rid, now, foreign=event.state is State.REPLIED)

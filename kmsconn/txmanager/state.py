@@ -32,10 +32,10 @@ from kmsconn.protocols.port import Profile
 from kmsconn.txmanager.alerts import TxAlerts
 from kmsconn.txmanager.backoff import Backoff, delay
 from kmsconn.txmanager.broadcasts import REPLACE_AFTER, Broadcasts
-from kmsconn.txmanager.evidence import Sent
+from kmsconn.txmanager.evidence import Receipt, Sent
 from kmsconn.txmanager.fees import FeeLimits, Price
 from kmsconn.txmanager.nonces import Debounce
-from kmsconn.txmanager.view import ChainView, Track, nonce_of
+from kmsconn.txmanager.view import ChainView, Question, Track, nonce_of
 from kmsconn.txmanager.wallet import Signed, Wallet
 
 STAGE = "reply"
@@ -152,6 +152,8 @@ class TxState:
     least_gas: dict[int, int] = attrs.field(factory=dict)
     """What replies need at least that ran out of gas before, by rid."""
     _returned: dict[int, int] = attrs.field(factory=dict)
+    _signed_once: set[int] = attrs.field(factory=set)
+    """Replies of which this process signed all bytes there ever were, and only one set of them."""
 
     @classmethod
     def of(cls, manager: TxManager) -> TxState:
@@ -253,8 +255,10 @@ class TxState:
 
     def _signed(self, track: Track, by: Signing) -> None:
         row = track.row
-        self.reusable.pop(row.rid, None)
+        first = row.state is State.ANSWERED and row.rid not in self._returned
+        earlier = self.reusable.pop(row.rid, None)
         track.reusable = None
+        (self._signed_once.add if first and earlier is None else self._signed_once.discard)(row.rid)
         self.alerts.clear_for(row.rid)
         track.moved(
             attrs.evolve(row, state=State.SIGNED, nonce=by.nonce, raw=by.raw, reply_hash=by.reply_hash)
@@ -274,8 +278,19 @@ class TxState:
         self.high = max([self.high, *(nonce_of(track.row) + 1 for track, _ in confirmed)])
         moved = await self.journal.land([(track.row.rid, block) for track, block in confirmed])
         for (track, block), is_moved in zip(confirmed, moved, strict=True):
+            foreign = self._is_foreign(track)
             if self._left(track, is_moved):
-                self._included(track.row, block, found=False)
+                self._included(track.row, block, found=False, foreign=foreign)
+
+    def _is_foreign(self, track: Track) -> bool:
+        """Say whether another transaction carried an included reply: its only bytes are not in the chain, or failed there.
+
+        A node that would not say so proves nothing.
+        """
+        receipt = track.findings.get(Question.RECEIPT)
+        if receipt is None or track.row.rid not in self._signed_once:
+            return False
+        return receipt.value is None or (isinstance(receipt.value, Receipt) and not receipt.value.succeeded)
 
     async def found(self, track: Track, block: int) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
@@ -284,14 +299,16 @@ class TxState:
         if await self.journal.found_landed(track.row.rid, block):
             self._included(track.row, block, found=True)
 
-    def _included(self, row: Row, block: int, *, found: bool) -> None:
+    def _included(self, row: Row, block: int, *, found: bool, foreign: bool = False) -> None:
         self._settled(row)
         seconds = max(0.0, self.manager.ports.wall() - row.admitted_at)
-        self.manager.on_event(ReplyLanded(row.rid, row.kind, block, seconds, found, row.reply_hash))
+        own = None if foreign else row.reply_hash
+        self.manager.on_event(ReplyLanded(row.rid, row.kind, block, seconds, found, own, foreign))
 
     def _settled(self, row: Row) -> None:
         """Forget what was remembered about a reply beside its row."""
         self._returned.pop(row.rid, None)
+        self._signed_once.discard(row.rid)
         self.least_gas.pop(row.rid, None)
         self.alerts.clear_for(row.rid)
 

@@ -274,6 +274,25 @@ async def test_another_connector_with_the_same_key_that_is_faster(
             assert found.count >= 2
 
 
+async def test_another_connector_with_the_same_key_that_is_as_fast(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Both sign every reply, with different gas limits, so that their bytes differ; one of the two is included."""
+    async with open_scene(tmp_path) as scene:
+        twin = attrs.evolve(scene.settings(gas_multiplier_percent=150), journal=tmp_path / "twin.db")
+        async with (
+            scene.connected(),
+            open_connector(twin, ports=scene.ports(), on_event=scene.monitor.on_event) as connector,
+        ):
+            scene.monitor.watch(connector.statistics)
+            await connector.wait_ready()
+            await trio.sleep(30)
+            for _ in range(8):
+                await scene.ask(*FORMS)
+                await trio.sleep(1)
+            await named(scene, "wallet", "used-by-another")
+
+
 async def test_ethereum_that_stops_finalizing(tmp_path: Path, autojump_clock: Any) -> None:
     async with (
         open_scene(tmp_path, block_time=20.0) as scene,

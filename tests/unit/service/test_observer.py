@@ -45,6 +45,15 @@ def test_two_replies_that_this_process_never_signed_are_anothers() -> None:
     assert causes(BEGAN, admitted(1), admitted(2), landed(1), landed(2)) == ANOTHER
 
 
+def test_two_replies_that_another_transaction_carried_are_anothers_although_this_process_signed_them() -> (
+    None
+):
+    carried = [ReplyLanded(rid, PUBLIC, 105, 1.0, foreign=True) for rid in (1, 2)]
+    signed = [ReplySigned(rid, PUBLIC, rid, bytes(32)) for rid in (1, 2)]
+    assert causes(BEGAN, admitted(1), admitted(2), *signed, carried[0]) == []
+    assert causes(BEGAN, admitted(1), admitted(2), *signed, *carried) == ANOTHER
+
+
 def test_likewise_where_the_checks_find_them_answered() -> None:
     closed = [RequestClosed(rid, PUBLIC, State.REPLIED, "in the contract") for rid in (1, 2)]
     assert causes(BEGAN, admitted(1), admitted(2), *closed) == ANOTHER

@@ -6,7 +6,7 @@ Each situation stopped or slowed down all replies of a chain before.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import attrs
@@ -14,9 +14,10 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.emulator.node_error import NodeError
+from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
-from kmsconn.model.events import AlertCleared, AlertRaised, ReplyLanded, ReplyReturned, ReplySent
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplyLanded, ReplyReturned, ReplySent, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
@@ -463,3 +464,30 @@ async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waite
     )
     async with running(world):
         await until(lambda: answered(world, [1]), 30)
+
+
+@pytest.mark.parametrize("another", [True, False])
+async def test_a_reply_that_another_sender_with_the_same_key_carried_is_called_foreign(
+    another: bool, world: World, autojump_clock: Any
+) -> None:
+    """Another connector signs the same replies at the same nonces and is a little faster, as in a migration gone wrong."""
+
+    def overtake(call: Call) -> None:
+        if another and call.method == "eth_sendRawTransaction":
+            ours = decode_transaction(from_hex(call.params[0])).transaction
+            theirs = Eip1559Transaction(
+                CHAIN_ID, ours.nonce, 90_000, 90_000, ours.gas, CONTRACT, 0, ours.data
+            )
+            with suppress(NodeError):
+                world.chain.submit(sign_transaction(theirs, KEY)[0])
+
+    world.node.refuse = overtake
+    requested(world, 3)
+    async with running(world):
+        await until(lambda: len(world.said(ReplyLanded)) == 3, 120)
+    signed = {event.transaction_hash for event in world.said(ReplySigned)}
+    carried = [mined for mined in world.ours() if mined.transaction.hash not in signed]
+    assert bool(carried) is another
+    assert [event.foreign for event in world.said(ReplyLanded)].count(True) == len(carried)
+    assert [event.transaction_hash for event in world.said(ReplyLanded)].count(None) == len(carried)
+    assert len(world.ours()) == 3
