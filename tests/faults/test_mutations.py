@@ -19,7 +19,6 @@ from kmsconn.testing.acts import (
     ClockStep,
     CoreRestart,
     CoreTrouble,
-    Drain,
     Grant,
     Kill,
     MethodOutage,
@@ -80,11 +79,6 @@ def comes_back_slowly(report: Report) -> bool:
     back = max(at for at, event in report.log if isinstance(event, ChainReorganised))
     kept = next(at for at, event in report.log if isinstance(event, AnswerKept) and at > back)
     return kept > back + 3.0
-
-
-def keeps_silently(report: Report) -> bool:
-    """Say whether an answer became durable without a word."""
-    return report.events["AnswerKept"] < len(report.truth.requested)
 
 
 def works(report: Report) -> bool:
@@ -191,11 +185,6 @@ TRIALS = [
         mutations.who_came_back_wakes_nobody,
         [Ask(5.0, "public", granted=False), Grant(8.3), Reorg(8.4, 4, "vanished", 40.0)],
         comes_back_slowly,
-    ),
-    _trial(
-        mutations.the_arrived_answer_is_not_shielded,
-        [Ask(1.0, "public", 20), Drain(2.12)],
-        keeps_silently,
     ),
     _trial(
         mutations.signed_whatever_the_estimate_says,

@@ -91,7 +91,10 @@ async def of_another_context(folder: Path, count: int, hours: float) -> None:
         found = await ask_and_wait(scene, ["public"] * count, f"{count} requests of another context", hours)
         assert found["host"] <= 2 * count
         assert found["gateway"] <= REGISTRY * (hours + 1) + 100
-        assert not [one for one in scene.told(AlertRaised) if one.critical]
+        critical = {one.cause for one in scene.told(AlertRaised) if one.critical}
+        assert critical <= {
+            "not-finalizing"
+        }  # with blocks as slow as here Ethereum's finalized block is hours old
 
 
 def add_a_context(neighbours: Neighbourhood) -> None:
