@@ -48,13 +48,13 @@ async def test_requests_are_listed(scene: Scene, arguments: dict[str, Any], expe
     assert await fates(scene, **arguments) == expected
 
 
-async def test_a_list_says_where_it_goes_on(scene: Scene) -> None:
+async def test_a_list_says_where_it_goes_on(scene: Scene, autojump_clock: Any) -> None:
     first = await ask(scene, "requests.list", limit=3)
     assert await fates(scene, before=first["before"]) == ["rejected", "pending"]
     assert (await ask(scene, "requests.list"))["before"] is None
 
 
-async def test_all_that_is_known_of_a_request_is_shown(scene: Scene) -> None:
+async def test_all_that_is_known_of_a_request_is_shown(scene: Scene, autojump_clock: Any) -> None:
     row = scene.rows["rejected"]
     [shown] = (await ask(scene, "requests.show", request=f"0x{row.id:064x}"))["requests"]
     assert shown["row"] == row.rid
@@ -67,7 +67,7 @@ async def test_all_that_is_known_of_a_request_is_shown(scene: Scene) -> None:
     assert (await ask(scene, "requests.show", request=str(row.rid)))["requests"] == [shown]
 
 
-async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene) -> None:
+async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene, autojump_clock: Any) -> None:
     row = scene.rows["rejected"]
     answer = await ask(scene, "requests.retry", requests=[f"0x{row.id:x}"])
     assert [one["row"] for one in answer["retried"]] == [row.rid]
@@ -78,7 +78,7 @@ async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene) 
     assert scene.woken == [Kind.PUBLIC_DECRYPTION]
 
 
-async def test_a_retried_request_is_answered(scene: Scene) -> None:
+async def test_a_retried_request_is_answered(scene: Scene, autojump_clock: Any) -> None:
     row = scene.rows["expired"]
     await ask(scene, "requests.retry", requests=[str(row.rid)])
     due = await scene.bench.journal.due([Kind.PUBLIC_DECRYPTION], wall() + 1, 9, {scene.rows["pending"].rid})
@@ -86,7 +86,7 @@ async def test_a_retried_request_is_answered(scene: Scene) -> None:
     assert (await scene.bench.run(again)).state is State.ANSWERED
 
 
-async def test_what_is_asked_of_many_says_why_some_are_left(scene: Scene) -> None:
+async def test_what_is_asked_of_many_says_why_some_are_left(scene: Scene, autojump_clock: Any) -> None:
     named = [str(scene.rows[fate].rid) for fate in ("pending", "quarantined", "done")]
     answer = await ask(scene, "requests.retry", requests=named)
     assert [one["row"] for one in answer["retried"]] == [scene.rows["quarantined"].rid]

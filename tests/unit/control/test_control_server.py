@@ -49,12 +49,12 @@ def line(command: object, arguments: object) -> bytes:
     return msgspec.json.encode({"command": command, "arguments": arguments}) + b"\n"
 
 
-async def test_a_line_is_answered_by_a_line(scene: Scene) -> None:
+async def test_a_line_is_answered_by_a_line(scene: Scene, autojump_clock: Any) -> None:
     answer = await said_to(scene, line("requests.list", {"states": ["expired"]}))
     assert [one["row"] for one in answer["result"]["requests"]] == [scene.rows["expired"].rid]
 
 
-async def test_a_line_may_come_in_pieces(scene: Scene) -> None:
+async def test_a_line_may_come_in_pieces(scene: Scene, autojump_clock: Any) -> None:
     whole = line("requests.list", {})
     answer = await said_to(scene, *(whole[at : at + 7] for at in range(0, len(whole), 7)))
     assert len(answer["result"]["requests"]) == 5
@@ -96,7 +96,7 @@ async def test_who_does_not_end_the_line_is_left_after_a_while(scene: Scene, sai
     assert trio.current_time() - began == pytest.approx(READING, abs=2.0)
 
 
-async def test_who_does_not_take_the_answer_is_left_after_a_while(scene: Scene) -> None:
+async def test_who_does_not_take_the_answer_is_left_after_a_while(scene: Scene, autojump_clock: Any) -> None:
     stuck = trio.testing.MemorySendStream(send_all_hook=trio.sleep_forever)
     asked = trio.testing.MemoryReceiveStream()
     asked.put_data(line("requests.list", {}))
@@ -109,7 +109,7 @@ def only(run: Callable[[Any, Any], Awaitable[Any]]) -> dict[str, Command]:
     return {"it": Command("a command", frozenset(), run)}
 
 
-async def test_a_command_that_takes_too_long_ends(scene: Scene) -> None:
+async def test_a_command_that_takes_too_long_ends(scene: Scene, autojump_clock: Any) -> None:
     async def hang(_context: Any, _arguments: Any) -> None:
         await trio.sleep_forever()
 
@@ -119,7 +119,7 @@ async def test_a_command_that_takes_too_long_ends(scene: Scene) -> None:
     assert trio.current_time() - began == pytest.approx(WORKING, abs=2.0)
 
 
-async def test_a_journal_that_cannot_be_used_is_named(scene: Scene) -> None:
+async def test_a_journal_that_cannot_be_used_is_named(scene: Scene, autojump_clock: Any) -> None:
     async def fail(_context: Any, _arguments: Any) -> None:
         await trio.lowlevel.checkpoint()
         raise JournalFailed("disk full")
@@ -128,7 +128,7 @@ async def test_a_journal_that_cannot_be_used_is_named(scene: Scene) -> None:
     assert answer == {"error": "the journal cannot be used: disk full"}
 
 
-async def test_the_client_understands_the_server(scene: Scene) -> None:
+async def test_the_client_understands_the_server(scene: Scene, autojump_clock: Any) -> None:
     async def over_memory(command: str, arguments: dict[str, Any]) -> Any:
         ours, theirs = memory_stream_pair()
         async with trio.open_nursery() as nursery:
