@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.faults.tally import TALLY
 from tests.real import peer_cases, peers
 
+RECURSION_LIMIT = sys.getrecursionlimit()
 _OTHERS: list[list[str]] = []
 _COLLECTED: list[pytest.Item] = []
 
@@ -25,6 +27,11 @@ def _lines() -> list[str]:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
+
+
+def pytest_runtest_setup() -> None:
+    """Play each test with the interpreter's own recursion limit: libraries that only tests import raise it, and it guards the C stack."""
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -5,6 +5,9 @@ Source: BIP-32, BIP-39, BIP-44; httpz-rc7.md 5.1.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -22,15 +25,30 @@ def key_of_phrase(phrase: str, account_index: int) -> bytes:
 
     Raises ValueError that says what is wrong with the phrase without repeating it.
     """
-    from eth_account.hdaccount import key_from_seed
-    from eth_account.hdaccount.mnemonic import Mnemonic
-    from eth_account.types import Language
+    with _recursion_limit_kept():
+        from eth_account.hdaccount import key_from_seed
+        from eth_account.hdaccount.mnemonic import Mnemonic
+        from eth_account.types import Language
 
     words = phrase.lower().split()
     _check(words, Mnemonic(Language.ENGLISH))
     if not 0 <= account_index < _HARDENED:
         raise ValueError("an account index is below 2^31")
     return bytes(key_from_seed(Mnemonic.to_seed(" ".join(words)), f"m/44'/60'/0'/0/{account_index}"))
+
+
+@contextmanager
+def _recursion_limit_kept() -> Iterator[None]:
+    """Keep the interpreter's recursion limit over an import.
+
+    A library of pairings below eth-account raises it to 100,000; before Python 3.12 the same limit guards the C stack, and one JSON answer
+    nested deeply enough would end the process.
+    """
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def is_test_phrase(phrase: str) -> bool:

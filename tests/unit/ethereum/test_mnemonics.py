@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import traceback
 
 import pytest
@@ -59,3 +61,16 @@ def test_an_index_beyond_the_path_is_refused() -> None:
 def test_the_phrase_that_everybody_knows_is_recognised() -> None:
     assert is_test_phrase(f" {TEST_PHRASE.upper()} ")
     assert not is_test_phrase(PHRASE)
+
+
+def test_the_recursion_limit_stays_although_a_library_raises_it() -> None:
+    """Before Python 3.12 it guards the C stack: a JSON answer nested 100,000 deep ended a process with a mnemonic."""
+    code = (
+        "import sys\nfrom kmsconn.chain.jsonrpc import decode\nfrom kmsconn.errors import Unreachable\n"
+        "from kmsconn.ethereum.mnemonics import *\n"
+        "limit = sys.getrecursionlimit(); key_of_phrase(TEST_PHRASE, 0); assert sys.getrecursionlimit() == limit\n"
+        "try: decode(b'{\"id\":1,\"result\":' + b'[' * 100_000 + b']' * 100_000 + b'}')\n"
+        "except Unreachable: print('refused')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own code
+    assert "refused" in run.stdout or sys.version_info >= (3, 12)
