@@ -11,7 +11,6 @@ from functools import partial
 
 import attrs
 import trio
-from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, Node, answer
@@ -37,6 +36,7 @@ from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.uptime import Uptime
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.ids import KEY_TAG, make_id
+from kmsconn.kms.codes import Status
 from kmsconn.protocols.protobuf import decode
 
 SERVICE = "kms_service.v1.CoreServiceEndpoint"

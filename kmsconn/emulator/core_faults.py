@@ -14,7 +14,6 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 import trio
-from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import (
     PublicDecryptionResponse,
@@ -27,6 +26,7 @@ from kmsconn.emulator.core_answers import answer
 from kmsconn.emulator.core_requests import Job, read_id
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GoAway, GrpcFailure, Method, Valve
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.kms.codes import Status
 from kmsconn.protocols.protobuf import decode
 
 Response: TypeAlias = PublicDecryptionResponse | UserDecryptionResponse

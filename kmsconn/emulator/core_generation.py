@@ -11,7 +11,6 @@ from functools import partial
 
 import attrs
 import trio
-from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import (
     CompressedKeyConfig,
@@ -42,6 +41,7 @@ from kmsconn.emulator.uptime import Uptime
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.kms.codes import Status
 from kmsconn.protocols.protobuf import decode
 
 KEY_TYPES = ("ServerKey", "PublicKey")

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from urllib.parse import quote
 
 import attrs
 import h2.config
@@ -18,11 +19,10 @@ import h2.events
 import h2.exceptions
 import h2.settings
 import trio
-from grpclib.const import Status
-from grpclib.metadata import encode_grpc_message
 from hyperframe.frame import GoAwayFrame
 
 from kmsconn.errors import Undecodable
+from kmsconn.kms.codes import Status
 from kmsconn.protocols.protobuf import fields
 
 MAX_MESSAGE = 104_857_600  # kms-core-grpc.md, section 1
@@ -30,6 +30,8 @@ WINDOW = 1024 * 1024  # for a stream and for the connection, as tonic's server g
 MAX_CALLS = 1000
 PREFIX_BYTES = 5
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+PLAIN = "".join(chr(code) for code in range(0x20, 0x7F)).replace("%", "")
+"""What stands as it is in a ``grpc-message``; everything else is percent-encoded."""
 
 Method = Callable[[bytes], Awaitable[bytes]]
 """Takes the request's bytes and returns the reply's; raises GrpcFailure for any other status."""
@@ -335,7 +337,7 @@ _HEAD = [(":status", "200"), ("content-type", "application/grpc")]
 
 def _status(status: Status, message: str) -> list[tuple[str, str]]:
     """Make the trailers of a call."""
-    text = [("grpc-message", encode_grpc_message(message))] if message else []
+    text = [("grpc-message", quote(message, safe=PLAIN))] if message else []
     return [("grpc-status", str(status.value)), *text]
 
 

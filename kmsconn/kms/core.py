@@ -11,12 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
-from grpclib.const import Status
-
 from kmsconn.config.settings import CoreTls
 from kmsconn.errors import NotYet, RejectedByCore, RequestError, Undecodable
 from kmsconn.kms.allowance import REPLY_BUDGET, Allowance
 from kmsconn.kms.channel import Channel, open_channel
+from kmsconn.kms.codes import Status
 from kmsconn.kms.port import Started
 from kmsconn.kms.status import StatusError, result_error, start_error
 from kmsconn.kms.tls import client_context

@@ -11,9 +11,8 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
-from grpclib.const import Status
-
 from kmsconn.errors import Broken, KmsconnError
+from kmsconn.kms.codes import Status
 from kmsconn.kms.frames import ErrorCode, code_name
 from kmsconn.kms.headers import Header
 from kmsconn.kms.status import NotProcessed, StatusError

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from grpclib.const import Status
-
 from kmsconn.errors import (
     Aborted,
     Broken,
@@ -26,6 +24,7 @@ from kmsconn.errors import (
     RequestError,
     Unreachable,
 )
+from kmsconn.kms.codes import Status
 
 MAX_TEXT = 1024
 

@@ -10,7 +10,6 @@ from typing import Literal
 
 import attrs
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator import bucket_faults, core_faults
 from kmsconn.emulator.blocks import Branch, Transaction
@@ -25,6 +24,7 @@ from kmsconn.emulator.node_faults import Fault as NodeFaultName
 from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.kms.codes import Status
 from kmsconn.protocols.fhevm_014 import events
 from kmsconn.testing.truth import name_of, requests_of
 from kmsconn.testing.world import World

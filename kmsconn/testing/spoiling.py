@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Never
 
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator.buckets import error as s3_error
 from kmsconn.emulator.buckets import serve_bucket
@@ -23,6 +22,7 @@ from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
 from kmsconn.emulator.node_faults import Fault
 from kmsconn.emulator.rpc import Node, Subscriptions
 from kmsconn.emulator.rpc_begun import Begun
+from kmsconn.kms.codes import Status
 from kmsconn.net.ports import Dial
 
 

@@ -55,6 +55,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.ciphertexts.urls",
         "kmsconn.journal.port",
         "kmsconn.kms.allowance",
+        "kmsconn.kms.codes",
         "kmsconn.kms.flow",
         "kmsconn.kms.frames",
         "kmsconn.kms.framing",

@@ -11,7 +11,6 @@ from typing import Any
 
 import attrs
 import trio
-from grpclib.const import Status
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
@@ -21,6 +20,7 @@ from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.errors import Rejected, Undecodable, Unreachable
 from kmsconn.journal import admission, queries, rewinding, schema
 from kmsconn.kms import status
+from kmsconn.kms.codes import Status
 from kmsconn.model.steps import Gathered
 from kmsconn.protocols.fhevm_014 import key_messages, replies
 from kmsconn.protocols.fhevm_014.members import GatewayContexts

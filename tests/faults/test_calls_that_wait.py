@@ -8,10 +8,10 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.core_faults import Fault
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.service import stages
 from kmsconn.testing.acts import Ask, CoreRestart, CoreTrouble, CoreUpgrade, Kill, Reorg

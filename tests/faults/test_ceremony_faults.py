@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.key_life import KEY, PREP
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import ReplyLanded, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

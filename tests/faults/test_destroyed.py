@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.key_life import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.traffic import naming
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import (
     AlertRaised,
     AnswerKept,

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator.contracts.decryption import BASE
 from kmsconn.emulator.core_faults import HANG, Chance, status
@@ -20,6 +19,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
+from kmsconn.kms.codes import Status
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.service.connector import Connector, open_connector

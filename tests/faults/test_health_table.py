@@ -14,7 +14,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.config.settings import Chain
 from kmsconn.emulator import core_faults
@@ -23,6 +22,7 @@ from kmsconn.emulator.chances import Chance as BucketChance
 from kmsconn.emulator.core_faults import Chance, Fault
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.neighbours import GATEWAY_ID
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.service.connector import open_connector

@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator.core_faults import HANG, Chance, status
 from kmsconn.emulator.httpz.neighbourhood import PARAMETERS, FirstNeighbourhood
@@ -21,6 +20,7 @@ from kmsconn.emulator.neighbours import key_for, sender_of
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.ethereum.addresses import Address
+from kmsconn.kms.codes import Status
 from kmsconn.net.ports import Ports
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi

@@ -8,12 +8,12 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
 from kmsconn.emulator.traffic import naming
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, ReplyBuried, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import trio
-from grpclib.const import Status
 
+from kmsconn.kms.codes import Status
 from tests.faults import mutations, test_destroyed, test_questions, test_taken_ids
 
 pytestmark = pytest.mark.once

@@ -8,12 +8,12 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.neighbourhood import HOST_ID
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestParked
 from kmsconn.model.life import State
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION

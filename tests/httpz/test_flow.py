@@ -7,11 +7,11 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from grpclib.const import Status
 from trio.testing import MockClock
 
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, AnswerDoubted, LogQuarantined, RequestClosed, RequestParked
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

@@ -15,7 +15,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from grpclib.const import Status
 from trio.testing import MockClock
 
 from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest
@@ -35,6 +34,7 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import (
     AlertRaised,
     CiphertextDoubted,

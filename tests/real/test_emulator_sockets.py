@@ -7,7 +7,6 @@ from urllib.request import urlopen
 
 import grpc
 import trio
-from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionResponse
 from kmsconn.emulator.buckets import EmulatedBucket
@@ -15,6 +14,7 @@ from kmsconn.emulator.core import PUBLIC, SERVICE
 from kmsconn.emulator.core_faults import CoreFaults, status
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.network import serve_sockets
+from kmsconn.kms.codes import Status
 from tests.unit.emulator.core_worlds import core, name, public_id, public_request
 
 

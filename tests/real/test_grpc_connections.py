@@ -8,11 +8,11 @@ from contextlib import ExitStack, suppress
 
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.kms import link
 from kmsconn.kms.channel import Channel
+from kmsconn.kms.codes import Status
 from kmsconn.kms.status import NotProcessed, StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, running_peer

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn.kms.channel import Channel
+from kmsconn.kms.codes import Status
 from kmsconn.kms.status import StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, running_peer

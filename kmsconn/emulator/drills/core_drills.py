@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import attrs
 import trio
-from grpclib.const import Status
 
 from kmsconn.emulator import chances, core_faults
 from kmsconn.emulator.core import LONG_POLL, EmulatedCore
@@ -23,6 +22,7 @@ from kmsconn.emulator.drills.drill import (
     together,
 )
 from kmsconn.emulator.grpc_server import GrpcFailure
+from kmsconn.kms.codes import Status
 
 Code = Literal[
     "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",

@@ -12,7 +12,6 @@ from typing import Any
 
 import attrs
 import trio
-from grpclib.const import Status
 
 from kmsconn._generated.httpz_rc7.kms.v1 import (
     CrsGenRequest,
@@ -26,6 +25,7 @@ from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.core_answers import FirstNode
 from kmsconn.emulator.httpz.dialect import HTTPZ
 from kmsconn.emulator.uptime import Uptime
+from kmsconn.kms.codes import Status
 from kmsconn.kms.core import SERVICE
 from kmsconn.model.requests import Kind
 

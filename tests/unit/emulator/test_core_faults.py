@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 import trio
 import trio.testing
-from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionResponse, UserDecryptionResponse
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, EmulatedCore, Operation
@@ -38,6 +37,7 @@ from kmsconn.emulator.core_faults import (
 )
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
 from kmsconn.ethereum.signing import recover
+from kmsconn.kms.codes import Status
 from kmsconn.protocols.fhevm_014.replies import decrypted_result, public_digest
 from tests.unit.emulator.core_worlds import (
     DOMAIN,

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import trio
-from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import (
     CrsGenRequest,
@@ -28,6 +27,7 @@ from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.kms.codes import Status
 from tests import vectors
 
 EVENTS: list[dict[str, Any]] = vectors.load()["ethereum"]["events"]

@@ -11,7 +11,6 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import (
     PublicDecryptionResponse,
@@ -26,6 +25,7 @@ from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailur
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.ethereum.signing import recover
+from kmsconn.kms.codes import Status
 from kmsconn.protocols.fhevm_014.replies import decrypted_result, public_digest
 from tests.unit.emulator.core_worlds import (
     CLIENT,

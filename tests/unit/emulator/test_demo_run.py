@@ -8,7 +8,6 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from grpclib.const import Status
 
 from kmsconn.emulator.board import Stage, Totals
 from kmsconn.emulator.bucket_faults import BucketFaults
@@ -19,6 +18,7 @@ from kmsconn.emulator.key_life import KeyLife
 from kmsconn.emulator.load import AFTERMATH
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.oracle import Verdict
+from kmsconn.kms.codes import Status
 from kmsconn.net.offloading import offload_inline
 
 BASE = 1_767_225_600.0

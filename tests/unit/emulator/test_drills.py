@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from grpclib.const import Status
 
 from kmsconn._generated.fhevm_014.kms.v1 import RequestId
 from kmsconn.emulator.core_faults import STRANGER
@@ -25,6 +24,7 @@ from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.rpc import Node
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.kms.codes import Status
 from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION
 from tests.unit.emulator.test_control import Desk, content_of

@@ -7,7 +7,6 @@ import math
 import pytest
 import trio
 import trio.testing
-from grpclib.const import Status
 
 from kmsconn.emulator.grpc_server import (
     HEALTH_CHECK,
@@ -18,6 +17,7 @@ from kmsconn.emulator.grpc_server import (
     health_method,
     seconds_of,
 )
+from kmsconn.kms.codes import Status
 from tests.unit.emulator.h2_caller import calling, framed
 
 ECHO, FAIL, HANG, BIG, CUT, GOAWAY, SLOW = (f"/s/{name}" for name in ("E", "F", "H", "B", "C", "G", "S"))

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from grpclib.const import Status
 
 from kmsconn._generated.httpz_rc7.kms.v1 import (
     CrsGenRequest,
@@ -35,6 +34,7 @@ from kmsconn.emulator.neighbours import address_for, key_for, secret_for
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import recover
+from kmsconn.kms.codes import Status
 from kmsconn.kms.core import SERVICE
 from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest

@@ -90,7 +90,7 @@ class Peer:
         return request
 
     async def fail(self, request: bytes) -> bytes:
-        from grpclib.const import Status
+        from kmsconn.kms.codes import Status
 
         await trio.lowlevel.checkpoint()
         raise GrpcFailure(Status(int(request)), "said so")

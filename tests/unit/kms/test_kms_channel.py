@@ -5,7 +5,6 @@ from __future__ import annotations
 import h2.settings
 import pytest
 import trio
-from grpclib.const import Status
 from hyperframe.frame import GoAwayFrame
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
@@ -19,6 +18,7 @@ from kmsconn.kms.channel import (
     Channel,
     open_channel,
 )
+from kmsconn.kms.codes import Status
 from kmsconn.kms.frames import ErrorCode
 from kmsconn.kms.status import NotProcessed, StatusError
 from kmsconn.net.offloading import offload_inline

@@ -12,7 +12,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from grpclib.const import Status
 from trio.testing import MockClock, memory_stream_pair
 
 from kmsconn.config.settings import CoreTls
@@ -28,6 +27,7 @@ from kmsconn.errors import (
     StartRefused,
     Unreachable,
 )
+from kmsconn.kms.codes import Status
 from kmsconn.kms.core import HEALTH_PATH, PATHS, SERVICE, CoreClient, open_core, parse_endpoint
 from kmsconn.kms.port import Core, Started
 from kmsconn.net.offloading import offload_inline

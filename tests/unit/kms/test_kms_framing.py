@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from grpclib.const import Status
 
 from kmsconn.errors import Broken, Unreachable
+from kmsconn.kms.codes import Status
 from kmsconn.kms.framing import (
     MAX_MESSAGE,
     Header,

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 import h2.events
 import pytest
 import trio
-from grpclib.const import Status
 from hyperframe.frame import GoAwayFrame
 from trio.testing import MemorySendStream, MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.kms.allowance import Allowance
+from kmsconn.kms.codes import Status
 from kmsconn.kms.link import FAREWELL, PATIENCE, QUIET, Link
 from kmsconn.kms.status import StatusError
 from tests.behaviours import SCRIPTED, shows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from grpclib.const import Status
 
 from kmsconn.errors import (
     Aborted,
@@ -18,6 +17,7 @@ from kmsconn.errors import (
     Terminal,
     Unreachable,
 )
+from kmsconn.kms.codes import Status
 from kmsconn.kms.status import (
     MAX_TEXT,
     RESULT,
