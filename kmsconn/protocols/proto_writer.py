@@ -1,12 +1,19 @@
-"""Protobuf fields written by hand, so that large bytes are spliced between small parts. Never reads a message.
+"""Encoding of protobuf messages: the mirror image of ``protobuf``, driven by the same generated classes. Never reads a message.
 
-Fields come in the order of their calls; proto3 defaults are left out, as every proto3 serialiser does.
+betterproto2 serialises a request in 200 µs and copies its ciphertexts once for each level of nesting. Here the description of a class is
+read once, and a large value stays the object that it is: the result is a list of pieces. Fields come in the order of their numbers;
+proto3 defaults are left out unless the field has presence, as every proto3 serialiser does.
 Source: protobuf.dev, "Encoding".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import betterproto2
 
 from kmsconn.protocols.port import Chunks
 
@@ -17,6 +24,17 @@ _ONE_BYTE = [bytes([number]) for number in range(_CONTINUES)]  # most are tags a
 
 SPLICED = 16 * 1024
 """Bytes from this size on stay a part of their own; smaller ones are copied: one frame is cheaper than two."""
+
+Parts = list[bytes]
+Write = Callable[[Any, Parts], int]
+"""Appends the encoding of a value to the parts and returns its size."""
+
+
+def encode(message: betterproto2.Message) -> Chunks:
+    """Return the bytes of a message in pieces. Raises TypeError for a kind of field that no request to the Core has."""
+    parts: Parts = []
+    _write_message(message, parts)
+    return splice(parts)
 
 
 def varint(number: int) -> bytes:
@@ -31,26 +49,6 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def int_field(field: int, value: int) -> bytes:
-    """Write an int32, uint32 or enum field; nothing for 0; negative ones as protobuf has them, in ten bytes."""
-    return varint(field << 3 | _VARINT) + varint(value % _INT64) if value else b""
-
-
-def message_field(field: int, message: bytes) -> bytes:
-    """Write a message field that is present, empty or not."""
-    return header(field, len(message)) + message
-
-
-def bytes_field(field: int, value: bytes) -> bytes:
-    """Write a bytes field; nothing for no bytes."""
-    return message_field(field, value) if value else b""
-
-
-def text_field(field: int, value: str) -> bytes:
-    """Write a string field; nothing for the empty text."""
-    return bytes_field(field, value.encode())
-
-
 def header(field: int, size: int) -> bytes:
     """Write what stands before ``size`` bytes of a field."""
     return varint(field << 3 | _LENGTH_DELIMITED) + varint(size)
@@ -58,8 +56,8 @@ def header(field: int, size: int) -> bytes:
 
 def splice(parts: Sequence[bytes]) -> Chunks:
     """Put parts together: neighbours that are small become one, large ones are not copied."""
-    joined: list[bytes] = []
-    small: list[bytes] = []
+    joined: Parts = []
+    small: Parts = []
     for part in parts:
         if len(part) < SPLICED:
             small.append(part)
@@ -67,3 +65,89 @@ def splice(parts: Sequence[bytes]) -> Chunks:
         joined += [b"".join(small), part] if small else [part]
         small = []
     return Chunks([*joined, b"".join(small)] if small else joined)
+
+
+_Field = tuple[str, bool, Write]
+"""An attribute, whether its default is written too since None says that there is no value, and how it is written."""
+
+
+def _write_message(message: betterproto2.Message, parts: Parts) -> int:
+    size = 0
+    for attribute, has_presence, write in _fields(type(message)):
+        value = getattr(message, attribute)
+        if value is not None if has_presence else value:
+            size += write(value, parts)
+    return size
+
+
+@functools.cache
+def _fields(message_type: type[betterproto2.Message]) -> tuple[_Field, ...]:
+    described: Any = dataclasses.fields(message_type)  # type: ignore[arg-type]
+    by_number = {betterproto2.FieldMetadata.get(one).number: one for one in described}
+    return tuple(_describe(by_number[number]) for number in sorted(by_number))
+
+
+def _describe(described: dataclasses.Field[Any]) -> _Field:
+    meta = betterproto2.FieldMetadata.get(described)
+    make = _WRITES.get(meta.proto_type)
+    if make is None or meta.group or meta.unwrap or (meta.repeated and make is _number):
+        raise TypeError(f"field {described.name} is of a kind that is not written: {meta.proto_type}")
+    write = make(meta.number)
+    return described.name, bool(meta.optional), _each(write) if meta.repeated else write
+
+
+def _each(write: Write) -> Write:
+    return lambda values, parts: sum(write(value, parts) for value in values)
+
+
+def _number(field: int) -> Write:
+    """Return how an integer is written; negative ones as protobuf has them, in ten bytes."""
+    tag = varint(field << 3 | _VARINT)
+
+    def write(value: int, parts: Parts) -> int:
+        part = tag + varint(value % _INT64)
+        parts.append(part)
+        return len(part)
+
+    return write
+
+
+def _octets(field: int) -> Write:
+    tag = varint(field << 3 | _LENGTH_DELIMITED)
+
+    def write(value: bytes, parts: Parts) -> int:
+        size = len(value)
+        head = tag + varint(size)
+        if size < SPLICED:
+            parts.append(head + value)
+        else:
+            parts += (head, value)
+        return len(head) + size
+
+    return write
+
+
+def _text(field: int) -> Write:
+    write = _octets(field)
+    return lambda value, parts: write(value.encode(), parts)
+
+
+def _nested(field: int) -> Write:
+    tag = varint(field << 3 | _LENGTH_DELIMITED)
+
+    def write(value: betterproto2.Message, parts: Parts) -> int:
+        place = len(parts)
+        parts.append(b"")
+        size = _write_message(value, parts)
+        parts[place] = head = tag + varint(size)
+        return len(head) + size
+
+    return write
+
+
+_WRITES: Mapping[str, Callable[[int], Write]] = {
+    **dict.fromkeys(("enum", "bool", "int32", "int64", "uint32", "uint64"), _number),
+    "bytes": _octets,
+    "string": _text,
+    "message": _nested,
+}

@@ -1,4 +1,4 @@
-"""Laws of the strict decoder, with the reference implementation of protobuf as a judge."""
+"""Laws of the strict decoder, with the reference implementation of protobuf as a judge, and of the encoder, with betterproto2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kmsconn._generated.fhevm_014.kms import v1
 from kmsconn.errors import Undecodable
-from kmsconn.protocols.proto_writer import header, varint
+from kmsconn.protocols.proto_writer import encode, header, varint
 from kmsconn.protocols.protobuf import decode
 
 BYTES = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
@@ -35,6 +35,36 @@ payloads = st.builds(
     signcrypted_ciphertexts=st.lists(shares, max_size=3),
     party_id=st.integers(0, 2**32 - 1),
     degree=st.integers(0, 2**32 - 1),
+)
+
+ids = st.none() | st.builds(v1.RequestId, st.text(max_size=3))
+nodes = st.builds(
+    v1.MpcNode,
+    mpc_identity=st.text(max_size=3),
+    party_id=st.integers(-(2**31), 2**31 - 1),
+    signer_address=st.none() | st.binary(max_size=20),
+    ca_cert=st.none() | st.binary(max_size=3),
+    public_storage_prefix=st.none() | st.text(max_size=3),
+    extra_signer_addresses=st.lists(st.binary(max_size=20), max_size=2),
+)
+contexts = st.builds(v1.MpcContext, mpc_nodes=st.lists(nodes, max_size=3), context_id=ids)
+ciphertexts = st.builds(
+    v1.TypedCiphertext,
+    ciphertext=st.integers(0, 40_000).map(bytes),
+    fhe_type=st.integers(0, 255),
+    external_handle=st.binary(max_size=32),
+    ciphertext_format=st.sampled_from(v1.CiphertextFormat),
+)
+to_the_core = st.one_of(
+    st.builds(v1.NewMpcContextRequest, st.none() | contexts),
+    st.builds(v1.CrsGenRequest, request_id=ids, max_num_bits=st.none() | st.integers(0, 2**32 - 1)),
+    st.builds(
+        v1.PublicDecryptionRequest,
+        request_id=ids,
+        ciphertexts=st.lists(ciphertexts, max_size=3),
+        extra_data=st.binary(max_size=3),
+        context_id=ids,
+    ),
 )
 
 
@@ -61,6 +91,13 @@ JUDGE = reference()
 @given(payloads)
 def test_what_is_encoded_is_decoded(message: v1.UserDecryptionResponsePayload) -> None:
     assert decode(v1.UserDecryptionResponsePayload, bytes(message)) == message
+
+
+@given(to_the_core | payloads)
+def test_a_message_is_written_as_the_library_writes_it(message: betterproto2.Message) -> None:
+    chunks = encode(message)
+    assert bytes(chunks) == bytes(message)
+    assert chunks.size == len(bytes(message))
 
 
 @given(payloads, st.data())

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from kmsconn._generated.fhevm_014.kms.v1 import KeySetConfig
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import CONTEXT_TAG, CRS_TAG, EPOCH_TAG, PREP_KEYGEN_TAG
@@ -35,6 +36,7 @@ from kmsconn.protocols.fhevm_014.key_events import (
 )
 from kmsconn.protocols.fhevm_014.key_messages import Ids
 from kmsconn.protocols.fhevm_014.key_views import FINALIZED, KeyViews
+from kmsconn.protocols.fhevm_014.messages import long_poll
 from kmsconn.protocols.port import CoreCall, Inquiry, Numbering, Question, Revert, Subscription, Verdict
 
 Generation = PrepKeygen | Keygen | Crsgen
@@ -47,7 +49,7 @@ class KeyManagement:
     ask: KeyViews
     generation: Domain
     config: Domain
-    key_set: bytes = messages.KEY_SET
+    key_set: KeySetConfig = messages.KEY_SET
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return both contracts, read up to the finalized block."""
@@ -158,13 +160,13 @@ class KeyManagement:
         """Build the long poll of what has a result; it goes where the start went (5.5)."""
         match content:
             case PrepKeygen():
-                return messages.result("GetKeyGenPreprocResult", content.id, content.id)
+                return long_poll("GetKeyGenPreprocResult", content.id, content.id)
             case Keygen():
-                return messages.result("GetKeyGenResult", content.id, content.prep_id)
+                return long_poll("GetKeyGenResult", content.id, content.prep_id)
             case Crsgen():
-                return messages.result("GetCrsGenResult", content.id, content.id)
+                return long_poll("GetCrsGenResult", content.id, content.id)
             case NewEpoch():
-                return messages.result("GetEpochResult", content.id, content.id)
+                return long_poll("GetEpochResult", content.id, content.id)
             case _:
                 return None
 

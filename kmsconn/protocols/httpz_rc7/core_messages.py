@@ -1,23 +1,25 @@
-"""Requests to the Core of the first generation, byte for byte, in pieces. Never reads an answer; those are for ``replies``.
+"""Decryption requests to the Core of the first generation. Never reads an answer; those are for ``replies``.
 
 Source: httpz-rc7.md, 8.1-8.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
+from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.core_parts import ciphertext_fields, domain_message, expect_whole, request_id
+from kmsconn.protocols.core_parts import expect_whole
 from kmsconn.protocols.httpz_rc7.contents import PublicDecryption, UserDecryption
+from kmsconn.protocols.httpz_rc7.messages import domain_message, long_poll, request_id, typed_ciphertexts
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
-from kmsconn.protocols.port import Chunks, CoreCall, Meaning, Reading
-from kmsconn.protocols.proto_writer import bytes_field, message_field, splice, text_field
+from kmsconn.protocols.port import CoreCall, Meaning, Reading
+from kmsconn.protocols.proto_writer import encode
 
 _TYPE_BYTE = 30
 _STORING, _KNOWN_ID, _FULL = "into meta store:", "The element with ID", "Error in"
@@ -46,11 +48,6 @@ class CoreMessages:
     """Builds decryption requests under one EIP-712 domain, that of the DecryptionManager."""
 
     domain: Domain
-    _domain: bytes = attrs.field(init=False, repr=False)
-
-    @_domain.default
-    def _encode_domain(self) -> bytes:
-        return domain_message(self.domain)
 
     def start(self, content: Decryption, ciphertexts: Sequence[Ciphertext]) -> CoreCall:
         """Return the call that hands a request over, ``ciphertexts`` in the order of its materials.
@@ -58,19 +55,27 @@ class CoreMessages:
         Raises Rejected for a request without materials; ValueError when the ciphertexts are not those of the materials.
         """
         expect_whole(content.materials, ciphertexts)
-        method = "Decrypt" if isinstance(content, PublicDecryption) else "Reencrypt"
-        return CoreCall(method, splice(list(self._parts(content, ciphertexts))), content.id, MEANS)
-
-    def _parts(self, content: Decryption, ciphertexts: Sequence[Ciphertext]) -> Iterator[bytes]:
-        yield message_field(1, request_id(content.id))
-        yield from ciphertext_fields(ciphertexts)
-        yield message_field(3, request_id(content.materials[0].key_id))
         if isinstance(content, PublicDecryption):
-            yield message_field(4, self._domain)
-            return
-        yield text_field(4, checksum(content.user))
-        yield bytes_field(5, content.public_key)
-        yield message_field(6, self._domain)
+            return CoreCall("Decrypt", encode(self._public(content, ciphertexts)), content.id, MEANS)
+        return CoreCall("Reencrypt", encode(self._user(content, ciphertexts)), content.id, MEANS)
+
+    def _public(self, content: PublicDecryption, ciphertexts: Sequence[Ciphertext]) -> kms.DecryptionRequest:
+        return kms.DecryptionRequest(
+            request_id=request_id(content.id),
+            ciphertexts=typed_ciphertexts(ciphertexts),
+            key_id=request_id(content.materials[0].key_id),
+            domain=domain_message(self.domain),
+        )
+
+    def _user(self, content: UserDecryption, ciphertexts: Sequence[Ciphertext]) -> kms.ReencryptionRequest:
+        return kms.ReencryptionRequest(
+            request_id=request_id(content.id),
+            typed_ciphertexts=typed_ciphertexts(ciphertexts),
+            key_id=request_id(content.materials[0].key_id),
+            client_address=checksum(content.user),
+            enc_key=content.public_key,
+            domain=domain_message(self.domain),
+        )
 
 
 def check_types(content: Decryption) -> None:
@@ -85,4 +90,4 @@ def result_call(content: Decryption) -> CoreCall:
     """Return the long poll for a request's result."""
     public = isinstance(content, PublicDecryption)
     method = "GetDecryptResult" if public else "GetReencryptResult"
-    return CoreCall(method, Chunks([request_id(content.id)]), content.id)
+    return long_poll(method, content.id)

@@ -1,4 +1,4 @@
-"""Requests of key management to the Core of the first generation, byte for byte. Never reads an answer; those are for ``key_replies``.
+"""Requests of key management to the Core of the first generation. Never reads an answer; those are for ``key_replies``.
 
 The key that switches between two others is what that Core makes with ``DecompressionOnly``; for it the domain stays out, since the Core
 has no struct to sign for such a key and would fail the finished job.
@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import assert_never
 
 import attrs
+from betterproto2 import Message
 
+from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.core_parts import domain_message, request_id
 from kmsconn.protocols.httpz_rc7.contents import (
     Crsgen,
     Keygen,
@@ -26,11 +27,12 @@ from kmsconn.protocols.httpz_rc7.contents import (
     produced_id,
 )
 from kmsconn.protocols.httpz_rc7.core_messages import MEANS
-from kmsconn.protocols.port import Chunks, CoreCall, Meaning, Reading
-from kmsconn.protocols.proto_writer import int_field, message_field
+from kmsconn.protocols.httpz_rc7.messages import domain_message, long_poll, request_id
+from kmsconn.protocols.port import CoreCall, Meaning, Reading
+from kmsconn.protocols.proto_writer import encode
 
 _DEFAULT = 0
-_DECOMPRESSION_ONLY = int_field(1, 1)
+_DECOMPRESSION_ONLY = kms.KeySetConfig(kms.KeySetType.DecompressionOnly)
 _RESULTS = {
     Kind.PREP_KEYGEN: "GetKeyGenPreprocResult",
     Kind.PREP_KSKGEN: "GetKeyGenPreprocResult",
@@ -51,34 +53,36 @@ class KeyMessages:
 
     def start(self, content: KeyManagement) -> CoreCall:
         """Return the call that hands a request over. Raises Misconfigured for parameters that nobody has named."""
+        method, message = self._request(content)
+        means = _CONSUMED if isinstance(content, Keygen | Kskgen) else MEANS
+        return CoreCall(method, encode(message), produced_id(content), means)
+
+    def _request(self, content: KeyManagement) -> tuple[str, Message]:
+        identifier = request_id(produced_id(content))
+        params = kms.FheParameter(self._parameters(content.parameters))
+        domain = domain_message(self.domain)
         match content:
             case PrepKeygen():
-                return self._call("KeyGenPreproc", content)
+                return "KeyGenPreproc", kms.KeyGenPreprocRequest(identifier, params)
             case PrepKskgen():
-                return self._call("KeyGenPreproc", content, message_field(3, _DECOMPRESSION_ONLY))
+                return "KeyGenPreproc", kms.KeyGenPreprocRequest(identifier, params, _DECOMPRESSION_ONLY)
             case Crsgen():
-                return self._call("CrsGen", content, message_field(4, domain_message(self.domain)))
+                return "CrsGen", kms.CrsGenRequest(identifier, params, domain=domain)
             case Keygen():
-                tail = (
-                    message_field(3, request_id(content.id)),
-                    message_field(4, domain_message(self.domain)),
-                )
-                return attrs.evolve(self._call("KeyGen", content, *tail), means=_CONSUMED)
+                return "KeyGen", kms.KeyGenRequest(identifier, params, request_id(content.id), domain)
             case Kskgen():
-                ends = message_field(2, request_id(content.source)) + message_field(
-                    3, request_id(content.destination)
-                )
-                tail = (message_field(3, request_id(content.id)), message_field(5, _DECOMPRESSION_ONLY))
-                return attrs.evolve(
-                    self._call("KeyGen", content, *tail, message_field(6, ends)), means=_CONSUMED
+                return "KeyGen", kms.KeyGenRequest(
+                    request_id=identifier,
+                    params=params,
+                    preproc_id=request_id(content.id),
+                    keyset_config=_DECOMPRESSION_ONLY,
+                    keyset_added_info=kms.KeySetAddedInfo(
+                        from_keyset_id_decompression_only=request_id(content.source),
+                        to_keyset_id_decompression_only=request_id(content.destination),
+                    ),
                 )
             case _:
                 assert_never(content)
-
-    def _call(self, method: str, content: KeyManagement, *tail: bytes) -> CoreCall:
-        identifier = produced_id(content)
-        head = message_field(1, request_id(identifier)) + int_field(2, self._parameters(content.parameters))
-        return CoreCall(method, Chunks([head, *tail]), identifier, MEANS)
 
     def _parameters(self, digest: bytes) -> int:
         if not self.parameters:
@@ -90,5 +94,4 @@ class KeyMessages:
 
 def result_call(content: KeyManagement) -> CoreCall:
     """Return the long poll for a request's result."""
-    identifier = produced_id(content)
-    return CoreCall(_RESULTS[content.kind], Chunks([request_id(identifier)]), identifier)
+    return long_poll(_RESULTS[content.kind], produced_id(content))

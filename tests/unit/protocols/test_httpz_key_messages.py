@@ -11,7 +11,6 @@ from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.core_parts import domain_message
 from kmsconn.protocols.httpz_rc7 import events
 from kmsconn.protocols.httpz_rc7.contents import (
     Crsgen,
@@ -22,8 +21,9 @@ from kmsconn.protocols.httpz_rc7.contents import (
     PrepKskgen,
 )
 from kmsconn.protocols.httpz_rc7.key_messages import KeyMessages, result_call
+from kmsconn.protocols.httpz_rc7.messages import domain_message
 from kmsconn.protocols.port import Meaning
-from kmsconn.protocols.proto_writer import message_field
+from kmsconn.protocols.proto_writer import encode
 from tests.vectors import httpz
 
 TEST_PARAMETERS = from_hex("0xd61fa44c57b6e7526a46e1072d63332ab4eb38e050fe54dd51fe995f9055c354")
@@ -43,7 +43,7 @@ def content_of(entry: dict[str, Any]) -> KeyManagement:
 def expected_bytes(entry: dict[str, Any]) -> bytes:
     """Return the recorded request; for a switching key without its domain, which the text forbids there (8.3)."""
     recorded = from_hex(entry["request"]["core_start"]["protobuf"])
-    domain = message_field(4, domain_message(httpz.domain("HTTPZ")))
+    domain = bytes(encode(CrsGenRequest(domain=domain_message(httpz.domain("HTTPZ")))))
     if entry["name"] != "kskgen":
         return recorded
     assert domain in recorded

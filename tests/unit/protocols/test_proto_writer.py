@@ -1,16 +1,30 @@
+"""The encoder of generated messages: the format's own examples, presence, and large values that are not copied."""
+
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import betterproto2
 import pytest
 
-from kmsconn.protocols.proto_writer import (
-    SPLICED,
-    bytes_field,
-    int_field,
-    message_field,
-    splice,
-    text_field,
-    varint,
-)
+from kmsconn._generated.fhevm_014.kms import v1 as kms
+from kmsconn._generated.httpz_rc7.kms.v1 import KeyGenResult
+from kmsconn.protocols.proto_writer import SPLICED, encode, splice, varint
+
+
+@dataclass(eq=False, repr=False)
+class Example(betterproto2.Message):
+    """The messages of the format's documentation, in one."""
+
+    a: int = betterproto2.field(1, betterproto2.TYPE_INT32)
+    b: str = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+
+@dataclass(eq=False, repr=False)
+class Packed(betterproto2.Message):
+    """A message with a field that no request to the Core has."""
+
+    numbers: list[int] = betterproto2.field(1, betterproto2.TYPE_INT32, repeated=True)  # noqa: RUF009
 
 
 @pytest.mark.parametrize(
@@ -22,27 +36,48 @@ def test_varints(number: int, encoded: str) -> None:
 
 
 def test_the_examples_of_the_format_s_documentation() -> None:
-    assert int_field(1, 150).hex() == "089601"
-    assert text_field(2, "testing").hex() == "120774657374696e67"
-    assert message_field(3, int_field(1, 150)).hex() == "1a03089601"
+    assert bytes(encode(Example(a=150))).hex() == "089601"
+    assert bytes(encode(Example(b="testing"))).hex() == "120774657374696e67"
 
 
-def test_defaults_are_left_out_but_present_messages_are_not() -> None:
-    assert (int_field(1, 0), bytes_field(1, b""), text_field(1, "")) == (b"", b"", b"")
-    assert message_field(1, b"") == b"\x0a\x00"
+def test_defaults_are_left_out_but_what_is_present_is_not() -> None:
+    assert bytes(encode(kms.CrsGenRequest())) == b""
+    assert bytes(encode(kms.CrsGenRequest(max_num_bits=0, domain=kms.Eip712DomainMsg()))).hex() == "18002200"
+
+
+def test_each_value_of_a_list_is_written_the_empty_ones_too() -> None:
+    node = kms.MpcNode(extra_signer_addresses=[b"", b"\x01"])
+    assert (
+        bytes(encode(kms.MpcContext(mpc_nodes=[node, kms.MpcNode()]))).hex() == "0a05" + "4200420101" + "0a00"
+    )
 
 
 def test_negative_numbers_take_ten_bytes() -> None:
-    assert int_field(1, -1) == b"\x08" + b"\xff" * 9 + b"\x01"
+    assert bytes(encode(Example(a=-1))) == b"\x08" + b"\xff" * 9 + b"\x01"
 
 
-def test_large_parts_are_not_copied() -> None:
+def test_the_ciphertexts_of_a_request_are_not_copied() -> None:
+    bodies = [bytes([number]) * SPLICED for number in (1, 2)]
+    request = kms.PublicDecryptionRequest(ciphertexts=[kms.TypedCiphertext(body) for body in bodies])
+    chunks = encode(request)
+    assert [part for part in chunks.parts if len(part) >= SPLICED] == bodies
+    assert all(any(part is body for part in chunks.parts) for body in bodies)
+    assert bytes(chunks) == bytes(request)
+    assert chunks.size == len(bytes(chunks))
+
+
+@pytest.mark.parametrize("message", [KeyGenResult(), Packed([1])])
+def test_a_kind_of_field_that_is_not_written_is_named(message: betterproto2.Message) -> None:
+    with pytest.raises(TypeError, match="of a kind that is not written"):
+        encode(message)
+
+
+def test_large_parts_stay_and_small_neighbours_become_one() -> None:
     body = bytes(SPLICED)
     chunks = splice([b"a", b"b", body, b"c", body])
     assert chunks.parts == (b"ab", body, b"c", body)
     assert chunks.parts[1] is body
     assert chunks.parts[3] is body
-    assert chunks.size == len(bytes(chunks))
 
 
 def test_nothing_is_no_part() -> None:
