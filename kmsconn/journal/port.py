@@ -181,6 +181,16 @@ class Waiting:
 
 
 @attrs.frozen
+class Ending:
+    """How a request ended, or that its reply is included, and why it is not done."""
+
+    rid: int
+    id: int
+    state: State
+    reason: str
+
+
+@attrs.frozen
 class Due:
     """Rows to work on now, best first, and when the next one after them is due (wall time; None: nothing waits)."""
 
@@ -455,6 +465,13 @@ class Journal(Protocol):
 
     async def waiting(self, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
         """Return the first ``limit`` open requests of ``kinds`` that are on chain and were admitted ``before`` (wall time)."""
+        ...
+
+    async def endings(self, kind: Kind, limit: int) -> tuple[Ending, ...]:
+        """Return how requests of a kind of key management that are on chain ended, those that stand last first.
+
+        Done are ``landed``, ``replied`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
+        """
         ...
 
     async def counts(self, now: float) -> Counts:

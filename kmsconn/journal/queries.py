@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.book import Book
 from kmsconn.journal.damage import read_one, read_rows
-from kmsconn.journal.port import NO_SHARDS, Counts, Due, Place, Queued, Reread, Row, Shards, Waiting
+from kmsconn.journal.port import NO_SHARDS, Counts, Due, Ending, Place, Queued, Reread, Row, Shards, Waiting
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.schema import shard_of
 from kmsconn.model.life import OPEN, State
@@ -94,6 +94,11 @@ _OLDEST = (
 _WAITING = (
     "SELECT admitted_at, rid, kind, id, reason FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
     f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND admitted_at < ? ORDER BY admitted_at LIMIT ?"
+)
+_ENDINGS = (
+    "SELECT rid, id, state, reason FROM request INDEXED BY request_key_management "
+    "WHERE kind = ? AND kind NOT IN ('public_decryption', 'user_decryption') AND on_chain = 1 "
+    "AND state IN ('landed', 'replied', 'done', 'rejected', 'quarantined') ORDER BY block DESC, log_index DESC LIMIT ?"
 )
 
 _KINDS, _STATES = frozenset(Kind), frozenset(State)
@@ -255,6 +260,12 @@ def waiting(book: Book, kinds: Collection[Kind], before: float, limit: int) -> t
     return tuple(
         Waiting(rid, Kind(kind), int.from_bytes(i), since, why) for since, rid, kind, i, why in found[:limit]
     )
+
+
+def endings(book: Book, kind: Kind, limit: int) -> tuple[Ending, ...]:
+    """Return how the newest requests of a kind of key management ended."""
+    found = book.execute(_ENDINGS, (kind.value, limit))
+    return tuple(Ending(rid, int.from_bytes(i), State(state), why) for rid, i, state, why in found)
 
 
 def counts(book: Book, now: float) -> Counts:

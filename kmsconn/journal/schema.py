@@ -264,7 +264,23 @@ _GONE = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _MORE_ENDS, _SHARDS, _FOR_YEARS, _CHECKPOINTS, _GONE)
+# How key management ended is read from its rows; there are few of them among millions of decryptions.
+_KEY_MANAGEMENT = (
+    """
+    CREATE INDEX request_key_management ON request (kind, block, log_index)
+    WHERE on_chain = 1 AND kind NOT IN ('public_decryption', 'user_decryption')
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _MORE_ENDS,
+    _SHARDS,
+    _FOR_YEARS,
+    _CHECKPOINTS,
+    _GONE,
+    _KEY_MANAGEMENT,
+)
 VERSION = len(MIGRATIONS)
 
 

@@ -22,6 +22,7 @@ from kmsconn.journal.port import (
     Admitted,
     Counts,
     Due,
+    Ending,
     Found,
     Place,
     Position,
@@ -256,6 +257,10 @@ class SqliteJournal:
     async def waiting(self, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
         """Return what has been open for long."""
         return await self._do(lambda book: queries.waiting(book, kinds, before, limit))
+
+    async def endings(self, kind: Kind, limit: int) -> tuple[Ending, ...]:
+        """Return how the newest requests of a kind of key management ended."""
+        return await self._do(lambda book: queries.endings(book, kind, limit))
 
     async def counts(self, now: float) -> Counts:
         """Return what health and metrics show."""

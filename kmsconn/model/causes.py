@@ -126,7 +126,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "undone": Cause(
         "new_kms_context and the other kinds of key management",
-        "Such a request ended without being done; critical for contexts and epochs, without which nothing is answered later",
+        "Such a request ended without being done, and none of its kind was done since; critical for contexts and epochs, "
+        "without which nothing is answered later",
         "mend what the text names, then `kmsconn requests retry`",
     ),
     "used-by-another": Cause(

@@ -34,6 +34,7 @@ from kmsconn.service.pools import Pool
 from kmsconn.service.pulse import Stalled
 from kmsconn.service.retaining import Retaining
 from kmsconn.service.starting import wait_for_neighbours
+from kmsconn.service.undone import Undone
 from kmsconn.txmanager.manager import Statistics as TxStatistics
 from kmsconn.txmanager.manager import TxManager, run_txmanager
 
@@ -150,6 +151,7 @@ class Connector:
             services.start_soon(house.core_health.run)
             services.start_soon(show_alerts, house, self.observer)
             services.start_soon(Overdue(house.profile, house.journal, house.ports, house.on_event).run)
+            services.start_soon(Undone(house.journal, house.on_event).run)
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:
                     self._txmanagers = {side.name: self._txmanager(side) for side in house.sides.values()}

@@ -1,4 +1,4 @@
-"""What only the course of events tells: another connector with this node's key, and key management that ended undone. Pure.
+"""What only the course of events tells: another connector with this node's key. Pure.
 
 *Another connector.* A request that came while this process ran, and whose reply is in the contract under this node's signer although
 this process never signed it, was answered by somebody else; so was one whose nonce a foreign transaction took, and whose reply is there,
@@ -23,17 +23,12 @@ from kmsconn.model.events import (
     Severity,
 )
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
 
 SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late
 MEMORY = 3600.0  # seconds for which a foreign reply counts
 REMEMBERED = 100_000  # requests whose reply is awaited; beyond it none is watched
 TAKEN = "nonce"
 """Stands in the reason of a reply that comes back because another transaction used its nonce."""
-
-KEY_MANAGEMENT = frozenset(Kind) - {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}
-STOPPING = frozenset({Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH})
-"""Without these nothing can be answered in the next context."""
 
 
 @attrs.define
@@ -46,8 +41,6 @@ class Observer:
     """The ids of requests that came since, and are neither signed nor over."""
     _collided: set[int] = attrs.field(factory=set)
     _foreign: list[tuple[float, int]] = attrs.field(factory=list)
-    _undone: dict[Kind, tuple[int, str]] = attrs.field(factory=dict)
-    _count: int = 0
 
     def note(self, event: Event, now: float) -> None:
         """Take an event."""
@@ -64,13 +57,11 @@ class Observer:
             case ReplyReturned(rid=rid, reason=reason):
                 if TAKEN in reason and len(self._collided) < REMEMBERED:
                     self._collided.add(rid)
-            case ReplyLanded(rid=rid, kind=kind):
-                self._undone.pop(kind, None)
+            case ReplyLanded(rid=rid):
                 self._over(rid, now, foreign=event.found)
                 if event.foreign:
                     self._foreign.append((now, 0))
             case RequestClosed(rid=rid):
-                self._closed(event)
                 self._over(rid, now, foreign=event.state is State.REPLIED)
             case _:
                 pass
@@ -82,25 +73,11 @@ class Observer:
         if foreign and (identifier is not None or collided):
             self._foreign.append((now, identifier or 0))
 
-    def _closed(self, event: RequestClosed) -> None:
-        """Keep why key management ended undone; what was destroyed meanwhile is meant to."""
-        if event.kind not in KEY_MANAGEMENT:
-            return
-        if event.state in {State.DONE, State.REPLIED}:
-            self._undone.pop(event.kind, None)
-        elif event.state in {State.REJECTED, State.QUARANTINED} and "destroyed" not in event.reason:
-            before, _ = self._undone.get(event.kind, (0, ""))
-            self._undone[event.kind] = before + 1, f"{event.state}: {event.reason}"
-
     def alerts(self, now: float) -> Iterator[AlertRaised]:
         """Return the alerts that follow."""
         self._foreign = [(at, identifier) for at, identifier in self._foreign if now - at <= MEMORY]
         if len(self._foreign) >= SEVERAL:
             yield self._another_connector()
-        for kind, (count, why) in self._undone.items():
-            severity = Severity.CRITICAL if kind in STOPPING else Severity.WARNING
-            text = f"{count} such ended undone, the last one {why}"
-            yield AlertRaised(str(kind), "undone", text, severity, count=count)
 
     def _another_connector(self) -> AlertRaised:
         count, (_, last) = len(self._foreign), self._foreign[-1]

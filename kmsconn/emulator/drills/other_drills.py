@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, announce
 from kmsconn.emulator.contracts.decryption import Decryption
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
@@ -151,7 +152,15 @@ def _new_context(stage: Stage, name: str, body: Body) -> None:
     del name, body
     neighbours = _fhevm(stage)
     protocol, announced = neighbours.protocol_config, announcement_of(neighbours.committee)
-    neighbours.ethereum.act(protocol.address, lambda frame: protocol.begin_context(frame, announced))
+
+    def act(frame: Frame) -> None:
+        if (
+            frame.read("anchor", CONTEXT) is None
+        ):  # by it a Core is told of the context that the new one follows
+            announce(frame, CONTEXT, FIRST_PREDECESSOR, announced)
+        protocol.begin_context(frame, announced)
+
+    neighbours.ethereum.act(protocol.address, act)
 
 
 def _request(stage: Stage, name: str, body: Requests) -> None:

@@ -32,6 +32,7 @@ AS_OF_VERSION_4 = (
     *(f"DROP TABLE {table}" for table in ("checkpoint", "reread")),
     "DROP INDEX request_final",
     "DROP INDEX request_gone",
+    "DROP INDEX request_key_management",
 )
 AS_OF_VERSION_3 = (
     *AS_OF_VERSION_4,
@@ -111,6 +112,7 @@ def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None
         (queries._OLDEST, ("",)),
         (queries._WAITING, ("", 0, 1)),
         (queries._SIBLING, (1,)),
+        (queries._ENDINGS, ("", 1)),
         (admission._IN_RANGE, (1, CONTRACT, 1, 2)),
         (queries._DOUBTED, (1, CONTRACT, 1, 1)),
         (damage._ODD_STATES, ()),

@@ -1,4 +1,4 @@
-"""What only the course of events tells: replies of another connector with this key, and key management that ended undone."""
+"""What only the course of events tells: replies of another connector with this key."""
 
 from __future__ import annotations
 
@@ -89,20 +89,3 @@ def test_it_is_over_when_none_came_for_an_hour() -> None:
     events = (BEGAN, admitted(1), admitted(2), landed(1), landed(2))
     assert causes(*events, now=MEMORY) == ANOTHER
     assert causes(*events, now=MEMORY + 1) == []
-
-
-def test_a_rejected_context_is_critical_and_a_key_a_warning_until_one_is_done() -> None:
-    rejected = [
-        RequestClosed(1, kind, State.REJECTED, "INVALID_ARGUMENT")
-        for kind in (Kind.NEW_KMS_CONTEXT, Kind.KEYGEN)
-    ]
-    assert causes(*rejected) == [("new_kms_context", "undone", 1, True), ("keygen", "undone", 1, False)]
-    assert causes(rejected[0], ReplyLanded(2, Kind.NEW_KMS_CONTEXT, 1, 1.0)) == []
-
-
-def test_what_was_destroyed_meanwhile_is_not_undone() -> None:
-    assert causes(RequestClosed(1, Kind.NEW_KMS_EPOCH, State.REJECTED, "epoch 0x01 was destroyed")) == []
-
-
-def test_a_rejected_decryption_is_not_of_key_management() -> None:
-    assert causes(RequestClosed(1, PUBLIC, State.REJECTED, "malformed")) == []
