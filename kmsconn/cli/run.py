@@ -12,8 +12,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -26,9 +26,10 @@ from kmsconn.cli.validate import add_config_argument, config_file, summary
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.control.address import control_path
-from kmsconn.errors import StartRefused
+from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.events import AlertRaised, Event, OnEvent, Severity
+from kmsconn.model.life import State
 from kmsconn.monitoring.logs import LibraryLogs, log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
@@ -36,6 +37,7 @@ from kmsconn.net.ports import Ports
 
 if TYPE_CHECKING:
     from kmsconn.service.connector import Connector
+    from kmsconn.service.house import House
 
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 HELP: Final = "run the connector until SIGTERM or SIGINT"
@@ -117,7 +119,27 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
                     nursery.start_soon(heed_signals, signals, connector, log)
                     await connector.wait_drained()
                     nursery.cancel_scope.cancel()
-    log.info("ended")
+                left = await what_is_left(connector.house)
+    log.info("ended", **left)
+
+
+async def what_is_left(house: House) -> Mapping[str, int]:
+    """Return how many requests the journal keeps for the next start, by how far they are; empty where it cannot be read."""
+    with suppress(JournalFailed):
+        states = (await house.journal.counts(house.ports.wall())).states
+        return {
+            name: sum(rows for (_, one), rows in states.items() if one is state)
+            for name, state in _LEFT.items()
+        }
+    return {}
+
+
+_LEFT: Final = {
+    "pending": State.SEEN,
+    "answered": State.ANSWERED,
+    "signed": State.SIGNED,
+    "included": State.LANDED,
+}
 
 
 @asynccontextmanager

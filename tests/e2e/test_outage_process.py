@@ -1,0 +1,119 @@
+"""``kmsconn run`` on a bad day: nobody answers while it is told to end, and contracts that are not where the configuration says."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.config.sources import load_config
+from kmsconn.emulator.config_file import write_config
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.journal.admission import admit
+from kmsconn.journal.binding import Binding
+from kmsconn.model.life import State
+from tests.e2e.test_cli_process import PATIENCE, config, exit_of, running, until
+from tests.unit.config.sample_values import KEY
+from tests.unit.journal.samples import WAYS, arrival, opened, read_of, walk
+from tests.vectors import log_of, request
+
+GRACE = 1.0
+SLACK = 10.0
+"""Seconds that the rest of an end may take on a busy machine."""
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """Listen where connections are taken by the kernel and nobody ever answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def keep_requests(path: Path, *states: State) -> None:
+    """Make the journal of a configuration with a request in each of these states."""
+    settings = load_config(path, environ={})
+    gateway, contract = settings.gateway.chain_id, settings.decryption_contract.address
+    sender = PrivateKey.parse(KEY).address
+    binding = Binding(settings.profile, gateway, settings.ethereum.chain_id, contract, sender)
+    book = opened(settings.journal, binding)
+    log = log_of(request("public_one_v0"))
+    book.begin()
+    for number, state in enumerate(states, 1):
+        known = attrs.evolve(arrival(number, number), log=attrs.evolve(log, block_number=number))
+        read = read_of(known, asked=book.tick, blocks=(number, number))
+        read = attrs.evolve(read, chain_id=gateway, contract=contract)
+        [(rid, _)] = admit(book, read).new
+        walk(book, rid, WAYS[state])
+    book.commit()
+    book.close()
+
+
+async def test_sigterm_during_an_outage_ends_within_the_grace_and_says_what_is_left(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE), ExitStack() as stack:
+        gateway, ethereum, core = (stack.enter_context(silent()) for _ in range(3))
+        path = config(
+            tmp_path,
+            gateway_url=gateway,
+            ethereum_url=ethereum,
+            kms_core_endpoints=[core],
+            drain_grace=f"{GRACE:.0f}s",
+        )
+        keep_requests(path, State.SEEN, State.ANSWERED, State.ANSWERED, State.SIGNED, State.LANDED)
+        async with running(path) as (process, lines):
+            await until(lines, "wallet")
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert (await until(lines, "draining"))["signal"] == "SIGTERM"
+            said = await until(lines, "ended")
+            assert await process.wait() == 0
+    assert GRACE <= time.monotonic() - begun < GRACE + SLACK
+    assert {name: said[name] for name in ("pending", "answered", "signed", "included")} == {
+        "pending": 1,
+        "answered": 2,
+        "signed": 1,
+        "included": 1,
+    }
+
+
+@asynccontextmanager
+async def neighbours_on_sockets() -> AsyncIterator[Neighbourhood]:
+    """Serve emulated dependencies on this machine while the block lasts."""
+    neighbours = Neighbourhood.make(time.time)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(neighbours.serve_on_sockets)
+        yield neighbours
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("option", "kind", "where"),
+    [
+        ("decryption_contract", "Decryption", "without code"),
+        ("protocol_config_contract", "ProtocolConfig", "another contract"),
+    ],
+)
+async def test_a_wrong_contract_ends_the_start_with_3_and_names_option_and_address(
+    option: str, kind: str, where: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "kmsconn.toml"
+    with trio.fail_after(PATIENCE):
+        async with neighbours_on_sockets() as near:
+            other = {"Decryption": near.gateway_config, "ProtocolConfig": near.kms_generation}[kind]
+            address = Address(b"\x77" * 20) if where == "without code" else other.address
+            settings = near.settings(tmp_path / "j.db", monitoring_endpoint="127.0.0.1:0")
+            contract = attrs.evolve(getattr(settings, option), address=address)
+            write_config(path, attrs.evolve(settings, **{option: contract}))
+            status, said = await exit_of("run", "-c", str(path))
+    assert status == 3
+    assert f"{option}.address: there is no {kind} at {checksum(address)}" in said
