@@ -5,6 +5,7 @@ Each mutation names the promise that it breaks; ``tests/faults/test_mutations.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -17,15 +18,20 @@ from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.shared import Shared
 from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.control import server
 from kmsconn.errors import Rejected, Undecodable, Unreachable
+from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import admission, queries, rewinding, schema
+from kmsconn.journal.port import Place
 from kmsconn.kms import status
 from kmsconn.kms.codes import Status
 from kmsconn.model.steps import Gathered
-from kmsconn.protocols.fhevm_014 import key_messages, replies
+from kmsconn.monitoring import exchange, serving
+from kmsconn.protocols.fhevm_014 import core_messages, key_messages, replies
 from kmsconn.protocols.fhevm_014.members import GatewayContexts
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Meaning, Verdict
+from kmsconn.protocols.proto_writer import text_field
 from kmsconn.service import intake, picker, pipeline
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.lineage import Lineage, Look
@@ -413,3 +419,52 @@ def nothing_destroyed_is_a_wait(monkeypatch: Any) -> None:
 def taken_ids_are_silence(monkeypatch: Any) -> None:
     """Nobody counts the polls of an id that the Core says to have."""
     monkeypatch.setattr(TakenIds, "polled", lambda *_args, **_named: None)
+
+
+# --- the two ports, ids, and the mark of the proof; ``tests/faults/test_port_mutations.py`` plays these
+
+
+def ids_without_leading_zeros(monkeypatch: Any) -> None:
+    """An id goes to the Core as a number is written, not as 64 digits."""
+    monkeypatch.setattr(core_messages, "request_id", lambda identifier: text_field(1, f"{identifier:x}"))
+
+
+def probes_may_take_for_ever(monkeypatch: Any) -> None:
+    """A client of the monitoring port may ask as slowly as it likes."""
+    monkeypatch.setattr(serving, "REQUEST_SECONDS", math.inf)
+
+
+def metrics_may_be_left_unread(monkeypatch: Any) -> None:
+    """A client of the monitoring port may take its answer as slowly as it likes."""
+    monkeypatch.setattr(serving, "ANSWER_SECONDS", math.inf)
+
+
+def probes_of_any_size(monkeypatch: Any) -> None:
+    """The head of a request to the monitoring port has no limit."""
+    monkeypatch.setattr(exchange, "MAX_HEAD", 1 << 30)
+
+
+def commands_may_take_for_ever(monkeypatch: Any) -> None:
+    """A client of the control socket may ask as slowly as it likes."""
+    monkeypatch.setattr(server, "READING", math.inf)
+
+
+def results_may_be_left_unread(monkeypatch: Any) -> None:
+    """A client of the control socket may take its answer as slowly as it likes."""
+    monkeypatch.setattr(server, "WRITING", math.inf)
+
+
+def commands_of_any_size(monkeypatch: Any) -> None:
+    """A request to the control socket has no limit."""
+    monkeypatch.setattr(server, "REQUEST_BYTES", 1 << 30)
+
+
+def the_mark_of_the_proof_ignored(monkeypatch: Any) -> None:
+    """The proof of completeness counts from the first id, whatever the journal says to be complete."""
+
+    async def from_the_first(proof: Completeness, kind: Any, _newest: int) -> Place:
+        await trio.lowlevel.checkpoint()
+        numbering = proof._numberings[kind]
+        return Place(make_id(numbering.tag, numbering.before_first), 0)
+
+    monkeypatch.setattr(Completeness, "_low_water", from_the_first)

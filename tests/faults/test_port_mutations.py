@@ -1,0 +1,126 @@
+"""What bounds a client of a port, an id as a Core takes it, and the mark of the proof, switched off one at a time: a scene turns red.
+
+Green otherwise: see the scenes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.control.server import REQUEST_BYTES
+from kmsconn.monitoring.exchange import MAX_HEAD, BadRequest
+from tests.faults import mutations
+from tests.faults.scene import open_scene
+from tests.faults.test_waiting_mutations import leaves
+from tests.unit.control import scene as control_scene
+from tests.unit.control import test_control_server
+from tests.unit.monitoring import test_exchange, test_serving
+from tests.unit.service import test_completeness
+
+pytestmark = pytest.mark.once
+
+LONGEST = 600.0  # virtual seconds: what hangs is red
+Scenario = Callable[[Path], Awaitable[None]]
+
+
+def in_the_open(test: Callable[..., Awaitable[None]], **given: Any) -> Scenario:
+    """Return a test that needs a virtual clock and no folder."""
+
+    async def play(_folder: Path) -> None:
+        await test(None, **given)
+
+    return play
+
+
+def at_the_socket(test: Callable[..., Awaitable[None]], **given: Any) -> Scenario:
+    """Return a test of the control socket."""
+
+    async def play(folder: Path) -> None:
+        async with control_scene.open_scene(folder) as scene:
+            await test(scene, **given)
+
+    return play
+
+
+async def a_head_without_end(_folder: Path) -> None:
+    await trio.lowlevel.checkpoint()
+    with pytest.raises(BadRequest):
+        test_exchange.asked(b"GET /" + b"a" * MAX_HEAD)
+
+
+async def a_command_without_end(scene: control_scene.Scene) -> None:
+    assert await test_control_server.said_to(scene, b"x" * (REQUEST_BYTES + 1)) is not None
+
+
+async def a_request_is_answered(folder: Path) -> None:
+    async with open_scene(folder) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        await scene.wait_answered(await scene.ask("public"))
+
+
+TRIALS: list[tuple[mutations.Patch, Scenario]] = [
+    (mutations.ids_without_leading_zeros, a_request_is_answered),
+    (
+        mutations.probes_may_take_for_ever,
+        in_the_open(test_serving.test_a_client_that_does_not_ask_is_told_so_and_let_go, sent=b""),
+    ),
+    (
+        mutations.metrics_may_be_left_unread,
+        in_the_open(test_serving.test_a_client_that_takes_nothing_is_let_go),
+    ),
+    (mutations.probes_of_any_size, a_head_without_end),
+    (
+        mutations.commands_may_take_for_ever,
+        at_the_socket(test_control_server.test_who_does_not_end_the_line_is_left_after_a_while, said=b""),
+    ),
+    (
+        mutations.results_may_be_left_unread,
+        at_the_socket(
+            partial(
+                test_control_server.test_who_does_not_take_the_answer_is_left_after_a_while,
+                autojump_clock=None,
+            )
+        ),
+    ),
+    (
+        mutations.commands_of_any_size,
+        at_the_socket(a_command_without_end),
+    ),
+    (
+        mutations.the_mark_of_the_proof_ignored,
+        in_the_open(test_completeness.test_nothing_below_the_low_water_mark_is_asked_for),
+    ),
+]
+IDS = [patch.__name__ for patch, _ in TRIALS]
+
+
+@pytest.mark.parametrize(("mutation", "scenario"), TRIALS, ids=IDS)
+async def test_a_scene_notices(
+    mutation: mutations.Patch,
+    scenario: Scenario,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: Any,
+) -> None:
+    """It ends in a broken promise or in waiting in vain, and not in a crash."""
+    mutation(monkeypatch)
+    with pytest.raises((AssertionError, trio.TooSlowError, ExceptionGroup, pytest.fail.Exception)) as raised:
+        with trio.fail_after(LONGEST):
+            await scenario(tmp_path)
+    expected = {AssertionError, trio.TooSlowError, pytest.fail.Exception}
+    assert {type(leaf) for leaf in leaves(raised.value)} <= expected
+
+
+@pytest.mark.parametrize(("mutation", "scenario"), TRIALS, ids=IDS)
+async def test_the_scene_is_green_otherwise(
+    mutation: mutations.Patch, scenario: Scenario, tmp_path: Path, autojump_clock: Any
+) -> None:
+    del mutation
+    with trio.fail_after(LONGEST):
+        await scenario(tmp_path)
