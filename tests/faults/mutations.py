@@ -27,11 +27,10 @@ from kmsconn.kms import status
 from kmsconn.kms.codes import Status
 from kmsconn.model.steps import Gathered
 from kmsconn.monitoring import exchange, serving
-from kmsconn.protocols.fhevm_014 import core_messages, key_messages, replies
+from kmsconn.protocols.fhevm_014 import key_messages, messages, replies
 from kmsconn.protocols.fhevm_014.members import GatewayContexts
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Meaning, Verdict
-from kmsconn.protocols.proto_writer import text_field
 from kmsconn.service import intake, picker, pipeline
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.lineage import Lineage, Look
@@ -426,7 +425,7 @@ def taken_ids_are_silence(monkeypatch: Any) -> None:
 
 def ids_without_leading_zeros(monkeypatch: Any) -> None:
     """An id goes to the Core as a number is written, not as 64 digits."""
-    monkeypatch.setattr(core_messages, "request_id", lambda identifier: text_field(1, f"{identifier:x}"))
+    monkeypatch.setattr(messages, "id_hex", lambda identifier: f"{identifier:x}")
 
 
 def probes_may_take_for_ever(monkeypatch: Any) -> None:

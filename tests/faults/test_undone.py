@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from grpclib.const import Status
-
 from kmsconn.emulator.core_faults import status
 from kmsconn.emulator.drills.board import DrillBoard
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
