@@ -32,7 +32,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 oldest: ## the same with the oldest Python of this machine, in .venv-oldest
 	$(MAKE) setup VENV=.venv-oldest PYTHON="$(shell sh .ci/pythons | tail -n 1)"
 
-check: $(STAMP) ## everything that must hold before a change lands
+check: $(STAMP) ## everything that must hold before a change is merged
 	$(MAKE) -j 2 lint types fresh
 	$(MAKE) test
 

@@ -20,7 +20,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.port import Arrival, Read
 from kmsconn.journal.sqlite import SqliteJournal, open_journal
-from kmsconn.model.events import ReplyLanded
+from kmsconn.model.events import ReplyIncluded
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 from kmsconn.net.offloading import offload_to_threads
@@ -50,7 +50,7 @@ async def measure(count: int, folder: Path) -> Cost:
             nursery.start_soon(world.chain.run)
             began, cpu, memory = time.perf_counter(), time.process_time(), resident()
             nursery.start_soon(run_txmanager, manager)
-            while len(world.said(ReplyLanded)) < count:  # noqa: ASYNC110 - a program that measures
+            while len(world.said(ReplyIncluded)) < count:  # noqa: ASYNC110 - a program that measures
                 await trio.sleep(0.05)
             found = Cost(
                 time.perf_counter() - began,
@@ -68,11 +68,11 @@ async def answer(world: World, journal: SqliteJournal, count: int) -> None:
     logs = [Log(CONTRACT, (bytes(32),), b"", 0, bytes(32), bytes(32), n) for n in range(count)]
     arrivals = [Arrival(n + 1, Kind.PUBLIC_DECRYPTION, digest_of(n + 1), log) for n, log in enumerate(logs)]
     read = Read(CHAIN_ID, CONTRACT, 0, 0, arrivals, (), 1, journal.tick, now, now, 3600.0)
-    admitted = await journal.admit(read)
+    recorded = await journal.record(read)
     for n in range(1, count + 1):
         world.chain.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
     async with trio.open_nursery() as nursery:
-        for (rid, _), arrival in zip(admitted.new, arrivals, strict=True):
+        for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
             kept = Answer(calldata(arrival.id), Address(bytes(20)))
             nursery.start_soon(journal.answer, rid, kept, now)
 

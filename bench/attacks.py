@@ -1,4 +1,4 @@
-"""``python -m bench.attacks``: strangers at the monitoring port of a connector under load; what lands and what a probe waits, meanwhile.
+"""``python -m bench.attacks``: strangers at the monitoring port of a connector under load; replies included and the wait of a probe.
 
 Each attack runs in a process of its own against a real ``kmsconn run`` on loopback, between seconds without one. Judges nothing.
 """
@@ -114,12 +114,12 @@ class Phase:
     descriptors: int
 
     def line(self, rows: Iterable[Moments]) -> str:
-        """Return it as a line, with the replies that landed in it."""
+        """Return it as a line, with the replies included in it."""
         moments = [moment for row in rows if (moment := row[ANSWERED]) is not None]
-        landed = sum(self.start <= moment < self.end for moment in moments)
+        included = sum(self.start <= moment < self.end for moment in moments)
         slowest, usual = max(self.probes), sorted(self.probes)[len(self.probes) // 2]
         return (
-            f"{self.name:36} {landed / (self.end - self.start):6.1f} landed/s   /healthz {usual * 1000:7.1f} ms, "
+            f"{self.name:36} {included / (self.end - self.start):6.1f} included/s   /healthz {usual * 1000:7.1f} ms, "
             f"at most {slowest * 1000:7.1f} ms ({len(self.probes)} probes)   {self.descriptors:5} descriptors"
         )
 

@@ -19,7 +19,7 @@ import attrs
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal import admission, moves, queries, retention
+from kmsconn.journal import moves, queries, recording, retention
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book
 from kmsconn.journal.damage import find_odd_rows
@@ -38,9 +38,9 @@ EVENT, ANSWER, TRANSACTION = 1500, 1300, 1200  # bytes of the long values of a c
 _CLOSED = """
 WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :end)
 INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, transaction_hash,
-    next_try, max_wait, deadline, submitted, parked, admitted_at, answered_at, nonce, landed_block, reply_hash, signer, log, calldata,
-    raw, residue, closed_at)
-SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'replied', 1, i, i, 0, randomblob(32), randomblob(32),
+    next_attempt, max_wait, deadline, submitted, deferred, recorded_at, answered_at, nonce, included_block, reply_hash, signer, log,
+    calldata, raw, residue, closed_at)
+SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'finalized', 1, i, i, 0, randomblob(32), randomblob(32),
     0, 60, 0, 0, 0, :now - 100 * 86400 + i, :now - 100 * 86400 + i, i, i, randomblob(32), randomblob(20),
     CAST(:log || randomblob(:event) AS BLOB),
     randomblob(:answer), randomblob(:transaction), residue(i), :now - 100 * 86400 + i
@@ -50,8 +50,8 @@ FROM n
 _OPEN = """
 WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :end)
 INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, transaction_hash,
-    next_try, max_wait, deadline, submitted, parked, admitted_at, log, residue)
-SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'seen', 1, i, i, 0, randomblob(32), randomblob(32),
+    next_attempt, max_wait, deadline, submitted, deferred, recorded_at, log, residue)
+SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'pending', 1, i, i, 0, randomblob(32), randomblob(32),
     :now + (i % 120) - 60, 60, 1e308, 0, i % 2, :now - 3600, :log, residue(i)
 FROM n
 """
@@ -118,12 +118,12 @@ def arrivals(first: int, number: int) -> tuple[Arrival, ...]:
     return tuple(made)
 
 
-def admit(book: Book, first: int) -> None:
+def record(book: Book, first: int) -> None:
     read = Read(
         CHAIN, CONTRACT, first, first + 9, arrivals(first, 10), (), first + 10, book.tick, NOW, NOW, DAY
     )
     book.begin()
-    admission.admit(book, read)
+    recording.record(book, read)
     book.roll_back()
 
 
@@ -139,21 +139,21 @@ def queries_of(book: Book, last: int) -> None:
     look("due: nothing is due", due(NOW - 61))
     look("counts", lambda: queries.counts(book, NOW))
     look("waiting: 16 rows", lambda: queries.waiting(book, [KIND], NOW, 16))
-    look("answered, signed, landed: none", lambda: (
-        queries.answered(book, CHAIN, NOW, 100), queries.signed(book, CHAIN), queries.landed(book, CHAIN, last, 100)
+    look("answered, signed, included: none", lambda: (
+        queries.answered(book, CHAIN, NOW, 100), queries.signed(book, CHAIN), queries.included(book, CHAIN, last, 100)
     ))  # fmt: skip
-    look("admit: a read of ten blocks with ten requests", lambda: admit(book, last + 10))
+    look("record: a read of ten blocks with ten requests", lambda: record(book, last + 10))
 
 
-def park_all(book: Book, first: int, rows: int) -> None:
-    """Let a thousand rows be parked and moved, as the pools do all the time."""
+def defer_all(book: Book, first: int, rows: int) -> None:
+    """Let a thousand rows be deferred and moved, as the pools do all the time."""
     book.begin()
     began = time.perf_counter()
     for rid in range(first, first + rows):
-        moves.park(book, rid, NOW + 30, "the Core is busy", 60.0)
+        moves.defer(book, rid, NOW + 30, "the Core is busy", 60.0)
     seconds = time.perf_counter() - began
     book.roll_back()
-    print(f"{'park: one row':<72} {seconds / rows * 1e6:8.1f} µs", flush=True)
+    print(f"{'defer: one row':<72} {seconds / rows * 1e6:8.1f} µs", flush=True)
 
 
 def prove(book: Book, last: int, chunk: int = 2000) -> None:
@@ -218,7 +218,7 @@ def run(path: Path, closed: int, opens: int) -> None:
         book = opened(path)
         find_odd_rows(book)
     queries_of(book, last)
-    park_all(book, closed + 1, 1000)
+    defer_all(book, closed + 1, 1000)
     prove(book, last)
     retention.raise_low_water(
         book, CHAIN, CONTRACT, KIND, Place(make_id(PUBLIC_DECRYPTION_TAG, closed), closed)

@@ -22,10 +22,10 @@ from kmsconn.emulator.generations import FHEVM_014
 WARM_UP = {"rate": 10, "seconds": 2, "patience": 60}
 IDLE = 3.0  # seconds in which nothing is offered
 PERIOD = 0.25  # seconds between samples
-SETTLING = 2.0  # seconds in which work after the last reply (burial, journal) may end before the next load
+SETTLING = 2.0  # seconds in which work after the last reply (finality, journal) may end before the next load
 CIPHERTEXTS = 1.6  # of a request, as the emulator draws them
 LARGEST_LOAD = 4 << 30  # bytes of ciphertexts of one load: all are made beforehand and held by the emulator
-PATIENCE = 20.0  # seconds after a load in which its last replies may land
+PATIENCE = 20.0  # seconds after a load in which its last replies may be included
 
 
 @attrs.frozen

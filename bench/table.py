@@ -9,10 +9,10 @@ from bench.offering import Case, Usage
 FULL = 0.9  # of one core
 KIB, MIB = 1024, 1024 * 1024
 HEADINGS = (
-    "size", "offered", "landed/s", "kept up", "hear p50", "p99", "send p50", "p99", "whole p50", "p99",
+    "size", "offered", "included/s", "kept up", "hear p50", "p99", "send p50", "p99", "whole p50", "p99",
     "CPU ms", "busy", "emulator", "others", "memory", "fds", "journal",
 )  # fmt: skip
-WIDTHS = (8, 7, 8, 7, 8, 7, 8, 7, 9, 7, 6, 5, 8, 6, 7, 4, 7)
+WIDTHS = (8, 7, 10, 7, 8, 7, 8, 7, 9, 7, 6, 5, 8, 6, 7, 4, 7)
 
 
 def heading() -> str:

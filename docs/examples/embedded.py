@@ -21,7 +21,7 @@ import kmsconn
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
-from kmsconn.model.events import ReplyLanded
+from kmsconn.model.events import ReplyIncluded
 
 T = TypeVar("T")
 REQUESTS = 3
@@ -39,23 +39,23 @@ async def inline(use: str, work: Callable[[], T]) -> T:
 
 
 class Watcher:
-    """Prints every event and knows when the replies have landed."""
+    """Prints every event and knows when the replies are included."""
 
     def __init__(self) -> None:
-        self.landed = 0
+        self.included = 0
         self.done = trio.Event()
 
     def on_event(self, event: kmsconn.Event) -> None:
         """Take an event. Called by the connector in the middle of its work: must not block and must not raise."""
         print(event)
-        if isinstance(event, ReplyLanded):
-            self.landed += 1
-            if self.landed == REQUESTS:
+        if isinstance(event, ReplyIncluded):
+            self.included += 1
+            if self.included == REQUESTS:
                 self.done.set()
 
 
 async def embed(config: kmsconn.Config, network: MemoryNetwork, traffic: Traffic) -> kmsconn.Statistics:
-    """Run a connector in a nursery of our own until the replies have landed, drain it, and return its last statistics."""
+    """Run a connector in a nursery of our own until the replies are included, drain it, and return its last statistics."""
     watcher = Watcher()
     ports = kmsconn.Ports(dial=network, offload=inline, wall=wall, random=random.random)
     run = partial(kmsconn.serve, config, ports=ports, on_event=watcher.on_event)

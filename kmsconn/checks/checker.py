@@ -127,18 +127,18 @@ class Checker:
         return questions
 
     def _age(self, request: Request) -> float:
-        """Return the seconds since admission that are sure; 0 for what never expires."""
+        """Return the seconds since it was recorded that are sure; 0 for what never expires."""
         return (
             0.0
             if math.isinf(request.deadline)
-            else max(0.0, self._sure_time(request) - self._admitted(request))
+            else max(0.0, self._sure_time(request) - self._recorded(request))
         )
 
     def _sure_time(self, request: Request) -> float:
         settled = self.heads[request.chain_id].settled_timestamp
-        return self._admitted(request) if settled is None else float(settled)
+        return self._recorded(request) if settled is None else float(settled)
 
-    def _admitted(self, request: Request) -> float:
+    def _recorded(self, request: Request) -> float:
         return request.deadline - self.expiry
 
     async def _transaction(self, request: Request) -> Any:

@@ -98,7 +98,7 @@ async def show_lines(demo: Demo, console: Console) -> Never:
     while True:
         await trio.sleep(1 / _FRAMES)
         for row in demo.board.rows.values():
-            if row.rid not in told and (row.closed or row.stage is Stage.LANDED):
+            if row.rid not in told and (row.closed or row.stage is Stage.INCLUDED):
                 told.add(row.rid)
                 console.print(line(demo.board, row, trio.current_time() - began), highlight=False)
 
@@ -118,7 +118,7 @@ def as_json(result: Result) -> dict[str, Any]:
     return {
         "requests": result.requests,
         "answered": totals.answered,
-        "landed": totals.landed,
+        "included": totals.included,
         "failed": result.failed,
         "doubled": verdict.doubled,
         "strays": verdict.strays,

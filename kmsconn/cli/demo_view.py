@@ -24,14 +24,14 @@ ROWS: Final = 15
 _STEP, _STEP_AHEAD = "━━", "──"
 _LAST = len(Stage) - 1
 _COLORS: Final = {
-    Stage.SEEN: "white",
+    Stage.PENDING: "white",
     Stage.CHECKED: "blue",
     Stage.GATHERED: "blue",
     Stage.SUBMITTED: "cyan",
     Stage.ANSWERED: "cyan",
     Stage.SIGNED: "magenta",
     Stage.SENT: "magenta",
-    Stage.LANDED: "green",
+    Stage.INCLUDED: "green",
 }
 _TITLE = "kmsconn demo"
 
@@ -92,12 +92,12 @@ def _progress(row: Row) -> Text:
 
 def _latency(board: Board, row: Row) -> Text:
     age = board.age_of(row)
-    return Text(milliseconds(age), style="" if row.stage is Stage.LANDED else "bright_black")
+    return Text(milliseconds(age), style="" if row.stage is Stage.INCLUDED else "bright_black")
 
 
 def _bar(demo: Demo) -> RenderableType:
-    landed, total = demo.board.totals().landed, demo.plan.requests
-    bar = ProgressBar(total=total, completed=landed, complete_style="green", finished_style="green")
+    included, total = demo.board.totals().included, demo.plan.requests
+    bar = ProgressBar(total=total, completed=included, complete_style="green", finished_style="green")
     return Padding(bar, (0, 1))
 
 
@@ -107,7 +107,7 @@ def _totals(demo: Demo) -> Text:
         (f" {totals.requested}", "bold"), (f" of {demo.plan.requests} requested   ", "dim"),
         (f"{totals.seen}", "bold"), (" seen   ", "dim"),
         (f"{totals.answered}", "bold cyan"), (" answered   ", "dim"),
-        (f"{totals.landed}", "bold green"), (" landed   ", "dim"),
+        (f"{totals.included}", "bold green"), (" included   ", "dim"),
         (f"{totals.failed}", "bold red" if totals.failed else "bold"), (" failed   ", "dim"),
         (f"p50 {milliseconds(verdict.p50)}", "dim"),
     )  # fmt: skip
@@ -115,7 +115,7 @@ def _totals(demo: Demo) -> Text:
 
 def line(board: Board, row: Row, seconds: float) -> str:
     """Return a finished row as one line of plain text."""
-    ended = row.note if row.closed else "landed"
+    ended = row.note if row.closed else "included"
     latency = milliseconds(board.age_of(row))
     return (
         f"{seconds:6.1f} s  {short_id(board.name_of(row)):10} {board.form_of(row):18} {ended:8} {latency:>9}"
@@ -125,7 +125,7 @@ def line(board: Board, row: Row, seconds: float) -> str:
 def summary(result: Result) -> Iterator[str]:
     """Yield the result as lines of text."""
     totals, verdict = result.totals, result.verdict
-    yield f"{result.requests} requests: {totals.answered} answered by the Core, {totals.landed} replies landed, {_doubles(verdict)}"
+    yield f"{result.requests} requests: {totals.answered} answered by the Core, {totals.included} replies included, {_doubles(verdict)}"
     yield f"from the event's block to the reply's: p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)}"
     if result.keys is not None:
         yield from keys_as_text(result.keys)

@@ -24,7 +24,7 @@ def keys_as_text(keys: KeyResult) -> Iterator[str]:
     verdict = keys.verdict
     doubles = f"{verdict.doubled} transactions too many" if verdict.doubled else "none twice"
     yield f"keys: {len(keys.done)} of {keys.steps} steps ({', '.join(keys.done)})"
-    yield f"      {len(verdict.replied)} replies landed on Ethereum, {len(verdict.open)} open, {len(verdict.aborted)} aborted, {doubles}"
+    yield f"      {len(verdict.replied)} replies included on Ethereum, {len(verdict.open)} open, {len(verdict.aborted)} aborted, {doubles}"
 
 
 def keys_as_json(keys: KeyResult) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def keys_as_json(keys: KeyResult) -> dict[str, Any]:
     verdict = keys.verdict
     return {
         "steps": list(keys.done),
-        "landed": len(verdict.replied),
+        "included": len(verdict.replied),
         "open": len(verdict.open),
         "aborted": len(verdict.aborted),
         "doubled": verdict.doubled,

@@ -1,6 +1,6 @@
 """``kmsconn run``: the connector as a process, with logging, signals and a monitoring port. Decides nothing about requests.
 
-The first SIGTERM or SIGINT drains: nothing new is heard, what is answered still lands within ``drain_grace``. A second one ends at
+The first SIGTERM or SIGINT drains: nothing new is heard, what is answered is still included within ``drain_grace``. A second one ends at
 once; the journal goes on from there.
 """
 
@@ -135,10 +135,10 @@ async def what_is_left(house: House) -> Mapping[str, int]:
 
 
 _LEFT: Final = {
-    "pending": State.SEEN,
+    "pending": State.PENDING,
     "answered": State.ANSWERED,
     "signed": State.SIGNED,
-    "included": State.LANDED,
+    "included": State.INCLUDED,
 }
 
 

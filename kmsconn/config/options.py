@@ -408,7 +408,7 @@ SECTIONS: Final = (
             Option(
                 "drain_grace",
                 types.Grace,
-                "How long answered requests may take to land after SIGTERM.",
+                "How long answered requests may take to be included after SIGTERM.",
                 "drain_grace",
             ),
         ),
@@ -497,7 +497,7 @@ SECTIONS: Final = (
             Option(
                 "deadlines.check",
                 types.Seconds,
-                "Time for one pass of the checks before a request is parked.",
+                "Time for one pass of the checks before a request is deferred.",
                 "deadlines.check",
             ),
             Option(

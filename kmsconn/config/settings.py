@@ -102,7 +102,7 @@ class Pools:
 
 @attrs.frozen
 class Deadlines:
-    """How long one pass of a stage may take, in seconds, before the request is parked."""
+    """How long one pass of a stage may take, in seconds, before the request is deferred."""
 
     check: float = 15.0
     gather: float = 60.0

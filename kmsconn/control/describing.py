@@ -28,15 +28,15 @@ def as_json(row: Row, *, whole: bool = False) -> dict[str, Any]:
         "state": STATES[row.state],
         "on_chain": row.on_chain,
         "reason": row.reason if whole else row.reason[:SHORT],
-        "recorded_at": row.admitted_at,
+        "recorded_at": row.recorded_at,
         "answered_at": row.answered_at,
         "closed_at": row.closed_at,
-        "next_attempt": row.next_try,
-        "deferred": row.parked,
+        "next_attempt": row.next_attempt,
+        "deferred": row.deferred,
         "submitted": row.submitted,
         "nonce": row.nonce,
         "transaction": None if row.reply_hash is None else to_hex(row.reply_hash),
-        "included_block": row.landed_block,
+        "included_block": row.included_block,
     }
     if not whole:
         return shown

@@ -7,12 +7,7 @@ from typing import Final
 from kmsconn.journal.inspecting import RETRIED
 from kmsconn.model.life import State
 
-STATES: Final[dict[State, str]] = {
-    **{state: state.value for state in State},
-    State.SEEN: "pending",
-    State.LANDED: "included",
-    State.REPLIED: "finalized",
-}
-"""Each state as it is shown; where it is chosen, the journal's own names are understood too, and ``failed`` for those of ``FAILED``."""
+STATES: Final[dict[State, str]] = {state: state.value for state in State}
+"""Each state as it is shown and chosen; ``failed`` chooses all of ``FAILED``."""
 
 FAILED: Final = RETRIED

@@ -13,13 +13,13 @@ from kmsconn.emulator.oracle import Oracle
 from kmsconn.model.events import (
     AnswerKept,
     Event,
-    ReplyLanded,
+    ReplyIncluded,
     ReplyReturned,
     ReplySent,
     ReplySigned,
-    RequestAdmitted,
     RequestClosed,
-    RequestParked,
+    RequestDeferred,
+    RequestRecorded,
     StageFinished,
 )
 from kmsconn.model.life import State
@@ -29,20 +29,20 @@ from kmsconn.model.requests import Kind
 class Stage(IntEnum):
     """How far a request is."""
 
-    SEEN = 0
+    PENDING = 0
     CHECKED = 1
     GATHERED = 2
     SUBMITTED = 3
     ANSWERED = 4
     SIGNED = 5
     SENT = 6
-    LANDED = 7
+    INCLUDED = 7
 
 
 _AFTER = {"check": Stage.CHECKED, "gather": Stage.GATHERED, "submit": Stage.SUBMITTED}
 _DECRYPTIONS = {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}
 _WELL = {State.DONE, State.ABORTED}
-_RETURNED = {State.ANSWERED: Stage.ANSWERED, State.SIGNED: Stage.SIGNED, State.SEEN: Stage.SEEN}
+_RETURNED = {State.ANSWERED: Stage.ANSWERED, State.SIGNED: Stage.SIGNED, State.PENDING: Stage.PENDING}
 
 
 @attrs.define
@@ -52,7 +52,7 @@ class Row:
     rid: int
     kind: Kind
     id: int
-    stage: Stage = Stage.SEEN
+    stage: Stage = Stage.PENDING
     note: str = ""
     closed: bool = False
     well: bool = False
@@ -67,12 +67,12 @@ class Row:
 
 @attrs.frozen
 class Totals:
-    """How many requests are how far. ``answered`` counts the durable answers of the Core, ``landed`` the replies on the chain."""
+    """How many requests are how far. ``answered`` counts the durable answers of the Core, ``included`` the replies on the chain."""
 
     requested: int
     seen: int
     answered: int
-    landed: int
+    included: int
     failed: int
     doubled: int
 
@@ -91,7 +91,7 @@ class Board:
     def on_event(self, event: Event) -> None:
         """Take an event."""
         match event:
-            case RequestAdmitted():
+            case RequestRecorded():
                 self.rows[event.rid] = Row(event.rid, event.kind, event.id, began=self._clock())
             case StageFinished() if event.stage in _AFTER:
                 self._move(event.rid, _AFTER[event.stage])
@@ -102,12 +102,12 @@ class Board:
                 self._move(event.rid, Stage.SIGNED)
             case ReplySent():
                 self._move(event.rid, Stage.SENT)
-            case ReplyLanded():
-                self._move(event.rid, Stage.LANDED)
+            case ReplyIncluded():
+                self._move(event.rid, Stage.INCLUDED)
                 self._end(event.rid)
             case ReplyReturned():
                 self._move(event.rid, _RETURNED.get(event.state, Stage.ANSWERED), event.reason)
-            case RequestParked():
+            case RequestDeferred():
                 self._note(event.rid, event.reason)
             case RequestClosed():
                 self._close(event)
@@ -119,7 +119,7 @@ class Board:
             requested=len(self._ledger.forms),
             seen=len(rows),
             answered=sum(row.rid in self._answered for row in rows),
-            landed=verdict.answered,
+            included=verdict.answered,
             failed=sum(row.closed for row in rows),
             doubled=verdict.doubled,
         )
@@ -157,7 +157,7 @@ class Board:
     def _close(self, event: RequestClosed) -> None:
         self._note(event.rid, str(event.state) if event.state in _WELL else f"{event.state}: {event.reason}")
         if row := self.rows.get(event.rid):
-            row.closed, row.well = event.state is not State.REPLIED, event.state in _WELL
+            row.closed, row.well = event.state is not State.FINALIZED, event.state in _WELL
         self._end(event.rid)
 
     def _end(self, rid: int) -> None:

@@ -223,7 +223,7 @@ class Chain:
     def submit(self, raw: bytes) -> bytes:
         """Take a signed transaction for which nobody waits; return its hash. Raises NodeError when it is refused now."""
         transaction = self._arrived(raw)
-        self.pool.admit(transaction, self.account(transaction.sender), self.base_fee or 0)
+        self.pool.record(transaction, self.account(transaction.sender), self.base_fee or 0)
         return transaction.hash
 
     def enter(self, raw: bytes) -> Submission:

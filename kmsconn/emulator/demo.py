@@ -56,12 +56,12 @@ class Result:
     @property
     def failed(self) -> int:
         """Requests without a reply on the chain."""
-        return self.requests - self.totals.landed
+        return self.requests - self.totals.included
 
     @property
     def well(self) -> bool:
-        """Every request was answered and landed, and none twice; and so it was with keys."""
-        decrypted = self.totals.answered == self.totals.landed == self.requests and self.verdict.well
+        """Every request was answered and included, and none twice; and so it was with keys."""
+        decrypted = self.totals.answered == self.totals.included == self.requests and self.verdict.well
         return decrypted and (self.keys is None or self.keys.well)
 
 
@@ -96,7 +96,7 @@ class Demo:
 
 
 async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callable[[], float]) -> Result:
-    """Start the connector, make the requests, and wait until they have landed or patience is over; drain the connector.
+    """Start the connector, make the requests, and wait until they have been included or patience is over; drain the connector.
 
     Raises what ends a connector, and faults of the emulator itself, as a group. Cancellation: at any time.
     """

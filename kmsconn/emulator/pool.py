@@ -34,7 +34,7 @@ class Pool(Protocol):
 
     public: bool
 
-    def admit(self, transaction: Transaction, account: Account, base_fee: int) -> None:
+    def record(self, transaction: Transaction, account: Account, base_fee: int) -> None:
         """Take a signed transaction or refuse it, at once. Raises NodeError with the node's words."""
         ...
 
@@ -93,7 +93,7 @@ class GethPool:
         self._waiting: dict[Address, dict[int, Transaction]] = {}
         self._hashes: dict[bytes, Transaction] = {}
 
-    def admit(self, transaction: Transaction, account: Account, base_fee: int) -> None:
+    def record(self, transaction: Transaction, account: Account, base_fee: int) -> None:
         """Take a transaction of this or a later nonce, or a replacement. Raises NodeError."""
         del base_fee
         if transaction.hash in self._hashes:
@@ -109,7 +109,7 @@ class GethPool:
 
     def enter(self, transaction: Transaction, account: Account, base_fee: int) -> Submission:
         """Take a transaction and answer at once. Raises NodeError."""
-        self.admit(transaction, account, base_fee)
+        self.record(transaction, account, base_fee)
         return taken(transaction)
 
     def _check_replacement(self, transaction: Transaction) -> None:

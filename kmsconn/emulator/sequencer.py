@@ -41,7 +41,7 @@ class ArbitrumPool:
         self._held: dict[tuple[Address, int], Submission] = {}
         self._placed: dict[bytes, Submission] = {}
 
-    def admit(self, transaction: Transaction, account: Account, base_fee: int) -> None:
+    def record(self, transaction: Transaction, account: Account, base_fee: int) -> None:
         """Take the sender's next nonce and refuse anything else, at once, as nobody waits for an answer. Raises NodeError."""
         if self.find(transaction.hash) is not None:
             raise refused("already known")
@@ -53,7 +53,7 @@ class ArbitrumPool:
     def enter(self, transaction: Transaction, account: Account, base_fee: int) -> Submission:
         """Queue a transaction that the head's state does not forbid; it is answered with a block. Raises NodeError."""
         if self.public:
-            self.admit(transaction, account, base_fee)
+            self.record(transaction, account, base_fee)
             return taken(transaction)
         return self._queued(transaction, account, base_fee)
 

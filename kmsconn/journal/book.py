@@ -158,14 +158,14 @@ class Book:
             self.execute("COMMIT")
 
     def _index_shards(self) -> None:
-        """Make the indices of what is due for our number of shards, and drop those of another."""
+        """Make the indices of due rows for our number of shards; drop those of another number or an older layout."""
         wanted = shard_indices(self.shards)
-        known = "SELECT name FROM sqlite_master WHERE type = 'index' AND name GLOB ? OR name GLOB ?"
-        there = {name for (name,) in self.execute(known, ("request_due_*", "request_stranded_*"))}
+        known = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND (name GLOB ? OR name GLOB ?)"
+        there = dict(self.execute(known, ("request_due_*", "request_stranded_*")).fetchall())
         self.begin()
-        for name in there - wanted.keys():
+        for name in {name for name, _ in there.items() - wanted.items()}:
             self.execute(f"DROP INDEX {name}")
-        for name in wanted.keys() - there:
+        for name in {name for name, _ in wanted.items() - there.items()}:
             self.execute(wanted[name])
         self.execute("COMMIT")
 

@@ -25,12 +25,12 @@ _ASIDE = (
 )
 _ASIDE_KIND = "SELECT kind FROM request WHERE rid = ?"
 _ODD_STATES = (
-    "SELECT rid, state FROM request INDEXED BY request_odd WHERE state NOT IN ('seen', 'answered', 'signed', 'landed', "
-    "'replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
+    "SELECT rid, state FROM request INDEXED BY request_odd WHERE state NOT IN ('pending', 'answered', 'signed', 'included', "
+    "'finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
 )
 _ODD_KINDS = (
     "SELECT rid, kind FROM request INDEXED BY request_oldest WHERE kind = ? "
-    "AND on_chain = 1 AND state IN ('seen', 'answered', 'signed', 'landed')"
+    "AND on_chain = 1 AND state IN ('pending', 'answered', 'signed', 'included')"
 )
 _IDENTITY = "SELECT chain_id, contract, kind, id, block FROM request WHERE rid = ?"
 _LOWER = (

@@ -13,7 +13,7 @@ from kmsconn.journal.rows import pack_id
 from kmsconn.model.life import TRANSITIONS, State
 
 SLICE = 2000
-RETRIED = TRANSITIONS["restart"][0] - {State.LANDED}
+RETRIED = TRANSITIONS["restart"][0] - {State.INCLUDED}
 """The states in which an operator may let a request begin again; an included reply is sent again by the transaction manager alone."""
 
 _STATES = ", ".join(sorted(f"'{state.value}'" for state in RETRIED))
@@ -27,19 +27,19 @@ _WANTED = (
 _CONTRACTS = "SELECT DISTINCT chain_id, contract FROM cursor"
 _OF_ID = "SELECT rid FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id = ? ORDER BY rid"
 _RETRY = (
-    "UPDATE request SET state = 'seen', tick = :tick, parked = 0, submitted = 0, "  # noqa: S608 - of our own literals
+    "UPDATE request SET state = 'pending', tick = :tick, deferred = 0, submitted = 0, "  # noqa: S608 - of our own literals
     f"max_wait = {LONGEST_WAIT}, closed_at = NULL, cleared = 0, calldata = NULL, signer = NULL, answered_at = NULL, nonce = NULL, "
-    "raw = NULL, reply_hash = NULL, landed_block = NULL, next_try = :now, admitted_at = :now, deadline = :deadline, reason = :reason "
+    "raw = NULL, reply_hash = NULL, included_block = NULL, next_attempt = :now, recorded_at = :now, deadline = :deadline, reason = :reason "
     f"WHERE rid = :rid AND state IN ({_STATES}) AND on_chain = 1 AND length(log) > 0"
 )
 _STANDING = "SELECT state, on_chain, length(log), reason FROM request WHERE rid = ?"
 
 _REFUSED = {
-    State.SEEN: "it is pending already",
+    State.PENDING: "it is pending already",
     State.ANSWERED: "the Core has answered it already, and its reply is on its way",
     State.SIGNED: "its reply is signed and on its way already",
-    State.LANDED: "its reply is included already",
-    State.REPLIED: "its reply is final already",
+    State.INCLUDED: "its reply is included already",
+    State.FINALIZED: "its reply is final already",
     State.DONE: "the Core has done it already, and nothing is replied to it",
     State.ABORTED: "the chain asked for its abort",
 }

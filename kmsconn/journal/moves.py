@@ -14,30 +14,30 @@ from kmsconn.journal.port import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.steps import Answer
 
-LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not parked with another one
+LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with another one
 
 # What goes back keeps its nonce and bytes: a process that dies before it signs again must know what may still be included.
 _UNSIGNED = "nonce = NULL, raw = NULL, reply_hash = NULL"
 
-# What each transition writes beside state, tick, and the end of any parking.
+# What each transition writes beside state, tick, and the end of any deferral.
 _SETS = {
-    "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_try = :now, reason = ''",
+    "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_attempt = :now, reason = ''",
     "expire": "reason = :reason",
     "reject": "reason = :reason",
     "quarantine": "reason = :reason",
-    "found_replied": "reason = :reason, landed_block = :block",
+    "found_finalized": "reason = :reason, included_block = :block",
     "finish": "reason = :reason",
     "abort": "reason = :reason",
-    "found_landed": "landed_block = :block, reason = ''",
+    "found_included": "included_block = :block, reason = ''",
     "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, reason = ''",
-    "release": "next_try = :next_try, reason = :reason",
-    "land": "landed_block = :block, reason = ''",
-    "bury": "reason = ''",
+    "release": "next_attempt = :next_attempt, reason = :reason",
+    "confirm": "included_block = :block, reason = ''",
+    "finalize": "reason = ''",
     "reopen": "reason = :reason",
-    "reoffer": "landed_block = NULL, next_try = :next_try, reason = :reason",
-    "rejudge": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
-    "resend": "landed_block = NULL, next_try = :next_try, reason = :reason",
-    "restart": f"{_UNSIGNED}, landed_block = NULL, next_try = :next_try, reason = :reason",
+    "reoffer": "included_block = NULL, next_attempt = :next_attempt, reason = :reason",
+    "rejudge": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, reason = :reason",
+    "resend": "included_block = NULL, next_attempt = :next_attempt, reason = :reason",
+    "restart": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, reason = :reason",
 }
 
 # What the state alone does not say: nobody signs for a request that left the chain; without an answer there is nothing to send again;
@@ -47,10 +47,10 @@ _ALSO = {
     "resend": "calldata IS NOT NULL",
     "reoffer": "calldata IS NOT NULL",
     "rejudge": "calldata IS NULL",
-    "restart": "state = 'landed' AND length(log) > 0",
+    "restart": "state = 'included' AND length(log) > 0",
 }
 
-CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_replied", "finish", "abort"})
+CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_finalized", "finish", "abort"})
 RETURNS = frozenset({"resend", "restart"})
 
 
@@ -62,7 +62,7 @@ def _guarded(transition: str) -> str:
     sources, target = TRANSITIONS[transition]
     ended = ":closed_at" if target in CLOSED else "NULL"
     return (
-        f"UPDATE request SET state = '{target.value}', tick = :tick, parked = 0, max_wait = {LONGEST_WAIT}, closed_at = {ended}, "  # noqa: S608 - of our own literals
+        f"UPDATE request SET state = '{target.value}', tick = :tick, deferred = 0, max_wait = {LONGEST_WAIT}, closed_at = {ended}, "  # noqa: S608 - of our own literals
         f"{_SETS[transition]} "
         f"WHERE rid = :rid AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
     )
@@ -70,8 +70,8 @@ def _guarded(transition: str) -> str:
 
 STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS}
 
-_PARK = (
-    "UPDATE request SET next_try = :next_try, max_wait = :max_wait, reason = :reason, parked = parked * :again + 1, "  # noqa: S608 - of our own literals
+_DEFER = (
+    "UPDATE request SET next_attempt = :next_attempt, max_wait = :max_wait, reason = :reason, deferred = deferred * :again + 1, "  # noqa: S608 - of our own literals
     f"submitted = coalesce(:submitted, submitted) WHERE rid = :rid AND state IN ({_states(WAITING)})"
 )
 
@@ -85,7 +85,7 @@ def move(book: Book, transition: str, rid: int, **values: object) -> bool:
 
 
 def answer(book: Book, rid: int, kept: Answer, now: float) -> bool:
-    """SEEN → ANSWERED; due for the lane at once."""
+    """PENDING → ANSWERED; due for the lane at once."""
     return move(book, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
@@ -104,10 +104,10 @@ def sign(book: Book, signing: Signing) -> bool:
         raise NonceTaken(f"nonce {signing.nonce} belongs to another signed reply") from error
 
 
-def park(
+def defer(
     book: Book,
     rid: int,
-    next_try: float,
+    next_attempt: float,
     reason: str,
     max_wait: float,
     *,
@@ -117,13 +117,13 @@ def park(
     """Put a waiting row off; no transition, so reads that were asked before still judge it. ``submitted`` as ``note_submitted``."""
     values = {
         "rid": rid,
-        "next_try": next_try,
+        "next_attempt": next_attempt,
         "reason": reason,
         "max_wait": max_wait,
         "submitted": submitted,
         "again": again,
     }
-    return book.execute(_PARK, values).rowcount == 1
+    return book.execute(_DEFER, values).rowcount == 1
 
 
 def note_submitted(book: Book, rid: int, submitted: bool) -> None:

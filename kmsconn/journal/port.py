@@ -82,7 +82,7 @@ class Rewound:
 
 
 @attrs.frozen
-class Admitted:
+class Recorded:
     """What a read changed: requests new to the journal with their rows, requests that moved, left the chain, came back."""
 
     new: tuple[tuple[int, Arrival], ...] = ()
@@ -104,7 +104,7 @@ class Place:
 class Row:
     """A request as stored. ``log`` is the whole event; ``deadline`` in chain time, infinite for what never expires.
 
-    ``parked`` counts parkings in a row.
+    ``deferred`` counts deferrals in a row.
     """
 
     rid: int
@@ -116,17 +116,17 @@ class Row:
     state: State
     on_chain: bool
     log: Log
-    next_try: float
+    next_attempt: float
     deadline: float
     submitted: bool
-    parked: int
+    deferred: int
     reason: str
     answer: Answer | None
     nonce: int | None
     raw: bytes | None
     reply_hash: bytes | None
-    landed_block: int | None
-    admitted_at: float
+    included_block: int | None
+    recorded_at: float
     answered_at: float | None
     closed_at: float | None = None
 
@@ -208,13 +208,13 @@ class Queued:
 
 @attrs.frozen
 class Counts:
-    """Rows by kind and state, parked ones by kind, the age of the oldest open one by kind in seconds, quarantined logs.
+    """Rows by kind and state, deferred ones by kind, the age of the oldest open one by kind in seconds, quarantined logs.
 
     ``deleted`` are rows that retention has taken out since the journal was made, by kind and the state they were in.
     """
 
     states: Mapping[tuple[Kind, State], int]
-    parked: Mapping[Kind, int]
+    deferred: Mapping[Kind, int]
     oldest: Mapping[Kind, float]
     off_chain: int
     quarantined_logs: int
@@ -291,7 +291,7 @@ class Journal(Protocol):
         """Return the first block not read yet, or None for a contract never read."""
         ...
 
-    async def admit(self, read: Read) -> Admitted:
+    async def record(self, read: Read) -> Recorded:
         """Take a trusted read: new rows, moves, ``on_chain`` flags, quarantined logs and the cursor, all or nothing ①.
 
         Known content at another place is moved, and nothing is run again; other content under a known id is another request, and the
@@ -342,44 +342,44 @@ class Journal(Protocol):
         *,
         without: Shards = NO_SHARDS,
     ) -> Due:
-        """Return up to ``limit`` SEEN rows of ``kinds`` that are on chain, due and not ``busy``, by (next_try, block, log index).
+        """Return up to ``limit`` PENDING rows of ``kinds`` that are on chain, due and not ``busy``, by (next_attempt, block, log index).
 
         Rows of the shards ``without`` are left out, also of when the next one is due.
-        A ``next_try`` further away than the longest back-off (60 s, or the second chance of an hour for rows so parked) is due: the
+        A ``next_attempt`` further away than the longest back-off (60 s, or the second chance of an hour for rows so deferred) is due: the
         clock was set back.
         """
         ...
 
     async def in_order(self, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
-        """Return the first ``limit`` SEEN rows of ``kinds`` that are on chain, by (block, log index), due or not; due as in ``due``."""
+        """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not; due as in ``due``."""
         ...
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
         """Remember that the Core has the request (or has forgotten it).
 
-        Becomes durable with its parking, or with the first commit after a second: before that it is mostly answered, and worth nothing.
+        Becomes durable with its deferral, or with the first commit after a second: before that it is mostly answered, and worth nothing.
         """
         ...
 
     async def answer(self, rid: int, answer: Answer, now: float) -> bool:
-        """SEEN → ANSWERED ②."""
+        """PENDING → ANSWERED ②."""
         ...
 
-    async def park(
-        self, rid: int, next_try: float, reason: str, *, max_wait: float = 60.0, again: bool = True
+    async def defer(
+        self, rid: int, next_attempt: float, reason: str, *, max_wait: float = 60.0, again: bool = True
     ) -> bool:
-        """Keep a SEEN or ANSWERED row for later; ``max_wait`` is the row's own cap on the wait. Not ``again``: ``parked`` begins anew."""
+        """Keep a PENDING or ANSWERED row for later; ``max_wait`` caps the wait of this row. Not ``again``: ``deferred`` begins anew."""
         ...
 
     async def close(self, rid: int, transition: str, reason: str, *, block: int | None = None) -> bool:
-        """Apply ``expire``, ``reject``, ``quarantine``, ``found_replied``, ``finish`` or ``abort`` of ``model.life``.
+        """Apply ``expire``, ``reject``, ``quarantine``, ``found_finalized``, ``finish`` or ``abort`` of ``model.life``.
 
         ``block``: the head when a reply was found, which is not below its block; a reorganisation below has it looked for again.
         """
         ...
 
-    async def found_landed(self, rid: int, verify_block: int) -> bool:
-        """SEEN or ANSWERED → LANDED: the contract says that this node has answered already."""
+    async def found_included(self, rid: int, verify_block: int) -> bool:
+        """PENDING or ANSWERED → INCLUDED: the contract says that this node has answered already."""
         ...
 
     async def has_sibling(self, rid: int) -> bool:
@@ -396,14 +396,14 @@ class Journal(Protocol):
         """Return all SIGNED rows of a chain in nonce order, on chain or not."""
         ...
 
-    async def landed(
+    async def included(
         self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
     ) -> tuple[Row, ...]:
-        """Return LANDED rows whose landing (or verify) block is from ``from_block`` to ``up_to_block``, the lowest first."""
+        """Return INCLUDED rows whose inclusion (or verify) block is from ``from_block`` to ``up_to_block``, the lowest first."""
         ...
 
-    async def landed_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
-        """Return LANDED rows whose bytes have this nonce or a higher one, the newest block first."""
+    async def included_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+        """Return INCLUDED rows whose bytes have this nonce or a higher one, the newest block first."""
         ...
 
     async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
@@ -413,20 +413,20 @@ class Journal(Protocol):
         """
         ...
 
-    async def release(self, rid: int, next_try: float, reason: str) -> bool:
+    async def release(self, rid: int, next_attempt: float, reason: str) -> bool:
         """SIGNED → ANSWERED: the nonce was taken by another transaction, or the reply was mined with status 0."""
         ...
 
-    async def land(self, landings: Sequence[tuple[int, int]]) -> list[bool]:
-        """SIGNED → LANDED ④, rows with their blocks, in one commit; the nonce is free for nobody, the signed bytes stay."""
+    async def confirm(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
+        """SIGNED → INCLUDED ④, rows with their blocks, in one commit; the nonce is free for nobody, the signed bytes stay."""
         ...
 
-    async def bury(self, rids: Sequence[int]) -> list[bool]:
-        """LANDED → REPLIED, in one commit: the contract still says so ⑤."""
+    async def finalize(self, rids: Sequence[int]) -> list[bool]:
+        """INCLUDED → FINALIZED, in one commit: the contract still says so ⑤."""
         ...
 
     async def unland(self, rid: int, transition: str, reason: str) -> bool:
-        """LANDED → ANSWERED (``resend``, when an answer is kept) or SEEN (``restart``): the reply is gone from the chain."""
+        """INCLUDED → ANSWERED (``resend``, when an answer is kept) or PENDING (``restart``): the reply is gone from the chain."""
         ...
 
     async def answered_after(self, chain_id: int, after: tuple[int, int], limit: int) -> tuple[Row, ...]:
@@ -464,13 +464,13 @@ class Journal(Protocol):
         ...
 
     async def waiting(self, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
-        """Return the first ``limit`` open requests of ``kinds`` that are on chain and were admitted ``before`` (wall time)."""
+        """Return the first ``limit`` open requests of ``kinds`` that are on chain and were recorded ``before`` (wall time)."""
         ...
 
     async def endings(self, kind: Kind, limit: int) -> tuple[Ending, ...]:
         """Return how requests of a kind of key management that are on chain ended, those that stand last first.
 
-        Done are ``landed``, ``replied`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
+        Done are ``included``, ``replied`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
         """
         ...
 

@@ -1,6 +1,6 @@
 """What the journal is asked. Reads only; never changes a row.
 
-A row is due when its ``next_try`` has come, and also when it lies further away than the row's own ``max_wait``: it was set by a clock
+A row is due when its ``next_attempt`` has come, and also when it lies further away than the row's own ``max_wait``: it was set by a clock
 that has been set back since.
 """
 
@@ -23,47 +23,47 @@ from kmsconn.journal.schema import shard_of
 from kmsconn.model.life import OPEN, State
 from kmsconn.model.requests import Kind
 
-_NEXT = "SELECT min(next_try) FROM request"
+_NEXT = "SELECT min(next_attempt) FROM request"
 _RIDS = "SELECT rid FROM request"
-_HEADS = "SELECT next_try, block, log_index, rid FROM request"
+_HEADS = "SELECT next_attempt, block, log_index, rid FROM request"
 
 # The indices are named, so that no guess of the planner ever makes a query walk over closed rows. Each look takes only as many entries
 # of its index as it asks for, beside the rows that are worked on already: however many rows wait, and whatever the clock does.
 _SEEN = (
-    "kind = :kind AND {shard} = :shard AND state = 'seen' AND on_chain = 1 "
+    "kind = :kind AND {shard} = :shard AND state = 'pending' AND on_chain = 1 "
     "AND rid NOT IN (SELECT value FROM json_each(:busy))"
 )
 _DUE = (
-    f"{_HEADS} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_try <= :now "
-    "ORDER BY next_try, block, log_index LIMIT :limit"
+    f"{_HEADS} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_attempt <= :now "
+    "ORDER BY next_attempt, block, log_index LIMIT :limit"
 )
 _STRANDED = (
-    f"{_HEADS} INDEXED BY request_stranded_{{shards}} WHERE {_SEEN} AND next_try - max_wait > :now "
-    "ORDER BY next_try - max_wait, next_try, block, log_index LIMIT :limit"
+    f"{_HEADS} INDEXED BY request_stranded_{{shards}} WHERE {_SEEN} AND next_attempt - max_wait > :now "
+    "ORDER BY next_attempt - max_wait, next_attempt, block, log_index LIMIT :limit"
 )
-_LATER = "next_try > :now AND next_try - max_wait <= :now"
+_LATER = "next_attempt > :now AND next_attempt - max_wait <= :now"
 _NEXT_SEEN = f"{_NEXT} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND {_LATER}"
 _IN_ORDER = (
-    "SELECT block, log_index, rid, next_try <= :now OR next_try - max_wait > :now "
+    "SELECT block, log_index, rid, next_attempt <= :now OR next_attempt - max_wait > :now "
     "FROM request INDEXED BY request_due_{shards} "
-    "WHERE kind = :kind AND state = 'seen' AND on_chain = 1 AND rid NOT IN (SELECT value FROM json_each(:damaged)) "
+    "WHERE kind = :kind AND state = 'pending' AND on_chain = 1 AND rid NOT IN (SELECT value FROM json_each(:damaged)) "
     "ORDER BY block, log_index LIMIT :limit"
 )
 
 _ANSWERED = "INDEXED BY request_unsent WHERE chain_id = :chain_id AND state = 'answered' AND on_chain = 1"
-_UNSENT = f"{_HEADS} {_ANSWERED} AND (next_try <= :now OR next_try - max_wait > :now) ORDER BY block, log_index LIMIT :limit"
+_UNSENT = f"{_HEADS} {_ANSWERED} AND (next_attempt <= :now OR next_attempt - max_wait > :now) ORDER BY block, log_index LIMIT :limit"
 _NEXT_UNSENT = f"{_NEXT} {_ANSWERED} AND {_LATER}"
 
 _BEHIND = f"{_RIDS} {_ANSWERED} AND (block, log_index) > (:block, :log_index) ORDER BY block, log_index LIMIT :limit"
 
 _SIGNED = f"{_RIDS} INDEXED BY request_nonce WHERE chain_id = ? AND state = 'signed' ORDER BY nonce"
-_LANDED = (
-    f"{_RIDS} INDEXED BY request_landed WHERE chain_id = ? AND state = 'landed' AND landed_block BETWEEN ? AND ? "
-    "ORDER BY landed_block LIMIT ?"
+_INCLUDED = (
+    f"{_RIDS} INDEXED BY request_included WHERE chain_id = ? AND state = 'included' AND included_block BETWEEN ? AND ? "
+    "ORDER BY included_block LIMIT ?"
 )
-_LANDED_FROM = (
-    f"{_RIDS} INDEXED BY request_landed WHERE chain_id = ? AND state = 'landed' AND nonce >= ? "
-    "ORDER BY landed_block DESC LIMIT ?"
+_INCLUDED_FROM = (
+    f"{_RIDS} INDEXED BY request_included WHERE chain_id = ? AND state = 'included' AND nonce >= ? "
+    "ORDER BY included_block DESC LIMIT ?"
 )
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
 _KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? AND contract = ? ORDER BY block"
@@ -73,8 +73,8 @@ _STANDING = (
     "AND block BETWEEN ? AND ? ORDER BY block LIMIT ?"
 )
 _DOUBTED = (
-    "SELECT DISTINCT block FROM request INDEXED BY request_doubted WHERE chain_id = ? AND contract = ? AND block >= ? "
-    "AND on_chain = 0 AND state IN ('seen', 'answered', 'signed', 'landed') ORDER BY block DESC LIMIT ?"
+    "SELECT DISTINCT block FROM request INDEXED BY request_suspect WHERE chain_id = ? AND contract = ? AND block >= ? "
+    "AND on_chain = 0 AND state IN ('pending', 'answered', 'signed', 'included') ORDER BY block DESC LIMIT ?"
 )
 _SIBLING = (
     "SELECT count(*) FROM request AS ours JOIN request AS other USING (chain_id, contract, kind, id) "
@@ -85,20 +85,20 @@ _PLACES = (
     "AND on_chain = 1 AND kind = ? ORDER BY id LIMIT ?"
 )
 _ASIDE = "SELECT log, block, block_hash, transaction_hash, log_index FROM quarantined_log WHERE chain_id = ? AND contract = ?"
-_TALLY = "SELECT kind, state, on_chain, rows, parked, deleted FROM tally"
-_OPEN_ON_CHAIN = "on_chain = 1 AND state IN ('seen', 'answered', 'signed', 'landed')"
+_TALLY = "SELECT kind, state, on_chain, rows, deferred, deleted FROM tally"
+_OPEN_ON_CHAIN = "on_chain = 1 AND state IN ('pending', 'answered', 'signed', 'included')"
 _OLDEST = (
-    "SELECT min(admitted_at) FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
+    "SELECT min(recorded_at) FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
     f"WHERE kind = ? AND {_OPEN_ON_CHAIN}"
 )
 _WAITING = (
-    "SELECT admitted_at, rid, kind, id, reason FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
-    f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND admitted_at < ? ORDER BY admitted_at LIMIT ?"
+    "SELECT recorded_at, rid, kind, id, reason FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
+    f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND recorded_at < ? ORDER BY recorded_at LIMIT ?"
 )
 _ENDINGS = (
     "SELECT rid, id, state, reason FROM request INDEXED BY request_key_management "
     "WHERE kind = ? AND kind NOT IN ('public_decryption', 'user_decryption') AND on_chain = 1 "
-    "AND state IN ('landed', 'replied', 'done', 'rejected', 'quarantined') ORDER BY block DESC, log_index DESC LIMIT ?"
+    "AND state IN ('included', 'finalized', 'done', 'rejected', 'quarantined') ORDER BY block DESC, log_index DESC LIMIT ?"
 )
 
 _KINDS, _STATES = frozenset(Kind), frozenset(State)
@@ -213,14 +213,14 @@ def signed(book: Book, chain_id: int) -> tuple[Row, ...]:
     return _rows(book, book.execute(_SIGNED, (chain_id,)))
 
 
-def landed(book: Book, chain_id: int, up_to_block: int, limit: int, from_block: int = 0) -> tuple[Row, ...]:
+def included(book: Book, chain_id: int, up_to_block: int, limit: int, from_block: int = 0) -> tuple[Row, ...]:
     """Return what is to be looked at once more, the deepest first."""
-    return _rows(book, book.execute(_LANDED, (chain_id, from_block, up_to_block, limit)))
+    return _rows(book, book.execute(_INCLUDED, (chain_id, from_block, up_to_block, limit)))
 
 
-def landed_from_nonce(book: Book, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
-    """Return landed rows whose nonce may be open again, the highest first."""
-    return _rows(book, book.execute(_LANDED_FROM, (chain_id, nonce, limit)))
+def included_from_nonce(book: Book, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+    """Return included rows whose nonce may be open again, the highest first."""
+    return _rows(book, book.execute(_INCLUDED_FROM, (chain_id, nonce, limit)))
 
 
 def row(book: Book, rid: int) -> Row | None:
@@ -272,25 +272,25 @@ def counts(book: Book, now: float) -> Counts:
     """Say how many rows there are: they are counted as they move, so the cost is that of a table of kinds and states."""
     states: dict[tuple[Kind, State], int] = {}
     deleted: dict[tuple[Kind, State], int] = {}
-    parked: dict[Kind, int] = {}
+    deferred: dict[Kind, int] = {}
     off_chain = 0
     for kind, state, on_chain, rows, waiting, gone in _tally(book):
         _add(states, (kind, state), rows)
         _add(deleted, (kind, state), gone)
         if state in OPEN and on_chain:
-            parked[kind] = parked.get(kind, 0) + waiting
-        elif state in OPEN:  # waits for nobody: neither late nor parked
+            deferred[kind] = deferred.get(kind, 0) + waiting
+        elif state in OPEN:  # waits for nobody: neither late nor deferred
             off_chain += rows
-    oldest = {kind: now - since for kind in parked if (since := _oldest(book, kind)) is not None}
+    oldest = {kind: now - since for kind in deferred if (since := _oldest(book, kind)) is not None}
     logs = book.execute("SELECT count(*) FROM quarantined_log").fetchone()[0]
-    return Counts(states, parked, oldest, off_chain, logs, deleted)
+    return Counts(states, deferred, oldest, off_chain, logs, deleted)
 
 
 def _tally(book: Book) -> Iterator[tuple[Kind, State, bool, int, int, int]]:
     for kind, state, on_chain, *numbers in book.execute(_TALLY).fetchall():
         if kind in _KINDS and state in _STATES and any(numbers):  # of a damaged row they may be anything
-            rows, parked, deleted = numbers
-            yield Kind(kind), State(state), bool(on_chain), rows, parked, deleted
+            rows, deferred, deleted = numbers
+            yield Kind(kind), State(state), bool(on_chain), rows, deferred, deleted
 
 
 def _add(numbers: dict[tuple[Kind, State], int], key: tuple[Kind, State], amount: int) -> None:

@@ -26,12 +26,12 @@ SPARE = (
     0.25  # of the file: so much may be free before any of it is given back, since new rows will want it again
 )
 
-_CLOSED = "state IN ('replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
+_CLOSED = "state IN ('finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
 
 
 def _look(index: str, where: str, key: str) -> str:
     return (
-        f"SELECT {key}, rid, chain_id, contract, kind, id, max(block, coalesce(landed_block, 0)) FROM request INDEXED BY {index} "  # noqa: S608 - of our own literals
+        f"SELECT {key}, rid, chain_id, contract, kind, id, max(block, coalesce(included_block, 0)) FROM request INDEXED BY {index} "  # noqa: S608 - of our own literals
         f"WHERE {where} AND {key} >= :at AND {key} <= :before AND ({key} > :at OR rid > :rid) ORDER BY {key}, rid LIMIT {ROWS}"
     )
 
@@ -39,7 +39,7 @@ def _look(index: str, where: str, key: str) -> str:
 _WHOLE = _look("request_whole", f"cleared = 0 AND {_CLOSED}", CLOSED_AT)
 _CLEARED = _look("request_cleared", f"cleared = 1 AND {_CLOSED}", CLOSED_AT)
 # What left the chain and never came back waits for nobody, and has no end of its own.
-_GONE = _look("request_gone", "on_chain = 0 AND state IN ('seen', 'answered')", "admitted_at")
+_GONE = _look("request_gone", "on_chain = 0 AND state IN ('pending', 'answered')", "recorded_at")
 
 # Of what an operator may begin again the event stays as long as the row.
 _CLEAR = (

@@ -1,6 +1,6 @@
 """What a fork of the chain means for the journal: back to it, and nothing above it is final. One savepoint; never asks a chain.
 
-Requests above the fork keep their state until their blocks are read again (``journal.admission``). Only what stands above the new head
+Requests above the fork keep their state until their blocks are read again (``journal.recording``). Only what stands above the new head
 cannot be read again soon, and is off chain at once: it comes back with its block.
 """
 
@@ -16,14 +16,14 @@ _CURSOR = "UPDATE cursor SET block = min(block, ? + 1) WHERE chain_id = ? AND co
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
 # By the block of the reply, and by that of the request where nobody noted the other one.
 _FINAL = (
-    "SELECT rid FROM request INDEXED BY request_final WHERE chain_id = :chain AND contract = :contract AND state = 'replied' "
-    "AND landed_block > :fork UNION "
+    "SELECT rid FROM request INDEXED BY request_final WHERE chain_id = :chain AND contract = :contract AND state = 'finalized' "
+    "AND included_block > :fork UNION "
     "SELECT rid FROM request INDEXED BY request_place WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 "
-    "AND block > :fork AND state = 'replied'"
+    "AND block > :fork AND state = 'finalized'"
 )
 _ASK_AGAIN = (
-    "UPDATE request INDEXED BY request_landed SET landed_block = :fork WHERE chain_id = :chain "
-    "AND contract = :contract AND state = 'landed' AND (landed_block > :fork OR landed_block IS NULL)"
+    "UPDATE request INDEXED BY request_included SET included_block = :fork WHERE chain_id = :chain "
+    "AND contract = :contract AND state = 'included' AND (included_block > :fork OR included_block IS NULL)"
 )
 _OFF = (
     "UPDATE request INDEXED BY request_place SET on_chain = 0, tick = :tick "

@@ -17,8 +17,8 @@ ID_BYTES = 32
 
 # In the order in which ``read_row`` takes them.
 COLUMNS = (
-    "rid, chain_id, contract, id, digest, kind, state, on_chain, block, block_hash, transaction_hash, log_index, log, next_try, deadline, "
-    "submitted, parked, reason, calldata, signer, nonce, raw, reply_hash, landed_block, admitted_at, answered_at, closed_at"
+    "rid, chain_id, contract, id, digest, kind, state, on_chain, block, block_hash, transaction_hash, log_index, log, next_attempt, "
+    "deadline, submitted, deferred, reason, calldata, signer, nonce, raw, reply_hash, included_block, recorded_at, answered_at, closed_at"
 )
 
 _said = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, ...], bytes])
@@ -82,10 +82,21 @@ def read_row(stored: tuple[Any, ...]) -> Row:
         transaction_hash,
         log_index,
     ) = stored[:12]
-    (log, next_try, deadline, submitted, parked, reason, calldata, signer, nonce, raw, reply_hash, *rest) = (
-        stored[12:]
-    )
-    landed_block, admitted_at, answered_at, closed_at = rest
+    (
+        log,
+        next_attempt,
+        deadline,
+        submitted,
+        deferred,
+        reason,
+        calldata,
+        signer,
+        nonce,
+        raw,
+        reply_hash,
+        *rest,
+    ) = stored[12:]
+    included_block, recorded_at, answered_at, closed_at = rest
     return Row(
         rid=rid,
         chain_id=chain_id,
@@ -96,17 +107,17 @@ def read_row(stored: tuple[Any, ...]) -> Row:
         state=State(state),
         on_chain=bool(on_chain),
         log=unpack_log(log or pack_nothing(contract), block, block_hash, transaction_hash, log_index),
-        next_try=next_try,
+        next_attempt=next_attempt,
         deadline=deadline,
         submitted=bool(submitted),
-        parked=parked,
+        deferred=deferred,
         reason=reason,
         answer=None if calldata is None else Answer(calldata, None if signer is None else Address(signer)),
         nonce=nonce,
         raw=raw,
         reply_hash=reply_hash,
-        landed_block=landed_block,
-        admitted_at=admitted_at,
+        included_block=included_block,
+        recorded_at=recorded_at,
         answered_at=answered_at,
         closed_at=closed_at,
     )

@@ -12,7 +12,8 @@ from kmsconn.journal.rows import RESIDUES
 
 APPLICATION_ID = 0x6B6D7363  # "kmsc": tells a journal from any other SQLite file
 
-CLOSED_AT = "coalesce(closed_at, answered_at, admitted_at)"
+_CLOSED_AT_BEFORE = "coalesce(closed_at, answered_at, admitted_at)"
+CLOSED_AT = "coalesce(closed_at, answered_at, recorded_at)"
 """When a closed row ended, in wall time."""
 
 # Long values stand last, so that the guards and indices of a row are read without its overflow pages.
@@ -203,11 +204,11 @@ _FOR_YEARS = (
     WHERE on_chain = 1 AND state IN ('seen', 'answered', 'signed', 'landed')
     """,
     f"""
-    CREATE INDEX request_whole ON request ({CLOSED_AT})
+    CREATE INDEX request_whole ON request ({_CLOSED_AT_BEFORE})
     WHERE cleared = 0 AND state IN ('replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
     """,
     f"""
-    CREATE INDEX request_cleared ON request ({CLOSED_AT})
+    CREATE INDEX request_cleared ON request ({_CLOSED_AT_BEFORE})
     WHERE cleared = 1 AND state IN ('replied', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
     """,
     # Empty in a sound file: rows in a state that is none.
@@ -272,6 +273,61 @@ _KEY_MANAGEMENT = (
     """,
 )
 
+# The words of block explorers and job queues. SQLite carries renamed columns into triggers and indices, but not the values of ``state``.
+_RENAMED = (("seen", "pending"), ("landed", "included"), ("replied", "finalized"))
+_WORDS = (
+    "ALTER TABLE request RENAME COLUMN next_try TO next_attempt",
+    "ALTER TABLE request RENAME COLUMN parked TO deferred",
+    "ALTER TABLE request RENAME COLUMN admitted_at TO recorded_at",
+    "ALTER TABLE request RENAME COLUMN landed_block TO included_block",
+    "ALTER TABLE tally RENAME COLUMN parked TO deferred",
+    "DROP TRIGGER request_moves",
+    "DROP INDEX request_landed",
+    "DROP INDEX request_doubted",
+    "DROP INDEX request_oldest",
+    "DROP INDEX request_whole",
+    "DROP INDEX request_cleared",
+    "DROP INDEX request_odd",
+    "DROP INDEX request_final",
+    "DROP INDEX request_gone",
+    *(f"UPDATE request SET state = '{new}' WHERE state = '{old}'" for old, new in _RENAMED),  # noqa: S608 - our own literals
+    *(f"UPDATE tally SET state = '{new}' WHERE state = '{old}'" for old, new in _RENAMED),  # noqa: S608
+    """
+    CREATE TRIGGER request_moves AFTER UPDATE OF kind, state, on_chain, deferred ON request
+    WHEN (old.kind, old.state, old.on_chain, old.deferred > 0) <> (new.kind, new.state, new.on_chain, new.deferred > 0)
+    BEGIN
+        UPDATE tally SET rows = rows - 1, deferred = deferred - (old.deferred > 0)
+        WHERE kind = old.kind AND state = old.state AND on_chain = old.on_chain;
+        INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, new.deferred > 0, 0)
+        ON CONFLICT DO UPDATE SET rows = rows + 1, deferred = deferred + excluded.deferred;
+    END
+    """,
+    "CREATE INDEX request_included ON request (chain_id, included_block) WHERE state = 'included'",
+    """
+    CREATE INDEX request_suspect ON request (chain_id, contract, block)
+    WHERE on_chain = 0 AND state IN ('pending', 'answered', 'signed', 'included')
+    """,
+    """
+    CREATE INDEX request_oldest ON request (kind, recorded_at)
+    WHERE on_chain = 1 AND state IN ('pending', 'answered', 'signed', 'included')
+    """,
+    f"""
+    CREATE INDEX request_whole ON request ({CLOSED_AT})
+    WHERE cleared = 0 AND state IN ('finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
+    """,
+    f"""
+    CREATE INDEX request_cleared ON request ({CLOSED_AT})
+    WHERE cleared = 1 AND state IN ('finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
+    """,
+    # Empty in a sound file: rows in a state that is none.
+    """
+    CREATE INDEX request_odd ON request (kind) WHERE state NOT IN
+    ('pending', 'answered', 'signed', 'included', 'finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
+    """,
+    "CREATE INDEX request_final ON request (chain_id, contract, included_block) WHERE state = 'finalized'",
+    "CREATE INDEX request_gone ON request (recorded_at) WHERE on_chain = 0 AND state IN ('pending', 'answered')",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _MORE_ENDS,
@@ -280,6 +336,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _CHECKPOINTS,
     _GONE,
     _KEY_MANAGEMENT,
+    _WORDS,
 )
 VERSION = len(MIGRATIONS)
 
@@ -294,12 +351,12 @@ def shard_indices(shards: int) -> Mapping[str, str]:
 
     They are made when the journal is opened for so many shards. The second one finds rows that wait longer than they may.
     """
-    pending = "WHERE state = 'seen' AND on_chain = 1"
+    pending = "WHERE state = 'pending' AND on_chain = 1"
     shard = shard_of(shards)
     due, stranded = f"request_due_{shards}", f"request_stranded_{shards}"
     return {
-        due: f"CREATE INDEX {due} ON request (kind, {shard}, next_try, block, log_index, max_wait) {pending}",
+        due: f"CREATE INDEX {due} ON request (kind, {shard}, next_attempt, block, log_index, max_wait) {pending}",
         stranded: (
-            f"CREATE INDEX {stranded} ON request (kind, {shard}, next_try - max_wait, next_try, block, log_index) {pending}"
+            f"CREATE INDEX {stranded} ON request (kind, {shard}, next_attempt - max_wait, next_attempt, block, log_index) {pending}"
         ),
     }

@@ -13,13 +13,12 @@ from kmsconn.chain.checkpoints import Checkpoints
 from kmsconn.errors import NonceTaken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal import admission, inspecting, moves, queries, retention, rewinding
+from kmsconn.journal import inspecting, moves, queries, recording, retention, rewinding
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book, Synchronous
 from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.port import (
     NO_SHARDS,
-    Admitted,
     Counts,
     Due,
     Ending,
@@ -28,6 +27,7 @@ from kmsconn.journal.port import (
     Position,
     Queued,
     Read,
+    Recorded,
     Reread,
     Retained,
     Retention,
@@ -45,7 +45,7 @@ from kmsconn.net.ports import Offload
 
 __all__ = ["Binding", "SqliteJournal", "open_journal"]
 
-LONG_READ = 64  # arrivals: admitting so many takes some milliseconds, which the loop does not have
+LONG_READ = 64  # arrivals: recording so many takes some milliseconds, which the loop does not have
 LONG_LIST = 256  # rows, likewise
 
 
@@ -90,9 +90,9 @@ class SqliteJournal:
         """Return the first block not read yet."""
         return await self._do(lambda book: queries.cursor(book, chain_id, contract))
 
-    async def admit(self, read: Read) -> Admitted:
+    async def record(self, read: Read) -> Recorded:
         """Take a trusted read."""
-        return await self._do(lambda book: admission.admit(book, read), long=len(read.arrivals) > LONG_READ)
+        return await self._do(lambda book: recording.record(book, read), long=len(read.arrivals) > LONG_READ)
 
     async def checkpoints(self, chain_id: int, contract: Address) -> Checkpoints:
         """Return the block hashes that are kept for a contract."""
@@ -140,18 +140,18 @@ class SqliteJournal:
         return await self._do(lambda book: queries.in_order(book, kinds, now, limit))
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
-        """Remember what the Core knows; written as its row is parked, or after a second with an operation of anybody."""
+        """Remember what the Core knows; written as its row is deferred, or after a second with an operation of anybody."""
         self._writer.note(rid, submitted)
 
     async def answer(self, rid: int, answer: Answer, now: float) -> bool:
-        """SEEN → ANSWERED."""
+        """PENDING → ANSWERED."""
         self._writer.noted(rid)  # nobody asks any more
         return await self._do(lambda book: moves.answer(book, rid, answer, now))
 
-    async def park(
+    async def defer(
         self,
         rid: int,
-        next_try: float,
+        next_attempt: float,
         reason: str,
         *,
         max_wait: float = moves.LONGEST_WAIT,
@@ -160,7 +160,9 @@ class SqliteJournal:
         """Put a waiting row off."""
         submitted = self._writer.noted(rid)
         return await self._do(
-            lambda book: moves.park(book, rid, next_try, reason, max_wait, submitted=submitted, again=again)
+            lambda book: moves.defer(
+                book, rid, next_attempt, reason, max_wait, submitted=submitted, again=again
+            )
         )
 
     async def close(self, rid: int, transition: str, reason: str, *, block: int | None = None) -> bool:
@@ -168,9 +170,9 @@ class SqliteJournal:
         _expect(transition, moves.CLOSINGS)
         return await self._do(lambda book: moves.move(book, transition, rid, reason=reason, block=block))
 
-    async def found_landed(self, rid: int, verify_block: int) -> bool:
-        """SEEN or ANSWERED → LANDED."""
-        return await self._do(lambda book: moves.move(book, "found_landed", rid, block=verify_block))
+    async def found_included(self, rid: int, verify_block: int) -> bool:
+        """PENDING or ANSWERED → INCLUDED."""
+        return await self._do(lambda book: moves.move(book, "found_included", rid, block=verify_block))
 
     async def has_sibling(self, rid: int) -> bool:
         """Say whether other content is known under the same id."""
@@ -190,45 +192,49 @@ class SqliteJournal:
         """Return what flies on a chain."""
         return await self._do(lambda book: queries.signed(book, chain_id))
 
-    async def landed(
+    async def included(
         self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
     ) -> tuple[Row, ...]:
-        """Return landed rows of a range of blocks."""
+        """Return included rows of a range of blocks."""
         return await self._do(
-            lambda book: queries.landed(book, chain_id, up_to_block, limit, from_block),
+            lambda book: queries.included(book, chain_id, up_to_block, limit, from_block),
             long=limit > LONG_LIST,
         )
 
-    async def landed_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
-        """Return landed rows from a nonce on; walks over all landed rows of the chain."""
-        return await self._do(lambda book: queries.landed_from_nonce(book, chain_id, nonce, limit), long=True)
+    async def included_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+        """Return included rows from a nonce on; walks over all included rows of the chain."""
+        return await self._do(
+            lambda book: queries.included_from_nonce(book, chain_id, nonce, limit), long=True
+        )
 
     async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
         """ANSWERED and on chain, or SIGNED → SIGNED."""
         done = await self._do_all(partial(moves.sign, signing=signing) for signing in signings)
         return [_unless_taken(operation) for operation in done]
 
-    async def release(self, rid: int, next_try: float, reason: str) -> bool:
+    async def release(self, rid: int, next_attempt: float, reason: str) -> bool:
         """SIGNED → ANSWERED; nonce and signed bytes stay known, for they may still be included."""
-        return await self._do(lambda book: moves.move(book, "release", rid, next_try=next_try, reason=reason))
+        return await self._do(
+            lambda book: moves.move(book, "release", rid, next_attempt=next_attempt, reason=reason)
+        )
 
-    async def land(self, landings: Sequence[tuple[int, int]]) -> list[bool]:
-        """SIGNED → LANDED."""
+    async def confirm(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
+        """SIGNED → INCLUDED."""
         done = await self._do_all(
-            partial(moves.move, transition="land", rid=rid, block=block) for rid, block in landings
+            partial(moves.move, transition="confirm", rid=rid, block=block) for rid, block in inclusions
         )
         return [operation.result() for operation in done]
 
-    async def bury(self, rids: Sequence[int]) -> list[bool]:
-        """LANDED → REPLIED."""
-        done = await self._do_all(partial(moves.move, transition="bury", rid=rid) for rid in rids)
+    async def finalize(self, rids: Sequence[int]) -> list[bool]:
+        """INCLUDED → FINALIZED."""
+        done = await self._do_all(partial(moves.move, transition="finalize", rid=rid) for rid in rids)
         return [operation.result() for operation in done]
 
     async def unland(self, rid: int, transition: str, reason: str) -> bool:
-        """LANDED → ANSWERED or SEEN, due at once. Raises ValueError for another transition."""
+        """INCLUDED → ANSWERED or PENDING, due at once. Raises ValueError for another transition."""
         _expect(transition, moves.RETURNS)
         now = self._wall()
-        return await self._do(lambda book: moves.move(book, transition, rid, next_try=now, reason=reason))
+        return await self._do(lambda book: moves.move(book, transition, rid, next_attempt=now, reason=reason))
 
     async def places(
         self, chain_id: int, contract: Address, kind: Kind, ids: tuple[int, int], limit: int

@@ -17,7 +17,7 @@ from kmsconn.model.requests import Kind
 
 
 @attrs.frozen
-class RequestAdmitted:
+class RequestRecorded:
     """A request is new to the journal and durable."""
 
     rid: int
@@ -95,7 +95,7 @@ class StageFailed:
 
 
 @attrs.frozen
-class RequestParked:
+class RequestDeferred:
     """A request waits in the journal for ``seconds``; its worker is free."""
 
     rid: int
@@ -118,7 +118,7 @@ class RequestClosed:
 
 @attrs.frozen
 class AnswerKept:
-    """The Core's answer is verified and durable; ``seconds`` since admission (wall time)."""
+    """The Core's answer is verified and durable; ``seconds`` since it was recorded (wall time)."""
 
     rid: int
     kind: Kind
@@ -156,8 +156,8 @@ class ReplySent:
 
 
 @attrs.frozen
-class ReplyLanded:
-    """A reply of this node is in the chain. ``seconds`` since admission; ``found`` when the contract knew it before we sent.
+class ReplyIncluded:
+    """A reply of this node is in the chain. ``seconds`` since it was recorded; ``found`` when the contract knew it before we sent.
 
     ``transaction_hash`` is that of this node's transaction, None where it is not known which one it was. ``foreign``: this process
     signed it once, and those bytes are not in the chain, or failed there: somebody else's transaction carried it.
@@ -173,8 +173,8 @@ class ReplyLanded:
 
 
 @attrs.frozen
-class ReplyBuried:
-    """A landed reply is older than the overlap and the contract still knows it."""
+class ReplyFinalized:
+    """An included reply is older than the overlap and the contract still knows it."""
 
     rid: int
     kind: Kind
@@ -182,7 +182,7 @@ class ReplyBuried:
 
 @attrs.frozen
 class ReplyReturned:
-    """A signed or landed reply goes back: its nonce was taken, it was mined with status 0, its block is gone."""
+    """A signed or included reply goes back: its nonce was taken, it was mined with status 0, its block is gone."""
 
     rid: int
     kind: Kind
@@ -249,21 +249,21 @@ class AlertCleared:
 
 
 Event = (
-    RequestAdmitted
+    RequestRecorded
     | RequestsMoved
     | ChainReorganised
     | LogQuarantined
     | CursorMoved
     | StageFinished
     | StageFailed
-    | RequestParked
+    | RequestDeferred
     | RequestClosed
     | AnswerKept
     | AnswerDoubted
     | ReplySigned
     | ReplySent
-    | ReplyLanded
-    | ReplyBuried
+    | ReplyIncluded
+    | ReplyFinalized
     | ReplyReturned
     | CiphertextDoubted
     | AttestationDoubted

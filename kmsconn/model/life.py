@@ -14,11 +14,11 @@ from enum import StrEnum
 class State(StrEnum):
     """Where a request is in its life."""
 
-    SEEN = "seen"  # heard, durable, not answered yet
+    PENDING = "pending"  # heard, durable, not answered yet
     ANSWERED = "answered"  # the Core's answer is durable
     SIGNED = "signed"  # has a nonce and signed bytes
-    LANDED = "landed"  # a reply of this node is in the chain
-    REPLIED = "replied"  # landed, and older than the overlap
+    INCLUDED = "included"  # a reply of this node is in the chain
+    FINALIZED = "finalized"  # included, and older than the overlap
     EXPIRED = "expired"  # its deadline came first
     REJECTED = "rejected"  # can never be answered
     QUARANTINED = "quarantined"  # unexpected; bytes kept, alarm
@@ -27,26 +27,26 @@ class State(StrEnum):
 
 
 TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
-    "answer": (frozenset({State.SEEN}), State.ANSWERED),
-    "expire": (frozenset({State.SEEN}), State.EXPIRED),
-    "reject": (frozenset({State.SEEN, State.ANSWERED, State.SIGNED}), State.REJECTED),
-    "found_replied": (frozenset({State.SEEN}), State.REPLIED),
-    "quarantine": (frozenset({State.SEEN, State.ANSWERED}), State.QUARANTINED),
-    "finish": (frozenset({State.SEEN, State.ANSWERED, State.SIGNED}), State.DONE),
-    "abort": (frozenset({State.SEEN}), State.ABORTED),
-    "found_landed": (frozenset({State.SEEN, State.ANSWERED}), State.LANDED),
+    "answer": (frozenset({State.PENDING}), State.ANSWERED),
+    "expire": (frozenset({State.PENDING}), State.EXPIRED),
+    "reject": (frozenset({State.PENDING, State.ANSWERED, State.SIGNED}), State.REJECTED),
+    "found_finalized": (frozenset({State.PENDING}), State.FINALIZED),
+    "quarantine": (frozenset({State.PENDING, State.ANSWERED}), State.QUARANTINED),
+    "finish": (frozenset({State.PENDING, State.ANSWERED, State.SIGNED}), State.DONE),
+    "abort": (frozenset({State.PENDING}), State.ABORTED),
+    "found_included": (frozenset({State.PENDING, State.ANSWERED}), State.INCLUDED),
     "sign": (frozenset({State.ANSWERED, State.SIGNED}), State.SIGNED),
     "release": (frozenset({State.SIGNED}), State.ANSWERED),
-    "land": (frozenset({State.SIGNED}), State.LANDED),
-    "bury": (frozenset({State.LANDED}), State.REPLIED),
-    "reopen": (frozenset({State.REPLIED}), State.LANDED),
-    "rejudge": (frozenset({State.REJECTED, State.DONE}), State.SEEN),
+    "confirm": (frozenset({State.SIGNED}), State.INCLUDED),
+    "finalize": (frozenset({State.INCLUDED}), State.FINALIZED),
+    "reopen": (frozenset({State.FINALIZED}), State.INCLUDED),
+    "rejudge": (frozenset({State.REJECTED, State.DONE}), State.PENDING),
     "reoffer": (frozenset({State.REJECTED, State.DONE}), State.ANSWERED),
-    "resend": (frozenset({State.LANDED}), State.ANSWERED),
-    "restart": (frozenset({State.LANDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.SEEN),
+    "resend": (frozenset({State.INCLUDED}), State.ANSWERED),
+    "restart": (frozenset({State.INCLUDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.PENDING),
 }
 
-OPEN = frozenset({State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED})
+OPEN = frozenset({State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED})
 CLOSED = frozenset(State) - OPEN
-# May be parked: the state stays, only the next try moves.
-WAITING = frozenset({State.SEEN, State.ANSWERED})
+# May be deferred: the state stays, only the next try moves.
+WAITING = frozenset({State.PENDING, State.ANSWERED})

@@ -61,17 +61,17 @@ SUBMITTED = Family(
     "kms_connector_worker_grpc_request_sent_counter", "Requests that the Core accepted", ("event_type",)
 )
 SUBMIT_ERRORS = Family(
-    "kms_connector_worker_grpc_request_sent_errors", "Requests parked while submitting", ("event_type",)
+    "kms_connector_worker_grpc_request_sent_errors", "Requests deferred while submitting", ("event_type",)
 )
 POLLED = Family("kms_connector_worker_grpc_response_polled_counter", "Answers of the Core", ("event_type",))
 POLL_ERRORS = Family(
     "kms_connector_worker_grpc_response_polled_errors",
-    "Requests parked while waiting for their answer",
+    "Requests deferred while waiting for their answer",
     ("event_type",),
 )
 DECRYPTION_LATENCY = Family(
     "kms_connector_worker_decryption_latency_seconds",
-    "Admission to durable answer",
+    "Record in the journal to durable answer",
     ("event_type",),
     Shape.HISTOGRAM,
     (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -96,7 +96,7 @@ SEND_ERRORS = Family(
 )
 FORWARDING_LATENCY = Family(
     "kms_connector_tx_sender_response_forwarding_latency_seconds",
-    "Durable answer to landing",
+    "Durable answer to inclusion",
     ("response_type",),
     Shape.HISTOGRAM,
     (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0),
@@ -117,7 +117,9 @@ HANDOVER_SECONDS = Family(
     Shape.HISTOGRAM,
     _LATENCY,
 )
-LANDED_SECONDS = Family("kmsconn_landed_seconds", "Admission to landing", ("kind",), Shape.HISTOGRAM, _LONG)
+INCLUSION_SECONDS = Family(
+    "kmsconn_inclusion_seconds", "Record in the journal to inclusion", ("kind",), Shape.HISTOGRAM, _LONG
+)
 OTHER_SENT = Family(
     "kmsconn_replies_sent_total",
     "Replies handed to chains other than the Gateway",
@@ -129,10 +131,10 @@ OTHER_RETURNED = Family(
     ("chain", "response_type"),
 )
 FOUND = Family(
-    "kmsconn_found_landed_total", "Replies that the contract knew before they were sent", ("kind",)
+    "kmsconn_found_included_total", "Replies that the contract knew before they were sent", ("kind",)
 )
-BURIED = Family("kmsconn_buried_total", "Replies that landed and stayed", ("kind",))
-PARKED = Family("kmsconn_parked_total", "Times that a request was put back to wait", ("kind", "stage"))
+FINALIZED = Family("kmsconn_finalized_total", "Replies that became final", ("kind",))
+DEFERRED = Family("kmsconn_deferred_total", "Times that a request was put back to wait", ("kind", "stage"))
 CLOSED = Family("kmsconn_closed_total", "Requests that ended without a reply", ("kind", "state"))
 ENDS = Family(
     "kmsconn_ends_total", "Requests that ended without a reply, by why", ("kind", "state", "reason")
@@ -229,6 +231,6 @@ FROM_THE_START: Final[dict[Family, tuple[tuple[str, ...], ...]]] = {
     CIPHERTEXTS: ((),),
     CIPHERTEXT_ERRORS: ((),),
     FOUND: tuple((kind,) for kind in Kind),
-    BURIED: tuple((kind,) for kind in Kind),
+    FINALIZED: tuple((kind,) for kind in Kind),
 }
 """The series that are there from the first scrape on, with 0: a rate has no gap then, and an alert on it no blind spot."""

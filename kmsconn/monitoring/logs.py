@@ -21,21 +21,21 @@ from kmsconn.model.life import State
 from kmsconn.net.urls import show
 
 LEVELS: Final[dict[type, int]] = {
-    events.RequestAdmitted: logging.INFO,
+    events.RequestRecorded: logging.INFO,
     events.RequestsMoved: logging.WARNING,
     events.ChainReorganised: logging.WARNING,
     events.LogQuarantined: logging.ERROR,
     events.CursorMoved: logging.DEBUG,
     events.StageFinished: logging.DEBUG,
     events.StageFailed: logging.DEBUG,
-    events.RequestParked: logging.INFO,
+    events.RequestDeferred: logging.INFO,
     events.RequestClosed: logging.WARNING,
     events.AnswerKept: logging.INFO,
     events.AnswerDoubted: logging.WARNING,
     events.ReplySigned: logging.DEBUG,
     events.ReplySent: logging.DEBUG,
-    events.ReplyLanded: logging.INFO,
-    events.ReplyBuried: logging.DEBUG,
+    events.ReplyIncluded: logging.INFO,
+    events.ReplyFinalized: logging.DEBUG,
     events.ReplyReturned: logging.WARNING,
     events.CiphertextDoubted: logging.WARNING,
     events.AttestationDoubted: logging.WARNING,
@@ -130,7 +130,7 @@ def level_of(event: events.Event) -> int:
 
 @lru_cache
 def event_name(kind: str) -> str:
-    """Return ``request_admitted`` for ``RequestAdmitted``."""
+    """Return ``request_recorded`` for ``RequestRecorded``."""
     return _CAPITAL.sub("_", kind).lower()
 
 

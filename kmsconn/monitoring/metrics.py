@@ -48,8 +48,8 @@ DRAINING = _gauge("kmsconn_draining", "1 while the connector ends")
 ALERT = _gauge("kmsconn_alert", "1 for a present alert, 2 for a critical one", "dependency", "cause")
 HEAD_TIME = _gauge("kmsconn_head_timestamp_seconds", "Timestamp of the Gateway's head")
 REQUESTS = _gauge("kmsconn_requests", "Requests in the journal", "kind", "state")
-OPEN = _gauge("kmsconn_open_requests", "Requests whose reply has not landed for good", "kind")
-PARKED = _gauge("kmsconn_parked_requests", "Requests that wait for their next try", "kind")
+OPEN = _gauge("kmsconn_open_requests", "Requests whose reply is not final yet", "kind")
+DEFERRED = _gauge("kmsconn_deferred_requests", "Requests that wait for their next try", "kind")
 OLDEST = _gauge("kmsconn_oldest_open_seconds", "Age of the oldest open request", "kind")
 QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
 QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
@@ -83,7 +83,7 @@ BUCKET_FAILURES = Family(
 )
 
 _ETH = 1e18
-_OPEN_STATES = (State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED)
+_OPEN_STATES = (State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED)
 
 Series = dict[Family, dict[Labels, float]]
 
@@ -181,7 +181,7 @@ def _from_counts(counts: Counts, busy: Mapping[str, int]) -> Series:
         },
         OPEN: {(kind,): number(kind, *_OPEN_STATES) for kind in Kind},
         QUARANTINED: {(kind,): number(kind, State.QUARANTINED) for kind in Kind},
-        PARKED: {(kind,): float(counts.parked.get(kind, 0)) for kind in Kind},
+        DEFERRED: {(kind,): float(counts.deferred.get(kind, 0)) for kind in Kind},
         OLDEST: {(kind,): counts.oldest.get(kind, 0.0) for kind in Kind},
         OFF_CHAIN: {(): float(counts.off_chain)},
         QUARANTINED_LOGS: {(): float(counts.quarantined_logs)},
@@ -195,7 +195,7 @@ def _from_counts(counts: Counts, busy: Mapping[str, int]) -> Series:
 
 def _unprocessed(kind: Kind, busy: int, number: Callable[..., float]) -> dict[Labels, float]:
     """Return the rows as the tables of 0.14 would have held them (10.4): what a pool holds is under process."""
-    seen = number(kind, State.SEEN)
+    seen = number(kind, State.PENDING)
     asked: dict[Labels, float] = {
         (request_table(kind), "pending"): max(0.0, seen - busy),
         (request_table(kind), "under_process"): min(seen, float(busy)),

@@ -67,7 +67,7 @@ class Held:
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, address: str) -> trio.CancelScope:
+    def record(self, address: str) -> trio.CancelScope:
         """Return the scope of a new connection from an address; it is cancelled when a later one needs the room."""
         if len(self._open) >= CONNECTIONS:
             self._drop_one()
@@ -88,7 +88,7 @@ class Held:
 
 async def _attend(stream: trio.SocketStream, held: Held, page: Page) -> None:
     """Serve one connection and close it."""
-    scope = held.admit(_address(stream))
+    scope = held.record(_address(stream))
     try:
         async with stream:
             with scope, suppress(*_GONE):

@@ -13,7 +13,7 @@ from kmsconn.monitoring import families
 from kmsconn.monitoring.families import Family
 
 _REMEMBERED: Final = (
-    100_000  # answers whose landing is awaited; beyond that the forwarding latency is left out
+    100_000  # answers whose inclusion is awaited; beyond that the forwarding latency is left out
 )
 
 
@@ -74,7 +74,7 @@ class Tally:
         series[labels].observe(value)
 
 
-def _admitted(tally: Tally, event: events.RequestAdmitted) -> None:
+def _recorded(tally: Tally, event: events.RequestRecorded) -> None:
     tally.add(families.RECEIVED, families.event_type(event.kind))
 
 
@@ -115,8 +115,8 @@ def _stage_failed(tally: Tally, event: events.StageFailed) -> None:
         tally.add(families.CHECK_ERRORS, check)
 
 
-def _parked(tally: Tally, event: events.RequestParked) -> None:
-    tally.add(families.PARKED, event.kind, event.stage)
+def _deferred(tally: Tally, event: events.RequestDeferred) -> None:
+    tally.add(families.DEFERRED, event.kind, event.stage)
     family = {"submit": families.SUBMIT_ERRORS, "answer": families.POLL_ERRORS}.get(event.stage)
     if family is not None:
         tally.add(family, families.event_type(event.kind))
@@ -155,19 +155,19 @@ def _sent(tally: Tally, event: events.ReplySent) -> None:
         tally.observe(families.HANDOVER_SECONDS, event.kind, value=event.seconds)
 
 
-def _landed(tally: Tally, event: events.ReplyLanded) -> None:
+def _included(tally: Tally, event: events.ReplyIncluded) -> None:
     answered = tally.answered.pop(event.rid, None)
     if event.found:
         tally.add(families.FOUND, event.kind)
         return
-    tally.observe(families.LANDED_SECONDS, event.kind, value=event.seconds)
+    tally.observe(families.INCLUSION_SECONDS, event.kind, value=event.seconds)
     if answered is not None:
         seconds = max(0.0, event.seconds - answered)
         tally.observe(families.FORWARDING_LATENCY, families.response_type(event.kind), value=seconds)
 
 
-def _buried(tally: Tally, event: events.ReplyBuried) -> None:
-    tally.add(families.BURIED, event.kind)
+def _finalized(tally: Tally, event: events.ReplyFinalized) -> None:
+    tally.add(families.FINALIZED, event.kind)
 
 
 def _returned(tally: Tally, event: events.ReplyReturned) -> None:
@@ -190,21 +190,21 @@ def _nothing(tally: Tally, event: events.Event) -> None:
 
 
 COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
-    events.RequestAdmitted: _admitted,
+    events.RequestRecorded: _recorded,
     events.RequestsMoved: _moved,
     events.ChainReorganised: _reorganised,
     events.LogQuarantined: _log_quarantined,
     events.CursorMoved: _cursor,
     events.StageFinished: _stage,
     events.StageFailed: _stage_failed,
-    events.RequestParked: _parked,
+    events.RequestDeferred: _deferred,
     events.RequestClosed: _closed,
     events.AnswerKept: _answer,
     events.AnswerDoubted: _nothing,
     events.ReplySigned: _nothing,
     events.ReplySent: _sent,
-    events.ReplyLanded: _landed,
-    events.ReplyBuried: _buried,
+    events.ReplyIncluded: _included,
+    events.ReplyFinalized: _finalized,
     events.ReplyReturned: _returned,
     events.CiphertextDoubted: _nothing,
     events.AttestationDoubted: _doubted,

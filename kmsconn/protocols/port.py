@@ -195,7 +195,7 @@ class Numbering:
 
 @attrs.frozen
 class Facts:
-    """What a check knows beside the content: chain time, seconds since admission, who sends our replies.
+    """What a check knows beside the content: chain time, seconds since it was recorded, who sends our replies.
 
     ``to`` and ``input`` are those of a legacy request's transaction.
     """

@@ -84,11 +84,11 @@ class Connector:
     _txmanagers: dict[str, TxManager] = attrs.field(factory=dict)
 
     def drain(self) -> None:
-        """Begin to end well: hear nothing new, give the work back to the journal, land what is answered. Repeating: no effect."""
+        """Begin to drain: hear nothing new, give the work back to the journal, broadcast and confirm answers. Repeating: no effect."""
         self._draining.set()
 
     def hurry(self) -> None:
-        """End a drain at once: what is answered but not landed waits in the journal for the next start."""
+        """End a drain at once: what is answered but not included waits in the journal for the next start."""
         self._draining.set()
         self._txmanagers_scope.cancel()
 

@@ -26,14 +26,14 @@ from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.port import Admitted, Arrival, Read, Reread
+from kmsconn.journal.port import Arrival, Read, Recorded, Reread
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import (
     ChainReorganised,
     CursorMoved,
     LogQuarantined,
     OnEvent,
-    RequestAdmitted,
+    RequestRecorded,
     RequestsMoved,
 )
 from kmsconn.model.requests import Kind
@@ -110,7 +110,7 @@ class Intake:
         return None if self._cursor is None else self._cursor.next_block
 
     async def run(self) -> None:
-        """Listen and read until cancelled. Cancellation: what was not admitted is read again. Repeating: reads are idempotent."""
+        """Listen and read until cancelled. Cancellation: what was not recorded is read again. Repeating: reads are idempotent."""
         wanted = {
             "address": to_hex(self.subscription.contract),
             "topics": [[to_hex(t) for t in self.subscription.topics]],
@@ -340,7 +340,7 @@ class Intake:
         elif look.doubt:
             self._reason = look.doubt
         elif found.trusted:
-            await self._admit(found, asked)
+            await self._record(found, asked)
             return True
         return False
 
@@ -360,7 +360,7 @@ class Intake:
             house.on_event(RequestsMoved(chain, 0, done.gone, 0))
         house.sides[chain].bell.ring()
 
-    async def _admit(self, found: LogsRead, asked: int) -> None:
+    async def _record(self, found: LogsRead, asked: int) -> None:
         arrivals, undecodable = self._decode(found.logs)
         settings, chain, contract = (
             self.house.settings,
@@ -383,7 +383,7 @@ class Intake:
             keep=extension.keep,
             forget=extension.forget,
         )
-        admitted = await self.house.journal.admit(read)
+        recorded = await self.house.journal.record(read)
         if rewinds == self.rewinds:
             self.lineage.extend(extension)
             self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))
@@ -391,7 +391,7 @@ class Intake:
             self.house.on_event(
                 CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number)
             )
-        self._tell(admitted, undecodable)
+        self._tell(recorded, undecodable)
         for reason in found.malformed:
             self.house.on_event(LogQuarantined(chain, contract, found.from_block, -1, reason))
 
@@ -427,18 +427,18 @@ class Intake:
         whole = not any(material.is_bare for material in profile.materials(content))
         return Told(content.id, content.kind, profile.digest(log), expires, whole)
 
-    def _tell(self, admitted: Admitted, undecodable: list[tuple[Log, str]]) -> None:
+    def _tell(self, recorded: Recorded, undecodable: list[tuple[Log, str]]) -> None:
         chain, on_event = self.subscription.chain_id, self.house.on_event
-        for rid, arrival in admitted.new:
+        for rid, arrival in recorded.new:
             log = arrival.log
             place = (chain, log.block_number, log.transaction_hash, log.log_index)
-            on_event(RequestAdmitted(rid, arrival.kind, arrival.id, *place))
-        if admitted.moved or admitted.gone or admitted.back:
-            on_event(RequestsMoved(chain, admitted.moved, admitted.gone, len(admitted.back)))
-        if admitted.quarantined:
+            on_event(RequestRecorded(rid, arrival.kind, arrival.id, *place))
+        if recorded.moved or recorded.gone or recorded.back:
+            on_event(RequestsMoved(chain, recorded.moved, recorded.gone, len(recorded.back)))
+        if recorded.quarantined:
             for log, reason in undecodable:
                 on_event(LogQuarantined(chain, log.address, log.block_number, log.log_index, reason))
-        for kind in {arrival.kind for _, arrival in (*admitted.new, *admitted.back)}:
+        for kind in {arrival.kind for _, arrival in (*recorded.new, *recorded.back)}:
             self.house.pool_for(kind).bell.ring()
 
     def _known_cursor(self) -> Cursor:

@@ -15,11 +15,11 @@ from kmsconn.model.events import (
     AlertRaised,
     CursorMoved,
     Event,
-    ReplyLanded,
+    ReplyIncluded,
     ReplyReturned,
     ReplySigned,
-    RequestAdmitted,
     RequestClosed,
+    RequestRecorded,
     Severity,
 )
 from kmsconn.model.life import State
@@ -47,7 +47,7 @@ class Observer:
         match event:
             case CursorMoved(chain_id=chain_id, head=head):
                 self._began.setdefault(chain_id, head)
-            case RequestAdmitted(rid=rid, chain_id=chain_id, block=block):
+            case RequestRecorded(rid=rid, chain_id=chain_id, block=block):
                 began = self._began.get(chain_id)
                 if began is not None and block > began and len(self._live) < REMEMBERED:
                     self._live[rid] = event.id
@@ -57,12 +57,12 @@ class Observer:
             case ReplyReturned(rid=rid, reason=reason):
                 if TAKEN in reason and len(self._collided) < REMEMBERED:
                     self._collided.add(rid)
-            case ReplyLanded(rid=rid):
+            case ReplyIncluded(rid=rid):
                 self._over(rid, now, foreign=event.found)
                 if event.foreign:
                     self._foreign.append((now, 0))
             case RequestClosed(rid=rid):
-                self._over(rid, now, foreign=event.state is State.REPLIED)
+                self._over(rid, now, foreign=event.state is State.FINALIZED)
             case _:
                 pass
 

@@ -43,7 +43,7 @@ from kmsconn.model.events import (
     AnswerKept,
     OnEvent,
     RequestClosed,
-    RequestParked,
+    RequestDeferred,
     Severity,
     StageFailed,
     StageFinished,
@@ -55,7 +55,7 @@ from kmsconn.protocols.port import Operation, Profile
 from kmsconn.service.destruction import end_answered
 from kmsconn.service.held import Held
 from kmsconn.service.passage import SEVERAL, Failure, Gate, Passage
-from kmsconn.service.retrying import DENIED, PARKING, SECOND_CHANCE
+from kmsconn.service.retrying import DEFERRAL, DENIED, SECOND_CHANCE
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import MARK, TakenIds
 
@@ -122,7 +122,7 @@ class Pipeline:
     """Contexts and epochs under which every kept answer was ended."""
 
     async def run(self, row: Row) -> bool:
-        """Work on a row once. When it returns the row is answered, parked or closed; True: answered, so it is not due again by itself.
+        """Work on a row once. When it returns the row is answered, deferred or closed; True: answered, so it is not due again by itself.
 
         Cancellation: at any time; only an answer that has arrived is still kept. Repeating: every stage may be repeated.
         """
@@ -139,7 +139,7 @@ class Pipeline:
         except Forgotten as error:
             await self._forgotten(row, error)
         except LongPollEnded as error:
-            await self._park(row, "answer", str(error), 0.0)
+            await self._defer(row, "answer", str(error), 0.0)
         except Retryable as error:
             await self._wait(row, error)
         except (Refused, RejectedByCore, Broken) as error:
@@ -155,7 +155,7 @@ class Pipeline:
         if isinstance(error, Aborted) and self.operation(row).pool is PoolName.KEY_GENERATION:
             return "abort"
         return (
-            "found_replied"
+            "found_finalized"
             if isinstance(error, AlreadyDone)
             else "finish"
             if isinstance(error, Over)
@@ -179,7 +179,7 @@ class Pipeline:
         return Request(row.rid, row.chain_id, row.contract, content, row.digest, place, row.deadline)
 
     def _is_over(self, request: Request) -> bool:
-        """Say whether it is too late for an answer: in chain time that is sure, since admission or by the request's own window."""
+        """Say whether it is too late for an answer: in chain time that is sure, since it was recorded or by the request's own window."""
         now = self.heads[request.chain_id].settled_timestamp
         if now is None:
             return False
@@ -303,7 +303,7 @@ class Pipeline:
             if answered.answer is None:
                 await self._close(row, "finish", "done", "done")
             elif kept := await self.journal.answer(row.rid, answered.answer, now):
-                self.on_event(AnswerKept(row.rid, row.kind, now - row.admitted_at))
+                self.on_event(AnswerKept(row.rid, row.kind, now - row.recorded_at))
                 if answered.answer.doubt:
                     self.on_event(AnswerDoubted(row.rid, row.kind, answered.answer.doubt))
         self.lane_bells[row.chain_id].ring()
@@ -318,22 +318,22 @@ class Pipeline:
         elif error.again_in is not None:
             await self._wait_for_others(row, error, error.again_in)
         else:
-            seconds = min(PARKING.seconds(row.parked, self.random()), self.operation(row).longest_wait)
-            await self._park(row, error.stage, str(error), seconds)
+            seconds = min(DEFERRAL.seconds(row.deferred, self.random()), self.operation(row).longest_wait)
+            await self._defer(row, error.stage, str(error), seconds)
 
     async def _wait_for_others(self, row: Row, error: Retryable, again_in: float) -> None:
         """Wait until the one question for all is asked again; what never expires looks every minute whether it is over."""
         if not self.operation(row).expires:
-            again_in = min(again_in, PARKING.cap)
+            again_in = min(again_in, DEFERRAL.cap)
         seconds = self._until_over(row, again_in + self.random() * min(again_in, SPREAD))
-        await self._park(row, error.stage, str(error), seconds, max_wait=max(seconds, PARKING.cap))
+        await self._defer(row, error.stage, str(error), seconds, max_wait=max(seconds, DEFERRAL.cap))
 
     async def _wait_for_right(self, row: Row, error: Denied) -> None:
         """Wait for a right that was not given yet, ever longer; what was waited for before does not count."""
         again = row.reason.removeprefix(SECOND_CHANCE_MARK) == str(error)
-        seconds = self._until_over(row, DENIED.seconds(row.parked if again else 0, self.random()))
-        longest = max(seconds, PARKING.cap)
-        await self._park(row, error.stage, str(error), seconds, max_wait=longest, again=again)
+        seconds = self._until_over(row, DENIED.seconds(row.deferred if again else 0, self.random()))
+        longest = max(seconds, DEFERRAL.cap)
+        await self._defer(row, error.stage, str(error), seconds, max_wait=longest, again=again)
 
     def _until_over(self, row: Row, seconds: float) -> float:
         """Return the wait, but no longer than until the request is too late, in chain time."""
@@ -348,10 +348,10 @@ class Pipeline:
     async def _forgotten(self, row: Row, error: Forgotten) -> None:
         """Submit again soon; but a Core that forgets what it has just taken is not hurried."""
         self.journal.note_submitted(row.rid, False)
-        tries = 0 if row.submitted else row.parked
-        await self._park(row, "answer", str(error), PARKING.seconds(tries, self.random()))
+        tries = 0 if row.submitted else row.deferred
+        await self._defer(row, "answer", str(error), DEFERRAL.seconds(tries, self.random()))
 
-    async def _park(
+    async def _defer(
         self,
         row: Row,
         stage: str,
@@ -364,8 +364,8 @@ class Pipeline:
         """Let a row wait, ``again`` or for something else; the mark of a second chance stays on it whatever it waits for."""
         if row.reason.startswith(SECOND_CHANCE_MARK):
             reason = SECOND_CHANCE_MARK + reason
-        if await self.journal.park(row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again):
-            self.on_event(RequestParked(row.rid, row.kind, stage, reason, seconds))
+        if await self.journal.defer(row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again):
+            self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds))
 
     async def _said_no(self, row: Row, error: Refused | RejectedByCore | Broken) -> None:
         """End a request for what the Core said of it, unless it may say that of all: then the request waits."""
@@ -377,7 +377,7 @@ class Pipeline:
             self.passage.ended(row.rid)  # it is silent for longer than anybody would count it
             self.journal.note_submitted(row.rid, False)
             reason = SECOND_CHANCE_MARK + str(error)
-            await self._park(row, error.stage, reason, SECOND_CHANCE, max_wait=SECOND_CHANCE)
+            await self._defer(row, error.stage, reason, SECOND_CHANCE, max_wait=SECOND_CHANCE)
         else:
             transition = "quarantine" if isinstance(error, Broken) else "reject"
             await self._close(row, transition, str(error), cause_of(error))
@@ -391,7 +391,7 @@ class Pipeline:
 
     async def _submit_again(self, row: Row, error: RequestError, reason: str) -> None:
         self.journal.note_submitted(row.rid, False)
-        await self._park(row, error.stage, reason, PARKING.seconds(row.parked, self.random()))
+        await self._defer(row, error.stage, reason, DEFERRAL.seconds(row.deferred, self.random()))
 
     async def end(self, row: Row, reason: str) -> None:
         """Reject a row that nobody works on. Repeating: it is told once."""
@@ -401,7 +401,7 @@ class Pipeline:
         self.passage.ended(row.rid)
         self.held.free(row.rid)
         self.taken.ended(row.rid)
-        head = self.heads[row.chain_id].number if transition == "found_replied" else None
+        head = self.heads[row.chain_id].number if transition == "found_finalized" else None
         if await self.journal.close(row.rid, transition, reason, block=head):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))
 

@@ -32,11 +32,11 @@ class Backoff:
 
 _ENOUGH = 32  # 2**32 is beyond every cap; keeps the power small
 
-PARKING = Backoff(first=0.5, cap=60.0)
+DEFERRAL = Backoff(first=0.5, cap=60.0)
 # A chain that denied a right says so again: at most 39 times in a day, half of them within the first hour, in which rights are given.
 DENIED = Backoff(first=0.5, cap=3600.0, least=0.9)
 IN_WORKER = Backoff(first=0.1, cap=2.0)
-PATIENCE = 5.0  # seconds that a worker waits for a neighbour before the request is parked
+PATIENCE = 5.0  # seconds that a worker waits for a neighbour before the request is deferred
 DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used
 SECOND_CHANCE = 3600.0  # seconds until a request that the Core refused is tried once more
 

@@ -36,7 +36,7 @@ from kmsconn.testing.spoiling import Spoiler
 from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 
-PATIENCE = 600.0  # virtual seconds in which everything must be replied and buried
+PATIENCE = 600.0  # virtual seconds in which everything must be replied and finalized
 UNWINDING = 2.0  # virtual seconds in which a cancelled connector must be gone
 GRACE = 20.0  # virtual seconds in which a drained one must be
 
@@ -79,7 +79,7 @@ class Outcome:
         assert len(self.truth.requested) == scenario.count, "not everything was asked"
         assert not self.truth.open, f"lost: {[hex(i) for i in self.truth.open]}"
         assert not self.truth.doubled, f"doubled: {[hex(i) for i in self.truth.doubled]}"
-        assert self.states == Counter({State.REPLIED: scenario.count}), dict(self.states)
+        assert self.states == Counter({State.FINALIZED: scenario.count}), dict(self.states)
 
 
 def run_scenario(
@@ -248,7 +248,7 @@ class _Process:
             self.states = Counter()
             for (_, state), number in counts.states.items():
                 self.states[state] += number
-        return self.states == Counter({State.REPLIED: self._scenario.count})
+        return self.states == Counter({State.FINALIZED: self._scenario.count})
 
     def _look_at_time(self) -> None:
         limits = {Ending.CANCEL: UNWINDING, Ending.DRAIN: GRACE + UNWINDING}

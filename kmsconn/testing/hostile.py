@@ -67,13 +67,13 @@ WELL = frozenset({State.DONE, State.ABORTED})  # ends that were wanted
 PROMPT = 12  # blocks; a request that was answered within them was not disturbed
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "gateway": ("gateway", "54321", "parked in check", "parked in reply"),
-    "ethereum": ("ethereum", "11155111", "parked in reply"),
-    "host": ("host chain", "12345", "parked in check"),
-    "core0": ("core", "parked in submit", "parked in answer"),
-    "bucket0": ("bucket", "parked in gather"),
-    "bucket1": ("bucket", "parked in gather"),
-    "bucket*": ("bucket", "parked in gather"),
+    "gateway": ("gateway", "54321", "deferred in check", "deferred in reply"),
+    "ethereum": ("ethereum", "11155111", "deferred in reply"),
+    "host": ("host chain", "12345", "deferred in check"),
+    "core0": ("core", "deferred in submit", "deferred in answer"),
+    "bucket0": ("bucket", "deferred in gather"),
+    "bucket1": ("bucket", "deferred in gather"),
+    "bucket*": ("bucket", "deferred in gather"),
 }
 """How the connector may name a dependency: as such, or by the stage in which a request waits for it, with the reason."""
 
@@ -383,7 +383,7 @@ class _World:
 
     @property
     def closed(self) -> dict[int, str]:
-        ids = {one.rid: one.id for _, one in self.told if isinstance(one, events.RequestAdmitted)}
+        ids = {one.rid: one.id for _, one in self.told if isinstance(one, events.RequestRecorded)}
         ended = [one for _, one in self.told if isinstance(one, events.RequestClosed)]
         return {ids[one.rid]: one.reason for one in ended if one.state not in WELL}
 
@@ -403,8 +403,8 @@ def trouble_in(event: Event) -> str:
             return ""
         case events.AlertRaised():
             return f"{event.dependency}: {event.cause}: {event.text}"
-        case events.RequestParked():
-            return f"parked in {event.stage}: {event.reason}"
+        case events.RequestDeferred():
+            return f"deferred in {event.stage}: {event.reason}"
         case events.RequestClosed() | events.ReplyReturned() | events.AnswerDoubted():
             return f"{type(event).__name__}: {event.reason}"
         case events.LogQuarantined():

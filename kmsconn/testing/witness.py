@@ -24,7 +24,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.testing.truth import is_request, name_of, replies_of, reply_to, requests_of
 
 GRACE = 15.0  # seconds beside the overlap, or the patience with a low head, in which a reorganisation may not be noticed yet
-QUICK_BURIAL = (
+QUICK_FINALITY = (
     0.75  # of the overlap: block timestamps are whole seconds, and the pace of blocks is an estimate
 )
 
@@ -98,7 +98,7 @@ class Witness:
         rows = kept_in(self.journal)
         states = Counter(row.state for row in rows)
         self._signed |= {row.reply_hash for row in rows if row.reply_hash is not None}
-        for state in (State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED):
+        for state in (State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED):
             self.sometimes[f"killed while something is {state}"] += bool(states[state])
 
     def reorganised(self, branch: Branch) -> None:
@@ -115,7 +115,7 @@ class Witness:
         dialect = self.neighbours.dialect
         logs = (log for one in mined for log in one.logs)
         requests = {name_of(dialect, log) for log in logs if is_request(dialect, log)}
-        self.sometimes["a reorganisation took a landed reply"] += bool(replies - requests)
+        self.sometimes["a reorganisation took an included reply"] += bool(replies - requests)
         self.sometimes["a reorganisation took an answered request"] += bool(replies & requests)
         self.sometimes["a reorganisation took an open request"] += bool(requests - replies)
 
@@ -124,17 +124,17 @@ class Witness:
     def hear(self, event: told.Event) -> None:
         """Compare what the connector says with what is true."""
         match event:
-            case told.RequestAdmitted():
+            case told.RequestRecorded():
                 self._ids[event.rid] = self.neighbours.dialect.name(event.kind, event.id)
             case told.AnswerKept():
                 self._expect(event.rid not in self._kept, f"S5: a second answer for row {event.rid}")
                 self._kept.add(event.rid)
             case told.ReplySigned():
                 self._sign(event)
-            case told.ReplyLanded() | told.ReplyReturned() | told.RequestClosed():
+            case told.ReplyIncluded() | told.ReplyReturned() | told.RequestClosed():
                 self._flying.pop(event.rid, None)
-            case told.ReplyBuried():
-                self._bury(event.rid)
+            case told.ReplyFinalized():
+                self._finalize(event.rid)
             case _:
                 pass
         self._count(event)
@@ -151,18 +151,18 @@ class Witness:
         self._expect(not others, f"S7: rows {event.rid} and {others} hold the nonce {event.nonce}")
         self._flying[event.rid] = event.nonce
 
-    def _bury(self, rid: int) -> None:
+    def _finalize(self, rid: int) -> None:
         identifier, now = self._ids.get(rid), self.neighbours.gateway.head.timestamp
-        landed = [m for i, m in replies_of(self.neighbours) if i == identifier and m.outcome.status == 1]
-        if not landed:
+        included = [m for i, m in replies_of(self.neighbours) if i == identifier and m.outcome.status == 1]
+        if not included:
             found = trio.current_time() - self._finality_broken > max(self.overlap, LAGGING) + GRACE
-            self._expect(not found, f"S15: buried row {rid}, which the contract does not have")
-        elif now - landed[0].timestamp < self.overlap * QUICK_BURIAL:
-            self._too_young(rid, landed[0], now)
+            self._expect(not found, f"S15: finalized row {rid}, which the contract does not have")
+        elif now - included[0].timestamp < self.overlap * QUICK_FINALITY:
+            self._too_young(rid, included[0], now)
 
-    def _too_young(self, rid: int, landed: Mined, now: int) -> None:
-        deep = self.neighbours.gateway.head.number - landed.block_number > 2 * self.overlap
-        self._expect(deep, f"S15: buried row {rid} after {now - landed.timestamp} s")
+    def _too_young(self, rid: int, included: Mined, now: int) -> None:
+        deep = self.neighbours.gateway.head.number - included.block_number > 2 * self.overlap
+        self._expect(deep, f"S15: finalized row {rid} after {now - included.timestamp} s")
 
     def _count(self, event: told.Event) -> None:
         match event:
@@ -172,8 +172,8 @@ class Witness:
                 self.sometimes["a request was quarantined"] += 1
             case told.ReplyReturned():
                 self.sometimes[f"a reply went back: {event.reason.split(':')[0][:40]}"] += 1
-            case told.ReplyLanded(found=True):
-                self.sometimes["a reply was found landed"] += 1
+            case told.ReplyIncluded(found=True):
+                self.sometimes["a reply was found included"] += 1
             case told.RequestsMoved():
                 self.sometimes["a request moved"] += bool(event.moved)
                 self.sometimes["a request left the chain"] += bool(event.gone)
@@ -200,7 +200,7 @@ class Witness:
                 owed.append(f"S1: {name} is held for off chain in state {row.state}")
             elif row.state not in CLOSED:
                 owed.append(f"L1: {name} is still {row.state} ({row.reason})")
-            elif row.state is not State.REPLIED:
+            elif row.state is not State.FINALIZED:
                 owed.append(f"S8: {name} ended as {row.state} ({row.reason})")
         owed += [f"S7: row {row.rid} is still signed" for row in rows.values() if row.state is State.SIGNED]
         return owed

@@ -303,7 +303,7 @@ def _included(view: View, track: Track) -> Assessment:
         return Assessment(Evidence.OFF_CHAIN, "the request left the chain")
     if row.answer is None:
         return Assessment(Evidence.NO_ANSWER_KEPT, "found on chain before; to be checked again")
-    if row.nonce in view.ripe and (row.landed_block or 0) <= view.chain.number:
+    if row.nonce in view.ripe and (row.included_block or 0) <= view.chain.number:
         return Assessment(Evidence.NONCE_OPEN, "its nonce is open again")
     questions = _look_of(row)
     call, receipt = (track.finding(question, view.now) for question in (Question.CALL, Question.RECEIPT))
@@ -343,7 +343,7 @@ def _has_reply(view: View, track: Track, receipt: Finding | None) -> Assessment:
     if silent:
         return Assessment(Evidence.NO_ANSWER)
     found = receipt.value if receipt is not None and isinstance(receipt.value, Receipt) else None
-    block = max(track.row.landed_block or 0, 0 if found is None else found.block)
+    block = max(track.row.included_block or 0, 0 if found is None else found.block)
     return Assessment(Evidence.YOUNG if block > view.chain.final else Evidence.FINAL)
 
 

@@ -111,7 +111,7 @@ def _plan_nonces(view: View, ready: list[Step]) -> nonces.NoncePlan:
 
 
 def _left_gap(view: View, track: Track) -> bool:
-    return track.row.state is State.LANDED and track.row.nonce in view.ripe
+    return track.row.state is State.INCLUDED and track.row.nonce in view.ripe
 
 
 def _has_open_nonce(view: View, step: Step) -> bool:

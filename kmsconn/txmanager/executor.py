@@ -100,15 +100,15 @@ class Executor:
         await self._load_open_again(chain)
         if not chain.fresh:
             return
-        young = await state.journal.landed(
+        young = await state.journal.included(
             state.chain_id, chain.settled, INCLUDED_AT_ONCE, from_block=self._included_from
         )
         full = len(young) == INCLUDED_AT_ONCE
         self._included_from = (
-            (young[-1].landed_block or 0) if full else max(self._included_from, chain.settled + 1)
+            (young[-1].included_block or 0) if full else max(self._included_from, chain.settled + 1)
         )
-        tracked = len(state.in_state(State.LANDED))
-        deep = await state.journal.landed(state.chain_id, chain.final, INCLUDED_AT_ONCE + tracked)
+        tracked = len(state.in_state(State.INCLUDED))
+        deep = await state.journal.included(state.chain_id, chain.final, INCLUDED_AT_ONCE + tracked)
         for row in (*young, *deep[: INCLUDED_AT_ONCE + tracked]):
             state.track(row)
 
@@ -117,7 +117,7 @@ class Executor:
         state = self.state
         if not self._ripe or not (state.in_state(State.ANSWERED) or state.in_state(State.SIGNED)):
             return
-        for row in await state.journal.landed_from_nonce(state.chain_id, chain.nonce, INCLUDED_AT_ONCE):
+        for row in await state.journal.included_from_nonce(state.chain_id, chain.nonce, INCLUDED_AT_ONCE):
             if row.nonce in self._ripe:
                 state.track(row)
 
@@ -261,7 +261,7 @@ class Executor:
         chain = self.state.chain
         assert chain is not None
         for track in plan.young:
-            if (track.row.landed_block or 0) > chain.final:
+            if (track.row.included_block or 0) > chain.final:
                 self.state.drop(track)
 
     # --- asking
@@ -321,7 +321,7 @@ class Executor:
         if isinstance(said, Unclear):
             random = state.manager.ports.random()
             return delay(track.silences[question], random, first=0.5, cap=15.0)
-        if track.row.state is State.LANDED:
+        if track.row.state is State.INCLUDED:
             return max(1.0, state.block_time)
         return max(EAGER, state.block_time / 4)
 
@@ -330,7 +330,7 @@ class Executor:
     def _ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what a unit of gas costs when something may be signed, and until its history has begun."""
         wanted = self.market.history.median is None or any(
-            track.row.state is not State.LANDED for track in self.state.tracks.values()
+            track.row.state is not State.INCLUDED for track in self.state.tracks.values()
         )
         question = self.market.question(chain, trio.current_time()) if wanted else None
         if question is not None:
@@ -471,7 +471,7 @@ class Executor:
         state, memory = self.state, self.state.manager.memory
         chain = state.chain
         memory.in_flight, memory.waiting = len(state.signed_rows), len(state.in_state(State.ANSWERED))
-        memory.included, memory.price = len(state.in_state(State.LANDED)), self.market.price
+        memory.included, memory.price = len(state.in_state(State.INCLUDED)), self.market.price
         if chain is not None:
             memory.balance = chain.balance
             memory.next_nonce = nonces.top(chain.nonce, state.nonces(), state.high)

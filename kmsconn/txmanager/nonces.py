@@ -84,7 +84,7 @@ def plan(
     """Give a nonce to each new reply, oldest first; ``reusable`` holds for each the nonce of its earlier bytes, if any.
 
     Earlier bytes may still be included while their nonce is not below the chain's: such a reply takes the same nonce again, so that
-    it never lands twice. ``ripe`` are the gaps that may be filled.
+    it is never included twice. ``ripe`` are the gaps that may be filled.
     """
     taken = set(in_flight)
     again = [_again(chain_nonce, nonce, taken) for nonce in reusable]

@@ -18,13 +18,13 @@ from kmsconn.errors import NonceTaken
 from kmsconn.journal.port import Journal, Row, Signing
 from kmsconn.model.events import (
     OnEvent,
-    ReplyBuried,
-    ReplyLanded,
+    ReplyFinalized,
+    ReplyIncluded,
     ReplyReturned,
     ReplySent,
     ReplySigned,
     RequestClosed,
-    RequestParked,
+    RequestDeferred,
 )
 from kmsconn.model.life import State
 from kmsconn.net.ports import Ports
@@ -276,7 +276,7 @@ class TxState:
         if not confirmed:
             return
         self.high = max([self.high, *(nonce_of(track.row) + 1 for track, _ in confirmed)])
-        moved = await self.journal.land([(track.row.rid, block) for track, block in confirmed])
+        moved = await self.journal.confirm([(track.row.rid, block) for track, block in confirmed])
         for (track, block), is_moved in zip(confirmed, moved, strict=True):
             foreign = self._is_foreign(track)
             if self._left(track, is_moved):
@@ -296,14 +296,14 @@ class TxState:
         """Note that the contract has the reply of a row that holds no nonce."""
         self.drop(track)
         self.reusable.pop(track.row.rid, None)
-        if await self.journal.found_landed(track.row.rid, block):
+        if await self.journal.found_included(track.row.rid, block):
             self._included(track.row, block, found=True)
 
     def _included(self, row: Row, block: int, *, found: bool, foreign: bool = False) -> None:
         self._settled(row)
-        seconds = max(0.0, self.manager.ports.wall() - row.admitted_at)
+        seconds = max(0.0, self.manager.ports.wall() - row.recorded_at)
         own = None if foreign else row.reply_hash
-        self.manager.on_event(ReplyLanded(row.rid, row.kind, block, seconds, found, own, foreign))
+        self.manager.on_event(ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign))
 
     def _settled(self, row: Row) -> None:
         """Forget what was remembered about a reply beside its row."""
@@ -343,21 +343,21 @@ class TxState:
 
     async def defer(self, track: Track, reason: str) -> None:
         """Let a reply wait in the journal, without a nonce."""
-        row, seconds = track.row, self._delay(track.row.parked)
+        row, seconds = track.row, self._delay(track.row.deferred)
         self.drop(track)
-        if await self.journal.park(row.rid, self.manager.ports.wall() + seconds, reason):
-            self.manager.on_event(RequestParked(row.rid, row.kind, STAGE, reason, seconds))
+        if await self.journal.defer(row.rid, self.manager.ports.wall() + seconds, reason):
+            self.manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds))
 
     async def finalize(self, tracks: Sequence[Track]) -> None:
         """Note that included replies are there for good ⑤."""
         if not tracks:
             return
-        moved = await self.journal.bury([track.row.rid for track in tracks])
+        moved = await self.journal.finalize([track.row.rid for track in tracks])
         for track, is_moved in zip(tracks, moved, strict=True):
             self.drop(track)
             self.alerts.clear_for(track.row.rid)
             if is_moved:
-                self.manager.on_event(ReplyBuried(track.row.rid, track.row.kind))
+                self.manager.on_event(ReplyFinalized(track.row.rid, track.row.kind))
 
     async def resend(self, track: Track, reason: str) -> None:
         """Take an included reply back to answered."""
@@ -365,7 +365,7 @@ class TxState:
 
     async def restart(self, track: Track, reason: str) -> None:
         """Take a request whose reply is gone, and of which no answer is kept, back to the start."""
-        await self._unland(track, "restart", State.SEEN, reason)
+        await self._unland(track, "restart", State.PENDING, reason)
 
     async def _unland(self, track: Track, transition: str, state: State, reason: str) -> None:
         row = track.row

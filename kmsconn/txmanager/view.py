@@ -122,7 +122,7 @@ class Track:
             self._note_absence(finding, missing=missing and nonce is not None and nonce < chain.nonce)
         elif question is Question.ESTIMATE and nonce is not None and nonce < chain.nonce and chain.fresh:
             self._note_absence(finding, missing=isinstance(finding.value, Accepts))
-        elif question is Question.CALL and self.row.state is State.LANDED:
+        elif question is Question.CALL and self.row.state is State.INCLUDED:
             gone = isinstance(finding.value, Accepts)
             self.gone = Suspicion.noted(self.gone, finding.head, finding.at) if gone else None
 
@@ -215,7 +215,7 @@ def phase_of(view: View, row: Row) -> Phase:
     """Return where a reply stands."""
     if row.state is State.ANSWERED:
         return Phase.UNSIGNED
-    if row.state is State.LANDED:
+    if row.state is State.INCLUDED:
         return Phase.INCLUDED
     broadcast = view.broadcast_of(row)
     said = broadcast is not None and broadcast.says_used(view.now, view.block_time)

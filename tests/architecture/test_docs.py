@@ -313,12 +313,12 @@ def load_example() -> ModuleType:
     return module
 
 
-async def test_the_example_lands_its_replies_and_ends(
+async def test_the_example_gets_its_replies_included_and_ends(
     autojump_clock: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = load_example()
     with trio.fail_after(300):
         await example.main()
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("ReplyLanded(") for line in lines) == example.REQUESTS
+    assert sum(line.startswith("ReplyIncluded(") for line in lines) == example.REQUESTS
     assert lines[-1].startswith("Statistics(ready=True, draining=True")

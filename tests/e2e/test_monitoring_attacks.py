@@ -78,7 +78,7 @@ async def hold(found: Target, stack: AsyncExitStack, number: int, data: bytes) -
 async def test_hundreds_of_connections_hold_few_descriptors_and_up_no_probe(
     tmp_path: Path, data: bytes
 ) -> None:
-    """Reproduced: pipelined, unread requests for the metrics held 1,024 descriptors, and nothing landed any more."""
+    """Reproduced: pipelined, unread requests for the metrics held 1,024 descriptors, and nothing was included any more."""
     async with target(tmp_path) as found, AsyncExitStack() as stack:
         before = found.descriptors()
         await hold(found, stack, 4 * CONNECTIONS, data)

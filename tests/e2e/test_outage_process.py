@@ -18,8 +18,8 @@ from kmsconn.emulator.config_file import write_config
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.journal.admission import admit
 from kmsconn.journal.binding import Binding
+from kmsconn.journal.recording import record
 from kmsconn.model.life import State
 from tests.e2e.test_cli_process import PATIENCE, config, exit_of, running, until
 from tests.unit.config.sample_values import KEY
@@ -53,7 +53,7 @@ def keep_requests(path: Path, *states: State) -> None:
         known = attrs.evolve(arrival(number, number), log=attrs.evolve(log, block_number=number))
         read = read_of(known, asked=book.tick, blocks=(number, number))
         read = attrs.evolve(read, chain_id=gateway, contract=contract)
-        [(rid, _)] = admit(book, read).new
+        [(rid, _)] = record(book, read).new
         walk(book, rid, WAYS[state])
     book.commit()
     book.close()
@@ -69,7 +69,7 @@ async def test_sigterm_during_an_outage_ends_within_the_grace_and_says_what_is_l
             kms_core_endpoints=[core],
             drain_grace=f"{GRACE:.0f}s",
         )
-        keep_requests(path, State.SEEN, State.ANSWERED, State.ANSWERED, State.SIGNED, State.LANDED)
+        keep_requests(path, State.PENDING, State.ANSWERED, State.ANSWERED, State.SIGNED, State.INCLUDED)
         async with running(path) as (process, lines):
             await until(lines, "wallet")
             begun = time.monotonic()

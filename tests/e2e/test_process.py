@@ -60,10 +60,10 @@ class Scene:
             async with process(arguments, stdout=log, stderr=subprocess.STDOUT) as connector:
                 yield connector
 
-    async def has_landed(self) -> None:
-        """Return once the running connector has landed a reply: however slow the machine, it is at work then."""
+    async def is_included(self) -> None:
+        """Return once the running connector has got a reply included: however slow the machine, it is at work then."""
         log = self.logs / f"run-{self._runs}.log"
-        while '"reply_landed"' not in log.read_text():
+        while '"reply_included"' not in log.read_text():
             await trio.sleep(0.05)
 
     def tails(self) -> str:
@@ -148,7 +148,7 @@ async def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
 async def test_a_drain_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
     async with scene(tmp_path, "--computing", "0.5") as running:
         async with running.connector() as connector:
-            await running.has_landed()
+            await running.is_included()
             connector.send_signal(signal.SIGTERM)
             assert await connector.wait() == 0
         async with running.connector():

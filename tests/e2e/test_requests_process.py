@@ -54,7 +54,7 @@ def put(journal: Path, number: int, state: str) -> None:
     with closing(sqlite3.connect(journal)) as file, file:
         file.execute(
             "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, "
-            "transaction_hash, next_try, max_wait, deadline, admitted_at, log, reason) "
+            "transaction_hash, next_attempt, max_wait, deadline, recorded_at, log, reason) "
             "VALUES (1, zeroblob(20), ?, ?, 'public_decryption', ?, 1, 0, 10, 0, zeroblob(32), zeroblob(32), 0, 60, 9, 5, "
             "CAST(x'93c414' || zeroblob(20) || x'90c400' AS BLOB), 'the Core said INTERNAL')",
             (make_id(PUBLIC_DECRYPTION_TAG, number).to_bytes(32), bytes([number]) * 32, state),
@@ -134,7 +134,7 @@ async def test_it_opens_the_journal_of_a_stopped_connector_and_lets_requests_beg
             await until(lines, "wallet")
             process.terminate()
             await until(lines, "ended")
-        for number, state in enumerate(("rejected", "quarantined", "expired", "replied"), start=1):
+        for number, state in enumerate(("rejected", "quarantined", "expired", "finalized"), start=1):
             put(journal, number, state)
         listed = await as_json("list", "-c", str(path), "--state", "failed", "--cause", "internal")
         assert [one["state"] for one in listed["requests"]] == ["expired", "quarantined", "rejected"]

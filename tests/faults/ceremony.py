@@ -33,7 +33,7 @@ from tests.faults.scene import BEGIN
 E = TypeVar("E")
 
 LONG = 1200.0  # virtual seconds for one step: blocks of 12 s, and finality
-ENDS = 120.0  # virtual seconds in which what is answered is buried, and closed what only others had to do
+ENDS = 120.0  # virtual seconds in which what is answered is finalized, and closed what only others had to do
 FAILED = {State.REJECTED, State.QUARANTINED, State.EXPIRED}
 
 

@@ -21,7 +21,7 @@ from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.control import server
 from kmsconn.errors import Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
-from kmsconn.journal import admission, queries, rewinding, schema
+from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.port import Place
 from kmsconn.kms import status
 from kmsconn.kms.codes import Status
@@ -78,13 +78,13 @@ def identity_without_content(monkeypatch: Any) -> None:
 
 def absence_ignored(monkeypatch: Any) -> None:
     """No request ever leaves the chain for the journal, so nothing keeps one from being handed out and signed."""
-    monkeypatch.setattr(admission, "_drop", lambda *_: None)
+    monkeypatch.setattr(recording, "_drop", lambda *_: None)
 
 
 def a_move_begins_anew(monkeypatch: Any) -> None:
     """Known content at another place is worked on again."""
     monkeypatch.setattr(
-        admission, "_HERE", admission._HERE.replace("on_chain = 1,", "on_chain = 1, state = 'seen',")
+        recording, "_HERE", recording._HERE.replace("on_chain = 1,", "on_chain = 1, state = 'pending',")
     )
 
 
@@ -192,8 +192,8 @@ def who_came_back_wakes_nobody(monkeypatch: Any) -> None:
     """A request that is on chain again waits for the dispatcher's next look."""
     honest = intake.Intake._tell
 
-    def tell(self: intake.Intake, admitted: Any, undecodable: Any) -> None:
-        honest(self, attrs.evolve(admitted, back=()), undecodable)
+    def tell(self: intake.Intake, recorded: Any, undecodable: Any) -> None:
+        honest(self, attrs.evolve(recorded, back=()), undecodable)
 
     monkeypatch.setattr(intake.Intake, "_tell", tell)
 
@@ -270,7 +270,7 @@ def stranded_by_the_clock(monkeypatch: Any) -> None:
     """A row whose next try lies hours away waits for hours."""
     for name in ("_STRANDED", "_UNSENT"):
         monkeypatch.setattr(
-            queries, name, getattr(queries, name).replace("next_try - max_wait > :now", "FALSE")
+            queries, name, getattr(queries, name).replace("next_attempt - max_wait > :now", "FALSE")
         )
 
 
@@ -286,14 +286,14 @@ def unavailable_is_a_failure(monkeypatch: Any) -> None:
 
 
 def waiting_holds_the_worker(monkeypatch: Any) -> None:
-    """A parked request keeps its place in the pool until its next try."""
-    honest = Pipeline._park
+    """A deferred request keeps its place in the pool until its next try."""
+    honest = Pipeline._defer
 
-    async def park(self: Pipeline, row: Any, stage: str, reason: str, seconds: float, **others: Any) -> None:
+    async def defer(self: Pipeline, row: Any, stage: str, reason: str, seconds: float, **others: Any) -> None:
         await trio.sleep(seconds)
         await honest(self, row, stage, reason, 0.0, **others)
 
-    monkeypatch.setattr(Pipeline, "_park", park)
+    monkeypatch.setattr(Pipeline, "_defer", defer)
 
 
 def any_bytes_taken(monkeypatch: Any) -> None:
@@ -355,7 +355,7 @@ def answered_is_not_asked(monkeypatch: Any) -> None:
 
 def denied_like_any_wait(monkeypatch: Any) -> None:
     """A host chain's "no" is asked again every minute."""
-    monkeypatch.setattr(pipeline, "DENIED", pipeline.PARKING)
+    monkeypatch.setattr(pipeline, "DENIED", pipeline.DEFERRAL)
 
 
 def each_asks_for_itself(monkeypatch: Any) -> None:

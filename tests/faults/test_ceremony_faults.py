@@ -13,7 +13,7 @@ import trio
 from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.key_life import KEY, PREP
 from kmsconn.kms.codes import Status
-from kmsconn.model.events import ReplyLanded, RequestClosed, StageFinished
+from kmsconn.model.events import ReplyIncluded, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.key_replies import PREP_RESPONSE
@@ -91,7 +91,7 @@ def was_submitted(ceremony: Ceremony, kind: Kind) -> bool:
 
 
 async def prepared(ceremony: Ceremony) -> None:
-    await ceremony.wait(lambda: ceremony.told(0, ReplyLanded, Kind.PREP_KEYGEN))
+    await ceremony.wait(lambda: ceremony.told(0, ReplyIncluded, Kind.PREP_KEYGEN))
 
 
 async def begun(ceremony: Ceremony) -> None:

@@ -15,19 +15,19 @@ import trio
 from kmsconn.model.events import (
     AnswerKept,
     Event,
-    ReplyLanded,
+    ReplyIncluded,
     ReplySent,
     ReplySigned,
-    RequestAdmitted,
     RequestClosed,
+    RequestRecorded,
     StageFinished,
 )
 from kmsconn.model.requests import Kind
 from tests.faults.bounds import points_of
 from tests.faults.ceremony import ENDS, LONG, open_ceremony
 
-FATAL = (RequestAdmitted, StageFinished, AnswerKept, ReplySigned, ReplySent, ReplyLanded, RequestClosed)
-REPLIED = (Kind.PREP_KEYGEN, Kind.KEYGEN, Kind.CRSGEN, Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH)
+FATAL = (RequestRecorded, StageFinished, AnswerKept, ReplySigned, ReplySent, ReplyIncluded, RequestClosed)
+FINALIZED = (Kind.PREP_KEYGEN, Kind.KEYGEN, Kind.CRSGEN, Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH)
 TOLD = (Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED)
 LIVES = 200
 SHORTEST, LONGEST = 50, 4000  # task steps of one process; a whole undisturbed life has some ten thousand
@@ -42,7 +42,7 @@ class Reaper:
     def __call__(self, event: Event) -> bool:
         kind = getattr(event, "kind", None)
         sort = (type(event).__name__, str(getattr(event, "stage", "")), kind)
-        is_new = isinstance(event, FATAL) and kind in {*REPLIED, *TOLD} and sort not in self.died
+        is_new = isinstance(event, FATAL) and kind in {*FINALIZED, *TOLD} and sort not in self.died
         self.died.update({sort} if is_new else ())
         return is_new
 
@@ -58,10 +58,10 @@ async def test_a_node_that_dies_at_each_step_of_each_kind_loses_nothing(
         await trio.sleep(ENDS)
         for node in ceremony.nodes:
             ceremony.check_replies(node)
-    for kind in REPLIED:
+    for kind in FINALIZED:
         assert {sort for sort, _, one in reaper.died if one is kind} >= {sort.__name__ for sort in FATAL[:-1]}
     for kind in TOLD:
-        sorts = {"RequestAdmitted", "StageFinished", "RequestClosed"}
+        sorts = {"RequestRecorded", "StageFinished", "RequestClosed"}
         assert {sort for sort, _, one in reaper.died if one is kind} == sorts
     assert ceremony.deaths[0] == len(reaper.died)
 

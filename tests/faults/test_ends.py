@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.emulator import core_faults
 from kmsconn.errors import StartRefused
-from kmsconn.model.events import AnswerKept, ReplyLanded, ReplySent, RequestAdmitted
+from kmsconn.model.events import AnswerKept, ReplyIncluded, ReplySent, RequestRecorded
 from kmsconn.service.connector import Connector, serve
 from tests.faults.scene import open_scene
 
@@ -66,20 +66,20 @@ async def test_nothing_new_is_heard_while_draining(tmp_path: Path, autojump_cloc
             connector.drain()
             [second] = await scene.ask("public")
             await connector.wait_drained()
-            assert [event.id for event in scene.told(RequestAdmitted)] == [first]
+            assert [event.id for event in scene.told(RequestRecorded)] == [first]
             assert scene.answered == {first}
         async with scene.connected():
             await scene.wait(lambda: scene.answered == {first, second})
 
 
-async def test_what_is_answered_still_lands(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_is_answered_is_still_included(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask("public", "direct", "unified")
         async with scene.open() as connector:
             await scene.wait(lambda: len(scene.told(AnswerKept)) == 3)
             assert await drain(connector) < GRACE
     assert scene.answered == set(ids)
-    assert len(scene.told(ReplyLanded)) == 3
+    assert len(scene.told(ReplyIncluded)) == 3
 
 
 async def test_what_is_not_answered_is_given_back_at_once_and_goes_on_with_the_next(
@@ -137,7 +137,7 @@ async def test_statistics_follow_a_request(tmp_path: Path, autojump_clock: Any) 
         async with scene.open() as connector:
             before = connector.statistics()
             assert (before.ready, before.draining, before.counts) == (False, False, None)
-            await scene.wait(lambda: scene.told(ReplyLanded))
+            await scene.wait(lambda: scene.told(ReplyIncluded))
             await trio.sleep(2)
             during = connector.statistics()
             await drain(connector)

@@ -16,7 +16,7 @@ from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
 from kmsconn.emulator.neighbourhood import key_for
 from kmsconn.emulator.traffic import KEY_ID
-from kmsconn.model.events import AlertRaised, AttestationDoubted, RequestParked
+from kmsconn.model.events import AlertRaised, AttestationDoubted, RequestDeferred
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")
@@ -45,7 +45,7 @@ async def test_what_the_majority_attests_is_answered(tmp_path: Path, autojump_cl
         ids = await scene.ask(*FORMS * 2)
         async with scene.connected(**ENFORCE):
             await scene.wait(lambda: scene.answered == set(ids))
-    assert scene.told(RequestParked) == []
+    assert scene.told(RequestDeferred) == []
 
 
 async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is(
@@ -63,7 +63,9 @@ async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is
             await scene.wait(lambda: scene.answered == set(good))
             await trio.sleep(120)
             assert bad not in heard
-            assert all("is not attested: attested is" in event.reason for event in scene.told(RequestParked))
+            assert all(
+                "is not attested: attested is" in event.reason for event in scene.told(RequestDeferred)
+            )
             assert any("is not attested" in event.text for event in scene.told(AlertRaised))
             for one, objects in zip(scene.neighbours.buckets, kept, strict=True):
                 one.bucket.objects.update(objects)

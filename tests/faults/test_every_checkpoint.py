@@ -61,12 +61,12 @@ def test_the_last_step_of_all_is_an_end_like_any_other(ending: Ending) -> None:
 def test_a_lost_request_would_be_seen() -> None:
     """The harness is worth something: an outcome with a request in another state does not pass."""
     outcome = undisturbed(SMALL)
-    outcome.states.update({State.SEEN: 1})
+    outcome.states.update({State.PENDING: 1})
     try:
-        with pytest.raises(AssertionError, match="seen"):
+        with pytest.raises(AssertionError, match="pending"):
             outcome.check(SMALL)
     finally:
-        del outcome.states[State.SEEN]
+        del outcome.states[State.PENDING]
 
 
 def test_every_point_has_its_turn() -> None:

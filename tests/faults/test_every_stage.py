@@ -68,7 +68,7 @@ class Line:
 
 @asynccontextmanager
 async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
-    """Ask for one decryption and admit it by hand; no task of a connector runs."""
+    """Ask for one decryption and record it by hand; no task of a connector runs."""
     async with open_scene(folder) as scene:
         await scene.ask(form)
         settings = scene.neighbours.settings(folder / "j.db")
@@ -78,11 +78,11 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
             await house.directory.load()
             head = scene.neighbours.gateway.head
             house.gateway.head.note(head.number, head.timestamp)
-            row = await admitted(house)
+            row = await recorded(house)
             yield Line(house, scene, row, house.pipeline.request_of(row))
 
 
-async def admitted(house: House) -> Row:
+async def recorded(house: House) -> Row:
     """Read the one log there is and make a row of it."""
     subscription, *_ = house.profile.subscriptions()
     found = await read_logs(house.gateway.endpoint, subscription.contract, subscription.topics, 0, None)
@@ -93,7 +93,7 @@ async def admitted(house: House) -> Row:
         subscription.chain_id, subscription.contract, found.from_block, found.to_block, (arrival,), (),
         found.to_block + 1, house.journal.tick, house.ports.wall(), float(found.head_timestamp), 86_400.0,
     )  # fmt: skip
-    [(rid, _)] = (await house.journal.admit(read)).new
+    [(rid, _)] = (await house.journal.record(read)).new
     row = await house.journal.row(rid)
     assert row is not None
     return row
@@ -129,10 +129,10 @@ async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> No
         assert (row.answer, row.answered_at) == (answer, 1.0)
 
 
-async def test_a_read_admitted_twice_makes_one_row(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_read_recorded_twice_makes_one_row(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_line(tmp_path, "public") as line:
         with pytest.raises(ValueError, match="not enough values"):
-            await admitted(line.house)  # nothing new
+            await recorded(line.house)  # nothing new
 
 
 @pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
@@ -218,8 +218,8 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
             await run_txmanager(manager)
         row = await house.journal.row(line.row.rid)
         assert row is not None
-        assert row.state is State.REPLIED
+        assert row.state is State.FINALIZED
         assert truth_of(line.scene.neighbours).doubled == ()
     assert states[0] is State.ANSWERED
-    order = [State.ANSWERED, State.SIGNED, State.LANDED, State.REPLIED]
+    order = [State.ANSWERED, State.SIGNED, State.INCLUDED, State.FINALIZED]
     assert states == sorted(states, key=order.index)

@@ -20,8 +20,8 @@ def test_one_empty_answer_at_the_end_of_the_overlap_loses_nothing(at: float) -> 
     run_world(plan, nodes=1, patience=200.0).check()
 
 
-def test_a_reply_that_a_reorganisation_put_into_a_later_block_is_not_buried_by_its_old_one() -> None:
-    """The block where it was first seen landing was older than the overlap; the one where it stood was ten seconds old (S15)."""
+def test_a_reply_that_a_reorganisation_put_into_a_later_block_is_not_finalized_by_its_old_one() -> None:
+    """The block where it was first seen included was older than the overlap; the one where it stood was ten seconds old (S15)."""
     run_world([Ask(1.0, "public"), Reorg(20.0, 20, "moved"), Ask(60.0, "public")], patience=200.0).check()
 
 
@@ -48,7 +48,7 @@ def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.Monke
 
 
 def test_a_burst_in_one_second_makes_nothing_old() -> None:
-    """Twenty blocks of one timestamp counted as one, so that replies of fourteen seconds ago were buried (S15)."""
+    """Twenty blocks of one timestamp counted as one, so that replies of fourteen seconds ago were finalized (S15)."""
     run_world([Ask(14.5, "direct", 5), Stall(22.2, 7.1, 20), Wait(40.0)], nodes=1, patience=200.0).check()
 
 

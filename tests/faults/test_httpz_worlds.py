@@ -63,14 +63,14 @@ WORST = {
 }
 
 
-SEEN = {
-    "killed again and again": "killed while something is landed",
-    "killed with its journal": "killed while something is landed",
+PENDING = {
+    "killed again and again": "killed while something is included",
+    "killed with its journal": "killed while something is included",
     "killed at its work": "killed while something is seen",
     "a core that forgets": "core: GetDecryptResult NOT_FOUND",
     "a core that fails": "core: Reencrypt UNAVAILABLE",
     "replies of the core lost": "core: Decrypt cut after",
-    "blocks replaced": "a reorganisation took a landed reply",
+    "blocks replaced": "a reorganisation took an included reply",
     "requests in another order": "a request moved",
     "requests gone": "a request left the chain",
     "nodes that lie": "gateway node: lost_reply",
@@ -88,7 +88,7 @@ def test_a_world_with_one_thing_wrong_keeps_every_promise(what: str) -> None:
         report = run_world([*ASKED, *wrong], profile=HTTPZ_RC7, seed=3, computing=1.5)
     report.check()
     assert len(report.truth.requested) >= sum(act.count for act in ASKED) or what == "requests gone"
-    assert what not in SEEN or (report.sometimes + report.faults)[SEEN[what]]
+    assert what not in PENDING or (report.sometimes + report.faults)[PENDING[what]]
 
 
 def play(case: Case) -> None:

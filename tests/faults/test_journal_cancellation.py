@@ -16,7 +16,7 @@ from tests.unit.journal.samples import ANSWER, BINDING, arrival, opened, read_of
 
 T = TypeVar("T")
 
-WAY = [None, State.SEEN, State.ANSWERED, State.SIGNED, State.LANDED, State.REPLIED]
+WAY = [None, State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED, State.FINALIZED]
 
 
 class CancelAt(trio.abc.Instrument):
@@ -49,11 +49,11 @@ def journal_at(path: Path) -> AbstractAsyncContextManager[SqliteJournal]:
 def steps_of(journal: SqliteJournal) -> dict[State, Callable[[], Awaitable[object]]]:
     """Return what takes a request into each state."""
     return {
-        State.SEEN: lambda: journal.admit(read_of(arrival(1, 10), asked=journal.tick)),
+        State.PENDING: lambda: journal.record(read_of(arrival(1, 10), asked=journal.tick)),
         State.ANSWERED: lambda: journal.answer(1, ANSWER, 1000.0),
         State.SIGNED: lambda: journal.sign([signing(1)]),
-        State.LANDED: lambda: journal.land([(1, 30)]),
-        State.REPLIED: lambda: journal.bury([1]),
+        State.INCLUDED: lambda: journal.confirm([(1, 30)]),
+        State.FINALIZED: lambda: journal.finalize([1]),
     }
 
 
@@ -96,7 +96,7 @@ async def test_a_life_cancelled_anywhere_is_whole_and_goes_on(tmp_path: Path) ->
         # what was confirmed is there; of what was under way at most the next step
         assert state in WAY[len(confirmed) : len(confirmed) + 2]
         await live(path, [])
-        assert state_in(path) is State.REPLIED
+        assert state_in(path) is State.FINALIZED
     assert step > 10  # opening, five operations, closing
 
 

@@ -14,7 +14,7 @@ from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announceme
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
 from kmsconn.emulator.traffic import naming
 from kmsconn.kms.codes import Status
-from kmsconn.model.events import AlertRaised, ReplyBuried, RequestClosed, StageFinished
+from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.key_replies import CONFIRM_EPOCH, KEY_RESPONSE
@@ -86,12 +86,12 @@ async def test_a_node_that_has_left_passes_over_what_the_others_do(
         await ceremony.wait(lambda: len(ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)) == 3)
         await ceremony.wait(lambda: len(ceremony.keys(1).replied) == 8)
         assert {one.state for one in ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)} == {State.DONE}
-        await ceremony.wait(lambda: len(ceremony.told(0, ReplyBuried, Kind.NEW_KMS_CONTEXT)) == 1)
+        await ceremony.wait(lambda: len(ceremony.told(0, ReplyFinalized, Kind.NEW_KMS_CONTEXT)) == 1)
         # the contract says that the further one is not its to confirm, or that it needs it no more
         await ceremony.wait(
             lambda: (
                 ends(ceremony, 0, Kind.NEW_KMS_CONTEXT) == {State.DONE}
-                or len(ceremony.told(0, ReplyBuried, Kind.NEW_KMS_CONTEXT)) == 2
+                or len(ceremony.told(0, ReplyFinalized, Kind.NEW_KMS_CONTEXT)) == 2
             )
         )
         assert ("confirmKmsContextCreation", NEXT_CONTEXT + 1) not in ceremony.keys(0).replied

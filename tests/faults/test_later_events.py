@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.config.settings import Attestation
-from kmsconn.model.events import RequestAdmitted, RequestParked
+from kmsconn.model.events import RequestDeferred, RequestRecorded
 from kmsconn.testing.acts import Ask, Kill, Reorg, Upgrade
 from kmsconn.testing.truth import replies_of, requests_of
 from kmsconn.testing.world import run_world
@@ -45,7 +45,7 @@ async def test_every_kind_of_request_is_one_request_and_answered_once(
             await trio.sleep(60)
         assert logs(scene) == len(FORMS) * (1 if only else 2)
         assert replies(scene) == sorted(ids)
-    assert sorted(event.id for event in scene.told(RequestAdmitted)) == sorted(ids)
+    assert sorted(event.id for event in scene.told(RequestRecorded)) == sorted(ids)
 
 
 async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path, autojump_clock: Any) -> None:
@@ -54,7 +54,7 @@ async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path, auto
         await trio.sleep(5)
         ids = await scene.ask("public", "direct", "unified")
         async with scene.connected(overlap=30.0):
-            await scene.wait(lambda: len(scene.told(RequestAdmitted)) == len(ids))
+            await scene.wait(lambda: len(scene.told(RequestRecorded)) == len(ids))
             upgrade(scene, only=True)
             chain, first = (
                 scene.neighbours.gateway,
@@ -65,7 +65,7 @@ async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path, auto
             await trio.sleep(60)
         assert logs(scene) == 3
         assert replies(scene) == sorted(ids)
-    assert sorted(event.id for event in scene.told(RequestAdmitted)) == sorted(ids)
+    assert sorted(event.id for event in scene.told(RequestRecorded)) == sorted(ids)
 
 
 async def test_a_handle_that_nobody_attests_is_waited_for_and_named(
@@ -82,7 +82,7 @@ async def test_a_handle_that_nobody_attests_is_waited_for_and_named(
         good = await scene.ask("direct", "unified")
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(good))
-            [reason] = {event.reason for event in scene.told(RequestParked)}
+            [reason] = {event.reason for event in scene.told(RequestDeferred)}
             assert "is not attested: 0 attestations were found" in reason
             assert any(one.handle.hex() in reason for one in ciphertexts)
             for one, objects in zip(scene.neighbours.buckets, stored, strict=True):

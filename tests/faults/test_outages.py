@@ -63,7 +63,7 @@ def percentile(values: Sequence[int], share: float) -> int:
 
 
 def test_a_thousand_denied_requests_slow_no_good_one_down() -> None:
-    """They are more than all places of their pools together; waiting is parking, so places are free."""
+    """They are more than all places of their pools together; a request that waits is deferred, so places are free."""
     alone = run_world(GOOD, seed=3)
     beside = run_world([*DENIED, *GOOD], seed=3, patience=10.0)
     alone.check()

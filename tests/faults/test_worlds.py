@@ -22,7 +22,7 @@ SOMETIMES = (
     "a reorganisation took an open request",
     "killed while something is seen",
     "killed while something is signed",
-    "killed while something is landed",
+    "killed while something is included",
     "a request moved",
     "a request left the chain",
     "a log was quarantined",

@@ -14,7 +14,7 @@ from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.neighbourhood import HOST_ID
 from kmsconn.kms.codes import Status
-from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestParked
+from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.events import TOPICS
@@ -76,7 +76,7 @@ async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(good))
             ciphertexts = scene.traffic._remembered[denied]
-            reasons = {event.reason for event in scene.told(RequestParked)}
+            reasons = {event.reason for event in scene.told(RequestDeferred)}
             assert any(one.handle.hex() in reason for one in ciphertexts for reason in reasons)
             for one in ciphertexts:
                 scene.neighbours.host.set_up(
@@ -112,12 +112,12 @@ async def test_a_ciphertext_with_another_digest_is_never_sent_on(tmp_path: Path,
         good = await scene.ask(*GOOD)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(good))
-            await scene.wait(lambda: scene.told(RequestParked))
+            await scene.wait(lambda: scene.told(RequestDeferred))
             assert bad not in scene.answered
             for objects, honest in kept:
                 objects.update(honest)
             await scene.wait(lambda: bad in scene.answered)
-    reasons = {event.reason for event in scene.told(RequestParked)}
+    reasons = {event.reason for event in scene.told(RequestDeferred)}
     assert all("holds other bytes than the chain names" in reason for reason in reasons)
     assert all("bucket0" in reason and "bucket1" in reason for reason in reasons)
     assert closed(scene) == []
@@ -198,12 +198,12 @@ async def test_a_core_that_says_internal_gets_one_second_chance_an_hour_later(
         async with scene.connected(decryption_polling=30.0):
             await scene.wait(lambda: scene.answered == set(good))
             await scene.ask(*GOOD)
-            await scene.wait(lambda: HOUR in [event.seconds for event in scene.told(RequestParked)], 300)
+            await scene.wait(lambda: HOUR in [event.seconds for event in scene.told(RequestDeferred)], 300)
             await trio.sleep(HOUR)
             await scene.ask(*GOOD)
             await scene.wait(lambda: closed(scene), HOUR)
-    parked = [event for event in scene.told(RequestParked) if "share is broken" in event.reason]
-    assert [event.seconds for event in parked].count(HOUR) == 1
+    deferred = [event for event in scene.told(RequestDeferred) if "share is broken" in event.reason]
+    assert [event.seconds for event in deferred].count(HOUR) == 1
     [(state, reason)] = closed(scene)
     assert state is State.REJECTED
     assert "INTERNAL: share is broken" in reason
@@ -214,9 +214,9 @@ async def test_a_second_chance_may_be_the_good_one(tmp_path: Path, autojump_cloc
         [identifier] = await scene.ask("public")
         chance = scene.core_does(core_faults.status(Status.INTERNAL), identifier, "PublicDecrypt")
         async with scene.connected(decryption_polling=30.0):
-            await scene.wait(lambda: scene.told(RequestParked))
+            await scene.wait(lambda: scene.told(RequestDeferred))
             others = await scene.ask(*GOOD)
-            await scene.wait(lambda: HOUR in [event.seconds for event in scene.told(RequestParked)], 300)
+            await scene.wait(lambda: HOUR in [event.seconds for event in scene.told(RequestDeferred)], 300)
             scene.neighbours.cores[0].chances.remove(chance)
             await scene.wait(lambda: scene.answered == {identifier, *others}, 2 * HOUR)
     assert closed(scene) == []

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.kms.codes import Status
-from kmsconn.model.events import AlertRaised, AnswerDoubted, LogQuarantined, RequestClosed, RequestParked
+from kmsconn.model.events import AlertRaised, AnswerDoubted, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi, events
@@ -57,8 +57,8 @@ async def test_a_form_that_nobody_configured_is_not_sent(autojump_clock: MockClo
     only_p3 = HttpzSettings(plaintext_encoding="p3")
     async with open_world(tmp_path, form=Form.P1) as world, world.connected(httpz=only_p3):
         world.ask_public(world.material(1000))
-        (parked, *_) = await world.wait(lambda: world.told(RequestParked))
-        assert "not signed by this node" in parked.reason
+        (deferred, *_) = await world.wait(lambda: world.told(RequestDeferred))
+        assert "not signed by this node" in deferred.reason
         await trio.sleep(60)
         assert world.told(RequestClosed) == []  # as long as the Core says so of all
         assert world.replies("publicDecryptionResponse") == []
@@ -203,7 +203,7 @@ async def test_what_aborted_means_decides_what_becomes_of_a_request(
         world.ask_public(material)
         await trio.sleep(5)
         world.ask_public(material)  # passes meanwhile: it is the first one's own fault
-        await world.wait(lambda: world.told(RequestClosed if state else RequestParked))
+        await world.wait(lambda: world.told(RequestClosed if state else RequestDeferred))
         await world.wait_replies("publicDecryptionResponse")
         assert [closed.state for closed in world.told(RequestClosed)] == ([state] if state else [])
         assert [reply[0] for reply in world.replies("publicDecryptionResponse")] == [2]

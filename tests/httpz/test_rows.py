@@ -39,10 +39,10 @@ from kmsconn.model.events import (
     AlertRaised,
     CiphertextDoubted,
     LogQuarantined,
-    ReplyLanded,
+    ReplyIncluded,
     ReplySigned,
     RequestClosed,
-    RequestParked,
+    RequestDeferred,
     StageFinished,
 )
 from kmsconn.model.life import State
@@ -273,17 +273,17 @@ async def test_row_026_each_step_of_a_request_is_a_line_and_no_secret_is(
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.ask_public(world.material(1000))
-        await world.wait(lambda: world.told(ReplyLanded))
+        await world.wait(lambda: world.told(ReplyIncluded))
         assert [one.stage for one in world.told(StageFinished)] == ["check", "gather", "submit", "answer"]
         (signed,) = world.told(ReplySigned)
         log = world.log.getvalue()
         assert signed.transaction_hash.hex() in log
-        assert {"request_admitted", "answer_kept", "reply_landed"} <= {
+        assert {"request_recorded", "answer_kept", "reply_included"} <= {
             json.loads(line)["event"] for line in log.splitlines()
         }
         assert httpz.node(1)["tx_sender_private_key"].removeprefix("0x") not in log
         by_default = {json.loads(line)["event"] for line in world.default_log.getvalue().splitlines()}
-        assert {"request_admitted", "answer_kept", "reply_landed"} <= by_default
+        assert {"request_recorded", "answer_kept", "reply_included"} <= by_default
         stages = [
             json.loads(line)["stage"]
             for line in log.splitlines()
@@ -395,7 +395,7 @@ async def test_row_035_each_trouble_with_a_bucket_is_a_warning_that_names_it(
         if trouble == "silent":
             world.bucket.latency = 1e6
         world.ask_public(made)
-        await world.wait(lambda: world.told(RequestParked) and warnings_of(world), 300.0)
+        await world.wait(lambda: world.told(RequestDeferred) and warnings_of(world), 300.0)
         assert "bucket" in " ".join(warnings_of(world)) or "gone" in " ".join(warnings_of(world))
         levels = {json.loads(line)["level"] for line in world.log.getvalue().splitlines()}
         assert levels <= {"debug", "info", "warning"}
@@ -414,7 +414,7 @@ async def test_row_035_trouble_with_buckets_is_no_error(autojump_clock: MockCloc
         missing = world.material(1001)
         del world.bucket.objects[missing.digest.hex()]
         world.ask_public(missing)
-        await world.wait(lambda: world.told(RequestParked))
+        await world.wait(lambda: world.told(RequestDeferred))
         levels = {json.loads(line)["level"] for line in world.log.getvalue().splitlines()}
         assert "error" not in levels
         world.material(1001)
@@ -498,8 +498,8 @@ async def test_row_061_a_signature_of_64_bytes_is_not_sent(autojump_clock: MockC
 
         world.core.key = Short()  # type: ignore[assignment]
         world.ask_public(world.material(1000))
-        (parked, *_) = await world.wait(lambda: world.told(RequestParked))
-        assert "64 bytes, not 65" in parked.reason
+        (deferred, *_) = await world.wait(lambda: world.told(RequestDeferred))
+        assert "64 bytes, not 65" in deferred.reason
         await trio.sleep(60)
         assert world.replies(PUBLIC) == []
 
@@ -522,12 +522,12 @@ async def test_row_063_the_line_of_an_event_has_kind_id_and_place(
         world.ask_user(world.material(1000))
         await world.wait_replies(USER_REPLY)
         lines = [json.loads(line) for line in world.log.getvalue().splitlines()]
-        (admitted,) = [line for line in lines if line["event"] == "request_admitted"]
-        assert admitted["kind"] == "user_decryption"
-        assert int(str(admitted["id"]), 0) == 1
+        (recorded,) = [line for line in lines if line["event"] == "request_recorded"]
+        assert recorded["kind"] == "user_decryption"
+        assert int(str(recorded["id"]), 0) == 1
         (log,) = [log for one in world._mined() for log in one.logs if log.topics[0] == events.USER.topic0]
-        assert admitted["block"] == log.block_number
-        assert (admitted["transaction_hash"], admitted["log_index"]) == (
+        assert recorded["block"] == log.block_number
+        assert (recorded["transaction_hash"], recorded["log_index"]) == (
             to_hex(log.transaction_hash),
             log.log_index,
         )
@@ -592,8 +592,15 @@ async def test_row_083_a_request_goes_from_event_to_reply_in_its_order(
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.ask_user(world.material(1000))
-        await world.wait(lambda: world.told(ReplyLanded))
-        wanted = ["RequestAdmitted", "StageFinished", "AnswerKept", "ReplySigned", "ReplySent", "ReplyLanded"]
+        await world.wait(lambda: world.told(ReplyIncluded))
+        wanted = [
+            "RequestRecorded",
+            "StageFinished",
+            "AnswerKept",
+            "ReplySigned",
+            "ReplySent",
+            "ReplyIncluded",
+        ]
         names = [type(event).__name__ for event in world.events if getattr(event, "rid", None) == 1]
         assert list(dict.fromkeys(names)) == wanted
 
@@ -747,7 +754,7 @@ async def test_row_099_already_responded_is_done(autojump_clock: MockClock, tmp_
                 await world.wait_replies(PUBLIC)
                 await trio.sleep(120)
         assert len(world.replies(PUBLIC)) == 1
-        assert [one.state for one in world.told(RequestClosed)] in ([], [State.REPLIED])
+        assert [one.state for one in world.told(RequestClosed)] in ([], [State.FINALIZED])
 
 
 # 4.1 Smart contract interfaces

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.errors import NonceTaken
-from kmsconn.journal import admission, moves, queries, rewinding
-from kmsconn.journal.port import Admitted, Arrival, Due, Read, Rewound, Row, Shards
+from kmsconn.journal import moves, queries, recording, rewinding
+from kmsconn.journal.port import Arrival, Due, Read, Recorded, Rewound, Row, Shards
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, bytes32, opened, read_of, signing
@@ -39,19 +39,19 @@ class Shadow:
     content: bytes
     kind: Kind
     place: tuple[int, bytes, int]
-    next_try: float
+    next_attempt: float
     moved_at: int
-    state: State = State.SEEN
+    state: State = State.PENDING
     on_chain: bool = True
     max_wait: float = 60.0
-    parked: int = 0
+    deferred: int = 0
     answer: bool = False
     nonce: int | None = None
-    landed_block: int | None = None
+    included_block: int | None = None
     submitted: bool = False
 
     def is_due(self, now: float) -> bool:
-        return self.on_chain and (self.next_try <= now or self.next_try - self.max_wait > now)
+        return self.on_chain and (self.next_attempt <= now or self.next_attempt - self.max_wait > now)
 
 
 def place(seen: Arrival) -> tuple[int, bytes, int]:
@@ -72,7 +72,7 @@ class Model:
         self.clock += 1
         row.moved_at = self.clock
 
-    def admit(self, read: Read, asked: int) -> tuple[set[int], int, set[int], set[int]]:
+    def record(self, read: Read, asked: int) -> tuple[set[int], int, set[int], set[int]]:
         """Return new rows, how many moved, and which ones went and came back."""
         before = {rid: row.on_chain for rid, row in self.rows.items()}
         seen = {each.id: each for each in sorted(read.arrivals, key=lambda seen: place(seen)[::2])}
@@ -80,8 +80,8 @@ class Model:
         again = {rid for rid in found if self.is_judged_anew(self.rows[rid], seen[self.rows[rid].id])}
         moved = sum(self.put(self.rows[rid], seen[self.rows[rid].id]) for rid in found)
         for rid in again:
-            if not self.move("reoffer", rid, next_try=read.now, landed_block=None):
-                self.move("rejudge", rid, next_try=read.now, landed_block=None, nonce=None)
+            if not self.move("reoffer", rid, next_attempt=read.now, included_block=None):
+                self.move("rejudge", rid, next_attempt=read.now, included_block=None, nonce=None)
         for rid, row in self.rows.items():
             in_range = read.from_block <= row.place[0] <= read.to_block and row.moved_at <= asked
             if row.on_chain and rid not in found and (in_range or row.id in seen):
@@ -105,12 +105,12 @@ class Model:
         above = [
             rid
             for rid, row in self.rows.items()
-            if (row.landed_block or 0) > fork or (row.on_chain and row.place[0] > fork)
+            if (row.included_block or 0) > fork or (row.on_chain and row.place[0] > fork)
         ]
         reopened = sum(self.move("reopen", rid) for rid in above)
         for row in self.rows.values():
-            if row.state is State.LANDED and (row.landed_block is None or row.landed_block > fork):
-                row.landed_block = fork
+            if row.state is State.INCLUDED and (row.included_block is None or row.included_block > fork):
+                row.included_block = fork
         gone = [row for row in self.rows.values() if row.on_chain and row.place[0] > head]
         for row in gone:
             row.on_chain = False
@@ -143,13 +143,13 @@ class Model:
             return row.answer
         if transition == "rejudge":
             return not row.answer
-        return transition != "restart" or row.state is State.LANDED
+        return transition != "restart" or row.state is State.INCLUDED
 
     def move(self, transition: str, rid: int, **values: object) -> bool:
         if not self.may(transition, rid):
             return False
         row = self.rows[rid]
-        row.state, row.parked, row.max_wait = TRANSITIONS[transition][1], 0, 60.0
+        row.state, row.deferred, row.max_wait = TRANSITIONS[transition][1], 0, 60.0
         for name, value in values.items():
             setattr(row, name, value)
         self.touch(row)
@@ -167,15 +167,15 @@ def shadow_of(row: Row, moved_at: int) -> Shadow:
         row.digest,
         row.kind,
         (row.log.block_number, row.log.block_hash, row.log.log_index),
-        row.next_try,
+        row.next_attempt,
         moved_at,
         row.state,
         row.on_chain,
         0.0,
-        row.parked,
+        row.deferred,
         row.answer is not None,
         row.nonce,
-        row.landed_block,
+        row.included_block,
         row.submitted,
     )
 
@@ -205,18 +205,18 @@ class JournalMachine(RuleBasedStateMachine):
         self.asked.append((self.book.tick, self.model.clock))
 
     @rule(data=st.data(), first=blocks, span=st.integers(-1, 8), now=walls, cursor=st.integers(0, 20))
-    def admit(self, data: st.DataObject, first: int, span: int, now: float, cursor: int) -> None:
+    def record(self, data: st.DataObject, first: int, span: int, now: float, cursor: int) -> None:
         asked, model_asked = data.draw(st.sampled_from(self.asked[-3:]))
         arrivals = [self.draw_arrival(data) for _ in range(data.draw(st.integers(0, 5)))]
         read = read_of(*arrivals, asked=asked, blocks=(first, first + span), now=now, cursor=cursor)
-        self.agree(admission.admit(self.book, read), *self.model.admit(read, model_asked))
+        self.agree(recording.record(self.book, read), *self.model.record(read, model_asked))
 
     @rule(keep=st.sets(blocks), forget=st.sets(blocks), fork=st.sampled_from("AB"))
     def keep_hashes(self, keep: set[int], forget: set[int], fork: str) -> None:
         hashes = tuple(Checkpoint(number, bytes32(f"{number}{fork}")) for number in sorted(keep))
         read = read_of(asked=0, blocks=(1, 0), cursor=0, keep=hashes, forget=sorted(forget))
-        admission.admit(self.book, read)
-        self.model.admit(read, 0)
+        recording.record(self.book, read)
+        self.model.record(read, 0)
 
     @rule(fork=st.integers(0, 8), more=st.integers(0, 4))
     def rewind(self, fork: int, more: int) -> None:
@@ -231,14 +231,14 @@ class JournalMachine(RuleBasedStateMachine):
         arrivals = [self.draw_arrival(data) for _ in range(data.draw(st.integers(0, 3)))]
         read = read_of(*arrivals, arrival(2**256, block), asked=self.book.tick, blocks=(1, 8), cursor=99)
         with pytest.raises(OverflowError):
-            admission.admit(self.book, read)
+            recording.record(self.book, read)
 
     def draw_arrival(self, data: st.DataObject) -> Arrival:
         id_, content, block = data.draw(ids), data.draw(contents), data.draw(blocks)
         fork, index = data.draw(st.sampled_from(["", "'"])), data.draw(st.integers(0, 2))
         return arrival(id_, block, content, fork=fork, index=index, kind=KINDS[id_ % 2])
 
-    def agree(self, said: Admitted, new: set[int], moved: int, gone: set[int], back: set[int]) -> None:
+    def agree(self, said: Recorded, new: set[int], moved: int, gone: set[int], back: set[int]) -> None:
         assert ({rid for rid, _ in said.new}, said.moved, said.gone) == (new, moved, len(gone))
         assert {rid for rid, _ in said.back} == back
 
@@ -247,8 +247,8 @@ class JournalMachine(RuleBasedStateMachine):
         log = arrival(1, block, index=index).log
         key = (log.block_hash, log.log_index)
         read = read_of(asked=0, blocks=(1, 0), cursor=0, undecodable=((log, "no"),))
-        assert admission.admit(self.book, read).quarantined == (key not in self.model.quarantined)
-        self.model.admit(read, 0)
+        assert recording.record(self.book, read).quarantined == (key not in self.model.quarantined)
+        self.model.record(read, 0)
         self.model.quarantined.add(key)
 
     # --- moves
@@ -256,7 +256,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(rid=rids, now=walls)
     def answer(self, rid: int, now: float) -> None:
         assert moves.answer(self.book, rid, ANSWER, now) == self.model.move(
-            "answer", rid, answer=True, next_try=now
+            "answer", rid, answer=True, next_attempt=now
         )
 
     @rule(rid=rids, nonce=nonces)
@@ -273,37 +273,37 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(rid=rids, now=walls)
     def release(self, rid: int, now: float) -> None:
-        moved = moves.move(self.book, "release", rid, next_try=now, reason="")
-        assert moved == self.model.move("release", rid, next_try=now, nonce=None)
+        moved = moves.move(self.book, "release", rid, next_attempt=now, reason="")
+        assert moved == self.model.move("release", rid, next_attempt=now, nonce=None)
 
-    @rule(rid=rids, transition=st.sampled_from(["land", "found_landed"]), block=blocks)
-    def land(self, rid: int, transition: str, block: int) -> None:
+    @rule(rid=rids, transition=st.sampled_from(["confirm", "found_included"]), block=blocks)
+    def confirm(self, rid: int, transition: str, block: int) -> None:
         moved = moves.move(self.book, transition, rid, block=block)
-        assert moved == self.model.move(transition, rid, landed_block=block)
+        assert moved == self.model.move(transition, rid, included_block=block)
 
     @rule(rid=rids, transition=st.sampled_from(["resend", "restart", "rejudge"]), now=walls)
     def unland(self, rid: int, transition: str, now: float) -> None:
-        moved = moves.move(self.book, transition, rid, next_try=now, reason="")
-        assert moved == self.model.move(transition, rid, next_try=now, landed_block=None, nonce=None)
+        moved = moves.move(self.book, transition, rid, next_attempt=now, reason="")
+        assert moved == self.model.move(transition, rid, next_attempt=now, included_block=None, nonce=None)
 
-    @rule(rid=rids, transition=st.sampled_from(["bury", "reopen", *sorted(moves.CLOSINGS)]))
+    @rule(rid=rids, transition=st.sampled_from(["finalize", "reopen", *sorted(moves.CLOSINGS)]))
     def end(self, rid: int, transition: str) -> None:
-        found = {"landed_block": None} if transition == "found_replied" else {}
+        found = {"included_block": None} if transition == "found_finalized" else {}
         moved = moves.move(self.book, transition, rid, reason="", block=None)
         assert moved == self.model.move(transition, rid, **found)
 
     @rule(
         rid=rids,
-        next_try=walls,
+        next_attempt=walls,
         max_wait=st.sampled_from([60.0, 3600.0]),
         noted=st.sampled_from([None, True, False]),
     )
-    def park(self, rid: int, next_try: float, max_wait: float, noted: bool | None) -> None:
+    def defer(self, rid: int, next_attempt: float, max_wait: float, noted: bool | None) -> None:
         row = self.model.rows.get(rid)
         waits = row is not None and row.state in WAITING
-        assert moves.park(self.book, rid, next_try, "later", max_wait, submitted=noted) == waits
+        assert moves.defer(self.book, rid, next_attempt, "later", max_wait, submitted=noted) == waits
         if row is not None and waits:
-            row.next_try, row.max_wait, row.parked = next_try, max_wait, row.parked + 1
+            row.next_attempt, row.max_wait, row.deferred = next_attempt, max_wait, row.deferred + 1
             row.submitted = row.submitted if noted is None else noted
 
     @rule(rid=rids, submitted=st.booleans())
@@ -327,26 +327,30 @@ class JournalMachine(RuleBasedStateMachine):
         )
         open_ = [
             (rid, row)
-            for rid, row in self.of(State.SEEN)
+            for rid, row in self.of(State.PENDING)
             if row.kind is kind and rid not in busy and row.id % 3 not in without
         ]
         in_time = [
             rid
-            for rid, row in sorted(open_, key=lambda each: (each[1].next_try, each[1].place[::2]))
-            if row.next_try <= now
+            for rid, row in sorted(open_, key=lambda each: (each[1].next_attempt, each[1].place[::2]))
+            if row.next_attempt <= now
         ]
         stranded = {rid for rid, row in open_ if row.is_due(now)} - set(in_time)
         # of the stranded any come first: in the model those that were given
         given = [row.rid for row in found.rows if row.rid in stranded]
         order = [*in_time, *given, *sorted(stranded - set(given))]
-        self.agree_on_due(found, order, now, limit, {row.next_try for _, row in open_ if not row.is_due(now)})
+        self.agree_on_due(
+            found, order, now, limit, {row.next_attempt for _, row in open_ if not row.is_due(now)}
+        )
 
     @rule(now=walls, limit=st.integers(0, 4))
     def answered(self, now: float, limit: int) -> None:
         found = queries.answered(self.book, CHAIN, now, limit)
         open_ = self.of(State.ANSWERED)
         order = [rid for rid, row in sorted(open_, key=lambda each: each[1].place[::2]) if row.is_due(now)]
-        self.agree_on_due(found, order, now, limit, {row.next_try for _, row in open_ if not row.is_due(now)})
+        self.agree_on_due(
+            found, order, now, limit, {row.next_attempt for _, row in open_ if not row.is_due(now)}
+        )
 
     def of(self, state: State) -> list[tuple[int, Shadow]]:
         return [(rid, row) for rid, row in self.model.rows.items() if row.state is state and row.on_chain]
@@ -375,9 +379,9 @@ class JournalMachine(RuleBasedStateMachine):
         deep = {
             rid
             for rid, row in self.model.rows.items()
-            if row.state is State.LANDED and (row.landed_block or 0) <= up_to
+            if row.state is State.INCLUDED and (row.included_block or 0) <= up_to
         }
-        assert {row.rid for row in queries.landed(self.book, CHAIN, up_to, 99)} == deep
+        assert {row.rid for row in queries.included(self.book, CHAIN, up_to, 99)} == deep
 
     @rule(now=walls)
     def counts(self, now: float) -> None:

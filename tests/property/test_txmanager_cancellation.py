@@ -60,7 +60,7 @@ def live(last: int, pool: Any) -> tuple[World, bool]:
             nursery.start_soon(world.chain.run)
             await first_life(world)
             nursery.start_soon(run_txmanager, world.manager())
-            await until(lambda: world.journal.states() == [State.REPLIED] * REPLIES)
+            await until(lambda: world.journal.states() == [State.FINALIZED] * REPLIES)
             nursery.cancel_scope.cancel()
 
     with seeded_scheduler(7):

@@ -119,16 +119,16 @@ class Life:
         open_ones = [
             n for n, old in earlier.items() if n != transaction.nonce and self.may_be_included(n, old)
         ]
-        landed = [
+        included = [
             mined
             for old in earlier.values()
             if (mined := self.world.chain.find(decode_transaction(old).hash)) and mined.outcome.status
         ]
         if open_ones:
             self.doubled.append(f"nonce {transaction.nonce} while {open_ones} may be included")
-        if landed:
+        if included:
             self.late.append(
-                f"nonce {transaction.nonce} after {[m.transaction.nonce for m in landed]} landed"
+                f"nonce {transaction.nonce} after {[m.transaction.nonce for m in included]} included"
             )
         earlier[transaction.nonce] = raw
 
@@ -256,12 +256,12 @@ class Life:
         faults = [
             f"{r.rid} is {r.state}: {r.reason}"
             for r in rows.values()
-            if r.rid in live and r.state is not State.REPLIED
+            if r.rid in live and r.state is not State.FINALIZED
         ]
         faults += [
             f"{r.rid} is off chain and {r.state}"
             for r in rows.values()
-            if r.rid not in live and r.state in {State.SIGNED, State.LANDED}
+            if r.rid not in live and r.state in {State.SIGNED, State.INCLUDED}
         ]
         return faults + [
             f"{rid} is not answered" for rid in live if not self.world.answered_on_chain(rows[rid].id)

@@ -24,11 +24,11 @@ def wall() -> float:
 
 async def one_life(journal: SqliteJournal, number: int) -> None:
     seen = read_of(arrival(number, number), asked=journal.tick, blocks=(number, number))
-    ((rid, _),) = (await journal.admit(seen)).new
+    ((rid, _),) = (await journal.record(seen)).new
     assert await journal.answer(rid, ANSWER, 1000.0)
     assert await journal.sign([signing(rid, number)]) == [True]
-    assert await journal.land([(rid, number)]) == [True]
-    assert await journal.bury([rid]) == [True]
+    assert await journal.confirm([(rid, number)]) == [True]
+    assert await journal.finalize([rid]) == [True]
 
 
 async def test_many_lives_at_once_end_well_and_stay(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ async def test_many_lives_at_once_end_well_and_stay(tmp_path: Path) -> None:
         for number in range(1, CALLERS + 1):
             nursery.start_soon(one_life, journal, number)
     async with open_journal(path, BINDING, offload_to_threads, wall) as journal:
-        assert (await journal.counts(1000.0)).states == {(KIND, State.REPLIED): CALLERS}
+        assert (await journal.counts(1000.0)).states == {(KIND, State.FINALIZED): CALLERS}
         assert await journal.signed(CHAIN) == ()
 
 
@@ -115,6 +115,6 @@ async def test_a_process_killed_at_work_forgets_nothing_it_confirmed(tmp_path: P
     confirmed = {int(line) for line in said.split(b"\n")[:-1]}
     book = opened(path)
     assert book.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    buried = book.execute("SELECT id FROM request WHERE state = 'replied'").fetchall()
+    finalized = book.execute("SELECT id FROM request WHERE state = 'finalized'").fetchall()
     book.close()
-    assert confirmed <= {int.from_bytes(id_, "big") for (id_,) in buried}
+    assert confirmed <= {int.from_bytes(id_, "big") for (id_,) in finalized}

@@ -100,7 +100,7 @@ class Decryption(AbiContract):
         if not handles:
             revert(DECRYPTION.error("EmptyCtHandles"))
         frame.meter.burn(_PUBLIC_REQUEST_GAS + _HANDLE_GAS * len(handles))
-        decryption_id, materials = self._admit(
+        decryption_id, materials = self._record(
             frame, _PUBLIC_COUNTER, PUBLIC_DECRYPTION_TAG, handles, extra_data
         )
         _emit_forms(
@@ -129,7 +129,7 @@ class Decryption(AbiContract):
         frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(request.pairs))
         request.check(frame)
         handles = tuple(handle for handle, _ in request.pairs)
-        decryption_id, materials = self._admit_user(frame, handles, request.public_key, request.extra_data)
+        decryption_id, materials = self._record_user(frame, handles, request.public_key, request.extra_data)
         rest = (request.user, request.public_key, request.extra_data)
         _emit_forms(frame, (_G2, decryption_id, materials, *rest), (_G2_LATER, decryption_id, handles, *rest))
 
@@ -139,7 +139,7 @@ class Decryption(AbiContract):
         frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(entries))
         check_unified(frame, entries, contracts, validity)
         handles = tuple(entry[0] for entry in entries)
-        decryption_id, materials = self._admit_user(frame, handles, public_key, extra_data)
+        decryption_id, materials = self._record_user(frame, handles, public_key, extra_data)
         payload = (user, public_key, contracts, validity, extra_data, signature)
         _emit_forms(
             frame,
@@ -151,14 +151,14 @@ class Decryption(AbiContract):
         if frame.read("paused"):
             revert(DECRYPTION.error("EnforcedPause"))
 
-    def _admit_user(
+    def _record_user(
         self, frame: Frame, handles: tuple[bytes, ...], public_key: bytes, extra_data: bytes
     ) -> tuple[int, tuple[Any, ...]]:
-        admitted = self._admit(frame, _USER_COUNTER, USER_DECRYPTION_TAG, handles, extra_data)
-        frame.write(public_key, "public_key", admitted[0])
-        return admitted
+        recorded = self._record(frame, _USER_COUNTER, USER_DECRYPTION_TAG, handles, extra_data)
+        frame.write(public_key, "public_key", recorded[0])
+        return recorded
 
-    def _admit(
+    def _record(
         self, frame: Frame, counter: int, tag: int, handles: tuple[bytes, ...], extra_data: bytes
     ) -> tuple[int, tuple[Any, ...]]:
         """Give a request its id, pin its context and keep its handles; return the id and the materials."""

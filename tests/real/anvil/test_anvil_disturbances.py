@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kmsconn.model.events import ChainReorganised, Event, ReplyBuried, ReplyLanded, RequestAdmitted
+from kmsconn.model.events import ChainReorganised, Event, ReplyFinalized, ReplyIncluded, RequestRecorded
 from kmsconn.service.connector import open_connector
 from kmsconn.testing.truth import Truth
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
@@ -52,7 +52,7 @@ async def test_requests_and_replies_that_leave_the_chain_and_come_back_are_answe
             plans = await users.prepare(*FORMS)
             snapshot = await world.gateway.rpc.call("evm_snapshot")
             lost = await users.request(plans)
-            await wait_until(heard.has(ReplyLanded, len(before) + len(lost)))
+            await wait_until(heard.has(ReplyIncluded, len(before) + len(lost)))
             assert await world.gateway.rpc.call("evm_revert", snapshot)
             again = await users.request(plans)
             truth = await truth_about(world, len(before) + len(again))
@@ -73,7 +73,7 @@ async def test_ids_that_are_handed_out_again_for_other_requests_get_the_other_an
             plans = await users.prepare(*FORMS[1:])
             snapshot = await world.gateway.rpc.call("evm_snapshot")
             lost = await users.request(plans)
-            await wait_until(heard.has(ReplyLanded, len(lost)))
+            await wait_until(heard.has(ReplyIncluded, len(lost)))
             assert await world.gateway.rpc.call("evm_revert", snapshot)
             world.cores[0].restart()
             again = await users.request(plans[::-1])
@@ -97,10 +97,10 @@ async def test_a_reply_and_its_request_that_go_with_more_blocks_than_the_window_
             await truth_about(world, len(before))
             snapshot = await world.gateway.rpc.call("evm_snapshot")
             lost = await users.ask(*FORMS)
-            await wait_until(heard.has(ReplyLanded, len(before) + len(lost)))
+            await wait_until(heard.has(ReplyIncluded, len(before) + len(lost)))
             await trio.sleep(2.5 * OVERLAP)
             if final:
-                await wait_until(heard.has(ReplyBuried, len(before) + len(lost)))
+                await wait_until(heard.has(ReplyFinalized, len(before) + len(lost)))
             assert await world.gateway.rpc.call("evm_revert", snapshot)
             world.cores[0].restart()
             others = await users.ask(*FORMS)
@@ -123,7 +123,7 @@ async def test_a_final_reply_that_goes_while_its_request_stays_is_sent_again(
         asked = await users.ask(*FORMS)
         snapshot = await world.gateway.rpc.call("evm_snapshot")
         async with open_connector(settings, on_event=heard.on_event):
-            await wait_until(heard.has(ReplyBuried, len(asked)))
+            await wait_until(heard.has(ReplyFinalized, len(asked)))
             assert await world.gateway.rpc.call("evm_revert", snapshot)
             truth = await truth_about(world, len(asked))
         assert_all_once(asked, truth)
@@ -138,7 +138,7 @@ async def test_a_node_that_restarts_in_mid_run_costs_nothing(anvil: Path, tmp_pa
         settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
         async with open_connector(settings, on_event=heard.on_event):
             before = await users.ask(*FORMS * 2)
-            await wait_until(heard.has(RequestAdmitted, 1))
+            await wait_until(heard.has(RequestRecorded, 1))
             await world.gateway.node.stop()
             await trio.sleep(DOWN)
             await world.gateway.node.start(nursery)
@@ -160,7 +160,7 @@ async def test_a_node_that_is_killed_in_mid_run_loses_blocks_and_costs_nothing(
         before = await users.ask(*FORMS)
         await world.gateway.node.wait_kept()
         async with open_connector(settings, on_event=heard.on_event):
-            await wait_until(heard.has(ReplyLanded, len(before)))
+            await wait_until(heard.has(ReplyIncluded, len(before)))
             last = await world.gateway.rpc.call("eth_getBlockByNumber", "latest", False)
             await world.gateway.node.crash()
             await trio.sleep(DOWN)
@@ -169,7 +169,7 @@ async def test_a_node_that_is_killed_in_mid_run_loses_blocks_and_costs_nothing(
             truth = await truth_about(world, len(before) + len(after))
         there_now = await world.gateway.rpc.call("eth_getBlockByNumber", last["number"], False)
         assert there_now["hash"] != last["hash"]
-        assert heard.counts[ReplyLanded] > len(before) + len(after)
+        assert heard.counts[ReplyIncluded] > len(before) + len(after)
         assert_all_once([*before, *after], truth)
         await assert_right(world, users, [*before, *after])
         nursery.cancel_scope.cancel()
@@ -188,5 +188,5 @@ async def test_a_connector_without_its_journal_doubles_nothing(anvil: Path, tmp_
         ):
             after = await users.ask(*FORMS)
             truth = await truth_about(world, len(before) + len(after))
-            await wait_until(heard.has(RequestAdmitted, len(before) + len(after)))
+            await wait_until(heard.has(RequestRecorded, len(before) + len(after)))
         assert_all_once([*before, *after], truth)

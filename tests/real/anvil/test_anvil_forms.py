@@ -1,4 +1,4 @@
-"""Every form of request on anvil, through a whole connector: it lands once, and what lands is right."""
+"""Every form of request on anvil, through a whole connector: it is included once, and what is included is right."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXTRA_DATA = (
 ROUNDS = 5
 
 
-async def test_every_form_lands_once_and_says_the_truth(anvil: Path, tmp_path: Path) -> None:
+async def test_every_form_is_included_once_and_says_the_truth(anvil: Path, tmp_path: Path) -> None:
     async with open_world(anvil, tmp_path) as world:
         users = Users(world, extra_data=EXTRA_DATA)
         async with open_connector(world.settings(tmp_path / "journal.db")):

@@ -1,4 +1,4 @@
-"""A life of keys on anvil with our Solidity: one node, four nodes, and one that is killed on the way. Each reply lands once."""
+"""A life of keys on anvil with our Solidity: one node, four nodes, and one that is killed on the way. Each reply is included once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trio
 
 from kmsconn.emulator.key_life import CRS, KEY, LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, PREP
 from kmsconn.emulator.traffic import naming
-from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, RequestAdmitted, StageFinished
+from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, RequestRecorded, StageFinished
 from kmsconn.model.requests import Kind
 from kmsconn.net.dialling import dial_sockets
 from kmsconn.service.connector import open_connector
@@ -36,7 +36,7 @@ ALL = {
 }
 """What each node sends, and with which status: every reply once, and none of what is aborted."""
 KINDS = (Kind.PREP_KEYGEN, Kind.KEYGEN, Kind.CRSGEN, Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH)
-FATAL = (RequestAdmitted, StageFinished, AnswerKept, ReplySigned, ReplySent)
+FATAL = (RequestRecorded, StageFinished, AnswerKept, ReplySigned, ReplySent)
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def connected(world: World, folder: Path) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("nodes", [1, 4])
-async def test_a_whole_life_of_keys_lands_once_and_decryptions_follow(
+async def test_a_whole_life_of_keys_is_included_once_and_decryptions_follow(
     nodes: int, anvil: Path, tmp_path: Path
 ) -> None:
     async with open_world(anvil, tmp_path, nodes=nodes) as world, connected(world, tmp_path):

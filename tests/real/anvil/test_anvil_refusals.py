@@ -9,7 +9,7 @@ import attrs
 from kmsconn.emulator.contracts.decryption import UNIFIED_CALL
 from kmsconn.emulator.contracts.wallets import Mood
 from kmsconn.emulator.neighbourhood import key_for
-from kmsconn.model.events import Event, RequestClosed, RequestParked
+from kmsconn.model.events import Event, RequestClosed, RequestDeferred
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.service.connector import open_connector
 from tests.real.anvil import contracts
@@ -31,16 +31,16 @@ def signed_by_another(plan: Plan) -> Plan:
 
 
 class Ends:
-    """The requests that were parked or closed, by the connector's own numbers."""
+    """The requests that were deferred or closed, by the connector's own numbers."""
 
     def __init__(self) -> None:
-        self.parked: set[int] = set()
+        self.deferred: set[int] = set()
         self.closed: set[int] = set()
 
     def on_event(self, event: Event) -> None:
         match event:
-            case RequestParked():
-                self.parked.add(event.rid)
+            case RequestDeferred():
+                self.deferred.add(event.rid)
             case RequestClosed():
                 self.closed.add(event.rid)
             case _:
@@ -62,7 +62,7 @@ async def test_only_the_request_that_everybody_allows_is_answered(anvil: Path, t
             good = await users.ask("unified")
             denied = await users.request(await users.prepare("public", "direct", "unified", rights=False))
             forged = await users.request([signed_by_another(p) for p in await users.prepare("unified")])
-            await wait_until(lambda: len(ends.parked) >= len(denied) and len(ends.closed) >= len(forged))
+            await wait_until(lambda: len(ends.deferred) >= len(denied) and len(ends.closed) >= len(forged))
             truth = await wait_answered(world.gateway.rpc, world.at.decryption, sender_key().address, 1)
     assert truth.answered == (good[0].id,)
     assert set(truth.open) == {one.id for one in (*denied, *forged)}
@@ -78,7 +78,7 @@ async def test_a_wallet_that_changes_its_mind_is_asked_again(anvil: Path, tmp_pa
             for count, mood in enumerate((Mood.NO, Mood.REVERT, Mood.BURN), start=1):
                 await set_mood(world, mood)
                 await users.ask("wallet")
-                await wait_until(lambda least=count: len(ends.parked) >= least)  # type: ignore[misc]
+                await wait_until(lambda least=count: len(ends.deferred) >= least)  # type: ignore[misc]
             await set_mood(world, Mood.HONEST)
             truth = await wait_answered(world.gateway.rpc, world.at.decryption, sender_key().address, 3)
     assert (len(truth.answered), truth.open, truth.doubled, ends.closed) == (3, (), (), set())

@@ -15,7 +15,7 @@ from kmsconn.protocols.fhevm_014.events import TOPICS
 from kmsconn.protocols.fhevm_014.replies import PUBLIC_RESPONSE, USER_RESPONSE
 from kmsconn.testing.truth import Truth
 
-PATIENCE = 40.0  # seconds for everything to land on a busy machine; undisturbed it is about one
+PATIENCE = 40.0  # seconds for everything to be included on a busy machine; undisturbed it is about one
 AFTERMATH = 1.0  # seconds in which a double would still come
 _REPLIES = {PUBLIC_RESPONSE.selector, USER_RESPONSE.selector}
 _PAGE = 200

@@ -33,7 +33,7 @@ def test_every_heading_has_a_column() -> None:
 
 def test_a_case_in_words() -> None:
     assert cells(CASE) == {
-        "size": "64 KiB", "offered": "10/s", "landed/s": "10.0", "kept up": "yes", "hear p50": "12.0", "p99": "12.0",
+        "size": "64 KiB", "offered": "10/s", "included/s": "10.0", "kept up": "yes", "hear p50": "12.0", "p99": "12.0",
         "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "busy": "10%", "emulator": "25%", "others": "15%",
         "memory": "64 MB", "fds": "31", "journal": "4 MiB",
     }  # fmt: skip

@@ -108,7 +108,7 @@ async def test_a_frame_shows_each_request_with_form_stage_and_latency(
     demo = await finished(tmp_path, Plan(requests=3, rate=20))
     rows = [line.split() for line in drawn(demo).splitlines() if " ms" in line and "…" in line]
     assert [row[1] for row in rows] == list(demo.ledger.forms.values())
-    assert {row[3] for row in rows} == {"landed"}
+    assert {row[3] for row in rows} == {"included"}
 
 
 def test_a_frame_has_the_same_height_from_the_first_request_to_the_last() -> None:
@@ -135,7 +135,7 @@ def test_the_stage_is_named(stage: Stage) -> None:
 def test_a_request_that_waits_says_why() -> None:
     demo = still(rows=1)
     demo.board.rows[1].note = "access is not granted"
-    assert "seen  access is not granted" in drawn(demo)
+    assert "pending  access is not granted" in drawn(demo)
 
 
 def test_a_request_that_failed_says_why() -> None:
@@ -147,7 +147,7 @@ def test_a_request_that_failed_says_why() -> None:
 def test_totals_stand_below() -> None:
     demo = still(rows=2)
     demo.ledger.note(b"1", "public")
-    assert "1 of 40 requested   2 seen   0 answered   0 landed   0 failed" in drawn(demo).splitlines()[-1]
+    assert "1 of 40 requested   2 seen   0 answered   0 included   0 failed" in drawn(demo).splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -175,14 +175,14 @@ async def test_a_terminal_sees_the_last_frame_whole(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     last = (await shown(tmp_path, terminal=True)).rpartition("requested")[2]
-    assert last.startswith("   3 seen   3 answered   3 landed   0 failed")
+    assert last.startswith("   3 seen   3 answered   3 included   0 failed")
 
 
 async def test_elsewhere_each_request_is_one_line_without_control_characters(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     lines = (await shown(tmp_path, terminal=False)).splitlines()
-    assert [re.sub(r"\d{3}", "250", line).split()[-3:] for line in lines] == [["landed", "250", "ms"]] * 3
+    assert [re.sub(r"\d{3}", "250", line).split()[-3:] for line in lines] == [["included", "250", "ms"]] * 3
     assert not any("\x1b" in line for line in lines)
 
 
@@ -199,7 +199,7 @@ async def test_the_summary_of_a_good_run(autojump_clock: trio.testing.MockClock,
     result = (await finished(tmp_path, Plan(requests=3, rate=20))).result()
     p50, p99 = (f"{1_000 * (seconds or 0):.0f} ms" for seconds in (result.verdict.p50, result.verdict.p99))
     assert list(view.summary(result)) == [
-        "3 requests: 3 answered by the Core, 3 replies landed, none twice",
+        "3 requests: 3 answered by the Core, 3 replies included, none twice",
         f"from the event's block to the reply's: p50 {p50}, p99 {p99}",
     ]
 
@@ -213,7 +213,7 @@ async def test_the_result_for_machines(autojump_clock: trio.testing.MockClock, t
     p50, p99 = (1_000 * (seconds or 0) for seconds in (result.verdict.p50, result.verdict.p99))
     assert p50 in {250.0, 500.0}
     assert command.as_json(result) == {
-        "requests": 3, "answered": 3, "landed": 3, "failed": 0, "doubled": 0, "strays": 0, "p50_ms": p50, "p99_ms": p99,
+        "requests": 3, "answered": 3, "included": 3, "failed": 0, "doubled": 0, "strays": 0, "p50_ms": p50, "p99_ms": p99,
     }  # fmt: skip
 
 
@@ -222,17 +222,17 @@ KEYS = KeyResult(KeyVerdict((ASKED,), (ASKED,), frozenset(), 0), ("announcement"
 
 
 def with_keys(keys: KeyResult) -> Result:
-    totals = Totals(requested=1, seen=1, answered=1, landed=1, failed=0, doubled=0)
+    totals = Totals(requested=1, seen=1, answered=1, included=1, failed=0, doubled=0)
     return Result(1, totals, Verdict(emitted=1, answered=1, doubled=0, strays=0, p50=None, p99=None), keys)
 
 
 def test_what_came_of_the_keys_is_said() -> None:
     assert list(view.summary(with_keys(KEYS)))[2:] == [
         "keys: 2 of 2 steps (announcement, key)",
-        "      1 replies landed on Ethereum, 0 open, 0 aborted, none twice",
+        "      1 replies included on Ethereum, 0 open, 0 aborted, none twice",
     ]
     assert command.as_json(with_keys(KEYS))["keys"] == {
-        "steps": ["announcement", "key"], "landed": 1, "open": 0, "aborted": 0, "doubled": 0, "well": True,
+        "steps": ["announcement", "key"], "included": 1, "open": 0, "aborted": 0, "doubled": 0, "well": True,
     }  # fmt: skip
 
 
@@ -262,9 +262,9 @@ def test_the_step_that_is_under_way_is_shown() -> None:
 
 def run_command(monkeypatch: pytest.MonkeyPatch, *, well: bool, as_json: bool = True) -> int:
     """Execute the command with a demonstration that has ended so."""
-    landed = 1 if well else 0
-    totals = Totals(requested=1, seen=1, answered=1, landed=landed, failed=0, doubled=0)
-    verdict = Verdict(emitted=1, answered=landed, doubled=0, strays=0, p50=None, p99=None)
+    included = 1 if well else 0
+    totals = Totals(requested=1, seen=1, answered=1, included=included, failed=0, doubled=0)
+    verdict = Verdict(emitted=1, answered=included, doubled=0, strays=0, p50=None, p99=None)
     monkeypatch.setattr(Demo, "result", lambda _: Result(1, totals, verdict))
     monkeypatch.setattr(command.trio, "run", lambda *_: None)
     return command.execute(
@@ -286,4 +286,4 @@ def test_without_json_the_summary_is_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_command(monkeypatch, well=True, as_json=False)
-    assert "1 requests: 1 answered by the Core, 1 replies landed, none twice" in capsys.readouterr().out
+    assert "1 requests: 1 answered by the Core, 1 replies included, none twice" in capsys.readouterr().out

@@ -68,7 +68,7 @@ def test_a_life_of_keys_decides_over_the_status_too(
     assert run_command(monkeypatch, WELL, "--kinds", "all", "--json") == 1
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["keys"] == {
-        "steps": [], "landed": 0, "open": 0, "aborted": 0, "doubled": 0, "well": False,
+        "steps": [], "included": 0, "open": 0, "aborted": 0, "doubled": 0, "well": False,
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def test_a_life_of_keys_says_its_steps_and_what_was_doubled(doubled: int, words:
     keys = KeyResult(KeyVerdict((), (), frozenset(), doubled), ("key", "CRS"), 3)
     assert list(keys_as_text(keys)) == [
         "keys: 2 of 3 steps (key, CRS)",
-        f"      0 replies landed on Ethereum, 0 open, 0 aborted, {words}",
+        f"      0 replies included on Ethereum, 0 open, 0 aborted, {words}",
     ]
 
 
@@ -29,7 +29,7 @@ def test_a_life_of_keys_for_machines_says_whether_it_was_well() -> None:
     keys = KeyResult(KeyVerdict((), (), frozenset(), 0), ("key",), 1)
     assert keys_as_json(keys) == {
         "steps": ["key"],
-        "landed": 0,
+        "included": 0,
         "open": 0,
         "aborted": 0,
         "doubled": 0,

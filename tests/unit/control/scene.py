@@ -34,7 +34,7 @@ async def open_scene(folder: Path) -> AsyncIterator[Scene]:
         )
         rows = {}
         for block, (fate, transition) in enumerate(FATES.items(), start=10):
-            rows[fate] = await bench.admit(NAMES[fate], block)
+            rows[fate] = await bench.record(NAMES[fate], block)
             if transition:
                 await bench.journal.close(rows[fate].rid, transition, f"because it was {fate}")
         yield Scene(bench, context, woken, rows)

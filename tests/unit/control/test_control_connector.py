@@ -11,7 +11,7 @@ from kmsconn.control.server import context_of
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.chances import Chance
 from kmsconn.kms.status import Status
-from kmsconn.model.events import ReplyLanded, RequestClosed
+from kmsconn.model.events import ReplyIncluded, RequestClosed
 from kmsconn.service.connector import open_connector
 from tests.unit.service.small_house import small_house
 
@@ -44,7 +44,7 @@ async def test_expired_requests_are_answered_after_a_retry(autojump_clock, tmp_p
             done = await perform(COMMANDS, context, "requests.retry", {"states": ["failed"]})
             assert (len(done["retried"]), done["refused"]) == (COUNT, [])
             await trio.sleep(20)
-            assert len([e for e in seen if isinstance(e, ReplyLanded)]) == COUNT
+            assert len([e for e in seen if isinstance(e, ReplyIncluded)]) == COUNT
             again = await perform(
                 COMMANDS, context, "requests.retry", {"requests": [listed["requests"][0]["id"]]}
             )

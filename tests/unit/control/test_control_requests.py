@@ -38,7 +38,7 @@ async def fates(scene: Scene, **arguments: Any) -> list[str]:
         ({}, ["done", "expired", "quarantined", "rejected", "pending"]),
         ({"states": ["failed"]}, ["expired", "quarantined", "rejected"]),
         ({"states": ["pending"]}, ["pending"]),
-        ({"states": ["seen", "done"]}, ["done", "pending"]),
+        ({"states": ["pending", "done"]}, ["done", "pending"]),
         ({"kinds": ["public_decryption"], "cause": "WAS EXP"}, ["expired"]),
         ({"kinds": ["keygen"]}, []),
         ({"limit": 2}, ["done", "expired"]),
@@ -73,8 +73,8 @@ async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene, 
     assert [one["row"] for one in answer["retried"]] == [row.rid]
     assert answer["refused"] == []
     after = await scene.bench.row(row.rid)
-    assert (after.state, after.deadline) == (State.SEEN, CHAIN_TIME + EXPIRY)
-    assert after.admitted_at == pytest.approx(wall(), abs=1)
+    assert (after.state, after.deadline) == (State.PENDING, CHAIN_TIME + EXPIRY)
+    assert after.recorded_at == pytest.approx(wall(), abs=1)
     assert scene.woken == [Kind.PUBLIC_DECRYPTION]
 
 
@@ -122,7 +122,7 @@ async def test_many_begin_again_by_kind_state_or_cause(
     [
         ("requests.forget", {}, "there are requests.list, requests.retry, requests.show"),
         ("requests.list", {"state": ["failed"]}, "takes no state; it takes before"),
-        ("requests.list", {"states": ["lost"]}, "there is no 'lost'; there are seen"),
+        ("requests.list", {"states": ["lost"]}, "there is no 'lost'; there are pending"),
         ("requests.list", {"states": [[]]}, "there is no"),
         ("requests.list", {"kinds": "keygen"}, "kinds must be a list"),
         ("requests.list", {"cause": 7}, "cause must be a text"),

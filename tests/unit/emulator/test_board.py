@@ -11,13 +11,13 @@ from kmsconn.model.events import (
     AnswerKept,
     CursorMoved,
     Event,
-    ReplyLanded,
+    ReplyIncluded,
     ReplyReturned,
     ReplySent,
     ReplySigned,
-    RequestAdmitted,
     RequestClosed,
-    RequestParked,
+    RequestDeferred,
+    RequestRecorded,
     StageFinished,
 )
 from kmsconn.model.life import State
@@ -26,11 +26,11 @@ from kmsconn.model.requests import Kind
 from .small_world import DECRYPTION_ADDRESS, SENDER, public_id, signed, world
 
 KIND = Kind.PUBLIC_DECRYPTION
-ADMITTED = RequestAdmitted(1, KIND, public_id(1), 54321, 1, bytes(32), 0)
+RECORDED = RequestRecorded(1, KIND, public_id(1), 54321, 1, bytes(32), 0)
 KEPT = AnswerKept(1, KIND, 0.5)
 SIGNED = ReplySigned(1, KIND, 0, b"")
 SENT = ReplySent(1, KIND, 0, 0.1)
-LANDED = ReplyLanded(1, KIND, 2, 0.5)
+INCLUDED = ReplyIncluded(1, KIND, 2, 0.5)
 
 
 def stage(name: str) -> StageFinished:
@@ -66,7 +66,7 @@ class Scene:
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        ([], Stage.SEEN),
+        ([], Stage.PENDING),
         ([stage("check")], Stage.CHECKED),
         ([stage("check"), stage("gather")], Stage.GATHERED),
         ([stage("gather"), stage("submit")], Stage.SUBMITTED),
@@ -74,55 +74,55 @@ class Scene:
         ([stage("answer"), KEPT], Stage.ANSWERED),
         ([KEPT, SIGNED], Stage.SIGNED),
         ([SIGNED, SENT], Stage.SENT),
-        ([SENT, LANDED], Stage.LANDED),
-        ([LANDED, ReplyReturned(1, KIND, State.ANSWERED, "its block is gone")], Stage.ANSWERED),
-        ([LANDED, ReplyReturned(1, KIND, State.SEEN, "its block is gone")], Stage.SEEN),
+        ([SENT, INCLUDED], Stage.INCLUDED),
+        ([INCLUDED, ReplyReturned(1, KIND, State.ANSWERED, "its block is gone")], Stage.ANSWERED),
+        ([INCLUDED, ReplyReturned(1, KIND, State.PENDING, "its block is gone")], Stage.PENDING),
     ],
 )
 def test_an_event_moves_its_row(events: list[Event], expected: Stage) -> None:
-    assert Scene(ADMITTED, *events).row.stage is expected
+    assert Scene(RECORDED, *events).row.stage is expected
 
 
-def test_a_parked_request_says_why() -> None:
-    scene = Scene(ADMITTED, RequestParked(1, KIND, "check", "access is not granted", 2.0))
+def test_a_deferred_request_says_why() -> None:
+    scene = Scene(RECORDED, RequestDeferred(1, KIND, "check", "access is not granted", 2.0))
     assert (scene.row.note, scene.row.closed) == ("access is not granted", False)
 
 
 def test_the_reason_is_gone_with_the_next_step() -> None:
-    scene = Scene(ADMITTED, RequestParked(1, KIND, "check", "access is not granted", 2.0), stage("check"))
+    scene = Scene(RECORDED, RequestDeferred(1, KIND, "check", "access is not granted", 2.0), stage("check"))
     assert scene.row.note == ""
 
 
 def test_a_rejected_request_has_failed_and_says_why() -> None:
-    scene = Scene(ADMITTED, RequestClosed(1, KIND, State.REJECTED, "unknown FHE type"))
+    scene = Scene(RECORDED, RequestClosed(1, KIND, State.REJECTED, "unknown FHE type"))
     assert (scene.row.note, scene.board.totals().failed) == ("rejected: unknown FHE type", 1)
 
 
 def test_a_request_that_was_answered_before_has_not_failed() -> None:
-    scene = Scene(ADMITTED, RequestClosed(1, KIND, State.REPLIED, "signed already"))
+    scene = Scene(RECORDED, RequestClosed(1, KIND, State.FINALIZED, "signed already"))
     assert (scene.row.closed, scene.board.totals().failed) == (False, 0)
 
 
-@pytest.mark.parametrize("event", [KEPT, SENT, LANDED, RequestParked(1, KIND, "", "", 1.0)])
+@pytest.mark.parametrize("event", [KEPT, SENT, INCLUDED, RequestDeferred(1, KIND, "", "", 1.0)])
 def test_events_of_requests_of_an_earlier_run_are_passed_over(event: Event) -> None:
     assert Scene(event).board.rows == {}
 
 
 def test_other_events_are_passed_over() -> None:
-    scene = Scene(ADMITTED, CursorMoved(54321, DECRYPTION_ADDRESS, 5, 6))
+    scene = Scene(RECORDED, CursorMoved(54321, DECRYPTION_ADDRESS, 5, 6))
     assert scene.row == Row(1, Kind.PUBLIC_DECRYPTION, public_id(1))
 
 
 def test_an_answer_that_is_told_twice_counts_once() -> None:
-    assert Scene(ADMITTED, KEPT, KEPT).board.totals().answered == 1
+    assert Scene(RECORDED, KEPT, KEPT).board.totals().answered == 1
 
 
-def test_landed_is_what_the_chain_says_and_not_the_connector() -> None:
-    scene = Scene(ADMITTED, KEPT, LANDED)
-    assert scene.board.totals() == Totals(requested=0, seen=1, answered=1, landed=0, failed=0, doubled=0)
+def test_included_is_what_the_chain_says_and_not_the_connector() -> None:
+    scene = Scene(RECORDED, KEPT, INCLUDED)
+    assert scene.board.totals() == Totals(requested=0, seen=1, answered=1, included=0, failed=0, doubled=0)
 
 
-def test_totals_count_what_was_requested_landed_and_doubled() -> None:
+def test_totals_count_what_was_requested_included_and_doubled() -> None:
     scene = Scene()
     scene.ledger.note(scene.world.ask(), "public")
     scene.block(1.0)
@@ -130,11 +130,11 @@ def test_totals_count_what_was_requested_landed_and_doubled() -> None:
         scene.world.chain.submit(signed(nonce, scene.world.reply(1)))
     scene.block(2.0)
     totals = scene.board.totals()
-    assert (totals.requested, totals.landed, totals.doubled) == (1, 1, 1)
+    assert (totals.requested, totals.included, totals.doubled) == (1, 1, 1)
 
 
 def test_the_form_is_that_of_the_transaction() -> None:
-    scene = Scene(ADMITTED)
+    scene = Scene(RECORDED)
     scene.ledger.note(scene.world.ask(), "public")
     assert scene.board.form_of(scene.row) == ""
     scene.block(1.0)
@@ -142,7 +142,7 @@ def test_the_form_is_that_of_the_transaction() -> None:
 
 
 def test_an_open_request_grows_older() -> None:
-    scene = Scene(ADMITTED)
+    scene = Scene(RECORDED)
     scene.world.ask()
     scene.block(1.0)
     scene.now = 3.5
@@ -150,7 +150,7 @@ def test_an_open_request_grows_older() -> None:
 
 
 def test_an_answered_request_has_its_latency_for_ever() -> None:
-    scene = Scene(ADMITTED)
+    scene = Scene(RECORDED)
     scene.world.ask()
     scene.block(1.0)
     scene.world.chain.submit(signed(0, scene.world.reply(1)))
@@ -160,5 +160,5 @@ def test_an_answered_request_has_its_latency_for_ever() -> None:
 
 
 def test_a_request_that_the_chain_does_not_show_has_no_age() -> None:
-    scene = Scene(ADMITTED)
+    scene = Scene(RECORDED)
     assert scene.board.age_of(scene.row) is None

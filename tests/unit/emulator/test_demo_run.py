@@ -37,21 +37,21 @@ async def played(plan: Plan, folder: Path) -> Demo:
 
 
 @pytest.mark.parametrize("profile", GENERATIONS)
-async def test_every_request_is_answered_and_lands_once(
+async def test_every_request_is_answered_and_is_included_once(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
     demo = await played(Plan(requests=12, rate=20, profile=profile), tmp_path)
     totals = demo.board.totals()
-    assert (totals.requested, totals.seen, totals.answered, totals.landed) == (12, 12, 12, 12)
+    assert (totals.requested, totals.seen, totals.answered, totals.included) == (12, 12, 12, 12)
     assert demo.result().well
 
 
 @pytest.mark.parametrize("profile", GENERATIONS)
-async def test_every_row_ends_landed_with_form_and_latency(
+async def test_every_row_ends_included_with_form_and_latency(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
     board = (await played(Plan(requests=6, profile=profile), tmp_path)).board
-    assert {row.stage for row in board.rows.values()} == {Stage.LANDED}
+    assert {row.stage for row in board.rows.values()} == {Stage.INCLUDED}
     assert all(board.form_of(row) and board.age_of(row) for row in board.rows.values())
 
 
@@ -91,7 +91,7 @@ async def test_a_demonstration_can_be_cancelled(
     demo = Demo.of(Plan(requests=100, rate=10), wall)
     with trio.move_on_after(3):
         await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
-    assert 0 < demo.result().totals.landed < 40
+    assert 0 < demo.result().totals.included < 40
 
 
 async def test_a_fault_of_the_emulator_itself_is_not_hidden(
@@ -129,14 +129,14 @@ def result_of(verdict: Verdict, *, answered: int = 2) -> Result:
         (result_of(WELL, answered=1), False),
     ],
 )
-def test_well_means_everything_answered_and_landed_and_nothing_twice(result: Result, well: bool) -> None:
+def test_well_means_everything_answered_and_included_and_nothing_twice(result: Result, well: bool) -> None:
     assert result.well is well
 
 
 async def test_a_life_of_keys_is_led_beside_the_requests(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    """All steps are taken, each reply lands once, and no decryption waits for any of it."""
+    """All steps are taken, each reply is included once, and no decryption waits for any of it."""
     demo = await played(Plan(requests=120, rate=4, keys=True), tmp_path)
     result = demo.result()
     assert result.well
@@ -152,7 +152,7 @@ async def test_rows_of_key_management_say_what_they_are_and_how_they_ended(
     board = (await played(Plan(requests=1, keys=True), tmp_path)).board
     rows = [row for row in board.rows.values() if not row.is_decryption]
     assert {board.form_of(row) for row in rows} >= {"prep_keygen", "abort_crsgen", "kms_context_destroyed"}
-    assert [row.kind for row in rows if not row.well and row.stage is not Stage.LANDED] == []
+    assert [row.kind for row in rows if not row.well and row.stage is not Stage.INCLUDED] == []
     assert all((board.age_of(row) or 0) < 60 for row in rows)
     assert board.totals().failed == 0
 

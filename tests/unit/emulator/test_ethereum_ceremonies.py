@@ -49,7 +49,7 @@ def test_an_event_is_emitted_byte_for_byte_in_its_block(entry: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("case", REPLIES, ids=name_of)
-def test_a_reply_lands_with_the_recorded_events(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_a_reply_is_included_with_the_recorded_events(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
     entry, answer = case
     mined = ceremony().replies[entry["name"], answer["node"]]
     assert mined.outcome.status == 1

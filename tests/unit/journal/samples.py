@@ -13,10 +13,10 @@ from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
-from kmsconn.journal.admission import admit
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Admitted, Arrival, Read, Row, Signing
+from kmsconn.journal.port import Arrival, Read, Recorded, Row, Signing
+from kmsconn.journal.recording import record
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -80,13 +80,13 @@ def opened(path: Path, binding: Binding = BINDING, *, shards: int = 1) -> Book:
     return book
 
 
-def take(book: Book, *arrivals: Arrival, **others: Any) -> Admitted:
-    """Admit a read that was asked just now."""
-    return admit(book, read_of(*arrivals, **{"asked": book.tick, **others}))
+def take(book: Book, *arrivals: Arrival, **others: Any) -> Recorded:
+    """Record a read that was asked just now."""
+    return record(book, read_of(*arrivals, **{"asked": book.tick, **others}))
 
 
 def new_row(book: Book, id_: int = 1, block: int = 10, **others: Any) -> int:
-    """Admit one request beside what is there, and return its row."""
+    """Record one request beside what is there, and return its row."""
     return take(book, arrival(id_, block, **others), blocks=(block, block - 1)).new[0][0]
 
 
@@ -115,16 +115,16 @@ def move(book: Book, transition: str, rid: int) -> bool:
         return moves.answer(book, rid, ANSWER, 1000.0)
     if transition == "sign":
         return moves.sign(book, signing(rid, rid))
-    return moves.move(book, transition, rid, reason="because", block=20, next_try=1000.0)
+    return moves.move(book, transition, rid, reason="because", block=20, next_attempt=1000.0)
 
 
 # One way into each state.
 WAYS = {
-    State.SEEN: (),
+    State.PENDING: (),
     State.ANSWERED: ("answer",),
     State.SIGNED: ("answer", "sign"),
-    State.LANDED: ("answer", "sign", "land"),
-    State.REPLIED: ("answer", "sign", "land", "bury"),
+    State.INCLUDED: ("answer", "sign", "confirm"),
+    State.FINALIZED: ("answer", "sign", "confirm", "finalize"),
     State.EXPIRED: ("expire",),
     State.REJECTED: ("reject",),
     State.QUARANTINED: ("quarantine",),

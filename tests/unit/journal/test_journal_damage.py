@@ -52,14 +52,14 @@ def test_a_row_that_cannot_be_read_is_quarantined_and_the_others_are_due(book: B
     assert stored[2].startswith("damaged: ")
 
 
-@pytest.mark.parametrize("state", [State.ANSWERED, State.SIGNED, State.LANDED])
+@pytest.mark.parametrize("state", [State.ANSWERED, State.SIGNED, State.INCLUDED])
 def test_a_damaged_row_of_the_transaction_manager_is_set_aside(book: Book, state: State) -> None:
     bad, good = (walk(book, new_row(book, number, 10), WAYS[state]) for number in (1, 2))
     damage(book, bad, "log = x'00'")
     looks = {
         State.ANSWERED: lambda: queries.answered(book, CHAIN, NOW, 5).rows,
         State.SIGNED: lambda: queries.signed(book, CHAIN),
-        State.LANDED: lambda: queries.landed(book, CHAIN, 99, 5),
+        State.INCLUDED: lambda: queries.included(book, CHAIN, 99, 5),
     }
     assert [row.rid for row in looks[state]()] == [good]
     assert [row.rid for row in looks[state]()] == [good]
@@ -90,7 +90,7 @@ def test_the_event_of_a_damaged_row_is_taken_as_a_new_request_when_it_is_read_ag
     places = queries.places(book, (CHAIN, CONTRACT), KIND, (1, 9), 9)
     assert places == (), "the proof of completeness must find it missing"
     ((again, _),) = take(book, arrival(1, 10)).new
-    assert row_of(book, again).state is State.SEEN
+    assert row_of(book, again).state is State.PENDING
 
 
 def test_a_page_that_cannot_be_read_costs_its_rows_alone(path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_page_that_cannot_be_read_costs_its_rows_alone(path: Path) -> None:
         book.commit()
     book.begin()
     assert [row.rid for row in queries.due_of_kinds(book, [KIND], NOW, 5).rows] == [good]
-    assert walk(book, good, WAYS[State.REPLIED])
+    assert walk(book, good, WAYS[State.FINALIZED])
     book.commit()
     book.close()
 

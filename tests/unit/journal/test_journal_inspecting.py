@@ -93,9 +93,9 @@ def test_what_failed_begins_again_from_the_start(book: Book, state: State) -> No
     after = row_of(book, rid)
     assert after == attrs.evolve(
         before,
-        state=State.SEEN,
-        next_try=5000.0,
-        admitted_at=5000.0,
+        state=State.PENDING,
+        next_attempt=5000.0,
+        recorded_at=5000.0,
         deadline=777.0,
         submitted=False,
         closed_at=None,
@@ -116,11 +116,11 @@ def test_a_reply_that_was_rejected_is_asked_for_anew(book: Book) -> None:
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        (State.SEEN, "pending already"),
+        (State.PENDING, "pending already"),
         (State.ANSWERED, "answered it already"),
         (State.SIGNED, "signed and on its way"),
-        (State.LANDED, "included already"),
-        (State.REPLIED, "final already"),
+        (State.INCLUDED, "included already"),
+        (State.FINALIZED, "final already"),
         (State.DONE, "done it already"),
         (State.ABORTED, "asked for its abort"),
     ],
@@ -176,4 +176,4 @@ def test_counts_follow_a_retry(book: Book) -> None:
     rid = walk(book, new_row(book), WAYS[State.REJECTED])
     inspecting.retry(book, rid, 5000.0, 777.0)
     counts: Any = queries.counts(book, 5010.0)
-    assert (counts.states, counts.oldest) == ({(KIND, State.SEEN): 1}, {KIND: 10.0})
+    assert (counts.states, counts.oldest) == ({(KIND, State.PENDING): 1}, {KIND: 10.0})

@@ -37,7 +37,7 @@ def ready(book: Book, transition: str, state: State, **others: int) -> int:
 
 def allowed(transition: str, state: State) -> bool:
     """``restart`` of a closed row is an operator's, which this port does not offer."""
-    return state in TRANSITIONS[transition][0] and (transition != "restart" or state is State.LANDED)
+    return state in TRANSITIONS[transition][0] and (transition != "restart" or state is State.INCLUDED)
 
 
 WITH_ANSWER = {
@@ -89,34 +89,34 @@ def test_a_transition_grows_the_tick_and_marks_its_row(book: Book, transition: s
 @pytest.mark.parametrize(
     ("transition", "state"), [case for case in CASES if allowed(*case) and case[1] in WAITING]
 )
-def test_a_transition_ends_the_parking(book: Book, transition: str, state: State) -> None:
+def test_a_transition_ends_the_deferral(book: Book, transition: str, state: State) -> None:
     rid = in_state(book, state)
-    moves.park(book, rid, 5000.0, "later", 3600.0)
+    moves.defer(book, rid, 5000.0, "later", 3600.0)
     move(book, transition, rid)
-    assert row_of(book, rid).parked == 0
+    assert row_of(book, rid).deferred == 0
     assert book.execute("SELECT max_wait FROM request").fetchone() == (moves.LONGEST_WAIT,)
 
 
 @pytest.mark.parametrize("state", State)
-def test_only_waiting_rows_are_parked(book: Book, state: State) -> None:
+def test_only_waiting_rows_are_deferred(book: Book, state: State) -> None:
     rid = in_state(book, state)
-    assert moves.park(book, rid, 5000.0, "later", 60.0) == (state in WAITING)
+    assert moves.defer(book, rid, 5000.0, "later", 60.0) == (state in WAITING)
     assert row_of(book, rid).state == state
 
 
-def test_parkings_in_a_row_are_counted(book: Book) -> None:
+def test_deferrals_in_a_row_are_counted(book: Book) -> None:
     rid = new_row(book)
     for reason in ("first", "second"):
-        moves.park(book, rid, 5000.0, reason, 60.0)
+        moves.defer(book, rid, 5000.0, reason, 60.0)
     row = row_of(book, rid)
-    assert (row.parked, row.next_try, row.reason) == (2, 5000.0, "second")
+    assert (row.deferred, row.next_attempt, row.reason) == (2, 5000.0, "second")
 
 
-def test_parking_is_no_move(book: Book) -> None:
+def test_deferral_is_no_move(book: Book) -> None:
     """A read that was asked before still judges the row."""
     rid = new_row(book)
     tick = book.tick
-    moves.park(book, rid, 5000.0, "later", 60.0)
+    moves.defer(book, rid, 5000.0, "later", 60.0)
     assert book.tick == tick
 
 
@@ -124,7 +124,7 @@ def test_an_answer_is_kept_with_its_signer_and_is_due_at_once(book: Book) -> Non
     rid = new_row(book)
     moves.answer(book, rid, ANSWER, 1234.0)
     row = row_of(book, rid)
-    assert (row.answer, row.answered_at, row.next_try) == (ANSWER, 1234.0, 1234.0)
+    assert (row.answer, row.answered_at, row.next_attempt) == (ANSWER, 1234.0, 1234.0)
 
 
 def test_a_second_answer_replaces_nothing(book: Book) -> None:
@@ -140,9 +140,9 @@ def test_an_answer_is_kept_ever_after(book: Book, state: State) -> None:
 
 def test_a_late_duplicate_does_not_open_a_finished_request(book: Book) -> None:
     """Bug 13: completed turned back to pending."""
-    rid = in_state(book, State.REPLIED)
+    rid = in_state(book, State.FINALIZED)
     assert take(book, arrival(1, 10)).new == ()
-    assert row_of(book, rid).state == State.REPLIED
+    assert row_of(book, rid).state == State.FINALIZED
 
 
 def test_signing_keeps_nonce_bytes_and_hash(book: Book) -> None:
@@ -168,7 +168,7 @@ def test_a_nonce_is_given_to_one_signed_row_only(book: Book, state: State) -> No
     assert dump(book) == before
 
 
-@pytest.mark.parametrize("way", ["release", "land", "reject"])
+@pytest.mark.parametrize("way", ["release", "confirm", "reject"])
 def test_a_nonce_may_be_given_again_once_its_row_is_signed_no_more(book: Book, way: str) -> None:
     first, second = in_state(book, State.SIGNED, id_=1), in_state(book, State.ANSWERED, id_=2)
     move(book, way, first)
@@ -188,31 +188,31 @@ def test_what_is_signed_is_signed_again_wherever_its_request_is(book: Book) -> N
     assert moves.sign(book, signing(rid, 7, b"dearer", b"hash"))
 
 
-@pytest.mark.parametrize(("state", "way"), [(State.SIGNED, "release"), (State.LANDED, "resend")])
+@pytest.mark.parametrize(("state", "way"), [(State.SIGNED, "release"), (State.INCLUDED, "resend")])
 def test_a_reply_that_goes_back_keeps_its_bytes(book: Book, state: State, way: str) -> None:
     """A process killed before it signs again must know what a pool may still include."""
     rid = in_state(book, state)
     move(book, way, rid)
     row = row_of(book, rid)
-    assert (row.nonce, row.raw, row.reply_hash, row.landed_block) == (1, b"raw", b"hash", None)
+    assert (row.nonce, row.raw, row.reply_hash, row.included_block) == (1, b"raw", b"hash", None)
     assert row.reason == "because"
 
 
 def test_a_request_that_begins_again_drops_its_bytes(book: Book) -> None:
-    rid = in_state(book, State.LANDED)
+    rid = in_state(book, State.INCLUDED)
     move(book, "restart", rid)
     row = row_of(book, rid)
-    assert (row.nonce, row.raw, row.reply_hash, row.landed_block) == (None, None, None, None)
+    assert (row.nonce, row.raw, row.reply_hash, row.included_block) == (None, None, None, None)
 
 
-@pytest.mark.parametrize("state", [State.LANDED, State.REPLIED])
-def test_a_landed_reply_keeps_its_bytes(book: Book, state: State) -> None:
+@pytest.mark.parametrize("state", [State.INCLUDED, State.FINALIZED])
+def test_a_included_reply_keeps_its_bytes(book: Book, state: State) -> None:
     row = row_of(book, in_state(book, state))
-    assert (row.raw, row.landed_block) == (b"raw", 20)
+    assert (row.raw, row.included_block) == (b"raw", 20)
 
 
 def test_without_an_answer_there_is_nothing_to_send_again(book: Book) -> None:
-    rid = walk(book, new_row(book), ["found_landed"])
+    rid = walk(book, new_row(book), ["found_included"])
     assert not move(book, "resend", rid)
     assert move(book, "restart", rid)
 

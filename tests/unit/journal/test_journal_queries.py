@@ -70,11 +70,11 @@ def test_nothing_is_due_in_an_empty_journal(book: Book) -> None:
 @pytest.mark.parametrize("state", State)
 def test_only_seen_rows_are_due_and_only_answered_ones_are_unsent(book: Book, state: State) -> None:
     rid = walk(book, new_row(book), WAYS[state])
-    assert rids(due(book)) == [rid] * (state is State.SEEN)
+    assert rids(due(book)) == [rid] * (state is State.PENDING)
     assert rids(answered(book)) == [rid] * (state is State.ANSWERED)
 
 
-@pytest.mark.parametrize("state", [State.SEEN, State.ANSWERED])
+@pytest.mark.parametrize("state", [State.PENDING, State.ANSWERED])
 def test_rows_off_chain_are_not_handed_out_and_nobody_waits_for_them(book: Book, state: State) -> None:
     walk(book, new_row(book), WAYS[state])
     take(book)
@@ -88,15 +88,15 @@ def test_a_kind_does_not_see_the_rows_of_another(book: Book) -> None:
 
 def test_due_rows_come_by_next_try_then_block_then_log_index(book: Book) -> None:
     places = [(5, 12, 0), (5, 10, 1), (5, 10, 0), (4, 90, 0)]
-    for number, (next_try, block, index) in enumerate(places, start=1):
-        moves.park(book, new_row(book, number, block, index=index), next_try, "", 60.0)
+    for number, (next_attempt, block, index) in enumerate(places, start=1):
+        moves.defer(book, new_row(book, number, block, index=index), next_attempt, "", 60.0)
     assert rids(due(book)) == [4, 3, 2, 1]
 
 
 def test_answered_rows_come_by_place(book: Book) -> None:
     for number, block in enumerate([12, 10, 11], start=1):
         walk(book, new_row(book, number, block), ["answer"])
-    moves.park(book, 2, 999.0, "", 60.0)
+    moves.defer(book, 2, 999.0, "", 60.0)
     assert rids(answered(book)) == [2, 3, 1]
 
 
@@ -134,7 +134,7 @@ def test_any_number_of_shards_is_told_apart(path: Path, count: int) -> None:
 
 def test_nobody_waits_for_a_row_of_a_shard_that_is_not_wanted(parted: Book) -> None:
     for identifier in (1, 2):
-        moves.park(parted, new_row(parted, identifier, 10 + identifier), NOW + identifier, "", 60.0)
+        moves.defer(parted, new_row(parted, identifier, 10 + identifier), NOW + identifier, "", 60.0)
     assert due(parted, without=[1]).next_due == NOW + 2
 
 
@@ -156,9 +156,9 @@ def test_the_limit_holds_and_more_are_announced_as_due(book: Book, way: tuple[st
 
 
 @pytest.mark.parametrize("way", [(), ("answer",)])
-def test_a_parked_row_is_due_when_its_time_has_come(book: Book, way: tuple[str, ...]) -> None:
+def test_a_deferred_row_is_due_when_its_time_has_come(book: Book, way: tuple[str, ...]) -> None:
     rid = walk(book, new_row(book), way)
-    moves.park(book, rid, NOW + 30, "", 60.0)
+    moves.defer(book, rid, NOW + 30, "", 60.0)
     look = answered if way else due
     assert look(book) == Due((), NOW + 30)
     assert rids(look(book, now=NOW + 30)) == [rid]
@@ -167,7 +167,7 @@ def test_a_parked_row_is_due_when_its_time_has_come(book: Book, way: tuple[str, 
 @pytest.mark.parametrize("way", [(), ("answer",)])
 def test_the_soonest_of_the_waiting_is_announced(book: Book, way: tuple[str, ...]) -> None:
     for number, wait in enumerate([50, 20, 40], start=1):
-        moves.park(book, walk(book, new_row(book, number), way), NOW + wait, "", 60.0)
+        moves.defer(book, walk(book, new_row(book, number), way), NOW + wait, "", 60.0)
     assert (answered if way else due)(book).next_due == NOW + 20
 
 
@@ -181,20 +181,20 @@ def test_a_row_that_waits_longer_than_it_may_is_due(
 ) -> None:
     """The clock was set back."""
     rid = walk(book, new_row(book), way)
-    moves.park(book, rid, NOW + wait, "", max_wait)
+    moves.defer(book, rid, NOW + wait, "", max_wait)
     found = (answered if way else due)(book)
     assert (rids(found), found.next_due) == (([rid], None) if expected else ([], NOW + wait))
 
 
 def test_a_clock_set_back_by_an_hour_strands_nothing(book: Book) -> None:
-    """A row admitted by the old clock, never parked."""
+    """A row recorded by the old clock, never deferred."""
     rid = new_row(book)
     assert rids(due(book, now=NOW - 3600)) == [rid]
 
 
 def test_rows_in_time_go_before_stranded_ones(book: Book) -> None:
     stranded, in_time = new_row(book, 1, 10), new_row(book, 2, 11)
-    moves.park(book, stranded, NOW + 999, "", 60.0)
+    moves.defer(book, stranded, NOW + 999, "", 60.0)
     assert rids(due(book)) == [in_time, stranded]
     assert due(book, limit=1).next_due == NOW
 
@@ -209,20 +209,20 @@ def test_signed_rows_come_in_nonce_order_on_chain_or_not(book: Book) -> None:
     assert queries.signed(book, CHAIN + 1) == ()
 
 
-def test_landed_rows_come_deepest_first_up_to_a_block_on_chain_or_not(book: Book) -> None:
+def test_included_rows_come_deepest_first_up_to_a_block_on_chain_or_not(book: Book) -> None:
     for number, block in enumerate([30, 10, 20], start=1):
-        moves.move(book, "land", walk(book, new_row(book, number), ["answer", "sign"]), block=block)
+        moves.move(book, "confirm", walk(book, new_row(book, number), ["answer", "sign"]), block=block)
     take(book)
-    assert [row.rid for row in queries.landed(book, CHAIN, 20, 10)] == [2, 3]
-    assert [row.rid for row in queries.landed(book, CHAIN, 20, 1)] == [2]
-    assert queries.landed(book, CHAIN + 1, 20, 10) == ()
+    assert [row.rid for row in queries.included(book, CHAIN, 20, 10)] == [2, 3]
+    assert [row.rid for row in queries.included(book, CHAIN, 20, 1)] == [2]
+    assert queries.included(book, CHAIN + 1, 20, 10) == ()
 
 
-def test_a_row_found_landed_is_looked_at_again_at_its_block(book: Book) -> None:
+def test_a_row_found_included_is_looked_at_again_at_its_block(book: Book) -> None:
     rid = new_row(book)
-    moves.move(book, "found_landed", rid, block=40)
-    assert queries.landed(book, CHAIN, 39, 10) == ()
-    assert queries.landed(book, CHAIN, 40, 10) == (row_of(book, rid),)
+    moves.move(book, "found_included", rid, block=40)
+    assert queries.included(book, CHAIN, 39, 10) == ()
+    assert queries.included(book, CHAIN, 40, 10) == (row_of(book, rid),)
 
 
 def test_a_sibling_is_other_content_under_the_same_id(book: Book) -> None:
@@ -251,10 +251,10 @@ def test_an_empty_journal_counts_nothing(book: Book) -> None:
 def test_rows_are_counted_by_kind_and_state(book: Book) -> None:
     for number, state in enumerate(State, start=1):
         walk(book, new_row(book, number, content=str(number)), WAYS[state])
-    walk(book, new_row(book, 99, kind=Kind.USER_DECRYPTION), WAYS[State.REPLIED])
+    walk(book, new_row(book, 99, kind=Kind.USER_DECRYPTION), WAYS[State.FINALIZED])
     assert queries.counts(book, NOW).states == {
         **{(KIND, state): 1 for state in State},
-        (Kind.USER_DECRYPTION, State.REPLIED): 1,
+        (Kind.USER_DECRYPTION, State.FINALIZED): 1,
     }
 
 
@@ -270,11 +270,11 @@ def test_the_age_is_that_of_the_oldest_open_row_on_chain(book: Book) -> None:
     assert (found.oldest, found.off_chain) == ({KIND: 800.0}, 1)
 
 
-def test_parked_rows_are_counted_until_they_move(book: Book) -> None:
+def test_deferred_rows_are_counted_until_they_move(book: Book) -> None:
     for number in (1, 2, 3):
-        moves.park(book, new_row(book, number), 5000.0, "", 60.0)
+        moves.defer(book, new_row(book, number), 5000.0, "", 60.0)
     walk(book, 1, ["answer"])
-    assert queries.counts(book, NOW).parked == {KIND: 2}
+    assert queries.counts(book, NOW).deferred == {KIND: 2}
 
 
 def test_hashes_come_back_as_they_were_stored(book: Book) -> None:
@@ -303,7 +303,7 @@ def test_doubted_blocks_come_newest_first_and_each_once(book: Book) -> None:
 
 
 def test_nobody_doubts_the_block_of_a_closed_request(book: Book) -> None:
-    walk(book, new_row(book, 1, 10), WAYS[State.REPLIED])
+    walk(book, new_row(book, 1, 10), WAYS[State.FINALIZED])
     take(book, blocks=(10, 10))
     assert doubted(book) == ()
 
@@ -355,7 +355,7 @@ def test_several_kinds_are_handed_out_as_one_line(book: Book) -> None:
 
 def test_the_next_of_several_kinds_is_the_soonest(book: Book) -> None:
     for block, kind in ((10, Kind.PREP_KEYGEN), (11, Kind.KEYGEN)):
-        moves.park(book, new_row(book, block, block, kind=kind), NOW + block, "waits", 60.0)
+        moves.defer(book, new_row(book, block, block, kind=kind), NOW + block, "waits", 60.0)
     assert of_kinds(book) == Due((), NOW + 10)
 
 
@@ -369,7 +369,7 @@ def test_in_order_comes_what_is_open_as_the_chain_has_it_due_or_not(book: Book) 
     first = new_row(book, 1, 10, kind=Kind.NEW_KMS_CONTEXT)
     assert in_order(book) == [(first, True), (later, True)]
     assert in_order(book, limit=1) == [(first, True)]
-    moves.park(book, first, NOW + 5, "waits", 60.0)
+    moves.defer(book, first, NOW + 5, "waits", 60.0)
     assert in_order(book) == [(first, False), (later, True)]
     moves.move(book, "finish", first, reason="done")
     assert in_order(book) == [(later, True)]
@@ -377,7 +377,7 @@ def test_in_order_comes_what_is_open_as_the_chain_has_it_due_or_not(book: Book) 
 
 def test_in_order_a_row_is_due_when_the_clock_was_set_back(book: Book) -> None:
     first = new_row(book, 1, 10, kind=Kind.NEW_KMS_CONTEXT)
-    moves.park(book, first, NOW + 5, "waits", 60.0)
+    moves.defer(book, first, NOW + 5, "waits", 60.0)
     assert in_order(book, now=NOW - 100) == [(first, True)]
 
 
@@ -433,27 +433,27 @@ def test_counting_costs_the_same_however_many_rows_there_are(book: Book) -> None
     for first, last in ((0, 200), (200, 4000)):
         take(book, *(arrival(number, number) for number in range(first, last)), blocks=(first, last))
         for rid in range(first + 1, first + 101):
-            walk(book, rid, WAYS[State.REPLIED])
+            walk(book, rid, WAYS[State.FINALIZED])
         costs.append(cost(book, lambda: queries.counts(book, NOW)))
     few, more = costs
     assert more <= 1.5 * few + 3
-    assert queries.counts(book, NOW).states == {(KIND, State.REPLIED): 200, (KIND, State.SEEN): 3800}
+    assert queries.counts(book, NOW).states == {(KIND, State.FINALIZED): 200, (KIND, State.PENDING): 3800}
 
 
-def test_parkings_are_counted_from_the_first_that_is_not_again(book: Book) -> None:
+def test_deferrals_are_counted_from_the_first_that_is_not_again(book: Book) -> None:
     row = new_row(book, 1, 10)
-    for again, parked in ((True, 1), (True, 2), (False, 1), (True, 2)):
-        moves.park(book, row, NOW + 5, "waits", 60.0, again=again)
+    for again, deferred in ((True, 1), (True, 2), (False, 1), (True, 2)):
+        moves.defer(book, row, NOW + 5, "waits", 60.0, again=again)
         found = queries.row(book, row)
         assert found is not None
-        assert found.parked == parked
+        assert found.deferred == deferred
 
 
 def test_answered_rows_come_in_pages_due_or_not(book: Book) -> None:
     rows = [new_row(book, number, 10 + number) for number in range(5)]
     for rid in rows[:4]:
         moves.answer(book, rid, ANSWER, NOW)
-    moves.park(book, rows[1], NOW + 1000, "waits", 2000.0)
+    moves.defer(book, rows[1], NOW + 1000, "waits", 2000.0)
     first = queries.answered_after(book, CHAIN, (-1, -1), 3)
     assert rids(Due(first, None)) == rows[:3]
     last = first[-1].log

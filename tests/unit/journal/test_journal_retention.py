@@ -71,7 +71,7 @@ def test_of_a_cleared_row_all_else_stays(book: Book, state: State) -> None:
 
 
 def test_a_row_is_cleared_once(book: Book) -> None:
-    walk(book, new_row(book), WAYS[State.REPLIED])
+    walk(book, new_row(book), WAYS[State.FINALIZED])
     assert [play(book, CLEARING).cleared for _ in range(2)] == [1, 0]
 
 
@@ -89,21 +89,21 @@ def test_a_row_is_cleared_once(book: Book) -> None:
 )
 def test_what_is_young_or_not_final_stays(book: Book, plan: Retention, change: dict[str, Any]) -> None:
     """The request stands in block 10, its reply in block 20."""
-    walk(book, new_row(book, 1, 10), WAYS[State.REPLIED])
+    walk(book, new_row(book, 1, 10), WAYS[State.FINALIZED])
     changed = {name: value for name, value in change.items() if getattr(plan, name) is not None}
     done = play(book, attrs.evolve(plan, **changed))
     assert (done.cleared, done.deleted) == (0, 0)
 
 
 def test_a_row_that_was_closed_by_an_earlier_version_ended_with_its_answer(book: Book) -> None:
-    rid = walk(book, new_row(book), WAYS[State.REPLIED])
+    rid = walk(book, new_row(book), WAYS[State.FINALIZED])
     book.execute("UPDATE request SET closed_at = NULL, answered_at = ? WHERE rid = ?", (ENDED - 500, rid))
     assert play(book, attrs.evolve(DELETING, delete_before=ENDED - 501)).deleted == 0
     assert play(book, attrs.evolve(DELETING, delete_before=ENDED - 499)).deleted == 1
 
 
 def test_numbered_rows_go_only_below_the_low_water_mark(book: Book) -> None:
-    made = [walk(book, new_row(book, number, 10), WAYS[State.REPLIED]) for number in (1, 2, 3)]
+    made = [walk(book, new_row(book, number, 10), WAYS[State.FINALIZED]) for number in (1, 2, 3)]
     plan = attrs.evolve(PLAN, numbered=frozenset({KIND}))
     assert play(book, plan).deleted == 0
     retention.raise_low_water(book, CHAIN, CONTRACT, KIND, Place(2, 10))
@@ -139,7 +139,7 @@ def test_a_damaged_row_lowers_the_mark_to_its_id(book: Book) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "goes"), [(State.SEEN, True), (State.ANSWERED, True), (State.SIGNED, False)]
+    ("state", "goes"), [(State.PENDING, True), (State.ANSWERED, True), (State.SIGNED, False)]
 )
 def test_what_left_the_chain_goes_by_its_age(book: Book, state: State, goes: bool) -> None:
     """Its record was made at 1000. What is signed may still be included."""
@@ -151,32 +151,32 @@ def test_what_left_the_chain_goes_by_its_age(book: Book, state: State, goes: boo
 
 def test_deleted_rows_stay_counted(book: Book) -> None:
     for number in range(5):
-        walk(book, new_row(book, number, 10), WAYS[State.REPLIED])
-    walk(book, new_row(book, 9, 200), WAYS[State.REPLIED])
+        walk(book, new_row(book, number, 10), WAYS[State.FINALIZED])
+    walk(book, new_row(book, 9, 200), WAYS[State.FINALIZED])
     play(book, PLAN)
     counts = queries.counts(book, ENDED)
-    assert (counts.states, counts.deleted) == ({(KIND, State.REPLIED): 1}, {(KIND, State.REPLIED): 5})
+    assert (counts.states, counts.deleted) == ({(KIND, State.FINALIZED): 1}, {(KIND, State.FINALIZED): 5})
 
 
 def test_a_step_looks_at_few_rows_and_a_round_at_all(book: Book) -> None:
     many = 3 * retention.ROWS
     for number in range(many):
-        walk(book, new_row(book, number, 10), WAYS[State.REPLIED])
+        walk(book, new_row(book, number, 10), WAYS[State.FINALIZED])
     assert retention.step(book, CLEARING, Position()).cleared == retention.ROWS
     assert play(book, PLAN).deleted == many
 
 
 def test_rows_that_must_stay_hide_none_behind_them(book: Book) -> None:
     for number in range(2 * retention.ROWS):
-        walk(book, new_row(book, number, 200), WAYS[State.REPLIED])
-    late = walk(book, new_row(book, 999, 10), WAYS[State.REPLIED])
+        walk(book, new_row(book, number, 200), WAYS[State.FINALIZED])
+    late = walk(book, new_row(book, 999, 10), WAYS[State.FINALIZED])
     assert play(book, DELETING).deleted == 1
     assert late not in rids(book)
 
 
 def test_a_cleared_request_that_comes_again_elsewhere_has_its_event_again(book: Book) -> None:
     """A reorganisation deeper than anybody expected."""
-    rid = walk(book, new_row(book, 1, 10), WAYS[State.REPLIED])
+    rid = walk(book, new_row(book, 1, 10), WAYS[State.FINALIZED])
     play(book, CLEARING)
     take(book, arrival(1, 12))
     assert row_of(book, rid).log == arrival(1, 12).log
@@ -184,17 +184,17 @@ def test_a_cleared_request_that_comes_again_elsewhere_has_its_event_again(book: 
 
 
 def test_a_cleared_row_does_not_begin_again(book: Book) -> None:
-    rid = walk(book, new_row(book), WAYS[State.REPLIED])
+    rid = walk(book, new_row(book), WAYS[State.FINALIZED])
     play(book, CLEARING)
-    book.execute("UPDATE request SET state = 'landed' WHERE rid = ?", (rid,))
-    assert not moves.move(book, "restart", rid, next_try=1.0, reason="")
+    book.execute("UPDATE request SET state = 'included' WHERE rid = ?", (rid,))
+    assert not moves.move(book, "restart", rid, next_attempt=1.0, reason="")
 
 
 def test_the_file_is_shortened_where_much_of_it_is_free(path: Path) -> None:
     book = opened(path)
     book.begin()
     for number in range(600):
-        walk(book, new_row(book, number, 10, content="x" * 9000), WAYS[State.REPLIED])
+        walk(book, new_row(book, number, 10, content="x" * 9000), WAYS[State.FINALIZED])
     book.commit()
     assert book.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     book.begin()
@@ -210,7 +210,7 @@ def test_the_file_is_shortened_where_much_of_it_is_free(path: Path) -> None:
 def test_the_proof_costs_little_after_the_mark(book: Book) -> None:
     """Ids up to the mark are not asked for, whatever rows are left of them."""
     for number in range(1, 50):
-        walk(book, new_row(book, number, 10), WAYS[State.REPLIED])
+        walk(book, new_row(book, number, 10), WAYS[State.FINALIZED])
     retention.raise_low_water(book, CHAIN, CONTRACT, KIND, Place(40, 10))
     play(book, attrs.evolve(PLAN, numbered=frozenset({KIND})))
     mark = retention.low_water(book, CHAIN, CONTRACT, KIND)

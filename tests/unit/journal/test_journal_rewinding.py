@@ -7,7 +7,7 @@ import pytest
 from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.journal import moves, queries
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Admitted, Rewound
+from kmsconn.journal.port import Recorded, Rewound
 from kmsconn.journal.rewinding import rewind
 from kmsconn.model.life import State
 from tests.unit.journal.samples import (
@@ -44,31 +44,31 @@ def test_a_fork_above_the_cursor_moves_nothing(book: Book) -> None:
     assert (queries.cursor(book, *HERE), dump(book)) == (61, before)
 
 
-@pytest.mark.parametrize(("fork", "state"), [(19, State.LANDED), (20, State.REPLIED)])
+@pytest.mark.parametrize(("fork", "state"), [(19, State.INCLUDED), (20, State.FINALIZED)])
 def test_a_final_reply_above_the_fork_is_included_only_and_keeps_its_answer(
     book: Book, fork: int, state: State
 ) -> None:
     """Its request stands in block 10, the reply in block 20."""
-    rid = walk(book, new_row(book), WAYS[State.REPLIED])
-    assert rewind(book, *HERE, fork, 90).reopened == (state is State.LANDED)
+    rid = walk(book, new_row(book), WAYS[State.FINALIZED])
+    assert rewind(book, *HERE, fork, 90).reopened == (state is State.INCLUDED)
     row = row_of(book, rid)
     assert (row.state, row.answer, row.raw) == (state, ANSWER, b"raw")
-    assert row.landed_block == min(20, fork)
+    assert row.included_block == min(20, fork)
 
 
 def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stands_above_the_fork(
     book: Book,
 ) -> None:
     rid = new_row(book)
-    assert moves.move(book, "found_replied", rid, reason="", block=None)
+    assert moves.move(book, "found_finalized", rid, reason="", block=None)
     rewind(book, *HERE, 5, 90)
-    assert (row_of(book, rid).state, row_of(book, rid).landed_block) == (State.LANDED, 5)
+    assert (row_of(book, rid).state, row_of(book, rid).included_block) == (State.INCLUDED, 5)
 
 
 def test_an_included_reply_is_looked_at_once_the_fork_is_old(book: Book) -> None:
-    rid = walk(book, new_row(book), WAYS[State.LANDED])
+    rid = walk(book, new_row(book), WAYS[State.INCLUDED])
     assert rewind(book, *HERE, 15, 90) == Rewound()
-    assert row_of(book, rid).landed_block == 15
+    assert row_of(book, rid).included_block == 15
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -86,11 +86,11 @@ def test_what_stands_between_fork_and_head_waits_for_its_block_to_be_read(book: 
     rid = new_row(book, 1, 30)
     assert rewind(book, *HERE, 25, 40) == Rewound()
     assert row_of(book, rid).on_chain
-    assert take(book, blocks=(26, 40)) == Admitted(gone=1)
+    assert take(book, blocks=(26, 40)) == Recorded(gone=1)
 
 
 def test_another_contract_of_the_chain_is_left_alone(book: Book) -> None:
-    walk(book, new_row(book), WAYS[State.REPLIED])
+    walk(book, new_row(book), WAYS[State.FINALIZED])
     before = dump(book)
     rewind(book, CHAIN, type(CONTRACT)(b"\x01" * 20), 0, 0)
     assert dump(book) == before
@@ -100,19 +100,19 @@ def test_another_contract_of_the_chain_is_left_alone(book: Book) -> None:
 def test_what_ended_in_another_block_is_judged_anew(book: Book, state: State) -> None:
     rid = walk(book, new_row(book), WAYS[state])
     moved = arrival(1, 12)
-    assert take(book, moved) == Admitted(moved=1, back=((rid, moved),))
-    assert row_of(book, rid).state is State.SEEN
+    assert take(book, moved) == Recorded(moved=1, back=((rid, moved),))
+    assert row_of(book, rid).state is State.PENDING
 
 
 @pytest.mark.parametrize("state", [State.REJECTED, State.DONE])
 def test_what_ended_and_stands_where_it_stood_stays(book: Book, state: State) -> None:
     rid = walk(book, new_row(book), WAYS[state])
-    assert take(book, arrival(1, 10)) == Admitted()
+    assert take(book, arrival(1, 10)) == Recorded()
     assert row_of(book, rid).state is state
 
 
-@pytest.mark.parametrize("state", [State.EXPIRED, State.QUARANTINED, State.ABORTED, State.REPLIED])
+@pytest.mark.parametrize("state", [State.EXPIRED, State.QUARANTINED, State.ABORTED, State.FINALIZED])
 def test_what_does_not_depend_on_the_block_stays_as_it_ended(book: Book, state: State) -> None:
     rid = walk(book, new_row(book), WAYS[state])
-    assert take(book, arrival(1, 12)) == Admitted(moved=1)
+    assert take(book, arrival(1, 12)) == Recorded(moved=1)
     assert row_of(book, rid).state is state

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kmsconn.chain.checkpoints import Checkpoint
-from kmsconn.journal import admission, damage, queries
+from kmsconn.journal import damage, queries, recording
 from kmsconn.journal.book import Book
 from kmsconn.journal.rows import RESIDUES
 from kmsconn.journal.schema import MIGRATIONS, VERSION, shard_indices
@@ -28,33 +28,33 @@ from tests.unit.journal.samples import (
 LOOK = {"kind": "", "shard": 0, "busy": "[]", "now": 0, "limit": 1}
 
 
-AS_OF_VERSION_4 = (
-    *(f"DROP TABLE {table}" for table in ("checkpoint", "reread")),
-    "DROP INDEX request_final",
-    "DROP INDEX request_gone",
-    "DROP INDEX request_key_management",
-)
-AS_OF_VERSION_3 = (
-    *AS_OF_VERSION_4,
-    *(f"DROP TRIGGER request_{name}" for name in ("appears", "moves", "goes")),
-    *(f"DROP INDEX request_{name}" for name in ("oldest", "whole", "cleared", "odd", "due_1", "stranded_1")),
-    "DROP TABLE tally",
-    "DROP TABLE low_water",
-    "ALTER TABLE request DROP COLUMN closed_at",
-    "ALTER TABLE request DROP COLUMN cleared",
-    *(
-        one
-        for one in MIGRATIONS[0]
-        if "TABLE closed" in one or "request_open" in one or "request_stranded" in one
-    ),
-    *(one for one in MIGRATIONS[1] if "CREATE" in one),
-    *(one for one in MIGRATIONS[2] if "CREATE" in one),
-)
-"""Takes an empty journal of today back to the layout 3."""
+def file_of_layout(path: Path, layout: int, *rows: dict[str, object]) -> None:
+    """Make a journal as an older version left it, with rows of its own columns."""
+    connection = raw_connection(path)
+    connection.create_function(
+        "shard", 2, lambda key, shards: int.from_bytes(key) % shards, deterministic=True
+    )
+    for migration in MIGRATIONS[:layout]:
+        for statement in migration:
+            connection.execute(statement)
+    for row in rows:
+        values = OLD_ROW | row
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        connection.execute(f"INSERT INTO request ({names}) VALUES ({marks})", [*values.values()])  # noqa: S608
+    connection.execute(f"PRAGMA user_version = {layout}")
+    connection.close()
+
+
+OLD_ROW: dict[str, object] = {
+    "chain_id": CHAIN, "contract": CONTRACT, "id": (1).to_bytes(32), "digest": bytes32("digest"), "kind": KIND, "state": "seen",
+    "on_chain": 1, "tick": 1, "block": 10, "log_index": 0, "block_hash": bytes32("block 10"), "transaction_hash": bytes32("tx"),
+    "next_try": 0.0, "max_wait": 60.0, "deadline": 0.0, "admitted_at": 0.0, "log": b"log",
+}  # fmt: skip
+"""A row in the columns of the layouts 1 to 7."""
 
 
 def literal_states(statement: str) -> set[str]:
-    found = re.search(r"state IN \(([^)]*)\)", statement)
+    found = re.search(r"state IN\s*\(([^)]*)\)", statement)
     assert found, statement
     return {name.strip(" '") for name in found[1].split(",")}
 
@@ -75,7 +75,7 @@ def test_the_index_of_open_rows_names_the_open_states() -> None:
 
 
 def test_the_index_of_odd_rows_names_all_states() -> None:
-    assert literal_states(statement_of("request_odd").replace("NOT IN", "IN")) == {
+    assert literal_states(statement_of("INDEX request_odd ").replace("NOT IN", "IN")) == {
         state.value for state in State
     }
 
@@ -93,8 +93,10 @@ def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None
     """Only identity and place hold it, so that years of closed rows cost nobody anything."""
     walk(book, new_row(book), WAYS[next(closed for closed in CLOSED if closed == state)])
     statements = [*(one for migration in MIGRATIONS for one in migration), *shard_indices(1).values()]
-    for index in ("due_1", "stranded_1", "unsent", "nonce", "landed", "oldest", "doubted", "odd"):
-        where = next(one for one in statements if f"INDEX request_{index} " in one).split("WHERE")[1]
+    for index in ("due_1", "stranded_1", "unsent", "nonce", "included", "oldest", "suspect", "odd"):
+        where = next(one for one in reversed(statements) if f"INDEX request_{index} ON" in one).split(
+            "WHERE"
+        )[1]
         assert book.execute(f"SELECT count(*) FROM request WHERE {where}").fetchone() == (0,)  # noqa: S608
 
 
@@ -107,13 +109,13 @@ def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None
         (queries._UNSENT, {"chain_id": 1, "now": 0, "limit": 1}),
         (queries._NEXT_UNSENT, {"chain_id": 1, "now": 0}),
         (queries._SIGNED, (1,)),
-        (queries._LANDED, (1, 1, 1, 1)),
-        (queries._LANDED_FROM, (1, 1, 1)),
+        (queries._INCLUDED, (1, 1, 1, 1)),
+        (queries._INCLUDED_FROM, (1, 1, 1)),
         (queries._OLDEST, ("",)),
         (queries._WAITING, ("", 0, 1)),
         (queries._SIBLING, (1,)),
         (queries._ENDINGS, ("", 1)),
-        (admission._IN_RANGE, (1, CONTRACT, 1, 2)),
+        (recording._IN_RANGE, (1, CONTRACT, 1, 2)),
         (queries._DOUBTED, (1, CONTRACT, 1, 1)),
         (damage._ODD_STATES, ()),
         (damage._ODD_KINDS, ("",)),
@@ -131,20 +133,51 @@ def test_no_query_walks_over_the_table(book: Book, statement: str, values: objec
 
 def test_the_rows_of_an_older_file_have_their_shards(tmp_path: Path) -> None:
     identifier = (5 << 248) + 77
-    old = opened(tmp_path / "j.db")
-    new_row(old, identifier)
-    for statement in (
-        *AS_OF_VERSION_3,
-        "DROP INDEX request_due",
-        "ALTER TABLE request DROP COLUMN residue",
-        *(one for one in MIGRATIONS[0] if "INDEX request_due" in one),
-        "PRAGMA user_version = 2",
-    ):
-        old.execute(statement)
-    old.close()
+    file_of_layout(tmp_path / "j.db", 2, {"id": identifier.to_bytes(32)})
     book = opened(tmp_path / "j.db")
     try:
         assert book.execute("SELECT residue FROM request").fetchall() == [(identifier % RESIDUES,)]
+    finally:
+        book.close()
+
+
+@pytest.mark.parametrize("layout", range(1, VERSION))
+@pytest.mark.parametrize(
+    ("old", "state"),
+    [
+        ("seen", State.PENDING),
+        ("landed", State.INCLUDED),
+        ("replied", State.FINALIZED),
+        ("signed", State.SIGNED),
+    ],
+)
+def test_an_older_file_has_its_rows_in_the_states_of_today(
+    tmp_path: Path, layout: int, old: str, state: State
+) -> None:
+    others = ({"id": bytes32(f"{n}"), "state": old, "parked": 2, "nonce": n} for n in range(2))
+    file_of_layout(tmp_path / "j.db", layout, *others, {"state": "expired"})
+    book = opened(tmp_path / "j.db")
+    try:
+        assert queries.counts(book, 0.0).states == {(KIND, state): 2, (KIND, State.EXPIRED): 1}
+        assert book.execute("SELECT deferred, nonce FROM request ORDER BY rid").fetchall()[:2] == [
+            (2, 0),
+            (2, 1),
+        ]
+        due = "SELECT count(*) FROM request INDEXED BY request_due_1 WHERE kind = ? AND state = 'pending' AND on_chain = 1"
+        assert book.execute(due, (KIND,)).fetchone() == (2 * (state is State.PENDING),)
+    finally:
+        book.close()
+
+
+def test_what_retention_deleted_stays_counted(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    file_of_layout(path, 6, {"state": "replied"})
+    connection = raw_connection(path)
+    connection.execute("DELETE FROM request")
+    connection.close()
+    book = opened(path)
+    try:
+        assert queries.counts(book, 0.0).deleted == {(KIND, State.FINALIZED): 1}
     finally:
         book.close()
 
@@ -153,11 +186,8 @@ def test_the_migration_names_the_number_of_residues() -> None:
     assert any(f"shard(id, {RESIDUES})" in statement for statement in MIGRATIONS[2])
 
 
-def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_new_ends(tmp_path: Path) -> None:
-    old = raw_connection(tmp_path / "j.db")
-    for statement in (*MIGRATIONS[0], "PRAGMA user_version = 1"):
-        old.execute(statement)
-    old.close()
+def test_an_empty_file_of_the_first_version_gets_the_new_ends(tmp_path: Path) -> None:
+    file_of_layout(tmp_path / "j.db", 1)
     book = opened(tmp_path / "j.db")
     try:
         assert book.execute("PRAGMA user_version").fetchone() == (VERSION,)
@@ -168,12 +198,8 @@ def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_new_ends(tmp_pa
 
 
 def test_an_older_file_begins_with_the_blocks_where_its_requests_stand(tmp_path: Path) -> None:
-    old = opened(tmp_path / "j.db")
-    new_row(old, 1, 10)
-    new_row(old, 2, 12)
-    for statement in (*AS_OF_VERSION_4, "PRAGMA user_version = 4"):
-        old.execute(statement)
-    old.close()
+    at = ({"id": bytes32(f"{n}"), "block": n, "block_hash": bytes32(f"block {n}")} for n in (10, 12))
+    file_of_layout(tmp_path / "j.db", 4, *at)
     book = opened(tmp_path / "j.db")
     try:
         kept = [Checkpoint(block, bytes32(f"block {block}")) for block in (10, 12)]

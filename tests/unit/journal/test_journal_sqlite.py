@@ -48,9 +48,9 @@ def open_to_others(path: Path) -> None:
     path.chmod(0o644)
 
 
-async def admit_one(journal: Journal, id_: int = 1, block: int = 10) -> int:
-    admitted = await journal.admit(read_of(arrival(id_, block), asked=journal.tick, blocks=(block, block)))
-    return admitted.new[0][0]
+async def record_one(journal: Journal, id_: int = 1, block: int = 10) -> int:
+    recorded = await journal.record(read_of(arrival(id_, block), asked=journal.tick, blocks=(block, block)))
+    return recorded.new[0][0]
 
 
 async def row_of(journal: Journal, rid: int) -> Row:
@@ -67,26 +67,26 @@ async def test_it_is_the_port(path: Path) -> None:
 
 async def test_a_whole_life(path: Path) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
+        rid = await record_one(journal)
         assert [row.rid for row in (await journal.due([KIND], 1000.0, 5, set())).rows] == [rid]
         journal.note_submitted(rid, True)
         assert await journal.answer(rid, ANSWER, 1001.0)
         assert [row.rid for row in (await journal.answered(CHAIN, 1001.0, 5)).rows] == [rid]
         assert await journal.sign([signing(rid, 0)]) == [True]
         assert [row.raw for row in await journal.signed(CHAIN)] == [b"raw"]
-        assert await journal.land([(rid, 30)]) == [True]
-        assert [row.landed_block for row in await journal.landed(CHAIN, 30, 5)] == [30]
-        assert await journal.bury([rid]) == [True]
+        assert await journal.confirm([(rid, 30)]) == [True]
+        assert [row.included_block for row in await journal.included(CHAIN, 30, 5)] == [30]
+        assert await journal.finalize([rid]) == [True]
         row = await row_of(journal, rid)
-        assert (row.state, row.submitted, row.answer) == (State.REPLIED, False, ANSWER)
-        assert (await journal.counts(1002.0)).states == {(KIND, State.REPLIED): 1}
+        assert (row.state, row.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
+        assert (await journal.counts(1002.0)).states == {(KIND, State.FINALIZED): 1}
         assert await journal.cursor(CHAIN, CONTRACT) == 11
 
 
-@pytest.mark.parametrize("transition", ["expire", "reject", "quarantine", "found_replied"])
+@pytest.mark.parametrize("transition", ["expire", "reject", "quarantine", "found_finalized"])
 async def test_closing(path: Path, transition: str) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
+        rid = await record_one(journal)
         assert await journal.close(rid, transition, "because")
         assert not await journal.close(rid, transition, "again")
         assert (await row_of(journal, rid)).reason == "because"
@@ -101,33 +101,33 @@ async def test_a_transition_that_does_not_close_is_refused(path: Path, transitio
 
 async def test_a_transition_that_does_not_return_is_refused(path: Path) -> None:
     async with journal_at(path) as journal:
-        with pytest.raises(ValueError, match="bury"):
-            await journal.unland(1, "bury", "")
+        with pytest.raises(ValueError, match="finalize"):
+            await journal.unland(1, "finalize", "")
 
 
 async def test_a_reply_that_is_gone_is_due_at_once(path: Path) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
+        rid = await record_one(journal)
         await journal.answer(rid, ANSWER, 1000.0)
         await journal.sign([signing(rid, 0)])
-        await journal.land([(rid, 30)])
+        await journal.confirm([(rid, 30)])
         assert await journal.unland(rid, "resend", "gone")
         row = await row_of(journal, rid)
-        assert (row.state, row.next_try, row.reason) == (State.ANSWERED, 7000.0, "gone")
+        assert (row.state, row.next_attempt, row.reason) == (State.ANSWERED, 7000.0, "gone")
 
 
 async def test_a_request_answered_by_nobody_we_know_starts_again(path: Path) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
-        assert await journal.found_landed(rid, 30)
+        rid = await record_one(journal)
+        assert await journal.found_included(rid, 30)
         assert await journal.unland(rid, "restart", "gone")
-        assert (await row_of(journal, rid)).state == State.SEEN
+        assert (await row_of(journal, rid)).state == State.PENDING
 
 
-async def test_parking_and_releasing(path: Path) -> None:
+async def test_deferral_and_releasing(path: Path) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
-        assert await journal.park(rid, 1020.0, "later")
+        rid = await record_one(journal)
+        assert await journal.defer(rid, 1020.0, "later")
         assert (await journal.due([KIND], 1000.0, 5, ())).next_due == 1020.0
         await journal.answer(rid, ANSWER, 1000.0)
         await journal.sign([signing(rid, 0)])
@@ -136,27 +136,27 @@ async def test_parking_and_releasing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("submitted", [True, False])
-async def test_a_parked_row_comes_back_with_what_was_noted(path: Path, submitted: bool) -> None:
+async def test_a_deferred_row_comes_back_with_what_was_noted(path: Path, submitted: bool) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
+        rid = await record_one(journal)
         for noted in (not submitted, submitted):
             journal.note_submitted(rid, noted)
-            await journal.park(rid, 0.0, "soon")
+            await journal.defer(rid, 0.0, "soon")
         assert [row.submitted for row in (await journal.due([KIND], 1000.0, 5, ())).rows] == [submitted]
 
 
-async def test_parking_without_a_note_leaves_what_is_known(path: Path) -> None:
+async def test_deferral_without_a_note_leaves_what_is_known(path: Path) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
+        rid = await record_one(journal)
         journal.note_submitted(rid, True)
         for _ in range(2):
-            await journal.park(rid, 0.0, "soon")
+            await journal.defer(rid, 0.0, "soon")
         assert (await row_of(journal, rid)).submitted
 
 
 async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock: object) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
+        rid = await record_one(journal)
         journal.note_submitted(rid, True)
         await journal.answer(rid, ANSWER, 1000.0)
         await trio.sleep(60)
@@ -164,7 +164,7 @@ async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock
 
 
 async def answered_rows(journal: Journal, count: int) -> list[int]:
-    rids = [await admit_one(journal, id_, id_) for id_ in range(1, count + 1)]
+    rids = [await record_one(journal, id_, id_) for id_ in range(1, count + 1)]
     for rid in rids:
         await journal.answer(rid, ANSWER, 1000.0)
     return rids
@@ -179,18 +179,18 @@ async def test_of_several_signatures_a_taken_nonce_spoils_its_own_only(path: Pat
         assert [(row.rid, row.nonce) for row in await journal.signed(CHAIN)] == [(first, 5), (third, 6)]
 
 
-async def test_several_land_and_are_buried_each_for_itself(path: Path) -> None:
+async def test_several_are_included_and_are_finalized_each_for_itself(path: Path) -> None:
     async with journal_at(path) as journal:
         first, second = await answered_rows(journal, 2)
         await journal.sign([signing(first, 0)])
-        assert await journal.land([(second, 30), (first, 31), (first, 32)]) == [False, True, False]
-        assert await journal.bury([first, second]) == [True, False]
-        assert (await row_of(journal, first)).landed_block == 31
+        assert await journal.confirm([(second, 30), (first, 31), (first, 32)]) == [False, True, False]
+        assert await journal.finalize([first, second]) == [True, False]
+        assert (await row_of(journal, first)).included_block == 31
 
 
 async def test_nothing_is_done_at_once(path: Path) -> None:
     async with journal_at(path) as journal:
-        assert [await journal.sign([]), await journal.land([]), await journal.bury([])] == [[], [], []]
+        assert [await journal.sign([]), await journal.confirm([]), await journal.finalize([])] == [[], [], []]
 
 
 async def test_several_are_one_commit(path: Path) -> None:
@@ -204,15 +204,15 @@ async def test_several_are_one_commit(path: Path) -> None:
         rids = await answered_rows(journal, 40)
         before = len(commits)
         await journal.sign([signing(rid, rid) for rid in rids])
-        await journal.land([(rid, 30) for rid in rids])
-        await journal.bury(rids)
+        await journal.confirm([(rid, 30) for rid in rids])
+        await journal.finalize(rids)
         assert len(commits) - before == 3
 
 
 async def test_siblings(path: Path) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
-        await journal.admit(read_of(arrival(1, 10, "B"), asked=journal.tick))
+        rid = await record_one(journal)
+        await journal.record(read_of(arrival(1, 10, "B"), asked=journal.tick))
         assert await journal.has_sibling(rid)
 
 
@@ -229,7 +229,7 @@ async def test_busy_rows_are_those_at_the_time_of_the_call(path: Path) -> None:
 
     free.set()
     async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
-        busy = {await admit_one(journal)}
+        busy = {await record_one(journal)}
         free = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.counts, 1000.0)
@@ -244,8 +244,8 @@ async def test_busy_rows_are_those_at_the_time_of_the_call(path: Path) -> None:
 async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> None:
     async with journal_at(path) as journal:
         with pytest.raises(OverflowError):
-            await admit_one(journal, 2**256)
-        rid = await admit_one(journal, 2**256 - 1)
+            await record_one(journal, 2**256)
+        rid = await record_one(journal, 2**256 - 1)
         await journal.answer(rid, ANSWER, 1000.0)
         with pytest.raises(OverflowError):
             await journal.sign([signing(rid, 2**63)])
@@ -254,7 +254,7 @@ async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> Non
 
 async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
     async with journal_at(path) as journal:
-        rid = await admit_one(journal)
+        rid = await record_one(journal)
         await journal.answer(rid, ANSWER, 1000.0)
         kept, tick = await row_of(journal, rid), journal.tick
     async with journal_at(path) as journal:
@@ -325,10 +325,10 @@ async def test_an_offload_that_hangs_does_not_keep_the_lock(path: Path, autojump
         return await offload_inline(use, work)
 
     async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
-        await admit_one(journal)
+        await record_one(journal)
         killed = True
         with trio.move_on_after(1):
-            await admit_one(journal, 2, 20)
+            await record_one(journal, 2, 20)
     book = opened(path)
     assert book.execute("SELECT count(*) FROM request").fetchone() == (1,)
     book.close()
@@ -338,15 +338,15 @@ async def life(journal: SqliteJournal) -> None:
     """Take a request through all durable points; may be done again after any of them."""
     rid = 1
     if await journal.row(rid) is None:
-        await admit_one(journal)
+        await record_one(journal)
     row = await row_of(journal, rid)
-    if row.state is State.SEEN:
+    if row.state is State.PENDING:
         await journal.answer(rid, ANSWER, 1000.0)
-    if row.state in {State.SEEN, State.ANSWERED}:
+    if row.state in {State.PENDING, State.ANSWERED}:
         await journal.sign([signing(rid, 0)])
-    if row.state in {State.SEEN, State.ANSWERED, State.SIGNED}:
-        await journal.land([(rid, 30)])
-    await journal.bury([rid])
+    if row.state in {State.PENDING, State.ANSWERED, State.SIGNED}:
+        await journal.confirm([(rid, 30)])
+    await journal.finalize([rid])
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -367,4 +367,4 @@ async def test_a_copy_taken_at_any_moment_goes_on(path: Path, late: bool) -> Non
     for copy in copies:
         async with journal_at(copy / path.name) as journal:
             await life(journal)
-            assert (await row_of(journal, 1)).state == State.REPLIED
+            assert (await row_of(journal, 1)).state == State.FINALIZED

@@ -18,21 +18,21 @@ CONTRACT = Address(bytes(19) + b"\x05")
 PUBLIC, USER = Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION
 
 EACH = (
-    events.RequestAdmitted(1, PUBLIC, (1 << 248) | 7, 10901, 55, b"\x03" * 32, 2),
+    events.RequestRecorded(1, PUBLIC, (1 << 248) | 7, 10901, 55, b"\x03" * 32, 2),
     events.RequestsMoved(10901, 1, 0, 2),
     events.ChainReorganised(10901, CONTRACT, 1000, 306, 6),
     events.LogQuarantined(10901, CONTRACT, 55, 3, "short data"),
     events.CursorMoved(10901, CONTRACT, 50, 55),
     events.StageFinished(1, PUBLIC, "check", 0.03),
     events.StageFailed(1, PUBLIC, "check", "denied"),
-    events.RequestParked(1, PUBLIC, "submit", "refused", 2.5),
+    events.RequestDeferred(1, PUBLIC, "submit", "refused", 2.5),
     events.RequestClosed(2, USER, State.REJECTED, "malformed handle"),
     events.AnswerKept(1, PUBLIC, 0.4),
     events.AnswerDoubted(1, USER, "its link is another's"),
     events.ReplySigned(1, PUBLIC, 9, b"\x01" * 32),
     events.ReplySent(1, PUBLIC, 9, 0.02),
-    events.ReplyLanded(1, PUBLIC, 60, 1.4),
-    events.ReplyBuried(1, PUBLIC),
+    events.ReplyIncluded(1, PUBLIC, 60, 1.4),
+    events.ReplyFinalized(1, PUBLIC),
     events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0"),
     events.CiphertextDoubted(b"\x02" * 32, "other bytes"),
     events.AttestationDoubted(b"\x02" * 32, "no majority"),
@@ -42,12 +42,12 @@ EACH = (
 
 
 COUNTS = Counts(
-    states={(PUBLIC, State.SEEN): 5, (PUBLIC, State.SIGNED): 2, (USER, State.QUARANTINED): 1},
-    parked={PUBLIC: 2},
+    states={(PUBLIC, State.PENDING): 5, (PUBLIC, State.SIGNED): 2, (USER, State.QUARANTINED): 1},
+    deferred={PUBLIC: 2},
     oldest={PUBLIC: 12.5},
     off_chain=1,
     quarantined_logs=4,
-    deleted={(PUBLIC, State.REPLIED): 7},
+    deleted={(PUBLIC, State.FINALIZED): 7},
 )
 
 

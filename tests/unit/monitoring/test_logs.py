@@ -42,7 +42,7 @@ def test_a_line_has_the_fields_of_its_event() -> None:
 
 
 def test_an_id_is_hex_since_json_readers_would_round_it() -> None:
-    (line,) = lines(events.RequestAdmitted(1, PUBLIC, (1 << 248) | 7, 10901, 55, b"\x03" * 32, 2))
+    (line,) = lines(events.RequestRecorded(1, PUBLIC, (1 << 248) | 7, 10901, 55, b"\x03" * 32, 2))
     assert line["id"] == "0x1" + "0" * 61 + "7"
 
 
@@ -52,7 +52,7 @@ def test_addresses_have_a_checksum_and_hashes_are_hex() -> None:
 
 
 def test_an_included_reply_has_its_transaction_at_the_default_level() -> None:
-    (line,) = lines(events.ReplyLanded(1, PUBLIC, 60, 1.4, transaction_hash=b"\x01" * 32))
+    (line,) = lines(events.ReplyIncluded(1, PUBLIC, 60, 1.4, transaction_hash=b"\x01" * 32))
     assert (line["level"], line["transaction_hash"]) == ("info", "0x" + "01" * 32)
 
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from kmsconn.model.events import AlertRaised, RequestClosed, RequestParked, Severity, StageFinished
+from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred, Severity, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.monitoring.families import UNSUFFIXED
@@ -84,7 +84,7 @@ def test_each_operation_has_begun_succeeded_failed_by_reason_and_lasted() -> Non
     for event in (
         StageFinished(1, Kind.PUBLIC_DECRYPTION, "submit", 0.3),
         StageFinished(2, Kind.PUBLIC_DECRYPTION, "submit", 0.5),
-        RequestParked(3, Kind.PUBLIC_DECRYPTION, "submit", "away", 0.0),
+        RequestDeferred(3, Kind.PUBLIC_DECRYPTION, "submit", "away", 0.0),
         RequestClosed(4, Kind.PUBLIC_DECRYPTION, State.REJECTED, "no such key"),
     ):
         monitor.on_event(event)
@@ -98,15 +98,15 @@ def test_each_operation_has_begun_succeeded_failed_by_reason_and_lasted() -> Non
         'kms_connector_worker_grpc_request_sent_errors{event_type="public_decryption_request"} 1.0'
         in lines_of(monitor, "kms_connector_worker_grpc_request_sent_errors")
     )
-    assert value(monitor, "kmsconn_parked_total", **of) == 1
+    assert value(monitor, "kmsconn_deferred_total", **of) == 1
     assert value(monitor, "kmsconn_closed_total", kind="public_decryption", state="rejected") == 1
     assert value(monitor, "kmsconn_stage_seconds_count", **of) == 2
     assert value(monitor, "kmsconn_stage_seconds_sum", **of) == pytest.approx(0.8)
 
 
 def test_our_counters_end_in_total() -> None:
-    assert "# TYPE kmsconn_parked_total counter" in watched().metrics().decode()
-    assert value(watched(), "kmsconn_parked_total", kind="public_decryption", stage="submit") == 1
+    assert "# TYPE kmsconn_deferred_total counter" in watched().metrics().decode()
+    assert value(watched(), "kmsconn_deferred_total", kind="public_decryption", stage="submit") == 1
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_our_counters_end_in_total() -> None:
         ("kmsconn_ready", {}, 1),
         ("kmsconn_draining", {}, 0),
         ("kmsconn_head_timestamp_seconds", {}, 1_700_000_000),
-        ("kmsconn_requests", {"kind": "public_decryption", "state": "seen"}, 5),
-        ("kmsconn_requests", {"kind": "user_decryption", "state": "seen"}, 0),
+        ("kmsconn_requests", {"kind": "public_decryption", "state": "pending"}, 5),
+        ("kmsconn_requests", {"kind": "user_decryption", "state": "pending"}, 0),
         ("kmsconn_open_requests", {"kind": "public_decryption"}, 7),
-        ("kmsconn_parked_requests", {"kind": "public_decryption"}, 2),
+        ("kmsconn_deferred_requests", {"kind": "public_decryption"}, 2),
         ("kmsconn_oldest_open_seconds", {"kind": "public_decryption"}, 12.5),
         ("kmsconn_quarantined_requests", {"kind": "user_decryption"}, 1),
         ("kmsconn_quarantined_logs", {}, 4),
@@ -126,7 +126,7 @@ def test_our_counters_end_in_total() -> None:
         ("kmsconn_pool_busy", {"kind": "public_decryption"}, 3),
         ("kmsconn_pool_places", {"kind": "user_decryption"}, 128),
         ("kmsconn_ciphertext_bytes", {}, 4096),
-        ("kmsconn_deleted_requests", {"kind": "public_decryption", "state": "replied"}, 7),
+        ("kmsconn_deleted_requests", {"kind": "public_decryption", "state": "finalized"}, 7),
         ("kmsconn_deleted_requests", {"kind": "keygen", "state": "done"}, 0),
         ("kmsconn_account_balance_eth", {"chain": "gateway"}, 3),
         ("kmsconn_replies_left", {"chain": "gateway"}, 3000),

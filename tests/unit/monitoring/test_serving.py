@@ -86,22 +86,22 @@ def dropped(scopes: list[trio.CancelScope]) -> list[int]:
 
 async def test_when_all_are_taken_the_oldest_makes_room() -> None:
     held = Held()
-    scopes = [held.admit("10.0.0.1") for _ in range(CONNECTIONS + 2)]
+    scopes = [held.record("10.0.0.1") for _ in range(CONNECTIONS + 2)]
     assert (dropped(scopes), len(held)) == ([0, 1], CONNECTIONS)
 
 
 async def test_the_address_that_holds_the_most_makes_room() -> None:
     """A stranger with 63 slow connections costs no probe its own."""
     held = Held()
-    probe = held.admit("10.0.0.2")
-    scopes = [held.admit("10.0.0.1") for _ in range(2 * CONNECTIONS)]
+    probe = held.record("10.0.0.2")
+    scopes = [held.record("10.0.0.1") for _ in range(2 * CONNECTIONS)]
     assert not probe.cancel_called
     assert dropped(scopes) == list(range(CONNECTIONS + 1))
 
 
 async def test_what_has_ended_makes_room_by_itself() -> None:
     held = Held()
-    scopes = [held.admit("10.0.0.1") for _ in range(CONNECTIONS)]
+    scopes = [held.record("10.0.0.1") for _ in range(CONNECTIONS)]
     held.release(scopes[5])
-    held.admit("10.0.0.1")
+    held.record("10.0.0.1")
     assert dropped(scopes) == []

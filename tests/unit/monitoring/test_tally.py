@@ -46,7 +46,7 @@ def test_the_sample_events_are_one_of_each() -> None:
         (families.HEAD, ("10901", "0x0000000000000000000000000000000000000005"), 55),
         (families.LAG, ("10901", "0x0000000000000000000000000000000000000005"), 6),
         (families.PICKED, ("public_decryption_request",), 1),
-        (families.PARKED, ("public_decryption", "submit"), 1),
+        (families.DEFERRED, ("public_decryption", "submit"), 1),
         (families.SUBMIT_ERRORS, ("public_decryption_request",), 1),
         (families.CLOSED, ("user_decryption", "rejected"), 1),
         (families.ENDS, ("user_decryption", "rejected", "other"), 1),
@@ -54,7 +54,7 @@ def test_the_sample_events_are_one_of_each() -> None:
         (families.CHECK_ERRORS, ("copro_consensus",), 1),
         (families.RESPONSES, ("public_decryption_response",), 1),
         (families.SENT, ("public_decryption_response",), 1),
-        (families.BURIED, ("public_decryption",), 1),
+        (families.FINALIZED, ("public_decryption",), 1),
         (families.SEND_ERRORS, ("public_decryption_response",), 1),
         (families.ALERTS, ("gateway", "unreachable"), 1),
         (families.LISTENING_ERRORS, ("decryption",), 1),
@@ -70,7 +70,7 @@ def test_an_event_moves_its_number(family: families.Family, labels: tuple[str, .
         (families.STAGE_SECONDS, ("public_decryption", "check"), 0.03),
         (families.DECRYPTION_LATENCY, ("public_decryption_request",), 0.4),
         (families.HANDOVER_SECONDS, ("public_decryption",), 0.02),
-        (families.LANDED_SECONDS, ("public_decryption",), 1.4),
+        (families.INCLUSION_SECONDS, ("public_decryption",), 1.4),
         (families.FORWARDING_LATENCY, ("public_decryption_response",), 1.0),
     ],
 )
@@ -87,15 +87,15 @@ def test_a_cursor_at_the_head_has_no_lag() -> None:
 
 
 def test_a_reply_found_in_the_contract_has_no_latency_of_ours() -> None:
-    tally = tallied(events.ReplyLanded(1, PUBLIC, 60, 900.0, found=True))
-    assert families.LANDED_SECONDS not in tally.families
+    tally = tallied(events.ReplyIncluded(1, PUBLIC, 60, 900.0, found=True))
+    assert families.INCLUSION_SECONDS not in tally.families
     assert counted(tally, families.FOUND) == {("public_decryption",): 1}
 
 
 def test_a_request_that_ended_is_forgotten() -> None:
     """Else memory would grow with every request."""
     kept = tallied(events.AnswerKept(1, PUBLIC, 0.4), events.AnswerKept(2, PUBLIC, 0.4))
-    kept.on_event(events.ReplyLanded(1, PUBLIC, 60, 1.4))
+    kept.on_event(events.ReplyIncluded(1, PUBLIC, 60, 1.4))
     kept.on_event(events.RequestClosed(2, PUBLIC, State.REJECTED, ""))
     assert kept.answered == {}
 
@@ -122,7 +122,7 @@ def test_an_observation_on_a_limit_belongs_below_it() -> None:
 )
 def test_the_labels_are_those_of_0_14(kind: Kind, event_type: str, response_type: str) -> None:
     """fhevm-0.14.md, 10.3."""
-    told = (events.RequestAdmitted(1, kind, 5, 1, 2, bytes(32), 0), events.AnswerKept(1, kind, 3.0))
+    told = (events.RequestRecorded(1, kind, 5, 1, 2, bytes(32), 0), events.AnswerKept(1, kind, 3.0))
     found = tallied(*told)
     assert counted(found, families.RECEIVED) == {(event_type,): 1}
     assert counted(found, families.RESPONSES) == {(response_type,): 1}

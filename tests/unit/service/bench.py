@@ -87,23 +87,25 @@ class Bench:
     head: HeadTracker
     events: list[Event]
 
-    async def admit(self, name: str = "public_one_v0", block: int = 10, data: bytes | None = None) -> Row:
+    async def record(self, name: str = "public_one_v0", block: int = 10, data: bytes | None = None) -> Row:
         """Make a row of a request of the vectors."""
         log = log_of(request(name))
         log = attrs.evolve(log, block_number=block, data=log.data if data is None else data)
         identifier = int.from_bytes(log.topics[1])
-        return await self.admit_arrival(Arrival(identifier, Kind.PUBLIC_DECRYPTION, keccak256(log.data), log))
+        return await self.record_arrival(
+            Arrival(identifier, Kind.PUBLIC_DECRYPTION, keccak256(log.data), log)
+        )
 
-    async def admit_arrival(self, arrival: Arrival) -> Row:
+    async def record_arrival(self, arrival: Arrival) -> Row:
         """Make a row of one arrival."""
-        [(rid, _)] = (await self.journal.admit(self.read(arrival.log, arrival))).new
+        [(rid, _)] = (await self.journal.record(self.read(arrival.log, arrival))).new
         return await self.row(rid)
 
-    async def admit_key_request(self, name: str) -> Row:
+    async def record_key_request(self, name: str) -> Row:
         """Make a row of key management of the vectors."""
         log, content = keys.log(name), keys.content(name)
         expires = PROFILE.operations[content.kind].expires
-        return await self.admit_arrival(Arrival(content.id, content.kind, PROFILE.digest(log), log, expires))
+        return await self.record_arrival(Arrival(content.id, content.kind, PROFILE.digest(log), log, expires))
 
     def read(self, log: Log, *arrivals: Arrival) -> Read:
         """Return a read of one log's block that holds these arrivals and nothing else."""

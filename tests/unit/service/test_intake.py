@@ -29,7 +29,7 @@ from kmsconn.model.events import (
     ChainReorganised,
     CursorMoved,
     LogQuarantined,
-    RequestAdmitted,
+    RequestRecorded,
     RequestsMoved,
 )
 from kmsconn.model.requests import Kind
@@ -141,9 +141,9 @@ class Reading:
     pools: dict[Kind, Pool]
 
     @property
-    def admitted(self) -> list[int]:
+    def recorded(self) -> list[int]:
         """The ids that became rows, in order."""
-        return [event.id for event in self.bench.told(RequestAdmitted)]
+        return [event.id for event in self.bench.told(RequestRecorded)]
 
     async def stored_cursor(self) -> int | None:
         return await self.bench.journal.cursor(SUBSCRIPTION.chain_id, SUBSCRIPTION.contract)
@@ -192,7 +192,7 @@ async def test_a_first_start_begins_at_the_head(tmp_path: Path, autojump_clock: 
     chain = Chain(logs=[log(NAMES[0], 50)])
     async with reading(tmp_path, chain, from_block=None) as it:
         await trio.sleep(CONFIRMING)
-        assert it.admitted == []
+        assert it.recorded == []
         assert it.intake.cursor == 101
 
 
@@ -213,13 +213,13 @@ async def test_a_first_head_that_the_second_look_does_not_reach_hides_nothing(
         await trio.sleep(CONFIRMING)
         chain.head, chain.logs = 102, [log(NAMES[0], 101)]
         await trio.sleep(CONFIRMING + 3 * POLLING)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
 
 
 async def test_a_first_start_may_begin_earlier(tmp_path: Path, autojump_clock: Any) -> None:
     chain = Chain(logs=[log(NAMES[0], 10), log(NAMES[1], 50)])
     async with reading(tmp_path, chain, from_block=40) as it:
-        assert it.admitted == [id_of(NAMES[1])]
+        assert it.recorded == [id_of(NAMES[1])]
         assert min(first for first, _ in chain.ranges) == 40
 
 
@@ -228,7 +228,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path, autoju
         pass
     chain = Chain(head=5000, logs=[log(NAMES[0], 2000)])
     async with reading(tmp_path, chain, from_block=4999) as it:
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
 
 
 async def test_an_earlier_block_beside_a_cursor_is_read_from_once_more(
@@ -236,10 +236,10 @@ async def test_an_earlier_block_beside_a_cursor_is_read_from_once_more(
 ) -> None:
     chain = Chain(head=1000, logs=[log(NAMES[0], 400), log(NAMES[1], 995)])
     async with reading(tmp_path, chain, from_block=990) as it:
-        assert it.admitted == [id_of(NAMES[1])]
+        assert it.recorded == [id_of(NAMES[1])]
     async with reading(tmp_path, chain, from_block=300) as it:
         await trio.sleep(5)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
         assert it.intake.cursor == 1001
     chain.ranges.clear()
     async with reading(tmp_path, chain, from_block=300):
@@ -265,12 +265,12 @@ async def test_reading_once_more_goes_on_after_a_restart(tmp_path: Path, autojum
 # What it reads.
 
 
-async def test_what_is_on_chain_is_admitted_and_its_pools_are_rung(
+async def test_what_is_on_chain_is_recorded_and_its_pools_are_rung(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     chain = Chain(logs=[log(name, 50 + n) for n, name in enumerate(NAMES)])
     async with reading(tmp_path, chain) as it:
-        assert it.admitted == [id_of(name) for name in NAMES]
+        assert it.recorded == [id_of(name) for name in NAMES]
         for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
             with trio.fail_after(1):
                 await it.pools[kind].bell.wait()
@@ -284,7 +284,7 @@ async def test_a_push_is_read_at_once(tmp_path: Path, autojump_clock: Any) -> No
         chain.logs.append(log(NAMES[0], chain.head))
         chain.push()
         await trio.sleep(POLLING / 10)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
 
 
 async def test_a_lost_push_costs_a_poll_and_no_more(tmp_path: Path, autojump_clock: Any) -> None:
@@ -292,7 +292,7 @@ async def test_a_lost_push_costs_a_poll_and_no_more(tmp_path: Path, autojump_clo
         chain.head += 1
         chain.logs.append(log(NAMES[0], chain.head))
         await trio.sleep(POLLING + 0.1)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
 
 
 async def test_many_pushes_are_one_read(tmp_path: Path, autojump_clock: Any) -> None:
@@ -308,7 +308,7 @@ async def test_many_pushes_are_one_read(tmp_path: Path, autojump_clock: Any) -> 
 async def test_a_request_seen_again_is_not_another(tmp_path: Path, autojump_clock: Any) -> None:
     async with reading(tmp_path, Chain(logs=[log(NAMES[0], 95)])) as it:
         await trio.sleep(3 * OVERLAP)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
 
 
 async def test_what_a_lagging_node_left_out_is_found_in_the_overlap(
@@ -322,9 +322,9 @@ async def test_what_a_lagging_node_left_out_is_found_in_the_overlap(
         chain.push()
         await trio.sleep(POLLING)
         assert it.intake.cursor == chain.head + 1
-        assert it.admitted == []
+        assert it.recorded == []
         await trio.sleep(OVERLAP / 2)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
 
 
 async def test_after_a_new_subscription_the_overlap_is_read_at_once(
@@ -335,16 +335,16 @@ async def test_after_a_new_subscription_the_overlap_is_read_at_once(
         assert chain.ring is not None
         chain.ring(None)
         await trio.sleep(POLLING / 10)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
 
 
 async def test_a_long_history_is_read_beside_the_live_end(tmp_path: Path, autojump_clock: Any) -> None:
     chain = Chain(head=100_000, logs=[log(NAMES[0], 50_000), log(NAMES[1], 99_999)], latency=0.2)
     async with reading(tmp_path, chain, from_block=0) as it:
         await trio.sleep(1)
-        assert it.admitted == [id_of(NAMES[1])]
+        assert it.recorded == [id_of(NAMES[1])]
         await trio.sleep(120)
-        assert set(it.admitted) == {id_of(NAMES[0]), id_of(NAMES[1])}
+        assert set(it.recorded) == {id_of(NAMES[0]), id_of(NAMES[1])}
         assert await it.stored_cursor() == 100_001
 
 
@@ -386,7 +386,7 @@ async def test_a_bad_answer_moves_nothing_and_is_asked_again(
         await trio.sleep(POLLING / 2)
         assert it.intake.cursor == chain.head
         await trio.sleep(8 * POLLING)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
         assert it.intake.cursor == chain.head + 1
 
 
@@ -397,7 +397,7 @@ async def test_a_node_that_takes_only_narrow_ranges_is_asked_for_narrow_ones(
     chain = Chain(head=60, logs=[log(NAMES[0], 5), log(NAMES[1], 55)], widest=widest)
     async with reading(tmp_path, chain, size=100) as it:
         await trio.sleep(300)
-        assert set(it.admitted) == {id_of(NAMES[0]), id_of(NAMES[1])}
+        assert set(it.recorded) == {id_of(NAMES[0]), id_of(NAMES[1])}
         assert await it.stored_cursor() == 61
 
 
@@ -407,7 +407,7 @@ async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on
     chain = Chain(logs=[log(NAMES[0], 50, data=b"\x01"), log(NAMES[1], 51)])
     async with reading(tmp_path, chain) as it:
         [told] = it.bench.told(LogQuarantined)
-        assert (told.block, it.admitted) == (50, [id_of(NAMES[1])])
+        assert (told.block, it.recorded) == (50, [id_of(NAMES[1])])
         await trio.sleep(2 * OVERLAP)
         assert len(it.bench.told(LogQuarantined)) == 1
         assert (await it.bench.journal.counts(wall())).quarantined_logs == 1
@@ -422,7 +422,7 @@ async def test_an_object_that_is_no_log_is_told_and_the_rest_is_taken(
         chain.next_.append(lambda answer: [*answer[:-1], [{"address": 7}, *answer[-1]]])
         chain.push()
         await trio.sleep(POLLING / 10)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
         assert [event.log_index for event in it.bench.told(LogQuarantined)] == [-1]
 
 
@@ -433,12 +433,12 @@ async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_c
         def __init__(self, bench: Bench) -> None:
             self._bench, self.left = bench, 3
 
-        async def admit(self, read: Any) -> Any:
+        async def record(self, read: Any) -> Any:
             await trio.lowlevel.checkpoint()
             if self.left:
                 self.left -= 1
                 raise JournalFailed("disk full")
-            return await self._bench.journal.admit(read)
+            return await self._bench.journal.record(read)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._bench.journal, name)
@@ -448,20 +448,20 @@ async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_c
         assert it.intake.cursor == 0
         assert it.bench.told(CursorMoved) == []
         await trio.sleep(10 * POLLING)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
         assert it.intake.cursor == 101
 
 
 # Reorganisations.
 
 
-async def test_a_request_at_another_place_is_moved_and_not_admitted_again(
+async def test_a_request_at_another_place_is_moved_and_not_recorded_again(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         chain.head, chain.logs = 101, [log(NAMES[0], 100, fork=1)]
         await trio.sleep(OVERLAP)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
         assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
         row = await it.bench.row(1)
         assert (row.log.block_number, row.on_chain) == (100, True)
@@ -477,7 +477,7 @@ async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is
         chain.logs = gone
         await trio.sleep(OVERLAP)
         assert (await it.bench.row(1)).on_chain
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
 
 
 # The forms of 0.15.
@@ -497,7 +497,7 @@ async def test_both_forms_of_a_request_are_one_row_with_its_materials(
     first = log(name, 99, index=indices[0])
     async with reading(tmp_path, Chain(logs=[first, later(first, indices[1])])) as it:
         await trio.sleep(OVERLAP)
-        assert it.admitted == [id_of(name)]
+        assert it.recorded == [id_of(name)]
         assert (await it.bench.row(1)).log == first
         assert it.bench.told(RequestsMoved) == []
 
@@ -509,7 +509,7 @@ async def test_a_reorganisation_into_the_later_form_moves_the_request(
     async with reading(tmp_path, chain := Chain(logs=[first, later(first, 1)])) as it:
         chain.head, chain.logs = 101, [later(log(NAMES[0], 100, fork=1), 0)]
         await trio.sleep(OVERLAP)
-        assert it.admitted == [id_of(NAMES[0])]
+        assert it.recorded == [id_of(NAMES[0])]
         assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
         row = await it.bench.row(1)
         assert (row.log, row.on_chain) == (chain.logs[0], True)
@@ -527,10 +527,10 @@ async def test_what_must_be_final_is_read_up_to_the_finalized_block_only(
 ) -> None:
     chain = Chain(head=100, logs=[key_log("prep_keygen_default", 100), key_log("keygen_default", 101)])
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
-        assert [event.kind for event in it.bench.told(RequestAdmitted)] == [Kind.PREP_KEYGEN]
+        assert [event.kind for event in it.bench.told(RequestRecorded)] == [Kind.PREP_KEYGEN]
         chain.head = 101
         await trio.sleep(2 * POLLING)
-        assert [event.kind for event in it.bench.told(RequestAdmitted)] == [Kind.PREP_KEYGEN, Kind.KEYGEN]
+        assert [event.kind for event in it.bench.told(RequestRecorded)] == [Kind.PREP_KEYGEN, Kind.KEYGEN]
     assert set(chain.tags) == {"finalized"}
 
 
@@ -565,7 +565,7 @@ async def test_pushes_of_the_head_are_not_asked_for_where_it_does_not_count(
 async def test_key_management_has_no_deadline(tmp_path: Path, autojump_clock: Any) -> None:
     chain = Chain(logs=[key_log("keygen_default", 50)])
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
-        [event] = it.bench.told(RequestAdmitted)
+        [event] = it.bench.told(RequestRecorded)
         assert (await it.bench.row(event.rid)).deadline == math.inf
 
 
@@ -574,15 +574,15 @@ async def test_a_context_without_predecessor_is_no_request_and_no_trouble(
 ) -> None:
     chain = Chain(logs=[key_log("context_1_first", 50)])
     async with reading(tmp_path, chain, subscription=CONFIG) as it:
-        assert (it.admitted, it.bench.told(LogQuarantined)) == ([], [])
+        assert (it.recorded, it.bench.told(LogQuarantined)) == ([], [])
         assert it.intake.cursor == 101
 
 
 async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path, autojump_clock: Any) -> None:
     logs = [key_log("prep_keygen_test_aborted_later", 50), key_log("abort_keygen", 51)]
     async with reading(tmp_path, Chain(logs=logs), subscription=GENERATION) as it:
-        assert len(set(it.admitted)) == 1
-        rows = [await it.bench.row(event.rid) for event in it.bench.told(RequestAdmitted)]
+        assert len(set(it.recorded)) == 1
+        rows = [await it.bench.row(event.rid) for event in it.bench.told(RequestRecorded)]
         assert [(row.kind, row.on_chain) for row in rows] == [
             (Kind.PREP_KEYGEN, True),
             (Kind.ABORT_KEYGEN, True),
@@ -604,7 +604,7 @@ async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(
         chain.forks.append((50, 1))
         chain.logs = [log(NAMES[0], 40), log(NAMES[2], 60, fork=1), log(NAMES[3], 70, fork=1)]
         await trio.sleep(CONFIRMING + 5)
-        assert it.admitted == [id_of(NAMES[n]) for n in (0, 1, 2, 3)]
+        assert it.recorded == [id_of(NAMES[n]) for n in (0, 1, 2, 3)]
         assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
         (told,) = it.bench.told(ChainReorganised)
         assert told.fork <= 50
@@ -622,7 +622,7 @@ async def test_a_reorganisation_is_found_after_a_restart_too(tmp_path: Path, aut
     chain.logs = [log(NAMES[1], 60, fork=1)]
     async with reading(tmp_path, chain, from_block=10) as it:
         await trio.sleep(CONFIRMING + 5)
-        assert it.admitted == [id_of(NAMES[1])]
+        assert it.recorded == [id_of(NAMES[1])]
 
 
 async def test_a_node_that_lags_takes_nothing_back(tmp_path: Path, autojump_clock: Any) -> None:

@@ -8,11 +8,11 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import (
     CursorMoved,
     Event,
-    ReplyLanded,
+    ReplyIncluded,
     ReplyReturned,
     ReplySigned,
-    RequestAdmitted,
     RequestClosed,
+    RequestRecorded,
 )
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -22,12 +22,12 @@ PUBLIC = Kind.PUBLIC_DECRYPTION
 BEGAN = CursorMoved(1, Address(bytes(20)), 90, 100)
 
 
-def admitted(rid: int, block: int = 101) -> Event:
-    return RequestAdmitted(rid, PUBLIC, rid, 1, block, bytes(32), 0)
+def recorded(rid: int, block: int = 101) -> Event:
+    return RequestRecorded(rid, PUBLIC, rid, 1, block, bytes(32), 0)
 
 
-def landed(rid: int, *, found: bool = True) -> Event:
-    return ReplyLanded(rid, PUBLIC, 105, 1.0, found)
+def included(rid: int, *, found: bool = True) -> Event:
+    return ReplyIncluded(rid, PUBLIC, 105, 1.0, found)
 
 
 def causes(*events: Event, now: float = 0.0) -> list[tuple[str, str, int, bool]]:
@@ -41,32 +41,32 @@ ANOTHER = [("wallet", "used-by-another", 2, True)]
 
 
 def test_two_replies_that_this_process_never_signed_are_anothers() -> None:
-    assert causes(BEGAN, admitted(1), admitted(2), landed(1)) == []
-    assert causes(BEGAN, admitted(1), admitted(2), landed(1), landed(2)) == ANOTHER
+    assert causes(BEGAN, recorded(1), recorded(2), included(1)) == []
+    assert causes(BEGAN, recorded(1), recorded(2), included(1), included(2)) == ANOTHER
 
 
 def test_two_replies_that_another_transaction_carried_are_anothers_although_this_process_signed_them() -> (
     None
 ):
-    carried = [ReplyLanded(rid, PUBLIC, 105, 1.0, foreign=True) for rid in (1, 2)]
+    carried = [ReplyIncluded(rid, PUBLIC, 105, 1.0, foreign=True) for rid in (1, 2)]
     signed = [ReplySigned(rid, PUBLIC, rid, bytes(32)) for rid in (1, 2)]
-    assert causes(BEGAN, admitted(1), admitted(2), *signed, carried[0]) == []
-    assert causes(BEGAN, admitted(1), admitted(2), *signed, *carried) == ANOTHER
+    assert causes(BEGAN, recorded(1), recorded(2), *signed, carried[0]) == []
+    assert causes(BEGAN, recorded(1), recorded(2), *signed, *carried) == ANOTHER
 
 
 def test_likewise_where_the_checks_find_them_answered() -> None:
-    closed = [RequestClosed(rid, PUBLIC, State.REPLIED, "in the contract") for rid in (1, 2)]
-    assert causes(BEGAN, admitted(1), admitted(2), *closed) == ANOTHER
+    closed = [RequestClosed(rid, PUBLIC, State.FINALIZED, "in the contract") for rid in (1, 2)]
+    assert causes(BEGAN, recorded(1), recorded(2), *closed) == ANOTHER
 
 
 def test_a_nonce_that_a_foreign_transaction_took_counts_where_the_reply_is_there() -> None:
     several: list[Event] = []
     for rid in (1, 2):
         several += [
-            admitted(rid),
+            recorded(rid),
             ReplySigned(rid, PUBLIC, rid, bytes(32)),
             ReplyReturned(rid, PUBLIC, State.ANSWERED, "nonce 7 was used by another transaction"),
-            landed(rid),
+            included(rid),
         ]
     assert causes(BEGAN, *several) == ANOTHER
 
@@ -74,10 +74,13 @@ def test_a_nonce_that_a_foreign_transaction_took_counts_where_the_reply_is_there
 @pytest.mark.parametrize(
     "events",
     [
-        [BEGAN, admitted(1, 99), admitted(2, 100), landed(1), landed(2)],
-        [admitted(1), admitted(2), landed(1), landed(2)],
-        [BEGAN, *[e for r in (1, 2) for e in (admitted(r), ReplySigned(r, PUBLIC, r, bytes(32)), landed(r))]],
-        [BEGAN, admitted(1), admitted(2), landed(1, found=False), landed(2, found=False)],
+        [BEGAN, recorded(1, 99), recorded(2, 100), included(1), included(2)],
+        [recorded(1), recorded(2), included(1), included(2)],
+        [
+            BEGAN,
+            *[e for r in (1, 2) for e in (recorded(r), ReplySigned(r, PUBLIC, r, bytes(32)), included(r))],
+        ],
+        [BEGAN, recorded(1), recorded(2), included(1, found=False), included(2, found=False)],
     ],
     ids=["older than this process", "before anything was read", "signed here", "sent here"],
 )
@@ -86,6 +89,6 @@ def test_what_may_be_this_nodes_own_is_not_anothers(events: list[Event]) -> None
 
 
 def test_it_is_over_when_none_came_for_an_hour() -> None:
-    events = (BEGAN, admitted(1), admitted(2), landed(1), landed(2))
+    events = (BEGAN, recorded(1), recorded(2), included(1), included(2))
     assert causes(*events, now=MEMORY) == ANOTHER
     assert causes(*events, now=MEMORY + 1) == []

@@ -28,13 +28,13 @@ async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
         nursery.cancel_scope.cancel()
 
 
-async def admit(bench: Bench, name: str = "keygen_default") -> int:
-    return (await bench.admit_key_request(name)).rid
+async def record(bench: Bench, name: str = "keygen_default") -> int:
+    return (await bench.record_key_request(name)).rid
 
 
 async def test_nothing_is_said_for_an_hour(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        await admit(bench)
+        await record(bench)
         await trio.sleep(LONG - EVERY)
         assert told == []
 
@@ -43,8 +43,8 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with watching(tmp_path) as (bench, told):
-        rid = await admit(bench)
-        await bench.journal.park(rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
+        rid = await record(bench)
+        await bench.journal.defer(rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
         await trio.sleep(LONG + 10 * EVERY)
         [trouble] = told
         assert isinstance(trouble, AlertRaised)
@@ -55,9 +55,9 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
 
 async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        rid = await admit(bench)
+        rid = await record(bench)
         await trio.sleep(LONG + 2 * EVERY)
-        await bench.journal.park(rid, 1e9, "something else")
+        await bench.journal.defer(rid, 1e9, "something else")
         await trio.sleep(2 * EVERY)
         assert [event.text.split("; for what: ")[1] for event in told if isinstance(event, AlertRaised)] == [
             "its turn",
@@ -67,7 +67,7 @@ async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any)
 
 async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        rid = await admit(bench)
+        rid = await record(bench)
         await trio.sleep(LONG + 2 * EVERY)
         await bench.journal.close(rid, "finish", "done")
         await trio.sleep(2 * EVERY)
@@ -75,9 +75,9 @@ async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_cl
         assert told[-1].dependency == told[0].dependency  # type: ignore[union-attr]
 
 
-async def test_a_reply_that_does_not_land_is_named_too(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_reply_that_does_not_are_included_is_named_too(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        rid = await admit(bench, "crsgen_test_2048")
+        rid = await record(bench, "crsgen_test_2048")
         await bench.journal.answer(rid, Answer(b"calldata", None), wall())
         await trio.sleep(LONG + 2 * EVERY)
         assert [type(event) for event in told] == [AlertRaised]
@@ -85,7 +85,7 @@ async def test_a_reply_that_does_not_land_is_named_too(tmp_path: Path, autojump_
 
 async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        row = await bench.admit()
+        row = await bench.record()
         assert row.kind is Kind.PUBLIC_DECRYPTION
         await trio.sleep(LONG + 2 * EVERY)
         assert told == []
@@ -93,8 +93,8 @@ async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clo
 
 async def test_what_left_the_chain_waits_for_nobody(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        rid = await admit(bench)
-        gone = await bench.journal.admit(bench.read((await bench.row(rid)).log))
+        rid = await record(bench)
+        gone = await bench.journal.record(bench.read((await bench.row(rid)).log))
         assert gone.gone == 1
         await trio.sleep(LONG + 2 * EVERY)
         assert told == []

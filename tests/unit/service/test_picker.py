@@ -90,7 +90,7 @@ async def test_a_row_being_worked_on_is_not_handed_out_again(tmp_path: Path, aut
 
 async def test_a_new_row_is_handed_out_when_rung_and_not_before(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench, picking(bench) as pool:
-        row = await bench.admit()
+        row = await bench.record()
         await trio.sleep(1)
         assert pool.handed == []
         pool.bell.ring()
@@ -99,12 +99,12 @@ async def test_a_new_row_is_handed_out_when_rung_and_not_before(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.5, 7.0, LOOK_AGAIN - 1])
-async def test_a_parked_row_is_handed_out_when_its_time_comes(
+async def test_a_deferred_row_is_handed_out_when_its_time_comes(
     wait: float, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
-        await bench.journal.park(row.rid, wall() + wait, "waits")
+        row = await bench.record()
+        await bench.journal.defer(row.rid, wall() + wait, "waits")
         started = trio.current_time()
         async with picking(bench) as pool:
             await trio.sleep(wait + 1)
@@ -115,14 +115,14 @@ async def test_a_parked_row_is_handed_out_when_its_time_comes(
 
 async def test_a_bell_that_never_rings_costs_only_time(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench, picking(bench) as pool:
-        await bench.admit()
+        await bench.record()
         await trio.sleep(LOOK_AGAIN + 1)
         assert len(pool.handed) == 1
 
 
 async def test_other_kinds_are_left_to_their_own_pickers(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        await bench.admit()
+        await bench.record()
         pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, Doorbell())
         with trio.move_on_after(LOOK_AGAIN):
             await run_picker(pool, bench.journal, wall)
@@ -172,7 +172,7 @@ class Failing:
 
 async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        await bench.admit()
+        await bench.record()
         async with picking(bench, journal=Failing(bench, 3)) as pool:
             await trio.sleep(10)
             assert len(pool.handed) == 1
@@ -213,8 +213,8 @@ async def picking_in_order(bench: Bench, size: int = 4) -> AsyncIterator[Record]
 CONTEXT_SWITCH = ["context_2_new", "epoch_2_context_switch", "context_1_destroyed"]
 
 
-async def admit_all(bench: Bench, names: list[str]) -> list[int]:
-    return [(await bench.admit_key_request(name)).rid for name in names]
+async def record_all(bench: Bench, names: list[str]) -> list[int]:
+    return [(await bench.record_key_request(name)).rid for name in names]
 
 
 async def free_a_place(pool: Record, rid: int) -> None:
@@ -225,7 +225,7 @@ async def free_a_place(pool: Record, rid: int) -> None:
 
 async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        context, epoch, end = await admit_all(bench, CONTEXT_SWITCH)
+        context, epoch, end = await record_all(bench, CONTEXT_SWITCH)
         async with picking_in_order(bench) as pool:
             assert [rid for _, rid in pool.handed] == [context, end]
             await bench.journal.close(context, "finish", "done")
@@ -235,8 +235,8 @@ async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path, 
 
 async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        context, _, end = await admit_all(bench, CONTEXT_SWITCH)
-        await bench.journal.park(context, wall() + 7, "not now")
+        context, _, end = await record_all(bench, CONTEXT_SWITCH)
+        await bench.journal.defer(context, wall() + 7, "not now")
         async with picking_in_order(bench) as pool:
             await trio.sleep(10)
         assert [(round(at), rid) for at, rid in pool.handed] == [(0, end), (7, context)]
@@ -244,10 +244,10 @@ async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path, au
 
 async def test_no_more_contexts_and_epochs_than_places(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        context, _, end = await admit_all(bench, CONTEXT_SWITCH)
+        context, _, end = await record_all(bench, CONTEXT_SWITCH)
         async with picking_in_order(bench, size=1) as pool:
             assert [rid for _, rid in pool.handed] == [context]
-            await bench.journal.park(context, wall() + 60, "not now")
+            await bench.journal.defer(context, wall() + 60, "not now")
             await free_a_place(pool, context)
             assert [rid for _, rid in pool.handed] == [context, end]
 
@@ -257,9 +257,9 @@ async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(
 ) -> None:
     """An end that came while it was made waits for the pass that is under way, so that nothing is made behind its back."""
     async with open_bench(tmp_path) as bench:
-        [context, epoch] = await admit_all(bench, CONTEXT_SWITCH[:2])
+        [context, epoch] = await record_all(bench, CONTEXT_SWITCH[:2])
         async with picking_in_order(bench) as pool:
-            end = (await bench.admit_arrival(end_of_context_2())).rid
+            end = (await bench.record_arrival(end_of_context_2())).rid
             pool.bell.ring()
             await trio.sleep(0.001)
             assert [rid for _, rid in pool.handed] == [context]
@@ -284,9 +284,9 @@ def end_of_context_2() -> Arrival:
 async def test_what_cannot_be_read_holds_up_nobody(tmp_path: Path, autojump_clock: Any) -> None:
     """The pipeline quarantines it."""
     async with open_bench(tmp_path) as bench:
-        good = await bench.admit_key_request("context_1_destroyed")
+        good = await bench.record_key_request("context_1_destroyed")
         log = attrs.evolve(keys.log("epoch_2_context_switch"), data=b"")
-        bad = await bench.admit_arrival(Arrival(5, Kind.NEW_KMS_EPOCH, b"5" * 32, log, expires=False))
+        bad = await bench.record_arrival(Arrival(5, Kind.NEW_KMS_EPOCH, b"5" * 32, log, expires=False))
         async with picking_in_order(bench) as pool:
             assert {rid for _, rid in pool.handed} == {good.rid, bad.rid}
 

@@ -43,7 +43,7 @@ from kmsconn.journal.port import Arrival, Row
 from kmsconn.model.events import (
     AnswerKept,
     RequestClosed,
-    RequestParked,
+    RequestDeferred,
     StageFailed,
     StageFinished,
 )
@@ -51,7 +51,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answered
 from kmsconn.service.pipeline import KEEPING, LONG_POLL
-from kmsconn.service.retrying import PARKING, SECOND_CHANCE
+from kmsconn.service.retrying import DEFERRAL, SECOND_CHANCE
 from kmsconn.testing.endings import cancel_everywhere
 from tests.faults.mutations import the_arrived_answer_is_not_shielded
 from tests.unit.service.bench import ANSWER, CHAIN_TIME, EXPIRY, Bench, open_bench, other_data, wall
@@ -61,27 +61,27 @@ STAGES = ("check", "gather", "submit", "answer")
 
 # Every error that a stage may raise → the state it leaves the request in.
 OUTCOMES: dict[Any, State] = {
-    Unreachable("nobody"): State.SEEN,
-    Overloaded("less, please"): State.SEEN,
-    NotYet("not now"): State.SEEN,
-    Forgotten("who?"): State.SEEN,
-    StageTimeout("check", 1.0): State.SEEN,
-    Misconfigured("the operator must"): State.SEEN,
-    Denied("no right"): State.SEEN,
-    NotMember("others answer it", "context 0x07"): State.SEEN,
+    Unreachable("nobody"): State.PENDING,
+    Overloaded("less, please"): State.PENDING,
+    NotYet("not now"): State.PENDING,
+    Forgotten("who?"): State.PENDING,
+    StageTimeout("check", 1.0): State.PENDING,
+    Misconfigured("the operator must"): State.PENDING,
+    Denied("no right"): State.PENDING,
+    NotMember("others answer it", "context 0x07"): State.PENDING,
     Destroyed("context 0x07", 7): State.REJECTED,
-    ContextInvalid("context 0x07 is not valid"): State.SEEN,
+    ContextInvalid("context 0x07 is not valid"): State.PENDING,
     WrongSignature("not the user's"): State.REJECTED,
-    SignatureNotTaken("not now"): State.SEEN,
-    JournalFailed("disk full"): State.SEEN,
-    Refused("INTERNAL"): State.SEEN,
+    SignatureNotTaken("not now"): State.PENDING,
+    JournalFailed("disk full"): State.PENDING,
+    Refused("INTERNAL"): State.PENDING,
     Rejected("never"): State.REJECTED,
     Aborted("on purpose"): State.REJECTED,
-    AlreadyDone("it is there"): State.REPLIED,
+    AlreadyDone("it is there"): State.FINALIZED,
     Over("nobody waits"): State.DONE,
-    RejectedByCore("INVALID_ARGUMENT"): State.SEEN,
-    Broken("core", "a lie"): State.SEEN,
-    Down("gateway: refused"): State.SEEN,
+    RejectedByCore("INVALID_ARGUMENT"): State.PENDING,
+    Broken("core", "a lie"): State.PENDING,
+    Down("gateway: refused"): State.PENDING,
     Undecodable("no such form"): State.QUARANTINED,
 }
 CASES = [pytest.param(error, state, id=type(error).__name__) for error, state in OUTCOMES.items()]
@@ -100,11 +100,11 @@ async def test_every_error_of_every_stage_has_its_outcome(
     error: Exception, state: State, stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, **{stage: error}) as bench:
-        row = await bench.run(await bench.admit())
+        row = await bench.run(await bench.record())
     assert row.state is state
     assert str(error) in row.reason
     assert bench.stages.took == list(STAGES[: STAGES.index(stage) + 1])
-    told = bench.told(RequestParked if state is State.SEEN else RequestClosed)
+    told = bench.told(RequestDeferred if state is State.PENDING else RequestClosed)
     assert [str(error) in event.reason for event in told] == [True]
 
 
@@ -113,10 +113,10 @@ async def test_an_unexpected_error_is_left_to_the_worker(
     error: Exception, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, gather=error) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         with pytest.raises(type(error)):
             await bench.pipeline.run(row)
-        assert (await bench.row(row.rid)).state is State.SEEN
+        assert (await bench.row(row.rid)).state is State.PENDING
         assert bench.pipeline.budgets[0].used == 0
 
 
@@ -127,7 +127,7 @@ async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.run(await bench.admit())
+        row = await bench.run(await bench.record())
         with trio.fail_after(1):
             await bench.pipeline.lane_bells[row.chain_id].wait()  # the lane was rung
     assert (row.state, row.answer, row.reason) == (State.ANSWERED, ANSWER, "")
@@ -137,7 +137,7 @@ async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
 
 async def test_a_row_is_done_only_once_its_answer_is_kept(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         bench.stages.does = {"answer": NotYet("not yet")}
         assert not await bench.pipeline.run(row)
         bench.stages.does = {}
@@ -147,16 +147,16 @@ async def test_a_row_is_done_only_once_its_answer_is_kept(tmp_path: Path, autoju
 
 async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         bench.journal.note_submitted(row.rid, True)
-        await bench.journal.park(row.rid, 0.0, "soon")
+        await bench.journal.defer(row.rid, 0.0, "soon")
         assert (await bench.run(await bench.row(row.rid))).state is State.ANSWERED
     assert bench.stages.took == ["answer"]
 
 
 async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path, answer=Forgotten("restarted")) as bench:
-        row = await bench.run(await bench.admit())
+        row = await bench.run(await bench.record())
         assert not row.submitted
         bench.stages.does.clear()
         bench.stages.took.clear()
@@ -166,7 +166,7 @@ async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path, au
 
 async def test_the_core_is_noted_to_have_it_once_it_took_it(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
-        assert (await bench.run(await bench.admit())).submitted
+        assert (await bench.run(await bench.record())).submitted
 
 
 async def test_the_payload_is_given_back_before_the_answer_is_waited_for(
@@ -179,7 +179,7 @@ async def test_the_payload_is_given_back_before_the_answer_is_waited_for(
             held.append(bench.pipeline.budgets[0].used)
 
         bench.stages.does.update(submit=look, answer=look)
-        await bench.run(await bench.admit())
+        await bench.run(await bench.record())
     assert held == [bench.stages.bytes, 0]
 
 
@@ -187,7 +187,7 @@ async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path,
     held = []
     async with open_bench(tmp_path) as bench:
         bench.pipeline.budgets = [ByteBudget(1000) for _ in range(3)]
-        row = await bench.admit()
+        row = await bench.record()
 
         async def look() -> None:
             await trio.lowlevel.checkpoint()
@@ -203,7 +203,7 @@ async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
 ) -> None:
     async with open_bench(tmp_path, submit=Unreachable("down")) as bench:
         bench.pipeline.budgets = [ByteBudget(1000) for _ in range(3)]
-        row = await bench.admit()
+        row = await bench.record()
         await bench.run(row)
     [verdict] = bench.pipeline.passage.verdicts(0.0)
     assert (verdict.dependency, verdict.cause) == (f"core[{row.id % 3}]", "calls-fail")
@@ -211,7 +211,7 @@ async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
 
 async def test_a_row_that_no_program_can_read_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.run(await bench.admit(data=b"no event"))
+        row = await bench.run(await bench.record(data=b"no event"))
     assert row.state is State.QUARANTINED
     assert bench.stages.took == []
 
@@ -220,7 +220,7 @@ async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         bench.stages.does["answer"] = partial(bench.journal.close, row.rid, "reject", "by the operator")
         assert (await bench.run(row)).state is State.REJECTED
     assert bench.told(AnswerKept) == []
@@ -229,31 +229,31 @@ async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(
 # Waiting.
 
 
-async def test_each_parking_waits_longer(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_each_deferral_waits_longer(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path, check=Unreachable("down")) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         for _ in range(9):
             row = await bench.run(row)
-    waits = [event.seconds for event in bench.told(RequestParked)]
-    assert waits == [PARKING.seconds(tries, 0.5) for tries in range(9)]
+    waits = [event.seconds for event in bench.told(RequestDeferred)]
+    assert waits == [DEFERRAL.seconds(tries, 0.5) for tries in range(9)]
 
 
 async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path, autojump_clock: Any) -> None:
     error = Misconfigured("it is not configured").of("host chain 5", "not-configured", "add it")
     async with open_bench(tmp_path, check=error) as bench:
-        await bench.run(await bench.admit())
+        await bench.run(await bench.record())
         [verdict] = bench.pipeline.passage.verdicts(0.0)
     assert (verdict.dependency, verdict.cause, verdict.text, verdict.remedy) == (
         "host chain 5", "not-configured", "it is not configured", "add it",
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("late", "state"), [(0, State.SEEN), (1, State.EXPIRED)])
+@pytest.mark.parametrize(("late", "state"), [(0, State.PENDING), (1, State.EXPIRED)])
 async def test_a_deadline_is_in_chain_time_and_tells_what_was_waited_for(
     late: int, state: State, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
-        row = await bench.run(await bench.admit())
+        row = await bench.run(await bench.record())
         await bench.chain_time(CHAIN_TIME + int(EXPIRY) + late)
         row = await bench.run(row)
     assert row.state is state
@@ -264,10 +264,10 @@ async def test_one_node_that_dreams_of_the_future_expires_nothing(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         await bench.chain_time(CHAIN_TIME)
         bench.head.note(1 << 40, CHAIN_TIME + 10 * int(EXPIRY))
-        assert (await bench.run(row)).state is State.SEEN
+        assert (await bench.run(row)).state is State.PENDING
 
 
 async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path, autojump_clock: Any) -> None:
@@ -277,7 +277,7 @@ async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path, a
             bench.head.note(200, CHAIN_TIME + 10 * int(EXPIRY))
 
         bench.stages.does["answer"] = late
-        assert (await bench.run(await bench.admit())).state is State.ANSWERED
+        assert (await bench.run(await bench.record())).state is State.ANSWERED
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -285,27 +285,27 @@ async def test_a_stage_that_hangs_is_ended_by_its_deadline(
     stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, **{stage: trio.sleep_forever}) as bench:
-        row = await bench.run(await bench.admit())
+        row = await bench.run(await bench.record())
     seconds = getattr(Deadlines(), stage)
     assert trio.current_time() == pytest.approx(seconds)
-    assert (row.state, row.reason) == (State.SEEN, f"{stage} took longer than {seconds:g} s")
+    assert (row.state, row.reason) == (State.PENDING, f"{stage} took longer than {seconds:g} s")
 
 
 async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_others(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, answer=partial(later, LONG_POLL, NotYet("still computing"))) as bench:
-        row = await bench.run(await bench.admit())
+        row = await bench.run(await bench.record())
     assert row.submitted
-    assert row.next_try == pytest.approx(wall())
+    assert row.next_attempt == pytest.approx(wall())
 
 
 async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, answer=NotYet("busy")) as bench:
-        row = await bench.run(await bench.admit())
-    assert row.next_try > wall()
+        row = await bench.run(await bench.record())
+    assert row.next_attempt > wall()
 
 
 async def later(seconds: float, error: Exception) -> None:
@@ -323,7 +323,7 @@ async def while_others_pass(bench: Bench, row: Row) -> Row:
     """Let another request of the kind pass, and work on the row once more."""
     stands, passed = dict(bench.stages.does), len(bench.told(AnswerKept))
     bench.stages.does.clear()
-    await bench.run(await bench.admit(OTHERS[passed]))
+    await bench.run(await bench.record(OTHERS[passed]))
     bench.stages.does.update(stands)
     return await bench.run(row)
 
@@ -337,10 +337,10 @@ async def test_a_request_ends_only_for_what_the_core_does_not_say_to_all(
     error: RequestError, state: State, stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, **{stage: error}) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         for _ in range(20):
             row = await bench.run(row)
-        assert (row.state, row.reason) == (State.SEEN, str(error))
+        assert (row.state, row.reason) == (State.PENDING, str(error))
         row = await while_others_pass(bench, row)
     assert row.state is state
 
@@ -349,7 +349,7 @@ async def test_key_management_ends_at_once_since_nothing_else_could_pass_meanwhi
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, submit=RejectedByCore("INVALID_ARGUMENT")) as bench:
-        row = await bench.run(await bench.admit_key_request("keygen_default"))
+        row = await bench.run(await bench.record_key_request("keygen_default"))
     assert row.state is State.REJECTED
 
 
@@ -360,10 +360,10 @@ async def test_a_refused_request_is_tried_once_more_in_an_hour_from_the_start(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
-        row = await bench.run(await bench.admit())
-        assert (row.state, row.submitted) == (State.SEEN, False)
+        row = await bench.run(await bench.record())
+        assert (row.state, row.submitted) == (State.PENDING, False)
         row = await while_others_pass(bench, row)
-        assert row.next_try == pytest.approx(wall() + SECOND_CHANCE)
+        assert row.next_attempt == pytest.approx(wall() + SECOND_CHANCE)
         row = await bench.run(row)
         assert (await while_others_pass(bench, row)).state is State.REJECTED
 
@@ -383,7 +383,7 @@ async def test_there_is_no_third_chance_whatever_comes_between(
     between: Any, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
-        row = await while_others_pass(bench, await bench.run(await bench.admit()))
+        row = await while_others_pass(bench, await bench.run(await bench.record()))
         bench.stages.does["answer"] = between
         row = await bench.run(row)
         bench.stages.does["answer"] = Refused("INTERNAL")
@@ -399,12 +399,12 @@ async def test_an_answer_for_content_that_was_replaced_is_waited_out(
 ) -> None:
     """The Core may still hold the other content under the id; only its restart frees it."""
     async with open_bench(tmp_path, answer=Broken("core", "not ours")) as bench:
-        first = await bench.admit("public_one_v0", block=10)
-        second = await bench.admit("public_one_v0", block=20, data=other_data(first))
+        first = await bench.record("public_one_v0", block=10)
+        second = await bench.record("public_one_v0", block=20, data=other_data(first))
         row = await bench.run(second)
-        assert (row.state, row.submitted) == (State.SEEN, False)
+        assert (row.state, row.submitted) == (State.PENDING, False)
         assert "other content" in row.reason
-        assert (await while_others_pass(bench, row)).state is State.SEEN
+        assert (await while_others_pass(bench, row)).state is State.PENDING
 
 
 # Cancellation.
@@ -413,7 +413,7 @@ async def test_an_answer_for_content_that_was_replaced_is_waited_out(
 async def after_a_cancelled_answer(folder: Path) -> tuple[State, int]:
     """Let an answer arrive as everything is cancelled; return the row's state, and how often it was said to be kept."""
     async with open_bench(folder) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         with trio.CancelScope() as scope:
 
             async def cancel() -> None:
@@ -441,7 +441,7 @@ async def test_it_would_be_kept_without_a_word_if_it_were_not_shielded(
 async def test_keeping_an_answer_has_a_deadline_of_its_own(tmp_path: Path, autojump_clock: Any) -> None:
     """A journal that hangs must not make the program deaf to its own end."""
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
+        row = await bench.record()
 
         class Hanging:
             async def answer(self, *_: Any) -> bool:
@@ -457,16 +457,16 @@ async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
+        row = await bench.record()
 
         async def look() -> None:
             nonlocal row
             assert bench.pipeline.budgets[0].used == 0
             row = await bench.row(row.rid)
-            assert row.state in {State.SEEN, State.ANSWERED}
-            if row.state is State.SEEN:
+            assert row.state in {State.PENDING, State.ANSWERED}
+            if row.state is State.PENDING:
                 assert (await bench.run(row)).state is State.ANSWERED
-            row = await bench.admit(block=row.log.block_number + 1, data=other_data(row))
+            row = await bench.record(block=row.log.block_number + 1, data=other_data(row))
 
         steps = await cancel_everywhere(lambda: bench.pipeline.run(row), look)
     assert steps >= 5  # one in each stage, and one for the answer
@@ -478,7 +478,7 @@ async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on
 async def test_what_nobody_replies_to_is_done(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         bench.stages.kept = None
-        row = await bench.run(await bench.admit_key_request("abort_keygen"))
+        row = await bench.run(await bench.record_key_request("abort_keygen"))
     assert row.state is State.DONE
     assert [event.state for event in bench.told(RequestClosed)] == [State.DONE]
 
@@ -491,21 +491,21 @@ async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(
 ) -> None:
     """Nobody aborts a decryption, or an epoch: there it is a failure (L11)."""
     async with open_bench(tmp_path, answer=Aborted("by the owner")) as bench:
-        assert (await bench.run(await bench.admit_key_request(name))).state is state
+        assert (await bench.run(await bench.record_key_request(name))).state is state
 
 
 async def test_an_event_that_asks_for_nothing_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
-    """No program of ours admits it; a row of it was written by another."""
+    """No program of ours records it; a row of it was written by another."""
     log = keys.log("context_1_first")
     arrival = Arrival(1, Kind.NEW_KMS_CONTEXT, bytes(32), log)
     async with open_bench(tmp_path) as bench:
-        assert (await bench.run(await bench.admit_arrival(arrival))).state is State.QUARANTINED
+        assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
 
 
 async def test_a_kind_of_another_generation_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
     arrival = Arrival(1, Kind.KSKGEN, bytes(32), keys.log("keygen_default"))
     async with open_bench(tmp_path) as bench:
-        assert (await bench.run(await bench.admit_arrival(arrival))).state is State.QUARANTINED
+        assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
 
 
 async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decryptions(
@@ -515,23 +515,23 @@ async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decrypt
         await trio.sleep(300)
 
     async with open_bench(tmp_path, answer=hold) as bench:
-        assert (await bench.run(await bench.admit_key_request("keygen_default"))).state is State.ANSWERED
+        assert (await bench.run(await bench.record_key_request("keygen_default"))).state is State.ANSWERED
 
 
 async def test_between_two_polls_no_more_than_seconds_pass(tmp_path: Path, autojump_clock: Any) -> None:
     """The Core keeps the result of an epoch in memory only (L10)."""
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
-        row = await bench.admit_key_request("epoch_2_context_switch")
+        row = await bench.record_key_request("epoch_2_context_switch")
         for _ in range(12):
             row = await bench.run(row)
-    assert max(event.seconds for event in bench.told(RequestParked)) == 5.0
+    assert max(event.seconds for event in bench.told(RequestDeferred)) == 5.0
 
 
 async def test_what_never_expires_waits_for_days(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path, check=NotYet("not valid")) as bench:
-        row = await bench.admit_key_request("keygen_default")
+        row = await bench.record_key_request("keygen_default")
         await trio.sleep(40 * 86_400)
-        assert (await bench.run(row)).state is State.SEEN
+        assert (await bench.run(row)).state is State.PENDING
 
 
 @pytest.mark.parametrize("error", [Unreachable("connection lost"), NotYet("INTERNAL")])
@@ -540,11 +540,11 @@ async def test_an_end_is_told_until_a_core_takes_it_however_long_that_lasts(
 ) -> None:
     """Shares of what was destroyed must not stay on the node, and a connector that was down for long has not even tried."""
     async with open_bench(tmp_path, submit=error) as bench:
-        row = await bench.admit_key_request("context_1_destroyed")
+        row = await bench.record_key_request("context_1_destroyed")
         for _ in range(3):
             await trio.sleep(7 * 86_400)
             row = await bench.run(row)
-            assert row.state is State.SEEN
+            assert row.state is State.PENDING
         del bench.stages.does["submit"]
         bench.stages.kept = None
         assert (await bench.run(row)).state is State.DONE
@@ -554,14 +554,14 @@ async def test_a_success_in_doubt_is_not_noted_as_submitted(tmp_path: Path, auto
     """Each pass begins again, so that the doubt is not forgotten while its result is waited for."""
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
         bench.stages.doubt = "INVALID_ARGUMENT"
-        assert not (await bench.run(await bench.admit_key_request("epoch_2_context_switch"))).submitted
+        assert not (await bench.run(await bench.record_key_request("epoch_2_context_switch"))).submitted
 
 
 async def test_a_doubt_with_a_result_is_none(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         bench.stages.doubt = "INVALID_ARGUMENT"
         assert (
-            await bench.run(await bench.admit_key_request("epoch_2_context_switch"))
+            await bench.run(await bench.record_key_request("epoch_2_context_switch"))
         ).state is State.ANSWERED
 
 
@@ -570,10 +570,10 @@ async def test_a_doubt_without_a_result_is_told_in_red_once_and_waited_for(
 ) -> None:
     async with open_bench(tmp_path, answer=Forgotten("NOT_FOUND")) as bench:
         bench.stages.doubt = "INVALID_ARGUMENT"
-        row = await bench.admit_key_request("epoch_2_context_switch")
+        row = await bench.record_key_request("epoch_2_context_switch")
         for _ in range(3):
             row = await bench.run(row)
-        assert row.state is State.SEEN
+        assert row.state is State.PENDING
         [verdict] = bench.pipeline.passage.verdicts(0.0)
         assert (verdict.cause, verdict.blocked) == ("result-lost", ("new_kms_epoch",))
         assert "INVALID_ARGUMENT" in verdict.text
@@ -588,7 +588,7 @@ async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(
     stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, **{stage: WrongSignature("not the user's")}) as bench:
-        row = await bench.run(await bench.admit())
+        row = await bench.run(await bench.record())
         [failed] = bench.told(StageFailed)
         [closed] = bench.told(RequestClosed)
         assert (failed.stage, failed.cause) == (stage, "wrong-signature")

@@ -65,7 +65,7 @@ NAMES = ("public_one_v0", "public_three_v0", "public_one_v1", "public_three_v1")
 
 async def rows_of(bench: Bench, count: int) -> list[Row]:
     """Make several requests, each in a block of its own."""
-    return [await bench.admit(name, block=10 + n) for n, name in enumerate(NAMES[:count])]
+    return [await bench.record(name, block=10 + n) for n, name in enumerate(NAMES[:count])]
 
 
 async def test_as_many_rows_are_worked_on_at_once_as_there_are_places(
@@ -138,7 +138,7 @@ async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(
         raise KeyError("x" * 10 * LONGEST_TRACE)
 
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         async with running(pool := pool_of(1), work, bench):
             pool.hand_out(row)
             await trio.sleep(1)
@@ -153,14 +153,14 @@ async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_
         raise JournalFailed("disk full")
 
     async with open_bench(tmp_path) as bench:
-        row, pool = await bench.admit(), pool_of(1)
+        row, pool = await bench.record(), pool_of(1)
         async with running(pool, work, bench):
             pool.hand_out(row)
             await trio.sleep(DISK_PAUSE / 2)
             assert pool.busy == {row.rid: 0}
             await trio.sleep(DISK_PAUSE)
             assert pool.busy == {}
-        assert (await bench.row(row.rid)).state is State.SEEN
+        assert (await bench.row(row.rid)).state is State.PENDING
 
 
 async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(
@@ -170,17 +170,17 @@ async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(
         await trio.sleep_forever()
 
     async with open_bench(tmp_path) as bench:
-        row, pool = await bench.admit(), pool_of(2)
+        row, pool = await bench.record(), pool_of(2)
         async with running(pool, work, bench):
             pool.hand_out(row)
             await trio.sleep(1)
         assert pool.busy == {}
-        assert (await bench.row(row.rid)).state is State.SEEN
+        assert (await bench.row(row.rid)).state is State.PENDING
 
 
 async def rings_after(work: Work, bench: Bench, *, hungry: bool) -> float | None:
     """Return when a pool of one place rings whose one row is worked on; None: not within a minute."""
-    row, pool, started = await bench.admit(), pool_of(1), trio.current_time()
+    row, pool, started = await bench.record(), pool_of(1), trio.current_time()
     pool.hungry = hungry
     async with running(pool, work, bench):
         pool.hand_out(row)

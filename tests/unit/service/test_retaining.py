@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.model.events import AlertRaised, ReplyBuried, ReplyLanded
+from kmsconn.model.events import AlertRaised, ReplyFinalized, ReplyIncluded
 from kmsconn.service import retaining
 from kmsconn.service.connector import open_connector
 from kmsconn.service.retaining import SETTLED, final_block
@@ -62,7 +62,7 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
                 for _ in range(3):
                     house.traffic.forms["public"]()
                 await trio.sleep(150)
-                assert len([e for e in seen if isinstance(e, ReplyBuried)]) == 3
+                assert len([e for e in seen if isinstance(e, ReplyFinalized)]) == 3
                 assert whole(house.journal) == 3
                 calendar.ahead = 6.9
                 await trio.sleep(130)
@@ -83,7 +83,7 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
                 await trio.sleep(100)
                 assert connector.statistics().gaps == 0
     assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "missing-requests"] == []
-    assert len([e for e in seen if isinstance(e, ReplyLanded)]) == 1
+    assert len([e for e in seen if isinstance(e, ReplyIncluded)]) == 1
 
 
 async def test_nothing_is_final_before_a_head_is_known(autojump_clock) -> None:

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmsconn.errors import NotYet, Overloaded, Rejected, Unreachable
-from kmsconn.service.retrying import IN_WORKER, PARKING, PATIENCE, retrying
+from kmsconn.service.retrying import DEFERRAL, IN_WORKER, PATIENCE, retrying
 
 
 @given(tries=st.integers(0, 10_000), random=st.floats(0, 1, exclude_max=True))
 def test_a_wait_lies_between_half_and_the_whole_of_its_step(tries, random):
     step = min(60.0, 0.5 * 2 ** min(tries, 20))
-    assert step / 2 <= PARKING.seconds(tries, random) <= step
+    assert step / 2 <= DEFERRAL.seconds(tries, random) <= step
 
 
 @given(random=st.floats(0, 1, exclude_max=True))

@@ -15,10 +15,10 @@ from kmsconn.kms.status import Status
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
-    ReplyLanded,
+    ReplyIncluded,
     ReplySigned,
-    RequestAdmitted,
     RequestClosed,
+    RequestRecorded,
 )
 from kmsconn.service.connector import open_connector
 from kmsconn.service.retrying import DISK_PAUSE, until_kept
@@ -59,7 +59,7 @@ async def test_a_full_disk_is_named_and_waited_out(autojump_clock, tmp_path, dis
             disk.clear()
             await trio.sleep(60)
     assert seen.count(AlertCleared("journal", "unwritable")) == 1
-    assert [event for event in seen if isinstance(event, ReplyLanded)]
+    assert [event for event in seen if isinstance(event, ReplyIncluded)]
     assert not [event for event in seen if isinstance(event, RequestClosed)]
 
 
@@ -111,11 +111,11 @@ async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothi
             assert "Move the same file back" in told[0].remedy
             house.traffic.forms["public"]()
             await trio.sleep(60)
-            assert not [e for e in seen if isinstance(e, RequestAdmitted | ReplySigned)]
+            assert not [e for e in seen if isinstance(e, RequestRecorded | ReplySigned)]
             (tmp_path / "elsewhere").rename(file)
             await trio.sleep(60)
     assert seen.count(AlertCleared("journal", "misplaced")) == 1
-    assert [event for event in seen if isinstance(event, ReplyLanded)]
+    assert [event for event in seen if isinstance(event, ReplyIncluded)]
 
 
 async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock, tmp_path) -> None:
@@ -150,11 +150,11 @@ async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answere
             file.execute("UPDATE request SET log = x'00' WHERE rid = 1")
             file.commit()
             file.close()
-            assert not [e for e in seen if isinstance(e, ReplyLanded)]
+            assert not [e for e in seen if isinstance(e, ReplyIncluded)]
             seen.clear()
             async with open_connector(settings, ports=house.ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
                 house.neighbours.cores[0].heal()
                 await trio.sleep(300)
     assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "damaged-rows"]
-    assert len({e.rid for e in seen if isinstance(e, ReplyLanded)}) == 2, (bad, good)
+    assert len({e.rid for e in seen if isinstance(e, ReplyIncluded)}) == 2, (bad, good)

@@ -8,11 +8,11 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import Forgotten, NotYet, Refused, Unreachable
-from kmsconn.model.events import AlertRaised, RequestClosed, RequestParked
+from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
 from kmsconn.service.pools import LONGEST_TRACE, Pool
-from kmsconn.service.retrying import PARKING
+from kmsconn.service.retrying import DEFERRAL
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, open_bench
 from tests.vectors import log_of, requests
 
@@ -20,26 +20,26 @@ UNIFIED = requests("unified")[0]
 
 
 async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(tmp_path, autojump_clock) -> None:
-    """outcomes, deadlines: 24 h from admission, and the end of validity; also where the checks are behind it."""
+    """outcomes, deadlines: 24 h from its record, and the end of validity; also where the checks are behind it."""
     content = PROFILE.decode(log_of(UNIFIED))
     end = content.start + content.duration
     async with open_bench(tmp_path, answer=NotYet("still computing")) as bench:
-        row = await bench.admit(UNIFIED["name"])
+        row = await bench.record(UNIFIED["name"])
         assert row.deadline == CHAIN_TIME + 86_400
         row = attrs.evolve(row, deadline=float(end + 1000), submitted=True)
         await bench.chain_time(end)
-        assert (await bench.run(row)).state is State.SEEN
+        assert (await bench.run(row)).state is State.PENDING
         await bench.chain_time(end + 1)
         assert (await bench.run(row)).state is State.EXPIRED
 
 
 @pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
 @pytest.mark.parametrize("error", [Unreachable("x"), NotYet("x"), Refused("x")])
-async def test_a_parking_names_its_stage(tmp_path, autojump_clock, stage, error) -> None:
+async def test_a_deferral_names_its_stage(tmp_path, autojump_clock, stage, error) -> None:
     """The metrics of 0.14 count what waits by stage."""
     async with open_bench(tmp_path, **{stage: type(error)("x")}) as bench:
-        await bench.run(await bench.admit())
-    assert [event.stage for event in bench.told(RequestParked)] == [stage]
+        await bench.run(await bench.record())
+    assert [event.stage for event in bench.told(RequestDeferred)] == [stage]
 
 
 async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(
@@ -47,16 +47,16 @@ async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(
 ) -> None:
     """Each try downloads every ciphertext again."""
     async with open_bench(tmp_path, answer=Forgotten("who?")) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         for _ in range(6):
             row = await bench.run(row)
-    waits = [event.seconds for event in bench.told(RequestParked)]
-    assert waits == [PARKING.seconds(tries, 0.5) for tries in range(6)]
+    waits = [event.seconds for event in bench.told(RequestDeferred)]
+    assert waits == [DEFERRAL.seconds(tries, 0.5) for tries in range(6)]
 
 
-async def test_nothing_is_told_of_a_parking_that_did_not_happen(tmp_path, autojump_clock) -> None:
+async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path, autojump_clock) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
+        row = await bench.record()
 
         async def closed_meanwhile() -> None:
             await bench.journal.close(row.rid, "reject", "by the operator")
@@ -64,14 +64,14 @@ async def test_nothing_is_told_of_a_parking_that_did_not_happen(tmp_path, autoju
 
         bench.stages.does["check"] = closed_meanwhile
         await bench.run(row)
-    assert bench.told(RequestParked) == []
+    assert bench.told(RequestDeferred) == []
 
 
 async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
     tmp_path, autojump_clock
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit()
+        row = await bench.record()
 
         async def work(_row) -> None:
             raise ZeroDivisionError("oops" * LONGEST_TRACE)

@@ -48,7 +48,7 @@ async def test_an_id_that_was_started_here_is_not_taken(autojump_clock: Any) -> 
 async def taken_row(bench: Bench, name: str = "") -> Any:
     """Return a row whose start said ALREADY_EXISTS, after several polls and as long as is needed."""
     bench.stages.existed = True
-    row = await (bench.admit_key_request(name) if name else bench.admit())
+    row = await (bench.record_key_request(name) if name else bench.record())
     for _ in range(POLLS):
         row = await bench.run(row)
     return row

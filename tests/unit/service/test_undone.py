@@ -33,7 +33,7 @@ async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
 async def closed(
     bench: Bench, name: str, transition: str = "reject", reason: str = "INVALID_ARGUMENT"
 ) -> int:
-    rid = (await bench.admit_key_request(name)).rid
+    rid = (await bench.record_key_request(name)).rid
     assert await bench.journal.close(rid, transition, reason)
     await trio.sleep(2 * EVERY)
     return rid
@@ -86,7 +86,7 @@ async def test_what_was_destroyed_meanwhile_is_not_undone(tmp_path: Path, autoju
 async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await closed(bench, CONTEXT)
-        gone = await bench.journal.admit(bench.read((await bench.row(rid)).log))
+        gone = await bench.journal.record(bench.read((await bench.row(rid)).log))
         assert gone.gone == 1
         await trio.sleep(2 * EVERY)
         assert isinstance(told[-1], AlertCleared)
@@ -94,7 +94,7 @@ async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock:
 
 async def test_a_rejected_decryption_is_not_of_key_management(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        await bench.journal.close((await bench.admit()).rid, "reject", "malformed")
+        await bench.journal.close((await bench.record()).rid, "reject", "malformed")
         await trio.sleep(2 * EVERY)
         assert told == []
 
@@ -103,7 +103,7 @@ def ended(*states: State) -> list[Ending]:
     return [Ending(rid, rid, state, "") for rid, state in enumerate(states)]
 
 
-@pytest.mark.parametrize("done", [State.LANDED, State.REPLIED, State.DONE])
+@pytest.mark.parametrize("done", [State.INCLUDED, State.FINALIZED, State.DONE])
 def test_a_later_one_that_is_done_ends_it_and_an_earlier_one_does_not(done: State) -> None:
     assert undone(ended(done, State.REJECTED)) == []
     assert len(undone(ended(State.REJECTED, State.QUARANTINED, done, State.REJECTED))) == 2

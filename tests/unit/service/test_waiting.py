@@ -12,11 +12,11 @@ import trio
 from kmsconn.errors import Denied, NotMember, NotYet, Unreachable
 from kmsconn.journal.port import Arrival, Row
 from kmsconn.journal.sqlite import SqliteJournal
-from kmsconn.model.events import AlertCleared, AlertRaised, RequestClosed, RequestParked, Severity
+from kmsconn.model.events import AlertCleared, AlertRaised, RequestClosed, RequestDeferred, Severity
 from kmsconn.model.life import State
 from kmsconn.service.destruction import PAGE
 from kmsconn.service.pipeline import LAST_LOOK, NOT_A_NODE, SPREAD
-from kmsconn.service.retrying import DENIED, PARKING
+from kmsconn.service.retrying import DEFERRAL, DENIED
 from tests.unit.service.bench import ANSWER, CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
 from tests.vectors import keys
 
@@ -25,7 +25,7 @@ NO = Denied("handle aa is not allowed")
 
 
 def waits(bench: Bench) -> list[float]:
-    return [one.seconds for one in bench.told(RequestParked)]
+    return [one.seconds for one in bench.told(RequestDeferred)]
 
 
 async def run_when_due(bench: Bench, row: Row, seconds: float) -> int:
@@ -33,7 +33,7 @@ async def run_when_due(bench: Bench, row: Row, seconds: float) -> int:
     end, times = trio.current_time() + seconds, 0
     while trio.current_time() < end:
         row, times = await bench.run(row), times + 1
-        await trio.sleep(max(0.0, row.next_try - wall()))
+        await trio.sleep(max(0.0, row.next_attempt - wall()))
     return times
 
 
@@ -44,7 +44,7 @@ async def test_a_denied_request_is_tried_39_times_in_a_day_at_most(
     """Whatever the jitter; a right that is given within minutes is noticed within minutes."""
     async with open_bench(tmp_path, check=NO) as bench:
         bench.pipeline.random = lambda: random
-        times = await run_when_due(bench, await bench.admit(), DAY)
+        times = await run_when_due(bench, await bench.record(), DAY)
     assert 30 <= times <= 39
     assert waits(bench)[:4] == pytest.approx([DENIED.first * 2**n * (0.9 + random / 10) for n in range(4)])
     assert max(waits(bench)) <= DENIED.cap
@@ -55,7 +55,7 @@ async def test_what_was_waited_for_before_a_denial_does_not_make_it_rarer(
 ) -> None:
     """A host chain that was down for an hour comes back, and lags."""
     async with open_bench(tmp_path, check=Unreachable("down")) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         for _ in range(12):
             row = await bench.run(row)
         bench.stages.does["check"] = NO
@@ -68,8 +68,8 @@ async def test_a_denial_after_a_second_chance_is_asked_ever_more_rarely_too(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, check=NO) as bench:
-        row = await bench.admit()
-        await bench.journal.park(row.rid, wall(), "second chance: INTERNAL")
+        row = await bench.record()
+        await bench.journal.defer(row.rid, wall(), "second chance: INTERNAL")
         row = await bench.row(row.rid)
         for _ in range(3):
             row = await bench.run(row)
@@ -79,7 +79,7 @@ async def test_a_denial_after_a_second_chance_is_asked_ever_more_rarely_too(
 async def test_nothing_waits_far_beyond_the_end_of_its_time(tmp_path: Path, autojump_clock: Any) -> None:
     """Else it would be told as expired up to an hour late."""
     async with open_bench(tmp_path, check=NO) as bench:
-        row = await bench.admit()
+        row = await bench.record()
         for _ in range(20):
             row = await bench.run(row)
         await bench.chain_time(int(CHAIN_TIME + EXPIRY) - 100)
@@ -97,7 +97,7 @@ async def test_requests_of_another_context_wait_until_the_question_is_asked_agai
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, check=outsider(again_in=3600.0)) as bench:
-        row = await bench.run(await bench.admit())
+        row = await bench.run(await bench.record())
         assert 3600.0 <= waits(bench)[-1] <= 3600.0 + SPREAD
         assert not (await bench.journal.due((row.kind,), wall() + 3000, 9, ())).rows
 
@@ -106,8 +106,8 @@ async def test_a_generation_of_another_context_looks_every_minute_whether_it_is_
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, check=outsider(again_in=3600.0)) as bench:
-        await bench.run(await bench.admit_key_request("keygen_default"))
-        assert PARKING.cap <= waits(bench)[-1] <= PARKING.cap + SPREAD
+        await bench.run(await bench.record_key_request("keygen_default"))
+        assert DEFERRAL.cap <= waits(bench)[-1] <= DEFERRAL.cap + SPREAD
 
 
 @pytest.mark.parametrize(("alone", "severity"), [(False, Severity.WARNING), (True, Severity.CRITICAL)])
@@ -117,7 +117,7 @@ async def test_they_are_one_alert_with_their_number(
     """Critical only where this node is in no valid context: else others answer, as they should."""
     names = ["public_one_v0", "public_three_v0", "public_one_v1", "public_one_v2"]
     async with open_bench(tmp_path, check=outsider(alone)) as bench:
-        rows = [await bench.admit(name, block=10 + n) for n, name in enumerate(names)]
+        rows = [await bench.record(name, block=10 + n) for n, name in enumerate(names)]
         for row in rows:
             await bench.run(row)
         told = [one for one in bench.told(AlertRaised) if one.cause == NOT_A_NODE]
@@ -125,7 +125,7 @@ async def test_they_are_one_alert_with_their_number(
         assert {(one.dependency, one.severity) for one in told} == {("context 0x07", severity)}
         for row in rows:
             assert AlertCleared("context 0x07", NOT_A_NODE) not in bench.events
-            await bench.journal.park(row.rid, wall(), "")
+            await bench.journal.defer(row.rid, wall(), "")
             bench.stages.does.clear()
             await bench.run(await bench.row(row.rid))
         assert AlertCleared("context 0x07", NOT_A_NODE) in bench.events
@@ -147,7 +147,7 @@ def end_of(identifier: int) -> Arrival:
 
 
 async def answered(bench: Bench, name: str, block: int) -> Row:
-    row = await bench.admit(name, block=block)
+    row = await bench.record(name, block=block)
     await bench.journal.answer(row.rid, ANSWER, wall())
     return row
 
@@ -165,7 +165,7 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
         [context] = {PROFILE.context_of(PROFILE.decode(row.log))[0] for row in under}
         assert context is not None
         bench.stages.kept = None
-        end = await bench.run(await bench.admit_arrival(end_of(context)))
+        end = await bench.run(await bench.record_arrival(end_of(context)))
         assert end.state is State.DONE
         for row in under:
             found = await bench.row(row.rid)
@@ -176,7 +176,7 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
 
 async def test_an_answer_that_comes_after_the_end_is_not_kept(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        row = await bench.admit("public_one_v1")
+        row = await bench.record("public_one_v1")
         [context, *_] = PROFILE.context_of(PROFILE.decode(row.log))
         bench.stages.does["answer"] = lambda: note(bench, context)
         found = await bench.run(row)
@@ -191,10 +191,10 @@ async def note(bench: Bench, context: Any) -> None:
 
 async def test_the_next_process_goes_on_with_a_destruction(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        end = await bench.admit_arrival(end_of(7 << 248 | 1))
+        end = await bench.record_arrival(end_of(7 << 248 | 1))
         row = await answered(bench, "public_one_v1", 30)
     async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
-        assert (await bench.run(end)).state is State.SEEN
+        assert (await bench.run(end)).state is State.PENDING
         assert (await bench.row(row.rid)).state is State.REJECTED
 
 
@@ -211,7 +211,7 @@ async def test_kept_answers_are_looked_through_once_however_long_the_core_refuse
 
     monkeypatch.setattr(SqliteJournal, "answered_after", counted)
     async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
-        end = await bench.admit_arrival(end_of(7 << 248 | 1))
+        end = await bench.record_arrival(end_of(7 << 248 | 1))
         for _ in range(5):
             await bench.run(end)
     assert len(looks) == 2  # one for each chain

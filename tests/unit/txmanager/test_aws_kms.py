@@ -268,7 +268,7 @@ def test_the_older_name_of_the_key_spec_is_read() -> None:
 @pytest.mark.parametrize(
     "fault", [KmsFault.THROTTLED, KmsFault.HANG, KmsFault.WRONG_KEY, KmsFault.DENIED, KmsFault.GARBLED]
 )
-async def test_a_lane_waits_for_its_key_and_lands_every_reply_once(
+async def test_a_lane_waits_for_its_key_and_is_included_every_reply_once(
     pool: Any, fault: KmsFault, autojump_clock: Any
 ) -> None:
     direct, world = service(latency=0.03), World(pool=pool)
@@ -280,7 +280,7 @@ async def test_a_lane_waits_for_its_key_and_lands_every_reply_once(
             world.request(rid)
             world.wake.ring()
             await trio.sleep(0.2)
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert len(world.ours()) == 40
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "wallet")]

@@ -17,7 +17,14 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
-from kmsconn.model.events import AlertCleared, AlertRaised, ReplyLanded, ReplyReturned, ReplySent, ReplySigned
+from kmsconn.model.events import (
+    AlertCleared,
+    AlertRaised,
+    ReplyIncluded,
+    ReplyReturned,
+    ReplySent,
+    ReplySigned,
+)
 from kmsconn.model.life import State
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
@@ -131,7 +138,7 @@ async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(
         began = trio.current_time()
         await until(lambda: answered(world, others))
         assert trio.current_time() - began < 15
-        await until(lambda: world.journal.rows[7].parked > 1)
+        await until(lambda: world.journal.rows[7].deferred > 1)
         world.request(count + 1)
         world.wake.ring()
         began = trio.current_time()
@@ -149,7 +156,7 @@ async def test_a_node_that_refuses_larger_batches_gets_smaller_ones(
     world.node.batch_limit = most
     async with running(world):
         began = trio.current_time()
-        await until(lambda: all(row.state is State.REPLIED for row in world.journal.rows.values()))
+        await until(lambda: all(row.state is State.FINALIZED for row in world.journal.rows.values()))
         assert trio.current_time() - began < 15
     assert alerts(world) == {}
 
@@ -164,9 +171,9 @@ async def test_receipts_that_come_as_errors_count_as_missing_and_the_contract_de
         else None
     )
     async with running(world):
-        await until(lambda: len(world.said(ReplyLanded)) == REPLIES, 60)
+        await until(lambda: len(world.said(ReplyIncluded)) == REPLIES, 60)
         assert not any(row.state is State.SIGNED for row in world.journal.rows.values())
-        await until(lambda: all(row.state is State.REPLIED for row in world.journal.rows.values()))
+        await until(lambda: all(row.state is State.FINALIZED for row in world.journal.rows.values()))
     assert len(world.ours()) == REPLIES
     assert "indexing is in progress" in alerts(world)["receipt-unanswered"].text
 
@@ -392,11 +399,11 @@ async def test_a_reply_is_final_with_its_block_and_not_before(world: World, auto
     world.node.finality = 400
     requested(world, 1)
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.LANDED)
-        block = world.journal.rows[1].landed_block or 0
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+        block = world.journal.rows[1].included_block or 0
         await trio.sleep(80)
-        assert world.journal.rows[1].state is State.LANDED
-        await until(lambda: world.journal.rows[1].state is State.REPLIED)
+        assert world.journal.rows[1].state is State.INCLUDED
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED)
     assert world.chain.head.number >= block + 400
 
 
@@ -404,9 +411,9 @@ async def test_where_there_is_no_finalized_block_a_depth_counts(world: World, au
     world.node.finality = None
     requested(world, 1)
     async with running(world, confirmations=100):
-        await until(lambda: world.journal.rows[1].state is State.LANDED)
-        block = world.journal.rows[1].landed_block or 0
-        await until(lambda: world.journal.rows[1].state is State.REPLIED)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+        block = world.journal.rows[1].included_block or 0
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED)
     assert block + 100 <= world.chain.head.number <= block + 120
 
 
@@ -419,7 +426,7 @@ async def test_an_included_reply_whose_block_goes_long_before_finality_is_sent_a
     world.chain.mine_many(400)
     requested(world, 2)
     async with running(world):
-        await until(lambda: all(row.state is State.LANDED for row in world.journal.rows.values()))
+        await until(lambda: all(row.state is State.INCLUDED for row in world.journal.rows.values()))
         await trio.sleep(depth / 4 - 5)
         world.chain.reorg(depth, drop=lambda t: t.sender == KEY.address)
         world.foreign()
@@ -484,10 +491,10 @@ async def test_a_reply_that_another_sender_with_the_same_key_carried_is_called_f
     world.node.refuse = overtake
     requested(world, 3)
     async with running(world):
-        await until(lambda: len(world.said(ReplyLanded)) == 3, 120)
+        await until(lambda: len(world.said(ReplyIncluded)) == 3, 120)
     signed = {event.transaction_hash for event in world.said(ReplySigned)}
     carried = [mined for mined in world.ours() if mined.transaction.hash not in signed]
     assert bool(carried) is another
-    assert [event.foreign for event in world.said(ReplyLanded)].count(True) == len(carried)
-    assert [event.transaction_hash for event in world.said(ReplyLanded)].count(None) == len(carried)
+    assert [event.foreign for event in world.said(ReplyIncluded)].count(True) == len(carried)
+    assert [event.transaction_hash for event in world.said(ReplyIncluded)].count(None) == len(carried)
     assert len(world.ours()) == 3

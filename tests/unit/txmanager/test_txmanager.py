@@ -17,13 +17,13 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction,
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
-    ReplyBuried,
-    ReplyLanded,
+    ReplyFinalized,
+    ReplyIncluded,
     ReplyReturned,
     ReplySent,
     ReplySigned,
     RequestClosed,
-    RequestParked,
+    RequestDeferred,
 )
 from kmsconn.model.life import State
 from kmsconn.txmanager.manager import run_txmanager
@@ -61,12 +61,12 @@ async def world(request: pytest.FixtureRequest) -> World:
     return World(pool=request.param)
 
 
-async def test_an_answer_is_signed_sent_landed_and_buried(world: World, autojump_clock: Any) -> None:
+async def test_an_answer_is_signed_sent_included_and_finalized(world: World, autojump_clock: Any) -> None:
     world.request(1)
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
-    assert world.journal.history == [(1, "sign"), (1, "land"), (1, "bury")]
-    assert [type(event) for event in world.events] == [ReplySigned, ReplySent, ReplyLanded, ReplyBuried]
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.journal.history == [(1, "sign"), (1, "confirm"), (1, "finalize")]
+    assert [type(event) for event in world.events] == [ReplySigned, ReplySent, ReplyIncluded, ReplyFinalized]
 
 
 async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_clock: Any) -> None:
@@ -111,7 +111,7 @@ async def test_a_nonce_that_another_reply_holds_spoils_one_signature_and_no_othe
         for rid in (2, 3):
             world.request(rid)
         world.wake.ring()
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.journal.conflicts == 1
     assert [event.nonce for event in world.said(ReplySigned)] == [1, 2]
     assert sorted(mined.transaction.nonce for mined in world.ours()) == [0, 1, 2]
@@ -125,7 +125,7 @@ async def test_no_more_replies_fly_than_the_window_holds(world: World, autojump_
         await trio.sleep(30)
         assert world.journal.states().count(State.SIGNED) == 16
         world.chain.stalled = False
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
 
 
 async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(
@@ -161,7 +161,7 @@ async def test_a_chain_without_base_fee_gets_legacy_transactions(autojump_clock:
     world = World(base_fee=None)
     world.request(1)
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     transaction = decode_transaction(world.node.accepted[0]).transaction
     assert isinstance(transaction, LegacyTransaction)
     assert transaction.gas_price == 7
@@ -173,23 +173,23 @@ async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(
     world.request(1)
     world.chain.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.node.accepted == []
-    assert world.said(ReplyLanded)[0].found
+    assert world.said(ReplyIncluded)[0].found
 
 
-async def test_a_request_the_node_does_not_know_is_parked_without_a_nonce_and_holds_nobody_back(
+async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_holds_nobody_back(
     world: World, autojump_clock: Any
 ) -> None:
     world.request(1, on_contract=False)
     world.request(2)
     async with running(world):
-        await until(lambda: world.journal.rows[2].state is State.REPLIED)
+        await until(lambda: world.journal.rows[2].state is State.FINALIZED)
         assert world.journal.rows[1].state is State.ANSWERED
         assert world.journal.rows[1].nonce is None
-        assert world.said(RequestParked)[0].reason == "notrequested()"
+        assert world.said(RequestDeferred)[0].reason == "notrequested()"
         world.chain.set_up(CONTRACT, lambda frame: frame.write(digest_of(1), "request", 1))
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.sent() == [0, 1]
 
 
@@ -215,7 +215,7 @@ async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World, auto
         await until(lambda: bool(world.said(ReplyReturned)))
         world.node.on_sent = lambda raw: None
         _break(world, False)
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.sent() == [0, 1]
     assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
 
@@ -237,7 +237,7 @@ async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_
     assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
 
 
-async def test_a_reply_that_landed_while_its_send_was_lost_is_not_sent_twice(
+async def test_a_reply_that_included_while_its_send_was_lost_is_not_sent_twice(
     world: World, autojump_clock: Any
 ) -> None:
     world.request(1)
@@ -246,7 +246,7 @@ async def test_a_reply_that_landed_while_its_send_was_lost_is_not_sent_twice(
         Fault(lost="answer") if calls[0].method == "eth_sendRawTransaction" and next(lost, False) else HEALTHY
     )
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.sent() == [0]
     assert len(world.ours()) == 1
 
@@ -262,9 +262,15 @@ async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_sec
         await until(lambda: world.journal.rows[1].state is State.SIGNED)
         world.foreign()
         world.node.refuse = lambda call: None
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.sent() == [1]
-    assert world.journal.history == [(1, "sign"), (1, "release"), (1, "sign"), (1, "land"), (1, "bury")]
+    assert world.journal.history == [
+        (1, "sign"),
+        (1, "release"),
+        (1, "sign"),
+        (1, "confirm"),
+        (1, "finalize"),
+    ]
 
 
 async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock: Any) -> None:
@@ -277,7 +283,7 @@ async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock
     signed = world.journal.rows[1].raw
     world.node.fault = lambda calls: HEALTHY
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.node.accepted == [signed]
 
 
@@ -310,26 +316,26 @@ async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(
     world.request(2)
     world.chain.mine_many(10)
     async with running(world):
-        await until(lambda: all_in(world, State.LANDED))
+        await until(lambda: all_in(world, State.INCLUDED))
         world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert len(world.ours()) == 2
     assert len(set(world.node.accepted)) == 2
     assert all(mined.outcome.status == 1 for mined in world.ours())
 
 
-async def test_a_landed_reply_of_a_request_that_left_the_chain_waits_for_it(
+async def test_a_included_reply_of_a_request_that_left_the_chain_waits_for_it(
     world: World, autojump_clock: Any
 ) -> None:
     world.request(1)
     async with running(world):
-        await until(lambda: all_in(world, State.LANDED))
+        await until(lambda: all_in(world, State.INCLUDED))
         world.journal.change(1, on_chain=False)
         await until(lambda: world.journal.rows[1].state is State.ANSWERED)
         await trio.sleep(10)
         assert world.journal.rows[1].state is State.ANSWERED
         world.journal.change(1, on_chain=True)
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert len(world.ours()) == 1
 
 
@@ -359,8 +365,8 @@ async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(
     for rid in range(1, 501):
         world.request(rid)
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED), 120)
-    assert world.journal.history.count((500, "bury")) == 1
+        await until(lambda: all_in(world, State.FINALIZED), 120)
+    assert world.journal.history.count((500, "finalize")) == 1
 
 
 async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_found_it(
@@ -383,17 +389,17 @@ async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_foun
         else HEALTHY
     )
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.LANDED)
-        assert (world.journal.rows[1].landed_block or 0) >= head
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+        assert (world.journal.rows[1].included_block or 0) >= head
 
 
 async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, autojump_clock: Any) -> None:
     world.request(1)
     async with running(world):
-        await until(lambda: all_in(world, State.LANDED))
+        await until(lambda: all_in(world, State.INCLUDED))
         draw = random.Random(1)
         world.node.fault = lambda calls: Fault(lag=30 if draw.random() < 0.7 else 0)
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.journal.history.count((1, "sign")) == 1
 
 
@@ -403,7 +409,7 @@ async def test_low_funds_are_red_and_over_once_there_is_money(world: World, auto
     async with running(world):
         await until(lambda: bool(world.said(AlertRaised)))
         world.chain.set_balance(KEY.address, 10**20)
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
         ("txmanager gateway", "funds", True)
     ]
@@ -418,7 +424,7 @@ async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(
     world.node.on_accepted = lambda raw: setattr(world.chain, "base_fee", 100)
     world.node.fault = lambda calls: (_rise(world), HEALTHY)[1] if _sends(calls) else HEALTHY
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED), 600)
+        await until(lambda: all_in(world, State.FINALIZED), 600)
     assert world.nonce == 2
 
 
@@ -431,13 +437,15 @@ def _rise(world: World) -> None:
         world.chain.base_fee = 10_000
 
 
-async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_lands_once(autojump_clock: Any) -> None:
+async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_is_included_once(
+    autojump_clock: Any,
+) -> None:
     world = World(pool="geth")
     world.request(1)
     async with running(world):
         await until(lambda: bool(world.node.accepted))
         world.chain.base_fee = 5_000
-        await until(lambda: all_in(world, State.REPLIED), 600)
+        await until(lambda: all_in(world, State.FINALIZED), 600)
     assert set(world.sent()) == {0}
     assert len(world.node.accepted) > 1
     assert len(world.ours()) == 1
@@ -493,7 +501,7 @@ async def _with_a_hole(pool: Any) -> World:
     world.request(2)
     world.journal.rows = other.journal.rows
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     return world
 
 
@@ -512,7 +520,7 @@ async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(
 
     world.node.refuse = refuse
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert next(m.transaction.to for m in world.ours()) == KEY.address
 
 
@@ -522,7 +530,7 @@ async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_cloc
     async with running(world):
         await trio.sleep(60)
         world.node.fault = lambda calls: HEALTHY
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "rounds")]
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
 
@@ -532,7 +540,7 @@ async def test_a_node_that_hangs_does_not_hang_the_lane(world: World, autojump_c
     hangs = iter([3600.0])
     world.node.fault = lambda calls: Fault(hang=next(hangs, 0.0))
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED), 60)
+        await until(lambda: all_in(world, State.FINALIZED), 60)
 
 
 async def test_closing_ends_the_lane_when_nothing_is_answered_or_signed(
@@ -545,10 +553,10 @@ async def test_closing_ends_the_lane_when_nothing_is_answered_or_signed(
         manager.closing.set()
         await run_txmanager(manager)
         nursery.cancel_scope.cancel()
-    assert all_in(world, State.LANDED)
+    assert all_in(world, State.INCLUDED)
 
 
-async def test_closing_with_nothing_to_land_asks_no_chain(world: World, autojump_clock: Any) -> None:
+async def test_closing_with_nothing_to_are_included_asks_no_chain(world: World, autojump_clock: Any) -> None:
     world.node.fault = lambda calls: Fault(hang=3600.0)
     async with trio.open_nursery() as nursery:
         manager = world.manager()
@@ -575,7 +583,7 @@ async def test_closing_waits_for_an_unreachable_chain_while_something_is_answere
         down[0] = False
         await run_txmanager(manager)
         nursery.cancel_scope.cancel()
-    assert all_in(world, State.LANDED)
+    assert all_in(world, State.INCLUDED)
 
 
 async def test_closing_does_not_wait_for_answers_off_chain(world: World, autojump_clock: Any) -> None:
@@ -587,20 +595,20 @@ async def test_closing_does_not_wait_for_answers_off_chain(world: World, autojum
         await run_txmanager(manager)
 
 
-async def test_a_landed_row_without_an_answer_is_looked_for_again_from_the_start(
+async def test_a_included_row_without_an_answer_is_looked_for_again_from_the_start(
     world: World, autojump_clock: Any
 ) -> None:
     world.request(1)
-    world.journal.change(1, state=State.LANDED, answer=None, landed_block=1)
+    world.journal.change(1, state=State.INCLUDED, answer=None, included_block=1)
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.SEEN)
+        await until(lambda: world.journal.rows[1].state is State.PENDING)
 
 
-async def test_a_reply_hidden_by_a_contract_that_cannot_tell_is_buried_by_its_receipt(
+async def test_a_reply_hidden_by_a_contract_that_cannot_tell_is_finalized_by_its_receipt(
     world: World, autojump_clock: Any
 ) -> None:
     world.request(1)
     async with running(world):
-        await until(lambda: all_in(world, State.LANDED))
+        await until(lambda: all_in(world, State.INCLUDED))
         _break(world, True)
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))

@@ -11,7 +11,7 @@ import trio
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.events import AlertCleared, AlertRaised, ReplyLanded, RequestClosed, RequestParked
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplyIncluded, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
@@ -45,10 +45,10 @@ async def test_a_reply_is_there_for_good_once_it_has_its_confirmations(autojump_
     world = slow()
     world.request(1)
     async with running(world, confirmations=10):
-        await until(lambda: world.journal.rows[1].state is State.LANDED, 600)
-        landed = world.said(ReplyLanded)[0].block
-        await until(lambda: world.journal.rows[1].state is State.REPLIED, 600)
-    assert world.chain.head.number >= landed + 10
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED, 600)
+        included = world.said(ReplyIncluded)[0].block
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED, 600)
+    assert world.chain.head.number >= included + 10
 
 
 async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience(autojump_clock: Any) -> None:
@@ -71,8 +71,8 @@ async def test_what_is_not_pending_is_done_when_the_state_says_so(autojump_clock
     says(world, b"not pending")
     state_is(world, 1)
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.LANDED)
-    assert world.said(ReplyLanded)[0].found
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+    assert world.said(ReplyIncluded)[0].found
     assert world.node.accepted == []
 
 
@@ -81,10 +81,10 @@ async def test_what_is_not_pending_yet_is_waited_for_without_a_nonce(autojump_cl
     world.request(1)
     says(world, b"not pending")
     async with running(world):
-        await until(lambda: len(world.said(RequestParked)) > 2)
+        await until(lambda: len(world.said(RequestDeferred)) > 2)
         assert world.node.accepted == []
         says(world, b"")
-        await until(lambda: world.journal.rows[1].state is State.LANDED, 600)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED, 600)
     assert world.sent() == [0]
 
 
@@ -102,7 +102,7 @@ async def test_a_reply_whose_state_cannot_be_asked_holds_up_no_other(autojump_cl
 
     world.node.refuse = refuse
     async with running(world):
-        await until(lambda: world.journal.rows[2].state is State.LANDED, 600)
+        await until(lambda: world.journal.rows[2].state is State.INCLUDED, 600)
     assert world.journal.rows[1].state is State.ANSWERED
     assert "missing trie node" in world.journal.rows[1].reason
 
@@ -120,15 +120,15 @@ async def test_each_lane_tells_and_takes_back_its_own_troubles(autojump_clock: A
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager ethereum", "funds")]
 
 
-async def test_a_landed_reply_is_buried_when_the_contract_has_moved_on(autojump_clock: Any) -> None:
+async def test_a_included_reply_is_finalized_when_the_contract_has_moved_on(autojump_clock: Any) -> None:
     """After the quorum the contract no longer tells who confirmed; that the context lives is as good."""
     world = slow()
     world.request(1)
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.LANDED, 600)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED, 600)
         says(world, b"not pending")
         state_is(world, 1)
-        await until(lambda: world.journal.rows[1].state is State.REPLIED, 600)
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED, 600)
 
 
 async def test_a_reply_that_is_not_ours_to_give_is_let_be(autojump_clock: Any) -> None:

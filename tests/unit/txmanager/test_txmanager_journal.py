@@ -38,18 +38,18 @@ async def test_answers_travel_through_the_real_journal_to_replied(
             await trio.sleep(20)
             nursery.cancel_scope.cancel()
         states = {row.state for rid in rids if (row := await journal.row(rid)) is not None}
-    assert states == {State.REPLIED}
+    assert states == {State.FINALIZED}
     assert sorted(world.sent()) == list(range(COUNT))
 
 
 async def _answered(world: World, journal: SqliteJournal) -> list[int]:
-    """Admit and answer ``COUNT`` requests."""
+    """Record and answer ``COUNT`` requests."""
     logs = [Log(CONTRACT, (bytes(32),), b"", 0, bytes(32), bytes(32), n) for n in range(COUNT)]
     arrivals = [Arrival(n + 1, Kind.PUBLIC_DECRYPTION, digest_of(n + 1), log) for n, log in enumerate(logs)]
     read = Read(CHAIN_ID, CONTRACT, 0, 0, arrivals, (), 1, journal.tick, wall(), wall(), 3600.0)
-    admitted = await journal.admit(read)
+    recorded = await journal.record(read)
     for n in range(1, COUNT + 1):
         world.chain.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
-    for (rid, _), arrival in zip(admitted.new, arrivals, strict=True):
+    for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
         await journal.answer(rid, Answer(calldata(arrival.id), Address(bytes(20))), wall())
-    return [rid for rid, _ in admitted.new]
+    return [rid for rid, _ in recorded.new]

@@ -35,7 +35,7 @@ async def a_node_lags_behind_included_replies() -> bool:
     for rid in range(1, 6):
         world.request(rid)
     async with running(world):
-        await until(lambda: all(row.state is State.LANDED for row in world.journal.rows.values()))
+        await until(lambda: all(row.state is State.INCLUDED for row in world.journal.rows.values()))
         world.node.fault = lambda calls: (
             Fault(lag=world.chain.head.number - 1) if calls[0].method == "eth_getBlockByNumber" else HEALTHY
         )
@@ -81,7 +81,7 @@ async def receipts_come_from_a_node_that_lags() -> bool:
 
     world.node.fault = fault
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.LANDED, 60)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED, 60)
     return bool(world.said(ReplyReturned))
 
 
@@ -99,7 +99,7 @@ async def a_nonce_that_another_took_opens_again() -> bool:
         await until(lambda: world.journal.rows[1].state is State.SIGNED)
         world.foreign()
         await until(lambda: bool(world.said(ReplyReturned)), 60)
-        world.journal.change(1, next_try=world.journal.wall() + 10)
+        world.journal.change(1, next_attempt=world.journal.wall() + 10)
         world.chain.reorg(world.chain.head.number - 5, drop=lambda t: t.sender == KEY.address)
         world.chain.base_fee = 200
         world.node.refuse = lambda call: None
@@ -114,10 +114,10 @@ async def a_block_goes_with_a_reply() -> bool:
     world.chain.mine_many(10)
     world.request(1)
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.LANDED)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
         world.chain.base_fee = 200
         world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
-        await until(lambda: world.journal.rows[1].state is State.REPLIED)
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED)
     return len({decode_transaction(raw).hash for raw in world.node.accepted}) != 1
 
 
@@ -139,7 +139,7 @@ async def a_block_goes_and_others_take_its_nonces() -> bool:
     world.chain.mine_many(10)
     world.request(1)
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.LANDED)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
         await trio.sleep(8)
         world.chain.reorg(40, drop=lambda t: t.sender == KEY.address)
         world.foreign()
@@ -152,11 +152,11 @@ async def a_reply_moves_to_a_later_block() -> bool:
     world.chain.mine_many(10)
     world.request(1)
     async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.LANDED)
-        landed = world.journal.rows[1].landed_block or 0
-        await until(lambda: world.chain.head.number == landed + 15)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+        included = world.journal.rows[1].included_block or 0
+        await until(lambda: world.chain.head.number == included + 15)
         world.chain.reorg(16)
-        await until(lambda: world.journal.rows[1].state is State.REPLIED)
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED)
     return world.chain.head.number < world.ours()[0].block_number + 20
 
 

@@ -62,7 +62,7 @@ async def test_a_wallet_out_of_reach_is_told_once_and_loses_no_reply(
     for rid in range(1, 6):
         world.request(rid)
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
         ("txmanager gateway", "wallet", True)
     ]
@@ -78,14 +78,14 @@ async def test_a_wallet_out_of_reach_is_asked_less_and_less_often(world: World, 
     assert 20 < len(signer.calls) < 40
 
 
-async def test_a_throttled_wallet_that_signs_a_few_at_a_time_lands_all_in_nonce_order(
+async def test_a_throttled_wallet_that_signs_a_few_at_a_time_is_included_all_in_nonce_order(
     world: World, autojump_clock: Any
 ) -> None:
     far(world, most=3)
     for rid in range(1, 21):
         world.request(rid)
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert world.arrived() == list(range(20))
     assert world.said(AlertRaised) == []
 
@@ -95,7 +95,7 @@ async def test_a_slow_wallet_signs_what_is_due_in_one_go(world: World, autojump_
     for rid in range(1, 101):
         world.request(rid)
     async with running(world):
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert signer.calls == [100]
 
 
@@ -120,7 +120,9 @@ async def test_what_is_signed_is_sent_while_the_wallet_is_out_of_reach(
         assert not world.answered_on_chain(2)
 
 
-async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_lands_once(autojump_clock: Any) -> None:
+async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_is_included_once(
+    autojump_clock: Any,
+) -> None:
     world = World(pool="geth")
     until_then = trio.current_time() + 120
     signer = far(world)
@@ -129,7 +131,7 @@ async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_lands_once(
         await until(lambda: bool(world.said(ReplySigned)))
         world.chain.base_fee = 5_000
         signer.out = lambda: trio.current_time() < until_then
-        await until(lambda: all_in(world, State.REPLIED), 600)
+        await until(lambda: all_in(world, State.FINALIZED), 600)
     assert trio.current_time() > until_then
     assert len(world.ours()) == 1
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
@@ -152,7 +154,7 @@ async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empt
     async with running(world):
         await until(lambda: bool(world.said(ReplySigned)))
         signer.out = lambda: trio.current_time() < until_then
-        await until(lambda: all_in(world, State.REPLIED))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT]
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
 

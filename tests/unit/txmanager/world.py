@@ -338,17 +338,17 @@ class MemoryJournal:
             state=State.ANSWERED,
             on_chain=True,
             log=log,
-            next_try=0.0,
+            next_attempt=0.0,
             deadline=0.0,
             submitted=True,
-            parked=0,
+            deferred=0,
             reason="",
             answer=answer,
             nonce=None,
             raw=None,
             reply_hash=None,
-            landed_block=None,
-            admitted_at=self.wall(),
+            included_block=None,
+            recorded_at=self.wall(),
             answered_at=self.wall(),
         )
         self.rows[rid] = row
@@ -371,8 +371,8 @@ class MemoryJournal:
     async def answered(self, chain_id: int, now: float, limit: int) -> Due:
         def work() -> Due:
             rows = [row for row in self.rows.values() if row.state is State.ANSWERED and row.on_chain]
-            due = [row for row in rows if row.next_try <= now]
-            later = min((row.next_try for row in rows if row.next_try > now), default=None)
+            due = [row for row in rows if row.next_attempt <= now]
+            later = min((row.next_attempt for row in rows if row.next_attempt > now), default=None)
             return Due(tuple(due[:limit]), now if len(due) > limit else later)
 
         return await self._do(work)
@@ -384,23 +384,23 @@ class MemoryJournal:
 
         return await self._do(work)
 
-    def _landed(self) -> list[Row]:
-        rows = [row for row in self.rows.values() if row.state is State.LANDED]
-        return sorted(rows, key=lambda row: row.landed_block or 0)
+    def _included(self) -> list[Row]:
+        rows = [row for row in self.rows.values() if row.state is State.INCLUDED]
+        return sorted(rows, key=lambda row: row.included_block or 0)
 
-    async def landed(
+    async def included(
         self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
     ) -> tuple[Row, ...]:
         def work() -> tuple[Row, ...]:
             return tuple(
-                row for row in self._landed() if from_block <= (row.landed_block or 0) <= up_to_block
+                row for row in self._included() if from_block <= (row.included_block or 0) <= up_to_block
             )[:limit]
 
         return await self._do(work)
 
-    async def landed_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+    async def included_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
         def work() -> tuple[Row, ...]:
-            return tuple(row for row in reversed(self._landed()) if (row.nonce or -1) >= nonce)[:limit]
+            return tuple(row for row in reversed(self._included()) if (row.nonce or -1) >= nonce)[:limit]
 
         return await self._do(work)
 
@@ -423,7 +423,7 @@ class MemoryJournal:
         ):
             self.conflicts += 1
             raise NonceTaken(f"nonce {values['nonce']}")
-        self.change(rid, state=target, parked=0, **values)
+        self.change(rid, state=target, deferred=0, **values)
         self.history.append((rid, transition))
         return True
 
@@ -436,36 +436,38 @@ class MemoryJournal:
         except NonceTaken as error:
             return error
 
-    async def release(self, rid: int, next_try: float, reason: str) -> bool:
-        return await self._move(rid, "release", next_try=next_try, reason=reason, **self._unsigned())
+    async def release(self, rid: int, next_attempt: float, reason: str) -> bool:
+        return await self._move(rid, "release", next_attempt=next_attempt, reason=reason, **self._unsigned())
 
-    async def land(self, landings: Sequence[tuple[int, int]]) -> list[bool]:
+    async def confirm(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
         return list(
-            await self._do(lambda: [self._moved(rid, "land", landed_block=block) for rid, block in landings])
+            await self._do(
+                lambda: [self._moved(rid, "confirm", included_block=block) for rid, block in inclusions]
+            )
         )
 
-    async def found_landed(self, rid: int, verify_block: int) -> bool:
-        return await self._move(rid, "found_landed", landed_block=verify_block)
+    async def found_included(self, rid: int, verify_block: int) -> bool:
+        return await self._move(rid, "found_included", included_block=verify_block)
 
-    async def bury(self, rids: Sequence[int]) -> list[bool]:
-        return list(await self._do(lambda: [self._moved(rid, "bury") for rid in rids]))
+    async def finalize(self, rids: Sequence[int]) -> list[bool]:
+        return list(await self._do(lambda: [self._moved(rid, "finalize") for rid in rids]))
 
     async def close(self, rid: int, transition: str, reason: str) -> bool:
         return await self._move(rid, transition, reason=reason)
 
     async def unland(self, rid: int, transition: str, reason: str) -> bool:
-        values = {"next_try": self.wall(), "reason": reason, "landed_block": None}
+        values = {"next_attempt": self.wall(), "reason": reason, "included_block": None}
         return await self._move(rid, transition, **values, **self._unsigned())
 
     def _unsigned(self) -> dict[str, None]:
         return {} if self.keeps else {"nonce": None, "raw": None, "reply_hash": None}
 
-    async def park(self, rid: int, next_try: float, reason: str, *, max_wait: float = 60.0) -> bool:
+    async def defer(self, rid: int, next_attempt: float, reason: str, *, max_wait: float = 60.0) -> bool:
         def work() -> bool:
             row = self.rows[rid]
-            if row.state not in {State.SEEN, State.ANSWERED}:
+            if row.state not in {State.PENDING, State.ANSWERED}:
                 return False
-            self.change(rid, next_try=next_try, reason=reason, parked=row.parked + 1)
+            self.change(rid, next_attempt=next_attempt, reason=reason, deferred=row.deferred + 1)
             return True
 
         return bool(await self._do(work))

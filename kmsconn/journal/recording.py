@@ -1,6 +1,6 @@
 """What one trusted read of a block range means for the journal. Runs in one savepoint; never asks a chain.
 
-The rules (design: ideas 1, 5; outcomes: admit). A request is chain, contract, kind, id and digest of its content: an abort has the id
+The rules (design: ideas 1, 5; outcomes: record). A request is chain, contract, kind, id and digest of its content: an abort has the id
 of what it aborts.
 
 1. Content that is known is on chain, at the place where it was read. Nothing of it is run again.
@@ -24,7 +24,7 @@ import attrs
 
 from kmsconn.journal.book import Book
 from kmsconn.journal.moves import LONGEST_WAIT, move
-from kmsconn.journal.port import Admitted, Arrival, Read
+from kmsconn.journal.port import Arrival, Read, Recorded
 from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
 from kmsconn.model.life import CLOSED, State
 
@@ -34,8 +34,8 @@ _KNOWN = (
 )
 _NEW = (
     "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
-    "next_try, max_wait, deadline, admitted_at, log, residue) "
-    "VALUES (?, ?, ?, ?, ?, 'seen', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "next_attempt, max_wait, deadline, recorded_at, log, residue) "
+    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HERE = (
     "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ?, cleared = 0 "
@@ -72,13 +72,13 @@ class _Known:
     place: tuple[int, bytes, bytes, int]
 
 
-def admit(book: Book, read: Read) -> Admitted:
+def record(book: Book, read: Read) -> Recorded:
     """Apply a read, all of it or nothing, and return what it changed. Repeating: changes nothing."""
     with book.savepoint():
-        return _admit(book, read)
+        return _record(book, read)
 
 
-def _admit(book: Book, read: Read) -> Admitted:
+def _record(book: Book, read: Read) -> Recorded:
     changes = _Changes()
     there = _in_range(book, read)
     unmoved = {standing: rid for rid, _, standing in there}
@@ -90,7 +90,7 @@ def _admit(book: Book, read: Read) -> Admitted:
     quarantined = _quarantine(book, read)
     book.execute(_CURSOR, (read.chain_id, read.contract, read.cursor))
     _keep(book, read)
-    return Admitted(tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined)
+    return Recorded(tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined)
 
 
 def _keep(book: Book, read: Read) -> None:
@@ -173,7 +173,7 @@ def _judge_anew(book: Book, read: Read, row: _Known) -> bool:
     if row.state not in JUDGED_BY_BLOCK:
         return False
     steps = ("reoffer", "rejudge")
-    return any(move(book, step, row.rid, next_try=read.now, reason="in another block") for step in steps)
+    return any(move(book, step, row.rid, next_attempt=read.now, reason="in another block") for step in steps)
 
 
 def _drop(book: Book, rids: Iterable[int], changes: _Changes) -> None:

@@ -10,9 +10,9 @@ import pytest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
-from kmsconn.journal.admission import admit
 from kmsconn.journal.book import Book
-from kmsconn.journal.port import Admitted, Arrival
+from kmsconn.journal.port import Arrival, Recorded
+from kmsconn.journal.recording import record
 from kmsconn.model.life import CLOSED, OPEN, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
@@ -39,19 +39,19 @@ def on_chain(book: Book) -> dict[bytes, bool]:
 
 def test_a_new_request_is_a_row_due_at_once(book: Book) -> None:
     seen = arrival(2**255 + 1, 10, index=3)
-    admitted = take(book, seen, now=1000.0, chain_time=500.0, expiry=60.0)
-    ((rid, told),) = admitted.new
+    recorded = take(book, seen, now=1000.0, chain_time=500.0, expiry=60.0)
+    ((rid, told),) = recorded.new
     row = row_of(book, rid)
-    assert (told, admitted) == (seen, Admitted(new=((rid, seen),)))
+    assert (told, recorded) == (seen, Recorded(new=((rid, seen),)))
     assert (row.id, row.log, row.digest, row.state, row.on_chain) == (
         2**255 + 1,
         seen.log,
         seen.digest,
-        State.SEEN,
+        State.PENDING,
         True,
     )
-    assert (row.next_try, row.deadline, row.admitted_at) == (1000.0, 560.0, 1000.0)
-    assert (row.submitted, row.parked, row.answer, row.nonce, row.landed_block) == (
+    assert (row.next_attempt, row.deadline, row.recorded_at) == (1000.0, 560.0, 1000.0)
+    assert (row.submitted, row.deferred, row.answer, row.nonce, row.included_block) == (
         False,
         0,
         None,
@@ -63,9 +63,9 @@ def test_a_new_request_is_a_row_due_at_once(book: Book) -> None:
 def test_the_same_read_again_changes_nothing(book: Book) -> None:
     bad = (arrival(9, 11).log, "no")
     read = read_of(arrival(1, 10), arrival(2, 11), asked=0, undecodable=(bad,))
-    admit(book, read)
+    record(book, read)
     before = dump(book)
-    assert admit(book, read) == Admitted()
+    assert record(book, read) == Recorded()
     assert dump(book) == before
 
 
@@ -94,7 +94,7 @@ def test_the_same_read_with_a_doubled_log_is_one_request(book: Book) -> None:
 def test_known_content_elsewhere_is_moved_and_not_run_again(book: Book) -> None:
     rid = walk(book, new_row(book, 1, 10), ["answer"])
     elsewhere = arrival(1, 12, fork="'", index=4)
-    assert take(book, elsewhere) == Admitted(moved=1)
+    assert take(book, elsewhere) == Recorded(moved=1)
     row = row_of(book, rid)
     assert (row.log, row.state, row.answer) == (elsewhere.log, State.ANSWERED, ANSWER)
 
@@ -107,26 +107,26 @@ def test_a_block_of_the_same_number_and_another_hash_is_another_place(book: Book
 @pytest.mark.parametrize("state", State)
 def test_a_row_the_read_does_not_hold_is_off_chain_whatever_its_state(book: Book, state: State) -> None:
     rid = walk(book, new_row(book, 1, 10), WAYS[state])
-    assert take(book) == Admitted(gone=1)
+    assert take(book) == Recorded(gone=1)
     assert (row_of(book, rid).on_chain, row_of(book, rid).state) == (False, state)
 
 
 @pytest.mark.parametrize("blocks", [(0, 9), (11, 20)])
 def test_a_row_outside_of_the_range_is_not_judged(book: Book, blocks: tuple[int, int]) -> None:
     new_row(book, 1, 10)
-    assert take(book, blocks=blocks) == Admitted()
+    assert take(book, blocks=blocks) == Recorded()
 
 
 @pytest.mark.parametrize("blocks", [(10, 10), (0, 10), (10, 20)])
 def test_both_ends_of_the_range_are_judged(book: Book, blocks: tuple[int, int]) -> None:
     new_row(book, 1, 10)
-    assert take(book, blocks=blocks) == Admitted(gone=1)
+    assert take(book, blocks=blocks) == Recorded(gone=1)
 
 
 @pytest.mark.parametrize("other", [{"chain_id": CHAIN + 1}, {"contract": Address(b"\x0f" * 20)}])
 def test_rows_of_another_contract_or_chain_are_not_judged(book: Book, other: dict[str, object]) -> None:
     new_row(book, 1, 10)
-    assert take(book, **other) == Admitted()
+    assert take(book, **other) == Recorded()
 
 
 def test_one_id_under_two_contracts_is_two_requests(book: Book) -> None:
@@ -138,33 +138,33 @@ def test_one_id_under_two_contracts_is_two_requests(book: Book) -> None:
 def test_a_row_that_moved_after_the_read_was_asked_is_not_judged(book: Book) -> None:
     asked = book.tick
     new_row(book, 1, 10)
-    assert admit(book, read_of(asked=asked)) == Admitted()
+    assert record(book, read_of(asked=asked)) == Recorded()
 
 
 def test_a_row_answered_after_the_read_was_asked_is_not_judged(book: Book) -> None:
     rid = new_row(book, 1, 10)
     asked = book.tick
     moves.answer(book, rid, ANSWER, 1000.0)
-    assert admit(book, read_of(asked=asked)) == Admitted()
+    assert record(book, read_of(asked=asked)) == Recorded()
 
 
 def test_a_row_that_moved_before_the_read_was_asked_is_judged(book: Book) -> None:
     new_row(book, 1, 10)
-    assert admit(book, read_of(asked=book.tick)).gone == 1
+    assert record(book, read_of(asked=book.tick)).gone == 1
 
 
-def test_a_parked_row_is_judged(book: Book) -> None:
+def test_a_deferred_row_is_judged(book: Book) -> None:
     rid = new_row(book, 1, 10)
     asked = book.tick
-    moves.park(book, rid, 5000.0, "later", 60.0)
-    assert admit(book, read_of(asked=asked)).gone == 1
+    moves.defer(book, rid, 5000.0, "later", 60.0)
+    assert record(book, read_of(asked=asked)).gone == 1
 
 
 @pytest.mark.parametrize("state", sorted(OPEN))
 def test_an_open_row_that_is_seen_again_is_back(book: Book, state: State) -> None:
     rid = walk(book, new_row(book, 1, 10), WAYS[state])
     take(book)
-    assert take(book, arrival(1, 10)) == Admitted(back=((rid, arrival(1, 10)),))
+    assert take(book, arrival(1, 10)) == Recorded(back=((rid, arrival(1, 10)),))
     assert row_of(book, rid).on_chain
 
 
@@ -172,14 +172,14 @@ def test_an_open_row_that_is_seen_again_is_back(book: Book, state: State) -> Non
 def test_a_closed_row_comes_back_unreported(book: Book, state: State) -> None:
     rid = walk(book, new_row(book, 1, 10), WAYS[state])
     take(book)
-    assert take(book, arrival(1, 10)) == Admitted()
+    assert take(book, arrival(1, 10)) == Recorded()
     assert (row_of(book, rid).on_chain, row_of(book, rid).state) == (True, state)
 
 
 def test_a_row_may_come_back_elsewhere(book: Book) -> None:
     rid = new_row(book, 1, 10)
     take(book)
-    assert take(book, arrival(1, 12)) == Admitted(moved=1, back=((rid, arrival(1, 12)),))
+    assert take(book, arrival(1, 12)) == Recorded(moved=1, back=((rid, arrival(1, 12)),))
 
 
 def test_coming_back_gives_no_new_deadline(book: Book) -> None:
@@ -192,8 +192,8 @@ def test_coming_back_gives_no_new_deadline(book: Book) -> None:
 
 def test_other_content_under_the_id_is_another_request_and_the_old_one_is_off_chain(book: Book) -> None:
     new_row(book, 1, 10, content="A")
-    admitted = take(book, arrival(1, 10, "B", fork="'"))
-    assert (len(admitted.new), admitted.gone) == (1, 1)
+    recorded = take(book, arrival(1, 10, "B", fork="'"))
+    assert (len(recorded.new), recorded.gone) == (1, 1)
     assert on_chain(book) == {b"A": False, b"B": True}
 
 
@@ -208,7 +208,7 @@ def test_the_old_content_is_off_chain_even_if_it_moved_after_the_read_was_asked(
     rid = new_row(book, 1, 10, content="A")
     asked = book.tick
     moves.answer(book, rid, ANSWER, 1000.0)
-    admit(book, read_of(arrival(1, 10, "B", fork="'"), asked=asked))
+    record(book, read_of(arrival(1, 10, "B", fork="'"), asked=asked))
     assert on_chain(book) == {b"A": False, b"B": True}
 
 
@@ -216,7 +216,7 @@ def test_a_b_a(book: Book) -> None:
     """The first content comes back after another one had its id."""
     first = new_row(book, 1, 10, content="A")
     take(book, arrival(1, 10, "B", fork="'"))
-    assert take(book, arrival(1, 10, "A")) == Admitted(gone=1, back=((first, arrival(1, 10, "A")),))
+    assert take(book, arrival(1, 10, "A")) == Recorded(gone=1, back=((first, arrival(1, 10, "A")),))
     assert on_chain(book) == {b"A": True, b"B": False}
 
 
@@ -227,9 +227,9 @@ def test_a_b_a_b_reports_no_request_twice_as_new(book: Book) -> None:
 
 def test_of_two_contents_of_one_id_in_one_read_the_later_place_counts(book: Book) -> None:
     read = read_of(arrival(1, 12, "B"), arrival(1, 10, "A"), asked=0)
-    admit(book, read)
+    record(book, read)
     assert on_chain(book) == {b"B": True}
-    assert admit(book, read) == Admitted()
+    assert record(book, read) == Recorded()
 
 
 def test_same_content_under_another_id_is_another_request(book: Book) -> None:
@@ -238,8 +238,8 @@ def test_same_content_under_another_id_is_another_request(book: Book) -> None:
 
 
 def test_requests_of_two_kinds_are_told_apart(book: Book) -> None:
-    admitted = take(book, arrival(1, 10), arrival(2, 10, kind=Kind.USER_DECRYPTION))
-    assert [told.kind for _, told in admitted.new] == [Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION]
+    recorded = take(book, arrival(1, 10), arrival(2, 10, kind=Kind.USER_DECRYPTION))
+    assert [told.kind for _, told in recorded.new] == [Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION]
 
 
 def test_the_cursor_is_none_before_the_first_read(book: Book) -> None:
@@ -263,7 +263,7 @@ def test_each_contract_has_its_cursor(book: Book) -> None:
 def test_an_undecodable_log_is_kept_whole_and_counted_once(book: Book) -> None:
     log = Log(CONTRACT, (b"\x02" * 32,), b"odd", 10, bytes32("block"), bytes32("tx"), 1)
     read = read_of(asked=0, undecodable=((log, "too short"),))
-    assert [admit(book, read).quarantined for _ in range(2)] == [1, 0]
+    assert [record(book, read).quarantined for _ in range(2)] == [1, 0]
     assert queries.counts(book, 0.0).quarantined_logs == 1
     assert book.execute("SELECT block, log_index, reason FROM quarantined_log").fetchall() == [
         (10, 1, "too short")
@@ -281,7 +281,7 @@ def test_every_flag_that_turns_marks_its_row(book: Book) -> None:
     take(book)
     asked = book.tick
     take(book, arrival(1, 10))
-    assert admit(book, read_of(asked=asked)) == Admitted()
+    assert record(book, read_of(asked=asked)) == Recorded()
     assert row_of(book, rid).on_chain
 
 
@@ -313,15 +313,15 @@ def test_of_two_forms_of_a_request_the_whole_one_is_kept_in_whatever_order_they_
     whole_at: int, book: Book
 ) -> None:
     forms = [arrival(1, 10, index=index, whole=index == whole_at) for index in (0, 1)]
-    admitted = take(book, *forms)
-    assert [one for _, one in admitted.new] == [forms[whole_at]]
-    assert row_of(book, admitted.new[0][0]).log.log_index == whole_at
+    recorded = take(book, *forms)
+    assert [one for _, one in recorded.new] == [forms[whole_at]]
+    assert row_of(book, recorded.new[0][0]).log.log_index == whole_at
 
 
 def test_both_forms_read_again_change_nothing(book: Book) -> None:
     forms = [arrival(1, 10, index=index, whole=index == 0) for index in (0, 1)]
     take(book, *forms)
-    assert take(book, *forms) == Admitted()
+    assert take(book, *forms) == Recorded()
 
 
 def test_a_later_form_alone_is_a_request(book: Book) -> None:
@@ -330,10 +330,10 @@ def test_a_later_form_alone_is_a_request(book: Book) -> None:
 
 def test_a_later_form_in_a_later_block_is_the_same_request_moved(book: Book) -> None:
     rid = new_row(book, 1, 10)
-    assert take(book, arrival(1, 12, index=1, whole=False)) == Admitted(moved=1)
+    assert take(book, arrival(1, 12, index=1, whole=False)) == Recorded(moved=1)
     assert row_of(book, rid).log.block_number == 12
 
 
 def test_other_content_in_a_later_block_counts_whole_or_not(book: Book) -> None:
-    admitted = take(book, arrival(1, 10, "A"), arrival(1, 12, "B", whole=False))
-    assert [one.digest for _, one in admitted.new] == [arrival(1, 12, "B").digest]
+    recorded = take(book, arrival(1, 10, "A"), arrival(1, 12, "B", whole=False))
+    assert [one.digest for _, one in recorded.new] == [arrival(1, 12, "B").digest]
