@@ -7,7 +7,7 @@ The rules:
 2. Every round reads the *tail* first: up to the head as the asked node sees it, so that a live request waits for nothing.
 3. When the cursor lies more than one range below the head, the tail alone is read, and the blocks between are *back-filled*
    beside it, one range a round. What was read above the cursor is one *island*, in memory; the back-fill joins it.
-4. The *overlap*, the last blocks below the head, is read again when the caller says that it is due, and whenever the head is
+4. The *reorg window*, the last blocks below the head, is read again when the caller says that it is due, and whenever the head is
    below what was read: a lagging node answers with fewer logs and no error, and a reorganisation replaces blocks.
 5. A range that was too wide halves the size; a whole range that went well doubles it, after a while if one was too wide before.
    So does one that held very many logs: what is in memory at once must not grow with the backlog.
@@ -43,13 +43,13 @@ class Plan:
     """What to read in a round, most urgent first. ``backfill`` may run beside the others."""
 
     tail: Range
-    overlap: tuple[Range, ...] = ()
+    reorg_window: tuple[Range, ...] = ()
     backfill: Range | None = None
 
     @property
     def ranges(self) -> tuple[Range, ...]:
         """All of them, in the order in which they matter."""
-        return (self.tail, *self.overlap, *((self.backfill,) if self.backfill else ()))
+        return (self.tail, *self.reorg_window, *((self.backfill,) if self.backfill else ()))
 
 
 @attrs.frozen
@@ -76,17 +76,17 @@ class Cursor:
         return max(0, head - self.next_block + 1 - island)
 
 
-def plan(cursor: Cursor, head: int, overlap: int, *, again: bool) -> Plan:
+def plan(cursor: Cursor, head: int, reorg_window: int, *, again: bool) -> Plan:
     """Return what to read in this round.
 
-    ``head`` is the highest block known, ``overlap`` a number of blocks, ``again`` whether the overlap is due: every quarter of its
-    seconds, and in the first round after a start or a reconnection.
+    ``head`` is the highest block known, ``reorg_window`` a number of blocks, ``again`` whether the reorg window is due: every quarter
+    of its seconds, and in the first round after a start or a reconnection.
     """
     far = head - cursor.next_block + 1 > cursor.size
     first = _live_first(cursor, head) if far else min(cursor.next_block, max(head, cursor.origin))
     tail = Range(first, None if cursor.size >= _OPEN_ENDED_FROM else max(first, head))
     repeated = again or head < cursor.next_block - 1
-    tail, below = _with_overlap(cursor, tail, head, overlap) if repeated else (tail, ())
+    tail, below = _with_reorg_window(cursor, tail, head, reorg_window) if repeated else (tail, ())
     return Plan(tail, below, _backfill(cursor, head) if far else None)
 
 
@@ -98,9 +98,11 @@ def _live_first(cursor: Cursor, head: int) -> int:
     return max(lowest, min(cursor.island.last + 1, head))
 
 
-def _with_overlap(cursor: Cursor, tail: Range, head: int, overlap: int) -> tuple[Range, tuple[Range, ...]]:
-    """Stretch the tail down over the overlap; what is more than one range is cut off below, highest piece first."""
-    lowest = max(cursor.origin, head - overlap)
+def _with_reorg_window(
+    cursor: Cursor, tail: Range, head: int, reorg_window: int
+) -> tuple[Range, tuple[Range, ...]]:
+    """Stretch the tail down over the reorg window; what is more than one range is cut off below, highest piece first."""
+    lowest = max(cursor.origin, head - reorg_window)
     first = max(min(tail.first, lowest), head - cursor.size + 1)
     pieces, above = [], first
     while above > lowest:

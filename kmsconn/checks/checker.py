@@ -51,14 +51,14 @@ class Checker:
     committee: Committee
     contexts: Contexts
     expiry: float
-    overlap: float
+    reorg_window: float
     _answered_since: dict[int, float] = attrs.field(factory=dict)
 
     async def check(self, seen: Seen) -> Checked:
         """Return the request with its context when everything holds.
 
         Raises Rejected, NotYet (not valid yet), Denied, NotMember, Misconfigured (a chain that is not configured),
-        AlreadyDone when the contract has had this node's answer for longer than the overlap, Over when it waits for none any more,
+        AlreadyDone when the contract has had this node's answer for longer than the reorg window, Over when it waits for none any more,
         Aborted, Unreachable.
         Repeating: reads only.
         """
@@ -197,11 +197,11 @@ class Checker:
         ):  # of requests that ended otherwise; forgetting only asks again
             self._answered_since.clear()
         now = float(self.heads[request.chain_id].timestamp or 0)
-        if now - self._answered_since.setdefault(request.rid, now) > self.overlap:
+        if now - self._answered_since.setdefault(request.rid, now) > self.reorg_window:
             del self._answered_since[request.rid]
             raise AlreadyDone("this node's answer is in the contract")
         raise NotYet(
-            "this node's answer is in the contract; asked again once its block is older than the overlap"
+            "this node's answer is in the contract; asked again once its block is older than the reorg window"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from kmsconn.config import structuring as types
-from kmsconn.config.options import Accepted, Option, Section, Table, options_of
+from kmsconn.config.options import ALIASES, Accepted, Option, Section, Table, options_of
 from kmsconn.ethereum.addresses import Address
 
 _GATEWAY = Section(
@@ -168,7 +168,7 @@ _PROCESS = Section(
 
 _READING = Section(
     "Reading the chain",
-    options_of(("decryption_polling", "get_logs_batch_size", "overlap", "decryption_from_block_number")),
+    options_of(("decryption_polling", "get_logs_batch_size", "reorg_window", "decryption_from_block_number")),
 )
 
 _WORKING = Section(
@@ -249,6 +249,6 @@ _ACCEPTED = (
 
 HTTPZ_RC7: Final = Table(
     (_GATEWAY, _CORE, _WALLET, _PROCESS, _READING, _WORKING, _CIPHERTEXTS, _REPLIES),
-    {},
+    {"overlap": ALIASES["overlap"]},
     {one.name: one for one in _ACCEPTED},
 )

@@ -435,10 +435,10 @@ SECTIONS: Final = (
                 "get_logs_batch_size",
             ),
             Option(
-                "overlap",
+                "reorg_window",
                 types.Seconds,
                 "How much of the chain is read again each round; longer than the worst lag among the nodes behind one URL.",
-                "overlap",
+                "reorg_window",
             ),
             Option(
                 "decryption_from_block_number",
@@ -640,6 +640,7 @@ def _attestation(enabled: Any) -> Any:
 
 _WRONG = "is a wrong name from the sample files of 0.14"
 _LATER = "is the name that 0.15 gives it"
+_FORMER = "is the former name"
 
 ALIASES: Final = {
     alias.name: alias
@@ -652,6 +653,7 @@ ALIASES: Final = {
         Alias("s3_head_timeout", "ct_attestation.head_timeout", _LATER),
         Alias("copro_registry_refresh", "ct_attestation.registry_refresh", _LATER),
         Alias("s3_max_ciphertext_size", "max_ciphertext_size", _LATER),
+        Alias("overlap", "reorg_window", _FORMER),
     )
 }
 

@@ -208,7 +208,7 @@ class Settings:
     drain_grace: float = 20.0
     retention: Retention = attrs.field(factory=Retention)
     control_socket: Path | None = None
-    overlap: float = 30.0
+    reorg_window: float = 30.0
     max_ciphertext_size: int = 66 * 1024 * 1024
     ciphertext_budget: int = 512 * 1024 * 1024
     allow_http_buckets: bool = False

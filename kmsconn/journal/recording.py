@@ -11,7 +11,7 @@ of what it aborts.
 6. The cursor grows or stays.
 7. What was rejected, or ended without a reply, is judged anew in another block: on its old branch the contract may have said so.
 
-Most of what is read was read before, in the overlap: what stands where it stood is told by one look at the whole range.
+Most of what is read was read before, in the reorg window: what stands where it stood is told by one look at the whole range.
 """
 
 from __future__ import annotations

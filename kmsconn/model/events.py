@@ -174,7 +174,7 @@ class ReplyIncluded:
 
 @attrs.frozen
 class ReplyFinalized:
-    """An included reply is older than the overlap and the contract still knows it."""
+    """An included reply is older than the reorg window and the contract still knows it."""
 
     rid: int
     kind: Kind

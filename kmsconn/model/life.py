@@ -18,7 +18,7 @@ class State(StrEnum):
     ANSWERED = "answered"  # the Core's answer is durable
     SIGNED = "signed"  # has a nonce and signed bytes
     INCLUDED = "included"  # a reply of this node is in the chain
-    FINALIZED = "finalized"  # included, and older than the overlap
+    FINALIZED = "finalized"  # included, and older than the reorg window
     EXPIRED = "expired"  # its deadline came first
     REJECTED = "rejected"  # can never be answered
     QUARANTINED = "quarantined"  # unexpected; bytes kept, alarm

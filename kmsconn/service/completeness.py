@@ -5,7 +5,7 @@ missing is named, in red, and its blocks are read again each round until it is f
 A counter of no sense, such as another layout of the contract would give, proves nothing and is left alone.
 
 Ids are handed out again after a reorganisation, so a number alone says nothing of what was asked. The block's hash does: it stands for
-all logs of the block. Once, when the overlap has passed it, each block where requests stand is asked for its hash. Where it differs,
+all logs of the block. Once, when the reorg window has passed it, each block where requests stand is asked for its hash. Where it differs,
 the block is read again, and what does not stand there is off chain: then its number is missing, and its other content is found by that.
 """
 
@@ -40,7 +40,7 @@ from kmsconn.service.retaining import final_block
 from kmsconn.service.retrying import until_kept
 
 NAME = "completeness"
-EVERY = 30.0  # seconds between rounds, or the overlap where that is longer: till then what a lagging node hid comes by itself
+EVERY = 30.0  # seconds between rounds, or the reorg window where that is longer: till then what a lagging node hid comes by itself
 SOON = 0.5  # seconds until it is looked again whether the reader has begun
 CHUNK = 2000  # ids in one question to the journal, which others use meanwhile
 BLOCKS = 16  # block hashes in one batch: there are nodes that take no more than 20 calls
@@ -84,7 +84,7 @@ class Completeness:
                     Retryable
                 ):  # who needs the neighbour names it; without an answer nothing is proved
                     await self._round()
-            await trio.sleep(max(EVERY, self.house.settings.overlap) if reading else SOON)
+            await trio.sleep(max(EVERY, self.house.settings.reorg_window) if reading else SOON)
 
     async def _round(self) -> None:
         await self._compare()
@@ -122,8 +122,8 @@ class Completeness:
         self._marks.clear()
 
     async def _compare(self) -> None:
-        """Compare the blocks where requests stand, as far as the overlap has passed them, with the chain's, each once."""
-        settled = (self.intake.cursor or 0) - 1 - self._blocks_in(self.house.settings.overlap)
+        """Compare the blocks where requests stand, as far as the reorg window has passed them, with the chain's, each once."""
+        settled = (self.intake.cursor or 0) - 1 - self._blocks_in(self.house.settings.reorg_window)
         if self._rewinds != self.intake.rewinds:
             self._rewinds, self._compared = self.intake.rewinds, None
             self._begin_again()
@@ -160,7 +160,7 @@ class Completeness:
         found = await ask_all(self.intake.endpoint, [numbering.newest for numbering in numberings])
         newest = {one: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)}
         issued = {one.kind: n for one, n in newest.items() if tag_of(n) == one.tag and counter_of(n) < _SENSE}
-        block = max(0, (self.intake.cursor or 0) - self._blocks_in(self.house.settings.overlap))
+        block = max(0, (self.intake.cursor or 0) - self._blocks_in(self.house.settings.reorg_window))
         for kind, number in issued.items():
             self._began.setdefault(kind, Place(number, block))
         return issued

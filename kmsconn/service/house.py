@@ -309,7 +309,7 @@ def _stages(
         committee=committee,
         contexts=Contexts(profile, links.ethereum, trio.current_time),
         expiry=settings.decryption_expiry,
-        overlap=settings.overlap,
+        reorg_window=settings.reorg_window,
     )
     return Stages(profile, links.chains, checker, committee, gatherer, links.core, ports.random)
 

@@ -1,6 +1,6 @@
 """One subscription per contract: a doorbell that pushes ring, and a reader that takes what happened from ``eth_getLogs``.
 
-The push is never trusted with content: whatever rings, the reader reads from its cursor to the head, and the overlap again and
+The push is never trusted with content: whatever rings, the reader reads from its cursor to the head, and the reorg window again and
 again (design, ideas 1 and 2). A request is in the journal before the cursor passes it.
 """
 
@@ -49,7 +49,7 @@ DOUBTING = 900.0  # seconds for which the old block of a request that left the c
 BEFORE_ALL = -1  # a tick: every row has moved since
 _SILENCE = 2.0  # polls; one that was missed is no silence
 DOUBTS = 16  # such blocks in one round
-REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the overlap again costs little
+REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the reorg window again costs little
 
 
 @attrs.frozen
@@ -80,7 +80,7 @@ class Intake:
     rewinds: int = 0
     """How often the chain left what was read: what was asked before counts no more."""
     _cursor: Cursor | None = None
-    _overlap_read: float = -math.inf
+    _window_read: float = -math.inf
     _last_round: float = math.inf
     _behind: trio.Event = attrs.field(factory=trio.Event)
     _reason: str = ""
@@ -124,8 +124,8 @@ class Intake:
             await self._follow()
 
     def _ring(self, push: bytes | None) -> None:
-        if push is None:  # (re)subscribed: what was missed meanwhile lies in the overlap
-            self._overlap_read = -math.inf
+        if push is None:  # (re)subscribed: what was missed meanwhile lies in the reorg window
+            self._window_read = -math.inf
         self.bell.ring()
 
     async def _start(self) -> Cursor:
@@ -149,7 +149,9 @@ class Intake:
 
     def _stepped_back(self, next_block: int, origin: int) -> int:
         """Begin below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
-        return max(min(origin, next_block), next_block - self.head.blocks_in(self.house.settings.overlap))
+        return max(
+            min(origin, next_block), next_block - self.head.blocks_in(self.house.settings.reorg_window)
+        )
 
     async def _first_head(self) -> BlockHead:
         head = await self._until_had(self._tag)
@@ -212,23 +214,23 @@ class Intake:
                 await self.bell.wait()
 
     async def _round(self) -> bool:
-        """Read the tail, and the overlap when it is due; say whether the answers could be trusted."""
+        """Read the tail, and the reorg window when it is due; say whether the answers could be trusted."""
         settings, now = self.house.settings, trio.current_time()
-        if now - self._last_round > max(settings.overlap / 2, _SILENCE * self.polling):
+        if now - self._last_round > max(settings.reorg_window / 2, _SILENCE * self.polling):
             self._after_silence()
         cursor = self._known_cursor()
-        again = now - self._overlap_read >= settings.overlap / 4
+        again = now - self._window_read >= settings.reorg_window / 4
         head = self.head.number if self.head.number is not None else cursor.next_block
-        todo = plan(cursor, head, self.head.blocks_to_doubt(settings.overlap), again=again)
+        todo = plan(cursor, head, self.head.blocks_to_doubt(settings.reorg_window), again=again)
         if todo.backfill is not None:
             self._behind.set()
-        for blocks in (todo.tail, *todo.overlap):
+        for blocks in (todo.tail, *todo.reorg_window):
             if not await self._read(blocks):
                 return False
         self._last_round = now
         if again:
-            self._overlap_read = now
-            return await self._look_again(self.head.blocks_to_doubt(settings.overlap))
+            self._window_read = now
+            return await self._look_again(self.head.blocks_to_doubt(settings.reorg_window))
         return True
 
     def _after_silence(self) -> None:
@@ -236,17 +238,17 @@ class Intake:
         self._cursor = attrs.evolve(cursor, next_block=self._stepped_back(cursor.next_block, cursor.origin))
         self._last_round = math.inf  # once; the next round that succeeds starts the watch again
 
-    async def _look_again(self, overlap: int) -> bool:
-        """Read blocks again that leave the overlap while a request is missing there.
+    async def _look_again(self, reorg_window: int) -> bool:
+        """Read blocks again that leave the reorg window while a request is missing there.
 
-        One bad answer, the last one before a block leaves the overlap, must not lose what stands in it.
+        One bad answer, the last one before a block leaves the reorg window, must not lose what stands in it.
         """
         house, head = self.house, self.head.number or 0
         oldest = head - self.head.blocks_in(DOUBTING)
         chain, contract = self.subscription.chain_id, self.subscription.contract
         blocks = await until_kept(lambda: house.journal.doubted(chain, contract, oldest, DOUBTS))
         for block in blocks:
-            if block < head - overlap and not await self._read(Range(block, block)):
+            if block < head - reorg_window and not await self._read(Range(block, block)):
                 return False
         return True
 
@@ -332,7 +334,9 @@ class Intake:
         self._reason = str(found.failure or "the node does not have the blocks that were asked for")
         if found.failure is not None and is_range_limit(found.failure):
             self._cursor = shrunk(self._known_cursor())
-        look = await self.lineage.look(found, kept, self.head.blocks_to_doubt(self.house.settings.overlap))
+        look = await self.lineage.look(
+            found, kept, self.head.blocks_to_doubt(self.house.settings.reorg_window)
+        )
         if rewinds != self.rewinds:
             self._reason = "the chain was reorganised meanwhile"
         elif look.fork is not None:
@@ -349,7 +353,7 @@ class Intake:
         house, chain, contract = self.house, self.subscription.chain_id, self.subscription.contract
         self.rewinds += 1
         self._reason = "the chain was reorganised"
-        self._overlap_read = -math.inf
+        self._window_read = -math.inf
         self._cursor = rewound(self._known_cursor(), search.fork)
         self.lineage.rewind(search.fork)
         self.head.follow_down(found.head_number, found.head_timestamp)

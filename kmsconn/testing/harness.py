@@ -49,7 +49,7 @@ class Scenario:
     later: tuple[str, ...] = ("unified",)
     moment: float = 1.5
     seed: int = 0
-    overlap: float = 4.0
+    reorg_window: float = 4.0
     websocket: bool = True
     """Whether the chains are asked over websockets, else over HTTP."""
 
@@ -141,7 +141,7 @@ async def _open_surroundings(scenario: Scenario, spoiler: Spoiler) -> AsyncItera
 
 
 def _settings(neighbours: Neighbourhood, journal: Path, scenario: Scenario) -> Settings:
-    settings = neighbours.settings(journal, overlap=scenario.overlap, drain_grace=GRACE)
+    settings = neighbours.settings(journal, reorg_window=scenario.reorg_window, drain_grace=GRACE)
     if scenario.websocket:
         return settings
     hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.host_chains]

@@ -485,7 +485,7 @@ def _cut(world: _World) -> None:
 def _settings(neighbours: Neighbours, journal: Path, setting: Setting) -> Settings:
     # whatever is asked now and then is asked while the answers are hostile
     settings = neighbours.settings(
-        journal, overlap=4.0, registry_refresh=5.0, **(QUICK if setting.keys else {})
+        journal, reorg_window=4.0, registry_refresh=5.0, **(QUICK if setting.keys else {})
     )
     if setting.websocket:
         return settings

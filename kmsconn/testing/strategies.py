@@ -69,7 +69,7 @@ class Case:
     block_time: float = 1.0
     computing: float = 0.1
     profile: str = FHEVM_014
-    overlap: float = 30.0
+    reorg_window: float = 30.0
 
     def run(self) -> Report:
         """Play it."""
@@ -212,5 +212,5 @@ def cases(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -
         block_time=draw(st.sampled_from([1.0, 1.0, 0.25, 3.0])),
         computing=draw(st.sampled_from([0.0, 0.1, 3.0, 20.0])),
         profile=profile,
-        overlap=draw(st.sampled_from([30.0, 30.0, 10.0])),
+        reorg_window=draw(st.sampled_from([30.0, 30.0, 10.0])),
     )

@@ -23,9 +23,9 @@ from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
 from kmsconn.testing.truth import is_request, name_of, replies_of, reply_to, requests_of
 
-GRACE = 15.0  # seconds beside the overlap, or the patience with a low head, in which a reorganisation may not be noticed yet
+GRACE = 15.0  # seconds beside the reorg window, or the patience with a low head, in which a reorganisation may not be noticed yet
 QUICK_FINALITY = (
-    0.75  # of the overlap: block timestamps are whole seconds, and the pace of blocks is an estimate
+    0.75  # of the reorg window: block timestamps are whole seconds, and the pace of blocks is an estimate
 )
 
 
@@ -72,7 +72,7 @@ class Witness:
 
     neighbours: Neighbours
     journal: Path
-    overlap: float
+    reorg_window: float
     violations: list[str] = attrs.field(factory=list)
     sometimes: Counter[str] = attrs.field(factory=Counter)
     _ids: dict[int, int] = attrs.field(factory=dict)
@@ -142,7 +142,7 @@ class Witness:
     def _sign(self, event: told.ReplySigned) -> None:
         self._signed.add(event.transaction_hash)
         if event.rid not in self._flying:
-            late = trio.current_time() - self._reorganised > max(self.overlap, LAGGING) + GRACE
+            late = trio.current_time() - self._reorganised > max(self.reorg_window, LAGGING) + GRACE
             gone = self._ids.get(event.rid) not in {
                 name_of(self.neighbours.dialect, log) for log in requests_of(self.neighbours)
             }
@@ -155,13 +155,13 @@ class Witness:
         identifier, now = self._ids.get(rid), self.neighbours.gateway.head.timestamp
         included = [m for i, m in replies_of(self.neighbours) if i == identifier and m.outcome.status == 1]
         if not included:
-            found = trio.current_time() - self._finality_broken > max(self.overlap, LAGGING) + GRACE
+            found = trio.current_time() - self._finality_broken > max(self.reorg_window, LAGGING) + GRACE
             self._expect(not found, f"S15: finalized row {rid}, which the contract does not have")
-        elif now - included[0].timestamp < self.overlap * QUICK_FINALITY:
+        elif now - included[0].timestamp < self.reorg_window * QUICK_FINALITY:
             self._too_young(rid, included[0], now)
 
     def _too_young(self, rid: int, included: Mined, now: int) -> None:
-        deep = self.neighbours.gateway.head.number - included.block_number > 2 * self.overlap
+        deep = self.neighbours.gateway.head.number - included.block_number > 2 * self.reorg_window
         self._expect(deep, f"S15: finalized row {rid} after {now - included.timestamp} s")
 
     def _count(self, event: told.Event) -> None:

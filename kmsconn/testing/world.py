@@ -100,7 +100,7 @@ class World:
     _up: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
-        self.witness = Witness(self.neighbours, self.journal, self.settings().overlap)
+        self.witness = Witness(self.neighbours, self.journal, self.settings().reorg_window)
 
     def wall(self) -> float:
         """Return the wall clock, which acts may step."""

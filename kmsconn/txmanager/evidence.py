@@ -169,7 +169,7 @@ def is_done(says: Says) -> bool:
 
 
 def is_hopeless(says: Says) -> bool:
-    """Say whether the reply can never be taken; believed only once the request's block is older than the overlap."""
+    """Say whether the reply can never be taken; believed only once the request's block is older than the reorg window."""
     return isinstance(says, Revert) and says.verdict in {Verdict.FINAL, Verdict.SKIP}
 
 

@@ -175,7 +175,7 @@ class Executor:
             may_sign=not state.signings.holds(now),
             tracing=manager.settings.trace_reverted_tx,
             replace_after=manager.replace_after,
-            absence_seconds=manager.settings.overlap,
+            absence_seconds=manager.settings.reorg_window,
         )
 
     # --- a round

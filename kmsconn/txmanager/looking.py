@@ -75,11 +75,13 @@ class Observer:
         self._checkpoint = None if own is None else (head.number, own)
 
     def _view(self, head: Head) -> ChainView:
-        tracker, overlap = self.manager.head, self.manager.settings.overlap
+        tracker, reorg_window = self.manager.head, self.manager.settings.reorg_window
         tracker.note(head.number, head.timestamp)
         self._heads.note(head.number, head.timestamp)
         # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
-        blocks = max(1, tracker.blocks_in(overlap)) if tracker.has_watched(overlap) else head.number + 1
+        blocks = (
+            max(1, tracker.blocks_in(reorg_window)) if tracker.has_watched(reorg_window) else head.number + 1
+        )
         return ChainView(
             number=head.number,
             timestamp=head.timestamp,

@@ -164,7 +164,7 @@ class TxState:
             alerts=TxAlerts(manager.name, manager.on_event),
             sends=Backoff(random, first=0.25, cap=15.0),
             signings=Backoff(random, first=0.5, cap=15.0),
-            gaps=Debounce(min(manager.settings.overlap, GAP_SECONDS)),
+            gaps=Debounce(min(manager.settings.reorg_window, GAP_SECONDS)),
         )
 
     @property

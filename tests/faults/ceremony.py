@@ -83,7 +83,7 @@ class Ceremony:
             steps = Steps(self.dies_at(node), life.kill)
             ports = MortalPorts(life, self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
             settings = self.neighbours.settings(
-                self.folder / f"journal-{node}.db", node, overlap=4.0, kms_operation_from_block_number=0
+                self.folder / f"journal-{node}.db", node, reorg_window=4.0, kms_operation_from_block_number=0
             )
             steps.mark()
             trio.lowlevel.add_instrument(steps)

@@ -43,7 +43,7 @@ from kmsconn.txmanager.questions import read_finding
 Patch = Callable[[Any], None]
 
 
-def no_overlap(monkeypatch: Any) -> None:
+def no_reorg_window(monkeypatch: Any) -> None:
     """The reader never reads a block twice."""
     honest = intake.plan
     monkeypatch.setattr(intake, "plan", lambda *a, again: honest(*a, again=False))
@@ -52,7 +52,7 @@ def no_overlap(monkeypatch: Any) -> None:
 
 
 def ids_not_counted(monkeypatch: Any) -> None:
-    """Nobody compares the ids that are known with the contract's counters: the net beneath the overlap."""
+    """Nobody compares the ids that are known with the contract's counters: the net beneath the reorg window."""
 
     async def sleep(_proof: Completeness) -> None:
         await trio.sleep_forever()
@@ -137,8 +137,8 @@ def removed_logs_are_an_answer(monkeypatch: Any) -> None:
     ids_not_counted(monkeypatch)
 
 
-def only_the_usual_overlap(monkeypatch: Any) -> None:
-    """The overlap ends where the chain's usual pace says, and nobody steps back below the cursor after a silence."""
+def only_the_usual_reorg_window(monkeypatch: Any) -> None:
+    """The reorg window ends where the chain's usual pace says, and nobody steps back below the cursor after a silence."""
     monkeypatch.setattr(HeadTracker, "blocks_to_doubt", HeadTracker.blocks_in)
     monkeypatch.setattr(intake.Intake, "_stepped_back", lambda _self, next_block, _origin: next_block)
     forks_not_found(monkeypatch)
@@ -175,7 +175,7 @@ def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
 
     def make(*arguments: Any) -> intake.Intake:
         made = honest(*arguments)
-        made._overlap_read = trio.current_time()
+        made._window_read = trio.current_time()
         return made
 
     monkeypatch.setattr(intake.Intake, "_ring", lambda self, _push: self.bell.ring())

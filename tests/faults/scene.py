@@ -52,7 +52,7 @@ class Scene:
 
     def settings(self, **changes: Any) -> Settings:
         """Return settings with secrets in a URL."""
-        settings = self.neighbours.settings(self.folder / "journal.db", **{"overlap": 4.0, **changes})
+        settings = self.neighbours.settings(self.folder / "journal.db", **{"reorg_window": 4.0, **changes})
         gateway = Chain(settings.gateway.chain_id, ("ws://user:hunter2@gateway:80/pathkey?token=sesame",))
         return attrs.evolve(settings, gateway=gateway)
 

@@ -1,4 +1,4 @@
-"""Requests that every node hides for longer than the overlap: the contract's counter tells of them, and they are found and answered."""
+"""Requests that every node hides for longer than the reorg window: the contract's counter tells of them, and they are answered."""
 
 from __future__ import annotations
 
@@ -45,10 +45,12 @@ async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
             await scene.wait(lambda: scene.answered == set(early))
             hide(scene, fault)
             hidden = await scene.ask(*FORMS * 2)
-            await trio.sleep(3 * scene.settings().overlap)
+            await trio.sleep(3 * scene.settings().reorg_window)
             heal(scene)
             await trio.sleep(2)
-            assert not set(hidden) <= scene.answered  # the overlap had passed: nobody reads there any more
+            assert (
+                not set(hidden) <= scene.answered
+            )  # the reorg window had passed: nobody reads there any more
             await scene.wait(lambda: scene.answered == {*early, *hidden}, 4 * EVERY)
             await scene.wait(lambda: connector.statistics().gaps == 0, 2 * EVERY)
     assert [type(event) for event in of_the_proof(scene)] == [AlertRaised, AlertCleared]
@@ -89,7 +91,7 @@ async def test_the_proof_goes_on_after_a_restart_without_a_start_block(
         async with scene.connected(decryption_from_block_number=None):
             hide(scene, Fault.EMPTY_LOGS)
             hidden = await scene.ask(*FORMS)
-            await trio.sleep(3 * scene.settings().overlap)
+            await trio.sleep(3 * scene.settings().reorg_window)
             heal(scene)
             await scene.wait(lambda: set(hidden) <= scene.answered, 4 * EVERY)
 
@@ -110,7 +112,7 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
             node.log_fork = branch
         for core in scene.neighbours.cores:
             core.core.restart()
-        await trio.sleep(4 * scene.settings().overlap)
+        await trio.sleep(4 * scene.settings().reorg_window)
         for node in scene.neighbours.clusters["gateway"].nodes:
             node.log_fork = None
         assert truth_of(scene.neighbours).open

@@ -214,7 +214,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
                 await run_txmanager(manager)
 
         await cancel_everywhere(a_moment, look)
-        with trio.move_on_after(3 * house.settings.overlap):
+        with trio.move_on_after(3 * house.settings.reorg_window):
             await run_txmanager(manager)
         row = await house.journal.row(line.row.rid)
         assert row is not None

@@ -11,8 +11,8 @@ from tests.faults.test_mutations import SHORTENED
 
 
 @pytest.mark.parametrize("at", [29.0, 59.0])
-def test_one_empty_answer_at_the_end_of_the_overlap_loses_nothing(at: float) -> None:
-    """A node with the right head left a request out, once, in the last read before its block left the overlap.
+def test_one_empty_answer_at_the_end_of_the_reorg_window_loses_nothing(at: float) -> None:
+    """A node with the right head left a request out, once, in the last read before its block left the reorg window.
 
     Off chain for ever: nobody read that block again. Blocks of missing requests are now looked at again for a quarter of an hour.
     """
@@ -21,14 +21,14 @@ def test_one_empty_answer_at_the_end_of_the_overlap_loses_nothing(at: float) -> 
 
 
 def test_a_reply_that_a_reorganisation_put_into_a_later_block_is_not_finalized_by_its_old_one() -> None:
-    """The block where it was first seen included was older than the overlap; the one where it stood was ten seconds old (S15)."""
+    """The block where it was first seen included was older than the reorg window; the one where it stood was ten seconds old (S15)."""
     run_world([Ask(1.0, "public"), Reorg(20.0, 20, "moved"), Ask(60.0, "public")], patience=200.0).check()
 
 
 def test_requests_of_a_chain_that_went_back_and_grew_again_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A → B → A ended ten blocks lower, and six requests came in numbers that the reader had passed, with a silent node beside it.
 
-    The overlap was as deep as the usual pace; what came since is now added to it, and a silence steps back below the cursor. The
+    The reorg window was as deep as the usual pace; what came since is now added to it, and a silence steps back below the cursor. The
     counting of ids would find them too, so it is off here.
     """
     mutations.ids_not_counted(monkeypatch)

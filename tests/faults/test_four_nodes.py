@@ -43,7 +43,7 @@ class Committee:
         return MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
 
     def open(self, member: int) -> Any:
-        settings = self.neighbours.settings(self.folder / f"journal-{member}.db", member, overlap=4.0)
+        settings = self.neighbours.settings(self.folder / f"journal-{member}.db", member, reorg_window=4.0)
         return open_connector(settings, ports=self.ports(), on_event=lambda _: None)
 
     @asynccontextmanager

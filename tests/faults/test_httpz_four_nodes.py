@@ -47,7 +47,7 @@ class Committee:
 
     def open(self, member: int, life: Life | None = None) -> Any:
         journal = self.folder / f"journal-{member}.db"
-        settings = self.neighbours.settings(journal, member, overlap=4.0)
+        settings = self.neighbours.settings(journal, member, reorg_window=4.0)
         return open_connector(settings, ports=self.ports(life), on_event=lambda _: None)
 
     @asynccontextmanager

@@ -53,7 +53,7 @@ async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path, auto
         upgrade(scene)
         await trio.sleep(5)
         ids = await scene.ask("public", "direct", "unified")
-        async with scene.connected(overlap=30.0):
+        async with scene.connected(reorg_window=30.0):
             await scene.wait(lambda: len(scene.told(RequestRecorded)) == len(ids))
             upgrade(scene, only=True)
             chain, first = (

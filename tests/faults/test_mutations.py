@@ -106,7 +106,7 @@ def _trial(
 
 
 TRIALS = [
-    _trial(mutations.no_overlap, [NodeTrouble(0.5, "gateway", "empty_logs", 0, 4), Ask(1.0, "public")]),
+    _trial(mutations.no_reorg_window, [NodeTrouble(0.5, "gateway", "empty_logs", 0, 4), Ask(1.0, "public")]),
     _trial(
         mutations.no_doubts,
         [Ask(1.0, "public", granted=False), NodeTrouble(59.0, "gateway", "empty_logs"), Grant(90.0)],
@@ -131,7 +131,7 @@ TRIALS = [
         mutations.removed_logs_are_an_answer,
         [Kill(0.1, 240.0), Ask(1.0, "public", 3), NodeTrouble(239.0, "gateway", "removed_logs"), Wait(250.0)],
     ),
-    _trial(mutations.only_the_usual_overlap, SHORTENED),
+    _trial(mutations.only_the_usual_reorg_window, SHORTENED),
     _trial(
         mutations.deaf_without_pushes,
         [NodeTrouble(0.5, "gateway", "lost_push", 0, 60), Ask(1.0, "public")],

@@ -26,7 +26,11 @@ pytestmark = pytest.mark.once
 HOURS = float(os.environ.get("KMSCONN_HOURS", "3"))
 """Virtual hours that the requests wait: a few in ``make test``; ``KMSCONN_HOURS=23.9`` for the whole day, before they expire."""
 SLOW = {"block_time": 60.0}
-SETTINGS: dict[str, Any] = {"overlap": 240.0, "decryption_polling": 60.0, "key_management_polling": 600.0}
+SETTINGS: dict[str, Any] = {
+    "reorg_window": 240.0,
+    "decryption_polling": 60.0,
+    "key_management_polling": 600.0,
+}
 OTHER_CONTEXT, OTHER_EPOCH = CONTEXT + 1, EPOCH + 1
 
 

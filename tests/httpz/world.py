@@ -161,7 +161,7 @@ class World:
             "ethereum": gateway,
             "core_endpoints": ("http://core:80",),
             "journal": self.folder / "journal.db",
-            "overlap": 4.0,
+            "reorg_window": 4.0,
             "decryption_from_block_number": 0,
             "allow_http_buckets": True,
             "allow_private_buckets": True,

@@ -50,7 +50,7 @@ ROUNDS = st.lists(
     st.tuples(
         st.integers(-30, 120),  # how the head moves
         st.integers(0, 10),  # how far the asked node lags
-        st.booleans(),  # overlap due
+        st.booleans(),  # reorg_window due
         st.lists(st.sampled_from(["read", "fail", "too wide"]), min_size=1, max_size=6),
     ),
     max_size=12,
@@ -59,12 +59,12 @@ ROUNDS = st.lists(
 
 @given(cursors(), ROUNDS, st.integers(0, 80))
 def test_the_cursor_never_passes_an_unread_block_and_never_goes_back(
-    cursor: Cursor, rounds: list[tuple[int, int, bool, list[str]]], overlap: int
+    cursor: Cursor, rounds: list[tuple[int, int, bool, list[str]]], reorg_window: int
 ) -> None:
     world, head = World(cursor), 50
     for step, lag, again, fates in rounds:
         head = max(0, head + step)
-        for number, asked in enumerate(plan(world.cursor, head, overlap, again=again).ranges):
+        for number, asked in enumerate(plan(world.cursor, head, reorg_window, again=again).ranges):
             before = world.cursor.next_block
             fate = fates[number % len(fates)]
             if fate == "read":
@@ -78,11 +78,11 @@ def test_the_cursor_never_passes_an_unread_block_and_never_goes_back(
 @given(cursors(), st.integers(0, 500), st.integers(0, 80))
 @settings(deadline=None)
 def test_with_a_head_that_stands_everything_is_read_in_the_end(
-    cursor: Cursor, head: int, overlap: int
+    cursor: Cursor, head: int, reorg_window: int
 ) -> None:
     world = World(cursor)
     for _ in range(head + 2):
-        for asked in plan(world.cursor, head, overlap, again=False).ranges:
+        for asked in plan(world.cursor, head, reorg_window, again=False).ranges:
             world.answer(asked, head)
         if world.cursor.next_block > head:
             break
@@ -91,27 +91,27 @@ def test_with_a_head_that_stands_everything_is_read_in_the_end(
 
 
 @given(cursors(), st.integers(0, 500), st.integers(0, 80), st.booleans())
-def test_every_round_gets_on(cursor: Cursor, head: int, overlap: int, again: bool) -> None:
+def test_every_round_gets_on(cursor: Cursor, head: int, reorg_window: int, again: bool) -> None:
     """If anything up to the head is unread, a round reads some of it, and the cursor itself moves."""
     world = World(cursor)
     unread = set(range(cursor.origin, head + 1)) - world.read
-    for asked in plan(cursor, head, overlap, again=again).ranges:
+    for asked in plan(cursor, head, reorg_window, again=again).ranges:
         world.answer(asked, head)
     assert not unread or world.cursor.next_block > cursor.next_block
 
 
 @given(cursors(), st.integers(0, 500), st.integers(0, 80), st.booleans())
-def test_the_first_range_reaches_the_head(cursor: Cursor, head: int, overlap: int, again: bool) -> None:
+def test_the_first_range_reaches_the_head(cursor: Cursor, head: int, reorg_window: int, again: bool) -> None:
     """A live request waits for nothing."""
-    tail = plan(cursor, head, overlap, again=again).tail
+    tail = plan(cursor, head, reorg_window, again=again).tail
     assert tail.last is None or tail.last == max(head, tail.first)
 
 
 @given(cursors(), st.integers(0, 500), st.integers(0, 80), st.booleans())
 def test_no_range_is_longer_than_the_size_and_none_lies_below_the_origin(
-    cursor: Cursor, head: int, overlap: int, again: bool
+    cursor: Cursor, head: int, reorg_window: int, again: bool
 ) -> None:
-    for asked in plan(cursor, head, overlap, again=again).ranges:
+    for asked in plan(cursor, head, reorg_window, again=again).ranges:
         known = asked.up_to(max(head, asked.first))
         assert known.last is not None
         assert cursor.origin <= known.first <= known.last
@@ -119,12 +119,12 @@ def test_no_range_is_longer_than_the_size_and_none_lies_below_the_origin(
 
 
 @given(cursors(), st.integers(0, 500), st.integers(0, 80))
-def test_a_due_overlap_is_read_whole(cursor: Cursor, head: int, overlap: int) -> None:
-    asked = plan(cursor, head, overlap, again=True).ranges
+def test_a_due_reorg_window_is_read_whole(cursor: Cursor, head: int, reorg_window: int) -> None:
+    asked = plan(cursor, head, reorg_window, again=True).ranges
     covered = {
         block for one in asked for block in range(one.first, (one.up_to(max(head, one.first)).last or 0) + 1)
     }
-    assert set(range(max(cursor.origin, head - overlap), head + 1)) <= covered
+    assert set(range(max(cursor.origin, head - reorg_window), head + 1)) <= covered
 
 
 @given(cursors(), st.integers(0, 400), st.integers(0, 60))

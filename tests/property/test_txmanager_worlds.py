@@ -27,7 +27,7 @@ from tests.unit.txmanager.world import CONTRACT, HEALTHY, Fault, World, digest_o
 FAULTY = 30.0  # seconds of trouble
 HEALED = 600.0  # seconds in which everything must come right
 BLOCK_TIME = 0.25
-DEEPEST = 10  # blocks that a reorganisation takes: fewer than the overlap has
+DEEPEST = 10  # blocks that a reorganisation takes: fewer than the reorg window has
 
 Trouble = Literal[
     "lost",

@@ -17,7 +17,7 @@ from tests.real.anvil.truth import wait_answered, wait_until
 from tests.real.anvil.users import FORMS, Users
 from tests.real.anvil.world import World, open_world, sender_key
 
-OVERLAP = 3.0  # seconds; replies are asked for again when they are older
+REORG_WINDOW = 3.0  # seconds; replies are asked for again when they are older
 DOWN = 1.5  # seconds that a node is away
 
 
@@ -45,7 +45,7 @@ async def test_requests_and_replies_that_leave_the_chain_and_come_back_are_answe
     heard = Heard()
     async with open_world(anvil, tmp_path) as world:
         users = Users(world)
-        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        settings = world.settings(tmp_path / "journal.db", reorg_window=REORG_WINDOW)
         async with open_connector(settings, on_event=heard.on_event):
             before = await users.ask(*FORMS)
             await truth_about(world, len(before))
@@ -68,7 +68,7 @@ async def test_ids_that_are_handed_out_again_for_other_requests_get_the_other_an
     heard = Heard()
     async with open_world(anvil, tmp_path) as world:
         users = Users(world)
-        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        settings = world.settings(tmp_path / "journal.db", reorg_window=REORG_WINDOW)
         async with open_connector(settings, on_event=heard.on_event):
             plans = await users.prepare(*FORMS[1:])
             snapshot = await world.gateway.rpc.call("evm_snapshot")
@@ -91,14 +91,14 @@ async def test_a_reply_and_its_request_that_go_with_more_blocks_than_the_window_
     heard = Heard()
     async with open_world(anvil, tmp_path) as world:
         users = Users(world)
-        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        settings = world.settings(tmp_path / "journal.db", reorg_window=REORG_WINDOW)
         async with open_connector(settings, on_event=heard.on_event) as connector:
             before = await users.ask("public")
             await truth_about(world, len(before))
             snapshot = await world.gateway.rpc.call("evm_snapshot")
             lost = await users.ask(*FORMS)
             await wait_until(heard.has(ReplyIncluded, len(before) + len(lost)))
-            await trio.sleep(2.5 * OVERLAP)
+            await trio.sleep(2.5 * REORG_WINDOW)
             if final:
                 await wait_until(heard.has(ReplyFinalized, len(before) + len(lost)))
             assert await world.gateway.rpc.call("evm_revert", snapshot)
@@ -119,7 +119,7 @@ async def test_a_final_reply_that_goes_while_its_request_stays_is_sent_again(
     heard = Heard()
     async with open_world(anvil, tmp_path) as world:
         users = Users(world)
-        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        settings = world.settings(tmp_path / "journal.db", reorg_window=REORG_WINDOW)
         asked = await users.ask(*FORMS)
         snapshot = await world.gateway.rpc.call("evm_snapshot")
         async with open_connector(settings, on_event=heard.on_event):
@@ -135,7 +135,7 @@ async def test_a_node_that_restarts_in_mid_run_costs_nothing(anvil: Path, tmp_pa
     heard = Heard()
     async with open_world(anvil, tmp_path) as world, trio.open_nursery() as nursery:
         users = Users(world)
-        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        settings = world.settings(tmp_path / "journal.db", reorg_window=REORG_WINDOW)
         async with open_connector(settings, on_event=heard.on_event):
             before = await users.ask(*FORMS * 2)
             await wait_until(heard.has(RequestRecorded, 1))
@@ -156,7 +156,7 @@ async def test_a_node_that_is_killed_in_mid_run_loses_blocks_and_costs_nothing(
     heard = Heard()
     async with open_world(anvil, tmp_path) as world, trio.open_nursery() as nursery:
         users = Users(world)
-        settings = world.settings(tmp_path / "journal.db", overlap=OVERLAP)
+        settings = world.settings(tmp_path / "journal.db", reorg_window=REORG_WINDOW)
         before = await users.ask(*FORMS)
         await world.gateway.node.wait_kept()
         async with open_connector(settings, on_event=heard.on_event):
@@ -179,12 +179,12 @@ async def test_a_connector_without_its_journal_doubles_nothing(anvil: Path, tmp_
     """The chain says what is answered: a new journal finds it there."""
     async with open_world(anvil, tmp_path) as world:
         users = Users(world)
-        async with open_connector(world.settings(tmp_path / "first.db", overlap=OVERLAP)):
+        async with open_connector(world.settings(tmp_path / "first.db", reorg_window=REORG_WINDOW)):
             before = await users.ask(*FORMS)
             await truth_about(world, len(before))
         heard = Heard()
         async with open_connector(
-            world.settings(tmp_path / "second.db", overlap=OVERLAP), on_event=heard.on_event
+            world.settings(tmp_path / "second.db", reorg_window=REORG_WINDOW), on_event=heard.on_event
         ):
             after = await users.ask(*FORMS)
             truth = await truth_about(world, len(before) + len(after))

@@ -25,11 +25,11 @@ def test_with_nothing_new_the_head_block_is_read_so_that_no_node_is_asked_beyond
     assert plan(Cursor(101), 100, 20, again=False) == Plan(Range(100, None))
 
 
-def test_a_due_overlap_stretches_the_tail_downwards() -> None:
+def test_a_due_reorg_window_stretches_the_tail_downwards() -> None:
     assert plan(Cursor(101), 100, 20, again=True) == Plan(Range(80, None))
 
 
-def test_an_overlap_larger_than_a_range_is_cut_highest_piece_first() -> None:
+def test_an_reorg_window_larger_than_a_range_is_cut_highest_piece_first() -> None:
     due = plan(Cursor(1001, size=100), 1000, 250, again=True)
     assert due == Plan(Range(901, None), (Range(801, 900), Range(750, 800)))
 
@@ -42,7 +42,7 @@ def test_a_cursor_above_the_head_waits_at_its_origin() -> None:
     assert plan(Cursor(120, origin=120), 100, 50, again=True) == Plan(Range(120, None))
 
 
-def test_a_head_below_what_was_read_makes_the_overlap_due() -> None:
+def test_a_head_below_what_was_read_makes_the_reorg_window_due() -> None:
     """A lagging node, or a reorganisation to a lower head."""
     assert plan(Cursor(101), 95, 20, again=False) == Plan(Range(75, None))
 

@@ -136,7 +136,7 @@ async def test_blocks_in_some_seconds_follow_the_pace() -> None:
 
 
 async def test_a_burst_counts_with_the_blocks_that_just_came() -> None:
-    """After a stall a node that lags by the overlap's seconds lags by the whole burst."""
+    """After a stall a node that lags by the reorg window's seconds lags by the whole burst."""
     heads = HeadTracker()
     heads.note(0, 1000)
     heads.note(60, 1060)

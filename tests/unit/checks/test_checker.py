@@ -25,7 +25,7 @@ from tests.vectors import load, request
 
 GATEWAY = SETTINGS.gateway.chain_id
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
-EXPIRY, OVERLAP = 86_400.0, 30.0
+EXPIRY, REORG_WINDOW = 86_400.0, 30.0
 PUBLIC, LEGACY, UNIFIED = "public_one_v2", "user_legacy_direct_v2", "user_unified_own_v0"
 NAMES = [PUBLIC, LEGACY, UNIFIED, "user_legacy_delegated_v1", "user_unified_delegated_v1"]
 YES = {
@@ -78,7 +78,7 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
         Contexts(PROFILE, ethereum, lambda: 0.0),
     )
     checker = Checker(
-        PROFILE, {GATEWAY: gateway, **hosts}, {GATEWAY: head}, committee, contexts, EXPIRY, OVERLAP
+        PROFILE, {GATEWAY: gateway, **hosts}, {GATEWAY: head}, committee, contexts, EXPIRY, REORG_WINDOW
     )
     return Place(checker, gateway, ethereum, hosts, head)
 
@@ -271,7 +271,7 @@ async def test_what_needs_no_other_answer_is_asked_in_the_same_breath(
 # Answered already.
 
 
-async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_than_the_overlap(
+async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_than_the_reorg_window(
     autojump_clock: Any,
 ) -> None:
     """A reorganisation may still take it back."""
@@ -279,7 +279,7 @@ async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_tha
     place.answered(PUBLIC)
     with pytest.raises(NotYet, match="asked again"):
         await place.check(PUBLIC)
-    place.head.note(130, int(place.now + OVERLAP))
+    place.head.note(130, int(place.now + REORG_WINDOW))
     with pytest.raises(NotYet):
         await place.check(PUBLIC)
     place.head.note(140, int(place.now + 1))
@@ -292,7 +292,7 @@ async def test_an_answer_that_went_away_meanwhile_begins_to_count_anew(autojump_
     place.answered(PUBLIC)
     with pytest.raises(NotYet):
         await place.check(PUBLIC)
-    place.head.note(140, int(place.now + OVERLAP + 1))
+    place.head.note(140, int(place.now + REORG_WINDOW + 1))
     place.answered(PUBLIC, yes=False)
     await place.check(PUBLIC)
     place.answered(PUBLIC)

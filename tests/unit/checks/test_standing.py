@@ -22,7 +22,7 @@ from tests.vectors import keys
 ETHEREUM = keys.SETTINGS.ethereum.chain_id
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
 NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")
-OVERLAP = 30.0
+REORG_WINDOW = 30.0
 
 
 def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, HeadTracker]:
@@ -35,7 +35,7 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
     chains = {ETHEREUM: ethereum, keys.SETTINGS.gateway.chain_id: gateway}
     committee = Committee(keys.PROFILE, chains, SENDER)
     contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0)
-    return Checker(keys.PROFILE, chains, {ETHEREUM: head}, committee, contexts, 86_400.0, OVERLAP), head
+    return Checker(keys.PROFILE, chains, {ETHEREUM: head}, committee, contexts, 86_400.0, REORG_WINDOW), head
 
 
 def seen(name: str) -> Seen:
@@ -100,7 +100,7 @@ async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str, a
     checker, head = made(answered(name))
     with pytest.raises(NotYet, match="is in the contract"):
         await checker.check(seen(name))
-    head.note(110, 1000 + int(OVERLAP) + 1)
+    head.note(110, 1000 + int(REORG_WINDOW) + 1)
     with pytest.raises(AlreadyDone):
         await checker.check(seen(name))
 

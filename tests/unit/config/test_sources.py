@@ -91,6 +91,7 @@ def test_the_environments_host_chains_replace_the_files(tmp_path: Path) -> None:
         ("ct_attestation.head_timeout", "2s", "attestation_head_timeout", 2.0),
         ("ct_attestation.registry_refresh", "30s", "registry_refresh", 30.0),
         ("s3_head_timeout", "2s", "attestation_head_timeout", 2.0),
+        ("overlap", "9s", "reorg_window", 9.0),
         ("copro_registry_refresh", "30s", "registry_refresh", 30.0),
         ("s3_max_ciphertext_size", 1000, "max_ciphertext_size", 1000),
         ("max_ciphertext_size", "1MiB", "max_ciphertext_size", 1 << 20),

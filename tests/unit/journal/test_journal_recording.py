@@ -70,7 +70,7 @@ def test_the_same_read_again_changes_nothing(book: Book) -> None:
 
 
 def test_what_stands_where_it_stood_is_not_looked_up_one_by_one(book: Book) -> None:
-    """The overlap is read again and again, with all its logs."""
+    """The reorg window is read again and again, with all its logs."""
     known = [arrival(id_, id_) for id_ in range(1, 50)]
     take(book, *known)
     counts = [len(statements_of(book, *known[:size])) for size in (1, 49)]

@@ -155,7 +155,7 @@ async def proving(world: World) -> AsyncIterator[Completeness]:
 
 
 async def rounds(number: int = 1) -> None:
-    await trio.sleep(number * max(EVERY, SETTINGS.overlap))
+    await trio.sleep(number * max(EVERY, SETTINGS.reorg_window))
 
 
 async def test_nothing_is_missing_where_all_is_known(autojump_clock: Any) -> None:

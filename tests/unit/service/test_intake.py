@@ -44,7 +44,7 @@ from tests.vectors import keys, log_of, request
 
 SUBSCRIPTION, GENERATION, CONFIG = PROFILE.subscriptions()
 POLLING = 0.5
-OVERLAP = 30.0
+REORG_WINDOW = 30.0
 NAMES = ("public_one_v0", "user_legacy_direct_v0", "user_unified_own_v0", "public_three_v0")
 
 
@@ -169,7 +169,7 @@ async def reading(
         }
         house = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
-            settings=attrs.evolve(SETTINGS, overlap=OVERLAP, get_logs_batch_size=size),
+            settings=attrs.evolve(SETTINGS, reorg_window=REORG_WINDOW, get_logs_batch_size=size),
             profile=PROFILE,
             ports=SimpleNamespace(wall=wall),
             pulse=Pulse(trio.current_time),
@@ -307,11 +307,11 @@ async def test_many_pushes_are_one_read(tmp_path: Path, autojump_clock: Any) -> 
 
 async def test_a_request_seen_again_is_not_another(tmp_path: Path, autojump_clock: Any) -> None:
     async with reading(tmp_path, Chain(logs=[log(NAMES[0], 95)])) as it:
-        await trio.sleep(3 * OVERLAP)
+        await trio.sleep(3 * REORG_WINDOW)
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_what_a_lagging_node_left_out_is_found_in_the_overlap(
+async def test_what_a_lagging_node_left_out_is_found_in_the_reorg_window(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     """Its answer was empty and looked like a good one."""
@@ -323,11 +323,11 @@ async def test_what_a_lagging_node_left_out_is_found_in_the_overlap(
         await trio.sleep(POLLING)
         assert it.intake.cursor == chain.head + 1
         assert it.recorded == []
-        await trio.sleep(OVERLAP / 2)
+        await trio.sleep(REORG_WINDOW / 2)
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_after_a_new_subscription_the_overlap_is_read_at_once(
+async def test_after_a_new_subscription_the_reorg_window_is_read_at_once(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with reading(tmp_path, chain := Chain()) as it:
@@ -408,7 +408,7 @@ async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on
     async with reading(tmp_path, chain) as it:
         [told] = it.bench.told(LogQuarantined)
         assert (told.block, it.recorded) == (50, [id_of(NAMES[1])])
-        await trio.sleep(2 * OVERLAP)
+        await trio.sleep(2 * REORG_WINDOW)
         assert len(it.bench.told(LogQuarantined)) == 1
         assert (await it.bench.journal.counts(wall())).quarantined_logs == 1
 
@@ -460,7 +460,7 @@ async def test_a_request_at_another_place_is_moved_and_not_recorded_again(
 ) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         chain.head, chain.logs = 101, [log(NAMES[0], 100, fork=1)]
-        await trio.sleep(OVERLAP)
+        await trio.sleep(REORG_WINDOW)
         assert it.recorded == [id_of(NAMES[0])]
         assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
         row = await it.bench.row(1)
@@ -472,10 +472,10 @@ async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is
 ) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         gone, chain.logs = chain.logs, []
-        await trio.sleep(OVERLAP)
+        await trio.sleep(REORG_WINDOW)
         assert not (await it.bench.row(1)).on_chain
         chain.logs = gone
-        await trio.sleep(OVERLAP)
+        await trio.sleep(REORG_WINDOW)
         assert (await it.bench.row(1)).on_chain
         assert it.recorded == [id_of(NAMES[0])]
 
@@ -496,7 +496,7 @@ async def test_both_forms_of_a_request_are_one_row_with_its_materials(
 ) -> None:
     first = log(name, 99, index=indices[0])
     async with reading(tmp_path, Chain(logs=[first, later(first, indices[1])])) as it:
-        await trio.sleep(OVERLAP)
+        await trio.sleep(REORG_WINDOW)
         assert it.recorded == [id_of(name)]
         assert (await it.bench.row(1)).log == first
         assert it.bench.told(RequestsMoved) == []
@@ -508,7 +508,7 @@ async def test_a_reorganisation_into_the_later_form_moves_the_request(
     first = log(NAMES[0], 99)
     async with reading(tmp_path, chain := Chain(logs=[first, later(first, 1)])) as it:
         chain.head, chain.logs = 101, [later(log(NAMES[0], 100, fork=1), 0)]
-        await trio.sleep(OVERLAP)
+        await trio.sleep(REORG_WINDOW)
         assert it.recorded == [id_of(NAMES[0])]
         assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
         row = await it.bench.row(1)

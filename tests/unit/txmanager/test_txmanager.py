@@ -193,7 +193,7 @@ async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_
     assert world.sent() == [0, 1]
 
 
-async def test_a_final_no_counts_only_when_the_request_is_older_than_the_overlap(
+async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_window(
     world: World, autojump_clock: Any
 ) -> None:
     world.request(1, block=8)

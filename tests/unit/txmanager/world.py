@@ -43,7 +43,7 @@ CONTRACT = Address(b"\xd0" * 20)
 ELSEWHERE = Address(b"\xee" * 20)
 SECRET = "11" * 32
 KEY = PrivateKey.parse(SECRET)
-OVERLAP = 5.0
+REORG_WINDOW = 5.0
 START = 1_700_000_000
 
 
@@ -60,7 +60,7 @@ def settings(**changes: Any) -> Settings:
         kms_generation_contract=contract,
         core_endpoints=(),
         private_key=Secret(SECRET),
-        **{"overlap": OVERLAP, **changes},
+        **{"reorg_window": REORG_WINDOW, **changes},
     )
 
 
