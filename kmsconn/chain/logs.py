@@ -22,14 +22,16 @@ from kmsconn.ethereum.logs import Log
 
 LATEST, FINALIZED = "latest", "finalized"
 _HASH_BYTES = 32
+_NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
 
 
 @attrs.frozen
 class LogsRead:
     """What a node said about the blocks ``from_block`` to ``to_block`` of one contract, in block order.
 
-    ``trusted``: the node had the last of these blocks, so what is not here was not there. ``malformed`` says, in a few words
-    each, which objects were no logs. ``failure`` is set when the node refused the logs; the head counts all the same.
+    ``trusted``: the node had the last of these blocks and said nothing else, so what is not here was not there. ``malformed`` says, in
+    a few words each, which objects were no logs, or logs that were not asked for: such a one may stand where a log should.
+    ``failure`` is set when the node refused the logs; the head counts all the same.
     ``kept`` is the hash of the block that was asked for besides; None where the node has none of that number. Hashes are None for a node
     that does not tell them.
     """
@@ -113,13 +115,27 @@ async def read_logs(
         return LogsRead(number, top.timestamp, (), False, from_block, last, (), found, *hashes)
     logs, malformed = decode_logs(found)
     whole = not any(isinstance(item, dict) and item.get("removed") is True for item in found)
+    highest = last + _NEWER if to_block is None else to_block
+    foreign = tuple(
+        f"a log of {to_hex(log.address)} in block {log.block_number}"
+        for log in logs
+        if not (_is_wanted(log, contract, topics) and from_block <= log.block_number <= highest)
+    )
     wanted = (
         log for log in logs if _is_wanted(log, contract, topics) and from_block <= log.block_number <= last
     )
     # a node that still shows logs of blocks that it left may leave out those of the blocks that it has now
-    trusted = whole and from_block <= last <= number
+    trusted = whole and from_block <= last <= number and not malformed and not foreign
     return LogsRead(
-        number, top.timestamp, _in_order(wanted), trusted, from_block, last, malformed, None, *hashes
+        number,
+        top.timestamp,
+        _in_order(wanted),
+        trusted,
+        from_block,
+        last,
+        (*malformed, *foreign),
+        None,
+        *hashes,
     )
 
 

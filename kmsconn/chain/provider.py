@@ -96,9 +96,13 @@ class Provider:
             "toBlock": quantity(to_block),
         }
         try:
-            found, _ = decode_logs(await place.rpc.call("eth_getLogs", wanted))
+            found, malformed = decode_logs(await place.rpc.call("eth_getLogs", wanted))
         except RpcError as error:
             raise Unreachable(f"chain {place.rpc.chain_id}: {error}") from error
+        if malformed:
+            raise Unreachable(
+                f"chain {place.rpc.chain_id} answers eth_getLogs with what is no log: {malformed[0]}"
+            )
         return [self.interfaces.decode_log(log.topics, log.data) for log in found]
 
     def _refusal(self, called: str, error: RpcError) -> CallReverted | Unreachable:

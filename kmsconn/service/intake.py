@@ -7,7 +7,7 @@ again (design, ideas 1 and 2). A request is in the journal before the cursor pas
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import attrs
@@ -331,7 +331,7 @@ class Intake:
             kept=None if kept is None else kept.number,
         )
         self.head.note(found.head_number, found.head_timestamp)
-        self._reason = str(found.failure or "the node does not have the blocks that were asked for")
+        self._reason = _what_is_wrong(found)
         if found.failure is not None and is_range_limit(found.failure):
             self._cursor = shrunk(self._known_cursor())
         look = await self.lineage.look(
@@ -346,6 +346,8 @@ class Intake:
         elif found.trusted:
             await self._record(found, asked)
             return True
+        elif found.malformed:
+            await self._record_legible(found)
         return False
 
     async def _rewind(self, search: Search, found: LogsRead) -> None:
@@ -364,26 +366,38 @@ class Intake:
             house.on_event(RequestsMoved(chain, 0, done.gone, 0))
         house.sides[chain].bell.ring()
 
-    async def _record(self, found: LogsRead, asked: int) -> None:
+    async def _record_legible(self, found: LogsRead) -> None:
+        """Take the logs of an answer with objects that are none, judge no absence by it, and leave the cursor: it is read again."""
         arrivals, undecodable = self._decode(found.logs)
-        settings, chain, contract = (
-            self.house.settings,
-            self.subscription.chain_id,
-            self.subscription.contract,
-        )
-        rewinds, before, extension = self.rewinds, self.cursor, self.lineage.extended(found)
-        read = Read(
-            chain_id=chain,
-            contract=contract,
+        if arrivals or undecodable:
+            read = self._read_of(found, arrivals, undecodable, BEFORE_ALL)
+            self._tell(await self.house.journal.record(read), undecodable)
+
+    def _read_of(
+        self, found: LogsRead, arrivals: Sequence[Arrival], undecodable: Sequence[tuple[Log, str]], asked: int
+    ) -> Read:
+        """Return what the journal is told of a read, the cursor where it stands."""
+        return Read(
+            chain_id=self.subscription.chain_id,
+            contract=self.subscription.contract,
             from_block=found.from_block,
             to_block=found.to_block,
             arrivals=arrivals,
             undecodable=undecodable,
-            cursor=took(self._known_cursor(), found.from_block, found.to_block).next_block,
+            cursor=self._known_cursor().next_block,
             asked=asked,
             now=self.house.ports.wall(),
             chain_time=float(found.head_timestamp),
-            expiry=settings.decryption_expiry,
+            expiry=self.house.settings.decryption_expiry,
+        )
+
+    async def _record(self, found: LogsRead, asked: int) -> None:
+        arrivals, undecodable = self._decode(found.logs)
+        chain, contract = self.subscription.chain_id, self.subscription.contract
+        rewinds, before, extension = self.rewinds, self.cursor, self.lineage.extended(found)
+        read = attrs.evolve(
+            self._read_of(found, arrivals, undecodable, asked),
+            cursor=took(self._known_cursor(), found.from_block, found.to_block).next_block,
             keep=extension.keep,
             forget=extension.forget,
         )
@@ -396,8 +410,6 @@ class Intake:
                 CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number)
             )
         self._tell(recorded, undecodable)
-        for reason in found.malformed:
-            self.house.on_event(LogQuarantined(chain, contract, found.from_block, -1, reason))
 
     def _decode(self, logs: Iterable[Log]) -> tuple[list[Arrival], list[tuple[Log, str]]]:
         arrivals: list[Arrival] = []
@@ -431,7 +443,7 @@ class Intake:
         whole = not any(material.is_bare for material in profile.materials(content))
         return Told(content.id, content.kind, profile.digest(log), expires, whole)
 
-    def _tell(self, recorded: Recorded, undecodable: list[tuple[Log, str]]) -> None:
+    def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:
         chain, on_event = self.subscription.chain_id, self.house.on_event
         for rid, arrival in recorded.new:
             log = arrival.log
@@ -448,6 +460,16 @@ class Intake:
     def _known_cursor(self) -> Cursor:
         assert self._cursor is not None, "reading begins once the start is known"
         return self._cursor
+
+
+def _what_is_wrong(found: LogsRead) -> str:
+    """Say why a read that cannot be trusted is not."""
+    if found.failure is not None:
+        return str(found.failure)
+    if found.malformed:
+        blocks = f"blocks {found.from_block} to {found.to_block}"
+        return f"the answer to eth_getLogs of {blocks} holds an object that is no log that was asked for: {found.malformed[0]}"
+    return "the node does not have the blocks that were asked for"
 
 
 async def follow_heads(side: Side, on_event: OnEvent) -> None:

@@ -102,10 +102,14 @@ async def test_an_open_range_of_a_node_below_its_beginning_is_not_trusted() -> N
     assert not read.trusted
 
 
+async def test_a_removed_log_is_dropped() -> None:
+    read = await read_logs(FakeRpc(head(12), [json_log(removed=True)]), CONTRACT, (TOPIC,), 3, 9)
+    assert (read.logs, read.malformed, read.trusted) == ((), (), False)
+
+
 @pytest.mark.parametrize(
     "unwanted",
     [
-        json_log(removed=True),
         json_log(address="0x" + "c1" * 20),
         json_log(topics=["0x" + "03" * 32]),
         json_log(topics=[]),
@@ -113,9 +117,15 @@ async def test_an_open_range_of_a_node_below_its_beginning_is_not_trusted() -> N
         json_log(10),
     ],
 )
-async def test_what_was_not_asked_for_is_dropped(unwanted: dict[str, Any]) -> None:
-    read = await read_logs(FakeRpc(head(12), [unwanted]), CONTRACT, (TOPIC,), 3, 9)
-    assert (read.logs, read.malformed) == ((), ())
+async def test_what_was_not_asked_for_is_dropped_and_told(unwanted: dict[str, Any]) -> None:
+    """It may stand where a log should, so that log may be missing."""
+    read = await read_logs(FakeRpc(head(12), [unwanted, json_log(5)]), CONTRACT, (TOPIC,), 3, 9)
+    assert (len(read.malformed), len(read.logs), read.trusted) == (1, 1, False)
+
+
+async def test_a_log_far_above_the_head_of_an_open_range_is_none() -> None:
+    read = await read_logs(FakeRpc(head(7), [json_log(2**40)]), CONTRACT, (TOPIC,), 3, None)
+    assert (len(read.malformed), read.trusted) == (1, False)
 
 
 async def test_a_log_told_twice_counts_once() -> None:
@@ -149,7 +159,7 @@ async def test_logs_are_given_in_block_order() -> None:
 )
 async def test_a_malformed_log_is_told_and_the_rest_goes_on(broken: Any) -> None:
     read = await read_logs(FakeRpc(head(9), [broken, json_log(5)]), CONTRACT, (TOPIC,), 3, 9)
-    assert (len(read.malformed), len(read.logs), read.trusted) == (1, 1, True)
+    assert (len(read.malformed), len(read.logs), read.trusted) == (1, 1, False)
 
 
 async def test_refused_logs_still_tell_the_head() -> None:

@@ -73,6 +73,8 @@ class Chain:
     head: int = 100
     logs: list[Log] = attrs.field(factory=list)
     next_: deque[Exception | Callable[[list[Any]], list[Any]]] = attrs.field(factory=deque)
+    spoil: Callable[[list[Any]], list[Any]] | None = None
+    """What becomes of every answer while it is set."""
     widest: int | None = None
     latency: float = 0.001
     forks: list[tuple[int, int]] = attrs.field(factory=list)
@@ -98,6 +100,7 @@ class Chain:
             raise spoil
         blocks = [self._named(call.params[0]) for call in calls[:-1]]
         answer = [*blocks, self._logs(calls[-1].params[0])]
+        spoil = spoil or self.spoil
         return spoil(answer) if spoil is not None else answer
 
     def _named(self, block: str) -> dict[str, str] | None:
@@ -413,17 +416,40 @@ async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on
         assert (await it.bench.journal.counts(wall())).quarantined_logs == 1
 
 
-async def test_an_object_that_is_no_log_is_told_and_the_rest_is_taken(
-    tmp_path: Path, autojump_clock: Any
+UNREADABLE: list[Callable[[dict[str, Any]], Any]] = [
+    lambda _: {"address": 7},
+    lambda one: {**one, "logIndex": None},
+    lambda one: {**one, "address": to_hex(keys.SETTINGS.kms_generation_contract.address)},
+    lambda one: {**one, "topics": ["0x" + "03" * 32]},
+    lambda one: {**one, "blockNumber": "0x1"},
+]
+
+
+@pytest.mark.parametrize("spoil", UNREADABLE)
+async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the_rest_is_taken(
+    spoil: Callable[[dict[str, Any]], Any], tmp_path: Path, autojump_clock: Any
 ) -> None:
+    """One node's nonsense in the place of a log must not hide that log for good, nor hold up its neighbours."""
+
+    def spoilt(answer: list[Any]) -> list[Any]:
+        return [*answer[:-1], [spoil(one) if one["blockNumber"] == "0x65" else one for one in answer[-1]]]
+
     async with reading(tmp_path, chain := Chain(logs=[])) as it:
-        chain.head += 1
-        chain.logs.append(log(NAMES[0], chain.head))
-        chain.next_.append(lambda answer: [*answer[:-1], [{"address": 7}, *answer[-1]]])
+        chain.head = 102
+        chain.logs += [log(NAMES[0], 101), log(NAMES[1], 102)]
+        chain.spoil = spoilt
         chain.push()
-        await trio.sleep(POLLING / 10)
-        assert it.recorded == [id_of(NAMES[0])]
-        assert [event.log_index for event in it.bench.told(LogQuarantined)] == [-1]
+        await trio.sleep(POLLING)
+        assert (it.recorded, it.intake.cursor, await it.stored_cursor()) == ([id_of(NAMES[1])], 101, 101)
+        chain.head = 200
+        await trio.sleep(2 * REORG_WINDOW)
+        assert await it.stored_cursor() == 101
+        [told] = it.bench.told(AlertRaised)
+        assert "is no log that was asked for" in told.text
+        chain.spoil = None
+        await trio.sleep(2 * POLLING)
+        assert (it.recorded, it.intake.cursor) == ([id_of(NAMES[1]), id_of(NAMES[0])], 201)
+        assert len(it.bench.told(AlertCleared)) == 1
 
 
 async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_clock: Any) -> None:
