@@ -115,6 +115,10 @@ class ContextInvalid(NotYet):
     """The context or epoch of a request is not valid on chain at present."""
 
 
+class DestroyedOnce(ContextInvalid):
+    """A node says that a context or epoch was destroyed, and no later head has confirmed it: nothing is answered under it meanwhile."""
+
+
 class NotMember(Retryable):
     """This node is not in the request's context, named in ``context``: others answer it. ``alone``: it is in no valid one at all."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -17,8 +16,11 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import (
     AlreadyDone,
+    Destroyed,
+    DestroyedOnce,
     KmsconnError,
     Misconfigured,
     NotMember,
@@ -33,7 +35,7 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
 from kmsconn.net.together import together
-from kmsconn.protocols.port import Facts, Profile, Question
+from kmsconn.protocols.port import Facts, Inquiry, Profile, Question
 
 Step = Callable[[], Awaitable[Any]]
 
@@ -50,6 +52,7 @@ class Checker:
     heads: Mapping[int, HeadTracker]
     committee: Committee
     contexts: Contexts
+    second_look: SecondLook
     expiry: float
     reorg_window: float
     _answered_since: dict[int, float] = attrs.field(factory=dict)
@@ -59,7 +62,7 @@ class Checker:
 
         Raises Rejected, NotYet (not valid yet), Denied, NotMember, Misconfigured (a chain that is not configured),
         AlreadyDone when the contract has had this node's answer for longer than the reorg window, Over when it waits for none any more,
-        Aborted, Unreachable.
+        Aborted, Unreachable. An end that a chain names counts once a later head says the same, and is NotYet before.
         Repeating: reads only.
         """
         request = seen.request
@@ -70,19 +73,28 @@ class Checker:
         if not self.contexts.knows(context_id, epoch_id):
             steps.append(partial(self.contexts.check, context_id, epoch_id))
         if self.profile.needs_transaction(request.content):
-            questions, steps = await self._questions_behind_transaction(request, facts, steps), []
+            with self.second_look.of(request.rid, request.chain_id):
+                questions = await self._questions_behind_transaction(request, facts, steps)
+                await together(self._asking(questions))
         else:
             questions = self._questions(request, facts)
-        await together([*steps, *self._asking(questions)])
+            with self.second_look.of(request.rid, request.chain_id):
+                await together([*steps, *self._asking(questions)])
         return Checked(request, context_id, epoch_id)
 
     async def recheck(self, request: Request) -> None:
-        """Raise Destroyed where a context or epoch of a request is over by now; nothing else matters once the Core has it.
+        """Raise Destroyed where a context or epoch of a request is over by now, DestroyedOnce where that is to be confirmed.
 
-        Costs a question a minute for all requests of the same context, and two seconds at most. Repeating: reads only.
+        Nothing else matters once the Core has it. Costs a question a minute for all requests of the same context, and two seconds at
+        most. Repeating: reads only.
         """
-        with trio.move_on_after(RECHECKING), suppress(Retryable):
-            await self.contexts.check(*self.profile.context_of(request.content))
+        with trio.move_on_after(RECHECKING):
+            try:
+                await self.contexts.check(*self.profile.context_of(request.content))
+            except DestroyedOnce:
+                raise
+            except Retryable:
+                return
 
     def _recall(self, request: Request, context_id: int | None, epoch_id: int | None) -> None:
         """Raise what is known to stand in the way of all requests of a context, before anything is asked for this one.
@@ -184,8 +196,15 @@ class Checker:
 
     async def _stands(self, request: Request) -> None:
         standing = self.profile.standing(request.content, self.committee.tx_sender)
-        if standing is not None and not await inquire(self.chains[standing[0]], standing[1]):
+        if standing is not None and not await self._still_stands(*standing):
             raise Over("it is finished on chain without this node, or never was this node's to do")
+
+    async def _still_stands(self, chain_id: int, rounds: Inquiry[bool]) -> bool:
+        try:
+            return await inquire(self.chains[chain_id], rounds)
+        except Destroyed as error:
+            self.contexts.weigh(error)
+            raise
 
     async def _not_answered(self, request: Request) -> None:
         """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""

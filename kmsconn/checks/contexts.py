@@ -8,8 +8,9 @@ import attrs
 
 from kmsconn.chain.asking import inquire
 from kmsconn.chain.port import Rpc
+from kmsconn.checks.second_look import SecondLook
 from kmsconn.checks.shared import Shared
-from kmsconn.errors import Destroyed, NotYet
+from kmsconn.errors import Destroyed, DestroyedOnce, NotYet
 from kmsconn.ethereum.ids import id_name
 from kmsconn.protocols.port import Profile
 
@@ -26,6 +27,7 @@ class Contexts:
     profile: Profile
     ethereum: Rpc
     now: Callable[[], float]
+    second_look: SecondLook
     _valid: dict[Pair, float] = attrs.field(factory=dict)
     _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _FIRST, _RAREST))
     _destroyed: set[int] = attrs.field(factory=set)
@@ -54,7 +56,7 @@ class Contexts:
     async def check(self, context_id: int | None, epoch_id: int | None) -> None:
         """Return when the pair is valid; a request that names no context passes.
 
-        Raises Destroyed, NotYet when the chain says no, Unreachable. All who name the same pair wait for one question.
+        Raises Destroyed, DestroyedOnce, NotYet when the chain says no, Unreachable. All who name the same pair wait for one question.
         Repeating: reads only.
         """
         pair = (context_id, epoch_id)
@@ -68,6 +70,18 @@ class Contexts:
             if checks is not None:
                 await inquire(self.ethereum, checks[1])
         except Destroyed as error:
-            self.note_destroyed([error.identifier])
+            self.weigh(error)
             raise
+        for identifier in pair:
+            self.second_look.clear(_of(identifier))
         self._valid[pair] = self.now()
+
+    def weigh(self, said: Destroyed) -> None:
+        """Note that a node says that something was destroyed. Raises DestroyedOnce until a later head says the same."""
+        if not self.second_look.confirms(_of(said.identifier), self.ethereum.chain_id):
+            raise DestroyedOnce(f"{said}, a node says; asked once more at a later head") from said
+        self.note_destroyed([said.identifier])
+
+
+def _of(identifier: int | None) -> tuple[str, int | None]:
+    return "destroyed", identifier

@@ -14,6 +14,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.second_look import SecondLook
 from kmsconn.ciphertexts.attested import Attested
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.counting import BucketCounts
@@ -302,12 +303,14 @@ def _stages(
     heads: Mapping[int, HeadTracker],
 ) -> Stages:
     committee = Committee(profile, links.chains, wallet.address)
+    second_look = SecondLook(heads)
     checker = Checker(
         profile=profile,
         chains=links.chains,
         heads=heads,
         committee=committee,
-        contexts=Contexts(profile, links.ethereum, trio.current_time),
+        contexts=Contexts(profile, links.ethereum, trio.current_time, second_look),
+        second_look=second_look,
         expiry=settings.decryption_expiry,
         reorg_window=settings.reorg_window,
     )

@@ -70,7 +70,8 @@ class Stages:
         if inquiry is None:
             return None
         chain_id, rounds = inquiry
-        return await inquire(self.chains[chain_id], rounds)
+        with self.checker.second_look.of((checked.request.rid, "gather"), chain_id):
+            return await inquire(self.chains[chain_id], rounds)
 
     async def submit(self, gathered: Gathered) -> Submitted:
         """Hand the request to the Core, and take its result if that comes at once.

@@ -25,7 +25,7 @@ from kmsconn.txmanager.evidence import (
 )
 from kmsconn.txmanager.fees import gas_limit, highest_fee
 from kmsconn.txmanager.table import Evidence, Phase
-from kmsconn.txmanager.view import SILENCES, ChainView, Finding, Question, Track, View, nonce_of, phase_of
+from kmsconn.txmanager.view import SILENCES, Finding, Question, Track, View, nonce_of, phase_of
 
 REFUSALS = 3  # of the same bytes, until their nonce is used up by an empty transfer
 REPRICED_AT_ONCE = 16  # nonces above the chain's: the others wait for these
@@ -73,17 +73,21 @@ def _unsigned(view: View, track: Track) -> Assessment:
         case Unclear(reason):
             return Assessment(Evidence.NO_ANSWER, reason)
         case _:
-            return _refused(view.chain, track, finding)
+            return _refused(view, track, finding)
 
 
-def _refused(chain: ChainView, track: Track, finding: Finding) -> Assessment:
+def _refused(view: View, track: Track, finding: Finding) -> Assessment:
     assert finding.value is not None
     assert not isinstance(finding.value, Receipt)
     said, reason = finding.value, reason_of(finding.value)
     if is_done(said):
         return Assessment(Evidence.HAS_REPLY, reason, finding.head)
-    if is_hopeless(said) and finding.trusted and chain.is_old(track.row):
-        return Assessment(_for_good(said), reason, said=said)
+    if is_hopeless(said) and finding.trusted and view.chain.is_old(track.row):
+        if track.refused is not None and track.refused.is_confirmed(view.absence_seconds):
+            return Assessment(_for_good(said), reason, said=said)
+        if view.now >= finding.again:
+            return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
+        return Assessment(Evidence.REFUSED_ONCE, reason)
     return Assessment(Evidence.REFUSED_NOW, reason)
 
 
@@ -227,8 +231,6 @@ def _missing(view: View, track: Track) -> Assessment:
     if call.says_nothing or not call.trusted:
         return Assessment(Evidence.NO_ANSWER)
     return _by_contract(
-        view,
-        track,
         call,
         block=call.head,
         what="another transaction took the nonce",
@@ -236,18 +238,13 @@ def _missing(view: View, track: Track) -> Assessment:
     )
 
 
-def _by_contract(
-    view: View, track: Track, finding: Finding, *, block: int, what: str, otherwise: Evidence
-) -> Assessment:
+def _by_contract(finding: Finding, *, block: int, what: str, otherwise: Evidence) -> Assessment:
     assert finding.value is not None
     assert not isinstance(finding.value, Receipt)
     said = finding.value
     if is_done(said):
         return Assessment(Evidence.HAS_REPLY, block=block)
-    reason = f"{what}: {reason_of(said)}"
-    if is_hopeless(said) and view.chain.is_old(track.row):
-        return Assessment(_for_good(said), reason, said=said)
-    return Assessment(otherwise, reason)
+    return Assessment(otherwise, f"{what}: {reason_of(said)}")  # a final no is asked for anew, and confirmed
 
 
 def _failed(view: View, track: Track, receipt: Receipt) -> Assessment:
@@ -257,8 +254,6 @@ def _failed(view: View, track: Track, receipt: Receipt) -> Assessment:
         return _asked(track, Question.TRACE) or _ask(Evidence.FAILED, Question.TRACE)
     if trace is not None and not trace.says_nothing:
         return _by_contract(
-            view,
-            track,
             trace,
             block=receipt.block,
             what=_status_0(track, receipt),
@@ -268,8 +263,6 @@ def _failed(view: View, track: Track, receipt: Receipt) -> Assessment:
     if call is None:
         return _asked(track, Question.CALL_AT_BLOCK) or _ask(Evidence.FAILED_SILENT, Question.CALL_AT_BLOCK)
     found = _by_contract(
-        view,
-        track,
         call,
         block=receipt.block,
         what=_status_0(track, receipt),

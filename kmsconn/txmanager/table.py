@@ -53,8 +53,9 @@ class Evidence(StrEnum):
     # of the contract
     HAS_REPLY = "the contract has this node's reply"
     REFUSED_NOW = "the contract refuses it now"
-    REFUSED_FOR_GOOD = "the contract refuses it for good, and the request is older than the reorg window"
-    NOT_OURS = "the contract takes it from others only, and the request is older than the reorg window"
+    REFUSED_ONCE = "one look says that the contract refuses it for good"
+    REFUSED_FOR_GOOD = "a later look says the same, and the request is older than the reorg window"
+    NOT_OURS = "likewise: the contract takes it from others only"
     NO_ANSWER = "no node answered, or the answer says nothing"
     # of a broadcast
     NOT_SENT = "never broadcast by this process"
@@ -95,6 +96,7 @@ TABLE: dict[Phase, dict[Evidence, Action]] = {
         Evidence.NO_FUNDS: Action.DEFER,
         Evidence.HAS_REPLY: Action.CONFIRM,
         Evidence.REFUSED_NOW: Action.DEFER,
+        Evidence.REFUSED_ONCE: Action.WAIT,
         Evidence.REFUSED_FOR_GOOD: Action.REJECT,
         Evidence.NOT_OURS: Action.FINISH,
         Evidence.NO_ANSWER: Action.DEFER,
@@ -123,8 +125,6 @@ TABLE: dict[Phase, dict[Evidence, Action]] = {
         Evidence.MISSING: Action.ASK,
         Evidence.NO_ANSWER: Action.WAIT,
         Evidence.HAS_REPLY: Action.CONFIRM,
-        Evidence.REFUSED_FOR_GOOD: Action.REJECT,
-        Evidence.NOT_OURS: Action.FINISH,
         Evidence.NONCE_LOST: Action.RELEASE,
     },
     Phase.INCLUDED: {

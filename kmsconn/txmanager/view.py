@@ -13,7 +13,7 @@ from kmsconn.journal.port import Row
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.txmanager.broadcasts import Broadcast, Broadcasts
-from kmsconn.txmanager.evidence import Accepts, Receipt, Says, Unclear
+from kmsconn.txmanager.evidence import Accepts, Receipt, Says, Unclear, is_hopeless
 from kmsconn.txmanager.fees import FeeLimits, Price
 from kmsconn.txmanager.nonces import Suspicion
 from kmsconn.txmanager.table import Phase
@@ -85,7 +85,8 @@ class Track:
     """A reply, and all that is remembered of it. A cache: journal and chain rebuild it.
 
     ``absent`` and ``gone`` are suspicions that the chain does not have it: that the nonce of its bytes was used without them, that its
-    block is gone. ``reusable`` has bytes that lost their nonce or their block: while that nonce is open they go out again as they are.
+    block is gone. ``refused`` is the suspicion that the contract will never take it. ``reusable`` has bytes that lost their nonce or
+    their block: while that nonce is open they go out again as they are.
     ``silences`` counts in a row, for each question, answers that do not tell; ``alone`` are questions that had no answer at all: they
     are asked alone the next time, so that they spoil no batch.
     """
@@ -95,6 +96,7 @@ class Track:
     asked: set[Question] = attrs.field(factory=set)
     absent: Suspicion | None = None
     gone: Suspicion | None = None
+    refused: Suspicion | None = None
     reusable: Row | None = None
     silences: Counter[Question] = attrs.field(factory=Counter)
     alone: set[Question] = attrs.field(factory=set)
@@ -113,8 +115,10 @@ class Track:
             self._suspect(question, finding, chain, silent=silent)
 
     def _suspect(self, question: Question, finding: Finding, chain: ChainView, *, silent: bool) -> None:
-        """Note that the chain may not have this reply, or that it has it after all."""
+        """Note that the chain may not have this reply, or may never take it, or that it has it or takes it after all."""
         nonce = self.earlier_nonce
+        if question is Question.ESTIMATE and not finding.says_nothing:
+            self._note_refusal(finding)
         if question is Question.RECEIPT and self.row.state is State.SIGNED:
             missing = finding.value is None or (
                 finding.says_nothing and (not silent or self.silences[question] >= SILENCES)
@@ -125,6 +129,11 @@ class Track:
         elif question is Question.CALL and self.row.state is State.INCLUDED:
             gone = isinstance(finding.value, Accepts)
             self.gone = Suspicion.noted(self.gone, finding.head, finding.at) if gone else None
+
+    def _note_refusal(self, finding: Finding) -> None:
+        assert not isinstance(finding.value, Receipt | None)
+        hopeless = is_hopeless(finding.value)
+        self.refused = Suspicion.noted(self.refused, finding.head, finding.at) if hopeless else None
 
     def _note_absence(self, finding: Finding, *, missing: bool) -> None:
         if missing:
@@ -137,6 +146,7 @@ class Track:
         self.row = row
         self.findings.clear()
         self.silences.clear()
+        self.refused = None
 
     def finding(self, question: Question, now: float) -> Finding | None:
         """Return an answer that is not too old."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
+import pytest
 import trio
 
+from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.errors import Retryable
+from kmsconn.errors import NotYet, Retryable
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Place, Request
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
@@ -73,3 +75,17 @@ def request_of(name: str, rid: int = 1, deadline: float = 1e12) -> Request:
     return Request(
         rid, SETTINGS.gateway.chain_id, log.address, PROFILE.decode(log), PROFILE.digest(log), place, deadline
     )
+
+
+async def confirmed(head: HeadTracker, ask: Callable[[], Awaitable[object]]) -> None:
+    """Ask what ends a request, see that it is waited for, and raise what comes of the same answer at a later head."""
+    with pytest.raises(NotYet, match="asked once more at a later head"):
+        await ask()
+    later(head)
+    await trio.sleep(CONFIRMING)
+    await ask()
+
+
+def later(head: HeadTracker) -> None:
+    """Let the chain have one block more."""
+    head.note((head.number or 0) + 1, (head.timestamp or 0) + 1)

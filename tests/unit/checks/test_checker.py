@@ -13,14 +13,23 @@ from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.checks.checker import MAX_BATCH, Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
-from kmsconn.errors import AlreadyDone, Misconfigured, NotMember, NotYet, Rejected, Unreachable
+from kmsconn.checks.second_look import SecondLook
+from kmsconn.errors import (
+    AlreadyDone,
+    Misconfigured,
+    NotMember,
+    NotYet,
+    Rejected,
+    Unreachable,
+    WrongSignature,
+)
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import PublicDecryption
 from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.testing.endings import cancel_everywhere
-from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, request_of
+from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, confirmed, later, request_of
 from tests.vectors import load, request
 
 GATEWAY = SETTINGS.gateway.chain_id
@@ -73,12 +82,10 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
         gateway.transactions[entry["log"]["transactionHash"]] = entry["transaction"]
     head = HeadTracker()
     head.note(100, entry["block_timestamp"])
-    committee, contexts = (
-        Committee(PROFILE, {GATEWAY: gateway}, SENDER),
-        Contexts(PROFILE, ethereum, lambda: 0.0),
-    )
+    committee, look = Committee(PROFILE, {GATEWAY: gateway}, SENDER), SecondLook({GATEWAY: head})
+    contexts = Contexts(PROFILE, ethereum, lambda: 0.0, look)
     checker = Checker(
-        PROFILE, {GATEWAY: gateway, **hosts}, {GATEWAY: head}, committee, contexts, EXPIRY, REORG_WINDOW
+        PROFILE, {GATEWAY: gateway, **hosts}, {GATEWAY: head}, committee, contexts, look, EXPIRY, REORG_WINDOW
     )
     return Place(checker, gateway, ethereum, hosts, head)
 
@@ -201,7 +208,41 @@ async def test_a_transaction_to_nobody_is_rejected(autojump_clock: Any) -> None:
     for found in place.gateway.transactions:
         place.gateway.transactions[found] = {"to": None, "input": "0x"}
     with pytest.raises(Rejected):
+        await confirmed(place.head, lambda: place.check(LEGACY))
+
+
+def invalidated(place: Place, before: int) -> None:
+    for host in place.hosts.values():
+        host.views["decryptionSignatureInvalidatedBefore"] = before
+
+
+async def test_one_answer_of_a_host_chain_ends_no_request(autojump_clock: Any) -> None:
+    place = made(UNIFIED)
+    invalidated(place, 2**63)
+    with pytest.raises(WrongSignature):
+        await confirmed(place.head, lambda: place.check(UNIFIED))
+    with pytest.raises(NotYet):
+        await place.check(UNIFIED)
+    invalidated(place, 0)
+    later(place.head)
+    await trio.sleep(CONFIRMING)
+    await place.check(UNIFIED)
+    invalidated(place, 2**63)
+    later(place.head)
+    await trio.sleep(CONFIRMING)
+    with pytest.raises(NotYet):  # what was said before counts no more
+        await place.check(UNIFIED)
+
+
+async def test_one_wrong_transaction_ends_no_request(autojump_clock: Any) -> None:
+    place = made(LEGACY)
+    honest = dict(place.gateway.transactions)
+    place.gateway.transactions = {one: {"to": None, "input": "0x"} for one in honest}
+    with pytest.raises(NotYet):
         await place.check(LEGACY)
+    place.gateway.transactions = honest
+    later(place.head)
+    await place.check(LEGACY)
 
 
 def not_a_member(place: Place) -> None:
@@ -231,8 +272,8 @@ async def test_a_wrong_transaction_is_rejected_whatever_else_would_be_waited_for
     for found, transaction in place.gateway.transactions.items():
         place.gateway.transactions[found] = {**transaction, what: "0x" + "77" * 20}
     with pytest.raises(Rejected):
-        await place.check(LEGACY)
-    assert trio.current_time() == pytest.approx(1)
+        await confirmed(place.head, lambda: place.check(LEGACY))
+    assert trio.current_time() == pytest.approx(2 + CONFIRMING)
 
 
 @pytest.mark.parametrize("wait_for", WAITED_FOR)

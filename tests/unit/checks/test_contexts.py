@@ -8,11 +8,13 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.contexts import TIME_TO_LIVE, Contexts
-from kmsconn.errors import Destroyed, NotYet, Rejected, Unreachable
+from kmsconn.checks.second_look import WITHOUT_BLOCKS, SecondLook
+from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
 from kmsconn.protocols.fhevm_014.views import PROTOCOL_CONFIG_BASE
 from kmsconn.protocols.storage import mapping_slot
-from tests.unit.checks.answers import PROFILE, Answers
+from tests.unit.checks.answers import PROFILE, Answers, confirmed, later
 
 CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1
 DESTROYED = mapping_slot(PROTOCOL_CONFIG_BASE + 10, CONTEXT)
@@ -28,8 +30,14 @@ class Clock:
 
 def made(**views: Any) -> tuple[Contexts, Answers, Clock]:
     chain = Answers({"isValidKmsContext": True, "isValidEpochForContext": True, **views})
-    clock = Clock()
-    return Contexts(PROFILE, chain, clock), chain, clock
+    clock, head = Clock(), HeadTracker()
+    head.note(100, 1000)
+    return Contexts(PROFILE, chain, clock, SecondLook({chain.chain_id: head})), chain, clock
+
+
+def head_of(contexts: Contexts) -> HeadTracker:
+    [head] = contexts.second_look.heads.values()
+    return head
 
 
 async def test_a_request_that_names_no_context_asks_nobody() -> None:
@@ -87,20 +95,52 @@ async def test_what_is_not_valid_is_waited_for_and_asked_for_again(
     assert len(chain.batches) == 2 * rounds + 1
 
 
-async def test_a_destroyed_context_is_never_waited_for() -> None:
+async def test_a_destroyed_context_is_waited_for_only_until_a_later_head_says_the_same(
+    autojump_clock: Any,
+) -> None:
     contexts, chain, _ = made()
     chain.slots[DESTROYED] = 1
     with pytest.raises(Rejected, match="was destroyed"):
+        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
+
+
+async def test_one_node_that_says_destroyed_ends_nothing(autojump_clock: Any) -> None:
+    contexts, chain, _ = made()
+    for _ in range(3):
+        chain.slots[DESTROYED] = 1
+        with pytest.raises(DestroyedOnce):
+            await contexts.check(CONTEXT, EPOCH)
+        later(head_of(contexts))
+        await trio.sleep(60.0)
+        del chain.slots[DESTROYED]
+        contexts._valid.clear()
         await contexts.check(CONTEXT, EPOCH)
+        contexts._valid.clear()
 
 
-async def test_what_was_destroyed_is_asked_about_once() -> None:
+async def test_without_a_later_head_time_confirms(autojump_clock: Any) -> None:
+    """A chain without traffic makes no blocks."""
     contexts, chain, _ = made()
     chain.slots[DESTROYED] = 1
+    with pytest.raises(DestroyedOnce):
+        await contexts.check(CONTEXT, None)
+    await trio.sleep(WITHOUT_BLOCKS - 1)
+    with pytest.raises(DestroyedOnce):
+        await contexts.check(CONTEXT, None)
+    await trio.sleep(2)
+    with pytest.raises(Destroyed):
+        await contexts.check(CONTEXT, None)
+
+
+async def test_what_was_destroyed_is_asked_about_no_more(autojump_clock: Any) -> None:
+    contexts, chain, _ = made()
+    chain.slots[DESTROYED] = 1
+    with pytest.raises(Destroyed):
+        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
     for epoch in (EPOCH, EPOCH + 1, None):
         with pytest.raises(Destroyed):
             await contexts.check(CONTEXT, epoch)
-    assert len(chain.batches) == 1
+    assert len(chain.batches) == 2
 
 
 async def test_what_was_destroyed_in_a_block_that_is_not_final_is_waited_for(autojump_clock: Any) -> None:
@@ -111,13 +151,13 @@ async def test_what_was_destroyed_in_a_block_that_is_not_final_is_waited_for(aut
         await contexts.check(CONTEXT, None)
 
 
-async def test_nothing_is_answered_long_after_a_context_was_destroyed() -> None:
+async def test_nothing_is_answered_long_after_a_context_was_destroyed(autojump_clock: Any) -> None:
     contexts, chain, clock = made()
     await contexts.check(CONTEXT, EPOCH)
     chain.slots[DESTROYED] = 1
     clock.seconds += TIME_TO_LIVE
     with pytest.raises(Rejected):
-        await contexts.check(CONTEXT, EPOCH)
+        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
 
 
 async def test_a_chain_that_does_not_answer_proves_nothing() -> None:
@@ -132,11 +172,11 @@ NEWEST_EPOCH = PROTOCOL_CONFIG_BASE + 12
 STATE = mapping_slot(PROTOCOL_CONFIG_BASE + 15, EPOCH)
 
 
-async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed() -> None:
+async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed(autojump_clock: Any) -> None:
     contexts, chain, _ = made(isValidEpochForContext=False)
     chain.slots[NEWEST_EPOCH] = EPOCH
     with pytest.raises(Rejected, match=r"epoch 0x08.* was destroyed"):
-        await contexts.check(CONTEXT, EPOCH)
+        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
 
 
 @pytest.mark.parametrize(("state", "newest"), [(1, EPOCH), (2, EPOCH), (0, EPOCH - 1), (0, 0)])

@@ -9,6 +9,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import RpcError
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.committee import Committee
+from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import LegacyUserDecryption, Material, Place, Request
@@ -87,8 +88,10 @@ async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojum
     head = HeadTracker()
     head.note(10, 1000)
     node = Node(RpcError(-32000, "header not found"))
-    committee = Committee(Generation(), {GATEWAY: node}, SENDER)
-    checker = Checker(Generation(), {GATEWAY: node}, {GATEWAY: head}, committee, Valid(), 86_400.0, 30.0)
+    committee, look = Committee(Generation(), {GATEWAY: node}, SENDER), SecondLook({GATEWAY: head})
+    checker = Checker(
+        Generation(), {GATEWAY: node}, {GATEWAY: head}, committee, Valid(), look, 86_400.0, 30.0
+    )
     with pytest.raises(Retryable, match="header not found"):
         await checker.check(Seen(request()))
 

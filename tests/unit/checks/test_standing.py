@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import Place, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE
 from kmsconn.protocols.storage import mapping_slot
-from tests.unit.checks.answers import Answers
+from tests.unit.checks.answers import Answers, confirmed, later
 from tests.vectors import keys
 
 ETHEREUM = keys.SETTINGS.ethereum.chain_id
@@ -32,10 +35,14 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
     head = HeadTracker()
     head.note(100, 1000)
     gateway = Answers({"getKmsNodeForContext": NOBODY, "getCurrentKmsContextId": 7 << 248 | 1})
+    ethereum.chain_id = ETHEREUM
     chains = {ETHEREUM: ethereum, keys.SETTINGS.gateway.chain_id: gateway}
     committee = Committee(keys.PROFILE, chains, SENDER)
-    contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0)
-    return Checker(keys.PROFILE, chains, {ETHEREUM: head}, committee, contexts, 86_400.0, REORG_WINDOW), head
+    look = SecondLook({ETHEREUM: head})
+    contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0, look)
+    return Checker(
+        keys.PROFILE, chains, {ETHEREUM: head}, committee, contexts, look, 86_400.0, REORG_WINDOW
+    ), head
 
 
 def seen(name: str) -> Seen:
@@ -74,17 +81,32 @@ def over(identifier: int, *, consensus: bool) -> dict[int, int]:
 
 @pytest.mark.parametrize("name", GENERATIONS)
 async def test_what_was_aborted_ends_as_aborted(name: str, autojump_clock: Any) -> None:
-    checker, _ = made(over(keys.content(name).id, consensus=False))
+    checker, head = made(over(keys.content(name).id, consensus=False))
     with pytest.raises(Aborted):
-        await checker.check(seen(name))
+        await confirmed(head, lambda: checker.check(seen(name)))
+
+
+@pytest.mark.parametrize("consensus", [False, True])
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_one_node_that_says_so_ends_nothing(name: str, consensus: bool, autojump_clock: Any) -> None:
+    checker, head = made(over(keys.content(name).id, consensus=consensus))
+    ethereum = checker.chains[ETHEREUM]
+    assert isinstance(ethereum, Answers)
+    said, ethereum.slots = ethereum.slots, {}
+    for slots in (said, {}, said, {}):
+        ethereum.slots = slots
+        with pytest.raises(NotYet, match="once more") if slots else nullcontext():
+            await checker.check(seen(name))
+        later(head)
+        await trio.sleep(60.0)
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
 async def test_what_others_finished_is_over(name: str, autojump_clock: Any) -> None:
     """Starting alone what the others ended together would lead nowhere."""
-    checker, _ = made(over(keys.content(name).id, consensus=True))
+    checker, head = made(over(keys.content(name).id, consensus=True))
     with pytest.raises(Over):
-        await checker.check(seen(name))
+        await confirmed(head, lambda: checker.check(seen(name)))
 
 
 def answered(name: str) -> dict[int, int]:
@@ -114,9 +136,9 @@ async def test_who_is_not_in_its_context_waits(name: str, autojump_clock: Any) -
 
 @pytest.mark.parametrize("name", GENERATIONS)
 async def test_who_is_no_member_waits_no_longer_than_the_request(name: str, autojump_clock: Any) -> None:
-    checker, _ = made(over(keys.content(name).id, consensus=True), getKmsNodeForContext=NOBODY)
+    checker, head = made(over(keys.content(name).id, consensus=True), getKmsNodeForContext=NOBODY)
     with pytest.raises(Over):
-        await checker.check(seen(name))
+        await confirmed(head, lambda: checker.check(seen(name)))
 
 
 async def test_a_node_of_the_previous_context_works_on_the_epoch_too(autojump_clock: Any) -> None:
@@ -133,16 +155,16 @@ async def test_a_node_of_the_previous_context_works_on_the_epoch_too(autojump_cl
 
 async def test_an_epoch_is_nothing_to_a_node_of_neither_context(autojump_clock: Any) -> None:
     """Its Core would refuse it for ever, and the end of the context behind it would never be told."""
-    checker, _ = made(getKmsNodeForContext=NOBODY)
+    checker, head = made(getKmsNodeForContext=NOBODY)
     with pytest.raises(Over):
-        await checker.check(seen("epoch_2_context_switch"))
+        await confirmed(head, lambda: checker.check(seen("epoch_2_context_switch")))
 
 
 @pytest.mark.parametrize("name", ["context_2_new", "epoch_2_context_switch"])
 async def test_what_was_destroyed_is_rejected(name: str, autojump_clock: Any) -> None:
-    checker, _ = made({mapping_slot(CONFIG_BASE + 10, 7 << 248 | 2): 1})
+    checker, head = made({mapping_slot(CONFIG_BASE + 10, 7 << 248 | 2): 1})
     with pytest.raises(Rejected, match="destroyed"):
-        await checker.check(seen(name))
+        await confirmed(head, lambda: checker.check(seen(name)))
 
 
 @pytest.mark.parametrize("name", GENERATIONS)

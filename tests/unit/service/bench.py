@@ -13,6 +13,7 @@ import trio
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.second_look import SecondLook
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.config.settings import Deadlines
 from kmsconn.ethereum.addresses import Address
@@ -169,7 +170,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             journal=journal,
             heads={SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()},
             lane_bells={chain.chain_id: Doorbell() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
-            contexts=Contexts(PROFILE, None, trio.current_time),  # type: ignore[arg-type] - nothing is asked
+            contexts=Contexts(PROFILE, None, trio.current_time, SecondLook({})),  # type: ignore[arg-type] - nothing is asked
             budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),
             passage=Passage(),

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call
+from kmsconn.checks.second_look import WITHOUT_BLOCKS, SecondLook
 from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.errors import Broken, Unreachable
+from kmsconn.errors import Broken, NotYet, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.kms.port import Started
@@ -104,6 +105,9 @@ class Signer:
 class Standing:
     """Contexts that stand."""
 
+    def __init__(self) -> None:
+        self.second_look = SecondLook({})
+
     async def recheck(self, request: Request) -> None:
         await trio.lowlevel.checkpoint()
 
@@ -122,6 +126,27 @@ async def gathered(name: str, core: Core) -> Gathered:
     content = keys.content(name)
     with ByteBudget(100).lease() as lease:
         return await stages(core).gather(Checked(request(name), *keys.PROFILE.context_of(content)), lease)
+
+
+async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch(autojump_clock: Any) -> None:
+    class Profile:
+        def materials(self, _content: Any) -> tuple[()]:
+            return ()
+
+        def inquiry(self, _content: Any) -> Any:
+            return ETHEREUM, self.rounds()
+
+        def rounds(self) -> Any:
+            raise Rejected("key 1 has parameters of a type that is not known")
+            yield
+
+    at, checked = attrs.evolve(stages(Core()), profile=Profile()), Checked(request("context_2_new"), 1, 2)
+    with ByteBudget(100).lease() as lease:
+        with pytest.raises(NotYet, match="once more"):
+            await at.gather(checked, lease)
+        await trio.sleep(WITHOUT_BLOCKS)
+        with pytest.raises(Rejected):
+            await at.gather(checked, lease)
 
 
 async def test_a_new_context_is_told_after_the_previous_one(autojump_clock: Any) -> None:

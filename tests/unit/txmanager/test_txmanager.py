@@ -207,6 +207,40 @@ async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_w
     assert world.node.accepted == []
 
 
+def not_before(world: World, block: int, *first: bytes) -> None:
+    """Let nodes say that nobody asked, until a block; then what ``first`` says, one estimate each; then the truth."""
+    said = iter(first)
+
+    def twist(call: Call, answer: Any) -> Any:
+        if call.method != "eth_estimateGas":
+            return answer
+        data = b"notrequested" if world.chain.head.number < block else next(said, None)
+        return answer if data is None else RpcError(3, "execution reverted", data)
+
+    world.node.twist = twist
+
+
+@pytest.mark.parametrize("said", [b"wrong: a lie", b"stranger: a lie"])
+async def test_one_final_no_ends_no_reply(said: bytes, world: World, autojump_clock: Any) -> None:
+    world.request(1, block=0)
+    not_before(world, 40, said)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.said(RequestClosed) == []
+
+
+async def test_a_final_no_about_status_0_is_asked_for_once_more(world: World, autojump_clock: Any) -> None:
+    world.request(1, block=0)
+    not_before(world, 40)
+    world.node.on_sent = lambda raw: _break(world, True)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplyReturned) or world.said(RequestClosed)))
+        _break(world, False)
+        world.node.on_sent = lambda raw: None
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
+
+
 async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World, autojump_clock: Any) -> None:
     """The contract is broken for as long as the first transaction takes, and mended afterwards."""
     world.request(1)

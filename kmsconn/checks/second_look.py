@@ -1,0 +1,80 @@
+"""Lets an answer of a chain that ends a request for good count only once a later head says the same. Never asks anybody itself.
+
+Behind one URL may stand many nodes, and one of them may lag, be on a fork or answer nonsense: what it says once must close nothing.
+What is remembered is a cache: a process that begins anew looks twice again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+
+import attrs
+import trio
+
+from kmsconn.chain.heads import CONFIRMING, HeadTracker
+from kmsconn.errors import Aborted, AlreadyDone, Destroyed, NotYet, Over, Rejected
+
+WITHOUT_BLOCKS = (
+    30.0  # seconds after which the same answer counts although the chain made no block: it has no traffic
+)
+_REMEMBERED = 4096  # subjects; a forgotten one is looked at once more
+
+
+@attrs.frozen
+class _Claim:
+    """What was said first, at which head and when."""
+
+    cause: str
+    head: int
+    at: float
+
+
+@attrs.define
+class SecondLook:
+    """Claims by what they are about. ``heads`` of the chains on which they are made."""
+
+    heads: Mapping[int, HeadTracker]
+    _claims: dict[Hashable, _Claim] = attrs.field(factory=dict)
+
+    def confirms(self, subject: Hashable, chain_id: int, cause: str = "") -> bool:
+        """Note that a chain says something final; say whether an earlier look, at an earlier head, had it already."""
+        head, now = self._head(chain_id), trio.current_time()
+        claim = self._claims.get(subject)
+        if claim is None or claim.cause != cause or head < claim.head:
+            self._note(subject, _Claim(cause, head, now))
+            return False
+        passed = now - claim.at
+        return passed >= WITHOUT_BLOCKS or (passed >= CONFIRMING and head > claim.head)
+
+    def clear(self, subject: Hashable) -> None:
+        """Forget what was said: another look says otherwise."""
+        self._claims.pop(subject, None)
+
+    @contextmanager
+    def of(self, subject: Hashable, chain_id: int) -> Iterator[None]:
+        """Turn an end that a chain names for the first time into NotYet; let it through where a later head says the same.
+
+        AlreadyDone is judged by the age of its block and Destroyed for all requests together (``Contexts``): both pass.
+        """
+        try:
+            yield
+        except (AlreadyDone, Destroyed):
+            raise
+        except (Rejected, Aborted, Over) as error:
+            if self.confirms(subject, chain_id, type(error).__name__):
+                self.clear(subject)
+                raise
+            raise NotYet(f"{error}; asked once more at a later head") from error
+        else:
+            self.clear(subject)
+
+    def _head(self, chain_id: int) -> int:
+        tracker = self.heads.get(chain_id)
+        return -1 if tracker is None or tracker.number is None else tracker.number
+
+    def _note(self, subject: Hashable, claim: _Claim) -> None:
+        self._claims.pop(subject, None)
+        if len(self._claims) >= _REMEMBERED:
+            del self._claims[next(iter(self._claims))]
+        self._claims[subject] = claim
