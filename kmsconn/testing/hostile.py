@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,8 @@ import msgspec
 import trio
 import trio.testing
 
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.settings import AwsKmsKey, Chain, Settings
+from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.buckets import serve_bucket
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
 from kmsconn.emulator.grpc_server import Method, Verbatim, serve_grpc
@@ -36,11 +38,15 @@ from kmsconn.emulator.rpc import Node, Subscriptions
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
+from kmsconn.errors import StartRefused
+from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model import events
 from kmsconn.model.events import Event
 from kmsconn.model.life import State
 from kmsconn.service.connector import open_connector
 from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.hostile_aws import AWS, ENDPOINT, KEY_ID, in_memory, operation_of
+from kmsconn.testing.hostile_frames import HTTP2, WEBSOCKET, FramedStream
 from kmsconn.testing.hostile_values import (
     BODIES,
     ENDLESS,
@@ -59,6 +65,7 @@ from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 BEGIN = 6.0  # virtual seconds until answers become hostile: the first requests are under way, and the next will be
 LASTING = 25.0  # virtual seconds for which they are; longer than any dependency may fail unnamed
 LASTING_ON_ETHEREUM = 75.0  # likewise: it is asked once in a block of 12 s
+RESTART = 1.0  # virtual seconds from a start that was refused to the next one
 PATIENCE = 900.0  # virtual seconds in which everything must be answered afterwards
 CPU_SECONDS = 20.0  # for one whole world, on any machine
 STEP_SECONDS = 1.0  # of CPU for one step of a task, on any machine
@@ -74,24 +81,46 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "bucket0": ("bucket", "deferred in gather"),
     "bucket1": ("bucket", "deferred in gather"),
     "bucket*": ("bucket", "deferred in gather"),
+    "aws": ("wallet", "aws kms"),
 }
 """How the connector may name a dependency: as such, or by the stage in which a request waits for it, with the reason."""
 
 
 @attrs.frozen
 class Setting:
-    """What kind of world it is: its generation, how chains are asked, whether keys are made meanwhile, and what is asked when."""
+    """What kind of world it is, and what is asked in it when.
+
+    ``keys`` are made meanwhile; a ``hard`` world has a Gateway of before EIP-1559 and a wallet in AWS KMS, and its first replies are
+    mined with status 0, so that they are traced. In one with ``birth`` everybody is hostile from the start on; a start that is refused
+    is repeated, as systemd does. Only what ``subjects`` match is hostile.
+    """
 
     name: str = "websocket"
     profile: str = FHEVM_014
     websocket: bool = True
     keys: bool = False
+    hard: bool = False
+    birth: bool = False
+    subjects: tuple[str, ...] = ("*",)
     before: tuple[str, ...] = ("public", "direct")
     during: tuple[str, ...] = ("unified", "public", "wallet")
     after: tuple[str, ...] = ("unified_delegated", "public")
 
 
 _FIRST = ("public", "user")
+_HARD = (
+    "aws *",
+    "gateway debug_traceTransaction",
+    "gateway eth_gasPrice",
+    "gateway eth_getTransactionByHash",
+)
+_AT_BIRTH = (
+    "aws GetPublicKey",
+    "gateway eth_getCode",
+    "gateway eth_chainId",
+    "gateway eth_call 0x0d8e6e2c",  # getVersion()
+    "gateway eth_call 0x84b0196e",  # eip712Domain()
+)
 SETTINGS = {
     one.name: one
     for one in (
@@ -99,6 +128,17 @@ SETTINGS = {
         Setting("http", websocket=False),
         Setting("keys", keys=True),
         Setting("httpz", HTTPZ_RC7, before=_FIRST, during=(*_FIRST, "delegated"), after=_FIRST),
+        Setting("hard", hard=True, during=("direct", "public", "delegated"), subjects=_HARD),
+        Setting("birth", hard=True, birth=True, subjects=_AT_BIRTH),
+        Setting(
+            "httpz birth",
+            HTTPZ_RC7,
+            birth=True,
+            before=_FIRST,
+            during=_FIRST,
+            after=_FIRST,
+            subjects=_AT_BIRTH,
+        ),
     )
 }
 """The worlds, by name."""
@@ -125,6 +165,9 @@ LIES: dict[str, tuple[Lie, ...]] = {
     "body": tuple(Lie("body", name) for name in BODIES),
     "protobuf": tuple(Lie("protobuf", name) for name in PROTOBUF),
     "grpc": tuple(Lie("grpc", name) for name in GRPC),
+    "websocket": tuple(Lie("websocket", name) for name in WEBSOCKET),
+    "http2": tuple(Lie("http2", name) for name in HTTP2),
+    "aws": tuple(Lie("aws", name) for name in AWS),
 }
 """By kind."""
 
@@ -156,7 +199,7 @@ class Hostility:
         for index, core in enumerate(neighbours.cores):
             name = f"core{index}"
             methods = {path: partial(_call, self, name, path, one) for path, one in core.methods().items()}
-            network.serve(*neighbours.places[name], partial(serve_grpc, methods=methods))
+            network.serve(*neighbours.places[name], partial(_serve_core, self, name, methods))
         for index, bucket in enumerate(neighbours.buckets):
             name = f"bucket{index}"
             handler = partial(serve_bucket, partial(_get, self, name, bucket.handle))
@@ -164,12 +207,25 @@ class Hostility:
         for name, cluster in neighbours.clusters.items():
             network.serve(*neighbours.places[name], partial(_connection, self, name, cluster.serve))
 
+    def frames(self, name: str, honest: bytes) -> bytes:
+        """Return what a server sends in the place of a few frames."""
+        lie = self.strikes(f"{name} frame")
+        if lie is None:
+            return honest
+        return (HTTP2 if lie.kind == "http2" else WEBSOCKET)[lie.name](honest)
+
+
+async def _serve_core(
+    hostility: Hostility, name: str, methods: Mapping[str, Method], stream: trio.abc.Stream
+) -> None:
+    await serve_grpc(FramedStream(stream, partial(hostility.frames, name)), methods=methods)
+
 
 async def _connection(hostility: Hostility, name: str, handler: Handler, stream: trio.abc.Stream) -> None:
     """Serve one connection of HTTP, or let everything on it be hostile from the first request on."""
     lie = hostility.strikes(f"{name} http")
     if lie is None:
-        await handler(stream)
+        await handler(FramedStream(stream, partial(hostility.frames, name), upgrades=True))
         return
     await stream.receive_some()
     await stream.send_all(HTTP[lie.name])
@@ -186,6 +242,15 @@ async def _call(hostility: Hostility, name: str, path: str, method: Method, requ
         await trio.lowlevel.checkpoint()
         raise Verbatim(*GRPC[lie.name])
     return PROTOBUF[lie.name](await method(request))
+
+
+async def _sign(hostility: Hostility, kms: EmulatedAwsKms, request: HttpRequest) -> HttpResponse:
+    honest = await kms.handle(request)
+    lie = hostility.strikes(f"aws {operation_of(request)}")
+    if lie is None or not isinstance(honest.body, bytes):
+        return honest
+    status, body = AWS[lie.name](honest.body)
+    return attrs.evolve(honest, status=status, body=body)
 
 
 async def _get(
@@ -253,6 +318,10 @@ def lies_about(subject: str) -> Iterator[Lie]:
     _, _, what = subject.partition(" ")
     if what in {"batch", "answer"}:
         yield from LIES["message"]
+    elif what == "frame":
+        yield from LIES["http2" if subject.startswith("core") else "websocket"]
+    elif subject.startswith("aws"):
+        yield from LIES["aws"]
     elif what.startswith("push"):
         yield from LIES["push"]
     elif what == "http":
@@ -328,7 +397,9 @@ def play(subject: str = "", lie: Lie | None = None, *, setting: str = "websocket
 
 def every_lie(setting: str) -> list[tuple[str, Lie]]:
     """Return every answer that the connector reads in a world, with every lie that can stand in its place."""
-    subjects = [*play(setting=setting).asked, *TOGETHER]
+    wanted = SETTINGS[setting].subjects
+    asked = [*play(setting=setting).asked, *TOGETHER]
+    subjects = [subject for subject in asked if any(fnmatchcase(subject, one) for one in wanted)]
     return [(subject, lie) for subject in subjects for lie in lies_about(subject)]
 
 
@@ -360,18 +431,29 @@ class _World:
     life: KeyLife | None
     told: list[tuple[float, Event]] = attrs.field(factory=list)
     crash: str = ""
-    over: float = math.inf
+    refusals: list[str] = attrs.field(factory=list)
 
     async def live(self) -> None:
         """Run the connector until it is cancelled; note what it dies of."""
         ports = MortalPorts(
             Life(), self.network, lambda: EPOCH_SECONDS + trio.current_time(), Random(0)
         ).ports()
-        try:
-            async with open_connector(self.settings, ports=ports, on_event=self.note) as connector:
-                await connector.wait_drained()
-                self.crash = "the connector ended by itself"
-        except* Exception as group:  # noqa: BLE001 - whatever the process dies of is the finding
+        while not self.crash:
+            try:
+                async with open_connector(self.settings, ports=ports, on_event=self.note) as connector:
+                    await connector.wait_drained()
+                    self.crash = "the connector ended by itself"
+            except* StartRefused as group:
+                self.refused(group)
+            except* Exception as group:  # noqa: BLE001 - whatever the process dies of is the finding
+                self.crash = "".join(traceback.format_exception(group))
+            await trio.sleep(RESTART)
+
+    def refused(self, group: BaseExceptionGroup[StartRefused]) -> None:
+        """Note that a start was refused, which may only be where it was lied to."""
+        if self.setting.birth and self.hostility.on and self.hostility.struck:
+            self.refusals.append("".join(traceback.format_exception_only(group.exceptions[0])))
+        else:
             self.crash = "".join(traceback.format_exception(group))
 
     def note(self, event: Event) -> None:
@@ -379,7 +461,9 @@ class _World:
 
     @property
     def said(self) -> tuple[str, ...]:
-        return tuple(text for at, event in self.told if at >= BEGIN and (text := trouble_in(event)))
+        begin = 0.0 if self.setting.birth else BEGIN
+        said = (text for at, event in self.told if at >= begin and (text := trouble_in(event)))
+        return (*said, *self.refusals)
 
     @property
     def closed(self) -> dict[int, str]:
@@ -421,9 +505,15 @@ async def _play(hostility: Hostility, setting: Setting, seed: int) -> Outcome:
         lambda: EPOCH_SECONDS + trio.current_time(), Random(seed), block_time=1.0, computing=0.1, seed=seed
     )
     neighbours, network = traffic.neighbours, MemoryNetwork()
+    hostility.on = setting.birth
+    if setting.hard:
+        neighbours.gateway.base_fee = None
     life = _life(traffic) if setting.keys else None
     hostility.settle(neighbours, network)
-    with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
+    with (
+        tempfile.TemporaryDirectory(dir=memory_backed()) as folder,
+        _aws(hostility, setting, neighbours.sender),
+    ):
         settings = _settings(neighbours, Path(folder) / "journal.db", setting)
         world = _World(neighbours, network, hostility, setting, settings, life)
         trio.lowlevel.add_instrument(longest)
@@ -443,6 +533,13 @@ async def _play(hostility: Hostility, setting: Setting, seed: int) -> Outcome:
     )  # fmt: skip
 
 
+def _aws(hostility: Hostility, setting: Setting, key: PrivateKey) -> AbstractContextManager[None]:
+    """Let the SDK find the wallet's key where a world has it in AWS KMS."""
+    if not setting.hard:
+        return nullcontext()
+    return in_memory(partial(_sign, hostility, EmulatedAwsKms({KEY_ID: key})))
+
+
 def _life(traffic: Users[Neighbours]) -> KeyLife:
     assert isinstance(traffic, Traffic), "keys are made in the generation of today"
     neighbours = traffic.neighbours
@@ -454,8 +551,10 @@ async def _script(world: _World, traffic: Users[Neighbours], nursery: trio.Nurse
     """Let everything happen, and return the requests that were asked before the last lie."""
     _ask(traffic, world.setting.before)
     await trio.sleep_until(BEGIN)
-    world.hostility.on = True
-    _cut(world)
+    world.neighbours.gateway.failing = 2 if world.setting.hard else 0
+    if not world.setting.birth:
+        world.hostility.on = True
+        _cut(world)
     _ask(traffic, world.setting.during)
     if world.life is not None:
         nursery.start_soon(world.life.play)
@@ -485,13 +584,20 @@ def _cut(world: _World) -> None:
 def _settings(neighbours: Neighbours, journal: Path, setting: Setting) -> Settings:
     # whatever is asked now and then is asked while the answers are hostile
     settings = neighbours.settings(
-        journal, reorg_window=4.0, registry_refresh=5.0, **(QUICK if setting.keys else {})
+        journal,
+        reorg_window=4.0,
+        registry_refresh=5.0,
+        **(QUICK if setting.keys else {}),
+        **(_IN_AWS if setting.hard else {}),
     )
     if setting.websocket:
         return settings
     hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.host_chains]
     gateway, ethereum = _over_http(settings.gateway), _over_http(settings.ethereum)
     return attrs.evolve(settings, gateway=gateway, ethereum=ethereum, host_chains=tuple(hosts))
+
+
+_IN_AWS: Mapping[str, Any] = {"private_key": None, "aws_kms": AwsKmsKey(KEY_ID, "eu-west-1", ENDPOINT)}
 
 
 def _over_http(chain: Chain) -> Chain:
