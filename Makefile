@@ -9,10 +9,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
         --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup oldest check lint types test demo hostile fuzz gen fresh lock wheel hooks bench soak clean
+.PHONY: help setup oldest check lint types test demo hostile fuzz gen fresh lock wheel hooks bench soak one-request clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 setup: $(STAMP) ## make the virtual environment with everything, and the command kmsconn
 
@@ -89,6 +89,9 @@ bench: $(STAMP) ## measure under loads; judges nothing (QUICK=1, CONNECTOR="comm
 
 soak: $(STAMP) ## half an hour of load while neighbours fail (SOAK='--minutes 5 --rate 20')
 	$(BIN)/python -m bench.soak $(SOAK)
+
+one-request: $(STAMP) ## count what one public decryption passes through: functions, files, calls, package changes, frames, hops
+	$(BIN)/python -m tools.one_request
 
 clean: ## remove everything that was made
 	rm -rf .venv .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
