@@ -66,6 +66,7 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python tools/gen_abi.py
 	$(BIN)/python -m kmsconn.config.reference docs
 	$(BIN)/python tools/gen_transactions.py
+	$(BIN)/python -m tools.gen_source_map
 	$(BIN)/python -m kmsconn.emulator.drills.page docs
 
 fresh: $(STAMP) ## say whether what is generated is up to date
@@ -73,6 +74,7 @@ fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_abi.py --check
 	$(BIN)/python tools/gen_contracts.py --check
 	$(BIN)/python tools/gen_transactions.py --check
+	$(BIN)/python -m tools.gen_source_map --check
 
 lock: $(STAMP) ## choose exact versions anew, with hashes
 	$(LOCK) --upgrade --output-file requirements/dev.txt pyproject.toml requirements/dev.in --extra testing

@@ -27,12 +27,14 @@ from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.net.offloading import offload_inline
 from tests.architecture.test_layers import ROOMS, WITHOUT_TRIO
+from tools.gen_source_map import renewed, source_map
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+DECISIONS = DOCS / "decisions"
 PACKAGE = ROOT / "kmsconn"
 EXAMPLE = DOCS / "examples" / "embedded.py"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -180,36 +182,59 @@ def test_make_targets_that_are_told_exist() -> None:
 # --- the source map
 
 
-def mapped() -> dict[str, str]:
-    """Return the paths of the source map with what is said of each."""
-    (drawing,) = fences(DOCS / "architecture.md", "text")
-    folders: list[str] = []
-    found = {}
-    for line in drawing.splitlines():
-        indented, _, said = line.lstrip().partition(" ")
-        depth = (len(line) - len(line.lstrip())) // 2
-        folders = [*folders[:depth], indented]
-        found["".join(folders)] = said.strip()
-    return found
+def test_the_source_map_is_up_to_date() -> None:
+    page = text_of(DOCS / "architecture.md")
+    assert renewed(page) == page, "the source map is stale: make gen"
 
 
-def test_the_source_map_has_every_module_and_nothing_else() -> None:
-    there = {
-        str(path.relative_to(ROOT))
-        for path in PACKAGE.rglob("*.py")
-        if "_generated" not in path.parts and (path.name != "__init__.py" or path.parent == PACKAGE)
+def test_the_source_map_has_every_module_and_package_but_generated_code() -> None:
+    there = sum("_generated" not in path.parts for path in PACKAGE.rglob("*.py"))
+    assert len(source_map().splitlines()) - 2 == there + 1  # the fence; generated code is one line
+
+
+def test_a_line_of_the_source_map_has_the_first_sentence_of_a_docstring() -> None:
+    assert (
+        "  errors.py                      The error tree, ordered by what the caller should do\n"
+        in source_map()
+    )
+
+
+def test_a_page_without_a_place_for_the_map_is_refused() -> None:
+    with pytest.raises(ValueError, match="lacks the line"):
+        renewed("# Architecture\n")
+
+
+# --- decisions
+
+
+def test_the_index_of_decisions_is_complete() -> None:
+    rows = [cells[:2] for cells in table_rows(text_of(DECISIONS / "README.md"))]
+    pages = [page for page in sorted(DECISIONS.glob("*.md")) if page.name != "README.md"]
+    titles = [text_of(page).partition("\n")[0].removeprefix("# ").split(" · ") for page in pages]
+    assert rows == [
+        [f"[{number}]({page.name})", title] for page, (number, title) in zip(pages, titles, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("page", sorted(DECISIONS.glob("[0-9]*.md")), ids=name_of)
+def test_a_decision_has_its_number_a_status_and_its_three_parts(page: Path) -> None:
+    assert text_of(page).startswith(f"# {page.name[:4]} · ")
+    assert re.search(
+        r"^Status: (accepted|superseded by \[\d{4}\]\(\d{4}-[\w-]+\.md\))\.$", text_of(page), re.MULTILINE
+    )
+    assert re.findall(r"^## (.+)$", text_of(page), re.MULTILINE) == ["Context", "Decision", "Consequences"]
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    numbers = [int(page.name[:4]) for page in sorted(DECISIONS.glob("[0-9]*.md"))]
+    assert numbers == [*range(1, len(numbers) + 1)]
+
+
+def test_the_architecture_page_names_every_decision() -> None:
+    linked = _LINK.findall(section(DOCS / "architecture.md", "Decisions"))
+    assert {link for link in linked if link[-3:] == ".md"} >= {
+        f"decisions/{page.name}" for page in DECISIONS.glob("*.md")
     }
-    assert {path for path in mapped() if path.endswith(".py")} == there
-
-
-def test_the_source_map_has_every_folder() -> None:
-    there = {f"{path.parent.relative_to(ROOT)}/" for path in PACKAGE.rglob("__init__.py")}
-    there = {path for path in there if "_generated/" not in path} | {"kmsconn/_generated/"}
-    assert {path for path in mapped() if path.endswith("/")} == there
-
-
-def test_the_source_map_says_something_of_each() -> None:
-    assert [path for path, said in mapped().items() if not said and path != "kmsconn/"] == []
 
 
 # --- error texts: what stands between the gaps of a text is in the source
