@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
         --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup oldest check lint types test demo hostile fuzz gen fresh lock wheel hooks bench soak one-request clean
+.PHONY: help setup oldest check lint types test demo hostile fuzz gen fresh lock wheel hooks bench soak one-request changelog coverage clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -47,6 +47,10 @@ types: $(STAMP) ## mypy, strict
 # A worker that ends in mid-test, as one that hung is made to, ends the run: with a new one in its place xdist may wait for ever.
 test: $(STAMP) ## the test suite, on two cores (TESTS="which, as pytest takes it")
 	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 $(TESTS)
+
+coverage: $(STAMP) ## lines and branches that the unit tests reach (TESTS="which, as pytest takes it")
+	$(BIN)/coverage run -m pytest -o faulthandler_timeout=0 $(or $(TESTS),tests/unit)
+	$(BIN)/coverage report --skip-covered --sort cover
 
 demo: $(STAMP) ## a connector among emulated chains, Core and buckets, in one process
 	@echo "Starting the demonstration: $(BIN)/kmsconn demo"
@@ -94,6 +98,9 @@ soak: $(STAMP) ## half an hour of load while neighbours fail (SOAK='--minutes 5 
 
 one-request: $(STAMP) ## count what one public decryption passes through: functions, files, calls, package changes, frames, hops
 	$(BIN)/python -m tools.one_request
+
+changelog: $(STAMP) ## show what the next release says from changelog.d; VERSION=n writes it
+	$(BIN)/python -m tools.changelog $(if $(VERSION),--release $(VERSION))
 
 clean: ## remove everything that was made
 	rm -rf .venv .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
