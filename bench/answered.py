@@ -17,9 +17,11 @@ import trio
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
+from kmsconn.journal import moves, recording
 from kmsconn.journal.binding import Binding
-from kmsconn.journal.port import Arrival, Read
-from kmsconn.journal.sqlite import SqliteJournal, open_journal
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.opening import open_journal
+from kmsconn.journal.values import Arrival, Read
 from kmsconn.model.events import ReplyIncluded
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -62,19 +64,19 @@ async def measure(count: int, folder: Path) -> Cost:
     return found
 
 
-async def answer(world: World, journal: SqliteJournal, count: int) -> None:
+async def answer(world: World, journal: Journal, count: int) -> None:
     """Record so many requests with their answers."""
     now = time.time()
     logs = [Log(CONTRACT, (bytes(32),), b"", 0, bytes(32), bytes(32), n) for n in range(count)]
     arrivals = [Arrival(n + 1, Kind.PUBLIC_DECRYPTION, digest_of(n + 1), log) for n, log in enumerate(logs)]
     read = Read(CHAIN_ID, CONTRACT, 0, 0, arrivals, (), 1, journal.tick, now, now, 3600.0)
-    recorded = await journal.record(read)
+    recorded = await journal.run(recording.record, read)
     for n in range(1, count + 1):
         world.chain.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
     async with trio.open_nursery() as nursery:
         for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
             kept = Answer(calldata(arrival.id), Address(bytes(20)))
-            nursery.start_soon(journal.answer, rid, kept, now)
+            nursery.start_soon(journal.run, moves.answer, rid, kept, now)
 
 
 def resident() -> int:

@@ -21,10 +21,10 @@ from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries, recording, retention
 from kmsconn.journal.binding import Binding
-from kmsconn.journal.book import Book
 from kmsconn.journal.damage import find_odd_rows
-from kmsconn.journal.port import Arrival, Place, Position, Read, Retention, Shards
+from kmsconn.journal.database import Database
 from kmsconn.journal.rows import RESIDUES, pack_log
+from kmsconn.journal.values import Arrival, Place, Position, Read, Retention, Shards
 from kmsconn.model.requests import Kind
 
 CHAIN, CONTRACT, KIND = 31337, Address(b"\xdc" * 20), Kind.PUBLIC_DECRYPTION
@@ -81,32 +81,32 @@ def look(what: str, query: Callable[[], Any]) -> None:
     print(f"{what:<72} {min(seconds) * 1000:8.2f} ms  {max(seconds) * 1000:8.2f} ms at worst", flush=True)
 
 
-def sizes(path: Path, what: str, book: Book) -> None:
-    book.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    free = book.execute("PRAGMA freelist_count").fetchone()[0] * 4096
+def sizes(path: Path, what: str, db: Database) -> None:
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    free = db.execute("PRAGMA freelist_count").fetchone()[0] * 4096
     print(f"{what:<72} {path.stat().st_size / 1e6:8.0f} MB  {free / 1e6:8.0f} MB of it free", flush=True)
 
 
-def opened(path: Path) -> Book:
-    book = Book(path, lambda: NOW, SHARDS)
-    book.open(BINDING, "FULL")
-    connection = book._connection  # noqa: SLF001 - to make many rows at once
+def opened(path: Path) -> Database:
+    db = Database(path, lambda: NOW, SHARDS)
+    db.open(BINDING, "FULL")
+    connection = db._connection  # noqa: SLF001 - to make many rows at once
     assert connection is not None
     connection.create_function("packed", 1, packed)
     connection.create_function("residue", 1, residue)
-    return book
+    return db
 
 
-def fill(book: Book, statement: str, first: int, end: int) -> None:
+def fill(db: Database, statement: str, first: int, end: int) -> None:
     log = Log(CONTRACT, (b"\x01" * 32,), bytes(300), 0, b"", b"", 0)
     values = {
         "chain": CHAIN, "contract": CONTRACT, "kind": KIND.value, "now": NOW, "log": pack_log(log),
         "event": EVENT, "answer": ANSWER, "transaction": TRANSACTION,
     }  # fmt: skip
     for begin in range(first, end, 20_000):
-        book.begin()
-        book.execute(statement, {**values, "first": begin, "end": min(end, begin + 20_000)})
-        book.commit()
+        db.begin()
+        db.execute(statement, {**values, "first": begin, "end": min(end, begin + 20_000)})
+        db.commit()
 
 
 def arrivals(first: int, number: int) -> tuple[Arrival, ...]:
@@ -118,53 +118,53 @@ def arrivals(first: int, number: int) -> tuple[Arrival, ...]:
     return tuple(made)
 
 
-def record(book: Book, first: int) -> None:
+def record(db: Database, first: int) -> None:
     read = Read(
-        CHAIN, CONTRACT, first, first + 9, arrivals(first, 10), (), first + 10, book.tick, NOW, NOW, DAY
+        CHAIN, CONTRACT, first, first + 9, arrivals(first, 10), (), first + 10, db.tick, NOW, NOW, DAY
     )
-    book.begin()
-    recording.record(book, read)
-    book.roll_back()
+    db.begin()
+    recording.record(db, read)
+    db.roll_back()
 
 
-def queries_of(book: Book, last: int) -> None:
+def queries_of(db: Database, last: int) -> None:
     def due(now: float, full: int | None = None) -> Callable[[], Any]:
         without = Shards(SHARDS, frozenset() if full is None else frozenset({full}))
-        busy = range(last - 128, last)
-        return lambda: queries.due_of_kinds(book, [KIND], now, 32, busy=busy, without=without)
+        busy = frozenset(range(last - 128, last))
+        return lambda: queries.due(db, [KIND], now, 32, busy, without=without)
 
     look("due: 32 rows", due(NOW))
     look("due: the clock set back a day", due(NOW - DAY))
     look("due: one of four shards is full", due(NOW, 1))
     look("due: nothing is due", due(NOW - 61))
-    look("counts", lambda: queries.counts(book, NOW))
-    look("waiting: 16 rows", lambda: queries.waiting(book, [KIND], NOW, 16))
+    look("counts", lambda: queries.counts(db, NOW))
+    look("waiting: 16 rows", lambda: queries.waiting(db, [KIND], NOW, 16))
     look("answered, signed, included: none", lambda: (
-        queries.answered(book, CHAIN, NOW, 100), queries.signed(book, CHAIN), queries.included(book, CHAIN, last, 100)
+        queries.answered(db, CHAIN, NOW, 100), queries.signed(db, CHAIN), queries.included(db, CHAIN, last, 100)
     ))  # fmt: skip
-    look("record: a read of ten blocks with ten requests", lambda: record(book, last + 10))
+    look("record: a read of ten blocks with ten requests", lambda: record(db, last + 10))
 
 
-def defer_all(book: Book, first: int, rows: int) -> None:
+def defer_all(db: Database, first: int, rows: int) -> None:
     """Let a thousand rows be deferred and moved, as the pools do all the time."""
-    book.begin()
+    db.begin()
     began = time.perf_counter()
     for rid in range(first, first + rows):
-        moves.defer(book, rid, NOW + 30, "the Core is busy", 60.0)
+        moves.defer(db, rid, NOW + 30, "the Core is busy")
     seconds = time.perf_counter() - began
-    book.roll_back()
+    db.roll_back()
     print(f"{'defer: one row':<72} {seconds / rows * 1e6:8.1f} µs", flush=True)
 
 
-def prove(book: Book, last: int, chunk: int = 2000) -> None:
+def prove(db: Database, last: int, chunk: int = 2000) -> None:
     """Walk over the ids as the proof of completeness does at a start."""
-    mark = retention.low_water(book, CHAIN, CONTRACT, KIND)
+    mark = retention.low_water(db, CHAIN, CONTRACT, KIND)
     first = 1 if mark is None else mark.id - (PUBLIC_DECRYPTION_TAG << 248) + 1
     longest, began, steps = 0.0, time.perf_counter(), 0
     while first < last:
         at = time.perf_counter()
         ids = (make_id(PUBLIC_DECRYPTION_TAG, first), make_id(PUBLIC_DECRYPTION_TAG, last))
-        found = queries.places(book, (CHAIN, CONTRACT), KIND, ids, chunk)
+        found = queries.places(db, CHAIN, CONTRACT, KIND, ids, limit=chunk)
         longest, steps = max(longest, time.perf_counter() - at), steps + 1
         if len(found) < chunk:
             break
@@ -176,14 +176,14 @@ def prove(book: Book, last: int, chunk: int = 2000) -> None:
     )
 
 
-def retain(book: Book, what: str, plan: Retention) -> None:
+def retain(db: Database, what: str, plan: Retention) -> None:
     position: Position | None = Position()
     steps, longest, rows, began, pages = 0, 0.0, 0, time.perf_counter(), 0
     while position is not None:
         at = time.perf_counter()
-        book.begin()
-        done = retention.step(book, plan, position)
-        book.commit()
+        db.begin()
+        done = retention.step(db, plan, position)
+        db.commit()
         longest = max(longest, time.perf_counter() - at)
         position, steps, rows, pages = (
             done.position,
@@ -196,46 +196,46 @@ def retain(book: Book, what: str, plan: Retention) -> None:
     print(f"{what:<72} {seconds:8.1f} s   {steps} steps for {rows} rows, {each}", flush=True)
 
 
-def give_back(book: Book) -> None:
+def give_back(db: Database) -> None:
     while True:
-        book.begin()
-        done = retention.step(book, Retention(None, None, {}), Position())
-        book.commit()
+        db.begin()
+        done = retention.step(db, Retention(None, None, {}), Position())
+        db.commit()
         if not done.pages:
             return
 
 
 def run(path: Path, closed: int, opens: int) -> None:
-    book = opened(path)
+    db = opened(path)
     last = closed + opens
     with timed(f"(making {closed} closed and {opens} open rows)"):
-        fill(book, _CLOSED, 1, closed + 1)
-        fill(book, _OPEN, closed + 1, last + 1)
-    sizes(path, "file without retention", book)
-    book.close()
+        fill(db, _CLOSED, 1, closed + 1)
+        fill(db, _OPEN, closed + 1, last + 1)
+    sizes(path, "file without retention", db)
+    db.close()
 
     with timed("start: open the journal, look for damaged rows"):
-        book = opened(path)
-        find_odd_rows(book)
-    queries_of(book, last)
-    defer_all(book, closed + 1, 1000)
-    prove(book, last)
+        db = opened(path)
+        find_odd_rows(db)
+    queries_of(db, last)
+    defer_all(db, closed + 1, 1000)
+    prove(db, last)
     retention.raise_low_water(
-        book, CHAIN, CONTRACT, KIND, Place(make_id(PUBLIC_DECRYPTION_TAG, closed), closed)
+        db, CHAIN, CONTRACT, KIND, Place(make_id(PUBLIC_DECRYPTION_TAG, closed), closed)
     )
-    prove(book, last)
+    prove(db, last)
 
     plan = Retention(NOW - 7 * DAY, None, {CHAIN: last}, frozenset({KIND}))
-    retain(book, "retention of contents (events, answers, transactions)", plan)
-    sizes(path, "file after it", book)
-    give_back(book)
-    sizes(path, "file, free space given back", book)
-    queries_of(book, last)
-    retain(book, "retention of rows", attrs.evolve(plan, delete_before=NOW))
-    give_back(book)
-    sizes(path, "file with the open rows alone", book)
-    queries_of(book, last)
-    book.close()
+    retain(db, "retention of contents (events, answers, transactions)", plan)
+    sizes(path, "file after it", db)
+    give_back(db)
+    sizes(path, "file, free space given back", db)
+    queries_of(db, last)
+    retain(db, "retention of rows", attrs.evolve(plan, delete_before=NOW))
+    give_back(db)
+    sizes(path, "file with the open rows alone", db)
+    queries_of(db, last)
+    db.close()
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from kmsconn.config.sources import load_config
 from kmsconn.control.address import control_path
 from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.ethereum.hexes import to_hex
+from kmsconn.journal import queries
 from kmsconn.model.events import AlertRaised, Event, OnEvent, Severity
 from kmsconn.model.life import State
 from kmsconn.monitoring.logs import LibraryLogs, log_events, make_logger
@@ -126,7 +127,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
 async def what_is_left(house: House) -> Mapping[str, int]:
     """Return how many requests the journal keeps for the next start, by how far they are; empty where it cannot be read."""
     with suppress(JournalFailed):
-        states = (await house.journal.counts(house.ports.wall())).states
+        states = (await house.journal.run(queries.counts, house.ports.wall())).states
         return {
             name: sum(rows for (_, one), rows in states.items() if one is state)
             for name, state in _LEFT.items()

@@ -14,7 +14,7 @@ from kmsconn.control.address import address_of, control_path
 from kmsconn.control.commands import CommandError, Context, perform
 from kmsconn.control.requests import COMMANDS
 from kmsconn.errors import StartRefused
-from kmsconn.journal.sqlite import open_journal
+from kmsconn.journal.opening import open_journal
 from kmsconn.net.ports import Ports
 from kmsconn.service.house import PROFILES
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from kmsconn.errors import KmsconnError
-from kmsconn.journal.port import Journal
+from kmsconn.journal.journal import Journal
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Profile
 

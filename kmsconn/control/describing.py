@@ -11,7 +11,7 @@ import attrs
 from kmsconn.control.words import STATES
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal.port import Row
+from kmsconn.journal.values import Row
 from kmsconn.model.requests import Content
 
 SHORT = 400  # characters of a reason in a list: a traceback has thousands

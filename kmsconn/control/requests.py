@@ -11,8 +11,9 @@ from kmsconn.control.commands import Arguments, Command, CommandError, Commands,
 from kmsconn.control.describing import as_json, content_as_json
 from kmsconn.control.words import FAILED, STATES
 from kmsconn.errors import Undecodable
+from kmsconn.journal import inspecting, queries
 from kmsconn.journal.inspecting import RetryError
-from kmsconn.journal.port import Row, Wanted
+from kmsconn.journal.values import Row, Wanted
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 
@@ -30,7 +31,7 @@ async def list_requests(context: Context, arguments: Arguments) -> Any:
     before = _number(arguments, "before", None, ROW_LIMIT) if arguments.get("before") is not None else None
     rows: list[Row] = []
     while len(rows) < limit:
-        found = await context.journal.find(wanted, before, limit - len(rows))
+        found = await context.journal.run(inspecting.find, wanted, before, limit - len(rows))
         rows += found.rows
         before = found.before
         if before is None:
@@ -45,7 +46,9 @@ async def show_request(context: Context, arguments: Arguments) -> Any:
 
 
 async def _whole(context: Context, row: Row) -> dict[str, Any]:
-    others = [other.rid for other in await context.journal.of_id(row.id) if other.rid != row.rid]
+    others = [
+        other.rid for other in await context.journal.run(inspecting.of_id, row.id) if other.rid != row.rid
+    ]
     shown = {**as_json(row, whole=True), "others_of_this_id": others}
     try:
         content = context.profile.decode(row.log)
@@ -80,7 +83,7 @@ async def _retry_wanted(context: Context, wanted: Wanted) -> Any:
     only = Wanted(wanted.kinds, wanted.states or FAILED, wanted.cause)
     retried, refused, before = [], [], None
     while True:
-        found = await context.journal.find(only, before, AT_ONCE)
+        found = await context.journal.run(inspecting.find, only, before, AT_ONCE)
         done = await _retry(context, found.rows)
         retried += done["retried"]
         refused += done["refused"]
@@ -93,7 +96,7 @@ async def _retry(context: Context, rows: Iterable[Row]) -> dict[str, list[dict[s
     retried, refused = [], []
     for row in rows:
         try:
-            await context.journal.retry(row.rid, context.wall(), _deadline(context, row))
+            await context.journal.run(inspecting.retry, row.rid, context.wall(), _deadline(context, row))
         except RetryError as error:
             refused.append({**_name_of(row), "why": str(error)})
         else:
@@ -117,9 +120,9 @@ async def _named(context: Context, name: object) -> tuple[Row, ...]:
     """Return the rows that a row number or an on-chain id means. Raises CommandError where there are none."""
     number, is_id = _reference(name)
     if is_id:
-        rows = await context.journal.of_id(number)
+        rows = await context.journal.run(inspecting.of_id, number)
     else:
-        row = await context.journal.row(number)
+        row = await context.journal.run(queries.row, number)
         rows = () if row is None else (row,)
     if not rows:
         raise CommandError(f"the journal has no request {name!s:.80}")

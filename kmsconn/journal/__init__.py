@@ -1,1 +1,1 @@
-"""What must survive: the port, SQLite, schema."""
+"""What must survive: operations on requests, and the database behind them."""

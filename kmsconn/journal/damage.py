@@ -12,9 +12,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from kmsconn.journal.book import Book
-from kmsconn.journal.port import Row
+from kmsconn.journal.database import Database
 from kmsconn.journal.rows import COLUMNS, ID_BYTES, pack_id, read_row
+from kmsconn.journal.values import Row
 from kmsconn.model.requests import Kind
 
 _ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
@@ -41,22 +41,22 @@ _LOWER = (
 _UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
 
 
-def read_rows(book: Book, rids: Iterable[int]) -> tuple[Row, ...]:
+def read_rows(db: Database, rids: Iterable[int]) -> tuple[Row, ...]:
     """Return the rows that can be read, one by one, in this order; the others are set aside."""
-    return tuple(row for rid in rids if (row := read_one(book, rid)) is not None)
+    return tuple(row for rid in rids if (row := read_one(db, rid)) is not None)
 
 
-def read_one(book: Book, rid: int) -> Row | None:
+def read_one(db: Database, rid: int) -> Row | None:
     """Return one row; None when there is none, or when it cannot be read and was set aside. Raises sqlite3.Error of the disk."""
     try:
-        stored = book.execute(_ROW, (rid,)).fetchone()
+        stored = db.execute(_ROW, (rid,)).fetchone()
         return None if stored is None else read_row(stored)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
-        book.damaged.setdefault(rid, f"the file is damaged where it stands: {error}")
+        db.damaged.setdefault(rid, f"the file is damaged where it stands: {error}")
     except _UNREADABLE as error:
-        set_aside(book, rid, f"a value in it cannot be read: {error}")
+        set_aside(db, rid, f"a value in it cannot be read: {error}")
     return None
 
 
@@ -65,41 +65,39 @@ def is_damage(error: sqlite3.Error) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
-def set_aside(book: Book, rid: int, why: str) -> None:
+def set_aside(db: Database, rid: int, why: str) -> None:
     """Quarantine a row in whatever state it is, and remember it. Repeating: no effect."""
-    if rid in book.damaged:
+    if rid in db.damaged:
         return
-    book.damaged[rid] = why
-    with book.savepoint():
-        _lower_the_mark(book, rid)
-        book.tick += 1
+    db.damaged[rid] = why
+    with db.savepoint():
+        _lower_the_mark(db, rid)
+        db.tick += 1
         digest = b"damaged row %d" % rid
-        values = (digest, _known_kind(book, rid), book.wall(), book.tick, f"damaged: {why}", rid)
-        book.execute(_ASIDE, values)
+        values = (digest, _known_kind(db, rid), db.wall(), db.tick, f"damaged: {why}", rid)
+        db.execute(_ASIDE, values)
 
 
-def _lower_the_mark(book: Book, rid: int) -> None:
+def _lower_the_mark(db: Database, rid: int) -> None:
     """Let the proof of completeness look for a row's id again, as far as the row still says which one it had."""
-    chain_id, contract, kind, packed, block = book.execute(_IDENTITY, (rid,)).fetchone()
+    chain_id, contract, kind, packed, block = db.execute(_IDENTITY, (rid,)).fetchone()
     if len(packed) == ID_BYTES and any(packed):
         below = pack_id(int.from_bytes(packed) - 1)
         named = {"chain_id": chain_id, "contract": contract, "kind": kind, "below": below, "block": block}
-        book.execute(_LOWER, named)
+        db.execute(_LOWER, named)
 
 
-def _known_kind(book: Book, rid: int) -> str:
+def _known_kind(db: Database, rid: int) -> str:
     """Return the kind of a row; where it is none that we know, the first of all, so that it is counted somewhere."""
-    (kind,) = book.execute(_ASIDE_KIND, (rid,)).fetchone()
+    (kind,) = db.execute(_ASIDE_KIND, (rid,)).fetchone()
     return kind if kind in set(Kind) else next(iter(Kind)).value
 
 
-def find_odd_rows(book: Book) -> None:
+def find_odd_rows(db: Database) -> None:
     """Set aside what no look would ever find: rows in a state, and open ones of a kind, that is none."""
-    found = [(rid, f"its state is {state!r}") for rid, state in book.execute(_ODD_STATES).fetchall()]
-    kinds = {kind for (kind,) in book.execute("SELECT DISTINCT kind FROM tally WHERE rows > 0")}
+    found = [(rid, f"its state is {state!r}") for rid, state in db.execute(_ODD_STATES).fetchall()]
+    kinds = {kind for (kind,) in db.execute("SELECT DISTINCT kind FROM tally WHERE rows > 0")}
     for kind in kinds - set(Kind):
-        found += [
-            (rid, f"its kind is {kind!r}") for rid, kind in book.execute(_ODD_KINDS, (kind,)).fetchall()
-        ]
+        found += [(rid, f"its kind is {kind!r}") for rid, kind in db.execute(_ODD_KINDS, (kind,)).fetchall()]
     for rid, why in found:
-        set_aside(book, rid, why)
+        set_aside(db, rid, why)

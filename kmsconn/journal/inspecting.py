@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from kmsconn.errors import KmsconnError
-from kmsconn.journal.book import Book
 from kmsconn.journal.damage import read_rows
+from kmsconn.journal.database import Database
 from kmsconn.journal.moves import LONGEST_WAIT
-from kmsconn.journal.port import Found, Row, Wanted
+from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id
+from kmsconn.journal.values import Found, Row, Wanted
 from kmsconn.model.life import TRANSITIONS, State
 
 SLICE = 2000
@@ -49,9 +50,10 @@ class RetryError(KmsconnError):
     """A request does not begin again, and why."""
 
 
-def find(book: Book, wanted: Wanted, before: int | None, limit: int) -> Found:
-    """Return the newest rows that are wanted below a row number, and where to go on; None: at the end."""
-    start = book.execute(_NEWEST).fetchone()[0] + 1 if before is None else before
+@off_loop()
+def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> Found:
+    """Return the newest rows that are wanted below a row number (None: of all); a look may find none and yet not be at the end."""
+    start = db.execute(_NEWEST).fetchone()[0] + 1 if before is None else before
     first = max(1, start - SLICE)
     values = {
         "before": start,
@@ -61,25 +63,25 @@ def find(book: Book, wanted: Wanted, before: int | None, limit: int) -> Found:
         "kinds": msgspec.json.encode([kind.value for kind in wanted.kinds]).decode(),
         "states": msgspec.json.encode([state.value for state in wanted.states]).decode(),
     }
-    rids = [rid for (rid,) in book.execute(_WANTED, values)]
+    rids = [rid for (rid,) in db.execute(_WANTED, values)]
     further = rids[-1] if len(rids) == limit else first
-    return Found(read_rows(book, rids), further if further > 1 else None)
+    return Found(read_rows(db, rids), further if further > 1 else None)
 
 
-def of_id(book: Book, identifier: int) -> tuple[Row, ...]:
-    """Return all rows of an id, of whatever contract, kind and content."""
+def of_id(db: Database, identifier: int) -> tuple[Row, ...]:
+    """Return all rows of an on-chain id: other kinds, contracts and contents have rows of their own."""
     packed = pack_id(identifier)
-    contracts = book.execute(_CONTRACTS).fetchall()
-    rids = [rid for contract in contracts for (rid,) in book.execute(_OF_ID, (*contract, packed))]
-    return read_rows(book, sorted(rids))
+    contracts = db.execute(_CONTRACTS).fetchall()
+    rids = [rid for contract in contracts for (rid,) in db.execute(_OF_ID, (*contract, packed))]
+    return read_rows(db, sorted(rids))
 
 
-def retry(book: Book, rid: int, now: float, deadline: float) -> None:
-    """Let a request begin again (``restart``), recorded now and with a new deadline in chain time. Raises RetryError.
+def retry(db: Database, rid: int, now: float, deadline: float) -> None:
+    """Let a rejected, expired or quarantined request begin again, as if recorded now; ``deadline`` in chain time.
 
-    Repeating: the second time it is pending, and says so.
+    Raises RetryError with the reason why it does not. Repeating: the second time it is pending, and says so.
     """
-    found = book.execute(_STANDING, (rid,)).fetchone()
+    found = db.execute(_STANDING, (rid,)).fetchone()
     if found is None:
         raise RetryError("there is no such row")
     state, on_chain, length, reason = found
@@ -89,6 +91,6 @@ def retry(book: Book, rid: int, now: float, deadline: float) -> None:
         raise RetryError("it is off chain: it begins again by itself once the chain has it again")
     if not length:
         raise RetryError("its event is no longer in the journal: read the chain again from its block")
-    values = {"rid": rid, "tick": book.tick + 1, "now": now, "deadline": deadline}
-    book.execute(_RETRY, {**values, "reason": f"retried by an operator; it had ended as {state}: {reason}"})
-    book.tick += 1
+    values = {"rid": rid, "tick": db.tick + 1, "now": now, "deadline": deadline}
+    db.execute(_RETRY, {**values, "reason": f"retried by an operator; it had ended as {state}: {reason}"})
+    db.tick += 1

@@ -6,11 +6,11 @@ Each statement names the states it may leave, so a late or doubled call changes 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from kmsconn.errors import NonceTaken
-from kmsconn.journal.book import Book
-from kmsconn.journal.port import Signing
+from kmsconn.journal.database import Database
+from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.steps import Answer
 
@@ -54,6 +54,11 @@ CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_finalized", "fini
 RETURNS = frozenset({"resend", "restart"})
 
 
+def _expect(transition: str, allowed: Collection[str]) -> None:
+    if transition not in allowed:
+        raise ValueError(f"{transition!r} is none of {', '.join(sorted(allowed))}")
+
+
 def _states(states: Iterable[State]) -> str:
     return ", ".join(sorted(f"'{state.value}'" for state in states))
 
@@ -76,56 +81,105 @@ _DEFER = (
 )
 
 
-def move(book: Book, transition: str, rid: int, **values: object) -> bool:
+def move(db: Database, transition: str, rid: int, **values: object) -> bool:
     """Apply a transition of ``model.life`` and say whether the row was in a state that allows it."""
-    always = {"rid": rid, "tick": book.tick + 1, "closed_at": book.wall()}
-    moved = book.execute(STATEMENTS[transition], {**always, **values}).rowcount == 1
-    book.tick += moved
+    always = {"rid": rid, "tick": db.tick + 1, "closed_at": db.wall()}
+    moved = db.execute(STATEMENTS[transition], {**always, **values}).rowcount == 1
+    db.tick += moved
     return moved
 
 
-def answer(book: Book, rid: int, kept: Answer, now: float) -> bool:
-    """PENDING → ANSWERED; due for the lane at once."""
-    return move(book, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
+def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
+    """PENDING → ANSWERED ②; due for the lane at once."""
+    db.notes.take(rid)  # nobody asks any more
+    return move(db, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
-def sign(book: Book, signing: Signing) -> bool:
-    """ANSWERED and on chain, or SIGNED → SIGNED. Raises NonceTaken."""
+def close(db: Database, rid: int, transition: str, reason: str, *, block: int | None = None) -> bool:
+    """Apply ``expire``, ``reject``, ``quarantine``, ``found_finalized``, ``finish`` or ``abort`` of ``model.life``.
+
+    ``block``: the head when a reply was found, which is not below its block; a reorganisation below has it looked for again.
+    Raises ValueError for a transition that does not close.
+    """
+    _expect(transition, CLOSINGS)
+    return move(db, transition, rid, reason=reason, block=block)
+
+
+def found_included(db: Database, rid: int, verify_block: int) -> bool:
+    """PENDING or ANSWERED → INCLUDED: the contract says that this node has answered already."""
+    return move(db, "found_included", rid, block=verify_block)
+
+
+def sign(db: Database, signing: Signing) -> bool | NonceTaken:
+    """ANSWERED and on chain → SIGNED with a nonce ③, or other bytes (and perhaps another nonce) for a SIGNED row.
+
+    NonceTaken stands for a nonce that another SIGNED row of the chain holds.
+    """
     try:
         return move(
-            book,
+            db,
             "sign",
             signing.rid,
             nonce=signing.nonce,
             raw=signing.raw,
             reply_hash=signing.reply_hash,
         )
-    except sqlite3.IntegrityError as error:
-        raise NonceTaken(f"nonce {signing.nonce} belongs to another signed reply") from error
+    except sqlite3.IntegrityError:
+        return NonceTaken(f"nonce {signing.nonce} belongs to another signed reply")
+
+
+def release(db: Database, rid: int, next_attempt: float, reason: str) -> bool:
+    """SIGNED → ANSWERED: the nonce was taken by another transaction, or the reply was mined with status 0.
+
+    Nonce and signed bytes stay known, for they may still be included.
+    """
+    return move(db, "release", rid, next_attempt=next_attempt, reason=reason)
+
+
+def confirm(db: Database, inclusion: tuple[int, int]) -> bool:
+    """SIGNED → INCLUDED ④, a row and its block; the nonce is free for nobody, the signed bytes stay."""
+    rid, block = inclusion
+    return move(db, "confirm", rid, block=block)
+
+
+def finalize(db: Database, rid: int) -> bool:
+    """INCLUDED → FINALIZED: the contract still says so ⑤."""
+    return move(db, "finalize", rid)
+
+
+def unland(db: Database, rid: int, transition: str, reason: str) -> bool:
+    """INCLUDED → ANSWERED (``resend``, when an answer is kept) or PENDING (``restart``), due at once: the reply is gone from the chain.
+
+    Raises ValueError for another transition.
+    """
+    _expect(transition, RETURNS)
+    return move(db, transition, rid, next_attempt=db.wall(), reason=reason)
 
 
 def defer(
-    book: Book,
+    db: Database,
     rid: int,
     next_attempt: float,
     reason: str,
-    max_wait: float,
     *,
-    submitted: bool | None = None,
+    max_wait: float = LONGEST_WAIT,
     again: bool = True,
 ) -> bool:
-    """Put a waiting row off; no transition, so reads that were asked before still judge it. ``submitted`` as ``note_submitted``."""
+    """Keep a PENDING or ANSWERED row for later; ``max_wait`` caps the wait of this row. Not ``again``: ``deferred`` begins anew.
+
+    No transition, so reads that were asked before still judge it. What was noted of the Core (``note_submitted``) is written with it.
+    """
     values = {
         "rid": rid,
         "next_attempt": next_attempt,
         "reason": reason,
         "max_wait": max_wait,
-        "submitted": submitted,
+        "submitted": db.notes.take(rid),
         "again": again,
     }
-    return book.execute(_DEFER, values).rowcount == 1
+    return db.execute(_DEFER, values).rowcount == 1
 
 
-def note_submitted(book: Book, rid: int, submitted: bool) -> None:
+def note_submitted(db: Database, rid: int, submitted: bool) -> None:
     """Write down that the Core has a request, or has forgotten it."""
-    book.execute("UPDATE request SET submitted = ? WHERE rid = ?", (submitted, rid))
+    db.execute("UPDATE request SET submitted = ? WHERE rid = ?", (submitted, rid))

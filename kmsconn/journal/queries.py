@@ -15,11 +15,12 @@ import msgspec
 from kmsconn.chain.checkpoints import Checkpoint, Checkpoints
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.book import Book
 from kmsconn.journal.damage import read_one, read_rows
-from kmsconn.journal.port import NO_SHARDS, Counts, Due, Ending, Place, Queued, Reread, Row, Shards, Waiting
+from kmsconn.journal.database import Database
+from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.schema import shard_of
+from kmsconn.journal.values import NO_SHARDS, Counts, Due, Ending, Place, Queued, Reread, Row, Shards, Waiting
 from kmsconn.model.life import OPEN, State
 from kmsconn.model.requests import Kind
 
@@ -103,73 +104,80 @@ _ENDINGS = (
 
 _KINDS, _STATES = frozenset(Kind), frozenset(State)
 
+LONG_LIST = 256  # rows: reading so many takes some milliseconds
+
 Values = Mapping[str, Any]
 Head = tuple[float, int, int, int]
 """What a row that may be due is chosen by: its next try, block and log index; and the row."""
 
 
-def cursor(book: Book, chain_id: int, contract: Address) -> int | None:
-    """Return the first block of a contract that was not read yet."""
-    found = book.execute(_CURSOR, (chain_id, contract)).fetchone()
+def cursor(db: Database, chain_id: int, contract: Address) -> int | None:
+    """Return the first block of a contract that was not read yet, or None for a contract never read."""
+    found = db.execute(_CURSOR, (chain_id, contract)).fetchone()
     return None if found is None else int(found[0])
 
 
-def checkpoints(book: Book, chain_id: int, contract: Address) -> Checkpoints:
-    """Return the block hashes that are kept, the lowest first."""
-    return tuple(Checkpoint(number, hash_) for number, hash_ in book.execute(_KEPT, (chain_id, contract)))
+def checkpoints(db: Database, chain_id: int, contract: Address) -> Checkpoints:
+    """Return the block hashes that are kept for a contract, the lowest first."""
+    return tuple(Checkpoint(number, hash_) for number, hash_ in db.execute(_KEPT, (chain_id, contract)))
 
 
-def reread(book: Book, chain_id: int, contract: Address) -> Reread | None:
-    """Return what of a contract is to be read once more."""
-    found = book.execute(_REREAD, (chain_id, contract)).fetchone()
+def reread(db: Database, chain_id: int, contract: Address) -> Reread | None:
+    """Return what of a contract is, or was, to be read once more."""
+    found = db.execute(_REREAD, (chain_id, contract)).fetchone()
     return None if found is None else Reread(*found)
 
 
 def standing(
-    book: Book, chain_id: int, contract: Address, blocks: tuple[int, int], limit: int
+    db: Database, chain_id: int, contract: Address, blocks: tuple[int, int], limit: int
 ) -> Checkpoints:
-    """Return the blocks where requests on chain stand, the lowest first."""
-    found = book.execute(_STANDING, (chain_id, contract, *blocks, limit))
+    """Return the first ``limit`` blocks, of a range with both ends included, where requests on chain stand, as they were read."""
+    found = db.execute(_STANDING, (chain_id, contract, *blocks, limit))
     return tuple(Checkpoint(number, hash_) for number, hash_ in found)
 
 
-def doubted(book: Book, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
-    """Return the blocks where open requests stood that are off chain, the newest first."""
-    return tuple(block for (block,) in book.execute(_DOUBTED, (chain_id, contract, from_block, limit)))
+def doubted(db: Database, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
+    """Return the blocks, from ``from_block`` on, where open requests stood that are off chain now; the newest first."""
+    return tuple(block for (block,) in db.execute(_DOUBTED, (chain_id, contract, from_block, limit)))
 
 
-def due_of_kinds(
-    book: Book,
+def due(
+    db: Database,
     kinds: Collection[Kind],
     now: float,
     limit: int,
+    busy: frozenset[int] = frozenset(),
     *,
-    busy: Collection[int] = (),
     without: Shards = NO_SHARDS,
 ) -> Due:
-    """Return what a pool may work on: what is in time, best first over all its kinds and shards, then what is stranded."""
-    asked = {"now": now, "limit": limit + 1, "busy": _listed([*busy, *book.damaged])}
-    lines = _lines(book, kinds, without, asked)
-    heads = sorted(_heads(book, _DUE, lines))
+    """Return up to ``limit`` PENDING rows of ``kinds`` that are on chain, due and not ``busy``, by (next_attempt, block, log index).
+
+    Rows of the shards ``without`` are left out, also of when the next one is due.
+    A ``next_attempt`` further away than the longest back-off (60 s, or the second chance of an hour for rows so deferred) is due, after the
+    others: the clock was set back.
+    """
+    asked = {"now": now, "limit": limit + 1, "busy": _listed([*busy, *db.damaged])}
+    lines = _lines(db, kinds, without, asked)
+    heads = sorted(_heads(db, _DUE, lines))
     if len(heads) <= limit:
-        heads += sorted(_heads(book, _STRANDED, lines))
+        heads += sorted(_heads(db, _STRANDED, lines))
     if len(heads) > limit:  # one further row tells that others are due
-        return Due(_of(book, heads[:limit]), min(now, heads[limit][0]))
-    later = (book.execute(_for_shards(_NEXT_SEEN, book.shards), line).fetchone()[0] for line in lines)
-    return Due(_of(book, heads), min((one for one in later if one is not None), default=None))
+        return Due(_of(db, heads[:limit]), min(now, heads[limit][0]))
+    later = (db.execute(_for_shards(_NEXT_SEEN, db.shards), line).fetchone()[0] for line in lines)
+    return Due(_of(db, heads), min((one for one in later if one is not None), default=None))
 
 
-def _lines(book: Book, kinds: Collection[Kind], without: Shards, asked: Values) -> list[Values]:
+def _lines(db: Database, kinds: Collection[Kind], without: Shards, asked: Values) -> list[Values]:
     """Return the values of one query for each kind and each shard that is wanted. Raises ValueError for another number of shards."""
-    if without.chosen and without.count != book.shards:
-        raise ValueError(f"the journal was opened for {book.shards} shards, not {without.count}")
-    wanted = [shard for shard in range(book.shards) if shard not in without.chosen]
+    if without.chosen and without.count != db.shards:
+        raise ValueError(f"the journal was opened for {db.shards} shards, not {without.count}")
+    wanted = [shard for shard in range(db.shards) if shard not in without.chosen]
     return [{**asked, "kind": kind.value, "shard": shard} for kind in kinds for shard in wanted]
 
 
-def _heads(book: Book, statement: str, lines: Iterable[Values]) -> Iterator[Head]:
+def _heads(db: Database, statement: str, lines: Iterable[Values]) -> Iterator[Head]:
     for line in lines:
-        yield from book.execute(_for_shards(statement, book.shards), line)
+        yield from db.execute(_for_shards(statement, db.shards), line)
 
 
 @cache
@@ -177,73 +185,79 @@ def _for_shards(statement: str, shards: int) -> str:
     return statement.format(shard=shard_of(shards), shards=shards)
 
 
-def _of(book: Book, heads: Iterable[Head]) -> tuple[Row, ...]:
-    return read_rows(book, [rid for *_, rid in heads])
+def _of(db: Database, heads: Iterable[Head]) -> tuple[Row, ...]:
+    return read_rows(db, [rid for *_, rid in heads])
 
 
-def in_order(book: Book, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
-    """Return what waits in the order of the chain, whether it is due or not."""
-    statement = _for_shards(_IN_ORDER, book.shards)
-    values = {"now": now, "limit": limit, "damaged": _listed(book.damaged)}
+def in_order(db: Database, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
+    """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not; due as in ``due``."""
+    statement = _for_shards(_IN_ORDER, db.shards)
+    values = {"now": now, "limit": limit, "damaged": _listed(db.damaged)}
     found = sorted(
-        place for kind in kinds for place in book.execute(statement, {**values, "kind": kind.value})
+        place for kind in kinds for place in db.execute(statement, {**values, "kind": kind.value})
     )[:limit]
     is_due = {rid: bool(due) for *_, rid, due in found}
-    return tuple(Queued(row, is_due[row.rid]) for row in read_rows(book, list(is_due)))
+    return tuple(Queued(row, is_due[row.rid]) for row in read_rows(db, list(is_due)))
 
 
-def answered(book: Book, chain_id: int, now: float, limit: int) -> Due:
-    """Return what a lane may sign."""
+def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
+    """Return ANSWERED rows of a chain that are on chain and due, oldest request first."""
     values = {"chain_id": chain_id, "now": now, "limit": limit + 1}
-    heads = [head for head in book.execute(_UNSENT, values) if head[-1] not in book.damaged]
+    heads = [head for head in db.execute(_UNSENT, values) if head[-1] not in db.damaged]
     if len(heads) > limit:
-        return Due(_of(book, heads[:limit]), min(now, heads[limit][0]))
-    return Due(_of(book, heads), book.execute(_NEXT_UNSENT, values).fetchone()[0])
+        return Due(_of(db, heads[:limit]), min(now, heads[limit][0]))
+    return Due(_of(db, heads), db.execute(_NEXT_UNSENT, values).fetchone()[0])
 
 
-def answered_after(book: Book, chain_id: int, after: tuple[int, int], limit: int) -> tuple[Row, ...]:
-    """Return a page of what is answered and not signed."""
+@off_loop(lambda _chain_id, _after, limit: limit > LONG_LIST)
+def answered_after(db: Database, chain_id: int, after: tuple[int, int], limit: int) -> tuple[Row, ...]:
+    """Return ANSWERED rows of a chain that are on chain, due or not, by (block, log index), those that stand behind ``after``."""
     block, log_index = after
     values = {"chain_id": chain_id, "block": block, "log_index": log_index, "limit": limit}
-    return read_rows(book, [rid for (rid,) in book.execute(_BEHIND, values)])
+    return read_rows(db, [rid for (rid,) in db.execute(_BEHIND, values)])
 
 
-def signed(book: Book, chain_id: int) -> tuple[Row, ...]:
-    """Return what flies on a chain, in nonce order."""
-    return _rows(book, book.execute(_SIGNED, (chain_id,)))
+def signed(db: Database, chain_id: int) -> tuple[Row, ...]:
+    """Return all SIGNED rows of a chain in nonce order, on chain or not."""
+    return _rows(db, db.execute(_SIGNED, (chain_id,)))
 
 
-def included(book: Book, chain_id: int, up_to_block: int, limit: int, from_block: int = 0) -> tuple[Row, ...]:
-    """Return what is to be looked at once more, the deepest first."""
-    return _rows(book, book.execute(_INCLUDED, (chain_id, from_block, up_to_block, limit)))
+@off_loop(lambda _chain_id, _up_to_block, limit, **_: limit > LONG_LIST)
+def included(
+    db: Database, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
+) -> tuple[Row, ...]:
+    """Return INCLUDED rows whose inclusion (or verify) block is from ``from_block`` to ``up_to_block``, the lowest first."""
+    return _rows(db, db.execute(_INCLUDED, (chain_id, from_block, up_to_block, limit)))
 
 
-def included_from_nonce(book: Book, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
-    """Return included rows whose nonce may be open again, the highest first."""
-    return _rows(book, book.execute(_INCLUDED_FROM, (chain_id, nonce, limit)))
+@off_loop()
+def included_from_nonce(db: Database, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+    """Return INCLUDED rows whose bytes have this nonce or a higher one, the newest block first; walks over all INCLUDED rows."""
+    return _rows(db, db.execute(_INCLUDED_FROM, (chain_id, nonce, limit)))
 
 
-def row(book: Book, rid: int) -> Row | None:
+def row(db: Database, rid: int) -> Row | None:
     """Return one row; None when there is none, or when it cannot be read."""
-    return read_one(book, rid)
+    return read_one(db, rid)
 
 
-def has_sibling(book: Book, rid: int) -> bool:
-    """Say whether other content is known under the same chain, contract and id."""
-    return bool(book.execute(_SIBLING, (rid,)).fetchone()[0])
+def has_sibling(db: Database, rid: int) -> bool:
+    """Say whether other content is known under the same chain, contract, kind and id."""
+    return bool(db.execute(_SIBLING, (rid,)).fetchone()[0])
 
 
+@off_loop()
 def places(
-    book: Book, contract: tuple[int, Address], kind: Kind, ids: tuple[int, int], limit: int
+    db: Database, chain_id: int, contract: Address, kind: Kind, ids: tuple[int, int], *, limit: int
 ) -> tuple[Place, ...]:
-    """Return requests of a kind that are on chain by their ids."""
-    found = book.execute(_PLACES, (*contract, *map(pack_id, ids), kind.value, limit))
+    """Return the first ``limit`` requests of a kind on chain in the order of their ids, from the first to the last of ``ids``."""
+    found = db.execute(_PLACES, (chain_id, contract, *map(pack_id, ids), kind.value, limit))
     return tuple(Place(int.from_bytes(identifier), block) for identifier, block in found)
 
 
-def quarantined(book: Book, chain_id: int, contract: Address) -> tuple[Log, ...]:
+def quarantined(db: Database, chain_id: int, contract: Address) -> tuple[Log, ...]:
     """Return the logs of a contract that could not be decoded; one that cannot even be read as a log is left out."""
-    found = (_readable(stored) for stored in book.execute(_ASIDE, (chain_id, contract)))
+    found = (_readable(stored) for stored in db.execute(_ASIDE, (chain_id, contract)))
     return tuple(log for log in found if log is not None)
 
 
@@ -254,40 +268,43 @@ def _readable(stored: tuple[bytes, int, bytes, bytes, int]) -> Log | None:
         return None
 
 
-def waiting(book: Book, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
-    """Return what has been open for long, the oldest first."""
-    found = sorted(one for kind in kinds for one in book.execute(_WAITING, (kind.value, before, limit)))
+def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
+    """Return the first ``limit`` open requests of ``kinds`` that are on chain and were recorded ``before`` (wall time)."""
+    found = sorted(one for kind in kinds for one in db.execute(_WAITING, (kind.value, before, limit)))
     return tuple(
         Waiting(rid, Kind(kind), int.from_bytes(i), since, why) for since, rid, kind, i, why in found[:limit]
     )
 
 
-def endings(book: Book, kind: Kind, limit: int) -> tuple[Ending, ...]:
-    """Return how the newest requests of a kind of key management ended."""
-    found = book.execute(_ENDINGS, (kind.value, limit))
+def endings(db: Database, kind: Kind, limit: int) -> tuple[Ending, ...]:
+    """Return how requests of a kind of key management that are on chain ended, those that stand last first.
+
+    Done are ``included``, ``replied`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
+    """
+    found = db.execute(_ENDINGS, (kind.value, limit))
     return tuple(Ending(rid, int.from_bytes(i), State(state), why) for rid, i, state, why in found)
 
 
-def counts(book: Book, now: float) -> Counts:
-    """Say how many rows there are: they are counted as they move, so the cost is that of a table of kinds and states."""
+def counts(db: Database, now: float) -> Counts:
+    """Return what health and metrics show. Rows are counted as they move, so the cost is that of a table of kinds and states."""
     states: dict[tuple[Kind, State], int] = {}
     deleted: dict[tuple[Kind, State], int] = {}
     deferred: dict[Kind, int] = {}
     off_chain = 0
-    for kind, state, on_chain, rows, waiting, gone in _tally(book):
+    for kind, state, on_chain, rows, waiting, gone in _tally(db):
         _add(states, (kind, state), rows)
         _add(deleted, (kind, state), gone)
         if state in OPEN and on_chain:
             deferred[kind] = deferred.get(kind, 0) + waiting
         elif state in OPEN:  # waits for nobody: neither late nor deferred
             off_chain += rows
-    oldest = {kind: now - since for kind in deferred if (since := _oldest(book, kind)) is not None}
-    logs = book.execute("SELECT count(*) FROM quarantined_log").fetchone()[0]
+    oldest = {kind: now - since for kind in deferred if (since := _oldest(db, kind)) is not None}
+    logs = db.execute("SELECT count(*) FROM quarantined_log").fetchone()[0]
     return Counts(states, deferred, oldest, off_chain, logs, deleted)
 
 
-def _tally(book: Book) -> Iterator[tuple[Kind, State, bool, int, int, int]]:
-    for kind, state, on_chain, *numbers in book.execute(_TALLY).fetchall():
+def _tally(db: Database) -> Iterator[tuple[Kind, State, bool, int, int, int]]:
+    for kind, state, on_chain, *numbers in db.execute(_TALLY).fetchall():
         if kind in _KINDS and state in _STATES and any(numbers):  # of a damaged row they may be anything
             rows, deferred, deleted = numbers
             yield Kind(kind), State(state), bool(on_chain), rows, deferred, deleted
@@ -298,13 +315,13 @@ def _add(numbers: dict[tuple[Kind, State], int], key: tuple[Kind, State], amount
         numbers[key] = numbers.get(key, 0) + amount
 
 
-def _oldest(book: Book, kind: Kind) -> float | None:
-    since: float | None = book.execute(_OLDEST, (kind.value,)).fetchone()[0]
+def _oldest(db: Database, kind: Kind) -> float | None:
+    since: float | None = db.execute(_OLDEST, (kind.value,)).fetchone()[0]
     return since
 
 
-def _rows(book: Book, rids: Iterable[tuple[int]]) -> tuple[Row, ...]:
-    return read_rows(book, [rid for (rid,) in rids if rid not in book.damaged])
+def _rows(db: Database, rids: Iterable[tuple[int]]) -> tuple[Row, ...]:
+    return read_rows(db, [rid for (rid,) in rids if rid not in db.damaged])
 
 
 def _listed(numbers: Collection[int]) -> str:

@@ -22,10 +22,11 @@ from typing import Any
 
 import attrs
 
-from kmsconn.journal.book import Book
+from kmsconn.journal.database import Database
 from kmsconn.journal.moves import LONGEST_WAIT, move
-from kmsconn.journal.port import Arrival, Read, Recorded
+from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
+from kmsconn.journal.values import Arrival, Read, Recorded
 from kmsconn.model.life import CLOSED, State
 
 _KNOWN = (
@@ -48,6 +49,8 @@ _IN_RANGE = (
 )
 _QUARANTINE = "INSERT OR IGNORE INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CURSOR = "INSERT INTO cursor VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
+
+LONG_READ = 64  # arrivals: recording so many takes some milliseconds
 
 JUDGED_BY_BLOCK = frozenset({State.REJECTED, State.DONE})
 
@@ -72,37 +75,43 @@ class _Known:
     place: tuple[int, bytes, bytes, int]
 
 
-def record(book: Book, read: Read) -> Recorded:
-    """Apply a read, all of it or nothing, and return what it changed. Repeating: changes nothing."""
-    with book.savepoint():
-        return _record(book, read)
+@off_loop(lambda read: len(read.arrivals) > LONG_READ)
+def record(db: Database, read: Read) -> Recorded:
+    """Take a trusted read: new rows, moves, ``on_chain`` flags, quarantined logs and the cursor, all or nothing ①.
+
+    Known content at another place is moved, and nothing is run again; other content under a known id is another request, and the
+    old one is off chain. A row of that range which the read does not hold is off chain, whatever its state.
+    Repeating: the same read again changes nothing.
+    """
+    with db.savepoint():
+        return _record(db, read)
 
 
-def _record(book: Book, read: Read) -> Recorded:
+def _record(db: Database, read: Read) -> Recorded:
     changes = _Changes()
-    there = _in_range(book, read)
+    there = _in_range(db, read)
     unmoved = {standing: rid for rid, _, standing in there}
     here = {
-        unmoved.get(_standing(arrival)) or _take(book, read, arrival, changes)
+        unmoved.get(_standing(arrival)) or _take(db, read, arrival, changes)
         for arrival in _last_of_each_id(read.arrivals)
     }
-    _drop(book, [rid for rid, tick, _ in there if tick <= read.asked and rid not in here], changes)
-    quarantined = _quarantine(book, read)
-    book.execute(_CURSOR, (read.chain_id, read.contract, read.cursor))
-    _keep(book, read)
+    _drop(db, [rid for rid, tick, _ in there if tick <= read.asked and rid not in here], changes)
+    quarantined = _quarantine(db, read)
+    db.execute(_CURSOR, (read.chain_id, read.contract, read.cursor))
+    _keep(db, read)
     return Recorded(tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined)
 
 
-def _keep(book: Book, read: Read) -> None:
+def _keep(db: Database, read: Read) -> None:
     for one in read.keep:
-        book.execute(_CHECKPOINT, (read.chain_id, read.contract, one.number, one.hash))
+        db.execute(_CHECKPOINT, (read.chain_id, read.contract, one.number, one.hash))
     for number in read.forget:
-        book.execute(_FORGET, (read.chain_id, read.contract, number))
+        db.execute(_FORGET, (read.chain_id, read.contract, number))
 
 
-def _in_range(book: Book, read: Read) -> list[tuple[int, int, tuple[object, ...]]]:
+def _in_range(db: Database, read: Read) -> list[tuple[int, int, tuple[object, ...]]]:
     """Return what stands in the range, before anything is changed: the row, its tick, and what ``_standing`` says of its arrival."""
-    found = book.execute(_IN_RANGE, (read.chain_id, read.contract, read.from_block, read.to_block))
+    found = db.execute(_IN_RANGE, (read.chain_id, read.contract, read.from_block, read.to_block))
     return [(rid, tick, tuple(standing)) for rid, tick, *standing in found]
 
 
@@ -119,26 +128,26 @@ def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
     return {(arrival.kind, arrival.id): arrival for arrival in ordered}.values()
 
 
-def _take(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
-    known = _known(book, read, arrival)
-    _drop(book, [row.rid for row in known if row.digest != arrival.digest and row.on_chain], changes)
+def _take(db: Database, read: Read, arrival: Arrival, changes: _Changes) -> int:
+    known = _known(db, read, arrival)
+    _drop(db, [row.rid for row in known if row.digest != arrival.digest and row.on_chain], changes)
     same = next((row for row in known if row.digest == arrival.digest), None)
     if same is None:
-        return _insert(book, read, arrival, changes)
-    _place(book, read, same, arrival, changes)
+        return _insert(db, read, arrival, changes)
+    _place(db, read, same, arrival, changes)
     return same.rid
 
 
-def _known(book: Book, read: Read, arrival: Arrival) -> list[_Known]:
-    stored = book.execute(_KNOWN, (read.chain_id, read.contract, pack_id(arrival.id), arrival.kind.value))
+def _known(db: Database, read: Read, arrival: Arrival) -> list[_Known]:
+    stored = db.execute(_KNOWN, (read.chain_id, read.contract, pack_id(arrival.id), arrival.kind.value))
     return [
         _Known(rid, digest, State(state), bool(on_chain), tuple(place))
         for rid, digest, state, on_chain, *place in stored
     ]
 
 
-def _insert(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
-    book.tick += 1
+def _insert(db: Database, read: Read, arrival: Arrival, changes: _Changes) -> int:
+    db.tick += 1
     identity: tuple[Any, ...] = (
         read.chain_id,
         read.contract,
@@ -149,43 +158,43 @@ def _insert(book: Book, read: Read, arrival: Arrival, changes: _Changes) -> int:
     deadline = read.chain_time + read.expiry if arrival.expires else math.inf
     times = (read.now, LONGEST_WAIT, deadline, read.now)
     said = (pack_log(arrival.log), arrival.id % RESIDUES)
-    values = (*identity, book.tick, *place_of(arrival.log), *times, *said)
-    rid = book.execute(_NEW, values).lastrowid
+    values = (*identity, db.tick, *place_of(arrival.log), *times, *said)
+    rid = db.execute(_NEW, values).lastrowid
     assert rid is not None
     changes.new.append((rid, arrival))
     return rid
 
 
-def _place(book: Book, read: Read, row: _Known, arrival: Arrival, changes: _Changes) -> None:
+def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: _Changes) -> None:
     place = place_of(arrival.log)
     if row.on_chain and row.place == place:
         return
-    book.tick += 1
-    book.execute(_HERE, (book.tick, *place, pack_log(arrival.log), row.rid))
+    db.tick += 1
+    db.execute(_HERE, (db.tick, *place, pack_log(arrival.log), row.rid))
     changes.moved += row.place != place
-    again = row.place[:2] != place[:2] and _judge_anew(book, read, row)
+    again = row.place[:2] != place[:2] and _judge_anew(db, read, row)
     if again or (not row.on_chain and row.state not in CLOSED):
         changes.back.append((row.rid, arrival))
 
 
-def _judge_anew(book: Book, read: Read, row: _Known) -> bool:
+def _judge_anew(db: Database, read: Read, row: _Known) -> bool:
     """Take a row back that the contract of its old branch ended: to its answer, where one is kept."""
     if row.state not in JUDGED_BY_BLOCK:
         return False
     steps = ("reoffer", "rejudge")
-    return any(move(book, step, row.rid, next_attempt=read.now, reason="in another block") for step in steps)
+    return any(move(db, step, row.rid, next_attempt=read.now, reason="in another block") for step in steps)
 
 
-def _drop(book: Book, rids: Iterable[int], changes: _Changes) -> None:
+def _drop(db: Database, rids: Iterable[int], changes: _Changes) -> None:
     for rid in rids:
-        book.tick += 1
-        changes.gone += book.execute(_OFF, (book.tick, rid)).rowcount
+        db.tick += 1
+        changes.gone += db.execute(_OFF, (db.tick, rid)).rowcount
 
 
-def _quarantine(book: Book, read: Read) -> int:
+def _quarantine(db: Database, read: Read) -> int:
     found = 0
     for log, reason in read.undecodable:
         block, block_hash, transaction_hash, log_index = place_of(log)
         where = (read.chain_id, block_hash, log_index, read.contract, block, transaction_hash)
-        found += book.execute(_QUARANTINE, (*where, pack_log(log), reason, read.now)).rowcount
+        found += db.execute(_QUARANTINE, (*where, pack_log(log), reason, read.now)).rowcount
     return found

@@ -14,10 +14,11 @@ import attrs
 import msgspec
 
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.book import Book
-from kmsconn.journal.port import Place, Position, Retained, Retention
+from kmsconn.journal.database import Database
+from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id
 from kmsconn.journal.schema import CLOSED_AT
+from kmsconn.journal.values import Place, Position, Retained, Retention
 from kmsconn.model.requests import Kind
 
 ROWS = 64  # looked at in one step: some milliseconds
@@ -104,19 +105,20 @@ class _Candidate:
         return self.chain_id, self.contract, self.kind
 
 
-def step(book: Book, plan: Retention, at: Position) -> Retained:
-    """Look at the next rows and clear or delete those that are not needed; None for a position: that was the last of the round.
+@off_loop()
+def step(db: Database, plan: Retention, at: Position) -> Retained:
+    """Take a bounded step of retention: clear or delete some rows that are not needed, give some free pages of the file back.
 
-    Repeating: what is cleared or deleted is not found again.
+    None for a position: that was the last step of the round. Repeating: what is gone is not found again.
     """
-    sweep, pages = _SWEEPS[at.sweep], _give_back(book)
+    sweep, pages = _SWEEPS[at.sweep], _give_back(db)
     before = sweep.before(plan)
     if before is None:
         return Retained(pages=pages, position=_next_sweep(at))
     values = {"at": at.ended, "rid": at.rid, "before": before}
-    found = [_Candidate(*stored) for stored in book.execute(sweep.look, values)]
-    taken = [one.rid for one in _not_needed(book, plan, sweep, found)]
-    book.execute(_DELETE if sweep.deletes else _CLEAR, (msgspec.json.encode(taken).decode(),))
+    found = [_Candidate(*stored) for stored in db.execute(sweep.look, values)]
+    taken = [one.rid for one in _not_needed(db, plan, sweep, found)]
+    db.execute(_DELETE if sweep.deletes else _CLEAR, (msgspec.json.encode(taken).decode(),))
     position = (
         attrs.evolve(at, ended=found[-1].ended, rid=found[-1].rid) if len(found) == ROWS else _next_sweep(at)
     )
@@ -130,9 +132,9 @@ def _next_sweep(at: Position) -> Position | None:
 
 
 def _not_needed(
-    book: Book, plan: Retention, sweep: _Sweep, found: Iterable[_Candidate]
+    db: Database, plan: Retention, sweep: _Sweep, found: Iterable[_Candidate]
 ) -> Iterable[_Candidate]:
-    marks = {(chain, contract, kind): id_ for chain, contract, kind, id_ in book.execute(_MARKS)}
+    marks = {(chain, contract, kind): id_ for chain, contract, kind, id_ in db.execute(_MARKS)}
     for one in found:
         is_final = one.block <= plan.final.get(one.chain_id, -1)
         is_counted = sweep.counted and one.kind in plan.numbered and one.id > marks.get(one.mark, b"")
@@ -140,33 +142,36 @@ def _not_needed(
             yield one
 
 
-def _give_back(book: Book) -> int:
+def _give_back(db: Database) -> int:
     """Shorten the file by some pages where much of it is free, and return by how many; one that an earlier version made stays as it is."""
-    free, pages = (book.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+    free, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
     if free <= PAGES or free < SPARE * pages:
         return 0
-    book.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
-    left: int = book.execute("PRAGMA page_count").fetchone()[0]
+    db.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+    left: int = db.execute("PRAGMA page_count").fetchone()[0]
     return int(pages) - left
 
 
-def low_water(book: Book, chain_id: int, contract: Address, kind: Kind) -> Place | None:
-    """Return up to which id all requests of a kind are known; None where nobody has said so yet."""
-    found = book.execute(_MARK, (chain_id, contract, kind.value)).fetchone()
+def low_water(db: Database, chain_id: int, contract: Address, kind: Kind) -> Place | None:
+    """Return up to which request of a kind all are known, whatever rows are left of them; None before it was said."""
+    found = db.execute(_MARK, (chain_id, contract, kind.value)).fetchone()
     return None if found is None else Place(int.from_bytes(found[0]), found[1])
 
 
-def raise_low_water(book: Book, chain_id: int, contract: Address, kind: Kind, place: Place) -> None:
-    """Remember that all requests up to this id are known. Repeating: a lower one than before changes nothing."""
-    book.execute(_RAISE, (chain_id, contract, kind.value, pack_id(place.id), place.block))
+def raise_low_water(db: Database, chain_id: int, contract: Address, kind: Kind, place: Place) -> None:
+    """Remember that all requests of a kind up to this one are known. It must be final on its chain.
+
+    Repeating: a lower one than before changes nothing.
+    """
+    db.execute(_RAISE, (chain_id, contract, kind.value, pack_id(place.id), place.block))
 
 
-def lower_low_water(book: Book, chain_id: int, contract: Address, fork: int) -> None:
+def lower_low_water(db: Database, chain_id: int, contract: Address, fork: int) -> None:
     """Take back what was complete above a fork: the marks of a contract fall to its last requests that stand below."""
     of = (chain_id, contract)
-    for (kind,) in book.execute(_RAISED, (*of, fork)).fetchall():
-        below = book.execute(_BELOW, (*of, fork, kind)).fetchone()
+    for (kind,) in db.execute(_RAISED, (*of, fork)).fetchall():
+        below = db.execute(_BELOW, (*of, fork, kind)).fetchone()
         if below is None:
-            book.execute(_FORGOTTEN, (*of, kind))
+            db.execute(_FORGOTTEN, (*of, kind))
         else:
-            book.execute(_LOWERED, (*below, *of, kind))
+            db.execute(_LOWERED, (*below, *of, kind))

@@ -7,10 +7,11 @@ cannot be read again soon, and is off chain at once: it comes back with its bloc
 from __future__ import annotations
 
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.book import Book
+from kmsconn.journal.database import Database
 from kmsconn.journal.moves import move
-from kmsconn.journal.port import Reread, Rewound
+from kmsconn.journal.operations import off_loop
 from kmsconn.journal.retention import lower_low_water
+from kmsconn.journal.values import Reread, Rewound
 
 _CURSOR = "UPDATE cursor SET block = min(block, ? + 1) WHERE chain_id = ? AND contract = ?"
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
@@ -31,23 +32,29 @@ _OFF = (
 )
 
 
-def rewind(book: Book, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
-    """Apply a fork, all of it or nothing. Repeating: changes nothing."""
-    with book.savepoint():
+@off_loop()
+def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
+    """Go back to a fork: what stands above it is read again.
+
+    The cursor, and the blocks to ask about included replies, fall to the fork; block hashes above it are forgotten. Final replies
+    above it, or to requests above it, are included only, so that the contract is asked again. Requests above the new ``head``
+    are off chain. All or nothing. Repeating: changes nothing.
+    """
+    with db.savepoint():
         of = {"chain": chain_id, "contract": contract, "fork": fork}
-        book.execute(_CURSOR, (fork, chain_id, contract))
-        book.execute(_FORGET, (chain_id, contract, fork))
-        lower_low_water(book, chain_id, contract, fork)
-        reopened = [rid for (rid,) in book.execute(_FINAL, of).fetchall()]
+        db.execute(_CURSOR, (fork, chain_id, contract))
+        db.execute(_FORGET, (chain_id, contract, fork))
+        lower_low_water(db, chain_id, contract, fork)
+        reopened = [rid for (rid,) in db.execute(_FINAL, of).fetchall()]
         for rid in reopened:
-            move(book, "reopen", rid, reason="the chain was reorganised")
-        book.execute(_ASK_AGAIN, of)
-        gone = book.execute(_OFF, {**of, "tick": book.tick + 1, "head": head}).rowcount
-        book.tick += gone > 0
+            move(db, "reopen", rid, reason="the chain was reorganised")
+        db.execute(_ASK_AGAIN, of)
+        gone = db.execute(_OFF, {**of, "tick": db.tick + 1, "head": head}).rowcount
+        db.tick += gone > 0
         return Rewound(len(reopened), gone)
 
 
-def note_reread(book: Book, chain_id: int, contract: Address, reread: Reread) -> None:
+def note_reread(db: Database, chain_id: int, contract: Address, reread: Reread) -> None:
     """Remember what is to be read once more, and how far that is done."""
     values = (chain_id, contract, reread.from_block, reread.next_block, reread.to_block)
-    book.execute("INSERT OR REPLACE INTO reread VALUES (?, ?, ?, ?, ?)", values)
+    db.execute("INSERT OR REPLACE INTO reread VALUES (?, ?, ?, ?, ?)", values)

@@ -8,7 +8,7 @@ import msgspec
 
 from kmsconn.ethereum.addresses import Address, address
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.port import Row
+from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer

@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from kmsconn.journal.port import Counts
+from kmsconn.journal.values import Counts
 from kmsconn.model.life import CLOSED as CLOSED_STATES
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

@@ -29,7 +29,8 @@ from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
-from kmsconn.journal.port import Place
+from kmsconn.journal import queries, retention
+from kmsconn.journal.values import Place
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Severity
 from kmsconn.model.requests import Kind
@@ -106,7 +107,9 @@ class Completeness:
         for kind, complete in self._complete.items():
             mark = self._marks.setdefault(kind, complete)
             if mark.block <= final:
-                await until_kept(partial(journal.raise_low_water, of.chain_id, of.contract, kind, mark))
+                await until_kept(
+                    partial(journal.run, retention.raise_low_water, of.chain_id, of.contract, kind, mark)
+                )
                 self._marks[kind] = complete
 
     def _heed_damage(self) -> None:
@@ -131,7 +134,9 @@ class Completeness:
             self._compared = max(0, settled - self._blocks_in(DOUBTING))
         while self._compared < settled:
             of, blocks = self.intake.subscription, (self._compared + 1, settled)
-            standing = await self.house.journal.standing(of.chain_id, of.contract, blocks, BLOCKS)
+            standing = await self.house.journal.run(
+                queries.standing, of.chain_id, of.contract, blocks, BLOCKS
+            )
             if standing and not await self._stand(standing):
                 return
             self._compared = standing[-1].number if len(standing) == BLOCKS else settled
@@ -196,7 +201,7 @@ class Completeness:
     async def _low_water(self, kind: Kind, newest: int) -> Place:
         """Return where the journal begins to be complete: nothing older was ever its business."""
         of, numbering, began = self.intake.subscription, self._numberings[kind], self._began[kind]
-        if mark := await self.house.journal.low_water(of.chain_id, of.contract, kind):
+        if mark := await self.house.journal.run(retention.low_water, of.chain_id, of.contract, kind):
             return mark
         if self.intake.from_block == 0:
             return Place(make_id(numbering.tag, numbering.before_first), 0)
@@ -205,12 +210,12 @@ class Completeness:
 
     async def _places(self, kind: Kind, ids: tuple[int, int], limit: int) -> tuple[Place, ...]:
         of = self.intake.subscription
-        return await self.house.journal.places(of.chain_id, of.contract, kind, ids, limit)
+        return await self.house.journal.run(queries.places, of.chain_id, of.contract, kind, ids, limit=limit)
 
     async def _set_aside(self) -> list[Place]:
         """Return the ids of logs that could not be read: they were heard."""
         of, id_of = self.intake.subscription, self.house.profile.id_of
-        logs = await self.house.journal.quarantined(of.chain_id, of.contract)
+        logs = await self.house.journal.run(queries.quarantined, of.chain_id, of.contract)
         return [Place(found, log.block_number) for log in logs if (found := id_of(log)) is not None]
 
     def _tell(self, missing: list[Gap]) -> None:

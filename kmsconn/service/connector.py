@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from kmsconn.config.settings import Settings
-from kmsconn.journal.port import Counts
+from kmsconn.journal.values import Counts
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Event, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 
 from kmsconn.errors import Undecodable
-from kmsconn.journal.port import Journal, Row
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row
 from kmsconn.protocols.port import Profile
 
 PAGE = 256  # rows read at once: milliseconds of the loop, however many wait
@@ -29,7 +31,7 @@ async def end_answered(
     """
     for chain_id in chain_ids:
         after = _START
-        while rows := await journal.answered_after(chain_id, after, PAGE):
+        while rows := await journal.run(queries.answered_after, chain_id, after, PAGE):
             for row in rows:
                 if _under(profile, row) & destroyed:
                     await end(row)

@@ -29,8 +29,9 @@ from kmsconn.ciphertexts.shadow import Shadow
 from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import Attestation, Chain, Settings
-from kmsconn.journal.port import Journal
-from kmsconn.journal.sqlite import Binding, open_journal
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.opening import open_journal
 from kmsconn.kms.core import CoreClient, open_core
 from kmsconn.model.events import CiphertextDoubted, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName

@@ -26,7 +26,8 @@ from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.port import Arrival, Read, Recorded, Reread
+from kmsconn.journal import queries, recording, rewinding
+from kmsconn.journal.values import Arrival, Read, Recorded, Reread
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import (
     ChainReorganised,
@@ -134,14 +135,14 @@ class Intake:
             self.subscription.chain_id,
             self.subscription.contract,
         )
-        known = await until_kept(lambda: journal.cursor(chain_id, contract))
-        self.lineage.begin(await until_kept(lambda: journal.checkpoints(chain_id, contract)))
+        known = await until_kept(lambda: journal.run(queries.cursor, chain_id, contract))
+        self.lineage.begin(await until_kept(lambda: journal.run(queries.checkpoints, chain_id, contract)))
         size, origin = self.house.settings.get_logs_batch_size, self.from_block or 0
         head = await self._first_head()  # else the first question would span everything since the last run
         if known is None:
             first = await self._first_block(head)
             begun = Reread(first.number, first.number, first.number - 1)
-            await until_kept(lambda: journal.note_reread(chain_id, contract, begun))
+            await until_kept(lambda: journal.run(rewinding.note_reread, chain_id, contract, begun))
             if first.hash is not None:
                 self.lineage.begin_at(Checkpoint(first.number, first.hash))
             return Cursor(first.number, size=size, origin=first.number)
@@ -246,7 +247,7 @@ class Intake:
         house, head = self.house, self.head.number or 0
         oldest = head - self.head.blocks_in(DOUBTING)
         chain, contract = self.subscription.chain_id, self.subscription.contract
-        blocks = await until_kept(lambda: house.journal.doubted(chain, contract, oldest, DOUBTS))
+        blocks = await until_kept(lambda: house.journal.run(queries.doubted, chain, contract, oldest, DOUBTS))
         for block in blocks:
             if block < head - reorg_window and not await self._read(Range(block, block)):
                 return False
@@ -278,7 +279,7 @@ class Intake:
             if await self.read_again(todo.next_block, last):
                 standstill.worked()
                 todo = attrs.evolve(todo, next_block=last + 1)
-                await until_kept(partial(journal.note_reread, of.chain_id, of.contract, todo))
+                await until_kept(partial(journal.run, rewinding.note_reread, of.chain_id, of.contract, todo))
             else:
                 standstill.failed(self._reason)
                 await trio.sleep(self.polling)
@@ -286,7 +287,7 @@ class Intake:
     async def _once_more(self) -> Reread | None:
         """Return what is to be read once more: what was begun, else from the configured block where that was not done before."""
         journal, of, cursor = self.house.journal, self.subscription, self._known_cursor()
-        known = await until_kept(lambda: journal.reread(of.chain_id, of.contract))
+        known = await until_kept(lambda: journal.run(queries.reread, of.chain_id, of.contract))
         if self.from_block is None or (known is not None and known.from_block == self.from_block):
             return known
         return Reread(self.from_block, self.from_block, cursor.next_block - 1)
@@ -359,7 +360,9 @@ class Intake:
         self._cursor = rewound(self._known_cursor(), search.fork)
         self.lineage.rewind(search.fork)
         self.head.follow_down(found.head_number, found.head_timestamp)
-        done = await until_kept(lambda: house.journal.rewind(chain, contract, search.fork, found.head_number))
+        done = await until_kept(
+            lambda: house.journal.run(rewinding.rewind, chain, contract, search.fork, found.head_number)
+        )
         house.on_event(ChainReorganised(chain, contract, search.fork, search.depth, done.reopened))
         house.on_event(CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number))
         if done.gone:
@@ -371,7 +374,7 @@ class Intake:
         arrivals, undecodable = self._decode(found.logs)
         if arrivals or undecodable:
             read = self._read_of(found, arrivals, undecodable, BEFORE_ALL)
-            self._tell(await self.house.journal.record(read), undecodable)
+            self._tell(await self.house.journal.run(recording.record, read), undecodable)
 
     def _read_of(
         self, found: LogsRead, arrivals: Sequence[Arrival], undecodable: Sequence[tuple[Log, str]], asked: int
@@ -401,7 +404,7 @@ class Intake:
             keep=extension.keep,
             forget=extension.forget,
         )
-        recorded = await self.house.journal.record(read)
+        recorded = await self.house.journal.run(recording.record, read)
         if rewinds == self.rewinds:
             self.lineage.extend(extension)
             self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))

@@ -14,7 +14,10 @@ import attrs
 import trio
 
 from kmsconn.errors import JournalFailed
-from kmsconn.journal.port import Counts, Journal
+from kmsconn.journal import queries
+from kmsconn.journal.database import Database
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Counts
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Severity
 
@@ -55,8 +58,8 @@ class JournalWatch:
     async def _look(self) -> None:
         misplaced = ""
         with suppress(JournalFailed):
-            misplaced = await self.journal.misplaced()
-            self.counts = await self.journal.counts(self.wall())
+            misplaced = await self.journal.run(Database.misplaced)
+            self.counts = await self.journal.run(queries.counts, self.wall())
         failure = "" if misplaced else self.journal.failure
         self.alerts.put(JOURNAL, "misplaced", misplaced, Severity.CRITICAL, remedy=_PUT_BACK)
         self.alerts.put(JOURNAL, "unwritable", failure, Severity.CRITICAL)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import attrs
 
-from kmsconn.journal.port import Queued
+from kmsconn.journal.values import Queued
 from kmsconn.protocols.port import Order
 
 

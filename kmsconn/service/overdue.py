@@ -10,7 +10,9 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.journal.port import Journal, Waiting
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Waiting
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
 from kmsconn.net.ports import Ports
@@ -39,7 +41,11 @@ class Overdue:
         """Look for ever. Cancellation: at any time. Repeating: each is told once, and again when its reason changes."""
         kinds = [kind for kind, operation in self.profile.operations.items() if not operation.expires]
         while True:
-            self._tell(await until_kept(lambda: self.journal.waiting(kinds, self.ports.wall() - LONG, NAMED)))
+            self._tell(
+                await until_kept(
+                    lambda: self.journal.run(queries.waiting, kinds, self.ports.wall() - LONG, NAMED)
+                )
+            )
             await trio.sleep(EVERY)
 
     def _tell(self, waiting: tuple[Waiting, ...]) -> None:

@@ -9,7 +9,9 @@ import trio
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.ids import id_name
-from kmsconn.journal.port import Journal, Queued, Row
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Queued, Row
 from kmsconn.protocols.port import Order, Profile
 from kmsconn.service.ordering import Entry, ended, free_to_begin
 from kmsconn.service.pools import Pool
@@ -33,7 +35,9 @@ async def run_picker(
         pool.hungry = True  # until it is known that all that is due has a place
         if pool.free:
             due = await until_kept(
-                lambda: journal.due(pool.kinds, wall(), pool.free, pool.busy, without=pool.full)
+                lambda: journal.run(
+                    queries.due, pool.kinds, wall(), pool.free, frozenset(pool.busy), without=pool.full
+                )
             )
             if not _hand_out(pool, due.rows):
                 continue
@@ -80,7 +84,9 @@ class OrderedPicker:
 
     async def _look(self) -> float:
         """Hand out what may begin and is due; return the seconds until something else is."""
-        queued = await until_kept(lambda: self.journal.in_order(self.pool.kinds, self.wall(), LINE))
+        queued = await until_kept(
+            lambda: self.journal.run(queries.in_order, self.pool.kinds, self.wall(), LINE)
+        )
         line = [Entry(one, self._order_of(one)) for one in queued]
         for entry, identifier in ended(line):
             if entry.rid not in self.pool.busy:

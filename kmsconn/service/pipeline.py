@@ -37,7 +37,9 @@ from kmsconn.errors import (
     cause_of,
 )
 from kmsconn.ethereum.ids import id_name
-from kmsconn.journal.port import Journal, Row
+from kmsconn.journal import moves, queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row
 from kmsconn.model.events import (
     AnswerDoubted,
     AnswerKept,
@@ -302,7 +304,7 @@ class Pipeline:
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self._close(row, "finish", "done", "done")
-            elif kept := await self.journal.answer(row.rid, answered.answer, now):
+            elif kept := await self.journal.run(moves.answer, row.rid, answered.answer, now):
                 self.on_event(AnswerKept(row.rid, row.kind, now - row.recorded_at))
                 if answered.answer.doubt:
                     self.on_event(AnswerDoubted(row.rid, row.kind, answered.answer.doubt))
@@ -364,12 +366,14 @@ class Pipeline:
         """Let a row wait, ``again`` or for something else; the mark of a second chance stays on it whatever it waits for."""
         if row.reason.startswith(SECOND_CHANCE_MARK):
             reason = SECOND_CHANCE_MARK + reason
-        if await self.journal.defer(row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again):
+        if await self.journal.run(
+            moves.defer, row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again
+        ):
             self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds))
 
     async def _said_no(self, row: Row, error: Refused | RejectedByCore | Broken) -> None:
         """End a request for what the Core said of it, unless it may say that of all: then the request waits."""
-        if isinstance(error, Broken) and await self.journal.has_sibling(row.rid):
+        if isinstance(error, Broken) and await self.journal.run(queries.has_sibling, row.rid):
             await self._submit_again(row, error, f"{error}; it may still hold other content under this id")
         elif not self._is_own_fault(row, error):
             await self._submit_again(row, error, str(error))
@@ -402,7 +406,7 @@ class Pipeline:
         self.held.free(row.rid)
         self.taken.ended(row.rid)
         head = self.heads[row.chain_id].number if transition == "found_finalized" else None
-        if await self.journal.close(row.rid, transition, reason, block=head):
+        if await self.journal.run(moves.close, row.rid, transition, reason, block=head):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))
 
 

@@ -20,7 +20,9 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed
-from kmsconn.journal.port import Journal, Row, Shards
+from kmsconn.journal import moves
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row, Shards
 from kmsconn.model.events import AlertRaised, OnEvent, RequestClosed, Severity
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
@@ -94,5 +96,5 @@ async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: On
     reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
     on_event(AlertRaised("connector", "unexpected-error", f"request {row.rid}: {reason}", Severity.CRITICAL))
     with suppress(JournalFailed):
-        if await journal.close(row.rid, "quarantine", trace):
+        if await journal.run(moves.close, row.rid, "quarantine", trace):
             on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, reason, "unexpected"))

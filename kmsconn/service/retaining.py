@@ -10,7 +10,9 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.config.settings import Settings
-from kmsconn.journal.port import Journal, Position, Retention
+from kmsconn.journal import retention
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Position, Retention
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Profile
 from kmsconn.service.house import Side
@@ -52,7 +54,7 @@ class Retaining:
         position: Position | None = Position()
         while position is not None:
             began, at = trio.current_time(), position
-            position = (await until_kept(lambda: self.journal.retain(plan, at))).position  # noqa: B023 - called at once
+            position = (await until_kept(lambda: self.journal.run(retention.step, plan, at))).position  # noqa: B023 - called at once
             await trio.sleep(max(PAUSE, REST * (trio.current_time() - began)))
 
     def _plan(self) -> Retention:

@@ -14,7 +14,9 @@ import attrs
 import trio
 
 from kmsconn.ethereum.ids import id_name
-from kmsconn.journal.port import Ending, Journal
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Ending
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.model.life import State
@@ -45,7 +47,7 @@ class Undone:
         """Look for ever. Cancellation: at any time. Repeating: each alert is raised once, and again when its text changes."""
         while True:
             for kind in KEY_MANAGEMENT:
-                endings = await until_kept(lambda: self.journal.endings(kind, NEWEST))  # noqa: B023 - called at once
+                endings = await until_kept(lambda: self.journal.run(queries.endings, kind, NEWEST))  # noqa: B023 - called at once
                 self._tell(kind, undone(endings))
             await trio.sleep(EVERY)
 

@@ -9,7 +9,7 @@ import attrs
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal.port import Row
+from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.txmanager.assess import Assessment, transaction_of

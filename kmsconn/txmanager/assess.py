@@ -8,7 +8,7 @@ import attrs
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
-from kmsconn.journal.port import Row
+from kmsconn.journal.values import Row
 from kmsconn.txmanager.broadcasts import LONGEST_RETRY, Broadcast
 from kmsconn.txmanager.evidence import (
     UNHELD,

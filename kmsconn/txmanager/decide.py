@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from kmsconn.ethereum.transactions import Transaction
-from kmsconn.journal.port import Row
+from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.txmanager import nonces
 from kmsconn.txmanager.assess import Assessment, assess, transaction_of

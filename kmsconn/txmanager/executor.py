@@ -15,7 +15,8 @@ import trio
 from kmsconn.chain.asking import inquire
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import Retryable, StageTimeout
-from kmsconn.journal.port import Row
+from kmsconn.journal import queries
+from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.net.together import together
 from kmsconn.protocols.port import Revert
@@ -100,15 +101,17 @@ class Executor:
         await self._load_open_again(chain)
         if not chain.fresh:
             return
-        young = await state.journal.included(
-            state.chain_id, chain.settled, INCLUDED_AT_ONCE, from_block=self._included_from
+        young = await state.journal.run(
+            queries.included, state.chain_id, chain.settled, INCLUDED_AT_ONCE, from_block=self._included_from
         )
         full = len(young) == INCLUDED_AT_ONCE
         self._included_from = (
             (young[-1].included_block or 0) if full else max(self._included_from, chain.settled + 1)
         )
         tracked = len(state.in_state(State.INCLUDED))
-        deep = await state.journal.included(state.chain_id, chain.final, INCLUDED_AT_ONCE + tracked)
+        deep = await state.journal.run(
+            queries.included, state.chain_id, chain.final, INCLUDED_AT_ONCE + tracked
+        )
         for row in (*young, *deep[: INCLUDED_AT_ONCE + tracked]):
             state.track(row)
 
@@ -117,7 +120,9 @@ class Executor:
         state = self.state
         if not self._ripe or not (state.in_state(State.ANSWERED) or state.in_state(State.SIGNED)):
             return
-        for row in await state.journal.included_from_nonce(state.chain_id, chain.nonce, INCLUDED_AT_ONCE):
+        for row in await state.journal.run(
+            queries.included_from_nonce, state.chain_id, chain.nonce, INCLUDED_AT_ONCE
+        ):
             if row.nonce in self._ripe:
                 state.track(row)
 
@@ -130,7 +135,7 @@ class Executor:
         if not room:
             return
         state.stale = False
-        due = await state.journal.answered(state.chain_id, state.manager.ports.wall(), room)
+        due = await state.journal.run(queries.answered, state.chain_id, state.manager.ports.wall(), room)
         state.waiting = bool(due.rows) or due.next_due is not None
         wanted = {row.rid for row in due.rows}
         for track in state.in_state(State.ANSWERED):
@@ -242,7 +247,7 @@ class Executor:
         """End a reply that can never be taken; one in flight only while its request is on chain."""
         state, track, reason = self.state, step.track, step.found.reason
         if track.row.state is State.SIGNED:
-            now = await state.journal.row(track.row.rid)
+            now = await state.journal.run(queries.row, track.row.rid)
             if now is None or not now.on_chain:
                 await state.release(track, reason)
                 return

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from kmsconn.errors import JournalFailed, NonceTaken, Retryable
+from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.txmanager.backoff import Backoff
 from kmsconn.txmanager.executor import Executor
@@ -49,8 +50,12 @@ async def _end_when_empty(manager: TxManager, work: trio.CancelScope) -> None:
     """End the work once the manager is closing and the journal holds nothing for it: that needs no chain, which may not answer."""
     await manager.closing.wait()
     with suppress(JournalFailed):
-        due = await manager.journal.answered(manager.rpc.chain_id, manager.ports.wall(), 1)
-        if not due.rows and due.next_due is None and not await manager.journal.signed(manager.rpc.chain_id):
+        due = await manager.journal.run(queries.answered, manager.rpc.chain_id, manager.ports.wall(), 1)
+        if (
+            not due.rows
+            and due.next_due is None
+            and not await manager.journal.run(queries.signed, manager.rpc.chain_id)
+        ):
             work.cancel()
 
 

@@ -10,7 +10,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
-from kmsconn.journal.port import Row
+from kmsconn.journal.values import Row
 from kmsconn.protocols.port import Profile
 from kmsconn.txmanager.evidence import Receipt, Says, read_call, read_estimate, read_receipt, read_trace
 from kmsconn.txmanager.fees import HISTORY

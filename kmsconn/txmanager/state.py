@@ -15,7 +15,9 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
 from kmsconn.errors import NonceTaken
-from kmsconn.journal.port import Journal, Row, Signing
+from kmsconn.journal import moves, queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row, Signing
 from kmsconn.model.events import (
     OnEvent,
     ReplyFinalized,
@@ -206,7 +208,7 @@ class TxState:
         """Read what is in flight from the journal, once; every other change of it is made here."""
         if self.loaded:
             return
-        rows = {row.rid: row for row in await self.journal.signed(self.chain_id)}
+        rows = {row.rid: row for row in await self.journal.run(queries.signed, self.chain_id)}
         for track in self.in_state(State.SIGNED):
             if track.row.rid not in rows:
                 del self.tracks[track.row.rid]
@@ -241,7 +243,7 @@ class TxState:
         Repeating: other bytes or another nonce for the same reply.
         """
         signings = [Signing(track.row.rid, nonce, *one) for track, nonce, one in signed]
-        outcomes = await self.journal.sign(signings)
+        outcomes = await self.journal.run_each(moves.sign, signings)
         for (track, *_), signing, outcome in zip(signed, signings, outcomes, strict=True):
             if outcome is True:
                 self._signed(track, signing)
@@ -276,7 +278,9 @@ class TxState:
         if not confirmed:
             return
         self.high = max([self.high, *(nonce_of(track.row) + 1 for track, _ in confirmed)])
-        moved = await self.journal.confirm([(track.row.rid, block) for track, block in confirmed])
+        moved = await self.journal.run_each(
+            moves.confirm, [(track.row.rid, block) for track, block in confirmed]
+        )
         for (track, block), is_moved in zip(confirmed, moved, strict=True):
             foreign = self._is_foreign(track)
             if self._left(track, is_moved):
@@ -296,7 +300,7 @@ class TxState:
         """Note that the contract has the reply of a row that holds no nonce."""
         self.drop(track)
         self.reusable.pop(track.row.rid, None)
-        if await self.journal.found_included(track.row.rid, block):
+        if await self.journal.run(moves.found_included, track.row.rid, block):
             self._included(track.row, block, found=True)
 
     def _included(self, row: Row, block: int, *, found: bool, foreign: bool = False) -> None:
@@ -319,7 +323,7 @@ class TxState:
         times = self._returned.get(row.rid, 0)
         self._returned[row.rid] = times + 1
         next_attempt = self.manager.ports.wall() + self._delay(times)
-        if self._left(track, await self.journal.release(row.rid, next_attempt, reason)):
+        if self._left(track, await self.journal.run(moves.release, row.rid, next_attempt, reason)):
             self._say_returned(row, State.ANSWERED, reason)
 
     def _say_returned(self, row: Row, state: State, reason: str) -> None:
@@ -338,21 +342,21 @@ class TxState:
         row = track.row
         self.reusable.pop(row.rid, None)
         self._settled(row)
-        if self._left(track, await self.journal.close(row.rid, transition, reason)):
+        if self._left(track, await self.journal.run(moves.close, row.rid, transition, reason)):
             self.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply"))
 
     async def defer(self, track: Track, reason: str) -> None:
         """Let a reply wait in the journal, without a nonce."""
         row, seconds = track.row, self._delay(track.row.deferred)
         self.drop(track)
-        if await self.journal.defer(row.rid, self.manager.ports.wall() + seconds, reason):
+        if await self.journal.run(moves.defer, row.rid, self.manager.ports.wall() + seconds, reason):
             self.manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds))
 
     async def finalize(self, tracks: Sequence[Track]) -> None:
         """Note that included replies are there for good ⑤."""
         if not tracks:
             return
-        moved = await self.journal.finalize([track.row.rid for track in tracks])
+        moved = await self.journal.run_each(moves.finalize, [track.row.rid for track in tracks])
         for track, is_moved in zip(tracks, moved, strict=True):
             self.drop(track)
             self.alerts.clear_for(track.row.rid)
@@ -372,7 +376,7 @@ class TxState:
         if row.raw is not None:
             self.reusable[row.rid] = row
         self.drop(track)
-        if await self.journal.unland(row.rid, transition, reason):
+        if await self.journal.run(moves.unland, row.rid, transition, reason):
             self._say_returned(row, state, reason)
 
     def _left(self, track: Track, moved: bool) -> bool:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import attrs
 
-from kmsconn.journal.port import Row
+from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.txmanager.broadcasts import Broadcast, Broadcasts

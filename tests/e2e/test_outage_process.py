@@ -46,17 +46,17 @@ def keep_requests(path: Path, *states: State) -> None:
     gateway, contract = settings.gateway.chain_id, settings.decryption_contract.address
     sender = PrivateKey.parse(KEY).address
     binding = Binding(settings.profile, gateway, settings.ethereum.chain_id, contract, sender)
-    book = opened(settings.journal, binding)
+    db = opened(settings.journal, binding)
     log = log_of(request("public_one_v0"))
-    book.begin()
+    db.begin()
     for number, state in enumerate(states, 1):
         known = attrs.evolve(arrival(number, number), log=attrs.evolve(log, block_number=number))
-        read = read_of(known, asked=book.tick, blocks=(number, number))
+        read = read_of(known, asked=db.tick, blocks=(number, number))
         read = attrs.evolve(read, chain_id=gateway, contract=contract)
-        [(rid, _)] = record(book, read).new
-        walk(book, rid, WAYS[state])
-    book.commit()
-    book.close()
+        [(rid, _)] = record(db, read).new
+        walk(db, rid, WAYS[state])
+    db.commit()
+    db.close()
 
 
 async def test_sigterm_during_an_outage_ends_within_the_grace_and_says_what_is_left(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from kmsconn.control import server
 from kmsconn.errors import Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, recording, rewinding, schema
-from kmsconn.journal.port import Place
+from kmsconn.journal.values import Place
 from kmsconn.kms import status
 from kmsconn.kms.codes import Status
 from kmsconn.model.steps import Gathered
@@ -237,7 +237,7 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
         tuple(text.replace("UNIQUE INDEX request_nonce", "INDEX request_nonce") for text in migration)
         for migration in schema.MIGRATIONS
     )
-    monkeypatch.setattr("kmsconn.journal.book.MIGRATIONS", lenient)
+    monkeypatch.setattr("kmsconn.journal.database.MIGRATIONS", lenient)
     honest = nonces.plan
     monkeypatch.setattr(nonces, "plan", lambda chain, _in_flight, _high, *rest: honest(chain, (), 0, *rest))
     monkeypatch.setattr(decide.View, "in_flight", lambda _view: set())

@@ -16,7 +16,8 @@ from kmsconn.chain.logs import read_logs
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal.port import Arrival, Read, Row
+from kmsconn.journal import moves, queries, recording
+from kmsconn.journal.values import Arrival, Read, Row
 from kmsconn.model.events import ignore
 from kmsconn.model.life import State
 from kmsconn.model.requests import Request
@@ -93,8 +94,8 @@ async def recorded(house: House) -> Row:
         subscription.chain_id, subscription.contract, found.from_block, found.to_block, (arrival,), (),
         found.to_block + 1, house.journal.tick, house.ports.wall(), float(found.head_timestamp), 86_400.0,
     )  # fmt: skip
-    [(rid, _)] = (await house.journal.record(read)).new
-    row = await house.journal.row(rid)
+    [(rid, _)] = (await house.journal.run(recording.record, read)).new
+    row = await house.journal.run(queries.row, rid)
     assert row is not None
     return row
 
@@ -120,11 +121,11 @@ async def test_the_core_was_really_asked_twice(tmp_path: Path, autojump_clock: A
 async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_line(tmp_path, "public") as line:
         answer, journal = (await line.answered()).answer, line.house.journal
-        assert await journal.answer(line.row.rid, answer, 1.0)
-        assert not await journal.answer(line.row.rid, answer, 2.0)
+        assert await journal.run(moves.answer, line.row.rid, answer, 1.0)
+        assert not await journal.run(moves.answer, line.row.rid, answer, 2.0)
         other = attrs.evolve(answer, signer=Address(bytes(20)))
-        assert not await journal.answer(line.row.rid, other, 3.0)
-        row = await journal.row(line.row.rid)
+        assert not await journal.run(moves.answer, line.row.rid, other, 3.0)
+        row = await journal.run(queries.row, line.row.rid)
         assert row is not None
         assert (row.answer, row.answered_at) == (answer, 1.0)
 
@@ -179,12 +180,12 @@ async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(
         work, journal = line.house.pipeline.run, line.house.journal
 
         async def look() -> None:
-            row = await journal.row(line.row.rid)
+            row = await journal.run(queries.row, line.row.rid)
             assert row is not None
             assert line.house.pipeline.budgets[0].used == 0
 
         await cancel_everywhere(lambda: work(line.row), look)
-        row = await journal.row(line.row.rid)
+        row = await journal.run(queries.row, line.row.rid)
         assert row is not None
         assert row.answer == (await line.answered()).answer
 
@@ -195,7 +196,9 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
     """What a transaction manager remembers is a cache: the next one goes on from journal and chain."""
     async with open_line(tmp_path, "public") as line:
         house = line.house
-        await house.journal.answer(line.row.rid, (await line.answered()).answer, house.ports.wall())
+        await house.journal.run(
+            moves.answer, line.row.rid, (await line.answered()).answer, house.ports.wall()
+        )
         manager = TxManager(
             rpc=house.gateway.endpoint, journal=house.journal, wallet=house.wallet, profile=house.profile,
             head=house.gateway.head, wake=house.gateway.bell, settings=house.settings, ports=house.ports,
@@ -204,7 +207,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
         states: list[State] = []
 
         async def look() -> None:
-            row = await house.journal.row(line.row.rid)
+            row = await house.journal.run(queries.row, line.row.rid)
             assert row is not None
             states.append(row.state)
             await trio.sleep(0.3)  # blocks come meanwhile
@@ -216,7 +219,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
         await cancel_everywhere(a_moment, look)
         with trio.move_on_after(3 * house.settings.reorg_window):
             await run_txmanager(manager)
-        row = await house.journal.row(line.row.rid)
+        row = await house.journal.run(queries.row, line.row.rid)
         assert row is not None
         assert row.state is State.FINALIZED
         assert truth_of(line.scene.neighbours).doubled == ()

@@ -10,7 +10,9 @@ from typing import TypeVar
 import pytest
 import trio
 
-from kmsconn.journal.sqlite import SqliteJournal, open_journal
+from kmsconn.journal import moves, recording
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.opening import open_journal
 from kmsconn.model.life import State
 from tests.unit.journal.samples import ANSWER, BINDING, arrival, opened, read_of, row_of, signing
 
@@ -41,19 +43,19 @@ async def restless(use: str, work: Callable[[], T]) -> T:
     return value
 
 
-def journal_at(path: Path) -> AbstractAsyncContextManager[SqliteJournal]:
+def journal_at(path: Path) -> AbstractAsyncContextManager[Journal]:
     """Open a journal under restless conditions."""
     return open_journal(path, BINDING, restless, lambda: 1000.0, synchronous="OFF")
 
 
-def steps_of(journal: SqliteJournal) -> dict[State, Callable[[], Awaitable[object]]]:
+def steps_of(journal: Journal) -> dict[State, Callable[[], Awaitable[object]]]:
     """Return what takes a request into each state."""
     return {
-        State.PENDING: lambda: journal.record(read_of(arrival(1, 10), asked=journal.tick)),
-        State.ANSWERED: lambda: journal.answer(1, ANSWER, 1000.0),
-        State.SIGNED: lambda: journal.sign([signing(1)]),
-        State.INCLUDED: lambda: journal.confirm([(1, 30)]),
-        State.FINALIZED: lambda: journal.finalize([1]),
+        State.PENDING: lambda: journal.run(recording.record, read_of(arrival(1, 10), asked=journal.tick)),
+        State.ANSWERED: lambda: journal.run(moves.answer, 1, ANSWER, 1000.0),
+        State.SIGNED: lambda: journal.run_each(moves.sign, [signing(1)]),
+        State.INCLUDED: lambda: journal.run_each(moves.confirm, [(1, 30)]),
+        State.FINALIZED: lambda: journal.run_each(moves.finalize, [1]),
     }
 
 
@@ -78,11 +80,11 @@ async def live_until(path: Path, step: int, confirmed: list[State]) -> bool:
 
 def state_in(path: Path) -> State | None:
     """Read the row beside the port; this also shows that the lock is free."""
-    book = opened(path)
-    assert book.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    there = book.execute("SELECT count(*) FROM request").fetchone() == (1,)
-    state = row_of(book, 1).state if there else None
-    book.close()
+    db = opened(path)
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    there = db.execute("SELECT count(*) FROM request").fetchone() == (1,)
+    state = row_of(db, 1).state if there else None
+    db.close()
     return state
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kmsconn.emulator.core_faults import status
 from kmsconn.emulator.drills.board import DrillBoard
+from kmsconn.journal import inspecting
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
@@ -57,7 +58,7 @@ async def test_a_rejected_context_is_an_alert_over_a_restart_until_it_is_done(
             assert "no such parameters" in again.text
             repair()
             now = scene.ports().wall()
-            await connector.house.journal.retry(rid, now, now + 600)
+            await connector.house.journal.run(inspecting.retry, rid, now, now + 600)
             await scene.wait(lambda: alert(scene, "new_kms_context", "undone") is None, 60)
         async with scene.connected(**KEY_MANAGEMENT) as connector:
             await connector.wait_ready()

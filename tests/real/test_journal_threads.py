@@ -10,7 +10,9 @@ import pytest
 import trio
 
 from kmsconn.errors import StartRefused
-from kmsconn.journal.sqlite import SqliteJournal, open_journal
+from kmsconn.journal import moves, queries, recording
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.opening import open_journal
 from kmsconn.model.life import State
 from kmsconn.net.offloading import offload_to_threads
 from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, arrival, opened, read_of, signing
@@ -22,13 +24,13 @@ def wall() -> float:
     return 1000.0
 
 
-async def one_life(journal: SqliteJournal, number: int) -> None:
+async def one_life(journal: Journal, number: int) -> None:
     seen = read_of(arrival(number, number), asked=journal.tick, blocks=(number, number))
-    ((rid, _),) = (await journal.record(seen)).new
-    assert await journal.answer(rid, ANSWER, 1000.0)
-    assert await journal.sign([signing(rid, number)]) == [True]
-    assert await journal.confirm([(rid, number)]) == [True]
-    assert await journal.finalize([rid]) == [True]
+    ((rid, _),) = (await journal.run(recording.record, seen)).new
+    assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
+    assert await journal.run_each(moves.sign, [signing(rid, number)]) == [True]
+    assert await journal.run_each(moves.confirm, [(rid, number)]) == [True]
+    assert await journal.run_each(moves.finalize, [rid]) == [True]
 
 
 async def test_many_lives_at_once_end_well_and_stay(tmp_path: Path) -> None:
@@ -40,8 +42,8 @@ async def test_many_lives_at_once_end_well_and_stay(tmp_path: Path) -> None:
         for number in range(1, CALLERS + 1):
             nursery.start_soon(one_life, journal, number)
     async with open_journal(path, BINDING, offload_to_threads, wall) as journal:
-        assert (await journal.counts(1000.0)).states == {(KIND, State.FINALIZED): CALLERS}
-        assert await journal.signed(CHAIN) == ()
+        assert (await journal.run(queries.counts, 1000.0)).states == {(KIND, State.FINALIZED): CALLERS}
+        assert await journal.run(queries.signed, CHAIN) == ()
 
 
 async def test_callers_cancelled_among_threads_leave_a_whole_file(tmp_path: Path) -> None:
@@ -50,9 +52,9 @@ async def test_callers_cancelled_among_threads_leave_a_whole_file(tmp_path: Path
         for number in range(1, 20):
             with trio.move_on_after(0.0002 * number):
                 await one_life(journal, number)
-    book = opened(path)
-    assert book.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    book.close()
+    db = opened(path)
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
 
 
 HOLD = """
@@ -84,7 +86,7 @@ async def test_a_journal_held_by_another_process_is_refused_until_that_is_killed
 LIVE = """
 import sys, time, trio
 from pathlib import Path
-from kmsconn.journal.sqlite import open_journal
+from kmsconn.journal.opening import open_journal
 from kmsconn.net.offloading import offload_to_threads
 from tests.real.test_journal_threads import one_life
 from tests.unit.journal.samples import BINDING
@@ -113,8 +115,8 @@ async def test_a_process_killed_at_work_forgets_nothing_it_confirmed(tmp_path: P
         await worker.wait()
     said += b"".join([chunk async for chunk in worker.stdout])
     confirmed = {int(line) for line in said.split(b"\n")[:-1]}
-    book = opened(path)
-    assert book.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    finalized = book.execute("SELECT id FROM request WHERE state = 'finalized'").fetchall()
-    book.close()
+    db = opened(path)
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    finalized = db.execute("SELECT id FROM request WHERE state = 'finalized'").fetchall()
+    db.close()
     assert confirmed <= {int.from_bytes(id_, "big") for (id_,) in finalized}

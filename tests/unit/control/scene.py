@@ -9,7 +9,8 @@ from pathlib import Path
 import attrs
 
 from kmsconn.control.commands import Context
-from kmsconn.journal.port import Row
+from kmsconn.journal import moves
+from kmsconn.journal.values import Row
 from kmsconn.model.requests import Kind
 from tests.unit.service.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
 
@@ -36,7 +37,7 @@ async def open_scene(folder: Path) -> AsyncIterator[Scene]:
         for block, (fate, transition) in enumerate(FATES.items(), start=10):
             rows[fate] = await bench.record(NAMES[fate], block)
             if transition:
-                await bench.journal.close(rows[fate].rid, transition, f"because it was {fate}")
+                await bench.journal.run(moves.close, rows[fate].rid, transition, f"because it was {fate}")
         yield Scene(bench, context, woken, rows)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from kmsconn.control.commands import CommandError, perform
 from kmsconn.control.requests import COMMANDS
+from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.control.scene import Scene, open_scene
@@ -81,7 +82,9 @@ async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene, 
 async def test_a_retried_request_is_answered(scene: Scene, autojump_clock: Any) -> None:
     row = scene.rows["expired"]
     await ask(scene, "requests.retry", requests=[str(row.rid)])
-    due = await scene.bench.journal.due([Kind.PUBLIC_DECRYPTION], wall() + 1, 9, {scene.rows["pending"].rid})
+    due = await scene.bench.journal.run(
+        queries.due, [Kind.PUBLIC_DECRYPTION], wall() + 1, 9, {scene.rows["pending"].rid}
+    )
     [again] = due.rows
     assert (await scene.bench.run(again)).state is State.ANSWERED
 

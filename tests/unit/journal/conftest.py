@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.journal.book import Book
+from kmsconn.journal.database import Database
 from tests.unit.journal.samples import opened
 
 
@@ -18,8 +18,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def book(path: Path) -> Iterator[Book]:
-    """Open an empty book."""
-    book = opened(path)
-    yield book
-    book.close()
+def db(path: Path) -> Iterator[Database]:
+    """Open an empty database."""
+    db = opened(path)
+    yield db
+    db.close()

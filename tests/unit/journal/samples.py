@@ -14,9 +14,9 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
 from kmsconn.journal.binding import Binding
-from kmsconn.journal.book import Book
-from kmsconn.journal.port import Arrival, Read, Recorded, Row, Signing
+from kmsconn.journal.database import Database
 from kmsconn.journal.recording import record
+from kmsconn.journal.values import Arrival, Read, Recorded, Row, Signing
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -65,29 +65,29 @@ def read_of(*arrivals: Arrival, asked: int, blocks: tuple[int, int] = (0, 100), 
 
 
 def wall() -> float:
-    """Return the time at which the rows of these books end."""
+    """Return the time at which the rows of these databases end."""
     return 2000.0
 
 
-def opened(path: Path, binding: Binding = BINDING, *, shards: int = 1) -> Book:
-    """Open a book that gives durability up for speed."""
-    book = Book(path, wall, shards)
+def opened(path: Path, binding: Binding = BINDING, *, shards: int = 1) -> Database:
+    """Open a database that gives durability up for speed."""
+    db = Database(path, wall, shards)
     try:
-        book.open(binding, "OFF")
+        db.open(binding, "OFF")
     except KmsconnError:
-        book.close()
+        db.close()
         raise
-    return book
+    return db
 
 
-def take(book: Book, *arrivals: Arrival, **others: Any) -> Recorded:
+def take(db: Database, *arrivals: Arrival, **others: Any) -> Recorded:
     """Record a read that was asked just now."""
-    return record(book, read_of(*arrivals, **{"asked": book.tick, **others}))
+    return record(db, read_of(*arrivals, **{"asked": db.tick, **others}))
 
 
-def new_row(book: Book, id_: int = 1, block: int = 10, **others: Any) -> int:
+def new_row(db: Database, id_: int = 1, block: int = 10, **others: Any) -> int:
     """Record one request beside what is there, and return its row."""
-    return take(book, arrival(id_, block, **others), blocks=(block, block - 1)).new[0][0]
+    return take(db, arrival(id_, block, **others), blocks=(block, block - 1)).new[0][0]
 
 
 def signing(rid: int, nonce: int = 0, raw: bytes = b"raw", reply_hash: bytes = b"hash") -> Signing:
@@ -95,27 +95,27 @@ def signing(rid: int, nonce: int = 0, raw: bytes = b"raw", reply_hash: bytes = b
     return Signing(rid, nonce, raw, reply_hash)
 
 
-def row_of(book: Book, rid: int) -> Row:
+def row_of(db: Database, rid: int) -> Row:
     """Return a row that must be there."""
-    found = queries.row(book, rid)
+    found = queries.row(db, rid)
     assert found is not None
     return found
 
 
-def walk(book: Book, rid: int, steps: Iterable[str]) -> int:
+def walk(db: Database, rid: int, steps: Iterable[str]) -> int:
     """Take a row through transitions that must all succeed."""
     for step in steps:
-        assert move(book, step, rid), step
+        assert move(db, step, rid), step
     return rid
 
 
-def move(book: Book, transition: str, rid: int) -> bool:
+def move(db: Database, transition: str, rid: int) -> bool:
     """Apply a transition with values of no importance."""
     if transition == "answer":
-        return moves.answer(book, rid, ANSWER, 1000.0)
+        return moves.answer(db, rid, ANSWER, 1000.0)
     if transition == "sign":
-        return moves.sign(book, signing(rid, rid))
-    return moves.move(book, transition, rid, reason="because", block=20, next_attempt=1000.0)
+        return moves.sign(db, signing(rid, rid)) is True
+    return moves.move(db, transition, rid, reason="because", block=20, next_attempt=1000.0)
 
 
 # One way into each state.
@@ -133,9 +133,9 @@ WAYS = {
 }
 
 
-def dump(book: Book) -> list[tuple[Any, ...]]:
+def dump(db: Database) -> list[tuple[Any, ...]]:
     """Return all requests as stored."""
-    return book.execute("SELECT * FROM request ORDER BY rid").fetchall()
+    return db.execute("SELECT * FROM request ORDER BY rid").fetchall()
 
 
 def raw_connection(path: Path) -> sqlite3.Connection:

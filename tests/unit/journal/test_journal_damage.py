@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kmsconn.journal import queries
-from kmsconn.journal.book import Book
 from kmsconn.journal.damage import find_odd_rows
+from kmsconn.journal.database import Database
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
@@ -37,81 +37,83 @@ DAMAGES = [
 ]
 
 
-def damage(book: Book, rid: int, what: str) -> None:
-    book.execute(f"UPDATE request SET {what} WHERE rid = ?", (rid,))  # noqa: S608 - our own literals
+def damage(db: Database, rid: int, what: str) -> None:
+    db.execute(f"UPDATE request SET {what} WHERE rid = ?", (rid,))  # noqa: S608 - our own literals
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_a_row_that_cannot_be_read_is_quarantined_and_the_others_are_due(book: Book, what: str) -> None:
-    bad, good = new_row(book, 1, 10), new_row(book, 2, 11)
-    damage(book, bad, what)
-    assert [row.rid for row in queries.due_of_kinds(book, [KIND], NOW, 5).rows] == [good]
-    assert list(book.damaged) == [bad]
-    stored = book.execute("SELECT state, on_chain, reason FROM request WHERE rid = ?", (bad,)).fetchone()
+def test_a_row_that_cannot_be_read_is_quarantined_and_the_others_are_due(db: Database, what: str) -> None:
+    bad, good = new_row(db, 1, 10), new_row(db, 2, 11)
+    damage(db, bad, what)
+    assert [row.rid for row in queries.due(db, [KIND], NOW, 5).rows] == [good]
+    assert list(db.damaged) == [bad]
+    stored = db.execute("SELECT state, on_chain, reason FROM request WHERE rid = ?", (bad,)).fetchone()
     assert stored[:2] == ("quarantined", 0)
     assert stored[2].startswith("damaged: ")
 
 
 @pytest.mark.parametrize("state", [State.ANSWERED, State.SIGNED, State.INCLUDED])
-def test_a_damaged_row_of_the_transaction_manager_is_set_aside(book: Book, state: State) -> None:
-    bad, good = (walk(book, new_row(book, number, 10), WAYS[state]) for number in (1, 2))
-    damage(book, bad, "log = x'00'")
+def test_a_damaged_row_of_the_transaction_manager_is_set_aside(db: Database, state: State) -> None:
+    bad, good = (walk(db, new_row(db, number, 10), WAYS[state]) for number in (1, 2))
+    damage(db, bad, "log = x'00'")
     looks = {
-        State.ANSWERED: lambda: queries.answered(book, CHAIN, NOW, 5).rows,
-        State.SIGNED: lambda: queries.signed(book, CHAIN),
-        State.INCLUDED: lambda: queries.included(book, CHAIN, 99, 5),
+        State.ANSWERED: lambda: queries.answered(db, CHAIN, NOW, 5).rows,
+        State.SIGNED: lambda: queries.signed(db, CHAIN),
+        State.INCLUDED: lambda: queries.included(db, CHAIN, 99, 5),
     }
     assert [row.rid for row in looks[state]()] == [good]
     assert [row.rid for row in looks[state]()] == [good]
-    assert list(book.damaged) == [bad]
+    assert list(db.damaged) == [bad]
 
 
-def test_the_first_in_order_is_passed_over_when_it_cannot_be_read(book: Book) -> None:
+def test_the_first_in_order_is_passed_over_when_it_cannot_be_read(db: Database) -> None:
     kind = Kind.NEW_KMS_CONTEXT
-    bad, good = (new_row(book, number, 10 + number, kind=kind) for number in (1, 2))
-    damage(book, bad, "log = x'00'")
-    assert [one.row.rid for one in queries.in_order(book, [kind], NOW, 9)] == [good]
+    bad, good = (new_row(db, number, 10 + number, kind=kind) for number in (1, 2))
+    damage(db, bad, "log = x'00'")
+    assert [one.row.rid for one in queries.in_order(db, [kind], NOW, 9)] == [good]
 
 
 @pytest.mark.parametrize("what", ["state = 'sfen'", "kind = 'public_decrzption'"])
-def test_a_row_that_no_look_would_find_is_set_aside_when_the_journal_is_opened(book: Book, what: str) -> None:
-    bad = new_row(book, 1, 10)
-    damage(book, bad, what)
-    assert queries.counts(book, NOW).states == {}
-    find_odd_rows(book)
-    assert list(book.damaged) == [bad]
-    assert queries.counts(book, NOW).states == {(KIND, State.QUARANTINED): 1}
+def test_a_row_that_no_look_would_find_is_set_aside_when_the_journal_is_opened(
+    db: Database, what: str
+) -> None:
+    bad = new_row(db, 1, 10)
+    damage(db, bad, what)
+    assert queries.counts(db, NOW).states == {}
+    find_odd_rows(db)
+    assert list(db.damaged) == [bad]
+    assert queries.counts(db, NOW).states == {(KIND, State.QUARANTINED): 1}
 
 
-def test_the_event_of_a_damaged_row_is_taken_as_a_new_request_when_it_is_read_again(book: Book) -> None:
-    bad = new_row(book, 1, 10)
-    damage(book, bad, "log = x'00'")
-    assert queries.row(book, bad) is None
-    places = queries.places(book, (CHAIN, CONTRACT), KIND, (1, 9), 9)
+def test_the_event_of_a_damaged_row_is_taken_as_a_new_request_when_it_is_read_again(db: Database) -> None:
+    bad = new_row(db, 1, 10)
+    damage(db, bad, "log = x'00'")
+    assert queries.row(db, bad) is None
+    places = queries.places(db, CHAIN, CONTRACT, KIND, (1, 9), limit=9)
     assert places == (), "the proof of completeness must find it missing"
-    ((again, _),) = take(book, arrival(1, 10)).new
-    assert row_of(book, again).state is State.PENDING
+    ((again, _),) = take(db, arrival(1, 10)).new
+    assert row_of(db, again).state is State.PENDING
 
 
 def test_a_page_that_cannot_be_read_costs_its_rows_alone(path: Path) -> None:
     """The end of a long event stands on an overflow page, which was overwritten with zeros."""
-    book = opened(path)
-    book.execute("PRAGMA wal_autocheckpoint = 0")
-    bad, good = new_row(book, 1, 10, content="x" * 9000), new_row(book, 2, 11)
-    book.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    book.close()
+    db = opened(path)
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    bad, good = new_row(db, 1, 10, content="x" * 9000), new_row(db, 2, 11)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
     damage_page(path)
-    book = opened(path)
-    book.begin()
-    assert [row.rid for row in queries.due_of_kinds(book, [KIND], NOW, 5).rows] == [good]
-    assert "damaged where it stands" in book.damaged[bad]
+    db = opened(path)
+    db.begin()
+    assert [row.rid for row in queries.due(db, [KIND], NOW, 5).rows] == [good]
+    assert "damaged where it stands" in db.damaged[bad]
     with pytest.raises(sqlite3.DatabaseError):  # SQLite gives up a transaction in which it met such a page
-        book.commit()
-    book.begin()
-    assert [row.rid for row in queries.due_of_kinds(book, [KIND], NOW, 5).rows] == [good]
-    assert walk(book, good, WAYS[State.FINALIZED])
-    book.commit()
-    book.close()
+        db.commit()
+    db.begin()
+    assert [row.rid for row in queries.due(db, [KIND], NOW, 5).rows] == [good]
+    assert walk(db, good, WAYS[State.FINALIZED])
+    db.commit()
+    db.close()
 
 
 def damage_page(path: Path) -> None:

@@ -8,9 +8,9 @@ import attrs
 import pytest
 
 from kmsconn.journal import inspecting, moves, queries, retention
-from kmsconn.journal.book import Book
+from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import RETRIED, SLICE, RetryError
-from kmsconn.journal.port import Position, Retention, Wanted
+from kmsconn.journal.values import Position, Retention, Wanted
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, new_row, row_of, take, walk, wall
@@ -18,20 +18,20 @@ from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, new_row, row_
 ALL = Wanted()
 
 
-def found(book: Book, wanted: Wanted = ALL, before: int | None = None, limit: int = 99) -> list[int]:
-    return [row.rid for row in inspecting.find(book, wanted, before, limit).rows]
+def found(db: Database, wanted: Wanted = ALL, before: int | None = None, limit: int = 99) -> list[int]:
+    return [row.rid for row in inspecting.find(db, wanted, before, limit).rows]
 
 
-def test_the_newest_come_first_and_the_look_goes_on_below(book: Book) -> None:
-    made = [new_row(book, number) for number in range(5)]
-    first = inspecting.find(book, ALL, None, 2)
+def test_the_newest_come_first_and_the_look_goes_on_below(db: Database) -> None:
+    made = [new_row(db, number) for number in range(5)]
+    first = inspecting.find(db, ALL, None, 2)
     assert ([row.rid for row in first.rows], first.before) == (made[:2:-1], made[3])
-    assert found(book, before=first.before) == made[2::-1]
-    assert inspecting.find(book, ALL, None, 99).before is None
+    assert found(db, before=first.before) == made[2::-1]
+    assert inspecting.find(db, ALL, None, 99).before is None
 
 
-def test_an_empty_journal_has_none(book: Book) -> None:
-    assert inspecting.find(book, ALL, None, 9) == inspecting.Found((), None)
+def test_an_empty_journal_has_none(db: Database) -> None:
+    assert inspecting.find(db, ALL, None, 9) == inspecting.Found((), None)
 
 
 @pytest.mark.parametrize(
@@ -45,28 +45,30 @@ def test_an_empty_journal_has_none(book: Book) -> None:
         (Wanted(cause="too 100%_late"), ["late"]),
     ],
 )
-def test_requests_are_found_by_kind_state_and_cause(book: Book, wanted: Wanted, expected: list[str]) -> None:
+def test_requests_are_found_by_kind_state_and_cause(
+    db: Database, wanted: Wanted, expected: list[str]
+) -> None:
     names = {}
     for name, kind, transition, reason in (
         ("crs", Kind.CRSGEN, "reject", "the Core said INTERNAL"),
         ("denied", KIND, "reject", "the acl says no"),
         ("late", KIND, "expire", "too 100%_late"),
     ):
-        rid = new_row(book, len(names) + 1, kind=kind)
-        moves.move(book, transition, rid, reason=reason)
+        rid = new_row(db, len(names) + 1, kind=kind)
+        moves.move(db, transition, rid, reason=reason)
         names[rid] = name
-    new_row(book, 9)
-    assert [names[rid] for rid in found(book, wanted)] == expected
+    new_row(db, 9)
+    assert [names[rid] for rid in found(db, wanted)] == expected
 
 
-def test_a_look_walks_over_few_rows_and_says_where_it_stopped(book: Book) -> None:
-    book.execute("INSERT INTO sqlite_sequence VALUES ('request', ?)", (3 * SLICE,))
-    old = new_row(book, 1)
-    book.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'request'", (9 * SLICE,))
-    new = new_row(book, 2)
+def test_a_look_walks_over_few_rows_and_says_where_it_stopped(db: Database) -> None:
+    db.execute("INSERT INTO sqlite_sequence VALUES ('request', ?)", (3 * SLICE,))
+    old = new_row(db, 1)
+    db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'request'", (9 * SLICE,))
+    new = new_row(db, 2)
     looks, before = [], None
     while True:
-        one = inspecting.find(book, ALL, before, 9)
+        one = inspecting.find(db, ALL, before, 9)
         looks.append([row.rid for row in one.rows])
         before = one.before
         if before is None:
@@ -75,22 +77,22 @@ def test_a_look_walks_over_few_rows_and_says_where_it_stopped(book: Book) -> Non
     assert len(looks) == pytest.approx(9, abs=2)
 
 
-def test_all_rows_of_an_id_are_found(book: Book) -> None:
-    first = new_row(book, 7, 10, content="A")
-    second = new_row(book, 7, 10, content="B")
-    other = new_row(book, 7, 11, kind=Kind.CRSGEN, content="C")
-    new_row(book, 8)
-    assert [row.rid for row in inspecting.of_id(book, 7)] == [first, second, other]
-    assert inspecting.of_id(book, 99) == ()
+def test_all_rows_of_an_id_are_found(db: Database) -> None:
+    first = new_row(db, 7, 10, content="A")
+    second = new_row(db, 7, 10, content="B")
+    other = new_row(db, 7, 11, kind=Kind.CRSGEN, content="C")
+    new_row(db, 8)
+    assert [row.rid for row in inspecting.of_id(db, 7)] == [first, second, other]
+    assert inspecting.of_id(db, 99) == ()
 
 
 @pytest.mark.parametrize("state", sorted(RETRIED))
-def test_what_failed_begins_again_from_the_start(book: Book, state: State) -> None:
-    rid = walk(book, new_row(book), WAYS[state])
-    moves.note_submitted(book, rid, True)
-    before = row_of(book, rid)
-    inspecting.retry(book, rid, 5000.0, 777.0)
-    after = row_of(book, rid)
+def test_what_failed_begins_again_from_the_start(db: Database, state: State) -> None:
+    rid = walk(db, new_row(db), WAYS[state])
+    moves.note_submitted(db, rid, True)
+    before = row_of(db, rid)
+    inspecting.retry(db, rid, 5000.0, 777.0)
+    after = row_of(db, rid)
     assert after == attrs.evolve(
         before,
         state=State.PENDING,
@@ -101,15 +103,15 @@ def test_what_failed_begins_again_from_the_start(book: Book, state: State) -> No
         closed_at=None,
         reason=f"retried by an operator; it had ended as {state}: because",
     )
-    assert [row.rid for row in queries.due_of_kinds(book, [KIND], 5000.0, 9).rows] == [rid]
+    assert [row.rid for row in queries.due(db, [KIND], 5000.0, 9).rows] == [rid]
     with pytest.raises(RetryError, match="pending already"):
-        inspecting.retry(book, rid, 5001.0, 778.0)
+        inspecting.retry(db, rid, 5001.0, 778.0)
 
 
-def test_a_reply_that_was_rejected_is_asked_for_anew(book: Book) -> None:
-    rid = walk(book, new_row(book), ["answer", "sign", "reject"])
-    inspecting.retry(book, rid, 5000.0, 777.0)
-    after = row_of(book, rid)
+def test_a_reply_that_was_rejected_is_asked_for_anew(db: Database) -> None:
+    rid = walk(db, new_row(db), ["answer", "sign", "reject"])
+    inspecting.retry(db, rid, 5000.0, 777.0)
+    after = row_of(db, rid)
     assert (after.answer, after.nonce, after.raw, after.reply_hash, after.answered_at) == (None,) * 5
 
 
@@ -125,55 +127,55 @@ def test_a_reply_that_was_rejected_is_asked_for_anew(book: Book) -> None:
         (State.ABORTED, "asked for its abort"),
     ],
 )
-def test_what_did_not_fail_is_left_and_says_why(book: Book, state: State, why: str) -> None:
-    rid = walk(book, new_row(book), WAYS[state])
-    before = row_of(book, rid)
+def test_what_did_not_fail_is_left_and_says_why(db: Database, state: State, why: str) -> None:
+    rid = walk(db, new_row(db), WAYS[state])
+    before = row_of(db, rid)
     with pytest.raises(RetryError, match=why):
-        inspecting.retry(book, rid, 5000.0, 777.0)
-    assert row_of(book, rid) == before
+        inspecting.retry(db, rid, 5000.0, 777.0)
+    assert row_of(db, rid) == before
 
 
-def test_what_is_off_chain_is_left_and_says_so(book: Book) -> None:
-    rid = walk(book, new_row(book, 1, 10), WAYS[State.REJECTED])
-    take(book, blocks=(10, 10))
+def test_what_is_off_chain_is_left_and_says_so(db: Database) -> None:
+    rid = walk(db, new_row(db, 1, 10), WAYS[State.REJECTED])
+    take(db, blocks=(10, 10))
     with pytest.raises(RetryError, match="off chain"):
-        inspecting.retry(book, rid, 5000.0, 777.0)
-    take(book, arrival(1, 10), blocks=(10, 10))
-    inspecting.retry(book, rid, 5000.0, 777.0)
+        inspecting.retry(db, rid, 5000.0, 777.0)
+    take(db, arrival(1, 10), blocks=(10, 10))
+    inspecting.retry(db, rid, 5000.0, 777.0)
 
 
-def test_a_row_that_is_not_there_says_so(book: Book) -> None:
+def test_a_row_that_is_not_there_says_so(db: Database) -> None:
     with pytest.raises(RetryError, match="no such row"):
-        inspecting.retry(book, 99, 5000.0, 777.0)
+        inspecting.retry(db, 99, 5000.0, 777.0)
 
 
 @pytest.mark.parametrize("state", sorted(RETRIED))
-def test_what_retention_has_cleared_can_still_begin_again(book: Book, state: State) -> None:
-    rid = walk(book, new_row(book), WAYS[state])
+def test_what_retention_has_cleared_can_still_begin_again(db: Database, state: State) -> None:
+    rid = walk(db, new_row(db), WAYS[state])
     plan = Retention(clear_before=wall() + 1, delete_before=None, final={CHAIN: 99})
-    assert retention.step(book, plan, Position()).cleared == 1
-    inspecting.retry(book, rid, 5000.0, 777.0)
-    assert row_of(book, rid).log == arrival(1, 10).log
+    assert retention.step(db, plan, Position()).cleared == 1
+    inspecting.retry(db, rid, 5000.0, 777.0)
+    assert row_of(db, rid).log == arrival(1, 10).log
 
 
-def test_a_row_without_its_event_is_left(book: Book) -> None:
-    rid = walk(book, new_row(book), WAYS[State.REJECTED])
-    book.execute("UPDATE request SET log = x'' WHERE rid = ?", (rid,))
+def test_a_row_without_its_event_is_left(db: Database) -> None:
+    rid = walk(db, new_row(db), WAYS[State.REJECTED])
+    db.execute("UPDATE request SET log = x'' WHERE rid = ?", (rid,))
     with pytest.raises(RetryError, match="no longer in the journal"):
-        inspecting.retry(book, rid, 5000.0, 777.0)
+        inspecting.retry(db, rid, 5000.0, 777.0)
 
 
-def test_a_damaged_row_is_listed_and_says_what_it_is(book: Book) -> None:
-    rid = new_row(book)
-    book.execute("UPDATE request SET log = x'00' WHERE rid = ?", (rid,))
-    assert queries.row(book, rid) is None
-    book.damaged.clear()  # as in another process
-    [row] = inspecting.find(book, Wanted(states=frozenset({State.QUARANTINED})), None, 9).rows
-    assert (row.rid, row.reason[:9], book.damaged) == (rid, "damaged: ", {})
+def test_a_damaged_row_is_listed_and_says_what_it_is(db: Database) -> None:
+    rid = new_row(db)
+    db.execute("UPDATE request SET log = x'00' WHERE rid = ?", (rid,))
+    assert queries.row(db, rid) is None
+    db.damaged.clear()  # as in another process
+    [row] = inspecting.find(db, Wanted(states=frozenset({State.QUARANTINED})), None, 9).rows
+    assert (row.rid, row.reason[:9], db.damaged) == (rid, "damaged: ", {})
 
 
-def test_counts_follow_a_retry(book: Book) -> None:
-    rid = walk(book, new_row(book), WAYS[State.REJECTED])
-    inspecting.retry(book, rid, 5000.0, 777.0)
-    counts: Any = queries.counts(book, 5010.0)
+def test_counts_follow_a_retry(db: Database) -> None:
+    rid = walk(db, new_row(db), WAYS[State.REJECTED])
+    inspecting.retry(db, rid, 5000.0, 777.0)
+    counts: Any = queries.counts(db, 5010.0)
     assert (counts.states, counts.oldest) == ({(KIND, State.PENDING): 1}, {KIND: 10.0})

@@ -57,7 +57,7 @@ def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
 def test_a_link_leads_to_the_same_lock(path: Path) -> None:
     link = path.with_name("link.db")
     link.symlink_to(path)
-    book = opened(path)
+    db = opened(path)
     with pytest.raises(StartRefused, match="in use"):
         opened(link)
-    book.close()
+    db.close()

@@ -10,9 +10,9 @@ import pytest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
-from kmsconn.journal.book import Book
-from kmsconn.journal.port import Arrival, Recorded
+from kmsconn.journal.database import Database
 from kmsconn.journal.recording import record
+from kmsconn.journal.values import Arrival, Recorded
 from kmsconn.model.life import CLOSED, OPEN, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
@@ -31,17 +31,17 @@ from tests.unit.journal.samples import (
 )
 
 
-def on_chain(book: Book) -> dict[bytes, bool]:
+def on_chain(db: Database) -> dict[bytes, bool]:
     """Say for each content whether it is on chain."""
-    found = book.execute("SELECT digest, on_chain FROM request").fetchall()
+    found = db.execute("SELECT digest, on_chain FROM request").fetchall()
     return {digest.lstrip(b"\0"): bool(flag) for digest, flag in found}
 
 
-def test_a_new_request_is_a_row_due_at_once(book: Book) -> None:
+def test_a_new_request_is_a_row_due_at_once(db: Database) -> None:
     seen = arrival(2**255 + 1, 10, index=3)
-    recorded = take(book, seen, now=1000.0, chain_time=500.0, expiry=60.0)
+    recorded = take(db, seen, now=1000.0, chain_time=500.0, expiry=60.0)
     ((rid, told),) = recorded.new
-    row = row_of(book, rid)
+    row = row_of(db, rid)
     assert (told, recorded) == (seen, Recorded(new=((rid, seen),)))
     assert (row.id, row.log, row.digest, row.state, row.on_chain) == (
         2**255 + 1,
@@ -60,249 +60,249 @@ def test_a_new_request_is_a_row_due_at_once(book: Book) -> None:
     )
 
 
-def test_the_same_read_again_changes_nothing(book: Book) -> None:
+def test_the_same_read_again_changes_nothing(db: Database) -> None:
     bad = (arrival(9, 11).log, "no")
     read = read_of(arrival(1, 10), arrival(2, 11), asked=0, undecodable=(bad,))
-    record(book, read)
-    before = dump(book)
-    assert record(book, read) == Recorded()
-    assert dump(book) == before
+    record(db, read)
+    before = dump(db)
+    assert record(db, read) == Recorded()
+    assert dump(db) == before
 
 
-def test_what_stands_where_it_stood_is_not_looked_up_one_by_one(book: Book) -> None:
+def test_what_stands_where_it_stood_is_not_looked_up_one_by_one(db: Database) -> None:
     """The reorg window is read again and again, with all its logs."""
     known = [arrival(id_, id_) for id_ in range(1, 50)]
-    take(book, *known)
-    counts = [len(statements_of(book, *known[:size])) for size in (1, 49)]
+    take(db, *known)
+    counts = [len(statements_of(db, *known[:size])) for size in (1, 49)]
     assert counts[0] == counts[1]
 
 
-def statements_of(book: Book, *arrivals: Arrival) -> list[str]:
+def statements_of(db: Database, *arrivals: Arrival) -> list[str]:
     statements: list[str] = []
-    connection = book._connection
+    connection = db._connection
     assert connection is not None
     connection.set_trace_callback(statements.append)
-    take(book, *arrivals, blocks=(1, len(arrivals)))
+    take(db, *arrivals, blocks=(1, len(arrivals)))
     connection.set_trace_callback(None)
     return statements
 
 
-def test_the_same_read_with_a_doubled_log_is_one_request(book: Book) -> None:
-    assert len(take(book, arrival(1, 10), arrival(1, 10)).new) == 1
+def test_the_same_read_with_a_doubled_log_is_one_request(db: Database) -> None:
+    assert len(take(db, arrival(1, 10), arrival(1, 10)).new) == 1
 
 
-def test_known_content_elsewhere_is_moved_and_not_run_again(book: Book) -> None:
-    rid = walk(book, new_row(book, 1, 10), ["answer"])
+def test_known_content_elsewhere_is_moved_and_not_run_again(db: Database) -> None:
+    rid = walk(db, new_row(db, 1, 10), ["answer"])
     elsewhere = arrival(1, 12, fork="'", index=4)
-    assert take(book, elsewhere) == Recorded(moved=1)
-    row = row_of(book, rid)
+    assert take(db, elsewhere) == Recorded(moved=1)
+    row = row_of(db, rid)
     assert (row.log, row.state, row.answer) == (elsewhere.log, State.ANSWERED, ANSWER)
 
 
-def test_a_block_of_the_same_number_and_another_hash_is_another_place(book: Book) -> None:
-    new_row(book, 1, 10)
-    assert take(book, arrival(1, 10, fork="'")).moved == 1
+def test_a_block_of_the_same_number_and_another_hash_is_another_place(db: Database) -> None:
+    new_row(db, 1, 10)
+    assert take(db, arrival(1, 10, fork="'")).moved == 1
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_row_the_read_does_not_hold_is_off_chain_whatever_its_state(book: Book, state: State) -> None:
-    rid = walk(book, new_row(book, 1, 10), WAYS[state])
-    assert take(book) == Recorded(gone=1)
-    assert (row_of(book, rid).on_chain, row_of(book, rid).state) == (False, state)
+def test_a_row_the_read_does_not_hold_is_off_chain_whatever_its_state(db: Database, state: State) -> None:
+    rid = walk(db, new_row(db, 1, 10), WAYS[state])
+    assert take(db) == Recorded(gone=1)
+    assert (row_of(db, rid).on_chain, row_of(db, rid).state) == (False, state)
 
 
 @pytest.mark.parametrize("blocks", [(0, 9), (11, 20)])
-def test_a_row_outside_of_the_range_is_not_judged(book: Book, blocks: tuple[int, int]) -> None:
-    new_row(book, 1, 10)
-    assert take(book, blocks=blocks) == Recorded()
+def test_a_row_outside_of_the_range_is_not_judged(db: Database, blocks: tuple[int, int]) -> None:
+    new_row(db, 1, 10)
+    assert take(db, blocks=blocks) == Recorded()
 
 
 @pytest.mark.parametrize("blocks", [(10, 10), (0, 10), (10, 20)])
-def test_both_ends_of_the_range_are_judged(book: Book, blocks: tuple[int, int]) -> None:
-    new_row(book, 1, 10)
-    assert take(book, blocks=blocks) == Recorded(gone=1)
+def test_both_ends_of_the_range_are_judged(db: Database, blocks: tuple[int, int]) -> None:
+    new_row(db, 1, 10)
+    assert take(db, blocks=blocks) == Recorded(gone=1)
 
 
 @pytest.mark.parametrize("other", [{"chain_id": CHAIN + 1}, {"contract": Address(b"\x0f" * 20)}])
-def test_rows_of_another_contract_or_chain_are_not_judged(book: Book, other: dict[str, object]) -> None:
-    new_row(book, 1, 10)
-    assert take(book, **other) == Recorded()
+def test_rows_of_another_contract_or_chain_are_not_judged(db: Database, other: dict[str, object]) -> None:
+    new_row(db, 1, 10)
+    assert take(db, **other) == Recorded()
 
 
-def test_one_id_under_two_contracts_is_two_requests(book: Book) -> None:
-    new_row(book, 1, 10)
-    other = take(book, arrival(1, 10, "B"), contract=Address(b"\x0f" * 20))
+def test_one_id_under_two_contracts_is_two_requests(db: Database) -> None:
+    new_row(db, 1, 10)
+    other = take(db, arrival(1, 10, "B"), contract=Address(b"\x0f" * 20))
     assert (len(other.new), other.gone) == (1, 0)
 
 
-def test_a_row_that_moved_after_the_read_was_asked_is_not_judged(book: Book) -> None:
-    asked = book.tick
-    new_row(book, 1, 10)
-    assert record(book, read_of(asked=asked)) == Recorded()
+def test_a_row_that_moved_after_the_read_was_asked_is_not_judged(db: Database) -> None:
+    asked = db.tick
+    new_row(db, 1, 10)
+    assert record(db, read_of(asked=asked)) == Recorded()
 
 
-def test_a_row_answered_after_the_read_was_asked_is_not_judged(book: Book) -> None:
-    rid = new_row(book, 1, 10)
-    asked = book.tick
-    moves.answer(book, rid, ANSWER, 1000.0)
-    assert record(book, read_of(asked=asked)) == Recorded()
+def test_a_row_answered_after_the_read_was_asked_is_not_judged(db: Database) -> None:
+    rid = new_row(db, 1, 10)
+    asked = db.tick
+    moves.answer(db, rid, ANSWER, 1000.0)
+    assert record(db, read_of(asked=asked)) == Recorded()
 
 
-def test_a_row_that_moved_before_the_read_was_asked_is_judged(book: Book) -> None:
-    new_row(book, 1, 10)
-    assert record(book, read_of(asked=book.tick)).gone == 1
+def test_a_row_that_moved_before_the_read_was_asked_is_judged(db: Database) -> None:
+    new_row(db, 1, 10)
+    assert record(db, read_of(asked=db.tick)).gone == 1
 
 
-def test_a_deferred_row_is_judged(book: Book) -> None:
-    rid = new_row(book, 1, 10)
-    asked = book.tick
-    moves.defer(book, rid, 5000.0, "later", 60.0)
-    assert record(book, read_of(asked=asked)).gone == 1
+def test_a_deferred_row_is_judged(db: Database) -> None:
+    rid = new_row(db, 1, 10)
+    asked = db.tick
+    moves.defer(db, rid, 5000.0, "later")
+    assert record(db, read_of(asked=asked)).gone == 1
 
 
 @pytest.mark.parametrize("state", sorted(OPEN))
-def test_an_open_row_that_is_seen_again_is_back(book: Book, state: State) -> None:
-    rid = walk(book, new_row(book, 1, 10), WAYS[state])
-    take(book)
-    assert take(book, arrival(1, 10)) == Recorded(back=((rid, arrival(1, 10)),))
-    assert row_of(book, rid).on_chain
+def test_an_open_row_that_is_seen_again_is_back(db: Database, state: State) -> None:
+    rid = walk(db, new_row(db, 1, 10), WAYS[state])
+    take(db)
+    assert take(db, arrival(1, 10)) == Recorded(back=((rid, arrival(1, 10)),))
+    assert row_of(db, rid).on_chain
 
 
 @pytest.mark.parametrize("state", sorted(CLOSED))
-def test_a_closed_row_comes_back_unreported(book: Book, state: State) -> None:
-    rid = walk(book, new_row(book, 1, 10), WAYS[state])
-    take(book)
-    assert take(book, arrival(1, 10)) == Recorded()
-    assert (row_of(book, rid).on_chain, row_of(book, rid).state) == (True, state)
+def test_a_closed_row_comes_back_unreported(db: Database, state: State) -> None:
+    rid = walk(db, new_row(db, 1, 10), WAYS[state])
+    take(db)
+    assert take(db, arrival(1, 10)) == Recorded()
+    assert (row_of(db, rid).on_chain, row_of(db, rid).state) == (True, state)
 
 
-def test_a_row_may_come_back_elsewhere(book: Book) -> None:
-    rid = new_row(book, 1, 10)
-    take(book)
-    assert take(book, arrival(1, 12)) == Recorded(moved=1, back=((rid, arrival(1, 12)),))
+def test_a_row_may_come_back_elsewhere(db: Database) -> None:
+    rid = new_row(db, 1, 10)
+    take(db)
+    assert take(db, arrival(1, 12)) == Recorded(moved=1, back=((rid, arrival(1, 12)),))
 
 
-def test_coming_back_gives_no_new_deadline(book: Book) -> None:
-    rid = new_row(book, 1, 10)
-    before = row_of(book, rid).deadline
-    take(book)
-    take(book, arrival(1, 12), chain_time=9999.0)
-    assert row_of(book, rid).deadline == before
+def test_coming_back_gives_no_new_deadline(db: Database) -> None:
+    rid = new_row(db, 1, 10)
+    before = row_of(db, rid).deadline
+    take(db)
+    take(db, arrival(1, 12), chain_time=9999.0)
+    assert row_of(db, rid).deadline == before
 
 
-def test_other_content_under_the_id_is_another_request_and_the_old_one_is_off_chain(book: Book) -> None:
-    new_row(book, 1, 10, content="A")
-    recorded = take(book, arrival(1, 10, "B", fork="'"))
+def test_other_content_under_the_id_is_another_request_and_the_old_one_is_off_chain(db: Database) -> None:
+    new_row(db, 1, 10, content="A")
+    recorded = take(db, arrival(1, 10, "B", fork="'"))
     assert (len(recorded.new), recorded.gone) == (1, 1)
-    assert on_chain(book) == {b"A": False, b"B": True}
+    assert on_chain(db) == {b"A": False, b"B": True}
 
 
-def test_the_old_content_is_off_chain_even_where_the_read_does_not_reach(book: Book) -> None:
-    new_row(book, 1, 10, content="A")
-    take(book, arrival(1, 50, "B"), blocks=(50, 60))
-    assert on_chain(book) == {b"A": False, b"B": True}
+def test_the_old_content_is_off_chain_even_where_the_read_does_not_reach(db: Database) -> None:
+    new_row(db, 1, 10, content="A")
+    take(db, arrival(1, 50, "B"), blocks=(50, 60))
+    assert on_chain(db) == {b"A": False, b"B": True}
 
 
-def test_the_old_content_is_off_chain_even_if_it_moved_after_the_read_was_asked(book: Book) -> None:
+def test_the_old_content_is_off_chain_even_if_it_moved_after_the_read_was_asked(db: Database) -> None:
     """An answer that came meanwhile says nothing about the chain."""
-    rid = new_row(book, 1, 10, content="A")
-    asked = book.tick
-    moves.answer(book, rid, ANSWER, 1000.0)
-    record(book, read_of(arrival(1, 10, "B", fork="'"), asked=asked))
-    assert on_chain(book) == {b"A": False, b"B": True}
+    rid = new_row(db, 1, 10, content="A")
+    asked = db.tick
+    moves.answer(db, rid, ANSWER, 1000.0)
+    record(db, read_of(arrival(1, 10, "B", fork="'"), asked=asked))
+    assert on_chain(db) == {b"A": False, b"B": True}
 
 
-def test_a_b_a(book: Book) -> None:
+def test_a_b_a(db: Database) -> None:
     """The first content comes back after another one had its id."""
-    first = new_row(book, 1, 10, content="A")
-    take(book, arrival(1, 10, "B", fork="'"))
-    assert take(book, arrival(1, 10, "A")) == Recorded(gone=1, back=((first, arrival(1, 10, "A")),))
-    assert on_chain(book) == {b"A": True, b"B": False}
+    first = new_row(db, 1, 10, content="A")
+    take(db, arrival(1, 10, "B", fork="'"))
+    assert take(db, arrival(1, 10, "A")) == Recorded(gone=1, back=((first, arrival(1, 10, "A")),))
+    assert on_chain(db) == {b"A": True, b"B": False}
 
 
-def test_a_b_a_b_reports_no_request_twice_as_new(book: Book) -> None:
+def test_a_b_a_b_reports_no_request_twice_as_new(db: Database) -> None:
     reads = [arrival(1, 10, content) for content in "ABABAB"]
-    assert [len(take(book, seen).new) for seen in reads] == [1, 1, 0, 0, 0, 0]
+    assert [len(take(db, seen).new) for seen in reads] == [1, 1, 0, 0, 0, 0]
 
 
-def test_of_two_contents_of_one_id_in_one_read_the_later_place_counts(book: Book) -> None:
+def test_of_two_contents_of_one_id_in_one_read_the_later_place_counts(db: Database) -> None:
     read = read_of(arrival(1, 12, "B"), arrival(1, 10, "A"), asked=0)
-    record(book, read)
-    assert on_chain(book) == {b"B": True}
-    assert record(book, read) == Recorded()
+    record(db, read)
+    assert on_chain(db) == {b"B": True}
+    assert record(db, read) == Recorded()
 
 
-def test_same_content_under_another_id_is_another_request(book: Book) -> None:
-    new_row(book, 1, 10)
-    assert len(take(book, arrival(1, 10), arrival(2, 10, index=1)).new) == 1
+def test_same_content_under_another_id_is_another_request(db: Database) -> None:
+    new_row(db, 1, 10)
+    assert len(take(db, arrival(1, 10), arrival(2, 10, index=1)).new) == 1
 
 
-def test_requests_of_two_kinds_are_told_apart(book: Book) -> None:
-    recorded = take(book, arrival(1, 10), arrival(2, 10, kind=Kind.USER_DECRYPTION))
+def test_requests_of_two_kinds_are_told_apart(db: Database) -> None:
+    recorded = take(db, arrival(1, 10), arrival(2, 10, kind=Kind.USER_DECRYPTION))
     assert [told.kind for _, told in recorded.new] == [Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION]
 
 
-def test_the_cursor_is_none_before_the_first_read(book: Book) -> None:
-    assert queries.cursor(book, CHAIN, CONTRACT) is None
+def test_the_cursor_is_none_before_the_first_read(db: Database) -> None:
+    assert queries.cursor(db, CHAIN, CONTRACT) is None
 
 
 @pytest.mark.parametrize(("reads", "expected"), [([5], 5), ([5, 9], 9), ([9, 5], 9), ([9, 9], 9)])
-def test_the_cursor_only_grows(book: Book, reads: list[int], expected: int) -> None:
+def test_the_cursor_only_grows(db: Database, reads: list[int], expected: int) -> None:
     for cursor in reads:
-        take(book, cursor=cursor)
-    assert queries.cursor(book, CHAIN, CONTRACT) == expected
+        take(db, cursor=cursor)
+    assert queries.cursor(db, CHAIN, CONTRACT) == expected
 
 
-def test_each_contract_has_its_cursor(book: Book) -> None:
+def test_each_contract_has_its_cursor(db: Database) -> None:
     other = Address(b"\x0f" * 20)
-    take(book, cursor=5)
-    take(book, cursor=9, contract=other)
-    assert (queries.cursor(book, CHAIN, CONTRACT), queries.cursor(book, CHAIN, other)) == (5, 9)
+    take(db, cursor=5)
+    take(db, cursor=9, contract=other)
+    assert (queries.cursor(db, CHAIN, CONTRACT), queries.cursor(db, CHAIN, other)) == (5, 9)
 
 
-def test_an_undecodable_log_is_kept_whole_and_counted_once(book: Book) -> None:
+def test_an_undecodable_log_is_kept_whole_and_counted_once(db: Database) -> None:
     log = Log(CONTRACT, (b"\x02" * 32,), b"odd", 10, bytes32("block"), bytes32("tx"), 1)
     read = read_of(asked=0, undecodable=((log, "too short"),))
-    assert [record(book, read).quarantined for _ in range(2)] == [1, 0]
-    assert queries.counts(book, 0.0).quarantined_logs == 1
-    assert book.execute("SELECT block, log_index, reason FROM quarantined_log").fetchall() == [
+    assert [record(db, read).quarantined for _ in range(2)] == [1, 0]
+    assert queries.counts(db, 0.0).quarantined_logs == 1
+    assert db.execute("SELECT block, log_index, reason FROM quarantined_log").fetchall() == [
         (10, 1, "too short")
     ]
 
 
-def test_undecodable_logs_of_one_block_and_of_two_forks_are_told_apart(book: Book) -> None:
+def test_undecodable_logs_of_one_block_and_of_two_forks_are_told_apart(db: Database) -> None:
     logs = [arrival(1, 10, index=1).log, arrival(1, 10, index=2).log, arrival(1, 10, index=1, fork="'").log]
-    assert take(book, undecodable=[(log, "no") for log in logs]).quarantined == 3
+    assert take(db, undecodable=[(log, "no") for log in logs]).quarantined == 3
 
 
-def test_every_flag_that_turns_marks_its_row(book: Book) -> None:
+def test_every_flag_that_turns_marks_its_row(db: Database) -> None:
     """So that a read asked before does not turn it once more."""
-    rid = new_row(book, 1, 10)
-    take(book)
-    asked = book.tick
-    take(book, arrival(1, 10))
-    assert record(book, read_of(asked=asked)) == Recorded()
-    assert row_of(book, rid).on_chain
+    rid = new_row(db, 1, 10)
+    take(db)
+    asked = db.tick
+    take(db, arrival(1, 10))
+    assert record(db, read_of(asked=asked)) == Recorded()
+    assert row_of(db, rid).on_chain
 
 
-def test_a_log_without_topics_or_data_is_kept_as_it_is(book: Book) -> None:
+def test_a_log_without_topics_or_data_is_kept_as_it_is(db: Database) -> None:
     seen = arrival(1, 10)
     bare = attrs.evolve(seen, log=attrs.evolve(seen.log, topics=(), data=b""))
-    ((rid, _),) = take(book, bare).new
-    assert row_of(book, rid).log == bare.log
+    ((rid, _),) = take(db, bare).new
+    assert row_of(db, rid).log == bare.log
 
 
-def test_an_abort_has_the_id_of_what_it_aborts_and_takes_its_place_from_nobody(book: Book) -> None:
+def test_an_abort_has_the_id_of_what_it_aborts_and_takes_its_place_from_nobody(db: Database) -> None:
     asked = arrival(3, 10, "E1", kind=Kind.PREP_KEYGEN)
     abort = arrival(3, 11, "E4", kind=Kind.ABORT_KEYGEN)
-    assert [one.kind for _, one in take(book, asked, abort).new] == [Kind.PREP_KEYGEN, Kind.ABORT_KEYGEN]
-    assert [row_of(book, rid).on_chain for rid in (1, 2)] == [True, True]
-    assert not queries.has_sibling(book, 1)
+    assert [one.kind for _, one in take(db, asked, abort).new] == [Kind.PREP_KEYGEN, Kind.ABORT_KEYGEN]
+    assert [row_of(db, rid).on_chain for rid in (1, 2)] == [True, True]
+    assert not queries.has_sibling(db, 1)
 
 
-def test_what_does_not_expire_has_no_deadline(book: Book) -> None:
-    take(book, attrs.evolve(arrival(3, 10, kind=Kind.KEYGEN), expires=False))
-    assert row_of(book, 1).deadline == math.inf
+def test_what_does_not_expire_has_no_deadline(db: Database) -> None:
+    take(db, attrs.evolve(arrival(3, 10, kind=Kind.KEYGEN), expires=False))
+    assert row_of(db, 1).deadline == math.inf
 
 
 # Two forms of one request.
@@ -310,30 +310,30 @@ def test_what_does_not_expire_has_no_deadline(book: Book) -> None:
 
 @pytest.mark.parametrize("whole_at", [0, 1])
 def test_of_two_forms_of_a_request_the_whole_one_is_kept_in_whatever_order_they_stand(
-    whole_at: int, book: Book
+    whole_at: int, db: Database
 ) -> None:
     forms = [arrival(1, 10, index=index, whole=index == whole_at) for index in (0, 1)]
-    recorded = take(book, *forms)
+    recorded = take(db, *forms)
     assert [one for _, one in recorded.new] == [forms[whole_at]]
-    assert row_of(book, recorded.new[0][0]).log.log_index == whole_at
+    assert row_of(db, recorded.new[0][0]).log.log_index == whole_at
 
 
-def test_both_forms_read_again_change_nothing(book: Book) -> None:
+def test_both_forms_read_again_change_nothing(db: Database) -> None:
     forms = [arrival(1, 10, index=index, whole=index == 0) for index in (0, 1)]
-    take(book, *forms)
-    assert take(book, *forms) == Recorded()
+    take(db, *forms)
+    assert take(db, *forms) == Recorded()
 
 
-def test_a_later_form_alone_is_a_request(book: Book) -> None:
-    assert len(take(book, arrival(1, 10, whole=False)).new) == 1
+def test_a_later_form_alone_is_a_request(db: Database) -> None:
+    assert len(take(db, arrival(1, 10, whole=False)).new) == 1
 
 
-def test_a_later_form_in_a_later_block_is_the_same_request_moved(book: Book) -> None:
-    rid = new_row(book, 1, 10)
-    assert take(book, arrival(1, 12, index=1, whole=False)) == Recorded(moved=1)
-    assert row_of(book, rid).log.block_number == 12
+def test_a_later_form_in_a_later_block_is_the_same_request_moved(db: Database) -> None:
+    rid = new_row(db, 1, 10)
+    assert take(db, arrival(1, 12, index=1, whole=False)) == Recorded(moved=1)
+    assert row_of(db, rid).log.block_number == 12
 
 
-def test_other_content_in_a_later_block_counts_whole_or_not(book: Book) -> None:
-    recorded = take(book, arrival(1, 10, "A"), arrival(1, 12, "B", whole=False))
+def test_other_content_in_a_later_block_counts_whole_or_not(db: Database) -> None:
+    recorded = take(db, arrival(1, 10, "A"), arrival(1, 12, "B", whole=False))
     assert [one.digest for _, one in recorded.new] == [arrival(1, 12, "B").digest]

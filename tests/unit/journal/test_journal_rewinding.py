@@ -6,9 +6,9 @@ import pytest
 
 from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.journal import moves, queries
-from kmsconn.journal.book import Book
-from kmsconn.journal.port import Recorded, Rewound
+from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import rewind
+from kmsconn.journal.values import Recorded, Rewound
 from kmsconn.model.life import State
 from tests.unit.journal.samples import (
     ANSWER,
@@ -28,91 +28,91 @@ HERE = CHAIN, CONTRACT
 
 
 def test_the_cursor_goes_back_to_the_block_above_the_fork_and_hashes_above_it_are_forgotten(
-    book: Book,
+    db: Database,
 ) -> None:
     kept = tuple(Checkpoint(number, bytes32(f"block {number}")) for number in (40, 50, 60))
-    take(book, blocks=(0, 60), keep=kept)
-    rewind(book, *HERE, 50, 70)
-    assert queries.cursor(book, *HERE) == 51
-    assert queries.checkpoints(book, *HERE) == kept[:2]
+    take(db, blocks=(0, 60), keep=kept)
+    rewind(db, *HERE, 50, 70)
+    assert queries.cursor(db, *HERE) == 51
+    assert queries.checkpoints(db, *HERE) == kept[:2]
 
 
-def test_a_fork_above_the_cursor_moves_nothing(book: Book) -> None:
-    take(book, blocks=(0, 60))
-    before = dump(book)
-    assert rewind(book, *HERE, 80, 90) == Rewound()
-    assert (queries.cursor(book, *HERE), dump(book)) == (61, before)
+def test_a_fork_above_the_cursor_moves_nothing(db: Database) -> None:
+    take(db, blocks=(0, 60))
+    before = dump(db)
+    assert rewind(db, *HERE, 80, 90) == Rewound()
+    assert (queries.cursor(db, *HERE), dump(db)) == (61, before)
 
 
 @pytest.mark.parametrize(("fork", "state"), [(19, State.INCLUDED), (20, State.FINALIZED)])
 def test_a_final_reply_above_the_fork_is_included_only_and_keeps_its_answer(
-    book: Book, fork: int, state: State
+    db: Database, fork: int, state: State
 ) -> None:
     """Its request stands in block 10, the reply in block 20."""
-    rid = walk(book, new_row(book), WAYS[State.FINALIZED])
-    assert rewind(book, *HERE, fork, 90).reopened == (state is State.INCLUDED)
-    row = row_of(book, rid)
+    rid = walk(db, new_row(db), WAYS[State.FINALIZED])
+    assert rewind(db, *HERE, fork, 90).reopened == (state is State.INCLUDED)
+    row = row_of(db, rid)
     assert (row.state, row.answer, row.raw) == (state, ANSWER, b"raw")
     assert row.included_block == min(20, fork)
 
 
 def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stands_above_the_fork(
-    book: Book,
+    db: Database,
 ) -> None:
-    rid = new_row(book)
-    assert moves.move(book, "found_finalized", rid, reason="", block=None)
-    rewind(book, *HERE, 5, 90)
-    assert (row_of(book, rid).state, row_of(book, rid).included_block) == (State.INCLUDED, 5)
+    rid = new_row(db)
+    assert moves.move(db, "found_finalized", rid, reason="", block=None)
+    rewind(db, *HERE, 5, 90)
+    assert (row_of(db, rid).state, row_of(db, rid).included_block) == (State.INCLUDED, 5)
 
 
-def test_an_included_reply_is_looked_at_once_the_fork_is_old(book: Book) -> None:
-    rid = walk(book, new_row(book), WAYS[State.INCLUDED])
-    assert rewind(book, *HERE, 15, 90) == Rewound()
-    assert row_of(book, rid).included_block == 15
+def test_an_included_reply_is_looked_at_once_the_fork_is_old(db: Database) -> None:
+    rid = walk(db, new_row(db), WAYS[State.INCLUDED])
+    assert rewind(db, *HERE, 15, 90) == Rewound()
+    assert row_of(db, rid).included_block == 15
 
 
 @pytest.mark.parametrize("state", list(State))
 def test_what_stands_above_the_new_head_is_off_chain_and_comes_back_with_its_block(
-    book: Book, state: State
+    db: Database, state: State
 ) -> None:
-    rid = walk(book, new_row(book, 1, 30), WAYS[state])
-    assert rewind(book, *HERE, 25, 28).gone == 1
-    assert not row_of(book, rid).on_chain
-    take(book, arrival(1, 31, fork="'"), blocks=(26, 40))
-    assert row_of(book, rid).on_chain
+    rid = walk(db, new_row(db, 1, 30), WAYS[state])
+    assert rewind(db, *HERE, 25, 28).gone == 1
+    assert not row_of(db, rid).on_chain
+    take(db, arrival(1, 31, fork="'"), blocks=(26, 40))
+    assert row_of(db, rid).on_chain
 
 
-def test_what_stands_between_fork_and_head_waits_for_its_block_to_be_read(book: Book) -> None:
-    rid = new_row(book, 1, 30)
-    assert rewind(book, *HERE, 25, 40) == Rewound()
-    assert row_of(book, rid).on_chain
-    assert take(book, blocks=(26, 40)) == Recorded(gone=1)
+def test_what_stands_between_fork_and_head_waits_for_its_block_to_be_read(db: Database) -> None:
+    rid = new_row(db, 1, 30)
+    assert rewind(db, *HERE, 25, 40) == Rewound()
+    assert row_of(db, rid).on_chain
+    assert take(db, blocks=(26, 40)) == Recorded(gone=1)
 
 
-def test_another_contract_of_the_chain_is_left_alone(book: Book) -> None:
-    walk(book, new_row(book), WAYS[State.FINALIZED])
-    before = dump(book)
-    rewind(book, CHAIN, type(CONTRACT)(b"\x01" * 20), 0, 0)
-    assert dump(book) == before
+def test_another_contract_of_the_chain_is_left_alone(db: Database) -> None:
+    walk(db, new_row(db), WAYS[State.FINALIZED])
+    before = dump(db)
+    rewind(db, CHAIN, type(CONTRACT)(b"\x01" * 20), 0, 0)
+    assert dump(db) == before
 
 
 @pytest.mark.parametrize("state", [State.REJECTED, State.DONE])
-def test_what_ended_in_another_block_is_judged_anew(book: Book, state: State) -> None:
-    rid = walk(book, new_row(book), WAYS[state])
+def test_what_ended_in_another_block_is_judged_anew(db: Database, state: State) -> None:
+    rid = walk(db, new_row(db), WAYS[state])
     moved = arrival(1, 12)
-    assert take(book, moved) == Recorded(moved=1, back=((rid, moved),))
-    assert row_of(book, rid).state is State.PENDING
+    assert take(db, moved) == Recorded(moved=1, back=((rid, moved),))
+    assert row_of(db, rid).state is State.PENDING
 
 
 @pytest.mark.parametrize("state", [State.REJECTED, State.DONE])
-def test_what_ended_and_stands_where_it_stood_stays(book: Book, state: State) -> None:
-    rid = walk(book, new_row(book), WAYS[state])
-    assert take(book, arrival(1, 10)) == Recorded()
-    assert row_of(book, rid).state is state
+def test_what_ended_and_stands_where_it_stood_stays(db: Database, state: State) -> None:
+    rid = walk(db, new_row(db), WAYS[state])
+    assert take(db, arrival(1, 10)) == Recorded()
+    assert row_of(db, rid).state is state
 
 
 @pytest.mark.parametrize("state", [State.EXPIRED, State.QUARANTINED, State.ABORTED, State.FINALIZED])
-def test_what_does_not_depend_on_the_block_stays_as_it_ended(book: Book, state: State) -> None:
-    rid = walk(book, new_row(book), WAYS[state])
-    assert take(book, arrival(1, 12)) == Recorded(moved=1)
-    assert row_of(book, rid).state is state
+def test_what_does_not_depend_on_the_block_stays_as_it_ended(db: Database, state: State) -> None:
+    rid = walk(db, new_row(db), WAYS[state])
+    assert take(db, arrival(1, 12)) == Recorded(moved=1)
+    assert row_of(db, rid).state is state

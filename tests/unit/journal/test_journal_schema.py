@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.journal import damage, queries, recording
-from kmsconn.journal.book import Book
+from kmsconn.journal.database import Database
 from kmsconn.journal.rows import RESIDUES
 from kmsconn.journal.schema import MIGRATIONS, VERSION, shard_indices
 from kmsconn.model.life import CLOSED, OPEN, State
@@ -80,24 +80,24 @@ def test_the_index_of_odd_rows_names_all_states() -> None:
     }
 
 
-def test_a_new_file_has_the_newest_version(book: Book) -> None:
-    assert book.execute("PRAGMA user_version").fetchone() == (VERSION,)
+def test_a_new_file_has_the_newest_version(db: Database) -> None:
+    assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
-def test_the_log_is_written_ahead(book: Book) -> None:
-    assert book.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+def test_the_log_is_written_ahead(db: Database) -> None:
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 @pytest.mark.parametrize("state", sorted(CLOSED))
-def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None:
+def test_a_closed_row_stands_in_no_index_of_work(db: Database, state: str) -> None:
     """Only identity and place hold it, so that years of closed rows cost nobody anything."""
-    walk(book, new_row(book), WAYS[next(closed for closed in CLOSED if closed == state)])
+    walk(db, new_row(db), WAYS[next(closed for closed in CLOSED if closed == state)])
     statements = [*(one for migration in MIGRATIONS for one in migration), *shard_indices(1).values()]
     for index in ("due_1", "stranded_1", "unsent", "nonce", "included", "oldest", "suspect", "odd"):
         where = next(one for one in reversed(statements) if f"INDEX request_{index} ON" in one).split(
             "WHERE"
         )[1]
-        assert book.execute(f"SELECT count(*) FROM request WHERE {where}").fetchone() == (0,)  # noqa: S608
+        assert db.execute(f"SELECT count(*) FROM request WHERE {where}").fetchone() == (0,)  # noqa: S608
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_a_closed_row_stands_in_no_index_of_work(book: Book, state: str) -> None
         (damage._ODD_KINDS, ("",)),
     ],
 )
-def test_no_query_walks_over_the_table(book: Book, statement: str, values: object) -> None:
-    plan = book.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()  # type: ignore[arg-type]
+def test_no_query_walks_over_the_table(db: Database, statement: str, values: object) -> None:
+    plan = db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()  # type: ignore[arg-type]
     walks = [
         step
         for *_, step in plan
@@ -134,11 +134,11 @@ def test_no_query_walks_over_the_table(book: Book, statement: str, values: objec
 def test_the_rows_of_an_older_file_have_their_shards(tmp_path: Path) -> None:
     identifier = (5 << 248) + 77
     file_of_layout(tmp_path / "j.db", 2, {"id": identifier.to_bytes(32)})
-    book = opened(tmp_path / "j.db")
+    db = opened(tmp_path / "j.db")
     try:
-        assert book.execute("SELECT residue FROM request").fetchall() == [(identifier % RESIDUES,)]
+        assert db.execute("SELECT residue FROM request").fetchall() == [(identifier % RESIDUES,)]
     finally:
-        book.close()
+        db.close()
 
 
 @pytest.mark.parametrize("layout", range(1, VERSION))
@@ -156,17 +156,17 @@ def test_an_older_file_has_its_rows_in_the_states_of_today(
 ) -> None:
     others = ({"id": bytes32(f"{n}"), "state": old, "parked": 2, "nonce": n} for n in range(2))
     file_of_layout(tmp_path / "j.db", layout, *others, {"state": "expired"})
-    book = opened(tmp_path / "j.db")
+    db = opened(tmp_path / "j.db")
     try:
-        assert queries.counts(book, 0.0).states == {(KIND, state): 2, (KIND, State.EXPIRED): 1}
-        assert book.execute("SELECT deferred, nonce FROM request ORDER BY rid").fetchall()[:2] == [
+        assert queries.counts(db, 0.0).states == {(KIND, state): 2, (KIND, State.EXPIRED): 1}
+        assert db.execute("SELECT deferred, nonce FROM request ORDER BY rid").fetchall()[:2] == [
             (2, 0),
             (2, 1),
         ]
         due = "SELECT count(*) FROM request INDEXED BY request_due_1 WHERE kind = ? AND state = 'pending' AND on_chain = 1"
-        assert book.execute(due, (KIND,)).fetchone() == (2 * (state is State.PENDING),)
+        assert db.execute(due, (KIND,)).fetchone() == (2 * (state is State.PENDING),)
     finally:
-        book.close()
+        db.close()
 
 
 def test_what_retention_deleted_stays_counted(tmp_path: Path) -> None:
@@ -175,11 +175,11 @@ def test_what_retention_deleted_stays_counted(tmp_path: Path) -> None:
     connection = raw_connection(path)
     connection.execute("DELETE FROM request")
     connection.close()
-    book = opened(path)
+    db = opened(path)
     try:
-        assert queries.counts(book, 0.0).deleted == {(KIND, State.FINALIZED): 1}
+        assert queries.counts(db, 0.0).deleted == {(KIND, State.FINALIZED): 1}
     finally:
-        book.close()
+        db.close()
 
 
 def test_the_migration_names_the_number_of_residues() -> None:
@@ -188,21 +188,21 @@ def test_the_migration_names_the_number_of_residues() -> None:
 
 def test_an_empty_file_of_the_first_version_gets_the_new_ends(tmp_path: Path) -> None:
     file_of_layout(tmp_path / "j.db", 1)
-    book = opened(tmp_path / "j.db")
+    db = opened(tmp_path / "j.db")
     try:
-        assert book.execute("PRAGMA user_version").fetchone() == (VERSION,)
-        walk(book, new_row(book), WAYS[State.DONE])
-        assert queries.counts(book, 0.0).states == {(KIND, State.DONE): 1}
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        walk(db, new_row(db), WAYS[State.DONE])
+        assert queries.counts(db, 0.0).states == {(KIND, State.DONE): 1}
     finally:
-        book.close()
+        db.close()
 
 
 def test_an_older_file_begins_with_the_blocks_where_its_requests_stand(tmp_path: Path) -> None:
     at = ({"id": bytes32(f"{n}"), "block": n, "block_hash": bytes32(f"block {n}")} for n in (10, 12))
     file_of_layout(tmp_path / "j.db", 4, *at)
-    book = opened(tmp_path / "j.db")
+    db = opened(tmp_path / "j.db")
     try:
         kept = [Checkpoint(block, bytes32(f"block {block}")) for block in (10, 12)]
-        assert queries.checkpoints(book, CHAIN, CONTRACT) == tuple(kept)
+        assert queries.checkpoints(db, CHAIN, CONTRACT) == tuple(kept)
     finally:
-        book.close()
+        db.close()

@@ -19,8 +19,11 @@ from kmsconn.config.settings import Deadlines
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.port import Arrival, Read, Row
-from kmsconn.journal.sqlite import Binding, SqliteJournal, open_journal
+from kmsconn.journal import queries, recording
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.opening import open_journal
+from kmsconn.journal.values import Arrival, Read, Row
 from kmsconn.model.events import Event
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
@@ -84,7 +87,7 @@ class Bench:
 
     pipeline: Pipeline
     stages: ScriptedStages
-    journal: SqliteJournal
+    journal: Journal
     head: HeadTracker
     events: list[Event]
 
@@ -99,7 +102,7 @@ class Bench:
 
     async def record_arrival(self, arrival: Arrival) -> Row:
         """Make a row of one arrival."""
-        [(rid, _)] = (await self.journal.record(self.read(arrival.log, arrival))).new
+        [(rid, _)] = (await self.journal.run(recording.record, self.read(arrival.log, arrival))).new
         return await self.row(rid)
 
     async def record_key_request(self, name: str) -> Row:
@@ -119,7 +122,7 @@ class Bench:
 
     async def row(self, rid: int) -> Row:
         """Return a row as it is now."""
-        found = await self.journal.row(rid)
+        found = await self.journal.run(queries.row, rid)
         assert found is not None
         return found
 

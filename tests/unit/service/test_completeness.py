@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.port import Place
+from kmsconn.journal.values import Place
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
@@ -92,6 +92,10 @@ class World:
             "timestamp": "0x1",
             "hash": to_hex(hash_of(number, number in self.replaced)),
         }
+
+    async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+        """Do what the journal's operation of this name does."""
+        return await getattr(self, operation.__name__)(*arguments, **options)
 
     async def standing(
         self, _chain: int, _contract: bytes, blocks: tuple[int, int], limit: int

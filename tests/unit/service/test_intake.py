@@ -23,6 +23,7 @@ from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
+from kmsconn.journal import queries, recording
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
@@ -149,7 +150,7 @@ class Reading:
         return [event.id for event in self.bench.told(RequestRecorded)]
 
     async def stored_cursor(self) -> int | None:
-        return await self.bench.journal.cursor(SUBSCRIPTION.chain_id, SUBSCRIPTION.contract)
+        return await self.bench.journal.run(queries.cursor, SUBSCRIPTION.chain_id, SUBSCRIPTION.contract)
 
 
 def id_of(name: str) -> int:
@@ -413,7 +414,7 @@ async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on
         assert (told.block, it.recorded) == (50, [id_of(NAMES[1])])
         await trio.sleep(2 * REORG_WINDOW)
         assert len(it.bench.told(LogQuarantined)) == 1
-        assert (await it.bench.journal.counts(wall())).quarantined_logs == 1
+        assert (await it.bench.journal.run(queries.counts, wall())).quarantined_logs == 1
 
 
 UNREADABLE: list[Callable[[dict[str, Any]], Any]] = [
@@ -459,12 +460,12 @@ async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_c
         def __init__(self, bench: Bench) -> None:
             self._bench, self.left = bench, 3
 
-        async def record(self, read: Any) -> Any:
+        async def run(self, operation: Any, *arguments: Any) -> Any:
             await trio.lowlevel.checkpoint()
-            if self.left:
+            if operation is recording.record and self.left:
                 self.left -= 1
                 raise JournalFailed("disk full")
-            return await self._bench.journal.record(read)
+            return await self._bench.journal.run(operation, *arguments)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._bench.journal, name)

@@ -10,7 +10,7 @@ import trio
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.chances import Chance
 from kmsconn.errors import JournalFailed
-from kmsconn.journal.book import Book
+from kmsconn.journal.database import Database
 from kmsconn.kms.status import Status
 from kmsconn.model.events import (
     AlertCleared,
@@ -29,14 +29,14 @@ from tests.unit.service.small_house import small_house
 def disk(monkeypatch):
     """A disk that a test can fill: nothing is committed then, reads included."""
     full = []
-    commit = Book.commit
+    commit = Database.commit
 
-    def fail(book: Book) -> None:
+    def fail(db: Database) -> None:
         if full:
             raise sqlite3.OperationalError("database or disk is full")
-        commit(book)
+        commit(db)
 
-    monkeypatch.setattr(Book, "commit", fail)
+    monkeypatch.setattr(Database, "commit", fail)
     return full
 
 

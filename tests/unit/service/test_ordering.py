@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
-from kmsconn.journal.port import Queued
+from kmsconn.journal.values import Queued
 from kmsconn.protocols.fhevm_014.key_events import (
     AbortKeygen,
     ContextDestroyed,

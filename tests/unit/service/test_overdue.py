@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from kmsconn.journal import moves, recording
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -44,7 +45,7 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
 ) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
-        await bench.journal.defer(rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
+        await bench.journal.run(moves.defer, rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
         await trio.sleep(LONG + 10 * EVERY)
         [trouble] = told
         assert isinstance(trouble, AlertRaised)
@@ -57,7 +58,7 @@ async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any)
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
         await trio.sleep(LONG + 2 * EVERY)
-        await bench.journal.defer(rid, 1e9, "something else")
+        await bench.journal.run(moves.defer, rid, 1e9, "something else")
         await trio.sleep(2 * EVERY)
         assert [event.text.split("; for what: ")[1] for event in told if isinstance(event, AlertRaised)] == [
             "its turn",
@@ -69,7 +70,7 @@ async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_cl
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
         await trio.sleep(LONG + 2 * EVERY)
-        await bench.journal.close(rid, "finish", "done")
+        await bench.journal.run(moves.close, rid, "finish", "done")
         await trio.sleep(2 * EVERY)
         assert isinstance(told[-1], AlertCleared)
         assert told[-1].dependency == told[0].dependency  # type: ignore[union-attr]
@@ -78,7 +79,7 @@ async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_cl
 async def test_a_reply_that_does_not_are_included_is_named_too(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench, "crsgen_test_2048")
-        await bench.journal.answer(rid, Answer(b"calldata", None), wall())
+        await bench.journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
         await trio.sleep(LONG + 2 * EVERY)
         assert [type(event) for event in told] == [AlertRaised]
 
@@ -94,7 +95,7 @@ async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clo
 async def test_what_left_the_chain_waits_for_nobody(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
-        gone = await bench.journal.record(bench.read((await bench.row(rid)).log))
+        gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).log))
         assert gone.gone == 1
         await trio.sleep(LONG + 2 * EVERY)
         assert told == []

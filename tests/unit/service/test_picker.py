@@ -13,7 +13,8 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed
-from kmsconn.journal.port import Arrival, Row
+from kmsconn.journal import moves, queries
+from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
@@ -71,7 +72,7 @@ async def test_a_freed_place_takes_the_next_row(tmp_path: Path, autojump_clock: 
     async with open_bench(tmp_path) as bench:
         rows = await rows_of(bench, 4)
         async with picking(bench, size=3) as pool:
-            await bench.journal.close(rows[0].rid, "reject", "done")
+            await bench.journal.run(moves.close, rows[0].rid, "reject", "done")
             del pool.busy[rows[0].rid]
             pool.bell.ring()
             await trio.sleep(1)
@@ -104,7 +105,7 @@ async def test_a_deferred_row_is_handed_out_when_its_time_comes(
 ) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
-        await bench.journal.defer(row.rid, wall() + wait, "waits")
+        await bench.journal.run(moves.defer, row.rid, wall() + wait, "waits")
         started = trio.current_time()
         async with picking(bench) as pool:
             await trio.sleep(wait + 1)
@@ -149,7 +150,7 @@ async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(
         rows = await rows_of(bench, 4)
         ours = [row for row in rows if row.id % 2 == rows[0].id % 2]
         async with picking(bench, size=2, shards=2) as pool:
-            await bench.journal.close(ours[0].rid, "reject", "done")
+            await bench.journal.run(moves.close, ours[0].rid, "reject", "done")
             del pool.busy[ours[0].rid]
             pool.bell.ring()
             await trio.sleep(1)
@@ -162,12 +163,12 @@ class Failing:
     def __init__(self, bench: Bench, times: int) -> None:
         self._bench, self.left = bench, times
 
-    async def due(self, *arguments: Any, **options: Any) -> Any:
+    async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
         await trio.lowlevel.checkpoint()
         if self.left:
             self.left -= 1
             raise JournalFailed("disk full")
-        return await self._bench.journal.due(*arguments, **options)
+        return await self._bench.journal.run(operation, *arguments, **options)
 
 
 async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, autojump_clock: Any) -> None:
@@ -228,7 +229,7 @@ async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path, 
         context, epoch, end = await record_all(bench, CONTEXT_SWITCH)
         async with picking_in_order(bench) as pool:
             assert [rid for _, rid in pool.handed] == [context, end]
-            await bench.journal.close(context, "finish", "done")
+            await bench.journal.run(moves.close, context, "finish", "done")
             await free_a_place(pool, context)
             assert [rid for _, rid in pool.handed] == [context, end, epoch]
 
@@ -236,7 +237,7 @@ async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path, 
 async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         context, _, end = await record_all(bench, CONTEXT_SWITCH)
-        await bench.journal.defer(context, wall() + 7, "not now")
+        await bench.journal.run(moves.defer, context, wall() + 7, "not now")
         async with picking_in_order(bench) as pool:
             await trio.sleep(10)
         assert [(round(at), rid) for at, rid in pool.handed] == [(0, end), (7, context)]
@@ -247,7 +248,7 @@ async def test_no_more_contexts_and_epochs_than_places(tmp_path: Path, autojump_
         context, _, end = await record_all(bench, CONTEXT_SWITCH)
         async with picking_in_order(bench, size=1) as pool:
             assert [rid for _, rid in pool.handed] == [context]
-            await bench.journal.defer(context, wall() + 60, "not now")
+            await bench.journal.run(moves.defer, context, wall() + 60, "not now")
             await free_a_place(pool, context)
             assert [rid for _, rid in pool.handed] == [context, end]
 
@@ -297,9 +298,32 @@ class Counting:
     def __init__(self, bench: Bench) -> None:
         self._bench, self.asked = bench, 0
 
-    async def due(self, *arguments: Any, **options: Any) -> Any:
-        self.asked += 1
-        return await self._bench.journal.due(*arguments, **options)
+    async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+        self.asked += operation is queries.due
+        return await self._bench.journal.run(operation, *arguments, **options)
+
+
+async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path, autojump_clock: Any) -> None:
+    """The pool goes on while the question waits in the queue of the journal."""
+
+    class Slow:
+        """A journal that answers late."""
+
+        async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+            await trio.sleep(1)
+            return await bench.journal.run(operation, *arguments, **options)
+
+    async with open_bench(tmp_path) as bench:
+        row = await bench.record()
+        pool = Record(NAME, (KIND,), 10, Doorbell())
+        pool.busy[row.rid] = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_picker, pool, Slow(), wall)
+            await trio.sleep(0.5)
+            pool.busy.clear()
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert pool.handed == []
 
 
 @pytest.mark.parametrize(("size", "times", "questions"), [(2, [1, 1, 2, 2], 3), (10, [1, 1, 1, 1], 1)])
@@ -313,7 +337,7 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
         async def work(row: Row) -> bool:
             await trio.sleep(1)
             done.append(round(trio.current_time() - started))
-            return await bench.journal.close(row.rid, "reject", "done")
+            return await bench.journal.run(moves.close, row.rid, "reject", "done")
 
         pool = Pool(NAME, (KIND,), size, Doorbell())
         async with trio.open_nursery() as nursery:

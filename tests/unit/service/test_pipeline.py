@@ -40,7 +40,8 @@ from kmsconn.errors import (
     Unreachable,
     WrongSignature,
 )
-from kmsconn.journal.port import Arrival, Row
+from kmsconn.journal import moves
+from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import (
     AnswerKept,
     RequestClosed,
@@ -151,7 +152,7 @@ async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path, aut
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
         bench.journal.note_submitted(row.rid, True)
-        await bench.journal.defer(row.rid, 0.0, "soon")
+        await bench.journal.run(moves.defer, row.rid, 0.0, "soon")
         assert (await bench.run(await bench.row(row.rid))).state is State.ANSWERED
     assert bench.stages.took == ["answer"]
 
@@ -223,7 +224,9 @@ async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(
 ) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
-        bench.stages.does["answer"] = partial(bench.journal.close, row.rid, "reject", "by the operator")
+        bench.stages.does["answer"] = partial(
+            bench.journal.run, moves.close, row.rid, "reject", "by the operator"
+        )
         assert (await bench.run(row)).state is State.REJECTED
     assert bench.told(AnswerKept) == []
 
@@ -446,7 +449,7 @@ async def test_keeping_an_answer_has_a_deadline_of_its_own(tmp_path: Path, autoj
         row = await bench.record()
 
         class Hanging:
-            async def answer(self, *_: Any) -> bool:
+            async def run(self, *_: Any) -> bool:
                 await trio.sleep_forever()
                 return True
 

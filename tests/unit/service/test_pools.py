@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed, Rejected
-from kmsconn.journal.port import Row
+from kmsconn.journal.values import Row
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName

@@ -8,6 +8,7 @@ import trio
 
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import Forgotten, NotYet, Refused, Unreachable
+from kmsconn.journal import moves
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
@@ -59,7 +60,7 @@ async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path, autoj
         row = await bench.record()
 
         async def closed_meanwhile() -> None:
-            await bench.journal.close(row.rid, "reject", "by the operator")
+            await bench.journal.run(moves.close, row.rid, "reject", "by the operator")
             raise NotYet("not now")
 
         bench.stages.does["check"] = closed_meanwhile

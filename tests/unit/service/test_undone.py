@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from kmsconn.ethereum.ids import id_name
-from kmsconn.journal.port import Ending
+from kmsconn.journal import inspecting, moves, recording
+from kmsconn.journal.values import Ending
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.life import State
 from kmsconn.service.undone import EVERY, Undone, undone
@@ -34,7 +35,7 @@ async def closed(
     bench: Bench, name: str, transition: str = "reject", reason: str = "INVALID_ARGUMENT"
 ) -> int:
     rid = (await bench.record_key_request(name)).rid
-    assert await bench.journal.close(rid, transition, reason)
+    assert await bench.journal.run(moves.close, rid, transition, reason)
     await trio.sleep(2 * EVERY)
     return rid
 
@@ -63,7 +64,7 @@ async def test_what_ended_undone_is_named_once_critical_where_nothing_can_be_ans
 async def test_it_is_over_when_an_operator_lets_it_begin_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await closed(bench, CONTEXT)
-        await bench.journal.retry(rid, 0.0, 1e9)
+        await bench.journal.run(inspecting.retry, rid, 0.0, 1e9)
         await trio.sleep(2 * EVERY)
         assert told[1:] == [AlertCleared("new_kms_context", "undone")]
 
@@ -86,7 +87,7 @@ async def test_what_was_destroyed_meanwhile_is_not_undone(tmp_path: Path, autoju
 async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await closed(bench, CONTEXT)
-        gone = await bench.journal.record(bench.read((await bench.row(rid)).log))
+        gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).log))
         assert gone.gone == 1
         await trio.sleep(2 * EVERY)
         assert isinstance(told[-1], AlertCleared)
@@ -94,7 +95,7 @@ async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock:
 
 async def test_a_rejected_decryption_is_not_of_key_management(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        await bench.journal.close((await bench.record()).rid, "reject", "malformed")
+        await bench.journal.run(moves.close, (await bench.record()).rid, "reject", "malformed")
         await trio.sleep(2 * EVERY)
         assert told == []
 

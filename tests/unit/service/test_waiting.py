@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from kmsconn.errors import Denied, NotMember, NotYet, Unreachable
-from kmsconn.journal.port import Arrival, Row
-from kmsconn.journal.sqlite import SqliteJournal
+from kmsconn.journal import moves, queries
+from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import AlertCleared, AlertRaised, RequestClosed, RequestDeferred, Severity
 from kmsconn.model.life import State
 from kmsconn.service.destruction import PAGE
@@ -69,7 +69,7 @@ async def test_a_denial_after_a_second_chance_is_asked_ever_more_rarely_too(
 ) -> None:
     async with open_bench(tmp_path, check=NO) as bench:
         row = await bench.record()
-        await bench.journal.defer(row.rid, wall(), "second chance: INTERNAL")
+        await bench.journal.run(moves.defer, row.rid, wall(), "second chance: INTERNAL")
         row = await bench.row(row.rid)
         for _ in range(3):
             row = await bench.run(row)
@@ -99,7 +99,7 @@ async def test_requests_of_another_context_wait_until_the_question_is_asked_agai
     async with open_bench(tmp_path, check=outsider(again_in=3600.0)) as bench:
         row = await bench.run(await bench.record())
         assert 3600.0 <= waits(bench)[-1] <= 3600.0 + SPREAD
-        assert not (await bench.journal.due((row.kind,), wall() + 3000, 9, ())).rows
+        assert not (await bench.journal.run(queries.due, (row.kind,), wall() + 3000, 9, ())).rows
 
 
 async def test_a_generation_of_another_context_looks_every_minute_whether_it_is_over(
@@ -125,7 +125,7 @@ async def test_they_are_one_alert_with_their_number(
         assert {(one.dependency, one.severity) for one in told} == {("context 0x07", severity)}
         for row in rows:
             assert AlertCleared("context 0x07", NOT_A_NODE) not in bench.events
-            await bench.journal.defer(row.rid, wall(), "")
+            await bench.journal.run(moves.defer, row.rid, wall(), "")
             bench.stages.does.clear()
             await bench.run(await bench.row(row.rid))
         assert AlertCleared("context 0x07", NOT_A_NODE) in bench.events
@@ -148,7 +148,7 @@ def end_of(identifier: int) -> Arrival:
 
 async def answered(bench: Bench, name: str, block: int) -> Row:
     row = await bench.record(name, block=block)
-    await bench.journal.answer(row.rid, ANSWER, wall())
+    await bench.journal.run(moves.answer, row.rid, ANSWER, wall())
     return row
 
 
@@ -203,13 +203,13 @@ async def test_kept_answers_are_looked_through_once_however_long_the_core_refuse
 ) -> None:
     """A Core that cannot destroy anything is told every minute; tens of thousands of answers may wait for the Gateway meanwhile."""
     looks = []
-    honest = SqliteJournal.answered_after
+    honest = queries.answered_after
 
-    async def counted(journal: Any, *asked: Any) -> Any:
+    def counted(db: Any, *asked: Any) -> Any:
         looks.append(asked)
-        return await honest(journal, *asked)
+        return honest(db, *asked)
 
-    monkeypatch.setattr(SqliteJournal, "answered_after", counted)
+    monkeypatch.setattr(queries, "answered_after", counted)
     async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
         end = await bench.record_arrival(end_of(7 << 248 | 1))
         for _ in range(5):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
-from kmsconn.journal.port import Due, Row, Signing
+from kmsconn.journal.values import Due, Row, Signing
 from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, State
 from kmsconn.model.requests import Kind, PoolName
@@ -367,6 +367,14 @@ class MemoryJournal:
         result = work()
         await self.delay()
         return result
+
+    async def run(self, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do what the journal's operation of this name does."""
+        return await getattr(self, operation.__name__)(*args, **kwargs)
+
+    async def run_each(self, operation: Callable[..., Any], values: Iterable[Any]) -> list[Any]:
+        """Do what the journal's operation of this name does, with all of the values at once."""
+        return list(await getattr(self, operation.__name__)(list(values)))
 
     async def answered(self, chain_id: int, now: float, limit: int) -> Due:
         def work() -> Due:

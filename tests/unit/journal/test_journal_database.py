@@ -15,7 +15,7 @@ import pytest
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding
-from kmsconn.journal.book import Book
+from kmsconn.journal.database import Database
 from kmsconn.journal.schema import VERSION
 from tests.unit.journal.samples import BINDING, dump, new_row, opened, raw_connection, row_of, wall
 
@@ -23,10 +23,10 @@ from tests.unit.journal.samples import BINDING, dump, new_row, opened, raw_conne
 def test_all_files_are_their_owners_alone(path: Path) -> None:
     before = os.umask(0)
     try:
-        book = opened(path)
-        new_row(book)
+        db = opened(path)
+        new_row(db)
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
-        book.close()
+        db.close()
     finally:
         os.umask(before)
     assert modes == dict.fromkeys(
@@ -34,61 +34,61 @@ def test_all_files_are_their_owners_alone(path: Path) -> None:
     )
 
 
-def test_a_file_made_by_us_raises_no_warning(book: Book) -> None:
-    assert book.warnings == ()
+def test_a_file_made_by_us_raises_no_warning(db: Database) -> None:
+    assert db.warnings == ()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622])
 def test_a_file_open_to_others_is_warned_about(path: Path, mode: int) -> None:
     opened(path).close()
     path.chmod(mode)
-    book = opened(path)
-    assert [warning for warning in book.warnings if f"{mode:04o}" in warning and "chmod 600" in warning]
-    book.close()
+    db = opened(path)
+    assert [warning for warning in db.warnings if f"{mode:04o}" in warning and "chmod 600" in warning]
+    db.close()
 
 
-def test_committed_rows_are_there_after_opening_again(book: Book, path: Path) -> None:
-    book.begin()
-    new_row(book, 7)
-    book.commit()
-    kept = dump(book)
-    book.close()
+def test_committed_rows_are_there_after_opening_again(db: Database, path: Path) -> None:
+    db.begin()
+    new_row(db, 7)
+    db.commit()
+    kept = dump(db)
+    db.close()
     again = opened(path)
     assert dump(again) == kept
     again.close()
 
 
-def test_uncommitted_rows_are_gone_after_opening_again(book: Book, path: Path) -> None:
-    book.begin()
-    new_row(book)
-    book.close()
+def test_uncommitted_rows_are_gone_after_opening_again(db: Database, path: Path) -> None:
+    db.begin()
+    new_row(db)
+    db.close()
     again = opened(path)
     assert dump(again) == []
     again.close()
 
 
-def test_the_tick_goes_on_after_opening_again(book: Book, path: Path) -> None:
+def test_the_tick_goes_on_after_opening_again(db: Database, path: Path) -> None:
     """Else a read could judge rows that moved after it was asked."""
-    book.begin()
-    new_row(book)
-    book.commit()
-    tick = book.tick
-    book.close()
+    db.begin()
+    new_row(db)
+    db.commit()
+    tick = db.tick
+    db.close()
     again = opened(path)
     assert (again.tick, tick) == (1, 1)
     again.close()
 
 
-def test_closing_twice_is_closing_once(book: Book) -> None:
-    book.close()
-    book.close()
+def test_closing_twice_is_closing_once(db: Database) -> None:
+    db.close()
+    db.close()
 
 
-def test_beginning_undoes_what_a_failure_left_open(book: Book) -> None:
-    book.begin()
-    rid = new_row(book)
-    book.begin()
-    assert book.execute("SELECT count(*) FROM request WHERE rid = ?", (rid,)).fetchone() == (0,)
+def test_beginning_undoes_what_a_failure_left_open(db: Database) -> None:
+    db.begin()
+    rid = new_row(db)
+    db.begin()
+    assert db.execute("SELECT count(*) FROM request WHERE rid = ?", (rid,)).fetchone() == (0,)
 
 
 OTHERS = {
@@ -101,32 +101,32 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_journal_of_another_connector_is_refused_by_name(book: Book, path: Path, name: str) -> None:
-    book.close()
+def test_a_journal_of_another_connector_is_refused_by_name(db: Database, path: Path, name: str) -> None:
+    db.close()
     with pytest.raises(StartRefused, match=f"{name}.*name another journal path") as refusal:
         opened(path, OTHERS[name])
     assert sum(other in str(refusal.value) for other in OTHERS) == 1
 
 
-def test_all_differences_are_named(book: Book, path: Path) -> None:
-    book.close()
+def test_all_differences_are_named(db: Database, path: Path) -> None:
+    db.close()
     with pytest.raises(StartRefused) as refusal:
         opened(path, Binding("httpz-rc7", 2, 3, Address(b"\x01" * 20), Address(b"\x02" * 20)))
     assert all(name in str(refusal.value) for name in OTHERS)
 
 
-def test_a_refused_opening_holds_nothing(book: Book, path: Path) -> None:
-    book.close()
-    refused = Book(path, wall)
+def test_a_refused_opening_holds_nothing(db: Database, path: Path) -> None:
+    db.close()
+    refused = Database(path, wall)
     with pytest.raises(StartRefused):
         refused.open(OTHERS["profile"], "OFF")
     refused.close()
     opened(path).close()
 
 
-def test_a_newer_layout_is_refused(book: Book, path: Path) -> None:
-    book.execute(f"PRAGMA user_version = {VERSION + 1}")
-    book.close()
+def test_a_newer_layout_is_refused(db: Database, path: Path) -> None:
+    db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    db.close()
     with pytest.raises(StartRefused, match="newer version"):
         opened(path)
 
@@ -156,55 +156,55 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_migration_that_was_cut_short_is_done_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = (("PRAGMA application_id = 1802335075", "CREATE TABLE meta (x)", "this is no SQL"),)
     with monkeypatch.context() as patch:
-        patch.setattr("kmsconn.journal.book.MIGRATIONS", broken)
+        patch.setattr("kmsconn.journal.database.MIGRATIONS", broken)
         with pytest.raises(StartRefused, match="syntax error"):
             opened(path)
-    book = opened(path)
-    assert row_of(book, new_row(book)).id == 1
-    book.close()
+    db = opened(path)
+    assert row_of(db, new_row(db)).id == 1
+    db.close()
 
 
-def test_a_statement_that_fails_is_sqlite_s_error(book: Book) -> None:
+def test_a_statement_that_fails_is_sqlite_s_error(db: Database) -> None:
     """The writer, which knows what was asked, maps it."""
     with pytest.raises(sqlite3.Error):
-        book.execute("SELECT * FROM nothing")
+        db.execute("SELECT * FROM nothing")
 
 
-def test_a_savepoint_undoes_what_its_body_changed(book: Book) -> None:
-    book.begin()
-    new_row(book, 1)
-    with suppress(LookupError), book.savepoint():
-        new_row(book, 2)
+def test_a_savepoint_undoes_what_its_body_changed(db: Database) -> None:
+    db.begin()
+    new_row(db, 1)
+    with suppress(LookupError), db.savepoint():
+        new_row(db, 2)
         raise LookupError
-    book.commit()
-    assert (row_of(book, 1).id, len(dump(book))) == (1, 1)
+    db.commit()
+    assert (row_of(db, 1).id, len(dump(db))) == (1, 1)
 
 
 def test_a_savepoint_that_cannot_be_undone_takes_the_whole_transaction_with_it(
-    book: Book, monkeypatch: pytest.MonkeyPatch
+    db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute = book.execute
+    execute = db.execute
 
     def broken(statement: str, values: Any = ()) -> sqlite3.Cursor:
         if statement.startswith("ROLLBACK TO"):
             raise sqlite3.OperationalError("disk I/O error")
         return execute(statement, values)
 
-    book.begin()
-    new_row(book, 1)
-    monkeypatch.setattr(book, "execute", broken)
-    with suppress(LookupError), book.savepoint():
+    db.begin()
+    new_row(db, 1)
+    monkeypatch.setattr(db, "execute", broken)
+    with suppress(LookupError), db.savepoint():
         raise LookupError
-    assert (book.is_begun, len(dump(book))) == (False, 0)
+    assert (db.is_begun, len(dump(db))) == (False, 0)
 
 
-def test_an_error_that_lost_the_whole_transaction_comes_out_of_a_savepoint_itself(book: Book) -> None:
+def test_an_error_that_lost_the_whole_transaction_comes_out_of_a_savepoint_itself(db: Database) -> None:
     def lose_all() -> None:
-        with book.savepoint():
-            book.roll_back()
+        with db.savepoint():
+            db.roll_back()
             raise sqlite3.OperationalError("disk I/O error")
 
-    book.begin()
+    db.begin()
     with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
         lose_all()
-    assert not book.is_begun
+    assert not db.is_begun

@@ -1,4 +1,4 @@
-"""The port over a real file: opening, one whole life, restarts, kills, and what it refuses."""
+"""Operations over a real file: opening, one whole life, restarts, kills, and what the journal refuses."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import TypeVar
 import attrs
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken, StartRefused
-from kmsconn.journal.port import Journal, Row
-from kmsconn.journal.sqlite import SqliteJournal, open_journal
+from kmsconn.journal import moves, queries, recording
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.opening import open_journal
+from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.net.offloading import offload_inline
 from tests.unit.journal.samples import (
@@ -39,7 +40,7 @@ def wall() -> float:
     return 7000.0
 
 
-def journal_at(path: Path) -> AbstractAsyncContextManager[SqliteJournal]:
+def journal_at(path: Path) -> AbstractAsyncContextManager[Journal]:
     """Open a journal without threads and without fsync."""
     return open_journal(path, BINDING, offload_inline, wall, synchronous="OFF")
 
@@ -49,46 +50,42 @@ def open_to_others(path: Path) -> None:
 
 
 async def record_one(journal: Journal, id_: int = 1, block: int = 10) -> int:
-    recorded = await journal.record(read_of(arrival(id_, block), asked=journal.tick, blocks=(block, block)))
+    recorded = await journal.run(
+        recording.record, read_of(arrival(id_, block), asked=journal.tick, blocks=(block, block))
+    )
     return recorded.new[0][0]
 
 
 async def row_of(journal: Journal, rid: int) -> Row:
-    found = await journal.row(rid)
+    found = await journal.run(queries.row, rid)
     assert found is not None
     return found
-
-
-async def test_it_is_the_port(path: Path) -> None:
-    async with journal_at(path) as journal:
-        port: Journal = journal
-        assert port.tick == 0
 
 
 async def test_a_whole_life(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        assert [row.rid for row in (await journal.due([KIND], 1000.0, 5, set())).rows] == [rid]
+        assert [row.rid for row in (await journal.run(queries.due, [KIND], 1000.0, 5, set())).rows] == [rid]
         journal.note_submitted(rid, True)
-        assert await journal.answer(rid, ANSWER, 1001.0)
-        assert [row.rid for row in (await journal.answered(CHAIN, 1001.0, 5)).rows] == [rid]
-        assert await journal.sign([signing(rid, 0)]) == [True]
-        assert [row.raw for row in await journal.signed(CHAIN)] == [b"raw"]
-        assert await journal.confirm([(rid, 30)]) == [True]
-        assert [row.included_block for row in await journal.included(CHAIN, 30, 5)] == [30]
-        assert await journal.finalize([rid]) == [True]
+        assert await journal.run(moves.answer, rid, ANSWER, 1001.0)
+        assert [row.rid for row in (await journal.run(queries.answered, CHAIN, 1001.0, 5)).rows] == [rid]
+        assert await journal.run_each(moves.sign, [signing(rid, 0)]) == [True]
+        assert [row.raw for row in await journal.run(queries.signed, CHAIN)] == [b"raw"]
+        assert await journal.run_each(moves.confirm, [(rid, 30)]) == [True]
+        assert [row.included_block for row in await journal.run(queries.included, CHAIN, 30, 5)] == [30]
+        assert await journal.run_each(moves.finalize, [rid]) == [True]
         row = await row_of(journal, rid)
         assert (row.state, row.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
-        assert (await journal.counts(1002.0)).states == {(KIND, State.FINALIZED): 1}
-        assert await journal.cursor(CHAIN, CONTRACT) == 11
+        assert (await journal.run(queries.counts, 1002.0)).states == {(KIND, State.FINALIZED): 1}
+        assert await journal.run(queries.cursor, CHAIN, CONTRACT) == 11
 
 
 @pytest.mark.parametrize("transition", ["expire", "reject", "quarantine", "found_finalized"])
 async def test_closing(path: Path, transition: str) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        assert await journal.close(rid, transition, "because")
-        assert not await journal.close(rid, transition, "again")
+        assert await journal.run(moves.close, rid, transition, "because")
+        assert not await journal.run(moves.close, rid, transition, "again")
         assert (await row_of(journal, rid)).reason == "because"
 
 
@@ -96,22 +93,22 @@ async def test_closing(path: Path, transition: str) -> None:
 async def test_a_transition_that_does_not_close_is_refused(path: Path, transition: str) -> None:
     async with journal_at(path) as journal:
         with pytest.raises(ValueError, match=transition):
-            await journal.close(1, transition, "")
+            await journal.run(moves.close, 1, transition, "")
 
 
 async def test_a_transition_that_does_not_return_is_refused(path: Path) -> None:
     async with journal_at(path) as journal:
         with pytest.raises(ValueError, match="finalize"):
-            await journal.unland(1, "finalize", "")
+            await journal.run(moves.unland, 1, "finalize", "")
 
 
 async def test_a_reply_that_is_gone_is_due_at_once(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        await journal.answer(rid, ANSWER, 1000.0)
-        await journal.sign([signing(rid, 0)])
-        await journal.confirm([(rid, 30)])
-        assert await journal.unland(rid, "resend", "gone")
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run_each(moves.sign, [signing(rid, 0)])
+        await journal.run_each(moves.confirm, [(rid, 30)])
+        assert await journal.run(moves.unland, rid, "resend", "gone")
         row = await row_of(journal, rid)
         assert (row.state, row.next_attempt, row.reason) == (State.ANSWERED, 7000.0, "gone")
 
@@ -119,20 +116,20 @@ async def test_a_reply_that_is_gone_is_due_at_once(path: Path) -> None:
 async def test_a_request_answered_by_nobody_we_know_starts_again(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        assert await journal.found_included(rid, 30)
-        assert await journal.unland(rid, "restart", "gone")
+        assert await journal.run(moves.found_included, rid, 30)
+        assert await journal.run(moves.unland, rid, "restart", "gone")
         assert (await row_of(journal, rid)).state == State.PENDING
 
 
 async def test_deferral_and_releasing(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        assert await journal.defer(rid, 1020.0, "later")
-        assert (await journal.due([KIND], 1000.0, 5, ())).next_due == 1020.0
-        await journal.answer(rid, ANSWER, 1000.0)
-        await journal.sign([signing(rid, 0)])
-        assert await journal.release(rid, 1030.0, "nonce taken")
-        assert (await journal.answered(CHAIN, 1000.0, 5)).next_due == 1030.0
+        assert await journal.run(moves.defer, rid, 1020.0, "later")
+        assert (await journal.run(queries.due, [KIND], 1000.0, 5, ())).next_due == 1020.0
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run_each(moves.sign, [signing(rid, 0)])
+        assert await journal.run(moves.release, rid, 1030.0, "nonce taken")
+        assert (await journal.run(queries.answered, CHAIN, 1000.0, 5)).next_due == 1030.0
 
 
 @pytest.mark.parametrize("submitted", [True, False])
@@ -141,8 +138,10 @@ async def test_a_deferred_row_comes_back_with_what_was_noted(path: Path, submitt
         rid = await record_one(journal)
         for noted in (not submitted, submitted):
             journal.note_submitted(rid, noted)
-            await journal.defer(rid, 0.0, "soon")
-        assert [row.submitted for row in (await journal.due([KIND], 1000.0, 5, ())).rows] == [submitted]
+            await journal.run(moves.defer, rid, 0.0, "soon")
+        assert [row.submitted for row in (await journal.run(queries.due, [KIND], 1000.0, 5, ())).rows] == [
+            submitted
+        ]
 
 
 async def test_deferral_without_a_note_leaves_what_is_known(path: Path) -> None:
@@ -150,7 +149,7 @@ async def test_deferral_without_a_note_leaves_what_is_known(path: Path) -> None:
         rid = await record_one(journal)
         journal.note_submitted(rid, True)
         for _ in range(2):
-            await journal.defer(rid, 0.0, "soon")
+            await journal.run(moves.defer, rid, 0.0, "soon")
         assert (await row_of(journal, rid)).submitted
 
 
@@ -158,7 +157,7 @@ async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock
     async with journal_at(path) as journal:
         rid = await record_one(journal)
         journal.note_submitted(rid, True)
-        await journal.answer(rid, ANSWER, 1000.0)
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
         await trio.sleep(60)
         assert not (await row_of(journal, rid)).submitted
 
@@ -166,31 +165,44 @@ async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock
 async def answered_rows(journal: Journal, count: int) -> list[int]:
     rids = [await record_one(journal, id_, id_) for id_ in range(1, count + 1)]
     for rid in rids:
-        await journal.answer(rid, ANSWER, 1000.0)
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
     return rids
 
 
 async def test_of_several_signatures_a_taken_nonce_spoils_its_own_only(path: Path) -> None:
     async with journal_at(path) as journal:
         first, second, third = await answered_rows(journal, 3)
-        done = await journal.sign([signing(first, 5), signing(second, 5), signing(third, 6), signing(99, 7)])
+        done = await journal.run_each(
+            moves.sign, [signing(first, 5), signing(second, 5), signing(third, 6), signing(99, 7)]
+        )
         assert [isinstance(one, NonceTaken) or one for one in done] == [True, True, True, False]
         assert isinstance(done[1], NonceTaken)
-        assert [(row.rid, row.nonce) for row in await journal.signed(CHAIN)] == [(first, 5), (third, 6)]
+        assert [(row.rid, row.nonce) for row in await journal.run(queries.signed, CHAIN)] == [
+            (first, 5),
+            (third, 6),
+        ]
 
 
 async def test_several_are_included_and_are_finalized_each_for_itself(path: Path) -> None:
     async with journal_at(path) as journal:
         first, second = await answered_rows(journal, 2)
-        await journal.sign([signing(first, 0)])
-        assert await journal.confirm([(second, 30), (first, 31), (first, 32)]) == [False, True, False]
-        assert await journal.finalize([first, second]) == [True, False]
+        await journal.run_each(moves.sign, [signing(first, 0)])
+        assert await journal.run_each(moves.confirm, [(second, 30), (first, 31), (first, 32)]) == [
+            False,
+            True,
+            False,
+        ]
+        assert await journal.run_each(moves.finalize, [first, second]) == [True, False]
         assert (await row_of(journal, first)).included_block == 31
 
 
 async def test_nothing_is_done_at_once(path: Path) -> None:
     async with journal_at(path) as journal:
-        assert [await journal.sign([]), await journal.confirm([]), await journal.finalize([])] == [[], [], []]
+        assert [
+            await journal.run_each(moves.sign, []),
+            await journal.run_each(moves.confirm, []),
+            await journal.run_each(moves.finalize, []),
+        ] == [[], [], []]
 
 
 async def test_several_are_one_commit(path: Path) -> None:
@@ -203,42 +215,17 @@ async def test_several_are_one_commit(path: Path) -> None:
     async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
         rids = await answered_rows(journal, 40)
         before = len(commits)
-        await journal.sign([signing(rid, rid) for rid in rids])
-        await journal.confirm([(rid, 30) for rid in rids])
-        await journal.finalize(rids)
+        await journal.run_each(moves.sign, [signing(rid, rid) for rid in rids])
+        await journal.run_each(moves.confirm, [(rid, 30) for rid in rids])
+        await journal.run_each(moves.finalize, rids)
         assert len(commits) - before == 3
 
 
 async def test_siblings(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        await journal.record(read_of(arrival(1, 10, "B"), asked=journal.tick))
-        assert await journal.has_sibling(rid)
-
-
-async def test_busy_rows_are_those_at_the_time_of_the_call(path: Path) -> None:
-    """The caller's set goes on changing while the question waits in the queue."""
-    free, found = trio.Event(), []
-
-    async def offload(use: str, work: Callable[[], T]) -> T:
-        await free.wait()
-        return await offload_inline(use, work)
-
-    async def ask() -> None:
-        found.append((await journal.due([KIND], 1000.0, 5, busy)).rows)
-
-    free.set()
-    async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
-        busy = {await record_one(journal)}
-        free = trio.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(journal.counts, 1000.0)
-            await wait_all_tasks_blocked()
-            nursery.start_soon(ask)
-            await wait_all_tasks_blocked()
-            busy.clear()
-            free.set()
-    assert found == [()]
+        await journal.run(recording.record, read_of(arrival(1, 10, "B"), asked=journal.tick))
+        assert await journal.run(queries.has_sibling, rid)
 
 
 async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> None:
@@ -246,20 +233,20 @@ async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> Non
         with pytest.raises(OverflowError):
             await record_one(journal, 2**256)
         rid = await record_one(journal, 2**256 - 1)
-        await journal.answer(rid, ANSWER, 1000.0)
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
         with pytest.raises(OverflowError):
-            await journal.sign([signing(rid, 2**63)])
+            await journal.run_each(moves.sign, [signing(rid, 2**63)])
         assert (await row_of(journal, rid)).state == State.ANSWERED
 
 
 async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        await journal.answer(rid, ANSWER, 1000.0)
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
         kept, tick = await row_of(journal, rid), journal.tick
     async with journal_at(path) as journal:
         assert (await row_of(journal, rid), journal.tick) == (kept, tick)
-        assert await journal.sign([signing(rid, 0)]) == [True]
+        assert await journal.run_each(moves.sign, [signing(rid, 0)]) == [True]
 
 
 async def test_two_at_once_are_refused(path: Path) -> None:
@@ -290,7 +277,7 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
     async with journal_at(path) as journal:
         pass
     with pytest.raises(JournalFailed, match="closed"):
-        await journal.row(1)
+        await journal.run(queries.row, 1)
 
 
 async def test_an_error_of_the_body_comes_out_and_the_lock_is_given_back(path: Path) -> None:
@@ -329,24 +316,24 @@ async def test_an_offload_that_hangs_does_not_keep_the_lock(path: Path, autojump
         killed = True
         with trio.move_on_after(1):
             await record_one(journal, 2, 20)
-    book = opened(path)
-    assert book.execute("SELECT count(*) FROM request").fetchone() == (1,)
-    book.close()
+    db = opened(path)
+    assert db.execute("SELECT count(*) FROM request").fetchone() == (1,)
+    db.close()
 
 
-async def life(journal: SqliteJournal) -> None:
+async def life(journal: Journal) -> None:
     """Take a request through all durable points; may be done again after any of them."""
     rid = 1
-    if await journal.row(rid) is None:
+    if await journal.run(queries.row, rid) is None:
         await record_one(journal)
     row = await row_of(journal, rid)
     if row.state is State.PENDING:
-        await journal.answer(rid, ANSWER, 1000.0)
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
     if row.state in {State.PENDING, State.ANSWERED}:
-        await journal.sign([signing(rid, 0)])
+        await journal.run_each(moves.sign, [signing(rid, 0)])
     if row.state in {State.PENDING, State.ANSWERED, State.SIGNED}:
-        await journal.confirm([(rid, 30)])
-    await journal.finalize([rid])
+        await journal.run_each(moves.confirm, [(rid, 30)])
+    await journal.run_each(moves.finalize, [rid])
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -1,6 +1,6 @@
 """The open database file: made with mode 0600, locked, migrated and bound to its owner. Never knows what a request is.
 
-A ``Book`` is used by one thread at a time: its writer sees to that. Nothing here waits for anything but the disk.
+A ``Database`` is used by one thread at a time: its writer sees to that. Nothing here waits for anything but the disk.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from kmsconn.errors import StartRefused
 from kmsconn.journal.binding import Binding, differences
 from kmsconn.journal.locking import lock_path, locked
+from kmsconn.journal.notes import Notes
 from kmsconn.journal.rows import shard
 from kmsconn.journal.schema import APPLICATION_ID, MIGRATIONS, VERSION, shard_indices
 
@@ -28,11 +29,11 @@ LOG_SIZE = 64 << 20  # bytes to which the write-ahead log is cut after something
 _TICK = "tick"
 
 
-class Book:
+class Database:
     """One journal file, its only connection, and the tick of the last row that moved.
 
     ``shards``: among how many parts due rows are shared by their ids. ``wall`` is the time at which rows end.
-    ``damaged`` are rows that cannot be read, with the reasons.
+    ``damaged`` are rows that cannot be read, with the reasons; ``notes`` say of which rows the Core has the request.
     """
 
     def __init__(self, path: Path, wall: Callable[[], float], shards: int = 1) -> None:
@@ -41,6 +42,7 @@ class Book:
         self.shards = shards
         self.tick = 0
         self.damaged: dict[int, str] = {}
+        self.notes = Notes()
         self._files: dict[Path, tuple[int, int] | None] = {}
         self.warnings: tuple[str, ...] = ()
         self._kept_tick = 0
@@ -119,7 +121,10 @@ class Book:
         self.commit()
 
     def misplaced(self) -> str:
-        """Say which of the journal's files was removed or replaced since it was opened; empty when none was."""
+        """Say which of the journal's files was removed or replaced since it was opened; empty when none was.
+
+        While one is, nothing is recorded: every operation that changes something raises JournalFailed.
+        """
         for file, identity in self._files.items():
             if (now := _identity(file)) != identity:
                 return f"{file} was {'removed' if now is None else 'replaced'} while the journal is in use; nothing is recorded meanwhile"

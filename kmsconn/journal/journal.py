@@ -1,0 +1,235 @@
+"""The journal in use: takes all operations that are queued, applies them, commits once, then wakes the callers.
+
+Group commit: one fsync serves everybody who asked meanwhile. One operation that fails undoes only itself: a single statement does so
+in any case, and an operation that changes something with several of them stands in a savepoint (``Database.savepoint``). The serving
+task ends when its input is closed, never by cancellation; what is queued then is still committed.
+
+Where the work is done: a statement takes microseconds, and SQLite lets go of the interpreter's lock at each, so that in a thread every
+one of them would have to win it back from the loop. They run in the loop, a few operations between two checkpoints; what waits for the
+disk, the commit, is off the loop, and so is an operation that says it is long (``operations.off_loop``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+
+import attrs
+import trio
+
+from kmsconn.errors import JournalFailed, KmsconnError
+from kmsconn.journal.database import Database
+from kmsconn.journal.moves import note_submitted
+from kmsconn.journal.operations import is_off_loop
+from kmsconn.net.ports import Offload
+
+A = TypeVar("A")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+QUEUE = 1024  # more than all workers, readers and lanes have tasks: beyond it callers wait, and a group stays some 50 ms long
+AT_ONCE = 32  # operations between two checkpoints: about a millisecond
+CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
+
+# What an operation may raise without breaking the journal: the database's no, our own errors, values that a column cannot hold.
+_FAULTS = (sqlite3.Error, KmsconnError, ArithmeticError, LookupError, TypeError, ValueError)
+
+
+@attrs.define(eq=False)
+class Execution(Generic[T]):
+    """An operation with its arguments, and what came of it. Until its group is committed it has failed."""
+
+    operation: Callable[..., T]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = attrs.field(factory=dict)
+    done: trio.Event = attrs.field(factory=trio.Event)
+    error: BaseException | None = attrs.field(
+        factory=lambda: JournalFailed("the journal ended before the operation was done")
+    )
+    is_long: bool = attrs.field(init=False)
+    _value: T | None = None
+    _fault: BaseException | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.is_long = is_off_loop(self.operation, self.args, self.kwargs)
+
+    def apply(self, db: Database) -> None:
+        """Apply the operation. Raises sqlite3.Error only when the whole transaction is lost."""
+        try:
+            self._value = self.operation(db, *self.args, **self.kwargs)
+        except _FAULTS as error:
+            if not db.is_begun:  # else what comes next would be written by itself
+                raise sqlite3.OperationalError(f"the transaction is lost: {error}") from error
+            self._fault = _ours(error)
+
+    def committed(self) -> None:
+        """Let what came of it count."""
+        self.error = self._fault
+
+    def result(self) -> T:
+        """Return the value, or raise what the operation raised."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self._value)
+
+
+async def apply_group(
+    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
+) -> str | None:
+    """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
+
+    Return why it failed, empty when it was written, None when there was nothing to write: that says nothing about the disk.
+    """
+    before = db.changes
+    try:
+        db.begin()
+        for rid, submitted in notes.items():
+            note_submitted(db, rid, submitted)
+        await _apply_all(db, group, offload)
+        changed = db.changes != before
+        if changed:
+            await offload("journal", db.keep)
+        else:
+            db.commit()
+    except sqlite3.Error as error:
+        db.roll_back()
+        for execution in group:
+            execution.error = _ours(error)
+        return str(_ours(error))
+    for execution in group:
+        execution.committed()
+    return "" if changed else None
+
+
+async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> None:
+    for number, execution in enumerate(group, 1):
+        if execution.is_long:
+            await offload("journal", partial(execution.apply, db))
+        else:
+            execution.apply(db)
+        if number % AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+
+
+def _ours(error: Exception) -> BaseException:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    failed = JournalFailed(f"the journal could not be written: {error}")
+    failed.__cause__ = error
+    return failed
+
+
+class Journal:
+    """The memory of one connector: operations queue here, and one task, ``commit_groups``, applies them.
+
+    Questions take their turn in the same queue as changes, so they see all that was asked before. ``tick`` is that of the last durable
+    move, a move under way counts as later; ``failure`` says why the last group could not be written, and is empty when the last one
+    that changed anything was.
+    """
+
+    def __init__(self, db: Database, offload: Offload) -> None:
+        self.tick = db.tick
+        self.failure = ""
+        self._db = db
+        self._offload = offload
+        self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
+        self._scope = trio.CancelScope(shield=True)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know about where the journal is kept, one sentence each."""
+        return self._db.warnings
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        """The rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on."""
+        return self._db.damaged
+
+    async def run(
+        self, operation: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Have an operation applied and committed, and return its value.
+
+        Its arguments are read when its turn comes: a collection that goes on changing is handed over as a copy.
+
+        Raises what the operation raises; JournalFailed when it could not be committed or the journal is closed.
+        Cancellation: at any time; the operation may or may not be done then.
+        """
+        execution = Execution(operation, args, kwargs)
+        try:  # there is nearly always room, and a step less; below is a checkpoint in any case
+            self._input.send_nowait((execution,))
+        except (trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):
+            await self._queue((execution,))
+        await execution.done.wait()
+        return execution.result()
+
+    async def run_each(self, operation: Callable[[Database, A], T], values: Iterable[A]) -> list[T]:
+        """Have an operation applied to each of these values, one after the other, and all of it committed together.
+
+        Raises the first fault, when the others are done; JournalFailed when the journal is closed.
+        Cancellation: at any time; all of them may or may not be done then.
+        """
+        done = trio.Event()
+        executions = [Execution(operation, (value,), done=done) for value in values]
+        if executions:
+            await self._queue(executions)
+            await done.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+        return [execution.result() for execution in executions]
+
+    async def _queue(self, executions: Sequence[Execution[Any]]) -> None:
+        try:
+            await self._input.send(executions)
+        except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            raise JournalFailed("the journal is closed") from error
+
+    def note_submitted(self, rid: int, submitted: bool) -> None:
+        """Remember that the Core has the request of a row, or has forgotten it.
+
+        Becomes durable as the row is deferred, or with the first group after a second: before that it is mostly answered, and the note
+        worth nothing.
+        """
+        self._db.notes.put(rid, submitted, trio.current_time())
+
+    def close(self) -> None:
+        """Take nothing more; what is queued has ``CLOSING`` seconds."""
+        self._input.close()
+        self._scope.deadline = trio.current_time() + CLOSING
+
+    async def commit_groups(self) -> None:
+        """Serve the queue until it is closed and empty.
+
+        Cancellation: not heard, except through ``close``; callers that cannot be served any more get JournalFailed.
+        """
+        with self._output, self._scope:
+            try:
+                async for first in self._output:
+                    await self._serve([*first, *self._queued()])
+            finally:
+                _wake(self._queued())
+
+    async def _serve(self, group: Sequence[Execution[Any]]) -> None:
+        notes = self._db.notes.take_all_once_old(trio.current_time())
+        try:
+            failure = await apply_group(self._db, group, notes, self._offload)
+            self.failure = self.failure if failure is None else failure
+            self.tick = self._db.tick
+        finally:
+            _wake(group)
+
+    def _queued(self) -> list[Execution[Any]]:
+        queued: list[Execution[Any]] = []
+        for _ in range(QUEUE):
+            try:
+                queued += self._output.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+        return queued
+
+
+def _wake(group: Iterable[Execution[Any]]) -> None:
+    for execution in group:
+        execution.done.set()

@@ -1,0 +1,36 @@
+"""Whether the Core has a request, noted in memory first: most notes are worthless before they would be written. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import attrs
+
+NOTE_DELAY = 1.0  # seconds that a note waits for the end of its row's turn, which mostly makes it worthless
+
+
+@attrs.frozen
+class Notes:
+    """The latest note on each row, with the time when it was made; the oldest first."""
+
+    _made: dict[int, tuple[float, bool]] = attrs.field(factory=dict)
+
+    def put(self, rid: int, submitted: bool, now: float) -> None:
+        """Note that the Core has the request of a row, or has forgotten it. It replaces an earlier note."""
+        self._made.pop(rid, None)
+        self._made[rid] = now, submitted
+
+    def take(self, rid: int) -> bool | None:
+        """Remove and return the note on a row, if there is one."""
+        _made_at, submitted = self._made.pop(rid, (0.0, None))
+        return submitted
+
+    def take_all_once_old(self, now: float) -> Mapping[int, bool]:
+        """Remove and return all notes, once the oldest of them is ``NOTE_DELAY`` old."""
+        oldest, _ = next(iter(self._made.values()), (math.inf, False))
+        if now < oldest + NOTE_DELAY:
+            return {}
+        notes = {rid: submitted for rid, (_made_at, submitted) in self._made.items()}
+        self._made.clear()
+        return notes

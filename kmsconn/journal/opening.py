@@ -1,0 +1,64 @@
+"""Opens the journal of a connector, and runs it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.damage import find_odd_rows
+from kmsconn.journal.database import Database, Synchronous
+from kmsconn.journal.journal import CLOSING, Journal
+from kmsconn.net.ports import Offload
+
+
+@asynccontextmanager
+async def open_journal(
+    path: Path,
+    binding: Binding | None,
+    offload: Offload,
+    wall: Callable[[], float],
+    *,
+    synchronous: Synchronous = "FULL",
+    shards: int = 1,
+) -> AsyncGenerator[Journal]:
+    """Open the journal at ``path``, make it if there is none, and run it meanwhile.
+
+    Without a ``binding`` the file must be there, whoever it belongs to: for an operator who looks into it.
+    ``shards``: among how many parts due rows are shared by their ids; another number than the last time makes two indices anew.
+    ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
+
+    Raises StartRefused when the file is in use, belongs to another connector, is newer than this program or cannot be opened.
+    Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
+    """
+    db = Database(path, wall, shards)
+    try:
+        await offload("journal", partial(_open, db, binding, synchronous))
+        async with trio.open_nursery() as nursery:
+            journal = Journal(db, offload)
+            nursery.start_soon(journal.commit_groups)
+            try:
+                yield journal
+            finally:
+                journal.close()
+    finally:
+        await _close(db, offload)  # noqa: ASYNC102 - shields itself, with a deadline
+
+
+def _open(db: Database, binding: Binding | None, synchronous: Synchronous) -> None:
+    db.open(binding, synchronous)
+    db.begin()
+    find_odd_rows(db)
+    db.commit()
+
+
+async def _close(db: Database, offload: Offload) -> None:
+    try:
+        with trio.move_on_after(CLOSING, shield=True):
+            await offload("journal", db.close)  # the last checkpoint of the log may take a while
+    finally:
+        db.close()  # does nothing, unless the offload could not do it

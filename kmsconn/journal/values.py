@@ -1,0 +1,249 @@
+"""What operations of the journal take and return. Never opens a database.
+
+Wall times are Unix seconds of ``Ports.wall``; chain times are block timestamps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from kmsconn.chain.checkpoints import Checkpoints
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer
+
+
+@attrs.frozen
+class Arrival:
+    """A request as it stands in one log: the id and kind of its content, the digest that tells it from others under that id.
+
+    ``expires``: it is given up at ``Read.expiry``. ``whole``: the log says all that a log can say; one of several for the same
+    content is kept, rather a whole one.
+    """
+
+    id: int
+    kind: Kind
+    digest: bytes
+    log: Log
+    expires: bool = True
+    whole: bool = True
+
+
+@attrs.frozen
+class Read:
+    """What one trusted read of a block range of one contract saw: everything there, nothing else.
+
+    ``asked`` is the value of ``Journal.tick`` when the question was sent: rows that moved since are not judged by this read.
+    ``cursor`` is the first block not read yet; a read never takes it back. ``now`` wall, ``chain_time`` the head's timestamp.
+    ``keep`` and ``forget`` are block hashes to remember from now on, and the numbers of those that are not needed any more.
+    """
+
+    chain_id: int
+    contract: Address
+    from_block: int
+    to_block: int
+    arrivals: Sequence[Arrival]
+    undecodable: Sequence[tuple[Log, str]]
+    cursor: int
+    asked: int
+    now: float
+    chain_time: float
+    expiry: float
+    keep: Checkpoints = ()
+    forget: Sequence[int] = ()
+
+
+@attrs.frozen
+class Reread:
+    """What was asked to be read once more, from ``from_block`` to ``to_block``; everything below ``next_block`` is done."""
+
+    from_block: int
+    next_block: int
+    to_block: int
+
+
+@attrs.frozen
+class Rewound:
+    """What a rewind changed: replies that are not final any more, requests that left the chain with their blocks."""
+
+    reopened: int = 0
+    gone: int = 0
+
+
+@attrs.frozen
+class Recorded:
+    """What a read changed: requests new to the journal with their rows, requests that moved, left the chain, came back."""
+
+    new: tuple[tuple[int, Arrival], ...] = ()
+    moved: int = 0
+    gone: int = 0
+    back: tuple[tuple[int, Arrival], ...] = ()
+    quarantined: int = 0
+
+
+@attrs.frozen
+class Place:
+    """A request's id with the block where it stands."""
+
+    id: int
+    block: int
+
+
+@attrs.frozen
+class Row:
+    """A request as stored. ``log`` is the whole event; ``deadline`` in chain time, infinite for what never expires.
+
+    ``deferred`` counts deferrals in a row.
+    """
+
+    rid: int
+    chain_id: int
+    contract: Address
+    id: int
+    digest: bytes
+    kind: Kind
+    state: State
+    on_chain: bool
+    log: Log
+    next_attempt: float
+    deadline: float
+    submitted: bool
+    deferred: int
+    reason: str
+    answer: Answer | None
+    nonce: int | None
+    raw: bytes | None
+    reply_hash: bytes | None
+    included_block: int | None
+    recorded_at: float
+    answered_at: float | None
+    closed_at: float | None = None
+
+
+@attrs.frozen
+class Wanted:
+    """Which requests an operator wants: of these kinds and states (none: all), whose reason holds ``cause``, in whatever case."""
+
+    kinds: frozenset[Kind] = frozenset()
+    states: frozenset[State] = frozenset()
+    cause: str = ""
+
+
+@attrs.frozen
+class Found:
+    """Rows that are wanted, the newest first, and below which row number the look goes on; None: there are no more."""
+
+    rows: tuple[Row, ...]
+    before: int | None
+
+
+@attrs.frozen
+class Signing:
+    """Signed bytes for the reply of a row, with their nonce and hash."""
+
+    rid: int
+    nonce: int
+    raw: bytes
+    reply_hash: bytes
+
+
+@attrs.frozen
+class Shards:
+    """Some of the ``count`` parts that share the requests by their ids: ``chosen`` ones of the numbers id mod ``count``."""
+
+    count: int = 1
+    chosen: frozenset[int] = frozenset()
+
+
+NO_SHARDS = Shards()
+
+
+@attrs.frozen
+class Waiting:
+    """An open request that has waited since ``since`` (wall time), and what it last waited for."""
+
+    rid: int
+    kind: Kind
+    id: int
+    since: float
+    reason: str
+
+
+@attrs.frozen
+class Ending:
+    """How a request ended, or that its reply is included, and why it is not done."""
+
+    rid: int
+    id: int
+    state: State
+    reason: str
+
+
+@attrs.frozen
+class Due:
+    """Rows to work on now, best first, and when the next one after them is due (wall time; None: nothing waits)."""
+
+    rows: tuple[Row, ...]
+    next_due: float | None
+
+
+@attrs.frozen
+class Queued:
+    """A row that waits for its turn, and whether its time has come."""
+
+    row: Row
+    due: bool
+
+
+@attrs.frozen
+class Counts:
+    """Rows by kind and state, deferred ones by kind, the age of the oldest open one by kind in seconds, quarantined logs.
+
+    ``deleted`` are rows that retention has taken out since the journal was made, by kind and the state they were in.
+    """
+
+    states: Mapping[tuple[Kind, State], int]
+    deferred: Mapping[Kind, int]
+    oldest: Mapping[Kind, float]
+    off_chain: int
+    quarantined_logs: int
+    deleted: Mapping[tuple[Kind, State], int] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Retention:
+    """What may leave the journal.
+
+    Closed rows lose their long values when they ended before ``clear_before``, and go when they ended before ``delete_before`` (wall
+    times; None: they stay). ``final`` is the last block of each chain, by its id, that no reorganisation replaces any more; rows above
+    it stay, and so do those of a chain that is not named. Rows of the kinds that are ``numbered`` go only below the low-water mark.
+    """
+
+    clear_before: float | None
+    delete_before: float | None
+    final: Mapping[int, int]
+    numbered: frozenset[Kind] = frozenset()
+
+
+@attrs.frozen
+class Position:
+    """How far a round of retention has come."""
+
+    sweep: int = 0
+    ended: float = -math.inf
+    rid: int = 0
+
+
+@attrs.frozen
+class Retained:
+    """What one step of retention did: rows cleared and deleted, pages of the file given back; where the next one goes on, if anywhere."""
+
+    position: Position | None
+    cleared: int = 0
+    deleted: int = 0
+    pages: int = 0

@@ -1,0 +1,455 @@
+"""Group commit: one fsync for all who asked, each operation for itself, and what holds when the disk says no."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from kmsconn.errors import JournalFailed, NonceTaken
+from kmsconn.journal.database import Database
+from kmsconn.journal.journal import AT_ONCE, QUEUE, Execution, Journal, apply_group
+from kmsconn.journal.notes import NOTE_DELAY
+from kmsconn.journal.operations import off_loop
+from tests.unit.journal.samples import dump, new_row, opened, row_of
+
+T = TypeVar("T")
+
+
+class Gate:
+    """An offload that counts groups, and holds them up while it is shut; ``fault`` comes instead of the next group."""
+
+    def __init__(self) -> None:
+        self.groups = 0
+        self.open = trio.Event()
+        self.open.set()
+        self.fault: Exception | None = None
+
+    async def __call__(self, use: str, work: Callable[[], T]) -> T:
+        assert use == "journal"
+        await self.open.wait()
+        self.groups += 1
+        if self.fault is not None:
+            raise self.fault
+        return work()
+
+
+class FailingDatabase(Database):
+    """A database whose commits fail while ``broken``, as those of a full disk do."""
+
+    broken = False
+
+    def commit(self) -> None:
+        if self.broken:
+            raise sqlite3.OperationalError("database or disk is full")
+        super().commit()
+
+
+@pytest.fixture
+def failing(db: Database) -> FailingDatabase:
+    db.__class__ = FailingDatabase
+    assert isinstance(db, FailingDatabase)
+    return db
+
+
+@asynccontextmanager
+async def writing(db: Database, gate: Gate) -> AsyncIterator[Journal]:
+    journal = Journal(db, gate)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.commit_groups)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def adds(id_: int) -> Callable[[Database], int]:
+    return lambda db: new_row(db, id_)
+
+
+def fails(db: Database) -> int:
+    with db.savepoint():
+        new_row(db, 99)
+        raise NonceTaken("no")
+
+
+def rows(db: Database) -> int:
+    return len(dump(db))
+
+
+@off_loop()
+def rows_off_loop(db: Database) -> int:
+    return rows(db)
+
+
+async def gather(
+    outcomes: dict[int, Any],
+    number: int,
+    journal: Journal,
+    apply: Callable[[Database], Any],
+) -> None:
+    try:
+        outcomes[number] = await journal.run(apply)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+        outcomes[number] = error
+
+
+async def all_at_once(journal: Journal, gate: Gate, *operations: Callable[[Database], Any]) -> list[Any]:
+    """Have operations wait together behind a shut gate, then let them go as one group behind a first, long read."""
+    outcomes: dict[int, Any] = {}
+    gate.open = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gather, {}, 0, journal, rows_off_loop)
+        await wait_all_tasks_blocked()
+        for number, apply in enumerate(operations):
+            nursery.start_soon(gather, outcomes, number, journal, apply)
+            await wait_all_tasks_blocked()
+        gate.open.set()
+    return [outcomes[number] for number in range(len(operations))]
+
+
+async def test_an_operation_returns_its_value(db: Database) -> None:
+    async with writing(db, Gate()) as journal:
+        assert await journal.run(adds(1)) == 1
+
+
+async def test_those_who_ask_meanwhile_are_one_group(db: Database) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        await all_at_once(journal, gate, *(adds(number) for number in range(50)))
+    assert (gate.groups, rows(db)) == (2, 50)
+
+
+async def test_operations_are_applied_in_the_order_of_their_calls(db: Database) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        seen = await all_at_once(journal, gate, rows, adds(1), rows, adds(2), rows)
+    assert seen[::2] == [0, 1, 2]
+
+
+async def test_one_that_raises_undoes_itself_alone(db: Database) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        first, bad, last = await all_at_once(journal, gate, adds(1), fails, adds(2))
+    assert isinstance(bad, NonceTaken)
+    assert [row_of(db, rid).id for rid in (first, last)] == [1, 2]
+    assert rows(db) == 2
+
+
+async def test_a_statement_that_is_refused_has_changed_nothing(db: Database) -> None:
+    """SQLite undoes it, with what its trigger did, though no savepoint stands around it."""
+    gate = Gate()
+    for id_ in (1, 2):
+        new_row(db, id_)
+    clash = "UPDATE request SET state = 'signed', nonce = 7"
+    async with writing(db, gate) as journal:
+        bad, last = await all_at_once(journal, gate, lambda db: db.execute(clash), adds(3))
+    assert isinstance(bad, JournalFailed)
+    assert [row_of(db, rid).nonce for rid in (1, 2, last)] == [None, None, None]
+
+
+@pytest.mark.parametrize("error", [ValueError("v"), OverflowError("o"), KeyError("k"), TypeError("t")])
+async def test_a_faulty_value_costs_its_caller_only(db: Database, error: Exception) -> None:
+    def breaks(_: Database) -> None:
+        raise error
+
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        bad, good = await all_at_once(journal, gate, breaks, adds(1))
+    assert (bad, good) == (error, 1)
+
+
+async def test_a_group_that_only_reads_is_not_taken_off_the_loop(db: Database) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        assert [await journal.run(rows), await journal.run(rows)] == [0, 0]
+    assert gate.groups == 0
+
+
+async def test_of_a_group_that_writes_only_the_commit_is_taken_off_the_loop(db: Database) -> None:
+    used: list[object] = []
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        used.append((use, work))
+        return work()
+
+    await apply_group(db, [Execution(adds(number)) for number in range(3)], {}, offload)
+    assert used == [("journal", db.keep)]
+
+
+async def test_a_long_operation_is_applied_off_the_loop_in_its_turn(db: Database) -> None:
+    gate = Gate()
+    executions: list[Execution[int]] = [Execution(rows), Execution(off_loop()(adds(1))), Execution(rows)]
+    await apply_group(db, executions, {}, gate)
+    assert [execution.result() for execution in executions] == [0, 1, 1]
+    assert gate.groups == 2
+
+
+async def test_the_loop_runs_on_while_a_large_group_is_applied(db: Database) -> None:
+    steps: list[int] = []
+
+    async def count() -> None:
+        for step in range(3):
+            steps.append(step)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        seen = [Execution(lambda _: len(steps)) for _ in range(3 * AT_ONCE)]
+        await apply_group(db, seen, {}, Gate())
+    assert seen[0].result() < seen[-1].result()
+
+
+async def test_what_was_applied_has_failed_when_the_commit_was_not_waited_for(db: Database) -> None:
+    operation = Execution(adds(1))
+
+    async def hangs(_use: str, _work: Callable[[], T]) -> T:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    with trio.move_on_after(0):
+        await apply_group(db, [operation], {}, hangs)
+    with pytest.raises(JournalFailed):
+        operation.result()
+
+
+async def test_an_error_of_the_database_comes_out_as_ours(db: Database) -> None:
+    async with writing(db, Gate()) as journal:
+        with pytest.raises(JournalFailed) as failure:
+            await journal.run(lambda db: db.execute("SELECT * FROM nothing"))
+    assert isinstance(failure.value.__cause__, sqlite3.Error)
+
+
+async def test_a_commit_that_fails_fails_all_of_its_group(failing: FailingDatabase) -> None:
+    gate = Gate()
+    async with writing(failing, gate) as journal:
+        failing.broken = True
+        outcomes = await all_at_once(journal, gate, adds(1), fails, adds(2))
+    assert all(isinstance(outcome, JournalFailed) for outcome in outcomes)
+    assert "disk is full" in str(outcomes[0])
+    assert len(set(map(id, outcomes))) == 3
+    assert rows(failing) == 0
+
+
+async def test_the_group_after_a_failed_commit_is_served(failing: FailingDatabase) -> None:
+    async with writing(failing, Gate()) as journal:
+        failing.broken = True
+        with pytest.raises(JournalFailed):
+            await journal.run(adds(1))
+        failing.broken = False
+        await journal.run(adds(2))
+    assert [row_of(failing, 1).id, rows(failing)] == [2, 1]
+
+
+async def test_a_disk_that_fills_up_fails_what_does_not_fit(db: Database) -> None:
+    """SQLite's own limit stands for the disk's; it may roll the whole transaction back by itself."""
+    pages = db.execute("PRAGMA page_count").fetchone()[0]
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        db.execute(f"PRAGMA max_page_count = {pages + 2}")
+        await all_at_once(journal, gate, *(lambda db: new_row(db, 1, content="x" * 50_000) for _ in range(3)))
+        assert await journal.run(rows) == 0
+        db.execute("PRAGMA max_page_count = 1000000")
+        await journal.run(adds(2))
+    assert rows(db) == 1
+
+
+async def test_a_transaction_that_is_lost_whole_fails_all(db: Database) -> None:
+    def loses_all(db: Database) -> None:
+        db.roll_back()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    group: list[Execution[Any]] = [Execution(adds(1)), Execution(loses_all), Execution(adds(2))]
+    await apply_group(db, group, {}, Gate())
+    assert all(isinstance(operation.error, JournalFailed) for operation in group)
+    assert rows(db) == 0
+
+
+async def test_an_operation_that_was_never_applied_has_failed() -> None:
+    with pytest.raises(JournalFailed):
+        Execution(rows).result()
+
+
+async def test_the_tick_is_published_once_it_is_durable(db: Database) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal, trio.open_nursery() as nursery:
+        gate.open = trio.Event()
+        nursery.start_soon(journal.run, adds(1))
+        await wait_all_tasks_blocked()
+        before = journal.tick
+        gate.open.set()
+        await wait_all_tasks_blocked()
+        assert (before, journal.tick) == (0, 1)
+
+
+async def test_a_note_is_written_with_the_first_group_after_a_second(
+    db: Database, autojump_clock: Any
+) -> None:
+    async with writing(db, Gate()) as journal:
+        rid = await journal.run(adds(1))
+        journal.note_submitted(rid, True)
+        assert not await journal.run(lambda db: row_of(db, rid).submitted)
+        await trio.sleep(NOTE_DELAY)
+        assert not row_of(db, rid).submitted
+        assert await journal.run(lambda db: row_of(db, rid).submitted)
+
+
+async def test_notes_are_written_with_the_oldest_of_them(db: Database, autojump_clock: Any) -> None:
+    async with writing(db, Gate()) as journal:
+        for number in (1, 2):
+            journal.note_submitted(await journal.run(adds(number)), True)
+            await trio.sleep(NOTE_DELAY / 2)
+        assert await journal.run(lambda db: [row_of(db, rid).submitted for rid in (1, 2)]) == [True, True]
+
+
+async def test_the_last_of_several_notes_counts(db: Database, autojump_clock: Any) -> None:
+    async with writing(db, Gate()) as journal:
+        rid = await journal.run(adds(1))
+        journal.note_submitted(rid, True)
+        journal.note_submitted(rid, False)
+        await trio.sleep(NOTE_DELAY)
+        assert not await journal.run(lambda db: row_of(db, rid).submitted)
+
+
+async def test_a_note_made_again_does_not_hold_back_the_others(db: Database, autojump_clock: Any) -> None:
+    async with writing(db, Gate()) as journal:
+        rids = [await journal.run(adds(number)) for number in (1, 2)]
+        for rid in rids:
+            journal.note_submitted(rid, True)
+        await trio.sleep(NOTE_DELAY / 2)
+        journal.note_submitted(rids[0], True)
+        await trio.sleep(NOTE_DELAY / 2)
+        assert await journal.run(lambda db: [row_of(db, rid).submitted for rid in rids]) == [True, True]
+
+
+async def test_a_note_that_was_taken_is_not_written(db: Database, autojump_clock: Any) -> None:
+    async with writing(db, Gate()) as journal:
+        rid = await journal.run(adds(1))
+        journal.note_submitted(rid, True)
+        assert (db.notes.take(rid), db.notes.take(rid)) == (True, None)
+        await trio.sleep(NOTE_DELAY)
+        assert not await journal.run(lambda db: row_of(db, rid).submitted)
+
+
+async def test_a_note_on_a_row_that_is_not_there_is_lost(db: Database, autojump_clock: Any) -> None:
+    async with writing(db, Gate()) as journal:
+        journal.note_submitted(99, True)
+        await trio.sleep(NOTE_DELAY)
+        assert await journal.run(rows) == 0
+
+
+async def test_a_closed_journal_says_so(db: Database) -> None:
+    async with writing(db, Gate()) as journal:
+        pass
+    with pytest.raises(JournalFailed, match="closed"):
+        await journal.run(rows)
+
+
+async def test_what_is_queued_at_the_close_is_committed(db: Database) -> None:
+    gate = Gate()
+    outcomes: dict[int, Any] = {}
+    async with trio.open_nursery() as nursery, writing(db, gate) as journal:
+        gate.open = trio.Event()
+        for number in range(3):
+            nursery.start_soon(gather, outcomes, number, journal, adds(number))
+        await wait_all_tasks_blocked()
+        journal.close()
+        gate.open.set()
+    assert sorted(outcomes.values()) == [1, 2, 3]
+
+
+async def test_what_is_queued_at_a_cancellation_is_committed(db: Database) -> None:
+    """The callers are gone, but what they said is kept."""
+    gate = Gate()
+    with trio.CancelScope() as scope:
+        async with writing(db, gate) as journal, trio.open_nursery() as nursery:
+            gate.open = trio.Event()
+            for number in range(3):
+                nursery.start_soon(journal.run, adds(number))
+            await wait_all_tasks_blocked()
+            scope.cancel()
+            gate.open.set()
+    assert rows(db) == 3
+
+
+async def test_a_caller_cancelled_while_waiting_disturbs_nobody(db: Database) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        gate.open = trio.Event()
+        outcomes: dict[int, Any] = {}
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as cancelled:
+                    cancelled.start_soon(journal.run, adds(1))
+                    nursery.start_soon(gather, outcomes, 0, journal, adds(2))
+                    await wait_all_tasks_blocked()
+                    scope.cancel()
+            gate.open.set()
+        assert isinstance(outcomes[0], int)
+        assert await journal.run(rows) == 2
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_the_end_for_ever(
+    db: Database, autojump_clock: object
+) -> None:
+    gate = Gate()
+    outcomes: dict[int, Any] = {}
+    async with trio.open_nursery() as nursery, writing(db, gate) as journal:
+        gate.open = trio.Event()
+        for number in range(2):
+            nursery.start_soon(gather, outcomes, number, journal, adds(number))
+            await wait_all_tasks_blocked()
+    assert all(isinstance(outcome, JournalFailed) for outcome in outcomes.values())
+    assert len(outcomes) == 2
+
+
+async def test_a_full_queue_makes_callers_wait(db: Database) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal, trio.open_nursery() as nursery:
+        gate.open = trio.Event()
+        for number in range(QUEUE + 50):
+            nursery.start_soon(journal.run, adds(number))
+        await wait_all_tasks_blocked()
+        assert journal._input.statistics().current_buffer_used <= QUEUE
+        gate.open.set()
+    assert rows(db) == QUEUE + 50
+
+
+async def test_a_bug_ends_the_journal_and_everybody_learns_it(db: Database) -> None:
+    """An error that nobody foresaw is not swallowed: it comes out of the nursery, and nobody waits for ever."""
+    gate = Gate()
+    outcomes: dict[int, Any] = {}
+    async with trio.open_nursery() as outside:
+        with pytest.RaisesGroup(ZeroDivisionError):
+            async with writing(db, gate) as journal:
+                gate.open = trio.Event()
+                for number in range(2):
+                    outside.start_soon(gather, outcomes, number, journal, adds(number))
+                    await wait_all_tasks_blocked()
+                gate.fault = ZeroDivisionError()
+                gate.open.set()
+                await trio.sleep_forever()
+    assert [type(outcome) for outcome in outcomes.values()] == [JournalFailed, JournalFailed]
+
+
+async def test_nothing_of_a_group_stays_when_the_process_dies_before_the_commit(
+    db: Database, path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def dies(_: Database) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        await apply_group(db, [Execution(adds(1)), Execution(dies)], {}, Gate())
+    db.close()
+    again = opened(path)
+    assert rows(again) == 0
+    again.close()
