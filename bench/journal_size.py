@@ -24,6 +24,7 @@ from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Database
 from kmsconn.journal.rows import RESIDUES, pack_log
+from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Arrival, Place, Position, Read, Retention, Shards
 from kmsconn.model.requests import Kind
 
@@ -88,9 +89,10 @@ def sizes(path: Path, what: str, db: Database) -> None:
 
 
 def opened(path: Path) -> Database:
-    db = Database(path, lambda: NOW, SHARDS)
-    db.open(BINDING, "FULL")
-    connection = db._connection  # noqa: SLF001 - to make many rows at once
+    driver = SqliteDriver(path, SHARDS)
+    db = Database(driver, lambda: NOW)
+    db.open(BINDING)
+    connection = driver._connection  # noqa: SLF001 - to make many rows at once
     assert connection is not None
     connection.create_function("packed", 1, packed)
     connection.create_function("residue", 1, residue)

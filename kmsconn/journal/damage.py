@@ -9,7 +9,6 @@ page, and the next one goes on.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 
 from kmsconn.journal.database import Database
@@ -19,9 +18,10 @@ from kmsconn.model.requests import Kind
 
 _ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
 _ASIDE = (
-    "UPDATE request SET state = 'quarantined', on_chain = 0, digest = ?, kind = ?, closed_at = ?, tick = ?, "
-    "reason = ?, id = iif(length(id) = 32, id, zeroblob(32)), contract = iif(length(contract) = 20, contract, zeroblob(20)), "
-    "calldata = coalesce(calldata, log), log = x'', signer = NULL WHERE rid = ?"
+    "UPDATE request SET state = 'quarantined', on_chain = 0, digest = :digest, kind = :kind, closed_at = :now, tick = :tick, "
+    "reason = :reason, id = CASE WHEN length(id) = 32 THEN id ELSE :no_id END, "
+    "contract = CASE WHEN length(contract) = 20 THEN contract ELSE :no_contract END, "
+    "calldata = coalesce(calldata, log), log = :nothing, signer = NULL WHERE rid = :rid"
 )
 _ASIDE_KIND = "SELECT kind FROM request WHERE rid = ?"
 _ODD_STATES = (
@@ -34,9 +34,11 @@ _ODD_KINDS = (
 )
 _IDENTITY = "SELECT chain_id, contract, kind, id, block FROM request WHERE rid = ?"
 _LOWER = (
-    "UPDATE low_water SET id = :below, block = min(block, :block) "
+    "UPDATE low_water SET id = :below, block = CASE WHEN block < :block THEN block ELSE :block END "
     "WHERE chain_id = :chain_id AND contract = :contract AND kind = :kind AND id > :below"
 )
+
+_NOTHING = {"no_id": bytes(ID_BYTES), "no_contract": bytes(20), "nothing": b""}
 
 _UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
 
@@ -47,22 +49,17 @@ def read_rows(db: Database, rids: Iterable[int]) -> tuple[Row, ...]:
 
 
 def read_one(db: Database, rid: int) -> Row | None:
-    """Return one row; None when there is none, or when it cannot be read and was set aside. Raises sqlite3.Error of the disk."""
+    """Return one row; None when there is none, or when it cannot be read and was set aside. Raises the database's errors of the disk."""
     try:
         stored = db.execute(_ROW, (rid,)).fetchone()
         return None if stored is None else read_row(stored)
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
+    except db.driver.error as error:
+        if not db.driver.is_damage(error):
             raise
         db.damaged.setdefault(rid, f"the file is damaged where it stands: {error}")
     except _UNREADABLE as error:
         set_aside(db, rid, f"a value in it cannot be read: {error}")
     return None
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Say whether SQLite found the file malformed, and not only busy or full."""
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
 def set_aside(db: Database, rid: int, why: str) -> None:
@@ -73,9 +70,13 @@ def set_aside(db: Database, rid: int, why: str) -> None:
     with db.savepoint():
         _lower_the_mark(db, rid)
         db.tick += 1
-        digest = b"damaged row %d" % rid
-        values = (digest, _known_kind(db, rid), db.wall(), db.tick, f"damaged: {why}", rid)
-        db.execute(_ASIDE, values)
+        named = {
+            "rid": rid,
+            "digest": b"damaged row %d" % rid,
+            "kind": _known_kind(db, rid),
+            "reason": f"damaged: {why}",
+        }
+        db.execute(_ASIDE, {**_NOTHING, **named, "now": db.wall(), "tick": db.tick})
 
 
 def _lower_the_mark(db: Database, rid: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Collection
+from enum import StrEnum
 
 from kmsconn.errors import KmsconnError
 from kmsconn.journal.damage import read_rows
@@ -21,9 +22,7 @@ _STATES = ", ".join(sorted(f"'{state.value}'" for state in RETRIED))
 _NEWEST = "SELECT coalesce(max(rid), 0) FROM request"
 _WANTED = (
     "SELECT rid FROM request WHERE rid < :before AND rid >= :first "
-    "AND (:kinds = '[]' OR kind IN (SELECT value FROM json_each(:kinds))) "
-    "AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states))) "
-    "AND instr(lower(reason), :cause) > 0 ORDER BY rid DESC LIMIT :limit"
+    "AND {kinds} AND {states} AND lower(reason) LIKE :cause ESCAPE '!' ORDER BY rid DESC LIMIT :limit"
 )
 _CONTRACTS = "SELECT DISTINCT chain_id, contract FROM cursor"
 _OF_ID = "SELECT rid FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id = ? ORDER BY rid"
@@ -59,13 +58,21 @@ def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> Found:
         "before": start,
         "first": first,
         "limit": limit,
-        "cause": wanted.cause.lower(),
-        "kinds": msgspec.json.encode([kind.value for kind in wanted.kinds]).decode(),
-        "states": msgspec.json.encode([state.value for state in wanted.states]).decode(),
+        "cause": f"%{_literally(wanted.cause.lower())}%",
     }
-    rids = [rid for (rid,) in db.execute(_WANTED, values)]
+    statement = _WANTED.format(kinds=_one_of("kind", wanted.kinds), states=_one_of("state", wanted.states))
+    rids = [rid for (rid,) in db.execute(statement, values)]
     further = rids[-1] if len(rids) == limit else first
     return Found(read_rows(db, rids), further if further > 1 else None)
+
+
+def _one_of(column: str, values: Collection[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(sorted(repr(one.value) for one in values))})" if values else "TRUE"
+
+
+def _literally(text: str) -> str:
+    """Return a text as a pattern of LIKE that means just this text."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
 def of_id(db: Database, identifier: int) -> tuple[Row, ...]:

@@ -11,7 +11,6 @@ disk, the commit, is off the loop, and so is an operation that says it is long (
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
@@ -20,7 +19,7 @@ import attrs
 import trio
 
 from kmsconn.errors import JournalFailed, KmsconnError
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Database, NotWritten
 from kmsconn.journal.moves import note_submitted
 from kmsconn.journal.operations import is_off_loop
 from kmsconn.net.ports import Offload
@@ -33,8 +32,8 @@ QUEUE = 1024  # more than all workers, readers and lanes have tasks: beyond it c
 AT_ONCE = 32  # operations between two checkpoints: about a millisecond
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
 
-# What an operation may raise without breaking the journal: the database's no, our own errors, values that a column cannot hold.
-_FAULTS = (sqlite3.Error, KmsconnError, ArithmeticError, LookupError, TypeError, ValueError)
+# What an operation may raise, beside the database's no, without breaking the journal: our own errors, values that a column cannot hold.
+_FAULTS = (KmsconnError, ArithmeticError, LookupError, TypeError, ValueError)
 
 
 @attrs.define(eq=False)
@@ -56,13 +55,13 @@ class Execution(Generic[T]):
         self.is_long = is_off_loop(self.operation, self.args, self.kwargs)
 
     def apply(self, db: Database) -> None:
-        """Apply the operation. Raises sqlite3.Error only when the whole transaction is lost."""
+        """Apply the operation. Raises NotWritten only when the whole transaction is lost."""
         try:
             self._value = self.operation(db, *self.args, **self.kwargs)
-        except _FAULTS as error:
-            if not db.is_begun:  # else what comes next would be written by itself
-                raise sqlite3.OperationalError(f"the transaction is lost: {error}") from error
-            self._fault = _ours(error)
+        except (db.driver.error, *_FAULTS) as error:
+            if not db.driver.is_begun:  # else what comes next would be written by itself
+                raise NotWritten(f"the transaction is lost: {error}") from error
+            self._fault = _ours(db, error)
 
     def committed(self) -> None:
         """Let what came of it count."""
@@ -82,22 +81,22 @@ async def apply_group(
 
     Return why it failed, empty when it was written, None when there was nothing to write: that says nothing about the disk.
     """
-    before = db.changes
+    before = db.driver.changes
     try:
         db.begin()
         for rid, submitted in notes.items():
             note_submitted(db, rid, submitted)
         await _apply_all(db, group, offload)
-        changed = db.changes != before
+        changed = db.driver.changes != before
         if changed:
             await offload("journal", db.keep)
         else:
             db.commit()
-    except sqlite3.Error as error:
+    except (db.driver.error, NotWritten) as error:
         db.roll_back()
         for execution in group:
-            execution.error = _ours(error)
-        return str(_ours(error))
+            execution.error = _ours(db, error)
+        return str(_ours(db, error))
     for execution in group:
         execution.committed()
     return "" if changed else None
@@ -113,8 +112,8 @@ async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Off
             await trio.lowlevel.checkpoint()
 
 
-def _ours(error: Exception) -> BaseException:
-    if not isinstance(error, sqlite3.Error):
+def _ours(db: Database, error: Exception) -> BaseException:
+    if not isinstance(error, (db.driver.error, NotWritten)):
         return error
     failed = JournalFailed(f"the journal could not be written: {error}")
     failed.__cause__ = error

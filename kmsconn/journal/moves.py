@@ -5,7 +5,6 @@ Each statement names the states it may leave, so a late or doubled call changes 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable
 
 from kmsconn.errors import NonceTaken
@@ -124,7 +123,7 @@ def sign(db: Database, signing: Signing) -> bool | NonceTaken:
             raw=signing.raw,
             reply_hash=signing.reply_hash,
         )
-    except sqlite3.IntegrityError:
+    except db.driver.conflict:
         return NonceTaken(f"nonce {signing.nonce} belongs to another signed reply")
 
 

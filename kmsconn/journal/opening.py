@@ -11,8 +11,9 @@ import trio
 
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows
-from kmsconn.journal.database import Database, Synchronous
+from kmsconn.journal.database import Database
 from kmsconn.journal.journal import CLOSING, Journal
+from kmsconn.journal.sqlite import SqliteDriver, Synchronous
 from kmsconn.net.ports import Offload
 
 
@@ -35,9 +36,9 @@ async def open_journal(
     Raises StartRefused when the file is in use, belongs to another connector, is newer than this program or cannot be opened.
     Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
     """
-    db = Database(path, wall, shards)
+    db = Database(SqliteDriver(path, shards, synchronous), wall)
     try:
-        await offload("journal", partial(_open, db, binding, synchronous))
+        await offload("journal", partial(_open, db, binding))
         async with trio.open_nursery() as nursery:
             journal = Journal(db, offload)
             nursery.start_soon(journal.commit_groups)
@@ -49,8 +50,8 @@ async def open_journal(
         await _close(db, offload)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
-def _open(db: Database, binding: Binding | None, synchronous: Synchronous) -> None:
-    db.open(binding, synchronous)
+def _open(db: Database, binding: Binding | None) -> None:
+    db.open(binding)
     db.begin()
     find_odd_rows(db)
     db.commit()

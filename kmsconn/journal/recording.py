@@ -36,7 +36,7 @@ _KNOWN = (
 _NEW = (
     "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
     "next_attempt, max_wait, deadline, recorded_at, log, residue) "
-    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING rid"
 )
 _HERE = (
     "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ?, cleared = 0 "
@@ -47,14 +47,20 @@ _IN_RANGE = (
     "SELECT rid, tick, id, kind, digest, block, block_hash, transaction_hash, log_index FROM request INDEXED BY request_place "
     "WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block BETWEEN ? AND ?"
 )
-_QUARANTINE = "INSERT OR IGNORE INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_CURSOR = "INSERT INTO cursor VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
+_QUARANTINE = "INSERT INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_CURSOR = (
+    "INSERT INTO cursor VALUES (?, ?, ?) "
+    "ON CONFLICT (chain_id, contract) DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
+)
 
 LONG_READ = 64  # arrivals: recording so many takes some milliseconds
 
 JUDGED_BY_BLOCK = frozenset({State.REJECTED, State.DONE})
 
-_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)"
+_CHECKPOINT = (
+    "INSERT INTO checkpoint VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (chain_id, contract, block) DO UPDATE SET hash = excluded.hash"
+)
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block = ?"
 
 
@@ -159,8 +165,7 @@ def _insert(db: Database, read: Read, arrival: Arrival, changes: _Changes) -> in
     times = (read.now, LONGEST_WAIT, deadline, read.now)
     said = (pack_log(arrival.log), arrival.id % RESIDUES)
     values = (*identity, db.tick, *place_of(arrival.log), *times, *said)
-    rid = db.execute(_NEW, values).lastrowid
-    assert rid is not None
+    rid: int = db.execute(_NEW, values).fetchone()[0]
     changes.new.append((rid, arrival))
     return rid
 

@@ -30,9 +30,13 @@ SPARE = (
 _CLOSED = "state IN ('finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
 
 
+# Where a request, or the reply to it, stands last.
+_LAST_BLOCK = "CASE WHEN included_block > block THEN included_block ELSE block END"
+
+
 def _look(index: str, where: str, key: str) -> str:
     return (
-        f"SELECT {key}, rid, chain_id, contract, kind, id, max(block, coalesce(included_block, 0)) FROM request INDEXED BY {index} "  # noqa: S608 - of our own literals
+        f"SELECT {key}, rid, chain_id, contract, kind, id, {_LAST_BLOCK} FROM request INDEXED BY {index} "  # noqa: S608 - of our own literals
         f"WHERE {where} AND {key} >= :at AND {key} <= :before AND ({key} > :at OR rid > :rid) ORDER BY {key}, rid LIMIT {ROWS}"
     )
 
@@ -45,16 +49,16 @@ _GONE = _look("request_gone", "on_chain = 0 AND state IN ('pending', 'answered')
 # Of what an operator may begin again the event stays as long as the row.
 _CLEAR = (
     "UPDATE request SET cleared = 1, calldata = NULL, raw = NULL, "
-    "log = CASE WHEN state IN ('expired', 'rejected', 'quarantined') THEN log ELSE x'' END "
-    "WHERE rid IN (SELECT value FROM json_each(?))"
+    "log = CASE WHEN state IN ('expired', 'rejected', 'quarantined') THEN log ELSE :nothing END "
+    "WHERE rid IN (SELECT value FROM json_each(:rids))"
 )
-_DELETE = "DELETE FROM request WHERE rid IN (SELECT value FROM json_each(?))"
+_DELETE = "DELETE FROM request WHERE rid IN (SELECT value FROM json_each(:rids))"
 
 _MARKS = "SELECT chain_id, contract, kind, id FROM low_water"
 _MARK = "SELECT id, block FROM low_water WHERE chain_id = ? AND contract = ? AND kind = ?"
 _RAISE = (
     "INSERT INTO low_water VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT DO UPDATE SET id = excluded.id, block = excluded.block WHERE excluded.id > low_water.id"
+    "ON CONFLICT (chain_id, contract, kind) DO UPDATE SET id = excluded.id, block = excluded.block WHERE excluded.id > low_water.id"
 )
 
 _RAISED = "SELECT kind FROM low_water WHERE chain_id = ? AND contract = ? AND block > ?"
@@ -111,14 +115,18 @@ def step(db: Database, plan: Retention, at: Position) -> Retained:
 
     None for a position: that was the last step of the round. Repeating: what is gone is not found again.
     """
-    sweep, pages = _SWEEPS[at.sweep], _give_back(db)
+    sweep, pages = _SWEEPS[at.sweep], db.driver.give_back(PAGES, SPARE)
     before = sweep.before(plan)
     if before is None:
         return Retained(pages=pages, position=_next_sweep(at))
     values = {"at": at.ended, "rid": at.rid, "before": before}
     found = [_Candidate(*stored) for stored in db.execute(sweep.look, values)]
     taken = [one.rid for one in _not_needed(db, plan, sweep, found)]
-    db.execute(_DELETE if sweep.deletes else _CLEAR, (msgspec.json.encode(taken).decode(),))
+    rids = msgspec.json.encode(taken).decode()
+    if sweep.deletes:
+        db.execute(_DELETE, {"rids": rids})
+    else:
+        db.execute(_CLEAR, {"rids": rids, "nothing": b""})
     position = (
         attrs.evolve(at, ended=found[-1].ended, rid=found[-1].rid) if len(found) == ROWS else _next_sweep(at)
     )
@@ -140,16 +148,6 @@ def _not_needed(
         is_counted = sweep.counted and one.kind in plan.numbered and one.id > marks.get(one.mark, b"")
         if is_final and not is_counted:
             yield one
-
-
-def _give_back(db: Database) -> int:
-    """Shorten the file by some pages where much of it is free, and return by how many; one that an earlier version made stays as it is."""
-    free, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-    if free <= PAGES or free < SPARE * pages:
-        return 0
-    db.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
-    left: int = db.execute("PRAGMA page_count").fetchone()[0]
-    return int(pages) - left
 
 
 def low_water(db: Database, chain_id: int, contract: Address, kind: Kind) -> Place | None:

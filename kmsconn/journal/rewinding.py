@@ -13,7 +13,7 @@ from kmsconn.journal.operations import off_loop
 from kmsconn.journal.retention import lower_low_water
 from kmsconn.journal.values import Reread, Rewound
 
-_CURSOR = "UPDATE cursor SET block = min(block, ? + 1) WHERE chain_id = ? AND contract = ?"
+_CURSOR = "UPDATE cursor SET block = :next WHERE chain_id = :chain AND contract = :contract AND block > :next"
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
 # By the block of the reply, and by that of the request where nobody noted the other one.
 _FINAL = (
@@ -25,6 +25,10 @@ _FINAL = (
 _ASK_AGAIN = (
     "UPDATE request INDEXED BY request_included SET included_block = :fork WHERE chain_id = :chain "
     "AND contract = :contract AND state = 'included' AND (included_block > :fork OR included_block IS NULL)"
+)
+_REREAD = (
+    "INSERT INTO reread VALUES (?, ?, ?, ?, ?) ON CONFLICT (chain_id, contract) "
+    "DO UPDATE SET from_block = excluded.from_block, next_block = excluded.next_block, to_block = excluded.to_block"
 )
 _OFF = (
     "UPDATE request INDEXED BY request_place SET on_chain = 0, tick = :tick "
@@ -42,7 +46,7 @@ def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int)
     """
     with db.savepoint():
         of = {"chain": chain_id, "contract": contract, "fork": fork}
-        db.execute(_CURSOR, (fork, chain_id, contract))
+        db.execute(_CURSOR, {"next": fork + 1, "chain": chain_id, "contract": contract})
         db.execute(_FORGET, (chain_id, contract, fork))
         lower_low_water(db, chain_id, contract, fork)
         reopened = [rid for (rid,) in db.execute(_FINAL, of).fetchall()]
@@ -57,4 +61,4 @@ def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int)
 def note_reread(db: Database, chain_id: int, contract: Address, reread: Reread) -> None:
     """Remember what is to be read once more, and how far that is done."""
     values = (chain_id, contract, reread.from_block, reread.next_block, reread.to_block)
-    db.execute("INSERT OR REPLACE INTO reread VALUES (?, ?, ?, ?, ?)", values)
+    db.execute(_REREAD, values)

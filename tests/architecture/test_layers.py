@@ -66,6 +66,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.rewinding",
         "kmsconn.journal.rows",
         "kmsconn.journal.schema",
+        "kmsconn.journal.sqlite",
         "kmsconn.journal.values",
         "kmsconn.kms.allowance",
         "kmsconn.kms.codes",

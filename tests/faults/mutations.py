@@ -237,7 +237,7 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
         tuple(text.replace("UNIQUE INDEX request_nonce", "INDEX request_nonce") for text in migration)
         for migration in schema.MIGRATIONS
     )
-    monkeypatch.setattr("kmsconn.journal.database.MIGRATIONS", lenient)
+    monkeypatch.setattr("kmsconn.journal.sqlite.MIGRATIONS", lenient)
     honest = nonces.plan
     monkeypatch.setattr(nonces, "plan", lambda chain, _in_flight, _high, *rest: honest(chain, (), 0, *rest))
     monkeypatch.setattr(decide.View, "in_flight", lambda _view: set())

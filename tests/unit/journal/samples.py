@@ -16,6 +16,7 @@ from kmsconn.journal import moves, queries
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
 from kmsconn.journal.recording import record
+from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Arrival, Read, Recorded, Row, Signing
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -71,9 +72,9 @@ def wall() -> float:
 
 def opened(path: Path, binding: Binding = BINDING, *, shards: int = 1) -> Database:
     """Open a database that gives durability up for speed."""
-    db = Database(path, wall, shards)
+    db = Database(SqliteDriver(path, shards, "OFF"), wall)
     try:
-        db.open(binding, "OFF")
+        db.open(binding)
     except KmsconnError:
         db.close()
         raise

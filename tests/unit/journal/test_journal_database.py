@@ -17,6 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
 from kmsconn.journal.schema import VERSION
+from kmsconn.journal.sqlite import SqliteDriver
 from tests.unit.journal.samples import BINDING, dump, new_row, opened, raw_connection, row_of, wall
 
 
@@ -117,9 +118,9 @@ def test_all_differences_are_named(db: Database, path: Path) -> None:
 
 def test_a_refused_opening_holds_nothing(db: Database, path: Path) -> None:
     db.close()
-    refused = Database(path, wall)
+    refused = Database(SqliteDriver(path, 1, "OFF"), wall)
     with pytest.raises(StartRefused):
-        refused.open(OTHERS["profile"], "OFF")
+        refused.open(OTHERS["profile"])
     refused.close()
     opened(path).close()
 
@@ -156,7 +157,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_migration_that_was_cut_short_is_done_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = (("PRAGMA application_id = 1802335075", "CREATE TABLE meta (x)", "this is no SQL"),)
     with monkeypatch.context() as patch:
-        patch.setattr("kmsconn.journal.database.MIGRATIONS", broken)
+        patch.setattr("kmsconn.journal.sqlite.MIGRATIONS", broken)
         with pytest.raises(StartRefused, match="syntax error"):
             opened(path)
     db = opened(path)
@@ -195,7 +196,7 @@ def test_a_savepoint_that_cannot_be_undone_takes_the_whole_transaction_with_it(
     monkeypatch.setattr(db, "execute", broken)
     with suppress(LookupError), db.savepoint():
         raise LookupError
-    assert (db.is_begun, len(dump(db))) == (False, 0)
+    assert (db.driver.is_begun, len(dump(db))) == (False, 0)
 
 
 def test_an_error_that_lost_the_whole_transaction_comes_out_of_a_savepoint_itself(db: Database) -> None:
@@ -207,4 +208,4 @@ def test_an_error_that_lost_the_whole_transaction_comes_out_of_a_savepoint_itsel
     db.begin()
     with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
         lose_all()
-    assert not db.is_begun
+    assert not db.driver.is_begun

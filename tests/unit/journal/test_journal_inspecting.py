@@ -43,6 +43,7 @@ def test_an_empty_journal_has_none(db: Database) -> None:
         (Wanted(cause="ACL"), ["denied"]),
         (Wanted(cause="acl", kinds=frozenset({Kind.CRSGEN})), []),
         (Wanted(cause="too 100%_late"), ["late"]),
+        (Wanted(cause="%"), ["late"]),
     ],
 )
 def test_requests_are_found_by_kind_state_and_cause(

@@ -390,7 +390,7 @@ STEPS = 100
 def cost(db: Database, look: Callable[[], object]) -> int:
     """Return how many hundreds of SQLite's instructions a look takes: the same on every machine."""
     ticks: list[None] = []
-    connection = db._connection
+    connection = db.driver._connection
     assert connection is not None
     connection.set_progress_handler(lambda: ticks.append(None), STEPS)
     look()

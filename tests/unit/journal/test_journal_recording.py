@@ -79,7 +79,7 @@ def test_what_stands_where_it_stood_is_not_looked_up_one_by_one(db: Database) ->
 
 def statements_of(db: Database, *arrivals: Arrival) -> list[str]:
     statements: list[str] = []
-    connection = db._connection
+    connection = db.driver._connection
     assert connection is not None
     connection.set_trace_callback(statements.append)
     take(db, *arrivals, blocks=(1, len(arrivals)))

@@ -1,0 +1,190 @@
+"""SQLite as the journal's database: one file, made with mode 0600, locked and migrated, and its only connection.
+
+Never knows what a request is. Nothing here waits for anything but the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from kmsconn.errors import StartRefused
+from kmsconn.journal.locking import lock_path, locked
+from kmsconn.journal.rows import shard
+from kmsconn.journal.schema import APPLICATION_ID, MIGRATIONS, VERSION, shard_indices
+
+Synchronous = Literal["FULL", "OFF"]
+
+CACHE = 16 * 1024  # KiB: some thousand open rows with their indices, so that statements need no disk
+
+LOG_SIZE = 64 << 20  # bytes to which the write-ahead log is cut after something large went through it
+
+
+class SqliteDriver:
+    """One journal file; see ``journal.database.Driver``.
+
+    ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
+    """
+
+    error = sqlite3.Error
+    conflict = sqlite3.IntegrityError
+
+    def __init__(self, path: Path, shards: int = 1, synchronous: Synchronous = "FULL") -> None:
+        self.path = path
+        self.shards = shards
+        self._synchronous = synchronous
+        self._files: dict[Path, tuple[int, int] | None] = {}
+        self._resources = ExitStack()
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def where(self) -> str:
+        """The path of the file."""
+        return str(self.path)
+
+    def open(self, *, make: bool) -> tuple[str, ...]:
+        """Lock, make or open, and migrate the file; return what an operator should know about it."""
+        with _refusals(self.path):
+            if not make:
+                self.path.stat()
+            self.path = self.path.resolve()  # one lock for one file, whatever links lead to it
+            self._resources.enter_context(locked(self.path))
+            warnings = _prepare(self.path)
+            self._connect()
+            self._migrate()
+            self._index_shards()
+            self._files = {file: _identity(file) for file in _files_of(self.path)}
+        return warnings
+
+    def close(self) -> None:
+        """Close the file and give the lock back; what was not committed is rolled back. Repeating: does nothing."""
+        self._resources.close()
+        self._connection = None
+
+    def execute(self, statement: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        assert self._connection is not None, "the journal is not open"
+        return self._connection.execute(statement, values)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a transaction."""
+        return self._connection is not None and self._connection.in_transaction
+
+    @property
+    def changes(self) -> int:
+        """How many rows this connection has changed."""
+        assert self._connection is not None, "the journal is not open"
+        return self._connection.total_changes
+
+    def misplaced(self) -> str:
+        """Say which of the journal's files was removed or replaced since it was opened; empty when none was."""
+        for file, identity in self._files.items():
+            if (now := _identity(file)) != identity:
+                return f"{file} was {'removed' if now is None else 'replaced'} while the journal is in use; nothing is recorded meanwhile"
+        return ""
+
+    def is_damage(self, error: Exception) -> bool:
+        """Say whether SQLite found the file malformed, and not only busy or full."""
+        code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+        return code & 0xFF == sqlite3.SQLITE_CORRUPT
+
+    def give_back(self, pages: int, spare: float) -> int:
+        """Shorten the file by some pages where much of it is free; one that an earlier version made stays as it is."""
+        free, all_pages = (
+            int(self.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_count")
+        )
+        if free <= pages or free < spare * all_pages:
+            return 0
+        self.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        return all_pages - int(self.execute("PRAGMA page_count").fetchone()[0])
+
+    def _connect(self) -> None:
+        # Another thread may serve each call; the journal lets only one run at a time. Nobody else writes, so nobody is waited for.
+        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._resources.callback(connection.close)
+        connection.create_function("shard", 2, shard, deterministic=True)
+        self._connection = connection
+        self.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only, and only before anything else
+        self.execute("PRAGMA journal_mode = WAL")
+        self.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
+        self.execute(f"PRAGMA synchronous = {self._synchronous}")
+        self.execute(f"PRAGMA cache_size = -{CACHE}")
+
+    def _migrate(self) -> None:
+        version = self._known_version()
+        for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+            self._do_together([*statements, f"PRAGMA user_version = {number}"])
+
+    def _index_shards(self) -> None:
+        """Make the indices of due rows for our number of shards; drop those of another number or an older layout."""
+        wanted = shard_indices(self.shards)
+        known = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND (name GLOB ? OR name GLOB ?)"
+        there = dict(self.execute(known, ("request_due_*", "request_stranded_*")).fetchall())
+        drop = [f"DROP INDEX {name}" for name in {name for name, _ in there.items() - wanted.items()}]
+        make = [wanted[name] for name in {name for name, _ in wanted.items() - there.items()}]
+        self._do_together([*drop, *make])
+
+    def _do_together(self, statements: Sequence[str]) -> None:
+        self.execute("BEGIN")
+        for statement in statements:
+            self.execute(statement)
+        self.execute("COMMIT")
+
+    def _known_version(self) -> int:
+        version, owner, tables = (
+            int(self.execute(question).fetchone()[0])
+            for question in (
+                "PRAGMA user_version",
+                "PRAGMA application_id",
+                "SELECT count(*) FROM sqlite_master",
+            )
+        )
+        if tables and owner != APPLICATION_ID:
+            raise StartRefused(f"{self.path} is a database of something else; name another journal path")
+        if version > VERSION:
+            raise StartRefused(
+                f"the journal {self.path} was written by a newer version (its layout is {version}, ours {VERSION}); "
+                "run that version or name another journal path"
+            )
+        return version
+
+
+def _files_of(journal: Path) -> tuple[Path, ...]:
+    """Return the files without which nothing lasts, or nobody else is kept out."""
+    return journal, journal.with_name(journal.name + "-wal"), lock_path(journal)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _refusals(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StartRefused(f"the journal {path} cannot be opened: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise StartRefused(f"the journal {path} cannot be opened: {error}") from error
+
+
+def _prepare(path: Path) -> tuple[str, ...]:
+    """Make the file for its owner alone; SQLite gives its neighbours (-wal, -shm) the same mode. Warn of a too open one."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return (f"the journal {path} is open to others (mode {mode:04o}); run chmod 600 on it",)
+    return ()
