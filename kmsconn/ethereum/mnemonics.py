@@ -1,23 +1,22 @@
 """Mnemonic phrases to private keys: BIP-39 in English without a passphrase, then Ethereum's path of BIP-44. Never shows a word.
 
-Source: BIP-32, BIP-39, BIP-44; httpz-rc7.md 5.1.
+Source: BIP-39, BIP-44; httpz-rc7.md 5.1.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from kmsconn.ethereum.hd_keys import HARDENED, ExtendedKey
+
 if TYPE_CHECKING:
-    from eth_account.hdaccount.mnemonic import Mnemonic
+    from mnemonic import Mnemonic
 
 TEST_PHRASE: Final = "test test test test test test test test test test test junk"
 """The phrase of every development tool: everybody has its keys."""
 
 _LENGTHS = (12, 15, 18, 21, 24)
-_HARDENED = 2**31
+_PURPOSE, _ETHER = 44 + HARDENED, 60 + HARDENED
 
 
 def key_of_phrase(phrase: str, account_index: int) -> bytes:
@@ -25,30 +24,19 @@ def key_of_phrase(phrase: str, account_index: int) -> bytes:
 
     Raises ValueError that says what is wrong with the phrase without repeating it.
     """
-    with _recursion_limit_kept():
-        from eth_account.hdaccount import key_from_seed
-        from eth_account.hdaccount.mnemonic import Mnemonic
-        from eth_account.types import Language
+    seed = seed_of_phrase(phrase)
+    if not 0 <= account_index < HARDENED:
+        raise ValueError("an account index is below 2^31")
+    return ExtendedKey.of_seed(seed).descendant(_PURPOSE, _ETHER, HARDENED, 0, account_index).secret
+
+
+def seed_of_phrase(phrase: str, passphrase: str = "") -> bytes:
+    """Return the 64 bytes that all keys of a phrase come from. Raises ValueError like ``key_of_phrase``."""
+    from mnemonic import Mnemonic
 
     words = phrase.lower().split()
-    _check(words, Mnemonic(Language.ENGLISH))
-    if not 0 <= account_index < _HARDENED:
-        raise ValueError("an account index is below 2^31")
-    return bytes(key_from_seed(Mnemonic.to_seed(" ".join(words)), f"m/44'/60'/0'/0/{account_index}"))
-
-
-@contextmanager
-def _recursion_limit_kept() -> Iterator[None]:
-    """Keep the interpreter's recursion limit over an import.
-
-    A library of pairings below eth-account raises it to 100,000; before Python 3.12 the same limit guards the C stack, and one JSON answer
-    nested deeply enough would end the process.
-    """
-    limit = sys.getrecursionlimit()
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
+    _check(words, Mnemonic("english"))
+    return Mnemonic.to_seed(" ".join(words), passphrase)
 
 
 def is_test_phrase(phrase: str) -> bool:
@@ -63,5 +51,5 @@ def _check(words: list[str], english: Mnemonic) -> None:
     unknown = [str(place) for place, word in enumerate(words, start=1) if word not in known]
     if unknown:
         raise ValueError(f"not in the English list: word {', '.join(unknown)} of {len(words)}")
-    if not english.is_mnemonic_valid(" ".join(words)):
+    if not english.check(" ".join(words)):
         raise ValueError("its checksum is wrong: a word is another one, or stands elsewhere")
