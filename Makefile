@@ -5,6 +5,7 @@ PYTHON ?= $(shell sh .ci/pythons | head -n 1)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.done
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+UPGRADE ?= --upgrade
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-annotate --no-header
 
@@ -80,9 +81,10 @@ fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_transactions.py --check
 	$(BIN)/python -m tools.gen_source_map --check
 
-lock: $(STAMP) ## choose exact versions anew, with hashes
-	$(LOCK) --upgrade --output-file requirements/dev.txt pyproject.toml requirements/dev.in --extra testing
-	$(LOCK) --upgrade --output-file requirements/run.txt pyproject.toml --constraint requirements/dev.txt
+lock: $(STAMP) ## choose exact versions anew, with hashes (UPGRADE= keeps those that fit)
+	$(LOCK) $(UPGRADE) --output-file requirements/dev.txt pyproject.toml requirements/dev.in --all-extras
+	$(LOCK) $(UPGRADE) --output-file requirements/run.txt pyproject.toml --constraint requirements/dev.txt
+	$(LOCK) $(UPGRADE) --output-file requirements/aws.txt pyproject.toml --extra aws --constraint requirements/dev.txt
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -17,6 +17,7 @@ import trio
 
 from kmsconn.ciphertexts.places import Place
 from kmsconn.errors import Misconfigured, Unreachable
+from kmsconn.extras import require_extra
 from kmsconn.net.aws import AwsService, errors_of_the_sdk, open_aws, prepare, read_error
 from kmsconn.net.ports import Offload
 from kmsconn.net.proxies import NO_PROXIES, Proxies
@@ -119,7 +120,8 @@ def _body(answer: Mapping[str, Any], stream: Any, shown: str, max_bytes: int) ->
 
 @asynccontextmanager
 async def open_sdk(offload: Offload, proxies: Proxies = NO_PROXIES) -> AsyncIterator[Sdk]:
-    """Give a store of clients that are opened when a place needs one, and closed when the block is left."""
+    """Give a store of clients that are opened when a place needs one, and closed when the block is left. Raises ExtraMissing."""
+    require_extra("aws", f"reading {SERVICE.upper()} with credentials, as httpz-rc7 does,")
     await offload("sdk", partial(prepare, SERVICE))
     async with AsyncExitStack() as clients:
         yield Sdk(clients, proxies)

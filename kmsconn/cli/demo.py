@@ -19,6 +19,7 @@ from kmsconn.cli.arguments import add_kinds, add_profile, at_least, positive, wa
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
 from kmsconn.cli.results import in_milliseconds, keys_as_json
+from kmsconn.extras import require_extra
 from kmsconn.net.offloading import offload_to_threads
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run the demonstration to its end, or until a signal."""
+    """Run the demonstration to its end, or until a signal. Raises ExtraMissing."""
+    require_extra("emulator", "kmsconn demo")
     from rich.console import Console
 
     from kmsconn.emulator.demo import Demo, Plan

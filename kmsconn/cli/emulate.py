@@ -21,6 +21,7 @@ from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
 from kmsconn.cli.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
 from kmsconn.errors import ConfigError, Fault
+from kmsconn.extras import require_extra
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
@@ -99,7 +100,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Emulate until the load is over or a signal comes. Raises ConfigError when the file cannot be written."""
+    """Emulate until the load is over or a signal comes. Raises ExtraMissing, ConfigError when the file cannot be written."""
+    require_extra("emulator", "kmsconn emulate")
     from kmsconn.emulator.emulation import Emulation, Plan
     from kmsconn.emulator.load import Load
     from kmsconn.emulator.narration import narrate

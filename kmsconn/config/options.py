@@ -318,7 +318,7 @@ SECTIONS: Final = (
                 "aws_kms_config.key_id",
                 types.Name,
                 "Key of the tx sender in AWS KMS: id, ARN or `alias/…` of an ECC_SECG_P256K1 key for SIGN_VERIFY. Credentials are found as "
-                "AWS's SDKs find them.",
+                "AWS's SDKs find them. Needs the extra `aws`.",
                 "",
                 None,
                 '"alias/tx-sender"',

@@ -17,6 +17,7 @@ from kmsconn.config.settings import AwsKmsKey
 from kmsconn.errors import Misconfigured, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import address_of_key, recoverable
+from kmsconn.extras import require_extra
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
 from kmsconn.net.aws import open_aws
 from kmsconn.net.proxies import NO_PROXIES, Proxies
@@ -106,8 +107,10 @@ async def open_aws_kms(
 ) -> AsyncIterator[AwsKmsSigner]:
     """Ask AWS KMS for a key and return it as a signer.
 
-    Raises StartRefused where the key cannot be used, or KMS is silent for STARTING seconds: without its address nothing can begin.
+    Raises StartRefused where the key cannot be used, its SDK is not installed, or KMS is silent for STARTING seconds: without its
+    address nothing can begin.
     """
+    require_extra("aws", "aws_kms_config")
     opening = open_aws("kms", region=key.region, endpoint=key.endpoint, connections=AT_ONCE, proxies=proxies)
     async with AsyncExitStack() as stack:
         try:

@@ -35,11 +35,12 @@ ROOMS = (
     "net",
     "model",
     "ethereum",
+    "extras",
     "errors",
 )
 """From the top down: a room may import those after it, and its own modules."""
 
-WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "errors"})
+WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", "errors"})
 """Rooms that never import Trio, nor anything that runs on it."""
 
 MODULES_WITHOUT_TRIO = frozenset(

@@ -33,6 +33,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "kmsconn.cli.main", *arguments]
 
 
+def installed(lock: str, *arguments: str) -> list[str]:
+    """Return the same as in an environment that has the packages of a lock file and no others."""
+    return [sys.executable, "-m", "tests.installations", lock, *arguments]
+
+
 @attrs.define
 class Scene:
     """An emulator that runs, and the configuration file of its connector."""
@@ -40,6 +45,7 @@ class Scene:
     config: Path
     emulator: trio.Process
     logs: Path
+    lock: str
     _runs: int = 0
 
     @property
@@ -53,10 +59,10 @@ class Scene:
 
     @asynccontextmanager
     async def connector(self) -> AsyncIterator[trio.Process]:
-        """Run the connector; leaving the block kills it if it still lives."""
+        """Run the connector with the packages of an operator's; leaving the block kills it if it still lives."""
         self._runs += 1
         with (self.logs / f"run-{self._runs}.log").open("w") as log:
-            arguments = command("run", "-c", str(self.config))
+            arguments = installed(self.lock, "run", "-c", str(self.config))
             async with process(arguments, stdout=log, stderr=subprocess.STDOUT) as connector:
                 yield connector
 
@@ -106,7 +112,7 @@ async def scene(folder: Path, *more: str) -> AsyncIterator[Scene]:
         with trio.fail_after(STARTING):
             while not config.exists():  # noqa: ASYNC110 - another process makes it
                 await trio.sleep(0.05)
-        made = Scene(config, emulator, folder)
+        made = Scene(config, emulator, folder, "aws.txt" if "httpz-rc7" in more else "run.txt")
         try:
             yield made
         except BaseException as error:
