@@ -23,21 +23,18 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import by_handle
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.kms.core import CoreClient, open_core
 from kmsconn.model.events import ignore
-from kmsconn.model.requests import Decryption, Material
+from kmsconn.model.requests import Content, Material
 from kmsconn.model.steps import Ciphertext
 from kmsconn.net.dialling import dial_sockets
 from kmsconn.net.http import HttpClient, open_http
 from kmsconn.net.offloading import offload_to_threads
 from kmsconn.net.ports import Ports
-from kmsconn.protocols.fhevm_014 import events, extra_data, replies
-from kmsconn.protocols.fhevm_014.core_messages import CoreMessages, result_call
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 
 GAS, MAX_FEE = 5_000_000, 10**10
@@ -51,6 +48,7 @@ class Straight:
     """One run; a request is known by its id, so that it is answered once."""
 
     settings: Settings
+    profile: Fhevm014
     gateway: Endpoint
     core: CoreClient
     http: HttpClient
@@ -59,26 +57,24 @@ class Straight:
     replies: trio.MemorySendChannel[bytes]
     known: set[int] = attrs.field(factory=set)
 
-    @property
-    def domain(self) -> Domain:
-        """The EIP-712 domain of Decryption."""
-        contract = self.settings.decryption_contract
-        return Domain(contract.domain_name, contract.domain_version, self.gateway.chain_id, contract.address)
-
     def hear(self, log: Log | None) -> None:
         """Begin with the request of a log, unless that was done."""
-        content = None if log is None else events.decode(log)
+        content = None if log is None else self.profile.decode(log)
         if content is not None and content.id not in self.known:
             self.known.add(content.id)
             self.nursery.start_soon(self.answer, content)
 
-    async def answer(self, content: Decryption) -> None:
+    async def answer(self, content: Content) -> None:
         """Take one request from its event to its reply."""
         ciphertexts = [await self.fetch(material) for material in content.materials]
-        context = extra_data.parse(content.extra_data)
-        await self.core.start(CoreMessages(self.domain).start(content, *context, ciphertexts))
-        reply = await self.core.result(result_call(content))
-        await self.replies.send(replies.read_answer(self.domain, content, reply).calldata)
+        operation = self.profile.operations[content.kind]
+        [start] = operation.start_calls(content, ciphertexts, None)
+        await self.core.start(start)
+        poll = operation.result_call(content)
+        assert poll is not None, "a decryption has a result"
+        answer = operation.read_answer(content, await self.core.result(poll), None)
+        assert answer is not None, "a decryption is answered"
+        await self.replies.send(answer.calldata)
 
     async def fetch(self, material: Material) -> Ciphertext:
         """Get one ciphertext from the first bucket; its digest is not looked at."""
@@ -88,7 +84,7 @@ class Straight:
 
     async def listen(self) -> None:
         """Hear what is pushed; once, at the subscription, also what was there before."""
-        topics = [[to_hex(topic) for topic in events.TOPICS]]
+        topics = [[to_hex(topic) for topic in self.profile.subscriptions()[0].topics]]
         criteria = {"address": to_hex(self.settings.decryption_contract.address), "topics": topics}
         subscribed = trio.Event()
 
@@ -132,10 +128,11 @@ async def run(settings: Settings) -> None:
         open_core(settings.core_endpoints, PORTS) as core,
         trio.open_nursery() as nursery,
     ):
-        registry = Registry(Fhevm014(settings), gateway, settings.registry_refresh, ignore)
+        profile = Fhevm014(settings)
+        registry = Registry(profile, gateway, settings.registry_refresh, ignore)
         await registry.load()
         ready, to_send = trio.open_memory_channel[bytes](UNSENT)
-        straight = Straight(settings, gateway, core, http, registry, nursery, ready)
+        straight = Straight(settings, profile, gateway, core, http, registry, nursery, ready)
         nursery.start_soon(straight.listen)
         nursery.start_soon(straight.send_all, to_send)
 

@@ -1,4 +1,4 @@
-"""May this request be answered? Puts what the profile wants known to the chains, all at once, and judges nothing itself."""
+"""May this request be answered? Puts what the operation wants known to the chains, all at once, and judges nothing itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
 from kmsconn.net.together import together
-from kmsconn.protocols.port import Facts, Inquiry, Profile, Question
+from kmsconn.protocols.port import Facts, Inquiry, Profile, Question, Rounds
 
 Step = Callable[[], Awaitable[Any]]
 
@@ -66,13 +66,13 @@ class Checker:
         Repeating: reads only.
         """
         request = seen.request
-        context_id, epoch_id = self.profile.context_of(request.content)
+        context_id, epoch_id = request.content.context
         self._recall(request, context_id, epoch_id)
         facts = self._facts(request)
         steps: list[Step] = [partial(self._wanted, request)]
         if not self.contexts.knows(context_id, epoch_id):
             steps.append(partial(self.contexts.check, context_id, epoch_id))
-        if self.profile.needs_transaction(request.content):
+        if request.content.needs_transaction:
             with self.second_look.of(request.rid, request.chain_id):
                 questions = await self._questions_behind_transaction(request, facts, steps)
                 await together(self._asking(questions))
@@ -90,7 +90,7 @@ class Checker:
         """
         with trio.move_on_after(RECHECKING):
             try:
-                await self.contexts.check(*self.profile.context_of(request.content))
+                await self.contexts.check(*request.content.context)
             except DestroyedOnce:
                 raise
             except Retryable:
@@ -102,7 +102,7 @@ class Checker:
         What others may finish without this node is asked about all the same.
         """
         self.contexts.recall(context_id, epoch_id)
-        if self.profile.standing(request.content, self.committee.tx_sender) is None:
+        if self._standing(request) is None:
             self.committee.recall(request)
 
     def _facts(self, request: Request) -> Facts:
@@ -112,11 +112,12 @@ class Checker:
         return Facts(float(timestamp), self._age(request), tx_sender=self.committee.tx_sender)
 
     def _questions(self, request: Request, facts: Facts) -> Sequence[Question[None]]:
-        """Return the profile's questions. A request is rejected for its age only in chain time that is sure, not on one node's word."""
+        """Return the operation's questions. A request is rejected for its age only in chain time that is sure, not on one node's word."""
+        operation = self.profile.operations[request.kind]
         try:
-            return self.profile.checks(request.content, facts)
+            return operation.checks(request.content, facts)
         except Rejected:
-            self.profile.checks(request.content, attrs.evolve(facts, chain_time=self._sure_time(request)))
+            operation.checks(request.content, attrs.evolve(facts, chain_time=self._sure_time(request)))
             raise NotYet("too late by what one node says the time is; looked at once more") from None
 
     async def _questions_behind_transaction(
@@ -194,8 +195,12 @@ class Checker:
         if no_member is not None:
             raise no_member
 
+    def _standing(self, request: Request) -> Rounds[bool] | None:
+        operation = self.profile.operations[request.kind]
+        return operation.standing(request.content, self.committee.tx_sender)
+
     async def _stands(self, request: Request) -> None:
-        standing = self.profile.standing(request.content, self.committee.tx_sender)
+        standing = self._standing(request)
         if standing is not None and not await self._still_stands(*standing):
             raise Over("it is finished on chain without this node, or never was this node's to do")
 

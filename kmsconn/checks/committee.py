@@ -70,7 +70,7 @@ class Committee:
         return await self._ask(doubt.question) if doubt.said is None else doubt.said
 
     def _doubt(self, request: Request, signer: Address | None) -> _Doubt | None:
-        question = self.profile.has_answered(request.content, signer, self.tx_sender)
+        question = self.profile.operations[request.kind].has_answered(request.content, signer, self.tx_sender)
         return None if question is None else _Doubt(signer, question)
 
     async def signer_for(self, request: Request) -> Address | None:
@@ -101,12 +101,13 @@ class Committee:
     async def _learn(self, kind: Kind, key: Context) -> None:
         """Ask for this node's signer in a context and keep it: for ever, since nodes never change. Raises NotMember."""
         _, context_id = key
-        signer = await self._ask(self.profile.node_signer(kind, context_id, self.tx_sender))
+        operation = self.profile.operations[kind]
+        signer = await self._ask(operation.node_signer(context_id, self.tx_sender))
         if signer != ZERO_ADDRESS:
             self._signers[key] = signer
             return
         context, sender = id_name(context_id), checksum(self.tx_sender)
-        alone = not self.profile.operations[kind].outsiders and not await self._is_member_anywhere()
+        alone = not operation.outsiders and not await self._is_member_anywhere()
         more = ", nor of any other valid context" if alone else ""
         raise NotMember(f"tx sender {sender} is not a node of {context}{more}", context, alone=alone)
 
@@ -119,7 +120,7 @@ class Committee:
         """Return the context of a request where it is known without asking, else the questions for it."""
         if (known := self._contexts.get((request.id, request.digest))) is not None:
             return known
-        return self.profile.replying_context(request.content)
+        return self.profile.operations[request.kind].replying_context(request.content)
 
     async def _context_for(self, request: Request, doubt: _Doubt | None) -> int:
         found = self._known_context(request)

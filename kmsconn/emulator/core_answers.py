@@ -26,7 +26,8 @@ from kmsconn.emulator.signcryption import Randomness, sign_sha256, signcrypt, ve
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm_014.replies import public_digest, share_payload, user_digest
+from kmsconn.protocols.fhevm_014.public_decryption import public_digest
+from kmsconn.protocols.fhevm_014.user_decryption import share_payload, user_digest
 
 LINKER_TYPE = "UserDecryptionLinker(bytes publicKey,bytes32[] handles,address userAddress)"
 _PUBLIC_DECRYPTION, _USER_DECRYPTION = b"PUBL_DEC", b"USER_DEC"

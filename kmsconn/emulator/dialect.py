@@ -11,8 +11,8 @@ import attrs
 
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm_014.profile import EVENTS
 
 _SELECTOR_BYTES, _WORD_BYTES = 4, 32
 _TAG_BITS = 248
@@ -51,9 +51,8 @@ REPLIES = {
     "userDecryptionResponse": Kind.USER_DECRYPTION,
 }
 
-_PUBLIC = {events.PUBLIC.topic0, events.LATER_PUBLIC.topic0}
 FHEVM_014 = Dialect(
-    {topic: Kind.PUBLIC_DECRYPTION if topic in _PUBLIC else Kind.USER_DECRYPTION for topic in events.TOPICS},
+    {topic0: kind for topic0, kind in EVENTS.kinds.items() if kind in REPLIES.values()},
     {DECRYPTION.function(name).selector: kind for name, kind in REPLIES.items()},
-    events.content_digest,
+    EVENTS.digest,
 )

@@ -15,17 +15,14 @@ from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
-from kmsconn.protocols.fhevm_014 import key_events, key_replies
+from kmsconn.protocols.fhevm_014.key_management import EthereumOperation
 from kmsconn.protocols.fhevm_014.key_views import GENERATION_BASE
+from kmsconn.protocols.fhevm_014.profile import EVENTS, OPERATIONS
 from kmsconn.protocols.storage import mapping_slot
 
 Asked = tuple[str, int]
 _REPLIES = {
-    key_events.PrepKeygen: key_replies.PREP_RESPONSE,
-    key_events.Keygen: key_replies.KEY_RESPONSE,
-    key_events.Crsgen: key_replies.CRS_RESPONSE,
-    key_events.NewContext: key_replies.CONFIRM_CONTEXT,
-    key_events.NewEpoch: key_replies.CONFIRM_EPOCH,
+    row.kind: row.reply for row in OPERATIONS if row.reply is not None and issubclass(row, EthereumOperation)
 }
 _NAMES = {function.selector: function.name for function in _REPLIES.values()}
 _SELECTOR_BYTES, _WORD_BYTES = 4, 32
@@ -71,11 +68,10 @@ def _all(chain: Chain) -> Iterator[Mined]:
 
 
 def _asked(log: Log) -> Asked | None:
-    if not key_events.is_key_event(log):
+    if EVENTS.kinds.get(log.topics[0]) not in _REPLIES:
         return None
-    content = key_events.decode(log)
-    function = _REPLIES.get(type(content))
-    return None if content is None or function is None else (function.name, content.id)
+    content = EVENTS.decode(log)
+    return None if content is None else (_REPLIES[content.kind].name, content.id)
 
 
 def _replied(mined: Mined) -> Asked | None:

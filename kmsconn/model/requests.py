@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar
 
 import attrs
 
@@ -39,21 +40,7 @@ class PoolName(StrEnum):
 
 
 IN_ORDER = frozenset({PoolName.PROTOCOL_CONFIG})
-"""Pools whose requests may wait for earlier ones and be ended by later ones, as ``Profile.order_of`` says."""
-
-
-class Content(Protocol):
-    """What an event asks for, as the profile that decoded it knows it; the tree needs no more than this of it."""
-
-    @property
-    def id(self) -> int:
-        """The on-chain id."""
-        ...
-
-    @property
-    def kind(self) -> Kind:
-        """What is asked for."""
-        ...
+"""Pools whose requests may wait for earlier ones and be ended by later ones, as ``Content.order`` says."""
 
 
 @attrs.frozen
@@ -77,58 +64,55 @@ class Material:
 
 
 @attrs.frozen
-class HandleEntry:
-    """A handle of a unified request with the contract it is used in and the account that owns it."""
+class Order:
+    """How a request stands to what else is asked, by the ids of contexts and epochs. Most stand to nothing.
 
-    handle: bytes
-    contract: Address
-    owner: Address
+    ``under``: it is over once one of these was destroyed. ``ends``: these it destroys.
+    ``holds``: while it is open, later requests that are ``behind`` one of these wait for it.
+    """
 
-
-@attrs.frozen
-class PublicDecryption:
-    """A request to reveal values to everybody (G1)."""
-
-    id: int
-    materials: tuple[Material, ...]
-    extra_data: bytes
-
-    kind = Kind.PUBLIC_DECRYPTION
+    under: frozenset[int] = frozenset()
+    ends: frozenset[int] = frozenset()
+    holds: frozenset[int] = frozenset()
+    behind: frozenset[int] = frozenset()
 
 
-@attrs.frozen
-class LegacyUserDecryption:
-    """A request to reveal values to one user (G2); owners and contracts stand in the calldata of its transaction."""
+class Content(ABC):
+    """What an event asks for. A kind of request has its own values, and says where it differs from what stands here.
 
-    id: int
-    materials: tuple[Material, ...]
-    user: Address
-    public_key: bytes
-    extra_data: bytes
+    All of it follows from the event alone; what must be asked of a chain or of the Core is for ``protocols.port.Operation``.
+    """
 
-    kind = Kind.USER_DECRYPTION
+    __slots__ = ()
 
+    kind: ClassVar[Kind]
+    needs_transaction: ClassVar[bool] = False
+    """Whether the checks need the transaction that carried the request."""
 
-@attrs.frozen
-class UnifiedUserDecryption:
-    """A request to reveal values to one user that carries all that is to be checked (G3). Times in Unix seconds."""
+    @property
+    @abstractmethod
+    def id(self) -> int:
+        """The on-chain id."""
 
-    id: int
-    materials: tuple[Material, ...]
-    handles: tuple[HandleEntry, ...]
-    user: Address
-    public_key: bytes
-    allowed_contracts: tuple[Address, ...]
-    start: int
-    duration: int
-    extra_data: bytes
-    signature: bytes
+    @property
+    def materials(self) -> tuple[Material, ...]:
+        """The ciphertexts that must be gathered, in event order."""
+        return ()
 
-    kind = Kind.USER_DECRYPTION
+    @property
+    def context(self) -> tuple[int | None, int | None]:
+        """Context and epoch that must be valid, None where none must. Raises Rejected where they cannot be read."""
+        return None, None
 
+    @property
+    def valid_until(self) -> int | None:
+        """The chain time that is the last at which it is valid; None where it names none."""
+        return None
 
-UserDecryption = LegacyUserDecryption | UnifiedUserDecryption
-Decryption = PublicDecryption | LegacyUserDecryption | UnifiedUserDecryption
+    @property
+    def order(self) -> Order:
+        """What it waits for, what it holds up, what ends it and what it ends. Raises Rejected as ``context`` does."""
+        return Order()
 
 
 @attrs.frozen

@@ -1,18 +1,23 @@
-"""What a protocol generation is to the pipeline: data and pure functions. The tree knows nothing else of it."""
+"""What a protocol generation is to the pipeline: operations, each a row of data and pure functions. The tree knows nothing else of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import attrs
 
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import Event
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import Content, Kind, Material, PoolName
+from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 
 T = TypeVar("T")
@@ -100,7 +105,7 @@ class Slot(Generic[T]):
             raise Undecodable(f"a word of storage has {_WORD_BYTES} bytes, not {len(result)}")
         return self.read(result)
 
-    def refused(self, message: str, data: bytes | None) -> T | None:  # noqa: ARG002 - storage has no reverts
+    def refused(self, message: str, data: bytes | None) -> T | None:
         """Nothing that a node says instead of a word is an answer."""
         return None
 
@@ -134,50 +139,9 @@ class LogsAt(Generic[T]):
         """Read the logs."""
         return self.read(result)
 
-    def refused(self, message: str, data: bytes | None) -> T | None:  # noqa: ARG002 - a filter has no reverts
+    def refused(self, message: str, data: bytes | None) -> T | None:
         """Nothing that a node says instead of logs is an answer."""
         return None
-
-
-@attrs.frozen
-class Operation:
-    """One row of the table that describes a generation: what a kind of request needs, beside the profile's functions of its content.
-
-    ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over.
-    ``signed``: the Core's answer bears the signature of this node, which is compared.
-    ``outsiders``: nodes that are not to reply work on it too.
-    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
-    ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
-    ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
-    """
-
-    kind: Kind
-    pool: PoolName
-    expires: bool = False
-    signed: bool = True
-    outsiders: bool = False
-    stages: Mapping[str, float] = attrs.field(factory=dict)
-    longest_wait: float = 60.0
-    spare_gas: int = 0
-    spare_percent: int = 0
-
-    def spare(self, estimate: int) -> int:
-        """Return the gas to add to an estimate."""
-        return self.spare_gas + estimate * self.spare_percent // 100
-
-
-@attrs.frozen
-class Order:
-    """How a request stands to what else is asked, by the ids of contexts and epochs. Most stand to nothing.
-
-    ``under``: it is over once one of these was destroyed. ``ends``: these it destroys.
-    ``holds``: while it is open, later requests that are ``behind`` one of these wait for it.
-    """
-
-    under: frozenset[int] = frozenset()
-    ends: frozenset[int] = frozenset()
-    holds: frozenset[int] = frozenset()
-    behind: frozenset[int] = frozenset()
 
 
 @attrs.frozen
@@ -288,146 +252,143 @@ class Revert:
         return f"{self.name}({', '.join(self.arguments)})"
 
 
-class Profile(Protocol):
-    """One generation."""
+C = TypeVar("C", bound=Content)
 
-    name: str
+
+def no_id(log: Log) -> int | None:  # noqa: ARG001 - there is none
+    """Find no id: the event is of a request that the contract does not number."""
+    return None
+
+
+def id_in_topic(place: int) -> Callable[[Log], int | None]:
+    """Return how the id is read that is a topic of an event."""
+    return lambda log: int.from_bytes(log.topics[place]) if len(log.topics) > place else None
+
+
+def id_in_data(log: Log) -> int | None:
+    """Read the id that is the first word of an event's data."""
+    return int.from_bytes(log.data[:_WORD_BYTES]) if len(log.data) >= _WORD_BYTES else None
+
+
+_FIRST_TOPIC = id_in_topic(1)
+
+
+@attrs.frozen
+class RequestEvent:
+    """An event that asks for something: how its values become a content, and where its id stands.
+
+    ``make`` returns None for an event that asks for nothing after all, and may raise Undecodable. ``id_of`` finds the id of a numbered
+    request even where the rest of the log cannot be read.
+    """
+
+    event: Event
+    make: Callable[..., Content | None]
+    id_of: Callable[[Log], int | None] = no_id
+
+    def read(self, topics: tuple[bytes, ...], data: bytes) -> Content | None:
+        """Read a log strictly. Raises Undecodable."""
+        return self.make(*self.event.decode(topics, data))
+
+
+class Operation(ABC, Generic[C]):
+    """One kind of request: all that a generation knows of it, as a row of values and as pure functions of a content.
+
+    A subclass is the row; a profile makes one over the contracts of its settings.
+
+    ``finalized``: its event counts once it is in a finalized block; others count at once.
+    ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over.
+    ``signed``: the Core's answer bears the signature of this node, which is compared.
+    ``outsiders``: nodes that are not to reply work on it too.
+    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
+    ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
+    ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
+    ``verdicts``: what the reverts of a reply mean, by the names of their errors; what is not there means RETRY.
+    """
+
+    kind: Kind
+    pool: PoolName
+    events: tuple[RequestEvent, ...] = ()
+    finalized: bool = False
+    expires: bool = False
+    signed: bool = True
+    outsiders: bool = False
+    stages: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    longest_wait: float = 60.0
+    spare_gas: int = 0
+    spare_percent: int = 0
+    verdicts: ClassVar[Mapping[str, Verdict]] = MappingProxyType({})
 
     @property
-    def operations(self) -> Mapping[Kind, Operation]:
-        """Return the table of what this generation does."""
-        ...
+    @abstractmethod
+    def contract(self) -> tuple[int, Address]:
+        """The chain and the contract that emits the events."""
 
-    def subscriptions(self) -> tuple[Subscription, ...]:
-        """Return the contracts to listen to."""
-        ...
+    def spare(self, estimate: int) -> int:
+        """Return the gas to add to an estimate."""
+        return self.spare_gas + estimate * self.spare_percent // 100
 
-    def decode(self, log: Log) -> Content | None:
-        """Read a request event; None for one that asks for nothing. Raises Undecodable."""
-        ...
+    # --- its event
 
-    def digest(self, log: Log) -> bytes:
-        """Return what tells this content from other content under the same id."""
-        ...
+    @staticmethod
+    def digest(log: Log, content: Any) -> bytes:  # noqa: ARG004 - all is in the log
+        """Return what tells a content from other content under the same id: the Keccak-256 of topics and data."""
+        return keccak256(b"".join(log.topics) + log.data)
 
-    def numberings(self, subscription: Subscription) -> tuple[Numbering, ...]:
-        """Return how a contract numbers its requests (annex E); a newest id of 0 or the bare tag: none yet."""
-        ...
-
-    def id_of(self, log: Log) -> int | None:
-        """Return the id that a request event names, even where the rest of it cannot be read; None where it names none."""
-        ...
-
-    def deployment_checks(self) -> tuple[Question[None], ...]:
-        """Return what tells that the configured addresses are those of the right contracts. An answer may raise StartRefused."""
-        ...
-
-    def order_of(self, content: Content) -> Order:
-        """Return what a request waits for, what it holds up, what ends it and what it ends."""
-        ...
+    def numbering(self) -> Numbering | None:
+        """Return how the contract numbers these requests (annex E); None where it does not."""
+        return None
 
     # --- may it be answered?
 
-    def context_of(self, content: Content) -> tuple[int | None, int | None]:
-        """Return context and epoch that must be valid, as extraData names them; None where none must.
-
-        Raises Rejected for extraData of no known form (section 6).
-        """
-        ...
-
-    def materials(self, content: Content) -> tuple[Material, ...]:
-        """Return the ciphertexts that must be gathered."""
-        ...
-
-    def standing(self, content: Content, tx_sender: Address) -> Rounds[bool] | None:
+    def standing(self, content: C, tx_sender: Address) -> Rounds[bool] | None:
         """Return what must be asked whether a request still stands for a node: True while there is something to do; None: nothing.
 
         Raises Aborted or Rejected for one that is over.
         """
-        ...
+        return None
 
-    def inquiry(self, content: Content) -> Rounds[Any] | None:
+    def inquiry(self, content: C) -> Rounds[Any] | None:
         """Return what else must be gathered from which chain, in rounds; ``start_calls`` gets what comes of it."""
-        ...
+        return None
 
-    def valid_until(self, content: Content) -> int | None:
-        """Return the chain time that is the last at which a request is valid; None where it names none."""
-        ...
-
-    def needs_transaction(self, content: Content) -> bool:
-        """Say whether the checks need the transaction that carried the request (3.3)."""
-        ...
-
-    def checks(self, content: Content, facts: Facts) -> tuple[Question[None], ...]:
+    def checks(self, content: C, facts: Facts) -> tuple[Question[None], ...]:
         """Return what the host chains must be asked (3.2-3.4). Raises Rejected or NotYet where no question is needed."""
-        ...
+        return ()
 
-    def context_checks(self, context_id: int | None, epoch_id: int | None) -> Rounds[None] | None:
-        """Return what must be asked about context and epoch (3.5); raises NotYet, or Destroyed."""
-        ...
-
-    def replying_context(self, content: Content) -> int | Sequence[Question[int]]:
+    def replying_context(self, content: C) -> int | Sequence[Question[int]]:
         """Return the context whose node answers a request, or the questions for it: the first answer that is not 0 counts.
 
-        Of several only the first one's answer is for ever.
+        Of several only the first one's answer is for ever. Asked of what is ``signed`` only.
         """
-        ...
+        raise NotImplementedError
 
-    def node_signer(self, kind: Kind, context_id: int, tx_sender: Address) -> Question[Address]:
+    def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
         """Return the question for the signer of the node that sends as ``tx_sender`` in a context; zero: not a member (3.9)."""
-        ...
-
-    def memberships(self, tx_sender: Address, known: Collection[int]) -> Rounds[bool]:
-        """Return what must be asked whether a tx sender is a node of any context that is valid; it has been one of the ``known``."""
-        ...
+        raise NotImplementedError
 
     def has_answered(
-        self, content: Content, signer: Address | None, tx_sender: Address
+        self,
+        content: C,
+        signer: Address | None,
+        tx_sender: Address,
     ) -> Question[bool] | None:
         """Return the question whether this node's answer is in the contract (annex E); None where there is none to give."""
-        ...
-
-    # --- the registry of coprocessors
-
-    has_attestations: bool
-    """Whether coprocessors attest their ciphertexts, so that the whole registry must be known.
-
-    Without, objects lie under their digests at places of the first generation, which may want credentials.
-    """
-
-    def coprocessor_senders(self) -> Question[tuple[Address, ...]]:
-        """Return the question for the coprocessors' tx senders (3.1)."""
-        ...
-
-    def coprocessor(self, tx_sender: Address) -> Question[Coprocessor]:
-        """Return the question for one coprocessor (3.1)."""
-        ...
-
-    def coprocessor_threshold(self) -> Question[int]:
-        """Return the question for the majority threshold (3.1)."""
-        ...
+        return None
 
     # --- the Core and the reply
 
-    def start_calls(
-        self,
-        content: Content,
-        context_id: int | None,
-        epoch_id: int | None,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
+    @abstractmethod
+    def start_calls(self, content: C, ciphertexts: Sequence[Ciphertext], found: Any) -> tuple[CoreCall, ...]:
         """Build the calls that hand a request over, in their order (spec 5.4); ``found`` is what its inquiry came to.
 
         Raises Rejected when the content cannot be put into one.
         """
-        ...
 
-    def result_call(self, content: Content) -> CoreCall | None:
+    def result_call(self, content: C) -> CoreCall | None:
         """Build the long poll for the same request; None where handing over is all."""
-        ...
+        return None
 
-    def read_answer(self, content: Content, reply: bytes | None, expected: Address | None) -> Answer | None:
+    def read_answer(self, content: C, reply: bytes | None, expected: Address | None) -> Answer | None:
         """Read a Core's answer strictly, recover its signer and build the reply's calldata (2.2, 2.3, 2.4).
 
         ``reply`` is None where there was no result to wait for. ``expected`` is this node's signer: of several ways to read an answer
@@ -435,8 +396,106 @@ class Profile(Protocol):
         Raises Broken for an answer that no honest Core gives: other id, other number of values, empty payload, signature that is
         not 65 bytes or recovers nothing. That the signer is this node's is for the caller to compare.
         """
-        ...
+        return None
 
-    def revert(self, kind: Kind, data: bytes | None) -> Revert:
-        """Name a revert of this kind's reply and say what it means; unknown ones are RETRY."""
-        ...
+    @abstractmethod
+    def revert(self, data: bytes | None) -> Revert:
+        """Name a revert of a reply and say what it means; unknown ones are RETRY."""
+
+
+REMEMBERED = 256
+"""Contents. Who hears of a request and who works on it read the same event, mostly within moments."""
+
+
+class EventTable:
+    """The request events of operations, by topic: reads logs. Rows do as well as operations that are made of them."""
+
+    def __init__(self, operations: Iterable[Operation[Any] | type[Operation[Any]]]) -> None:
+        self._by_topic = {
+            event.event.topic0: (operation, event) for operation in operations for event in operation.events
+        }
+        self._read = lru_cache(REMEMBERED)(self._read_anew)
+
+    @property
+    def kinds(self) -> Mapping[bytes, Kind]:
+        """The kind of request that each topic announces."""
+        return {topic0: operation.kind for topic0, (operation, _) in self._by_topic.items()}
+
+    def decode(self, log: Log) -> Content | None:
+        """Read a request event; None for one that asks for nothing. Raises Undecodable."""
+        return self._read(log.topics, log.data)
+
+    def _read_anew(self, topics: tuple[bytes, ...], data: bytes) -> Content | None:
+        found = self._by_topic.get(topics[0]) if topics else None
+        if found is None:
+            raise Undecodable("no request event of this generation")
+        return found[1].read(topics, data)
+
+    def digest(self, log: Log) -> bytes:
+        """Return what tells this content from other content under the same id. Raises Undecodable."""
+        content = self.decode(log)
+        return self._by_topic[log.topics[0]][0].digest(log, content)
+
+    def id_of(self, log: Log) -> int | None:
+        """Return the id that a request event names, even where the rest of it cannot be read; None where it names none.
+
+        An event that is not known any more is taken for one that has its id as a topic.
+        """
+        found = self._by_topic.get(log.topics[0]) if log.topics else None
+        return _FIRST_TOPIC(log) if found is None else found[1].id_of(log)
+
+
+class Profile(EventTable, ABC):
+    """One generation: its operations, and what is about none of them: its deployment, contexts and coprocessors."""
+
+    name: ClassVar[str]
+    has_attestations: ClassVar[bool]
+    """Whether coprocessors attest their ciphertexts, so that the whole registry must be known.
+
+    Without, objects lie under their digests at places of the first generation, which may want credentials.
+    """
+
+    def __init__(self, operations: Iterable[Operation[Any]]) -> None:
+        self.operations: Mapping[Kind, Operation[Any]] = {one.kind: one for one in operations}
+        super().__init__(self.operations.values())
+
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Return the contracts to listen to, each with the events of its operations."""
+        topics: dict[tuple[int, Address, bool], list[bytes]] = {}
+        for one in self.operations.values():
+            found = topics.setdefault((*one.contract, one.finalized), [])
+            found += [event.event.topic0 for event in one.events]
+        return tuple(
+            Subscription(chain_id, contract, tuple(found), finalized)
+            for (chain_id, contract, finalized), found in topics.items()
+        )
+
+    def numberings(self, subscription: Subscription) -> tuple[Numbering, ...]:
+        """Return how a contract numbers its requests (annex E); a newest id of 0 or the bare tag: none yet."""
+        where = (subscription.chain_id, subscription.contract)
+        found = (one.numbering() for one in self.operations.values() if one.contract == where)
+        return tuple(one for one in found if one is not None)
+
+    @abstractmethod
+    def deployment_checks(self) -> tuple[Question[None], ...]:
+        """Return what tells that the configured addresses are those of the right contracts. An answer may raise StartRefused."""
+
+    @abstractmethod
+    def context_checks(self, context_id: int | None, epoch_id: int | None) -> Rounds[None] | None:
+        """Return what must be asked about context and epoch (3.5); raises NotYet, or Destroyed."""
+
+    @abstractmethod
+    def memberships(self, tx_sender: Address, known: Collection[int]) -> Rounds[bool]:
+        """Return what must be asked whether a tx sender is a node of any context that is valid; it has been one of the ``known``."""
+
+    @abstractmethod
+    def coprocessor_senders(self) -> Question[tuple[Address, ...]]:
+        """Return the question for the coprocessors' tx senders (3.1)."""
+
+    @abstractmethod
+    def coprocessor(self, tx_sender: Address) -> Question[Coprocessor]:
+        """Return the question for one coprocessor (3.1)."""
+
+    @abstractmethod
+    def coprocessor_threshold(self) -> Question[int]:
+        """Return the question for the majority threshold (3.1)."""

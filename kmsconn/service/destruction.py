@@ -1,7 +1,7 @@
 """Ends what is answered and not yet signed under a context or epoch that was destroyed. Signed replies are left to the contract.
 
 A reply that was broadcast may be in the chain already, and its nonce must be used in any case; so only kept answers are ended here, and
-what the contract refuses is ended by its revert (``Profile.revert``).
+what the contract refuses is ended by its revert (``Operation.revert``).
 """
 
 from __future__ import annotations
@@ -43,4 +43,4 @@ def _under(profile: Profile, row: Row) -> frozenset[int]:
         content = profile.decode(row.log)
     except Undecodable:  # of an older program; not ours to judge
         return frozenset()
-    return frozenset() if content is None else profile.order_of(content).under
+    return frozenset() if content is None else content.order.under

@@ -443,7 +443,7 @@ class Intake:
         if content is None:
             return None
         expires = profile.operations[content.kind].expires
-        whole = not any(material.is_bare for material in profile.materials(content))
+        whole = not any(material.is_bare for material in content.materials)
         return Told(content.id, content.kind, profile.digest(log), expires, whole)
 
     def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import attrs
 
 from kmsconn.journal.values import Queued
-from kmsconn.protocols.port import Order
+from kmsconn.model.requests import Order
 
 
 @attrs.frozen

@@ -12,7 +12,8 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Queued, Row
-from kmsconn.protocols.port import Order, Profile
+from kmsconn.model.requests import Order
+from kmsconn.protocols.port import Profile
 from kmsconn.service.ordering import Entry, ended, free_to_begin
 from kmsconn.service.pools import Pool
 from kmsconn.service.retrying import until_kept
@@ -107,4 +108,4 @@ class OrderedPicker:
             content = self.profile.decode(queued.row.log)
         except Undecodable:
             return Order()
-        return Order() if content is None else self.profile.order_of(content)
+        return Order() if content is None else content.order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -136,7 +136,7 @@ class Pipeline:
                 return False
             await self._destroy(request)
             answered = await self._line(row, request)
-            self.contexts.refuse_destroyed(self.profile.order_of(request.content).under)
+            self.contexts.refuse_destroyed(request.content.order.under)
             return await self._keep(row, answered)
         except Forgotten as error:
             await self._forgotten(row, error)
@@ -164,7 +164,7 @@ class Pipeline:
             else "reject"
         )
 
-    def operation(self, row: Row) -> Operation:
+    def operation(self, row: Row) -> Operation[Any]:
         """Return what is known of requests of a row's kind. Raises Undecodable for a kind of another generation."""
         try:
             return self.profile.operations[row.kind]
@@ -185,12 +185,12 @@ class Pipeline:
         now = self.heads[request.chain_id].settled_timestamp
         if now is None:
             return False
-        until = self.profile.valid_until(request.content)
+        until = request.content.valid_until
         return now > (request.deadline if until is None else min(request.deadline, until))
 
     async def _destroy(self, request: Request) -> None:
         """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides."""
-        destroyed = self.profile.order_of(request.content).ends
+        destroyed = request.content.order.ends
         if destroyed <= self.ended:  # once in a process is enough: nothing is answered under it any more
             return
         self.contexts.note_destroyed(destroyed)
@@ -343,7 +343,7 @@ class Pipeline:
         now = self.heads[request.chain_id].timestamp
         if now is None:
             return seconds
-        until = self.profile.valid_until(request.content)
+        until = request.content.valid_until
         last = request.deadline if until is None else min(request.deadline, until)
         return min(seconds, max(LAST_LOOK, last + LAST_LOOK - now))
 

@@ -57,7 +57,7 @@ class Stages:
 
         Raises Unreachable when no bucket gave the right bytes, or nobody attests them where that is needed. Repeating: reads only.
         """
-        materials = self.profile.materials(checked.request.content)
+        materials = checked.request.content.materials
         ciphertexts = await together([partial(self.fetcher.fetch, material, lease) for material in materials])
         # now: before, buckets that are down would be doubted at every try
         for pair in zip(materials, ciphertexts, strict=True):
@@ -66,7 +66,8 @@ class Stages:
         return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts), found)
 
     async def _inquire(self, checked: Checked) -> Any:
-        inquiry = self.profile.inquiry(checked.request.content)
+        request = checked.request
+        inquiry = self.profile.operations[request.kind].inquiry(request.content)
         if inquiry is None:
             return None
         chain_id, rounds = inquiry
@@ -80,9 +81,8 @@ class Stages:
         Repeating: the Core knows the id and says ALREADY_EXISTS, which is success, or attaches to what it has.
         """
         request = gathered.request
-        calls = self.profile.start_calls(
-            request.content, gathered.context_id, gathered.epoch_id, gathered.ciphertexts, gathered.found
-        )
+        operation = self.profile.operations[request.kind]
+        calls = operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
         if calls and calls[0].at_once and calls[0].message.size <= AT_ONCE:
             started = await self._decrypt(calls[0])
             return Submitted(request, existed=started.existed, reply=started.reply)
@@ -108,13 +108,14 @@ class Stages:
         request = submitted.request
         await self.checker.recheck(request)
         expected = await retrying(lambda: self.committee.signer_for(request), self.random)
-        call = self.profile.result_call(request.content)
+        operation = self.profile.operations[request.kind]
+        call = operation.result_call(request.content)
         reply = submitted.reply
         if call is not None and reply is None:
             reply = await retrying(partial(self.core.result, call), self.random)
-        if expected is None and self.profile.operations[request.kind].signed:
+        if expected is None and operation.signed:
             return Answered(request, None)  # not ours to reply to: what it says is for others
-        answer = self.profile.read_answer(request.content, reply, expected)
+        answer = operation.read_answer(request.content, reply, expected)
         if answer is not None and answer.signer != expected:
             raise _wrong_signer(request, answer, expected)
         return Answered(request, answer)

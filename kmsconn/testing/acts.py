@@ -25,7 +25,7 @@ from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.kms.codes import Status
-from kmsconn.protocols.fhevm_014 import events
+from kmsconn.protocols.fhevm_014.profile import EVENTS
 from kmsconn.testing.truth import name_of, requests_of
 from kmsconn.testing.world import World
 
@@ -112,7 +112,8 @@ class Grant:
         assert isinstance(neighbours, Neighbourhood), "no other generation has a host chain"
         users = [APP, address_for("wallet"), key_for("user").address, key_for("owner").address]
         for log in requests_of(neighbours):
-            for material in events.decode(log).materials:
+            content = EVENTS.decode(log)
+            for material in () if content is None else content.materials:
                 neighbours.host.set_up(
                     neighbours.acl.address, partial(_grant, neighbours.acl, material.handle, users)
                 )

@@ -151,7 +151,7 @@ def read_gas(result: Any) -> int:
 
 def _refusal(profile: Profile, kind: Kind, error: RpcError) -> Revert | Unclear:
     if is_revert(error):
-        return profile.revert(kind, error.data)
+        return profile.operations[kind].revert(error.data)
     return Unclear(str(error), funds=read_sent(error) is Sent.FUNDS, silent=is_overload(error))
 
 
@@ -234,4 +234,4 @@ def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:
         error, output = result.get("error", "failed"), from_hex(result.get("output", "0x"))
     except (AttributeError, TypeError, ValueError):
         return Unclear("a trace that cannot be read")
-    return profile.revert(kind, output) if output else Unclear(f"status 0: {error}")
+    return profile.operations[kind].revert(output) if output else Unclear(f"status 0: {error}")

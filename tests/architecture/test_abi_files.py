@@ -20,9 +20,10 @@ PINNED = {
 
 WHAT_TO_UPDATE = """{path} is not the file that this version was written against (SHA-256 {found}).
 Look at what changed, and update, of the generation {generation}:
-  events         kmsconn/protocols/{package}/events.py: its topics, contents and digests; kmsconn/emulator/contracts, which emits them
-  functions      kmsconn/protocols/{package}/replies.py and views.py: calldata and results; contracts_abi/solidity, which the tests deploy
-  errors         kmsconn/protocols/{package}/reverts.py: what each new error means for a reply (docs/outcomes.md)
+  operations     kmsconn/protocols/{package}: in the module of each operation its events, reply function and verdicts of errors
+  functions      kmsconn/protocols/{package}/views.py: calldata and results; contracts_abi/solidity, which the tests deploy
+  emulator       kmsconn/emulator/contracts, which emits the events
+  outcomes       docs/outcomes.md: what each new error means for a reply
   run-time copy  make gen
   vectors        tests/vectors, where a topic, a selector or a reply is recorded
 Then pin the new hash here."""

@@ -27,7 +27,7 @@ from kmsconn.kms import status
 from kmsconn.kms.codes import Status
 from kmsconn.model.steps import Gathered
 from kmsconn.monitoring import exchange, serving
-from kmsconn.protocols.fhevm_014 import key_messages, messages, replies
+from kmsconn.protocols.fhevm_014 import contexts, decryptions, messages
 from kmsconn.protocols.fhevm_014.members import GatewayContexts
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Meaning, Verdict
@@ -338,7 +338,7 @@ def some_ciphertexts_are_enough(monkeypatch: Any) -> None:
 
 def no_version_byte(monkeypatch: Any) -> None:
     """Extra data of one zero byte and none at all are taken for different things."""
-    monkeypatch.setattr(replies, "normalise", lambda extra_data: extra_data)
+    monkeypatch.setattr(decryptions, "normalise", lambda extra_data: extra_data)
 
 
 def answered_is_not_asked(monkeypatch: Any) -> None:
@@ -407,12 +407,12 @@ def an_end_ends_nothing(monkeypatch: Any) -> None:
 def a_refused_end_is_given_up(monkeypatch: Any) -> None:
     """What a Core says to a destruction counts as it does for any start."""
     for status_name in ("INTERNAL", "INVALID_ARGUMENT"):
-        monkeypatch.delitem(key_messages._UNTIL_DONE, status_name)
+        monkeypatch.delitem(contexts.UNTIL_DONE, status_name)
 
 
 def nothing_destroyed_is_a_wait(monkeypatch: Any) -> None:
     """A Core that has nothing of what is to be destroyed is asked again."""
-    monkeypatch.setitem(key_messages._UNTIL_DONE, "NOT_FOUND", Meaning.WAIT)
+    monkeypatch.setitem(contexts.UNTIL_DONE, "NOT_FOUND", Meaning.WAIT)
 
 
 def taken_ids_are_silence(monkeypatch: Any) -> None:

@@ -16,7 +16,7 @@ from kmsconn.kms.codes import Status
 from kmsconn.model.events import ReplyIncluded, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.key_replies import PREP_RESPONSE
+from kmsconn.protocols.fhevm_014.keygen import PREP_RESPONSE
 from tests.faults.bounds import WANTED
 from tests.faults.ceremony import ENDS, Ceremony, open_ceremony
 

@@ -17,7 +17,8 @@ from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.key_replies import CONFIRM_EPOCH, KEY_RESPONSE
+from kmsconn.protocols.fhevm_014.epochs import CONFIRM as CONFIRM_EPOCH
+from kmsconn.protocols.fhevm_014.keygen import KEY_RESPONSE
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 
 SETS = pytest.mark.parametrize(("members", "newcomers"), [(1, 0), (4, 1)], ids=["one", "four"])

@@ -16,8 +16,9 @@ from kmsconn.emulator.neighbourhood import HOST_ID
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.events import TOPICS
+from kmsconn.protocols.fhevm_014.profile import EVENTS
 from tests.faults.scene import Scene, open_scene
 
 HOUR = 3600.0
@@ -29,6 +30,10 @@ def closed(scene: Scene) -> list[tuple[State, str]]:
 
 
 # What a chain says.
+
+TOPICS = [
+    topic for topic, kind in EVENTS.kinds.items() if kind in {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}
+]
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.hex()[:8])

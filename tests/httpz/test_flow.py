@@ -15,8 +15,9 @@ from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, AnswerDoubted, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7 import abi, events
+from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
+from kmsconn.protocols.httpz_rc7.user_decryption import NAMELESS_EVENT
 from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world
 
 PARAMETERS = b"\x9f" * 32
@@ -212,9 +213,7 @@ async def test_what_aborted_means_decides_what_becomes_of_a_request(
 async def test_a_user_request_without_a_user_is_set_aside(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
-        world.chain.act(
-            world.manager.address, lambda frame: frame.emit(events.NAMELESS_USER, 1, (), USER_KEY)
-        )
+        world.chain.act(world.manager.address, lambda frame: frame.emit(NAMELESS_EVENT, 1, (), USER_KEY))
         world.ask_user(world.material(1000))
         await world.wait_replies("userDecryptionResponse")
         (told,) = world.told(LogQuarantined)

@@ -48,10 +48,10 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, Material
 from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7 import abi, events, operations, typed_data, views
-from kmsconn.protocols.httpz_rc7.contents import PublicDecryption
+from kmsconn.protocols.httpz_rc7 import abi, public_decryption, typed_data, user_decryption, views
 from kmsconn.protocols.httpz_rc7.plaintexts import Form
-from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
+from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
+from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
 from kmsconn.protocols.port import Verdict
 from tests.httpz.world import COPROCESSOR, GATEWAY_ID, USER, USER_KEY, World, open_world
 from tests.vectors import httpz
@@ -101,7 +101,7 @@ async def test_row_009_only_the_events_of_our_contracts_reach_the_core(
     monkeypatch.setattr(LogFilter, "parse", partial(noting_filters, asked, LogFilter.parse))
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
-        topics, data = events.PUBLIC.encode(1, ())
+        topics, data = public_decryption.EVENT.encode(1, ())
         world.chain.act(stranger, lambda frame: frame.logs.append(Emitted(stranger, topics, data)))
         other = (b"\x55" * 32, *topics[1:])
         manager = world.manager.address
@@ -119,14 +119,15 @@ def noting_filters(asked: dict[bytes, set[bytes]], parse: Any, content: Any) -> 
     return made
 
 
+REPLIES = {row.kind: row.reply.name for row in OPERATIONS}
 DECRYPTION_TOPICS = {
     event.topic0
     for event in (
-        events.PUBLIC,
-        events.USER,
-        events.NUMERIC_PUBLIC,
-        events.NUMERIC_USER,
-        events.NAMELESS_USER,
+        public_decryption.EVENT,
+        user_decryption.EVENT,
+        public_decryption.NUMERIC_EVENT,
+        user_decryption.NUMERIC_EVENT,
+        user_decryption.NAMELESS_EVENT,
     )
 }
 """Of each revision of the two requests; that these are the ABI's, row 11 and the vectors say."""
@@ -156,7 +157,7 @@ async def test_row_011_truncated_data_is_told_and_the_service_stays_up(
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         manager = world.manager.address
-        topics, data = events.PUBLIC.encode(1, ())
+        topics, data = public_decryption.EVENT.encode(1, ())
         world.chain.act(manager, lambda frame: frame.logs.append(Emitted(manager, topics, data[:-1])))
         world.ask_public(world.material(1000))
         await world.wait_replies(PUBLIC)
@@ -509,7 +510,9 @@ def test_row_062_five_replies_are_a_selector_and_two_words() -> None:
     found = {}
     for entry in httpz.load()["bytes32"]["key_management"]:
         content = profile.decode(httpz.log_of(entry))
-        answer = profile.read_answer(content, from_hex(entry["core_answer"]["protobuf"]), None)
+        answer = profile.operations[content.kind].read_answer(
+            content, from_hex(entry["core_answer"]["protobuf"]), None
+        )
         if answer is not None:
             found[answer.calldata[:4].hex()] = len(answer.calldata)
     assert found == dict.fromkeys(["faac73b4", "6aafa976", "941c8df6", "9594a901", "40c24f15"], 68)
@@ -525,7 +528,9 @@ async def test_row_063_the_line_of_an_event_has_kind_id_and_place(
         (recorded,) = [line for line in lines if line["event"] == "request_recorded"]
         assert recorded["kind"] == "user_decryption"
         assert int(str(recorded["id"]), 0) == 1
-        (log,) = [log for one in world._mined() for log in one.logs if log.topics[0] == events.USER.topic0]
+        (log,) = [
+            log for one in world._mined() for log in one.logs if log.topics[0] == user_decryption.EVENT.topic0
+        ]
         assert recorded["block"] == log.block_number
         assert (recorded["transaction_hash"], recorded["log_index"]) == (
             to_hex(log.transaction_hash),
@@ -623,7 +628,7 @@ async def test_row_084_each_event_reaches_its_operation(autojump_clock: MockCloc
             (tmp_path / kind.value).mkdir()
             async with world.connected(httpz=AT_ONCE):
                 world.ask_key(kind, PARAMETERS)
-                await world.wait_replies(operations.REPLIES[kind])
+                await world.wait_replies(REPLIES[kind])
                 assert [one for one, _ in starts(world)] == [method]
 
 
@@ -682,8 +687,10 @@ def test_row_091_the_type_of_a_handle_is_its_byte_30(fhe_type: int) -> None:
     handle = bytes(30) + bytes([fhe_type, 0])
     content = PublicDecryption(1, (httpz_material(handle),), numeric=False)
     ciphertext = httpz.ciphertext(from_hex(httpz.load()["objects"][0]["handle"]))
-    (call,) = HttpzRc7(httpz.settings()).start_calls(
-        content, None, None, [attrs.evolve(ciphertext, handle=handle)], None
+    (call,) = (
+        HttpzRc7(httpz.settings())
+        .operations[content.kind]
+        .start_calls(content, [attrs.evolve(ciphertext, handle=handle)], None)
     )
     assert DecryptionRequest.parse(bytes(call.message)).ciphertexts[0].fhe_type == fhe_type
 
@@ -805,20 +812,20 @@ async def test_row_114_both_revisions_of_the_request_events_are_handled(
 
 
 def test_row_114_a_user_event_without_an_address_is_refused_with_a_clear_text() -> None:
-    topics, data = events.NAMELESS_USER.encode(1, (), b"key")
+    topics, data = user_decryption.NAMELESS_EVENT.encode(1, (), b"key")
     log = attrs.evolve(
         httpz.log_of(httpz.exchange("bytes32", "user_decryption", "one_u64")), topics=topics, data=data
     )
     with pytest.raises(Undecodable, match="rc4, which names no user address"):
-        events.decode(log)
+        EVENTS.decode(log)
 
 
 def test_row_124_reverts_are_done_or_a_loud_error() -> None:
     profile = HttpzRc7(httpz.settings())
     already = abi.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded").encode(1, USER)
     stranger = abi.HTTPZ.error("NotKmsTxSender").encode(USER)
-    assert profile.revert(Kind.PUBLIC_DECRYPTION, already).verdict is Verdict.DONE
-    assert profile.revert(Kind.PUBLIC_DECRYPTION, stranger).verdict is Verdict.FINAL
+    assert profile.operations[Kind.PUBLIC_DECRYPTION].revert(already).verdict is Verdict.DONE
+    assert profile.operations[Kind.PUBLIC_DECRYPTION].revert(stranger).verdict is Verdict.FINAL
 
 
 async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(

@@ -20,22 +20,22 @@ from kmsconn.errors import Broken, Misconfigured, NotYet, Rejected, Undecodable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.requests import (
-    HandleEntry,
-    LegacyUserDecryption,
-    Material,
-    PublicDecryption,
-    UnifiedUserDecryption,
-)
+from kmsconn.model.requests import Kind, Material
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm_014 import events, extra_data, replies, reverts
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm_014 import extra_data, public_decryption, user_decryption
+from kmsconn.protocols.fhevm_014.profile import EVENTS, Fhevm014
+from kmsconn.protocols.fhevm_014.public_decryption import PublicDecryption, decrypted_result, public_digest
+from kmsconn.protocols.fhevm_014.user_decryption import (
+    HandleEntry,
+    LegacyUserDecryption,
+    UnifiedUserDecryption,
+)
 from kmsconn.protocols.port import Facts, Verdict
 from tests import vectors
 
 PROFILE = Fhevm014(vectors.vector_settings())
-DOMAIN = PROFILE._domain
+DOMAIN = PROFILE.deployment.decryption
 LOG = vectors.log_of(vectors.request("public_one_v0"))
 IDS = st.integers(1, 2**256 - 1)
 ADDRESSES = st.binary(min_size=20, max_size=20).map(Address)
@@ -72,61 +72,61 @@ def log_of(content: Any) -> Any:
     """Return the log that the contract would emit for a content."""
     materials = plain(content.materials)
     if isinstance(content, PublicDecryption):
-        topics, data = events.PUBLIC.encode(content.id, materials, content.extra_data)
+        topics, data = public_decryption.EVENT.encode(content.id, materials, content.extra_data)
     elif isinstance(content, LegacyUserDecryption):
         values = (content.user, content.public_key, content.extra_data)
-        topics, data = events.LEGACY.encode(content.id, materials, *values)
+        topics, data = user_decryption.LEGACY.encode(content.id, materials, *values)
     else:
         validity = (content.start, content.duration)
         head = (content.user, content.public_key, content.allowed_contracts, validity)
         payload = (*head, content.extra_data, content.signature)
-        topics, data = events.UNIFIED.encode(content.id, materials, plain(content.handles), payload)
+        topics, data = user_decryption.UNIFIED.encode(content.id, materials, plain(content.handles), payload)
     return attrs.evolve(LOG, topics=topics, data=data)
 
 
 @given(CONTENTS)
 def test_what_the_contract_emits_is_what_is_read(content: Any) -> None:
-    assert events.decode(log_of(content)) == content
+    assert EVENTS.decode(log_of(content)) == content
 
 
 def later_log_of(content: Any) -> Any:
     """Return the log in which a later contract names the same request's handles only."""
     handles = tuple(material.handle for material in content.materials)
     if isinstance(content, PublicDecryption):
-        topics, data = events.LATER_PUBLIC.encode(content.id, handles, content.extra_data)
+        topics, data = public_decryption.LATER_EVENT.encode(content.id, handles, content.extra_data)
     elif isinstance(content, LegacyUserDecryption):
         values = (content.user, content.public_key, content.extra_data)
-        topics, data = events.LATER_LEGACY.encode(content.id, handles, *values)
+        topics, data = user_decryption.LATER_LEGACY.encode(content.id, handles, *values)
     else:
         validity = (content.start, content.duration)
         head = (content.user, content.public_key, content.allowed_contracts, validity)
         payload = (*head, content.extra_data, content.signature)
-        topics, data = events.LATER_UNIFIED.encode(content.id, plain(content.handles), payload)
+        topics, data = user_decryption.LATER_UNIFIED.encode(content.id, plain(content.handles), payload)
     return attrs.evolve(LOG, topics=topics, data=data)
 
 
 @given(CONTENTS, CONTENTS)
 def test_the_digest_tells_contents_apart_by_what_both_forms_say(one: Any, other: Any) -> None:
-    equal = events.content_digest(log_of(one)) == events.content_digest(log_of(other))
-    assert equal == (events.decode(later_log_of(one)) == events.decode(later_log_of(other)))
+    equal = EVENTS.digest(log_of(one)) == EVENTS.digest(log_of(other))
+    assert equal == (EVENTS.decode(later_log_of(one)) == EVENTS.decode(later_log_of(other)))
 
 
 @given(CONTENTS)
 def test_both_forms_of_a_request_are_one_content(content: Any) -> None:
-    assert events.content_digest(log_of(content)) == events.content_digest(later_log_of(content))
+    assert EVENTS.digest(log_of(content)) == EVENTS.digest(later_log_of(content))
 
 
 @given(CONTENTS)
 def test_the_later_form_says_all_but_the_materials(content: Any) -> None:
-    found = events.decode(later_log_of(content))
+    found = EVENTS.decode(later_log_of(content))
     assert attrs.evolve(found, materials=content.materials) == content
     assert all(material.is_bare for material in found.materials)
 
 
-@given(st.sampled_from([(), *((topic, bytes(32)) for topic in events.TOPICS)]), st.binary(max_size=400))
+@given(st.sampled_from([(), *((topic, bytes(32)) for topic in EVENTS.kinds)]), st.binary(max_size=400))
 def test_foreign_logs_are_undecodable(topics: tuple[bytes, ...], data: bytes) -> None:
     try:
-        events.decode(attrs.evolve(LOG, topics=topics, data=data))
+        EVENTS.decode(attrs.evolve(LOG, topics=topics, data=data))
     except Undecodable:
         return
 
@@ -137,7 +137,7 @@ def test_checks_raise_nothing_but_their_errors(
 ) -> None:
     facts = Facts(time, age, vectors.vector_settings().decryption_contract.address, calldata)
     try:
-        questions = PROFILE.checks(content, facts)
+        questions = PROFILE.operations[content.kind].checks(content, facts)
     except (Rejected, NotYet, Misconfigured):
         return
     assert questions
@@ -174,7 +174,8 @@ def test_start_requests_are_canonical_protobuf(
         Ciphertext(material.handle, data.draw(BODIES), data.draw(st.integers(0, 3)))
         for material in content.materials
     ]
-    call = PROFILE.start_calls(content, context_id, epoch_id, ciphertexts, None)[0]
+    content = attrs.evolve(content, extra_data=extra_data.build(context_id, epoch_id if context_id else None))
+    call = PROFILE.operations[content.kind].start_calls(content, ciphertexts, None)[0]
     public = isinstance(content, PublicDecryption)
     message: Any = (PublicDecryptionRequest if public else UserDecryptionRequest).parse(bytes(call.message))
     assert bytes(message) == bytes(call.message)
@@ -214,7 +215,7 @@ VALUES = st.tuples(st.sampled_from([0, 2, 3, 4, 5, 6, 7, 8]), st.binary(max_size
 
 @given(st.lists(VALUES, max_size=5))
 def test_words_hold_the_little_endian_values(plaintexts: list[tuple[int, bytes]]) -> None:
-    result = replies.decrypted_result(plaintexts)
+    result = decrypted_result(plaintexts)
     words = [int.from_bytes(result[at : at + 32]) for at in range(0, len(result), 32)]
     assert words == [int.from_bytes(plaintext, "little") for _, plaintext in plaintexts]
 
@@ -224,8 +225,8 @@ def test_an_honest_answer_becomes_a_reply_that_names_its_signer(content: Any, da
     key = PrivateKey(data.draw(st.integers(1, 2**255)).to_bytes(32))
     plaintexts = [data.draw(VALUES) for _ in content.materials]
     handles = [material.handle for material in content.materials]
-    echoed, result = extra_data.normalise(content.extra_data), replies.decrypted_result(plaintexts)
-    digest = replies.public_digest(DOMAIN, handles, result, echoed)
+    echoed, result = extra_data.normalise(content.extra_data), decrypted_result(plaintexts)
+    digest = public_digest(DOMAIN, handles, result, echoed)
     reply = PublicDecryptionResponse(
         external_signature=key.sign(digest),
         payload=PublicDecryptionResponsePayload(
@@ -234,22 +235,22 @@ def test_an_honest_answer_becomes_a_reply_that_names_its_signer(content: Any, da
         ),
         extra_data=echoed,
     )
-    answer = replies.read_answer(DOMAIN, content, bytes(reply))
+    answer = PROFILE.operations[content.kind].read_answer(content, bytes(reply), None)
     assert answer.signer == key.address
     expected = (content.id, result, reply.external_signature, echoed)
-    assert replies.PUBLIC_RESPONSE.decode(answer.calldata) == expected
+    assert public_decryption.RESPONSE.decode(answer.calldata) == expected
 
 
 @given(CONTENTS, st.binary(max_size=200))
 def test_foreign_answers_are_broken(content: Any, reply: bytes) -> None:
     try:
-        replies.read_answer(DOMAIN, content, reply)
+        PROFILE.operations[content.kind].read_answer(content, reply, None)
     except Broken:
         return
 
 
-@given(st.sampled_from(sorted(reverts.VERDICTS)), st.none() | st.binary(max_size=150))
-def test_every_revert_has_a_verdict(function: str, data: bytes | None) -> None:
-    found = reverts.read(function, data)
+@given(st.sampled_from(sorted(PROFILE.operations)), st.none() | st.binary(max_size=150))
+def test_every_revert_has_a_verdict(kind: Kind, data: bytes | None) -> None:
+    found = PROFILE.operations[kind].revert(data)
     assert found.verdict in Verdict
     assert str(found).isprintable()

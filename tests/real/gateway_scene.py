@@ -21,7 +21,8 @@ from kmsconn.ethereum.hexes import from_quantity, to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.replies import public_digest, user_digest
+from kmsconn.protocols.fhevm_014.public_decryption import public_digest
+from kmsconn.protocols.fhevm_014.user_decryption import user_digest
 from tests.real.gateways import Gateway, domain, open_anvil_gateway, open_emulated_gateway
 
 Form = Literal["publicDecryptionResponse", "userDecryptionResponse"]

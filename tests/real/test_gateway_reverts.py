@@ -12,9 +12,11 @@ from kmsconn.emulator.contracts.request_calls import public_request
 from kmsconn.emulator.neighbourhood import CONTEXT, key_for
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm_014 import reverts
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.abi import ALL_ERRORS, DECRYPTION
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Verdict
+from tests import vectors
 from tests.real.gateway_scene import COMMITTEE, FORMS, HANDLES, OTHER_CONTEXT, UNKNOWN_CONTEXT, Form, Scene
 
 ERRORS = {error.name: error for error in ALL_ERRORS.values()}
@@ -263,6 +265,12 @@ CASES = {
     ),
 }
 
+PROFILE = Fhevm014(vectors.vector_settings())
+ROWS = {
+    "publicDecryptionResponse": PROFILE.operations[Kind.PUBLIC_DECRYPTION],
+    "userDecryptionResponse": PROFILE.operations[Kind.USER_DECRYPTION],
+}
+
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", CASES)
@@ -273,13 +281,13 @@ async def test_a_wrong_reply_is_refused_as_annex_a_says(scene: Scene, name: str,
     said = await scene.refusals(case.make(scene, form), case.sender)
     assert said == {ERRORS[case.error].encode(*case.values(scene, form))}
     (data,) = said
-    read = reverts.read(form, data)
+    read = ROWS[form].revert(data)
     assert (read.name, read.verdict) == (case.error, case.verdict)
 
 
 def test_every_revert_of_the_table_is_provoked() -> None:
     """A new entry in the table asks for a case here."""
-    assert {case.error for case in CASES.values()} == set(reverts.VERDICTS["publicDecryptionResponse"])
+    assert {case.error for case in CASES.values()} == set(ROWS["publicDecryptionResponse"].verdicts)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -16,17 +16,21 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014 import reverts, views
+from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.events import TOPICS
+from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Verdict
 from kmsconn.txmanager.evidence import Sent, read_sent
+from tests import vectors
 from tests.real.gateway_scene import FORMS, Scene
 
 NOBODY = Address(b"\x11" * 20)
 UNKNOWN = "0x" + "12" * 32
 FAR = "0xffffff"
 PUBLIC = FORMS[0]
+PROFILE = Fhevm014(vectors.vector_settings())
+OPERATIONS: Any = PROFILE.operations
+DECRYPTIONS, *_ = PROFILE.subscriptions()
 WALLET_GAS = 100_000
 SECONDS = 10
 
@@ -65,7 +69,7 @@ async def send(scene: Scene, raw: str) -> Sent:
 async def test_requests_are_read_from_logs_with_the_head_of_the_same_node(scene: Scene) -> None:
     rpc, contract = scene.gateway.rpc, scene.gateway.decryption
     head = from_quantity(await rpc.call("eth_blockNumber"))
-    read = await read_logs(rpc, contract, tuple(TOPICS), 0, head)
+    read = await read_logs(rpc, contract, DECRYPTIONS.topics, 0, head)
     assert [int.from_bytes(log.topics[1]) for log in read.logs] == list(scene.ids.values())
     assert read.trusted
     assert read.head_number >= head
@@ -151,7 +155,7 @@ async def test_the_state_before_a_reply_can_be_asked_for(scene: Scene) -> None:
     assert await outcome(scene, "eth_call", message, before) == "0x"
     error = await outcome(scene, "eth_call", message, "latest")
     assert isinstance(error, RpcError)
-    assert reverts.read(PUBLIC, error.data).name == "KmsNodeAlreadySigned"
+    assert OPERATIONS[Kind.PUBLIC_DECRYPTION].revert(error.data).name == "KmsNodeAlreadySigned"
 
 
 # Fees and gas
@@ -178,7 +182,7 @@ async def test_too_little_gas_says_nothing_against_a_reply(scene: Scene) -> None
     message = scene.message(scene.reply(PUBLIC)) | {"gas": hex(50_000)}
     error = await outcome(scene, "eth_estimateGas", message)
     assert isinstance(error, RpcError)
-    assert reverts.read(PUBLIC, error.data).verdict is Verdict.RETRY
+    assert OPERATIONS[Kind.PUBLIC_DECRYPTION].revert(error.data).verdict is Verdict.RETRY
 
 
 # Contract wallets
@@ -281,7 +285,10 @@ async def test_a_reply_that_reverts_is_taken_and_its_trace_tells_why(scene: Scen
             await trio.sleep(0.02)
     trace = await outcome(scene, "debug_traceTransaction", transaction_hash, {"tracer": "callTracer"})
     assert receipt["status"] == "0x0"
-    assert reverts.read(PUBLIC, bytes.fromhex(trace["output"][2:])).name == "KmsNodeAlreadySigned"
+    assert (
+        OPERATIONS[Kind.PUBLIC_DECRYPTION].revert(bytes.fromhex(trace["output"][2:])).name
+        == "KmsNodeAlreadySigned"
+    )
 
 
 # Pushes
@@ -312,6 +319,6 @@ async def test_new_heads_and_new_logs_are_pushed(scene: Scene) -> None:
 
 async def test_a_lane_reads_its_own_replies_as_the_table_says(scene: Scene) -> None:
     """The two kinds of reply have their functions; one that is right is taken by both."""
-    assert {reverts.FUNCTIONS[kind] for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)} == set(FORMS)
+    assert {one.reply.name for one in OPERATIONS.values() if one.expires} == set(FORMS)
     for form in FORMS:
         assert await outcome(scene, "eth_call", scene.message(scene.reply(form)), "latest") == "0x"

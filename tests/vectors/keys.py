@@ -6,8 +6,9 @@ from typing import Any
 
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.protocols.fhevm_014.key_events import NEW_CONTEXT, NewContext, new_context
-from kmsconn.protocols.fhevm_014.key_messages import EpochMaterial, KeyMaterial
+from kmsconn.protocols.fhevm_014 import contexts
+from kmsconn.protocols.fhevm_014.contexts import NewContext
+from kmsconn.protocols.fhevm_014.epochs import EpochMaterial, KeyMaterial
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from tests import vectors
 
@@ -51,7 +52,7 @@ def views() -> list[dict[str, Any]]:
 def previous() -> NewContext:
     """Return the first context, from whose announcement the Core is told the previous one."""
     first = log("context_1_first")
-    return new_context(*NEW_CONTEXT.decode(first.topics, first.data))
+    return NewContext.read(*contexts.EVENT.decode(first.topics, first.data))
 
 
 def material(name: str) -> EpochMaterial:
@@ -79,4 +80,4 @@ def calls(name: str) -> tuple[Any, ...]:
         found = previous()
     elif name.startswith("epoch"):
         found = material(name)
-    return PROFILE.start_calls(asked, *PROFILE.context_of(asked), (), found)
+    return PROFILE.operations[asked.kind].start_calls(asked, (), found)

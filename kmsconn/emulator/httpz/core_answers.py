@@ -37,8 +37,8 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, Form, encode
-from kmsconn.protocols.httpz_rc7.replies import share_payload
 from kmsconn.protocols.httpz_rc7.typed_data import link_digest, object_digest, public_digest, user_digest
+from kmsconn.protocols.httpz_rc7.user_decryption import share_payload
 
 
 @attrs.define(eq=False)

@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import Material
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.httpz_rc7 import abi, events, views
+from kmsconn.protocols.httpz_rc7 import abi, public_decryption, user_decryption, views
 from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, public_digest, user_digest
 from kmsconn.protocols.storage import mapping_slot
 
@@ -81,14 +81,18 @@ class DecryptionManager(AbiContract):
         number = _count(frame, _PUBLIC_COUNTER)
         frame.store(mapping_slot(_PUBLIC_HANDLES, number), len(materials))
         frame.write(tuple(one.handle for one in materials), "public", number)
-        frame.emit(events.NUMERIC_PUBLIC if self.numeric else events.PUBLIC, number, self._as_abi(materials))
+        frame.emit(
+            public_decryption.NUMERIC_EVENT if self.numeric else public_decryption.EVENT,
+            number,
+            self._as_abi(materials),
+        )
 
     def ask_user(self, frame: Frame, materials: Sequence[Material], user: Address, key: bytes) -> None:
         """Emit a user's request, whose right nobody doubts here."""
         number = _count(frame, _USER_COUNTER)
         frame.store(mapping_slot(_USER_REQUEST, number) + 1, len(materials))
         frame.write((tuple(one.handle for one in materials), key), "user", number)
-        event = events.NUMERIC_USER if self.numeric else events.USER
+        event = user_decryption.NUMERIC_EVENT if self.numeric else user_decryption.EVENT
         frame.emit(event, number, self._as_abi(materials), user, key)
 
     def _public_request(self, frame: Frame, handles: tuple[Any, ...]) -> None:

@@ -11,18 +11,18 @@ from typing import Final
 from kmsconn.emulator.dialect import REPLIES, Dialect
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7 import events
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER
+from kmsconn.protocols.httpz_rc7.profile import EVENTS
+from kmsconn.protocols.httpz_rc7.user_decryption import NAMELESS_EVENT
 
 HTTPZ: Final = Dialect(
     {
-        events.PUBLIC.topic0: Kind.PUBLIC_DECRYPTION,
-        events.NUMERIC_PUBLIC.topic0: Kind.PUBLIC_DECRYPTION,
-        events.USER.topic0: Kind.USER_DECRYPTION,
-        events.NUMERIC_USER.topic0: Kind.USER_DECRYPTION,
+        topic0: kind
+        for topic0, kind in EVENTS.kinds.items()
+        if kind in REPLIES.values() and topic0 != NAMELESS_EVENT.topic0
     },
     {DECRYPTION_MANAGER.function(name).selector: kind for name, kind in REPLIES.items()},
-    events.content_digest,
+    EVENTS.digest,
     {Kind.PUBLIC_DECRYPTION: PUBLIC_DECRYPTION_TAG, Kind.USER_DECRYPTION: USER_DECRYPTION_TAG},
 )
 """Names are those that fhevm-0.14 gives by itself: a tag, then the number."""

@@ -18,7 +18,8 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.emulator.httpz.registry import Httpz
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7 import abi, operations, views
+from kmsconn.protocols.httpz_rc7 import abi, views
+from kmsconn.protocols.httpz_rc7.profile import OPERATIONS
 from kmsconn.protocols.storage import mapping_slot
 
 _BASE = views.KEY_MANAGER_BASE
@@ -47,7 +48,8 @@ _OPERATIONS: Mapping[Kind, _Operation] = {
     Kind.KSKGEN: _Operation(17, 18, 16, requested=13),
     Kind.CRSGEN: _Operation(21, 23, 22, counter=20, by_request=True),
 }
-_NAMES = {kind: operations.REPLIES[kind].removesuffix("Response") for kind in _OPERATIONS}
+_REPLIES = {row.kind: row.reply.name for row in OPERATIONS}
+_NAMES = {kind: _REPLIES[kind].removesuffix("Response") for kind in _OPERATIONS}
 _PREPARES = {Kind.PREP_KEYGEN: Kind.KEYGEN, Kind.PREP_KSKGEN: Kind.KSKGEN}
 
 
@@ -56,7 +58,7 @@ class KeyManager(AbiContract):
 
     def __init__(self, address: Address, httpz: Httpz) -> None:
         self._httpz = httpz
-        replies = {operations.REPLIES[kind]: partial(self._take, kind) for kind in _OPERATIONS}
+        replies = {_REPLIES[kind]: partial(self._take, kind) for kind in _OPERATIONS}
         super().__init__(address, abi.KEY_MANAGER, replies | self._requests() | self._activation())
 
     def _requests(self) -> dict[str, Handler]:

@@ -1,205 +1,201 @@
-"""Key management as the profile sees it: which rule, message and reply belongs to which content. Never holds one of its own.
+"""What key management has in common: contracts on Ethereum that are read once they are final, and nodes by ProtocolConfig.
 
-Source: fhevm-0.14.md, 3.5-3.9, 5.4, 5.5, annex E.2.
+Source: fhevm-0.14.md, 3.5-3.9, 5.4, 5.5, annexes A and E.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import attrs
 
-from kmsconn._generated.fhevm_014.kms.v1 import KeySetConfig
+from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain
-from kmsconn.ethereum.ids import CONTEXT_TAG, CRS_TAG, EPOCH_TAG, PREP_KEYGEN_TAG
-from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm_014 import extra_data, views
-from kmsconn.protocols.fhevm_014 import key_inquiries as inquiries
-from kmsconn.protocols.fhevm_014 import key_messages as messages
-from kmsconn.protocols.fhevm_014 import key_replies as replies
-from kmsconn.protocols.fhevm_014.key_events import (
-    CONFIG_TOPICS,
-    GENERATION_TOPICS,
-    AbortCrsgen,
-    AbortKeygen,
-    ContextDestroyed,
-    Crsgen,
-    EpochDestroyed,
-    KeyContent,
-    Keygen,
-    NewContext,
-    NewEpoch,
-    PrepKeygen,
-)
-from kmsconn.protocols.fhevm_014.key_messages import Ids
-from kmsconn.protocols.fhevm_014.key_views import FINALIZED, KeyViews
-from kmsconn.protocols.fhevm_014.messages import long_poll
-from kmsconn.protocols.port import CoreCall, Inquiry, Numbering, Question, Revert, Subscription, Verdict
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
+from kmsconn.model.requests import Content, PoolName
+from kmsconn.protocols.answers import NEIGHBOUR
+from kmsconn.protocols.fhevm_014 import views
+from kmsconn.protocols.fhevm_014.key_views import FINALIZED, KeyViews, Standing
+from kmsconn.protocols.fhevm_014.operations import SIGNATURE, Fhevm014Operation, FollowUp, UnderContext
+from kmsconn.protocols.port import Inquiry, Meaning, Question, Rounds, Slot, Verdict
 
-Generation = PrepKeygen | Keygen | Crsgen
+COMPLETING_GAS = 500_000
+"""Recorded were 176,000 more for the reply that completes a CRS of four nodes, 66,000 for an epoch. What is not used is not paid."""
+
+LOST_SOON = 5.0
+"""Seconds between tries where the Core keeps a result in memory only (L10)."""
+
+LONG_POLL = {"answer": 315.0}
+"""The Core holds the call for 300 s (5.1)."""
+
+NOTHING_RUNS = {"NOT_FOUND": Meaning.SUCCESS}
+"""Of what is to be stopped or destroyed: that the Core has none is as good."""
+
+PARAMETERS = {0, 1}
+"""The numbers of FHE parameters: default and test."""
+
+C = TypeVar("C", bound=Content)
+G = TypeVar("G", bound=UnderContext)
 
 
-@attrs.frozen
-class KeyManagement:
-    """The two contracts on Ethereum, and the domains under which the Core signs for them."""
+class EthereumOperation(Fhevm014Operation[C]):
+    """A row of key management."""
 
-    ask: KeyViews
-    generation: Domain
-    config: Domain
-    key_set: KeySetConfig = messages.KEY_SET
+    finalized = True
 
-    def subscriptions(self) -> tuple[Subscription, ...]:
-        """Return both contracts, read up to the finalized block."""
-        chain = self.ask.chain_id
-        return (
-            Subscription(chain, self.ask.generation, GENERATION_TOPICS, finalized=True),
-            Subscription(chain, self.ask.config, CONFIG_TOPICS, finalized=True),
-        )
+    @property
+    def ask(self) -> KeyViews:
+        """The questions to both contracts."""
+        return self.deployment.keys
 
-    def numberings(self, contract: Address) -> tuple[Numbering, ...]:
-        """Return the counters of what has an event for each number; a key has one only if its preparation succeeds (annex E.2)."""
-        if contract == self.ask.generation:
-            return (
-                Numbering(Kind.PREP_KEYGEN, PREP_KEYGEN_TAG, self.ask.newest_prep_id()),
-                Numbering(Kind.CRSGEN, CRS_TAG, self.ask.newest_crs_id()),
-            )
-        epochs = attrs.evolve(self.ask.newest_epoch_id(), block=FINALIZED)
-        return (  # the first of each is made by the contract itself
-            Numbering(Kind.NEW_KMS_CONTEXT, CONTEXT_TAG, self.ask.newest_context_id(), before_first=1),
-            Numbering(Kind.NEW_KMS_EPOCH, EPOCH_TAG, epochs, before_first=1),
-        )
-
-    def context_of(self, content: KeyContent) -> Ids:
-        """Return the context and epoch that a generation names. Raises Rejected."""
-        return extra_data.parse(content.extra_data) if isinstance(content, Generation) else (None, None)
-
-    def standing(self, content: KeyContent, tx_sender: Address) -> Inquiry[bool] | None:
-        """Ask whether a request still stands; what only tells the Core of an end needs no question."""
-        match content:
-            case PrepKeygen() | Keygen() | Crsgen():
-                return inquiries.generation_stands(self.ask, content.id)
-            case NewContext():
-                return inquiries.context_stands(self.ask, content)
-            case NewEpoch():
-                return inquiries.epoch_stands(self.ask, content, tx_sender)
-            case _:
-                return None
-
-    def inquiry(self, content: KeyContent) -> Inquiry[Any] | None:
-        """Ask for what the Core is to be told beside the event."""
-        match content:
-            case NewContext():
-                return inquiries.previous_context(self.ask, content)
-            case NewEpoch():
-                return inquiries.epoch_material(self.ask, content)
-            case ContextDestroyed():
-                return inquiries.epochs_of(self.ask, content)
-            case _:
-                return None
-
-    def replying_context(self, content: KeyContent) -> int | Sequence[Question[int]]:
-        """Return the context whose node answers: that of extraData, of the epoch, or else the current one."""
-        if isinstance(content, NewEpoch):
-            return content.context_id
-        named, _ = self.context_of(content)
+    def replying_context(self, content: C) -> int | Sequence[Question[int]]:
+        """Return the context of extraData, or else ask for the current one."""
+        named, _ = content.context
         return (self.ask.current_context(),) if named is None else named
 
     def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
         """Ask ProtocolConfig for the signer of a tx sender in a context, pending ones too."""
         return views.node_signer(self.ask.chain_id, self.ask.config, context_id, tx_sender)
 
-    def has_answered(
-        self, content: KeyContent, signer: Address | None, tx_sender: Address
-    ) -> Question[bool] | None:
-        """Ask whether this node's answer is in the contract; a context is confirmed by sender, all else is signed."""
-        if isinstance(content, NewContext):
-            return self.ask.has_confirmed_context(content.id, tx_sender)
-        if signer is None:
-            return None
-        if isinstance(content, NewEpoch):
-            return self.ask.has_confirmed_epoch(content.id, signer)
-        return self.ask.has_answered(content.id, signer)
 
-    def start_calls(self, content: KeyContent, ids: Ids, found: Any) -> tuple[CoreCall, ...]:
-        """Build the calls that hand a request over; the previous context, if it lives, is told before the new one. Raises Rejected."""
-        if isinstance(content, NewContext):
-            known = (content,) if found is None else (found, content)
-            return tuple(messages.new_context(context) for context in known)
-        if isinstance(content, Generation):
-            return (self._generate(content, ids),)
-        return (self._tell(content, found),)
+class KmsGenerationOperation(EthereumOperation[C]):
+    """A row whose event is one of KMSGeneration."""
 
-    def _generate(self, content: Generation, ids: Ids) -> CoreCall:
-        match content:
-            case PrepKeygen():
-                return messages.prep_keygen(self.generation, content, ids, self.key_set)
-            case Keygen():
-                return messages.keygen(self.generation, content, ids, self.key_set)
-            case Crsgen():
-                return messages.crsgen(self.generation, content, ids)
-
-    def _tell(
-        self, content: AbortKeygen | AbortCrsgen | NewEpoch | ContextDestroyed | EpochDestroyed, found: Any
-    ) -> CoreCall:
-        match content:
-            case AbortKeygen():
-                return messages.abort("AbortKeyGen", content.id)
-            case AbortCrsgen():
-                return messages.abort("AbortCrsGen", content.id)
-            case NewEpoch():
-                return messages.new_epoch(self.config, content, found)
-            case ContextDestroyed():
-                return messages.destroy_context(content.id, found)
-            case EpochDestroyed():
-                return messages.destroy_epoch(content.id)
-
-    def result_call(self, content: KeyContent) -> CoreCall | None:
-        """Build the long poll of what has a result; it goes where the start went (5.5)."""
-        match content:
-            case PrepKeygen():
-                return long_poll("GetKeyGenPreprocResult", content.id, content.id)
-            case Keygen():
-                return long_poll("GetKeyGenResult", content.id, content.prep_id)
-            case Crsgen():
-                return long_poll("GetCrsGenResult", content.id, content.id)
-            case NewEpoch():
-                return long_poll("GetEpochResult", content.id, content.id)
-            case _:
-                return None
-
-    def read_answer(self, content: KeyContent, reply: bytes) -> Answer | None:
-        """Read an answer strictly; None for what nobody replies to. Raises Broken, Rejected."""
-        match content:
-            case PrepKeygen():
-                return replies.read_prep(self.generation, content, reply)
-            case Keygen():
-                return replies.read_key(self.generation, content, reply)
-            case Crsgen():
-                return replies.read_crs(self.generation, content, reply)
-            case NewEpoch():
-                return replies.read_epoch(self.config, content, reply)
-            case NewContext():
-                return replies.confirm_context(content)
-            case _:
-                return None
-
-    def explained(self, kind: Kind, revert: Revert) -> Revert:
-        """Return a revert with the question that tells what it means, where its name alone does not (annex A)."""
-        inquiry = _FOLLOW_UPS.get((kind, revert.name))
-        if inquiry is None:
-            return revert
-        identifier = int(revert.arguments[0], 16)
-        return attrs.evolve(revert, inquiry=lambda: inquiry(self.ask, identifier))
+    @property
+    def contract(self) -> tuple[int, Address]:
+        """KMSGeneration on Ethereum."""
+        return self.ask.chain_id, self.ask.generation
 
 
-_FOLLOW_UPS: dict[tuple[Kind, str], Callable[[KeyViews, int], Inquiry[Verdict]]] = {
-    (Kind.NEW_KMS_CONTEXT, "KmsContextNotPending"): inquiries.after_no_pending_context,
-    (Kind.NEW_KMS_EPOCH, "InvalidKmsEpoch"): inquiries.after_no_pending_epoch,
-    **{
-        (kind, "InvalidKmsContext"): inquiries.after_invalid_context
-        for kind in (Kind.PREP_KEYGEN, Kind.KEYGEN, Kind.CRSGEN)
-    },
+class ProtocolConfigOperation(EthereumOperation[C]):
+    """A row whose event is one of ProtocolConfig. Contexts, epochs and their ends are worked on in order.
+
+    They go to every endpoint of the Core: the 0.14 connector told one of them, and not always the same (P4).
+    """
+
+    pool = PoolName.PROTOCOL_CONFIG
+
+    @property
+    def contract(self) -> tuple[int, Address]:
+        """ProtocolConfig on Ethereum."""
+        return self.ask.chain_id, self.ask.config
+
+
+class Generation(KmsGenerationOperation[G]):
+    """A row that makes a key, its preparation, or a common reference string."""
+
+    pool = PoolName.KEY_GENERATION
+    longest_wait = LOST_SOON
+    spare_gas = COMPLETING_GAS
+
+    def standing(self, content: G, tx_sender: Address) -> Rounds[bool]:
+        """Ask whether it still waits for answers. Raises Aborted."""
+        return self.ask.chain_id, generation_stands(self.ask, content.id)
+
+    def has_answered(self, content: G, signer: Address | None, tx_sender: Address) -> Slot[bool] | None:
+        """Ask whether this node's answer is in the contract."""
+        return None if signer is None else self.ask.has_answered(content.id, signer)
+
+    def follow_up(self, error: str) -> FollowUp | None:
+        """Ask whether a context that the contract does not take was destroyed."""
+        return (
+            (lambda context_id: after_invalid_context(self.ask, context_id))
+            if error == "InvalidKmsContext"
+            else None
+        )
+
+
+GENERATION_VERDICTS: Mapping[str, Verdict] = {
+    "NotKmsTxSender": Verdict.FINAL,
+    "NotKmsSigner": Verdict.FINAL,
+    "KmsSignerDoesNotMatchTxSender": Verdict.FINAL,
+    "DeserializingExtraDataFail": Verdict.FINAL,
+    "UnsupportedExtraDataVersion": Verdict.FINAL,
+    "InvalidKmsContext": Verdict.RETRY,
+    **SIGNATURE,
 }
+"""What KMSGeneration says to every reply that it does not take."""
+
+
+# --- ids in answers of the Core
+
+
+def expect_id(message: Any, expected: int) -> None:
+    """See that a RequestId of an answer is the one of the request. Raises Broken."""
+    if id_of(message) != expected:
+        raise Broken(NEIGHBOUR, f"the answer to {id_hex(expected)} names {id_hex(id_of(message))}")
+
+
+def id_of(message: Any) -> int:
+    """Return the id in a RequestId. Raises Broken where there is none."""
+    text = "" if message is None else message.request_id
+    if len(text) != _DIGITS or not set(text) <= set("0123456789abcdef"):
+        raise Broken(NEIGHBOUR, "the answer has no id where one belongs")
+    return int(text, 16)
+
+
+_DIGITS = 64
+
+
+# --- what still stands
+
+
+def generation_stands(ask: KeyViews, identifier: int) -> Inquiry[bool]:
+    """Ask about a preparation, key or CRS; return whether it still waits for answers. Raises Aborted."""
+    over, consensus = yield [ask.is_over(identifier), ask.has_consensus(identifier)]
+    if over and not consensus:
+        raise Aborted("it was aborted on chain")
+    return not over
+
+
+def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> Inquiry[None]:
+    """Ask whether a context is active, and an epoch in it (3.5).
+
+    Raises Destroyed, NotYet for what is not valid. What was destroyed in a block that is not final is not valid yet, or any more: only
+    the finalized block ends a request for good. A destroyed epoch looks like one that is not issued yet, but for its number, which the
+    counter has passed.
+    """
+    where = (ask.chain_id, ask.config)
+    destroyed, valid, *epoch_valid = yield [
+        final(ask.is_context_destroyed(context_id)),
+        views.is_valid_context(*where, context_id),
+        *([] if epoch_id is None else [views.is_valid_epoch(*where, context_id, epoch_id)]),
+    ]
+    if destroyed:
+        raise was_destroyed(context_id)
+    if epoch_id is not None and not all(epoch_valid):
+        yield from expect_epoch(ask, epoch_id)
+        raise ContextInvalid(
+            f"epoch {id_hex(epoch_id)} of context {id_hex(context_id)} is not valid on chain"
+        )
+    if not valid:
+        raise ContextInvalid(f"context {id_hex(context_id)} is not valid on chain")
+
+
+def final(slot: Slot[Any]) -> Slot[Any]:
+    """Ask for a slot as of the finalized block."""
+    return attrs.evolve(slot, block=FINALIZED)
+
+
+def was_destroyed(identifier: int) -> Destroyed:
+    """Return the error of a context or epoch that is over."""
+    return Destroyed(id_name(identifier), identifier)
+
+
+def expect_epoch(ask: KeyViews, epoch_id: int) -> Inquiry[None]:
+    """Raise Destroyed for an epoch that was destroyed, as of the finalized block."""
+    standing, newest = yield [final(ask.epoch_standing(epoch_id)), final(ask.newest_epoch_id())]
+    if standing is Standing.NONE and is_issued(epoch_id, newest):
+        raise was_destroyed(epoch_id)
+
+
+def is_issued(epoch_id: int, newest: int) -> bool:
+    """Say whether an epoch's number is not above the newest one's."""
+    return tag_of(epoch_id) == EPOCH_TAG == tag_of(newest) and 0 < counter_of(epoch_id) <= counter_of(newest)
+
+
+def after_invalid_context(ask: KeyViews, context_id: int) -> Inquiry[Verdict]:
+    """Say what "invalid context" means for an answer: final once it was destroyed (annex A, bounded)."""
+    [destroyed] = yield [ask.is_context_destroyed(context_id)]
+    return Verdict.FINAL if destroyed and tag_of(context_id) == CONTEXT_TAG else Verdict.RETRY

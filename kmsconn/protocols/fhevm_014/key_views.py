@@ -16,13 +16,13 @@ from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION, PROTOCOL_CONFIG
-from kmsconn.protocols.fhevm_014.key_events import NEW_CONTEXT
 from kmsconn.protocols.port import LogsAt, Slot, View
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
 CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
 
+_NEW_CONTEXT = PROTOCOL_CONFIG.event("NewKmsContext")
 _ANCHOR = PROTOCOL_CONFIG.function("getKmsContextAnchor")
 _CURRENT = PROTOCOL_CONFIG.function("getCurrentKmsContextAndEpoch")
 _KEYS = KMS_GENERATION.function("getCompletedKeyIds")
@@ -102,7 +102,7 @@ class KeyViews:
 
     def announcements(self, context_id: int, block: int) -> LogsAt[Sequence[Log]]:
         """Ask for the events that announced a context; by its id, since another may stand in the same block (3.6, P6)."""
-        topics = (NEW_CONTEXT.topic0, context_id.to_bytes(32))
+        topics = (_NEW_CONTEXT.topic0, context_id.to_bytes(32))
         return LogsAt(self.chain_id, self.config, topics, block, tuple)
 
     def context_standing(self, context_id: int) -> Slot[Standing]:

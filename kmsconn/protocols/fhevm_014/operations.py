@@ -1,62 +1,73 @@
-"""What generation 0.14 does, one row for each kind of request. Data; what depends on a request's content is for ``profile``.
+"""What all operations of generation 0.14 have in common: their deployment, the errors of its contracts, the form of extraData.
 
-Source: fhevm-0.14.md, 5.1 and 7.5; kms-core-grpc.md, 5; outcomes: deadlines.
+Source: fhevm-0.14.md, section 6 and annex A.
 """
 
 from __future__ import annotations
 
-from kmsconn.model.requests import Kind, PoolName
-from kmsconn.protocols.port import Operation
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-_LONG_POLL = {"answer": 315.0}  # the Core holds the call for 300 s (5.1)
-_LOST_SOON = 5.0  # seconds between tries where the Core keeps a result in memory only (L10)
-# Replies of several nodes share a block, so an estimate does not tell who will be the one that completes a request. It pays for the lists
-# and events of all: recorded were 176,000 more for a CRS of four nodes, 66,000 for an epoch, 43,000 and 9,500 for each signature of a
-# public decryption. What is not used is not paid.
-_COMPLETING_KEYS, _COMPLETING_PUBLIC, _COMPLETING_USER = 500_000, 250_000, 50_000
+import attrs
 
-OPERATIONS = {
-    operation.kind: operation
-    for operation in (
-        Operation(
-            Kind.PUBLIC_DECRYPTION,
-            PoolName.PUBLIC_DECRYPTION,
-            expires=True,
-            spare_gas=_COMPLETING_PUBLIC,
-        ),
-        Operation(
-            Kind.USER_DECRYPTION,
-            PoolName.USER_DECRYPTION,
-            expires=True,
-            spare_gas=_COMPLETING_USER,
-        ),
-        Operation(
-            Kind.PREP_KEYGEN,
-            PoolName.KEY_GENERATION,
-            stages=_LONG_POLL,
-            longest_wait=_LOST_SOON,
-            spare_gas=_COMPLETING_KEYS,
-        ),
-        Operation(  # its start waits for a preparation that is still under way
-            Kind.KEYGEN,
-            PoolName.KEY_GENERATION,
-            stages={**_LONG_POLL, "submit": 120.0},
-            longest_wait=_LOST_SOON,
-            spare_gas=_COMPLETING_KEYS,
-        ),
-        Operation(Kind.CRSGEN, PoolName.KEY_GENERATION, longest_wait=_LOST_SOON, spare_gas=_COMPLETING_KEYS),
-        Operation(Kind.ABORT_KEYGEN, PoolName.ABORTS, signed=False),
-        Operation(Kind.ABORT_CRSGEN, PoolName.ABORTS, signed=False),
-        Operation(Kind.NEW_KMS_CONTEXT, PoolName.PROTOCOL_CONFIG, signed=False, spare_gas=_COMPLETING_KEYS),
-        Operation(  # nodes of the previous context send shares and activate nothing (P13)
-            Kind.NEW_KMS_EPOCH,
-            PoolName.PROTOCOL_CONFIG,
-            outsiders=True,
-            stages={"submit": 300.0},
-            longest_wait=_LOST_SOON,
-            spare_gas=_COMPLETING_KEYS,
-        ),
-        Operation(Kind.KMS_CONTEXT_DESTROYED, PoolName.PROTOCOL_CONFIG, signed=False),
-        Operation(Kind.KMS_EPOCH_DESTROYED, PoolName.PROTOCOL_CONFIG, signed=False),
-    )
+from kmsconn.ethereum.abi import Function
+from kmsconn.model.requests import Content, Order
+from kmsconn.protocols.fhevm_014 import extra_data
+from kmsconn.protocols.fhevm_014.abi import ALL_ERRORS
+from kmsconn.protocols.fhevm_014.deployment import Deployment
+from kmsconn.protocols.port import Inquiry, Operation, Revert, Verdict
+from kmsconn.protocols.reverting import name_revert
+
+SIGNATURE: Mapping[str, Verdict] = {
+    "ECDSAInvalidSignature": Verdict.FINAL,
+    "ECDSAInvalidSignatureLength": Verdict.FINAL,
+    "ECDSAInvalidSignatureS": Verdict.FINAL,
 }
+"""What every function says of a signature that it does not take."""
+
+C = TypeVar("C", bound=Content)
+FollowUp = Callable[[int], Inquiry[Verdict]]
+
+
+class UnderContext(Content):
+    """A request whose extraData names the context and the epoch that must be valid; it ends with them."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def extra_data(self) -> bytes:
+        """What the event says of the context."""
+
+    @property
+    def context(self) -> tuple[int | None, int | None]:
+        """Context and epoch as extraData names them. Raises Rejected for extraData of no known form."""
+        return extra_data.parse(self.extra_data)
+
+    @property
+    def order(self) -> Order:
+        """It is over once its context or its epoch was destroyed."""
+        return Order(under=frozenset(one for one in self.context if one is not None))
+
+
+class Fhevm014Operation(Operation[C]):
+    """A row of this generation. ``reply``: the function that takes a reply, where there is one."""
+
+    reply: Function | None = None
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    def revert(self, data: bytes | None) -> Revert:
+        """Name a revert, with the question that tells what it means where its name alone does not (annex A)."""
+        revert = name_revert(ALL_ERRORS, self.verdicts, data)
+        follow_up = self.follow_up(revert.name)
+        if follow_up is None:
+            return revert
+        identifier = int(revert.arguments[0], 16)
+        return attrs.evolve(revert, inquiry=lambda: follow_up(identifier))
+
+    def follow_up(self, error: str) -> FollowUp | None:
+        """Return what must be asked of the id in an error before it has a verdict; None where its name is enough."""
+        return None

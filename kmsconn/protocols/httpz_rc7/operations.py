@@ -1,50 +1,89 @@
-"""What the first generation does, one row for each kind of request. Data; what depends on a request's content is for ``profile``.
+"""What all operations of the first generation have in common: one set of nodes, one Core of that era, the errors of its contracts.
 
-Source: httpz-rc7.md, 2.1 and 8.3; outcomes: deadlines.
+Source: httpz-rc7.md, 2.1, 2.2 and 8.4; outcomes: deadlines.
 """
 
 from __future__ import annotations
 
-from kmsconn.model.requests import Kind, PoolName
-from kmsconn.protocols.port import Operation
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-# Replies of several nodes share a block, so an estimate does not tell who will be the one that completes a request. It reads the
-# signatures of all, and for a user decryption the shares of all, out of storage into one event: some 75 gas for a byte of each node,
-# where the estimate has some 700 for a byte of its own share that it stores. What is not used is not paid.
-_COMPLETING_KEYS, _COMPLETING_PUBLIC, _COMPLETING_USER = 500_000, 250_000, 250_000
-_SHARES_PERCENT = 150  # of the estimate: up to 13 nodes
+from kmsconn.errors import Broken
+from kmsconn.ethereum.abi import Function
+from kmsconn.ethereum.addresses import Address
+from kmsconn.model.requests import Content
+from kmsconn.protocols.answers import NEIGHBOUR, signer_of
+from kmsconn.protocols.httpz_rc7 import views
+from kmsconn.protocols.httpz_rc7.abi import ALL_ERRORS
+from kmsconn.protocols.httpz_rc7.deployment import Deployment
+from kmsconn.protocols.port import Meaning, Operation, Question, Reading, Revert, Verdict
+from kmsconn.protocols.reverting import name_revert
 
-OPERATIONS = {
-    operation.kind: operation
-    for operation in (
-        Operation(
-            Kind.PUBLIC_DECRYPTION,
-            PoolName.PUBLIC_DECRYPTION,
-            expires=True,
-            spare_gas=_COMPLETING_PUBLIC,
-        ),
-        Operation(
-            Kind.USER_DECRYPTION,
-            PoolName.USER_DECRYPTION,
-            expires=True,
-            spare_gas=_COMPLETING_USER,
-            spare_percent=_SHARES_PERCENT,
-        ),
-        Operation(Kind.PREP_KEYGEN, PoolName.KEY_GENERATION, signed=False, spare_gas=_COMPLETING_KEYS),
-        Operation(Kind.KEYGEN, PoolName.KEY_GENERATION, spare_gas=_COMPLETING_KEYS),
-        Operation(Kind.PREP_KSKGEN, PoolName.KEY_GENERATION, signed=False, spare_gas=_COMPLETING_KEYS),
-        Operation(Kind.KSKGEN, PoolName.KEY_GENERATION, signed=False, spare_gas=_COMPLETING_KEYS),
-        Operation(Kind.CRSGEN, PoolName.KEY_GENERATION, spare_gas=_COMPLETING_KEYS),
-    )
+NO_TAG = 0
+THE_CONTEXT = 0
+"""There is one set of nodes; the contracts give it no number."""
+
+SENDER_VERDICTS: Mapping[str, Verdict] = {
+    "NotKmsTxSender": Verdict.FINAL,
+    "AccessControlUnauthorizedAccount": Verdict.FINAL,  # the same in rc7: the role is that of a KMS tx sender
 }
+"""What every function says to a sender that is no node."""
 
-REPLIES = {
-    Kind.PUBLIC_DECRYPTION: "publicDecryptionResponse",
-    Kind.USER_DECRYPTION: "userDecryptionResponse",
-    Kind.PREP_KEYGEN: "preprocessKeygenResponse",
-    Kind.KEYGEN: "keygenResponse",
-    Kind.PREP_KSKGEN: "preprocessKskgenResponse",
-    Kind.KSKGEN: "kskgenResponse",
-    Kind.CRSGEN: "crsgenResponse",
-}
-"""The reply function of each kind."""
+_STORING, _KNOWN_ID, _FULL = "into meta store:", "The element with ID", "Error in"
+C = TypeVar("C", bound=Content)
+Signed = tuple[bytes, bytes]
+"""Bytes that may be the result, and the digest that a node signs for them."""
+
+
+class HttpzOperation(Operation[C]):
+    """A row of this generation. ``reply``: the function that takes a reply."""
+
+    reply: Function
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    def replying_context(self, content: C) -> int:
+        """Return the one set of nodes."""
+        return THE_CONTEXT
+
+    def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
+        """Ask HTTPZ for the signer of a tx sender."""
+        return views.node_signer(*self.deployment.at_httpz, tx_sender)
+
+    def revert(self, data: bytes | None) -> Revert:
+        """Name a revert and say what it means."""
+        return name_revert(ALL_ERRORS, self.verdicts, data)
+
+
+def aborted(text: str) -> Meaning | None:
+    """Say what ABORTED means on a start call: that Core has it for known ids, a full table and bad requests alike (8.4).
+
+    Its texts are cut short, so that only their beginnings count.
+    """
+    _, stored, reason = text.partition(_STORING)
+    if not stored:
+        return Meaning.REFUSED
+    if reason.lstrip().startswith(_KNOWN_ID):
+        return Meaning.SUCCESS
+    return None if reason.lstrip().startswith(_FULL) else Meaning.REFUSED
+
+
+MEANS: Mapping[str, Reading] = {"ABORTED": aborted}
+"""What statuses of start calls mean in that era, where they mean something else than later."""
+
+
+def first_signed(candidates: Iterable[Signed], signature: bytes, expected: Address) -> tuple[bytes, Address]:
+    """Return the first candidate that ``expected`` signed, else the first with whoever signed that; for the caller to refuse.
+
+    That era had several ways to write a result and a share, and no version tells which a Core has. The signature does.
+    """
+    first: tuple[bytes, Address] | None = None
+    for result, digest in candidates:
+        signer = signer_of(digest, signature)
+        if signer == expected:
+            return result, signer
+        first = first or (result, signer)
+    if first is None:
+        raise Broken(NEIGHBOUR, "the answer has values that no form of that era can hold")
+    return first

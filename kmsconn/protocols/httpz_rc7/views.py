@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, HTTPZ, KEY_MANAGER, RC4, RC7, RC9
 from kmsconn.protocols.port import Coprocessor, Instead, Slot, View
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
@@ -109,29 +108,17 @@ def kms_threshold(chain_id: int, httpz: Address) -> View[int]:
 
 # KeyManager
 
-_KEY_COUNTERS = {Kind.PREP_KEYGEN: 1, Kind.PREP_KSKGEN: 9, Kind.CRSGEN: 20}
-_KEY_ANSWERED = {
-    Kind.PREP_KEYGEN: 4,
-    Kind.KEYGEN: 6,
-    Kind.PREP_KSKGEN: 12,
-    Kind.KSKGEN: 16,
-    Kind.CRSGEN: 22,
-}
 
-NUMBERED = tuple(_KEY_COUNTERS)
-"""The kinds of key requests that have numbers of their own; the others are named by what was prepared for them."""
+def key_counter(chain_id: int, key_manager: Address, counter: int) -> Slot[int]:
+    """Ask which request of a kind is the newest, by the place of its counter; 0 before the first (annex C)."""
+    return Slot(chain_id, key_manager, KEY_MANAGER_BASE + counter, int.from_bytes)
 
 
-def newest_key_request(chain_id: int, key_manager: Address, kind: Kind) -> Slot[int]:
-    """Ask which request of a kind is the newest; 0 before the first (annex C)."""
-    return Slot(chain_id, key_manager, KEY_MANAGER_BASE + _KEY_COUNTERS[kind], int.from_bytes)
-
-
-def has_answered_key_request(
-    chain_id: int, key_manager: Address, kind: Kind, produced: int, tx_sender: Address
+def has_told_key(
+    chain_id: int, key_manager: Address, answers: int, produced: int, tx_sender: Address
 ) -> Slot[bool]:
     """Ask whether a sender has told that it made something: by the id that it gave to that (annex C)."""
-    return _flag_of(chain_id, key_manager, KEY_MANAGER_BASE + _KEY_ANSWERED[kind], produced, tx_sender)
+    return _flag_of(chain_id, key_manager, KEY_MANAGER_BASE + answers, produced, tx_sender)
 
 
 def current_key_id(chain_id: int, key_manager: Address) -> View[int]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from kmsconn.chain.port import Call
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
-from kmsconn.protocols.fhevm_014 import key_replies
+from kmsconn.protocols.fhevm_014 import contexts, crsgen, epochs, keygen
 from tests.real.anvil.world import World
 
 _FUNCTIONS = {
     function.selector: function.name
     for function in (
-        key_replies.PREP_RESPONSE,
-        key_replies.KEY_RESPONSE,
-        key_replies.CRS_RESPONSE,
-        key_replies.CONFIRM_CONTEXT,
-        key_replies.CONFIRM_EPOCH,
+        keygen.PREP_RESPONSE,
+        keygen.KEY_RESPONSE,
+        crsgen.RESPONSE,
+        contexts.CONFIRM,
+        epochs.CONFIRM,
     )
 }
 

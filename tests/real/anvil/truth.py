@@ -11,8 +11,9 @@ from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.port import Call
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
-from kmsconn.protocols.fhevm_014.events import TOPICS
-from kmsconn.protocols.fhevm_014.replies import PUBLIC_RESPONSE, USER_RESPONSE
+from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.protocols.fhevm_014.public_decryption import RESPONSE as PUBLIC_RESPONSE
+from kmsconn.protocols.fhevm_014.user_decryption import RESPONSE as USER_RESPONSE
 from kmsconn.testing.truth import Truth
 
 PATIENCE = 40.0  # seconds for everything to be included on a busy machine; undisturbed it is about one
@@ -70,7 +71,7 @@ async def replies_of(rpc: Endpoint, decryption: Address, sender: Address) -> Map
 async def _requests(rpc: Endpoint, decryption: Address, head: int) -> dict[int, int]:
     query = {
         "address": to_hex(decryption),
-        "topics": [[to_hex(topic) for topic in TOPICS]],
+        "topics": [[to_hex(topic) for topic in EVENTS.kinds]],
         "fromBlock": "0x0",
         "toBlock": quantity(head),
     }

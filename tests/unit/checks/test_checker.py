@@ -24,8 +24,8 @@ from kmsconn.errors import (
     WrongSignature,
 )
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import PublicDecryption
 from kmsconn.model.steps import Checked, Seen
+from kmsconn.protocols.fhevm_014.public_decryption import PublicDecryption
 from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.testing.endings import cancel_everywhere
@@ -94,7 +94,7 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
 async def test_a_good_request_passes_with_its_context_and_epoch(name: str, autojump_clock: Any) -> None:
     place = made(name)
     checked = await place.check(name)
-    assert (checked.context_id, checked.epoch_id) == PROFILE.context_of(checked.request.content)
+    assert (checked.context_id, checked.epoch_id) == checked.request.content.context
     assert checked.request.content == request_of(name).content
 
 

@@ -12,9 +12,9 @@ from kmsconn.checks.committee import Committee
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import LegacyUserDecryption, Material, Place, Request
+from kmsconn.model.requests import Kind, Material, Place, Request
 from kmsconn.model.steps import Seen
-from kmsconn.protocols.fhevm_014.operations import OPERATIONS
+from kmsconn.protocols.fhevm_014.user_decryption import LegacyUserDecryption
 from kmsconn.protocols.port import View
 
 GATEWAY, HOST = 1, 2
@@ -48,25 +48,25 @@ class Node:
         return [self.answers.pop(0) for _ in calls]
 
 
-class Generation:
-    """As much of a profile as these tests need."""
+class Row:
+    """As much of an operation as these tests need."""
 
-    operations = OPERATIONS
-
-    def context_of(self, content):
-        return None, None
+    signed, outsiders = True, False
 
     def standing(self, content, tx_sender):
         return None
 
-    def needs_transaction(self, content):
-        return True
-
     def replying_context(self, content):
         return tuple(View(GATEWAY, CONTRACT, name, int.from_bytes) for name in (b"pinned", b"current"))
 
-    def node_signer(self, kind, context_id, tx_sender):
+    def node_signer(self, context_id, tx_sender):
         return View(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
+
+
+class Generation:
+    """As much of a profile as these tests need."""
+
+    operations = {Kind.USER_DECRYPTION: Row()}  # noqa: RUF012 - never changed
 
 
 class Valid:

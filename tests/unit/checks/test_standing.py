@@ -69,7 +69,7 @@ GENERATIONS = ALL[:3]
 async def test_what_stands_goes_on(name: str, autojump_clock: Any) -> None:
     checker, _ = made()
     checked = await checker.check(seen(name))
-    assert (checked.context_id, checked.epoch_id) == keys.PROFILE.context_of(keys.content(name))
+    assert (checked.context_id, checked.epoch_id) == keys.content(name).context
 
 
 def over(identifier: int, *, consensus: bool) -> dict[int, int]:

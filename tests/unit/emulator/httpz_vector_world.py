@@ -18,7 +18,13 @@ from kmsconn.emulator.rpc import Node as RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind, Material
-from kmsconn.protocols.httpz_rc7 import abi, contents, events, views
+from kmsconn.protocols.httpz_rc7 import abi, views
+from kmsconn.protocols.httpz_rc7.crsgen import Crsgen
+from kmsconn.protocols.httpz_rc7.keygen import Keygen, PrepKeygen
+from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
+from kmsconn.protocols.httpz_rc7.profile import EVENTS
+from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
+from kmsconn.protocols.httpz_rc7.user_decryption import UserDecryption
 from kmsconn.protocols.storage import mapping_slot
 from tests.vectors import httpz as vectors
 
@@ -104,15 +110,15 @@ def call_of(log: dict[str, Any], revision: str) -> bytes:
     manager = abi.RC7["DecryptionManager"] if revision == "uint256" else abi.DECRYPTION_MANAGER
     if log["topics"][0] == "0x" + abi.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
         return abi.KEY_MANAGER.function("activateKeyRequest").encode(int(log["data"], 16))
-    match events.decode(vectors.read_log(log)):
-        case contents.PublicDecryption(materials=materials, numeric=numeric):
+    match EVENTS.decode(vectors.read_log(log)):
+        case PublicDecryption(materials=materials, numeric=numeric):
             handles = [int.from_bytes(m.handle) if numeric else m.handle for m in materials]
             return manager.function("publicDecryptionRequest").encode(handles)
-        case contents.Keygen(id=prepared):
+        case Keygen(id=prepared):
             return abi.KEY_MANAGER.function("keygenRequest").encode(prepared)
-        case contents.Kskgen(id=prepared, source=source, destination=destination):
+        case Kskgen(id=prepared, source=source, destination=destination):
             return abi.KEY_MANAGER.function("kskgenRequest").encode(prepared, source, destination)
-        case contents.PrepKeygen() | contents.PrepKskgen() | contents.Crsgen() as content:
+        case PrepKeygen() | PrepKskgen() | Crsgen() as content:
             name = type(content).__name__.replace("Prep", "Preprocess")
             function = abi.KEY_MANAGER.function(f"{name[0].lower()}{name[1:]}Request")
             return function.encode("TEST" if content.parameters == _TEST else "DEFAULT")
@@ -209,8 +215,8 @@ def _materials() -> set[Material]:
     """Return every ciphertext that was asked for: each was committed by coprocessors in an order of its own."""
     found: set[Material] = set()
     for _, entry in [*vectors.exchanges("public_decryption"), *vectors.exchanges("user_decryption")]:
-        content = events.decode(vectors.log_of(entry))
-        assert isinstance(content, contents.PublicDecryption | contents.UserDecryption)
+        content = EVENTS.decode(vectors.log_of(entry))
+        assert isinstance(content, PublicDecryption | UserDecryption)
         found |= set(content.materials)
     return found
 
@@ -249,7 +255,7 @@ def replay(revision: str) -> Replay:
 def _skip_what_was_not_recorded(played: Replay, log: dict[str, Any]) -> None:
     """Bring the counters to where requests that are not in the file had brought them, and let the first key be made."""
     if log["topics"][0] != "0x" + abi.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
-        content = events.decode(vectors.read_log(log))
+        content = EVENTS.decode(vectors.read_log(log))
         if content.kind in _COUNTERS:
             _store(played, parse_address(log["address"]), _COUNTERS[content.kind], content.id - 1)
     _store(played, played.keys.address, mapping_slot(_KEYS_DONE, 1), 1)

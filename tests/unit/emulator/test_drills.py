@@ -25,8 +25,8 @@ from kmsconn.emulator.rpc import Node
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.kms.codes import Status
-from kmsconn.protocols.fhevm_014 import events
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION
+from kmsconn.protocols.fhevm_014.profile import EVENTS
 from tests.unit.emulator.test_control import Desk, content_of
 
 MockClock = trio.testing.MockClock
@@ -398,9 +398,9 @@ def requests(desk: Desk) -> dict[int, bytes]:
     """Return ids and content of the requests on the Gateway."""
     logs = [
         log for mined in desk.neighbours.gateway.view().mined(0, 10_000) for log in mined.logs
-        if log.address == desk.neighbours.decryption.address and log.topics[0] in events.TOPICS
+        if log.address == desk.neighbours.decryption.address and log.topics[0] in EVENTS.kinds
     ]  # fmt: skip
-    return {int.from_bytes(log.topics[1]): events.content_digest(log) for log in logs}
+    return {int.from_bytes(log.topics[1]): EVENTS.digest(log) for log in logs}
 
 
 def with_requests(count: int = 6) -> Desk:
@@ -701,7 +701,7 @@ async def test_users_name_a_host_chain_that_nobody_configured() -> None:
     await put_on(desk, "/users/request", form="public")
     desk.neighbours.gateway.mine()
     logs = [log for mined in desk.neighbours.gateway.head.mined for log in mined.logs]
-    chains = [int.from_bytes(events.decode(log).materials[0].handle[22:30]) for log in logs]
+    chains = [int.from_bytes(EVENTS.decode(log).materials[0].handle[22:30]) for log in logs]
     assert chains == [UNKNOWN_CHAIN_ID, UNKNOWN_CHAIN_ID, 12345]
 
 

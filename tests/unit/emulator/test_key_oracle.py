@@ -10,7 +10,7 @@ from kmsconn.emulator.key_life import CRS, PREP, announcement_of
 from kmsconn.emulator.key_oracle import KeyVerdict, read_keys
 from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, sender_of, signer_of
 from kmsconn.ethereum.eip712 import signing_digest
-from kmsconn.protocols.fhevm_014.key_replies import PREP_RESPONSE
+from kmsconn.protocols.fhevm_014.keygen import PREP_RESPONSE
 
 ASKED = ("prepKeygenResponse", PREP)
 

@@ -10,7 +10,6 @@ from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Content, Material
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.fhevm_014 import extra_data
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import CoreCall
 from tests import vectors
@@ -25,7 +24,7 @@ def content_of(entry: dict[str, Any]) -> Content:
 
 def start(content: Content, ciphertexts: list[Ciphertext] | None = None) -> CoreCall:
     given = ciphertexts or [vectors.ciphertext(material.handle) for material in content.materials]
-    return PROFILE.start_calls(content, *extra_data.parse(content.extra_data), given, None)[0]
+    return PROFILE.operations[content.kind].start_calls(content, given, None)[0]
 
 
 @ids
@@ -47,7 +46,7 @@ def test_start_requests_go_to_their_method_and_endpoint(entry: dict[str, Any]) -
 @ids
 def test_polls_byte_for_byte(entry: dict[str, Any]) -> None:
     content = content_of(entry)
-    call = PROFILE.result_call(content)
+    call = PROFILE.operations[content.kind].result_call(content)
     assert (call.method, bytes(call.message)) == (
         entry["core"]["result_rpc"],
         from_hex(entry["core"]["poll_bytes"]),
@@ -85,7 +84,7 @@ def test_no_bytes_of_a_ciphertext_are_left_out_like_any_default() -> None:
 def test_a_request_without_materials_is_rejected() -> None:
     content = attrs.evolve(content_of(vectors.request("public_one_v0")), materials=())
     with pytest.raises(Rejected, match="no ciphertext"):
-        PROFILE.start_calls(content, None, None, [], None)[0]
+        PROFILE.operations[content.kind].start_calls(content, [], None)[0]
 
 
 def test_other_ciphertexts_than_the_materials_are_refused() -> None:
@@ -93,7 +92,7 @@ def test_other_ciphertexts_than_the_materials_are_refused() -> None:
     wrong = [vectors.ciphertext(material.handle) for material in reversed(content.materials)]
     for given in (wrong, wrong[:2]):
         with pytest.raises(ValueError, match="not those of the request"):
-            PROFILE.start_calls(content, None, None, given, None)[0]
+            PROFILE.operations[content.kind].start_calls(content, given, None)[0]
 
 
 def test_the_domain_is_the_configured_one() -> None:
@@ -101,9 +100,9 @@ def test_the_domain_is_the_configured_one() -> None:
     contract = attrs.evolve(settings.decryption_contract, domain_name="Other", domain_version="2")
     profile = Fhevm014(attrs.evolve(settings, decryption_contract=contract))
     content = content_of(vectors.request("public_one_v0"))
-    call = profile.start_calls(content, None, None, [vectors.ciphertext(content.materials[0].handle)], None)[
-        0
-    ]
+    call = profile.operations[content.kind].start_calls(
+        content, [vectors.ciphertext(content.materials[0].handle)], None
+    )[0]
     domain = PublicDecryptionRequest.parse(bytes(call.message)).domain
     assert domain is not None
     assert (domain.name, domain.version, domain.salt) == ("Other", "2", None)

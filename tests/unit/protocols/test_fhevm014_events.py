@@ -9,9 +9,12 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import Kind, LegacyUserDecryption, PublicDecryption, UnifiedUserDecryption
-from kmsconn.protocols.fhevm_014 import events
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm_014 import public_decryption, user_decryption
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION, LATER_EVENTS
+from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.protocols.fhevm_014.public_decryption import PublicDecryption
+from kmsconn.protocols.fhevm_014.user_decryption import LegacyUserDecryption, UnifiedUserDecryption
 from tests import vectors
 
 REQUESTS = vectors.requests()
@@ -25,7 +28,7 @@ KINDS: dict[str, Any] = {
 
 
 def decode(entry: dict[str, Any]) -> Any:
-    return events.decode(vectors.log_of(entry))
+    return EVENTS.decode(vectors.log_of(entry))
 
 
 def log_of(event: Any, *values: Any) -> Log:
@@ -81,7 +84,9 @@ def test_all_that_a_unified_request_carries(entry: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [events.PUBLIC, events.LEGACY, events.UNIFIED], ids=lambda event: event.signature
+    "event",
+    [public_decryption.EVENT, user_decryption.LEGACY, user_decryption.UNIFIED],
+    ids=lambda event: event.signature,
 )
 def test_abi_valid_logs_of_random_values_decode(event: Any) -> None:
     """Times beyond 64 bits, unknown extraData and mismatched handles are for the checks to refuse, not for decoding."""
@@ -95,7 +100,7 @@ def test_abi_valid_logs_of_random_values_decode(event: Any) -> None:
         transaction_hash=bytes(32),
         log_index=0,
     )
-    assert events.decode(log).id == int(given["topics"][1], 16)
+    assert EVENTS.decode(log).id == int(given["topics"][1], 16)
 
 
 @pytest.mark.parametrize("topic0", LATER_EVENTS, ids=lambda topic: topic.hex()[:8])
@@ -107,41 +112,44 @@ def test_the_recorded_logs_of_the_later_forms_decode_with_bare_materials(topic0:
     )
     topics = tuple(from_hex(topic) for topic in given["topics"])
     log = attrs.evolve(vectors.log_of(REQUESTS[0]), topics=topics, data=from_hex(given["data"]))
-    content = events.decode(log)
+    content = EVENTS.decode(log)
     assert content.id == int(given["topics"][1], 16)
     assert content.materials
     assert all(material.is_bare for material in content.materials)
-    assert events.content_digest(log) == keccak256(b"".join(topics) + log.data)
+    assert EVENTS.digest(log) == keccak256(b"".join(topics) + log.data)
 
 
 def test_a_material_of_the_first_form_is_never_bare() -> None:
-    content = events.decode(log_of(events.PUBLIC, 7, ((bytes(32), 0, bytes(32), ()),), b""))
+    content = EVENTS.decode(log_of(public_decryption.EVENT, 7, ((bytes(32), 0, bytes(32), ()),), b""))
     assert not content.materials[0].is_bare
 
 
 def test_handles_that_differ_from_the_materials_still_decode() -> None:
     payload = (b"\x01" * 20, b"", (), (0, 2**256 - 1), b"\xff", b"")
-    content = events.decode(log_of(events.UNIFIED, 7, (), ((bytes(32), bytes(20), bytes(20)),), payload))
+    content = EVENTS.decode(
+        log_of(user_decryption.UNIFIED, 7, (), ((bytes(32), bytes(20), bytes(20)),), payload)
+    )
     assert isinstance(content, UnifiedUserDecryption)
     assert (len(content.materials), len(content.handles), content.duration) == (0, 1, 2**256 - 1)
 
 
 def test_the_topics_are_those_of_the_specification() -> None:
-    first = ["22db480a", "f9011bd6", "1f80a47b"]
-    later = ["9bb088a5", "c71e32c8", "8ed4fab8"]
-    assert [topic.hex()[:8] for topic in events.TOPICS] == first + later
+    public = {"22db480a", "9bb088a5"}
+    user = {"f9011bd6", "1f80a47b", "c71e32c8", "8ed4fab8"}
+    for kind, expected in ((Kind.PUBLIC_DECRYPTION, public), (Kind.USER_DECRYPTION, user)):
+        assert {topic.hex()[:8] for topic, of in EVENTS.kinds.items() if of is kind} == expected
 
 
 @pytest.mark.parametrize("topics", [(), (bytes(32),)])
 def test_other_events_are_undecodable(topics: tuple[bytes, ...]) -> None:
     log = attrs.evolve(vectors.log_of(REQUESTS[0]), topics=topics)
     with pytest.raises(Undecodable, match="no request event"):
-        events.decode(log)
+        EVENTS.decode(log)
 
 
 def test_responses_are_no_requests() -> None:
     response = DECRYPTION.event("PublicDecryptionResponse")
-    assert response.topic0 not in events.TOPICS
+    assert response.topic0 not in EVENTS.kinds
 
 
 @pytest.mark.parametrize("name", ["public_one_v0", "user_legacy_direct_v0", "user_unified_own_v0"])
@@ -149,9 +157,9 @@ def test_every_truncation_and_extension_is_undecodable(name: str) -> None:
     log = vectors.log_of(vectors.request(name))
     for size in range(0, len(log.data), 7):
         with pytest.raises(Undecodable):
-            events.decode(attrs.evolve(log, data=log.data[:size]))
+            EVENTS.decode(attrs.evolve(log, data=log.data[:size]))
     with pytest.raises(Undecodable):
-        events.decode(attrs.evolve(log, data=log.data + bytes(32)))
+        EVENTS.decode(attrs.evolve(log, data=log.data + bytes(32)))
 
 
 def test_the_digest_does_not_depend_on_the_place() -> None:
@@ -159,28 +167,28 @@ def test_the_digest_does_not_depend_on_the_place() -> None:
     elsewhere = attrs.evolve(
         log, block_number=9, block_hash=bytes(32), transaction_hash=bytes(32), log_index=5
     )
-    assert events.content_digest(log) == events.content_digest(elsewhere)
+    assert EVENTS.digest(log) == EVENTS.digest(elsewhere)
 
 
 def test_the_digest_tells_contents_apart() -> None:
-    digests = {events.content_digest(vectors.log_of(entry)) for entry in REQUESTS}
+    digests = {EVENTS.digest(vectors.log_of(entry)) for entry in REQUESTS}
     assert len(digests) == len(REQUESTS)
 
 
 def test_the_digest_sees_the_id() -> None:
     log = vectors.log_of(REQUESTS[0])
     other = attrs.evolve(log, topics=(log.topics[0], bytes(32)))
-    assert events.content_digest(log) != events.content_digest(other)
+    assert EVENTS.digest(log) != EVENTS.digest(other)
 
 
 def test_the_same_event_elsewhere_is_the_same_content() -> None:
-    log = log_of(events.PUBLIC, 1 << 248, (), b"")
+    log = log_of(public_decryption.EVENT, 1 << 248, (), b"")
     moved = attrs.evolve(log, block_number=log.block_number + 1, block_hash=b"\x09" * 32)
-    assert events.decode(moved) == events.decode(log)
+    assert EVENTS.decode(moved) == EVENTS.decode(log)
 
 
 def test_what_cannot_be_read_is_told_each_time() -> None:
-    log = attrs.evolve(log_of(events.PUBLIC, 1 << 248, (), b""), data=b"")
+    log = attrs.evolve(log_of(public_decryption.EVENT, 1 << 248, (), b""), data=b"")
     for _ in range(2):
         with pytest.raises(Undecodable):
-            events.decode(log)
+            EVENTS.decode(log)

@@ -10,9 +10,9 @@ import pytest
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014 import key_events
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION, PROTOCOL_CONFIG
-from kmsconn.protocols.fhevm_014.key_events import NO_PREDECESSOR
+from kmsconn.protocols.fhevm_014.contexts import NO_PREDECESSOR
+from kmsconn.protocols.fhevm_014.profile import EVENTS
 from tests import vectors
 from tests.vectors import keys
 
@@ -41,7 +41,7 @@ SENT = [entry for entry in keys.events() if entry["name"] != "context_1_first"]
 
 @pytest.mark.parametrize("entry", SENT, ids=lambda entry: entry["name"])
 def test_every_recorded_event_becomes_a_content_of_its_kind(entry: dict[str, Any]) -> None:
-    found = key_events.decode(vectors.log_of(entry))
+    found = EVENTS.decode(vectors.log_of(entry))
     assert found is not None
     assert found.kind is KINDS[entry["event"]]
     assert found.id == entry["decoded"].get(IDS[entry["event"]], found.id)
@@ -80,14 +80,14 @@ def test_an_epoch_names_both_contexts_and_the_block_of_its_material() -> None:
 
 
 def test_a_context_without_predecessor_asks_for_nothing() -> None:
-    assert key_events.decode(keys.log("context_1_first")) is None
+    assert EVENTS.decode(keys.log("context_1_first")) is None
     assert int.from_bytes(keys.log("context_1_first").topics[2]) == NO_PREDECESSOR
 
 
 def test_the_end_of_an_epoch_is_read_too() -> None:
     topics, data = PROTOCOL_CONFIG.event("KmsEpochDestroyed").encode(8 << 248 | 2)
     log = attrs.evolve(keys.log("context_1_destroyed"), topics=topics, data=data)
-    found = key_events.decode(log)
+    found = EVENTS.decode(log)
     assert found is not None
     assert (found.kind, found.id) == (Kind.KMS_EPOCH_DESTROYED, 8 << 248 | 2)
 
@@ -99,7 +99,7 @@ def test_parameters_of_another_type_are_not_decoded(name: str, values: tuple[Any
     topics, data = KMS_GENERATION.event(name).encode(*values)
     log = attrs.evolve(keys.log("abort_keygen"), topics=topics, data=data)
     with pytest.raises(Undecodable):
-        key_events.decode(log)
+        EVENTS.decode(log)
 
 
 @pytest.mark.parametrize("entry", keys.events(), ids=lambda entry: entry["name"])
@@ -107,14 +107,14 @@ def test_what_is_cut_off_is_undecodable(entry: dict[str, Any]) -> None:
     log = vectors.log_of(entry)
     spoilt = attrs.evolve(log, data=log.data[:-1]) if log.data else attrs.evolve(log, topics=log.topics[:1])
     with pytest.raises(Undecodable):
-        key_events.decode(spoilt)
+        EVENTS.decode(spoilt)
 
 
 def test_the_topics_are_those_that_are_listened_to() -> None:
-    heard = {*key_events.GENERATION_TOPICS, *key_events.CONFIG_TOPICS}
+    _, generation, config = keys.PROFILE.subscriptions()
+    heard = {*generation.topics, *config.topics}
     assert {vectors.log_of(entry).topics[0] for entry in keys.events()} < heard
-    assert all(key_events.is_key_event(vectors.log_of(entry)) for entry in keys.events())
-    assert not key_events.is_key_event(vectors.log_of(vectors.request("public_one_v0")))
+    assert vectors.log_of(vectors.request("public_one_v0")).topics[0] not in heard
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_the_topics_are_those_that_are_listened_to() -> None:
 )
 def test_an_id_is_told_of_what_the_contracts_number(name: str, numbered: bool) -> None:
     log = keys.log(name)
-    assert key_events.id_of(log) == (keys.content(name).id if numbered else None)
+    assert EVENTS.id_of(log) == (keys.content(name).id if numbered else None)
 
 
 def test_no_id_is_told_where_there_is_none() -> None:
     log = keys.log("prep_keygen_default")
-    assert key_events.id_of(attrs.evolve(log, data=log.data[:31])) is None
+    assert EVENTS.id_of(attrs.evolve(log, data=log.data[:31])) is None
     context = keys.log("context_2_new")
-    assert key_events.id_of(attrs.evolve(context, topics=context.topics[:1])) is None
+    assert EVENTS.id_of(attrs.evolve(context, topics=context.topics[:1])) is None

@@ -14,8 +14,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014 import key_inquiries as inquiries
-from kmsconn.protocols.fhevm_014 import views
+from kmsconn.protocols.fhevm_014 import contexts, epochs, key_management, views
 from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
 from kmsconn.protocols.port import Inquiry, LogsAt, Slot, Verdict, View
 from kmsconn.protocols.storage import mapping_slot
@@ -76,13 +75,13 @@ def over(identifier: int, *, consensus: bool) -> dict[int, int]:
 
 
 def test_a_generation_stands_until_it_is_over() -> None:
-    assert Contracts().run(inquiries.generation_stands(ASK, KEY)) is True
-    assert Contracts(over(KEY, consensus=True)).run(inquiries.generation_stands(ASK, KEY)) is False
+    assert Contracts().run(key_management.generation_stands(ASK, KEY)) is True
+    assert Contracts(over(KEY, consensus=True)).run(key_management.generation_stands(ASK, KEY)) is False
 
 
 def test_a_generation_that_is_over_without_consensus_was_aborted() -> None:
     with pytest.raises(Aborted):
-        Contracts(over(KEY, consensus=False)).run(inquiries.generation_stands(ASK, KEY))
+        Contracts(over(KEY, consensus=False)).run(key_management.generation_stands(ASK, KEY))
 
 
 DESTROYED = {mapping_slot(CONFIG_BASE + 10, CONTEXT): 1}
@@ -90,9 +89,9 @@ DESTROYED = {mapping_slot(CONFIG_BASE + 10, CONTEXT): 1}
 
 def test_a_new_context_stands_until_it_is_destroyed() -> None:
     content = keys.content("context_2_new")
-    assert Contracts().run(inquiries.context_stands(ASK, content)) is True
+    assert Contracts().run(contexts.context_stands(ASK, content)) is True
     with pytest.raises(Rejected, match=r"context 0x07.* was destroyed"):
-        Contracts(DESTROYED).run(inquiries.context_stands(ASK, content))
+        Contracts(DESTROYED).run(contexts.context_stands(ASK, content))
 
 
 SENDER, SIGNER = Address(b"\x5e" * 20), Address(b"\x51" * 20)
@@ -107,7 +106,7 @@ def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
         strings = (128).to_bytes(32) + (160).to_bytes(32) + bytes(64)
         question = views.node_signer(ASK.chain_id, ASK.config, context, SENDER)
         contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
-    return contracts.run(inquiries.epoch_stands(ASK, content, SENDER))
+    return contracts.run(epochs.epoch_stands(ASK, content, SENDER))
 
 
 @pytest.mark.parametrize("slots", [{}, {CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 1}])
@@ -138,7 +137,7 @@ def test_an_epoch_that_is_gone_or_whose_context_is_gone_is_rejected(slots: dict[
 
 def test_the_previous_context_is_found_by_its_anchor() -> None:
     contracts = Contracts(logs=[keys.log("context_1_first")])
-    assert contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+    assert contracts.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
     assert contracts.rounds == 3
 
 
@@ -147,8 +146,8 @@ def test_a_previous_context_that_was_destroyed_is_not_told_again() -> None:
     slots = {mapping_slot(CONFIG_BASE + 10, CONTEXT - 1): 1}
     contracts = Contracts(slots, logs=[keys.log("context_1_first")])
     content = keys.content("context_2_new")
-    assert contracts.run(inquiries.previous_context(ASK, content)) is None
-    [told] = keys.PROFILE.start_calls(content, None, None, (), None)
+    assert contracts.run(contexts.previous_context(ASK, content)) is None
+    [told] = keys.PROFILE.operations[content.kind].start_calls(content, (), None)
     assert bytes(told.message) == bytes(keys.calls("context_2_new")[1].message)
 
 
@@ -157,7 +156,7 @@ def test_another_context_in_the_same_block_does_not_matter() -> None:
     first = keys.log("context_1_first")
     other = attrs.evolve(first, topics=(first.topics[0], CONTEXT.to_bytes(32), first.topics[2]))
     contracts = Contracts(logs=[other, first])
-    assert contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+    assert contracts.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
 
 
 def _altered(log: Log) -> Log:
@@ -177,7 +176,7 @@ def test_what_is_not_the_hashed_announcement_is_waited_for(
 ) -> None:
     contracts = Contracts(logs=logs(keys.log("context_1_first")))
     with pytest.raises(NotYet, match=said):
-        contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new")))
+        contracts.run(contexts.previous_context(ASK, keys.content("context_2_new")))
 
 
 def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for() -> None:
@@ -188,7 +187,7 @@ def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for()
     key = next(k for k in contracts.views if k[0] == ASK.anchor(7 << 248 | 1).data)
     contracts.views[key] = anchor[0].to_bytes(32) + anchor[1]
     with pytest.raises(NotYet, match="cannot be read"):
-        contracts.run(inquiries.previous_context(ASK, keys.content("context_2_new")))
+        contracts.run(contexts.previous_context(ASK, keys.content("context_2_new")))
 
 
 # --- what an epoch reshares (3.7)
@@ -197,7 +196,7 @@ def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for()
 @pytest.mark.parametrize("name", ["epoch_2_context_switch", "epoch_3_same_set"])
 def test_the_material_of_an_epoch_is_that_of_its_block_in_the_contracts_order(name: str) -> None:
     contracts = Contracts()
-    assert contracts.run(inquiries.epoch_material(ASK, keys.content(name))) == keys.material(name)
+    assert contracts.run(epochs.epoch_material(ASK, keys.content(name))) == keys.material(name)
     assert contracts.rounds == 2
 
 
@@ -206,7 +205,7 @@ def test_without_keys_and_crs_the_material_is_empty() -> None:
     content, contracts = keys.content("epoch_2_context_switch"), Contracts()
     for question in (ASK.completed_keys(content.material_block), ASK.completed_crs(content.material_block)):
         contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + bytes(32)
-    found = contracts.run(inquiries.epoch_material(ASK, content))
+    found = contracts.run(epochs.epoch_material(ASK, content))
     assert (found.keys, found.crs) == ((), ())
 
 
@@ -219,22 +218,22 @@ def test_the_epochs_of_a_context_are_found_by_their_numbers() -> None:
         for n in range(1, 5)
     }
     contracts = Contracts({CONFIG_BASE + 12: 8 << 248 | 4, **epochs})
-    found = contracts.run(inquiries.epochs_of(ASK, keys.content("context_1_destroyed")))
+    found = contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed")))
     assert found == (8 << 248 | 1, 8 << 248 | 3)
 
 
 @pytest.mark.parametrize("newest", [0, 8 << 248, 5])
 def test_without_epochs_nothing_is_asked_for(newest: int) -> None:
     contracts = Contracts({CONFIG_BASE + 12: newest})
-    assert contracts.run(inquiries.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+    assert contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
 
 
 def test_of_very_many_epochs_the_newest_that_one_call_takes_are_named() -> None:
     contracts = Contracts({CONFIG_BASE + 12: 8 << 248 | 5000})
-    asked = inquiries.epochs_of(ASK, keys.content("context_1_destroyed"))
+    asked = contexts.epochs_of(ASK, keys.content("context_1_destroyed"))
     next(asked)
     assert len(asked.send([8 << 248 | 5000])) == 1024
-    assert contracts.run(inquiries.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+    assert contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
 
 
 # --- what a revert means that its name does not tell (annex A)
@@ -251,7 +250,7 @@ def test_of_very_many_epochs_the_newest_that_one_call_takes_are_named() -> None:
     ],
 )
 def test_a_context_that_is_not_pending(slots: dict[int, int], verdict: Verdict) -> None:
-    assert Contracts(slots).run(inquiries.after_no_pending_context(ASK, CONTEXT)) is verdict
+    assert Contracts(slots).run(contexts.after_no_pending_context(ASK, CONTEXT)) is verdict
 
 
 @pytest.mark.parametrize(
@@ -266,12 +265,12 @@ def test_a_context_that_is_not_pending(slots: dict[int, int], verdict: Verdict) 
 )
 def test_an_epoch_that_is_not_pending(state: int, newest: int, verdict: Verdict) -> None:
     slots = {mapping_slot(CONFIG_BASE + 15, EPOCH): state, CONFIG_BASE + 12: newest}
-    assert Contracts(slots).run(inquiries.after_no_pending_epoch(ASK, EPOCH)) is verdict
+    assert Contracts(slots).run(epochs.after_no_pending_epoch(ASK, EPOCH)) is verdict
 
 
 def test_an_invalid_context_is_final_once_it_was_destroyed() -> None:
-    assert Contracts().run(inquiries.after_invalid_context(ASK, CONTEXT)) is Verdict.RETRY
-    assert Contracts(DESTROYED).run(inquiries.after_invalid_context(ASK, CONTEXT)) is Verdict.FINAL
+    assert Contracts().run(key_management.after_invalid_context(ASK, CONTEXT)) is Verdict.RETRY
+    assert Contracts(DESTROYED).run(key_management.after_invalid_context(ASK, CONTEXT)) is Verdict.FINAL
 
 
 @pytest.mark.parametrize(
@@ -286,7 +285,7 @@ def test_a_revert_that_its_name_does_not_explain_brings_its_question(
     kind: Kind, error: str, identifier: int
 ) -> None:
     data = keccak256(error.encode())[:4] + identifier.to_bytes(32)
-    found = keys.PROFILE.revert(kind, data)
+    found = keys.PROFILE.operations[kind].revert(data)
     assert (found.verdict, found.inquiry is not None) == (Verdict.RETRY, True)
     assert found.inquiry is not None
     assert Contracts().run(found.inquiry()) is Verdict.RETRY
@@ -300,5 +299,5 @@ def test_other_reverts_speak_for_themselves() -> None:
             Kind.KMS_CONTEXT_DESTROYED,
             Kind.KMS_EPOCH_DESTROYED,
         }:
-            assert keys.PROFILE.revert(kind, None).inquiry is None
+            assert keys.PROFILE.operations[kind].revert(None).inquiry is None
     assert Address(ASK.config) == SETTINGS.protocol_config_contract.address

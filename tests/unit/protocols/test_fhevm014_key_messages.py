@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -18,15 +19,31 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
 from kmsconn.errors import Refused, Rejected, RejectedByCore
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.kms.status import START
-from kmsconn.protocols.fhevm_014 import key_messages
-from kmsconn.protocols.fhevm_014.key_messages import EpochMaterial, KeyMaterial
+from kmsconn.protocols.fhevm_014.contexts import ContextDestroyed, announce
+from kmsconn.protocols.fhevm_014.epochs import EpochDestroyed, EpochMaterial, KeyMaterial
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
-from kmsconn.protocols.port import CoreCall, Meaning
+from kmsconn.protocols.port import CoreCall, Meaning, Operation
 from kmsconn.protocols.protobuf import decode
 from tests.vectors import keys
 
 CALLED = [entry["name"] for entry in keys.events() if entry["core"]]
 CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1
+
+
+def operation(name: str) -> Operation[Any]:
+    return keys.PROFILE.operations[keys.content(name).kind]
+
+
+def end_of_context(*epoch_ids: int) -> CoreCall:
+    content = ContextDestroyed(CONTEXT)
+    [call] = keys.PROFILE.operations[content.kind].start_calls(content, (), epoch_ids)
+    return call
+
+
+def end_of_epoch() -> CoreCall:
+    content = EpochDestroyed(EPOCH)
+    [call] = keys.PROFILE.operations[content.kind].start_calls(content, (), None)
+    return call
 
 
 @pytest.mark.parametrize("name", [name for name in CALLED if name != "context_2_new"])
@@ -40,7 +57,7 @@ def test_the_bytes_are_those_of_the_vectors(name: str) -> None:
 @pytest.mark.parametrize("name", CALLED)
 def test_the_long_poll_is_that_of_the_vectors(name: str) -> None:
     core = keys.event(name)["core"][0]
-    call = keys.PROFILE.result_call(keys.content(name))
+    call = operation(name).result_call(keys.content(name))
     if core["result_rpc"] is None:
         assert call is None
     else:
@@ -67,7 +84,7 @@ def test_the_endpoint_is_that_of_the_vectors_or_every_one(name: str) -> None:
     for call, core in zip(keys.calls(name), keys.event(name)["core"], strict=True):
         everywhere = call.method in {"NewMpcContext", "NewMpcEpoch"}
         assert (call.shard is None) == everywhere
-        polled = keys.PROFILE.result_call(keys.content(name))
+        polled = operation(name).result_call(keys.content(name))
         for count, index in core["endpoint_index"].items():
             for one in (call, polled):
                 if one is not None and one.shard is not None:
@@ -86,7 +103,7 @@ def test_an_epoch_that_may_be_there_is_a_success_in_doubt() -> None:
 
 
 def test_the_end_of_a_context_names_its_epochs() -> None:
-    call = key_messages.destroy_context(CONTEXT, [EPOCH, EPOCH + 1])
+    call = end_of_context(EPOCH, EPOCH + 1)
     message = decode(DestroyMpcContextRequest, bytes(call.message))
     assert message.context_id.request_id == f"{CONTEXT:064x}"
     assert [one.request_id for one in message.epoch_ids] == [f"{EPOCH:064x}", f"{EPOCH + 1:064x}"]
@@ -94,23 +111,23 @@ def test_the_end_of_a_context_names_its_epochs() -> None:
 
 
 def test_the_end_of_an_epoch_names_it() -> None:
-    call = key_messages.destroy_epoch(EPOCH)
+    call = end_of_epoch()
     assert decode(DestroyMpcEpochRequest, bytes(call.message)).epoch_id.request_id == f"{EPOCH:064x}"
     assert (call.method, call.shard) == ("DestroyMpcEpoch", None)
 
 
-@pytest.mark.parametrize(
-    "call", [key_messages.destroy_epoch(EPOCH), key_messages.destroy_context(CONTEXT, [])]
-)
-def test_an_end_is_done_when_the_core_has_nothing_of_it_and_no_status_is_for_ever(call: CoreCall) -> None:
+@pytest.mark.parametrize("make", [end_of_epoch, end_of_context])
+def test_an_end_is_done_when_the_core_has_nothing_of_it_and_no_status_is_for_ever(
+    make: Callable[[], CoreCall],
+) -> None:
     terminal = [status.name for status, make in START.items() if make in (RejectedByCore, Refused)]
-    assert call.means == {"NOT_FOUND": Meaning.SUCCESS, **dict.fromkeys(terminal, Meaning.WAIT)}
+    assert make().means == {"NOT_FOUND": Meaning.SUCCESS, **dict.fromkeys(terminal, Meaning.WAIT)}
 
 
 @pytest.mark.parametrize("threshold", [1 << 31, -(1 << 31) - 1, 1 << 255])
 def test_a_threshold_that_is_no_int32_is_rejected(threshold: int) -> None:
     with pytest.raises(Rejected):
-        key_messages.new_context(attrs.evolve(keys.content("context_2_new"), threshold=threshold))
+        announce(attrs.evolve(keys.content("context_2_new"), threshold=threshold))
 
 
 @pytest.mark.parametrize(("bits", "sent"), [(0, 0), (2048, 2048), ((1 << 32) + 5, 5)])
@@ -118,14 +135,14 @@ def test_the_size_of_a_crs_is_always_there_and_its_low_32_bits(bits: int, sent: 
     from kmsconn._generated.fhevm_014.kms.v1 import CrsGenRequest
 
     content: Any = attrs.evolve(keys.content("crsgen_test_2048"), max_bits=bits)
-    [call] = keys.PROFILE.start_calls(content, None, None, (), None)
+    [call] = keys.PROFILE.operations[content.kind].start_calls(content, (), None)
     assert decode(CrsGenRequest, bytes(call.message)).max_num_bits == sent
 
 
 def test_an_epoch_reshares_a_compressed_key_set_under_the_name_of_its_type() -> None:
     key = KeyMaterial(1, 2, 0, ((1, b"\x11" * 32), (3, b"\x33" * 32)))
     content: Any = keys.content("epoch_2_context_switch")
-    call = key_messages.new_epoch(keys.PROFILE._keys.config, content, EpochMaterial((key,), ()))
+    [call] = operation("epoch_2_context_switch").start_calls(content, (), EpochMaterial((key,), ()))
     [told] = decode(NewMpcEpochRequest, bytes(call.message)).previous_epoch.keys_info
     assert [(one.key_type, one.digest) for one in told.key_digests] == [
         ("PublicKey", b"\x11" * 32),
@@ -137,7 +154,7 @@ def test_an_epoch_reshares_a_compressed_key_set_under_the_name_of_its_type() -> 
 def test_keys_are_asked_for_as_the_option_says(compressed: bool, expected: str) -> None:
     profile = Fhevm014(attrs.evolve(keys.SETTINGS, compressed_key_sets=compressed))
     for name, kind in (("prep_keygen_default", KeyGenPreprocRequest), ("keygen_default", KeyGenRequest)):
-        [call] = profile.start_calls(keys.content(name), None, None, (), None)
+        [call] = profile.operations[keys.content(name).kind].start_calls(keys.content(name), (), None)
         message: Any = decode(kind, bytes(call.message))
         config = message.keyset_config.standard_keyset_config
         assert config.compressed_key_config.name == expected

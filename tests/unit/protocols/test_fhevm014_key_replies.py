@@ -15,7 +15,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
 from kmsconn.errors import Broken, Rejected
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.protocols.fhevm_014.key_replies import KEY_RESPONSE, key_digest
+from kmsconn.protocols.fhevm_014.keygen import KEY_RESPONSE, key_digest
 from kmsconn.protocols.protobuf import decode
 from tests import vectors
 from tests.vectors import keys
@@ -33,7 +33,7 @@ def reply_of(name: str, node: int = 0) -> bytes:
 
 
 def read(name: str, reply: bytes | None) -> Any:
-    return keys.PROFILE.read_answer(keys.content(name), reply, None)
+    return keys.PROFILE.operations[keys.content(name).kind].read_answer(keys.content(name), reply, None)
 
 
 def spoilt(name: str, spoil: Any) -> bytes:
@@ -115,7 +115,7 @@ def test_a_key_type_that_the_contract_does_not_have_is_broken() -> None:
 
 def test_a_compressed_key_set_is_replied_with_its_own_number_and_signed_for_it() -> None:
     content: Any = keys.content("keygen_default")
-    domain, node = keys.PROFILE._keys.generation, PrivateKey(bytes(31) + b"\x05")
+    domain, node = keys.PROFILE.deployment.generation, PrivateKey(bytes(31) + b"\x05")
     digests = ((1, b"\x11" * 32), (3, b"\x33" * 32))
     signature = node.sign(key_digest(domain, content.prep_id, content.id, digests, content.extra_data))
 

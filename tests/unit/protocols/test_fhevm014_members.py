@@ -64,7 +64,7 @@ def recorded(kind: str) -> bytes:
     ("name", "kind"), [("public", Kind.PUBLIC_DECRYPTION), ("user", Kind.USER_DECRYPTION)]
 )
 def test_a_reply_under_a_destroyed_context_is_final(name: str, kind: Kind) -> None:
-    revert = PROFILE.revert(kind, recorded(name))
+    revert = PROFILE.operations[kind].revert(recorded(name))
     assert (revert.name, revert.verdict) == ("InvalidKmsContext", Verdict.RETRY)
     assert revert.inquiry is not None
     assert verdict(revert.inquiry()) is Verdict.FINAL

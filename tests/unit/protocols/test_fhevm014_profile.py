@@ -6,8 +6,8 @@ import attrs
 
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014 import events, views
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm_014 import views
+from kmsconn.protocols.fhevm_014.profile import EVENTS, Fhevm014
 from kmsconn.protocols.port import Profile, Question, Slot, Verdict, View
 from tests import vectors
 
@@ -39,13 +39,14 @@ def test_decryptions_are_read_at_the_head_and_key_management_once_it_is_final() 
 
 def test_only_legacy_requests_need_their_transaction() -> None:
     for entry in vectors.requests():
-        needed = PROFILE.needs_transaction(PROFILE.decode(vectors.log_of(entry)))
-        assert needed == entry["variant"].startswith("legacy")
+        content = PROFILE.decode(vectors.log_of(entry))
+        assert content is not None
+        assert content.needs_transaction == entry["variant"].startswith("legacy")
 
 
 def test_the_digest_is_that_of_the_events() -> None:
     log = vectors.log_of(vectors.request("public_one_v0"))
-    assert PROFILE.digest(log) == events.content_digest(log)
+    assert PROFILE.digest(log) == EVENTS.digest(log)
 
 
 def test_both_counters_of_the_contract_are_asked_for_by_tag() -> None:
@@ -62,8 +63,8 @@ def test_an_id_can_be_told_where_the_rest_cannot_be_read() -> None:
 
 
 def test_context_and_epoch_come_from_extra_data() -> None:
-    assert PROFILE.context_of(content_of("public_one_v2")) == (CONTEXT, EPOCH)
-    assert PROFILE.context_of(content_of("public_one_v0")) == (None, None)
+    assert content_of("public_one_v2").context == (CONTEXT, EPOCH)
+    assert content_of("public_one_v0").context == (None, None)
 
 
 def test_without_a_context_nothing_is_asked() -> None:
@@ -80,12 +81,12 @@ def test_a_context_is_asked_for_on_ethereum() -> None:
 
 def test_gateway_questions_go_to_their_contracts() -> None:
     content, (sender, _) = content_of("public_one_v0"), vectors.account("tx1")
-    pinned, current = PROFILE.replying_context(content)
-    for question in (pinned, PROFILE.has_answered(content, sender, sender)):
+    pinned, current = PROFILE.operations[content.kind].replying_context(content)
+    for question in (pinned, PROFILE.operations[content.kind].has_answered(content, sender, sender)):
         assert place(question) == (GATEWAY, SETTINGS.decryption_contract.address)
     for config in (
         current,
-        PROFILE.node_signer(Kind.PUBLIC_DECRYPTION, CONTEXT, sender),
+        PROFILE.operations[Kind.PUBLIC_DECRYPTION].node_signer(CONTEXT, sender),
         PROFILE.coprocessor_senders(),
         PROFILE.coprocessor(sender),
         PROFILE.coprocessor_threshold(),
@@ -95,7 +96,9 @@ def test_gateway_questions_go_to_their_contracts() -> None:
 
 def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
     signer, _ = vectors.account("signer1")
-    question = PROFILE.has_answered(content_of("public_one_v0"), signer, signer)
+    question = PROFILE.operations[Kind.PUBLIC_DECRYPTION].has_answered(
+        content_of("public_one_v0"), signer, signer
+    )
     (entry,) = [
         read
         for read in vectors.load()["storage"]["reads"]
@@ -111,7 +114,7 @@ def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
 def test_reverts_are_those_of_the_kind_s_reply() -> None:
     data = from_hex(vectors.load()["reverts"][0]["eth_call_error"]["data"])
     for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
-        assert PROFILE.revert(kind, data).verdict is Verdict.DONE
+        assert PROFILE.operations[kind].revert(data).verdict is Verdict.DONE
 
 
 def test_it_has_the_name_of_the_settings() -> None:

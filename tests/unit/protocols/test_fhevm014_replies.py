@@ -17,9 +17,10 @@ from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm_014 import replies
-from kmsconn.protocols.fhevm_014.core_messages import CoreMessages
+from kmsconn.protocols.fhevm_014 import public_decryption, user_decryption
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm_014.public_decryption import decrypted_result, public_digest
+from kmsconn.protocols.fhevm_014.user_decryption import user_digest
 from tests import vectors
 
 PROFILE = Fhevm014(vectors.vector_settings())
@@ -30,7 +31,8 @@ every_answer = pytest.mark.parametrize(
 
 
 def read(entry: dict[str, Any], reply: bytes) -> Any:
-    return PROFILE.read_answer(PROFILE.decode(vectors.log_of(entry)), reply, None)
+    content: Any = PROFILE.decode(vectors.log_of(entry))
+    return PROFILE.operations[content.kind].read_answer(content, reply, None)
 
 
 @every_answer
@@ -49,49 +51,47 @@ def test_the_recovered_signer_is_the_node(entry: dict[str, Any], answer: dict[st
 def test_public_words_and_digest(entry: dict[str, Any], answer: dict[str, Any]) -> None:
     payload = answer["response"]["payload"]
     plaintexts = [(value["fhe_type"], from_hex(value["bytes"])) for value in payload["plaintexts"]]
-    result = replies.decrypted_result(plaintexts)
+    result = decrypted_result(plaintexts)
     assert result == from_hex(answer["decrypted_result"])
     handles = [material.handle for material in PROFILE.decode(vectors.log_of(entry)).materials]
     extra_data = from_hex(answer["response"]["extra_data"])
-    digest = replies.public_digest(domain(), handles, result, extra_data)
+    digest = public_digest(domain(), handles, result, extra_data)
     assert digest == from_hex(answer["eip712"]["digest"])
 
 
 @pytest.mark.parametrize(("entry", "answer"), [pair for pair in ANSWERS if pair[0]["kind"] == "user"])
 def test_user_share_and_digest(entry: dict[str, Any], answer: dict[str, Any]) -> None:
-    _, share, _, extra_data = replies.USER_RESPONSE.decode(from_hex(answer["reply"]["calldata"]))
+    _, share, _, extra_data = user_decryption.RESPONSE.decode(from_hex(answer["reply"]["calldata"]))
     expected = answer["user_decrypted_share"]
     assert (len(share), keccak256(share)) == (expected["length"], from_hex(expected["keccak256"]))
     assert bincode.encode(bincode.decode(share)) == share
     handles = [material.handle for material in PROFILE.decode(vectors.log_of(entry)).materials]
-    digest = replies.user_digest(domain(), vectors.enc_key(), handles, share, extra_data)
+    digest = user_digest(domain(), vectors.enc_key(), handles, share, extra_data)
     assert digest == from_hex(answer["eip712"]["digest"])
 
 
 def test_b2_words() -> None:
     plaintexts = [(2, b"\x07"), (0, b"\x01"), (5, bytes.fromhex("0201000000000000"))]
-    assert replies.decrypted_result(plaintexts) == b"".join(n.to_bytes(32) for n in (7, 1, 0x102))
+    assert decrypted_result(plaintexts) == b"".join(n.to_bytes(32) for n in (7, 1, 0x102))
 
 
 def test_no_bytes_are_a_zero_word() -> None:
-    assert replies.decrypted_result([(8, b"")]) == bytes(32)
+    assert decrypted_result([(8, b"")]) == bytes(32)
 
 
 @pytest.mark.parametrize("fhe_type", [1, 9, 30, 84, 1000, -1])
 def test_other_types_are_broken(fhe_type: int) -> None:
     with pytest.raises(Broken, match="FHE type"):
-        replies.decrypted_result([(fhe_type, b"\x01")])
+        decrypted_result([(fhe_type, b"\x01")])
 
 
 def test_more_than_a_word_is_broken() -> None:
     with pytest.raises(Broken, match="33 bytes"):
-        replies.decrypted_result([(8, bytes(33))])
+        decrypted_result([(8, bytes(33))])
 
 
 def domain() -> Any:
-    messages = PROFILE._messages  # the domain has no public name
-    assert isinstance(messages, CoreMessages)
-    return messages.domain
+    return PROFILE.deployment.decryption
 
 
 # Answers that no honest Core gives
@@ -216,4 +216,4 @@ def test_an_answer_of_another_node_names_that_node() -> None:
 def test_the_answer_to_the_single_zero_byte_carries_no_extra_data() -> None:
     entry = vectors.request("public_one_v0")
     calldata = read(entry, from_hex(entry["answers"][0]["response_bytes"])).calldata
-    assert replies.PUBLIC_RESPONSE.decode(calldata)[3] == b""
+    assert public_decryption.RESPONSE.decode(calldata)[3] == b""

@@ -11,11 +11,12 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.requests import Content, UnifiedUserDecryption
+from kmsconn.model.requests import Content
 from kmsconn.protocols.fhevm_014.legacy import DELEGATED, DIRECT
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
-from kmsconn.protocols.fhevm_014.rules import UNIFIED_TYPE, WALLET_PATIENCE, unified_digest
+from kmsconn.protocols.fhevm_014.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
 from kmsconn.protocols.fhevm_014.views import MAGIC_VALUE
+from kmsconn.protocols.fhevm_014.wallets import WALLET_PATIENCE
 from kmsconn.protocols.port import Facts, Question, View
 from tests import vectors
 
@@ -41,8 +42,8 @@ def unified(**changes: Any) -> UnifiedUserDecryption:
     return attrs.evolve(content, **changes)
 
 
-def ask(content: Content, facts: Facts | None = None) -> list[View[None]]:
-    questions = PROFILE.checks(content, facts or Facts(chain_time=NOW, age=0))
+def ask(content: Content, facts: Facts | None = None, profile: Fhevm014 = PROFILE) -> list[View[None]]:
+    questions = profile.operations[content.kind].checks(content, facts or Facts(chain_time=NOW, age=0))
     assert all(isinstance(question, View) for question in questions)
     return list(questions)  # type: ignore[arg-type]
 
@@ -114,7 +115,7 @@ def test_a_request_without_materials_is_rejected() -> None:
 def test_a_chain_that_is_not_configured_is_named(name: str) -> None:
     profile = Fhevm014(attrs.evolve(SETTINGS, host_chains=()))
     with pytest.raises(Misconfigured, match="host chain 12345 is not configured"):
-        profile.checks(content_of(vectors.request(name)), Facts(chain_time=NOW, age=0))
+        ask(content_of(vectors.request(name)), profile=profile)
 
 
 def test_a_legacy_handle_of_two_contracts_asks_for_every_pair() -> None:
@@ -156,7 +157,7 @@ def test_a_legacy_request_without_its_transaction_is_rejected() -> None:
 def test_the_digest_and_the_user_s_signature(entry: dict[str, Any]) -> None:
     expected, content = entry["decoded"]["user_request_eip712"], content_of(entry)
     assert isinstance(content, UnifiedUserDecryption)
-    assert expected["type"] == UNIFIED_TYPE
+    assert expected["type"] == REQUEST_TYPE
     domain = Domain("Decryption", "1", SETTINGS.gateway.chain_id, SETTINGS.decryption_contract.address)
     assert unified_digest(domain, 12345, content) == from_hex(expected["digest"])
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -10,22 +11,33 @@ from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.httpz_rc7 import events
-from kmsconn.protocols.httpz_rc7.contents import PublicDecryption
-from kmsconn.protocols.httpz_rc7.core_messages import CoreMessages, check_types, result_call
+from kmsconn.protocols.httpz_rc7.decryptions import Decryption, check_types
+from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
+from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption, PublicDecryptions
 from kmsconn.protocols.port import CoreCall
 from tests.vectors import httpz
 
-MESSAGES = CoreMessages(httpz.domain())
+PROFILE = HttpzRc7(httpz.settings())
 REQUESTS = [*httpz.exchanges("public_decryption"), *httpz.exchanges("user_decryption")]
 HANDLE = from_hex(httpz.annex()["handle_example"])
 CLASSES = {"Decrypt": DecryptionRequest, "Reencrypt": ReencryptionRequest}
 every_request = pytest.mark.parametrize(("revision", "entry"), REQUESTS, ids=httpz.name_of)
 
 
+def content_of(entry: dict[str, Any]) -> Decryption:
+    content = EVENTS.decode(httpz.log_of(entry))
+    assert isinstance(content, Decryption)
+    return content
+
+
+def start_of(content: Decryption, ciphertexts: Sequence[Ciphertext]) -> CoreCall:
+    [call] = PROFILE.operations[content.kind].start_calls(content, ciphertexts, None)
+    return call
+
+
 def start(entry: dict[str, Any]) -> CoreCall:
-    content = events.decode(httpz.log_of(entry))
-    return MESSAGES.start(content, [httpz.ciphertext(material.handle) for material in content.materials])
+    content = content_of(entry)
+    return start_of(content, [httpz.ciphertext(material.handle) for material in content.materials])
 
 
 @every_request
@@ -43,14 +55,17 @@ def test_another_serialiser_reads_the_same(revision: str, entry: dict[str, Any])
 
 @every_request
 def test_the_result_is_asked_for_by_the_id_as_text(revision: str, entry: dict[str, Any]) -> None:
-    call = result_call(events.decode(httpz.log_of(entry)))
+    call = PROFILE.operations[content_of(entry).kind].result_call(content_of(entry))
+    assert call is not None
     text = entry["request"]["core_start"]["request_id"].encode()
     assert (call.method, bytes(call.message)) == (entry["reply"]["core_answer"]["rpc"], b"\x0a\x40" + text)
 
 
 def test_annex_a2_byte_for_byte() -> None:
     content = PublicDecryption(1, (Material(HANDLE, 7, bytes(32), ()),), numeric=False)
-    call = CoreMessages(httpz.annex_domain()).start(content, [Ciphertext(HANDLE, b"\xca\xfe", 3)])
+    [call] = PublicDecryptions(attrs.evolve(PROFILE.deployment, manager=httpz.annex_domain())).start_calls(
+        content, [Ciphertext(HANDLE, b"\xca\xfe", 3)], None
+    )
     expected = bytes.fromhex(httpz.annex()["decryption_request_protobuf"].removeprefix("0x"))
     assert bytes(call.message) == expected
     assert len(expected) == 282
@@ -68,7 +83,7 @@ def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> Non
     handle = HANDLE[:30] + bytes([fhe_type, 0])
     content = PublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
     check_types(content)
-    message = MESSAGES.start(content, [Ciphertext(handle, b"x", 3)]).message
+    message = start_of(content, [Ciphertext(handle, b"x", 3)]).message
     assert DecryptionRequest.parse(bytes(message)).ciphertexts[0].fhe_type == FheType(fhe_type)
 
 
@@ -82,26 +97,22 @@ def test_a_type_of_another_era_is_rejected_by_name(fhe_type: int) -> None:
 
 def test_a_request_without_materials_is_rejected() -> None:
     with pytest.raises(Rejected, match="no ciphertext"):
-        MESSAGES.start(PublicDecryption(1, (), numeric=False), [])
+        start_of(PublicDecryption(1, (), numeric=False), [])
 
 
 def test_only_whole_requests_are_sent() -> None:
-    content = events.decode(
-        httpz.log_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
-    )
+    content = content_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
     given = [httpz.ciphertext(material.handle) for material in content.materials]
     for wrong in (given[:-1], given[::-1]):
         with pytest.raises(ValueError, match="not those of the request"):
-            MESSAGES.start(content, wrong)
+            start_of(content, wrong)
 
 
 def test_the_key_of_the_first_material_is_named() -> None:
-    content = events.decode(
-        httpz.log_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
-    )
+    content = content_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
     first, *rest = content.materials
     changed = attrs.evolve(content, materials=(attrs.evolve(first, key_id=5), *rest))
     given = [httpz.ciphertext(material.handle) for material in content.materials]
-    key = DecryptionRequest.parse(bytes(MESSAGES.start(changed, given).message)).key_id
+    key = DecryptionRequest.parse(bytes(start_of(changed, given).message)).key_id
     assert key is not None
     assert key.request_id == "5".rjust(64, "0")

@@ -7,36 +7,38 @@ import eth_abi
 import pytest
 
 from kmsconn._generated.httpz_rc7.kms.v1 import CrsGenRequest, KeyGenPreprocRequest, KeyGenRequest
+from kmsconn.config.settings import Httpz
 from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7 import events
-from kmsconn.protocols.httpz_rc7.contents import (
-    Crsgen,
-    Keygen,
-    KeyManagement,
-    Kskgen,
-    PrepKeygen,
-    PrepKskgen,
-)
-from kmsconn.protocols.httpz_rc7.key_messages import KeyMessages, result_call
+from kmsconn.protocols.httpz_rc7.crsgen import Crsgen
+from kmsconn.protocols.httpz_rc7.key_management import KeyRequest
+from kmsconn.protocols.httpz_rc7.keygen import Keygen, PrepKeygen
+from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
 from kmsconn.protocols.httpz_rc7.messages import domain_message
-from kmsconn.protocols.port import Meaning
+from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
+from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.proto_writer import encode
 from tests.vectors import httpz
 
 TEST_PARAMETERS = from_hex("0xd61fa44c57b6e7526a46e1072d63332ab4eb38e050fe54dd51fe995f9055c354")
 DEFAULT_PARAMETERS = from_hex("0x9f28225c7d0ace67fa2516bd7725f3949e9a591de0eae9db822b2cb79f38a6b0")
-MESSAGES = KeyMessages(httpz.domain("HTTPZ"), {TEST_PARAMETERS: 1, DEFAULT_PARAMETERS: 0})
+NAMED = {TEST_PARAMETERS: 1, DEFAULT_PARAMETERS: 0}
+PROFILE = HttpzRc7(httpz.settings(httpz=Httpz(fhe_parameters=NAMED)))
 RECORDED = httpz.exchanges("key_management")
 CLASSES = {"KeyGenPreproc": KeyGenPreprocRequest, "KeyGen": KeyGenRequest, "CrsGen": CrsGenRequest}
 every_request = pytest.mark.parametrize(("revision", "entry"), RECORDED, ids=httpz.name_of)
 
 
-def content_of(entry: dict[str, Any]) -> KeyManagement:
-    content = events.decode(httpz.log_of(entry))
-    assert isinstance(content, KeyManagement)
+def start(content: KeyRequest, profile: HttpzRc7 = PROFILE) -> CoreCall:
+    [call] = profile.operations[content.kind].start_calls(content, (), None)
+    return call
+
+
+def content_of(entry: dict[str, Any]) -> KeyRequest:
+    content = EVENTS.decode(httpz.log_of(entry))
+    assert isinstance(content, KeyRequest)
     return content
 
 
@@ -52,7 +54,7 @@ def expected_bytes(entry: dict[str, Any]) -> bytes:
 
 @every_request
 def test_start_requests_byte_for_byte(revision: str, entry: dict[str, Any]) -> None:
-    call = MESSAGES.start(content_of(entry))
+    call = start(content_of(entry))
     assert (call.method, bytes(call.message)) == (
         entry["request"]["core_start"]["rpc"],
         expected_bytes(entry),
@@ -61,13 +63,15 @@ def test_start_requests_byte_for_byte(revision: str, entry: dict[str, Any]) -> N
 
 @every_request
 def test_another_serialiser_reads_the_same(revision: str, entry: dict[str, Any]) -> None:
-    call = MESSAGES.start(content_of(entry))
+    call = start(content_of(entry))
     assert bytes(CLASSES[call.method].parse(bytes(call.message))) == bytes(call.message)
 
 
 @every_request
 def test_the_result_is_asked_for_by_the_produced_id(revision: str, entry: dict[str, Any]) -> None:
-    call = result_call(content_of(entry))
+    content = content_of(entry)
+    call = PROFILE.operations[content.kind].result_call(content)
+    assert call is not None
     text = entry["request"]["core_start"]["request_id"].encode()
     assert (call.method, bytes(call.message)) == (entry["core_answer"]["rpc"], b"\x0a\x40" + text)
 
@@ -96,32 +100,32 @@ LOGGED = [
 
 @pytest.mark.parametrize(("name", "numbers", "expected"), LOGGED)
 def test_the_log_of_another_abi_library_is_read_with_each_number_in_its_place(
-    name: str, numbers: tuple[int, ...], expected: KeyManagement
+    name: str, numbers: tuple[int, ...], expected: KeyRequest
 ) -> None:
     topic0 = from_hex(httpz.abi_source()["topic0"]["KeyManager"][name]["topic0"])
     data = eth_abi.encode(["uint256"] * len(numbers) + ["bytes32"], [*numbers, TEST_PARAMETERS])
     log = Log(httpz.address("KeyManager"), (topic0,), data, 1, bytes(32), bytes(32), 0)
-    assert events.decode(log) == expected
+    assert EVENTS.decode(log) == expected
 
 
 def test_without_a_table_every_digest_means_the_default() -> None:
-    call = KeyMessages(httpz.domain("HTTPZ"), {}).start(PrepKeygen(1, TEST_PARAMETERS))
+    call = start(PrepKeygen(1, TEST_PARAMETERS), HttpzRc7(httpz.settings()))
     assert KeyGenPreprocRequest.parse(bytes(call.message)).params == 0
 
 
 def test_a_digest_that_a_table_does_not_have_is_named() -> None:
     with pytest.raises(Misconfigured, match="aaaa are not configured"):
-        MESSAGES.start(PrepKeygen(1, b"\xaa" * 32))
+        start(PrepKeygen(1, b"\xaa" * 32))
 
 
 @pytest.mark.parametrize("content", [Keygen(3, DEFAULT_PARAMETERS), Kskgen(1, 1, 3, TEST_PARAMETERS)])
-def test_a_preprocessing_that_is_gone_is_in_doubt_until_the_result_tells(content: KeyManagement) -> None:
-    assert MESSAGES.start(content).means["NOT_FOUND"] is Meaning.DOUBT
-    assert "NOT_FOUND" not in MESSAGES.start(PrepKeygen(1, DEFAULT_PARAMETERS)).means
+def test_a_preprocessing_that_is_gone_is_in_doubt_until_the_result_tells(content: KeyRequest) -> None:
+    assert start(content).means["NOT_FOUND"] is Meaning.DOUBT
+    assert "NOT_FOUND" not in start(PrepKeygen(1, DEFAULT_PARAMETERS)).means
 
 
 def test_ids_of_the_core_are_those_of_the_requests() -> None:
-    call = MESSAGES.start(attrs.evolve(PrepKeygen(1, DEFAULT_PARAMETERS), id=7))
+    call = start(attrs.evolve(PrepKeygen(1, DEFAULT_PARAMETERS), id=7))
     assert call.shard == 7
     request = KeyGenPreprocRequest.parse(bytes(call.message)).request_id
     assert request is not None

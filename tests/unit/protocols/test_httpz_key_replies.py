@@ -6,36 +6,46 @@ import pytest
 
 from kmsconn._generated.httpz_rc7.kms.v1 import CrsGenResult, KeyGenResult, RequestId, SignedPubDataHandle
 from kmsconn.errors import Broken
-from kmsconn.ethereum.addresses import parse_address
+from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.httpz_rc7 import events
-from kmsconn.protocols.httpz_rc7.contents import Crsgen, Keygen, KeyManagement, Kskgen, PrepKeygen
-from kmsconn.protocols.httpz_rc7.key_replies import read_answer, reply_to
+from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER
+from kmsconn.protocols.httpz_rc7.crsgen import Crsgen
+from kmsconn.protocols.httpz_rc7.key_management import KeyRequest
+from kmsconn.protocols.httpz_rc7.keygen import Keygen, PrepKeygen
+from kmsconn.protocols.httpz_rc7.kskgen import Kskgen
+from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
 from kmsconn.protocols.httpz_rc7.typed_data import object_digest
 from tests.vectors import httpz
 
 DOMAIN = httpz.domain("HTTPZ")
+PROFILE = HttpzRc7(httpz.settings())
 KEY, STRANGER = PrivateKey((1).to_bytes(32)), PrivateKey((2).to_bytes(32))
 THREE = RequestId(request_id="3".rjust(64, "0"))
 HANDLE = "ab" * 32
 
 
-def replies() -> list[tuple[KeyManagement, dict[str, Any]]]:
+def read_answer(content: KeyRequest, reply: bytes, expected: Address | None) -> Answer:
+    answer = PROFILE.operations[content.kind].read_answer(content, reply, expected)
+    assert answer is not None
+    return answer
+
+
+def replies() -> list[tuple[KeyRequest, dict[str, Any]]]:
     """Return what was asked, and the reply of one node."""
     found = []
     for revision, entry in httpz.exchanges("key_management"):
-        content = events.decode(httpz.log_of(entry))
-        assert isinstance(content, KeyManagement), revision
+        content = EVENTS.decode(httpz.log_of(entry))
+        assert isinstance(content, KeyRequest), revision
         found.append((content, entry))
     return found
 
 
 @pytest.mark.parametrize(("content", "entry"), replies())
-def test_calldata_of_the_five_replies(content: KeyManagement, entry: dict[str, Any]) -> None:
+def test_calldata_of_the_five_replies(content: KeyRequest, entry: dict[str, Any]) -> None:
     signer = parse_address(httpz.node(1)["signer"])
-    found = read_answer(DOMAIN, content, from_hex(entry["core_answer"]["protobuf"]), signer)
+    found = read_answer(content, from_hex(entry["core_answer"]["protobuf"]), signer)
     assert found == Answer(from_hex(entry["reply"]["calldata"]), signer)
     assert len(found.calldata) == 4 + 64
 
@@ -43,10 +53,13 @@ def test_calldata_of_the_five_replies(content: KeyManagement, entry: dict[str, A
 @pytest.mark.parametrize(("name", "kind"), [("preprocess_keygen_echo", PrepKeygen), ("keygen_echo", Keygen)])
 def test_all_nodes_of_a_threshold_set_send_the_same(name: str, kind: type) -> None:
     entry = httpz.load()["bytes32"]["threshold_1"][name]
-    content = events.decode(httpz.read_log(entry["request"]["log"]))
+    content = EVENTS.decode(httpz.read_log(entry["request"]["log"]))
     assert isinstance(content, kind)
-    assert isinstance(content, KeyManagement)
-    assert {reply["calldata"] for reply in entry["replies"]} == {"0x" + reply_to(content).hex()}
+    assert isinstance(content, KeyRequest)
+    reply = KEY_MANAGER.function("keygenResponse" if kind is Keygen else "preprocessKeygenResponse")
+    assert {one["calldata"] for one in entry["replies"]} == {
+        "0x" + reply.encode(content.id, content.produced_id).hex()
+    }
 
 
 def signed(name: str, key: PrivateKey = KEY) -> SignedPubDataHandle:
@@ -61,24 +74,24 @@ def keygen_answer(**objects: SignedPubDataHandle) -> bytes:
 def test_an_answer_without_signatures_is_taken() -> None:
     """A Core without a usable domain signs nothing, and KeyManager asks for nothing."""
     unsigned = keygen_answer(PublicKey=SignedPubDataHandle(key_handle=HANDLE))
-    assert read_answer(DOMAIN, Keygen(3, b""), unsigned, KEY.address).signer == KEY.address
-    assert read_answer(DOMAIN, Crsgen(3, b""), bytes(CrsGenResult(request_id=THREE)), KEY.address)
+    assert read_answer(Keygen(3, b""), unsigned, KEY.address).signer == KEY.address
+    assert read_answer(Crsgen(3, b""), bytes(CrsGenResult(request_id=THREE)), KEY.address)
 
 
 def test_an_object_that_somebody_else_signed_shows() -> None:
     mixed = keygen_answer(PublicKey=signed("PublicKey"), ServerKey=signed("ServerKey", STRANGER))
-    assert read_answer(DOMAIN, Keygen(3, b""), mixed, KEY.address).signer == STRANGER.address
+    assert read_answer(Keygen(3, b""), mixed, KEY.address).signer == STRANGER.address
 
 
 def test_a_signature_for_another_object_shows() -> None:
     answer = bytes(CrsGenResult(request_id=THREE, crs_results=signed("ServerKey")))
-    assert read_answer(DOMAIN, Crsgen(3, b""), answer, KEY.address).signer != KEY.address
+    assert read_answer(Crsgen(3, b""), answer, KEY.address).signer != KEY.address
 
 
 def test_what_has_no_struct_is_not_looked_at() -> None:
     strange = SignedPubDataHandle(key_handle="x", external_signature=b"x")
-    assert read_answer(DOMAIN, Keygen(3, b""), keygen_answer(DecompressionKey=strange), KEY.address)
-    assert read_answer(DOMAIN, Kskgen(3, 1, 2, b""), keygen_answer(PublicKey=strange), None).signer is None
+    assert read_answer(Keygen(3, b""), keygen_answer(DecompressionKey=strange), KEY.address)
+    assert read_answer(Kskgen(3, 1, 2, b""), keygen_answer(PublicKey=strange), None).signer is None
 
 
 @pytest.mark.parametrize(
@@ -106,6 +119,6 @@ def test_what_has_no_struct_is_not_looked_at() -> None:
         ),
     ],
 )
-def test_answers_that_no_honest_core_gives(content: KeyManagement, reply: bytes, reason: str) -> None:
+def test_answers_that_no_honest_core_gives(content: KeyRequest, reply: bytes, reason: str) -> None:
     with pytest.raises(Broken, match=reason):
-        read_answer(DOMAIN, content, reply, KEY.address)
+        read_answer(content, reply, KEY.address)

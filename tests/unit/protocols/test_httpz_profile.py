@@ -11,11 +11,13 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7 import core_messages, events, views
+from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER
+from kmsconn.protocols.httpz_rc7.deployment import AUTO
+from kmsconn.protocols.httpz_rc7.operations import aborted
 from kmsconn.protocols.httpz_rc7.plaintexts import Form
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.protocols.httpz_rc7.replies import AUTO
+from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
 from kmsconn.protocols.port import Facts, Meaning, Profile, Question, Slot, Verdict, View
 from tests.vectors import httpz
 
@@ -49,7 +51,7 @@ def test_every_kind_has_its_row_and_its_reply() -> None:
 def test_two_contracts_of_one_gateway_are_listened_to() -> None:
     decryptions, keys = PROFILE.subscriptions()
     assert (decryptions.chain_id, decryptions.contract, decryptions.finalized) == (GATEWAY, MANAGER, False)
-    assert decryptions.topics == events.DECRYPTION_TOPICS
+    assert len(decryptions.topics) == 5
     assert (keys.chain_id, keys.contract, keys.finalized) == (GATEWAY, KEYS, True)
     assert KEY_MANAGER.event("ActivateKeyRequest").topic0 not in keys.topics
     assert len(keys.topics) == 5
@@ -87,43 +89,46 @@ def test_an_id_can_be_told_where_the_rest_cannot_be_read(log: Log) -> None:
 def test_there_are_no_contexts_windows_transactions_and_inquiries(log: Log) -> None:
     content = PROFILE.decode(log)
     assert content is not None
-    assert PROFILE.context_of(content) == (None, None)
-    assert (PROFILE.context_checks(None, None), PROFILE.standing(content, ZERO_ADDRESS)) == (None, None)
-    assert PROFILE.replying_context(content) == 0
-    assert (PROFILE.valid_until(content), PROFILE.inquiry(content)) == (None, None)
-    assert not PROFILE.needs_transaction(content)
+    assert content.context == (None, None)
+    assert (
+        PROFILE.context_checks(None, None),
+        PROFILE.operations[content.kind].standing(content, ZERO_ADDRESS),
+    ) == (None, None)
+    assert PROFILE.operations[content.kind].replying_context(content) == 0
+    assert (content.valid_until, PROFILE.operations[content.kind].inquiry(content)) == (None, None)
+    assert not content.needs_transaction
 
 
 def test_only_decryptions_have_ciphertexts() -> None:
     for log in ALL_LOGS:
         content = PROFILE.decode(log)
         assert content is not None
-        assert len(PROFILE.materials(content)) == (len(log.topics) > 1)
+        assert len(content.materials) == (len(log.topics) > 1)
 
 
 def test_a_decryption_needs_no_question_since_the_contract_has_checked_it() -> None:
     for log in (PUBLIC, USER):
         content = PROFILE.decode(log)
         assert content is not None
-        assert PROFILE.checks(content, FACTS) == ()
+        assert PROFILE.operations[content.kind].checks(content, FACTS) == ()
 
 
 def test_a_decryption_without_ciphertexts_or_of_unknown_type_is_rejected() -> None:
     content = PROFILE.decode(PUBLIC)
-    assert isinstance(content, events.PublicDecryption)
+    assert isinstance(content, PublicDecryption)
     with pytest.raises(Rejected, match="no ciphertext"):
-        PROFILE.checks(attrs.evolve(content, materials=()), FACTS)
+        PROFILE.operations[content.kind].checks(attrs.evolve(content, materials=()), FACTS)
     strange = attrs.evolve(content.materials[0], handle=bytes(30) + b"\x0c\0")
     with pytest.raises(Rejected, match="FHE type 12"):
-        PROFILE.checks(attrs.evolve(content, materials=(strange,)), FACTS)
+        PROFILE.operations[content.kind].checks(attrs.evolve(content, materials=(strange,)), FACTS)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("keygen", Kind.PREP_KEYGEN), ("kskgen", Kind.PREP_KSKGEN)])
-def test_a_key_waits_until_this_node_has_told_that_it_is_prepared(name: str, kind: Kind) -> None:
+@pytest.mark.parametrize(("name", "answers"), [("keygen", 4), ("kskgen", 12)])
+def test_a_key_waits_until_this_node_has_told_that_it_is_prepared(name: str, answers: int) -> None:
     content = PROFILE.decode(KEY_LOGS[name])
     assert content is not None
-    (question,) = PROFILE.checks(content, FACTS)
-    told = views.has_answered_key_request(GATEWAY, KEYS, kind, content.id, SENDER)
+    (question,) = PROFILE.operations[content.kind].checks(content, FACTS)
+    told = views.has_told_key(GATEWAY, KEYS, answers, content.id, SENDER)
     assert isinstance(question, Slot)
     assert (place(question), question.slot) == ((GATEWAY, KEYS), told.slot)
     question.understand(YES)
@@ -135,31 +140,31 @@ def test_a_key_waits_until_this_node_has_told_that_it_is_prepared(name: str, kin
 def test_other_key_requests_wait_for_nothing(name: str) -> None:
     content = PROFILE.decode(KEY_LOGS[name])
     assert content is not None
-    assert PROFILE.checks(content, FACTS) == ()
+    assert PROFILE.operations[content.kind].checks(content, FACTS) == ()
 
 
 def slots(log: Log) -> int:
     content = PROFILE.decode(log)
     assert content is not None
-    found = PROFILE.has_answered(content, SIGNER, SENDER)
+    found = PROFILE.operations[content.kind].has_answered(content, SIGNER, SENDER)
     assert isinstance(found, Slot)
     return found.slot
 
 
 def test_an_answer_is_told_by_signer_or_by_sender_and_product() -> None:
-    identifiers = {log: events.id_of(log) or 0 for log in ALL_LOGS}
+    identifiers = {log: PROFILE.id_of(log) or 0 for log in ALL_LOGS}
     assert slots(PUBLIC) == views.has_answered_public(GATEWAY, MANAGER, identifiers[PUBLIC], SIGNER).slot
     assert slots(USER) == views.has_answered_user(GATEWAY, MANAGER, identifiers[USER], SIGNER).slot
-    for log in KEY_LOGS.values():
-        kind = PROFILE.decode(log).kind  # type: ignore[union-attr]
-        expected = views.has_answered_key_request(GATEWAY, KEYS, kind, identifiers[log], SENDER)
+    places = {"preprocess_keygen": 4, "keygen": 6, "preprocess_kskgen": 12, "kskgen": 16, "crsgen": 22}
+    for name, log in KEY_LOGS.items():
+        expected = views.has_told_key(GATEWAY, KEYS, places[name], identifiers[log], SENDER)
         assert slots(log) == expected.slot
     assert len({slots(log) for log in ALL_LOGS}) == len(ALL_LOGS)
 
 
 def test_httpz_is_asked_for_nodes_and_coprocessors() -> None:
     for question in (
-        PROFILE.node_signer(Kind.CRSGEN, 0, SENDER),
+        PROFILE.operations[Kind.CRSGEN].node_signer(0, SENDER),
         PROFILE.coprocessor_senders(),
         PROFILE.coprocessor(SENDER),
         PROFILE.coprocessor_threshold(),
@@ -174,16 +179,18 @@ def test_a_decryption_goes_its_way(group: str, method: str) -> None:
     for _, entry in httpz.exchanges(group):
         content = PROFILE.decode(httpz.log_of(entry))
         assert content is not None
-        given = [httpz.ciphertext(one.handle) for one in PROFILE.materials(content)]
-        (call,) = PROFILE.start_calls(content, None, None, given, None)
+        given = [httpz.ciphertext(one.handle) for one in content.materials]
+        (call,) = PROFILE.operations[content.kind].start_calls(content, given, None)
         assert (call.method, bytes(call.message)) == (
             method,
             from_hex(entry["request"]["core_start"]["protobuf"]),
         )
-        result = PROFILE.result_call(content)
+        result = PROFILE.operations[content.kind].result_call(content)
         assert result is not None
         assert (result.method, result.shard) == (entry["reply"]["core_answer"]["rpc"], call.shard)
-        answer = PROFILE.read_answer(content, from_hex(entry["reply"]["core_answer"]["protobuf"]), SIGNER)
+        answer = PROFILE.operations[content.kind].read_answer(
+            content, from_hex(entry["reply"]["core_answer"]["protobuf"]), SIGNER
+        )
         assert answer is not None
         assert (answer.calldata, answer.signer) == (from_hex(entry["reply"]["calldata"]), SIGNER)
 
@@ -193,13 +200,15 @@ def test_a_key_request_goes_its_way(name: str) -> None:
     entry = httpz.exchange("bytes32", "key_management", name)
     content = PROFILE.decode(KEY_LOGS[name])
     assert content is not None
-    (call,) = PROFILE.start_calls(content, None, None, (), None)
+    (call,) = PROFILE.operations[content.kind].start_calls(content, (), None)
     assert call.method == entry["request"]["core_start"]["rpc"]
-    result = PROFILE.result_call(content)
+    result = PROFILE.operations[content.kind].result_call(content)
     assert result is not None
     assert result.method == entry["core_answer"]["rpc"]
     expected = SIGNER if PROFILE.operations[content.kind].signed else None
-    answer = PROFILE.read_answer(content, from_hex(entry["core_answer"]["protobuf"]), expected)
+    answer = PROFILE.operations[content.kind].read_answer(
+        content, from_hex(entry["core_answer"]["protobuf"]), expected
+    )
     assert answer is not None
     assert (answer.calldata, answer.signer) == (from_hex(entry["reply"]["calldata"]), expected)
 
@@ -210,11 +219,11 @@ def test_a_centralised_core_is_not_asked_to_prepare() -> None:
         content = profile.decode(log)
         assert content is not None
         skipped = name.startswith("preprocess")
-        assert (profile.start_calls(content, None, None, (), None) == ()) == skipped
-        assert (profile.result_call(content) is None) == skipped
+        assert (profile.operations[content.kind].start_calls(content, (), None) == ()) == skipped
+        assert (profile.operations[content.kind].result_call(content) is None) == skipped
     prepared = profile.decode(KEY_LOGS["preprocess_keygen"])
     assert prepared is not None
-    answer = profile.read_answer(prepared, None, None)
+    answer = profile.operations[prepared.kind].read_answer(prepared, None, None)
     assert answer is not None
     expected = httpz.exchange("bytes32", "key_management", "preprocess_keygen")["reply"]["calldata"]
     assert answer.calldata == from_hex(expected)
@@ -223,13 +232,13 @@ def test_a_centralised_core_is_not_asked_to_prepare() -> None:
 @pytest.mark.parametrize(("encoding", "forms"), [("auto", AUTO), ("p1", (Form.P1,)), ("raw", (Form.RAW,))])
 def test_the_forms_of_public_results_are_configured(encoding: str, forms: tuple[Form, ...]) -> None:
     profile = HttpzRc7(httpz.settings(httpz=Httpz(plaintext_encoding=encoding)))
-    assert tuple(profile._replies.forms) == forms
+    assert tuple(profile.deployment.forms) == forms
 
 
 def test_reverts_are_read_by_the_reply_of_their_kind() -> None:
     done = KEY_MANAGER.error("CrsgenKmsNodeAlreadyResponded").encode(3)
-    assert PROFILE.revert(Kind.CRSGEN, done).verdict is Verdict.DONE
-    assert PROFILE.revert(Kind.KEYGEN, done).verdict is Verdict.RETRY
+    assert PROFILE.operations[Kind.CRSGEN].revert(done).verdict is Verdict.DONE
+    assert PROFILE.operations[Kind.KEYGEN].revert(done).verdict is Verdict.RETRY
 
 
 @pytest.mark.parametrize(
@@ -243,10 +252,10 @@ def test_reverts_are_read_by_the_reply_of_their_kind() -> None:
     ],
 )
 def test_what_aborted_means_on_a_start_call(text: str, meaning: Meaning | None) -> None:
-    assert core_messages.aborted(text) is meaning
+    assert aborted(text) is meaning
 
 
 def test_no_node_has_the_zero_address() -> None:
-    question = PROFILE.node_signer(Kind.KEYGEN, 0, ZERO_ADDRESS)
+    question = PROFILE.operations[Kind.KEYGEN].node_signer(0, ZERO_ADDRESS)
     assert isinstance(question, View)
     assert question.data.endswith(ZERO_ADDRESS)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -17,17 +17,39 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
 )
 from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address, parse_address
+from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7 import events, replies
-from kmsconn.protocols.httpz_rc7.contents import PublicDecryption, UserDecryption
+from kmsconn.protocols.httpz_rc7 import public_decryption, user_decryption
+from kmsconn.protocols.httpz_rc7.deployment import AUTO, Deployment
 from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
-from kmsconn.protocols.httpz_rc7.replies import Replies
+from kmsconn.protocols.httpz_rc7.profile import EVENTS
+from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption, PublicDecryptions
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest, user_digest
+from kmsconn.protocols.httpz_rc7.user_decryption import UserDecryption, UserDecryptions, links, share_payload
 from tests.vectors import httpz
+
+
+@attrs.frozen
+class Replies:
+    """Both operations under one domain of the DecryptionManager."""
+
+    domain: Domain
+    forms: Sequence[Form] = AUTO
+
+    @property
+    def deployment(self) -> Deployment:
+        return attrs.evolve(Deployment.of(httpz.settings()), manager=self.domain, forms=self.forms)
+
+    def public(self, content: PublicDecryption, reply: bytes, expected: Address) -> Answer:
+        return PublicDecryptions(self.deployment).read_answer(content, reply, expected)
+
+    def user(self, content: UserDecryption, reply: bytes, expected: Address) -> Answer:
+        return UserDecryptions(self.deployment).read_answer(content, reply, expected)
+
 
 READER = Replies(httpz.domain())
 KEY = PrivateKey((1).to_bytes(32))
@@ -69,7 +91,7 @@ USER_REPLIES = [
 
 
 def content_of(request: dict[str, Any]) -> Any:
-    return events.decode(httpz.read_log(request["log"]))
+    return EVENTS.decode(httpz.read_log(request["log"]))
 
 
 def core_answer(reply: dict[str, Any]) -> bytes:
@@ -98,8 +120,8 @@ def test_calldata_of_user_replies_of_both_shapes(
 def test_the_link_of_an_answer_is_one_of_the_two(
     revision: str, request_: dict[str, Any], reply: dict[str, Any]
 ) -> None:
-    links = READER.links(content_of(request_))
-    assert links.index(from_hex(reply["core_answer"]["digest"])) == (revision == "uint256")
+    found = links(httpz.domain(), content_of(request_))
+    assert found.index(from_hex(reply["core_answer"]["digest"])) == (revision == "uint256")
 
 
 def public_answer(form: Form = Form.P3, key: PrivateKey = KEY, **changes: Any) -> bytes:
@@ -155,7 +177,7 @@ def user_payload(**changes: Any) -> ReencryptionResponsePayload:
 
 
 def user_answer(payload: ReencryptionResponsePayload, handles: list[bytes] | None = None) -> bytes:
-    share = bincode.encode(replies.share_payload(payload))
+    share = bincode.encode(share_payload(payload))
     digest = user_digest(httpz.annex_domain(), PUBLIC_KEY, handles or [HANDLE], share, numeric=False)
     return bytes(ReencryptionResponse(external_signature=KEY.sign(digest), payload=payload))
 
@@ -163,7 +185,7 @@ def user_answer(payload: ReencryptionResponsePayload, handles: list[bytes] | Non
 def test_the_share_of_the_worked_example_has_its_92_bytes() -> None:
     found = ANNEX_READER.user(USERS, user_answer(user_payload()), SIGNER)
     assert found.signer == SIGNER
-    share = replies.USER_RESPONSE.decode(found.calldata)[1]
+    share = user_decryption.RESPONSE.decode(found.calldata)[1]
     assert share == from_hex("0x" + httpz.annex()["user_payload_bincode"]["hex"].removeprefix("0x"))
     assert len(share) == 92
 
@@ -261,7 +283,7 @@ def test_handles_as_numbers_are_other_digests() -> None:
 def test_the_expected_signer_decides_among_forms() -> None:
     """A form that recovers to somebody is not taken for that: only the node's own signature counts."""
     found = ANNEX_READER.public(PUBLIC, public_answer(Form.P2), Address(SIGNER))
-    result = replies.PUBLIC_RESPONSE.decode(found.calldata)[1]
+    result = public_decryption.RESPONSE.decode(found.calldata)[1]
     assert result == encode(Form.P2, [(5, (1000).to_bytes(8, "little"))])
 
 
@@ -272,7 +294,7 @@ def test_a_share_for_another_request_goes_out_in_doubt() -> None:
 
 @pytest.mark.parametrize("numeric", [False, True])
 def test_a_share_with_either_form_of_the_link_is_beyond_doubt(numeric: bool) -> None:
-    link = ANNEX_READER.links(USERS)[numeric]
+    link = links(httpz.annex_domain(), USERS)[numeric]
     assert ANNEX_READER.user(USERS, user_answer(user_payload(digest=link)), SIGNER).doubt == ""
 
 

@@ -34,7 +34,8 @@ from kmsconn.model.events import (
     RequestsMoved,
 )
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014 import events
+from kmsconn.protocols.fhevm_014.decryptions import Decryption
+from kmsconn.protocols.fhevm_014.profile import EVENTS
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.intake import Intake
 from kmsconn.service.pools import Pool
@@ -512,7 +513,9 @@ async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is
 
 def later(one: Log, index: int) -> Log:
     """Return the later form of a request's log, beside it."""
-    topics, data = events._later_form(events.decode(one))
+    content = EVENTS.decode(one)
+    assert isinstance(content, Decryption)
+    topics, data = content.later_form()
     return attrs.evolve(one, topics=topics, data=data, log_index=index)
 
 

@@ -8,15 +8,10 @@ import pytest
 
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.journal.values import Queued
-from kmsconn.protocols.fhevm_014.key_events import (
-    AbortKeygen,
-    ContextDestroyed,
-    EpochDestroyed,
-    KeyContent,
-    NewContext,
-    NewEpoch,
-)
-from kmsconn.protocols.fhevm_014.key_order import order_of
+from kmsconn.model.requests import Content, Order
+from kmsconn.protocols.fhevm_014.aborts import AbortKeygen
+from kmsconn.protocols.fhevm_014.contexts import ContextDestroyed, NewContext
+from kmsconn.protocols.fhevm_014.epochs import EpochDestroyed, NewEpoch
 from kmsconn.service.ordering import Entry, ended, free_to_begin
 
 C1, C2, C3 = (make_id(CONTEXT_TAG, n) for n in (1, 2, 3))
@@ -38,17 +33,16 @@ END_OF_C1, END_OF_C2 = ContextDestroyed(C1), ContextDestroyed(C2)
 END_OF_E1, END_OF_E2, END_OF_E3 = map(EpochDestroyed, (E1, E2, E3))
 
 
-def line(*contents: KeyContent) -> list[Entry]:
+def line(*contents: Content) -> list[Entry]:
     """Return a line whose rows are the positions of their contents."""
     found = []
     for rid, content in enumerate(contents):
-        order = order_of(content)
-        assert order is not None
+        order = content.order
         found.append(Entry(Queued(SimpleNamespace(rid=rid), due=True), order))  # type: ignore[arg-type]
     return found
 
 
-def free(*contents: KeyContent, busy: tuple[int, ...] = ()) -> list[int]:
+def free(*contents: Content, busy: tuple[int, ...] = ()) -> list[int]:
     return [entry.rid for entry in free_to_begin(line(*contents), busy)]
 
 
@@ -67,7 +61,7 @@ def free(*contents: KeyContent, busy: tuple[int, ...] = ()) -> list[int]:
         ([EPOCH_2, epoch(E4, C3, (C2, E2))], [0, 1]),
     ],
 )
-def test_only_what_is_needed_is_waited_for(contents: list[KeyContent], begin: list[int]) -> None:
+def test_only_what_is_needed_is_waited_for(contents: list[Content], begin: list[int]) -> None:
     assert free(*contents) == begin
     assert ended(line(*contents)) == []
 
@@ -82,7 +76,7 @@ def test_only_what_is_needed_is_waited_for(contents: list[KeyContent], begin: li
     ],
 )
 def test_an_end_ends_what_makes_the_same_and_is_still_open(
-    contents: list[KeyContent], over: list[int], by: int
+    contents: list[Content], over: list[int], by: int
 ) -> None:
     assert [(entry.rid, identifier) for entry, identifier in ended(line(*contents))] == [
         (rid, by) for rid in over
@@ -110,4 +104,4 @@ def test_an_end_ends_nothing_that_comes_after_it() -> None:
 
 
 def test_other_requests_have_no_order() -> None:
-    assert order_of(AbortKeygen(1)) is None
+    assert AbortKeygen(1).order == Order()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ from kmsconn.errors import Broken, NotYet, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.kms.port import Started
-from kmsconn.model.requests import Place, Request
+from kmsconn.model.requests import Kind, Place, Request
 from kmsconn.model.steps import Checked, Ciphertext, Gathered, Submitted
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import CoreCall
@@ -125,14 +126,11 @@ def request(name: str) -> Request:
 async def gathered(name: str, core: Core) -> Gathered:
     content = keys.content(name)
     with ByteBudget(100).lease() as lease:
-        return await stages(core).gather(Checked(request(name), *keys.PROFILE.context_of(content)), lease)
+        return await stages(core).gather(Checked(request(name), *content.context), lease)
 
 
 async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch(autojump_clock: Any) -> None:
-    class Profile:
-        def materials(self, _content: Any) -> tuple[()]:
-            return ()
-
+    class Row:
         def inquiry(self, _content: Any) -> Any:
             return ETHEREUM, self.rounds()
 
@@ -140,7 +138,8 @@ async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch(autojump_c
             raise Rejected("key 1 has parameters of a type that is not known")
             yield
 
-    at, checked = attrs.evolve(stages(Core()), profile=Profile()), Checked(request("context_2_new"), 1, 2)
+    profile = SimpleNamespace(operations={Kind.NEW_KMS_CONTEXT: Row()})
+    at, checked = attrs.evolve(stages(Core()), profile=profile), Checked(request("context_2_new"), 1, 2)
     with ByteBudget(100).lease() as lease:
         with pytest.raises(NotYet, match="once more"):
             await at.gather(checked, lease)
@@ -238,7 +237,7 @@ async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(auto
     assert content is not None
     place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     asked = Request(1, ETHEREUM, log.address, content, bytes(32), place, 1e12)
-    found = tuple(Ciphertext(material.handle, b"body", 3) for material in profile.materials(content))
+    found = tuple(Ciphertext(material.handle, b"body", 3) for material in content.materials)
     begun, core = trio.current_time(), Silent()
     with trio.fail_after(10):
         submitted = await attrs.evolve(stages(core), profile=profile).submit(

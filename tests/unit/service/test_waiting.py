@@ -162,7 +162,7 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
             await answered(bench, name, 10 + n) for n, name in enumerate(["public_one_v1", "public_one_v2"])
         ]
         other = await answered(bench, "public_one_v0", 20)
-        [context] = {PROFILE.context_of(PROFILE.decode(row.log))[0] for row in under}
+        [context] = {PROFILE.decode(row.log).context[0] for row in under}
         assert context is not None
         bench.stages.kept = None
         end = await bench.run(await bench.record_arrival(end_of(context)))
@@ -177,7 +177,7 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
 async def test_an_answer_that_comes_after_the_end_is_not_kept(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record("public_one_v1")
-        [context, *_] = PROFILE.context_of(PROFILE.decode(row.log))
+        [context, *_] = PROFILE.decode(row.log).context
         bench.stages.does["answer"] = lambda: note(bench, context)
         found = await bench.run(row)
     assert (found.state, found.answer) == (State.REJECTED, None)

@@ -34,7 +34,7 @@ from kmsconn.model.life import TRANSITIONS, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.net.ports import Ports
-from kmsconn.protocols.port import Inquiry, Operation, Revert, Slot, Verdict
+from kmsconn.protocols.port import CoreCall, Inquiry, Operation, Revert, Slot, Verdict
 from kmsconn.txmanager.state import TxManager
 from kmsconn.txmanager.wallet import Wallet
 
@@ -95,22 +95,32 @@ class Decryption:
         return b""
 
 
+class Replied(Operation[Any]):
+    """A row of which only the reply counts."""
+
+    contract = (CHAIN_ID, CONTRACT)
+
+    def __init__(self, kind: Kind, spare_gas: int, spare_percent: int) -> None:
+        self.kind, self.pool = kind, PoolName.PUBLIC_DECRYPTION
+        self.spare_gas, self.spare_percent = spare_gas, spare_percent
+
+    def start_calls(self, content: Any, ciphertexts: Any, found: Any) -> tuple[CoreCall, ...]:
+        raise NotImplementedError
+
+    def revert(self, data: bytes | None) -> Revert:
+        said = (data or b"unknown").decode()
+        verdicts = {"answered": Verdict.DONE, "wrong": Verdict.FINAL, "stranger": Verdict.SKIP}
+        revert = Revert(said, (), verdicts.get(said.split(":")[0], Verdict.RETRY))
+        return attrs.evolve(revert, inquiry=ask_state) if said == "not pending" else revert
+
+
 class Reverts:
     """The part of a profile that a lane needs."""
 
     name = "test"
 
     def __init__(self, spare_gas: int = 0, spare_percent: int = 0) -> None:
-        pool = PoolName.PUBLIC_DECRYPTION
-        self.operations = {
-            kind: Operation(kind, pool, spare_gas=spare_gas, spare_percent=spare_percent) for kind in Kind
-        }
-
-    def revert(self, kind: Kind, data: bytes | None) -> Revert:
-        said = (data or b"unknown").decode()
-        verdicts = {"answered": Verdict.DONE, "wrong": Verdict.FINAL, "stranger": Verdict.SKIP}
-        revert = Revert(said, (), verdicts.get(said.split(":")[0], Verdict.RETRY))
-        return attrs.evolve(revert, inquiry=ask_state) if said == "not pending" else revert
+        self.operations = {kind: Replied(kind, spare_gas, spare_percent) for kind in Kind}
 
 
 def ask_state() -> Inquiry[Verdict]:

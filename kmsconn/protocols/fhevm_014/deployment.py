@@ -1,0 +1,75 @@
+"""The contracts of a network of generation 0.14, and the domains of what is signed for them. Never asks a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from kmsconn._generated.fhevm_014.kms import v1 as kms
+from kmsconn.config.settings import Contract, Settings
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.protocols.fhevm_014.key_views import KeyViews
+from kmsconn.protocols.fhevm_014.members import GatewayContexts
+
+
+@attrs.frozen
+class Deployment:
+    """Decryption on the Gateway, KMSGeneration and ProtocolConfig on Ethereum, each as the domain that names its place too.
+
+    ``acls``: host chain → access control list. ``key_set``: which keys are generated.
+    """
+
+    decryption: Domain
+    generation: Domain
+    config: Domain
+    gateway_config: Address
+    acls: Mapping[int, Address]
+    erc1271_gas: int
+    key_set: kms.KeySetConfig
+
+    @classmethod
+    def of(cls, settings: Settings) -> Deployment:
+        """Return the deployment that the settings name."""
+        gateway, ethereum = settings.gateway.chain_id, settings.ethereum.chain_id
+        return cls(
+            decryption=_domain(settings.decryption_contract, gateway),
+            generation=_domain(settings.kms_generation_contract, ethereum),
+            config=_domain(settings.protocol_config_contract, ethereum),
+            gateway_config=settings.gateway_config_contract.address,
+            acls={host.chain.chain_id: host.acl for host in settings.host_chains},
+            erc1271_gas=settings.erc1271_gas_limit,
+            key_set=COMPRESSED_KEY_SET if settings.compressed_key_sets else KEY_SET,
+        )
+
+    @property
+    def gateway(self) -> int:
+        """The chain id of the Gateway."""
+        return self.decryption.chain_id
+
+    @property
+    def ethereum(self) -> int:
+        """The chain id of Ethereum."""
+        return self.config.chain_id
+
+    @property
+    def keys(self) -> KeyViews:
+        """The questions to the two contracts on Ethereum."""
+        return KeyViews(self.ethereum, self.generation.verifying_contract, self.config.verifying_contract)
+
+    @property
+    def contexts(self) -> GatewayContexts:
+        """The contexts as the Gateway knows them."""
+        return GatewayContexts(self.gateway, self.gateway_config)
+
+
+def _domain(contract: Contract, chain_id: int) -> Domain:
+    return Domain(contract.domain_name, contract.domain_version, chain_id, contract.address)
+
+
+# Standard keys on a CPU, all of them generated: none compressed (5.4), or all (annex C).
+KEY_SET, COMPRESSED_KEY_SET = (
+    kms.KeySetConfig(standard_keyset_config=kms.StandardKeySetConfig(compressed_key_config=compressed))
+    for compressed in (kms.CompressedKeyConfig.CompressedNone, kms.CompressedKeyConfig.CompressedAll)
+)

@@ -1,0 +1,106 @@
+"""What decryptions for everybody and for users have in common. The contract has checked the users' rights, and tells no window.
+
+The main revision has ``bytes32`` handles, rc7 ``uint256`` ones: the same 32 bytes on the wire, and another type where they are signed.
+Source: httpz-rc7.md, 1.2, 2.2 and 8.3.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from betterproto2 import Message
+
+from kmsconn.errors import Rejected
+from kmsconn.ethereum.addresses import Address
+from kmsconn.model.requests import Content, Material
+from kmsconn.model.steps import Ciphertext
+from kmsconn.protocols.core_parts import expect_whole
+from kmsconn.protocols.httpz_rc7.messages import long_poll
+from kmsconn.protocols.httpz_rc7.operations import MEANS, SENDER_VERDICTS, HttpzOperation
+from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
+from kmsconn.protocols.port import CoreCall, Facts, Question, Verdict
+from kmsconn.protocols.proto_writer import encode
+
+_TYPE_BYTE = 30
+_WORD = 32
+
+
+class Decryption(Content):
+    """A request to reveal the values of ciphertexts."""
+
+    __slots__ = ()
+
+    @property
+    def handles(self) -> list[bytes]:
+        """The handles in event order."""
+        return [material.handle for material in self.materials]
+
+
+D = TypeVar("D", bound=Decryption)
+
+
+class DecryptionOperation(HttpzOperation[D]):
+    """A request of the DecryptionManager; the subclass has its event, its message and its answer.
+
+    ``start`` and ``result`` are the methods of the Core.
+    """
+
+    start: str
+    result: str
+    expires = True
+    verdicts: ClassVar[Mapping[str, Verdict]] = {
+        "KmsSignerAlreadyResponded": Verdict.DONE,
+        "NotKmsSigner": Verdict.FINAL,
+        "ECDSAInvalidSignature": Verdict.FINAL,
+        "ECDSAInvalidSignatureLength": Verdict.FINAL,
+        "ECDSAInvalidSignatureS": Verdict.FINAL,
+        **SENDER_VERDICTS,
+    }
+
+    @property
+    def contract(self) -> tuple[int, Address]:
+        """The DecryptionManager."""
+        return self.deployment.at_manager
+
+    def checks(self, content: D, facts: Facts) -> tuple[Question[None], ...]:
+        """See that the Core can do it. Raises Rejected for a request without ciphertexts or with an unknown FHE type."""
+        if not content.materials:
+            raise Rejected("the request names no ciphertext")
+        check_types(content)
+        return ()
+
+    @abstractmethod
+    def request(self, content: D, ciphertexts: Sequence[Ciphertext]) -> Message:
+        """Return the message that hands a request over."""
+
+    def start_calls(
+        self,
+        content: D,
+        ciphertexts: Sequence[Ciphertext],
+        found: Any,
+    ) -> tuple[CoreCall, ...]:
+        """Return the call that hands a request over, ``ciphertexts`` in the order of its materials.
+
+        Raises Rejected for a request without materials; ValueError when the ciphertexts are not those of the materials.
+        """
+        expect_whole(content.materials, ciphertexts)
+        return (CoreCall(self.start, encode(self.request(content, ciphertexts)), content.id, MEANS),)
+
+    def result_call(self, content: D) -> CoreCall:
+        """Return the long poll for a request's result."""
+        return long_poll(self.result, content.id)
+
+
+def materials_of(values: tuple[Any, ...], *, numeric: bool) -> tuple[Material, ...]:
+    """Return materials with their handles as the 32 bytes that they are on the wire in both revisions."""
+    return tuple(Material(handle.to_bytes(_WORD) if numeric else handle, *rest) for handle, *rest in values)
+
+
+def check_types(content: Decryption) -> None:
+    """See that the Core of that era can decrypt every handle. Raises Rejected: a wrong type would only waste its place there."""
+    for material in content.materials:
+        if material.handle[_TYPE_BYTE] not in SIZES:
+            kind = material.handle[_TYPE_BYTE]
+            raise Rejected(f"handle {material.handle.hex()} has FHE type {kind}, which is not known")

@@ -1,0 +1,157 @@
+"""User decryption: reveal values to one user, whose right to them the contract has checked.
+
+Source: httpz-rc7.md, 1.2, 2.1-2.4, 3.3, 3.4 and 8.2; annex C; outcomes: row "answer".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+import attrs
+
+from kmsconn._generated.httpz_rc7.kms import v1 as kms
+from kmsconn.errors import Broken, Undecodable
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.ids import id_hex
+from kmsconn.model.requests import Kind, Material, PoolName
+from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols import bincode
+from kmsconn.protocols.answers import NEIGHBOUR, expect_count, payload_of, read_message
+from kmsconn.protocols.httpz_rc7 import views
+from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC4, RC7
+from kmsconn.protocols.httpz_rc7.decryptions import Decryption, DecryptionOperation, materials_of
+from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
+from kmsconn.protocols.httpz_rc7.operations import NO_TAG, first_signed
+from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, link_digest, user_digest
+from kmsconn.protocols.port import Numbering, RequestEvent, Slot, id_in_topic
+from kmsconn.protocols.protobuf import fields
+
+EVENT = DECRYPTION_MANAGER.event("UserDecryptionRequest")
+NUMERIC_EVENT = RC7["DecryptionManager"].event("UserDecryptionRequest")
+NAMELESS_EVENT = RC4["DecryptionManager"].event("UserDecryptionRequest")
+"""A user request of March that names no user: heard, so that its coming is told, and never answered."""
+
+RESPONSE = DECRYPTION_MANAGER.function("userDecryptionResponse")
+_SIGNATURE_IN_PAYLOAD = 6
+
+
+@attrs.frozen
+class UserDecryption(Decryption):
+    """A request to reveal values to one user. ``numeric``: its contract knows handles as ``uint256``, which is how they are signed."""
+
+    id: int
+    materials: tuple[Material, ...]
+    numeric: bool
+    user: Address
+    public_key: bytes
+
+    kind = Kind.USER_DECRYPTION
+
+    @classmethod
+    def read(
+        cls, identifier: int, materials: Any, user: Address, public_key: bytes, *, numeric: bool
+    ) -> UserDecryption:
+        """Return what the event asks for."""
+        return cls(identifier, materials_of(materials, numeric=numeric), numeric, user, public_key)
+
+
+def _refuse_nameless(*_: object) -> NoReturn:
+    raise Undecodable(
+        "a user request of the interface rc4, which names no user address: nobody can answer it"
+    )
+
+
+class UserDecryptions(DecryptionOperation[UserDecryption]):
+    """The row of user decryption.
+
+    The reply that completes a request reads the shares of all out of storage into one event: some 75 gas for a byte of each node, where
+    the estimate has some 700 for a byte of its own share that it stores. So 150 percent of the estimate do for up to 13 nodes.
+    """
+
+    kind = Kind.USER_DECRYPTION
+    pool = PoolName.USER_DECRYPTION
+    events = (
+        RequestEvent(EVENT, partial(UserDecryption.read, numeric=False), id_in_topic(1)),
+        RequestEvent(NUMERIC_EVENT, partial(UserDecryption.read, numeric=True), id_in_topic(1)),
+        RequestEvent(NAMELESS_EVENT, _refuse_nameless, id_in_topic(1)),
+    )
+    reply = RESPONSE
+    spare_gas = 250_000
+    spare_percent = 150
+    start, result = "Reencrypt", "GetReencryptResult"
+
+    def numbering(self) -> Numbering:
+        """Return the counter of user requests."""
+        return Numbering(self.kind, NO_TAG, views.newest_user_id(*self.contract))
+
+    def has_answered(self, content: UserDecryption, signer: Address | None, tx_sender: Address) -> Slot[bool]:
+        """Ask whether this node's answer is in the contract."""
+        assert signer is not None, "decryptions are signed"
+        return views.has_answered_user(*self.contract, content.id, signer)
+
+    def request(self, content: UserDecryption, ciphertexts: Sequence[Ciphertext]) -> kms.ReencryptionRequest:
+        """Return the message for the Core (8.2)."""
+        return kms.ReencryptionRequest(
+            request_id=request_id(content.id),
+            typed_ciphertexts=typed_ciphertexts(ciphertexts),
+            key_id=request_id(content.materials[0].key_id),
+            client_address=checksum(content.user),
+            enc_key=content.public_key,
+            domain=domain_message(self.deployment.manager),
+        )
+
+    def read_answer(self, content: UserDecryption, reply: bytes | None, expected: Address | None) -> Answer:
+        """Read the share in the form that ``expected`` has signed, and build the reply. Raises Broken."""
+        assert expected is not None, "decryptions are signed"
+        payload, signature = _payload_and_signature(reply or b"")
+        expect_count(len(content.materials), payload.shares)
+        if [share.handle.rjust(HANDLE_BYTES, b"\0") for share in payload.shares] != content.handles:
+            raise Broken(NEIGHBOUR, f"the answer to {id_hex(content.id)} is for other handles")
+        images = (bincode.encode(payload), bincode.encode_shares(payload.shares))
+        signed = ((image, self._digest(content, image)) for image in images)
+        share, signer = first_signed(signed, signature, expected)
+        linked = payload.digest in links(self.deployment.manager, content)
+        doubt = "" if linked else "the digest in the share is not that of the request"
+        return Answer(RESPONSE.encode(content.id, share, signature), signer, doubt)
+
+    def _digest(self, content: UserDecryption, share: bytes) -> bytes:
+        manager, key, handles = self.deployment.manager, content.public_key, content.handles
+        return user_digest(manager, key, handles, share, numeric=content.numeric)
+
+
+def links(domain: Domain, content: UserDecryption) -> tuple[bytes, bytes]:
+    """Return what an answer may be tied to its request with: Cores before 7 April hash handles as numbers (3.4)."""
+    first, second = (
+        link_digest(domain, content.public_key, content.handles, content.user, numeric=numeric)
+        for numeric in (False, True)
+    )
+    return first, second
+
+
+def share_payload(message: Any) -> bincode.SharePayload:
+    """Return a kms.v1.ReencryptionResponsePayload as the values that are signed."""
+    shares = tuple(
+        bincode.Share(int(entry.fhe_type), entry.signcrypted_ciphertext, entry.external_handle, None)
+        for entry in message.signcrypted_ciphertexts
+    )
+    return bincode.SharePayload(
+        message.verification_key, message.digest, shares, message.party_id, message.degree
+    )
+
+
+def _payload_and_signature(reply: bytes) -> tuple[bincode.SharePayload, bytes]:
+    """Read an answer; before 2 April the payload stood in field 2 and had the signature inside (8.2, profile A)."""
+    message = read_message(kms.ReencryptionResponse, reply)
+    if message.payload is not None or not message.external_signature:
+        return share_payload(payload_of(message)), message.external_signature
+    inner: bytes = message.external_signature
+    payload = read_message(kms.ReencryptionResponsePayload, inner)
+    found = [
+        bytes(value)
+        for number, _, value in fields(inner)
+        if number == _SIGNATURE_IN_PAYLOAD and not isinstance(value, int)
+    ]
+    return share_payload(payload), found[-1] if found else b""
