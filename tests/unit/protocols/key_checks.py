@@ -1,0 +1,82 @@
+"""Key checks: each node shows that it still holds a key. Invented, to follow ``docs/adding-an-operation.md``: no contract asks for it.
+
+``test_adding_an_operation`` copies this module into a copy of the package, as ``protocols/fhevm_014/key_checks.py``. A real operation
+takes its event, its function and its errors from ``abi``, and its message has a name of its own in ``protos/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from kmsconn._generated.fhevm_014.kms import v1 as kms
+from kmsconn.ethereum.abi import Event, Function
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import hash_struct, signing_digest
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols.answers import read_message, signer_of
+from kmsconn.protocols.fhevm_014.key_management import GENERATION_VERDICTS, Generation, expect_id
+from kmsconn.protocols.fhevm_014.messages import domain_message, long_poll, optional_id, request_id
+from kmsconn.protocols.fhevm_014.operations import UnderContext
+from kmsconn.protocols.port import CoreCall, RequestEvent, Verdict, id_in_data
+from kmsconn.protocols.proto_writer import encode
+
+_INPUTS = [{"type": "uint256"}, {"type": "uint256"}, {"type": "bytes"}]
+EVENT = Event.from_item({"name": "KeyCheckRequest", "inputs": [{**one, "indexed": False} for one in _INPUTS]})
+RESPONSE = Function.from_item(
+    {"name": "keyCheckResponse", "inputs": [{"type": "uint256"}, {"type": "bytes"}], "outputs": []}
+)
+SIGNED_TYPE = "KeyCheckVerification(uint256 checkId,uint256 keyId,bytes extraData)"
+
+
+@attrs.frozen
+class KeyCheck(UnderContext):
+    """A request to show that a key is still held."""
+
+    id: int
+    key_id: int
+    extra_data: bytes
+
+    kind = Kind("key_check")
+
+
+class KeyChecks(Generation[KeyCheck]):
+    """The row of key checks: pool, finality, context, node and spare gas are those of every generation."""
+
+    kind = KeyCheck.kind
+    events = (RequestEvent(EVENT, KeyCheck, id_in_data),)
+    reply = RESPONSE
+    verdicts: ClassVar[Mapping[str, Verdict]] = {
+        "KmsAlreadySignedForKeygen": Verdict.DONE,
+        **GENERATION_VERDICTS,
+    }
+
+    def start_calls(
+        self, content: KeyCheck, ciphertexts: Sequence[Ciphertext], found: Any
+    ) -> tuple[CoreCall, ...]:
+        """Return the start of a check."""
+        context_id, epoch_id = content.context
+        message = kms.KeyGenRequest(
+            request_id=request_id(content.id),
+            preproc_id=request_id(content.key_id),
+            domain=domain_message(self.deployment.generation),
+            context_id=optional_id(context_id),
+            epoch_id=optional_id(epoch_id),
+        )
+        return (CoreCall("CheckKey", encode(message), content.id),)
+
+    def result_call(self, content: KeyCheck) -> CoreCall:
+        """Return the long poll."""
+        return long_poll("GetKeyCheckResult", content.id, content.id)
+
+    def read_answer(self, content: KeyCheck, reply: bytes | None, expected: Address | None) -> Answer:
+        """Read the signature over the check. Raises Broken."""
+        message = read_message(kms.KeyGenPreprocResult, reply or b"")
+        expect_id(message.preprocessing_id, content.id)
+        struct = hash_struct(SIGNED_TYPE, content.id, content.key_id, content.extra_data)
+        signature = message.external_signature
+        signer = signer_of(signing_digest(self.deployment.generation, struct), signature)
+        return Answer(RESPONSE.encode(content.id, signature), signer)
