@@ -7,26 +7,25 @@ one moment goes out in one piece.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import trio
 
-from kmsconn.chain.frames import FrameReader, Opcode, frame
-from kmsconn.chain.handshake import Handshake, NoWebsocket
 from kmsconn.chain.jsonrpc import Answer, Complaint, Message, Notification, call_result, clean, decode, encode
 from kmsconn.chain.port import PATIENCE, Call, RpcError
+from kmsconn.chain.websocket_wire import NoWebsocket, WebSocketWire
 from kmsconn.errors import Unreachable
 from kmsconn.net.ports import Dial
-from kmsconn.net.urls import Url, parse
+from kmsconn.net.urls import parse
 
 MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
 RECEIVE_BYTES = 64 * 1024
 MAX_SUBSCRIPTION = 256  # characters of a subscription's id; nodes give 34
 OUTBOX = 256  # pieces waiting for the wire; beyond that callers wait, as they would for the wire itself
-BREATH = 32  # frames of one piece that are written between two checkpoints
+BREATH = 32  # frames of one piece that are written or read between two checkpoints
+HANDSHAKE_BYTES = 4096  # received at once during the handshake: nothing limits the lines of its head
 PULSE_SECONDS = 10.0  # between pings; who says nothing at all from one to the next but one is gone
 PARTING_SECONDS = 1.0  # for the answer to the server's closing
 
@@ -74,10 +73,10 @@ class _Asked:
 class WebSocketLink:
     """One connection, from its handshake to its end. Made by ``run_websocket``."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, wire: WebSocketWire) -> None:
         self.ended = trio.Event()
         self.reason = ""
-        self._origin = origin
+        self._origin, self._wire = origin, wire
         self._next_id = 1
         self._asked: dict[int, _Asked] = {}
         self._subscriptions: dict[str, Callable[[bytes], None]] = {}
@@ -93,7 +92,7 @@ class WebSocketLink:
         """
         asked = self._expect(calls)
         try:
-            await self._send(_text(encode(asked.ids.start, calls, batch=batch)))
+            await self._send(self._text(encode(asked.ids.start, calls, batch=batch)))
             await asked.done.wait()
         finally:
             self._expect_no_more(asked)
@@ -109,7 +108,7 @@ class WebSocketLink:
         try:
             frames = []
             for number, call in zip(asked.ids, calls, strict=True):
-                frames.append(_text(encode(number, [call], batch=False)))
+                frames.append(self._text(encode(number, [call], batch=False)))
                 if len(frames) % BREATH == 0:
                     await trio.lowlevel.checkpoint()
             await self._send(b"".join(frames))
@@ -131,6 +130,12 @@ class WebSocketLink:
     def _expect_no_more(self, asked: _Asked) -> None:
         for number in asked.ids:
             self._asked.pop(number, None)
+
+    def _text(self, message: bytes) -> bytes:
+        try:
+            return self._wire.text(message)
+        except ConnectionError as error:
+            raise Unreachable(self.reason) from error
 
     async def _send(self, data: bytes) -> None:
         try:
@@ -192,13 +197,14 @@ class WebSocketLink:
             await trio.sleep(PULSE_SECONDS)
             if trio.current_time() - self._heard > 2 * PULSE_SECONDS:
                 self.drop(f"silent for {2 * PULSE_SECONDS:g} s")
-            self._owe(Opcode.PING, b"")
+            with suppress(ConnectionError):
+                self._owe(self._wire.ping())
 
-    async def read(self, stream: trio.abc.Stream, data: bytes) -> None:
-        """Read on behind ``data`` until the server closes or sends what is no JSON-RPC over a websocket."""
-        reader = FrameReader(MAX_MESSAGE, self._owe)
+    async def read(self, stream: trio.abc.Stream) -> None:
+        """Read until the server closes or sends what is no JSON-RPC over a websocket; first what came behind its handshake."""
+        data = b""
         try:
-            while self._take(reader, data):
+            while await self._take(data):
                 data = bytes(await stream.receive_some(RECEIVE_BYTES))
                 self._heard = trio.current_time()
                 if not data:
@@ -209,18 +215,21 @@ class WebSocketLink:
         except FOREIGN_ERRORS as error:
             self.drop(_describe(error))
         else:
-            await self._part(reader.ended or "")
+            await self._part(self._wire.ended or "")
 
-    def _take(self, reader: FrameReader, data: bytes) -> bool:
+    async def _take(self, data: bytes) -> bool:
         """Hand on what came, and say whether there may be more."""
-        for message in reader.receive(data):
-            self._dispatch(decode(message))
-        return reader.ended is None
+        for count, message in enumerate(self._wire.receive(data, self._owe), 1):
+            if message is not None:
+                self._dispatch(decode(message))
+            if count % BREATH == 0 and self._wire.ended is None:
+                await trio.lowlevel.checkpoint()
+        return self._wire.ended is None
 
-    def _owe(self, opcode: Opcode, payload: bytes) -> None:
+    def _owe(self, frame: bytes) -> None:
         """Send a control frame, unless the wire is full: then the server does not read, and hears of us later."""
         with suppress(trio.WouldBlock, trio.ClosedResourceError):
-            self._outbox.send_nowait(frame(opcode, payload, os.urandom(4)))
+            self._outbox.send_nowait(frame)
 
     async def _part(self, reason: str) -> None:
         """End, but give the answer to the server's closing a moment to leave."""
@@ -266,10 +275,6 @@ class WebSocketLink:
         return found
 
 
-def _text(message: bytes) -> bytes:
-    return frame(Opcode.TEXT, message, os.urandom(4))
-
-
 def _ignore(push: bytes) -> None:
     """Take a push of a subscription that nobody listens to any more."""
 
@@ -289,15 +294,16 @@ async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
     ``link.reason`` only. Cancellation: ends the connection at once, and all waiting calls with it.
     """
     parsed = parse(url)
-    link = WebSocketLink(parsed.origin)
     try:
+        wire = WebSocketWire(parsed, MAX_MESSAGE)
         stream = await dial(parsed.host, parsed.port, tls=parsed.tls)
-    except OSError as error:
+    except (NoWebsocket, OSError) as error:
         raise Unreachable(f"{parsed.origin}: {_describe(error)}") from error
+    link = WebSocketLink(parsed.origin, wire)
     try:
-        data = await _shake_hands(stream, parsed)
+        await _shake_hands(stream, wire, parsed.origin)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(link.read, stream, data)
+            nursery.start_soon(link.read, stream)
             nursery.start_soon(link.write, stream)
             nursery.start_soon(link.pulse)
             task_status.started(link)
@@ -311,17 +317,15 @@ async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
             await trio.aclose_forcefully(stream)
 
 
-async def _shake_hands(stream: trio.abc.Stream, url: Url) -> bytes:
-    """Open the websocket and return what came of it behind the server's answer. Raises Unreachable."""
+async def _shake_hands(stream: trio.abc.Stream, wire: WebSocketWire, origin: str) -> None:
+    """Open the websocket. Raises Unreachable."""
     try:
-        handshake = Handshake(url, os.urandom(16))
-        await stream.send_all(handshake.request)
+        await stream.send_all(wire.request)
         while True:
-            data = await stream.receive_some(RECEIVE_BYTES)
+            data = await stream.receive_some(HANDSHAKE_BYTES)
             if not data:
                 raise NoWebsocket("hung up during the handshake")
-            behind = handshake.receive(bytes(data))
-            if behind is not None:
-                return behind
+            if wire.opens(bytes(data)):
+                return
     except FOREIGN_ERRORS as error:
-        raise Unreachable(f"{url.origin}: {_describe(error)}") from error
+        raise Unreachable(f"{origin}: {clean(_describe(error))}") from error

@@ -46,11 +46,10 @@ WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", 
 MODULES_WITHOUT_TRIO = frozenset(
     {
         "kmsconn.chain.cursor",
-        "kmsconn.chain.frames",
         "kmsconn.chain.gaps",
-        "kmsconn.chain.handshake",
         "kmsconn.chain.logs",
         "kmsconn.chain.port",
+        "kmsconn.chain.websocket_wire",
         "kmsconn.checks.windows",
         "kmsconn.ciphertexts.attestation",
         "kmsconn.ciphertexts.urls",
@@ -211,9 +210,13 @@ def test_a_sans_io_room_pulls_in_no_module_that_imports_trio(room: str) -> None:
     assert {one for name in names for one in reachable(name) if libraries(one) & IO_LIBRARIES} == set()
 
 
-def test_http_is_read_by_its_client_and_where_a_websocket_or_a_tunnel_opens() -> None:
+def test_http_is_read_by_its_client_and_where_a_tunnel_opens() -> None:
     knowing = {name for name in modules() if "kmsconn.net.http11" in imports(name)}
-    assert knowing == {HTTP_MODULE, "kmsconn.chain.handshake", "kmsconn.net.proxying"}
+    assert knowing == {HTTP_MODULE, "kmsconn.net.proxying"}
+
+
+def test_one_module_knows_the_library_of_websockets() -> None:
+    assert {name for name in modules() if "wsproto" in libraries(name)} == {"kmsconn.chain.websocket_wire"}
 
 
 def test_nobody_uses_another_event_loop() -> None:
