@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests over connections that are kept: how they are opened is the ``Way``'s, the wording that of ``http11``.
+"""HTTP/1.1 requests over connections that are kept: how they are opened is the ``Way``'s, what the bytes mean ``http11``'s.
 
 At most ``limit`` connections to each origin: a server that hangs holds up nobody but who asks it. Deadlines are the caller's
 scopes. Follows a redirect to another origin only where a judge of URLs allows it, and without credentials; never shows or logs more of
@@ -14,10 +14,11 @@ from functools import partial
 from urllib.parse import urljoin
 
 import attrs
+import h11
 import trio
 
 from kmsconn.errors import Misconfigured, Overloaded, Unreachable
-from kmsconn.net.http11 import Head, HttpError, NoAnswer, Reader, request_head
+from kmsconn.net.http11 import Head, HttpError, HttpExchange, NoAnswer, make_request
 from kmsconn.net.ports import Ports
 from kmsconn.net.proxies import Proxy
 from kmsconn.net.proxying import Way, way_of
@@ -226,7 +227,8 @@ class _Request:
     url: Url
     origin: str
     headers: Mapping[str, str] | None = attrs.field(repr=False)
-    data: bytes = attrs.field(repr=False)
+    head: h11.Request = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
     forwarder: Proxy | None = None
     """The proxy that takes it in absolute form, if one does."""
 
@@ -244,8 +246,8 @@ def _request(
         forwarder = way.forwarder(parsed)
         fields = _fields(parsed, headers, body, forwarder)
         target = parsed.request_target if forwarder is None else parsed.origin + parsed.request_target
-        head = request_head(method, target, fields.items())
-        return _Request(method, url, parsed, parsed.origin, headers, head + (body or b""), forwarder)
+        head = make_request(method, target, fields.items())
+        return _Request(method, url, parsed, parsed.origin, headers, head, body or b"", forwarder)
     except ValueError as error:
         shown = show_origin(url) if method == "POST" else show(url)
         raise Unreachable(f"{shown}: {error}") from None
@@ -305,17 +307,17 @@ class _Connection:
             return False
         return True
 
-    async def feed(self, reader: Reader) -> bytes:
-        """Let the reader have what comes next, and return the body's bytes in it."""
+    async def feed(self, exchange: HttpExchange) -> bytes:
+        """Let the exchange have what comes next, and return the body's bytes in it."""
         try:
             data = await self._stream.receive_some(RECEIVE)
         except (trio.BrokenResourceError, OSError) as error:
-            if not reader.begun:
+            if not exchange.begun:
                 raise NoAnswer(str(error)) from error
             raise
         if not data:
-            reader.receive_end()
-        return reader.receive(bytes(data))
+            exchange.receive_end()
+        return exchange.receive(bytes(data))
 
     @property
     def old(self) -> bool:
@@ -346,7 +348,7 @@ class _Answer(trio.abc.AsyncResource):
         self,
         request: _Request,
         connection: _Connection,
-        reader: Reader,
+        exchange: HttpExchange,
         head: Head,
         piece: bytes,
         *,
@@ -354,19 +356,19 @@ class _Answer(trio.abc.AsyncResource):
         keep: Callable[[_Connection], None],
     ) -> None:
         self.request, self.head = request, head
-        self._connection, self._reader, self._piece = connection, reader, piece
+        self._connection, self._exchange, self._piece = connection, exchange, piece
         self._sent, self._keep = sent, keep
 
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request: all of this one went over it, and the answer came whole."""
-        return self._sent and self._reader.reusable
+        return self._sent and self._exchange.reusable
 
     async def next_piece(self) -> bytes:
         """Return the next bytes of the body, or none at its end."""
         piece, self._piece = self._piece, b""
-        while not piece and not self._reader.done:
-            piece = await self._connection.feed(self._reader)
+        while not piece and not self._exchange.done:
+            piece = await self._connection.feed(self._exchange)
         return piece
 
     async def aclose(self) -> None:
@@ -433,14 +435,14 @@ class _Connections:
         return _Connection(await self.way(url.host, url.port, tls=url.tls))
 
     async def _ask(self, connection: _Connection, request: _Request) -> _Answer:
-        reader = Reader(request.method)
+        exchange = HttpExchange(request.head, request.body)
         try:
-            sent = await connection.send(request.data)
-            piece = b""
-            while reader.head is None:
-                piece = await connection.feed(reader)
+            sent = await connection.send(exchange.request)
+            piece: bytes = b""
+            while exchange.head is None:
+                piece = await connection.feed(exchange)
             keep = partial(self._keep, request.origin)
-            return _Answer(request, connection, reader, reader.head, piece, sent=sent, keep=keep)
+            return _Answer(request, connection, exchange, exchange.head, piece, sent=sent, keep=keep)
         except BaseException:
             await connection.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
             raise

@@ -11,7 +11,7 @@ import math
 import attrs
 import trio
 
-from kmsconn.net.http11 import HttpError, Reader, request_head
+from kmsconn.net.http11 import HttpError, HttpExchange, make_request
 from kmsconn.net.ports import Dial, Ports
 from kmsconn.net.proxies import Proxy
 from kmsconn.net.urls import Url
@@ -72,24 +72,26 @@ class Way:
 
 async def _tunnel(stream: trio.abc.Stream, proxy: Proxy, authority: str) -> None:
     """Have a proxy make a tunnel. Raises ProxyRefused."""
-    reader = Reader("CONNECT")
     try:
-        await stream.send_all(
-            request_head("CONNECT", authority, {"Host": authority, **proxy.headers}.items())
-        )
-        while reader.head is None:
-            data = bytes(await stream.receive_some(_PIECE))
-            if not data:
-                reader.receive_end()
-            reader.receive(data)
+        headers = {"Host": authority, **proxy.headers}
+        exchange = HttpExchange(make_request("CONNECT", authority, headers.items()))
+        status = await _status_of(stream, exchange)
     except (HttpError, ValueError, trio.BrokenResourceError) as error:
         raise ProxyRefused(f"the proxy {proxy.shown} made no tunnel to {authority}: {error}") from error
-    if reader.head.status not in _OK:
-        raise ProxyRefused(
-            f"the proxy {proxy.shown} made no tunnel to {authority}: HTTP {reader.head.status}"
-        )
-    if not reader.alone:
+    if status not in _OK:
+        raise ProxyRefused(f"the proxy {proxy.shown} made no tunnel to {authority}: HTTP {status}")
+    if not exchange.alone:
         raise ProxyRefused(f"the proxy {proxy.shown} spoke into the tunnel to {authority}")
+
+
+async def _status_of(stream: trio.abc.Stream, exchange: HttpExchange) -> int:
+    await stream.send_all(exchange.request)
+    while exchange.head is None:
+        data = await stream.receive_some(_PIECE)
+        if not data:
+            exchange.receive_end()
+        exchange.receive(bytes(data))
+    return exchange.head.status
 
 
 def way_of(ports: Ports) -> Way:

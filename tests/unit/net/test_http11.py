@@ -1,28 +1,32 @@
-"""Reading one answer: what is taken, what is refused, when the connection may carry another request."""
+"""What stands around h11: limits, refusals, when the connection may carry another request, and that no error quotes a peer."""
 
 from __future__ import annotations
 
 import pytest
 
 from kmsconn.net.http11 import (
+    CHUNKED_STEP,
+    HEAD_STEP,
     LEAST_CHUNK,
-    MAX_FIELDS,
     MAX_HEAD,
-    MAX_INTERIM,
-    MAX_LINE,
+    MAX_LINES,
     SPARE_CHUNKS,
     HttpError,
+    HttpExchange,
     NoAnswer,
-    Reader,
-    request_head,
+    make_request,
 )
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def read(data: bytes, method: str = "GET") -> tuple[Reader, bytes]:
-    reader = Reader(method)
+def exchange(method: str = "GET") -> HttpExchange:
+    return HttpExchange(make_request(method, "/", [("Host", "a")]))
+
+
+def read(data: bytes, method: str = "GET") -> tuple[HttpExchange, bytes]:
+    reader = exchange(method)
     return reader, reader.receive(data)
 
 
@@ -39,20 +43,8 @@ def test_status_headers_and_a_body_of_a_length() -> None:
     assert (body, reader.done, reader.reusable) == (b"body", True, True)
 
 
-def test_a_piece_that_is_all_body_is_given_without_a_copy() -> None:
-    reader, _ = read(OK + b"Content-Length: 10\r\n\r\n")
-    piece = b"0123456789"
-    assert reader.receive(piece) is piece
-
-
-def test_a_piece_within_a_chunk_is_given_without_a_copy() -> None:
-    reader, _ = read(CHUNKED + b"a\r\n")
-    piece = b"01234567"
-    assert reader.receive(piece) is piece
-
-
 def test_chunks_extensions_and_trailers() -> None:
-    reader, body = read(CHUNKED + b'4\r\nbody\r\nA ;x="y"\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n')
+    reader, body = read(CHUNKED + b'4\r\nbody\r\nA;x="y"\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n')
     assert (body, reader.done, reader.reusable) == (b"body0123456789", True, True)
 
 
@@ -139,6 +131,7 @@ def test_a_status_line_needs_no_reason() -> None:
     "head",
     [
         b"SSH-2.0-x\r\n",
+        b"\r\n" + OK + b"\r\n",
         b"HTTP/2 200\r\n\r\n",
         b"HTTP/1.2 200 OK\r\n\r\n",
         b"HTTP/1.1 20 OK\r\n\r\n",
@@ -147,16 +140,13 @@ def test_a_status_line_needs_no_reason() -> None:
         b"HTTP/1.1  200 OK\r\n\r\n",
         b"HTTP/1.1 101 Switching\r\n\r\n",
         b"http/1.1 200 OK\r\n\r\n",
-        b"\r\n" + OK + b"\r\n",
         OK + b" folded: x\r\n\r\n",
-        OK + b"X: 1\r\n 2\r\n\r\n",
-        OK + b"X: 1\r\n\t2\r\n\r\n",
         OK + b"X : 1\r\n\r\n",
         OK + b": 1\r\n\r\n",
         OK + b"X\r\n\r\n",
         OK + b"X: a\0b\r\n\r\n",
-        OK + b"X: a\nY: b\r\n\r\n",
         OK + b"X: a\rY: b\r\n\r\n",
+        OK + b"X: a\x1b[31m\r\n\r\n",
         OK + b"Content-Length: x\r\n\r\n",
         OK + b"Content-Length: -1\r\n\r\n",
         OK + b"Content-Length: +1\r\n\r\n",
@@ -173,53 +163,36 @@ def test_a_status_line_needs_no_reason() -> None:
         b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
-def test_a_head_that_can_be_read_in_two_ways_or_none_is_refused(head: bytes) -> None:
+def test_a_head_that_is_none_or_has_two_lengths_is_refused(head: bytes) -> None:
     with pytest.raises(HttpError):
         read(head)
 
 
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        b"x\r\n",
-        b"\r\n",
-        b"-1\r\n",
-        b"0x4\r\nbody\r\n",
-        b" 4\r\nbody\r\n",
-        b"4\nbody\r\n",
-        b"4\r\nbody0\r\n",
-        b"4\r\nbody\n0\r\n",
-        b"1" * 17 + b"\r\n",
-        b"4;" + b"x" * MAX_LINE,
-        b"0\r\nno trailer\r\n",
-        b"0\r\n folded\r\n",
-        b"0\r\n" + b"X: 1\r\n" * (MAX_FIELDS + 1),
-    ],
-)
-def test_malformed_chunks_are_refused(chunks: bytes) -> None:
-    with pytest.raises(HttpError):
-        read(CHUNKED + chunks + (b"\r\n" if len(chunks) < 20 else b""))
+def test_malformed_chunks_are_refused() -> None:
+    for chunks in (b"x\r\n", b"-1\r\n", b"4\r\nbody0\r\n", b"0\r\nno trailer\r\n\r\n"):
+        with pytest.raises(HttpError, match=r"no HTTP/1\.1"):
+            read(CHUNKED + chunks)
 
 
-def test_a_head_may_be_as_large_as_the_limit_and_no_larger() -> None:
+def test_a_head_may_be_as_large_as_the_limit_and_not_much_larger() -> None:
     filling = b"X: " + b"a" * (MAX_HEAD - len(OK) - len(b"X: "))
     assert headers_of(OK + filling + b"\r\n\r\n")
-    for end in (b"a\r\n\r\n", b"aaaa"):
+    for end in (b"a" * HEAD_STEP + b"\r\n\r\n", b"a" * HEAD_STEP):
         with pytest.raises(HttpError, match="larger"):
             read(OK + filling + end)
 
 
 def test_a_body_in_chunks_of_one_byte_ends() -> None:
-    """64 KiB of them take 27 ms of the loop; a server that means it sends a few small ones only."""
+    """64 KiB of them would take 65 ms of the loop; a server that means it sends a few small ones only."""
     assert read(CHUNKED + b"1\r\nx\r\n" * SPARE_CHUNKS + b"0\r\n\r\n")[1] == b"x" * SPARE_CHUNKS
     with pytest.raises(HttpError, match="chunks of less than"):
-        read(CHUNKED + b"1\r\nx\r\n" * 2 * SPARE_CHUNKS)
+        read(CHUNKED + b"1\r\nx\r\n" * (SPARE_CHUNKS + LEAST_CHUNK))
 
 
 def test_a_body_that_is_mostly_extensions_ends() -> None:
-    """Seen to take a minute and half of the loop until the deadline came: 32 bytes of body in each 4 KB."""
-    chunk = b"20;" + b"e" * 4000 + b"\r\n" + b"x" * 32 + b"\r\n"
-    assert len(read(CHUNKED + chunk * 10)[1]) == 320
+    """Seen to take a minute and half of the loop until the deadline came: few bytes of body in each 4 KB."""
+    chunk = b"40;" + b"e" * 4000 + b"\r\n" + b"x" * 64 + b"\r\n"
+    assert len(read(CHUNKED + chunk * 10)[1]) == 640
     with pytest.raises(HttpError, match="around its chunks"):
         read(CHUNKED + chunk * 30)
 
@@ -229,23 +202,33 @@ def test_any_number_of_chunks_of_a_fair_size_is_read() -> None:
     assert len(read(CHUNKED + chunk * 5000 + b"0\r\n\r\n")[1]) == 5000 * LEAST_CHUNK
 
 
-def test_a_line_between_chunks_may_be_as_long_as_the_limit() -> None:
-    assert read(CHUNKED + b"4;" + b"x" * (MAX_LINE - 2) + b"\r\nbody")[1] == b"body"
-    with pytest.raises(HttpError, match="longer"):
-        read(CHUNKED + b"4;" + b"x" * (MAX_LINE - 1) + b"\r\nbody")
+def test_a_line_between_chunks_has_a_limit() -> None:
+    assert read(CHUNKED + b"4;" + b"x" * 4000 + b"\r\nbody")[1] == b"body"
+    with pytest.raises(HttpError, match="larger"):
+        read(CHUNKED + b"4;" + b"x" * (MAX_HEAD + CHUNKED_STEP))
 
 
-def test_headers_are_counted() -> None:
-    assert headers_of(OK + b"X: 1\r\n" * MAX_FIELDS + b"\r\n")
-    with pytest.raises(HttpError, match="headers"):
-        read(OK + b"X: 1\r\n" * (MAX_FIELDS + 1) + b"\r\n")
+@pytest.mark.parametrize("before", [OK, CHUNKED + b"0\r\n"])
+def test_lines_of_heads_and_trailers_are_counted(before: bytes) -> None:
+    """21,000 headers in 64 KiB would take 32 ms of the loop."""
+    assert read(before + b"X: 1\r\n" * (MAX_LINES - 5) + b"\r\n")[0].head is not None
+    with pytest.raises(HttpError, match="lines"):
+        read(before + b"a:\n" * 20_000)
 
 
-def test_interim_answers_are_counted() -> None:
+def test_interim_answers_are_counted_by_their_lines() -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert read(interim * MAX_INTERIM + OK + b"\r\n")[0].head is not None
-    with pytest.raises(HttpError, match="interim"):
-        read(interim * (MAX_INTERIM + 1))
+    assert read(interim * 16 + OK + b"\r\n")[0].head is not None
+    with pytest.raises(HttpError, match="lines"):
+        read(interim * 1000)
+
+
+def test_lines_between_chunks_that_come_apart_are_not_summed_up() -> None:
+    reader, _ = read(CHUNKED)
+    for _ in range(MAX_LINES):
+        assert reader.receive(b"64\r\n") == b""
+        assert reader.receive(b"x" * 0x64) == b"x" * 0x64
+        assert reader.receive(b"\r\n") == b""
 
 
 @pytest.mark.parametrize(
@@ -260,60 +243,52 @@ def test_an_end_that_comes_early_is_an_error(data: bytes) -> None:
 
 def test_an_end_before_any_byte_is_no_answer() -> None:
     with pytest.raises(NoAnswer):
-        Reader("GET").receive_end()
+        exchange().receive_end()
 
 
-SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: thing\r\nConnection: keep-alive, Upgrade\r\n\r\n"
-
-
-def test_what_comes_after_a_switch_of_protocols_is_given_as_it_is() -> None:
-    reader = Reader("GET", upgrade="thing")
-    assert reader.receive(SWITCHED + b"HTTP/1.1") == b"HTTP/1.1"
-    assert reader.receive(b"\r\n\r\n") == b"\r\n\r\n"
-    assert reader.head is not None
-    assert (reader.head.status, reader.reusable) == (101, False)
-
-
-def test_a_refused_switch_is_an_answer_like_any_other() -> None:
-    reader = Reader("GET", upgrade="thing")
-    assert reader.receive(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno") == b"no"
-    assert reader.reusable
+def test_a_switch_that_was_not_asked_for_is_refused() -> None:
+    with pytest.raises(HttpError):
+        read(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: thing\r\nConnection: Upgrade\r\n\r\n")
 
 
 @pytest.mark.parametrize(
-    ("upgrade", "head"),
+    "data",
     [
-        (None, SWITCHED),
-        ("other", SWITCHED),
-        ("thing", SWITCHED.replace(b"/1.1", b"/1.0")),
-        ("thing", SWITCHED.replace(b", Upgrade", b"")),
-        ("thing", SWITCHED.replace(b"thing", b"thing, other")),
+        OK + b"no header secret\r\n\r\n",
+        b"HTTP/1.1 secret\r\n\r\n",
+        CHUNKED + b"secret\r\n",
+        CHUNKED + b"4\r\nbodysecret",
+        CHUNKED + b"0\r\nsecret\r\n\r\n",
     ],
 )
-def test_a_switch_that_was_not_asked_for_is_refused(upgrade: str | None, head: bytes) -> None:
-    with pytest.raises(HttpError, match="unasked"):
-        Reader("GET", upgrade=upgrade).receive(head)
+def test_no_error_quotes_what_the_server_sent(data: bytes) -> None:
+    with pytest.raises(HttpError) as refused:
+        read(data)
+    assert "secret" not in str(refused.value)
+    assert "b'" not in str(refused.value)
 
 
-def test_the_head_of_a_request() -> None:
-    head = request_head("GET", "/k?x=%20", [("Host", "a"), ("X", "1 2")])
-    assert head == b"GET /k?x=%20 HTTP/1.1\r\nHost: a\r\nX: 1 2\r\n\r\n"
+def test_the_bytes_of_a_request() -> None:
+    request = make_request("POST", "/k?x=%20", [("Host", "a"), ("X", "1 2"), ("Content-Length", "2")])
+    written = HttpExchange(request, b"{}").request
+    assert written == b"POST /k?x=%20 HTTP/1.1\r\nHost: a\r\nX: 1 2\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @pytest.mark.parametrize("target", ["/a b", "/a\r\nX: y", "/\u00fc", "/\0"])
 def test_a_target_that_would_not_stay_in_its_place_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match="target"):
-        request_head("GET", target, [])
+        make_request("GET", target, [("Host", "a")])
 
 
 @pytest.mark.parametrize(
-    "field", [("X", "a\r\nY: b"), ("X\r\nY", "b"), ("X Y", "b"), ("", "b"), ("X", "\u2028")]
+    "field", [("X", "secret\r\nY: b"), ("X\r\nY", "b"), ("X Y", "b"), ("", "b"), ("X", "\u2028")]
 )
 def test_a_header_that_would_not_stay_in_its_line_is_refused(field: tuple[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"header|ascii"):
-        request_head("GET", "/", [field])
+    with pytest.raises(ValueError, match="header") as refused:
+        make_request("GET", "/", [("Host", "a"), field])
+    assert "secret" not in str(refused.value)
 
 
 def test_lengths_that_differ_are_refused_where_no_body_follows_too() -> None:
     with pytest.raises(HttpError):
-        Reader("GET").receive(b"HTTP/1.1 204\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\n")
+        exchange().receive(b"HTTP/1.1 204\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\n")

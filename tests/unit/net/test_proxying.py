@@ -111,7 +111,7 @@ async def test_the_straight_way_is_judged_and_the_proxy_is_not(autojump_clock: M
         (b"HTTP/1.1 200 OK\r\n\r\nearly", "spoke into the tunnel"),
         (b"SSH-2.0-OpenSSH_9\r\n", "no HTTP/1"),
         (b"", "made no tunnel"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 20, "interim"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, "more than 256 lines"),
         (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 40_000 + b"\r\n\r\n", "larger than"),
     ],
 )
