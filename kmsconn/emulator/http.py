@@ -10,6 +10,7 @@ import attrs
 import h11
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
 
 MAX_BODY = 64 * 1024 * 1024
 CHUNK = 65_536
@@ -279,11 +280,14 @@ def _head_bytes(request: HttpRequest) -> bytes:
 
 
 async def _serve_websocket(stream: trio.abc.Stream, websocket: WebsocketHandler) -> None:
-    async with trio.open_nursery() as nursery:
-        connection = await _accept(nursery, stream)
-        if connection is not None:
-            await _tend_websocket(connection, websocket)
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            connection = await _accept(nursery, stream)
+            if connection is not None:
+                await _tend_websocket(connection, websocket)
+            nursery.cancel_scope.cancel()
+    except* LocalProtocolError:
+        pass  # a ping came after the server had begun to close: trio-websocket answers that too, which wsproto refuses
 
 
 async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream) -> WebSocketConnection | None:

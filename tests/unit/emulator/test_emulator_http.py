@@ -339,6 +339,26 @@ async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server(
         await serve_http(pair.server, mirror, websocket=upper)
 
 
+async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_server(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A client's ping crosses the server's closing; the server ends as usual."""
+
+    async def leave(_: WebSocketConnection) -> None:
+        await trio.lowlevel.checkpoint()
+
+    upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    ping = bytes([0x89, 0x80, 0, 0, 0, 0])
+    pair = Connection.between(Direction(), Direction())
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=leave))
+            await pair.client.send_all(f"GET / HTTP/1.1\r\n{upgrade}{key}\r\n".encode())
+            await trio.testing.wait_all_tasks_blocked()
+            await pair.client.send_all(ping)
+
+
 async def test_a_prefix_is_received_before_the_stream() -> None:
     pair = Connection.between(Direction(), Direction())
     await pair.client.send_all(b"def")
