@@ -4,7 +4,7 @@ The *length* of a plan is drawn first, since short lists miss what longer ones f
 (swarm testing): some things only show when others stay away.
 
 What is left out, because the protocol makes it impossible: when an id was given to other content, the Core holds the old content until
-it restarts (``World.heal`` restarts it then), and a connector whose journal was lost meanwhile cannot know why the Core's answer does not
+it restarts (``World.settle`` restarts it then), and a connector whose journal was lost meanwhile cannot know why the Core's answer does not
 fit: it quarantines. So losing the journal and giving ids away never meet in one world.
 """
 

@@ -10,6 +10,7 @@ from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.dialect import Dialect
 from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.ethereum.logs import Log
+from kmsconn.testing.doubles import Excuse, no_excuse
 
 
 @attrs.frozen
@@ -17,7 +18,8 @@ class Truth:
     """Requests of the canonical chain by name, answered by this node, still open, and doubled; for answered ones the blocks it took.
 
     ``doubled``: a reply of ours was included although an earlier one of the same id had succeeded; the contract reverts it, but it
-    was paid. A reply that failed *before* the one that succeeded (out of gas, another content under the id) is none.
+    was paid. A reply that failed *before* the one that succeeded (out of gas, another content under the id) is none, nor is one that
+    has an excuse (``doubles``).
     """
 
     requested: tuple[int, ...]
@@ -27,18 +29,19 @@ class Truth:
     blocks: Mapping[int, int]
 
 
-def truth_of(neighbours: Neighbours) -> Truth:
+def truth_of(neighbours: Neighbours, excuse: Excuse = no_excuse) -> Truth:
     """Read all blocks of the gateway. A request that left the chain with its block is not requested."""
     begun = {name_of(neighbours.dialect, log): log.block_number for log in requests_of(neighbours)}
-    answered: dict[int, int] = {}
+    answered: dict[int, Mined] = {}
     doubled: list[int] = []
     for identifier, mined in replies_of(neighbours):
         if identifier in answered:
-            doubled.append(identifier)
+            doubled += [] if excuse(answered[identifier], mined) else [identifier]
         elif mined.outcome.status == 1:
-            answered[identifier] = mined.block_number - begun.get(identifier, mined.block_number)
+            answered[identifier] = mined
     open_ = tuple(identifier for identifier in begun if identifier not in answered)
-    return Truth(tuple(begun), tuple(sorted(answered)), tuple(doubled), open_, answered)
+    blocks = {one: mined.block_number - begun.get(one, mined.block_number) for one, mined in answered.items()}
+    return Truth(tuple(begun), tuple(sorted(answered)), tuple(doubled), open_, blocks)
 
 
 def requests_of(neighbours: Neighbours) -> Iterator[Log]:

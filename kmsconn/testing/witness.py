@@ -21,6 +21,7 @@ from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
+from kmsconn.testing.doubles import SignedReplies
 from kmsconn.testing.truth import is_request, name_of, replies_of, reply_to, requests_of
 
 GRACE = 15.0  # seconds beside the reorg window, or the patience with a low head, in which a reorganisation may not be noticed yet
@@ -45,6 +46,7 @@ class Kept:
     reason: str
 
 
+_DIGEST = "SELECT digest FROM request WHERE rid = ?"
 _KEPT = "SELECT rid, kind, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason FROM request"
 
 
@@ -60,6 +62,14 @@ def kept_in(journal: Path) -> list[Kept]:
     return [_kept(*row) for row in rows]
 
 
+def digest_in(journal: Path, rid: int) -> bytes:
+    """Return the digest of a committed row's content."""
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
+        (digest,) = connection.execute(_DIGEST, (rid,)).fetchone()
+    assert isinstance(digest, bytes)
+    return digest
+
+
 def _kept(rid: int, kind: str, identifier: bytes, digest: bytes, state: str, *rest: Any) -> Kept:
     on_chain, answered, *others = rest
     where = (rid, Kind(kind), int.from_bytes(identifier), digest, State(state), bool(on_chain))
@@ -73,6 +83,7 @@ class Witness:
     neighbours: Neighbours
     journal: Path
     reorg_window: float
+    replies: SignedReplies = attrs.field(init=False)
     violations: list[str] = attrs.field(factory=list)
     sometimes: Counter[str] = attrs.field(factory=Counter)
     _ids: dict[int, int] = attrs.field(factory=dict)
@@ -83,6 +94,9 @@ class Witness:
     _finality_broken: float = float("-inf")
     """When a reorganisation took blocks that the chain had called final: what is said of them is put right once that is found."""
 
+    def __attrs_post_init__(self) -> None:
+        self.replies = SignedReplies(self.neighbours.gateway, self.neighbours.sender.address)
+
     # --- the life of a process
 
     def born(self) -> None:
@@ -91,13 +105,15 @@ class Witness:
         self._ids = {row.rid: self.neighbours.dialect.name(row.kind, row.id) for row in rows}
         self._flying = {row.rid: row.nonce for row in rows if row.state is State.SIGNED}
         self._kept = {row.rid for row in rows if row.answered}
-        self._signed |= {row.reply_hash for row in rows if row.reply_hash is not None}
 
     def killed(self) -> None:
         """A process died: say in the middle of what."""
         rows = kept_in(self.journal)
         states = Counter(row.state for row in rows)
-        self._signed |= {row.reply_hash for row in rows if row.reply_hash is not None}
+        for row in rows:  # it may have died before it could say that it had signed
+            if row.reply_hash is not None and row.nonce is not None:
+                self._signed.add(row.reply_hash)
+                self.replies.note(row.reply_hash, row.digest, row.nonce)
         for state in (State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED):
             self.sometimes[f"killed while something is {state}"] += bool(states[state])
 
@@ -141,6 +157,8 @@ class Witness:
 
     def _sign(self, event: told.ReplySigned) -> None:
         self._signed.add(event.transaction_hash)
+        anew = self.replies.note(event.transaction_hash, digest_in(self.journal, event.rid), event.nonce)
+        self.sometimes["a reply was signed anew under another nonce"] += anew
         if event.rid not in self._flying:
             late = trio.current_time() - self._reorganised > max(self.reorg_window, LAGGING) + GRACE
             gone = self._ids.get(event.rid) not in {
@@ -186,6 +204,12 @@ class Witness:
             self.violations.append(f"{trio.current_time():.3f}: {text}")
 
     # --- the end
+
+    def knows_the_chain(self) -> bool:
+        """Say whether the journal holds for on chain what is, and nothing else."""
+        kept = {row.digest for row in kept_in(self.journal) if row.on_chain}
+        dialect = self.neighbours.dialect
+        return kept == {dialect.content_digest(log) for log in requests_of(self.neighbours)}
 
     def owed(self) -> list[str]:
         """Say what the connector has not brought to its end yet (S1, S7, S8, L1)."""

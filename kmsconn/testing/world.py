@@ -88,7 +88,10 @@ class World:
     witness: Witness = attrs.field(init=False)
     wall_step: float = 0.0
     ids_reused: bool = False
-    """A reorganisation gave ids to other content: a Core that holds the old one says so until it restarts."""
+    """A reorganisation gave ids to other content: a Core that holds the old one says so until it restarts.
+
+    It is restarted once the connector knows what stands on the chain: as long as it does not, it may hand over what is gone.
+    """
     life: Life = attrs.field(factory=Life)
     connector: Connector | None = None
     acts: Counter[str] = attrs.field(factory=Counter)
@@ -201,8 +204,6 @@ class World:
     def _heal_storage(self) -> None:
         for core in self.neighbours.cores:
             core.heal()
-            if self.ids_reused:
-                core.core.restart()
         for bucket in self.neighbours.buckets:
             bucket.heal()
 
@@ -211,8 +212,15 @@ class World:
         await trio.sleep(LOOK)  # what was asked last must be in a block to be owed
         with trio.move_on_after(patience):
             # the file is looked at from outside, as another process would
-            while truth_of(self.neighbours).open or self.witness.owed():  # noqa: ASYNC110
+            while truth_of(self.neighbours).open or self.witness.owed():
+                self._free_reused_ids()
                 await trio.sleep(LOOK)
+
+    def _free_reused_ids(self) -> None:
+        if self.ids_reused and self.witness.knows_the_chain():
+            self.ids_reused = False
+            for core in self.neighbours.cores:
+                core.core.restart()
 
     def faults(self) -> Counter[str]:
         """Count what the neighbours did wrong."""
@@ -271,7 +279,7 @@ async def play_world(
 def _report(world: World, seconds: float) -> Report:
     witness = world.witness
     return Report(
-        truth=truth_of(world.neighbours),
+        truth=truth_of(world.neighbours, witness.replies.excuse),
         broken=(*witness.violations, *witness.owed(), *witness.strangers()),
         crashes=(*world.crashes, *map(_as_text, world.network.crashes)),
         seconds=seconds,

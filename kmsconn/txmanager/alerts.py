@@ -13,7 +13,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.txmanager.assess import Assessment, transaction_of
-from kmsconn.txmanager.evidence import THERE, Receipt, Says, Sent, Unclear
+from kmsconn.txmanager.evidence import THERE, Finds, Sent, Unclear
 from kmsconn.txmanager.fees import highest_cost, in_ether
 from kmsconn.txmanager.market import Market
 from kmsconn.txmanager.table import Evidence
@@ -28,6 +28,7 @@ CAUSES = {
     Question.CALL_AT_BLOCK: "contract-unanswered",
     Question.RECEIPT: "receipt-unanswered",
     Question.TRACE: "trace-unanswered",
+    Question.BLOCK: "contract-unanswered",
 }
 
 
@@ -121,9 +122,7 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, *, funds: 
         alerts.raise_("broadcast", f"the transaction with nonce {row.nonce} was not taken: {why}")
 
 
-def tell_answer(
-    alerts: TxAlerts, row: Row, question: Question, said: Says | Receipt | None, now: float
-) -> None:
+def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now: float) -> None:
     """Say that a question about a reply has no answer, or none that tells, and when it has one again."""
     cause = CAUSES[question]
     if not isinstance(said, Unclear):

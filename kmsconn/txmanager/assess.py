@@ -17,6 +17,7 @@ from kmsconn.txmanager.evidence import (
     Receipt,
     Says,
     Sent,
+    Stands,
     Unclear,
     is_done,
     is_hopeless,
@@ -41,7 +42,6 @@ class Assessment:
     block: int = 0
     gas: int = 0
     questions: tuple[Question, ...] = ()
-    said: Says | None = None
 
 
 def assess(view: View, track: Track) -> tuple[Phase, Assessment]:
@@ -77,22 +77,39 @@ def _unsigned(view: View, track: Track) -> Assessment:
 
 
 def _refused(view: View, track: Track, finding: Finding) -> Assessment:
-    assert finding.value is not None
-    assert not isinstance(finding.value, Receipt)
-    said, reason = finding.value, reason_of(finding.value)
+    said = _said_by_contract(finding)
     if is_done(said):
-        return Assessment(Evidence.HAS_REPLY, reason, finding.head)
+        return Assessment(Evidence.HAS_REPLY, reason_of(said), finding.head)
     if is_hopeless(said) and finding.trusted and view.chain.is_old(track.row):
         if track.refused is not None and track.refused.is_confirmed(view.absence_seconds):
-            return Assessment(_for_good(said), reason, said=said)
+            return _refused_for_good(view, track, said)
         if view.now >= finding.again:
             return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
-        return Assessment(Evidence.REFUSED_ONCE, reason)
-    return Assessment(Evidence.REFUSED_NOW, reason)
+        return Assessment(Evidence.REFUSED_ONCE, reason_of(said))
+    return Assessment(Evidence.REFUSED_NOW, reason_of(said))
 
 
-def _for_good(said: Says) -> Evidence:
-    return Evidence.NOT_OURS if is_not_ours(said) else Evidence.REFUSED_FOR_GOOD
+def _said_by_contract(finding: Finding) -> Says:
+    assert finding.value is not None
+    assert not isinstance(finding.value, (Receipt, Stands))
+    return finding.value
+
+
+def _refused_for_good(view: View, track: Track, said: Says) -> Assessment:
+    """Believe a final no of a chain that holds the request's block: on another branch the id may name something else.
+
+    The block is asked for together with the estimate, so that one node answers both.
+    """
+    both = (Question.ESTIMATE, Question.BLOCK)
+    block = track.finding(Question.BLOCK, view.now)
+    if block is None or track.asked.intersection(both):
+        return _asked(track, *both) or _ask(Evidence.UNKNOWN, *both)
+    if not block.trusted or block.value != Stands(True):
+        return Assessment(
+            Evidence.REFUSED_NOW, f"{reason_of(said)}, on a chain that does not show the request's block"
+        )
+    ending = Evidence.NOT_OURS if is_not_ours(said) else Evidence.REFUSED_FOR_GOOD
+    return Assessment(ending, reason_of(said))
 
 
 def _accepted(view: View, track: Track, finding: Finding, estimate: int) -> Assessment:
@@ -185,11 +202,9 @@ def _stuck(view: View, track: Track, broadcast: Broadcast) -> Assessment | None:
 
 
 def _stuck_by_contract(finding: Finding) -> Assessment | None:
-    assert finding.value is not None
-    assert not isinstance(finding.value, Receipt)
     if finding.says_nothing or not finding.trusted:
         return None
-    if is_done(finding.value):
+    if is_done(_said_by_contract(finding)):
         return Assessment(Evidence.HAS_REPLY, block=finding.head)
     return Assessment(Evidence.STUCK_UNTAKEN)
 
@@ -231,20 +246,16 @@ def _missing(view: View, track: Track) -> Assessment:
     if call.says_nothing or not call.trusted:
         return Assessment(Evidence.NO_ANSWER)
     return _by_contract(
-        call,
-        block=call.head,
-        what="another transaction took the nonce",
-        otherwise=Evidence.NONCE_LOST,
+        call, block=call.head, what="another transaction took the nonce", otherwise=Evidence.NONCE_LOST
     )
 
 
 def _by_contract(finding: Finding, *, block: int, what: str, otherwise: Evidence) -> Assessment:
-    assert finding.value is not None
-    assert not isinstance(finding.value, Receipt)
-    said = finding.value
+    """Decide by what the contract says; whether a no is final is asked once the reply holds no nonce any more."""
+    said = _said_by_contract(finding)
     if is_done(said):
         return Assessment(Evidence.HAS_REPLY, block=block)
-    return Assessment(otherwise, f"{what}: {reason_of(said)}")  # a final no is asked for anew, and confirmed
+    return Assessment(otherwise, f"{what}: {reason_of(said)}")
 
 
 def _failed(view: View, track: Track, receipt: Receipt) -> Assessment:
@@ -318,11 +329,9 @@ def _again(view: View, track: Track, call: Finding) -> Assessment | None:
 
 
 def _looked_at(view: View, track: Track, call: Finding, receipt: Finding | None) -> Assessment:
-    assert call.value is not None
-    assert not isinstance(call.value, Receipt)
     if not call.trusted:
         return Assessment(Evidence.NO_ANSWER)
-    if is_done(call.value):
+    if is_done(_said_by_contract(call)):
         return _has_reply(view, track, receipt)
     if isinstance(call.value, Accepts):
         gone = track.gone is not None and track.gone.is_confirmed(view.absence_seconds)

@@ -226,6 +226,27 @@ def read_receipt(result: Any) -> Receipt | Unclear | None:
         return Unclear("a receipt that cannot be read")
 
 
+@attrs.frozen
+class Stands:
+    """Whether the chain of the node that answered holds the very block in which the request was read."""
+
+    holds: bool
+
+
+Finds = Says | Receipt | Stands | None
+"""What the answer to a question about a reply says; None: the node knows no such transaction."""
+
+
+def read_stands(block_hash: bytes, result: Any) -> Stands | Unclear:
+    """Return whether a block is the one with this hash, Unclear for an answer that says nothing."""
+    if isinstance(result, (RpcError, Retryable)):
+        return _unanswered(result)
+    try:
+        return Stands(result is not None and from_hex(result["hash"]) == block_hash)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Unclear("a block without a hash that can be read")
+
+
 def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:
     """Return why a transaction failed from the top frame of a ``callTracer``; Unclear when there is none or no revert data."""
     if isinstance(result, (RpcError, Retryable)):

@@ -26,7 +26,7 @@ from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker
 from kmsconn.txmanager.assess import out_of_gas
 from kmsconn.txmanager.backoff import delay
 from kmsconn.txmanager.decide import Plan, Signature, Step, decide
-from kmsconn.txmanager.evidence import Receipt, Says, Sent, Unclear, read_gas, read_sent
+from kmsconn.txmanager.evidence import Finds, Receipt, Says, Sent, Unclear, read_gas, read_sent
 from kmsconn.txmanager.fees import TransactionRequest, gas_limit, highest_cost
 from kmsconn.txmanager.looking import Observer
 from kmsconn.txmanager.market import Market
@@ -244,14 +244,9 @@ class Executor:
                 raise AssertionError(step.action)
 
     async def _end(self, step: Step) -> None:
-        """End a reply that can never be taken; one in flight only while its request is on chain."""
-        state, track, reason = self.state, step.track, step.found.reason
-        if track.row.state is State.SIGNED:
-            now = await state.journal.run(queries.row, track.row.rid)
-            if now is None or not now.on_chain:
-                await state.release(track, reason)
-                return
-        await (state.finish if step.action is Action.FINISH else state.reject)(track, reason)
+        """End a reply that can never be taken."""
+        end = self.state.finish if step.action is Action.FINISH else self.state.reject
+        await end(step.track, step.found.reason)
 
     def _note_gas(self, step: Step) -> None:
         """Let the next transaction of a reply that ran out of gas have half as much again."""
@@ -311,7 +306,7 @@ class Executor:
             explained = Unclear(f"{said}; what it means was not answered in {QUESTION_TIMEOUT:g} s")
         self._file(track, question, explained, head)
 
-    def _file(self, track: Track, question: Question, said: Says | Receipt | None, head: int | None) -> None:
+    def _file(self, track: Track, question: Question, said: Finds, head: int | None) -> None:
         chain, now = self.state.chain, trio.current_time()
         number = 0 if chain is None else chain.number
         answered = number if head is None else head
@@ -320,7 +315,7 @@ class Executor:
         tell_answer(self.state.alerts, track.row, question, said, now)
         self.news.ring()
 
-    def _until_again(self, track: Track, question: Question, said: Says | Receipt | None) -> float:
+    def _until_again(self, track: Track, question: Question, said: Finds) -> float:
         """Return the seconds until a question may be put again."""
         state = self.state
         if isinstance(said, Unclear):

@@ -12,7 +12,15 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
 from kmsconn.journal.values import Row
 from kmsconn.protocols.port import Profile
-from kmsconn.txmanager.evidence import Receipt, Says, read_call, read_estimate, read_receipt, read_trace
+from kmsconn.txmanager.evidence import (
+    Finds,
+    Receipt,
+    read_call,
+    read_estimate,
+    read_receipt,
+    read_stands,
+    read_trace,
+)
 from kmsconn.txmanager.fees import HISTORY
 from kmsconn.txmanager.view import Question, Track
 
@@ -73,6 +81,8 @@ def call_for(track: Track, question: Question, sender: Address) -> Call:
             return Call("eth_getTransactionReceipt", (to_hex(row.reply_hash or b""),))
         case Question.TRACE:
             return Call("debug_traceTransaction", (to_hex(row.reply_hash or b""), {"tracer": "callTracer"}))
+        case Question.BLOCK:
+            return block_call(row.log.block_number)
 
 
 def _receipt_block(track: Track) -> int:
@@ -90,7 +100,7 @@ def calldata_of(row: Row) -> bytes:
     return row.answer.calldata
 
 
-def read_finding(profile: Profile, track: Track, question: Question, result: Any) -> Says | Receipt | None:
+def read_finding(profile: Profile, track: Track, question: Question, result: Any) -> Finds:
     """Return what a node's answer to a question says."""
     kind = track.row.kind
     match question:
@@ -102,6 +112,8 @@ def read_finding(profile: Profile, track: Track, question: Question, result: Any
             return read_receipt(result)
         case Question.TRACE:
             return read_trace(profile, kind, result)
+        case Question.BLOCK:
+            return read_stands(track.row.log.block_hash, result)
 
 
 def usable(result: Any) -> Any:

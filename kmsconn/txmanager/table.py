@@ -54,7 +54,7 @@ class Evidence(StrEnum):
     HAS_REPLY = "the contract has this node's reply"
     REFUSED_NOW = "the contract refuses it now"
     REFUSED_ONCE = "one look says that the contract refuses it for good"
-    REFUSED_FOR_GOOD = "a later look says the same, and the request is older than the reorg window"
+    REFUSED_FOR_GOOD = "a later look says the same, on a chain with the request's block, which is older than the reorg window"
     NOT_OURS = "likewise: the contract takes it from others only"
     NO_ANSWER = "no node answered, or the answer says nothing"
     # of a broadcast

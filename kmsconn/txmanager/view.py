@@ -13,7 +13,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.txmanager.broadcasts import Broadcast, Broadcasts
-from kmsconn.txmanager.evidence import Accepts, Receipt, Says, Unclear, is_hopeless
+from kmsconn.txmanager.evidence import Accepts, Finds, Receipt, Stands, Unclear, is_hopeless
 from kmsconn.txmanager.fees import FeeLimits, Price
 from kmsconn.txmanager.nonces import Suspicion
 from kmsconn.txmanager.table import Phase
@@ -30,6 +30,7 @@ class Question(StrEnum):
     CALL_AT_BLOCK = "eth_call at the receipt's block"
     RECEIPT = "eth_getTransactionReceipt"
     TRACE = "debug_traceTransaction"
+    BLOCK = "eth_getBlockByNumber of the request's block"
 
 
 @attrs.frozen
@@ -68,7 +69,7 @@ class Finding:
     ``trusted``: that node was not behind the look at the chain of its moment. ``again``: when the question may be put once more.
     """
 
-    value: Says | Receipt | None
+    value: Finds
     head: int
     trusted: bool
     at: float
@@ -131,7 +132,7 @@ class Track:
             self.gone = Suspicion.noted(self.gone, finding.head, finding.at) if gone else None
 
     def _note_refusal(self, finding: Finding) -> None:
-        assert not isinstance(finding.value, Receipt | None)
+        assert not isinstance(finding.value, Receipt | Stands | None)
         hopeless = is_hopeless(finding.value)
         self.refused = Suspicion.noted(self.refused, finding.head, finding.at) if hopeless else None
 

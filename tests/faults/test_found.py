@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.testing.acts import Ask, Drain, Grant, Kill, NodeTrouble, Reorg, Stall, Wait
+from kmsconn.testing.acts import (
+    Ask,
+    CoreRestart,
+    Drain,
+    Foreign,
+    Grant,
+    Kill,
+    NodeTrouble,
+    Reorg,
+    Stall,
+    Wait,
+)
 from kmsconn.testing.world import Act, run_world
 from tests.faults import mutations
 from tests.faults.test_mutations import SHORTENED
@@ -64,3 +75,55 @@ def test_a_node_that_stayed_on_a_branch_calls_it_final_and_nothing_is_lost() -> 
         Wait(120.0),
     ]
     run_world(plan, seed=347, nodes=2, block_time=0.25).check()
+
+
+@pytest.mark.parametrize("back", [4.0, 12.0])
+def test_what_a_branch_refuses_for_good_is_sent_on_the_one_that_comes_back(back: float) -> None:
+    """For 4 or 12 s the ids name other content, so that the contract takes the kept answers from no signer (S8).
+
+    The request was older than the window, so the first such no was believed. Now the node that says it must show the request's block.
+    """
+    plan: list[Act] = [Ask(72.0, "direct", 4), Reorg(90.0, 306, "swapped", back, place="there"), Wait(120.0)]
+    run_world(plan, nodes=1, block_time=0.25, computing=20.0, reorg_window=10.0, patience=200.0).check()
+
+
+def test_final_replies_of_ids_that_another_branch_gives_away_are_there_when_theirs_comes_back() -> None:
+    """Replies were final; their requests went with the branch, others got their ids, and the old branch came back (S8), as above."""
+    plan: list[Act] = [
+        Ask(20.0, "direct", 2),
+        Reorg(90.0, 306, "vanished", 30.0),
+        Ask(91.0, "direct", 2),
+        Wait(150.0),
+    ]
+    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, patience=200.0).check()
+
+
+def test_a_reply_that_was_signed_for_a_branch_that_goes_again_is_not_doubled() -> None:
+    """The judge was wrong. Replies went with their blocks, a foreign transaction used their nonces, and they were signed again.
+
+    Then the old branch came back, and the new bytes were included behind the old ones: no connector can recall what it has sent.
+    """
+    plan: list[Act] = [
+        Ask(0.1, "direct", 2),
+        Reorg(90.0, 400, "vanished", 30.0),
+        Foreign(90.3),
+        Foreign(90.6),
+        Wait(150.0),
+    ]
+    options = {"nodes": 1, "block_time": 0.25, "reorg_window": 10.0, "patience": 200.0}
+    report = run_world(plan, pool="geth", **options)
+    report.check()
+    assert report.sometimes["a reply was signed anew under another nonce"]
+
+
+def test_a_core_is_restarted_once_the_connector_knows_which_content_an_id_has() -> None:
+    """The world was wrong. The old branch came back, and the Core restarted before a node had shown that branch.
+
+    So the Core was given the other content once more, and held it for ever: an operator would restart it again.
+    """
+    plan: list[Act] = [
+        Ask(75.0, "direct", 4),
+        Reorg(90.0, 306, "swapped", 12.0, place="there"),
+        CoreRestart(90.1),
+    ]
+    run_world(plan, nodes=1, block_time=0.25, computing=20.0, reorg_window=10.0, patience=300.0).check()

@@ -196,6 +196,7 @@ async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_
 async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_window(
     world: World, autojump_clock: Any
 ) -> None:
+    world.chain.mine_many(8)
     world.request(1, block=8)
     world.chain.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
     async with running(world):
@@ -239,6 +240,24 @@ async def test_a_final_no_about_status_0_is_asked_for_once_more(world: World, au
         world.node.on_sent = lambda raw: None
         await until(lambda: all_in(world, State.FINALIZED))
     assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
+
+
+async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(
+    world: World, autojump_clock: Any
+) -> None:
+    """On another branch the id may name something else; the one with the request may come back."""
+    world.chain.mine_many(8)
+    world.request(1, block=8)
+    world.chain.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
+    gone = world.chain.reorg(4)
+    async with running(world):
+        await until(lambda: world.chain.head.number >= 60)
+        row = world.journal.rows[1]
+        assert (row.state, "does not show the request's block" in row.reason) == (State.ANSWERED, True)
+        world.chain.restore(gone)
+        world.chain.mine_many(60)
+        await until(lambda: world.journal.rows[1].state is State.REJECTED)
+    assert world.node.accepted == []
 
 
 async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World, autojump_clock: Any) -> None:

@@ -334,10 +334,18 @@ class MemoryJournal:
 
     # --- what others do
 
-    def add(self, rid: int, *, identifier: int | None = None, variant: int = 0, block: int = 0) -> Row:
+    def add(
+        self,
+        rid: int,
+        *,
+        identifier: int | None = None,
+        variant: int = 0,
+        block: int = 0,
+        block_hash: bytes = bytes(32),
+    ) -> Row:
         identifier = rid if identifier is None else identifier
         answer = Answer(calldata(identifier, variant), Address(bytes(20)))
-        log = Log(CONTRACT, (), b"", block, bytes(32), bytes(32), 0)
+        log = Log(CONTRACT, (), b"", block, block_hash, bytes(32), 0)
         row = Row(
             rid=rid,
             chain_id=CHAIN_ID,
@@ -536,7 +544,9 @@ class World:
         """Let a request stand in the contract, as if it had always been there, and answered in the journal."""
         if on_contract:
             self.chain.set_up(CONTRACT, lambda frame: frame.write(digest_of(rid), "request", rid))
-        self.journal.add(rid, block=block)
+        found = self.chain.block(block)
+        assert found is not None, "a block that is there"
+        self.journal.add(rid, block=block, block_hash=found.hash)
 
     def answered_on_chain(self, rid: int) -> bool:
         return bool(self.chain.state.get((CONTRACT, "answered", rid), False))
