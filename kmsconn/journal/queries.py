@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -51,11 +52,22 @@ _IN_ORDER = (
     "ORDER BY block, log_index LIMIT :limit"
 )
 
-_ANSWERED = "INDEXED BY request_unsent WHERE chain_id = :chain_id AND state = 'answered' AND on_chain = 1"
-_UNSENT = f"{_HEADS} {_ANSWERED} AND (next_attempt <= :now OR next_attempt - max_wait > :now) ORDER BY block, log_index LIMIT :limit"
-_NEXT_UNSENT = f"{_NEXT} {_ANSWERED} AND {_LATER}"
+_ANSWERED = "chain_id = :chain_id AND state = 'answered' AND on_chain = 1"
+_WHOLE = f"{_ANSWERED} AND rid NOT IN (SELECT value FROM json_each(:damaged))"  # noqa: S608 - of our own literals
+_UNSENT = (
+    f"{_HEADS} INDEXED BY request_to_sign WHERE {_WHOLE} AND next_attempt <= :now "
+    "ORDER BY next_attempt, block, log_index LIMIT :limit"
+)
+_UNSENT_STRANDED = (
+    f"{_HEADS} INDEXED BY request_to_sign_stranded WHERE {_WHOLE} AND next_attempt - max_wait > :now "
+    "ORDER BY next_attempt - max_wait, next_attempt, block, log_index LIMIT :limit"
+)
+_NEXT_UNSENT = f"{_NEXT} INDEXED BY request_to_sign WHERE {_WHOLE} AND {_LATER}"
 
-_BEHIND = f"{_RIDS} {_ANSWERED} AND (block, log_index) > (:block, :log_index) ORDER BY block, log_index LIMIT :limit"
+_BEHIND = (
+    f"{_RIDS} INDEXED BY request_unsent WHERE {_ANSWERED} AND (block, log_index) > (:block, :log_index) "
+    "ORDER BY block, log_index LIMIT :limit"
+)
 
 _SIGNED = f"{_RIDS} INDEXED BY request_nonce WHERE chain_id = ? AND state = 'signed' ORDER BY nonce"
 _INCLUDED = (
@@ -201,12 +213,15 @@ def in_order(db: Database, kinds: Collection[Kind], now: float, limit: int) -> t
 
 
 def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
-    """Return ANSWERED rows of a chain that are on chain and due, oldest request first."""
-    values = {"chain_id": chain_id, "now": now, "limit": limit + 1}
-    heads = [head for head in db.execute(_UNSENT, values) if head[-1] not in db.damaged]
-    if len(heads) > limit:
-        return Due(_of(db, heads[:limit]), min(now, heads[limit][0]))
-    return Due(_of(db, heads), db.execute(_NEXT_UNSENT, values).fetchone()[0])
+    """Return what may be signed: what is in time, longest due first, then what is stranded; the rows by their places."""
+    values = {"chain_id": chain_id, "now": now, "limit": limit + 1, "damaged": _listed(db.damaged)}
+    heads = list(db.execute(_UNSENT, values))
+    if len(heads) <= limit:
+        heads += db.execute(_UNSENT_STRANDED, values)
+    rows = _of(db, sorted(heads[:limit], key=itemgetter(1, 2)))
+    if len(heads) > limit:  # one further row tells that others are due
+        return Due(rows, min(now, heads[limit][0]))
+    return Due(rows, db.execute(_NEXT_UNSENT, values).fetchone()[0])
 
 
 @off_loop(lambda _chain_id, _after, limit: limit > LONG_LIST)

@@ -328,6 +328,22 @@ _WORDS = (
     "CREATE INDEX request_gone ON request (recorded_at) WHERE on_chain = 0 AND state IN ('pending', 'answered')",
 )
 
+# Answers that wait stand by when they may be signed, as what is handed out does: a look walks over none that must wait longer.
+_UNSENT = (
+    "DROP INDEX request_unsent",
+    """
+    CREATE INDEX request_unsent ON request (chain_id, block, log_index) WHERE state = 'answered' AND on_chain = 1
+    """,
+    """
+    CREATE INDEX request_to_sign ON request (chain_id, next_attempt, block, log_index, max_wait)
+    WHERE state = 'answered' AND on_chain = 1
+    """,
+    """
+    CREATE INDEX request_to_sign_stranded ON request (chain_id, next_attempt - max_wait, next_attempt, block, log_index)
+    WHERE state = 'answered' AND on_chain = 1
+    """,
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _MORE_ENDS,
@@ -337,6 +353,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _GONE,
     _KEY_MANAGEMENT,
     _WORDS,
+    _UNSENT,
 )
 VERSION = len(MIGRATIONS)
 

@@ -90,6 +90,8 @@ class Completeness:
     async def _round(self) -> None:
         await self._compare()
         issued = await self._counters()
+        if self._is_rewound:
+            return
         if self._issued and (self.intake.cursor or 0) > self._head:
             sure = {kind: min(before, issued.get(kind, 0)) for kind, before in self._issued.items()}
             spans = await self._look(sure)
@@ -100,13 +102,18 @@ class Completeness:
         await self._raise_marks()
         self._issued, self._head = issued, self.intake.head.number or 0
 
+    @property
+    def _is_rewound(self) -> bool:
+        """Whether the reader has gone back to a fork since the round began: what the round has seen is of a chain that is gone."""
+        return self._rewinds != self.intake.rewinds
+
     async def _raise_marks(self) -> None:
         """Remember in the journal what is complete and final, so that no later start asks for it again."""
         of, journal = self.intake.subscription, self.house.journal
         final = min(final_block(self.intake.head) or 0, self._compared or 0)
-        for kind, complete in self._complete.items():
+        for kind, complete in tuple(self._complete.items()):
             mark = self._marks.setdefault(kind, complete)
-            if mark.block <= final:
+            if mark.block <= final and not self._is_rewound:
                 await until_kept(
                     partial(journal.run, retention.raise_low_water, of.chain_id, of.contract, kind, mark)
                 )
@@ -127,7 +134,7 @@ class Completeness:
     async def _compare(self) -> None:
         """Compare the blocks where requests stand, as far as the reorg window has passed them, with the chain's, each once."""
         settled = (self.intake.cursor or 0) - 1 - self._blocks_in(self.house.settings.reorg_window)
-        if self._rewinds != self.intake.rewinds:
+        if self._is_rewound:
             self._rewinds, self._compared = self.intake.rewinds, None
             self._begin_again()
         if self._compared is None:
@@ -175,6 +182,8 @@ class Completeness:
         self._heed_damage()
         aside = await self._set_aside()
         found = [one for kind, newest in sure.items() for one in await self._gaps(kind, newest, aside)]
+        if self._is_rewound:  # rows above the fork are off chain until they are read again, and miss nothing
+            return []
         self.missing = sum(len(gap) for gap, _ in found)
         self._tell([gap for gap, _ in found])
         return [span for _, span in found]

@@ -268,7 +268,7 @@ def deadline_by_the_wall(monkeypatch: Any) -> None:
 
 def stranded_by_the_clock(monkeypatch: Any) -> None:
     """A row whose next try lies hours away waits for hours."""
-    for name in ("_STRANDED", "_UNSENT"):
+    for name in ("_STRANDED", "_UNSENT_STRANDED"):
         monkeypatch.setattr(
             queries, name, getattr(queries, name).replace("next_attempt - max_wait > :now", "FALSE")
         )

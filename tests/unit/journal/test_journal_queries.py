@@ -425,6 +425,28 @@ def test_a_look_costs_the_same_however_many_rows_wait(
     db.close()
 
 
+@pytest.mark.parametrize("wait", [30.0, 999.0], ids=["deferred", "the clock was set back"])
+def test_a_look_for_what_to_sign_costs_the_same_however_many_answers_wait(db: Database, wait: float) -> None:
+    db.begin()
+    costs = []
+    for first, last in ((0, 200), (200, 4000)):
+        take(db, *(arrival(number, number) for number in range(first, last)), blocks=(first, last))
+        for rid in range(first + 1, last + 1):
+            walk(db, rid, ["answer"])
+            moves.defer(db, rid, NOW + wait, "")
+        costs.append(cost(db, lambda: answered(db, limit=8)))
+    few, more = costs
+    assert more <= 1.5 * few + 3, f"{few} hundred instructions with 200 rows, {more} with 4,000"
+
+
+def test_damaged_answers_keep_no_other_from_being_signed(db: Database) -> None:
+    """They stand on a page that cannot be written, and so stay answered."""
+    for number in range(1, 6):
+        walk(db, new_row(db, number, number), ["answer"])
+    db.damaged.update(dict.fromkeys((1, 2, 3), "a bad page"))
+    assert rids(answered(db, limit=2)) == [4, 5]
+
+
 def test_counting_costs_the_same_however_many_rows_there_are(db: Database) -> None:
     db.begin()
     costs = []

@@ -120,6 +120,12 @@ class World:
         await trio.lowlevel.checkpoint()
         self.marks[kind] = place
 
+    def fork(self) -> None:
+        """Let the reader go back to a fork below everything: nothing above it stands any more."""
+        self.rewinds += 1
+        self.known.clear()
+        self.marks.clear()
+
     async def quarantined(self, _chain: int, _contract: bytes) -> tuple[Log, ...]:
         await trio.lowlevel.checkpoint()
         return self.logs
@@ -419,6 +425,49 @@ async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again(autojump_c
         world.damaged[4] = "its log cannot be read"
         await rounds()
         assert world.read == [(30, 50)]
+
+
+async def test_after_a_fork_the_proof_begins_at_the_mark_again(autojump_clock: Any) -> None:
+    """What was complete above the fork may be missing now."""
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world) as proof:
+        await rounds(2)
+        assert proof.missing == 0
+        world.fork()
+        world.blocks([1, 2, 5, 6, 7])
+        await rounds(2)
+        assert proof.missing == 2
+
+
+@pytest.mark.parametrize("call", ["batch", "quarantined", "places", "raise_low_water"])
+async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody(
+    call: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    """The journal has lowered its marks to the fork, and its rows above it are off chain until they are read again."""
+    world = World(counters=[0, user(2)])
+    world.blocks(range(1, 8))
+    world.known |= {user(1): 10, user(2): 20}
+    honest = getattr(World, call)
+    async with proving(world) as proof:
+        await rounds(2)
+        world.head.note(100_000, 1000 + 36_000)
+        world.cursor = 100_001
+        world.blocks([8])
+        await rounds(1)
+        world.marks.clear()
+        proof._marks = {kind: attrs.evolve(place, id=place.id - 1) for kind, place in proof._complete.items()}
+
+        async def strike(self: World, *given: Any, **options: Any) -> Any:
+            monkeypatch.setattr(World, call, honest)
+            found = await honest(self, *given, **options)
+            self.fork()
+            return found
+
+        monkeypatch.setattr(World, call, strike)
+        await rounds(1)
+        assert world.rewinds == 1
+        assert (world.marks, world.events) == ({}, [])
 
 
 # Content, by the hashes of its blocks.
