@@ -38,7 +38,8 @@ def shows(behaviour: str, *peers: str) -> Callable[[F], F]:
         test.shown = [Shown(behaviour, peers, test.__name__), *before]  # type: ignore[attr-defined]
         if before or peers == (SCRIPTED,):
             return test
-        return pytest.mark.parametrize("library", peers, indirect=True, scope="module")(test)
+        marked: F = pytest.mark.parametrize("library", peers, indirect=True, scope="module")(test)
+        return marked
 
     return mark
 

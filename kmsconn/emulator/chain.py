@@ -174,7 +174,7 @@ class Chain:
         """Put a contract at its address, in the past too."""
         self.contracts[contract.address] = contract
 
-    def set_up(self, address: Address, action: Callable[[Frame], None]) -> None:
+    def set_up(self, address: Address, action: Callable[[Frame], object]) -> None:
         """Change a contract's storage outside all blocks, as if it had always been so; logs are dropped."""
         context = BlockContext(self.chain_id, self.head.number, self.head.timestamp)
         action(Frame(_Always(self.state), context, address, ZERO_ADDRESS, b"", Meter(ACTOR_GAS)))

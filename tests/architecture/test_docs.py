@@ -132,7 +132,9 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 def test_the_life_of_a_request_in_the_text_is_the_literal() -> None:
     rows = table_rows(section(DOCS / "architecture.md", "The life of a request"))
-    told = {name.strip("`"): (frozenset(sources.split(", ")), target) for name, sources, target, _ in rows}
+    told: dict[str, Any] = {
+        name.strip("`"): (frozenset(sources.split(", ")), target) for name, sources, target, _ in rows
+    }
     assert told == {name: (set(sources), target) for name, (sources, target) in TRANSITIONS.items()}
 
 

@@ -17,7 +17,8 @@ from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.key_life import NEXT_CONTEXT, KeyLife
 from kmsconn.emulator.key_oracle import Asked, KeyVerdict, read_keys
-from kmsconn.emulator.neighbourhood import Neighbourhood, sender_of
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.neighbours import sender_of
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic

@@ -13,7 +13,9 @@ from typing import Any
 import attrs
 import trio
 
+from kmsconn.chain.cursor import Cursor, plan
 from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.logs import read_logs
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.shared import Shared
@@ -35,17 +37,20 @@ from kmsconn.service import intake, picker, pipeline
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.lineage import Lineage, Look
 from kmsconn.service.pipeline import Pipeline
+from kmsconn.service.retrying import DEFERRAL
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import TakenIds
-from kmsconn.txmanager import assess, decide, executor, nonces
+from kmsconn.txmanager import assess, executor, nonces
+from kmsconn.txmanager.evidence import Accepts
 from kmsconn.txmanager.questions import read_finding
+from kmsconn.txmanager.view import Question, View
 
 Patch = Callable[[Any], None]
 
 
 def no_reorg_window(monkeypatch: Any) -> None:
     """The reader never reads a block twice."""
-    honest = intake.plan
+    honest = plan
     monkeypatch.setattr(intake, "plan", lambda *a, again: honest(*a, again=False))
     ids_not_counted(monkeypatch)
     no_doubts(monkeypatch)
@@ -93,7 +98,7 @@ def restart_at_the_head(monkeypatch: Any) -> None:
 
     async def at_head(self: intake.Intake) -> Any:
         head = (await self._first_head()).number
-        return intake.Cursor(head, size=100, origin=head)
+        return Cursor(head, size=100, origin=head)
 
     async def nothing(_intake: intake.Intake) -> None:
         await trio.lowlevel.checkpoint()
@@ -128,7 +133,7 @@ def one_bad_log_stops_everything(monkeypatch: Any) -> None:
 
 def removed_logs_are_an_answer(monkeypatch: Any) -> None:
     """A node that shows logs of blocks it has left is believed about the blocks that it has."""
-    honest = intake.read_logs
+    honest = read_logs
 
     async def trusting(*arguments: Any, **named: Any) -> Any:
         return attrs.evolve(await honest(*arguments, **named), trusted=True)
@@ -224,8 +229,8 @@ def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:
         executor,
         "read_finding",
         lambda profile, track, question, result: (
-            assess.Accepts(500_000)
-            if question is executor.Question.ESTIMATE
+            Accepts(500_000)
+            if question is Question.ESTIMATE
             else read_finding(profile, track, question, result)
         ),
     )
@@ -240,7 +245,7 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
     monkeypatch.setattr("kmsconn.journal.sqlite.MIGRATIONS", lenient)
     honest = nonces.plan
     monkeypatch.setattr(nonces, "plan", lambda chain, _in_flight, _high, *rest: honest(chain, (), 0, *rest))
-    monkeypatch.setattr(decide.View, "in_flight", lambda _view: set())
+    monkeypatch.setattr(View, "in_flight", lambda _view: set())
 
 
 def first_look_believed(monkeypatch: Any) -> None:
@@ -355,7 +360,7 @@ def answered_is_not_asked(monkeypatch: Any) -> None:
 
 def denied_like_any_wait(monkeypatch: Any) -> None:
     """A host chain's "no" is asked again every minute."""
-    monkeypatch.setattr(pipeline, "DENIED", pipeline.DEFERRAL)
+    monkeypatch.setattr(pipeline, "DENIED", DEFERRAL)
 
 
 def each_asks_for_itself(monkeypatch: Any) -> None:

@@ -19,9 +19,10 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertRaised, Event
+from kmsconn.monitoring.exchange import Answer
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.server import Answer, Identity, answer
+from kmsconn.monitoring.server import Identity, answer
 from kmsconn.net.ports import Ports
 from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.mortality import Life, MortalPorts
@@ -64,6 +65,7 @@ class Scene:
         """Return a connector that drains when the block is left; nothing of what it says holds a secret."""
         settings = self.settings(**changes)
         write = log_events(make_logger(self.log, "debug", LogFormat.JSON), "debug")
+        assert settings.private_key is not None
         secrets = (*SECRETS, settings.private_key.reveal().removeprefix("0x"))
 
         def note(event: Event) -> None:

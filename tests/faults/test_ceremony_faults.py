@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ async def test_a_core_that_forgets_before_the_answer_makes_it_anew(
 
     async def forget(ceremony: Ceremony) -> None:
         for kind in (Kind.PREP_KEYGEN, Kind.CRSGEN):
-            await ceremony.wait(lambda kind=kind: was_submitted(ceremony, kind))
+            await ceremony.wait(partial(was_submitted, ceremony, kind))
             ceremony.cores[0].restart()
             forgotten.add(kind)
 

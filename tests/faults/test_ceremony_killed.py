@@ -37,7 +37,7 @@ class Reaper:
     """Kills at the first event of each sort, stage and kind."""
 
     def __init__(self) -> None:
-        self.died: set[tuple[str, str, Kind]] = set()
+        self.died: set[tuple[str, str, Kind | None]] = set()
 
     def __call__(self, event: Event) -> bool:
         kind = getattr(event, "kind", None)

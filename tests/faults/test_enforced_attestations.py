@@ -14,7 +14,7 @@ from kmsconn.config.settings import Attestation
 from kmsconn.emulator import neighbourhood
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
-from kmsconn.emulator.neighbourhood import key_for
+from kmsconn.emulator.neighbours import key_for
 from kmsconn.emulator.traffic import KEY_ID
 from kmsconn.model.events import AlertRaised, AttestationDoubted, RequestDeferred
 from tests.faults.scene import Scene, open_scene

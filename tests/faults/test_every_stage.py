@@ -21,7 +21,7 @@ from kmsconn.journal.values import Arrival, Read, Row
 from kmsconn.model.events import ignore
 from kmsconn.model.life import State
 from kmsconn.model.requests import Request
-from kmsconn.model.steps import Answered, Checked, Gathered, Seen, Submitted
+from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
 from kmsconn.service.house import House, open_house
@@ -56,6 +56,11 @@ class Line:
     async def answered(self) -> Answered:
         return await self.house.pipeline.stages.answer(await self.submitted())
 
+    async def answer(self) -> Answer:
+        answer = (await self.answered()).answer
+        assert answer is not None
+        return answer
+
     @property
     def stages(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Each stage with all that come before it."""
@@ -89,6 +94,7 @@ async def recorded(house: House) -> Row:
     found = await read_logs(house.gateway.endpoint, subscription.contract, subscription.topics, 0, None)
     [log] = found.logs
     content = house.profile.decode(log)
+    assert content is not None
     arrival = Arrival(content.id, content.kind, house.profile.digest(log), log)
     read = Read(
         subscription.chain_id, subscription.contract, found.from_block, found.to_block, (arrival,), (),
@@ -120,7 +126,7 @@ async def test_the_core_was_really_asked_twice(tmp_path: Path, autojump_clock: A
 
 async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_line(tmp_path, "public") as line:
-        answer, journal = (await line.answered()).answer, line.house.journal
+        answer, journal = await line.answer(), line.house.journal
         assert await journal.run(moves.answer, line.row.rid, answer, 1.0)
         assert not await journal.run(moves.answer, line.row.rid, answer, 2.0)
         other = attrs.evolve(answer, signer=Address(bytes(20)))
@@ -196,9 +202,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
     """What a transaction manager remembers is a cache: the next one goes on from journal and chain."""
     async with open_line(tmp_path, "public") as line:
         house = line.house
-        await house.journal.run(
-            moves.answer, line.row.rid, (await line.answered()).answer, house.ports.wall()
-        )
+        await house.journal.run(moves.answer, line.row.rid, await line.answer(), house.ports.wall())
         manager = TxManager(
             rpc=house.gateway.endpoint, journal=house.journal, wallet=house.wallet, profile=house.profile,
             head=house.gateway.head, wake=house.gateway.bell, settings=house.settings, ports=house.ports,

@@ -27,7 +27,11 @@ def test_one_empty_answer_at_the_end_of_the_reorg_window_loses_nothing(at: float
 
     Off chain for ever: nobody read that block again. Blocks of missing requests are now looked at again for a quarter of an hour.
     """
-    plan = [Ask(1.0, "public", granted=False), NodeTrouble(at, "gateway", "empty_logs"), Grant(90.0)]
+    plan: list[Act] = [
+        Ask(1.0, "public", granted=False),
+        NodeTrouble(at, "gateway", "empty_logs"),
+        Grant(90.0),
+    ]
     run_world(plan, nodes=1, patience=200.0).check()
 
 
@@ -49,7 +53,7 @@ def test_requests_of_a_chain_that_went_back_and_grew_again_are_read(monkeypatch:
 def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was believed that nothing was in the rest of a back-fill, which nobody reads twice."""
     mutations.ids_not_counted(monkeypatch)
-    plan = [
+    plan: list[Act] = [
         Kill(0.1, 240.0),
         Ask(1.0, "public", 3),
         NodeTrouble(239.0, "gateway", "removed_logs"),

@@ -14,7 +14,8 @@ import trio
 from kmsconn.emulator.contracts.decryption import BASE
 from kmsconn.emulator.core_faults import HANG, Chance, status
 from kmsconn.emulator.dialect import FHEVM_014
-from kmsconn.emulator.neighbourhood import Neighbourhood, sender_of
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.neighbours import sender_of
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic

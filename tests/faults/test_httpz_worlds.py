@@ -30,7 +30,7 @@ from kmsconn.testing.world import Act, run_world
 from tests.faults.conftest import FEW, MANY, WORLDS
 
 ASKED = [Ask(1.0, "public", 4), Ask(2.0, "user", 4), Ask(12.0, "delegated", 2), Ask(25.0, "any", 5)]
-WORST = {
+WORST: dict[str, Sequence[Act]] = {
     "killed again and again": [Kill(at, 1.5) for at in (2.3, 7.1, 13.2, 26.4)],
     "killed with its journal": [Kill(3.2, 2.0, lose_journal=True), Kill(27.0, 1.0, lose_journal=True)],
     "killed at its work": [
@@ -83,7 +83,7 @@ PENDING = {
 
 @pytest.mark.parametrize("what", WORST)
 def test_a_world_with_one_thing_wrong_keeps_every_promise(what: str) -> None:
-    wrong: Sequence[Act] = WORST[what]
+    wrong = WORST[what]
     with watchdog(120):
         report = run_world([*ASKED, *wrong], profile=HTTPZ_RC7, seed=3, computing=1.5)
     report.check()

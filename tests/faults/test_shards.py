@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -10,7 +11,7 @@ import trio
 
 from kmsconn.config.settings import Pools
 from kmsconn.emulator.core import PUBLIC, RATE_LIMIT
-from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Chance, CoreFaults, Fault
+from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Chance, Fault, FaultyCore
 from kmsconn.emulator.core_table import CAPACITY
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.acts import Ask, Outage
@@ -31,7 +32,7 @@ class Changed:
     """One shard of the Core is changed, and after ``seconds`` it is as it was."""
 
     at: float
-    change: Callable[[CoreFaults], Callable[[], None]]
+    change: Callable[[FaultyCore[Any]], Callable[[], None]]
     seconds: float = SECONDS
     shard: int = BAD
 
@@ -42,15 +43,15 @@ class Changed:
         back()
 
 
-def always(fault: Fault, method: str | None = None) -> Callable[[CoreFaults], Callable[[], None]]:
-    def change(core: CoreFaults) -> Callable[[], None]:
+def always(fault: Fault, method: str | None = None) -> Callable[[FaultyCore[Any]], Callable[[], None]]:
+    def change(core: FaultyCore[Any]) -> Callable[[], None]:
         core.chances.append(Chance(1.0, fault, method))
         return core.chances.clear
 
     return change
 
 
-def full_table(core: CoreFaults) -> Callable[[], None]:
+def full_table(core: FaultyCore[Any]) -> Callable[[], None]:
     table = core.core._table(PUBLIC)
     table.capacity = 0
 
@@ -60,7 +61,7 @@ def full_table(core: CoreFaults) -> Callable[[], None]:
     return back
 
 
-def no_rate(core: CoreFaults) -> Callable[[], None]:
+def no_rate(core: FaultyCore[Any]) -> Callable[[], None]:
     core.core.rate_limit = 0
 
     def back() -> None:
@@ -69,7 +70,7 @@ def no_rate(core: CoreFaults) -> Callable[[], None]:
     return back
 
 
-def restarted(core: CoreFaults) -> Callable[[], None]:
+def restarted(core: FaultyCore[Any]) -> Callable[[], None]:
     core.core.restart()
     return lambda: None
 
@@ -126,7 +127,7 @@ def test_one_shard_gone_slows_no_request_of_the_others(how: str) -> None:
     ids=["every call", "start calls", "answers"],
 )
 def test_one_shard_that_takes_calls_and_never_ends_them_slows_no_request_of_the_others(
-    change: Callable[[CoreFaults], Callable[[], None]],
+    change: Callable[[FaultyCore[Any]], Callable[[], None]],
 ) -> None:
     """It answers pings, so nothing but time tells that it hangs. What it took for good it forgets when it restarts."""
     report = played(Changed(BEGIN, change), Changed(BEGIN + SECONDS, restarted, 0))
@@ -150,7 +151,7 @@ def test_a_shard_that_restarts_is_told_again_and_the_others_are_not() -> None:
     """What a Core had in work it has forgotten; each other one is asked once for each request."""
     starts: dict[int, int] = {}
 
-    def noted(core: CoreFaults) -> Callable[[], None]:
+    def noted(core: FaultyCore[Any]) -> Callable[[], None]:
         shard = len(starts)
         starts[shard] = 0
         return lambda: starts.update({shard: core.counts["PublicDecrypt", "OK"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import trio
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.execution import Emitted, Frame
-from kmsconn.emulator.neighbourhood import HOST_ID
+from kmsconn.emulator.neighbours import HOST_ID
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
@@ -86,9 +87,7 @@ async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(
             for one in ciphertexts:
                 scene.neighbours.host.set_up(
                     scene.neighbours.acl.address,
-                    lambda frame, one=one: scene.neighbours.acl.allow_for_decryption(
-                        frame, handle=one.handle
-                    ),
+                    partial(scene.neighbours.acl.allow_for_decryption, handle=one.handle),
                 )
             await scene.wait(lambda: bad in scene.answered)
     assert closed(scene) == []

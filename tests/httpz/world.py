@@ -124,7 +124,7 @@ class World:
         """Make the one node the first of several, each with a Core that holds its share; return these. See ``all_connected``."""
         self._register(count, threshold)
         self.core.degree = threshold
-        cores = [self.core]
+        cores: list[FirstCore] = [self.core]
         for number in range(2, count + 1):
             signer = PrivateKey(from_hex(vectors.node(number)["signer_private_key"]))
             core = FirstCore(signer, self.plaintexts, party_id=number, degree=threshold)

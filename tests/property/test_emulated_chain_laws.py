@@ -73,7 +73,8 @@ def traffic(made: World, steps: list[int]) -> None:
 
 def shuffled(seed: int) -> Any:
     def arrange(transactions: list[Transaction], blocks: int) -> list[list[Transaction]]:
-        random, placed = Random(seed), [[] for _ in range(blocks)]
+        random = Random(seed)
+        placed: list[list[Transaction]] = [[] for _ in range(blocks)]
         for transaction in random.sample(transactions, len(transactions)):
             random.choice(placed).append(transaction)
         return placed

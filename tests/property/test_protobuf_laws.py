@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import betterproto2
 import pytest
@@ -82,7 +83,8 @@ def reference() -> type[Message]:
         payload.field.add(name=name, number=number, type=UINT32, label=1)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("judge.Payload"))
+    made: type[Any] = message_factory.GetMessageClass(pool.FindMessageTypeByName("judge.Payload"))
+    return made
 
 
 JUDGE = reference()

@@ -270,7 +270,9 @@ async def serve_grpclib(options: Options) -> None:
         )
     server = Server([Service()], codec=RawCodec(), config=config)
     await server.start("127.0.0.1", options.port, ssl=options.context())
-    say(server._server.sockets[0].getsockname()[1])
+    listening = server._server
+    assert isinstance(listening, asyncio.Server)
+    say(listening.sockets[0].getsockname()[1])
     await asyncio.to_thread(sys.stdin.read)
     server.close()
 
@@ -281,8 +283,9 @@ async def serve_grpclib(options: Options) -> None:
 class EmulatedCall(Call):
     async def fail(self, code: int, text: str) -> NoReturn:
         from kmsconn.emulator.grpc_server import GrpcFailure
+        from kmsconn.kms import codes
 
-        raise GrpcFailure(Status(code), text)
+        raise GrpcFailure(codes.Status(code), text)
 
     async def go_away(self) -> NoReturn:
         from kmsconn.emulator.grpc_server import GoAway

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.real.store_client import ACCESS_KEY, SECRET_KEY
 
@@ -60,7 +61,11 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     raise AssertionError(f"radosgw did not start; the end of its log: {(place / 'log').read_text()[-1000:]}")
 
 
-_QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+_QUIET: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.DEVNULL,
+}
 
 
 def _free_port() -> int:

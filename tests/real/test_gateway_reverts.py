@@ -9,7 +9,8 @@ import attrs
 import pytest
 
 from kmsconn.emulator.contracts.request_calls import public_request
-from kmsconn.emulator.neighbourhood import CONTEXT, key_for
+from kmsconn.emulator.neighbourhood import CONTEXT
+from kmsconn.emulator.neighbours import key_for
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import Kind

@@ -34,8 +34,8 @@ from kmsconn.txmanager.aws_kms import open_aws_kms
 from tests.real.connect_proxy import ConnectProxy, open_proxy
 from tests.real.stores import open_moto
 from tests.real.test_aws_kms_sockets import serving
-from tests.real.test_chain_sockets import CHAIN_ID, certificates, listening
-from tests.unit.chain.scripted_node import Node
+from tests.real.test_chain_sockets import certificates, listening
+from tests.unit.chain.scripted_node import CHAIN_ID, Node
 
 CREDENTIALS = {"Basic dXNlcjpodW50ZXIy"}
 

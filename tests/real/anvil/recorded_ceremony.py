@@ -11,11 +11,12 @@ from typing import Any
 import attrs
 
 from kmsconn.chain.port import Call, RpcError
+from kmsconn.emulator.neighbours import key_for
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
-from tests.real.anvil.world import OWNER, Place, key_for, open_place
+from tests.real.anvil.world import OWNER, Place, open_place
 from tests.unit.emulator.ceremony_world import (
     BEGUN_BY_A_REPLY,
     ETHEREUM,

@@ -19,15 +19,8 @@ from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor, Km
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import Node
 from kmsconn.emulator.grpc_server import serve_grpc
-from kmsconn.emulator.neighbourhood import (
-    CONTEXT,
-    COPROCESSORS,
-    EPOCH,
-    ETHEREUM_ID,
-    GATEWAY_ID,
-    HOST_ID,
-    key_for,
-)
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, ETHEREUM_ID
+from kmsconn.emulator.neighbours import COPROCESSORS, GATEWAY_ID, HOST_ID, key_for
 from kmsconn.emulator.network import Handler, serve_sockets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -78,7 +80,7 @@ def test_what_is_used_while_nothing_is_offered() -> None:
 def failed(**shares: float) -> Case:
     """Return a case of 50 a second that was not sustained, with these shares of a core."""
     lost = attrs.evolve(CASE.outcome, offered_rate=50.0, sustained=False)
-    used = {side: attrs.evolve(USED, share=share) for side, share in shares.items()}
+    used: dict[str, Any] = {side: attrs.evolve(USED, share=share) for side, share in shares.items()}
     return attrs.evolve(CASE, outcome=lost, **used)
 
 

@@ -65,7 +65,7 @@ class Node:
         self._subscriptions += 1
         return hex(self._subscriptions)
 
-    async def answer(self, frame: str) -> str | None:
+    async def answer(self, frame: str | bytes) -> str | None:
         """Answer one frame; None: never."""
         question = json.loads(frame)
         self.frames.append(question)
@@ -138,7 +138,7 @@ class Node:
             except trio_websocket.ConnectionClosed:
                 nursery.cancel_scope.cancel()
 
-    async def _reply(self, connection: trio_websocket.WebSocketConnection, frame: str) -> None:
+    async def _reply(self, connection: trio_websocket.WebSocketConnection, frame: str | bytes) -> None:
         answer = await self.answer(frame)
         if answer is not None:
             with suppress(trio_websocket.ConnectionClosed):

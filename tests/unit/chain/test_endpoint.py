@@ -527,10 +527,14 @@ async def test_listening_subscribes_again_after_a_lost_connection_and_rings(
     assert rung == [None] * 4
 
 
+def fail(pushed: bytes | None) -> None:
+    raise AssertionError(pushed)
+
+
 async def test_listening_over_http_sleeps(autojump_clock: MockClock) -> None:
     node = Node()
     async with endpoint_of(HTTP, a=node) as endpoint, trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.listen, ("newHeads",), pytest.fail)
+        nursery.start_soon(endpoint.listen, ("newHeads",), fail)
         await trio.sleep(1000)
         nursery.cancel_scope.cancel()
     assert node.dialled == 0
@@ -540,7 +544,7 @@ async def test_a_refused_subscription_is_tried_again_now_and_then(autojump_clock
     node = Node()
     del node.methods["eth_subscribe"]
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.listen, ("newHeads",), pytest.fail)
+        nursery.start_soon(endpoint.listen, ("newHeads",), fail)
         await trio.sleep(100)
         nursery.cancel_scope.cancel()
     assert [method for method, _ in node.asked].count("eth_subscribe") == 4

@@ -197,8 +197,9 @@ def test_a_removed_log_is_none() -> None:
 @pytest.mark.parametrize("field", ["blockNumber", "logIndex"])
 def test_a_number_that_no_column_holds_makes_a_log_malformed(field: str) -> None:
     """One node's nonsense must not end the reader."""
+    changed: dict[str, Any] = {field: hex(1 << 63)}
     with pytest.raises(ValueError, match="no chain has reached"):
-        decode_log(json_log(**{field: hex(1 << 63)}))
+        decode_log(json_log(**changed))
 
 
 @pytest.mark.parametrize("field", ["number", "timestamp"])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import trio
+from eth_typing import ABIFunction
 from eth_utils.abi import function_abi_to_4byte_selector
 
 import kmsconn
 from kmsconn.chain.port import RpcError
 from kmsconn.chain.provider import Place, Provider, open_provider
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, HOST_ID
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
+from kmsconn.emulator.neighbours import HOST_ID
 from kmsconn.errors import CallReverted, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
@@ -127,7 +129,7 @@ async def test_each_function_of_the_first_generation_is_called_through_the_provi
     with pytest.raises(CallReverted):
         await provider.call(f"{contract}.{item['name']}", *values)
     [(_, message, _)] = rpc.asked
-    assert message["data"][:10] == to_hex(function_abi_to_4byte_selector(item))
+    assert message["data"][:10] == to_hex(function_abi_to_4byte_selector(cast("ABIFunction", item)))
 
 
 async def test_another_place_sender_and_block_are_passed_on() -> None:

@@ -206,15 +206,16 @@ async def test_pings_are_answered_while_a_flood_of_pushes_comes(autojump_clock: 
 
 
 async def test_what_is_asked_in_one_moment_goes_out_in_one_piece(autojump_clock: MockClock) -> None:
-    node, pieces = Node(), []  # type: ignore[var-annotated]
+    node = Node()
+    pieces: list[int] = []
     async with linked(node) as link:
         peer = node.streams[-1].receive_stream
         receive_some = peer.receive_some
 
         async def noting(max_bytes: int | None = None) -> bytes | bytearray:
-            data = await receive_some(max_bytes)
+            data: bytes | bytearray = await receive_some(max_bytes)
             pieces.append(len(data))
-            return data  # type: ignore[no-any-return]
+            return data
 
         await echo(link, 0)
         peer.receive_some = noting
@@ -383,7 +384,7 @@ async def test_cancelling_while_the_wire_is_full_sends_no_half_frame(autojump_cl
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.serve, theirs, True)
         link = await nursery.start(run_websocket, dial, URL)
-        ours.send_stream.send_all = slow  # type: ignore[method-assign]
+        ours.send_stream.send_all = slow  # type: ignore[assignment, method-assign]
         with trio.move_on_after(1):
             await echo(link, "x" * 1000)
         gate.set()
@@ -465,15 +466,16 @@ PING = b"\x89\x80"  # a masked frame without payload, as clients send it
 
 
 async def test_an_idle_connection_is_pinged_every_ten_seconds(autojump_clock: MockClock) -> None:
-    node, pieces = Node(), []  # type: ignore[var-annotated]
+    node = Node()
+    pieces: list[bytes] = []
     async with linked(node) as link:
         peer = node.streams[-1].receive_stream
         receive_some = peer.receive_some
 
         async def noting(max_bytes: int | None = None) -> bytes | bytearray:
-            data = await receive_some(max_bytes)
+            data: bytes | bytearray = await receive_some(max_bytes)
             pieces.append(bytes(data))
-            return data  # type: ignore[no-any-return]
+            return data
 
         peer.receive_some = noting
         await echo(link, 0)

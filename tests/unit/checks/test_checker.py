@@ -9,8 +9,9 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.asking import MAX_BATCH
 from kmsconn.chain.heads import CONFIRMING, HeadTracker
-from kmsconn.checks.checker import MAX_BATCH, Checker
+from kmsconn.checks.checker import Checker
 from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.second_look import SecondLook
@@ -119,7 +120,9 @@ async def test_what_goes_to_one_chain_goes_in_one_batch(autojump_clock: Any) -> 
     name = "public_four_v2_two_chains_repeated_handle"
     place = made(name)
     await place.check(name)
-    handles = len(request_of(name).content.materials)
+    content = request_of(name).content
+    assert isinstance(content, PublicDecryption)
+    handles = len(content.materials)
     assert [len(host.batches) for host in place.hosts.values()] == [1, 1]
     assert sum(host.batches[0] for host in place.hosts.values()) == handles
 

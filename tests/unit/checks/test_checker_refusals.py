@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -42,7 +44,7 @@ class Node:
             raise outcome
         return outcome
 
-    async def batch(self, calls):
+    async def batch(self, calls: Any) -> Any:
         await trio.lowlevel.checkpoint()
         self.asked += len(calls)
         return [self.answers.pop(0) for _ in calls]
@@ -53,7 +55,7 @@ class Row:
 
     signed, outsiders = True, False
 
-    def standing(self, content, tx_sender):
+    def standing(self, content: Any, tx_sender: Any) -> Any:
         return None
 
     def replying_context(self, content):
@@ -72,41 +74,43 @@ class Generation:
 class Valid:
     """Contexts, of which every one is valid."""
 
-    def knows(self, context_id, epoch_id):
+    def knows(self, context_id: Any, epoch_id: Any) -> Any:
         return True
 
-    def recall(self, context_id, epoch_id):
+    def recall(self, context_id: Any, epoch_id: Any) -> Any:
         return None
+
+
+GENERATION: Any = Generation()
+VALID: Any = Valid()
 
 
 def word(number: int) -> str:
     return f"0x{number:064x}"
 
 
-async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojump_clock) -> None:
+async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojump_clock: Any) -> None:
     """outcomes: RPC error → wait, also where a single call is asked; anything else would be quarantined."""
     head = HeadTracker()
     head.note(10, 1000)
     node = Node(RpcError(-32000, "header not found"))
-    committee, look = Committee(Generation(), {GATEWAY: node}, SENDER), SecondLook({GATEWAY: head})
-    checker = Checker(
-        Generation(), {GATEWAY: node}, {GATEWAY: head}, committee, Valid(), look, 86_400.0, 30.0
-    )
+    committee, look = Committee(GENERATION, {GATEWAY: node}, SENDER), SecondLook({GATEWAY: head})
+    checker = Checker(GENERATION, {GATEWAY: node}, {GATEWAY: head}, committee, VALID, look, 86_400.0, 30.0)
     with pytest.raises(Retryable, match="header not found"):
         await checker.check(Seen(request()))
 
 
-async def test_a_pinned_context_is_asked_for_once(autojump_clock) -> None:
+async def test_a_pinned_context_is_asked_for_once(autojump_clock: Any) -> None:
     node = Node(word(7), "0x" + SIGNER.hex())
-    committee = Committee(Generation(), {GATEWAY: node}, SENDER)
+    committee = Committee(GENERATION, {GATEWAY: node}, SENDER)
     assert [await committee.signer_for(request()) for _ in range(3)] == [SIGNER] * 3
     assert node.asked == 2
 
 
-async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered(autojump_clock) -> None:
+async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered(autojump_clock: Any) -> None:
     """A node that lags says 0; the context that is current by then may be another one than the pinned."""
     lagging = [word(0), word(8), "0x" + SENDER.hex()]
     node = Node(*lagging, word(7), "0x" + SIGNER.hex())
-    committee = Committee(Generation(), {GATEWAY: node}, SENDER)
+    committee = Committee(GENERATION, {GATEWAY: node}, SENDER)
     assert await committee.signer_for(request()) == SENDER
     assert await committee.signer_for(request()) == SIGNER

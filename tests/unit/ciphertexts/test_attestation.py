@@ -126,7 +126,7 @@ def test_hex_with_anything_between_is_undecodable(field: str, wrong: str) -> Non
 
 @pytest.mark.parametrize("field", ["key_id", "ciphertext_digest", "sns_ciphertext_digest", "format"])
 def test_every_field_is_signed(field: str) -> None:
-    others = {
+    others: dict[str, Any] = {
         "key_id": 8,
         "ciphertext_digest": b"\x02" * 32,
         "sns_ciphertext_digest": b"\x02" * 32,

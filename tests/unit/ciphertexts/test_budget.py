@@ -1,12 +1,16 @@
 """The byte budget: never more than the total, save for one alone; everything given back."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import trio
 import trio.testing
 
 from kmsconn.ciphertexts.budget import ByteBudget
 
 
-async def test_what_fits_is_held_until_the_block_is_left():
+async def test_what_fits_is_held_until_the_block_is_left() -> None:
     budget = ByteBudget(10)
     with budget.lease() as lease:
         await lease.reserve(4)
@@ -15,16 +19,16 @@ async def test_what_fits_is_held_until_the_block_is_left():
     assert budget.used == 0
 
 
-async def test_more_waits_until_another_gives_back(autojump_clock):
+async def test_more_waits_until_another_gives_back(autojump_clock: Any) -> None:
     budget, order = ByteBudget(10), []
 
-    async def hold():
+    async def hold() -> None:
         with budget.lease() as lease:
             await lease.reserve(8)
             await trio.sleep(5)
             order.append("given back")
 
-    async def want():
+    async def want() -> None:
         await trio.sleep(1)
         with budget.lease() as lease:
             await lease.reserve(8)
@@ -36,7 +40,7 @@ async def test_more_waits_until_another_gives_back(autojump_clock):
     assert order == ["given back", "held at 5"]
 
 
-async def test_one_alone_may_exceed_the_total():
+async def test_one_alone_may_exceed_the_total() -> None:
     budget = ByteBudget(10)
     with budget.lease() as lease:
         await lease.reserve(8)
@@ -45,7 +49,7 @@ async def test_one_alone_may_exceed_the_total():
     assert budget.used == 0
 
 
-async def test_a_cancelled_wait_holds_nothing_more(autojump_clock):
+async def test_a_cancelled_wait_holds_nothing_more(autojump_clock: Any) -> None:
     budget = ByteBudget(10)
     with budget.lease() as first, budget.lease() as second:
         await first.reserve(10)
@@ -55,11 +59,13 @@ async def test_a_cancelled_wait_holds_nothing_more(autojump_clock):
     assert budget.used == 0
 
 
-async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_other(autojump_clock):
+async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_other(
+    autojump_clock: Any,
+) -> None:
     """Bodies without a length are counted as they arrive: the eldest goes on beyond the total, then the others."""
     budget, ended, most = ByteBudget(10), [], []
 
-    async def read(name):
+    async def read(name: int) -> None:
         with budget.lease() as lease:
             for _ in range(4):
                 await lease.reserve(2)
@@ -75,7 +81,7 @@ async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_oth
     assert budget.used == 0
 
 
-async def test_what_an_attempt_gave_back_makes_another_the_eldest(autojump_clock):
+async def test_what_an_attempt_gave_back_makes_another_the_eldest(autojump_clock: Any) -> None:
     budget = ByteBudget(10)
     with budget.lease() as first, budget.lease() as second:
         with first.attempt() as attempt:

@@ -1,5 +1,9 @@
 """Laws of first_success: order, patience, losers cancelled, every reason named."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import trio
 
@@ -7,8 +11,8 @@ from kmsconn.ciphertexts.racing import first_success
 from kmsconn.errors import Rejected, Unreachable
 
 
-def way(result, *, after=0.0, log=None):
-    async def run():
+def way(result: Any, *, after: Any = 0.0, log: Any = None) -> Any:
+    async def run() -> Any:
         try:
             await trio.sleep(after)
         except trio.Cancelled:
@@ -22,24 +26,24 @@ def way(result, *, after=0.0, log=None):
     return run
 
 
-async def test_the_first_way_wins_when_it_is_quick(autojump_clock):
+async def test_the_first_way_wins_when_it_is_quick(autojump_clock: Any) -> None:
     assert await first_success([way("a", after=0.5), way("b")], 1.0) == "a"
     assert trio.current_time() == 0.5
 
 
-async def test_a_failure_starts_the_next_at_once(autojump_clock):
+async def test_a_failure_starts_the_next_at_once(autojump_clock: Any) -> None:
     assert await first_success([way(Unreachable("down")), way("b", after=0.1)], 1.0) == "b"
     assert trio.current_time() == 0.1
 
 
-async def test_a_slow_way_is_overtaken_and_cancelled(autojump_clock):
-    log = []
+async def test_a_slow_way_is_overtaken_and_cancelled(autojump_clock: Any) -> None:
+    log: list[Any] = []
     assert await first_success([way("a", after=100, log=log), way("b", after=0.2)], 1.0) == "b"
     assert trio.current_time() == 1.2
     assert log == ["a cancelled"]
 
 
-async def test_a_slow_way_may_still_win(autojump_clock):
+async def test_a_slow_way_may_still_win(autojump_clock: Any) -> None:
     assert (
         await first_success([way("a", after=3), way(Unreachable("x"), after=1), way("c", after=60)], 1.0)
         == "a"
@@ -47,25 +51,25 @@ async def test_a_slow_way_may_still_win(autojump_clock):
     assert trio.current_time() == 3
 
 
-async def test_all_reasons_are_told_when_every_way_fails(autojump_clock):
+async def test_all_reasons_are_told_when_every_way_fails(autojump_clock: Any) -> None:
     with pytest.raises(Unreachable, match="one; two"):
         await first_success([way(Unreachable("one")), way(Unreachable("two"), after=5)], 1.0)
 
 
-async def test_nowhere_to_ask_is_unreachable(autojump_clock):
+async def test_nowhere_to_ask_is_unreachable(autojump_clock: Any) -> None:
     with pytest.raises(Unreachable, match="nowhere"):
         await first_success([], 1.0)
 
 
-async def test_a_terminal_error_is_not_hidden(autojump_clock):
+async def test_a_terminal_error_is_not_hidden(autojump_clock: Any) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await first_success([way(Rejected("never"))], 1.0)
     assert caught.group_contains(Rejected)
 
 
 @pytest.mark.parametrize("at", [0.0, 0.5, 0.9, 1.5])
-async def test_cancellation_ends_every_way(autojump_clock, at):
-    log = []
+async def test_cancellation_ends_every_way(autojump_clock: Any, at: Any) -> None:
+    log: list[Any] = []
     with trio.move_on_after(at) as scope:
         await first_success([way("a", after=9, log=log), way("b", after=9, log=log)], 1.0)
     assert scope.cancelled_caught

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -27,17 +28,19 @@ class Registry:
     def __init__(self, *buckets: str) -> None:
         self._buckets = list(buckets)
 
-    async def find(self, _senders):
+    async def find(self, _senders: Any) -> Any:
         await trio.lowlevel.checkpoint()
         return self._buckets
 
 
 class Answer:
-    def __init__(self, body=BODY, status=200, headers=None, hang=False) -> None:
+    def __init__(
+        self, body: bytes = BODY, status: int = 200, headers: dict[str, str] | None = None, hang: bool = False
+    ) -> None:
         self.status, self.headers, self._body, self._hang = status, headers or {}, body, hang
         self.announced = _announced(self.headers)
 
-    async def __aiter__(self):
+    async def __aiter__(self) -> Any:
         if self._hang:
             await trio.sleep_forever()
         yield self._body
@@ -47,10 +50,11 @@ class Http:
     """Gives each host's answer; ``asked`` holds every URL."""
 
     def __init__(self, **answers: Answer) -> None:
-        self.answers, self.asked = answers, []
+        self.answers = answers
+        self.asked: list[str] = []
 
     @asynccontextmanager
-    async def stream_get(self, url: str, *, max_bytes: int, begun=lambda: None):
+    async def stream_get(self, url: str, *, max_bytes: int, begun: Any = lambda: None) -> Any:
         await trio.lowlevel.checkpoint()
         begun()
         self.asked.append(url)
@@ -58,10 +62,12 @@ class Http:
 
 
 def fetcher(http: Http, *buckets: str, **policy: bool) -> Fetcher:
-    return Fetcher(BothForms(http, Registry(*buckets)), BucketPolicy(**policy), offload_inline, 1 << 20)
+    client: Any = http
+    directory: Any = Registry(*buckets)
+    return Fetcher(BothForms(client, directory), BucketPolicy(**policy), offload_inline, 1 << 20)
 
 
-async def fetch(one: Fetcher, budget: ByteBudget | None = None):
+async def fetch(one: Fetcher, budget: ByteBudget | None = None) -> Any:
     with (budget or ByteBudget(1 << 20)).lease() as lease:
         return await one.fetch(MATERIAL, lease)
 
@@ -69,29 +75,29 @@ async def fetch(one: Fetcher, budget: ByteBudget | None = None):
 @pytest.mark.parametrize(
     "bucket", ["https://[bad/", "https://a:port/", "ht tp://x", "", "https://", "https://a\\b/"]
 )
-async def test_a_bucket_registered_as_no_url_is_passed_over(autojump_clock, bucket: str) -> None:
+async def test_a_bucket_registered_as_no_url_is_passed_over(autojump_clock: Any, bucket: str) -> None:
     """Its text comes from the chain: it must not quarantine requests that name it."""
     found = await fetch(fetcher(Http(good=Answer()), bucket, GOOD))
     assert found.body == BODY
 
 
-async def test_when_the_policy_forbids_every_bucket_only_the_operator_can_help(autojump_clock) -> None:
+async def test_when_the_policy_forbids_every_bucket_only_the_operator_can_help(autojump_clock: Any) -> None:
     with pytest.raises(Misconfigured, match="allow_http_buckets"):
         await fetch(fetcher(Http(), "http://plain.example", "http://other.example"))
 
 
-async def test_a_bucket_that_fails_beside_a_forbidden_one_is_just_unreachable(autojump_clock) -> None:
+async def test_a_bucket_that_fails_beside_a_forbidden_one_is_just_unreachable(autojump_clock: Any) -> None:
     with pytest.raises(Unreachable, match="allow_http_buckets"):
         await fetch(fetcher(Http(good=Answer(status=404)), "http://plain.example", GOOD))
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "9" * 5000, "1e3", "\u00b2"])
-async def test_an_announced_length_that_is_none_does_not_matter(autojump_clock, length: str) -> None:
+async def test_an_announced_length_that_is_none_does_not_matter(autojump_clock: Any, length: str) -> None:
     answer = Answer(headers={"content-length": length})
     assert (await fetch(fetcher(Http(good=answer), GOOD))).body == BODY
 
 
-async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clock) -> None:
+async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clock: Any) -> None:
     """Else a bucket that announces much and sends the wrong bytes eats the budget of the ones after it."""
     budget = ByteBudget(1000)
     liar = Answer(body=b"wrong", headers={"content-length": "900"})
@@ -99,7 +105,7 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clo
 
     class Watching(Http):
         @asynccontextmanager
-        async def stream_get(self, url: str, *, max_bytes: int, begun=lambda: None):
+        async def stream_get(self, url: str, *, max_bytes: int, begun: Any = lambda: None) -> Any:
             held.append(budget.used)
             async with super().stream_get(url, max_bytes=max_bytes, begun=begun) as answer:
                 yield answer
@@ -113,7 +119,7 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clo
     assert budget.used == 0
 
 
-async def test_the_loser_of_a_race_gives_back_what_it_had_reserved(autojump_clock) -> None:
+async def test_the_loser_of_a_race_gives_back_what_it_had_reserved(autojump_clock: Any) -> None:
     budget = ByteBudget(1000)
     slow = Answer(headers={"content-length": "900"}, hang=True)
     with budget.lease() as lease:
@@ -121,7 +127,7 @@ async def test_the_loser_of_a_race_gives_back_what_it_had_reserved(autojump_cloc
         assert budget.used == len(BODY)
 
 
-async def test_waiting_for_the_budget_is_no_silence_of_the_bucket(autojump_clock) -> None:
+async def test_waiting_for_the_budget_is_no_silence_of_the_bucket(autojump_clock: Any) -> None:
     budget = ByteBudget(1000)
     other = budget.lease()
     await other.reserve(1000)
@@ -136,6 +142,6 @@ async def test_waiting_for_the_budget_is_no_silence_of_the_bucket(autojump_clock
     assert found.body == BODY
 
 
-async def test_a_bucket_without_a_host_is_retryable(autojump_clock) -> None:
+async def test_a_bucket_without_a_host_is_retryable(autojump_clock: Any) -> None:
     with pytest.raises(Retryable):
         await fetch(fetcher(Http(), "https://"))

@@ -76,8 +76,8 @@ def test_without_a_number_forty_requests_come_and_more_beside_a_life_of_keys(
 ) -> None:
     plans: list[Plan] = []
     real = Demo.of
-    monkeypatch.setattr(Demo, "of", classmethod(lambda _, plan, wall: plans.append(plan) or real(plan, wall)))
-    monkeypatch.setattr(command.trio, "run", lambda *_: None)
+    monkeypatch.setattr(Demo, "of", classmethod(lambda _, plan, wall: real(noted(plans, plan), wall)))
+    monkeypatch.setattr(trio, "run", lambda *_: None)
     parsed = make_parser().parse_args(["demo", "--json", *arguments])
     assert (parsed.rate, parsed.seed) == (10.0, 0)
     command.execute(parsed)
@@ -260,13 +260,18 @@ def test_the_step_that_is_under_way_is_shown() -> None:
     assert "abort_crsgen" in text
 
 
+def noted(plans: list[Plan], plan: Plan) -> Plan:
+    plans.append(plan)
+    return plan
+
+
 def run_command(monkeypatch: pytest.MonkeyPatch, *, well: bool, as_json: bool = True) -> int:
     """Execute the command with a demonstration that has ended so."""
     included = 1 if well else 0
     totals = Totals(requested=1, seen=1, answered=1, included=included, failed=0, doubled=0)
     verdict = Verdict(emitted=1, answered=included, doubled=0, strays=0, p50=None, p99=None)
     monkeypatch.setattr(Demo, "result", lambda _: Result(1, totals, verdict))
-    monkeypatch.setattr(command.trio, "run", lambda *_: None)
+    monkeypatch.setattr(trio, "run", lambda *_: None)
     return command.execute(
         argparse.Namespace(
             requests=1, rate=1.0, seed=0, json=as_json, profile="fhevm-0.14", kinds="decryptions"

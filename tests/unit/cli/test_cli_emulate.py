@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import pytest
+import trio
 
 from kmsconn.cli import emulate as command
 from kmsconn.cli.arguments import PROFILES
@@ -16,14 +18,21 @@ from kmsconn.emulator.emulation import Emulation, seal_cheaply
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.httpz.neighbourhood import FirstNeighbourhood
 from kmsconn.emulator.load import Load
+from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.oracle import Oracle, Verdict
 
+T = TypeVar("T")
 WELL = Verdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5)
+
+
+def noted(things: list[T], thing: T) -> T:
+    things.append(thing)
+    return thing
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch, verdict: Verdict, *arguments: str) -> int:
     """Execute the command with an emulation that has ended with this verdict."""
-    monkeypatch.setattr(command.trio, "run", lambda *_: None)
+    monkeypatch.setattr(trio, "run", lambda *_: None)
     monkeypatch.setattr(Oracle, "verdict", lambda _: verdict)
     return main(["emulate", "--write-config", "k.toml", *arguments])
 
@@ -48,9 +57,9 @@ def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
 
 
 def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    plans = []
+    plans: list[emulation.Plan] = []
     real = Emulation.of
-    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: plans.append(plan) or real(plan)))
+    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: real(noted(plans, plan))))
     run_command(
         monkeypatch, WELL, "--rate", "5", "--duration", "2", "--size", "64", "--seed", "7", "--shards", "2",
         "--computing", "0.5", "--forms", "public", "wallet",
@@ -80,15 +89,16 @@ def test_a_generation_without_a_life_of_keys_is_told(
 
 
 def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    plans = []
+    plans: list[emulation.Plan] = []
     real = Emulation.of
-    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: plans.append(plan) or real(plan)))
+    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: real(noted(plans, plan))))
     run_command(monkeypatch, WELL, "--rate", "0", "--control", "9000", "--history", "60")
     assert plans == [emulation.Plan(Path("k.toml"), None, control=9000, history=60.0)]
 
 
 def test_history_is_counted_in_blocks_of_the_gateway() -> None:
     made = Emulation.of(emulation.Plan(Path("k.toml"), None, history=60.0))
+    assert isinstance(made.neighbours, Neighbourhood)
     assert (made.neighbours.gateway.history, made.neighbours.host.history) == (240, None)
 
 
@@ -115,9 +125,9 @@ def test_the_profiles_are_the_generations() -> None:
 
 
 def test_the_profile_chooses_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made: list[Emulation] = []
     real = Emulation.of
-    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: made.append(real(plan)) or made[-1]))
+    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: noted(made, real(plan))))
     run_command(monkeypatch, WELL, "--profile", "httpz-rc7")
     assert isinstance(made[0].neighbours, FirstNeighbourhood)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import trio
 
@@ -10,8 +13,8 @@ from kmsconn.control.requests import COMMANDS
 from kmsconn.control.server import context_of
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.chances import Chance
-from kmsconn.kms.status import Status
-from kmsconn.model.events import ReplyIncluded, RequestClosed
+from kmsconn.kms.codes import Status
+from kmsconn.model.events import Event, ReplyIncluded, RequestClosed
 from kmsconn.service.connector import open_connector
 from tests.unit.service.small_house import small_house
 
@@ -19,8 +22,8 @@ COUNT = 3
 
 
 @pytest.mark.once
-async def test_expired_requests_are_answered_after_a_retry(autojump_clock, tmp_path) -> None:
-    seen = []
+async def test_expired_requests_are_answered_after_a_retry(autojump_clock: Any, tmp_path: Path) -> None:
+    seen: list[Event] = []
     with trio.fail_after(3600):
         async with (
             small_house(tmp_path) as house,

@@ -17,7 +17,7 @@ from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.rpc import Node
-from kmsconn.ethereum.addresses import parse_address
+from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from tests import vectors
 from tests.unit.emulator.vector_world import rpc
@@ -112,7 +112,7 @@ def _first_context(played: Ceremony, entry: dict[str, Any], frame: Frame) -> Non
     ceremonies.announce(frame, FIRST_CONTEXT, ceremonies.FIRST_PREDECESSOR, first)
 
 
-def _action(played: Ceremony, entry: dict[str, Any]) -> tuple[bytes, Callable[[Frame], Any]]:
+def _action(played: Ceremony, entry: dict[str, Any]) -> tuple[Address, Callable[[Frame], Any]]:
     """Return the contract and what its owner did there."""
     said, config, generation = entry["decoded"], played.config, played.generation
     match entry["event"]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import attrs
 
 from kmsconn.emulator.blocks import Mined, Transaction
@@ -56,7 +59,7 @@ class World:
     def commit(self, *handles: bytes, key_id: int = KEY) -> None:
         for item in handles:
             made = Material(item, key_id, b"\xd1" * 32, (RELAYER,))
-            self.chain.set_up(DECRYPTION_ADDRESS, lambda f, m=made: self.decryption.commit(f, m))
+            self.chain.set_up(DECRYPTION_ADDRESS, partial(self.decryption.commit, material=made))
 
     def ask(self, *indices: int) -> bytes:
         """Queue a public request for these handles."""
@@ -107,10 +110,10 @@ def world(*, pool: PoolKind = "arbitrum", base_fee: int | None = 100, block_time
     return made
 
 
-def own_order(*hashes: bytes) -> object:
+def own_order(*hashes: bytes) -> Callable[[Sequence[Transaction], int], Sequence[Sequence[Transaction]]]:
     """Return an arrangement for ``reorg`` that puts transactions into the last block in this order."""
 
-    def arrange(transactions: list[Transaction], blocks: int) -> list[list[Transaction]]:
+    def arrange(transactions: Sequence[Transaction], blocks: int) -> Sequence[Sequence[Transaction]]:
         by_hash = {transaction.hash: transaction for transaction in transactions}
         return [*([[]] * (blocks - 1)), [by_hash[wanted] for wanted in hashes]]
 

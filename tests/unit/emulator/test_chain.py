@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 import trio.testing
 
 from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from tests.unit.emulator.small_world import (
@@ -202,7 +205,7 @@ def test_signed_transactions_keep_their_nonce_order() -> None:
 
 
 @pytest.mark.parametrize(("pool", "kept"), [("arbitrum", 0), ("geth", 1)])
-def test_transactions_behind_a_dropped_nonce_are_lost_or_kept(pool: str, kept: int) -> None:
+def test_transactions_behind_a_dropped_nonce_are_lost_or_kept(pool: PoolKind, kept: int) -> None:
     made = world(pool=pool)
     first, _ = (made.chain.submit(signed(nonce)) for nonce in (0, 1))
     made.chain.mine()
@@ -323,7 +326,7 @@ def test_transactions_may_be_spread_over_the_new_blocks() -> None:
     hashes = [made.ask(i) for i in range(3)]
     made.chain.mine_many(3)
 
-    def one_each(transactions: list[Transaction], blocks: int) -> list[list[Transaction]]:
+    def one_each(transactions: Sequence[Transaction], blocks: int) -> Sequence[Sequence[Transaction]]:
         return [[transaction] for transaction in transactions]
 
     made.chain.reorg(3, arrange=one_each)

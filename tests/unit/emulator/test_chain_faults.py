@@ -160,7 +160,7 @@ def spoiled(fault: Fault, requests: int = 4) -> list[Any]:
     for index in range(requests):
         made.ask(index)
     made.chain.mine()
-    answer = rpc(made.node, "eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest"})["result"]
+    answer: list[Any] = rpc(made.node, "eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest"})["result"]
     assert made.node.faults.happened[fault] == bool(requests)
     return answer
 

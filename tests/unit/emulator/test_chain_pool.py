@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.emulator.node_error import NodeError
-from kmsconn.emulator.pool import GethPool
+from kmsconn.emulator.pool import GethPool, PoolKind
 from tests.unit.emulator.small_world import SENDER, World, signed, world
 
 
@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize("pool", ["arbitrum", "geth"])
 
 
 @BOTH
-def test_the_next_nonce_is_taken_and_mined(pool: str) -> None:
+def test_the_next_nonce_is_taken_and_mined(pool: PoolKind) -> None:
     made = world(pool=pool)
     (transaction_hash,) = submit(made, signed(0))
     made.chain.mine()
@@ -31,7 +31,7 @@ def test_the_next_nonce_is_taken_and_mined(pool: str) -> None:
 
 
 @BOTH
-def test_a_used_nonce_is_too_low(pool: str) -> None:
+def test_a_used_nonce_is_too_low(pool: PoolKind) -> None:
     made = world(pool=pool)
     submit(made, signed(0))
     made.chain.mine()
@@ -39,14 +39,14 @@ def test_a_used_nonce_is_too_low(pool: str) -> None:
 
 
 @BOTH
-def test_the_same_bytes_are_known_while_they_wait(pool: str) -> None:
+def test_the_same_bytes_are_known_while_they_wait(pool: PoolKind) -> None:
     made = world(pool=pool)
     submit(made, signed(0))
     assert refusal(made, signed(0)) == "already known"
 
 
 @BOTH
-def test_the_same_bytes_after_mining_have_a_low_nonce(pool: str) -> None:
+def test_the_same_bytes_after_mining_have_a_low_nonce(pool: PoolKind) -> None:
     made = world(pool=pool)
     submit(made, signed(0))
     made.chain.mine()
@@ -54,37 +54,37 @@ def test_the_same_bytes_after_mining_have_a_low_nonce(pool: str) -> None:
 
 
 @BOTH
-def test_a_sender_without_funds_is_refused(pool: str) -> None:
+def test_a_sender_without_funds_is_refused(pool: PoolKind) -> None:
     made = world(pool=pool)
     made.chain.set_balance(SENDER.address, 1)
     assert refusal(made, signed(0)).startswith("insufficient funds for gas * price + value")
 
 
 @BOTH
-def test_another_chain_id_is_refused(pool: str) -> None:
+def test_another_chain_id_is_refused(pool: PoolKind) -> None:
     assert (
         refusal(world(pool=pool), signed(0, chain_id=1)) == "invalid chain id for signer: have 1 want 54321"
     )
 
 
 @BOTH
-def test_too_little_gas_is_refused(pool: str) -> None:
+def test_too_little_gas_is_refused(pool: PoolKind) -> None:
     assert refusal(world(pool=pool), signed(0, gas=20_999)) == "intrinsic gas too low: have 20999, want 21000"
 
 
 @BOTH
-def test_a_tip_above_the_fee_is_refused(pool: str) -> None:
+def test_a_tip_above_the_fee_is_refused(pool: PoolKind) -> None:
     text = "max priority fee per gas higher than max fee per gas"
     assert refusal(world(pool=pool), signed(0, max_fee=200, tip=201)) == text
 
 
 @BOTH
-def test_bytes_that_are_no_transaction_are_refused(pool: str) -> None:
+def test_bytes_that_are_no_transaction_are_refused(pool: PoolKind) -> None:
     assert refusal(world(pool=pool), b"\x02\xc0").startswith("failed to decode transaction")
 
 
 @BOTH
-def test_a_bit_more_in_the_data_makes_another_sender_or_none(pool: str) -> None:
+def test_a_bit_more_in_the_data_makes_another_sender_or_none(pool: PoolKind) -> None:
     """The signature is really checked: changed bytes belong to somebody else."""
     made = world(pool=pool)
     raw = bytearray(signed(0, b"\x01"))

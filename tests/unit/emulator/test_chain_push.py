@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -57,7 +57,7 @@ async def connected(made: World) -> AsyncIterator[Client]:
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         stream = await network("node", 8545)
-        socket = await wrap_client_stream(nursery, stream, "node:8545", "/")
+        socket = await wrap_client_stream(nursery, cast("trio.SocketStream", stream), "node:8545", "/")
         yield Client(socket, made)
         assert network.crashes == []
         nursery.cancel_scope.cancel()

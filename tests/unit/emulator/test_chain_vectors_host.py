@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def host_with_rights() -> Node:
         data = from_hex(entry["calldata"])
         function = ACL.functions_by_selector[data[:4]]
         if int(entry["result"], 16):
-            chain.set_up(ACL_ADDRESS, lambda f, n=function.name, v=function.decode(data): grant(acl, f, n, v))
+            chain.set_up(ACL_ADDRESS, partial(grant, acl, name=function.name, values=function.decode(data)))
     return Node(chain)
 
 

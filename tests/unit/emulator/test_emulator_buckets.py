@@ -57,7 +57,8 @@ def get(path: str = BY_HANDLE, method: str = "GET") -> HttpRequest:
 
 def code_of(response: HttpResponse) -> str:
     assert isinstance(response.body, bytes)
-    return re.findall("<Code>(.*)</Code>", response.body.decode())[0]
+    code: str = re.findall("<Code>(.*)</Code>", response.body.decode())[0]
+    return code
 
 
 async def spoilt(fault: Fault) -> HttpResponse:

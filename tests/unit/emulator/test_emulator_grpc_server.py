@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -53,7 +54,14 @@ async def go_away(request: bytes) -> bytes:
     raise GoAway
 
 
-METHODS = {ECHO: echo, FAIL: fail, HANG: hang, SLOW: slow, CUT: cut, GOAWAY: go_away}
+METHODS: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
+    ECHO: echo,
+    FAIL: fail,
+    HANG: hang,
+    SLOW: slow,
+    CUT: cut,
+    GOAWAY: go_away,
+}
 
 
 async def test_a_call_gets_its_reply_and_ok() -> None:

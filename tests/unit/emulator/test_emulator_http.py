@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import h11
 import pytest
@@ -285,7 +286,9 @@ async def upper(connection: WebSocketConnection) -> None:
 
 async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
     async with served(mirror, websocket=upper) as stream, trio.open_nursery() as nursery:
-        client = await wrap_client_stream(nursery, stream, "neighbour", "/ws/token")
+        client = await wrap_client_stream(
+            nursery, cast("trio.SocketStream", stream), "neighbour", "/ws/token"
+        )
         await client.send_message("hello")
         assert await client.get_message() == "HELLO"
         await client.aclose()
@@ -293,10 +296,12 @@ async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
 
 async def test_the_websocket_handler_sees_the_path() -> None:
     async def path(connection: WebSocketConnection) -> None:
-        await connection.send_message(connection.path)
+        await connection.send_message(str(connection.path))
 
     async with served(mirror, websocket=path) as stream, trio.open_nursery() as nursery:
-        client = await wrap_client_stream(nursery, stream, "neighbour", "/ws/token")
+        client = await wrap_client_stream(
+            nursery, cast("trio.SocketStream", stream), "neighbour", "/ws/token"
+        )
         assert await client.get_message() == "/ws/token"
         await client.aclose()
 
@@ -306,7 +311,7 @@ async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
         await trio.lowlevel.checkpoint()
 
     async with served(mirror, websocket=leave) as stream, trio.open_nursery() as nursery:
-        client = await wrap_client_stream(nursery, stream, "neighbour", "/")
+        client = await wrap_client_stream(nursery, cast("trio.SocketStream", stream), "neighbour", "/")
         with pytest.raises(ConnectionClosed):
             await client.get_message()
 

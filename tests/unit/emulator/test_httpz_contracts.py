@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -76,10 +77,10 @@ def scene(threshold: int = 0, *, counts_shares: bool = False) -> Scene:
     )
     for handle, key_id in ((HANDLE, 7), (OTHER_KEY, 8)):
         material = Material(handle, key_id, DIGEST, (APP,))
-        chain.set_up(manager.address, lambda frame, m=material: manager.commit(frame, m))
+        chain.set_up(manager.address, partial(manager.commit, material=material))
     for handle in (HANDLE, OTHER_KEY, UNCOMMITTED):
         for account in (None, USER.address, APP):
-            chain.set_up(manager.address, lambda frame, h=handle, a=account: manager.allow(frame, h, a))
+            chain.set_up(manager.address, partial(manager.allow, handle=handle, account=account))
     return Scene(chain, httpz, manager, keys)
 
 

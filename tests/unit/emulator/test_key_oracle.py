@@ -8,7 +8,8 @@ from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, announce
 from kmsconn.emulator.generation_hashes import named_pair, prep_keygen_hash
 from kmsconn.emulator.key_life import CRS, PREP, announcement_of
 from kmsconn.emulator.key_oracle import KeyVerdict, read_keys
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, sender_of, signer_of
+from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood
+from kmsconn.emulator.neighbours import sender_of, signer_of
 from kmsconn.ethereum.eip712 import signing_digest
 from kmsconn.protocols.fhevm_014.keygen import PREP_RESPONSE
 

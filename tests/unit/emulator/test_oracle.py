@@ -202,7 +202,7 @@ def test_a_block_that_comes_back_keeps_its_time(watched: Watched) -> None:
 def test_ids_that_are_handed_out_again_name_other_transactions(watched: Watched) -> None:
     first, second = watched.world.ask(0), watched.world.ask(1)
     watched.block(1.0)
-    watched.world.chain.reorg(1, arrange=own_order(second, first))  # type: ignore[arg-type]
+    watched.world.chain.reorg(1, arrange=own_order(second, first))
     watched.oracle.read()
     assert (watched.trace(1).transaction_hash, watched.trace(2).transaction_hash) == (second, first)
 

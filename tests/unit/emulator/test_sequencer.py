@@ -29,7 +29,8 @@ class Said:
     @property
     def words(self) -> str:
         """The node's refusal up to its colon, or nothing when it took the transaction."""
-        return self.content.get("error", {}).get("message", "").split(":")[0]
+        words: str = self.content.get("error", {}).get("message", "").split(":")[0]
+        return words
 
 
 def sending(raw: bytes, number: int = 1) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import attrs
@@ -22,6 +22,7 @@ from kmsconn.emulator.contracts.gateway_config import (
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import public_request
 from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.rpc_begun import Begun
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
@@ -42,8 +43,9 @@ def rpc(node: Node, method: str, *params: Any) -> dict[str, Any]:
     """Ask a node one question that needs no waiting; return the answer object."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
     begun = node.begin(body)
-    assert not isinstance(begun, list)
-    return msgspec.json.decode(msgspec.json.encode(begun.as_json()))
+    assert isinstance(begun, Begun)
+    answer: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(begun.as_json()))
+    return answer
 
 
 def committee(context_id: str, *, address: str = "kms-{n}.example.test") -> Committee:
@@ -67,8 +69,8 @@ def calldata_of(entry: dict[str, Any]) -> bytes:
     if "transaction" in entry:
         return from_hex(entry["transaction"]["input"])
     if entry["kind"] == "public":
-        handles = [vectors_handle(name) for name in entry["handles"]]
-        return public_request(handles, from_hex(entry["extra_data"]))
+        named = [vectors_handle(name) for name in entry["handles"]]
+        return public_request(named, from_hex(entry["extra_data"]))
     decoded = entry["decoded"]
     handles = tuple(
         (from_hex(h["handle"]), parse_address(h["contract_address"]), parse_address(h["owner_address"]))
@@ -100,8 +102,8 @@ class Replay:
     config: GatewayConfig
     requests: dict[str, Mined] = attrs.field(factory=dict)
     replies: dict[tuple[str, int], Mined] = attrs.field(factory=dict)
-    reverts: dict[str, dict[str, Any]] = attrs.field(factory=dict)
-    estimates: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    reverts: dict[tuple[str, str], dict[str, Any]] = attrs.field(factory=dict)
+    estimates: dict[tuple[str, str], dict[str, Any]] = attrs.field(factory=dict)
 
     def mine_until(self, number: int) -> None:
         while self.chain.head.number < number:
@@ -165,7 +167,7 @@ def _set_up(replay: Replay) -> None:
     chain.set_up(config.address, lambda f: config.set_context(f, int(first, 16), committee(first)))
     chain.set_up(decryption.address, decryption.initialize)
     for entry in vectors.load()["ciphertexts"]:
-        chain.set_up(decryption.address, lambda f, m=material(entry): decryption.commit(f, m))
+        chain.set_up(decryption.address, partial(decryption.commit, material=material(entry)))
 
 
 def material(entry: dict[str, Any]) -> Material:
@@ -193,7 +195,8 @@ def replay() -> Replay:
     for name in ("pending_public_v1_context_1", "pending_user_v1_context_1"):
         decryption_id = int(vectors.request(name)["decryption_id"], 16)
         played.chain.set_up(
-            played.decryption.address, lambda f, i=decryption_id: played.decryption.pin(f, i, 0)
+            played.decryption.address,
+            partial(played.decryption.pin, decryption_id=decryption_id, context_id=0),
         )
     played.collect_reverts("stage 3, pinned context zeroed by hand")
     return played
@@ -201,7 +204,9 @@ def replay() -> Replay:
 
 def _play(played: Replay, after: int, until: int) -> None:
     relayer = vectors.account("relayer")[0]
-    steps = [(vectors.log_of(r).block_number, r, None) for r in vectors.requests()]
+    steps: list[tuple[int, dict[str, Any], dict[str, Any] | None]] = [
+        (vectors.log_of(r).block_number, r, None) for r in vectors.requests()
+    ]
     steps += [(int(a["proof"]["block_number"], 16), r, a) for r, a in vectors.answers() if "proof" in a]
     for number, entry, answer in sorted(steps, key=lambda step: step[0]):
         if not after < number <= until:

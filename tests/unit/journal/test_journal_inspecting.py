@@ -10,7 +10,7 @@ import pytest
 from kmsconn.journal import inspecting, moves, queries, retention
 from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import RETRIED, SLICE, RetryError
-from kmsconn.journal.values import Position, Retention, Wanted
+from kmsconn.journal.values import Found, Position, Retention, Wanted
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, new_row, row_of, take, walk, wall
@@ -31,7 +31,7 @@ def test_the_newest_come_first_and_the_look_goes_on_below(db: Database) -> None:
 
 
 def test_an_empty_journal_has_none(db: Database) -> None:
-    assert inspecting.find(db, ALL, None, 9) == inspecting.Found((), None)
+    assert inspecting.find(db, ALL, None, 9) == Found((), None)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_an_empty_journal_has_none(db: Database) -> None:
 def test_requests_are_found_by_kind_state_and_cause(
     db: Database, wanted: Wanted, expected: list[str]
 ) -> None:
-    names = {}
+    names: dict[Any, Any] = {}
     for name, kind, transition, reason in (
         ("crs", Kind.CRSGEN, "reject", "the Core said INTERNAL"),
         ("denied", KIND, "reject", "the acl says no"),

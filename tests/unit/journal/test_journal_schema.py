@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -211,7 +212,9 @@ def test_an_empty_file_of_the_first_version_gets_the_new_ends(tmp_path: Path) ->
 
 
 def test_an_older_file_begins_with_the_blocks_where_its_requests_stand(tmp_path: Path) -> None:
-    at = ({"id": bytes32(f"{n}"), "block": n, "block_hash": bytes32(f"block {n}")} for n in (10, 12))
+    at: Iterator[dict[str, object]] = (
+        {"id": bytes32(f"{n}"), "block": n, "block_hash": bytes32(f"block {n}")} for n in (10, 12)
+    )
     file_of_layout(tmp_path / "j.db", 4, *at)
     db = opened(tmp_path / "j.db")
     try:

@@ -14,7 +14,11 @@ ONE, TWO = frames.frame(frames.DATA, 1, 3, b"one"), frames.frame(frames.PING, 0,
 
 def cut(cutter: Cutter, *chunks: bytes) -> list[tuple[int, int, int, bytes]]:
     """Return the frames of these chunks."""
-    return [(*head, bytes(payload)) for chunk in chunks for *head, payload in cutter.cut(chunk)]
+    return [
+        (kind, flags, stream, bytes(payload))
+        for chunk in chunks
+        for kind, flags, stream, payload in cutter.cut(chunk)
+    ]
 
 
 def test_a_frame_is_made_as_another_library_makes_it() -> None:

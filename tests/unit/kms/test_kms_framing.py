@@ -10,13 +10,13 @@ from kmsconn.errors import Broken, Unreachable
 from kmsconn.kms.codes import Status
 from kmsconn.kms.framing import (
     MAX_MESSAGE,
-    Header,
     Reply,
     message_parts,
     percent_decoded,
     request_headers,
     timeout_text,
 )
+from kmsconn.kms.headers import Header
 from kmsconn.kms.status import StatusError
 from tests.behaviours import SCRIPTED, shows
 

@@ -86,7 +86,7 @@ async def _receive(connection: h11.Connection, stream: trio.abc.Stream) -> Asked
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive_some())
+            connection.receive_data(bytes(await stream.receive_some()))
         elif isinstance(event, h11.Request):
             request = event
         elif isinstance(event, h11.Data):

@@ -72,7 +72,9 @@ def test_both_contexts_are_told_the_previous_one_first() -> None:
         decode(NewMpcContextRequest, from_hex(core["request_bytes"]))
         for core in keys.event("context_2_new")["core"]
     ]
-    empty = [node for node in expected[1].new_context.mpc_nodes if node.ca_cert == b""]
+    told = expected[1].new_context
+    assert told is not None
+    empty = [node for node in told.mpc_nodes if node.ca_cert == b""]
     assert len(empty) == 1
     empty[0].ca_cert = None
     assert [decode(NewMpcContextRequest, bytes(call.message)) for call in found] == expected
@@ -105,6 +107,7 @@ def test_an_epoch_that_may_be_there_is_a_success_in_doubt() -> None:
 def test_the_end_of_a_context_names_its_epochs() -> None:
     call = end_of_context(EPOCH, EPOCH + 1)
     message = decode(DestroyMpcContextRequest, bytes(call.message))
+    assert message.context_id is not None
     assert message.context_id.request_id == f"{CONTEXT:064x}"
     assert [one.request_id for one in message.epoch_ids] == [f"{EPOCH:064x}", f"{EPOCH + 1:064x}"]
     assert (call.method, call.shard) == ("DestroyMpcContext", None)

@@ -20,7 +20,7 @@ from kmsconn.protocols.protobuf import decode
 from tests import vectors
 from tests.vectors import keys
 
-MESSAGES = {
+MESSAGES: dict[str, Any] = {
     "prep_keygen_default": KeyGenPreprocResult,
     "keygen_default": KeyGenResult,
     "crsgen_test_2048": CrsGenResult,
@@ -37,7 +37,7 @@ def read(name: str, reply: bytes | None) -> Any:
 
 
 def spoilt(name: str, spoil: Any) -> bytes:
-    message: Any = decode(MESSAGES[name], reply_of(name))  # type: ignore[type-var]
+    message: Any = decode(MESSAGES[name], reply_of(name))
     spoil(message)
     return bytes(message)
 

@@ -58,7 +58,9 @@ def test_both_counters_of_the_contract_are_asked_for_by_tag() -> None:
 
 def test_an_id_can_be_told_where_the_rest_cannot_be_read() -> None:
     log = vectors.log_of(vectors.request("public_one_v0"))
-    assert PROFILE.id_of(attrs.evolve(log, data=b"")) == PROFILE.decode(log).id
+    content = PROFILE.decode(log)
+    assert content is not None
+    assert PROFILE.id_of(attrs.evolve(log, data=b"")) == content.id
     assert PROFILE.id_of(attrs.evolve(log, topics=log.topics[:1])) is None
 
 
@@ -107,6 +109,7 @@ def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
         and read["value"][-1] == "1"
         and read["signer"] == vectors.load()["environment"]["keys"]["signer1"]["address"]
     ]
+    assert question is not None
     assert question.call()[1][1] == entry["slot"]
     assert question.understand(from_hex(entry["value"])) is True
 

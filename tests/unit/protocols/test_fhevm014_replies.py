@@ -30,6 +30,10 @@ every_answer = pytest.mark.parametrize(
 )
 
 
+def content_of(entry: dict[str, Any]) -> Any:
+    return PROFILE.decode(vectors.log_of(entry))
+
+
 def read(entry: dict[str, Any], reply: bytes) -> Any:
     content: Any = PROFILE.decode(vectors.log_of(entry))
     return PROFILE.operations[content.kind].read_answer(content, reply, None)
@@ -53,7 +57,7 @@ def test_public_words_and_digest(entry: dict[str, Any], answer: dict[str, Any]) 
     plaintexts = [(value["fhe_type"], from_hex(value["bytes"])) for value in payload["plaintexts"]]
     result = decrypted_result(plaintexts)
     assert result == from_hex(answer["decrypted_result"])
-    handles = [material.handle for material in PROFILE.decode(vectors.log_of(entry)).materials]
+    handles = [material.handle for material in content_of(entry).materials]
     extra_data = from_hex(answer["response"]["extra_data"])
     digest = public_digest(domain(), handles, result, extra_data)
     assert digest == from_hex(answer["eip712"]["digest"])

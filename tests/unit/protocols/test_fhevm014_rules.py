@@ -32,7 +32,7 @@ TWO_HANDLES = vectors.request("user_unified_own_and_delegated_v0")
 NOW = UNIFIED["block_timestamp"]
 
 
-def content_of(entry: dict[str, Any]) -> Content:
+def content_of(entry: dict[str, Any]) -> Any:
     return PROFILE.decode(vectors.log_of(entry))
 
 
@@ -126,7 +126,7 @@ def test_a_legacy_handle_of_two_contracts_asks_for_every_pair() -> None:
     pairs = ((first, b"\x0a" * 20), (first, b"\x0b" * 20), (second, b"\x0a" * 20))
     calldata = DIRECT.encode(pairs, (0, 1), (1, ()), b"\x01" * 20, b"", b"", b"")
     facts = attrs.evolve(vectors.facts_of(entry), input=calldata)
-    user = content.user  # type: ignore[union-attr]
+    user = content.user
     expected = [user, b"\x0a" * 20, b"\x0b" * 20, user, b"\x0a" * 20]
     assert [question.data[-20:] for question in ask(content, facts)] == expected
 
@@ -137,7 +137,7 @@ def test_a_delegated_handle_of_two_contracts_asks_for_every_pair() -> None:
     first, *others = (material.handle for material in content.materials)
     contracts = b"\x0a" * 20, b"\x0b" * 20
     pairs = [(first, contracts[0]), (first, contracts[1]), *((other, contracts[0]) for other in others)]
-    delegator, user = b"\x0d" * 20, content.user  # type: ignore[union-attr]
+    delegator, user = b"\x0d" * 20, content.user
     calldata = DELEGATED.encode(pairs, (0, 1), (delegator, user), (1, ()), b"", b"", b"")
     facts = attrs.evolve(vectors.facts_of(entry), input=calldata)
     asked = [question.data for question in ask(content, facts)]
@@ -184,7 +184,7 @@ def test_handles_of_several_chains_are_rejected() -> None:
 
 def test_a_user_among_the_allowed_contracts_is_rejected() -> None:
     with pytest.raises(Rejected, match="among the allowed"):
-        ask(unified(allowed_contracts=(content_of(UNIFIED).user,)))  # type: ignore[union-attr]
+        ask(unified(allowed_contracts=(content_of(UNIFIED).user,)))
 
 
 @pytest.mark.parametrize(("start", "duration"), [(NOW, 10), (NOW - 10, 10), (NOW - 5, 2**256 - 1)])

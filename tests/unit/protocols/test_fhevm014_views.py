@@ -10,6 +10,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm_014 import abi, views
 from kmsconn.protocols.port import Coprocessor, View
+from kmsconn.protocols.storage import base_slot, mapping_slot
 from tests import vectors
 
 CHAIN = 54321
@@ -97,7 +98,7 @@ def test_slots_of_annex_e(entry: dict[str, Any]) -> None:
     elif what.startswith("base+1["):
         slot = views.has_answered(CHAIN, CONTRACT, identifier, Address(from_hex(entry["signer"])))
     else:
-        assert views.mapping_slot(views.DECRYPTION_BASE, identifier) == int(entry["slot"], 16)
+        assert mapping_slot(views.DECRYPTION_BASE, identifier) == int(entry["slot"], 16)
         return
     assert slot.slot == int(entry["slot"], 16)
     assert int(slot.read(value)) == int.from_bytes(value)
@@ -105,7 +106,7 @@ def test_slots_of_annex_e(entry: dict[str, Any]) -> None:
 
 def test_base_slots_of_the_namespaces() -> None:
     storage = vectors.load()["storage"]
-    assert views.base_slot(storage["namespace"]) == int(storage["base_slot"], 16) == views.DECRYPTION_BASE
+    assert base_slot(storage["namespace"]) == int(storage["base_slot"], 16) == views.DECRYPTION_BASE
     expected = "80f3585af86806c5774303b06c1ee640aa83b6ef3e45df49bb26c8524500c200"
     assert f"{views.PROTOCOL_CONFIG_BASE:064x}" == expected
 

@@ -20,7 +20,7 @@ from tests.vectors import httpz
 PROFILE = HttpzRc7(httpz.settings())
 REQUESTS = [*httpz.exchanges("public_decryption"), *httpz.exchanges("user_decryption")]
 HANDLE = from_hex(httpz.annex()["handle_example"])
-CLASSES = {"Decrypt": DecryptionRequest, "Reencrypt": ReencryptionRequest}
+CLASSES: dict[str, Any] = {"Decrypt": DecryptionRequest, "Reencrypt": ReencryptionRequest}
 every_request = pytest.mark.parametrize(("revision", "entry"), REQUESTS, ids=httpz.name_of)
 
 

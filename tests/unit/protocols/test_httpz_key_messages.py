@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import eth_abi
 import pytest
+from eth_abi.abi import encode as eth_encode
 
 from kmsconn._generated.httpz_rc7.kms.v1 import CrsGenRequest, KeyGenPreprocRequest, KeyGenRequest
 from kmsconn.config.settings import Httpz
@@ -27,7 +27,11 @@ DEFAULT_PARAMETERS = from_hex("0x9f28225c7d0ace67fa2516bd7725f3949e9a591de0eae9d
 NAMED = {TEST_PARAMETERS: 1, DEFAULT_PARAMETERS: 0}
 PROFILE = HttpzRc7(httpz.settings(httpz=Httpz(fhe_parameters=NAMED)))
 RECORDED = httpz.exchanges("key_management")
-CLASSES = {"KeyGenPreproc": KeyGenPreprocRequest, "KeyGen": KeyGenRequest, "CrsGen": CrsGenRequest}
+CLASSES: dict[str, Any] = {
+    "KeyGenPreproc": KeyGenPreprocRequest,
+    "KeyGen": KeyGenRequest,
+    "CrsGen": CrsGenRequest,
+}
 every_request = pytest.mark.parametrize(("revision", "entry"), RECORDED, ids=httpz.name_of)
 
 
@@ -103,7 +107,7 @@ def test_the_log_of_another_abi_library_is_read_with_each_number_in_its_place(
     name: str, numbers: tuple[int, ...], expected: KeyRequest
 ) -> None:
     topic0 = from_hex(httpz.abi_source()["topic0"]["KeyManager"][name]["topic0"])
-    data = eth_abi.encode(["uint256"] * len(numbers) + ["bytes32"], [*numbers, TEST_PARAMETERS])
+    data = eth_encode(["uint256"] * len(numbers) + ["bytes32"], [*numbers, TEST_PARAMETERS])
     log = Log(httpz.address("KeyManager"), (topic0,), data, 1, bytes(32), bytes(32), 0)
     assert EVENTS.decode(log) == expected
 

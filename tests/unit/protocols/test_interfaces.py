@@ -105,7 +105,7 @@ def test_what_was_decoded_shows_names_and_values() -> None:
     found = Decoded(
         "ACL", "isAllowed", "isAllowed(bytes32,address)", ("handle", ""), (b"\x01" * 32, SOMEBODY)
     )
-    assert str(found) == f"ACL.isAllowed(handle=0x{'01' * 32}, {checksum(SOMEBODY)})"  # type: ignore[arg-type]
+    assert str(found) == f"ACL.isAllowed(handle=0x{'01' * 32}, {checksum(SOMEBODY)})"
 
 
 def test_calldata_of_nobody_is_undecodable() -> None:

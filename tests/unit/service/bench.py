@@ -41,6 +41,7 @@ EXPIRY = 86_400.0
 ANSWER = Answer(b"calldata", Address(b"\x51" * 20))
 SETTINGS = vector_settings()
 PROFILE = Fhevm014(SETTINGS)
+_NOBODY: Any = None  # nothing is asked
 
 
 @attrs.define
@@ -173,7 +174,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             journal=journal,
             heads={SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()},
             lane_bells={chain.chain_id: Doorbell() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
-            contexts=Contexts(PROFILE, None, trio.current_time, SecondLook({})),  # type: ignore[arg-type] - nothing is asked
+            contexts=Contexts(PROFILE, _NOBODY, trio.current_time, SecondLook({})),
             budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),
             passage=Passage(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
 
+from kmsconn.config.settings import Settings
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
@@ -32,12 +34,12 @@ class SmallHouse:
     ports: Ports
     journal: Path
 
-    def settings(self, **changes):
+    def settings(self, **changes: Any) -> Settings:
         return self.neighbours.settings(self.journal, **changes)
 
 
 @asynccontextmanager
-async def small_house(folder: Path, **options) -> AsyncIterator[SmallHouse]:
+async def small_house(folder: Path, **options: Any) -> AsyncIterator[SmallHouse]:
     """Run the neighbours while the block lasts; block time is a second of virtual time."""
     neighbours, network = Neighbourhood.make(wall, **options), MemoryNetwork()
     neighbours.settle_in_memory(network)

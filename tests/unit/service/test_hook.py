@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import trio
 
 from kmsconn.errors import Unreachable
-from kmsconn.model.events import AnswerKept, RequestClosed, StageFinished
+from kmsconn.model.events import AlertCleared, AnswerKept, Event, RequestClosed, StageFinished
 from kmsconn.service.connector import open_connector
 from kmsconn.service.hook import Hook
 from tests.unit.service.small_house import small_house
+
+EVENT = AlertCleared("gateway", "logs")
 
 
 class BugError(Exception):
     pass
 
 
-async def run_one_request(folder, on_event) -> None:
+async def run_one_request(folder: Path, on_event: Any) -> None:
     async with small_house(folder) as house:
         house.traffic.forms["public"]()
         async with open_connector(house.settings(), ports=house.ports, on_event=on_event) as connector:
@@ -27,11 +32,13 @@ async def run_one_request(folder, on_event) -> None:
     "error", [BugError("in the hook"), Unreachable("as if of ours"), OSError("log file gone")]
 )
 @pytest.mark.parametrize("at", [StageFinished, AnswerKept])
-async def test_an_exception_of_the_hook_ends_the_connector(autojump_clock, tmp_path, error, at) -> None:
+async def test_an_exception_of_the_hook_ends_the_connector(
+    autojump_clock: Any, tmp_path: Path, error: Exception, at: Any
+) -> None:
     """Also one that a stage, or the worker boundary, would take for its own."""
     seen = []
 
-    def on_event(event) -> None:
+    def on_event(event: Event) -> None:
         seen.append(event)
         if isinstance(event, at):
             raise error
@@ -43,23 +50,23 @@ async def test_an_exception_of_the_hook_ends_the_connector(autojump_clock, tmp_p
     assert isinstance(seen[-1], at)  # nothing is told after the failure
 
 
-async def test_the_hook_does_not_fail_where_it_was_called(autojump_clock) -> None:
+async def test_the_hook_does_not_fail_where_it_was_called(autojump_clock: Any) -> None:
     """Who tells an event must not be disturbed half-way through a change of its own."""
     hook = Hook(_raise)
-    hook("event")
+    hook(EVENT)
     with pytest.raises(BugError):
         await hook.watch()
 
 
-async def test_a_hook_that_works_is_watched_for_ever(autojump_clock) -> None:
-    seen: list = []
+async def test_a_hook_that_works_is_watched_for_ever(autojump_clock: Any) -> None:
+    seen: list[Event] = []
     hook = Hook(seen.append)
-    hook("event")
+    hook(EVENT)
     with trio.move_on_after(5) as scope:
         await hook.watch()
     assert scope.cancelled_caught
-    assert seen == ["event"]
+    assert seen == [EVENT]
 
 
-def _raise(_event) -> None:
+def _raise(_event: Event) -> None:
     raise BugError

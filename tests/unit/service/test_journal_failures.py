@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,10 +13,11 @@ from kmsconn.emulator import core_faults
 from kmsconn.emulator.chances import Chance
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.database import Database
-from kmsconn.kms.status import Status
+from kmsconn.kms.codes import Status
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
+    Event,
     ReplyIncluded,
     ReplySigned,
     RequestClosed,
@@ -26,9 +29,9 @@ from tests.unit.service.small_house import small_house
 
 
 @pytest.fixture
-def disk(monkeypatch):
+def disk(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A disk that a test can fill: nothing is committed then, reads included."""
-    full = []
+    full: list[Any] = []
     commit = Database.commit
 
     def fail(db: Database) -> None:
@@ -40,8 +43,8 @@ def disk(monkeypatch):
     return full
 
 
-async def test_a_full_disk_is_named_and_waited_out(autojump_clock, tmp_path, disk) -> None:
-    seen = []
+async def test_a_full_disk_is_named_and_waited_out(autojump_clock: Any, tmp_path: Path, disk: Any) -> None:
+    seen: list[Event] = []
     with trio.fail_after(600):
         async with (
             small_house(tmp_path) as house,
@@ -63,9 +66,9 @@ async def test_a_full_disk_is_named_and_waited_out(autojump_clock, tmp_path, dis
     assert not [event for event in seen if isinstance(event, RequestClosed)]
 
 
-async def test_a_journal_file_open_to_others_is_named(autojump_clock, tmp_path) -> None:
+async def test_a_journal_file_open_to_others_is_named(autojump_clock: Any, tmp_path: Path) -> None:
     (tmp_path / "journal.db").touch(mode=0o644)
-    seen = []
+    seen: list[Event] = []
     async with (
         small_house(tmp_path) as house,
         open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
@@ -76,7 +79,7 @@ async def test_a_journal_file_open_to_others_is_named(autojump_clock, tmp_path) 
     ] == [True]
 
 
-async def test_a_step_of_the_journal_is_tried_until_it_is_kept(autojump_clock) -> None:
+async def test_a_step_of_the_journal_is_tried_until_it_is_kept(autojump_clock: Any) -> None:
     tries = []
 
     async def step() -> str:
@@ -92,9 +95,9 @@ async def test_a_step_of_the_journal_is_tried_until_it_is_kept(autojump_clock) -
 
 @pytest.mark.parametrize("suffix", ["", "-wal", ".lock"])
 async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothing_is_recorded(
-    autojump_clock, tmp_path, suffix
+    autojump_clock: Any, tmp_path: Path, suffix: Any
 ) -> None:
-    seen = []
+    seen: list[Event] = []
     with trio.fail_after(600):
         async with (
             small_house(tmp_path) as house,
@@ -118,8 +121,8 @@ async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothi
     assert [event for event in seen if isinstance(event, ReplyIncluded)]
 
 
-async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock, tmp_path) -> None:
-    seen = []
+async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock: Any, tmp_path: Path) -> None:
+    seen: list[Event] = []
     async with (
         small_house(tmp_path) as house,
         open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
@@ -132,10 +135,10 @@ async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock, tmp_pa
 
 
 async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answered(
-    autojump_clock, tmp_path
+    autojump_clock: Any, tmp_path: Path
 ) -> None:
     """Its event is read again from the chain: the proof of completeness finds its id missing."""
-    seen = []
+    seen: list[Event] = []
     with trio.fail_after(3600):
         async with small_house(tmp_path) as house:
             settings = house.settings(decryption_from_block_number=0)

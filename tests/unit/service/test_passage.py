@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -34,7 +36,7 @@ def test_who_fails_again_after_another_passed_fails_by_itself(passage: Passage) 
 
 
 @pytest.mark.parametrize("change", [{"dependency": "core[1]"}, {"kind": "keygen"}, {"stage": "submit"}])
-def test_who_passed_elsewhere_proves_nothing(change: dict[str, str], passage: Passage) -> None:
+def test_who_passed_elsewhere_proves_nothing(change: dict[str, Any], passage: Passage) -> None:
     passage.failed(GATE, 1, SIGNER, 0.0)
     passage.passed(attrs.evolve(GATE, **change), 2)
     assert not passage.failed(GATE, 1, SIGNER, 0.0)

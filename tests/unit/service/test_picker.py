@@ -332,7 +332,9 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
 ) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 4)
-        journal, done, started = Counting(bench), [], trio.current_time()
+        journal: Any = Counting(bench)
+        done: list[int] = []
+        started = trio.current_time()
 
         async def work(row: Row) -> bool:
             await trio.sleep(1)

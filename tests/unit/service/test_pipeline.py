@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,12 +98,18 @@ def test_the_table_knows_every_error_there_is() -> None:
     assert classes - abstract <= {type(error) for error in OUTCOMES}
 
 
+def bench_whose(folder: Path, stage: str, does: Any) -> AbstractAsyncContextManager[Bench]:
+    """Return a bench, one stage of which raises or does this."""
+    stages: dict[str, Any] = {stage: does}
+    return open_bench(folder, **stages)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize(("error", "state"), CASES)
 async def test_every_error_of_every_stage_has_its_outcome(
     error: Exception, state: State, stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_bench(tmp_path, **{stage: error}) as bench:
+    async with bench_whose(tmp_path, stage, error) as bench:
         row = await bench.run(await bench.record())
     assert row.state is state
     assert str(error) in row.reason
@@ -289,7 +296,7 @@ async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path, a
 async def test_a_stage_that_hangs_is_ended_by_its_deadline(
     stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_bench(tmp_path, **{stage: trio.sleep_forever}) as bench:
+    async with bench_whose(tmp_path, stage, trio.sleep_forever) as bench:
         row = await bench.run(await bench.record())
     seconds = getattr(Deadlines(), stage)
     assert trio.current_time() == pytest.approx(seconds)
@@ -341,7 +348,7 @@ async def while_others_pass(bench: Bench, row: Row) -> Row:
 async def test_a_request_ends_only_for_what_the_core_does_not_say_to_all(
     error: RequestError, state: State, stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_bench(tmp_path, **{stage: error}) as bench:
+    async with bench_whose(tmp_path, stage, error) as bench:
         row = await bench.record()
         for _ in range(20):
             row = await bench.run(row)
@@ -592,7 +599,7 @@ async def test_a_doubt_without_a_result_is_told_in_red_once_and_waited_for(
 async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(
     stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_bench(tmp_path, **{stage: WrongSignature("not the user's")}) as bench:
+    async with bench_whose(tmp_path, stage, WrongSignature("not the user's")) as bench:
         row = await bench.run(await bench.record())
         [failed] = bench.told(StageFailed)
         [closed] = bench.told(RequestClosed)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 import trio
 
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.model.events import AlertRaised, ReplyFinalized, ReplyIncluded
+from kmsconn.model.events import AlertRaised, Event, ReplyFinalized, ReplyIncluded
 from kmsconn.service import retaining
 from kmsconn.service.connector import open_connector
 from kmsconn.service.retaining import SETTLED, final_block
@@ -47,12 +48,13 @@ class Calendar:
 
 @pytest.mark.once
 async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
-    autojump_clock, tmp_path, monkeypatch
+    autojump_clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the defaults: a week, ninety days."""
     monkeypatch.setattr(retaining, "SETTLED", 60.0)
     monkeypatch.setattr(retaining, "EVERY", 60.0)
-    seen, calendar = [], Calendar()
+    seen: list[Event] = []
+    calendar = Calendar()
     with trio.fail_after(3600):
         async with small_house(tmp_path) as house:
             settings = house.settings(decryption_from_block_number=0)
@@ -86,11 +88,13 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
     assert len([e for e in seen if isinstance(e, ReplyIncluded)]) == 1
 
 
-async def test_nothing_is_final_before_a_head_is_known(autojump_clock) -> None:
+async def test_nothing_is_final_before_a_head_is_known(autojump_clock: Any) -> None:
     assert final_block(HeadTracker()) is None
 
 
-async def test_what_is_final_is_far_below_the_head_and_not_above_the_finalized_block(autojump_clock) -> None:
+async def test_what_is_final_is_far_below_the_head_and_not_above_the_finalized_block(
+    autojump_clock: Any,
+) -> None:
     head, finalized = HeadTracker(), HeadTracker()
     head.note(100_000, 1_000_000)
     head.note(100_100, 1_000_100)

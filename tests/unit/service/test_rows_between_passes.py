@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import attrs
 import pytest
 import trio
@@ -9,9 +12,11 @@ import trio
 from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import Forgotten, NotYet, Refused, Unreachable
 from kmsconn.journal import moves
+from kmsconn.journal.values import Row
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
+from kmsconn.protocols.fhevm_014.user_decryption import UnifiedUserDecryption
 from kmsconn.service.pools import LONGEST_TRACE, Pool
 from kmsconn.service.retrying import DEFERRAL
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, open_bench
@@ -20,9 +25,12 @@ from tests.vectors import log_of, requests
 UNIFIED = requests("unified")[0]
 
 
-async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(tmp_path, autojump_clock) -> None:
+async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
     """outcomes, deadlines: 24 h from its record, and the end of validity; also where the checks are behind it."""
     content = PROFILE.decode(log_of(UNIFIED))
+    assert isinstance(content, UnifiedUserDecryption)
     end = content.start + content.duration
     async with open_bench(tmp_path, answer=NotYet("still computing")) as bench:
         row = await bench.record(UNIFIED["name"])
@@ -36,15 +44,18 @@ async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(tmp_
 
 @pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
 @pytest.mark.parametrize("error", [Unreachable("x"), NotYet("x"), Refused("x")])
-async def test_a_deferral_names_its_stage(tmp_path, autojump_clock, stage, error) -> None:
+async def test_a_deferral_names_its_stage(
+    tmp_path: Path, autojump_clock: Any, stage: str, error: Exception
+) -> None:
     """The metrics of 0.14 count what waits by stage."""
-    async with open_bench(tmp_path, **{stage: type(error)("x")}) as bench:
+    failing: dict[str, Any] = {stage: type(error)("x")}
+    async with open_bench(tmp_path, **failing) as bench:
         await bench.run(await bench.record())
     assert [event.stage for event in bench.told(RequestDeferred)] == [stage]
 
 
 async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(
-    tmp_path, autojump_clock
+    tmp_path: Path, autojump_clock: Any
 ) -> None:
     """Each try downloads every ciphertext again."""
     async with open_bench(tmp_path, answer=Forgotten("who?")) as bench:
@@ -55,7 +66,7 @@ async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(
     assert waits == [DEFERRAL.seconds(tries, 0.5) for tries in range(6)]
 
 
-async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path, autojump_clock) -> None:
+async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
 
@@ -69,12 +80,12 @@ async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path, autoj
 
 
 async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
-    tmp_path, autojump_clock
+    tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
 
-        async def work(_row) -> None:
+        async def work(_row: Row) -> bool:
             raise ZeroDivisionError("oops" * LONGEST_TRACE)
 
         pool = Pool(PoolName.PUBLIC_DECRYPTION, (row.kind,), 1, Doorbell())

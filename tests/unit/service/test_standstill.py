@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import trio
 
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.model.events import AlertCleared, AlertRaised, Severity
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.service.connector import open_connector
 from kmsconn.service.core_health import CoreHealth
 from kmsconn.service.standstill import STANDSTILL, Standstill
 from tests.unit.service.small_house import small_house
 
 
-async def test_what_fails_for_a_moment_is_not_told(autojump_clock) -> None:
-    seen = []
+async def test_what_fails_for_a_moment_is_not_told(autojump_clock: Any) -> None:
+    seen: list[Event] = []
     standstill = Standstill("gateway", "logs", seen.append)
     standstill.failed("lag")
     await trio.sleep(STANDSTILL / 2)
@@ -25,8 +28,8 @@ async def test_what_fails_for_a_moment_is_not_told(autojump_clock) -> None:
     assert seen == []
 
 
-async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock) -> None:
-    seen = []
+async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock: Any) -> None:
+    seen: list[Event] = []
     standstill = Standstill("gateway", "logs", seen.append)
     for _ in range(5):
         standstill.failed("pruned")
@@ -39,9 +42,9 @@ async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock)
     ]
 
 
-async def test_a_node_that_never_gives_logs_is_named(autojump_clock, tmp_path) -> None:
+async def test_a_node_that_never_gives_logs_is_named(autojump_clock: Any, tmp_path: Path) -> None:
     """Connected, on the right chain, with a moving head: only this shows that nothing is heard."""
-    seen = []
+    seen: list[Event] = []
     async with small_house(tmp_path) as house:
         for node in house.neighbours.clusters["gateway"].nodes:
             node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
@@ -64,7 +67,7 @@ class SilentCore:
         raise AssertionError
 
 
-async def test_a_core_that_takes_calls_and_says_nothing_is_named(autojump_clock) -> None:
+async def test_a_core_that_takes_calls_and_says_nothing_is_named(autojump_clock: Any) -> None:
     health = CoreHealth(SilentCore(), limit=7.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(health.run)

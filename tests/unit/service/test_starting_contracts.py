@@ -14,7 +14,8 @@ from kmsconn.config.settings import Contract, Settings
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame, Reverted
-from kmsconn.emulator.neighbourhood import ETHEREUM_ID, address_for
+from kmsconn.emulator.neighbourhood import ETHEREUM_ID
+from kmsconn.emulator.neighbours import address_for
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address

@@ -16,7 +16,7 @@ from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker, ask_one_node
 from kmsconn.txmanager.questions import LATEST, Head, nonce_call, read_head
 
 BLOCK = {"number": "0x10", "timestamp": "0x20", "baseFeePerGas": "0x7"}
-NONSENSE = [
+NONSENSE: list[Any] = [
     None,
     7,
     "text",

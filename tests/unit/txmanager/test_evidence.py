@@ -31,7 +31,7 @@ from kmsconn.txmanager.evidence import (
 )
 from tests.unit.txmanager.world import Reverts
 
-PROFILE: Profile = Reverts()  # type: ignore[assignment] - the part that a lane needs
+PROFILE: Profile = Reverts()  # type: ignore[assignment]  # as much of it as a transaction manager needs
 KIND = Kind.PUBLIC_DECRYPTION
 
 

@@ -475,7 +475,7 @@ async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(
     world.request(1)
     world.request(2)
     world.node.on_accepted = lambda raw: setattr(world.chain, "base_fee", 100)
-    world.node.fault = lambda calls: (_rise(world), HEALTHY)[1] if _sends(calls) else HEALTHY
+    world.node.fault = lambda calls: _risen(world) if _sends(calls) else HEALTHY
     async with running(world):
         await until(lambda: all_in(world, State.FINALIZED), 600)
     assert world.nonce == 2
@@ -483,6 +483,11 @@ async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(
 
 def _sends(calls: Any) -> bool:
     return bool(calls[0].method == "eth_sendRawTransaction")
+
+
+def _risen(world: World) -> Fault:
+    _rise(world)
+    return HEALTHY
 
 
 def _rise(world: World) -> None:

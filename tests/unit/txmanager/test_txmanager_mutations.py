@@ -19,7 +19,8 @@ from kmsconn.model.life import State
 from kmsconn.txmanager import assess, decide, executor, view
 from kmsconn.txmanager.looking import Observer
 from kmsconn.txmanager.state import TxState
-from kmsconn.txmanager.table import Evidence
+from kmsconn.txmanager.table import Evidence, Phase
+from kmsconn.txmanager.view import Finding
 from tests.unit.txmanager.test_bad_day import running
 from tests.unit.txmanager.world import HEALTHY, KEY, Fault, World, until
 
@@ -43,7 +44,8 @@ async def a_node_lags_behind_included_replies() -> bool:
         world.request(6)
         world.wake.ring()
         await until(lambda: len(world.said(ReplySigned)) > 5)
-    return world.said(ReplySigned)[-1].nonce != 5
+    last: int = world.said(ReplySigned)[-1].nonce
+    return last != 5
 
 
 async def two_replies_have_bytes_for_one_nonce() -> bool:
@@ -166,7 +168,7 @@ async def a_reply_moves_to_a_later_block() -> bool:
 def finalized_unasked(monkeypatch: Any) -> None:
     """What was included once is believed for good."""
     monkeypatch.setitem(
-        assess._ASSESSORS, assess.Phase.INCLUDED, lambda _view, _track: assess.Assessment(Evidence.FINAL)
+        assess._ASSESSORS, Phase.INCLUDED, lambda _view, _track: assess.Assessment(Evidence.FINAL)
     )
 
 
@@ -186,7 +188,7 @@ def l2_two_replies_claim_one_kept_nonce(monkeypatch: Any) -> None:
 
 
 def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
-    honest = executor.Finding
+    honest = Finding
     monkeypatch.setattr(
         executor, "Finding", lambda said, head, _trusted, at, again: honest(said, head, True, at, again)
     )

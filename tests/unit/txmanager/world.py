@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 import trio
@@ -45,6 +45,8 @@ SECRET = "11" * 32
 KEY = PrivateKey.parse(SECRET)
 REORG_WINDOW = 5.0
 START = 1_700_000_000
+
+T = TypeVar("T")
 
 
 def settings(**changes: Any) -> Settings:
@@ -380,7 +382,7 @@ class MemoryJournal:
 
     # --- what the lane does
 
-    async def _do(self, work: Callable[[], Any]) -> Any:
+    async def _do(self, work: Callable[[], T]) -> T:
         await self.delay()
         result = work()
         await self.delay()
@@ -529,9 +531,9 @@ class World:
         ports = Ports(_nobody, _inline, wall, self.random)
         return TxManager(
             rpc=self.node,
-            journal=self.journal,  # type: ignore[arg-type] - the lane's side of it
+            journal=self.journal,  # type: ignore[arg-type]  # as much of it as a transaction manager needs
             wallet=self.wallet,
-            profile=self.profile,  # type: ignore[arg-type] - the part that a lane needs
+            profile=self.profile,  # type: ignore[arg-type]  # likewise
             head=HeadTracker(),
             wake=self.wake,
             settings=self.settings,
