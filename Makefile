@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
         --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup oldest check lint types test demo hostile fuzz gen fresh lock wheel hooks bench soak one-request changelog coverage clean
+.PHONY: help setup oldest check lint types test quick coverage changelog demo hostile fuzz gen fresh lock wheel hooks bench soak one-request clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -48,6 +48,12 @@ types: $(STAMP) ## mypy, strict
 # A worker that ends in mid-test, as one that hung is made to, ends the run: with a new one in its place xdist may wait for ever.
 test: $(STAMP) ## the test suite, on two cores (TESTS="which, as pytest takes it")
 	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 $(TESTS)
+
+# The emulator's own suite is left out, since everything else plays among it; so is what needs a second or more.
+QUICK_WORLDS := tests/faults/test_found.py
+quick: $(STAMP) ## the tests that matter while one works, under a minute: unit, architecture, some worlds
+	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow and not once" \
+		--ignore tests/unit/emulator --ignore tests/unit/bench tests/unit tests/architecture $(QUICK_WORLDS)
 
 coverage: $(STAMP) ## lines and branches that the unit tests reach (TESTS="which, as pytest takes it")
 	$(BIN)/coverage run -m pytest -o faulthandler_timeout=0 $(or $(TESTS),tests/unit)

@@ -308,6 +308,7 @@ async def small_world(autojump_clock: Any, tmp_path: Path) -> Any:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", python_blocks())
 async def test_a_python_block_runs(
     block: str, small_world: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any

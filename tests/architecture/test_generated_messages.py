@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_message_classes_are_fresh() -> None:
     pytest.importorskip("grpc_tools")
     command = [sys.executable, str(ROOT / "tools" / "gen_protos.py"), "--check"]

@@ -23,6 +23,7 @@ def _folder_of_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_benchmark_has_latency_against_load_and_memory(tmp_path: Path) -> None:
     lost = attrs.evolve(CASE, outcome=attrs.evolve(CASE.outcome, offered_rate=50.0, sustained=False))
     climbs = {65536: Climb({"connector": USED}, [CASE, lost], SAMPLES)}
@@ -33,6 +34,7 @@ def test_a_benchmark_has_latency_against_load_and_memory(tmp_path: Path) -> None
     assert all(picture.read_bytes().startswith(PNG) for picture in pictures)
 
 
+@pytest.mark.slow
 def test_a_soak_has_its_time(tmp_path: Path) -> None:
     columns = {"at": list(range(60)), "resident": [1 << 26] * 60, "descriptors": [30] * 60, "cpu": [0] * 60}
     found = {

@@ -293,12 +293,14 @@ async def test_at_low_load_every_material_is_looked_at(autojump_clock: Any) -> N
         assert place.shadow.skipped == 0
 
 
+@pytest.mark.slow
 async def test_under_load_a_share_is_looked_at_and_the_rest_counted(autojump_clock: Any) -> None:
     async with open_place() as place, looking(place, 10 * WAITING, 30) as looked_at:
         assert looked_at == pytest.approx(A_SECOND * 30, abs=A_SECOND)
         assert place.shadow.skipped == pytest.approx(9 * WAITING - looked_at, abs=A_SECOND)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latency", [0.1, WORKERS / A_SECOND])
 async def test_looks_that_take_their_time_are_no_fewer(latency: float, autojump_clock: Any) -> None:
     async with open_place() as place:
@@ -309,6 +311,7 @@ async def test_looks_that_take_their_time_are_no_fewer(latency: float, autojump_
             assert looked_at == pytest.approx(A_SECOND * 30, abs=WORKERS)
 
 
+@pytest.mark.slow
 async def test_a_burst_waits_and_is_looked_at_in_time(autojump_clock: Any) -> None:
     async with open_place() as place, looking(place, WAITING, 1) as at_once:
         assert at_once <= 2 * A_SECOND

@@ -21,6 +21,7 @@ from tests.unit.service.small_house import small_house
 COUNT = 3
 
 
+@pytest.mark.slow
 @pytest.mark.once
 async def test_expired_requests_are_answered_after_a_retry(autojump_clock: Any, tmp_path: Path) -> None:
     seen: list[Event] = []

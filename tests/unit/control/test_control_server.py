@@ -89,6 +89,7 @@ async def test_who_goes_away_before_the_end_of_the_line_gets_nothing(scene: Scen
     assert trio.current_time() - began < READING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [b"", b'{"command": "requests'])
 async def test_who_does_not_end_the_line_is_left_after_a_while(scene: Scene, said: bytes) -> None:
     began = trio.current_time()

@@ -295,6 +295,7 @@ async def test_a_stalled_chain_makes_none(autojump_clock: trio.testing.MockClock
     assert made.chain.head.number == 0
 
 
+@pytest.mark.slow
 async def test_a_day_of_empty_blocks_is_cheap(autojump_clock: trio.testing.MockClock) -> None:
     """A chain with slow blocks may pass days."""
     made = world(block_time=12)

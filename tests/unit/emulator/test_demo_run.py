@@ -63,6 +63,7 @@ async def test_it_ends_soon_after_the_last_reply(
     assert trio.current_time() < 3 + AFTERMATH
 
 
+@pytest.mark.slow
 async def test_the_same_seed_shows_the_same_requests(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ async def test_a_connector_that_gets_nothing_done_is_told_apart(
     assert all(row.note for row in demo.board.rows.values())
 
 
+@pytest.mark.slow
 async def test_a_demonstration_can_be_cancelled(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ def test_well_means_everything_answered_and_included_and_nothing_twice(result: R
     assert result.well is well
 
 
+@pytest.mark.slow
 async def test_a_life_of_keys_is_led_beside_the_requests(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
@@ -146,6 +149,7 @@ async def test_a_life_of_keys_is_led_beside_the_requests(
     assert (result.verdict.p99 or 0) <= 2 * demo.neighbours.gateway.block_time
 
 
+@pytest.mark.slow
 async def test_rows_of_key_management_say_what_they_are_and_how_they_ended(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
@@ -157,6 +161,7 @@ async def test_rows_of_key_management_say_what_they_are_and_how_they_ended(
     assert board.totals().failed == 0
 
 
+@pytest.mark.slow
 async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ async def test_calls_run_side_by_side(autojump_clock: trio.testing.MockClock) ->
         assert (await caller.wait(late)).reply == b"late"
 
 
+@pytest.mark.slow
 async def test_messages_of_megabytes_pass_both_ways() -> None:
     message = bytes(range(256)) * 20_000
     async with calling(METHODS) as caller:

@@ -24,6 +24,7 @@ def wall() -> float:
     return 1_767_225_600.0 + trio.current_time()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", GENERATIONS)
 async def test_each_request_and_each_call_is_one_line(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str

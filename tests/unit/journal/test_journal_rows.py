@@ -23,6 +23,7 @@ logs = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(logs)
 def test_a_log_comes_back_as_it_was(log: Log) -> None:
     assert unpack_log(pack_log(log), *place_of(log)) == log

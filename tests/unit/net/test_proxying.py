@@ -150,6 +150,7 @@ async def test_a_silent_proxy_takes_no_longer_than_a_connection_may(autojump_clo
             await Way(net.ports(), net, 3.0)("b.example", 443, tls=True)
 
 
+@pytest.mark.slow
 async def test_cancelling_anywhere_leaves_nothing_open(autojump_clock: MockClock) -> None:
     async with proxied() as net:
 

@@ -395,6 +395,7 @@ async def test_a_bad_answer_moves_nothing_and_is_asked_again(
         assert it.intake.cursor == chain.head + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widest", [1, 3, 10])
 async def test_a_node_that_takes_only_narrow_ranges_is_asked_for_narrow_ones(
     widest: int, tmp_path: Path, autojump_clock: Any

@@ -43,6 +43,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Any:
     return full
 
 
+@pytest.mark.slow
 async def test_a_full_disk_is_named_and_waited_out(autojump_clock: Any, tmp_path: Path, disk: Any) -> None:
     seen: list[Event] = []
     with trio.fail_after(600):
@@ -93,6 +94,7 @@ async def test_a_step_of_the_journal_is_tried_until_it_is_kept(autojump_clock: A
     assert tries[-1] - tries[0] == pytest.approx(2 * DISK_PAUSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", "-wal", ".lock"])
 async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothing_is_recorded(
     autojump_clock: Any, tmp_path: Path, suffix: Any
@@ -134,6 +136,7 @@ async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock: Any, t
     assert [e.critical for e in seen if isinstance(e, AlertRaised) and "was replaced" in e.text] == [True]
 
 
+@pytest.mark.slow
 async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answered(
     autojump_clock: Any, tmp_path: Path
 ) -> None:

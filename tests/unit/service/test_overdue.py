@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 
 from kmsconn.journal import moves, recording
@@ -40,6 +41,7 @@ async def test_nothing_is_said_for_an_hour(tmp_path: Path, autojump_clock: Any) 
         assert told == []
 
 
+@pytest.mark.slow
 async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
@@ -54,6 +56,7 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
         assert not trouble.critical
 
 
+@pytest.mark.slow
 async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)

@@ -595,6 +595,7 @@ async def test_a_doubt_without_a_result_is_told_in_red_once_and_waited_for(
         assert bench.pipeline.passage.verdicts(0.0) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(
     stage: str, tmp_path: Path, autojump_clock: Any

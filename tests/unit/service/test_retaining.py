@@ -46,6 +46,7 @@ class Calendar:
         return wall() + self.ahead * DAY
 
 
+@pytest.mark.slow
 @pytest.mark.once
 async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
     autojump_clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

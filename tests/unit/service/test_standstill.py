@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from kmsconn.emulator.node_error import NodeError
@@ -42,6 +43,7 @@ async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock:
     ]
 
 
+@pytest.mark.slow
 async def test_a_node_that_never_gives_logs_is_named(autojump_clock: Any, tmp_path: Path) -> None:
     """Connected, on the right chain, with a moving head: only this shows that nothing is heard."""
     seen: list[Event] = []

@@ -70,6 +70,7 @@ async def test_the_row_says_what_it_waits_for_and_the_alert_how_many(
         assert alert.count == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["answer", "forgotten"])
 async def test_the_alert_is_over_with_a_result_or_a_new_start(
     then: str, tmp_path: Path, autojump_clock: Any

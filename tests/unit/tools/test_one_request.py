@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import cache
 
 import attrs
+import pytest
 import trio
 
 from tools.one_request import PACKAGE, Figures, Trace, commonest, measure, package_of, table
@@ -44,6 +45,7 @@ def figures() -> Figures:
     return measure()
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_figures() -> None:
     assert figures() == measure()
 

@@ -163,6 +163,7 @@ async def test_a_service_that_hangs_on_the_way_costs_one_deadline_and_nothing_si
     assert trio.current_time() - began == pytest.approx(SIGNING)
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 30)), st.integers(1, 30))
 async def test_what_comes_back_is_always_the_first_signatures(failing: set[int], count: int) -> None:
     direct = service()
@@ -264,6 +265,7 @@ def test_the_older_name_of_the_key_spec_is_read() -> None:
 # --- with a lane
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["arbitrum", "geth"])
 @pytest.mark.parametrize(
     "fault", [KmsFault.THROTTLED, KmsFault.HANG, KmsFault.WRONG_KEY, KmsFault.DENIED, KmsFault.GARBLED]

@@ -148,6 +148,7 @@ async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(
     assert f"{7:064x}" in alerts(world)["gas-estimate-unanswered"].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [20, 1])
 async def test_a_node_that_refuses_larger_batches_gets_smaller_ones(
     most: int, world: World, autojump_clock: Any

@@ -83,6 +83,7 @@ def test_a_broadcast_that_nobody_answered_may_have_been_taken() -> None:
     assert read_sent(StageTimeout("a send", 15)) is Sent.UNANSWERED
 
 
+@pytest.mark.slow
 @given(st.text(), st.integers())
 def test_every_text_of_a_node_means_something(text: str, code: int) -> None:
     assert isinstance(read_sent(RpcError(code, text)), Sent)

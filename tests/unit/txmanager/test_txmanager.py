@@ -79,6 +79,7 @@ async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_cl
     assert world.chain.head.number <= head + 2
 
 
+@pytest.mark.slow
 async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(
     world: World, autojump_clock: Any
 ) -> None:
@@ -410,6 +411,7 @@ class Rate:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [150, 300])
 async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(
     calls: int, world: World, autojump_clock: Any

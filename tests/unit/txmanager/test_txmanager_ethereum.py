@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 
 from kmsconn.chain.port import Call, RpcError
@@ -51,6 +52,7 @@ async def test_a_reply_is_there_for_good_once_it_has_its_confirmations(autojump_
     assert world.chain.head.number >= included + 10
 
 
+@pytest.mark.slow
 async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience(autojump_clock: Any) -> None:
     """The node takes the bytes, and nobody includes them."""
     world = slow()
@@ -120,6 +122,7 @@ async def test_each_lane_tells_and_takes_back_its_own_troubles(autojump_clock: A
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager ethereum", "funds")]
 
 
+@pytest.mark.slow
 async def test_a_included_reply_is_finalized_when_the_contract_has_moved_on(autojump_clock: Any) -> None:
     """After the quorum the contract no longer tells who confirmed; that the context lives is as good."""
     world = slow()
@@ -131,6 +134,7 @@ async def test_a_included_reply_is_finalized_when_the_contract_has_moved_on(auto
         await until(lambda: world.journal.rows[1].state is State.FINALIZED, 600)
 
 
+@pytest.mark.slow
 async def test_a_reply_that_is_not_ours_to_give_is_let_be(autojump_clock: Any) -> None:
     world = slow()
     world.request(1)
@@ -142,6 +146,7 @@ async def test_a_reply_that_is_not_ours_to_give_is_let_be(autojump_clock: Any) -
     assert world.node.accepted == []
 
 
+@pytest.mark.slow
 async def test_an_idle_lane_asks_a_slow_chain_no_more_than_its_blocks_are_worth(autojump_clock: Any) -> None:
     """Two questions each half block, not each second."""
     world = slow()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 import trio
 
 from kmsconn.ethereum.addresses import Address
@@ -25,6 +26,7 @@ from tests.unit.txmanager.world import CHAIN_ID, CONTRACT, KEY, World, calldata,
 COUNT = 300
 
 
+@pytest.mark.slow
 async def test_answers_travel_through_the_real_journal_to_replied(
     tmp_path: Path, autojump_clock: Any
 ) -> None:

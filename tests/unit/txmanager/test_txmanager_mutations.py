@@ -232,6 +232,7 @@ TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [
 NAMES = [mutation.__name__ for mutation, _ in TRIALS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("story", [story for _, story in TRIALS], ids=NAMES)
 async def test_the_world_is_green(story: Callable[[], Awaitable[bool]], autojump_clock: Any) -> None:
     assert not await story()

@@ -70,6 +70,7 @@ async def test_a_wallet_out_of_reach_is_told_once_and_loses_no_reply(
     assert len(world.ours()) == 5
 
 
+@pytest.mark.slow
 async def test_a_wallet_out_of_reach_is_asked_less_and_less_often(world: World, autojump_clock: Any) -> None:
     signer = far(world, out=lambda: True)
     world.request(1)
@@ -120,6 +121,7 @@ async def test_what_is_signed_is_sent_while_the_wallet_is_out_of_reach(
         assert not world.answered_on_chain(2)
 
 
+@pytest.mark.slow
 async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_is_included_once(
     autojump_clock: Any,
 ) -> None:
@@ -137,6 +139,7 @@ async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_is_included
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
 
 
+@pytest.mark.slow
 async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empty_transfer(
     world: World, autojump_clock: Any
 ) -> None:
