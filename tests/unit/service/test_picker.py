@@ -317,8 +317,9 @@ async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path, a
         row = await bench.record()
         pool = Record(NAME, (KIND,), 10, Doorbell())
         pool.busy[row.rid] = 0
+        slow: Any = Slow()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_picker, pool, Slow(), wall)
+            nursery.start_soon(run_picker, pool, slow, wall)
             await trio.sleep(0.5)
             pool.busy.clear()
             await trio.sleep(1)
