@@ -172,11 +172,11 @@ def test_the_options_of_the_quickstart_exist() -> None:
 
 
 def test_make_targets_that_are_told_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     told = {
         name
         for page in PAGES
-        for name in re.findall(r"^(?:\$ )?make ([a-z]+)\b", text_of(page), re.MULTILINE)
+        for name in re.findall(r"^(?:\$ )?make ([a-z-]+)\b", text_of(page), re.MULTILINE)
     }
     assert told - targets == set()
 
@@ -346,6 +346,7 @@ def load_example() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 async def test_the_example_gets_its_replies_included_and_ends(
     autojump_clock: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

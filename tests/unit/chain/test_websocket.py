@@ -193,6 +193,7 @@ async def test_a_refused_subscription_is_raised(autojump_clock: MockClock) -> No
             await link.subscribe(("newHeads",), lambda _: None)
 
 
+@pytest.mark.slow
 async def test_pings_are_answered_while_a_flood_of_pushes_comes(autojump_clock: MockClock) -> None:
     node, rung = Node(), []  # type: ignore[var-annotated]
     async with linked(node) as link:

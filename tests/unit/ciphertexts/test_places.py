@@ -70,6 +70,7 @@ def test_anything_else_is_no_place(address: str) -> None:
     assert read_place(address) is None
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_no_text_is_an_error(text: str) -> None:
     for address in (text, f"https://{text}", f"https://h/{text}"):

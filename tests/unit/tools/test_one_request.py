@@ -50,6 +50,7 @@ def test_two_runs_give_the_same_figures() -> None:
     assert figures() == measure()
 
 
+@pytest.mark.slow
 def test_each_figure_was_counted() -> None:
     assert min(attrs.astuple(figures())) > 1
 
