@@ -88,13 +88,13 @@ class Straight:
         criteria = {"address": to_hex(self.settings.decryption_contract.address), "topics": topics}
         subscribed = trio.Event()
 
-        def ring(push: bytes | None) -> None:
+        def notify(push: bytes | None) -> None:
             if push is None:
                 subscribed.set()
             else:
                 self.hear(decode_log(msgspec.json.decode(push)))
 
-        self.nursery.start_soon(self.gateway.listen, ("logs", criteria), ring)
+        self.nursery.start_soon(self.gateway.listen, ("logs", criteria), notify)
         await subscribed.wait()
         for log in decode_logs(await self.gateway.call("eth_getLogs", criteria | {"fromBlock": "0x0"}))[0]:
             self.hear(log)

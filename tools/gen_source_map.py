@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.architecture.test_layers import ROOMS
+from tests.architecture.test_layers import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kmsconn"
@@ -48,7 +48,7 @@ def entries(folder: Path, depth: int, order: tuple[str, ...] = ()) -> Iterator[s
 def source_map() -> str:
     """Return the source map as a fenced block."""
     root = entry(0, "kmsconn/", PACKAGE / "__init__.py")
-    return "```text\n" + "\n".join([root, *entries(PACKAGE, 1, ROOMS)]) + "\n```\n"
+    return "```text\n" + "\n".join([root, *entries(PACKAGE, 1, PACKAGES)]) + "\n```\n"
 
 
 def renewed(page: str) -> str:

@@ -1,1 +1,1 @@
-"""JSON-RPC, the doorbell, the cursor."""
+"""JSON-RPC, the wake-up, the cursor."""

@@ -143,39 +143,39 @@ class Endpoint:
         for url, found in self._wrong.items():
             raise StartRefused(_wrong_chain(f"{self.name} {show_origin(url)}", self.chain_id, found))
 
-    async def listen(self, subscription: Sequence[Any], ring: Callable[[bytes | None], None]) -> Never:
-        """Subscribe for ever; ``ring`` gets each push, and None after each subscription, since pushes may have been missed before.
+    async def listen(self, subscription: Sequence[Any], notify: Callable[[bytes | None], None]) -> Never:
+        """Subscribe for ever; ``notify`` gets each push, and None after each subscription, since pushes may have been missed before.
 
         A push is JSON text, unread.
 
-        Sleeps for ever where there is no websocket. ``ring`` must not block.
-        Cancellation: the node goes on pushing until the connection ends; nobody is rung.
+        Sleeps for ever where there is no websocket. ``notify`` must not block.
+        Cancellation: the node goes on pushing until the connection ends; nobody is notified.
         """
         while True:
             link = await self._websocket()
-            await self._listen_on(link, subscription, ring)
+            await self._listen_on(link, subscription, notify)
 
     async def _listen_on(
-        self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[bytes | None], None]
+        self, link: WebSocketLink, subscription: Sequence[Any], notify: Callable[[bytes | None], None]
     ) -> None:
         """Listen until the link ends, or for a while when the node takes no subscription."""
-        identifier = await self._subscribed(link, subscription, ring)
+        identifier = await self._subscribed(link, subscription, notify)
         if identifier is None:
             with trio.move_on_after(RESUBSCRIBE_SECONDS):
                 await link.ended.wait()
             return
         try:
-            ring(None)
+            notify(None)
             await link.ended.wait()
         finally:
             link.forget(identifier)
 
     async def _subscribed(
-        self, link: WebSocketLink, subscription: Sequence[Any], ring: Callable[[bytes | None], None]
+        self, link: WebSocketLink, subscription: Sequence[Any], notify: Callable[[bytes | None], None]
     ) -> str | None:
         cause = f"no-pushes-of-{subscription[0]}"
         try:
-            identifier = await link.subscribe(subscription, ring)
+            identifier = await link.subscribe(subscription, notify)
         except (RpcError, Retryable) as error:
             if not link.ended.is_set():
                 text = f"the node takes no subscription to {subscription[0]}, so they are found by polling: {error}"

@@ -65,7 +65,7 @@ class _Pushed(msgspec.Struct):
 
 @attrs.frozen
 class Notification:
-    """Something that happened, for a subscription. It stays JSON text: most who are rung do not read it."""
+    """Something that happened, for a subscription. It stays JSON text: most who are notified do not read it."""
 
     subscription: str
     result: bytes

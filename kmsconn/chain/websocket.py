@@ -149,8 +149,8 @@ class WebSocketLink:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Unreachable(self.reason) from error
 
-    async def subscribe(self, subscription: Sequence[Any], ring: Callable[[bytes], None]) -> str:
-        """Subscribe and return the subscription's id; ``ring`` is called with each push, JSON text, in the reading task: it must not block.
+    async def subscribe(self, subscription: Sequence[Any], notify: Callable[[bytes], None]) -> str:
+        """Subscribe and return the subscription's id; ``notify`` gets each push, JSON text, in the reading task: it must not block.
 
         Raises RpcError, Overloaded, Unreachable. Pushes between the answer and the return may be missed.
         """
@@ -158,7 +158,7 @@ class WebSocketLink:
         identifier = call_result(outcome)
         if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_SUBSCRIPTION:
             raise Unreachable(f"{self._origin}: eth_subscribe gave no id of a subscription")
-        self._subscriptions[identifier] = ring
+        self._subscriptions[identifier] = notify
         return identifier
 
     def forget(self, identifier: str) -> None:

@@ -38,7 +38,7 @@ from kmsconn.net.ports import Ports
 
 if TYPE_CHECKING:
     from kmsconn.service.connector import Connector
-    from kmsconn.service.house import House
+    from kmsconn.service.wiring import Components
 
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 HELP: Final = "run the connector until SIGTERM or SIGINT"
@@ -111,7 +111,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
             log_settings(settings, log)
             async with open_connector(settings, ports=ports, on_event=on_event) as connector:
                 monitor.watch(connector.statistics)
-                log.info("wallet", address=to_hex(connector.house.wallet.address))
+                log.info("wallet", address=to_hex(connector.components.wallet.address))
                 async with (
                     control_socket(connector, on_event),
                     trio.open_nursery() as nursery,
@@ -120,14 +120,14 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
                     nursery.start_soon(heed_signals, signals, connector, log)
                     await connector.wait_drained()
                     nursery.cancel_scope.cancel()
-                left = await what_is_left(connector.house)
+                left = await what_is_left(connector.components)
     log.info("ended", **left)
 
 
-async def what_is_left(house: House) -> Mapping[str, int]:
+async def what_is_left(components: Components) -> Mapping[str, int]:
     """Return how many requests the journal keeps for the next start, by how far they are; empty where it cannot be read."""
     with suppress(JournalFailed):
-        states = (await house.journal.run(queries.counts, house.ports.wall())).states
+        states = (await components.journal.run(queries.counts, components.ports.wall())).states
         return {
             name: sum(rows for (_, one), rows in states.items() if one is state)
             for name, state in _LEFT.items()
@@ -148,10 +148,12 @@ async def control_socket(connector: Connector, on_event: OnEvent) -> AsyncIterat
     """Serve the control socket while the block lasts; without one the connector runs all the same, and says so."""
     from kmsconn.control.server import context_of, open_control
 
-    house = connector.house
+    components = connector.components
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(open_control(context_of(house), control_path(house.settings)))
+            await stack.enter_async_context(
+                open_control(context_of(components), control_path(components.settings))
+            )
         except StartRefused as error:
             words = f"{error}; until then `kmsconn requests` cannot ask this process"
             on_event(AlertRaised("control socket", "unavailable", words, Severity.WARNING))

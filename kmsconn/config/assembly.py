@@ -81,7 +81,7 @@ def check_core_tls(findings: Findings) -> None:
 
 
 def _chain(values: Mapping[str, Any], name: str) -> Chain:
-    """Websockets come first: calls, sends and the doorbell share one connection there (options.md)."""
+    """Websockets come first: calls, sends and the wake-up share one connection there (options.md)."""
     urls = (*(values[f"{name}_ws_url"] or ()), *values[f"{name}_url"])
     return Chain(values[f"{name}_chain_id"], tuple(dict.fromkeys(urls)))
 

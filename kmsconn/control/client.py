@@ -16,7 +16,7 @@ from kmsconn.control.requests import COMMANDS
 from kmsconn.errors import StartRefused
 from kmsconn.journal.opening import open_journal
 from kmsconn.net.ports import Ports
-from kmsconn.service.house import PROFILES
+from kmsconn.service.wiring import PROFILES
 
 PATIENCE: Final = 90.0  # seconds: more than the server takes for any command
 ANSWER_BYTES: Final = 64 << 20

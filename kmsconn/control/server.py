@@ -23,7 +23,7 @@ from kmsconn.control.address import address_of
 from kmsconn.control.commands import CommandError, Commands, Context, perform
 from kmsconn.control.requests import COMMANDS
 from kmsconn.errors import JournalFailed, StartRefused
-from kmsconn.service.house import House
+from kmsconn.service.wiring import Components
 
 CONNECTIONS: Final = 16  # an operator and some scripts; beyond it a connection is closed at once
 REQUEST_BYTES: Final = 64 * 1024
@@ -32,21 +32,21 @@ WORKING: Final = 60.0  # seconds for a command
 WRITING: Final = 10.0  # seconds for an answer to be taken
 
 
-def context_of(house: House) -> Context:
+def context_of(components: Components) -> Context:
     """Return what commands work on in a running connector."""
 
     def chain_time(chain_id: int) -> float:
-        side = house.sides.get(chain_id)
+        side = components.sides.get(chain_id)
         timestamp = None if side is None else side.head.timestamp
-        return house.ports.wall() if timestamp is None else float(timestamp)
+        return components.ports.wall() if timestamp is None else float(timestamp)
 
     return Context(
-        journal=house.journal,
-        profile=house.profile,
-        expiry=house.settings.decryption_expiry,
-        wall=house.ports.wall,
+        journal=components.journal,
+        profile=components.profile,
+        expiry=components.settings.decryption_expiry,
+        wall=components.ports.wall,
         chain_time=chain_time,
-        wake=lambda kind: house.pool_for(kind).bell.ring(),
+        wake=lambda kind: components.pool_for(kind).wake_up.notify(),
     )
 
 

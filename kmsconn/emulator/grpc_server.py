@@ -180,15 +180,15 @@ class _Connection:
         self._going = False
         self._calls: dict[int, _Call] = {}
         self._sending = trio.Lock()
-        self._bell = trio.Event()
+        self._wake_up = trio.Event()
         self._window = trio.Event()
 
     async def write(self) -> None:
         """Send what the other tasks left in h2, for ever."""
         while True:
-            bell = self._bell
+            wake_up = self._wake_up
             await self._flush()
-            await bell.wait()
+            await wake_up.wait()
 
     async def read(self, nursery: trio.Nursery) -> None:
         """Take events until the client leaves or breaks the protocol; calls run in ``nursery``."""
@@ -328,8 +328,8 @@ class _Connection:
                 await self._stream.send_all(data)
 
     def _ring(self) -> None:
-        self._bell.set()
-        self._bell = trio.Event()
+        self._wake_up.set()
+        self._wake_up = trio.Event()
 
 
 _HEAD = [(":status", "200"), ("content-type", "application/grpc")]

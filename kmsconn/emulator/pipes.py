@@ -46,7 +46,7 @@ class Pipe:
         self._line_free = -math.inf
         self._ended = False
         self._broken = False
-        self._bell = trio.Event()
+        self._wake_up = trio.Event()
 
     def break_(self) -> None:
         """Lose what is on the way; both ends find the pipe broken."""
@@ -73,13 +73,13 @@ class Pipe:
             if self._ended and not self._pieces:
                 return b""
             with trio.move_on_at(self._pieces[0][0] if self._pieces else math.inf):
-                await self._bell.wait()
+                await self._wake_up.wait()
         return self._take(limit)
 
     async def wait_room(self) -> None:
         """Wait until a piece would be taken. Raises BrokenResourceError or ClosedResourceError."""
         while self._held >= self.capacity and not self._broken and not self._ended:
-            await self._bell.wait()
+            await self._wake_up.wait()
         if self._ended:
             raise trio.ClosedResourceError
         if self._broken:
@@ -105,8 +105,8 @@ class Pipe:
         return piece
 
     def _ring(self) -> None:
-        self._bell.set()
-        self._bell = trio.Event()
+        self._wake_up.set()
+        self._wake_up = trio.Event()
 
 
 class _Turn:

@@ -28,7 +28,7 @@ A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-QUEUE = 1024  # more than all workers, readers and lanes have tasks: beyond it callers wait, and a group stays some 50 ms long
+QUEUE = 1024  # more than all workers, readers and transaction managers have tasks: beyond it callers wait; a group stays some 50 ms long
 AT_ONCE = 32  # operations between two checkpoints: about a millisecond
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
 

@@ -89,7 +89,7 @@ def move(db: Database, transition: str, rid: int, **values: object) -> bool:
 
 
 def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
-    """PENDING → ANSWERED ②; due for the lane at once."""
+    """PENDING → ANSWERED ②; due for the transaction manager at once."""
     db.notes.take(rid)  # nobody asks any more
     return move(db, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 

@@ -148,7 +148,7 @@ class Reply:
         return None
 
     def message(self) -> bytes:
-        """Hand out the message. Raises StatusError, Broken or whatever ``fail`` was given."""
+        """Dispatch the message. Raises StatusError, Broken or whatever ``fail`` was given."""
         if self._error is not None:
             raise self._error
         return bytes(self._body)

@@ -1,6 +1,6 @@
 """One gRPC connection over one Trio stream: a reader, a writer and a watch; never dials and never retries.
 
-Calls only change ``http2.Connection`` and ring the writer, so no call ever waits inside another one's write, and a
+Calls only change ``http2.Connection`` and wake the writer, so no call ever waits inside another one's write, and a
 peer that takes no more bytes stops nobody's reading. When the stream is lost, every call in flight fails.
 """
 
@@ -56,7 +56,7 @@ class Link:
         self._max_message, self._allowance = max_message, allowance or Allowance()
         self._http2 = http2.Connection()
         self._calls: dict[int, _Call] = {}
-        self._bell = trio.Event()
+        self._wake_up = trio.Event()
         self._scope = trio.CancelScope()
 
     @property
@@ -75,7 +75,7 @@ class Link:
         stream = self._http2.open(headers, framing.message_parts(parts))
         call = _Call(framing.Reply(self._max_message))
         self._calls[stream] = call
-        self._bell.set()
+        self._wake_up.set()
         try:
             await call.done.wait()
         finally:
@@ -83,7 +83,7 @@ class Link:
             self._http2.close(stream)
             if call.claim is not None:
                 self._allowance.give_back(call.claim)
-            self._bell.set()
+            self._wake_up.set()
             self._leave_if_drained()
         return call.reply.message()
 
@@ -116,7 +116,7 @@ class Link:
             call.done.set()
         self.slots.total_tokens = math.inf
         self.ready.set()
-        self._bell.set()
+        self._wake_up.set()
         self._scope.deadline = trio.current_time() + grace
 
     async def _write(self) -> None:
@@ -128,8 +128,8 @@ class Link:
                     self._scope.cancel()
                     return
                 else:
-                    self._bell = trio.Event()
-                    await self._bell.wait()
+                    self._wake_up = trio.Event()
+                    await self._wake_up.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             self.lose(f"writing failed: {_cause(error)}")
 
@@ -149,7 +149,7 @@ class Link:
             if await self._heard_within(QUIET) or not self._calls:
                 continue
             self._http2.ping()
-            self._bell.set()
+            self._wake_up.set()
             if not await self._heard_within(PATIENCE):
                 self.lose(f"silent for {QUIET + PATIENCE:g} s")
 
@@ -163,7 +163,7 @@ class Link:
         for event in self._http2.receive(data):
             self._deliver(event)
         self._allow()
-        self._bell.set()
+        self._wake_up.set()
         self._leave_if_drained()
 
     def _allow(self) -> None:
@@ -197,7 +197,7 @@ class Link:
 
         def come() -> None:
             self._http2.resume(stream)
-            self._bell.set()
+            self._wake_up.set()
 
         self._http2.hold(stream)
         call.claim = self._allowance.ask(call.reply.size, come)

@@ -3,7 +3,7 @@
 The journal guards each transition with ``UPDATE … WHERE state IN (…)``; tests and documentation read this same literal.
 
 ``on_chain`` is not a state: it says whether the last trusted read still saw the request, in whatever state it is, and gates only
-hand-out and signing.
+dispatch and signing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A request as a straight line of typed steps: Seen → Checked → Gathered → Submitted → Answered (→ Replied, by the lane).
+"""A request as a straight line of typed steps: Seen → Checked → Gathered → Submitted → Answered (→ Replied, by the transaction manager).
 
 Each value holds what the next stage needs and nothing else; mypy checks the order.
 """

@@ -78,7 +78,7 @@ DECRYPTION_LATENCY = Family(
 )
 RESPONSES = Family(
     "kms_connector_tx_sender_response_received_counter",
-    "Durable answers handed to the lane",
+    "Durable answers handed to the transaction manager",
     ("response_type",),
 )
 RESPONSE_ERRORS = Family(

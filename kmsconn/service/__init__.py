@@ -1,1 +1,1 @@
-"""The tree: connector, intake, pickers, pools, the line of stages."""
+"""The tree: connector, intake, dispatchers, pools, the line of stages."""

@@ -9,42 +9,42 @@ import trio
 
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.service.board import CONNECTION, Board, alert_of
-from kmsconn.service.house import House
 from kmsconn.service.observer import Observer
+from kmsconn.service.wiring import Components
 
 LOOKING = 1.0  # seconds between looks
 LATE = 2700.0
 """Seconds between the head and the finalized block: on Ethereum 13 to 20 minutes are usual."""
 
 
-async def show_alerts(house: House, observer: Observer) -> Never:
+async def show_alerts(components: Components, observer: Observer) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
-    board = Board(house.on_event)
+    board = Board(components.on_event)
     while True:
         now = trio.current_time()
         alerts = (
-            house.core_health.alerts(now),
-            _verdicts(house, now),
+            components.core_health.alerts(now),
+            _verdicts(components, now),
             observer.alerts(now),
-            _finality(house),
+            _finality(components),
         )
         board.show([alert for several in alerts for alert in several], now)
         await trio.sleep(LOOKING)
 
 
-def _finality(house: House) -> Iterator[AlertRaised]:
+def _finality(components: Components) -> Iterator[AlertRaised]:
     """Return an alert for each chain that is read up to its finalized block and has stopped finalizing."""
-    for chain_id in {one.chain_id for one in house.profile.subscriptions() if one.finalized}:
-        side = house.sides[chain_id]
+    for chain_id in {one.chain_id for one in components.profile.subscriptions() if one.finalized}:
+        side = components.sides[chain_id]
         head, finalized = side.head.timestamp, side.finalized.timestamp
         if head is not None and finalized is not None and head - finalized > LATE:
             text = f"block {side.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"
             yield AlertRaised(side.name, "not-finalizing", text, Severity.CRITICAL)
 
 
-def _verdicts(house: House, now: float) -> Iterator[AlertRaised]:
+def _verdicts(components: Components, now: float) -> Iterator[AlertRaised]:
     """Return what requests meet; that calls to a Core fail only where its health check says otherwise."""
-    health, verdicts = house.core_health, house.pipeline.passage.verdicts(now)
+    health, verdicts = components.core_health, components.pipeline.passage.verdicts(now)
     failing = {one.dependency for one in verdicts if one.cause in CONNECTION}
     serving = health.suspect(failing & set(health.core.endpoints), now)
     for verdict in verdicts:

@@ -4,7 +4,7 @@ The counter is asked in rounds. What it had reached a round ago, in blocks that 
 missing is named, in red, and its blocks are read again each round until it is found; such a read adds and judges nothing absent.
 A counter of no sense, such as another layout of the contract would give, proves nothing and is left alone.
 
-Ids are handed out again after a reorganisation, so a number alone says nothing of what was asked. The block's hash does: it stands for
+Ids are reused after a reorganisation, so a number alone says nothing of what was asked. The block's hash does: it stands for
 all logs of the block. Once, when the reorg window has passed it, each block where requests stand is asked for its hash. Where it differs,
 the block is read again, and what does not stand there is off chain: then its number is missing, and its other content is found by that.
 """
@@ -35,10 +35,10 @@ from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Numbering
-from kmsconn.service.house import House
 from kmsconn.service.intake import DOUBTING, Intake
 from kmsconn.service.retaining import final_block
 from kmsconn.service.retrying import until_kept
+from kmsconn.service.wiring import Components
 
 NAME = "completeness"
 EVERY = 30.0  # seconds between rounds, or the reorg window where that is longer: till then what a lagging node hid comes by itself
@@ -53,7 +53,7 @@ _SENSE = 1 << 62  # no contract has numbered so many requests
 class Completeness:
     """The proof for one contract; ``missing`` is how many requests the last round did not find."""
 
-    house: House
+    components: Components
     intake: Intake
     missing: int = 0
     _numberings: dict[Kind, Numbering] = attrs.field(factory=dict)
@@ -73,7 +73,7 @@ class Completeness:
     _rewinds: int = 0
     """How often the reader had gone back to a fork when that was found."""
     _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.house.on_event), takes_self=True), init=False
+        default=attrs.Factory(lambda self: Alerts(self.components.on_event), takes_self=True), init=False
     )
 
     async def run(self) -> Never:
@@ -85,7 +85,7 @@ class Completeness:
                     Retryable
                 ):  # who needs the neighbour names it; without an answer nothing is proved
                     await self._round()
-            await trio.sleep(max(EVERY, self.house.settings.reorg_window) if reading else SOON)
+            await trio.sleep(max(EVERY, self.components.settings.reorg_window) if reading else SOON)
 
     async def _round(self) -> None:
         await self._compare()
@@ -109,7 +109,7 @@ class Completeness:
 
     async def _raise_marks(self) -> None:
         """Remember in the journal what is complete and final, so that no later start asks for it again."""
-        of, journal = self.intake.subscription, self.house.journal
+        of, journal = self.intake.subscription, self.components.journal
         final = min(final_block(self.intake.head) or 0, self._compared or 0)
         for kind, complete in tuple(self._complete.items()):
             mark = self._marks.setdefault(kind, complete)
@@ -121,7 +121,7 @@ class Completeness:
 
     def _heed_damage(self) -> None:
         """Begin at the low-water mark again when a row was set aside: its id is to be found missing."""
-        damaged = len(self.house.journal.damaged)
+        damaged = len(self.components.journal.damaged)
         if damaged != self._damaged:
             self._damaged = damaged
             self._begin_again()
@@ -133,7 +133,7 @@ class Completeness:
 
     async def _compare(self) -> None:
         """Compare the blocks where requests stand, as far as the reorg window has passed them, with the chain's, each once."""
-        settled = (self.intake.cursor or 0) - 1 - self._blocks_in(self.house.settings.reorg_window)
+        settled = (self.intake.cursor or 0) - 1 - self._blocks_in(self.components.settings.reorg_window)
         if self._is_rewound:
             self._rewinds, self._compared = self.intake.rewinds, None
             self._begin_again()
@@ -141,7 +141,7 @@ class Completeness:
             self._compared = max(0, settled - self._blocks_in(DOUBTING))
         while self._compared < settled:
             of, blocks = self.intake.subscription, (self._compared + 1, settled)
-            standing = await self.house.journal.run(
+            standing = await self.components.journal.run(
                 queries.standing, of.chain_id, of.contract, blocks, BLOCKS
             )
             if standing and not await self._stand(standing):
@@ -167,12 +167,12 @@ class Completeness:
 
     async def _counters(self) -> dict[Kind, int]:
         """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
-        numberings = self.house.profile.numberings(self.intake.subscription)
+        numberings = self.components.profile.numberings(self.intake.subscription)
         self._numberings = {numbering.kind: numbering for numbering in numberings}
         found = await ask_all(self.intake.endpoint, [numbering.newest for numbering in numberings])
         newest = {one: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)}
         issued = {one.kind: n for one, n in newest.items() if tag_of(n) == one.tag and counter_of(n) < _SENSE}
-        block = max(0, (self.intake.cursor or 0) - self._blocks_in(self.house.settings.reorg_window))
+        block = max(0, (self.intake.cursor or 0) - self._blocks_in(self.components.settings.reorg_window))
         for kind, number in issued.items():
             self._began.setdefault(kind, Place(number, block))
         return issued
@@ -210,7 +210,7 @@ class Completeness:
     async def _low_water(self, kind: Kind, newest: int) -> Place:
         """Return where the journal begins to be complete: nothing older was ever its business."""
         of, numbering, began = self.intake.subscription, self._numberings[kind], self._began[kind]
-        if mark := await self.house.journal.run(retention.low_water, of.chain_id, of.contract, kind):
+        if mark := await self.components.journal.run(retention.low_water, of.chain_id, of.contract, kind):
             return mark
         if self.intake.from_block == 0:
             return Place(make_id(numbering.tag, numbering.before_first), 0)
@@ -219,12 +219,14 @@ class Completeness:
 
     async def _places(self, kind: Kind, ids: tuple[int, int], limit: int) -> tuple[Place, ...]:
         of = self.intake.subscription
-        return await self.house.journal.run(queries.places, of.chain_id, of.contract, kind, ids, limit=limit)
+        return await self.components.journal.run(
+            queries.places, of.chain_id, of.contract, kind, ids, limit=limit
+        )
 
     async def _set_aside(self) -> list[Place]:
         """Return the ids of logs that could not be read: they were heard."""
-        of, id_of = self.intake.subscription, self.house.profile.id_of
-        logs = await self.house.journal.run(queries.quarantined, of.chain_id, of.contract)
+        of, id_of = self.intake.subscription, self.components.profile.id_of
+        logs = await self.components.journal.run(queries.quarantined, of.chain_id, of.contract)
         return [Place(found, log.block_number) for log in logs if (found := id_of(log)) is not None]
 
     def _tell(self, missing: list[Gap]) -> None:

@@ -3,7 +3,7 @@
 services   stop last: registry, attestations, head listeners, start-up probes (journal, links, connections are resources around it)
 └ txmanagers  third: end when nothing is answered or signed, or at the grace's deadline
   └ pools  second: cancelled; only an answer that has just arrived is still kept
-    └ intake  first: subscriptions, their proofs of completeness, pickers
+    └ intake  first: subscriptions, their proofs of completeness, dispatchers
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
 from kmsconn.service.alerting import show_alerts
 from kmsconn.service.completeness import Completeness
+from kmsconn.service.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.service.hook import Hook
-from kmsconn.service.house import House, Side, open_house
 from kmsconn.service.intake import Intake, follow_heads
 from kmsconn.service.journal_watch import JournalWatch
 from kmsconn.service.observer import Observer
 from kmsconn.service.overdue import Overdue
-from kmsconn.service.picker import OrderedPicker, run_picker
 from kmsconn.service.pools import Pool
 from kmsconn.service.pulse import Stalled
 from kmsconn.service.retaining import Retaining
 from kmsconn.service.starting import wait_for_neighbours
 from kmsconn.service.undone import Undone
+from kmsconn.service.wiring import Components, Side, open_components
 from kmsconn.txmanager.manager import Statistics as TxStatistics
 from kmsconn.txmanager.manager import TxManager, run_txmanager
 
@@ -71,7 +71,7 @@ class Statistics:
 class Connector:
     """A running connector. Made by ``open_connector``."""
 
-    house: House
+    components: Components
     hook: Hook
     watch: JournalWatch
     observer: Observer
@@ -102,32 +102,32 @@ class Connector:
 
     def statistics(self) -> Statistics:
         """Return a snapshot."""
-        house = self.house
+        components = self.components
         return Statistics(
             ready=self._ready.is_set(),
             draining=self._draining.is_set(),
-            head=house.gateway.head.number,
-            head_time=house.gateway.head.timestamp,
+            head=components.gateway.head.number,
+            head_time=components.gateway.head.timestamp,
             cursors={intake.name: intake.cursor for intake in self._intakes if intake.cursor is not None},
-            busy={name.value: len(pool.busy) for name, pool in house.pools.items()},
-            places={name.value: pool.size for name, pool in house.pools.items()},
-            bytes_held=sum(budget.used for budget in house.pipeline.budgets),
+            busy={name.value: len(pool.busy) for name, pool in components.pools.items()},
+            places={name.value: pool.size for name, pool in components.pools.items()},
+            bytes_held=sum(budget.used for budget in components.pipeline.budgets),
             counts=self.watch.counts,
             gaps=sum(proof.missing for proof in self._proofs),
-            stalled=house.pulse.stalled(),
-            attestations_skipped=0 if house.shadow is None else house.shadow.skipped,
+            stalled=components.pulse.stalled(),
+            attestations_skipped=0 if components.shadow is None else components.shadow.skipped,
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
             head_ages=self._ages(lambda side: side.head.timestamp),
             finalized_ages=self._ages(lambda side: side.finalized.timestamp),
-            reconnects={one.name: max(0, one.links - 1) for one in house.links.endpoints},
-            ciphertexts=house.buckets.fetched,
-            bucket_attempts=dict(house.buckets.attempts),
-            bucket_failures=dict(house.buckets.failures),
+            reconnects={one.name: max(0, one.links - 1) for one in components.links.endpoints},
+            ciphertexts=components.buckets.fetched,
+            bucket_attempts=dict(components.buckets.attempts),
+            bucket_failures=dict(components.buckets.failures),
         )
 
     def _ages(self, timestamp: Callable[[Side], int | None]) -> Mapping[str, float]:
-        known = ((side.name, timestamp(side)) for side in self.house.sides.values())
-        now = self.house.ports.wall()
+        known = ((side.name, timestamp(side)) for side in self.components.sides.values())
+        now = self.components.ports.wall()
         return {name: max(0.0, now - seconds) for name, seconds in known if seconds is not None}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -135,31 +135,43 @@ class Connector:
 
         Cancellation: everything stops where it is; the journal goes on from there.
         """
-        house = self.house
+        components = self.components
         async with trio.open_nursery() as services:
             services.start_soon(self.hook.watch)
-            services.start_soon(house.directory.run)
-            if house.shadow is not None:
-                services.start_soon(house.shadow.run)
-            for side in house.sides.values():
-                services.start_soon(follow_heads, side, house.on_event)
-            services.start_soon(wait_for_neighbours, house, self._ready)
+            services.start_soon(components.directory.run)
+            if components.shadow is not None:
+                services.start_soon(components.shadow.run)
+            for side in components.sides.values():
+                services.start_soon(follow_heads, side, components.on_event)
+            services.start_soon(wait_for_neighbours, components, self._ready)
             services.start_soon(self.watch.run)
             services.start_soon(
-                Retaining(house.settings, house.profile, house.journal, house.sides, house.ports).run
+                Retaining(
+                    components.settings,
+                    components.profile,
+                    components.journal,
+                    components.sides,
+                    components.ports,
+                ).run
             )
-            services.start_soon(house.core_health.run)
-            services.start_soon(show_alerts, house, self.observer)
-            services.start_soon(Overdue(house.profile, house.journal, house.ports, house.on_event).run)
-            services.start_soon(Undone(house.journal, house.on_event).run)
+            services.start_soon(components.core_health.run)
+            services.start_soon(show_alerts, components, self.observer)
+            services.start_soon(
+                Overdue(components.profile, components.journal, components.ports, components.on_event).run
+            )
+            services.start_soon(Undone(components.journal, components.on_event).run)
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:
-                    self._txmanagers = {side.name: self._txmanager(side) for side in house.sides.values()}
+                    self._txmanagers = {
+                        side.name: self._txmanager(side) for side in components.sides.values()
+                    }
                     for manager in self._txmanagers.values():
                         txmanagers.start_soon(run_txmanager, manager)
                     async with trio.open_nursery() as pools:
-                        for pool in house.pools.values():
-                            pools.start_soon(pool.run, house.pipeline.run, house.journal, house.on_event)
+                        for pool in components.pools.values():
+                            pools.start_soon(
+                                pool.run, components.pipeline.run, components.journal, components.on_event
+                            )
                         async with trio.open_nursery() as intake:
                             self._start_intake(intake)
                             task_status.started()
@@ -168,52 +180,59 @@ class Connector:
                         pools.cancel_scope.cancel()
                     for manager in self._txmanagers.values():
                         manager.closing.set()
-                        manager.wake.ring()
-                    txmanagers.cancel_scope.deadline = trio.current_time() + house.settings.drain_grace
+                        manager.wake.notify()
+                    txmanagers.cancel_scope.deadline = trio.current_time() + components.settings.drain_grace
             services.cancel_scope.cancel()
         self._drained.set()
 
     def _start_intake(self, nursery: trio.Nursery) -> None:
-        """Start one task per contract, its proof of completeness, and one picker per kind in the intake nursery."""
-        house = self.house
-        for subscription in house.profile.subscriptions():
-            intake = Intake.for_subscription(house, subscription)
+        """Start one task per contract, its proof of completeness, and one dispatcher per kind in the intake nursery."""
+        components = self.components
+        for subscription in components.profile.subscriptions():
+            intake = Intake.for_subscription(components, subscription)
             self._intakes.append(intake)
             nursery.start_soon(intake.run)
-            self._proofs.append(Completeness(house, intake))
+            self._proofs.append(Completeness(components, intake))
             nursery.start_soon(self._proofs[-1].run)
-        for pool in house.pools.values():
+        for pool in components.pools.values():
             if pool.name in IN_ORDER:
                 nursery.start_soon(self._ordered(pool).run)
             else:
-                nursery.start_soon(run_picker, pool, house.journal, house.ports.wall, self._dispatches(pool))
+                nursery.start_soon(
+                    run_dispatcher, pool, components.journal, components.ports.wall, self._dispatches(pool)
+                )
 
-    def _ordered(self, pool: Pool) -> OrderedPicker:
-        house = self.house
-        return OrderedPicker(
-            pool, house.journal, house.profile, house.ports.wall, house.pipeline.end, self._dispatches(pool)
+    def _ordered(self, pool: Pool) -> OrderedDispatcher:
+        components = self.components
+        return OrderedDispatcher(
+            pool,
+            components.journal,
+            components.profile,
+            components.ports.wall,
+            components.pipeline.end,
+            self._dispatches(pool),
         )
 
     def _dispatches(self, pool: Pool) -> Callable[[], None]:
-        return self.house.pulse.part(f"dispatcher of {pool.name}", "journal")
+        return self.components.pulse.part(f"dispatcher of {pool.name}", "journal")
 
     def _txmanager(self, side: Side) -> TxManager:
-        house = self.house
+        components = self.components
         return TxManager(
             rpc=side.endpoint,
-            journal=house.journal,
-            wallet=house.wallet,
-            profile=house.profile,
+            journal=components.journal,
+            wallet=components.wallet,
+            profile=components.profile,
             head=side.head,
-            wake=side.bell,
-            settings=house.settings,
-            ports=house.ports,
-            on_event=house.on_event,
+            wake=side.wake_up,
+            settings=components.settings,
+            ports=components.ports,
+            on_event=components.on_event,
             name=side.name,
             confirmations=side.confirmations,
             replace_after=side.replace_after,
             traces=side.traces,
-            beat=house.pulse.part(f"txmanager {side.name}", side.name),
+            beat=components.pulse.part(f"txmanager {side.name}", side.name),
         )
 
 
@@ -233,11 +252,14 @@ async def open_connector(
         observer.note(event, trio.current_time())
         hook(event)
 
-    async with open_house(settings, ports or real_ports(), tell) as house:
+    async with open_components(settings, ports or real_ports(), tell) as components:
         watch = JournalWatch(
-            house.journal, house.ports.wall, Alerts(tell), house.pulse.part("journal", "journal")
+            components.journal,
+            components.ports.wall,
+            Alerts(tell),
+            components.pulse.part("journal", "journal"),
         )
-        connector = Connector(house, hook, watch, observer)
+        connector = Connector(components, hook, watch, observer)
         async with trio.open_nursery() as nursery:
             await nursery.start(connector.run)
             yield connector

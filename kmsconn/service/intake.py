@@ -1,6 +1,6 @@
-"""One subscription per contract: a doorbell that pushes ring, and a reader that takes what happened from ``eth_getLogs``.
+"""One subscription per contract: a wake-up that pushes notify, and a reader that takes what happened from ``eth_getLogs``.
 
-The push is never trusted with content: whatever rings, the reader reads from its cursor to the head, and the reorg window again and
+The push is never trusted with content: whatever notifies it, the reader reads from its cursor to the head, and the reorg window again and
 again (design, ideas 1 and 2). A request is in the journal before the cursor passes it.
 """
 
@@ -15,7 +15,6 @@ import trio
 
 from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.chain.cursor import Cursor, Range, plan, rewound, shrunk, took
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.fork import CONFIRMING, Search
 from kmsconn.chain.heads import HeadTracker
@@ -38,11 +37,12 @@ from kmsconn.model.events import (
     RequestsMoved,
 )
 from kmsconn.model.requests import Kind
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Subscription
-from kmsconn.service.house import House, Side
 from kmsconn.service.lineage import Lineage
 from kmsconn.service.retrying import until_kept
 from kmsconn.service.standstill import Standstill
+from kmsconn.service.wiring import Components, Side
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
@@ -68,13 +68,13 @@ class Told:
 class Intake:
     """The subscription of one contract."""
 
-    house: House
+    components: Components
     subscription: Subscription
     endpoint: Endpoint
     head: HeadTracker
     polling: float
     from_block: int | None
-    bell: Doorbell = attrs.field(factory=Doorbell)
+    wake_up: WakeUp = attrs.field(factory=WakeUp)
     lineage: Lineage = attrs.field(
         default=attrs.Factory(lambda self: Lineage(self.endpoint), takes_self=True)
     )
@@ -89,11 +89,11 @@ class Intake:
     _decoded: dict[tuple[bytes, int], tuple[int, Told | None]] = attrs.field(factory=dict)
 
     @classmethod
-    def for_subscription(cls, house: House, subscription: Subscription) -> Intake:
+    def for_subscription(cls, components: Components, subscription: Subscription) -> Intake:
         """Make the intake of a contract."""
-        side = house.sides[subscription.chain_id]
+        side = components.sides[subscription.chain_id]
         head = side.finalized if subscription.finalized else side.head
-        return cls(house, subscription, side.endpoint, head, side.polling, side.from_block)
+        return cls(components, subscription, side.endpoint, head, side.polling, side.from_block)
 
     @property
     def _tag(self) -> str:
@@ -127,17 +127,17 @@ class Intake:
     def _ring(self, push: bytes | None) -> None:
         if push is None:  # (re)subscribed: what was missed meanwhile lies in the reorg window
             self._window_read = -math.inf
-        self.bell.ring()
+        self.wake_up.notify()
 
     async def _start(self) -> Cursor:
         journal, chain_id, contract = (
-            self.house.journal,
+            self.components.journal,
             self.subscription.chain_id,
             self.subscription.contract,
         )
         known = await until_kept(lambda: journal.run(queries.cursor, chain_id, contract))
         self.lineage.begin(await until_kept(lambda: journal.run(queries.checkpoints, chain_id, contract)))
-        size, origin = self.house.settings.get_logs_batch_size, self.from_block or 0
+        size, origin = self.components.settings.get_logs_batch_size, self.from_block or 0
         head = await self._first_head()  # else the first question would span everything since the last run
         if known is None:
             first = await self._first_block(head)
@@ -151,7 +151,7 @@ class Intake:
     def _stepped_back(self, next_block: int, origin: int) -> int:
         """Begin below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
         return max(
-            min(origin, next_block), next_block - self.head.blocks_in(self.house.settings.reorg_window)
+            min(origin, next_block), next_block - self.head.blocks_in(self.components.settings.reorg_window)
         )
 
     async def _first_head(self) -> BlockHead:
@@ -194,12 +194,12 @@ class Intake:
 
     def _standstill(self, what: str) -> Standstill:
         return Standstill(
-            f"{self.endpoint.name} {self.name}", what, self.house.on_event, lambda: self.endpoint.is_down
+            f"{self.endpoint.name} {self.name}", what, self.components.on_event, lambda: self.endpoint.is_down
         )
 
     async def _follow(self) -> None:
         standstill = self._standstill("logs")
-        beat = self.house.pulse.part(f"reader of {self.name}", self.endpoint.name)
+        beat = self.components.pulse.part(f"reader of {self.name}", self.endpoint.name)
         while True:
             beat()
             rewinds = self.rewinds
@@ -212,11 +212,11 @@ class Intake:
                 standstill.failed(self._reason)
                 await trio.sleep(self.polling)
             with trio.move_on_after(self.polling):
-                await self.bell.wait()
+                await self.wake_up.wait()
 
     async def _round(self) -> bool:
         """Read the tail, and the reorg window when it is due; say whether the answers could be trusted."""
-        settings, now = self.house.settings, trio.current_time()
+        settings, now = self.components.settings, trio.current_time()
         if now - self._last_round > max(settings.reorg_window / 2, _SILENCE * self.polling):
             self._after_silence()
         cursor = self._known_cursor()
@@ -244,10 +244,12 @@ class Intake:
 
         One bad answer, the last one before a block leaves the reorg window, must not lose what stands in it.
         """
-        house, head = self.house, self.head.number or 0
+        components, head = self.components, self.head.number or 0
         oldest = head - self.head.blocks_in(DOUBTING)
         chain, contract = self.subscription.chain_id, self.subscription.contract
-        blocks = await until_kept(lambda: house.journal.run(queries.doubted, chain, contract, oldest, DOUBTS))
+        blocks = await until_kept(
+            lambda: components.journal.run(queries.doubted, chain, contract, oldest, DOUBTS)
+        )
         for block in blocks:
             if block < head - reorg_window and not await self._read(Range(block, block)):
                 return False
@@ -271,7 +273,7 @@ class Intake:
 
         Only what is missing is added: what such a read does not hold is not judged.
         """
-        journal, of = self.house.journal, self.subscription
+        journal, of = self.components.journal, self.subscription
         todo = await self._once_more()
         standstill = self._standstill("once more")
         while todo is not None and todo.next_block <= todo.to_block:
@@ -286,7 +288,7 @@ class Intake:
 
     async def _once_more(self) -> Reread | None:
         """Return what is to be read once more: what was begun, else from the configured block where that was not done before."""
-        journal, of, cursor = self.house.journal, self.subscription, self._known_cursor()
+        journal, of, cursor = self.components.journal, self.subscription, self._known_cursor()
         known = await until_kept(lambda: journal.run(queries.reread, of.chain_id, of.contract))
         if self.from_block is None or (known is not None and known.from_block == self.from_block):
             return known
@@ -310,7 +312,7 @@ class Intake:
         return True
 
     async def _read(self, blocks: Range, asked: int | None = None) -> bool:
-        asked, started = self.house.journal.tick if asked is None else asked, trio.current_time()
+        asked, started = self.components.journal.tick if asked is None else asked, trio.current_time()
         try:
             return await self._ask(blocks, asked)
         except (Retryable, RpcError) as error:
@@ -336,7 +338,7 @@ class Intake:
         if found.failure is not None and is_range_limit(found.failure):
             self._cursor = shrunk(self._known_cursor())
         look = await self.lineage.look(
-            found, kept, self.head.blocks_to_doubt(self.house.settings.reorg_window)
+            found, kept, self.head.blocks_to_doubt(self.components.settings.reorg_window)
         )
         if rewinds != self.rewinds:
             self._reason = "the chain was reorganised meanwhile"
@@ -353,7 +355,7 @@ class Intake:
 
     async def _rewind(self, search: Search, found: LogsRead) -> None:
         """Go back to a fork: what stands above it is read again, and judged by that."""
-        house, chain, contract = self.house, self.subscription.chain_id, self.subscription.contract
+        components, chain, contract = self.components, self.subscription.chain_id, self.subscription.contract
         self.rewinds += 1
         self._reason = "the chain was reorganised"
         self._window_read = -math.inf
@@ -361,20 +363,20 @@ class Intake:
         self.lineage.rewind(search.fork)
         self.head.follow_down(found.head_number, found.head_timestamp)
         done = await until_kept(
-            lambda: house.journal.run(rewinding.rewind, chain, contract, search.fork, found.head_number)
+            lambda: components.journal.run(rewinding.rewind, chain, contract, search.fork, found.head_number)
         )
-        house.on_event(ChainReorganised(chain, contract, search.fork, search.depth, done.reopened))
-        house.on_event(CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number))
+        components.on_event(ChainReorganised(chain, contract, search.fork, search.depth, done.reopened))
+        components.on_event(CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number))
         if done.gone:
-            house.on_event(RequestsMoved(chain, 0, done.gone, 0))
-        house.sides[chain].bell.ring()
+            components.on_event(RequestsMoved(chain, 0, done.gone, 0))
+        components.sides[chain].wake_up.notify()
 
     async def _record_legible(self, found: LogsRead) -> None:
         """Take the logs of an answer with objects that are none, judge no absence by it, and leave the cursor: it is read again."""
         arrivals, undecodable = self._decode(found.logs)
         if arrivals or undecodable:
             read = self._read_of(found, arrivals, undecodable, BEFORE_ALL)
-            self._tell(await self.house.journal.run(recording.record, read), undecodable)
+            self._tell(await self.components.journal.run(recording.record, read), undecodable)
 
     def _read_of(
         self, found: LogsRead, arrivals: Sequence[Arrival], undecodable: Sequence[tuple[Log, str]], asked: int
@@ -389,9 +391,9 @@ class Intake:
             undecodable=undecodable,
             cursor=self._known_cursor().next_block,
             asked=asked,
-            now=self.house.ports.wall(),
+            now=self.components.ports.wall(),
             chain_time=float(found.head_timestamp),
-            expiry=self.house.settings.decryption_expiry,
+            expiry=self.components.settings.decryption_expiry,
         )
 
     async def _record(self, found: LogsRead, asked: int) -> None:
@@ -404,12 +406,12 @@ class Intake:
             keep=extension.keep,
             forget=extension.forget,
         )
-        recorded = await self.house.journal.run(recording.record, read)
+        recorded = await self.components.journal.run(recording.record, read)
         if rewinds == self.rewinds:
             self.lineage.extend(extension)
             self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))
         if before != self._known_cursor().next_block:
-            self.house.on_event(
+            self.components.on_event(
                 CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number)
             )
         self._tell(recorded, undecodable)
@@ -438,7 +440,7 @@ class Intake:
         )
 
     def _read_log(self, log: Log) -> Told | None:
-        profile = self.house.profile
+        profile = self.components.profile
         content = profile.decode(log)
         if content is None:
             return None
@@ -447,7 +449,7 @@ class Intake:
         return Told(content.id, content.kind, profile.digest(log), expires, whole)
 
     def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:
-        chain, on_event = self.subscription.chain_id, self.house.on_event
+        chain, on_event = self.subscription.chain_id, self.components.on_event
         for rid, arrival in recorded.new:
             log = arrival.log
             place = (chain, log.block_number, log.transaction_hash, log.log_index)
@@ -458,7 +460,7 @@ class Intake:
             for log, reason in undecodable:
                 on_event(LogQuarantined(chain, log.address, log.block_number, log.log_index, reason))
         for kind in {arrival.kind for _, arrival in (*recorded.new, *recorded.back)}:
-            self.house.pool_for(kind).bell.ring()
+            self.components.pool_for(kind).wake_up.notify()
 
     def _known_cursor(self) -> Cursor:
         assert self._cursor is not None, "reading begins once the start is known"
@@ -476,14 +478,14 @@ def _what_is_wrong(found: LogsRead) -> str:
 
 
 async def follow_heads(side: Side, on_event: OnEvent) -> None:
-    """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the lane."""
+    """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the transaction manager."""
     alerts = Alerts(on_event)
 
     def take(push: bytes | None) -> None:
         # a push is a hint; the reader's own reads bring the head too
         if push is not None:
             alerts.put(side.endpoint.name, "unreadable-push", _note_pushed(side.head, push))
-        side.bell.ring()
+        side.wake_up.notify()
 
     await side.endpoint.listen(("newHeads",), take)
 

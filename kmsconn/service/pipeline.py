@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.ciphertexts.budget import ByteBudget
@@ -53,6 +52,7 @@ from kmsconn.model.events import (
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.model.requests import Place, PoolName, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Operation, Profile
 from kmsconn.service.destruction import end_answered
 from kmsconn.service.held import Held
@@ -110,7 +110,7 @@ class Pipeline:
     stages: Stages
     journal: Journal
     heads: Mapping[int, HeadTracker]
-    lane_bells: Mapping[int, Doorbell]
+    txmanager_wake_ups: Mapping[int, WakeUp]
     contexts: Contexts
     budgets: Sequence[ByteBudget]  # one for each shard of the Core
     deadlines: Deadlines
@@ -308,7 +308,7 @@ class Pipeline:
                 self.on_event(AnswerKept(row.rid, row.kind, now - row.recorded_at))
                 if answered.answer.doubt:
                     self.on_event(AnswerDoubted(row.rid, row.kind, answered.answer.doubt))
-        self.lane_bells[row.chain_id].ring()
+        self.txmanager_wake_ups[row.chain_id].notify()
         return kept
 
     async def _wait(self, row: Row, error: Retryable) -> None:

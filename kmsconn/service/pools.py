@@ -18,7 +18,6 @@ from contextlib import suppress
 import attrs
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves
 from kmsconn.journal.journal import Journal
@@ -26,6 +25,7 @@ from kmsconn.journal.values import Row, Shards
 from kmsconn.model.events import AlertRaised, OnEvent, RequestClosed, Severity
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.service.retrying import DISK_PAUSE
 
 Work = Callable[[Row], Awaitable[bool]]
@@ -41,11 +41,11 @@ class Pool:
     name: PoolName
     kinds: tuple[Kind, ...]
     size: int
-    bell: Doorbell  # rung when a row may have become due, or got a place
+    wake_up: WakeUp  # notified when a row may have become due, or got a place
     shards: int = 1
     busy: dict[int, int] = attrs.field(factory=dict)
-    hungry: bool = True
-    """Whether rows may be due that have no place: then every place that becomes free rings."""
+    backlogged: bool = True
+    """Whether rows may be due that have no place: then every place that becomes free notifies."""
     _send: trio.MemorySendChannel[Row] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Row] = attrs.field(init=False)
 
@@ -64,7 +64,7 @@ class Pool:
         share, held = max(1, self.size // self.shards), Counter(self.busy.values())
         return Shards(self.shards, frozenset(shard for shard, rows in held.items() if rows >= share))
 
-    def hand_out(self, row: Row) -> None:
+    def dispatch(self, row: Row) -> None:
         """Give a row to a worker; only while ``free`` is positive."""
         self.busy[row.rid] = row.id % self.shards
         self._send.send_nowait(row)
@@ -86,8 +86,8 @@ class Pool:
                 await _quarantine(row, error, journal, on_event)
             finally:
                 del self.busy[row.rid]
-                if self.hungry or not done:
-                    self.bell.ring()
+                if self.backlogged or not done:
+                    self.wake_up.notify()
 
 
 async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: OnEvent) -> None:

@@ -15,8 +15,8 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Position, Retention
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Profile
-from kmsconn.service.house import Side
 from kmsconn.service.retrying import until_kept
+from kmsconn.service.wiring import Side
 
 EVERY = 600.0  # seconds between rounds
 REST = (

@@ -13,31 +13,31 @@ from kmsconn.chain.endpoint import Endpoint
 from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
-from kmsconn.service.house import House
+from kmsconn.service.wiring import Components
 
 SILENT = "no-answer-yet"
 AGAIN = 1.0  # seconds between looks at a dependency that does not answer
 
 
-async def wait_for_neighbours(house: House, ready: trio.Event) -> None:
+async def wait_for_neighbours(components: Components, ready: trio.Event) -> None:
     """Set ``ready`` once every chain, the registry and every Core endpoint have answered.
 
     Raises StartRefused for a chain with another id than configured, a contract that is another, or a registry nobody could trust.
     """
     async with trio.open_nursery() as nursery:
-        for endpoint in house.links.endpoints:
+        for endpoint in components.links.endpoints:
             nursery.start_soon(
-                _until_it_answers, endpoint.name, partial(_right, house, endpoint), house.on_event
+                _until_it_answers, endpoint.name, partial(_right, components, endpoint), components.on_event
             )
-        nursery.start_soon(house.core_health.wait_served)
-        nursery.start_soon(house.directory.wait_loaded)
+        nursery.start_soon(components.core_health.wait_served)
+        nursery.start_soon(components.directory.wait_loaded)
     ready.set()
 
 
-async def _right(house: House, endpoint: Endpoint) -> None:
+async def _right(components: Components, endpoint: Endpoint) -> None:
     """Ask one chain for its id, and whether the contracts at the configured addresses are those that are meant."""
     await endpoint.probe()
-    checks = [one for one in house.profile.deployment_checks() if one.chain_id == endpoint.chain_id]
+    checks = [one for one in components.profile.deployment_checks() if one.chain_id == endpoint.chain_id]
     with suppress(WrongContract):
         await ask_all(endpoint, checks)
         return

@@ -308,7 +308,7 @@ def _never(transaction: Transaction) -> bool:
 def arrange(
     transactions: Sequence[Transaction], blocks: int, *, swapped: Address | None, sizes: Sequence[int]
 ) -> list[Sequence[Transaction]]:
-    """Hand out transactions to the new blocks: so many to each, and what is left to the last one."""
+    """Dispatch transactions to the new blocks: so many to each, and what is left to the last one."""
     order = _swapped(transactions, swapped) if swapped else list(transactions)
     edges = [*itertools.accumulate(sizes[: blocks - 1], initial=0), len(order)]
     return [order[first:end] for first, end in itertools.pairwise(edges)]

@@ -49,7 +49,7 @@ class AwsKmsSigner:
     key_id: str
     _service: Service
     _places: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(AT_ONCE), repr=False)
-    """As many as connections, for all lanes together: a pool that is waited for in the SDK's client may leak places."""
+    """As many as connections, for all transaction managers together: a pool that is waited for in the SDK's client may leak places."""
 
     async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
         """Sign digests, AT_ONCE at a time, within SIGNING seconds; the signatures of the first ones where KMS fails on the way.

@@ -13,12 +13,12 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import inquire
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import Retryable, StageTimeout
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.net.together import together
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Revert
 from kmsconn.txmanager import nonces
 from kmsconn.txmanager.alerts import funds_of, tell_answer, tell_deferred, tell_market, tell_sent
@@ -55,7 +55,7 @@ class Executor:
     market: Market
     asker: Asker
     tracer: Asker
-    news: Doorbell = attrs.field(factory=Doorbell)
+    news: WakeUp = attrs.field(factory=WakeUp)
     """Notified when an answer came."""
     _ripe: frozenset[int] = frozenset()
     _included_from: int = 0
@@ -313,7 +313,7 @@ class Executor:
         again = now + self._until_again(track, question, said)
         track.file(question, Finding(said, answered, answered >= number, now, again), chain)
         tell_answer(self.state.alerts, track.row, question, said, now)
-        self.news.ring()
+        self.news.notify()
 
     def _until_again(self, track: Track, question: Question, said: Finds) -> float:
         """Return the seconds until a question may be put again."""
@@ -345,7 +345,7 @@ class Executor:
         if self.state.chain is not None:
             self.market.judge(self.state.chain, now)
             tell_market(self.state.alerts, self.market)
-        self.news.ring()
+        self.news.notify()
 
     # --- signing
 
@@ -426,7 +426,7 @@ class Executor:
         row, said, now = rows[place], read_sent(result), trio.current_time()
         self.state.note_sent(row, said, now)
         tell_sent(self.state.alerts, row, said, result, funds=self._funds())
-        self.news.ring()
+        self.news.notify()
         if said not in {Sent.FAILED, Sent.FUNDS}:
             return False
         if first:
@@ -458,7 +458,7 @@ class Executor:
     def _filled(self, gaps: Sequence[int], place: int, result: Any, *, first: bool) -> bool:
         del first
         self.state.fillers.note(gaps[place], FILLER, read_sent(result), trio.current_time())
-        self.news.ring()
+        self.news.notify()
         return False
 
     # --- figures

@@ -82,7 +82,7 @@ class _Loop:
         while True:
             await self.state.manager.wake.wait()
             self.woken = True
-            self.executor.news.ring()
+            self.executor.news.notify()
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Make rounds until one leaves nothing to do for a manager that is closing."""

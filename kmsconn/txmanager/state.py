@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
@@ -30,6 +29,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.net.ports import Ports
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Profile
 from kmsconn.txmanager.alerts import TxAlerts
 from kmsconn.txmanager.backoff import Backoff, delay
@@ -99,7 +99,7 @@ class TxManager:
     wallet: Wallet
     profile: Profile
     head: HeadTracker
-    wake: Doorbell
+    wake: WakeUp
     settings: Settings
     ports: Ports
     on_event: OnEvent

@@ -14,7 +14,7 @@ import pytest
 
 from kmsconn.extras import EXTRAS
 from tests.architecture.test_docs import DOCS, ROOT, section, table_rows, text_of
-from tests.architecture.test_layers import imported_names, modules, parsed, room_of
+from tests.architecture.test_layers import imported_names, modules, package_of, parsed
 from tests.installations import locked, packages_of
 
 PAGE = DOCS / "dependencies.md"
@@ -89,7 +89,7 @@ def allowed(name: str) -> frozenset[str]:
     elif name in {"kmsconn.cli.demo", "kmsconn.cli.demo_view"}:
         extra = "emulator"
     else:
-        extra = room_of(name)
+        extra = package_of(name)
     found = base | imported(declared_extras().get(extra, []))
     return found | {"botocore"} if "aiobotocore" in found else found
 
@@ -117,7 +117,7 @@ def test_what_is_asked_for_by_name_is_what_modules_import() -> None:
 @pytest.mark.parametrize("name", [name for name, by in rows().items() if by.endswith(".py")])
 def test_the_module_that_is_named_imports_it(name: str) -> None:
     module = f"kmsconn.{rows()[name].removesuffix('.py').replace('/', '.')}"
-    assert room_of(module) not in {"emulator", "testing"}
+    assert package_of(module) not in {"emulator", "testing"}
     assert packages_of(name) & third_party(module)
 
 

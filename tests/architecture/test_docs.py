@@ -26,7 +26,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.net.offloading import offload_inline
-from tests.architecture.test_layers import ROOMS, WITHOUT_TRIO
+from tests.architecture.test_layers import PACKAGES, WITHOUT_TRIO
 from tools.gen_source_map import renewed, source_map
 
 ROOT = Path(__file__).parents[2]
@@ -138,9 +138,9 @@ def test_the_life_of_a_request_in_the_text_is_the_literal() -> None:
     assert told == {name: (set(sources), target) for name, (sources, target) in TRANSITIONS.items()}
 
 
-def test_the_rooms_in_the_text_are_those_of_the_layers_in_their_order() -> None:
-    rows = [cells[0] for cells in table_rows(section(DOCS / "architecture.md", "The house"))]
-    assert [row.split("`")[1] for row in rows] == list(ROOMS)
+def test_the_packages_in_the_text_are_those_of_the_layers_in_their_order() -> None:
+    rows = [cells[0] for cells in table_rows(section(DOCS / "architecture.md", "The packages"))]
+    assert [row.split("`")[1] for row in rows] == list(PACKAGES)
     assert {row.split("`")[1] for row in rows if "◦" in row} == WITHOUT_TRIO
 
 

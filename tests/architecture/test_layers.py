@@ -1,6 +1,6 @@
 """Imports point down: cli knows everything, errors know nobody; and what is sans-IO does not know Trio.
 
-The static counterpart of the table of rooms in docs/architecture.md. The package's own ``__init__`` gathers the public names, and is
+The static counterpart of the table of packages in docs/architecture.md. The package's own ``__init__`` gathers the public names, and is
 exempt.
 """
 
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "kmsconn"
 
-ROOMS = (
+PACKAGES = (
     "cli",
     "testing",
     "emulator",
@@ -38,10 +38,10 @@ ROOMS = (
     "extras",
     "errors",
 )
-"""From the top down: a room may import those after it, and its own modules."""
+"""From the top down: a package may import those after it, and its own modules."""
 
 WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", "errors"})
-"""Rooms that never import Trio, nor anything that runs on it."""
+"""Packages that never import Trio, nor anything that runs on it."""
 
 MODULES_WITHOUT_TRIO = frozenset(
     {
@@ -98,7 +98,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.service.pulse",
     }
 )
-"""The sans-IO modules of the other rooms (◦ in the design)."""
+"""The sans-IO modules of the other packages (◦ in the design)."""
 
 IO_LIBRARIES = frozenset({"trio", "trio_websocket", "httpx2", "asyncio", "anyio"})
 HTTP_MODULE = "kmsconn.net.http"
@@ -152,8 +152,8 @@ def imports(name: str, *, types_too: bool = True) -> frozenset[str]:
     return frozenset(found)
 
 
-def room_of(name: str) -> str:
-    """Return the room of a module."""
+def package_of(name: str) -> str:
+    """Return the package of a module."""
     return name.split(".")[1]
 
 
@@ -162,23 +162,23 @@ def libraries(name: str) -> set[str]:
     return {imported.partition(".")[0] for imported in imported_names(parsed(name))}
 
 
-def test_every_module_is_in_a_known_room() -> None:
-    assert {room_of(name) for name in modules()} == set(ROOMS)
+def test_every_module_is_in_a_known_package() -> None:
+    assert {package_of(name) for name in modules()} == set(PACKAGES)
 
 
 @pytest.mark.parametrize("name", modules())
 def test_imports_point_down(name: str) -> None:
-    allowed = set(ROOMS[ROOMS.index(room_of(name)) :])
-    assert [one for one in sorted(imports(name)) if room_of(one) not in allowed] == []
+    allowed = set(PACKAGES[PACKAGES.index(package_of(name)) :])
+    assert [one for one in sorted(imports(name)) if package_of(one) not in allowed] == []
 
 
 def test_nothing_but_the_command_line_and_the_test_kit_knows_the_emulator() -> None:
-    users = {room_of(name) for name in modules() for one in imports(name) if room_of(one) == "emulator"}
+    users = {package_of(name) for name in modules() for one in imports(name) if package_of(one) == "emulator"}
     assert users <= {"cli", "testing", "emulator"}
 
 
 def test_there_is_no_import_cycle() -> None:
-    """At run time; two modules of one room may name each other's types."""
+    """At run time; two modules of one package may name each other's types."""
     graph = {name: imports(name, types_too=False) for name in modules()}
     try:
         TopologicalSorter(graph).prepare()
@@ -198,15 +198,15 @@ def reachable(name: str) -> frozenset[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in modules() if room_of(name) in WITHOUT_TRIO or name in MODULES_WITHOUT_TRIO]
+    "name", [name for name in modules() if package_of(name) in WITHOUT_TRIO or name in MODULES_WITHOUT_TRIO]
 )
 def test_sans_io_modules_import_no_io_library(name: str) -> None:
     assert libraries(name) & IO_LIBRARIES == set()
 
 
-@pytest.mark.parametrize("room", sorted(WITHOUT_TRIO))
-def test_a_sans_io_room_pulls_in_no_module_that_imports_trio(room: str) -> None:
-    names = [name for name in modules() if room_of(name) == room]
+@pytest.mark.parametrize("package", sorted(WITHOUT_TRIO))
+def test_a_sans_io_package_pulls_in_no_module_that_imports_trio(package: str) -> None:
+    names = [name for name in modules() if package_of(name) == package]
     assert {one for name in names for one in reachable(name) if libraries(one) & IO_LIBRARIES} == set()
 
 

@@ -33,7 +33,7 @@ from kmsconn.protocols.fhevm_014 import contexts, decryptions, messages
 from kmsconn.protocols.fhevm_014.members import GatewayContexts
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Meaning, Verdict
-from kmsconn.service import intake, picker, pipeline
+from kmsconn.service import dispatcher, intake, pipeline
 from kmsconn.service.completeness import Completeness
 from kmsconn.service.lineage import Lineage, Look
 from kmsconn.service.pipeline import Pipeline
@@ -109,12 +109,12 @@ def restart_at_the_head(monkeypatch: Any) -> None:
 
 
 def deaf_without_pushes(monkeypatch: Any) -> None:
-    """Nobody reads unless a push rings."""
+    """Nobody reads unless a push notifies."""
 
     async def follow(self: intake.Intake) -> None:
         while True:
             await self._round()
-            await self.bell.wait()
+            await self.wake_up.wait()
 
     monkeypatch.setattr(intake.Intake, "_follow", follow)
 
@@ -183,7 +183,7 @@ def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
         made._window_read = trio.current_time()
         return made
 
-    monkeypatch.setattr(intake.Intake, "_ring", lambda self, _push: self.bell.ring())
+    monkeypatch.setattr(intake.Intake, "_ring", lambda self, _push: self.wake_up.notify())
     monkeypatch.setattr(intake.Intake, "for_subscription", make)
 
 
@@ -400,13 +400,13 @@ def invalid_context_is_waited_for(monkeypatch: Any) -> None:
 def strictly_in_order(monkeypatch: Any) -> None:
     """While the first of contexts and epochs waits, so do those behind it."""
     monkeypatch.setattr(
-        picker, "free_to_begin", lambda line, busy: [one for one in line[:1] if one.rid not in busy]
+        dispatcher, "free_to_begin", lambda line, busy: [one for one in line[:1] if one.rid not in busy]
     )
 
 
 def an_end_ends_nothing(monkeypatch: Any) -> None:
     """What is made goes on being made after its destruction."""
-    monkeypatch.setattr(picker, "ended", lambda _: [])
+    monkeypatch.setattr(dispatcher, "ended", lambda _: [])
 
 
 def a_refused_end_is_given_up(monkeypatch: Any) -> None:

@@ -112,7 +112,9 @@ async def test_a_chain_that_stands_still_is_waited_for_as_long_as_the_grace(
             await scene.wait(lambda: scene.answered == {identifier})
 
 
-async def test_a_second_signal_does_not_wait_for_the_lanes(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_second_signal_does_not_wait_for_the_transaction_managers(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
         scene.neighbours.gateway.stalled = True

@@ -24,7 +24,7 @@ from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
-from kmsconn.service.house import House, open_house
+from kmsconn.service.wiring import Components, open_components
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.testing.truth import truth_of
 from kmsconn.txmanager.manager import TxManager, run_txmanager
@@ -37,24 +37,24 @@ FORMS = ["public", "direct", "delegated", "unified", "unified_delegated", "walle
 class Line:
     """One request before its first stage, and what its stages need."""
 
-    house: House
+    components: Components
     scene: Scene
     row: Row
     request: Request
 
     async def checked(self) -> Checked:
-        return await self.house.pipeline.stages.check(Seen(self.request))
+        return await self.components.pipeline.stages.check(Seen(self.request))
 
     async def gathered(self) -> Gathered:
         checked = await self.checked()
-        with self.house.pipeline.budgets[0].lease() as lease:
-            return await self.house.pipeline.stages.gather(checked, lease)
+        with self.components.pipeline.budgets[0].lease() as lease:
+            return await self.components.pipeline.stages.gather(checked, lease)
 
     async def submitted(self) -> Submitted:
-        return await self.house.pipeline.stages.submit(await self.gathered())
+        return await self.components.pipeline.stages.submit(await self.gathered())
 
     async def answered(self) -> Answered:
-        return await self.house.pipeline.stages.answer(await self.submitted())
+        return await self.components.pipeline.stages.answer(await self.submitted())
 
     async def answer(self) -> Answer:
         answer = (await self.answered()).answer
@@ -79,29 +79,29 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
         await scene.ask(form)
         settings = scene.neighbours.settings(folder / "j.db")
         ports = Ports(scene.network, offload_inline, lambda: BEGIN + trio.current_time(), Random(0).random)
-        async with open_house(settings, ports, ignore) as house:
-            assert isinstance(house.directory, Registry)
-            await house.directory.load()
+        async with open_components(settings, ports, ignore) as components:
+            assert isinstance(components.directory, Registry)
+            await components.directory.load()
             head = scene.neighbours.gateway.head
-            house.gateway.head.note(head.number, head.timestamp)
-            row = await recorded(house)
-            yield Line(house, scene, row, house.pipeline.request_of(row))
+            components.gateway.head.note(head.number, head.timestamp)
+            row = await recorded(components)
+            yield Line(components, scene, row, components.pipeline.request_of(row))
 
 
-async def recorded(house: House) -> Row:
+async def recorded(components: Components) -> Row:
     """Read the one log there is and make a row of it."""
-    subscription, *_ = house.profile.subscriptions()
-    found = await read_logs(house.gateway.endpoint, subscription.contract, subscription.topics, 0, None)
+    subscription, *_ = components.profile.subscriptions()
+    found = await read_logs(components.gateway.endpoint, subscription.contract, subscription.topics, 0, None)
     [log] = found.logs
-    content = house.profile.decode(log)
+    content = components.profile.decode(log)
     assert content is not None
-    arrival = Arrival(content.id, content.kind, house.profile.digest(log), log)
+    arrival = Arrival(content.id, content.kind, components.profile.digest(log), log)
     read = Read(
         subscription.chain_id, subscription.contract, found.from_block, found.to_block, (arrival,), (),
-        found.to_block + 1, house.journal.tick, house.ports.wall(), float(found.head_timestamp), 86_400.0,
+        found.to_block + 1, components.journal.tick, components.ports.wall(), float(found.head_timestamp), 86_400.0,
     )  # fmt: skip
-    [(rid, _)] = (await house.journal.run(recording.record, read)).new
-    row = await house.journal.run(queries.row, rid)
+    [(rid, _)] = (await components.journal.run(recording.record, read)).new
+    row = await components.journal.run(queries.row, rid)
     assert row is not None
     return row
 
@@ -126,7 +126,7 @@ async def test_the_core_was_really_asked_twice(tmp_path: Path, autojump_clock: A
 
 async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_line(tmp_path, "public") as line:
-        answer, journal = await line.answer(), line.house.journal
+        answer, journal = await line.answer(), line.components.journal
         assert await journal.run(moves.answer, line.row.rid, answer, 1.0)
         assert not await journal.run(moves.answer, line.row.rid, answer, 2.0)
         other = attrs.evolve(answer, signer=Address(bytes(20)))
@@ -139,7 +139,7 @@ async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> No
 async def test_a_read_recorded_twice_makes_one_row(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_line(tmp_path, "public") as line:
         with pytest.raises(ValueError, match="not enough values"):
-            await recorded(line.house)  # nothing new
+            await recorded(line.components)  # nothing new
 
 
 @pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
@@ -152,7 +152,7 @@ async def test_a_stage_cancelled_anywhere_leaves_nothing_behind_and_can_be_repea
         expected = await run()
 
         async def look() -> None:
-            assert line.house.pipeline.budgets[0].used == 0
+            assert line.components.pipeline.budgets[0].used == 0
             with trio.fail_after(2):
                 assert await run() == expected
 
@@ -164,7 +164,7 @@ async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(
 ) -> None:
     """Half a frame on the wire, or an answer taken for another's, would show here."""
     async with open_line(tmp_path, "public") as line:
-        gateway, sender = line.house.gateway.endpoint, line.house.wallet.address
+        gateway, sender = line.components.gateway.endpoint, line.components.wallet.address
 
         async def ask() -> list[Any]:
             return [
@@ -183,12 +183,12 @@ async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_line(tmp_path, "unified") as line:
-        work, journal = line.house.pipeline.run, line.house.journal
+        work, journal = line.components.pipeline.run, line.components.journal
 
         async def look() -> None:
             row = await journal.run(queries.row, line.row.rid)
             assert row is not None
-            assert line.house.pipeline.budgets[0].used == 0
+            assert line.components.pipeline.budgets[0].used == 0
 
         await cancel_everywhere(lambda: work(line.row), look)
         row = await journal.run(queries.row, line.row.rid)
@@ -201,17 +201,17 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
 ) -> None:
     """What a transaction manager remembers is a cache: the next one goes on from journal and chain."""
     async with open_line(tmp_path, "public") as line:
-        house = line.house
-        await house.journal.run(moves.answer, line.row.rid, await line.answer(), house.ports.wall())
+        components = line.components
+        await components.journal.run(moves.answer, line.row.rid, await line.answer(), components.ports.wall())
         manager = TxManager(
-            rpc=house.gateway.endpoint, journal=house.journal, wallet=house.wallet, profile=house.profile,
-            head=house.gateway.head, wake=house.gateway.bell, settings=house.settings, ports=house.ports,
+            rpc=components.gateway.endpoint, journal=components.journal, wallet=components.wallet, profile=components.profile,
+            head=components.gateway.head, wake=components.gateway.wake_up, settings=components.settings, ports=components.ports,
             on_event=ignore,
         )  # fmt: skip
         states: list[State] = []
 
         async def look() -> None:
-            row = await house.journal.run(queries.row, line.row.rid)
+            row = await components.journal.run(queries.row, line.row.rid)
             assert row is not None
             states.append(row.state)
             await trio.sleep(0.3)  # blocks come meanwhile
@@ -221,9 +221,9 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
                 await run_txmanager(manager)
 
         await cancel_everywhere(a_moment, look)
-        with trio.move_on_after(3 * house.settings.reorg_window):
+        with trio.move_on_after(3 * components.settings.reorg_window):
             await run_txmanager(manager)
-        row = await house.journal.run(queries.row, line.row.rid)
+        row = await components.journal.run(queries.row, line.row.rid)
         assert row is not None
         assert row.state is State.FINALIZED
         assert truth_of(line.scene.neighbours).doubled == ()

@@ -58,7 +58,7 @@ async def test_a_rejected_context_is_an_alert_over_a_restart_until_it_is_done(
             assert "no such parameters" in again.text
             repair()
             now = scene.ports().wall()
-            await connector.house.journal.run(inspecting.retry, rid, now, now + 600)
+            await connector.components.journal.run(inspecting.retry, rid, now, now + 600)
             await scene.wait(lambda: alert(scene, "new_kms_context", "undone") is None, 60)
         async with scene.connected(**KEY_MANAGEMENT) as connector:
             await connector.wait_ready()

@@ -219,7 +219,7 @@ async def test_row_016_a_lost_gateway_comes_back_for_calls_and_events(
         await world.wait_replies(PUBLIC)
 
 
-async def test_row_018_a_full_house_drops_nothing(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_018_a_full_queue_drops_nothing(autojump_clock: MockClock, tmp_path: Path) -> None:
     """Corrected: nothing is given up after 5 s. What finds no place waits in the journal (product.md, row 15)."""
     one_place = Pools(public_decryption=1)
     async with open_world(tmp_path, computing=1000.0) as world, world.connected(pools=one_place) as connector:

@@ -370,7 +370,7 @@ class JournalMachine(RuleBasedStateMachine):
             assert found.next_due == min(later, default=None)
 
     @rule(up_to=blocks)
-    def lane(self, up_to: int) -> None:
+    def manage(self, up_to: int) -> None:
         flying = {row.nonce: rid for rid, row in self.model.rows.items() if row.state is State.SIGNED}
         assert [row.rid for row in queries.signed(self.db, CHAIN)] == [
             flying[nonce] for nonce in sorted(flying, key=str)

@@ -1,4 +1,4 @@
-"""A lane is ended at its k-th step, for every k, and started anew: nothing is lost, nothing is sent twice under two nonces."""
+"""A transaction manager is ended at its k-th step, for every k, and started anew: nothing is lost or sent under two nonces."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Executioner(trio.abc.Instrument):
 
 
 def live(last: int, pool: Any) -> tuple[World, bool]:
-    """Run a world whose first lane ends at step ``last``; say whether it got so far."""
+    """Run a world whose first transaction manager ends at step ``last``; say whether it got so far."""
     worlds: list[World] = []
     executioner = Executioner(last)
 
@@ -80,9 +80,9 @@ def check_every_step(pool: Any) -> int:
     return last
 
 
-def test_a_lane_may_be_cancelled_at_every_step_on_arbitrum() -> None:
+def test_a_transaction_manager_may_be_cancelled_at_every_step_on_arbitrum() -> None:
     assert check_every_step("arbitrum") > 25
 
 
-def test_a_lane_may_be_cancelled_at_every_step_on_a_chain_with_a_mempool() -> None:
+def test_a_transaction_manager_may_be_cancelled_at_every_step_on_a_chain_with_a_mempool() -> None:
     assert check_every_step("geth") > 25

@@ -1,4 +1,4 @@
-"""Whole lanes against chains that reorganise, nodes that lag and lose, processes that die and share their key.
+"""Whole transaction managers against chains that reorganise, nodes that lag and lose, processes that die and share their key.
 
 Laws: every live request is answered on chain exactly once, its row ends replied, nothing stays signed; and no second transaction with
 another nonce goes out for a request while the first may still be included.
@@ -56,7 +56,7 @@ class Story:
     pool: PoolKind
     requests: int
     troubles: frozenset[Trouble]
-    rings: bool
+    notifies: bool
     keeps: bool = True
 
 
@@ -66,7 +66,7 @@ stories = st.builds(
     pool=st.sampled_from(["arbitrum", "arbitrum at once", "geth"]),
     requests=st.integers(1, 30),
     troubles=st.frozensets(st.sampled_from(TROUBLES)),
-    rings=st.booleans(),
+    notifies=st.booleans(),
 )
 
 
@@ -157,11 +157,11 @@ class Life:
             rid, identifier=identifier, variant=variant, block=self.world.chain.head.number + 1
         )
         self.world.journal.change(rid, on_chain=False)
-        self.ring()
+        self.notify()
 
-    def ring(self) -> None:
-        if self.story.rings or self.healing:
-            self.world.wake.ring()
+    def notify(self) -> None:
+        if self.story.notifies or self.healing:
+            self.world.wake.notify()
 
     async def reader(self) -> None:
         """Keep ``on_chain`` as the head has it."""
@@ -171,7 +171,7 @@ class Life:
                 there = state.get((CONTRACT, "request", row.id)) == row.digest
                 if there != row.on_chain:
                     self.world.journal.change(rid, on_chain=there)
-            self.ring()
+            self.notify()
             await trio.sleep(0.4)
 
     async def upheavals(self) -> None:
@@ -217,7 +217,7 @@ class Life:
             self.branch = None
 
     async def lives(self) -> None:
-        """Run the lane; kill and restart it."""
+        """Run the transaction manager; kill and restart it."""
         while True:
             span = self.draw.choice([0.05, 0.3, 2.0, 8.0]) if self.has("kill") else FAULTY + HEALED
             with trio.move_on_after(span):

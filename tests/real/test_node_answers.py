@@ -148,7 +148,7 @@ async def test_a_full_block_names_the_chain_of_its_transactions(scene: Scene) ->
 
 
 async def test_the_state_before_a_reply_can_be_asked_for(scene: Scene) -> None:
-    """The lane asks at the block before its failed transaction."""
+    """The transaction manager asks at the block before its failed transaction."""
     receipt = await scene.send(scene.reply(PUBLIC))
     before = quantity(from_quantity(receipt["blockNumber"]) - 1)
     message = scene.message(scene.reply(PUBLIC))
@@ -295,29 +295,29 @@ async def test_a_reply_that_reverts_is_taken_and_its_trace_tells_why(scene: Scen
 
 
 async def test_new_heads_and_new_logs_are_pushed(scene: Scene) -> None:
-    """The doorbell: what is pushed is not looked at, but something must be."""
-    rung: dict[str, int] = {"heads": 0, "logs": 0}
+    """The wake-up: what is pushed is not looked at, but something must be."""
+    notified: dict[str, int] = {"heads": 0, "logs": 0}
 
-    def ring(name: str) -> Any:
+    def notify(name: str) -> Any:
         def count(push: Any) -> None:
-            rung[name] += push is not None
+            notified[name] += push is not None
 
         return count
 
     rpc = scene.gateway.rpc
     query = {"address": to_hex(scene.gateway.decryption)}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rpc.listen, ("newHeads",), ring("heads"))
-        nursery.start_soon(rpc.listen, ("logs", query), ring("logs"))
+        nursery.start_soon(rpc.listen, ("newHeads",), notify("heads"))
+        nursery.start_soon(rpc.listen, ("logs", query), notify("logs"))
         with trio.fail_after(SECONDS):
             for node in ("us", "them"):
                 await scene.send(scene.reply(PUBLIC, signer=f"signer of {node}"), f"sender of {node}")
-            while not (rung["heads"] and rung["logs"]):  # noqa: ASYNC110 - counted by a callback
+            while not (notified["heads"] and notified["logs"]):  # noqa: ASYNC110 - counted by a callback
                 await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
 
 
-async def test_a_lane_reads_its_own_replies_as_the_table_says(scene: Scene) -> None:
+async def test_a_transaction_manager_reads_its_own_replies_as_the_table_says(scene: Scene) -> None:
     """The two kinds of reply have their functions; one that is right is taken by both."""
     assert {one.reply.name for one in OPERATIONS.values() if one.expires} == set(FORMS)
     for form in FORMS:

@@ -61,7 +61,7 @@ async def test_requests_and_replies_that_leave_the_chain_and_come_back_are_answe
         await assert_right(world, users, [*before, *again])
 
 
-async def test_ids_that_are_handed_out_again_for_other_requests_get_the_other_answers(
+async def test_ids_that_are_reused_for_other_requests_get_the_other_answers(
     anvil: Path, tmp_path: Path
 ) -> None:
     """The same transactions in another order. The Core, which knows the ids with the old content, restarts as it must."""

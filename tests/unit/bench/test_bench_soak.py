@@ -20,7 +20,7 @@ from bench.soak import (
     summary,
     verdict_of,
 )
-from tests.unit.emulator.test_control import Desk
+from tests.unit.emulator.test_control import Handler
 
 STATUS = {"emitted": 10, "answered": 10, "doubled": 0, "strays": 0, "p50": 0.2, "p99": 0.3}
 
@@ -78,7 +78,7 @@ async def test_outages_of_a_short_run_are_short(autojump_clock: trio.testing.Moc
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
 async def test_the_emulator_can_do_every_act_and_undo_it(act: Any) -> None:
-    desk = Desk()
+    desk = Handler()
     for path in (*act.paths, *act.back):
         assert (await desk.post(path)).status == 204
     assert all(door.is_open for door in desk.neighbours.doors.values())

@@ -501,14 +501,14 @@ async def test_an_http_batch_with_a_missing_answer_is_unreachable(autojump_clock
 
 async def test_listening_rings_once_at_the_start_and_for_each_push(autojump_clock: MockClock) -> None:
     node = Node()
-    rung: list[Any] = []
+    notified: list[Any] = []
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.listen, ("newHeads",), rung.append)
+        nursery.start_soon(endpoint.listen, ("newHeads",), notified.append)
         await wait_all_tasks_blocked()
         await node.push("0x1", {"number": "0x10"})
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert rung == [None, b'{"number": "0x10"}']
+    assert notified == [None, b'{"number": "0x10"}']
     assert ("eth_subscribe", ["newHeads"]) in node.asked
 
 
@@ -516,15 +516,15 @@ async def test_listening_subscribes_again_after_a_lost_connection_and_rings(
     autojump_clock: MockClock,
 ) -> None:
     node = Node()
-    rung: list[Any] = []
+    notified: list[Any] = []
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.listen, ("newHeads",), rung.append)
+        nursery.start_soon(endpoint.listen, ("newHeads",), notified.append)
         for _ in range(3):
             await trio.sleep(60)
             node.hang_up()
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
-    assert rung == [None] * 4
+    assert notified == [None] * 4
 
 
 def fail(pushed: bytes | None) -> None:
@@ -552,13 +552,13 @@ async def test_a_refused_subscription_is_tried_again_now_and_then(autojump_clock
 
 async def test_a_listener_that_is_cancelled_is_rung_no_more(autojump_clock: MockClock) -> None:
     node = Node()
-    rung: list[Any] = []
+    notified: list[Any] = []
     async with endpoint_of(WS, a=node) as endpoint:
         with trio.move_on_after(1):
-            await endpoint.listen(("newHeads",), rung.append)
+            await endpoint.listen(("newHeads",), notified.append)
         await node.push("0x1", {})
         await wait_all_tasks_blocked()
-    assert rung == [None]
+    assert notified == [None]
 
 
 class CancelAt(trio.abc.Instrument):

@@ -20,7 +20,7 @@ from kmsconn.errors import CallReverted, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.protocols.interfaces import Decoded, UnknownLog, interfaces
-from tests.unit.service.small_house import small_house
+from tests.unit.service.few_components import few_components
 from tests.vectors import httpz
 
 PLACE = Address(b"\x11" * 20)
@@ -55,7 +55,10 @@ def scripted(answer: Any) -> tuple[Provider, ScriptedRpc]:
 
 
 async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path, autojump_clock: Any) -> None:
-    async with small_house(tmp_path) as house, open_provider(house.settings(), ports=house.ports) as provider:
+    async with (
+        few_components(tmp_path) as components,
+        open_provider(components.settings(), ports=components.ports) as provider,
+    ):
         assert await provider.call("getCurrentKmsContextAndEpoch") == (CONTEXT, EPOCH)
         (senders,) = await provider.call("GatewayConfig.getCoprocessorTxSenders")
         assert len(senders) == 2
@@ -66,7 +69,10 @@ async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path, autojump_c
 
 
 async def test_a_revert_comes_out_with_name_and_arguments(tmp_path: Path, autojump_clock: Any) -> None:
-    async with small_house(tmp_path) as house, open_provider(house.settings(), ports=house.ports) as provider:
+    async with (
+        few_components(tmp_path) as components,
+        open_provider(components.settings(), ports=components.ports) as provider,
+    ):
         with pytest.raises(CallReverted) as refused:
             await provider.call("Decryption.publicDecryptionResponse", 1, b"", b"", b"", sender=PLACE)
     assert refused.value.called == "Decryption.publicDecryptionResponse"
@@ -75,20 +81,23 @@ async def test_a_revert_comes_out_with_name_and_arguments(tmp_path: Path, autoju
 
 
 async def test_requests_are_read_from_the_logs_by_name(tmp_path: Path, autojump_clock: Any) -> None:
-    async with small_house(tmp_path) as house, open_provider(house.settings(), ports=house.ports) as provider:
+    async with (
+        few_components(tmp_path) as components,
+        open_provider(components.settings(), ports=components.ports) as provider,
+    ):
         for form in ("public", "direct", "unified"):
-            house.traffic.forms[form]()
+            components.traffic.forms[form]()
         await trio.sleep(3)
-        found = await provider.logs("Decryption", 0, house.neighbours.gateway.head.number)
+        found = await provider.logs("Decryption", 0, components.neighbours.gateway.head.number)
     names = {one.name for one in found if isinstance(one, Decoded)}
     assert {"PublicDecryptionRequest", "UserDecryptionRequest"} <= names
     assert not [one for one in found if isinstance(one, UnknownLog)]
 
 
 async def test_a_connector_of_httpz_has_its_three_contracts(tmp_path: Path, autojump_clock: Any) -> None:
-    async with small_house(tmp_path) as house:
-        settings = house.settings(profile="httpz-rc7")
-        async with open_provider(settings, ports=house.ports) as provider:
+    async with few_components(tmp_path) as components:
+        settings = components.settings(profile="httpz-rc7")
+        async with open_provider(settings, ports=components.ports) as provider:
             assert list(provider.places) == ["DecryptionManager", "HTTPZ", "KeyManager"]
             assert provider.interfaces is interfaces("httpz-rc7")
 

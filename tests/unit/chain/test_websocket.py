@@ -176,13 +176,13 @@ async def test_pushes_ring_their_subscription_only(autojump_clock: MockClock) ->
 
 
 async def test_a_forgotten_subscription_rings_no_more(autojump_clock: MockClock) -> None:
-    node, rung = Node(), []  # type: ignore[var-annotated]
+    node, notified = Node(), []  # type: ignore[var-annotated]
     async with linked(node) as link:
-        one = await link.subscribe(("newHeads",), rung.append)
+        one = await link.subscribe(("newHeads",), notified.append)
         link.forget(one)
         await node.push(one, {})
         await wait_all_tasks_blocked()
-    assert rung == []
+    assert notified == []
 
 
 async def test_a_refused_subscription_is_raised(autojump_clock: MockClock) -> None:
@@ -195,15 +195,15 @@ async def test_a_refused_subscription_is_raised(autojump_clock: MockClock) -> No
 
 @pytest.mark.slow
 async def test_pings_are_answered_while_a_flood_of_pushes_comes(autojump_clock: MockClock) -> None:
-    node, rung = Node(), []  # type: ignore[var-annotated]
+    node, notified = Node(), []  # type: ignore[var-annotated]
     async with linked(node) as link:
-        one = await link.subscribe(("newHeads",), rung.append)
+        one = await link.subscribe(("newHeads",), notified.append)
         for number in range(3000):
             await node.push(one, number)
         with trio.fail_after(1):
             await node.connections[-1].ping()
         await wait_all_tasks_blocked()
-    assert rung == [str(number).encode() for number in range(3000)]
+    assert notified == [str(number).encode() for number in range(3000)]
 
 
 async def test_what_is_asked_in_one_moment_goes_out_in_one_piece(autojump_clock: MockClock) -> None:

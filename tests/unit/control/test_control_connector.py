@@ -16,7 +16,7 @@ from kmsconn.emulator.chances import Chance
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import Event, ReplyIncluded, RequestClosed
 from kmsconn.service.connector import open_connector
-from tests.unit.service.small_house import small_house
+from tests.unit.service.few_components import few_components
 
 COUNT = 3
 
@@ -27,17 +27,17 @@ async def test_expired_requests_are_answered_after_a_retry(autojump_clock: Any, 
     seen: list[Event] = []
     with trio.fail_after(3600):
         async with (
-            small_house(tmp_path) as house,
+            few_components(tmp_path) as components,
             open_connector(
-                house.settings(decryption_expiry=60.0), ports=house.ports, on_event=seen.append
+                components.settings(decryption_expiry=60.0), ports=components.ports, on_event=seen.append
             ) as connector,
         ):
             await connector.wait_ready()
-            context = context_of(connector.house)
-            core = house.neighbours.cores[0]
+            context = context_of(connector.components)
+            core = components.neighbours.cores[0]
             core.chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE)))
             for _ in range(COUNT):
-                house.traffic.forms["public"]()
+                components.traffic.forms["public"]()
             await trio.sleep(200)
             assert len([e for e in seen if isinstance(e, RequestClosed)]) == COUNT
             listed = await perform(

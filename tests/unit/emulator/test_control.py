@@ -21,7 +21,7 @@ from kmsconn.emulator.traffic import Traffic
 BASE = 1_767_225_600.0
 
 
-class Desk:
+class Handler:
     """A control over neighbours in memory, whose doors stand open but serve nobody."""
 
     def __init__(self, **options: Any) -> None:
@@ -57,11 +57,11 @@ def content_of(response: HttpResponse) -> Any:
 
 
 async def test_the_status_is_the_oracles_verdict() -> None:
-    desk = Desk()
-    desk.traffic.public()
-    desk.neighbours.gateway.mine()
-    desk.oracle.read()
-    assert content_of(await desk.get("/status")) == {
+    handler = Handler()
+    handler.traffic.public()
+    handler.neighbours.gateway.mine()
+    handler.oracle.read()
+    assert content_of(await handler.get("/status")) == {
         "emitted": 1, "answered": 0, "doubled": 0, "strays": 0, "p50": None, "p99": None,
     }  # fmt: skip
 
@@ -69,65 +69,65 @@ async def test_the_status_is_the_oracles_verdict() -> None:
 async def test_requests_are_told_with_their_moments_in_unix_time(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    desk = Desk()
-    sent = desk.traffic.public()
-    desk.neighbours.gateway.mine()
-    desk.oracle.read()
-    trace = desk.oracle.trace_of(sent)
+    handler = Handler()
+    sent = handler.traffic.public()
+    handler.neighbours.gateway.mine()
+    handler.oracle.read()
+    trace = handler.oracle.trace_of(sent)
     assert trace is not None
     trace.started, trace.given, trace.sent = trace.at + 1, trace.at + 2, trace.at + 3
     trace.answer = Reply(b"", 1, 1, trace.at + 4)
     begun = BASE + trace.at
-    assert content_of(await desk.get("/requests")) == {
+    assert content_of(await handler.get("/requests")) == {
         "columns": list(COLUMNS),
         "rows": [[begun, begun + 1, begun + 2, begun + 3, begun + 4]],
     }
 
 
 async def test_a_load_is_answered_with_its_own_requests(autojump_clock: trio.testing.MockClock) -> None:
-    desk = Desk()
-    desk.traffic.public()  # somebody else's
+    handler = Handler()
+    handler.traffic.public()  # somebody else's
     async with trio.open_nursery() as nursery:
-        done = await desk.load(nursery, rate=10, seconds=2, patience=3)
-    assert (done["offered"], len(done["rows"]), desk.oracle.verdict().emitted) == (20, 20, 21)
+        done = await handler.load(nursery, rate=10, seconds=2, patience=3)
+    assert (done["offered"], len(done["rows"]), handler.oracle.verdict().emitted) == (20, 20, 21)
 
 
 async def test_a_load_has_its_size_and_forms(autojump_clock: trio.testing.MockClock) -> None:
-    desk = Desk()
+    handler = Handler()
     async with trio.open_nursery() as nursery:
-        await desk.load(nursery, rate=5, seconds=1, patience=1, size=4096, forms=["public"])
-    assert {len(body) for body in desk.neighbours.plaintexts} == {4096}
-    assert all(name >> 248 == 1 for name in desk.oracle.traces), "public decryptions"
+        await handler.load(nursery, rate=5, seconds=1, patience=1, size=4096, forms=["public"])
+    assert {len(body) for body in handler.neighbours.plaintexts} == {4096}
+    assert all(name >> 248 == 1 for name in handler.oracle.traces), "public decryptions"
 
 
 @pytest.mark.parametrize(
     "content", [None, {}, {"rate": "x", "seconds": 1}, {"rate": 1, "seconds": 1, "other": 1}]
 )
 async def test_a_load_that_cannot_be_read_is_refused(content: Any) -> None:
-    assert (await Desk().post("/load", content)).status == 400
+    assert (await Handler().post("/load", content)).status == 400
 
 
 @pytest.mark.parametrize("name", ["gateway", "ethereum", "host", "core0", "bucket0", "bucket1"])
 async def test_every_neighbour_can_be_shut_and_opened(name: str) -> None:
-    desk = Desk()
-    assert (await desk.post(f"/{name}/shut")).status == 204
-    assert [other for other, door in desk.neighbours.doors.items() if not door.is_open] == [name]
-    assert (await desk.post(f"/{name}/open")).status == 204
-    assert desk.neighbours.doors[name].is_open
+    handler = Handler()
+    assert (await handler.post(f"/{name}/shut")).status == 204
+    assert [other for other, door in handler.neighbours.doors.items() if not door.is_open] == [name]
+    assert (await handler.post(f"/{name}/open")).status == 204
+    assert handler.neighbours.doors[name].is_open
 
 
 async def test_a_core_can_be_restarted() -> None:
-    desk = Desk()
-    assert (await desk.post("/core0/restart")).status == 204
-    assert desk.neighbours.cores[0].core.restarts == 1
+    handler = Handler()
+    assert (await handler.post("/core0/restart")).status == 204
+    assert handler.neighbours.cores[0].core.restarts == 1
 
 
 @pytest.mark.parametrize(
     "path", ["/gateway/restart", "/nobody/shut", "/core0/explode", "/", "/a/b/c", "/status"]
 )
 async def test_what_is_not_there_is_said(path: str) -> None:
-    assert (await Desk().post(path)).status == 404
+    assert (await Handler().post(path)).status == 404
 
 
 async def test_only_get_reads() -> None:
-    assert (await Desk().get("/load")).status == 404
+    assert (await Handler().get("/load")).status == 404

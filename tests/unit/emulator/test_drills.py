@@ -27,23 +27,23 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.kms.codes import Status
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import EVENTS
-from tests.unit.emulator.test_control import Desk, content_of
+from tests.unit.emulator.test_control import Handler, content_of
 
 MockClock = trio.testing.MockClock
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "drills.md").read_text(encoding="utf-8")
 
 
-async def put_on(desk: Desk, path: str, **body: Any) -> None:
+async def put_on(desk: Handler, path: str, **body: Any) -> None:
     answer = await desk.post(path, body)
     assert answer.status == 204, answer.body
 
 
-async def on(desk: Desk) -> list[tuple[str, str]]:
+async def on(desk: Handler) -> list[tuple[str, str]]:
     return [(one["target"], one["fault"]) for one in content_of(await desk.get("/faults"))["on"]]
 
 
-async def rpc(desk: Desk, method: str, *params: Any, chain: str = "gateway", seconds: float = 5.0) -> Any:
+async def rpc(desk: Handler, method: str, *params: Any, chain: str = "gateway", seconds: float = 5.0) -> Any:
     """Ask a chain's first node; return the result, the error, or None where nothing comes in time."""
     node = desk.neighbours.clusters[chain].nodes[0]
     body = json.dumps({"id": 1, "method": method, "params": params}).encode()
@@ -53,7 +53,7 @@ async def rpc(desk: Desk, method: str, *params: Any, chain: str = "gateway", sec
     return None
 
 
-async def core(desk: Desk, method: str, request: bytes = b"") -> Any:
+async def core(desk: Handler, method: str, request: bytes = b"") -> Any:
     """Call the Core; return its answer or the name of its status."""
     calls = desk.neighbours.cores[0].methods()
     path = HEALTH_CHECK if method == "Check" else f"/kms_service.v1.CoreServiceEndpoint/{method}"
@@ -63,7 +63,7 @@ async def core(desk: Desk, method: str, request: bytes = b"") -> Any:
         return failure.status.name
 
 
-async def fetch(desk: Desk, index: int = 0) -> HttpResponse:
+async def fetch(desk: Handler, index: int = 0) -> HttpResponse:
     """Ask a bucket for its first object."""
     bucket = desk.neighbours.buckets[index]
     key = next(iter(bucket.bucket.objects))
@@ -101,14 +101,14 @@ def body_for(drill: Drill[Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name in drill.fields}
 
 
-def target_for(desk: Desk, drill: Drill[Any]) -> str:
+def target_for(desk: Handler, drill: Drill[Any]) -> str:
     targets = targets_of(desk.neighbours)
     return next(name for name, kinds in targets.items() if drill.target in kinds)
 
 
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: f"{drill.target}-{drill.name}")
 async def test_every_drill_is_put_on_listed_and_ended(drill: Drill[Any], autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     desk.control.board.stage.monitoring = "127.0.0.1:1"
     desk.neighbours.gateway.mine_many(5)
     target = target_for(desk, drill)
@@ -135,14 +135,14 @@ def targets_for(drill: Drill[Any]) -> list[str]:
 
 
 async def test_a_group_stands_for_all_its_members() -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/buckets/status", code=403)
     assert await on(desk) == [("bucket0", "status"), ("bucket1", "status")]
     assert content_of(await desk.delete("/buckets/status")) == {"ended": 2}
 
 
 async def test_everything_can_be_ended_at_once() -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/stall")
     await put_on(desk, "/core0/signer")
     assert content_of(await desk.delete("/faults")) == {"ended": 2}
@@ -150,7 +150,7 @@ async def test_everything_can_be_ended_at_once() -> None:
 
 
 async def test_what_was_put_on_twice_ends_in_the_state_before() -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/lag", blocks=3)
     await put_on(desk, "/gateway/lag", blocks=7)
     node = desk.neighbours.clusters["gateway"].nodes[0]
@@ -160,7 +160,7 @@ async def test_what_was_put_on_twice_ends_in_the_state_before() -> None:
 
 
 async def test_the_listing_has_the_body_and_the_catalogue_every_drill() -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/hang", method="eth_call", share=0.2)
     listing = content_of(await desk.get("/faults"))
     body = {"method": "eth_call", "share": 0.2, "times": None, "containing": "", "one": False}
@@ -170,7 +170,7 @@ async def test_the_listing_has_the_body_and_the_catalogue_every_drill() -> None:
 
 @pytest.mark.parametrize("path", ["/gateway/explode", "/nobody/hang", "/gateway/signer", "/a/b/c", "/"])
 async def test_an_unknown_path_is_a_404_with_those_that_there_are(path: str) -> None:
-    desk = Desk()
+    desk = Handler()
     for answer in (await desk.post(path, {}), await desk.delete(path)):
         assert answer.status == 404
         assert isinstance(answer.body, bytes)
@@ -197,7 +197,7 @@ async def test_an_unknown_path_is_a_404_with_those_that_there_are(path: str) -> 
 async def test_a_body_that_does_not_fit_is_a_400_that_names_field_and_remedy(
     path: str, body: dict[str, Any], words: str
 ) -> None:
-    desk = Desk()
+    desk = Handler()
     desk.neighbours.gateway.mine_many(5)
     answer = await desk.post(path, body)
     assert answer.status == 400
@@ -211,7 +211,7 @@ async def test_a_body_that_does_not_fit_is_a_400_that_names_field_and_remedy(
 
 
 async def test_a_method_hangs_and_others_do_not(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/hang", method="eth_chainId")
     assert await rpc(desk, "eth_chainId") is None
     assert await rpc(desk, "eth_blockNumber") == "0x0"
@@ -222,7 +222,7 @@ async def test_a_method_hangs_and_others_do_not(autojump_clock: MockClock) -> No
 async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not(
     autojump_clock: MockClock,
 ) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/hang", method="debug_traceTransaction", one=True)
     first, second = (to_hex(bytes([number]) * 32) for number in (1, 2))
     assert await rpc(desk, "debug_traceTransaction", first) is None
@@ -231,7 +231,7 @@ async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not(
 
 
 async def test_estimates_of_one_reply_are_told_apart_by_function_and_id(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/hang", method="eth_estimateGas", one=True)
     answers = []
     for identifier, signature in ((1, "aa"), (2, "bb"), (1, "cc")):
@@ -241,21 +241,21 @@ async def test_estimates_of_one_reply_are_told_apart_by_function_and_id(autojump
 
 
 async def test_only_calls_that_contain_a_text_are_struck(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/error", containing="ABCD", message="no")
     assert await rpc(desk, "eth_getBalance", "0x" + "ab" * 20) != {"code": -32000, "message": "no"}
     assert await rpc(desk, "eth_getBalance", "0xabcd" + "00" * 18) == {"code": -32000, "message": "no"}
 
 
 async def test_a_share_of_the_calls_is_struck(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/error", method="eth_chainId", share=0.2)
     struck = sum([isinstance(await rpc(desk, "eth_chainId"), dict) for _ in range(1_000)])
     assert 150 < struck < 250
 
 
 async def test_an_answer_is_given_as_often_as_asked(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/answer", method="eth_blockNumber", value="0x7fffffffffffffff", times=1)
     assert [await rpc(desk, "eth_blockNumber") for _ in range(2)] == ["0x7fffffffffffffff", "0x0"]
 
@@ -264,14 +264,14 @@ async def test_an_answer_is_given_as_often_as_asked(autojump_clock: MockClock) -
 async def test_an_answer_or_an_errors_data_may_be_nested_very_deep(
     fault: str, place: str, autojump_clock: MockClock
 ) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, f"/gateway/{fault}", method="eth_chainId", nested=5_000)
     body = await desk.neighbours.clusters["gateway"].nodes[0].answer(b'{"id": 1, "method": "eth_chainId"}')
     assert f'"{place}":{"[" * 5_000}'.encode() in body
 
 
 async def test_batches_beyond_the_limit_are_refused_whole(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/batch-limit", calls=3)
     node = desk.neighbours.clusters["gateway"].nodes[0]
     assert [len(await batch_of(node, size)) for size in (3, 4)] == [3, 1]
@@ -287,7 +287,7 @@ async def batch_of(node: Node, size: int) -> Any:
 
 
 async def test_nodes_tell_other_fees(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/fees", base_fee="0x100", priority_fee=16)
     assert await rpc(desk, "eth_gasPrice") == "0x110"
     assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x10"
@@ -300,7 +300,7 @@ async def test_nodes_tell_other_fees(autojump_clock: MockClock) -> None:
 
 
 async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/fees", base_fee=quantity(2**120), times=1, really=True)
     told = [await rpc(desk, "eth_getBlockByNumber", "latest", False) for _ in range(2)]
     assert [block["baseFeePerGas"] for block in told] == [quantity(2**120), quantity(100_000_000)]
@@ -310,7 +310,7 @@ async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(autojump_c
 
 
 async def test_estimates_are_a_share_of_the_truth(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     call = {"to": "0x" + "11" * 20, "data": "0x"}
     truth = from_quantity(await rpc(desk, "eth_estimateGas", call))
     await put_on(desk, "/gateway/short-estimate", percent=30, times=1)
@@ -319,7 +319,7 @@ async def test_estimates_are_a_share_of_the_truth(autojump_clock: MockClock) -> 
 
 
 async def test_a_chain_stops_finalizing(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     ethereum = desk.neighbours.ethereum
     ethereum.mine_many(100)
     await put_on(desk, "/ethereum/finality")
@@ -334,7 +334,7 @@ async def test_a_chain_stops_finalizing(autojump_clock: MockClock) -> None:
 
 
 async def test_a_node_may_not_know_the_finalized_tag(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/ethereum/finality", known=False)
     refusal = await rpc(desk, "eth_getBlockByNumber", "finalized", False, chain="ethereum")
     assert refusal == {"code": -32602, "message": "invalid block tag: finalized"}
@@ -344,7 +344,7 @@ async def test_a_node_may_not_know_the_finalized_tag(autojump_clock: MockClock) 
 async def test_no_blocks_are_made_while_a_chain_stalls(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    desk = Desk()
+    desk = Handler()
     await nursery.start(desk.neighbours.gateway.run)
     await put_on(desk, "/gateway/stall")
     await trio.sleep(10)
@@ -356,7 +356,7 @@ async def test_no_blocks_are_made_while_a_chain_stalls(
 
 
 async def test_the_account_is_emptied_and_filled_again(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     owner = to_hex(desk.neighbours.sender.address)
     before = await rpc(desk, "eth_getBalance", owner)
     await put_on(desk, "/gateway/balance", wei=5)
@@ -366,14 +366,14 @@ async def test_the_account_is_emptied_and_filled_again(autojump_clock: MockClock
 
 
 async def test_another_pool_takes_the_transactions(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/gateway/pool", kind="arbitrum at once")
     assert await rpc(desk, "eth_sendRawTransaction", to_hex(signed(desk)), seconds=0.1) is not None
     await desk.delete("/gateway/pool")
     assert await rpc(desk, "eth_sendRawTransaction", to_hex(signed(desk)), seconds=0.1) is None
 
 
-def signed(desk: Desk, nonce: int = 0, data: bytes = b"") -> bytes:
+def signed(desk: Handler, nonce: int = 0, data: bytes = b"") -> bytes:
     key, chain = desk.neighbours.sender, desk.neighbours.gateway
     to = desk.neighbours.decryption.address
     return sign_transaction(Eip1559Transaction(chain.chain_id, nonce, 0, 10**10, 900_000, to, 0, data), key)[
@@ -382,7 +382,7 @@ def signed(desk: Desk, nonce: int = 0, data: bytes = b"") -> bytes:
 
 
 async def test_a_fault_of_a_node_by_name_and_number_or_share(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     faults = desk.neighbours.clusters["gateway"].nodes[0].faults
     await put_on(desk, "/gateway/misbehave", how="wrong_chain_id", times=5)
     assert await rpc(desk, "eth_chainId") == hex(54322)
@@ -394,7 +394,7 @@ async def test_a_fault_of_a_node_by_name_and_number_or_share(autojump_clock: Moc
     assert not any(faults.probability.values())
 
 
-def requests(desk: Desk) -> dict[int, bytes]:
+def requests(desk: Handler) -> dict[int, bytes]:
     """Return ids and content of the requests on the Gateway."""
     logs = [
         log for mined in desk.neighbours.gateway.view().mined(0, 10_000) for log in mined.logs
@@ -403,8 +403,8 @@ def requests(desk: Desk) -> dict[int, bytes]:
     return {int.from_bytes(log.topics[1]): EVENTS.digest(log) for log in logs}
 
 
-def with_requests(count: int = 6) -> Desk:
-    desk = Desk()
+def with_requests(count: int = 6) -> Handler:
+    desk = Handler()
     for _ in range(count):
         desk.traffic.public()
         desk.neighbours.gateway.mine()
@@ -494,7 +494,7 @@ NAMED = bytes(RequestId(request_id="01" * 32))
 
 
 async def test_a_core_fails_everything_its_health_check_too(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/core0/fail", code="UNAVAILABLE")
     assert [await core(desk, name) for name in ("Check", "PublicDecrypt")] == ["UNAVAILABLE"] * 2
     await desk.delete("/core0/fail")
@@ -502,14 +502,14 @@ async def test_a_core_fails_everything_its_health_check_too(autojump_clock: Mock
 
 
 async def test_a_core_fails_one_method(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/core0/fail", method="NewMpcContext", code="INVALID_ARGUMENT")
     assert await core(desk, "NewMpcContext") == "INVALID_ARGUMENT"
     assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
 
 
 async def test_a_core_signs_with_another_key() -> None:
-    desk = Desk()
+    desk = Handler()
     emulated = desk.neighbours.cores[0].core
     own = emulated.node.key
     await put_on(desk, "/core0/signer")
@@ -519,7 +519,7 @@ async def test_a_core_signs_with_another_key() -> None:
 
 
 async def test_ids_are_taken_and_no_result_comes_until_a_restart(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/core0/taken")
     assert await core(desk, "PublicDecrypt") == "ALREADY_EXISTS"
     assert (await core(desk, "GetPublicDecryptionResult", NAMED), trio.current_time()) == (
@@ -533,7 +533,7 @@ async def test_ids_are_taken_and_no_result_comes_until_a_restart(autojump_clock:
 
 
 async def test_results_stay_away(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/core0/stuck", method="GetEpochResult")
     assert (await core(desk, "GetEpochResult", NAMED), trio.current_time()) == ("UNAVAILABLE", 60.0)
     assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
@@ -543,7 +543,7 @@ async def test_results_stay_away(autojump_clock: MockClock) -> None:
 async def test_the_health_check_says_otherwise(
     body: dict[str, Any], said: Any, autojump_clock: MockClock
 ) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/core0/health", **body)
     assert await core(desk, "Check") == said
     await desk.delete("/core0/health")
@@ -551,7 +551,7 @@ async def test_the_health_check_says_otherwise(
 
 
 async def test_calls_of_a_core_hang_or_are_late(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/core0/slow", seconds=3)
     assert (await core(desk, "GetPublicDecryptionResult", NAMED), trio.current_time()) == ("NOT_FOUND", 3.0)
     await put_on(desk, "/core0/hang", method="GetPublicDecryptionResult")
@@ -618,14 +618,14 @@ async def test_a_bucket_is_late_or_silent(autojump_clock: MockClock) -> None:
 
 
 async def test_the_contract_names_another_address_for_a_bucket() -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/bucket0/address", url="http://[64:ff9b::1]/ct")
     assert told_urls(desk) == ["http://[64:ff9b::1]/ct", desk.neighbours.bucket_url(1)]
     await desk.delete("/bucket0/address")
     assert told_urls(desk) == [desk.neighbours.bucket_url(0), desk.neighbours.bucket_url(1)]
 
 
-def told_urls(desk: Desk) -> list[str]:
+def told_urls(desk: Handler) -> list[str]:
     stored = desk.neighbours.gateway.state.get((desk.neighbours.gateway_config.address, "coprocessors"), ())
     return [coprocessor.bucket_url for coprocessor in stored]
 
@@ -641,7 +641,7 @@ def told_urls(desk: Desk) -> list[str]:
 async def test_there_is_no_code_at_a_contracts_address(
     name: str, chain: str, autojump_clock: MockClock
 ) -> None:
-    desk = Desk()
+    desk = Handler()
     where = to_hex(getattr(desk.neighbours, name).address)
     await put_on(desk, f"/{name}/no-code")
     assert await rpc(desk, "eth_getCode", where, "latest", chain=chain) == "0x"
@@ -650,7 +650,7 @@ async def test_there_is_no_code_at_a_contracts_address(
 
 
 async def test_a_paused_contract_takes_no_requests() -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/decryption/pause")
     desk.traffic.public()
     desk.neighbours.gateway.mine()
@@ -662,7 +662,7 @@ async def test_a_paused_contract_takes_no_requests() -> None:
 
 
 async def test_the_acl_denies_everything(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     (one, *_) = desk.traffic.ciphertexts()
     desk.neighbours.host.set_up(
         desk.neighbours.acl.address, lambda frame: desk.neighbours.acl.allow_for_decryption(frame, one.handle)
@@ -678,7 +678,7 @@ async def test_the_acl_denies_everything(autojump_clock: MockClock) -> None:
 
 
 async def test_the_wallet_says_no() -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/host/wallet", says="burn")
     assert desk.neighbours.host.state.get((address_for("wallet"), "mood"), None) == "burn"
     await desk.delete("/host/wallet")
@@ -686,7 +686,7 @@ async def test_the_wallet_says_no() -> None:
 
 
 async def test_contexts_and_epochs_are_announced_and_destroyed() -> None:
-    desk = Desk()
+    desk = Handler()
     for fault in ("new-context", "destroy-epoch", "destroy-context"):
         await put_on(desk, f"/ethereum/{fault}")
     mined = desk.neighbours.ethereum.mine().mined
@@ -696,7 +696,7 @@ async def test_contexts_and_epochs_are_announced_and_destroyed() -> None:
 
 
 async def test_users_name_a_host_chain_that_nobody_configured() -> None:
-    desk = Desk()
+    desk = Handler()
     await put_on(desk, "/users/unknown-host-chain", count=2)
     await put_on(desk, "/users/request", form="public")
     desk.neighbours.gateway.mine()
@@ -706,7 +706,7 @@ async def test_users_name_a_host_chain_that_nobody_configured() -> None:
 
 
 async def test_users_ask_under_a_context_of_others(autojump_clock: MockClock) -> None:
-    desk = Desk()
+    desk = Handler()
     config, current = desk.neighbours.gateway_config, desk.neighbours.gateway.state
     before = current.get((config.address, "current"), None)
     await put_on(desk, "/users/other-context", count=3)
@@ -720,7 +720,7 @@ async def test_users_ask_under_a_context_of_others(autojump_clock: MockClock) ->
 
 
 async def test_everything_that_listens_can_refuse() -> None:
-    desk = Desk()
+    desk = Handler()
     for name in desk.neighbours.names:
         await put_on(desk, f"/{name}/refuse")
     assert not any(door.is_open for door in desk.neighbours.doors.values())
@@ -748,7 +748,7 @@ def orders() -> list[tuple[str, dict[str, Any]]]:
 async def test_every_order_of_the_page_is_taken(
     path: str, body: dict[str, Any], autojump_clock: MockClock
 ) -> None:
-    desk = Desk()
+    desk = Handler()
     desk.control.board.stage.monitoring = "127.0.0.1:1"
     desk.neighbours.gateway.mine_many(500)
     assert (await desk.post(path, body)).status == 204

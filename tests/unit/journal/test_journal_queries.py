@@ -1,4 +1,4 @@
-"""What is handed out, in which order, and when the next one comes."""
+"""What is dispatched, in which order, and when the next one comes."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ def of_kinds(db: Database, now: float = NOW, limit: int = 10) -> Due:
     return queries.due(db, GENERATION, now, limit)
 
 
-def test_several_kinds_are_handed_out_as_one_line(db: Database) -> None:
+def test_several_kinds_are_dispatched_as_one_line(db: Database) -> None:
     for block, kind in ((12, Kind.PREP_KEYGEN), (10, Kind.KEYGEN), (11, Kind.PREP_KEYGEN), (9, KIND)):
         new_row(db, block, block, kind=kind)
     assert [row.id for row in of_kinds(db).rows] == [10, 11, 12]

@@ -165,7 +165,7 @@ def test_streams_take_turns() -> None:
     assert order[:4] == [first, second, first, second]
 
 
-def test_a_large_message_is_handed_out_in_bursts() -> None:
+def test_a_large_message_is_sent_in_bursts() -> None:
     """A reset or a ping answer never waits behind more than a burst."""
     pair = Pair(initial_window_size=10_000_000)
     pair.server.increment_flow_control_window(10_000_000)

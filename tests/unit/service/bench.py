@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.second_look import SecondLook
@@ -28,6 +27,7 @@ from kmsconn.model.events import Event
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.net.offloading import offload_inline
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.service.held import Held
@@ -173,7 +173,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             stages=stages,  # type: ignore[arg-type]
             journal=journal,
             heads={SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()},
-            lane_bells={chain.chain_id: Doorbell() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
+            txmanager_wake_ups={chain.chain_id: WakeUp() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
             contexts=Contexts(PROFILE, _NOBODY, trio.current_time, SecondLook({})),
             budgets=[ByteBudget(1000)],
             deadlines=Deadlines(),

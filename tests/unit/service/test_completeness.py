@@ -152,11 +152,11 @@ class World:
 @asynccontextmanager
 async def proving(world: World) -> AsyncIterator[Completeness]:
     world.head.note(100, 1000)
-    house = SimpleNamespace(
+    components = SimpleNamespace(
         journal=world, profile=world.profile, settings=SETTINGS,
         on_event=world.events.append,
     )  # fmt: skip
-    proof = Completeness(house, world)  # type: ignore[arg-type]
+    proof = Completeness(components, world)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(proof.run)
         await trio.sleep(1)

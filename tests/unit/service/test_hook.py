@@ -12,7 +12,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.model.events import AlertCleared, AnswerKept, Event, RequestClosed, StageFinished
 from kmsconn.service.connector import open_connector
 from kmsconn.service.hook import Hook
-from tests.unit.service.small_house import small_house
+from tests.unit.service.few_components import few_components
 
 EVENT = AlertCleared("gateway", "logs")
 
@@ -22,9 +22,11 @@ class BugError(Exception):
 
 
 async def run_one_request(folder: Path, on_event: Any) -> None:
-    async with small_house(folder) as house:
-        house.traffic.forms["public"]()
-        async with open_connector(house.settings(), ports=house.ports, on_event=on_event) as connector:
+    async with few_components(folder) as components:
+        components.traffic.forms["public"]()
+        async with open_connector(
+            components.settings(), ports=components.ports, on_event=on_event
+        ) as connector:
             await connector.wait_drained()
 
 

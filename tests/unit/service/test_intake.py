@@ -15,7 +15,6 @@ import pytest
 import trio
 
 from kmsconn.chain.cursor import MAX_SIZE
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.fork import CONFIRMING, LAGGING
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
@@ -34,6 +33,7 @@ from kmsconn.model.events import (
     RequestsMoved,
 )
 from kmsconn.model.requests import Kind
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.fhevm_014.decryptions import Decryption
 from kmsconn.protocols.fhevm_014.profile import EVENTS
 from kmsconn.protocols.port import Subscription
@@ -87,7 +87,7 @@ class Chain:
     name: str = "gateway"
     is_down: bool = False
     chain_id: int = SETTINGS.gateway.chain_id
-    ring: Callable[[Any], None] | None = None
+    notify: Callable[[Any], None] | None = None
 
     async def call(self, method: str, *params: Any) -> Any:
         await trio.sleep(self.latency)
@@ -124,16 +124,16 @@ class Chain:
             return RpcError(-32005, f"block range is too wide: at most {self.widest} blocks")
         return [as_json(one) for one in self.logs if first <= one.block_number <= min(last, self.head)]
 
-    async def listen(self, subscription: Sequence[Any], ring: Callable[[Any], None]) -> Never:
-        self.ring = ring
-        ring(None)
+    async def listen(self, subscription: Sequence[Any], notify: Callable[[Any], None]) -> Never:
+        self.notify = notify
+        notify(None)
         await trio.sleep_forever()
         raise AssertionError
 
     def push(self) -> None:
         """Ring as the node does."""
-        assert self.ring is not None
-        self.ring({})
+        assert self.notify is not None
+        self.notify({})
 
 
 @attrs.define
@@ -170,9 +170,9 @@ async def reading(
 ) -> AsyncIterator[Reading]:
     async with open_bench(folder) as bench:
         pools = {
-            kind: Pool(PROFILE.operations[kind].pool, (kind,), 4, Doorbell()) for kind in PROFILE.operations
+            kind: Pool(PROFILE.operations[kind].pool, (kind,), 4, WakeUp()) for kind in PROFILE.operations
         }
-        house = SimpleNamespace(
+        components = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
             settings=attrs.evolve(SETTINGS, reorg_window=REORG_WINDOW, get_logs_batch_size=size),
             profile=PROFILE,
@@ -180,9 +180,9 @@ async def reading(
             pulse=Pulse(trio.current_time),
             on_event=bench.events.append,
             pool_for=pools.__getitem__,
-            sides={subscription.chain_id: SimpleNamespace(bell=Doorbell())},
+            sides={subscription.chain_id: SimpleNamespace(wake_up=WakeUp())},
         )
-        intake = Intake(house, subscription, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
+        intake = Intake(components, subscription, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(intake.run)
             await trio.sleep(0.1)
@@ -278,7 +278,7 @@ async def test_what_is_on_chain_is_recorded_and_its_pools_are_rung(
         assert it.recorded == [id_of(name) for name in NAMES]
         for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
             with trio.fail_after(1):
-                await it.pools[kind].bell.wait()
+                await it.pools[kind].wake_up.wait()
         assert await it.stored_cursor() == 101
 
 
@@ -337,8 +337,8 @@ async def test_after_a_new_subscription_the_reorg_window_is_read_at_once(
 ) -> None:
     async with reading(tmp_path, chain := Chain()) as it:
         chain.logs.append(log(NAMES[0], chain.head - 1))
-        assert chain.ring is not None
-        chain.ring(None)
+        assert chain.notify is not None
+        chain.notify(None)
         await trio.sleep(POLLING / 10)
         assert it.recorded == [id_of(NAMES[0])]
 
@@ -590,7 +590,7 @@ async def test_pushes_of_the_head_are_not_asked_for_where_it_does_not_count(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with reading(tmp_path, chain := Chain(), subscription=CONFIG):
-        assert chain.ring is None
+        assert chain.notify is None
 
 
 async def test_key_management_has_no_deadline(tmp_path: Path, autojump_clock: Any) -> None:

@@ -25,7 +25,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.service.connector import open_connector
 from kmsconn.service.retrying import DISK_PAUSE, until_kept
-from tests.unit.service.small_house import small_house
+from tests.unit.service.few_components import few_components
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ async def test_a_full_disk_is_named_and_waited_out(autojump_clock: Any, tmp_path
     seen: list[Event] = []
     with trio.fail_after(600):
         async with (
-            small_house(tmp_path) as house,
-            open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
+            few_components(tmp_path) as components,
+            open_connector(components.settings(), ports=components.ports, on_event=seen.append) as connector,
         ):
             await connector.wait_ready()
             disk.append("full")
-            house.traffic.forms["public"]()
+            components.traffic.forms["public"]()
             await trio.sleep(30)
             told = [
                 event for event in seen if isinstance(event, AlertRaised) and event.dependency == "journal"
@@ -71,8 +71,8 @@ async def test_a_journal_file_open_to_others_is_named(autojump_clock: Any, tmp_p
     (tmp_path / "journal.db").touch(mode=0o644)
     seen: list[Event] = []
     async with (
-        small_house(tmp_path) as house,
-        open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
+        few_components(tmp_path) as components,
+        open_connector(components.settings(), ports=components.ports, on_event=seen.append) as connector,
     ):
         await connector.wait_ready()
     assert [
@@ -102,11 +102,11 @@ async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothi
     seen: list[Event] = []
     with trio.fail_after(600):
         async with (
-            small_house(tmp_path) as house,
-            open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
+            few_components(tmp_path) as components,
+            open_connector(components.settings(), ports=components.ports, on_event=seen.append) as connector,
         ):
             await connector.wait_ready()
-            file = house.journal.with_name(house.journal.name + suffix)
+            file = components.journal.with_name(components.journal.name + suffix)
             file.rename(tmp_path / "elsewhere")
             await trio.sleep(5)  # nothing happens meanwhile, and yet it is noticed
             told = [e for e in seen if isinstance(e, AlertRaised) and e.dependency == "journal"]
@@ -114,7 +114,7 @@ async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothi
                 (True, True, True)
             ]
             assert "Move the same file back" in told[0].remedy
-            house.traffic.forms["public"]()
+            components.traffic.forms["public"]()
             await trio.sleep(60)
             assert not [e for e in seen if isinstance(e, RequestRecorded | ReplySigned)]
             (tmp_path / "elsewhere").rename(file)
@@ -126,12 +126,12 @@ async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothi
 async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock: Any, tmp_path: Path) -> None:
     seen: list[Event] = []
     async with (
-        small_house(tmp_path) as house,
-        open_connector(house.settings(), ports=house.ports, on_event=seen.append) as connector,
+        few_components(tmp_path) as components,
+        open_connector(components.settings(), ports=components.ports, on_event=seen.append) as connector,
     ):
         await connector.wait_ready()
-        (tmp_path / "another").write_bytes(house.journal.read_bytes())
-        (tmp_path / "another").rename(house.journal)
+        (tmp_path / "another").write_bytes(components.journal.read_bytes())
+        (tmp_path / "another").rename(components.journal)
         await trio.sleep(5)
     assert [e.critical for e in seen if isinstance(e, AlertRaised) and "was replaced" in e.text] == [True]
 
@@ -143,24 +143,24 @@ async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answere
     """Its event is read again from the chain: the proof of completeness finds its id missing."""
     seen: list[Event] = []
     with trio.fail_after(3600):
-        async with small_house(tmp_path) as house:
-            settings = house.settings(decryption_from_block_number=0)
-            async with open_connector(settings, ports=house.ports, on_event=seen.append) as connector:
+        async with few_components(tmp_path) as components:
+            settings = components.settings(decryption_from_block_number=0)
+            async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
-                core = house.neighbours.cores[0]
+                core = components.neighbours.cores[0]
                 core.chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE)))
-                bad = house.traffic.forms["public"]()
-                good = house.traffic.forms["public"]()
+                bad = components.traffic.forms["public"]()
+                good = components.traffic.forms["public"]()
                 await trio.sleep(20)
-            file = sqlite3.connect(house.journal)
+            file = sqlite3.connect(components.journal)
             file.execute("UPDATE request SET log = x'00' WHERE rid = 1")
             file.commit()
             file.close()
             assert not [e for e in seen if isinstance(e, ReplyIncluded)]
             seen.clear()
-            async with open_connector(settings, ports=house.ports, on_event=seen.append) as connector:
+            async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
-                house.neighbours.cores[0].heal()
+                components.neighbours.cores[0].heal()
                 await trio.sleep(300)
     assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "damaged-rows"]
     assert len({e.rid for e in seen if isinstance(e, ReplyIncluded)}) == 2, (bad, good)

@@ -139,7 +139,9 @@ async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
     async with open_bench(tmp_path) as bench:
         row = await bench.run(await bench.record())
         with trio.fail_after(1):
-            await bench.pipeline.lane_bells[row.chain_id].wait()  # the lane was rung
+            await bench.pipeline.txmanager_wake_ups[
+                row.chain_id
+            ].wait()  # the transaction manager was notified
     assert (row.state, row.answer, row.reason) == (State.ANSWERED, ANSWER, "")
     assert [event.stage for event in bench.told(StageFinished)] == list(STAGES)
     assert len(bench.told(AnswerKept)) == 1

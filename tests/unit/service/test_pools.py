@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed, Rejected
 from kmsconn.journal.values import Row
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.service.pools import LONGEST_TRACE, Pool
 from kmsconn.service.retrying import DISK_PAUSE
 from tests.unit.service.bench import Bench, open_bench
@@ -24,7 +24,7 @@ Work = Callable[[Row], Awaitable[Any]]
 
 
 def pool_of(size: int) -> Pool:
-    return Pool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, Doorbell())
+    return Pool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, WakeUp())
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ async def running(pool: Pool, work: Work, bench: Bench) -> AsyncIterator[None]:
 
 
 def held(shards: int, size: int, ids: Iterable[int]) -> frozenset[int]:
-    pool = Pool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, Doorbell(), shards)
+    pool = Pool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, WakeUp(), shards)
     pool.busy.update({rid: identifier % shards for rid, identifier in enumerate(ids)})
     return pool.full.chosen
 
@@ -81,7 +81,7 @@ async def test_as_many_rows_are_worked_on_at_once_as_there_are_places(
         rows = await rows_of(bench, 3)
         async with running(pool, work, bench):
             for row in rows:
-                pool.hand_out(row)
+                pool.dispatch(row)
             assert pool.free == 0
             await trio.sleep(1.5)
             assert pool.free == 3
@@ -93,9 +93,9 @@ async def test_a_full_pool_takes_no_row_and_says_so(tmp_path: Path, autojump_clo
     async with open_bench(tmp_path) as bench:
         [first, second] = await rows_of(bench, 2)
         pool = pool_of(1)
-        pool.hand_out(first)
+        pool.dispatch(first)
         with pytest.raises(trio.WouldBlock):
-            pool.hand_out(second)
+            pool.dispatch(second)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_o
         pool = pool_of(1)
         async with running(pool, work, bench):
             for row in (bad, good):
-                pool.hand_out(row)
+                pool.dispatch(row)
                 await trio.sleep(1)
         kept = await bench.row(bad.rid)
     assert done == [good.rid]
@@ -140,7 +140,7 @@ async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
         async with running(pool := pool_of(1), work, bench):
-            pool.hand_out(row)
+            pool.dispatch(row)
             await trio.sleep(1)
         assert len((await bench.row(row.rid)).reason) == LONGEST_TRACE
 
@@ -155,7 +155,7 @@ async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_
     async with open_bench(tmp_path) as bench:
         row, pool = await bench.record(), pool_of(1)
         async with running(pool, work, bench):
-            pool.hand_out(row)
+            pool.dispatch(row)
             await trio.sleep(DISK_PAUSE / 2)
             assert pool.busy == {row.rid: 0}
             await trio.sleep(DISK_PAUSE)
@@ -172,36 +172,37 @@ async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(
     async with open_bench(tmp_path) as bench:
         row, pool = await bench.record(), pool_of(2)
         async with running(pool, work, bench):
-            pool.hand_out(row)
+            pool.dispatch(row)
             await trio.sleep(1)
         assert pool.busy == {}
         assert (await bench.row(row.rid)).state is State.PENDING
 
 
-async def rings_after(work: Work, bench: Bench, *, hungry: bool) -> float | None:
-    """Return when a pool of one place rings whose one row is worked on; None: not within a minute."""
+async def wakes_after(work: Work, bench: Bench, *, backlogged: bool) -> float | None:
+    """Return when a pool of one place notifies whose one row is worked on; None: not within a minute."""
     row, pool, started = await bench.record(), pool_of(1), trio.current_time()
-    pool.hungry = hungry
+    pool.backlogged = backlogged
     async with running(pool, work, bench):
-        pool.hand_out(row)
+        pool.dispatch(row)
         with trio.move_on_after(60):
-            await pool.bell.wait()
+            await pool.wake_up.wait()
             return trio.current_time() - started
     return None
 
 
 @pytest.mark.parametrize(
-    ("done", "hungry", "rings"), [(True, True, 3), (False, True, 3), (False, False, 3), (True, False, None)]
+    ("done", "backlogged", "notifies"),
+    [(True, True, 3), (False, True, 3), (False, False, 3), (True, False, None)],
 )
 async def test_a_free_place_rings_unless_all_that_is_due_has_a_place_and_its_row_is_done(
-    done: bool, hungry: bool, rings: float | None, tmp_path: Path, autojump_clock: Any
+    done: bool, backlogged: bool, notifies: float | None, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async def work(row: Row) -> bool:
         await trio.sleep(3)
         return done
 
     async with open_bench(tmp_path) as bench:
-        assert await rings_after(work, bench, hungry=hungry) == rings
+        assert await wakes_after(work, bench, backlogged=backlogged) == notifies
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), JournalFailed("disk full")])
@@ -213,4 +214,4 @@ async def test_a_place_that_an_error_frees_rings(
         raise error
 
     async with open_bench(tmp_path) as bench:
-        assert await rings_after(work, bench, hungry=False) is not None
+        assert await wakes_after(work, bench, backlogged=False) is not None

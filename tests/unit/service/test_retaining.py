@@ -15,7 +15,7 @@ from kmsconn.model.events import AlertRaised, Event, ReplyFinalized, ReplyInclud
 from kmsconn.service import retaining
 from kmsconn.service.connector import open_connector
 from kmsconn.service.retaining import SETTLED, final_block
-from tests.unit.service.small_house import small_house, wall
+from tests.unit.service.few_components import few_components, wall
 
 DAY = 86_400.0
 
@@ -57,32 +57,32 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
     seen: list[Event] = []
     calendar = Calendar()
     with trio.fail_after(3600):
-        async with small_house(tmp_path) as house:
-            settings = house.settings(decryption_from_block_number=0)
-            ports = attrs.evolve(house.ports, wall=calendar)
+        async with few_components(tmp_path) as components:
+            settings = components.settings(decryption_from_block_number=0)
+            ports = attrs.evolve(components.ports, wall=calendar)
             async with open_connector(settings, ports=ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
                 for _ in range(3):
-                    house.traffic.forms["public"]()
+                    components.traffic.forms["public"]()
                 await trio.sleep(150)
                 assert len([e for e in seen if isinstance(e, ReplyFinalized)]) == 3
-                assert whole(house.journal) == 3
+                assert whole(components.journal) == 3
                 calendar.ahead = 6.9
                 await trio.sleep(130)
-                assert whole(house.journal) == 3
+                assert whole(components.journal) == 3
                 calendar.ahead = 7.1
                 await trio.sleep(130)
-                assert (whole(house.journal), rows(house.journal)) == (0, 3)
+                assert (whole(components.journal), rows(components.journal)) == (0, 3)
                 calendar.ahead = 90.1
                 await trio.sleep(130)
-                assert rows(house.journal) == 0
+                assert rows(components.journal) == 0
                 counts = connector.statistics().counts
                 assert counts is not None
                 assert sum(counts.deleted.values()) == 3
             seen.clear()
             async with open_connector(settings, ports=ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
-                house.traffic.forms["public"]()
+                components.traffic.forms["public"]()
                 await trio.sleep(100)
                 assert connector.statistics().gaps == 0
     assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "missing-requests"] == []

@@ -9,13 +9,13 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import Forgotten, NotYet, Refused, Unreachable
 from kmsconn.journal import moves
 from kmsconn.journal.values import Row
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.fhevm_014.user_decryption import UnifiedUserDecryption
 from kmsconn.service.pools import LONGEST_TRACE, Pool
 from kmsconn.service.retrying import DEFERRAL
@@ -88,8 +88,8 @@ async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
         async def work(_row: Row) -> bool:
             raise ZeroDivisionError("oops" * LONGEST_TRACE)
 
-        pool = Pool(PoolName.PUBLIC_DECRYPTION, (row.kind,), 1, Doorbell())
-        pool.hand_out(row)
+        pool = Pool(PoolName.PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
+        pool.dispatch(row)
         with trio.move_on_after(1):
             await pool.run(work, bench.journal, bench.events.append)
         kept = await bench.row(row.rid)

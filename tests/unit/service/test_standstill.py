@@ -14,7 +14,7 @@ from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.service.connector import open_connector
 from kmsconn.service.core_health import CoreHealth
 from kmsconn.service.standstill import STANDSTILL, Standstill
-from tests.unit.service.small_house import small_house
+from tests.unit.service.few_components import few_components
 
 
 async def test_what_fails_for_a_moment_is_not_told(autojump_clock: Any) -> None:
@@ -47,15 +47,15 @@ async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock:
 async def test_a_node_that_never_gives_logs_is_named(autojump_clock: Any, tmp_path: Path) -> None:
     """Connected, on the right chain, with a moving head: only this shows that nothing is heard."""
     seen: list[Event] = []
-    async with small_house(tmp_path) as house:
-        for node in house.neighbours.clusters["gateway"].nodes:
+    async with few_components(tmp_path) as components:
+        for node in components.neighbours.clusters["gateway"].nodes:
             node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
-        async with open_connector(house.settings(), ports=house.ports, on_event=seen.append):
+        async with open_connector(components.settings(), ports=components.ports, on_event=seen.append):
             await trio.sleep(STANDSTILL + 10)
-            name = f"gateway {checksum(house.settings().decryption_contract.address)}"
+            name = f"gateway {checksum(components.settings().decryption_contract.address)}"
             told = [event for event in seen if isinstance(event, AlertRaised) and event.dependency == name]
             assert [(event.critical, "no logs are kept" in event.text) for event in told] == [(True, True)]
-            for node in house.neighbours.clusters["gateway"].nodes:
+            for node in components.neighbours.clusters["gateway"].nodes:
                 node.faults.heal()
             await trio.sleep(10)
             assert seen.count(AlertCleared(name, "logs")) == 1

@@ -21,7 +21,7 @@ from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.service.connector import open_connector
-from tests.unit.service.small_house import SmallHouse, small_house
+from tests.unit.service.few_components import FewComponents, few_components
 
 VERIFIER_ABI = Abi.from_items(
     [
@@ -57,24 +57,26 @@ def test_the_selector_is_that_of_the_specification() -> None:
     assert VERIFIER_ABI.function("getProtocolConfigAddress").selector.hex() == "ba82b011"
 
 
-async def refusal(house: SmallHouse, address: Address) -> str:
-    return await refused(house.settings(protocol_config_contract=Contract(address, "ProtocolConfig")), house)
+async def refusal(components: FewComponents, address: Address) -> str:
+    return await refused(
+        components.settings(protocol_config_contract=Contract(address, "ProtocolConfig")), components
+    )
 
 
 async def test_a_protocol_config_that_answers_is_ready(tmp_path: Path, autojump_clock: Any) -> None:
-    async with small_house(tmp_path) as house:
+    async with few_components(tmp_path) as components:
         with trio.fail_after(60):
-            async with open_connector(house.settings(), ports=house.ports) as connector:
+            async with open_connector(components.settings(), ports=components.ports) as connector:
                 await connector.wait_ready()
 
 
 async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with small_house(tmp_path) as house:
+    async with few_components(tmp_path) as components:
         verifier = Verifier(address_for("KMSVerifier"), address_for("ProtocolConfig"))
-        house.neighbours.ethereum.deploy(verifier)
-        told = await refusal(house, verifier.address)
+        components.neighbours.ethereum.deploy(verifier)
+        told = await refusal(components, verifier.address)
     assert told == (
         f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(verifier.address)}; "
         f"use {checksum(address_for('ProtocolConfig'))}"
@@ -85,22 +87,22 @@ async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(
 async def test_the_address_of_a_chart_is_known_without_the_contract(
     network: Any, tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with small_house(tmp_path) as house:
-        told = await refusal(house, parse_address(network.kms_verifier))
+    async with few_components(tmp_path) as components:
+        told = await refusal(components, parse_address(network.kms_verifier))
     assert told.endswith(f"use {network.protocol_config}")
 
 
 async def test_an_account_without_code_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
-    async with small_house(tmp_path) as house:
-        told = await refusal(house, Address(b"\x77" * 20))
+    async with few_components(tmp_path) as components:
+        told = await refusal(components, Address(b"\x77" * 20))
     assert told.endswith("name the one on Ethereum")
 
 
 async def test_a_contract_that_knows_neither_function_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
-    async with small_house(tmp_path) as house:
+    async with few_components(tmp_path) as components:
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
-        house.neighbours.ethereum.deploy(other)
-        assert (await refusal(house, other.address)).endswith("name the one on Ethereum")
+        components.neighbours.ethereum.deploy(other)
+        assert (await refusal(components, other.address)).endswith("name the one on Ethereum")
 
 
 async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
@@ -108,11 +110,11 @@ async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
 ) -> None:
     """A contract that reverts with an error of its own is no other contract."""
     events: list[Event] = []
-    async with small_house(tmp_path) as house:
+    async with few_components(tmp_path) as components:
         config = Hesitant(address_for("hesitant"), ETHEREUM_ID)
-        house.neighbours.ethereum.deploy(config)
-        settings = house.settings(protocol_config_contract=Contract(config.address, "ProtocolConfig"))
-        async with open_connector(settings, ports=house.ports, on_event=events.append) as connector:
+        components.neighbours.ethereum.deploy(config)
+        settings = components.settings(protocol_config_contract=Contract(config.address, "ProtocolConfig"))
+        async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
             with trio.move_on_after(10) as scope:
                 await connector.wait_ready()
             assert scope.cancelled_caught
@@ -136,15 +138,15 @@ OPTIONS = {
 async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
     where: str, kind: str, option: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with small_house(tmp_path) as house:
-        near = house.neighbours
+    async with few_components(tmp_path) as components:
+        near = components.neighbours
         others = {
             "Decryption": near.gateway_config,
             "GatewayConfig": near.decryption,
             "KMSGeneration": near.protocol_config,
         }
         address = Address(b"\x77" * 20) if where == "without code" else others[kind].address
-        told = await refused(house.settings(**{option: Contract(address, kind)}), house)
+        told = await refused(components.settings(**{option: Contract(address, kind)}), components)
     assert told.startswith(f"{option}.address: there is no {kind} at {checksum(address)} on chain ")
     assert told.endswith(f"name the {kind} of this network")
 
@@ -153,33 +155,33 @@ async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
 async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
     where: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with small_house(tmp_path) as house:
+    async with few_components(tmp_path) as components:
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
-        house.neighbours.host.deploy(other)
+        components.neighbours.host.deploy(other)
         address = Address(b"\x77" * 20) if where == "without code" else other.address
-        [host] = house.settings().host_chains
-        told = await refused(house.settings(host_chains=(attrs.evolve(host, acl=address),)), house)
+        [host] = components.settings().host_chains
+        told = await refused(components.settings(host_chains=(attrs.evolve(host, acl=address),)), components)
     assert told.startswith(f"host_chains[0].acl_address: there is no ACL at {checksum(address)} on chain ")
 
 
 async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with small_house(tmp_path) as house:
-        contracts = house.neighbours.gateway.contracts
-        address = house.neighbours.decryption.address
+    async with few_components(tmp_path) as components:
+        contracts = components.neighbours.gateway.contracts
+        address = components.neighbours.decryption.address
         late = contracts.pop(address)
-        async with open_connector(house.settings(), ports=house.ports) as connector:
+        async with open_connector(components.settings(), ports=components.ports) as connector:
             await trio.sleep(0.5)
             contracts[address] = late
             with trio.fail_after(60):
                 await connector.wait_ready()
 
 
-async def refused(settings: Settings, house: SmallHouse) -> str:
+async def refused(settings: Settings, components: FewComponents) -> str:
     """Return with what words a start is refused."""
     with trio.fail_after(60), pytest.RaisesGroup(StartRefused, flatten_subgroups=True) as refused:
-        async with open_connector(settings, ports=house.ports) as connector:
+        async with open_connector(settings, ports=components.ports) as connector:
             await connector.wait_ready()
     leaf: BaseException = refused.value
     while isinstance(leaf, BaseExceptionGroup):

@@ -106,7 +106,7 @@ async def test_so_many_are_on_their_way_at_once_and_no_more(autojump_clock: Any)
     assert trio.current_time() - began == pytest.approx(0.1 * math.ceil(100 / AT_ONCE))
 
 
-async def test_two_lanes_share_the_connections_of_one_wallet(autojump_clock: Any) -> None:
+async def test_two_transaction_managers_share_the_connections_of_one_wallet(autojump_clock: Any) -> None:
     """The SDK's client may lose places that are waited for."""
     direct = service(latency=0.1)
     signer = await signer_of(direct)
@@ -262,7 +262,7 @@ def test_the_older_name_of_the_key_spec_is_read() -> None:
     assert read_public_key(answer) == PrivateKey.parse("11" * 32).address
 
 
-# --- with a lane
+# --- with a transaction manager
 
 
 @pytest.mark.slow
@@ -270,7 +270,7 @@ def test_the_older_name_of_the_key_spec_is_read() -> None:
 @pytest.mark.parametrize(
     "fault", [KmsFault.THROTTLED, KmsFault.HANG, KmsFault.WRONG_KEY, KmsFault.DENIED, KmsFault.GARBLED]
 )
-async def test_a_lane_waits_for_its_key_and_is_included_every_reply_once(
+async def test_a_transaction_manager_waits_for_its_key_and_is_included_every_reply_once(
     pool: Any, fault: KmsFault, autojump_clock: Any
 ) -> None:
     direct, world = service(latency=0.03), World(pool=pool)
@@ -280,7 +280,7 @@ async def test_a_lane_waits_for_its_key_and_is_included_every_reply_once(
     async with running(world):
         for rid in range(1, 41):
             world.request(rid)
-            world.wake.ring()
+            world.wake.notify()
             await trio.sleep(0.2)
         await until(lambda: all_in(world, State.FINALIZED))
     assert len(world.ours()) == 40

@@ -140,7 +140,7 @@ async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(
         assert trio.current_time() - began < 15
         await until(lambda: world.journal.rows[7].deferred > 1)
         world.request(count + 1)
-        world.wake.ring()
+        world.wake.notify()
         began = trio.current_time()
         await until(lambda: answered(world, [count + 1]))
         assert trio.current_time() - began < 2
@@ -188,7 +188,7 @@ async def test_one_wild_base_fee_signs_nothing_at_it(world: World, autojump_cloc
         world.node.twist = _wild_heads(iter([2**120] * 6))
         for rid in range(2, REPLIES + 1):
             world.request(rid)
-        world.wake.ring()
+        world.wake.notify()
         began = trio.current_time()
         await until(lambda: answered(world, range(1, REPLIES + 1)))
         assert trio.current_time() - began < 10
@@ -270,7 +270,7 @@ async def test_one_wild_fee_history_costs_nothing(world: World, autojump_clock: 
         await trio.sleep(5)
         for rid in range(4, 34):
             world.request(rid)
-        world.wake.ring()
+        world.wake.notify()
         await until(lambda: answered(world, range(1, 34)))
     assert next(wild, "asked") == "asked"
     assert max(_fees(world)) < 10_000
@@ -369,7 +369,7 @@ async def test_what_is_answered_while_earlier_replies_wait_for_their_block_goes_
         await trio.sleep(10.2)
         for rid in range(1, 6):
             world.request(rid)
-            world.wake.ring()
+            world.wake.notify()
             await trio.sleep(0.3)
         await until(lambda: answered(world, range(1, 6)))
     assert world.arrived() == list(range(5))

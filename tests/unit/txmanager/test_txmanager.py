@@ -1,4 +1,4 @@
-"""The lane against the emulated chain: one fact a test."""
+"""The transaction manager against the emulated chain: one fact a test."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_cl
         await trio.sleep(5)
         world.request(1)
         head = world.chain.head.number
-        world.wake.ring()
+        world.wake.notify()
         await until(lambda: world.answered_on_chain(1))
     assert world.chain.head.number <= head + 2
 
@@ -105,13 +105,13 @@ async def test_nonces_are_handed_to_the_node_in_order(world: World, autojump_clo
 async def test_a_nonce_that_another_reply_holds_spoils_one_signature_and_no_other(
     world: World, autojump_clock: Any
 ) -> None:
-    """What flies is remembered; here somebody signed a reply beside the lane, which learns it from the refusal."""
+    """What flies is remembered; here somebody signed a reply beside the transaction manager, which learns it from the refusal."""
     async with running(world):
         await trio.sleep(5)
         world.sign_behind(1)
         for rid in (2, 3):
             world.request(rid)
-        world.wake.ring()
+        world.wake.notify()
         await until(lambda: all_in(world, State.FINALIZED))
     assert world.journal.conflicts == 1
     assert [event.nonce for event in world.said(ReplySigned)] == [1, 2]
@@ -595,7 +595,9 @@ async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_cloc
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
 
 
-async def test_a_node_that_hangs_does_not_hang_the_lane(world: World, autojump_clock: Any) -> None:
+async def test_a_node_that_hangs_does_not_hang_the_transaction_manager(
+    world: World, autojump_clock: Any
+) -> None:
     world.request(1)
     hangs = iter([3600.0])
     world.node.fault = lambda calls: Fault(hang=next(hangs, 0.0))
@@ -603,7 +605,7 @@ async def test_a_node_that_hangs_does_not_hang_the_lane(world: World, autojump_c
         await until(lambda: all_in(world, State.FINALIZED), 60)
 
 
-async def test_closing_ends_the_lane_when_nothing_is_answered_or_signed(
+async def test_closing_ends_the_transaction_manager_when_nothing_is_answered_or_signed(
     world: World, autojump_clock: Any
 ) -> None:
     world.request(1)

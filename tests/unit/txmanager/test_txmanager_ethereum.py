@@ -1,4 +1,4 @@
-"""A lane of Ethereum: confirmations, patience for a receipt, reverts that only the contract's state explains, and replies of others."""
+"""The transaction manager on Ethereum: confirmations, receipts that are late, reverts that state explains, replies of others."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_a_reply_whose_state_cannot_be_asked_holds_up_no_other(autojump_cl
     assert "missing trie node" in world.journal.rows[1].reason
 
 
-async def test_each_lane_tells_and_takes_back_its_own_troubles(autojump_clock: Any) -> None:
+async def test_each_transaction_manager_tells_and_takes_back_its_own_troubles(autojump_clock: Any) -> None:
     """The account needs funds on both chains: those of one do not end the want of the other."""
     world = slow()
     world.request(1)
@@ -147,7 +147,9 @@ async def test_a_reply_that_is_not_ours_to_give_is_let_be(autojump_clock: Any) -
 
 
 @pytest.mark.slow
-async def test_an_idle_lane_asks_a_slow_chain_no_more_than_its_blocks_are_worth(autojump_clock: Any) -> None:
+async def test_an_idle_transaction_manager_asks_a_slow_chain_no_more_than_its_blocks_are_worth(
+    autojump_clock: Any,
+) -> None:
     """Two questions each half block, not each second."""
     world = slow()
     async with running(world):

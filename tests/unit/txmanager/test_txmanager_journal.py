@@ -1,4 +1,4 @@
-"""The lane over the real journal."""
+"""The transaction manager over the real journal."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ async def a_node_lags_behind_included_replies() -> bool:
         )
         await trio.sleep(5)
         world.request(6)
-        world.wake.ring()
+        world.wake.notify()
         await until(lambda: len(world.said(ReplySigned)) > 5)
     last: int = world.said(ReplySigned)[-1].nonce
     return last != 5

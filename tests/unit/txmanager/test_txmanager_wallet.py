@@ -1,4 +1,4 @@
-"""The lane when its wallet is far away: out of reach, slow, throttled. One fact a test."""
+"""The transaction manager when its wallet is far away: out of reach, slow, throttled. One fact a test."""
 
 from __future__ import annotations
 

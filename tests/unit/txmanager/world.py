@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeVar
 import attrs
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.config.settings import Chain as ChainSettings
@@ -34,6 +33,7 @@ from kmsconn.model.life import TRANSITIONS, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.net.ports import Ports
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import CoreCall, Inquiry, Operation, Revert, Slot, Verdict
 from kmsconn.txmanager.state import TxManager
 from kmsconn.txmanager.wallet import Wallet
@@ -117,7 +117,7 @@ class Replied(Operation[Any]):
 
 
 class Reverts:
-    """The part of a profile that a lane needs."""
+    """The part of a profile that a transaction manager needs."""
 
     name = "test"
 
@@ -329,7 +329,7 @@ class MemoryJournal:
     wall: Callable[[], float]
     delay: Callable[[], Awaitable[None]] = no_delay
     keeps: bool = True
-    """Rows that go back keep nonce and bytes; without, only the lane's memory has them."""
+    """Rows that go back keep nonce and bytes; without, only the transaction manager's memory has them."""
     conflicts: int = 0
     rows: dict[int, Row] = attrs.field(factory=dict)
     history: list[tuple[int, str]] = attrs.field(factory=list)
@@ -380,7 +380,7 @@ class MemoryJournal:
     def states(self) -> list[State]:
         return [row.state for row in self.rows.values()]
 
-    # --- what the lane does
+    # --- what the transaction manager does
 
     async def _do(self, work: Callable[[], T]) -> T:
         await self.delay()
@@ -506,7 +506,7 @@ def wall() -> float:
 
 
 class World:
-    """All of it together; build it inside Trio. ``events`` is what the lane said."""
+    """All of it together; build it inside Trio. ``events`` is what the transaction manager said."""
 
     def __init__(
         self,
@@ -521,7 +521,7 @@ class World:
         self.node = Node(self.chain)
         self.journal = MemoryJournal(wall)
         self.events: list[Event] = []
-        self.wake = Doorbell()
+        self.wake = WakeUp()
         self.settings = settings(**changes)
         self.random: Callable[[], float] = lambda: 0.5
         self.wallet = Wallet.from_hex(Secret(SECRET))
@@ -579,7 +579,7 @@ class World:
             self.chain.submit(sign_transaction(other, KEY)[0])
 
     def sign_behind(self, rid: int) -> None:
-        """Let a reply be signed, and not sent, by somebody of whom the lane does not know."""
+        """Let a reply be signed, and not sent, by somebody of whom the transaction manager does not know."""
         self.request(rid)
         free = self.chain.pending_nonce(KEY.address)
         reply = Eip1559Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))

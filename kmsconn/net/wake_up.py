@@ -1,24 +1,24 @@
-"""A wake-up with one slot: many rings, one wake. Carries no work and never blocks who rings."""
+"""A wake-up with one slot: many notifications, one wake. Carries no work and never blocks the notifier."""
 
 from __future__ import annotations
 
 import trio
 
 
-class Doorbell:
+class WakeUp:
     """Rung by pushes, heard by one reader."""
 
     def __init__(self) -> None:
         self._rung = trio.Event()
 
-    def ring(self, _push: object = None) -> None:
+    def notify(self, _push: object = None) -> None:
         """Wake the reader, now or at its next wait; what was pushed does not matter."""
         self._rung.set()
 
     async def wait(self) -> None:
-        """Return once it was rung since the last wait.
+        """Return once it was notified since the last wait.
 
-        Cancellation: a ring is not lost.
+        Cancellation: a notification is not lost.
         """
         await self._rung.wait()
         self._rung = trio.Event()

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
@@ -39,6 +38,7 @@ from kmsconn.net.dialling import dial_sockets, sockets
 from kmsconn.net.http import HttpClient, open_http
 from kmsconn.net.ports import Dial, Ports
 from kmsconn.net.proxying import Way
+from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
@@ -90,7 +90,7 @@ class Links:
 class Side:
     """A chain that is listened to and answered: its ways, what is known of its head, and how it is read.
 
-    ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``bell`` wakes the
+    ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``wake_up`` wakes the
     transaction manager, whose are ``confirmations``, ``replace_after`` and ``traces``, a way of its own to the same node.
     """
 
@@ -103,11 +103,11 @@ class Side:
     traces: Endpoint | None = None
     head: HeadTracker = attrs.field(factory=HeadTracker)
     finalized: HeadTracker = attrs.field(factory=HeadTracker)
-    bell: Doorbell = attrs.field(factory=Doorbell)
+    wake_up: WakeUp = attrs.field(factory=WakeUp)
 
 
 @attrs.frozen
-class House:
+class Components:
     """Everything one connector is made of."""
 
     settings: Settings
@@ -141,7 +141,7 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(settings: Settings, ports: Ports, on_event: OnEvent) -> AsyncIterator[House]:
+async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -> AsyncIterator[Components]:
     """Open journal, chains and Core links, and build what stands on them.
 
     Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the neighbours only AWS KMS is
@@ -152,7 +152,7 @@ async def open_house(settings: Settings, ports: Ports, on_event: OnEvent) -> Asy
         profile = PROFILES[settings.profile](settings)
         wallet = await stack.enter_async_context(open_wallet(settings, on_event))
         links = await _open_links(stack, settings, ports, profile, wallet=wallet, on_event=on_event)
-        yield _furnish(settings, ports, links, profile=profile, wallet=wallet, on_event=on_event)
+        yield _build(settings, ports, links, profile=profile, wallet=wallet, on_event=on_event)
 
 
 async def _open_links(
@@ -197,9 +197,9 @@ async def _open_links(
     )
 
 
-def _furnish(
+def _build(
     settings: Settings, ports: Ports, links: Links, *, profile: Profile, wallet: Wallet, on_event: OnEvent
-) -> House:
+) -> Components:
     sides = _sides(settings, links, profile)
     heads = {chain_id: side.head for chain_id, side in sides.items()}
     directory = _directory(settings, links, profile, on_event)
@@ -221,7 +221,7 @@ def _furnish(
         stages=stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand),
         journal=links.journal,
         heads=heads,
-        lane_bells={chain_id: side.bell for chain_id, side in sides.items()},
+        txmanager_wake_ups={chain_id: side.wake_up for chain_id, side in sides.items()},
         contexts=stages.checker.contexts,
         budgets=_budgets(settings),
         deadlines=settings.deadlines,
@@ -232,7 +232,7 @@ def _furnish(
         random=ports.random,
         on_event=on_event,
     )
-    return House(
+    return Components(
         settings,
         ports,
         profile,
@@ -290,7 +290,7 @@ def _pools(settings: Settings, profile: Profile) -> Mapping[PoolName, Pool]:
 def _pool(settings: Settings, name: PoolName, kinds: tuple[Kind, ...]) -> Pool:
     """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""
     shards = 1 if name in IN_ORDER else len(settings.core_endpoints)
-    return Pool(name, kinds, max(getattr(settings.pools, name.value), shards), Doorbell(), shards)
+    return Pool(name, kinds, max(getattr(settings.pools, name.value), shards), WakeUp(), shards)
 
 
 def _stages(

@@ -25,7 +25,7 @@ def wall() -> float:
 
 
 @attrs.frozen
-class SmallHouse:
+class FewComponents:
     """What a test gives to ``open_connector``, and the neighbours to spoil."""
 
     neighbours: Neighbourhood
@@ -39,7 +39,7 @@ class SmallHouse:
 
 
 @asynccontextmanager
-async def small_house(folder: Path, **options: Any) -> AsyncIterator[SmallHouse]:
+async def few_components(folder: Path, **options: Any) -> AsyncIterator[FewComponents]:
     """Run the neighbours while the block lasts; block time is a second of virtual time."""
     neighbours, network = Neighbourhood.make(wall, **options), MemoryNetwork()
     neighbours.settle_in_memory(network)
@@ -47,5 +47,5 @@ async def small_house(folder: Path, **options: Any) -> AsyncIterator[SmallHouse]
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         await nursery.start(neighbours.run)
-        yield SmallHouse(neighbours, network, Traffic(neighbours), ports, folder / "journal.db")
+        yield FewComponents(neighbours, network, Traffic(neighbours), ports, folder / "journal.db")
         nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Hands due rows to the pool of their kind, best first or in order: the journal is the queue, this is its only reader."""
+"""Dispatches due rows to the pool of their kind, best first or in order: the journal is the queue, this is its only reader."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ from kmsconn.service.pools import Pool
 from kmsconn.service.retrying import until_kept
 
 LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
-SOONEST = 0.01  # seconds; rows that become due within it are handed out together
+SOONEST = 0.01  # seconds; rows that become due within it are dispatched together
 LINE = 1024  # rows that are looked at in order: contracts allow one change of contexts at a time, so open ones are few
 
 
-async def run_picker(
+async def run_dispatcher(
     pool: Pool, journal: Journal, wall: Callable[[], float], beat: Callable[[], None] = lambda: None
 ) -> None:
-    """Hand out rows for ever: at once when rung, else when the next row becomes due.
+    """Dispatch rows for ever: at once when notified, else when the next row becomes due.
 
-    Cancellation: nothing is lost, rows that were not handed out stay due. Repeating: ``busy`` keeps a row from going out twice.
+    Cancellation: nothing is lost, rows that were not dispatched stay due. Repeating: ``busy`` keeps a row from going out twice.
     """
     while True:
         beat()
         wait = LOOK_AGAIN
-        pool.hungry = True  # until it is known that all that is due has a place
+        pool.backlogged = True  # until it is known that all that is due has a place
         if pool.free:
             due = await until_kept(
                 lambda: journal.run(
                     queries.due, pool.kinds, wall(), pool.free, frozenset(pool.busy), without=pool.full
                 )
             )
-            if not _hand_out(pool, due.rows):
+            if not _dispatch(pool, due.rows):
                 continue
-            pool.hungry = bool(pool.full.chosen)
+            pool.backlogged = bool(pool.full.chosen)
             if due.next_due is not None:
                 wait = min(wait, max(SOONEST, due.next_due - wall()))
         with trio.move_on_after(wait):
-            await pool.bell.wait()
+            await pool.wake_up.wait()
 
 
-def _hand_out(pool: Pool, rows: Sequence[Row]) -> bool:
-    """Hand out what has a place; False when a shard became full meanwhile, so that others may come before the rest of its rows."""
+def _dispatch(pool: Pool, rows: Sequence[Row]) -> bool:
+    """Dispatch what has a place; False when a shard became full meanwhile, so that others may come before the rest of its rows."""
     for row in rows:
         if row.id % pool.shards in pool.full.chosen:
             return False
-        pool.hand_out(row)
+        pool.dispatch(row)
     return True
 
 
 @attrs.define
-class OrderedPicker:
-    """Hands out what is asked of contexts and epochs, each once those are done that it waits for; ends what a later one destroys.
+class OrderedDispatcher:
+    """Dispatches what is asked of contexts and epochs, each once those are done that it waits for; ends what a later one destroys.
 
     ``end`` rejects a row with a reason.
     """
@@ -73,18 +73,18 @@ class OrderedPicker:
     beat: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
-        """Hand out rows for ever. Cancellation and repeating as ``run_picker``; a row is ended once, whoever is asked again."""
-        self.pool.hungry = True  # whatever ends may be what another waits for
+        """Dispatch rows for ever. Cancellation and repeating as ``run_dispatcher``; a row is ended once, whoever is asked again."""
+        self.pool.backlogged = True  # whatever ends may be what another waits for
         while True:
             self.beat()
             wait = LOOK_AGAIN
             if self.pool.free:
                 wait = await self._look()
             with trio.move_on_after(wait):
-                await self.pool.bell.wait()
+                await self.pool.wake_up.wait()
 
     async def _look(self) -> float:
-        """Hand out what may begin and is due; return the seconds until something else is."""
+        """Dispatch what may begin and is due; return the seconds until something else is."""
         queued = await until_kept(
             lambda: self.journal.run(queries.in_order, self.pool.kinds, self.wall(), LINE)
         )
@@ -94,7 +94,7 @@ class OrderedPicker:
                 await self._end(entry, identifier)
         free = free_to_begin(line, self.pool.busy)
         for entry in [entry for entry in free if entry.queued.due][: max(0, self.pool.free)]:
-            self.pool.hand_out(entry.queued.row)
+            self.pool.dispatch(entry.queued.row)
         later = [entry.queued.row.next_attempt - self.wall() for entry in free if not entry.queued.due]
         return max(SOONEST, min([LOOK_AGAIN, *later]))
 

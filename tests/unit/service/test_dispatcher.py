@@ -1,4 +1,4 @@
-"""The picker: due rows to free places, at once when rung, else when the next one is due."""
+"""The dispatcher: due rows to free places, at once when notified, else when the next one is due."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.doorbell import Doorbell
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
 from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
-from kmsconn.service.picker import LOOK_AGAIN, OrderedPicker, run_picker
+from kmsconn.net.wake_up import WakeUp
+from kmsconn.service.dispatcher import LOOK_AGAIN, OrderedDispatcher, run_dispatcher
 from kmsconn.service.pools import Pool
 from tests.unit.service.bench import PROFILE, Bench, open_bench, wall
 from tests.unit.service.test_pools import rows_of
@@ -34,7 +34,7 @@ class Record(Pool):
         super().__attrs_post_init__()
         self.handed: list[tuple[float, int]] = []
 
-    def hand_out(self, row: Row) -> None:
+    def dispatch(self, row: Row) -> None:
         self.busy[row.rid] = row.id % self.shards
         self.handed.append((trio.current_time(), row.rid))
 
@@ -43,15 +43,15 @@ class Record(Pool):
 async def picking(
     bench: Bench, size: int = 10, journal: Any = None, shards: int = 1
 ) -> AsyncIterator[Record]:
-    pool = Record(NAME, (KIND,), size, Doorbell(), shards)
+    pool = Record(NAME, (KIND,), size, WakeUp(), shards)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_picker, pool, journal or bench.journal, wall)
+        nursery.start_soon(run_dispatcher, pool, journal or bench.journal, wall)
         await trio.sleep(0.001)
         yield pool
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_due_is_handed_out_at_the_start_oldest_first(
+async def test_what_is_due_is_dispatched_at_the_start_oldest_first(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path) as bench:
@@ -60,7 +60,7 @@ async def test_what_is_due_is_handed_out_at_the_start_oldest_first(
             assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
 
 
-async def test_no_more_is_handed_out_than_there_is_room_for(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_no_more_is_dispatched_than_there_is_room_for(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 4)
         async with picking(bench, size=3) as pool:
@@ -74,7 +74,7 @@ async def test_a_freed_place_takes_the_next_row(tmp_path: Path, autojump_clock: 
         async with picking(bench, size=3) as pool:
             await bench.journal.run(moves.close, rows[0].rid, "reject", "done")
             del pool.busy[rows[0].rid]
-            pool.bell.ring()
+            pool.wake_up.notify()
             await trio.sleep(1)
             assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
 
@@ -84,23 +84,25 @@ async def test_a_row_being_worked_on_is_not_handed_out_again(tmp_path: Path, aut
         await rows_of(bench, 2)
         async with picking(bench) as pool:
             for _ in range(5):
-                pool.bell.ring()
+                pool.wake_up.notify()
                 await trio.sleep(LOOK_AGAIN)
             assert len(pool.handed) == 2
 
 
-async def test_a_new_row_is_handed_out_when_rung_and_not_before(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_new_row_is_dispatched_when_notified_and_not_before(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
     async with open_bench(tmp_path) as bench, picking(bench) as pool:
         row = await bench.record()
         await trio.sleep(1)
         assert pool.handed == []
-        pool.bell.ring()
+        pool.wake_up.notify()
         await trio.sleep(0.01)
         assert [rid for _, rid in pool.handed] == [row.rid]
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.5, 7.0, LOOK_AGAIN - 1])
-async def test_a_deferred_row_is_handed_out_when_its_time_comes(
+async def test_a_deferred_row_is_dispatched_when_its_time_comes(
     wait: float, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path) as bench:
@@ -114,19 +116,19 @@ async def test_a_deferred_row_is_handed_out_when_its_time_comes(
     assert at - started == pytest.approx(wait, abs=0.05)
 
 
-async def test_a_bell_that_never_rings_costs_only_time(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_wake_up_that_never_comes_costs_only_time(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench, picking(bench) as pool:
         await bench.record()
         await trio.sleep(LOOK_AGAIN + 1)
         assert len(pool.handed) == 1
 
 
-async def test_other_kinds_are_left_to_their_own_pickers(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_other_kinds_are_left_to_their_own_dispatchers(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         await bench.record()
-        pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, Doorbell())
+        pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, WakeUp())
         with trio.move_on_after(LOOK_AGAIN):
-            await run_picker(pool, bench.journal, wall)
+            await run_dispatcher(pool, bench.journal, wall)
         assert pool.handed == []
 
 
@@ -152,7 +154,7 @@ async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(
         async with picking(bench, size=2, shards=2) as pool:
             await bench.journal.run(moves.close, ours[0].rid, "reject", "done")
             del pool.busy[ours[0].rid]
-            pool.bell.ring()
+            pool.wake_up.notify()
             await trio.sleep(1)
             assert pool.handed[-1][1] == ours[1].rid
 
@@ -179,33 +181,35 @@ async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, auto
             assert len(pool.handed) == 1
 
 
-# Who rings when a place becomes free: where rows may wait for one, everybody; else only who leaves a row that may be due again.
+# Who notifies when a place becomes free: where rows may wait for one, everybody; else only who leaves a row that may be due again.
 
 
-@pytest.mark.parametrize(("size", "hungry"), [(3, True), (4, True), (5, False)])
-async def test_a_pool_is_hungry_while_it_has_no_place_left(
-    size: int, hungry: bool, tmp_path: Path, autojump_clock: Any
+@pytest.mark.parametrize(("size", "backlogged"), [(3, True), (4, True), (5, False)])
+async def test_a_pool_is_backlogged_while_it_has_no_place_left(
+    size: int, backlogged: bool, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 4)
         async with picking(bench, size=size) as pool:
-            assert pool.hungry is hungry
+            assert pool.backlogged is backlogged
 
 
-async def test_a_pool_is_hungry_while_one_of_its_shards_is_full(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_pool_is_backlogged_while_one_of_its_shards_is_full(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 1)
         async with picking(bench, size=2, shards=2) as pool:
-            assert (pool.hungry, pool.free) == (True, 1)
+            assert (pool.backlogged, pool.free) == (True, 1)
 
 
 @asynccontextmanager
 async def picking_in_order(bench: Bench, size: int = 4) -> AsyncIterator[Record]:
     kinds = tuple(k for k, one in PROFILE.operations.items() if one.pool is PoolName.PROTOCOL_CONFIG)
-    pool = Record(PoolName.PROTOCOL_CONFIG, kinds, size, Doorbell())
-    picker = OrderedPicker(pool, bench.journal, PROFILE, wall, bench.pipeline.end)
+    pool = Record(PoolName.PROTOCOL_CONFIG, kinds, size, WakeUp())
+    dispatcher = OrderedDispatcher(pool, bench.journal, PROFILE, wall, bench.pipeline.end)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(picker.run)
+        nursery.start_soon(dispatcher.run)
         await trio.sleep(0.001)
         yield pool
         nursery.cancel_scope.cancel()
@@ -220,7 +224,7 @@ async def record_all(bench: Bench, names: list[str]) -> list[int]:
 
 async def free_a_place(pool: Record, rid: int) -> None:
     del pool.busy[rid]
-    pool.bell.ring()
+    pool.wake_up.notify()
     await trio.sleep(0.001)
 
 
@@ -261,7 +265,7 @@ async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(
         [context, epoch] = await record_all(bench, CONTEXT_SWITCH[:2])
         async with picking_in_order(bench) as pool:
             end = (await bench.record_arrival(end_of_context_2())).rid
-            pool.bell.ring()
+            pool.wake_up.notify()
             await trio.sleep(0.001)
             assert [rid for _, rid in pool.handed] == [context]
             assert [one.rid for one in bench.told(RequestClosed)] == [epoch]
@@ -315,11 +319,11 @@ async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path, a
 
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
-        pool = Record(NAME, (KIND,), 10, Doorbell())
+        pool = Record(NAME, (KIND,), 10, WakeUp())
         pool.busy[row.rid] = 0
         slow: Any = Slow()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_picker, pool, slow, wall)
+            nursery.start_soon(run_dispatcher, pool, slow, wall)
             await trio.sleep(0.5)
             pool.busy.clear()
             await trio.sleep(1)
@@ -342,10 +346,10 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
             done.append(round(trio.current_time() - started))
             return await bench.journal.run(moves.close, row.rid, "reject", "done")
 
-        pool = Pool(NAME, (KIND,), size, Doorbell())
+        pool = Pool(NAME, (KIND,), size, WakeUp())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
-            nursery.start_soon(run_picker, pool, journal, wall)
+            nursery.start_soon(run_dispatcher, pool, journal, wall)
             await trio.sleep(LOOK_AGAIN / 2)
             nursery.cancel_scope.cancel()
     assert (done, journal.asked) == (times, questions)
