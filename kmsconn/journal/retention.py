@@ -3,17 +3,19 @@
 Never takes what may be needed again: a row above the block that is final on its chain (a reorganisation may bring its request or its
 reply back), a row that the proof of completeness still counts (above the low-water mark), an open row that is on chain.
 
-A step looks at ``ROWS`` rows at most, so that nobody waits for it. Deleted rows stay counted in ``tally``.
+A step looks at ``ROWS`` rows at most, so that nobody waits for it. Deleted rows stay counted in ``tally``. Logs that could not be decoded
+are few; the service says which of them are not needed any more (``forget_logs``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 import msgspec
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
 from kmsconn.journal.database import Database
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id
@@ -53,6 +55,8 @@ _CLEAR = (
     "WHERE rid IN (SELECT value FROM json_each(:rids))"
 )
 _DELETE = "DELETE FROM request WHERE rid IN (SELECT value FROM json_each(:rids))"
+
+_FORGET_LOG = "DELETE FROM quarantined_log WHERE chain_id = ? AND contract = ? AND block_hash = ? AND log_index = ? AND found_at < ?"
 
 _MARKS = "SELECT chain_id, contract, kind, id FROM low_water"
 _MARK = "SELECT id, block FROM low_water WHERE chain_id = ? AND contract = ? AND kind = ?"
@@ -173,3 +177,14 @@ def lower_low_water(db: Database, chain_id: int, contract: Address, fork: int) -
             db.execute(_FORGOTTEN, (*of, kind))
         else:
             db.execute(_LOWERED, (*below, *of, kind))
+
+
+@off_loop()
+def forget_logs(db: Database, chain_id: int, contract: Address, logs: Sequence[Log], before: float) -> int:
+    """Delete those of these undecodable logs that were found ``before`` (wall time); return how many.
+
+    All or nothing. Repeating: changes nothing.
+    """
+    with db.savepoint():
+        keys = ((chain_id, contract, log.block_hash, log.log_index, before) for log in logs)
+        return sum(db.execute(_FORGET_LOG, key).rowcount for key in keys)

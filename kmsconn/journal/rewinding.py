@@ -22,6 +22,7 @@ _FINAL = (
     "SELECT rid FROM request INDEXED BY request_place WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 "
     "AND block > :fork AND state = 'finalized'"
 )
+_FORGET_LOGS = "DELETE FROM quarantined_log WHERE chain_id = ? AND contract = ? AND block > ?"
 _ASK_AGAIN = (
     "UPDATE request INDEXED BY request_included SET included_block = :fork WHERE chain_id = :chain "
     "AND contract = :contract AND state = 'included' AND (included_block > :fork OR included_block IS NULL)"
@@ -40,14 +41,15 @@ _OFF = (
 def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
     """Go back to a fork: what stands above it is read again.
 
-    The cursor, and the blocks to ask about included replies, fall to the fork; block hashes above it are forgotten. Final replies
-    above it, or to requests above it, are included only, so that the contract is asked again. Requests above the new ``head``
-    are off chain. All or nothing. Repeating: changes nothing.
+    The cursor, and the blocks to ask about included replies, fall to the fork; block hashes above it, and logs there that could not
+    be decoded, are forgotten. Final replies above it, or to requests above it, are included only, so that the contract is asked
+    again. Requests above the new ``head`` are off chain. All or nothing. Repeating: changes nothing.
     """
     with db.savepoint():
         of = {"chain": chain_id, "contract": contract, "fork": fork}
         db.execute(_CURSOR, {"next": fork + 1, "chain": chain_id, "contract": contract})
         db.execute(_FORGET, (chain_id, contract, fork))
+        db.execute(_FORGET_LOGS, (chain_id, contract, fork))  # what still stands is found again
         lower_low_water(db, chain_id, contract, fork)
         reopened = [rid for (rid,) in db.execute(_FINAL, of).fetchall()]
         for rid in reopened:

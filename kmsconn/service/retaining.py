@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Never
 
 import attrs
@@ -10,11 +10,14 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.config.settings import Settings
-from kmsconn.journal import retention
+from kmsconn.ethereum.ids import tag_of
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal import queries, retention
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Position, Retention
+from kmsconn.model.requests import Kind
 from kmsconn.net.ports import Ports
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import Profile, Subscription
 from kmsconn.service.retrying import until_kept
 from kmsconn.service.wiring import Side
 
@@ -47,7 +50,10 @@ class Retaining:
     async def run(self) -> Never:
         """Drop for ever. Cancellation: at any time. Repeating: a round begins at the oldest rows again."""
         while True:
-            await self._round(self._plan())
+            plan = self._plan()
+            await self._round(plan)
+            for of in self.profile.subscriptions():
+                await self._forget_logs(of, plan)
             await trio.sleep(EVERY)
 
     async def _round(self, plan: Retention) -> None:
@@ -56,6 +62,29 @@ class Retaining:
             began, at = trio.current_time(), position
             position = (await until_kept(lambda: self.journal.run(retention.step, plan, at))).position  # noqa: B023 - called at once
             await trio.sleep(max(PAUSE, REST * (trio.current_time() - began)))
+
+    async def _forget_logs(self, of: Subscription, plan: Retention) -> None:
+        """Delete the undecodable logs of a contract that are old and final, and whose ids the proof of completeness has passed."""
+        if (before := plan.delete_before) is None:
+            return
+        logs = await until_kept(lambda: self.journal.run(queries.quarantined, of.chain_id, of.contract))
+        final = [log for log in logs if log.block_number <= plan.final.get(of.chain_id, -1)]
+        if not final:
+            return
+        marks = [(one.tag, await self._low_water(of, one.kind)) for one in self.profile.numberings(of)]
+        passed = [log for log in final if not self._is_counted(log, marks)]
+        await until_kept(
+            lambda: self.journal.run(retention.forget_logs, of.chain_id, of.contract, passed, before)
+        )
+
+    async def _low_water(self, of: Subscription, kind: Kind) -> int:
+        mark = await until_kept(lambda: self.journal.run(retention.low_water, of.chain_id, of.contract, kind))
+        return -1 if mark is None else mark.id
+
+    def _is_counted(self, log: Log, marks: Iterable[tuple[int, int]]) -> bool:
+        """Say whether the proof of completeness may look for the id of a log: it is above the low-water mark of its numbering."""
+        found = self.profile.id_of(log)
+        return found is not None and any(tag_of(found) == tag and found > mark for tag, mark in marks)
 
     def _plan(self) -> Retention:
         retention, now = self.settings.retention, self.ports.wall()

@@ -116,3 +116,11 @@ def test_what_does_not_depend_on_the_block_stays_as_it_ended(db: Database, state
     rid = walk(db, new_row(db), WAYS[state])
     assert take(db, arrival(1, 12)) == Recorded(moved=1)
     assert row_of(db, rid).state is state
+
+
+def test_logs_above_the_fork_that_could_not_be_decoded_are_forgotten(db: Database) -> None:
+    """Their ids would pass for recorded, though other content may stand under them now."""
+    logs = [arrival(1, block).log for block in (50, 51)]
+    take(db, undecodable=[(log, "no") for log in logs])
+    rewind(db, *HERE, 50, 70)
+    assert [log.block_number for log in queries.quarantined(db, *HERE)] == [50]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -11,11 +12,17 @@ import pytest
 import trio
 
 from kmsconn.chain.heads import HeadTracker
+from kmsconn.journal import queries, recording, retention
+from kmsconn.journal.values import Place
 from kmsconn.model.events import AlertRaised, Event, ReplyFinalized, ReplyIncluded
+from kmsconn.model.requests import Kind
 from kmsconn.service import retaining
 from kmsconn.service.connector import open_connector
-from kmsconn.service.retaining import SETTLED, final_block
+from kmsconn.service.retaining import SETTLED, Retaining, final_block
+from tests.unit.service.bench import PROFILE, SETTINGS, open_bench
+from tests.unit.service.bench import wall as bench_wall
 from tests.unit.service.few_components import few_components, wall
+from tests.vectors import log_of, request
 
 DAY = 86_400.0
 
@@ -103,3 +110,29 @@ async def test_what_is_final_is_far_below_the_head_and_not_above_the_finalized_b
     assert final_block(head, finalized) == deep
     finalized.note(90_000, 999_000)
     assert final_block(head, finalized) == 90_000
+
+
+@pytest.mark.parametrize(
+    ("days", "mark", "block", "left"),
+    [(91, 0, 10, 0), (89, 0, 10, 1), (91, None, 10, 1), (91, -1, 10, 1), (91, 0, 99_999, 1)],
+    ids=["not needed", "young", "no mark", "above the mark", "not final"],
+)
+async def test_a_log_that_could_not_be_decoded_is_deleted_once_the_proof_of_completeness_has_passed_it(
+    days: int, mark: int | None, block: int, left: int, *, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """``mark``: where the low-water marks stand, relative to the id of the log."""
+    async with open_bench(tmp_path) as bench:
+        run, of = bench.journal.run, PROFILE.subscriptions()[0]
+        log = attrs.evolve(log_of(request("public_one_v0")), block_number=block)
+        await run(recording.record, attrs.evolve(bench.read(log), undecodable=((log, "no such layout"),)))
+        if mark is not None:
+            place = Place(int.from_bytes(log.topics[1]) + mark, block)
+            for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
+                await run(retention.raise_low_water, of.chain_id, of.contract, kind, place)
+        head = HeadTracker()
+        head.note(100_000, 1_000_000)
+        chains: Any = {of.chain_id: SimpleNamespace(head=head, finalized=HeadTracker())}
+        ports: Any = SimpleNamespace(wall=lambda: bench_wall() + days * DAY)
+        with trio.move_on_after(60):
+            await Retaining(SETTINGS, PROFILE, bench.journal, chains, ports).run()
+        assert len(await run(queries.quarantined, of.chain_id, of.contract)) == left
