@@ -90,9 +90,10 @@ class Witness:
     _flying: dict[int, int | None] = attrs.field(factory=dict)
     _kept: set[int] = attrs.field(factory=set)
     _signed: set[bytes] = attrs.field(factory=set)
-    _reorganised: float = float("-inf")
-    _finality_broken: float = float("-inf")
-    """When a reorganisation took blocks that the chain had called final: what is said of them is put right once that is found."""
+    _gone_requests: dict[int, float] = attrs.field(factory=dict)
+    """When requests left the chain with their blocks, by their names."""
+    _gone_final_replies: dict[int, float] = attrs.field(factory=dict)
+    """When replies went with blocks that the chain had called final: what is said of those is put right once that is found."""
 
     def __attrs_post_init__(self) -> None:
         self.replies = SignedReplies(self.neighbours.gateway, self.neighbours.sender.address)
@@ -119,9 +120,6 @@ class Witness:
 
     def reorganised(self, branch: Branch) -> None:
         """Blocks were replaced."""
-        self._reorganised = trio.current_time()
-        if len(branch.blocks) > self.neighbours.gateway.finality:
-            self._finality_broken = self._reorganised
         mined = [one for block in branch.blocks for one in block.mined]
         replies = {
             found
@@ -131,6 +129,10 @@ class Witness:
         dialect = self.neighbours.dialect
         logs = (log for one in mined for log in one.logs)
         requests = {name_of(dialect, log) for log in logs if is_request(dialect, log)}
+        now = trio.current_time()
+        self._gone_requests.update(dict.fromkeys(requests, now))
+        if len(branch.blocks) > self.neighbours.gateway.finality:
+            self._gone_final_replies.update(dict.fromkeys(replies, now))
         self.sometimes["a reorganisation took an included reply"] += bool(replies - requests)
         self.sometimes["a reorganisation took an answered request"] += bool(replies & requests)
         self.sometimes["a reorganisation took an open request"] += bool(requests - replies)
@@ -160,7 +162,7 @@ class Witness:
         anew = self.replies.note(event.transaction_hash, digest_in(self.journal, event.rid), event.nonce)
         self.sometimes["a reply was signed anew under another nonce"] += anew
         if event.rid not in self._flying:
-            late = trio.current_time() - self._reorganised > max(self.reorg_window, LAGGING) + GRACE
+            late = self._must_be_found(self._gone_requests, event.rid)
             gone = self._ids.get(event.rid) not in {
                 name_of(self.neighbours.dialect, log) for log in requests_of(self.neighbours)
             }
@@ -173,10 +175,15 @@ class Witness:
         identifier, now = self._ids.get(rid), self.neighbours.gateway.head.timestamp
         included = [m for i, m in replies_of(self.neighbours) if i == identifier and m.outcome.status == 1]
         if not included:
-            found = trio.current_time() - self._finality_broken > max(self.reorg_window, LAGGING) + GRACE
+            found = self._must_be_found(self._gone_final_replies, rid)
             self._expect(not found, f"S15: finalized row {rid}, which the contract does not have")
         elif now - included[0].timestamp < self.reorg_window * QUICK_FINALITY:
             self._too_young(rid, included[0], now)
+
+    def _must_be_found(self, gone: dict[int, float], rid: int) -> bool:
+        """Say whether the connector must know by now what became of a row: it did not go with a block lately."""
+        since = gone.get(self._ids.get(rid, -1), float("-inf"))
+        return trio.current_time() - since > max(self.reorg_window, LAGGING) + GRACE
 
     def _too_young(self, rid: int, included: Mined, now: int) -> None:
         deep = self.neighbours.gateway.head.number - included.block_number > 2 * self.reorg_window

@@ -1,0 +1,48 @@
+"""The witness forgives what a reorganisation explains, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
+from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
+from kmsconn.model.requests import Kind
+from kmsconn.testing.witness import Witness
+
+PUBLIC = Kind.PUBLIC_DECRYPTION
+RECORDED = RequestRecorded(1, PUBLIC, make_id(PUBLIC_DECRYPTION_TAG, 7), 1, 1, bytes(32), 0)
+
+
+@pytest.fixture
+def witness(autojump_clock: Any, tmp_path: Path) -> Witness:
+    neighbours = Neighbourhood.make(lambda: 1_767_225_600.0)
+    neighbours.gateway.finality = 2
+    journal = tmp_path / "journal.db"
+    with closing(sqlite3.connect(journal, isolation_level=None)) as file:
+        file.execute("CREATE TABLE request (rid INTEGER, digest BLOB)")
+        file.execute("INSERT INTO request VALUES (1, ?)", (bytes(32),))
+    return Witness(neighbours, journal, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("event", "promise"),
+    [(ReplyFinalized(1, PUBLIC), "S15"), (ReplySigned(1, PUBLIC, 0, bytes(32)), "S3")],
+    ids=["final", "signed"],
+)
+async def test_a_deep_reorganisation_excuses_nothing_that_did_not_stand_in_its_blocks(
+    witness: Witness, event: Event, promise: str
+) -> None:
+    """There never was such a request, nor a reply to it."""
+    chain = witness.neighbours.gateway
+    for _ in range(5):
+        chain.mine()
+    witness.hear(RECORDED)
+    witness.reorganised(chain.reorg(4))
+    witness.hear(event)
+    assert [text.split(": ")[1] for text in witness.violations] == [promise]
