@@ -83,7 +83,7 @@ async def test_a_retried_request_is_answered(scene: Scene, autojump_clock: Any) 
     row = scene.rows["expired"]
     await ask(scene, "requests.retry", requests=[str(row.rid)])
     due = await scene.bench.journal.run(
-        queries.due, [Kind.PUBLIC_DECRYPTION], wall() + 1, 9, {scene.rows["pending"].rid}
+        queries.due, [Kind.PUBLIC_DECRYPTION], wall() + 1, 9, frozenset({scene.rows["pending"].rid})
     )
     [again] = due.rows
     assert (await scene.bench.run(again)).state is State.ANSWERED

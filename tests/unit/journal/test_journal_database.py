@@ -186,7 +186,7 @@ def test_a_savepoint_that_cannot_be_undone_takes_the_whole_transaction_with_it(
 ) -> None:
     execute = db.execute
 
-    def broken(statement: str, values: Any = ()) -> sqlite3.Cursor:
+    def broken(statement: str, values: Any = ()) -> Any:
         if statement.startswith("ROLLBACK TO"):
             raise sqlite3.OperationalError("disk I/O error")
         return execute(statement, values)

@@ -209,7 +209,7 @@ async def test_the_loop_runs_on_while_a_large_group_is_applied(db: Database) -> 
 async def test_what_was_applied_has_failed_when_the_commit_was_not_waited_for(db: Database) -> None:
     operation = Execution(adds(1))
 
-    async def hangs(_use: str, _work: Callable[[], T]) -> T:
+    async def hangs(use: str, work: Callable[[], T]) -> T:
         await trio.sleep_forever()
         raise AssertionError
 

@@ -65,7 +65,9 @@ async def row_of(journal: Journal, rid: int) -> Row:
 async def test_a_whole_life(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        assert [row.rid for row in (await journal.run(queries.due, [KIND], 1000.0, 5, set())).rows] == [rid]
+        assert [row.rid for row in (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).rows] == [
+            rid
+        ]
         journal.note_submitted(rid, True)
         assert await journal.run(moves.answer, rid, ANSWER, 1001.0)
         assert [row.rid for row in (await journal.run(queries.answered, CHAIN, 1001.0, 5)).rows] == [rid]
@@ -125,7 +127,7 @@ async def test_deferral_and_releasing(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
         assert await journal.run(moves.defer, rid, 1020.0, "later")
-        assert (await journal.run(queries.due, [KIND], 1000.0, 5, ())).next_due == 1020.0
+        assert (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).next_due == 1020.0
         await journal.run(moves.answer, rid, ANSWER, 1000.0)
         await journal.run_each(moves.sign, [signing(rid, 0)])
         assert await journal.run(moves.release, rid, 1030.0, "nonce taken")
@@ -139,9 +141,9 @@ async def test_a_deferred_row_comes_back_with_what_was_noted(path: Path, submitt
         for noted in (not submitted, submitted):
             journal.note_submitted(rid, noted)
             await journal.run(moves.defer, rid, 0.0, "soon")
-        assert [row.submitted for row in (await journal.run(queries.due, [KIND], 1000.0, 5, ())).rows] == [
-            submitted
-        ]
+        assert [
+            row.submitted for row in (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).rows
+        ] == [submitted]
 
 
 async def test_deferral_without_a_note_leaves_what_is_known(path: Path) -> None:

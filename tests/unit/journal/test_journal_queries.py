@@ -11,6 +11,7 @@ import pytest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
+from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Counts, Due, Shards
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -390,6 +391,7 @@ STEPS = 100
 def cost(db: Database, look: Callable[[], object]) -> int:
     """Return how many hundreds of SQLite's instructions a look takes: the same on every machine."""
     ticks: list[None] = []
+    assert isinstance(db.driver, SqliteDriver)
     connection = db.driver._connection
     assert connection is not None
     connection.set_progress_handler(lambda: ticks.append(None), STEPS)

@@ -12,6 +12,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.recording import record
+from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Arrival, Recorded
 from kmsconn.model.life import CLOSED, OPEN, State
 from kmsconn.model.requests import Kind
@@ -79,6 +80,7 @@ def test_what_stands_where_it_stood_is_not_looked_up_one_by_one(db: Database) ->
 
 def statements_of(db: Database, *arrivals: Arrival) -> list[str]:
     statements: list[str] = []
+    assert isinstance(db.driver, SqliteDriver)
     connection = db.driver._connection
     assert connection is not None
     connection.set_trace_callback(statements.append)

@@ -99,7 +99,7 @@ async def test_requests_of_another_context_wait_until_the_question_is_asked_agai
     async with open_bench(tmp_path, check=outsider(again_in=3600.0)) as bench:
         row = await bench.run(await bench.record())
         assert 3600.0 <= waits(bench)[-1] <= 3600.0 + SPREAD
-        assert not (await bench.journal.run(queries.due, (row.kind,), wall() + 3000, 9, ())).rows
+        assert not (await bench.journal.run(queries.due, (row.kind,), wall() + 3000, 9, frozenset())).rows
 
 
 async def test_a_generation_of_another_context_looks_every_minute_whether_it_is_over(
