@@ -155,6 +155,7 @@ def test_the_rows_of_an_older_file_have_their_shards(tmp_path: Path) -> None:
         db.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", range(1, 8))
 @pytest.mark.parametrize(
     ("old", "state"),
