@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kmsconn.testing.acts import (
@@ -114,7 +116,7 @@ def test_a_reply_that_was_signed_for_a_branch_that_goes_again_is_not_doubled() -
         Foreign(90.6),
         Wait(150.0),
     ]
-    options = {"nodes": 1, "block_time": 0.25, "reorg_window": 10.0, "patience": 200.0}
+    options: dict[str, Any] = {"nodes": 1, "block_time": 0.25, "reorg_window": 10.0, "patience": 200.0}
     report = run_world(plan, pool="geth", **options)
     report.check()
     assert report.sometimes["a reply was signed anew under another nonce"]

@@ -510,6 +510,7 @@ def test_row_062_five_replies_are_a_selector_and_two_words() -> None:
     found = {}
     for entry in httpz.load()["bytes32"]["key_management"]:
         content = profile.decode(httpz.log_of(entry))
+        assert content is not None
         answer = profile.operations[content.kind].read_answer(
             content, from_hex(entry["core_answer"]["protobuf"]), None
         )

@@ -118,7 +118,7 @@ def test_both_forms_of_a_request_are_one_content(content: Any) -> None:
 
 @given(CONTENTS)
 def test_the_later_form_says_all_but_the_materials(content: Any) -> None:
-    found = EVENTS.decode(later_log_of(content))
+    found: Any = EVENTS.decode(later_log_of(content))
     assert attrs.evolve(found, materials=content.materials) == content
     assert all(material.is_bare for material in found.materials)
 
@@ -236,6 +236,7 @@ def test_an_honest_answer_becomes_a_reply_that_names_its_signer(content: Any, da
         extra_data=echoed,
     )
     answer = PROFILE.operations[content.kind].read_answer(content, bytes(reply), None)
+    assert answer is not None
     assert answer.signer == key.address
     expected = (content.id, result, reply.external_signature, echoed)
     assert public_decryption.RESPONSE.decode(answer.calldata) == expected

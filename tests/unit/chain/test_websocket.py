@@ -249,6 +249,7 @@ async def test_a_closing_is_answered_and_told(autojump_clock: MockClock) -> None
         await node.streams[-1].send_all(b"\x88\x09\x03\xf4restart")
         await link.ended.wait()
         await wait_all_tasks_blocked()
+        assert connection.closed is not None
         assert connection.closed.code == 1012
     assert link.reason == "ws://node:8546: closed with 1012 restart"
 

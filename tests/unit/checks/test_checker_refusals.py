@@ -58,10 +58,10 @@ class Row:
     def standing(self, content: Any, tx_sender: Any) -> Any:
         return None
 
-    def replying_context(self, content):
+    def replying_context(self, content: Any) -> Any:
         return tuple(View(GATEWAY, CONTRACT, name, int.from_bytes) for name in (b"pinned", b"current"))
 
-    def node_signer(self, context_id, tx_sender):
+    def node_signer(self, context_id: Any, tx_sender: Any) -> Any:
         return View(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
 
 

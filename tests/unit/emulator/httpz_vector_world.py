@@ -256,6 +256,7 @@ def _skip_what_was_not_recorded(played: Replay, log: dict[str, Any]) -> None:
     """Bring the counters to where requests that are not in the file had brought them, and let the first key be made."""
     if log["topics"][0] != "0x" + abi.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
         content = EVENTS.decode(vectors.read_log(log))
+        assert content is not None
         if content.kind in _COUNTERS:
             _store(played, parse_address(log["address"]), _COUNTERS[content.kind], content.id - 1)
     _store(played, played.keys.address, mapping_slot(_KEYS_DONE, 1), 1)

@@ -18,7 +18,7 @@ from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION
 from kmsconn.protocols.fhevm_014.extra_data import build
 from kmsconn.protocols.port import Verdict
 from tests.unit.protocols.key_checks import EVENT, RESPONSE, SIGNED_TYPE
-from tests.unit.service.test_stages import Core, Signer, stages
+from tests.unit.service.test_stages import Core, stages
 from tests.vectors import keys
 
 KIND = Kind("key_check")
@@ -49,7 +49,7 @@ async def main() -> None:
     core = Core(bytes(KeyGenPreprocResult(RequestId(id_hex(CHECK)), signature)))
     place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     request = Request(1, subscription.chain_id, log.address, content, profile.digest(log), place, 1e12)
-    line = attrs.evolve(stages(core), profile=profile, committee=Signer(NODE.address))
+    line = attrs.evolve(stages(core, NODE.address), profile=profile)
     submitted = await line.submit(Gathered(request, CONTEXT, None, ()))
     answered = await line.answer(submitted)
     assert isinstance(submitted, Submitted)

@@ -16,6 +16,7 @@ import pytest
 from kmsconn.model.requests import Content, Kind
 from kmsconn.protocols.fhevm_014 import profile as fhevm_014
 from kmsconn.protocols.httpz_rc7 import profile as httpz_rc7
+from kmsconn.protocols.port import Operation
 
 ROOT = Path(__file__).parents[3]
 PACKAGE, PAGE = ROOT / "kmsconn", ROOT / "docs" / "adding-an-operation.md"
@@ -34,7 +35,7 @@ OUTSIDE = {
 }
 """File of the package → after which line which line is added."""
 
-ROWS = [*fhevm_014.OPERATIONS, *httpz_rc7.OPERATIONS]
+ROWS: list[type[Operation[Any]]] = [*fhevm_014.OPERATIONS, *httpz_rc7.OPERATIONS]
 OF_EVERY_GENERATION = {"model/requests.py", "monitoring/families.py", "service/undone.py"}
 """Where kinds are named beside the modules of their operations: the list of them, labels of metrics, and what a late one holds up."""
 

@@ -48,6 +48,7 @@ def test_start_requests_go_to_their_method_and_endpoint(entry: dict[str, Any]) -
 def test_polls_byte_for_byte(entry: dict[str, Any]) -> None:
     content = content_of(entry)
     call = PROFILE.operations[content.kind].result_call(content)
+    assert call is not None
     assert (call.method, bytes(call.message)) == (
         entry["core"]["result_rpc"],
         from_hex(entry["core"]["poll_bytes"]),

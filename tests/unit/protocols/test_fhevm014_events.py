@@ -100,7 +100,9 @@ def test_abi_valid_logs_of_random_values_decode(event: Any) -> None:
         transaction_hash=bytes(32),
         log_index=0,
     )
-    assert EVENTS.decode(log).id == int(given["topics"][1], 16)
+    content = EVENTS.decode(log)
+    assert content is not None
+    assert content.id == int(given["topics"][1], 16)
 
 
 @pytest.mark.parametrize("topic0", LATER_EVENTS, ids=lambda topic: topic.hex()[:8])
@@ -113,6 +115,7 @@ def test_the_recorded_logs_of_the_later_forms_decode_with_bare_materials(topic0:
     topics = tuple(from_hex(topic) for topic in given["topics"])
     log = attrs.evolve(vectors.log_of(REQUESTS[0]), topics=topics, data=from_hex(given["data"]))
     content = EVENTS.decode(log)
+    assert content is not None
     assert content.id == int(given["topics"][1], 16)
     assert content.materials
     assert all(material.is_bare for material in content.materials)
@@ -121,6 +124,7 @@ def test_the_recorded_logs_of_the_later_forms_decode_with_bare_materials(topic0:
 
 def test_a_material_of_the_first_form_is_never_bare() -> None:
     content = EVENTS.decode(log_of(public_decryption.EVENT, 7, ((bytes(32), 0, bytes(32), ()),), b""))
+    assert content is not None
     assert not content.materials[0].is_bare
 
 

@@ -115,7 +115,9 @@ def test_the_end_of_a_context_names_its_epochs() -> None:
 
 def test_the_end_of_an_epoch_names_it() -> None:
     call = end_of_epoch()
-    assert decode(DestroyMpcEpochRequest, bytes(call.message)).epoch_id.request_id == f"{EPOCH:064x}"
+    message = decode(DestroyMpcEpochRequest, bytes(call.message))
+    assert message.epoch_id is not None
+    assert message.epoch_id.request_id == f"{EPOCH:064x}"
     assert (call.method, call.shard) == ("DestroyMpcEpoch", None)
 
 
@@ -146,7 +148,9 @@ def test_an_epoch_reshares_a_compressed_key_set_under_the_name_of_its_type() -> 
     key = KeyMaterial(1, 2, 0, ((1, b"\x11" * 32), (3, b"\x33" * 32)))
     content: Any = keys.content("epoch_2_context_switch")
     [call] = operation("epoch_2_context_switch").start_calls(content, (), EpochMaterial((key,), ()))
-    [told] = decode(NewMpcEpochRequest, bytes(call.message)).previous_epoch.keys_info
+    previous = decode(NewMpcEpochRequest, bytes(call.message)).previous_epoch
+    assert previous is not None
+    [told] = previous.keys_info
     assert [(one.key_type, one.digest) for one in told.key_digests] == [
         ("PublicKey", b"\x11" * 32),
         ("CompressedXofKeySet", b"\x33" * 32),

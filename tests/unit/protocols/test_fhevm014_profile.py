@@ -83,8 +83,12 @@ def test_a_context_is_asked_for_on_ethereum() -> None:
 
 def test_gateway_questions_go_to_their_contracts() -> None:
     content, (sender, _) = content_of("public_one_v0"), vectors.account("tx1")
-    pinned, current = PROFILE.operations[content.kind].replying_context(content)
-    for question in (pinned, PROFILE.operations[content.kind].has_answered(content, sender, sender)):
+    operation = PROFILE.operations[content.kind]
+    context, answered = operation.replying_context(content), operation.has_answered(content, sender, sender)
+    assert isinstance(context, tuple)
+    assert answered is not None
+    pinned, current = context
+    for question in (pinned, answered):
         assert place(question) == (GATEWAY, SETTINGS.decryption_contract.address)
     for config in (
         current,

@@ -69,7 +69,7 @@ def test_user_share_and_digest(entry: dict[str, Any], answer: dict[str, Any]) ->
     expected = answer["user_decrypted_share"]
     assert (len(share), keccak256(share)) == (expected["length"], from_hex(expected["keccak256"]))
     assert bincode.encode(bincode.decode(share)) == share
-    handles = [material.handle for material in PROFILE.decode(vectors.log_of(entry)).materials]
+    handles = [material.handle for material in content_of(entry).materials]
     digest = user_digest(domain(), vectors.enc_key(), handles, share, extra_data)
     assert digest == from_hex(answer["eip712"]["digest"])
 

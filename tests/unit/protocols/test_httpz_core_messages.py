@@ -110,6 +110,7 @@ def test_only_whole_requests_are_sent() -> None:
 
 def test_the_key_of_the_first_material_is_named() -> None:
     content = content_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
+    assert isinstance(content, PublicDecryption)
     first, *rest = content.materials
     changed = attrs.evolve(content, materials=(attrs.evolve(first, key_id=5), *rest))
     given = [httpz.ciphertext(material.handle) for material in content.materials]

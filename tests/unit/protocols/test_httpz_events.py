@@ -65,6 +65,7 @@ def test_user_requests_of_both_revisions_decode(revision: str, entry: dict[str, 
     )
     found = EVENTS.decode(httpz.log_of(entry))
     assert found == expected
+    assert found is not None
     assert found.kind is Kind.USER_DECRYPTION
 
 
@@ -75,7 +76,8 @@ def test_the_log_of_annex_a_decodes() -> None:
 
 def test_a_request_without_materials_decodes() -> None:
     topics, data = public_decryption.EVENT.encode(9, ())
-    assert EVENTS.decode(attrs.evolve(annex_log(), topics=topics, data=data)).materials == ()
+    found = EVENTS.decode(attrs.evolve(annex_log(), topics=topics, data=data))
+    assert found == PublicDecryption(9, (), numeric=False)
 
 
 def test_a_user_request_that_names_no_user_is_told_apart() -> None:
@@ -121,5 +123,7 @@ def test_both_revisions_of_one_request_are_different_content() -> None:
     log = annex_log()
     numeric = attrs.evolve(log, topics=(public_decryption.NUMERIC_EVENT.topic0, *log.topics[1:]))
     first, second = EVENTS.decode(log), EVENTS.decode(numeric)
+    assert isinstance(first, PublicDecryption)
+    assert isinstance(second, PublicDecryption)
     assert (first.id, first.materials) == (second.id, second.materials)
     assert first != second

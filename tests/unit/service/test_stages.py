@@ -138,7 +138,7 @@ async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch(autojump_c
             raise Rejected("key 1 has parameters of a type that is not known")
             yield
 
-    profile = SimpleNamespace(operations={Kind.NEW_KMS_CONTEXT: Row()})
+    profile: Any = SimpleNamespace(operations={Kind.NEW_KMS_CONTEXT: Row()})
     at, checked = attrs.evolve(stages(Core()), profile=profile), Checked(request("context_2_new"), 1, 2)
     with ByteBudget(100).lease() as lease:
         with pytest.raises(NotYet, match="once more"):

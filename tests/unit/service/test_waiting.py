@@ -24,6 +24,12 @@ DAY = 86_400.0
 NO = Denied("handle aa is not allowed")
 
 
+def context_of(row: Row) -> int | None:
+    content = PROFILE.decode(row.log)
+    assert content is not None
+    return content.context[0]
+
+
 def waits(bench: Bench) -> list[float]:
     return [one.seconds for one in bench.told(RequestDeferred)]
 
@@ -162,7 +168,7 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
             await answered(bench, name, 10 + n) for n, name in enumerate(["public_one_v1", "public_one_v2"])
         ]
         other = await answered(bench, "public_one_v0", 20)
-        [context] = {PROFILE.decode(row.log).context[0] for row in under}
+        [context] = {context_of(row) for row in under}
         assert context is not None
         bench.stages.kept = None
         end = await bench.run(await bench.record_arrival(end_of(context)))
@@ -177,7 +183,7 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
 async def test_an_answer_that_comes_after_the_end_is_not_kept(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record("public_one_v1")
-        [context, *_] = PROFILE.decode(row.log).context
+        context = context_of(row)
         bench.stages.does["answer"] = lambda: note(bench, context)
         found = await bench.run(row)
     assert (found.state, found.answer) == (State.REJECTED, None)
