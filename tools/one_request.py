@@ -45,6 +45,7 @@ from kmsconn.config.settings import Attestation, Settings
 from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.journal.journal import Execution
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.net.offloading import offload_inline
 from kmsconn.net.ports import Ports
@@ -168,7 +169,7 @@ class Trace:
         The database begins and commits transactions by itself; these statements belong to no operation.
         """
         hops = [*takewhile(self._is_operation, (one.f_code for one in callers(frame)))]
-        if len({code.co_filename for code in hops}) > 1:
+        if Execution.apply.__code__ in hops:
             self._statements[len(hops) - 1] += 1
 
     def _is_operation(self, code: CodeType) -> bool:

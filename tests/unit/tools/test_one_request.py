@@ -6,11 +6,15 @@ import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import cache
+from pathlib import Path
 
 import attrs
 import pytest
 import trio
 
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Execution
+from tests.unit.journal.samples import opened
 from tools.one_request import PACKAGE, Figures, Trace, commonest, measure, package_of, table
 
 
@@ -84,6 +88,21 @@ def test_the_emulator_the_test_kit_and_generated_code_are_left_out() -> None:
         if package_of(f"{PACKAGE}/{name}/x.py")
     }
     assert counted == {"journal"}
+
+
+def test_only_what_an_operation_executes_counts_as_its_statement(tmp_path: Path) -> None:
+    """The writer begins and commits transactions too; those statements belong to no operation."""
+    db = opened(tmp_path / "journal.db")
+
+    def one_operation() -> None:
+        db.begin()
+        Execution(queries.has_sibling, (1,)).apply(db)
+        db.commit()
+
+    try:
+        assert traced(one_operation, package_of)._statements == Counter({2: 1})
+    finally:
+        db.close()
 
 
 def test_a_module_beside_the_packages_is_a_package_of_its_own_and_a_library_is_none() -> None:
