@@ -7,9 +7,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.faults.tally import TALLY
 from tests.real import peer_cases, peers
+
+# How long a case takes is for benchmarks to say: on a busy machine a deadline turns what is right red.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 RECURSION_LIMIT = sys.getrecursionlimit()
 _OTHERS: list[list[str]] = []

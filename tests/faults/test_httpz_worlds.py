@@ -63,10 +63,10 @@ WORST: dict[str, Sequence[Act]] = {
 }
 
 
-PENDING = {
+MUST_HAPPEN = {
     "killed again and again": "killed while something is included",
     "killed with its journal": "killed while something is included",
-    "killed at its work": "killed while something is seen",
+    "killed at its work": "killed while something is pending",
     "a core that forgets": "core: GetDecryptResult NOT_FOUND",
     "a core that fails": "core: Reencrypt UNAVAILABLE",
     "replies of the core lost": "core: Decrypt cut after",
@@ -88,7 +88,7 @@ def test_a_world_with_one_thing_wrong_keeps_every_promise(what: str) -> None:
         report = run_world([*ASKED, *wrong], profile=HTTPZ_RC7, seed=3, computing=1.5)
     report.check()
     assert len(report.truth.requested) >= sum(act.count for act in ASKED) or what == "requests gone"
-    assert what not in PENDING or (report.sometimes + report.faults)[PENDING[what]]
+    assert what not in MUST_HAPPEN or (report.sometimes + report.faults)[MUST_HAPPEN[what]]
 
 
 def play(case: Case) -> None:

@@ -20,7 +20,7 @@ ENOUGH = 50  # worlds after which every one of these must have happened
 SOMETIMES = (
     "a reorganisation took an answered request",
     "a reorganisation took an open request",
-    "killed while something is seen",
+    "killed while something is pending",
     "killed while something is signed",
     "killed while something is included",
     "a request moved",
