@@ -120,25 +120,25 @@ class GethPool:
             raise refused("replacement transaction underpriced")
 
     def _put(self, transaction: Transaction) -> None:
-        lane = self._waiting.setdefault(transaction.sender, {})
-        held = lane.get(transaction.nonce)
+        queue = self._waiting.setdefault(transaction.sender, {})
+        held = queue.get(transaction.nonce)
         if held is not None:
             del self._hashes[held.hash]
-        lane[transaction.nonce] = transaction
+        queue[transaction.nonce] = transaction
         self._hashes[transaction.hash] = transaction
 
     def take(self, accounts: Accounts, base_fee: int, gas_limit: int) -> list[Transaction]:
         """Take out the runs of nonces that pay the base fee, highest first tip first, as far as the gas limit allows."""
-        lanes = [self._ready(sender, accounts(sender).nonce, base_fee) for sender in list(self._waiting)]
-        lanes = sorted((lane for lane in lanes if lane), key=lambda lane: -lane[0].tip)
-        return self._fit([transaction for lane in lanes for transaction in lane], gas_limit)
+        queues = [self._ready(sender, accounts(sender).nonce, base_fee) for sender in list(self._waiting)]
+        queues = sorted((queue for queue in queues if queue), key=lambda queue: -queue[0].tip)
+        return self._fit([transaction for queue in queues for transaction in queue], gas_limit)
 
     def _ready(self, sender: Address, nonce: int, base_fee: int) -> list[Transaction]:
-        lane = self._waiting[sender]
-        for stale in [n for n in lane if n < nonce]:
-            self._remove(lane[stale])
+        queue = self._waiting[sender]
+        for stale in [n for n in queue if n < nonce]:
+            self._remove(queue[stale])
         ready = []
-        while (transaction := lane.get(nonce)) is not None and transaction.max_fee >= base_fee:
+        while (transaction := queue.get(nonce)) is not None and transaction.max_fee >= base_fee:
             ready.append(transaction)
             nonce += 1
         return ready
@@ -155,9 +155,9 @@ class GethPool:
         return taken
 
     def _remove(self, transaction: Transaction) -> None:
-        lane = self._waiting[transaction.sender]
-        del lane[transaction.nonce], self._hashes[transaction.hash]
-        if not lane:
+        queue = self._waiting[transaction.sender]
+        del queue[transaction.nonce], self._hashes[transaction.hash]
+        if not queue:
             del self._waiting[transaction.sender]
 
     def give_back(self, transactions: Iterable[Transaction]) -> None:
@@ -172,8 +172,8 @@ class GethPool:
 
     def pending_nonce(self, sender: Address, nonce: int) -> int:
         """Return the first nonce from ``nonce`` on that nothing waits for."""
-        lane = self._waiting.get(sender, {})
-        while nonce in lane:
+        queue = self._waiting.get(sender, {})
+        while nonce in queue:
             nonce += 1
         return nonce
 

@@ -33,6 +33,11 @@ PLAINTEXT_BITS: dict[int, int] = {0: 2, 2: 8, 3: 16, 4: 32, 5: 64, 6: 128, 7: 16
 """The types that can be decrypted today, with the bits that the Gateway counts for each."""
 
 
+def fhe_type_of(raw: bytes) -> int:
+    """Return the FHE type that the 32 bytes of a handle name, known or not."""
+    return raw[_TYPE]
+
+
 @attrs.frozen
 class Handle:
     """A handle taken apart."""

@@ -6,19 +6,19 @@ import trio
 
 
 class WakeUp:
-    """Rung by pushes, heard by one reader."""
+    """Notified by any number of tasks, waited for by one."""
 
     def __init__(self) -> None:
-        self._rung = trio.Event()
+        self._notified = trio.Event()
 
     def notify(self, _push: object = None) -> None:
         """Wake the reader, now or at its next wait; what was pushed does not matter."""
-        self._rung.set()
+        self._notified.set()
 
     async def wait(self) -> None:
         """Return once it was notified since the last wait.
 
         Cancellation: a notification is not lost.
         """
-        await self._rung.wait()
-        self._rung = trio.Event()
+        await self._notified.wait()
+        self._notified = trio.Event()

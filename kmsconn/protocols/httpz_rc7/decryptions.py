@@ -14,6 +14,7 @@ from betterproto2 import Message
 
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.handles import HANDLE_BYTES, fhe_type_of
 from kmsconn.model.requests import Content, Material
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.core_parts import expect_whole
@@ -22,9 +23,6 @@ from kmsconn.protocols.httpz_rc7.operations import MEANS, SENDER_VERDICTS, Httpz
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
 from kmsconn.protocols.port import CoreCall, Facts, Question, Verdict
 from kmsconn.protocols.proto_writer import encode
-
-_TYPE_BYTE = 30
-_WORD = 32
 
 
 class Decryption(Content):
@@ -95,12 +93,13 @@ class DecryptionOperation(HttpzOperation[D]):
 
 def materials_of(values: tuple[Any, ...], *, numeric: bool) -> tuple[Material, ...]:
     """Return materials with their handles as the 32 bytes that they are on the wire in both revisions."""
-    return tuple(Material(handle.to_bytes(_WORD) if numeric else handle, *rest) for handle, *rest in values)
+    return tuple(
+        Material(handle.to_bytes(HANDLE_BYTES) if numeric else handle, *rest) for handle, *rest in values
+    )
 
 
 def check_types(content: Decryption) -> None:
     """See that the Core of that era can decrypt every handle. Raises Rejected: a wrong type would only waste its place there."""
     for material in content.materials:
-        if material.handle[_TYPE_BYTE] not in SIZES:
-            kind = material.handle[_TYPE_BYTE]
-            raise Rejected(f"handle {material.handle.hex()} has FHE type {kind}, which is not known")
+        if (fhe_type := fhe_type_of(material.handle)) not in SIZES:
+            raise Rejected(f"handle {material.handle.hex()} has FHE type {fhe_type}, which is not known")

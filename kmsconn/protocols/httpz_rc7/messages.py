@@ -11,12 +11,11 @@ from functools import lru_cache
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.handles import fhe_type_of
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.port import CoreCall
 from kmsconn.protocols.proto_writer import encode
-
-_TYPE_BYTE = 30
 
 
 def request_id(identifier: int) -> kms.RequestId:
@@ -40,7 +39,7 @@ def typed_ciphertexts(ciphertexts: Sequence[Ciphertext]) -> list[kms.TypedCipher
     return [
         kms.TypedCiphertext(
             ciphertext=entry.body,
-            fhe_type=kms.FheType(entry.handle[_TYPE_BYTE]),
+            fhe_type=kms.FheType(fhe_type_of(entry.handle)),
             external_handle=entry.handle,
             ciphertext_format=kms.CiphertextFormat(entry.format),
         )

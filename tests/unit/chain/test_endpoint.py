@@ -499,7 +499,7 @@ async def test_an_http_batch_with_a_missing_answer_is_unreachable(autojump_clock
             await endpoint.batch([Call("echo", (1,)), Call("echo", (2,))])
 
 
-async def test_listening_rings_once_at_the_start_and_for_each_push(autojump_clock: MockClock) -> None:
+async def test_listening_notifies_once_at_the_start_and_for_each_push(autojump_clock: MockClock) -> None:
     node = Node()
     notified: list[Any] = []
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
@@ -512,7 +512,7 @@ async def test_listening_rings_once_at_the_start_and_for_each_push(autojump_cloc
     assert ("eth_subscribe", ["newHeads"]) in node.asked
 
 
-async def test_listening_subscribes_again_after_a_lost_connection_and_rings(
+async def test_listening_subscribes_again_after_a_lost_connection_and_notifies(
     autojump_clock: MockClock,
 ) -> None:
     node = Node()

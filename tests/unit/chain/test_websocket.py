@@ -175,7 +175,7 @@ async def test_pushes_ring_their_subscription_only(autojump_clock: MockClock) ->
     assert (first, second) == ([b'{"n": 1}'], [b'{"n": 2}'])
 
 
-async def test_a_forgotten_subscription_rings_no_more(autojump_clock: MockClock) -> None:
+async def test_a_forgotten_subscription_notifies_no_more(autojump_clock: MockClock) -> None:
     node, notified = Node(), []  # type: ignore[var-annotated]
     async with linked(node) as link:
         one = await link.subscribe(("newHeads",), notified.append)

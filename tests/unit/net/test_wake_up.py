@@ -13,7 +13,7 @@ async def test_a_ring_before_the_wait_is_heard(autojump_clock: MockClock) -> Non
         await wake_up.wait()
 
 
-async def test_many_rings_are_one_wake(autojump_clock: MockClock) -> None:
+async def test_many_notifications_are_one_wake(autojump_clock: MockClock) -> None:
     wake_up = WakeUp()
     for _ in range(5):
         wake_up.notify()

@@ -194,7 +194,7 @@ async def wakes_after(work: Work, bench: Bench, *, backlogged: bool) -> float | 
     ("done", "backlogged", "notifies"),
     [(True, True, 3), (False, True, 3), (False, False, 3), (True, False, None)],
 )
-async def test_a_free_place_rings_unless_all_that_is_due_has_a_place_and_its_row_is_done(
+async def test_a_free_place_notifies_unless_all_that_is_due_has_a_place_and_its_row_is_done(
     done: bool, backlogged: bool, notifies: float | None, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async def work(row: Row) -> bool:
@@ -206,7 +206,7 @@ async def test_a_free_place_rings_unless_all_that_is_due_has_a_place_and_its_row
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), JournalFailed("disk full")])
-async def test_a_place_that_an_error_frees_rings(
+async def test_a_place_that_an_error_frees_notifies(
     error: Exception, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async def work(row: Row) -> bool:
