@@ -181,13 +181,26 @@ class RejectedByCore(Rejected):
 
 
 class Refused(Terminal):
-    """The Core refused it for good (INTERNAL): rejected, with one second chance an hour later."""
+    """The Core refused it for good (INTERNAL): rejected, with one second chance later."""
 
     cause = "internal-error"
+    second_chance = 3600.0
+    """Seconds until it is tried once more."""
+
+
+class AbortedByCore(Refused):
+    """The Core says that it aborted the operation: its start is tried once more, after the chain was asked whether it still stands.
+
+    A result call ends so for whatever the Core failed at with the word "abort" in its text (kms-core-grpc.md 5.1): who asked for
+    it, if anybody did, only the chain can say.
+    """
+
+    cause = "aborted"
+    second_chance = 60.0
 
 
 class Aborted(Terminal):
-    """The operation was aborted on purpose."""
+    """The operation was aborted on purpose: the chain says so."""
 
 
 class AlreadyDone(Terminal):

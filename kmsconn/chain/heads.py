@@ -120,10 +120,9 @@ class HeadTracker:
         if self._number is None or self._timestamp is None:
             return 0
         since = self._timestamp - seconds
-        before = [number for number, timestamp in self._samples if timestamp <= since]
-        return self._number - (
-            before[-1] if before else self._samples[0][0] if self._samples else self._number
-        )
+        oldest = self._samples[0][0] if self._samples else self._number
+        before = (number for number, timestamp in reversed(self._samples) if timestamp <= since)
+        return self._number - next(before, oldest)
 
 
 def _settled(before: int | None, agreed: int) -> int:

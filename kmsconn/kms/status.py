@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from kmsconn.errors import (
-    Aborted,
+    AbortedByCore,
     Broken,
     Forgotten,
     KmsconnError,
@@ -75,7 +75,7 @@ RESULT: Mapping[Status, Make | None] = {
     **START,
     Status.UNAVAILABLE: NotYet,  # the long poll ended before the result was there
     Status.NOT_FOUND: Forgotten,  # the Core restarted, or evicted the entry
-    Status.ABORTED: Aborted,
+    Status.ABORTED: AbortedByCore,
     Status.ALREADY_EXISTS: partial(Broken, "core"),  # no answer to a question
 }
 

@@ -57,7 +57,7 @@ from kmsconn.protocols.port import Operation, Profile
 from kmsconn.service.destruction import end_answered
 from kmsconn.service.held import Held
 from kmsconn.service.passage import SEVERAL, Failure, Gate, Passage
-from kmsconn.service.retrying import DEFERRAL, DENIED, SECOND_CHANCE
+from kmsconn.service.retrying import DEFERRAL, DENIED
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import MARK, TakenIds
 
@@ -381,7 +381,7 @@ class Pipeline:
             self.passage.ended(row.rid)  # it is silent for longer than anybody would count it
             self.journal.note_submitted(row.rid, False)
             reason = SECOND_CHANCE_MARK + str(error)
-            await self._defer(row, error.stage, reason, SECOND_CHANCE, max_wait=SECOND_CHANCE)
+            await self._defer(row, error.stage, reason, error.second_chance, max_wait=error.second_chance)
         else:
             transition = "quarantine" if isinstance(error, Broken) else "reject"
             await self._close(row, transition, str(error), cause_of(error))

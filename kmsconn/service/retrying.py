@@ -38,7 +38,6 @@ DENIED = Backoff(first=0.5, cap=3600.0, least=0.9)
 IN_WORKER = Backoff(first=0.1, cap=2.0)
 PATIENCE = 5.0  # seconds that a worker waits for a neighbour before the request is deferred
 DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used
-SECOND_CHANCE = 3600.0  # seconds until a request that the Core refused is tried once more
 
 
 async def retrying(step: Callable[[], Awaitable[T]], random: Callable[[], float]) -> T:

@@ -24,7 +24,7 @@ _COMMON = {
 }
 WORLDS = int(os.environ.get("KMSCONN_WORLDS", "0"))
 SAMPLE_OF_EACH = int(
-    os.environ.get("KMSCONN_SAMPLE", "4")
+    os.environ.get("KMSCONN_SAMPLE", "2")
 )  # worlds for each kind of fault; the first is the simplest there is
 SAMPLE = settings(max_examples=SAMPLE_OF_EACH, derandomize=True, database=None, **_COMMON)  # type: ignore[arg-type]
 FEW = settings(SAMPLE, max_examples=2)

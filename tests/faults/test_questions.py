@@ -23,7 +23,7 @@ from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.once
 
-HOURS = float(os.environ.get("KMSCONN_HOURS", "3"))
+HOURS = float(os.environ.get("KMSCONN_HOURS", "1"))
 """Virtual hours that the requests wait: a few in ``make test``; ``KMSCONN_HOURS=23.9`` for the whole day, before they expire."""
 SLOW = {"block_time": 60.0}
 SETTINGS: dict[str, Any] = {

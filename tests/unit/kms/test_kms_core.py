@@ -17,7 +17,7 @@ from trio.testing import MockClock, memory_stream_pair
 from kmsconn.config.settings import CoreTls
 from kmsconn.emulator.grpc_server import GrpcFailure, Method, health_method, serve_grpc
 from kmsconn.errors import (
-    Aborted,
+    AbortedByCore,
     Forgotten,
     NotYet,
     Overloaded,
@@ -123,7 +123,7 @@ async def test_a_failed_start_says_what_to_do(
     [
         (Status.UNAVAILABLE, NotYet),
         (Status.NOT_FOUND, Forgotten),
-        (Status.ABORTED, Aborted),
+        (Status.ABORTED, AbortedByCore),
         (Status.INVALID_ARGUMENT, Rejected),
     ],
 )

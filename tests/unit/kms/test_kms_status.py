@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.errors import (
-    Aborted,
+    AbortedByCore,
     Broken,
     Forgotten,
     Misconfigured,
@@ -48,7 +48,7 @@ STARTED: dict[Status, type[RequestError]] = {
 ASKED: dict[Status, type[RequestError]] = {
     **COMMON,
     Status.UNAVAILABLE: NotYet,
-    Status.ABORTED: Aborted,
+    Status.ABORTED: AbortedByCore,
     Status.NOT_FOUND: Forgotten,
     Status.ALREADY_EXISTS: Broken,
 }

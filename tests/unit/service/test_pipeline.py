@@ -17,6 +17,7 @@ from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import (
     Aborted,
+    AbortedByCore,
     AlreadyDone,
     Broken,
     ContextInvalid,
@@ -54,7 +55,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answered
 from kmsconn.service.pipeline import KEEPING, LONG_POLL
-from kmsconn.service.retrying import DEFERRAL, SECOND_CHANCE
+from kmsconn.service.retrying import DEFERRAL
 from kmsconn.testing.endings import cancel_everywhere
 from tests.faults.mutations import the_arrived_answer_is_not_shielded
 from tests.unit.service.bench import ANSWER, CHAIN_TIME, EXPIRY, Bench, open_bench, other_data, wall
@@ -81,6 +82,7 @@ OUTCOMES: dict[Any, State] = {
     Refused("INTERNAL"): State.PENDING,
     Rejected("never"): State.REJECTED,
     Aborted("on purpose"): State.REJECTED,
+    AbortedByCore("ABORTED"): State.PENDING,
     AlreadyDone("it is there"): State.FINALIZED,
     Over("nobody waits"): State.DONE,
     RejectedByCore("INVALID_ARGUMENT"): State.PENDING,
@@ -377,7 +379,7 @@ async def test_a_refused_request_is_tried_once_more_in_an_hour_from_the_start(
         row = await bench.run(await bench.record())
         assert (row.state, row.submitted) == (State.PENDING, False)
         row = await while_others_pass(bench, row)
-        assert row.next_attempt == pytest.approx(wall() + SECOND_CHANCE)
+        assert row.next_attempt == pytest.approx(wall() + Refused.second_chance)
         row = await bench.run(row)
         assert (await while_others_pass(bench, row)).state is State.REJECTED
 
@@ -506,6 +508,19 @@ async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(
     """Nobody aborts a decryption, or an epoch: there it is a failure (L11)."""
     async with open_bench(tmp_path, answer=Aborted("by the owner")) as bench:
         assert (await bench.run(await bench.record_key_request(name))).state is state
+
+
+async def test_an_abort_that_only_the_core_tells_of_is_asked_of_the_chain_and_is_no_quiet_end(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, answer=AbortedByCore("core[0] GetKeyGenResult: ABORTED")) as bench:
+        rid = await bench.record_key_request("prep_keygen_default")
+        row = await bench.run(rid)
+        assert (row.state, row.submitted) == (State.PENDING, False)
+        assert row.next_attempt == pytest.approx(wall() + AbortedByCore.second_chance)
+        assert (await bench.run(rid)).state is State.REJECTED
+    async with open_bench(tmp_path / "other", check=Aborted("it was aborted on chain")) as bench:
+        assert (await bench.run(await bench.record_key_request("prep_keygen_default"))).state is State.ABORTED
 
 
 async def test_an_event_that_asks_for_nothing_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
