@@ -66,8 +66,8 @@ demo: $(STAMP) ## a connector among emulated chains, Core and buckets, in one pr
 worlds: $(STAMP) ## play thousands of new faulty worlds (WORLDS=n); a failure prints the line that replays it
 	KMSCONN_WORLDS=$(or $(WORLDS),3000) $(BIN)/pytest -o faulthandler_timeout=0 tests/faults/test_worlds.py
 
-hostile: $(STAMP) ## replace every answer by every hostile one, some hours (HOSTILE=n for n in each kind of world)
-	KMSCONN_HOSTILE=$(or $(HOSTILE),all) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/faults/test_hostile_answers.py
+hostile: $(STAMP) ## replace each answer by each hostile one, some hours (HOSTILE=all: in each kind of world, n: n there)
+	KMSCONN_HOSTILE=$(or $(HOSTILE),each) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/faults/test_hostile_answers.py
 
 fuzz: $(STAMP) ## spoil what gRPC servers say for a while (SECONDS=n); a failure prints the number that replays it
 	KMSCONN_FUZZ=$(or $(SECONDS),300) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/property/test_http2_fuzz.py

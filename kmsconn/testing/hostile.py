@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -395,6 +395,7 @@ def play(subject: str = "", lie: Lie | None = None, *, setting: str = "websocket
         return trio.run(_play, Hostility(subject, lie), SETTINGS[setting], seed, clock=clock)
 
 
+@cache
 def every_lie(setting: str) -> list[tuple[str, Lie]]:
     """Return every answer that the connector reads in a world, with every lie that can stand in its place."""
     wanted = SETTINGS[setting].subjects

@@ -1,7 +1,8 @@
 """Every answer that the connector reads, replaced by each of a list of hostile ones in a running world: the process lives and names it.
 
-Usually a few of them are played, others every day; ``KMSCONN_HOSTILE=n`` plays n in each kind of world, ``make hostile`` all and
-prints how many answers were struck: a lie in the place of an answer that nobody asked for proves nothing.
+Usually a few of them are played, others every day; ``KMSCONN_HOSTILE=n`` plays n in each kind of world, ``make hostile`` each pair of
+an answer and a lie once, in the first kind of world where it is asked, ``HOSTILE=all`` in every one. It prints how many answers were
+struck: a lie in the place of an answer that nobody asked for proves nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from itertools import takewhile
 
 import attrs
 import pytest
@@ -85,8 +87,8 @@ def test_nobody_is_disturbed_without_a_lie(setting: str) -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_no_hostile_answer_ends_the_process_or_stays_unnamed(setting: str) -> None:
-    lies = every_lie(setting)
-    wanted = len(lies) if WANTED == "all" else int(WANTED)
+    lies = new_lies(setting) if WANTED == "each" else every_lie(setting)
+    wanted = int(WANTED) if WANTED.isdigit() else len(lies)
     failures, figures = [], Figures()
     for at in points(len(lies), wanted, int(time.time() // DAY)):
         subject, lie = lies[at - 1]
@@ -96,6 +98,18 @@ def test_no_hostile_answer_ends_the_process_or_stays_unnamed(setting: str) -> No
     print(f"\n{setting}: {figures}", end="")  # noqa: T201 - what ``make hostile`` shows
     assert not failures, "\n".join(failures)
     assert figures.struck > wanted // 2
+
+
+def new_lies(setting: str) -> list[tuple[str, Lie]]:
+    """Return the pairs of an answer and a lie of one kind of world that no kind before it has."""
+    earlier = {pair for name in takewhile(lambda name: name != setting, SETTINGS) for pair in every_lie(name)}
+    return [pair for pair in every_lie(setting) if pair not in earlier]
+
+
+def test_each_pair_has_its_place_in_one_kind_of_world() -> None:
+    new = [pair for setting in SETTINGS for pair in new_lies(setting)]
+    assert len(new) == len(set(new))
+    assert set(new) == {pair for setting in SETTINGS for pair in every_lie(setting)}
 
 
 def test_the_answers_that_matter_most_are_among_them() -> None:
