@@ -101,7 +101,7 @@ hooks: $(STAMP) ## install the git hooks
 bench: $(STAMP) ## measure under loads; judges nothing (QUICK=1, CONNECTOR="command", docs/benchmarks.md)
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(CONNECTOR),--connector '$(CONNECTOR)') $(BENCH)
 
-soak: $(STAMP) ## half an hour of load while neighbours fail (SOAK='--minutes 5 --rate 20')
+soak: $(STAMP) ## half an hour of load while dependencies fail (SOAK='--minutes 5 --rate 20')
 	$(BIN)/python -m bench.soak $(SOAK)
 
 one-request: $(STAMP) ## count what one public decryption passes through: functions, files, calls, package changes, frames, hops

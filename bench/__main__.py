@@ -1,4 +1,4 @@
-"""``python -m bench``: offers loads to a connector among emulated neighbours; prints a table, writes a JSON file. Judges nothing."""
+"""``python -m bench``: offers loads to a connector among emulated dependencies; prints a table, writes a JSON file. Judges nothing."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Play every attack against one connector under load, and print what was seen."""
     names = [name for name in ATTACKS if arguments.only in name]
     async with open_pair(recipe_of(arguments), folder, 1024, arguments.computing) as pair:
-        endpoint = tomllib.loads(pair.neighbours.config.read_text(encoding="utf-8"))["monitoring_endpoint"]
+        endpoint = tomllib.loads(pair.dependencies.config.read_text(encoding="utf-8"))["monitoring_endpoint"]
         port = int(endpoint.rpartition(":")[2])
         for name in names:
             for line in await lines_of(pair, name, port, arguments):
@@ -179,7 +179,7 @@ async def lines_of(pair: Pair, name: str, port: int, arguments: argparse.Namespa
     phases: list[Phase] = []
 
     async def offer() -> None:
-        done.update(await pair.neighbours.post("/load", load))
+        done.update(await pair.dependencies.post("/load", load))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(offer)

@@ -112,7 +112,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 @asynccontextmanager
 async def open_connector(recipe: Recipe, config: Path, log: Path) -> AsyncIterator[int]:
-    """Start it with neighbours' configuration; gives its process id."""
+    """Start it with dependencies' configuration; gives its process id."""
     options = options_of(config)
     out = config.with_name("connector.conf")
     values = names(options) | {"config": str(config), "out": str(out)}

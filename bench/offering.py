@@ -12,8 +12,8 @@ import attrs
 import trio
 
 from bench.connector import Recipe, open_connector
+from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.figures import ANSWERED, Outcome, outcome, span
-from bench.neighbours import Neighbours, open_neighbours
 from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
 from bench.series import standstills
@@ -62,9 +62,9 @@ class Case:
 
 @attrs.define
 class Pair:
-    """Neighbours and a connector that has shown that it works."""
+    """Emulated dependencies and a connector that has shown that it works."""
 
-    neighbours: Neighbours
+    dependencies: EmulatedDependencies
     connector: int
     journal: Path
     samples: dict[str, list[Sample]] = attrs.field(factory=lambda: defaultdict(list))
@@ -78,7 +78,7 @@ class Pair:
     def look(self) -> None:
         """Sample both processes now."""
         self.samples["connector"].append(look(self.connector))
-        self.samples["emulator"].append(look(self.neighbours.pid))
+        self.samples["emulator"].append(look(self.dependencies.pid))
         self.samples["machine"].append(look_at_machine())
 
 
@@ -92,13 +92,13 @@ async def open_pair(
     """
     arguments = ("--size", str(size), "--computing", str(computing), *more)
     async with (
-        open_neighbours(folder, *arguments) as neighbours,
-        open_connector(recipe, neighbours.config, folder / "connector.log") as pid,
+        open_dependencies(folder, *arguments) as dependencies,
+        open_connector(recipe, dependencies.config, folder / "connector.log") as pid,
     ):
-        done = await neighbours.post("/load", WARM_UP)
+        done = await dependencies.post("/load", WARM_UP)
         if not done["rows"] or any(row[ANSWERED] is None for row in done["rows"]):
             raise RuntimeError(f"the first requests were not answered:\n{tail(folder / 'connector.log')}")
-        yield Pair(neighbours, pid, folder / "connector.emulated.db")
+        yield Pair(dependencies, pid, folder / "connector.emulated.db")
 
 
 async def rest(pair: Pair) -> dict[str, Usage]:
@@ -120,7 +120,7 @@ async def offer(pair: Pair, size: int, rate: float, seconds: float, forms: Seque
         "prepared": True,
         "patience": PATIENCE,
     }
-    done = await _while_watching(pair, lambda: pair.neighbours.post("/load", wanted))
+    done = await _while_watching(pair, lambda: pair.dependencies.post("/load", wanted))
     found = outcome(done["rows"], done["offered"], rate)
     moments = span(done["rows"])
     used = {side: usage(*between(samples, *moments)) for side, samples in pair.samples.items()}

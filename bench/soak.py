@@ -1,4 +1,4 @@
-"""``python -m bench.soak``: a steady load for a long time while neighbours fail and come back; a verdict, a JSON file and plots.
+"""``python -m bench.soak``: a steady load for a long time while dependencies fail and come back; a verdict, a JSON file and plots.
 
 Each second memory, descriptors and CPU of both sides and the number of open requests are noted. At fixed shares of the time, over real
 sockets: the Core restarts and forgets everything; the node is gone and comes back with the same chain; one bucket is gone, then all;
@@ -105,7 +105,7 @@ def in_order(happened: Sequence[Happening], samples: Sequence[Sample]) -> list[H
 
 async def _post(pair: Pair, paths: Sequence[str]) -> None:
     for path in paths:
-        await pair.neighbours.post(path)
+        await pair.dependencies.post(path)
 
 
 async def tell(pair: Pair, period: float) -> Never:
@@ -113,7 +113,7 @@ async def tell(pair: Pair, period: float) -> Never:
     begun = trio.current_time()
     while True:
         await trio.sleep(period)
-        status, sample = await pair.neighbours.get("/status"), pair.samples["connector"][-1]
+        status, sample = await pair.dependencies.get("/status"), pair.samples["connector"][-1]
         print(progress(status, sample.resident, sample.descriptors, trio.current_time() - begun), flush=True)
 
 
@@ -133,14 +133,14 @@ async def soak(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         happened.extend(await play(pair, seconds))
 
     async with open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing, *HISTORY) as pair:
-        warm = await pair.neighbours.get("/status")
+        warm = await pair.dependencies.get("/status")
         load = {"rate": arguments.rate, "seconds": seconds, "patience": LATE}
         async with trio.open_nursery() as nursery:
             for task in (partial(pair.watch, 1.0), partial(tell, pair, seconds / 30), partial(act, pair)):
                 nursery.start_soon(task)
-            done = await pair.neighbours.post("/load", load)
+            done = await pair.dependencies.post("/load", load)
             nursery.cancel_scope.cancel()
-        status = await pair.neighbours.get("/status")
+        status = await pair.dependencies.get("/status")
     found = verdict_of(status, warm["emitted"] + done["offered"])
     return {
         "verdict": {**attrs.asdict(found), "well": found.well},

@@ -100,7 +100,7 @@ class Overloaded(Retryable):
 
 
 class NotYet(Retryable):
-    """The neighbour answered: not now. Access not granted yet, key not known yet, result not ready."""
+    """The dependency answered: not now. Access not granted yet, key not known yet, result not ready."""
 
 
 class Denied(NotYet):

@@ -42,7 +42,7 @@ import trio.testing
 
 import kmsconn
 from kmsconn.config.settings import Attestation, Settings
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.journal.journal import Execution
@@ -214,11 +214,11 @@ def in_task(frame: FrameType) -> Iterator[FrameType]:
 async def watch(folder: Path) -> Figures:
     """Let a connector answer two requests, the second one under the hook."""
     trace = Trace(package_of)
-    async with open_surroundings() as (neighbours, network):
-        users = Traffic(neighbours, FirstChoice(0))
+    async with open_surroundings() as (dependencies, network):
+        users = Traffic(dependencies, FirstChoice(0))
         ports = Ports(network, offload_inline, wall, FirstChoice(0).random)
         replies = Replies()
-        async with open_connector(settings(neighbours, folder), ports=ports, on_event=replies.note):
+        async with open_connector(settings(dependencies, folder), ports=ports, on_event=replies.note):
             await replies.after(users.forms["public"])
             await trio.sleep_until(math.ceil(trio.current_time() + QUIET) + PHASE)
             with trace.watching():
@@ -227,20 +227,23 @@ async def watch(folder: Path) -> Figures:
 
 
 @asynccontextmanager
-async def open_surroundings() -> AsyncIterator[tuple[Neighbourhood, MemoryNetwork]]:
+async def open_surroundings() -> AsyncIterator[tuple[FhevmDependencies, MemoryNetwork]]:
     """Run the emulated dependencies while the block lasts."""
-    neighbours, network = Neighbourhood.make(wall, block_time=1.0, computing=0.1, seed=0), MemoryNetwork()
-    neighbours.settle_in_memory(network)
+    dependencies, network = (
+        FhevmDependencies.make(wall, block_time=1.0, computing=0.1, seed=0),
+        MemoryNetwork(),
+    )
+    dependencies.settle_in_memory(network)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
-        await nursery.start(neighbours.run)
-        yield neighbours, network
+        await nursery.start(dependencies.run)
+        yield dependencies, network
         nursery.cancel_scope.cancel()
 
 
-def settings(neighbours: Neighbourhood, folder: Path) -> Settings:
+def settings(dependencies: FhevmDependencies, folder: Path) -> Settings:
     """Return the connector's settings."""
-    return neighbours.settings(folder / "journal.db", attestation=Attestation.OFF)
+    return dependencies.settings(folder / "journal.db", attestation=Attestation.OFF)
 
 
 def wall() -> float:

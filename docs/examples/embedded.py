@@ -1,4 +1,4 @@
-"""A Trio program with a connector inside: emulated neighbours in memory, three requests, every event printed, then the drain.
+"""A Trio program with a connector inside: emulated dependencies in memory, three requests, every event printed, then the drain.
 
 Run it with ``python docs/examples/embedded.py``. It opens no socket. Every clock in it is Trio's, so it runs as it is under a
 virtual one (``trio.testing.MockClock``) too.
@@ -18,7 +18,7 @@ from typing import TypeVar
 import trio
 
 import kmsconn
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import ReplyIncluded
@@ -70,16 +70,16 @@ async def embed(config: kmsconn.Config, network: MemoryNetwork, traffic: Traffic
 
 
 async def main() -> None:
-    """Build the world around the connector; a program with real neighbours would only call ``kmsconn.load_config``."""
-    neighbours = Neighbourhood.make(wall)
+    """Build the world around the connector; a program with real dependencies would only call ``kmsconn.load_config``."""
+    dependencies = FhevmDependencies.make(wall)
     network = MemoryNetwork()
-    neighbours.settle_in_memory(network)
+    dependencies.settle_in_memory(network)
     with tempfile.TemporaryDirectory() as folder:
-        config = neighbours.settings(Path(folder) / "journal.db")
+        config = dependencies.settings(Path(folder) / "journal.db")
         async with trio.open_nursery() as world:
             await world.start(network.run)
-            await world.start(neighbours.run)
-            statistics = await embed(config, network, Traffic(neighbours))
+            await world.start(dependencies.run)
+            statistics = await embed(config, network, Traffic(dependencies))
             world.cancel_scope.cancel()
     print(statistics)
 

@@ -1,4 +1,4 @@
-"""``kmsconn demo``: a connector among emulated neighbours in one process, for the eye. Opens no port and leaves nothing behind.
+"""``kmsconn demo``: a connector among emulated dependencies in one process, for the eye. Opens no port and leaves nothing behind.
 
 The work is in ``kmsconn.emulator.demo``, the looks are in ``demo_view``; here are arguments, a clock and the terminal.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kmsconn.emulator.demo import Demo, Result
 
-HELP: Final = "show a connector at work among emulated neighbours, all in one process"
+HELP: Final = "show a connector at work among emulated dependencies, all in one process"
 _REQUESTS, _BESIDE_KEYS = 40, 300
 _FRAMES = 8  # a second: smooth enough for the eye, and cheap beside what is shown
 

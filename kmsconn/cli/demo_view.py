@@ -42,7 +42,7 @@ def frame(demo: Demo, seconds: float) -> RenderableType:
 
 
 def _title(demo: Demo, seconds: float) -> Text:
-    when = f"   {seconds:4.1f} s   block {demo.neighbours.gateway.head.number:<4}"
+    when = f"   {seconds:4.1f} s   block {demo.dependencies.gateway.head.number:<4}"
     if demo.keys is not None and demo.keys.doing:
         return _line((f" {_TITLE}", "bold"), (when, "cyan"), (f"  keys: {demo.keys.doing}", "magenta"))
     around = f"  a connector among {GENERATIONS[demo.plan.profile].words}"

@@ -1,4 +1,4 @@
-"""``kmsconn emulate``: serves emulated neighbours on this machine under a load and tells what became of the requests. Decides nothing.
+"""``kmsconn emulate``: serves emulated dependencies on this machine under a load and tells what became of the requests. Decides nothing.
 
 The work is in ``kmsconn.emulator.emulation``; here are arguments, signals and text.
 """
@@ -122,14 +122,14 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     emulation = Emulation.of(plan)
     if arguments.log:
-        narrate(emulation.neighbours, emulation.oracle, partial(print, file=sys.stderr, flush=True))
+        narrate(emulation.dependencies, emulation.oracle, partial(print, file=sys.stderr, flush=True))
     began = time.monotonic()
     trio.run(until_interrupted, partial(_run, emulation))
     seconds, verdict = time.monotonic() - began, emulation.oracle.verdict()
     keys = None if emulation.keys is None else emulation.keys.result()
     told = json.dumps(summary(verdict, seconds, keys)) if arguments.json else None
     print("\n".join(report(verdict, seconds, keys)) if told is None else told)
-    for crash in emulation.neighbours.crashes:
+    for crash in emulation.dependencies.crashes:
         print(f"kmsconn: the emulator itself failed: {crash!r}", file=sys.stderr)
     return ExitStatus.WELL if verdict.well and (keys is None or keys.well) else ExitStatus.CRASHED
 

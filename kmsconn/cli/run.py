@@ -56,7 +56,7 @@ class Drainable(Protocol):
         ...
 
     async def wait_ready(self) -> None:
-        """Return once every neighbour has answered."""
+        """Return once every dependency has answered."""
         ...
 
 
@@ -168,7 +168,7 @@ def log_settings(settings: Settings, log: FilteringBoundLogger) -> None:
 
 
 async def announce_ready(connector: Drainable, log: FilteringBoundLogger) -> None:
-    """Log once that every neighbour has answered."""
+    """Log once that every dependency has answered."""
     await connector.wait_ready()
     log.info("ready")
 

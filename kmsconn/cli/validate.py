@@ -1,4 +1,4 @@
-"""``kmsconn validate``: reads the configuration and says what is wrong with it, or what it amounts to. Asks no neighbour."""
+"""``kmsconn validate``: reads the configuration and says what is wrong with it, or what it amounts to. Asks no dependency."""
 
 from __future__ import annotations
 

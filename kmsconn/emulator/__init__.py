@@ -1,4 +1,4 @@
-"""The neighbours: three chains, Cores and buckets, over memory streams in virtual time and over sockets alike."""
+"""The dependencies: three chains, Cores and buckets, over memory streams in virtual time and over sockets alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults by name, and the chance that one strikes. Knows no neighbour: what a fault does is for who meets it."""
+"""Faults by name, and the chance that one strikes. Knows no dependency: what a fault does is for who meets it."""
 
 from __future__ import annotations
 

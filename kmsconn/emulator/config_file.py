@@ -1,4 +1,4 @@
-"""Writes the configuration file of the connector that belongs to an emulated neighbourhood. Reads settings, decides none.
+"""Writes the configuration file of the connector that belongs to an emulated set of dependencies. Reads settings, decides none.
 
 The file holds a key, a worthless one, and is made with mode 0600 all the same; it appears whole or not at all.
 """
@@ -16,7 +16,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 
 MARK = "# Written by kmsconn emulate"
 _INTRODUCTION = f"""\
-{MARK} for neighbours that exist as long as that command runs. Every key in it is known to everybody.
+{MARK} for dependencies that exist as long as that command runs. Every key in it is known to everybody.
 # Start the connector with: kmsconn run -c FILE
 """
 HTTPZ_RC7 = "httpz-rc7"
@@ -65,7 +65,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def config_text(settings: Settings) -> str:
-    """Return the settings as TOML, by the names of its generation: where the neighbours are, and what differs for them."""
+    """Return the settings as TOML, by the names of its generation: where the dependencies are, and what differs for them."""
     lines = _httpz_lines if settings.profile == HTTPZ_RC7 else _lines
     return _INTRODUCTION + "\n".join((*lines(settings), *_common(settings))) + "\n"
 

@@ -12,8 +12,8 @@
     DELETE /{target}/{fault}    ends it; the newest of several first
     DELETE /faults              ends all
 
-Dependencies are named as in ``Neighbours.names``: gateway, ethereum, host, core0, bucket0, bucket1; a target is one of them, a group
-(chains, cores, buckets), a contract, or ``users``.
+Dependencies are named as in ``EmulatedDependencies.names``: gateway, ethereum, host, core0, bucket0, bucket1; a target is one of them, a
+group (chains, cores, buckets), a contract, or ``users``.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any
 import attrs
 import msgspec
 
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.board import DrillBoard, UnknownDrillError
 from kmsconn.emulator.drills.drill import DrillError
 from kmsconn.emulator.drills.table import routes, targets_of
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.load import PATIENCE, Ledger, Load, put_on
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.oracle import Oracle, Trace
 from kmsconn.emulator.users import Users
 
@@ -55,14 +55,14 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 class Control:
     """Answers for one emulation; ``epoch`` is the Unix time at which Trio's clock showed zero."""
 
-    neighbours: Neighbours
-    traffic: Users[Neighbours]
+    dependencies: EmulatedDependencies
+    traffic: Users[EmulatedDependencies]
     oracle: Oracle
     epoch: float
     board: DrillBoard = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.board = DrillBoard(self.neighbours, self.traffic)
+        self.board = DrillBoard(self.dependencies, self.traffic)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request."""
@@ -97,8 +97,8 @@ class Control:
         return HttpResponse(204)
 
     def _nothing_there(self) -> HttpResponse:
-        acts = (f"POST /{name}/{act}" for name in self.neighbours.names for act in self._acts(name))
-        there = [*_FIXED, *acts, *routes(targets_of(self.neighbours))]
+        acts = (f"POST /{name}/{act}" for name in self.dependencies.names for act in self._acts(name))
+        there = [*_FIXED, *acts, *routes(targets_of(self.dependencies))]
         return _refused(404, "there is no such path; there are:\n" + "\n".join(there))
 
     async def _load(self, body: bytes) -> HttpResponse:
@@ -114,15 +114,15 @@ class Control:
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})
 
     def _acts(self, name: str) -> dict[str, Callable[[], None]]:
-        door = self.neighbours.doors.get(name)
+        door = self.dependencies.doors.get(name)
         acts = {} if door is None else {"shut": door.shut, "open": door.open}
-        if name in self.neighbours.cores_by_name:
+        if name in self.dependencies.cores_by_name:
             acts["restart"] = partial(self._restart, name)
         return acts
 
     def _restart(self, core: str) -> None:
         self.board.restarted(core)
-        self.neighbours.cores_by_name[core].core.restart()
+        self.dependencies.cores_by_name[core].core.restart()
 
     def _rows(self, traces: Iterable[Trace]) -> dict[str, Any]:
         return {"columns": COLUMNS, "rows": [self._row(trace) for trace in traces]}

@@ -1,4 +1,4 @@
-"""A whole run in one process and without a socket: neighbours over memory streams, and a real connector among them. Prints nothing."""
+"""A whole run in one process and without a socket: dependencies over memory streams, and a real connector among them. Prints nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import attrs
 import trio
 
 from kmsconn.emulator.board import Board, Totals
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.key_life import QUICK, KeyLife, KeyResult
 from kmsconn.emulator.load import PATIENCE, Ledger, Load, run_load
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle, Verdict, oracle_of
 from kmsconn.emulator.traffic import Traffic
@@ -70,8 +70,8 @@ class Demo:
     """One demonstration; ``board`` may be looked at from other tasks while it runs."""
 
     plan: Plan
-    neighbours: Neighbours
-    traffic: Users[Neighbours]
+    dependencies: EmulatedDependencies
+    traffic: Users[EmulatedDependencies]
     oracle: Oracle
     ledger: Ledger
     board: Board
@@ -84,10 +84,10 @@ class Demo:
         traffic = GENERATIONS[plan.profile].settle(
             wall, Random(plan.seed), seed=plan.seed, computing=lambda: random.uniform(*COMPUTING)
         )
-        neighbours, ledger = traffic.neighbours, Ledger()
-        oracle = oracle_of(neighbours)
+        dependencies, ledger = traffic.dependencies, Ledger()
+        oracle = oracle_of(dependencies)
         keys = KeyLife.beside(traffic, oracle) if plan.keys and isinstance(traffic, Traffic) else None
-        return cls(plan, neighbours, traffic, oracle, ledger, Board(oracle, ledger), keys)
+        return cls(plan, dependencies, traffic, oracle, ledger, Board(oracle, ledger), keys)
 
     def result(self) -> Result:
         """Return what came of it so far."""
@@ -101,12 +101,12 @@ async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callabl
     Raises what ends a connector, and faults of the emulator itself, as a group. Cancellation: at any time.
     """
     network = MemoryNetwork()
-    demo.neighbours.settle_in_memory(network)
+    demo.dependencies.settle_in_memory(network)
     ports = Ports(network, offload, wall, Random(demo.plan.seed).random)
-    settings = demo.neighbours.settings(journal, **({} if demo.keys is None else QUICK))
-    async with trio.open_nursery() as neighbours:
-        await neighbours.start(network.run)
-        await neighbours.start(demo.neighbours.run)
+    settings = demo.dependencies.settings(journal, **({} if demo.keys is None else QUICK))
+    async with trio.open_nursery() as dependencies:
+        await dependencies.start(network.run)
+        await dependencies.start(demo.dependencies.run)
         async with trio.open_nursery() as nursery:
             start = partial(serve, settings, ports=ports, on_event=demo.board.on_event)
             connector = await nursery.start(start)
@@ -117,7 +117,7 @@ async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callabl
                     demo.plan.load, demo.traffic, demo.oracle, ledger=demo.ledger, patience=demo.plan.patience
                 )
             connector.drain()
-        neighbours.cancel_scope.cancel()
+        dependencies.cancel_scope.cancel()
     if network.crashes:
         raise ExceptionGroup("the emulator itself failed", network.crashes)
     return demo.result()

@@ -1,4 +1,4 @@
-"""A TCP port of this machine that may be shut and opened again while its neighbour lives on. Never what is spoken."""
+"""A TCP port of this machine that may be shut and opened again while its dependency lives on. Never what is spoken."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kmsconn.emulator.network import Handler, serve_sockets
 
 @attrs.define(eq=False)
 class Door:
-    """The way to one neighbour. ``port`` 0 becomes the first free one and is kept from then on."""
+    """The way to one dependency. ``port`` 0 becomes the first free one and is kept from then on."""
 
     handler: Handler
     crashes: list[Exception] = attrs.field(factory=list)

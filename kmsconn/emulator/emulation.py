@@ -1,4 +1,4 @@
-"""Neighbours on loopback sockets under a load, with the configuration file of the connector that belongs to them. Prints nothing."""
+"""Emulated dependencies on loopback sockets under a load, with the configuration file of their connector. Prints nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kmsconn.emulator.config_file import journal_beside, write_config
 from kmsconn.emulator.control import Control
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_requests import Job
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.http import serve_http
 from kmsconn.emulator.key_life import PATIENCE, QUICK, KeyLife
 from kmsconn.emulator.load import Load, run_load, tidy
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.oracle import Oracle, oracle_of
 from kmsconn.emulator.signcryption import Randomness
@@ -55,11 +55,11 @@ class Plan:
 
 @attrs.frozen
 class Emulation:
-    """One emulation: its neighbours, its users, and the oracle that judges, at any time, what became of the requests."""
+    """One emulation: its dependencies, its users, and the oracle that judges, at any time, what became of the requests."""
 
     plan: Plan
-    neighbours: Neighbours
-    traffic: Users[Neighbours]
+    dependencies: EmulatedDependencies
+    traffic: Users[EmulatedDependencies]
     oracle: Oracle
     keys: KeyLife | None = None
 
@@ -70,16 +70,16 @@ class Emulation:
             time.time, Random(plan.seed), size=plan.size,
             shards=plan.shards, computing=plan.computing, seed=plan.seed,
         )  # fmt: skip
-        neighbours, oracle = traffic.neighbours, oracle_of(traffic.neighbours)
+        dependencies, oracle = traffic.dependencies, oracle_of(traffic.dependencies)
         if plan.history is not None:
-            neighbours.gateway.history = round(plan.history / neighbours.gateway.block_time)
-        neighbours.gateway.on_submit = oracle.note_sent
-        for core in (shard.core for shard in neighbours.cores):
+            dependencies.gateway.history = round(plan.history / dependencies.gateway.block_time)
+        dependencies.gateway.on_submit = oracle.note_sent
+        for core in (shard.core for shard in dependencies.cores):
             core.on_start, core.on_answer = oracle.note_started, oracle.note_given
             if isinstance(core, EmulatedCore):
                 core.sealing = seal_cheaply
         keys = KeyLife.beside(traffic, oracle) if plan.keys and isinstance(traffic, Traffic) else None
-        return cls(plan, neighbours, traffic, oracle, keys)
+        return cls(plan, dependencies, traffic, oracle, keys)
 
     async def run(self) -> None:
         """Serve, write the configuration file and put on the load, until that is over.
@@ -87,23 +87,23 @@ class Emulation:
         Raises ConfigError when the file cannot be written, as a group. Cancellation: at any time; ``oracle`` keeps what it saw.
         """
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.neighbours.serve_on_sockets)
+            await nursery.start(self.dependencies.serve_on_sockets)
             monitoring = f"{LOOPBACK}:{await _free_port()}"
             if self.plan.control is not None:
                 control = self._control(monitoring)
                 await nursery.start(control.board.run)
                 handler = partial(serve_http, handler=control.handle)
-                serve = partial(serve_sockets, handler, crashes=self.neighbours.crashes)
+                serve = partial(serve_sockets, handler, crashes=self.dependencies.crashes)
                 await nursery.start(partial(serve, port=self.plan.control))
             journal = journal_beside(self.plan.config)
             quick = {} if self.keys is None else QUICK
-            settings = self.neighbours.settings(journal, monitoring_endpoint=monitoring, **quick)
+            settings = self.dependencies.settings(journal, monitoring_endpoint=monitoring, **quick)
             write_config(self.plan.config, settings)
             await self._put_load_on()
             nursery.cancel_scope.cancel()
 
     def _control(self, monitoring: str) -> Control:
-        control = Control(self.neighbours, self.traffic, self.oracle, time.time() - trio.current_time())
+        control = Control(self.dependencies, self.traffic, self.oracle, time.time() - trio.current_time())
         control.board.stage.monitoring = monitoring
         return control
 

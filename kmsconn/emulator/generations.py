@@ -1,4 +1,4 @@
-"""The generations that are emulated, by the name of their profile: how their neighbours and users are made. Makes none by itself."""
+"""The generations that are emulated, by the name of their profile: how their dependencies and users are made. Makes none by itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from kmsconn.emulator.httpz.neighbourhood import FirstNeighbourhood
+from kmsconn.emulator.dependencies import EmulatedDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.httpz.traffic import FirstTraffic
-from kmsconn.emulator.neighbourhood import Neighbourhood
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
 
@@ -20,18 +20,18 @@ HTTPZ_RC7: Final = "httpz-rc7"
 
 
 class Settle(Protocol):
-    """Makes users and their neighbours; ``size`` in bytes for each ciphertext, the options of ``Neighbourhood.make`` for the rest."""
+    """Makes users and their dependencies; ``size`` in bytes for each ciphertext, the options of ``FhevmDependencies.make`` for the rest."""
 
     def __call__(
         self, clock: Callable[[], float], random: Random, *, size: int = ..., **options: Any
-    ) -> Users[Neighbours]:
+    ) -> Users[EmulatedDependencies]:
         """Make them."""
         ...
 
 
 @attrs.frozen
 class Generation:
-    """One generation: its neighbours in a few words, the forms of its requests, and what makes them all."""
+    """One generation: its dependencies in a few words, the forms of its requests, and what makes them all."""
 
     words: str
     forms: tuple[str, ...]
@@ -40,14 +40,14 @@ class Generation:
 
 def _fhevm_014(
     clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
-) -> Users[Neighbours]:
-    return Traffic(Neighbourhood.make(clock, **options), random, size=size)
+) -> Users[EmulatedDependencies]:
+    return Traffic(FhevmDependencies.make(clock, **options), random, size=size)
 
 
 def _httpz_rc7(
     clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
-) -> Users[Neighbours]:
-    return FirstTraffic(FirstNeighbourhood.make(clock, **options), random, size=size)
+) -> Users[EmulatedDependencies]:
+    return FirstTraffic(HttpzDependencies.make(clock, **options), random, size=size)
 
 
 GENERATIONS: Final[Mapping[str, Generation]] = {

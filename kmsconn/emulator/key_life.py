@@ -18,8 +18,8 @@ from kmsconn.emulator.contracts.gateway_config import Committee
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.execution import Frame
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.key_oracle import KeyVerdict, read_keys
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.ids import CRS_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
@@ -72,7 +72,7 @@ class KeyLife:
     With an ``oracle`` nothing is destroyed before the decryptions that may name it are answered.
     """
 
-    neighbours: Neighbourhood
+    dependencies: FhevmDependencies
     incoming: tuple[int, ...] = (0,)
     traffic: Traffic | None = None
     oracle: Oracle | None = None
@@ -87,12 +87,12 @@ class KeyLife:
 
         Its users name a context: what names none is lost when it is answered across a change of it (6.2, annex A).
         """
-        neighbours = traffic.neighbours
-        neighbours.ethereum.block_time, neighbours.ethereum.finality = PACE, FINALITY
-        for core in neighbours.cores:
+        dependencies = traffic.dependencies
+        dependencies.ethereum.block_time, dependencies.ethereum.finality = PACE, FINALITY
+        for core in dependencies.cores:
             core.core.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
-        return cls(neighbours, traffic=traffic, oracle=oracle)
+        return cls(dependencies, traffic=traffic, oracle=oracle)
 
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -125,41 +125,41 @@ class KeyLife:
 
     def result(self) -> KeyResult:
         """Return what came of it so far."""
-        verdict = read_keys(self.neighbours, self.neighbours.sender.address)
+        verdict = read_keys(self.dependencies, self.dependencies.sender.address)
         return KeyResult(verdict, tuple(self.done), len(self.steps))
 
     async def announce_first(self) -> None:
         """Announce the first context, whose anchor the next one is reached by."""
-        first = announcement_of(self.neighbours.committee)
+        first = announcement_of(self.dependencies.committee)
         self._config(lambda frame: announce(frame, CONTEXT, FIRST_PREDECESSOR, first))
-        await self.neighbours.ethereum.wait_change()
+        await self.dependencies.ethereum.wait_change()
 
     async def make_key(self) -> None:
         """Have a key prepared and made."""
-        self._generation(self.neighbours.kms_generation.request_keygen)
+        self._generation(self.dependencies.kms_generation.request_keygen)
         await self._until(lambda: self.is_made(KEY))
 
     async def make_crs(self) -> None:
         """Have a CRS made."""
-        self._generation(self.neighbours.kms_generation.request_crsgen)
+        self._generation(self.dependencies.kms_generation.request_crsgen)
         await self._until(lambda: self.is_made(CRS))
 
     async def change_context(self) -> None:
         """Go over to the next context and its first epoch; the Gateway follows once it is active."""
-        config, following = self.neighbours.protocol_config, announcement_of(committee_of(self.incoming))
+        config, following = self.dependencies.protocol_config, announcement_of(committee_of(self.incoming))
         self._config(lambda frame: config.begin_context(frame, following))
         await self._until(lambda: self._context_state(NEXT_CONTEXT) is ContextState.ACTIVE)
         await self._name(NEXT_CONTEXT, NEXT_EPOCH)
 
     async def change_epoch(self) -> None:
         """Have the keys reshared in a new epoch of that context."""
-        self._config(self.neighbours.protocol_config.begin_epoch)
+        self._config(self.dependencies.protocol_config.begin_epoch)
         await self._until(lambda: self._epoch_state(LAST_EPOCH) is EpochState.ACTIVE)
         await self._name(NEXT_CONTEXT, LAST_EPOCH)
 
     async def abort_key(self) -> None:
         """Begin another key, and abort it while every Core of the committee is at work on it."""
-        generation = self.neighbours.kms_generation
+        generation = self.dependencies.kms_generation
         self._generation(generation.request_keygen)
         await self._until(lambda: self.is_made(PREP + 1))
         with self._slow():
@@ -169,7 +169,7 @@ class KeyLife:
 
     async def abort_crs(self) -> None:
         """Begin another CRS, and abort it likewise."""
-        generation = self.neighbours.kms_generation
+        generation = self.dependencies.kms_generation
         with self._slow():
             self._generation(generation.request_crsgen)
             await self._until(lambda: self._at_work("crs", CRS + 1))
@@ -178,14 +178,14 @@ class KeyLife:
 
     async def end_epoch(self) -> None:
         """Destroy the epoch before the present one, until no Core has it."""
-        config = self.neighbours.protocol_config
+        config = self.dependencies.protocol_config
         await self._until(self._settled)
         self._config(lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
         await self._until(lambda: not self._any(lambda core: NEXT_EPOCH.to_bytes(32) in core.epochs))
 
     async def end_context(self) -> None:
         """Destroy the first context, until no Core has it or its epoch."""
-        config = self.neighbours.protocol_config
+        config = self.dependencies.protocol_config
         await self._until(self._settled)
         self._config(lambda frame: config.destroy_context(frame, CONTEXT))
         ended = {CONTEXT.to_bytes(32), EPOCH.to_bytes(32)}
@@ -193,7 +193,7 @@ class KeyLife:
 
     async def end_on_gateway(self) -> None:
         """Let the Gateway follow: it takes no request any more that names that context."""
-        config, gateway = self.neighbours.gateway_config, self.neighbours.gateway
+        config, gateway = self.dependencies.gateway_config, self.dependencies.gateway
         gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
         await gateway.wait_change()
 
@@ -206,8 +206,8 @@ class KeyLife:
 
     async def _name(self, context_id: int, epoch_id: int) -> None:
         """Let the Gateway have the context as its current one, and the users name it and the epoch."""
-        config, committee = self.neighbours.gateway_config, committee_of(self.incoming)
-        gateway = self.neighbours.gateway
+        config, committee = self.dependencies.gateway_config, committee_of(self.incoming)
+        gateway = self.dependencies.gateway
         gateway.act(config.address, lambda frame: config.set_context(frame, context_id, committee))
         await gateway.wait_change()
         self._switched = gateway.head.number + 1  # what is queued already is mined in the next block
@@ -222,7 +222,7 @@ class KeyLife:
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
-            await self.neighbours.ethereum.wait_change()
+            await self.dependencies.ethereum.wait_change()
 
     @contextmanager
     def _slow(self) -> Iterator[None]:
@@ -238,8 +238,8 @@ class KeyLife:
 
     def _nodes(self) -> list[list[EmulatedCore]]:
         """The shards of the Core of each node."""
-        own = [shard.core for shard in self.neighbours.cores]
-        return [own, *([faults.core] for faults in self.neighbours.others)]
+        own = [shard.core for shard in self.dependencies.cores]
+        return [own, *([faults.core] for faults in self.dependencies.others)]
 
     def _cores(self) -> list[EmulatedCore]:
         return [core for shards in self._nodes() for core in shards]
@@ -257,18 +257,18 @@ class KeyLife:
         return any(holds(core) for core in self._cores())
 
     def _generation(self, act: Callable[[Frame], object]) -> None:
-        self.neighbours.ethereum.act(self.neighbours.kms_generation.address, act)
+        self.dependencies.ethereum.act(self.dependencies.kms_generation.address, act)
 
     def _config(self, act: Callable[[Frame], object]) -> None:
-        self.neighbours.ethereum.act(self.neighbours.protocol_config.address, act)
+        self.dependencies.ethereum.act(self.dependencies.protocol_config.address, act)
 
     def _generation_word(self, base: int, key: int) -> int:
         slot = mapping_slot(base, key)
-        return int(self.neighbours.ethereum.state.get((self.neighbours.kms_generation.address, slot), 0))
+        return int(self.dependencies.ethereum.state.get((self.dependencies.kms_generation.address, slot), 0))
 
     def _config_word(self, base: int, key: int) -> int:
         slot = mapping_slot(base, key)
-        return int(self.neighbours.ethereum.state.get((self.neighbours.protocol_config.address, slot), 0))
+        return int(self.dependencies.ethereum.state.get((self.dependencies.protocol_config.address, slot), 0))
 
     def _context_state(self, context_id: int) -> ContextState:
         return ContextState(self._config_word(at.CONTEXT_STATE, context_id))

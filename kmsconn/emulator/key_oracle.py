@@ -12,7 +12,7 @@ import attrs
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import Chain
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm_014.key_management import EthereumOperation
@@ -48,16 +48,16 @@ class KeyVerdict:
         return not self.open and not self.doubled
 
 
-def read_keys(neighbours: Neighbourhood, sender: Address) -> KeyVerdict:
+def read_keys(dependencies: FhevmDependencies, sender: Address) -> KeyVerdict:
     """Read all blocks of Ethereum for what was asked of the committee, and for the replies of one wallet."""
-    chain, asked, replies = neighbours.ethereum, [], Counter[Asked]()
+    chain, asked, replies = dependencies.ethereum, [], Counter[Asked]()
     replied: list[Asked] = []
     for mined in _all(chain):
         asked += [one for log in mined.logs if (one := _asked(log)) is not None]
         if mined.transaction.sender == sender and (one := _replied(mined)) is not None:
             replies[one] += 1
             replied += [one] if mined.outcome.status else []
-    aborted = frozenset(one for one in asked if _is_aborted(neighbours, one[1]))
+    aborted = frozenset(one for one in asked if _is_aborted(dependencies, one[1]))
     return KeyVerdict(tuple(asked), tuple(replied), aborted, sum(count - 1 for count in replies.values()))
 
 
@@ -80,8 +80,8 @@ def _replied(mined: Mined) -> Asked | None:
     return None if name is None else (name, int.from_bytes(data[_SELECTOR_BYTES:][:_WORD_BYTES]))
 
 
-def _is_aborted(neighbours: Neighbourhood, identifier: int) -> bool:
+def _is_aborted(dependencies: FhevmDependencies, identifier: int) -> bool:
     """Tell whether a generation is over without consensus."""
-    contract, state = neighbours.kms_generation.address, neighbours.ethereum.state
+    contract, state = dependencies.kms_generation.address, dependencies.ethereum.state
     over, digest = (state.get((contract, mapping_slot(GENERATION_BASE + n, identifier)), 0) for n in (1, 3))
     return bool(over) and not digest

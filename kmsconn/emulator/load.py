@@ -9,7 +9,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.emulator.neighbours import Neighbours
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.oracle import Oracle, Trace
 from kmsconn.emulator.users import Prepared, Users
 
@@ -53,7 +53,7 @@ class Ledger:
 
 async def run_load(
     load: Load,
-    traffic: Users[Neighbours],
+    traffic: Users[EmulatedDependencies],
     oracle: Oracle,
     *,
     ledger: Ledger | None = None,
@@ -72,7 +72,12 @@ async def run_load(
 
 
 async def put_on(
-    load: Load, traffic: Users[Neighbours], oracle: Oracle, ledger: Ledger, *, patience: float = PATIENCE
+    load: Load,
+    traffic: Users[EmulatedDependencies],
+    oracle: Oracle,
+    ledger: Ledger,
+    *,
+    patience: float = PATIENCE,
 ) -> None:
     """Queue the requests of a load, under an oracle that watches, and wait until all are answered or patience is over."""
     await _queue_all(load, traffic, ledger)
@@ -80,7 +85,7 @@ async def put_on(
         await _wait_answered(traffic, oracle, ledger)
 
 
-async def _queue_all(load: Load, traffic: Users[Neighbours], ledger: Ledger) -> None:
+async def _queue_all(load: Load, traffic: Users[EmulatedDependencies], ledger: Ledger) -> None:
     coming = (traffic.prepare(form) for form in islice(_forms(load, traffic), load.count))
     requests = iter(await _all(coming)) if load.prepared else coming
     start = trio.current_time()
@@ -90,7 +95,7 @@ async def _queue_all(load: Load, traffic: Users[Neighbours], ledger: Ledger) -> 
         ledger.note(traffic.send(request), request.form)
 
 
-def _forms(load: Load, traffic: Users[Neighbours]) -> Iterator[str]:
+def _forms(load: Load, traffic: Users[EmulatedDependencies]) -> Iterator[str]:
     """Yield the forms of requests without end: those that are named in turn, else any by chance."""
     if load.forms:
         return cycle(load.forms)
@@ -99,7 +104,7 @@ def _forms(load: Load, traffic: Users[Neighbours]) -> Iterator[str]:
 
 
 async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
-    """Make them all; the neighbours go on serving meanwhile."""
+    """Make them all; the dependencies go on serving meanwhile."""
     made = []
     for request in coming:
         made.append(request)
@@ -107,11 +112,11 @@ async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
     return made
 
 
-async def _wait_answered(traffic: Users[Neighbours], oracle: Oracle, ledger: Ledger) -> None:
+async def _wait_answered(traffic: Users[EmulatedDependencies], oracle: Oracle, ledger: Ledger) -> None:
     """Wait until every request is on the chain and answered. One that the contract refused is never there."""
     waiting = list(ledger.forms)
     while waiting := [sent for sent in waiting if not _is_answered(oracle.trace_of(sent))]:
-        await traffic.neighbours.gateway.wait_change()
+        await traffic.dependencies.gateway.wait_change()
 
 
 def _is_answered(trace: Trace | None) -> bool:
@@ -119,7 +124,7 @@ def _is_answered(trace: Trace | None) -> bool:
 
 
 async def tidy(
-    traffic: Users[Neighbours], oracle: Oracle, *, clock: Callable[[], float] = trio.current_time
+    traffic: Users[EmulatedDependencies], oracle: Oracle, *, clock: Callable[[], float] = trio.current_time
 ) -> Never:
     """Drop the ciphertexts of requests that were answered some time ago, until cancelled: a long load must not grow by them."""
     while True:

@@ -1,4 +1,4 @@
-"""What emulated neighbours are asked, as lines of text: one for each request on chain and one for each call of a Core. Prints nothing.
+"""What emulated dependencies are asked, as lines of text: one for each request on chain and one for each call of a Core. Prints nothing.
 
 Source: httpz-rc7.md, section 10, row 138.
 """
@@ -9,17 +9,17 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from kmsconn.emulator.neighbours import Neighbours
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.oracle import Oracle, Trace
 from kmsconn.ethereum.hexes import to_hex
 
 _ID = re.compile(rb"[0-9a-f]{64}")  # as Cores of both generations are given ids
 
 
-def narrate(neighbours: Neighbours, oracle: Oracle, tell: Callable[[str], None]) -> None:
+def narrate(dependencies: EmulatedDependencies, oracle: Oracle, tell: Callable[[str], None]) -> None:
     """Let every request and every call be told from now on."""
     oracle.on_request = partial(_request, tell)
-    for name, core in neighbours.cores_by_name.items():
+    for name, core in dependencies.cores_by_name.items():
         core.on_call = partial(_call, tell, name)
 
 

@@ -109,7 +109,7 @@ async def tend(handler: Handler, crashes: list[Exception], stream: trio.abc.Stre
             await handler(stream)
     except* (trio.BrokenResourceError, trio.ClosedResourceError):
         pass
-    except* Exception as crash:  # noqa: BLE001 - an emulated neighbour survives its own bugs, and shows them
+    except* Exception as crash:  # noqa: BLE001 - an emulated dependency survives its own bugs, and shows them
         crashes.append(crash)
 
 
@@ -123,7 +123,7 @@ async def serve_sockets(
 ) -> None:
     """Serve the same handler on a TCP port of this machine until cancelled; starts with the port number.
 
-    Raises ValueError for a host that is not a loopback address: the neighbours are never shown to others.
+    Raises ValueError for a host that is not a loopback address: the dependencies are never shown to others.
     """
     if not ipaddress.ip_address(host).is_loopback:
         raise ValueError(f"{host} is not a loopback address")

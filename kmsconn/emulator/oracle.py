@@ -2,7 +2,7 @@
 
 A request becomes visible with the block of its event and is answered by the first reply of this node that is included with status 1.
 Every further transaction for the same request is a double, whatever its status: the node paid for it. What the Core and the node say
-about the moments on the way (`note_started` and its neighbours) only completes the traces.
+about the moments on the way (`note_started` and its dependencies) only completes the traces.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import trio
 
 from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.dialect import FHEVM_014, Dialect
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Kind
 
@@ -222,10 +222,10 @@ class Oracle:
             self._latencies.append(at - trace.at)
 
 
-def oracle_of(neighbours: Neighbours) -> Oracle:
-    """Return the oracle of the node that belongs to a neighbourhood."""
-    contract, sender = neighbours.decryption.address, neighbours.sender.address
-    return Oracle(neighbours.gateway, contract, sender, dialect=neighbours.dialect)
+def oracle_of(dependencies: EmulatedDependencies) -> Oracle:
+    """Return the oracle of the node that belongs to a set of dependencies."""
+    contract, sender = dependencies.decryption.address, dependencies.sender.address
+    return Oracle(dependencies.gateway, contract, sender, dialect=dependencies.dialect)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -21,8 +21,8 @@ from kmsconn.emulator.contracts.request_calls import (
 )
 from kmsconn.emulator.contracts.wallets import Wallet
 from kmsconn.emulator.core import DEFAULT_KEY
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood
-from kmsconn.emulator.neighbours import HOST_ID, address_for, key_for
+from kmsconn.emulator.dependencies import HOST_ID, address_for, key_for
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.plaintexts import bits_of
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.emulator.users import Users
@@ -42,8 +42,8 @@ EXTRA_DATA = (b"", b"\x00", *naming(CONTEXT, EPOCH))
 
 
 @attrs.define(eq=False)
-class Traffic(Users[Neighbourhood]):
-    """The users of a neighbourhood of fhevm-0.14."""
+class Traffic(Users[FhevmDependencies]):
+    """The users of a set of dependencies of fhevm-0.14."""
 
     form = Form.HANDLE
     bits = {kind: 1 if kind == 0 else bits_of(kind) for kind in PLAINTEXT_BITS}  # noqa: RUF012 - see Users.bits
@@ -54,7 +54,7 @@ class Traffic(Users[Neighbourhood]):
 
     def __attrs_post_init__(self) -> None:
         wallet = Wallet(address_for("wallet"), key_for("wallet owner").address)
-        self.neighbours.host.deploy(wallet)
+        self.dependencies.host.deploy(wallet)
 
     @property
     def makers(self) -> dict[str, Callable[[], bytes]]:
@@ -70,7 +70,7 @@ class Traffic(Users[Neighbourhood]):
 
     def _public(self) -> bytes:
         ciphertexts = self.ciphertexts()
-        acl = self.neighbours.acl
+        acl = self.dependencies.acl
         for one in ciphertexts:
             self._host(partial(acl.allow_for_decryption, handle=one.handle, allowed=self.granted))
         return public_request([one.handle for one in ciphertexts], self._extra_data())
@@ -114,35 +114,35 @@ class Traffic(Users[Neighbourhood]):
 
     def publish(self, one: EmulatedCiphertext) -> None:
         """Put a ciphertext into the buckets, attested, and commit it."""
-        neighbours = self.neighbours
+        dependencies = self.dependencies
         stored = self.random.choice((StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU))
         senders = []
-        for index, bucket in enumerate(neighbours.buckets):
+        for index, bucket in enumerate(dependencies.buckets):
             bucket.bucket.publish(
                 one, signer=key_for(f"coprocessor signer {index}"), key_id=KEY_ID, stored=stored
             )
             senders.append(key_for(f"coprocessor sender {index}").address)
         material = Material(one.handle, KEY_ID, one.digest, tuple(senders))
-        decryption = neighbours.decryption
-        neighbours.gateway.set_up(decryption.address, lambda frame: decryption.commit(frame, material))
+        decryption = dependencies.decryption
+        dependencies.gateway.set_up(decryption.address, lambda frame: decryption.commit(frame, material))
 
     def _allow(self, pairs: Sequence[tuple[bytes, Address]], account: Address) -> None:
-        acl = self.neighbours.acl
+        acl = self.dependencies.acl
         for handle, contract in pairs:
             self._host(partial(acl.allow, handle=handle, account=account, allowed=self.granted))
             self._host(partial(acl.allow, handle=handle, account=contract, allowed=self.granted))
 
     def _delegate(self, owner: Address, delegate: Address) -> None:
-        self._host(partial(self.neighbours.acl.delegate, delegator=owner, delegate=delegate))
+        self._host(partial(self.dependencies.acl.delegate, delegator=owner, delegate=delegate))
 
     def _host(self, action: Callable[..., None]) -> None:
-        self.neighbours.host.set_up(self.neighbours.acl.address, action)
+        self.dependencies.host.set_up(self.dependencies.acl.address, action)
 
     def _asking(self) -> Asking:
         return Asking(
-            decryption=self.neighbours.decryption.address,
+            decryption=self.dependencies.decryption.address,
             public_key=self.user_key.enc_key,
-            start=self.neighbours.gateway.head.timestamp,
+            start=self.dependencies.gateway.head.timestamp,
             contracts=(APP,),
             extra_data=self._extra_data(),
         )

@@ -15,9 +15,9 @@ import attrs
 
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
-from kmsconn.emulator.neighbours import HOST_ID, Neighbours, key_for
+from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, key_for
 
-N_co = TypeVar("N_co", bound=Neighbours, covariant=True)
+N_co = TypeVar("N_co", bound=EmulatedDependencies, covariant=True)
 
 
 @attrs.frozen
@@ -31,7 +31,7 @@ class Prepared:
 
 @attrs.define(eq=False)
 class Users(ABC, Generic[N_co]):
-    """The users of one neighbourhood. ``size`` is the bytes of each ciphertext; ``granted`` turns the rights off.
+    """The users of one set of dependencies. ``size`` is the bytes of each ciphertext; ``granted`` turns the rights off.
 
     ``random`` draws forms, types and values: the same seed makes the same requests.
     """
@@ -41,7 +41,7 @@ class Users(ABC, Generic[N_co]):
     bits: ClassVar[Mapping[int, int]]
     """The types of which values are made, with the bits of these."""
 
-    neighbours: N_co
+    dependencies: N_co
     random: Random = attrs.field(factory=lambda: Random(0))
     size: int = 64
     granted: bool = True
@@ -72,7 +72,7 @@ class Users(ABC, Generic[N_co]):
 
     def send(self, prepared: Prepared) -> bytes:
         """Queue a request and return the hash of its transaction."""
-        gateway, contract = self.neighbours.gateway, self.neighbours.decryption.address
+        gateway, contract = self.dependencies.gateway, self.dependencies.decryption.address
         sent = gateway.transact(key_for("relayer").address, contract, prepared.calldata)
         self._remembered[sent] = prepared.ciphertexts
         return sent
@@ -93,15 +93,15 @@ class Users(ABC, Generic[N_co]):
     def forget(self, transaction_hash: bytes) -> None:
         """Drop the ciphertexts of one request from everywhere: nobody will fetch or decrypt them again. Repeating: no effect."""
         for one in self._remembered.pop(transaction_hash, ()):
-            self.neighbours.plaintexts.pop(one.body, None)
-            for bucket in self.neighbours.buckets:
+            self.dependencies.plaintexts.pop(one.body, None)
+            for bucket in self.dependencies.buckets:
                 bucket.bucket.objects.pop(self.form.key(one), None)
 
     def ciphertexts(self) -> list[EmulatedCiphertext]:
         """Make and publish the ciphertexts of one request."""
         made = [self._ciphertext() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
         for one in made:
-            self.neighbours.plaintexts[one.body] = one.value
+            self.dependencies.plaintexts[one.body] = one.value
             self.publish(one)
         self._latest = tuple(made)
         return made

@@ -179,7 +179,7 @@ def _refusals(path: Path) -> Generator[None]:
 
 
 def _prepare(path: Path) -> tuple[str, ...]:
-    """Make the file for its owner alone; SQLite gives its neighbours (-wal, -shm) the same mode. Warn of a too open one."""
+    """Make the file for its owner alone; SQLite gives its companions (-wal, -shm) the same mode. Warn of a too open one."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)

@@ -45,7 +45,7 @@ Value = float | Histogram
 
 
 class Tally:
-    """Takes every event and keeps the numbers. Memory is bounded by kinds, stages, chains and neighbours, not by requests."""
+    """Takes every event and keeps the numbers. Memory is bounded by kinds, stages, chains and dependencies, not by requests."""
 
     def __init__(self) -> None:
         self.families: dict[Family, dict[Labels, Value]] = {

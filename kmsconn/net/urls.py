@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 import attrs
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "grpc": 80, "grpcs": 443}
-REMEMBERED = 1024  # URLs: every step of a request takes its neighbour's apart anew
+REMEMBERED = 1024  # URLs: every step of a request takes its address apart anew
 TLS_SCHEMES = frozenset({"https", "wss", "grpcs"})
 
 _STAYS_IN_TARGET = "!$&'()*+,;=:@/?[]~%"  # RFC 3986, 3.3 and 3.4, and what is percent-encoded already
@@ -53,7 +53,7 @@ class Url:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: enough to say which neighbour, and nothing secret, as paths of RPC providers are."""
+        """Scheme, host and port: enough to say which dependency, and nothing secret, as paths of RPC providers are."""
         return f"{self.scheme}://{self.authority}"
 
     @property

@@ -10,7 +10,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import SIGNATURE_BYTES, is_canonical, recover
 from kmsconn.protocols.protobuf import decode
 
-NEIGHBOUR = "core"
+DEPENDENCY = "core"
 
 
 def read_message(kind: Any, reply: bytes) -> Any:
@@ -18,28 +18,28 @@ def read_message(kind: Any, reply: bytes) -> Any:
     try:
         return decode(kind, reply)
     except Undecodable as error:
-        raise Broken(NEIGHBOUR, f"the answer is no {kind.__name__}: {error}") from error
+        raise Broken(DEPENDENCY, f"the answer is no {kind.__name__}: {error}") from error
 
 
 def payload_of(message: Any) -> Any:
     """Return the payload of an answer. Raises Broken where there is none."""
     if message.payload is None:
-        raise Broken(NEIGHBOUR, "the answer has no payload")
+        raise Broken(DEPENDENCY, "the answer has no payload")
     return message.payload
 
 
 def expect_count(expected: int, values: Sequence[object]) -> None:
     """See that there is one value for each handle. Raises Broken."""
     if len(values) != expected:
-        raise Broken(NEIGHBOUR, f"the answer has {len(values)} values for {expected} handles")
+        raise Broken(DEPENDENCY, f"the answer has {len(values)} values for {expected} handles")
 
 
 def expect_signature(signature: bytes) -> None:
     """See that a signature is one that a contract takes. Raises Broken."""
     if len(signature) != SIGNATURE_BYTES:
-        raise Broken(NEIGHBOUR, f"the signature has {len(signature)} bytes, not {SIGNATURE_BYTES}")
+        raise Broken(DEPENDENCY, f"the signature has {len(signature)} bytes, not {SIGNATURE_BYTES}")
     if not is_canonical(signature):
-        raise Broken(NEIGHBOUR, "the signature is none that the contract takes")
+        raise Broken(DEPENDENCY, "the signature is none that the contract takes")
 
 
 def signer_of(digest: bytes, signature: bytes) -> Address:
@@ -47,5 +47,5 @@ def signer_of(digest: bytes, signature: bytes) -> Address:
     expect_signature(signature)
     signer = recover(digest, signature)
     if signer is None:
-        raise Broken(NEIGHBOUR, "the signature is none that the contract takes")
+        raise Broken(DEPENDENCY, "the signature is none that the contract takes")
     return signer

@@ -55,7 +55,7 @@ def header(field: int, size: int) -> bytes:
 
 
 def splice(parts: Sequence[bytes]) -> Chunks:
-    """Put parts together: neighbours that are small become one, large ones are not copied."""
+    """Put parts together: adjacent parts that are small become one, large ones are not copied."""
     joined: Parts = []
     small: Parts = []
     for part in parts:

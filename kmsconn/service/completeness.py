@@ -83,7 +83,7 @@ class Completeness:
             if reading:
                 with suppress(
                     Retryable
-                ):  # who needs the neighbour names it; without an answer nothing is proved
+                ):  # who needs the dependency names it; without an answer nothing is proved
                     await self._round()
             await trio.sleep(max(EVERY, self.components.settings.reorg_window) if reading else SOON)
 

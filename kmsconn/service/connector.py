@@ -32,7 +32,7 @@ from kmsconn.service.overdue import Overdue
 from kmsconn.service.pools import Pool
 from kmsconn.service.pulse import Stalled
 from kmsconn.service.retaining import Retaining
-from kmsconn.service.starting import wait_for_neighbours
+from kmsconn.service.starting import wait_for_dependencies
 from kmsconn.service.undone import Undone
 from kmsconn.service.wiring import Components, Side, open_components
 from kmsconn.txmanager.manager import Statistics as TxStatistics
@@ -93,7 +93,7 @@ class Connector:
         self._txmanagers_scope.cancel()
 
     async def wait_ready(self) -> None:
-        """Return once every neighbour has answered."""
+        """Return once every dependency has answered."""
         await self._ready.wait()
 
     async def wait_drained(self) -> None:
@@ -143,7 +143,7 @@ class Connector:
                 services.start_soon(components.shadow.run)
             for side in components.sides.values():
                 services.start_soon(follow_heads, side, components.on_event)
-            services.start_soon(wait_for_neighbours, components, self._ready)
+            services.start_soon(wait_for_dependencies, components, self._ready)
             services.start_soon(self.watch.run)
             services.start_soon(
                 Retaining(
@@ -242,7 +242,7 @@ async def open_connector(
 ) -> AsyncIterator[Connector]:
     """Run a connector while the block lasts; leaving the block drains it.
 
-    Opens no port, installs no signal handler, configures no logging. The block begins before the neighbours have answered: see
+    Opens no port, installs no signal handler, configures no logging. The block begins before the dependencies have answered: see
     ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
@@ -273,7 +273,7 @@ async def serve(
     on_event: OnEvent = ignore,
     task_status: trio.TaskStatus[Connector] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a connector until it is drained, for ``nursery.start``: started means that every neighbour has answered once.
+    """Run a connector until it is drained, for ``nursery.start``: started means that every dependency has answered once.
 
     Raises as ``open_connector``; the caller's deadline around ``nursery.start`` ends a start that takes too long.
     """

@@ -32,7 +32,7 @@ WAITING_SHARE = 0.8  # of what is left of the stage's time
 
 @attrs.frozen
 class Stages:
-    """The four stages over the neighbours that they ask; ``chains`` those of inquiries."""
+    """The four stages over the dependencies that they ask; ``chains`` those of inquiries."""
 
     profile: Profile
     chains: Mapping[int, Rpc]

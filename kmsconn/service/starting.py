@@ -19,7 +19,7 @@ SILENT = "no-answer-yet"
 AGAIN = 1.0  # seconds between looks at a dependency that does not answer
 
 
-async def wait_for_neighbours(components: Components, ready: trio.Event) -> None:
+async def wait_for_dependencies(components: Components, ready: trio.Event) -> None:
     """Set ``ready`` once every chain, the registry and every Core endpoint have answered.
 
     Raises StartRefused for a chain with another id than configured, a contract that is another, or a registry nobody could trust.

@@ -60,7 +60,7 @@ PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014,
 
 @attrs.frozen
 class Links:
-    """What has to be closed: the journal, and the ways to every neighbour."""
+    """What has to be closed: the journal, and the ways to every dependency."""
 
     journal: Journal
     gateway: Endpoint
@@ -144,7 +144,7 @@ class Components:
 async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -> AsyncIterator[Components]:
     """Open journal, chains and Core links, and build what stands on them.
 
-    Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the neighbours only AWS KMS is
+    Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the dependencies only AWS KMS is
     asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
     ports = attrs.evolve(ports, proxies=settings.proxies)

@@ -1,4 +1,4 @@
-"""The acts that a world can play: what users ask, and every fault of the neighbours by name (docs/testing.md lists them)."""
+"""The acts that a world can play: what users ask, and every fault of the dependencies by name (docs/testing.md lists them)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.decryption import Decryption
 from kmsconn.emulator.core import EmulatedCore
+from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.execution import Emitted, Frame
-from kmsconn.emulator.neighbourhood import Neighbourhood
-from kmsconn.emulator.neighbours import address_for, key_for
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.node_faults import Fault as NodeFaultName
 from kmsconn.emulator.traffic import APP
@@ -89,7 +89,7 @@ class Ask:
 
 @attrs.frozen
 class Wait:
-    """Nothing: the neighbours are not healed before this moment."""
+    """Nothing: the dependencies are not healed before this moment."""
 
     at: float
 
@@ -108,14 +108,14 @@ class Grant:
     async def play(self, world: World) -> None:
         """Give them."""
         await trio.lowlevel.checkpoint()
-        neighbours = world.neighbours
-        assert isinstance(neighbours, Neighbourhood), "no other generation has a host chain"
+        dependencies = world.dependencies
+        assert isinstance(dependencies, FhevmDependencies), "no other generation has a host chain"
         users = [APP, address_for("wallet"), key_for("user").address, key_for("owner").address]
-        for log in requests_of(neighbours):
+        for log in requests_of(dependencies):
             content = EVENTS.decode(log)
             for material in () if content is None else content.materials:
-                neighbours.host.set_up(
-                    neighbours.acl.address, partial(_grant, neighbours.acl, material.handle, users)
+                dependencies.host.set_up(
+                    dependencies.acl.address, partial(_grant, dependencies.acl, material.handle, users)
                 )
 
 
@@ -127,19 +127,19 @@ def _grant(acl: Acl, handle: bytes, users: Sequence[Address], frame: Frame) -> N
 
 @attrs.frozen
 class Outage:
-    """A neighbour cannot be used for ``seconds``: refuses, is unreachable, accepts and says nothing, or loses what is sent."""
+    """A dependency cannot be used for ``seconds``: refuses, is unreachable, accepts and says nothing, or loses what is sent."""
 
     at: float
-    neighbour: str
+    dependency: str
     how: Literal["refuse", "unreachable", "mute", "lost"]
     seconds: float
 
     async def play(self, world: World) -> None:
         """Turn the line off, break what is open unless bytes are just lost, and turn it on again."""
-        if self.neighbour not in world.neighbours.places:  # a shard that this world does not have
+        if self.dependency not in world.dependencies.places:  # a shard that this world does not have
             await trio.lowlevel.checkpoint()
             return
-        line = world.network.line(*world.neighbours.places[self.neighbour])
+        line = world.network.line(*world.dependencies.places[self.dependency])
         if self.how == "lost":
             line.there.lost = line.back.lost = True
         else:
@@ -166,7 +166,7 @@ class NodeTrouble:
     async def play(self, world: World) -> None:
         """Script it."""
         await trio.lowlevel.checkpoint()
-        nodes = world.neighbours.clusters[self.chain].nodes
+        nodes = world.dependencies.clusters[self.chain].nodes
         nodes[self.node % len(nodes)].faults.script(NodeFaultName(self.fault), self.times)
 
 
@@ -181,7 +181,7 @@ class MethodOutage:
 
     async def play(self, world: World) -> None:
         """Refuse it, and end that."""
-        nodes = world.neighbours.clusters[self.chain].nodes
+        nodes = world.dependencies.clusters[self.chain].nodes
         for node in nodes:
             node.unsupported.add(self.method)
         await trio.sleep(self.seconds)
@@ -201,7 +201,7 @@ class Lag:
 
     async def play(self, world: World) -> None:
         """Hold it back, then let it catch up."""
-        nodes = world.neighbours.clusters[self.chain].nodes
+        nodes = world.dependencies.clusters[self.chain].nodes
         node = nodes[self.node % len(nodes)]
         node.lag = self.blocks
         await trio.sleep(self.seconds)
@@ -218,9 +218,9 @@ class Upgrade:
     async def play(self, world: World) -> None:
         """Let it be so from now on, for blocks that a reorganisation makes anew too."""
         await trio.lowlevel.checkpoint()
-        decryption = world.neighbours.decryption
+        decryption = world.dependencies.decryption
         if isinstance(decryption, Decryption):  # the other generations have no such contract
-            world.neighbours.gateway.set_up(
+            world.dependencies.gateway.set_up(
                 decryption.address, partial(decryption.emit_later_events, only=self.only)
             )
 
@@ -245,7 +245,7 @@ class Reorg:
 
     async def play(self, world: World) -> None:
         """Replace the blocks, and perhaps put them back."""
-        chain = world.neighbours.gateway
+        chain = world.dependencies.gateway
         depth = min(self.depth, chain.head.number - 1)
         if depth < 1:
             await trio.lowlevel.checkpoint()
@@ -258,7 +258,7 @@ class Reorg:
             drop=_always if self.how == "vanished" else _never,
             arrange=partial(
                 arrange,
-                swapped=world.neighbours.decryption.address if self.how == "swapped" else None,
+                swapped=world.dependencies.decryption.address if self.how == "swapped" else None,
                 sizes=sizes if self.place == "there" else [0] * depth,
             ),
             shorter=min(self.shorter, depth),
@@ -274,7 +274,7 @@ class Reorg:
                 _put_back(world, branch)
 
     async def _stay_behind(self, world: World, branch: Branch) -> None:
-        node = world.neighbours.clusters["gateway"].nodes[-1]
+        node = world.dependencies.clusters["gateway"].nodes[-1]
         if self.stale:
             node.fork = branch
             await trio.sleep(self.stale)
@@ -284,12 +284,12 @@ class Reorg:
 
 def _contents(world: World) -> dict[int, bytes]:
     """Return what is asked on chain, by its name: a request that is refused in its new block leaves its id to another."""
-    dialect = world.neighbours.dialect
-    return {name_of(dialect, log): dialect.content_digest(log) for log in requests_of(world.neighbours)}
+    dialect = world.dependencies.dialect
+    return {name_of(dialect, log): dialect.content_digest(log) for log in requests_of(world.dependencies)}
 
 
 def _put_back(world: World, branch: Branch) -> None:
-    chain = world.neighbours.gateway
+    chain = world.dependencies.gateway
     root = chain.block(branch.root)
     if root is not None and root.hash == branch.blocks[0].parent and chain.head.number > branch.root:
         world.witness.reorganised(chain.restore(branch))
@@ -343,7 +343,7 @@ class Foreign:
     async def play(self, world: World) -> None:
         """Sign and submit it; a node may refuse it."""
         await trio.lowlevel.checkpoint()
-        chain, key = world.neighbours.gateway, world.neighbours.sender
+        chain, key = world.dependencies.gateway, world.dependencies.sender
         transaction = Eip1559Transaction(
             chain_id=chain.chain_id,
             nonce=chain.pending_nonce(key.address),
@@ -415,7 +415,7 @@ class CoreTrouble:
     async def play(self, world: World) -> None:
         """Script it."""
         await trio.lowlevel.checkpoint()
-        cores = world.neighbours.cores
+        cores = world.dependencies.cores
         cores[self.shard % len(cores)].script(self.method, *[CORE_FAULTS[self.fault]] * self.times)
 
 
@@ -428,7 +428,7 @@ class CoreRestart:
     async def play(self, world: World) -> None:
         """Restart every shard."""
         await trio.lowlevel.checkpoint()
-        for core in world.neighbours.cores:
+        for core in world.dependencies.cores:
             core.core.restart()
 
 
@@ -442,11 +442,11 @@ class CoreUpgrade:
     async def play(self, world: World) -> None:
         """Restart every shard as another version, and break its connections."""
         await trio.lowlevel.checkpoint()
-        for index, core in enumerate(world.neighbours.cores):
+        for index, core in enumerate(world.dependencies.cores):
             if isinstance(core.core, EmulatedCore):  # the first generation never had them
                 core.core.waits_at_once = self.wait
             core.core.restart()
-            world.network.line(*world.neighbours.places[f"core{index}"]).cut()
+            world.network.line(*world.dependencies.places[f"core{index}"]).cut()
 
 
 @attrs.frozen
@@ -461,7 +461,7 @@ class BucketTrouble:
     async def play(self, world: World) -> None:
         """Script it."""
         await trio.lowlevel.checkpoint()
-        buckets = world.neighbours.buckets
+        buckets = world.dependencies.buckets
         buckets[self.bucket % len(buckets)].script(*[BUCKET_FAULTS[self.fault]] * self.times)
 
 
@@ -475,7 +475,7 @@ class Stall:
 
     async def play(self, world: World) -> None:
         """Stop it and let it go on."""
-        chain = world.neighbours.gateway
+        chain = world.dependencies.gateway
         chain.stalled = True
         await trio.sleep(self.seconds)
         chain.stalled = False
@@ -491,9 +491,9 @@ class StrangeLog:
     async def play(self, world: World) -> None:
         """Queue it for the next block."""
         await trio.lowlevel.checkpoint()
-        neighbours = world.neighbours
-        topic0 = next(iter(neighbours.dialect.requests))
-        neighbours.gateway.act(neighbours.decryption.address, partial(_log_nonsense, topic0))
+        dependencies = world.dependencies
+        topic0 = next(iter(dependencies.dialect.requests))
+        dependencies.gateway.act(dependencies.decryption.address, partial(_log_nonsense, topic0))
 
 
 def _log_nonsense(topic0: bytes, frame: Frame) -> None:
@@ -509,7 +509,7 @@ class Broke:
 
     async def play(self, world: World) -> None:
         """Take the balance and give it back."""
-        chain, sender = world.neighbours.gateway, world.neighbours.sender.address
+        chain, sender = world.dependencies.gateway, world.dependencies.sender.address
         chain.set_balance(sender, 0)
         await trio.sleep(self.seconds)
         chain.set_balance(sender, 10**24)

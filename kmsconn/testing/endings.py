@@ -26,7 +26,7 @@ class Steps(trio.abc.Instrument):
     """Counts the task steps of one connector and calls ``act`` when its step number ``at`` is about to be taken.
 
     Every checkpoint that waits, and every return from one, lies between two steps. Tasks belong to the connector when they descend
-    from the one that called ``mark``; those of the neighbours do not. ``act`` runs inside the scheduler: it may cancel scopes and set
+    from the one that called ``mark``; those of the dependencies do not. ``act`` runs inside the scheduler: it may cancel scopes and set
     events, and must not raise.
     """
 

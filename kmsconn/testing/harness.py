@@ -1,4 +1,4 @@
-"""Two harnesses that nobody should have to write by hand: end the connector at its k-th step, spoil a neighbour's n-th call.
+"""Two harnesses that nobody should have to write by hand: end the connector at its k-th step, spoil a dependency's n-th call.
 
 Each plays a small scenario, a few requests of different forms, through a whole connector in virtual time; afterwards everything must
 be answered, nothing twice, and nothing left behind. Hand ``run_scenario`` every step or call in turn to try them all.
@@ -21,7 +21,7 @@ import trio
 import trio.testing
 
 from kmsconn.config.settings import Chain, Settings
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.errors import StartRefused
@@ -111,7 +111,7 @@ async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: 
         last = processes[-1]
         complaints = [text for process in processes for text in process.complaints]
         return Outcome(
-            truth=truth_of(there.neighbours),
+            truth=truth_of(there.dependencies),
             states=last.states,
             steps=first.steps.count,
             calls=tuple(spoiler.calls),
@@ -124,24 +124,24 @@ async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: 
 
 @asynccontextmanager
 async def _open_surroundings(scenario: Scenario, spoiler: Spoiler) -> AsyncIterator[_Surroundings]:
-    neighbours = Neighbourhood.make(
+    dependencies = FhevmDependencies.make(
         lambda: EPOCH_SECONDS + trio.current_time(), block_time=1.0, computing=0.1, seed=scenario.seed
     )
     network = MemoryNetwork()
-    spoiler.settle(neighbours, network)
+    spoiler.settle(dependencies, network)
     with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
-        traffic = Traffic(neighbours, Random(scenario.seed))
-        settings = _settings(neighbours, Path(folder) / "journal.db", scenario)
+        traffic = Traffic(dependencies, Random(scenario.seed))
+        settings = _settings(dependencies, Path(folder) / "journal.db", scenario)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
-            await nursery.start(neighbours.run)
+            await nursery.start(dependencies.run)
             nursery.start_soon(_ask, traffic, scenario)
-            yield _Surroundings(neighbours, network, Random(scenario.seed), settings)
+            yield _Surroundings(dependencies, network, Random(scenario.seed), settings)
             nursery.cancel_scope.cancel()
 
 
-def _settings(neighbours: Neighbourhood, journal: Path, scenario: Scenario) -> Settings:
-    settings = neighbours.settings(journal, reorg_window=scenario.reorg_window, drain_grace=GRACE)
+def _settings(dependencies: FhevmDependencies, journal: Path, scenario: Scenario) -> Settings:
+    settings = dependencies.settings(journal, reorg_window=scenario.reorg_window, drain_grace=GRACE)
     if scenario.websocket:
         return settings
     hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.host_chains]
@@ -165,7 +165,7 @@ async def _ask(traffic: Traffic, scenario: Scenario) -> None:
 class _Surroundings:
     """What a process lives among."""
 
-    neighbours: Neighbourhood
+    dependencies: FhevmDependencies
     network: MemoryNetwork
     random: Random
     settings: Settings
@@ -269,8 +269,8 @@ class _Process:
 
     async def _look_at_connections(self) -> None:
         await trio.testing.wait_all_tasks_blocked()
-        network, neighbours = self._there.network, self._there.neighbours
-        for name, place in neighbours.places.items():
+        network, dependencies = self._there.network, self._there.dependencies
+        for name, place in dependencies.places.items():
             if network.line(*place).open:
                 self.complaints.append(f"open connection to {name}")
 

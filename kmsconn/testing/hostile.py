@@ -27,11 +27,11 @@ import trio.testing
 from kmsconn.config.settings import AwsKmsKey, Chain, Settings
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.buckets import serve_bucket
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
 from kmsconn.emulator.grpc_server import Method, Verbatim, serve_grpc
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.key_life import QUICK, KeyLife
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import Handler, MemoryNetwork
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.rpc import Node, Subscriptions
@@ -191,21 +191,21 @@ class Hostility:
         self.struck += 1
         return self.lie
 
-    def settle(self, neighbours: Neighbours, network: MemoryNetwork) -> None:
-        """Let neighbours be dialled on a memory network, their answers perhaps hostile."""
-        for name, cluster in neighbours.clusters.items():
+    def settle(self, dependencies: EmulatedDependencies, network: MemoryNetwork) -> None:
+        """Let dependencies be dialled on a memory network, their answers perhaps hostile."""
+        for name, cluster in dependencies.clusters.items():
             cluster.nodes[:] = [_HostileNode(node, name, self) for node in cluster.nodes]
-        neighbours.settle_in_memory(network)
-        for index, core in enumerate(neighbours.cores):
+        dependencies.settle_in_memory(network)
+        for index, core in enumerate(dependencies.cores):
             name = f"core{index}"
             methods = {path: partial(_call, self, name, path, one) for path, one in core.methods().items()}
-            network.serve(*neighbours.places[name], partial(_serve_core, self, name, methods))
-        for index, bucket in enumerate(neighbours.buckets):
+            network.serve(*dependencies.places[name], partial(_serve_core, self, name, methods))
+        for index, bucket in enumerate(dependencies.buckets):
             name = f"bucket{index}"
             handler = partial(serve_bucket, partial(_get, self, name, bucket.handle))
-            network.serve(*neighbours.places[name], partial(_connection, self, name, handler))
-        for name, cluster in neighbours.clusters.items():
-            network.serve(*neighbours.places[name], partial(_connection, self, name, cluster.serve))
+            network.serve(*dependencies.places[name], partial(_connection, self, name, handler))
+        for name, cluster in dependencies.clusters.items():
+            network.serve(*dependencies.places[name], partial(_connection, self, name, cluster.serve))
 
     def frames(self, name: str, honest: bytes) -> bytes:
         """Return what a server sends in the place of a few frames."""
@@ -424,7 +424,7 @@ class _Longest(trio.abc.Instrument):
 
 @attrs.define(eq=False)
 class _World:
-    neighbours: Neighbours
+    dependencies: EmulatedDependencies
     network: MemoryNetwork
     hostility: Hostility
     setting: Setting
@@ -477,7 +477,7 @@ class _World:
         return "" if self.life is None else self.life.doing
 
     def is_done(self) -> bool:
-        answered = all(one in self.closed for one in truth_of(self.neighbours).open)
+        answered = all(one in self.closed for one in truth_of(self.dependencies).open)
         return bool(self.crash) or (answered and (not self.keys or bool(self.closed)))
 
 
@@ -505,27 +505,27 @@ async def _play(hostility: Hostility, setting: Setting, seed: int) -> Outcome:
     traffic = GENERATIONS[setting.profile].settle(
         lambda: EPOCH_SECONDS + trio.current_time(), Random(seed), block_time=1.0, computing=0.1, seed=seed
     )
-    neighbours, network = traffic.neighbours, MemoryNetwork()
+    dependencies, network = traffic.dependencies, MemoryNetwork()
     hostility.on = setting.birth
     if setting.hard:
-        neighbours.gateway.base_fee = None
+        dependencies.gateway.base_fee = None
     life = _life(traffic) if setting.keys else None
-    hostility.settle(neighbours, network)
+    hostility.settle(dependencies, network)
     with (
         tempfile.TemporaryDirectory(dir=memory_backed()) as folder,
-        _aws(hostility, setting, neighbours.sender),
+        _aws(hostility, setting, dependencies.sender),
     ):
-        settings = _settings(neighbours, Path(folder) / "journal.db", setting)
-        world = _World(neighbours, network, hostility, setting, settings, life)
+        settings = _settings(dependencies, Path(folder) / "journal.db", setting)
+        world = _World(dependencies, network, hostility, setting, settings, life)
         trio.lowlevel.add_instrument(longest)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
-            await nursery.start(neighbours.run)
+            await nursery.start(dependencies.run)
             nursery.start_soon(world.live)
             before = await _script(world, traffic, nursery)
             nursery.cancel_scope.cancel()
         trio.lowlevel.remove_instrument(longest)
-    truth = truth_of(neighbours)
+    truth = truth_of(dependencies)
     crash = world.crash or "".join(map(repr, network.crashes))
     return Outcome(
         hostility.subject, hostility.lie, hostility.struck, hostility.asked, crash, world.said,
@@ -541,18 +541,20 @@ def _aws(hostility: Hostility, setting: Setting, key: PrivateKey) -> AbstractCon
     return in_memory(partial(_sign, hostility, EmulatedAwsKms({KEY_ID: key})))
 
 
-def _life(traffic: Users[Neighbours]) -> KeyLife:
+def _life(traffic: Users[EmulatedDependencies]) -> KeyLife:
     assert isinstance(traffic, Traffic), "keys are made in the generation of today"
-    neighbours = traffic.neighbours
-    oracle = Oracle(neighbours.gateway, neighbours.decryption.address, neighbours.sender.address)
+    dependencies = traffic.dependencies
+    oracle = Oracle(dependencies.gateway, dependencies.decryption.address, dependencies.sender.address)
     return KeyLife.beside(traffic, oracle)
 
 
-async def _script(world: _World, traffic: Users[Neighbours], nursery: trio.Nursery) -> frozenset[int]:
+async def _script(
+    world: _World, traffic: Users[EmulatedDependencies], nursery: trio.Nursery
+) -> frozenset[int]:
     """Let everything happen, and return the requests that were asked before the last lie."""
     _ask(traffic, world.setting.before)
     await trio.sleep_until(BEGIN)
-    world.neighbours.gateway.failing = 2 if world.setting.hard else 0
+    world.dependencies.gateway.failing = 2 if world.setting.hard else 0
     if not world.setting.birth:
         world.hostility.on = True
         _cut(world)
@@ -562,7 +564,7 @@ async def _script(world: _World, traffic: Users[Neighbours], nursery: trio.Nurse
     slow = world.hostility.subject.startswith("ethereum")
     await trio.sleep(LASTING_ON_ETHEREUM if slow else LASTING)
     world.hostility.on = False
-    before = frozenset(truth_of(world.neighbours).requested)
+    before = frozenset(truth_of(world.dependencies).requested)
     _cut(world)
     _ask(traffic, world.setting.after)
     await trio.sleep(5.0)
@@ -572,19 +574,19 @@ async def _script(world: _World, traffic: Users[Neighbours], nursery: trio.Nurse
     return before
 
 
-def _ask(traffic: Users[Neighbours], forms: tuple[str, ...]) -> None:
+def _ask(traffic: Users[EmulatedDependencies], forms: tuple[str, ...]) -> None:
     for form in forms:
         traffic.forms[form]()
 
 
 def _cut(world: _World) -> None:
-    for place in world.neighbours.places.values():
+    for place in world.dependencies.places.values():
         world.network.line(*place).cut()
 
 
-def _settings(neighbours: Neighbours, journal: Path, setting: Setting) -> Settings:
+def _settings(dependencies: EmulatedDependencies, journal: Path, setting: Setting) -> Settings:
     # whatever is asked now and then is asked while the answers are hostile
-    settings = neighbours.settings(
+    settings = dependencies.settings(
         journal,
         reorg_window=4.0,
         registry_refresh=5.0,

@@ -1,6 +1,6 @@
-"""Counts every call that reaches a neighbour, JSON-RPC, gRPC or HTTP, and every burst of bytes, and spoils one. Never spoils two.
+"""Counts every call that reaches a dependency, JSON-RPC, gRPC or HTTP, and every burst of bytes, and spoils one. Never spoils two.
 
-A spoiled call is what an honest neighbour in trouble may do, so everything must be answered all the same. Lies are for other tests.
+A spoiled call is what an honest dependency in trouble may do, so everything must be answered all the same. Lies are for other tests.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import trio
 
 from kmsconn.emulator.buckets import error as s3_error
 from kmsconn.emulator.buckets import serve_bucket
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure, Method, serve_grpc
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
-from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
 from kmsconn.emulator.node_faults import Fault
@@ -27,7 +27,7 @@ from kmsconn.net.ports import Dial
 
 
 class Spoil(StrEnum):
-    """How a call goes wrong. Where a neighbour has no such trouble, the nearest one that it has."""
+    """How a call goes wrong. Where a dependency has no such trouble, the nearest one that it has."""
 
     CUT = "cut"
     """The connection breaks before the call is carried out."""
@@ -57,7 +57,7 @@ OF_BURSTS = frozenset({Spoil.RESET, Spoil.HALF})
 
 
 class Spoiler:
-    """Lets the call, or burst of bytes, number ``at`` of a scenario go wrong, counted from 1 over all neighbours; 0: none."""
+    """Lets the call, or burst of bytes, number ``at`` of a scenario go wrong, counted from 1 over all dependencies; 0: none."""
 
     def __init__(self, at: int = 0, how: Spoil = Spoil.CUT) -> None:
         self.calls: list[str] = []
@@ -82,19 +82,19 @@ class Spoiler:
         self.struck = True
         return self._how
 
-    def settle(self, neighbours: Neighbourhood, network: MemoryNetwork) -> None:
-        """Let neighbours be dialled on a memory network, their calls counted."""
-        for name, cluster in neighbours.clusters.items():
+    def settle(self, dependencies: FhevmDependencies, network: MemoryNetwork) -> None:
+        """Let dependencies be dialled on a memory network, their calls counted."""
+        for name, cluster in dependencies.clusters.items():
             cluster.nodes[:] = [_SpoiledNode(node, name, self) for node in cluster.nodes]
-        neighbours.settle_in_memory(network)
-        for index, core in enumerate(neighbours.cores):
+        dependencies.settle_in_memory(network)
+        for index, core in enumerate(dependencies.cores):
             name = f"core{index}"
             methods = {path: partial(_call, self, name, path, m) for path, m in core.methods().items()}
-            network.serve(*neighbours.places[name], partial(serve_grpc, methods=methods))
-        for index, bucket in enumerate(neighbours.buckets):
+            network.serve(*dependencies.places[name], partial(serve_grpc, methods=methods))
+        for index, bucket in enumerate(dependencies.buckets):
             name = f"bucket{index}"
             handler = partial(_get, self, name, bucket.handle)
-            network.serve(*neighbours.places[name], partial(serve_bucket, handler))
+            network.serve(*dependencies.places[name], partial(serve_bucket, handler))
 
     def dial(self, dial: Dial) -> Dial:
         """Return how the connector dials, its bytes counted."""

@@ -32,11 +32,11 @@ _NODE_FAULTS = tuple(fault.value for fault in NodeFault if fault is not NodeFaul
 
 @attrs.frozen
 class Ground:
-    """What there is in the worlds of a generation: forms of requests, chains, neighbours to be cut off, calls of a Core."""
+    """What there is in the worlds of a generation: forms of requests, chains, dependencies to be cut off, calls of a Core."""
 
     forms: tuple[str, ...]
     chains: tuple[str, ...]
-    neighbours: tuple[str, ...]
+    dependencies: tuple[str, ...]
     methods: tuple[str, ...]
 
 
@@ -152,7 +152,7 @@ def faults(profile: str) -> dict[str, st.SearchStrategy[Act]]:
     chains: st.SearchStrategy[Any] = st.sampled_from(ground.chains)
     return _ANYWHERE | {
         "outage": st.builds(
-            acts.Outage, moments(), st.sampled_from(ground.neighbours), st.sampled_from(_HOWS), seconds(90)
+            acts.Outage, moments(), st.sampled_from(ground.dependencies), st.sampled_from(_HOWS), seconds(90)
         ),
         "node": st.builds(
             acts.NodeTrouble,

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from kmsconn.emulator.blocks import Mined
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.dialect import Dialect
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.ethereum.logs import Log
 from kmsconn.testing.doubles import Excuse, no_excuse
 
@@ -29,12 +29,12 @@ class Truth:
     blocks: Mapping[int, int]
 
 
-def truth_of(neighbours: Neighbours, excuse: Excuse = no_excuse) -> Truth:
+def truth_of(dependencies: EmulatedDependencies, excuse: Excuse = no_excuse) -> Truth:
     """Read all blocks of the gateway. A request that left the chain with its block is not requested."""
-    begun = {name_of(neighbours.dialect, log): log.block_number for log in requests_of(neighbours)}
+    begun = {name_of(dependencies.dialect, log): log.block_number for log in requests_of(dependencies)}
     answered: dict[int, Mined] = {}
     doubled: list[int] = []
-    for identifier, mined in replies_of(neighbours):
+    for identifier, mined in replies_of(dependencies):
         if identifier in answered:
             doubled += [] if excuse(answered[identifier], mined) else [identifier]
         elif mined.outcome.status == 1:
@@ -44,13 +44,13 @@ def truth_of(neighbours: Neighbours, excuse: Excuse = no_excuse) -> Truth:
     return Truth(tuple(begun), tuple(sorted(answered)), tuple(doubled), open_, blocks)
 
 
-def requests_of(neighbours: Neighbours) -> Iterator[Log]:
+def requests_of(dependencies: EmulatedDependencies) -> Iterator[Log]:
     """Yield the readable request events of the canonical chain, oldest first."""
-    chain, contract = neighbours.gateway, neighbours.decryption.address
+    chain, contract = dependencies.gateway, dependencies.decryption.address
     for block in chain.blocks_with_logs(0, chain.head.number):
         for mined in block.mined:
             for log in mined.logs:
-                if log.address == contract and is_request(neighbours.dialect, log):
+                if log.address == contract and is_request(dependencies.dialect, log):
                     yield log
 
 
@@ -67,19 +67,22 @@ def name_of(dialect: Dialect, log: Log) -> int:
     return name
 
 
-def replies_of(neighbours: Neighbours, first: int = 0) -> Iterator[tuple[int, Mined]]:
+def replies_of(dependencies: EmulatedDependencies, first: int = 0) -> Iterator[tuple[int, Mined]]:
     """Yield our replies in the canonical chain from a block on, oldest first, each with the name of what it answers."""
-    chain = neighbours.gateway
+    chain = dependencies.gateway
     for number in range(first, chain.head.number + 1):
         block = chain.block(number)
         for mined in block.mined if block is not None else ():
-            identifier = reply_to(neighbours, mined)
+            identifier = reply_to(dependencies, mined)
             if identifier is not None:
                 yield identifier, mined
 
 
-def reply_to(neighbours: Neighbours, mined: Mined) -> int | None:
+def reply_to(dependencies: EmulatedDependencies, mined: Mined) -> int | None:
     """Return the name of the request that a transaction answers for us; None for any other transaction."""
     transaction = mined.transaction
-    ours = transaction.sender == neighbours.sender.address and transaction.to == neighbours.decryption.address
-    return neighbours.dialect.replied(transaction.data) if ours else None
+    ours = (
+        transaction.sender == dependencies.sender.address
+        and transaction.to == dependencies.decryption.address
+    )
+    return dependencies.dialect.replied(transaction.data) if ours else None

@@ -17,7 +17,7 @@ import trio
 
 from kmsconn.chain.fork import LAGGING
 from kmsconn.emulator.blocks import Branch, Mined
-from kmsconn.emulator.neighbours import Neighbours
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
@@ -80,7 +80,7 @@ def _kept(rid: int, kind: str, identifier: bytes, digest: bytes, state: str, *re
 class Witness:
     """What was seen so far. ``sometimes`` counts the rare things that worlds exist for."""
 
-    neighbours: Neighbours
+    dependencies: EmulatedDependencies
     journal: Path
     reorg_window: float
     replies: SignedReplies = attrs.field(init=False)
@@ -96,14 +96,14 @@ class Witness:
     """When replies went with blocks that the chain had called final: what is said of those is put right once that is found."""
 
     def __attrs_post_init__(self) -> None:
-        self.replies = SignedReplies(self.neighbours.gateway, self.neighbours.sender.address)
+        self.replies = SignedReplies(self.dependencies.gateway, self.dependencies.sender.address)
 
     # --- the life of a process
 
     def born(self) -> None:
         """A process begins: all that it knows is the file."""
         rows = kept_in(self.journal)
-        self._ids = {row.rid: self.neighbours.dialect.name(row.kind, row.id) for row in rows}
+        self._ids = {row.rid: self.dependencies.dialect.name(row.kind, row.id) for row in rows}
         self._flying = {row.rid: row.nonce for row in rows if row.state is State.SIGNED}
         self._kept = {row.rid for row in rows if row.answered}
 
@@ -124,14 +124,14 @@ class Witness:
         replies = {
             found
             for one in mined
-            if one.outcome.status and (found := reply_to(self.neighbours, one)) is not None
+            if one.outcome.status and (found := reply_to(self.dependencies, one)) is not None
         }
-        dialect = self.neighbours.dialect
+        dialect = self.dependencies.dialect
         logs = (log for one in mined for log in one.logs)
         requests = {name_of(dialect, log) for log in logs if is_request(dialect, log)}
         now = trio.current_time()
         self._gone_requests.update(dict.fromkeys(requests, now))
-        if len(branch.blocks) > self.neighbours.gateway.finality:
+        if len(branch.blocks) > self.dependencies.gateway.finality:
             self._gone_final_replies.update(dict.fromkeys(replies, now))
         self.sometimes["a reorganisation took an included reply"] += bool(replies - requests)
         self.sometimes["a reorganisation took an answered request"] += bool(replies & requests)
@@ -143,7 +143,7 @@ class Witness:
         """Compare what the connector says with what is true."""
         match event:
             case told.RequestRecorded():
-                self._ids[event.rid] = self.neighbours.dialect.name(event.kind, event.id)
+                self._ids[event.rid] = self.dependencies.dialect.name(event.kind, event.id)
             case told.AnswerKept():
                 self._expect(event.rid not in self._kept, f"S5: a second answer for row {event.rid}")
                 self._kept.add(event.rid)
@@ -164,7 +164,7 @@ class Witness:
         if event.rid not in self._flying:
             late = self._must_be_found(self._gone_requests, event.rid)
             gone = self._ids.get(event.rid) not in {
-                name_of(self.neighbours.dialect, log) for log in requests_of(self.neighbours)
+                name_of(self.dependencies.dialect, log) for log in requests_of(self.dependencies)
             }
             self._expect(not (gone and late), f"S3: signed for row {event.rid}, which is not on chain")
         others = [rid for rid, nonce in self._flying.items() if nonce == event.nonce and rid != event.rid]
@@ -172,8 +172,8 @@ class Witness:
         self._flying[event.rid] = event.nonce
 
     def _finalize(self, rid: int) -> None:
-        identifier, now = self._ids.get(rid), self.neighbours.gateway.head.timestamp
-        included = [m for i, m in replies_of(self.neighbours) if i == identifier and m.outcome.status == 1]
+        identifier, now = self._ids.get(rid), self.dependencies.gateway.head.timestamp
+        included = [m for i, m in replies_of(self.dependencies) if i == identifier and m.outcome.status == 1]
         if not included:
             found = self._must_be_found(self._gone_final_replies, rid)
             self._expect(not found, f"S15: finalized row {rid}, which the contract does not have")
@@ -186,7 +186,7 @@ class Witness:
         return trio.current_time() - since > max(self.reorg_window, LAGGING) + GRACE
 
     def _too_young(self, rid: int, included: Mined, now: int) -> None:
-        deep = self.neighbours.gateway.head.number - included.block_number > 2 * self.reorg_window
+        deep = self.dependencies.gateway.head.number - included.block_number > 2 * self.reorg_window
         self._expect(deep, f"S15: finalized row {rid} after {now - included.timestamp} s")
 
     def _count(self, event: told.Event) -> None:
@@ -215,16 +215,16 @@ class Witness:
     def knows_the_chain(self) -> bool:
         """Say whether the journal holds for on chain what is, and nothing else."""
         kept = {row.digest for row in kept_in(self.journal) if row.on_chain}
-        dialect = self.neighbours.dialect
-        return kept == {dialect.content_digest(log) for log in requests_of(self.neighbours)}
+        dialect = self.dependencies.dialect
+        return kept == {dialect.content_digest(log) for log in requests_of(self.dependencies)}
 
     def owed(self) -> list[str]:
         """Say what the connector has not brought to its end yet (S1, S7, S8, L1)."""
         rows = {row.digest: row for row in kept_in(self.journal)}
         owed = []
-        for log in requests_of(self.neighbours):
-            name = hex(name_of(self.neighbours.dialect, log))
-            row = rows.get(self.neighbours.dialect.content_digest(log))
+        for log in requests_of(self.dependencies):
+            name = hex(name_of(self.dependencies.dialect, log))
+            row = rows.get(self.dependencies.dialect.content_digest(log))
             if row is None:
                 owed.append(f"S1: {name} is not in the journal")
             elif not row.on_chain:
@@ -240,6 +240,6 @@ class Witness:
         """Say which included replies were never durable before (S6)."""
         return [
             f"S6: a reply to {hex(identifier)} was sent that was never durable"
-            for identifier, mined in replies_of(self.neighbours)
+            for identifier, mined in replies_of(self.dependencies)
             if mined.transaction.hash not in self._signed
         ]

@@ -1,4 +1,4 @@
-"""A whole world in virtual time: the neighbours, one connector process that lives and dies, and faults by name.
+"""A whole world in virtual time: the dependencies, one connector process that lives and dies, and faults by name.
 
 A world plays a plan, a list of timed acts (``testing.acts``), heals everything, waits until the connector owes nothing, and reports
 what is true on chain and which invariants were broken. The same seed and plan give the same world.
@@ -21,8 +21,8 @@ import trio
 import trio.testing
 
 from kmsconn.config.settings import Settings
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
@@ -79,9 +79,9 @@ class Report:
 class World:
     """One world while it runs."""
 
-    neighbours: Neighbours
+    dependencies: EmulatedDependencies
     network: MemoryNetwork
-    traffic: Users[Neighbours]
+    traffic: Users[EmulatedDependencies]
     random: Random
     journal: Path
     changes: dict[str, Any]
@@ -103,7 +103,7 @@ class World:
     _up: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
-        self.witness = Witness(self.neighbours, self.journal, self.settings().reorg_window)
+        self.witness = Witness(self.dependencies, self.journal, self.settings().reorg_window)
 
     def wall(self) -> float:
         """Return the wall clock, which acts may step."""
@@ -111,7 +111,7 @@ class World:
 
     def settings(self) -> Settings:
         """Return the connector's settings."""
-        return self.neighbours.settings(self.journal, **self.changes)
+        return self.dependencies.settings(self.journal, **self.changes)
 
     async def kill(self, down: float, *, lose_journal: bool = False) -> None:
         """Kill the connector as ``kill -9`` does and let the next one start after ``down`` seconds."""
@@ -185,26 +185,26 @@ class World:
             self.reasons[f"{name}: {reason[:60]}"] += 1
 
     def heal(self) -> None:
-        """Turn every knob back: from here on all neighbours are honest and quick."""
-        for name in self.neighbours.names:
-            line = self.network.line(*self.neighbours.places[name])
+        """Turn every knob back: from here on all dependencies are honest and quick."""
+        for name in self.dependencies.names:
+            line = self.network.line(*self.dependencies.places[name])
             line.refuse = line.unreachable = line.mute = False
             line.there.latency = line.back.latency = 0.0
             line.there.lost = line.back.lost = False
             line.cut()
-        for cluster in self.neighbours.clusters.values():
+        for cluster in self.dependencies.clusters.values():
             for node in cluster.nodes:
                 node.lag, node.fork, node.log_fork = 0, None, None
                 node.unsupported.clear()
                 node.faults.heal()
-        for chain in self.neighbours.chains:
+        for chain in self.dependencies.chains:
             chain.stalled = False
         self._heal_storage()
 
     def _heal_storage(self) -> None:
-        for core in self.neighbours.cores:
+        for core in self.dependencies.cores:
             core.heal()
-        for bucket in self.neighbours.buckets:
+        for bucket in self.dependencies.buckets:
             bucket.heal()
 
     async def settle(self, patience: float) -> None:
@@ -212,27 +212,27 @@ class World:
         await trio.sleep(LOOK)  # what was asked last must be in a block to be owed
         with trio.move_on_after(patience):
             # the file is looked at from outside, as another process would
-            while truth_of(self.neighbours).open or self.witness.owed():
+            while truth_of(self.dependencies).open or self.witness.owed():
                 self._free_reused_ids()
                 await trio.sleep(LOOK)
 
     def _free_reused_ids(self) -> None:
         if self.ids_reused and self.witness.knows_the_chain():
             self.ids_reused = False
-            for core in self.neighbours.cores:
+            for core in self.dependencies.cores:
                 core.core.restart()
 
     def faults(self) -> Counter[str]:
-        """Count what the neighbours did wrong."""
+        """Count what the dependencies did wrong."""
         counts: Counter[str] = Counter()
-        for name, cluster in self.neighbours.clusters.items():
+        for name, cluster in self.dependencies.clusters.items():
             for node in cluster.nodes:
                 counts.update({f"{name} node: {fault}": n for fault, n in node.faults.happened.items()})
-        for core in self.neighbours.cores:
+        for core in self.dependencies.cores:
             counts.update(
                 {f"core: {method} {said}": n for (method, said), n in core.counts.items() if said != "OK"}
             )
-        for bucket in self.neighbours.buckets:
+        for bucket in self.dependencies.buckets:
             counts.update({f"bucket: {fault}": n for fault, n in bucket.counts.items()})
         return counts
 
@@ -259,14 +259,14 @@ async def play_world(
         lambda: EPOCH_SECONDS + trio.current_time(), Random(seed),
         block_time=block_time, pool=pool, nodes=nodes, shards=shards, computing=computing, seed=seed,
     )  # fmt: skip
-    neighbours = traffic.neighbours
+    dependencies = traffic.dependencies
     network = MemoryNetwork()
-    neighbours.settle_in_memory(network)
+    dependencies.settle_in_memory(network)
     with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
-        world = World(neighbours, network, traffic, Random(seed), Path(folder) / "journal.db", changes)
+        world = World(dependencies, network, traffic, Random(seed), Path(folder) / "journal.db", changes)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
-            await nursery.start(neighbours.run)
+            await nursery.start(dependencies.run)
             nursery.start_soon(world.live)
             await _play_all(world, plan)
             world.heal()
@@ -279,7 +279,7 @@ async def play_world(
 def _report(world: World, seconds: float) -> Report:
     witness = world.witness
     return Report(
-        truth=truth_of(world.neighbours, witness.replies.excuse),
+        truth=truth_of(world.dependencies, witness.replies.excuse),
         broken=(*witness.violations, *witness.owed(), *witness.strangers()),
         crashes=(*world.crashes, *map(_as_text, world.network.crashes)),
         seconds=seconds,

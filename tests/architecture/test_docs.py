@@ -21,7 +21,7 @@ import kmsconn
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.main import COMMANDS
 from kmsconn.config.options import OPTIONS
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
@@ -297,14 +297,14 @@ def is_excerpt(block: str) -> bool:
 
 @pytest.fixture
 async def small_world(autojump_clock: Any, tmp_path: Path) -> Any:
-    """Give a configuration and ports for a connector among emulated neighbours, in virtual time."""
-    neighbours, network = Neighbourhood.make(trio.current_time), MemoryNetwork()
-    neighbours.settle_in_memory(network)
+    """Give a configuration and ports for a connector among emulated dependencies, in virtual time."""
+    dependencies, network = FhevmDependencies.make(trio.current_time), MemoryNetwork()
+    dependencies.settle_in_memory(network)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
-        await nursery.start(neighbours.run)
+        await nursery.start(dependencies.run)
         ports = kmsconn.Ports(network, offload_inline, trio.current_time, Random(0).random)
-        yield neighbours.settings(tmp_path / "journal.db"), ports
+        yield dependencies.settings(tmp_path / "journal.db"), ports
         nursery.cancel_scope.cancel()
 
 

@@ -15,7 +15,7 @@ PATIENCE = 90
 async def test_the_straight_client_answers_every_request_once(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with open_pair(Recipe(STRAIGHT), tmp_path, size=64, computing=0.0) as pair:
-            status = await pair.neighbours.get("/status")
+            status = await pair.dependencies.get("/status")
             pair.look()
     assert (status["emitted"], status["answered"], status["doubled"]) == (20, 20, 0)
     assert pair.samples["connector"][0].resident > 0

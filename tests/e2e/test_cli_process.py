@@ -1,4 +1,4 @@
-"""``kmsconn run`` as a process whose neighbours never answer: it starts, says why it is not ready, refuses a twin, and ends at once."""
+"""``kmsconn run`` as a process whose dependencies never answer: it starts, says why it is not ready, refuses a twin, and ends at once."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def exit_of(*arguments: str) -> tuple[int, str]:
     return result.returncode, result.stderr.decode()
 
 
-async def test_without_neighbours_it_is_alive_not_healthy_and_names_them(tmp_path: Path) -> None:
+async def test_without_dependencies_it_is_alive_not_healthy_and_names_them(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with running(config(tmp_path)) as (_, lines), httpx2.AsyncClient(trust_env=False) as client:
             url = (await until(lines, "started"))["monitoring"]

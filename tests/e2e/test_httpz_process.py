@@ -1,4 +1,4 @@
-"""The real commands for the first generation, as processes over sockets: neighbours of that era, and a connector that is killed."""
+"""The real commands for the first generation, as processes over sockets: dependencies of that era, and a connector that is killed."""
 
 from __future__ import annotations
 

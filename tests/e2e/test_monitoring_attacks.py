@@ -40,7 +40,7 @@ class Target:
         async with await self.connect() as stream:
             await stream.send_all(PROBE)
             said = b"".join([bytes(piece) async for piece in stream])
-        assert said.startswith(b"HTTP/1.1 503 "), said  # its neighbours never answer
+        assert said.startswith(b"HTTP/1.1 503 "), said  # its dependencies never answer
         return time.perf_counter() - begun
 
     def descriptors(self) -> int:
@@ -57,7 +57,7 @@ class Target:
 
 @asynccontextmanager
 async def target(folder: Path) -> AsyncIterator[Target]:
-    """Run a connector whose neighbours never answer."""
+    """Run a connector whose dependencies never answer."""
     with trio.fail_after(PATIENCE):
         async with running(config(folder)) as (process, lines):
             url = (await until(lines, "started"))["monitoring"]

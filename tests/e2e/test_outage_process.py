@@ -15,7 +15,7 @@ import trio
 
 from kmsconn.config.sources import load_config
 from kmsconn.emulator.config_file import write_config
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.journal.binding import Binding
@@ -87,12 +87,12 @@ async def test_sigterm_during_an_outage_ends_within_the_grace_and_says_what_is_l
 
 
 @asynccontextmanager
-async def neighbours_on_sockets() -> AsyncIterator[Neighbourhood]:
+async def dependencies_on_sockets() -> AsyncIterator[FhevmDependencies]:
     """Serve emulated dependencies on this machine while the block lasts."""
-    neighbours = Neighbourhood.make(time.time)
+    dependencies = FhevmDependencies.make(time.time)
     async with trio.open_nursery() as nursery:
-        await nursery.start(neighbours.serve_on_sockets)
-        yield neighbours
+        await nursery.start(dependencies.serve_on_sockets)
+        yield dependencies
         nursery.cancel_scope.cancel()
 
 
@@ -108,7 +108,7 @@ async def test_a_wrong_contract_ends_the_start_with_3_and_names_option_and_addre
 ) -> None:
     path = tmp_path / "kmsconn.toml"
     with trio.fail_after(PATIENCE):
-        async with neighbours_on_sockets() as near:
+        async with dependencies_on_sockets() as near:
             other = {"Decryption": near.gateway_config, "ProtocolConfig": near.kms_generation}[kind]
             address = Address(b"\x77" * 20) if where == "without code" else other.address
             settings = near.settings(tmp_path / "j.db", monitoring_endpoint="127.0.0.1:0")

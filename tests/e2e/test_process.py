@@ -1,4 +1,4 @@
-"""The real commands as processes over sockets: emulated neighbours under a load, and a connector that is killed and started again.
+"""The real commands as processes over sockets: emulated dependencies under a load, and a connector that is killed and started again.
 
 What counts is what the emulated chain shows in the end: every request answered, none twice.
 """

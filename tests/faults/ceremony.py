@@ -15,10 +15,10 @@ import trio
 
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_faults import CoreFaults
+from kmsconn.emulator.dependencies import sender_of
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.key_life import NEXT_CONTEXT, KeyLife
 from kmsconn.emulator.key_oracle import Asked, KeyVerdict, read_keys
-from kmsconn.emulator.neighbourhood import Neighbourhood
-from kmsconn.emulator.neighbours import sender_of
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic
@@ -40,9 +40,9 @@ FAILED = {State.REJECTED, State.QUARANTINED, State.EXPIRED}
 
 @attrs.define(eq=False)
 class Ceremony:
-    """The neighbours, the owner, and what each connector said. ``incoming``: the nodes of the next context."""
+    """The dependencies, the owner, and what each connector said. ``incoming``: the nodes of the next context."""
 
-    neighbours: Neighbourhood
+    dependencies: FhevmDependencies
     network: MemoryNetwork
     folder: Path
     incoming: tuple[int, ...]
@@ -59,18 +59,18 @@ class Ceremony:
     def __attrs_post_init__(self) -> None:
         self.events = [[] for _ in self.nodes]
         self.lives = [Life() for _ in self.nodes]
-        self.traffic = Traffic(self.neighbours, Random(0))
-        self.owner = KeyLife(self.neighbours, self.incoming, self.traffic)
+        self.traffic = Traffic(self.dependencies, Random(0))
+        self.owner = KeyLife(self.dependencies, self.incoming, self.traffic)
 
     @property
     def nodes(self) -> range:
         """The numbers of all nodes, members of the first context or not."""
-        return range(1 + len(self.neighbours.others))
+        return range(1 + len(self.dependencies.others))
 
     @property
     def core_faults(self) -> list[CoreFaults]:
         """The Core of each node."""
-        return [*self.neighbours.cores, *self.neighbours.others]
+        return [*self.dependencies.cores, *self.dependencies.others]
 
     @property
     def cores(self) -> list[EmulatedCore]:
@@ -83,7 +83,7 @@ class Ceremony:
             life = self.lives[node] = Life()
             steps = Steps(self.dies_at(node), life.kill)
             ports = MortalPorts(life, self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
-            settings = self.neighbours.settings(
+            settings = self.dependencies.settings(
                 self.folder / f"journal-{node}.db", node, reorg_window=4.0, kms_operation_from_block_number=0
             )
             steps.mark()
@@ -107,7 +107,7 @@ class Ceremony:
 
     def act(self, contract: Any, what: Callable[[Any], Any]) -> None:
         """Do what the owner does, in the next block."""
-        self.neighbours.ethereum.act(contract.address, what)
+        self.dependencies.ethereum.act(contract.address, what)
 
     def told(self, node: int, event: type[E], kind: Kind) -> list[E]:
         """Return what one connector said of one kind of request."""
@@ -123,14 +123,14 @@ class Ceremony:
 
     def keys(self, node: int) -> KeyVerdict:
         """Return what Ethereum says of one node."""
-        return read_keys(self.neighbours, sender_of(node).address)
+        return read_keys(self.dependencies, sender_of(node).address)
 
     def expected(self, node: int) -> set[Asked]:
         """Return what one node has to reply to, by the contexts that it is a node of.
 
         Of the nodes that leave, a new context needs so many words only; who comes after these is told that it is not pending.
         """
-        verdict, first = self.keys(node), node in self.neighbours.members
+        verdict, first = self.keys(node), node in self.dependencies.members
 
         def is_ours(one: Asked) -> bool:
             match one:
@@ -156,7 +156,9 @@ class Ceremony:
 
     def gateway(self, node: int) -> Oracle:
         """Return what the Gateway says of one node."""
-        oracle = Oracle(self.neighbours.gateway, self.neighbours.decryption.address, sender_of(node).address)
+        oracle = Oracle(
+            self.dependencies.gateway, self.dependencies.decryption.address, sender_of(node).address
+        )
         oracle.read()
         return oracle
 
@@ -187,7 +189,7 @@ async def open_ceremony(
     computing: float = 2.0,
 ) -> AsyncIterator[Ceremony]:
     """Run so many nodes; with newcomers as many of the first nodes leave. Nothing may have failed at the end."""
-    neighbours = Neighbourhood.make(
+    dependencies = FhevmDependencies.make(
         lambda: BEGIN + trio.current_time(),
         block_time=block_time,
         computing=computing,
@@ -195,13 +197,13 @@ async def open_ceremony(
         newcomers=newcomers,
         shards=shards,
     )
-    neighbours.ethereum.finality = 2
+    dependencies.ethereum.finality = 2
     network = MemoryNetwork()
-    neighbours.settle_in_memory(network)
-    ceremony = Ceremony(neighbours, network, folder, tuple(range(newcomers, members + newcomers)))
+    dependencies.settle_in_memory(network)
+    ceremony = Ceremony(dependencies, network, folder, tuple(range(newcomers, members + newcomers)))
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
-        await nursery.start(neighbours.run)
+        await nursery.start(dependencies.run)
         for node in ceremony.nodes:
             nursery.start_soon(ceremony.run, node)
         yield ceremony

@@ -1,4 +1,4 @@
-"""One connector among honest neighbours in virtual time, for tests that let one thing be wrong. Holds what the connector said."""
+"""One connector among honest dependencies in virtual time, for tests that let one thing be wrong. Holds what the connector said."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trio
 
 from kmsconn.config.settings import Chain, LogFormat, Settings
 from kmsconn.emulator.core_faults import Call, Chance, Fault
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.causes import CAUSES
@@ -37,9 +37,9 @@ MOMENTS = 120.0  # virtual seconds that anything may take unless a test says oth
 
 @attrs.define(eq=False)
 class Scene:
-    """Neighbours, users, and everything that the connector told: ``events``, and ``log`` as text."""
+    """EmulatedDependencies, users, and everything that the connector told: ``events``, and ``log`` as text."""
 
-    neighbours: Neighbourhood
+    dependencies: FhevmDependencies
     network: MemoryNetwork
     traffic: Traffic
     folder: Path
@@ -53,7 +53,7 @@ class Scene:
 
     def settings(self, **changes: Any) -> Settings:
         """Return settings with secrets in a URL."""
-        settings = self.neighbours.settings(self.folder / "journal.db", **{"reorg_window": 4.0, **changes})
+        settings = self.dependencies.settings(self.folder / "journal.db", **{"reorg_window": 4.0, **changes})
         gateway = Chain(settings.gateway.chain_id, ("ws://user:hunter2@gateway:80/pathkey?token=sesame",))
         return attrs.evolve(settings, gateway=gateway)
 
@@ -110,7 +110,7 @@ class Scene:
         return [self._ids()[transaction] for transaction in transactions]
 
     def _ids(self) -> dict[bytes, int]:
-        chain = self.neighbours.gateway
+        chain = self.dependencies.gateway
         blocks = chain.blocks_with_logs(0, chain.head.number)
         return {
             mined.transaction.hash: int.from_bytes(mined.logs[0].topics[1])
@@ -122,7 +122,7 @@ class Scene:
     @property
     def answered(self) -> set[int]:
         """The ids that have this node's answer on chain."""
-        return set(truth_of(self.neighbours).answered)
+        return set(truth_of(self.dependencies).answered)
 
     async def wait_answered(self, ids: list[int]) -> None:
         """Wait until requests are answered."""
@@ -136,19 +136,21 @@ class Scene:
             return await (fault.act(call) if ours else call.proceed())
 
         chance = Chance(1.0, Fault(fault.name, act), method)
-        self.neighbours.cores[0].chances.append(chance)
+        self.dependencies.cores[0].chances.append(chance)
         return chance
 
 
 @asynccontextmanager
 async def open_scene(folder: Path, *, block_time: float = 1.0) -> AsyncIterator[Scene]:
-    """Run the neighbours while the block lasts; needs a virtual clock."""
-    neighbours = Neighbourhood.make(lambda: BEGIN + trio.current_time(), block_time=block_time, computing=0.1)
+    """Run the dependencies while the block lasts; needs a virtual clock."""
+    dependencies = FhevmDependencies.make(
+        lambda: BEGIN + trio.current_time(), block_time=block_time, computing=0.1
+    )
     network = MemoryNetwork()
-    neighbours.settle_in_memory(network)
+    dependencies.settle_in_memory(network)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
-        await nursery.start(neighbours.run)
-        yield Scene(neighbours, network, Traffic(neighbours, Random(0)), folder)
+        await nursery.start(dependencies.run)
+        yield Scene(dependencies, network, Traffic(dependencies, Random(0)), folder)
         nursery.cancel_scope.cancel()
     assert not network.crashes

@@ -25,18 +25,18 @@ SYNC = ("PublicDecryptSync", "UserDecryptSync")
 
 def calls(scene: Scene) -> dict[str, int]:
     """How often each method ended in OK."""
-    counts = scene.neighbours.cores[0].counts
+    counts = scene.dependencies.cores[0].counts
     return {method: n for (method, status), n in counts.items() if status == Status.OK.name}
 
 
 def later(scene: Scene, **knobs: Any) -> None:
-    core = scene.neighbours.cores[0].core
+    core = scene.dependencies.cores[0].core
     for name, value in {"waits_at_once": True, **knobs}.items():
         setattr(core, name, value)
 
 
 def replies(scene: Scene) -> list[int]:
-    return sorted(identifier for identifier, _ in replies_of(scene.neighbours))
+    return sorted(identifier for identifier, _ in replies_of(scene.dependencies))
 
 
 async def test_each_request_is_one_call(tmp_path: Path, autojump_clock: Any) -> None:
@@ -109,7 +109,7 @@ async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(
     async with open_scene(tmp_path) as scene:
         later(scene)
         for method in SYNC:
-            scene.neighbours.cores[0].script(method, fault, fault)
+            scene.dependencies.cores[0].script(method, fault, fault)
         ids = await scene.ask(*FORMS)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(ids), 600)
@@ -119,7 +119,7 @@ async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(
 
 async def test_an_answer_that_is_not_this_nodes_is_not_sent(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
-        core = scene.neighbours.cores[0].core
+        core = scene.dependencies.cores[0].core
         later(scene, node=attrs.evolve(core.node, key=core_faults.STRANGER))
         await scene.ask("public")
         async with scene.connected():

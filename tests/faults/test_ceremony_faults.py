@@ -1,4 +1,4 @@
-"""A life of keys among neighbours that are gone, forgetful or slow for hours: nothing is given up, doubled, or in anybody's way."""
+"""A life of keys among dependencies that are gone, forgetful or slow for hours: nothing is given up, doubled, or in anybody's way."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_an_ethereum_node_that_is_gone_for_twenty_minutes_costs_nothing(
 ) -> None:
     """It goes while the answer to the preparation is on its way, and the chain goes on."""
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK) as ceremony:
-        line = ceremony.network.line(*ceremony.neighbours.places["ethereum"])
+        line = ceremony.network.line(*ceremony.dependencies.places["ethereum"])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(play_on, ceremony)
             await ceremony.wait(lambda: ceremony.told(0, StageFinished, Kind.PREP_KEYGEN))
@@ -122,7 +122,7 @@ async def test_a_reorganisation_above_the_finalized_block_changes_nothing_that_w
 ) -> None:
     """Requests are not read yet when their blocks are replaced; replies that fell are sent again, and land once."""
     async with open_ceremony(tmp_path, members=1) as ceremony, trio.open_nursery() as nursery:
-        ethereum = ceremony.neighbours.ethereum
+        ethereum = ceremony.dependencies.ethereum
         ethereum.finality = 6
         playing = trio.CancelScope()
 
@@ -139,7 +139,7 @@ async def test_a_reorganisation_above_the_finalized_block_changes_nothing_that_w
 
 async def test_a_reply_that_fell_with_its_block_is_given_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_ceremony(tmp_path, members=1) as ceremony:
-        ethereum = ceremony.neighbours.ethereum
+        ethereum = ceremony.dependencies.ethereum
         ethereum.finality = 6
         await ceremony.owner.announce_first()
         async with trio.open_nursery() as nursery:

@@ -21,12 +21,12 @@ FORMS = ("public", "direct", "unified")
 
 def hide(scene: Scene, fault: Fault) -> None:
     """Let every node of the gateway hide logs until it is healed."""
-    for node in scene.neighbours.clusters["gateway"].nodes:
+    for node in scene.dependencies.clusters["gateway"].nodes:
         node.faults.probability[fault] = 1.0
 
 
 def heal(scene: Scene) -> None:
-    for node in scene.neighbours.clusters["gateway"].nodes:
+    for node in scene.dependencies.clusters["gateway"].nodes:
         node.faults.heal()
 
 
@@ -105,19 +105,19 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
         await trio.sleep(2)
         early = await scene.ask("direct", "direct")
         await scene.wait(lambda: set(early) <= scene.answered)
-        gateway = scene.neighbours.gateway
-        swap = partial(arrange, swapped=scene.neighbours.decryption.address, sizes=[0] * 5)
+        gateway = scene.dependencies.gateway
+        swap = partial(arrange, swapped=scene.dependencies.decryption.address, sizes=[0] * 5)
         branch = gateway.reorg(5, arrange=swap)
-        for node in scene.neighbours.clusters["gateway"].nodes:
+        for node in scene.dependencies.clusters["gateway"].nodes:
             node.log_fork = branch
-        for core in scene.neighbours.cores:
+        for core in scene.dependencies.cores:
             core.core.restart()
         await trio.sleep(4 * scene.settings().reorg_window)
-        for node in scene.neighbours.clusters["gateway"].nodes:
+        for node in scene.dependencies.clusters["gateway"].nodes:
             node.log_fork = None
-        assert truth_of(scene.neighbours).open
-        await scene.wait(lambda: not truth_of(scene.neighbours).open, 6 * EVERY)
-        assert truth_of(scene.neighbours).doubled == ()
+        assert truth_of(scene.dependencies).open
+        await scene.wait(lambda: not truth_of(scene.dependencies).open, 6 * EVERY)
+        assert truth_of(scene.dependencies).doubled == ()
         await scene.wait(lambda: connector.statistics().gaps == 0, 2 * EVERY)
 
 

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from kmsconn.emulator.core_faults import Chance, status
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_life import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.traffic import naming
 from kmsconn.kms.codes import Status
@@ -35,13 +35,13 @@ NAMING = {"nothing": b"", "context": naming(CONTEXT, EPOCH)[0], "epoch": naming(
 
 def destroy(scene: Scene, what: str) -> None:
     """Let the owner destroy the context, or its epoch, on Ethereum."""
-    config = scene.neighbours.protocol_config
+    config = scene.dependencies.protocol_config
     act = (
         partial(config.destroy_epoch, epoch_id=EPOCH)
         if what == "epoch"
         else partial(config.destroy_context, context_id=CONTEXT)
     )
-    scene.neighbours.ethereum.act(config.address, act)
+    scene.dependencies.ethereum.act(config.address, act)
 
 
 async def rejected(scene: Scene, count: int = 1) -> list[RequestClosed]:
@@ -65,10 +65,10 @@ async def test_an_answer_under_a_context_that_the_gateway_destroyed_does_not_wai
         scene.traffic.extra_data = (NAMING[named],)
         await scene.ask("public")  # the signer of the context is known by then
         await scene.wait(lambda: scene.answered)
-        scene.neighbours.cores[0].core.computing = 20.0
+        scene.dependencies.cores[0].core.computing = 20.0
         await scene.ask("public")
-        config = scene.neighbours.gateway_config
-        scene.neighbours.gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
+        config = scene.dependencies.gateway_config
+        scene.dependencies.gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
         [closed] = await rejected(scene)
     assert "InvalidKmsContext" in closed.reason
 
@@ -79,9 +79,9 @@ async def test_nothing_is_answered_under_what_was_destroyed_while_the_core_was_a
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.neighbours.ethereum.finality = 2
+        scene.dependencies.ethereum.finality = 2
         scene.traffic.extra_data = (NAMING["epoch"],)
-        scene.neighbours.cores[0].core.computing = AT_WORK
+        scene.dependencies.cores[0].core.computing = AT_WORK
         await scene.ask("public")
         await scene.wait(lambda: any(one.stage == "submit" for one in scene.told(StageFinished)))
         destroy(scene, what)
@@ -99,8 +99,8 @@ async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(
     """The Gateway gave no estimates meanwhile; an epoch it does not even know."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.neighbours.ethereum.finality = 2
-        [node] = scene.neighbours.clusters["gateway"].nodes
+        scene.dependencies.ethereum.finality = 2
+        [node] = scene.dependencies.clusters["gateway"].nodes
         node.faults.answer("eth_estimateGas", NodeError(-32000, "header not found"), 10**6)
         scene.traffic.extra_data = (NAMING["epoch"],)
         await scene.ask("public", "public", "public")
@@ -116,8 +116,8 @@ async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(
 async def test_what_is_answered_under_another_context_is_sent(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.neighbours.ethereum.finality = 2
-        [node] = scene.neighbours.clusters["gateway"].nodes
+        scene.dependencies.ethereum.finality = 2
+        [node] = scene.dependencies.clusters["gateway"].nodes
         node.faults.answer("eth_estimateGas", NodeError(-32000, "header not found"), 10**6)
         scene.traffic.extra_data = (NAMING["nothing"],)
         [identifier] = await scene.ask("public")
@@ -137,8 +137,8 @@ async def begun(ceremony: Ceremony) -> None:
     for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
         await step()
     ceremony.core_faults[0].chances.append(Chance(1.0, status(Status.UNAVAILABLE), "GetEpochResult"))
-    config = ceremony.neighbours.protocol_config
-    following = announcement_of(ceremony.neighbours.committee)
+    config = ceremony.dependencies.protocol_config
+    following = announcement_of(ceremony.dependencies.committee)
     ceremony.act(config, lambda frame: config.begin_context(frame, following))
     await ceremony.wait(
         lambda: any(one.stage == "submit" for one in ceremony.told(0, StageFinished, Kind.NEW_KMS_EPOCH))
@@ -151,7 +151,7 @@ async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(
     """Seen with a real Core, whose GetEpochResult ends in a reset stream for ever."""
     async with open_ceremony(tmp_path, members=1) as ceremony:
         await begun(ceremony)
-        config = ceremony.neighbours.protocol_config
+        config = ceremony.dependencies.protocol_config
         ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
         assert ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH) == []
@@ -192,7 +192,7 @@ async def told_for(
     async with open_ceremony(folder, members=1, block_time=block_time) as ceremony:
         for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
             await step()
-        core, config = ceremony.core_faults[0], ceremony.neighbours.protocol_config
+        core, config = ceremony.core_faults[0], ceremony.dependencies.protocol_config
         core.chances.append(Chance(1.0, status(code), "DestroyMpcEpoch"))
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
         await trio.sleep(seconds)
@@ -208,7 +208,7 @@ async def told_for(
 async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_ceremony(tmp_path, members=1) as ceremony:
         ceremony.core_faults[0].chances.append(Chance(1.0, status(Status.NOT_FOUND), "DestroyMpcContext"))
-        config = ceremony.neighbours.protocol_config
+        config = ceremony.dependencies.protocol_config
         ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
         [closed] = ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED)
@@ -222,10 +222,10 @@ async def test_a_reply_that_was_broadcast_is_left_to_the_contract_and_ends_with_
     async with open_scene(tmp_path, block_time=4.0) as scene, scene.connected() as connector:
         await connector.wait_ready()
         scene.traffic.extra_data = (NAMING["context"],)
-        config = scene.neighbours.gateway_config
+        config = scene.dependencies.gateway_config
         await scene.ask("public")
         await scene.wait(lambda: scene.told(ReplySigned))
-        scene.neighbours.gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
+        scene.dependencies.gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
         [closed] = await rejected(scene)
     assert "InvalidKmsContext" in closed.reason
     assert any(

@@ -89,11 +89,11 @@ async def test_what_is_not_answered_is_given_back_at_once_and_goes_on_with_the_n
         [identifier] = await scene.ask("public")
         chance = scene.core_does(core_faults.slow(50.0), identifier, "GetPublicDecryptionResult")
         async with scene.open() as connector:
-            await scene.wait(lambda: scene.neighbours.cores[0].counts["PublicDecrypt", "OK"])
+            await scene.wait(lambda: scene.dependencies.cores[0].counts["PublicDecrypt", "OK"])
             await trio.sleep(1)
             assert await drain(connector) < 2
         assert scene.answered == set()
-        scene.neighbours.cores[0].chances.remove(chance)
+        scene.dependencies.cores[0].chances.remove(chance)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == {identifier})
 
@@ -103,11 +103,11 @@ async def test_a_chain_that_stands_still_is_waited_for_as_long_as_the_grace(
 ) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
-        scene.neighbours.gateway.stalled = True
+        scene.dependencies.gateway.stalled = True
         async with scene.open(drain_grace=GRACE) as connector:
             await scene.wait(lambda: scene.told(AnswerKept))
             assert await drain(connector) == pytest.approx(GRACE, abs=1.0)
-        scene.neighbours.gateway.stalled = False
+        scene.dependencies.gateway.stalled = False
         async with scene.connected():
             await scene.wait(lambda: scene.answered == {identifier})
 
@@ -117,7 +117,7 @@ async def test_a_second_signal_does_not_wait_for_the_transaction_managers(
 ) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
-        scene.neighbours.gateway.stalled = True
+        scene.dependencies.gateway.stalled = True
         async with scene.open(drain_grace=GRACE) as connector:
             await scene.wait(lambda: scene.told(AnswerKept))
             connector.drain()
@@ -125,7 +125,7 @@ async def test_a_second_signal_does_not_wait_for_the_transaction_managers(
             connector.hurry()
             with trio.fail_after(1):
                 await connector.wait_drained()
-        scene.neighbours.gateway.stalled = False
+        scene.dependencies.gateway.stalled = False
         async with scene.connected():
             await scene.wait(lambda: scene.answered == {identifier})
 
@@ -153,7 +153,7 @@ async def test_statistics_follow_a_request(tmp_path: Path, autojump_clock: Any) 
 
 
 @pytest.mark.parametrize("name", ["gateway", "ethereum", "host", "core0"])
-async def test_it_is_ready_only_once_every_neighbour_has_answered(
+async def test_it_is_ready_only_once_every_dependency_has_answered(
     name: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene:
@@ -194,8 +194,8 @@ async def test_two_connectors_do_not_share_a_journal(tmp_path: Path, autojump_cl
 
 async def test_a_threshold_of_zero_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
-        config = scene.neighbours.gateway_config
-        scene.neighbours.gateway.set_up(config.address, lambda frame: config.set_coprocessors(frame, [], 0))
+        config = scene.dependencies.gateway_config
+        scene.dependencies.gateway.set_up(config.address, lambda frame: config.set_coprocessors(frame, [], 0))
         with pytest.raises(BaseExceptionGroup) as caught:
             async with scene.open() as connector:
                 await connector.wait_drained()
@@ -204,7 +204,7 @@ async def test_a_threshold_of_zero_is_refused(tmp_path: Path, autojump_clock: An
 
 async def test_a_chain_with_another_id_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
-        scene.network.serve("ethereum", 80, scene.neighbours.handler("host"))
+        scene.network.serve("ethereum", 80, scene.dependencies.handler("host"))
         with pytest.raises(BaseExceptionGroup) as caught:
             async with scene.open() as connector:
                 await connector.wait_drained()

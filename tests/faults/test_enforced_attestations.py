@@ -11,10 +11,10 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
 from kmsconn.config.settings import Attestation
-from kmsconn.emulator import neighbourhood
+from kmsconn.emulator import dependencies
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
-from kmsconn.emulator.neighbours import key_for
+from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.traffic import KEY_ID
 from kmsconn.model.events import AlertRaised, AttestationDoubted, RequestDeferred
 from tests.faults.scene import Scene, open_scene
@@ -25,7 +25,7 @@ ENFORCE = {"attestation": Attestation.ENFORCE}
 
 def lie(scene: Scene, transaction: bytes, index: int, body: bytes | None = None) -> None:
     """Let a coprocessor attest another digest for a request's ciphertexts, in its bucket, and perhaps hold other bytes."""
-    bucket, signer = scene.neighbours.buckets[index].bucket, key_for(f"coprocessor signer {index}")
+    bucket, signer = scene.dependencies.buckets[index].bucket, key_for(f"coprocessor signer {index}")
     for one in scene.traffic._remembered[transaction]:
         honest = attest(one, key_id=KEY_ID, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
         said = sign_attestation(one.handle, attrs.evolve(honest, sns_ciphertext_digest=bytes(32)), signer)
@@ -36,7 +36,7 @@ def lie(scene: Scene, transaction: bytes, index: int, body: bytes | None = None)
 def started(scene: Scene) -> set[int]:
     """Note which ids the Core hears of."""
     heard: set[int] = set()
-    scene.neighbours.cores[0].core.on_start = lambda request_id: heard.add(int.from_bytes(request_id))
+    scene.dependencies.cores[0].core.on_start = lambda request_id: heard.add(int.from_bytes(request_id))
     return heard
 
 
@@ -54,8 +54,8 @@ async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is
     async with open_scene(tmp_path) as scene:
         heard = started(scene)
         transaction = scene.traffic.public()
-        kept = [dict(one.bucket.objects) for one in scene.neighbours.buckets]
-        for index in range(len(scene.neighbours.buckets)):
+        kept = [dict(one.bucket.objects) for one in scene.dependencies.buckets]
+        for index in range(len(scene.dependencies.buckets)):
             lie(scene, transaction, index)
         [bad] = await scene.on_chain([transaction])
         good = await scene.ask(*FORMS)
@@ -67,7 +67,7 @@ async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is
                 "is not attested: attested is" in event.reason for event in scene.told(RequestDeferred)
             )
             assert any("is not attested" in event.text for event in scene.told(AlertRaised))
-            for one, objects in zip(scene.neighbours.buckets, kept, strict=True):
+            for one, objects in zip(scene.dependencies.buckets, kept, strict=True):
                 one.bucket.objects.update(objects)
             await scene.wait(lambda: bad in scene.answered)
     assert scene.told(AttestationDoubted) == []
@@ -82,7 +82,7 @@ async def test_one_malicious_bucket_spoils_no_request_and_stops_one_only_where_a
     autojump_clock: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(neighbourhood, "COPROCESSORS", coprocessors)
+    monkeypatch.setattr(dependencies, "COPROCESSORS", coprocessors)
     async with open_scene(tmp_path) as scene:
         heard = started(scene)
         transactions = [scene.traffic.forms[form]() for form in FORMS]

@@ -1,4 +1,4 @@
-"""The n-th call of a neighbour, or the n-th burst of bytes, goes wrong in every way there is: everything is answered once all the same.
+"""The n-th call of a dependency, or the n-th burst of bytes, goes wrong in every way there is: everything is answered once all the same.
 
 Usually some calls for each way are tried, others every day; ``KMSCONN_POINTS=all`` tries every one.
 """
@@ -43,7 +43,7 @@ def test_a_call_that_goes_wrong_costs_no_request(scenario: Scenario, how: Spoil)
 
 
 @SCENARIOS
-def test_every_neighbour_is_called(scenario: Scenario) -> None:
+def test_every_dependency_is_called(scenario: Scenario) -> None:
     """Else the suite would try nothing."""
     called = {name.split()[0] for name in undisturbed(scenario).calls}
     assert called >= {"gateway", "ethereum", "host", "core0", "bucket0"}

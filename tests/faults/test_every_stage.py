@@ -1,4 +1,4 @@
-"""Each stage alone, against the whole neighbourhood: run twice it gives the same, cancelled anywhere it leaves nothing behind."""
+"""Each stage alone, against the whole dependencies: run twice it gives the same, cancelled anywhere it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
     """Ask for one decryption and record it by hand; no task of a connector runs."""
     async with open_scene(folder) as scene:
         await scene.ask(form)
-        settings = scene.neighbours.settings(folder / "j.db")
+        settings = scene.dependencies.settings(folder / "j.db")
         ports = Ports(scene.network, offload_inline, lambda: BEGIN + trio.current_time(), Random(0).random)
         async with open_components(settings, ports, ignore) as components:
             assert isinstance(components.directory, Registry)
             await components.directory.load()
-            head = scene.neighbours.gateway.head
+            head = scene.dependencies.gateway.head
             components.gateway.head.note(head.number, head.timestamp)
             row = await recorded(components)
             yield Line(components, scene, row, components.pipeline.request_of(row))
@@ -121,7 +121,7 @@ async def test_the_core_was_really_asked_twice(tmp_path: Path, autojump_clock: A
     async with open_line(tmp_path, "public") as line:
         await line.submitted()
         await line.submitted()
-        assert line.scene.neighbours.cores[0].counts["PublicDecrypt", "ALREADY_EXISTS"] == 1
+        assert line.scene.dependencies.cores[0].counts["PublicDecrypt", "ALREADY_EXISTS"] == 1
 
 
 async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> None:
@@ -226,7 +226,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
         row = await components.journal.run(queries.row, line.row.rid)
         assert row is not None
         assert row.state is State.FINALIZED
-        assert truth_of(line.scene.neighbours).doubled == ()
+        assert truth_of(line.scene.dependencies).doubled == ()
     assert states[0] is State.ANSWERED
     order = [State.ANSWERED, State.SIGNED, State.INCLUDED, State.FINALIZED]
     assert states == sorted(states, key=order.index)

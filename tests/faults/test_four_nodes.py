@@ -13,9 +13,9 @@ import trio
 
 from kmsconn.emulator.contracts.decryption import BASE
 from kmsconn.emulator.core_faults import HANG, Chance, status
+from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.dialect import FHEVM_014
-from kmsconn.emulator.neighbourhood import Neighbourhood
-from kmsconn.emulator.neighbours import sender_of
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic
@@ -35,7 +35,7 @@ FORMS = ("public", "direct", "unified")
 class Committee:
     """Four nodes at one contract."""
 
-    neighbours: Neighbourhood
+    dependencies: FhevmDependencies
     network: MemoryNetwork
     traffic: Traffic
     folder: Path
@@ -44,7 +44,7 @@ class Committee:
         return MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
 
     def open(self, member: int) -> Any:
-        settings = self.neighbours.settings(self.folder / f"journal-{member}.db", member, reorg_window=4.0)
+        settings = self.dependencies.settings(self.folder / f"journal-{member}.db", member, reorg_window=4.0)
         return open_connector(settings, ports=self.ports(), on_event=lambda _: None)
 
     @asynccontextmanager
@@ -57,8 +57,8 @@ class Committee:
 
     def oracle(self, member: int) -> Oracle:
         """Return what the chain says of one member."""
-        address = self.neighbours.decryption.address
-        oracle = Oracle(self.neighbours.gateway, address, sender_of(member).address)
+        address = self.dependencies.decryption.address
+        oracle = Oracle(self.dependencies.gateway, address, sender_of(member).address)
         oracle.read()
         return oracle
 
@@ -75,11 +75,11 @@ class Committee:
     def is_done(self, identifier: int) -> bool:
         """Tell whether the contract has consensus, or enough shares."""
         done = mapping_slot(BASE, identifier)
-        return bool(self.neighbours.gateway.state.get((self.neighbours.decryption.address, done), 0))
+        return bool(self.dependencies.gateway.state.get((self.dependencies.decryption.address, done), 0))
 
     def senders(self, identifier: int) -> list[Address]:
         """Return who has answered a request, once each time."""
-        blocks = self.neighbours.gateway.blocks_with_logs(0, self.neighbours.gateway.head.number)
+        blocks = self.dependencies.gateway.blocks_with_logs(0, self.dependencies.gateway.head.number)
         return [
             mined.transaction.sender
             for block in blocks
@@ -90,15 +90,15 @@ class Committee:
 
 @asynccontextmanager
 async def open_committee(folder: Path) -> AsyncIterator[Committee]:
-    neighbours = Neighbourhood.make(
+    dependencies = FhevmDependencies.make(
         lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, members=MEMBERS
     )
     network = MemoryNetwork()
-    neighbours.settle_in_memory(network)
+    dependencies.settle_in_memory(network)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
-        await nursery.start(neighbours.run)
-        yield Committee(neighbours, network, Traffic(neighbours, Random(0)), folder)
+        await nursery.start(dependencies.run)
+        yield Committee(dependencies, network, Traffic(dependencies, Random(0)), folder)
         nursery.cancel_scope.cancel()
     assert not network.crashes
 
@@ -121,7 +121,7 @@ async def test_with_one_core_down_three_answer_and_reach_consensus(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_committee(tmp_path) as committee:
-        committee.neighbours.others[-1].chances.append(Chance(1.0, HANG))
+        committee.dependencies.others[-1].chances.append(Chance(1.0, HANG))
         async with committee.connected():
             for form in FORMS:
                 committee.traffic.forms[form]()
@@ -137,7 +137,7 @@ async def test_the_fourth_node_answers_late_once_its_core_is_back(
 ) -> None:
     """What has consensus already is answered all the same: the contract takes it, and each node's record stays complete."""
     async with open_committee(tmp_path) as committee:
-        late = committee.neighbours.others[-1]
+        late = committee.dependencies.others[-1]
         late.chances.append(Chance(1.0, status(Status.UNAVAILABLE)))
         async with committee.connected():
             committee.traffic.forms["public"]()

@@ -20,8 +20,8 @@ from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN
 from kmsconn.emulator.chances import Chance as BucketChance
 from kmsconn.emulator.core_faults import Chance, Fault
+from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
-from kmsconn.emulator.neighbours import GATEWAY_ID
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
@@ -95,7 +95,7 @@ async def is_over(scene: Scene, ids: list[int], *more: str) -> None:
 
 def core_always(scene: Scene, fault: Fault, methods: tuple[str, ...]) -> Callable[[], None]:
     """Let the Core do something wrong with every call of these methods; return what repairs it."""
-    core = scene.neighbours.cores[0]
+    core = scene.dependencies.cores[0]
     core.chances.extend(Chance(1.0, fault, method) for method in methods)
     return core.heal
 
@@ -164,13 +164,13 @@ async def test_one_bad_answer_is_a_warning_and_ends_once_others_have_passed(
 async def test_buckets_that_answer_403(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        for bucket in scene.neighbours.buckets:
+        for bucket in scene.dependencies.buckets:
             bucket.chances.append(BucketChance(1.0, FORBIDDEN, None))
         ids = await scene.ask(*FORMS * 4)
         found = await named(scene, "buckets", "calls-fail")
         assert "403" in found.text
         await trio.sleep(120)
-        for bucket in scene.neighbours.buckets:
+        for bucket in scene.dependencies.buckets:
             bucket.heal()
         await is_over(scene, ids, "public")
 
@@ -191,16 +191,16 @@ async def test_core_gone_while_nothing_is_asked(how: str, tmp_path: Path, autoju
 
 def core_gone(scene: Scene, how: str) -> Callable[[], None]:
     """Let the Core refuse, say nothing, or be behind a proxy that says UNAVAILABLE; return what repairs it."""
-    host, port = scene.neighbours.places["core0"]
+    host, port = scene.dependencies.places["core0"]
     line = scene.network.line(host, port)
-    core = scene.neighbours.cores[0].core
+    core = scene.dependencies.cores[0].core
     if how == "UNAVAILABLE":
         core.serving = False
-        scene.neighbours.cores[0].chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE), None))
+        scene.dependencies.cores[0].chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE), None))
 
         def repair() -> None:
             core.serving = True
-            scene.neighbours.cores[0].heal()
+            scene.dependencies.cores[0].heal()
 
         return repair
     setattr(line, how, True)
@@ -227,8 +227,8 @@ async def test_one_request_of_a_chain_that_is_not_configured(tmp_path: Path, aut
     """It waits, is named, and takes nobody down."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        gateway = scene.neighbours.gateway
-        gateway.act(scene.neighbours.decryption.address, of_an_unknown_chain(7))
+        gateway = scene.dependencies.gateway
+        gateway.act(scene.dependencies.decryption.address, of_an_unknown_chain(7))
         found = await named(scene, f"host chain {UNKNOWN_CHAIN}", "not-configured", critical=False)
         assert found.count == 1
         for _ in range(3):
@@ -243,7 +243,9 @@ async def test_strangers_of_such_a_chain_are_one_warning_while_others_pass(
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         for identifier in range(7, 17):
-            scene.neighbours.gateway.act(scene.neighbours.decryption.address, of_an_unknown_chain(identifier))
+            scene.dependencies.gateway.act(
+                scene.dependencies.decryption.address, of_an_unknown_chain(identifier)
+            )
         await trio.sleep(30)
         await scene.wait_answered(await scene.ask("public"))
         await trio.sleep(90)
@@ -301,9 +303,9 @@ async def test_ethereum_that_stops_finalizing(tmp_path: Path, autojump_clock: An
         await connector.wait_ready()
         await trio.sleep(1800)
         assert scene.monitor.health().alerts == ()
-        scene.neighbours.ethereum.finality = 1 << 30
+        scene.dependencies.ethereum.finality = 1 << 30
         await named(scene, "ethereum", "not-finalizing", seconds=2 * 3600)
-        scene.neighbours.ethereum.finality = 0
+        scene.dependencies.ethereum.finality = 0
         await scene.wait(lambda: not scene.monitor.health().alerts, 300)
 
 

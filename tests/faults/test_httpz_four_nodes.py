@@ -13,10 +13,10 @@ import pytest
 import trio
 
 from kmsconn.emulator.core_faults import HANG, Chance, status
-from kmsconn.emulator.httpz.neighbourhood import PARAMETERS, FirstNeighbourhood
+from kmsconn.emulator.dependencies import key_for, sender_of
+from kmsconn.emulator.httpz.dependencies import PARAMETERS, HttpzDependencies
 from kmsconn.emulator.httpz.signcryption import open_share
 from kmsconn.emulator.httpz.traffic import SECRET, FirstTraffic
-from kmsconn.emulator.neighbours import key_for, sender_of
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.ethereum.addresses import Address
@@ -35,7 +35,7 @@ MEMBERS, NEEDED, SHARES = 4, 2, 3
 class Committee:
     """Four nodes at one contract, one of whom may fail."""
 
-    neighbours: FirstNeighbourhood
+    dependencies: HttpzDependencies
     network: MemoryNetwork
     traffic: FirstTraffic
     folder: Path
@@ -47,7 +47,7 @@ class Committee:
 
     def open(self, member: int, life: Life | None = None) -> Any:
         journal = self.folder / f"journal-{member}.db"
-        settings = self.neighbours.settings(journal, member, reorg_window=4.0)
+        settings = self.dependencies.settings(journal, member, reorg_window=4.0)
         return open_connector(settings, ports=self.ports(life), on_event=lambda _: None)
 
     @asynccontextmanager
@@ -62,14 +62,14 @@ class Committee:
     async def ask(self, form: str) -> None:
         """Ask for one decryption and wait for its block."""
         sent = self.traffic.forms[form]()
-        while self.neighbours.gateway.find(sent) is None:
-            await self.neighbours.gateway.wait_change()
+        while self.dependencies.gateway.find(sent) is None:
+            await self.dependencies.gateway.wait_change()
 
     def events(self, name: str) -> list[tuple[Any, ...]]:
         """Return what a contract has announced under a name, oldest first."""
         contract = abi.KEY_MANAGER if "gen" in name else abi.DECRYPTION_MANAGER
         event = contract.event(name)
-        blocks = self.neighbours.gateway.blocks_with_logs(0, self.neighbours.gateway.head.number)
+        blocks = self.dependencies.gateway.blocks_with_logs(0, self.dependencies.gateway.head.number)
         logs = (log for block in blocks for mined in block.mined for log in mined.logs)
         return [event.decode(log.topics, log.data) for log in logs if log.topics[0] == event.topic0]
 
@@ -77,8 +77,8 @@ class Committee:
         """Return whose answers to a request were taken, once each time."""
         contract = abi.KEY_MANAGER if "gen" in function else abi.DECRYPTION_MANAGER
         start = contract.function(function).selector + identifier.to_bytes(32)
-        head = self.neighbours.gateway.head.number
-        blocks = [self.neighbours.gateway.block(number) for number in range(head + 1)]
+        head = self.dependencies.gateway.head.number
+        blocks = [self.dependencies.gateway.block(number) for number in range(head + 1)]
         mined = [one for block in blocks if block is not None for one in block.mined]
         return [
             one.transaction.sender
@@ -97,16 +97,16 @@ class Committee:
 
 @asynccontextmanager
 async def open_committee(folder: Path) -> AsyncIterator[Committee]:
-    neighbours = FirstNeighbourhood.make(
+    dependencies = HttpzDependencies.make(
         lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, members=MEMBERS
     )
-    neighbours.gateway.finality = 4
+    dependencies.gateway.finality = 4
     network = MemoryNetwork()
-    neighbours.settle_in_memory(network)
+    dependencies.settle_in_memory(network)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
-        await nursery.start(neighbours.run)
-        yield Committee(neighbours, network, FirstTraffic(neighbours, Random(0)), folder)
+        await nursery.start(dependencies.run)
+        yield Committee(dependencies, network, FirstTraffic(dependencies, Random(0)), folder)
         nursery.cancel_scope.cancel()
     assert not network.crashes
 
@@ -136,7 +136,7 @@ async def test_four_answers_to_a_user_are_one_event_of_three_shares_that_open_to
         assert (len(set(shares)), len(set(signatures))) == (SHARES, SHARES)
         opened = [values_in(share) for share in shares]
         assert [set(values) for values in zip(*opened, strict=True)] == [
-            {value} for value in committee.neighbours.plaintexts.values()
+            {value} for value in committee.dependencies.plaintexts.values()
         ]
 
 
@@ -156,7 +156,7 @@ async def test_with_one_core_down_three_answer_and_that_is_enough(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_committee(tmp_path) as committee:
-        committee.neighbours.others[-1].chances.append(Chance(1.0, HANG))
+        committee.dependencies.others[-1].chances.append(Chance(1.0, HANG))
         async with committee.connected():
             for form, function in (
                 ("public", "publicDecryptionResponse"),
@@ -172,7 +172,7 @@ async def test_the_fourth_node_answers_late_without_a_second_event(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_committee(tmp_path) as committee:
-        late = committee.neighbours.others[-1]
+        late = committee.dependencies.others[-1]
         late.chances.append(Chance(1.0, status(Status.UNAVAILABLE)))
         async with committee.connected():
             await committee.ask("public")
@@ -207,14 +207,14 @@ async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_onc
 ) -> None:
     """They echo the request's id, so that their answers name the same (2.5)."""
     async with open_committee(tmp_path) as committee, committee.connected():
-        keys = committee.neighbours.keys
+        keys = committee.dependencies.keys
         for request, answer, values in (
             ("preprocessKeygenRequest", "preprocessKeygenResponse", (PARAMETERS,)),
             ("keygenRequest", "keygenResponse", (1,)),
             ("crsgenRequest", "crsgenResponse", (PARAMETERS,)),
         ):
             calldata = abi.KEY_MANAGER.function(request).encode(*values)
-            committee.neighbours.gateway.transact(key_for("owner").address, keys.address, calldata)
+            committee.dependencies.gateway.transact(key_for("owner").address, keys.address, calldata)
             assert sorted(await committee.wait_answers(answer, MEMBERS)) == ALL
         assert [one[:2] for one in committee.events("KeygenResponse")] == [(1, 1)]
         assert [one[:2] for one in committee.events("CrsgenResponse")] == [(1, 1)]

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from kmsconn.emulator.core_faults import Chance, status
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
 from kmsconn.emulator.traffic import naming
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed, StageFinished
@@ -53,11 +53,11 @@ async def test_a_committee_takes_its_keys_through_a_whole_life(
         await ceremony.wait(
             lambda: all(ceremony.has_answered(node, one) for node in ceremony.incoming for one in after)
         )
-        await ceremony.wait(lambda: all(refused(ceremony, node) for node in ceremony.neighbours.members))
+        await ceremony.wait(lambda: all(refused(ceremony, node) for node in ceremony.dependencies.members))
         await trio.sleep(ENDS)
         for node in ceremony.nodes:
             ceremony.check_replies(node)
-            assert ceremony.has_answered(node, before) == (node in ceremony.neighbours.members)
+            assert ceremony.has_answered(node, before) == (node in ceremony.dependencies.members)
             assert not ceremony.has_answered(node, late)
             assert all(ends(ceremony, node, kind) == {State.DONE} for kind in WITHOUT_REPLY)
         for node in ceremony.incoming:
@@ -82,7 +82,7 @@ async def test_a_node_that_has_left_passes_over_what_the_others_do(
         steps = ceremony.owner.steps
         for name in ("announcement", "key", "CRS", "context", "epoch"):
             await steps[name]()
-        config, following = ceremony.neighbours.protocol_config, committee_of(ceremony.incoming)
+        config, following = ceremony.dependencies.protocol_config, committee_of(ceremony.incoming)
         ceremony.act(config, lambda frame: config.begin_context(frame, announcement_of(following)))
         await ceremony.wait(lambda: len(ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)) == 3)
         await ceremony.wait(lambda: len(ceremony.keys(1).replied) == 8)
@@ -107,7 +107,7 @@ async def test_contexts_and_epochs_reach_every_endpoint_of_a_core(
     async with open_ceremony(tmp_path, members=1, shards=3) as ceremony:
         with trio.fail_after(LONG):
             await ceremony.owner.play()
-        for shard in ceremony.neighbours.cores:
+        for shard in ceremony.dependencies.cores:
             assert shard.core.contexts == {NEXT_CONTEXT.to_bytes(32)}
             assert shard.core.epochs == {LAST_EPOCH.to_bytes(32)}
 
@@ -116,7 +116,7 @@ async def test_an_abort_overtakes_what_it_aborts(tmp_path: Path, autojump_clock:
     async with open_ceremony(tmp_path) as ceremony:
         for core in ceremony.cores:
             core.computing = 10 * LONG
-        generation = ceremony.neighbours.kms_generation
+        generation = ceremony.dependencies.kms_generation
         ceremony.act(generation, generation.request_keygen)
         await ceremony.wait(
             lambda: all(
@@ -141,11 +141,12 @@ async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(
     async with open_ceremony(tmp_path) as ceremony:
         for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
             await step()
-        lost = ceremony.neighbours.cores[0]
+        lost = ceremony.dependencies.cores[0]
         lost.chances.append(Chance(1.0, status(Status.UNAVAILABLE), "GetEpochResult"))
-        config = ceremony.neighbours.protocol_config
+        config = ceremony.dependencies.protocol_config
         ceremony.act(
-            config, lambda frame: config.begin_context(frame, announcement_of(ceremony.neighbours.committee))
+            config,
+            lambda frame: config.begin_context(frame, announcement_of(ceremony.dependencies.committee)),
         )
         await ceremony.wait(
             lambda: any(e.stage == "submit" for e in ceremony.told(0, StageFinished, Kind.NEW_KMS_EPOCH))
@@ -174,9 +175,9 @@ async def test_a_life_of_compressed_keys(
     tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Core makes them, the contract takes their digests under its numbers, and an epoch reshares them."""
-    honest = Neighbourhood.settings
+    honest = FhevmDependencies.settings
     monkeypatch.setattr(
-        Neighbourhood,
+        FhevmDependencies,
         "settings",
         lambda self, *given, **changes: attrs.evolve(
             honest(self, *given, **changes), compressed_key_sets=True
@@ -185,7 +186,7 @@ async def test_a_life_of_compressed_keys(
     async with open_ceremony(tmp_path, members=1) as ceremony:
         with trio.fail_after(LONG):
             await ceremony.owner.play()
-        chain = ceremony.neighbours.ethereum
+        chain = ceremony.dependencies.ethereum
         calls = [
             mined.transaction.data
             for block in map(chain.block, range(chain.head.number + 1))

@@ -20,16 +20,16 @@ FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "walle
 
 
 def upgrade(scene: Scene, *, only: bool = False) -> None:
-    decryption = scene.neighbours.decryption
-    scene.neighbours.gateway.set_up(decryption.address, partial(decryption.emit_later_events, only=only))
+    decryption = scene.dependencies.decryption
+    scene.dependencies.gateway.set_up(decryption.address, partial(decryption.emit_later_events, only=only))
 
 
 def logs(scene: Scene) -> int:
-    return len(list(requests_of(scene.neighbours)))
+    return len(list(requests_of(scene.dependencies)))
 
 
 def replies(scene: Scene) -> list[int]:
-    return sorted(identifier for identifier, _ in replies_of(scene.neighbours))
+    return sorted(identifier for identifier, _ in replies_of(scene.dependencies))
 
 
 @pytest.mark.parametrize("attestation", Attestation)
@@ -57,8 +57,8 @@ async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path, auto
             await scene.wait(lambda: len(scene.told(RequestRecorded)) == len(ids))
             upgrade(scene, only=True)
             chain, first = (
-                scene.neighbours.gateway,
-                min(log.block_number for log in requests_of(scene.neighbours)),
+                scene.dependencies.gateway,
+                min(log.block_number for log in requests_of(scene.dependencies)),
             )
             chain.reorg(chain.head.number - first + 1)
             await scene.wait(lambda: scene.answered == set(ids))
@@ -75,8 +75,8 @@ async def test_a_handle_that_nobody_attests_is_waited_for_and_named(
         upgrade(scene, only=True)
         transaction = scene.traffic.public()
         ciphertexts = scene.traffic._remembered[transaction]
-        stored = [dict(one.bucket.objects) for one in scene.neighbours.buckets]
-        for one in scene.neighbours.buckets:
+        stored = [dict(one.bucket.objects) for one in scene.dependencies.buckets]
+        for one in scene.dependencies.buckets:
             one.bucket.objects.clear()
         [bad] = await scene.on_chain([transaction])
         good = await scene.ask("direct", "unified")
@@ -85,7 +85,7 @@ async def test_a_handle_that_nobody_attests_is_waited_for_and_named(
             [reason] = {event.reason for event in scene.told(RequestDeferred)}
             assert "is not attested: 0 attestations were found" in reason
             assert any(one.handle.hex() in reason for one in ciphertexts)
-            for one, objects in zip(scene.neighbours.buckets, stored, strict=True):
+            for one, objects in zip(scene.dependencies.buckets, stored, strict=True):
                 one.bucket.objects.update(objects)
             await scene.wait(lambda: bad in scene.answered)
 

@@ -33,7 +33,7 @@ from tests.faults import mutations
 
 pytestmark = pytest.mark.once
 
-UNHEALED = 45.0  # seconds for which the neighbours stay as the plan left them
+UNHEALED = 45.0  # seconds for which the dependencies stay as the plan left them
 
 # Found by Hypothesis: the second branch ends below the first, and requests come where the reader thinks it has been.
 SHORTENED: list[Act] = [

@@ -1,4 +1,4 @@
-"""Every neighbour gone for ten minutes in the middle of traffic, in every way of being gone; and strangers who cost nobody anything."""
+"""Every dependency gone for ten minutes in the middle of traffic, in every way of being gone; and strangers who cost nobody anything."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def traffic() -> list[Act]:
     return [Ask(at, "any", 3) for at in (1.0, 5.0, 6.0, 7.0, 60.0, 300.0, 590.0, 606.0, 615.0)]
 
 
-def gone(*neighbours: str, how: str) -> Report:
-    outages = [Outage(BEGIN, name, how, TEN_MINUTES) for name in neighbours]  # type: ignore[arg-type]
+def gone(*dependencies: str, how: str) -> Report:
+    outages = [Outage(BEGIN, name, how, TEN_MINUTES) for name in dependencies]  # type: ignore[arg-type]
     return run_world([*traffic(), *outages], seed=1, block_time=2.0)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AlertRaised
 from kmsconn.service import journal_watch
@@ -34,12 +34,12 @@ SETTINGS: dict[str, Any] = {
 OTHER_CONTEXT, OTHER_EPOCH = CONTEXT + 1, EPOCH + 1
 
 
-def asked(neighbours: Neighbourhood) -> Counter[str]:
+def asked(dependencies: FhevmDependencies) -> Counter[str]:
     """Return how many views were asked of each chain's nodes."""
     return Counter(
         {
             name: sum(node.calls["eth_call"] for node in cluster.nodes)
-            for name, cluster in neighbours.clusters.items()
+            for name, cluster in dependencies.clusters.items()
         }
     )
 
@@ -54,10 +54,10 @@ async def ask_and_wait(scene: Scene, forms: Sequence[str], what: str, hours: flo
 async def _ask_and_wait(scene: Scene, forms: Sequence[str], what: str, hours: float) -> Counter[str]:
     async with scene.connected(**SETTINGS) as running:
         await running.wait_ready()
-        before = asked(scene.neighbours)
+        before = asked(scene.dependencies)
         await scene.on_chain([scene.traffic.forms[form]() for form in forms])
         await trio.sleep(hours * 3600)
-        found = asked(scene.neighbours) - before
+        found = asked(scene.dependencies) - before
     print(f"\n{what}, {hours:g} h: {dict(found)}")  # noqa: T201 - the figures are what this suite is for
     assert not scene.answered
     return found
@@ -90,7 +90,7 @@ async def test_300_requests_of_another_context_wait_for_one_question(
 async def of_another_context(folder: Path, count: int, hours: float) -> None:
     """Let requests wait that are other nodes' to answer."""
     async with open_scene(folder, **SLOW) as scene:
-        add_a_context(scene.neighbours)
+        add_a_context(scene.dependencies)
         scene.traffic.extra_data = naming(OTHER_CONTEXT, OTHER_EPOCH)
         found = await ask_and_wait(scene, ["public"] * count, f"{count} requests of another context", hours)
         assert found["host"] <= 2 * count
@@ -101,13 +101,13 @@ async def of_another_context(folder: Path, count: int, hours: float) -> None:
         }  # with blocks as slow as here Ethereum's finalized block is hours old
 
 
-def add_a_context(neighbours: Neighbourhood) -> None:
+def add_a_context(dependencies: FhevmDependencies) -> None:
     """Let there be a further context whose nodes are others; both are valid."""
     others = committee_of([7])
-    gateway, ethereum = neighbours.gateway_config, neighbours.protocol_config
-    neighbours.gateway.set_up(gateway.address, partial(_set, gateway, others))
-    neighbours.ethereum.set_up(ethereum.address, partial(_set, ethereum, others))
-    neighbours.ethereum.set_up(
+    gateway, ethereum = dependencies.gateway_config, dependencies.protocol_config
+    dependencies.gateway.set_up(gateway.address, partial(_set, gateway, others))
+    dependencies.ethereum.set_up(ethereum.address, partial(_set, ethereum, others))
+    dependencies.ethereum.set_up(
         ethereum.address, lambda frame: ethereum.set_epoch(frame, OTHER_CONTEXT, OTHER_EPOCH)
     )
 

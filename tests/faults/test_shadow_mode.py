@@ -13,8 +13,8 @@ from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
 from kmsconn.config.settings import Attestation
 from kmsconn.emulator.buckets import EmulatedBucket, Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
+from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.neighbours import key_for
 from kmsconn.emulator.traffic import KEY_ID
 from kmsconn.model.events import AttestationDoubted
 from tests.faults.scene import Scene, open_scene
@@ -25,7 +25,7 @@ FORMS = ("public", "direct", "unified")
 def attest_another_digest(scene: Scene, transaction: bytes) -> set[bytes]:
     """Let every coprocessor attest another digest for a request's ciphertexts; return their handles."""
     ciphertexts = scene.traffic._remembered[transaction]
-    for index, bucket in enumerate(scene.neighbours.buckets):
+    for index, bucket in enumerate(scene.dependencies.buckets):
         signer = key_for(f"coprocessor signer {index}")
         for one in ciphertexts:
             honest = attest(one, key_id=KEY_ID, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
@@ -44,7 +44,7 @@ async def test_honest_coprocessors_are_never_doubted(tmp_path: Path, autojump_cl
             await trio.sleep(10)
             assert connector.statistics().attestations_skipped == 0
     assert scene.told(AttestationDoubted) == []
-    assert sum(one.bucket.counts["HEAD", 200] for one in scene.neighbours.buckets) > 0
+    assert sum(one.bucket.counts["HEAD", 200] for one in scene.dependencies.buckets) > 0
 
 
 async def test_an_attestation_of_another_digest_is_told_and_the_request_answered(
@@ -84,5 +84,5 @@ async def test_switched_off_no_bucket_is_asked(tmp_path: Path, autojump_clock: A
         async with scene.connected(attestation=Attestation.OFF):
             await scene.wait(lambda: scene.answered == set(ids))
             await trio.sleep(10)
-    methods = {method for one in scene.neighbours.buckets for method, _ in one.bucket.counts}
+    methods = {method for one in scene.dependencies.buckets for method, _ in one.bucket.counts}
     assert methods == {"GET"}

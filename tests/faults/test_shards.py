@@ -38,7 +38,7 @@ class Changed:
 
     async def play(self, world: World) -> None:
         """Change it, and back; a plan ends when all that it holds has ended."""
-        back = self.change(world.neighbours.cores[self.shard])
+        back = self.change(world.dependencies.cores[self.shard])
         await trio.sleep(self.seconds)
         back()
 

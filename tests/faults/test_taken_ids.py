@@ -25,7 +25,7 @@ async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
     """Several requests are one alert with their number; the restart of the Core answers all of them."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        core = scene.neighbours.cores[0]
+        core = scene.dependencies.cores[0]
         core.script("PublicDecrypt", SHARE_LOST, SHARE_LOST)
         begin = trio.current_time()
         burnt = await scene.ask("public", "public")
@@ -44,7 +44,7 @@ async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
 
 async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
-        scene.neighbours.cores[0].script("PublicDecrypt", SHARE_LOST)
+        scene.dependencies.cores[0].script("PublicDecrypt", SHARE_LOST)
         async with scene.connected() as connector:
             await connector.wait_ready()
             await scene.ask("public")
@@ -59,7 +59,7 @@ async def test_a_core_that_is_slow_with_what_it_was_given_is_none(
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.neighbours.cores[0].core.computing = 3 * PATIENCE
+        scene.dependencies.cores[0].core.computing = 3 * PATIENCE
         await scene.ask("public")
         await scene.wait(lambda: scene.answered, 4 * PATIENCE)
         assert raised(scene) == []

@@ -27,7 +27,7 @@ def refuse_contexts(scene: Scene) -> Callable[[], None]:
 
 def begin_context(scene: Scene) -> None:
     """Let the owner announce a context, as an operator would in a drill."""
-    DrillBoard(scene.neighbours, scene.traffic).put_on("ethereum", "new-context", b"{}")
+    DrillBoard(scene.dependencies, scene.traffic).put_on("ethereum", "new-context", b"{}")
 
 
 async def rejected(scene: Scene) -> int:
@@ -44,7 +44,7 @@ async def test_a_rejected_context_is_an_alert_over_a_restart_until_it_is_done(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene:
-        scene.neighbours.ethereum.finality = 2
+        scene.dependencies.ethereum.finality = 2
         async with scene.connected(**KEY_MANAGEMENT) as connector:
             await connector.wait_ready()
             repair = refuse_contexts(scene)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
 from kmsconn.model.requests import Kind
@@ -21,13 +21,13 @@ RECORDED = RequestRecorded(1, PUBLIC, make_id(PUBLIC_DECRYPTION_TAG, 7), 1, 1, b
 
 @pytest.fixture
 def witness(autojump_clock: Any, tmp_path: Path) -> Witness:
-    neighbours = Neighbourhood.make(lambda: 1_767_225_600.0)
-    neighbours.gateway.finality = 2
+    dependencies = FhevmDependencies.make(lambda: 1_767_225_600.0)
+    dependencies.gateway.finality = 2
     journal = tmp_path / "journal.db"
     with closing(sqlite3.connect(journal, isolation_level=None)) as file:
         file.execute("CREATE TABLE request (rid INTEGER, digest BLOB)")
         file.execute("INSERT INTO request VALUES (1, ?)", (bytes(32),))
-    return Witness(neighbours, journal, 4.0)
+    return Witness(dependencies, journal, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ async def test_a_deep_reorganisation_excuses_nothing_that_did_not_stand_in_its_b
     witness: Witness, event: Event, promise: str
 ) -> None:
     """There never was such a request, nor a reply to it."""
-    chain = witness.neighbours.gateway
+    chain = witness.dependencies.gateway
     for _ in range(5):
         chain.mine()
     witness.hear(RECORDED)

@@ -12,8 +12,8 @@ import trio
 
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.execution import Emitted, Frame
-from kmsconn.emulator.neighbours import HOST_ID
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
@@ -45,13 +45,13 @@ async def test_a_log_that_cannot_be_decoded_is_quarantined_and_named(
         frame.logs.append(Emitted(frame.address, (topic, bytes(31) + b"\x07"), b"\x01" * 7))
 
     async with open_scene(tmp_path) as scene:
-        scene.neighbours.gateway.act(scene.neighbours.decryption.address, emit)
+        scene.dependencies.gateway.act(scene.dependencies.decryption.address, emit)
         ids = await scene.ask(*GOOD)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(ids))
             [told] = scene.told(LogQuarantined)
     assert told.reason
-    assert told.contract == scene.neighbours.decryption.address
+    assert told.contract == scene.dependencies.decryption.address
     assert told.block > 0
 
 
@@ -63,7 +63,7 @@ async def test_extra_data_of_an_unknown_version_is_rejected(tmp_path: Path, auto
         frame.emit(DECRYPTION.event("PublicDecryptionRequest"), 7, (material,), b"\x09" + bytes(40))
 
     async with open_scene(tmp_path) as scene:
-        scene.neighbours.gateway.act(scene.neighbours.decryption.address, emit)
+        scene.dependencies.gateway.act(scene.dependencies.decryption.address, emit)
         good = await scene.ask(*GOOD)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(good))
@@ -85,9 +85,9 @@ async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(
             reasons = {event.reason for event in scene.told(RequestDeferred)}
             assert any(one.handle.hex() in reason for one in ciphertexts for reason in reasons)
             for one in ciphertexts:
-                scene.neighbours.host.set_up(
-                    scene.neighbours.acl.address,
-                    partial(scene.neighbours.acl.allow_for_decryption, handle=one.handle),
+                scene.dependencies.host.set_up(
+                    scene.dependencies.acl.address,
+                    partial(scene.dependencies.acl.allow_for_decryption, handle=one.handle),
                 )
             await scene.wait(lambda: bad in scene.answered)
     assert closed(scene) == []
@@ -131,7 +131,7 @@ def spoil_objects(scene: Scene, transaction: bytes) -> list[tuple[Any, Any]]:
     """Turn a bit in every object of a request, in every bucket; return what is needed to mend it."""
     kept = []
     keys = [Form.HANDLE.key(one) for one in scene.traffic._remembered[transaction]]
-    for bucket in scene.neighbours.buckets:
+    for bucket in scene.dependencies.buckets:
         objects = bucket.bucket.objects
         kept.append((objects, {key: objects[key] for key in keys}))
         for key in keys:
@@ -221,7 +221,7 @@ async def test_a_second_chance_may_be_the_good_one(tmp_path: Path, autojump_cloc
             await scene.wait(lambda: scene.told(RequestDeferred))
             others = await scene.ask(*GOOD)
             await scene.wait(lambda: HOUR in [event.seconds for event in scene.told(RequestDeferred)], 300)
-            scene.neighbours.cores[0].chances.remove(chance)
+            scene.dependencies.cores[0].chances.remove(chance)
             await scene.wait(lambda: scene.answered == {identifier, *others}, 2 * HOUR)
     assert closed(scene) == []
 
@@ -237,7 +237,7 @@ async def test_what_only_the_operator_can_mend_is_named_and_waited_for(
             told = await scene.wait(
                 lambda: [e for e in scene.told(AlertRaised) if "ask the operator" in e.text]
             )
-            scene.neighbours.cores[0].chances.remove(chance)
+            scene.dependencies.cores[0].chances.remove(chance)
             await scene.wait(lambda: scene.answered == {identifier})
     assert told[0].dependency == "core[0]"
     assert code.name in told[0].text

@@ -1,4 +1,4 @@
-"""The profile httpz-rc7 from event to reply, through the whole connector, among neighbours of its era."""
+"""The profile httpz-rc7 from event to reply, through the whole connector, among dependencies of its era."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connector of the first generation among neighbours of its era, in virtual time: a gateway, a Core, a bucket."""
+"""One connector of the first generation among dependencies of its era, in virtual time: a gateway, a Core, a bucket."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class RecordingCore(FirstCore):
 
 @attrs.define(eq=False)
 class World:
-    """Neighbours, and everything that the connector told: ``events``, and ``log`` as text."""
+    """EmulatedDependencies, and everything that the connector told: ``events``, and ``log`` as text."""
 
     chain: Chain
     cluster: Cluster
@@ -257,7 +257,7 @@ class World:
 
 @asynccontextmanager
 async def open_world(folder: Path, revision: str = "main", **core: Any) -> AsyncIterator[World]:
-    """Run the neighbours while the block lasts; needs a virtual clock."""
+    """Run the dependencies while the block lasts; needs a virtual clock."""
     world = World.make(folder, revision, **core)
     async with trio.open_nursery() as nursery:
         await nursery.start(world.network.run)

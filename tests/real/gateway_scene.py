@@ -14,8 +14,8 @@ from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import Asking, direct_request, public_request
-from kmsconn.emulator.neighbourhood import CONTEXT
-from kmsconn.emulator.neighbours import HOST_ID, key_for
+from kmsconn.emulator.dependencies import HOST_ID, key_for
+from kmsconn.emulator.fhevm_dependencies import CONTEXT
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.emulator.traffic import APP, KEY_ID
 from kmsconn.ethereum.hexes import from_quantity, to_hex

@@ -18,7 +18,7 @@ from kmsconn.emulator.contracts.decryption import Decryption
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.wallets import Mood, Wallet
-from kmsconn.emulator.neighbours import GATEWAY_ID, HOST_ID, address_for, key_for
+from kmsconn.emulator.dependencies import GATEWAY_ID, HOST_ID, address_for, key_for
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.rpc import Cluster, Node
 from kmsconn.ethereum.addresses import Address

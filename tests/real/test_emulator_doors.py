@@ -1,4 +1,4 @@
-"""A neighbour's port is shut and opened again: connections break, new ones are refused, later ones are served on the same port."""
+"""A dependency's port is shut and opened again: connections break, new ones are refused, later ones are served on the same port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The emulated neighbours over real loopback sockets, asked by libraries that are not ours."""
+"""The emulated dependencies over real loopback sockets, asked by libraries that are not ours."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from kmsconn.emulator.contracts.request_calls import (
     sign_unified,
     unified_request,
 )
-from kmsconn.emulator.neighbours import HOST_ID, key_for
+from kmsconn.emulator.dependencies import HOST_ID, key_for
 from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest

@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from kmsconn.emulator.contracts.request_calls import public_request
-from kmsconn.emulator.neighbourhood import CONTEXT
-from kmsconn.emulator.neighbours import key_for
+from kmsconn.emulator.dependencies import key_for
+from kmsconn.emulator.fhevm_dependencies import CONTEXT
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import Kind

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint
-from kmsconn.emulator.neighbours import GATEWAY_ID
+from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.service.connector import open_connector

@@ -9,9 +9,9 @@ import attrs
 import msgspec
 import trio
 
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage
 from kmsconn.emulator.drills.table import DRILLS, body_in_words, find, members_of, targets_of
-from kmsconn.emulator.neighbours import Neighbours
 from kmsconn.emulator.users import Users
 
 _BEGINNING = (
@@ -37,11 +37,11 @@ class Active:
 class DrillBoard:
     """The drills of one emulation. ``run`` must run for those that have tasks, or look at each block."""
 
-    def __init__(self, neighbours: Neighbours, users: Users[Neighbours]) -> None:
-        self.stage = Stage(neighbours, users, self._start)
+    def __init__(self, dependencies: EmulatedDependencies, users: Users[EmulatedDependencies]) -> None:
+        self.stage = Stage(dependencies, users, self._start)
         self.active: list[Active] = []
         """In the order in which they were put on."""
-        self._neighbours = neighbours
+        self._dependencies = dependencies
         self._asked, self._tasks = trio.open_memory_channel[
             tuple[Callable[[], Awaitable[object]], trio.CancelScope]
         ](_BEGINNING)
@@ -92,7 +92,7 @@ class DrillBoard:
 
     def catalogue(self) -> list[dict[str, Any]]:
         """Return every drill that there is here, for JSON."""
-        targets = targets_of(self._neighbours)
+        targets = targets_of(self._dependencies)
         return [
             {
                 "fault": drill.name,
@@ -119,7 +119,7 @@ class DrillBoard:
 
     async def _watch(self) -> Never:
         while True:
-            await self._neighbours.gateway.wait_change()
+            await self._dependencies.gateway.wait_change()
             for look in list(self.stage.each_block):
                 look()
 
@@ -129,7 +129,7 @@ class DrillBoard:
         return scope.cancel
 
     def _found(self, target: str, name: str) -> list[tuple[str, Drill[Any]]]:
-        targets = targets_of(self._neighbours)
+        targets = targets_of(self._dependencies)
         members = members_of(target, targets)
         found = [(member, drill) for member in members if (drill := find(name, targets[member])) is not None]
         if not found:

@@ -80,7 +80,7 @@ class Url(Body, frozen=True):
 
 
 def _bucket(stage: Stage, name: str) -> BucketFaults:
-    return stage.neighbours.buckets[_index(name)]
+    return stage.dependencies.buckets[_index(name)]
 
 
 def _index(name: str) -> int:
@@ -103,11 +103,11 @@ def _status(stage: Stage, name: str, body: Answering) -> End:
 
 def _redirect(stage: Stage, name: str, body: Pointing) -> End:
     index = _index(name)
-    following = stage.neighbours.bucket_url((index + 1) % len(stage.neighbours.buckets))
+    following = stage.dependencies.bucket_url((index + 1) % len(stage.dependencies.buckets))
 
     def act(request: HttpRequest, response: HttpResponse) -> HttpResponse:
         del response
-        key = stage.neighbours.buckets[index].bucket.key_of(request) or ""
+        key = stage.dependencies.buckets[index].bucket.key_of(request) or ""
         location = body.location.replace("{path}", request.path) or f"{following}/{key}"
         return HttpResponse(307, (("location", location),))
 
@@ -155,13 +155,13 @@ def _hang(stage: Stage, name: str, body: Body) -> End:
 
 
 def _address(stage: Stage, name: str, body: Url) -> End:
-    neighbours, index = stage.neighbours, _index(name)
-    neighbours.told_urls[index] = body.url
-    neighbours.settled()
+    dependencies, index = stage.dependencies, _index(name)
+    dependencies.told_urls[index] = body.url
+    dependencies.settled()
 
     def end() -> None:
-        neighbours.told_urls.pop(index, None)
-        neighbours.settled()
+        dependencies.told_urls.pop(index, None)
+        dependencies.settled()
 
     return end
 

@@ -138,7 +138,7 @@ def _ruled(stage: Stage, name: str, body: Calls, act: Spoiled) -> End:
 
 
 def _on_nodes(stage: Stage, name: str, put_on: Callable[[Node], End]) -> End:
-    return together(*(put_on(node) for node in stage.neighbours.clusters[name].nodes))
+    return together(*(put_on(node) for node in stage.dependencies.clusters[name].nodes))
 
 
 def _hang(stage: Stage, name: str, body: Calls) -> End:
@@ -247,7 +247,7 @@ def _stall(stage: Stage, name: str, body: Body) -> End:
 
 
 def _balance(stage: Stage, name: str, body: Balance) -> End:
-    chain, owner = stage.chain(name), stage.neighbours.sender.address
+    chain, owner = stage.chain(name), stage.dependencies.sender.address
     before = chain.account(owner).balance
     chain.set_balance(owner, body.wei)
     return lambda: chain.set_balance(owner, before)
@@ -289,17 +289,17 @@ def _dropping(stage: Stage, body: Reorganisation) -> Callable[[Transaction], boo
     replies = body.reuse_ids or body.drop in {"replies", "everything"}
     if not (requests or replies):
         return keep_all
-    contract = stage.neighbours.decryption.address
+    contract = stage.dependencies.decryption.address
 
     def is_dropped(transaction: Transaction) -> bool:
-        is_reply = stage.neighbours.dialect.replied(transaction.data) is not None
+        is_reply = stage.dependencies.dialect.replied(transaction.data) is not None
         return transaction.to == contract and (replies if is_reply else requests)
 
     return is_dropped
 
 
 def _requests(stage: Stage, branch: Branch) -> list[Transaction]:
-    requested = stage.neighbours.dialect.requested
+    requested = stage.dependencies.dialect.requested
     return [
         mined.transaction
         for block in branch.blocks
@@ -319,7 +319,7 @@ class _SecondSender:
     """Another process with the connector's key: sends a reply again, once it is in a block, under the next nonce."""
 
     def __init__(self, stage: Stage, share: float) -> None:
-        self._chain, self._neighbours, self._share = stage.neighbours.gateway, stage.neighbours, share
+        self._chain, self._dependencies, self._share = stage.dependencies.gateway, stage.dependencies, share
         self._own: set[bytes] = set()
         self._random = Random(0)
         self._read = self._chain.head.number
@@ -334,11 +334,11 @@ class _SecondSender:
                     self._copy(mined.transaction)
 
     def _is_reply(self, transaction: Transaction) -> bool:
-        ours = transaction.sender == self._neighbours.sender.address and transaction.hash not in self._own
-        return ours and self._neighbours.dialect.replied(transaction.data) is not None
+        ours = transaction.sender == self._dependencies.sender.address and transaction.hash not in self._own
+        return ours and self._dependencies.dialect.replied(transaction.data) is not None
 
     def _copy(self, reply: Transaction) -> None:
-        chain, key = self._chain, self._neighbours.sender
+        chain, key = self._chain, self._dependencies.sender
         nonce = chain.pending_nonce(key.address)
         copy = Eip1559Transaction(
             chain.chain_id, nonce, reply.tip, reply.max_fee, reply.gas, reply.to, 0, reply.data

@@ -12,7 +12,7 @@ import msgspec
 
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.core_faults import FaultyCore
-from kmsconn.emulator.neighbours import Neighbours
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.users import Users
 from kmsconn.errors import KmsconnError
 
@@ -50,8 +50,8 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class Stage:
     """Everything that drills act on."""
 
-    neighbours: Neighbours
-    users: Users[Neighbours]
+    dependencies: EmulatedDependencies
+    users: Users[EmulatedDependencies]
     start: Callable[[Callable[[], Awaitable[object]]], End]
     """Runs a task until it is over, or ended."""
     each_block: list[Callable[[], None]] = attrs.field(factory=list)
@@ -61,11 +61,11 @@ class Stage:
 
     def chain(self, name: str) -> Chain:
         """Return a chain by the name under which its nodes listen."""
-        return self.neighbours.clusters[name].nodes[0].chain
+        return self.dependencies.clusters[name].nodes[0].chain
 
     def core(self, name: str) -> FaultyCore[Any]:
         """Return a Core by name."""
-        return self.neighbours.cores_by_name[name]
+        return self.dependencies.cores_by_name[name]
 
 
 B = TypeVar("B", bound=Body)

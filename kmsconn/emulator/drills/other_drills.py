@@ -13,12 +13,12 @@ from kmsconn.emulator.contracts.decryption import Decryption
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.contracts.wallets import Mood, Wallet
+from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, address_for
 from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage, Target, changing
 from kmsconn.emulator.execution import Contract, Frame
-from kmsconn.emulator.httpz.neighbourhood import FirstNeighbourhood
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
+from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.key_life import announcement_of
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, Neighbourhood, committee_of
-from kmsconn.emulator.neighbours import HOST_ID, Neighbours, address_for
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.addresses import Address
 
@@ -55,42 +55,42 @@ class Flood(Body, frozen=True):
     path: str = "/metrics"
 
 
-def contracts_of(neighbours: Neighbours) -> dict[str, tuple[str, Address]]:
+def contracts_of(dependencies: EmulatedDependencies) -> dict[str, tuple[str, Address]]:
     """Return the contracts by name: the chain that has it, and its address."""
-    if isinstance(neighbours, Neighbourhood):
+    if isinstance(dependencies, FhevmDependencies):
         return {
-            "decryption": ("gateway", neighbours.decryption.address),
-            "gateway_config": ("gateway", neighbours.gateway_config.address),
-            "protocol_config": ("ethereum", neighbours.protocol_config.address),
-            "kms_generation": ("ethereum", neighbours.kms_generation.address),
-            "acl": ("host", neighbours.acl.address),
+            "decryption": ("gateway", dependencies.decryption.address),
+            "gateway_config": ("gateway", dependencies.gateway_config.address),
+            "protocol_config": ("ethereum", dependencies.protocol_config.address),
+            "kms_generation": ("ethereum", dependencies.kms_generation.address),
+            "acl": ("host", dependencies.acl.address),
         }
-    assert isinstance(neighbours, FirstNeighbourhood)
+    assert isinstance(dependencies, HttpzDependencies)
     return {
-        "decryption": ("gateway", neighbours.decryption.address),
-        "key_manager": ("gateway", neighbours.keys.address),
-        "httpz": ("gateway", neighbours.httpz.address),
+        "decryption": ("gateway", dependencies.decryption.address),
+        "key_manager": ("gateway", dependencies.keys.address),
+        "httpz": ("gateway", dependencies.httpz.address),
     }
 
 
-def _fhevm(stage: Stage) -> Neighbourhood:
-    if not isinstance(stage.neighbours, Neighbourhood):
+def _fhevm(stage: Stage) -> FhevmDependencies:
+    if not isinstance(stage.dependencies, FhevmDependencies):
         raise DrillError(
             "route", "the first generation has no such thing", "start kmsconn emulate without --profile"
         )
-    return stage.neighbours
+    return stage.dependencies
 
 
 def _refuse(stage: Stage, name: str, body: Body) -> End:
     del body
-    door = stage.neighbours.doors[name]
+    door = stage.dependencies.doors[name]
     door.shut()
     return door.open
 
 
 def _no_code(stage: Stage, name: str, body: Body) -> End:
     del body
-    chain_name, where = contracts_of(stage.neighbours)[name]
+    chain_name, where = contracts_of(stage.dependencies)[name]
     contracts: dict[Address, Contract] = stage.chain(chain_name).contracts
     gone = contracts.pop(where, None)
     return _nothing if gone is None else partial(contracts.__setitem__, where, gone)
@@ -102,14 +102,14 @@ def _nothing() -> None:
 
 def _pause(stage: Stage, name: str, body: Body) -> End:
     del body
-    contract = stage.neighbours.decryption
+    contract = stage.dependencies.decryption
     if name != "decryption" or not isinstance(contract, Decryption):
         raise DrillError(
             "route", f"{name} of this generation cannot be paused", "pause decryption of fhevm-0.14"
         )
 
     def turn(*, paused: bool) -> None:
-        stage.neighbours.gateway.set_up(contract.address, partial(contract.pause, paused=paused))
+        stage.dependencies.gateway.set_up(contract.address, partial(contract.pause, paused=paused))
 
     turn(paused=True)
     return partial(turn, paused=False)
@@ -122,12 +122,12 @@ def _deny(stage: Stage, name: str, body: Body) -> End:
 
 def _wallet(stage: Stage, name: str, body: WalletMood) -> End:
     del name
-    neighbours, where = _fhevm(stage), address_for("wallet")
-    wallet = neighbours.host.contracts[where]
+    dependencies, where = _fhevm(stage), address_for("wallet")
+    wallet = dependencies.host.contracts[where]
     assert isinstance(wallet, Wallet)
 
     def turn(mood: Mood) -> None:
-        neighbours.host.set_up(where, lambda frame: wallet.set_mood(frame, mood))
+        dependencies.host.set_up(where, lambda frame: wallet.set_mood(frame, mood))
 
     turn(body.says)
     return partial(turn, Mood.HONEST)
@@ -135,23 +135,23 @@ def _wallet(stage: Stage, name: str, body: WalletMood) -> End:
 
 def _destroy_context(stage: Stage, name: str, body: Body) -> None:
     del name, body
-    neighbours = _fhevm(stage)
-    protocol, gateway = neighbours.protocol_config, neighbours.gateway_config
-    neighbours.ethereum.act(protocol.address, lambda frame: protocol.destroy_context(frame, CONTEXT))
-    neighbours.gateway.act(gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT))
+    dependencies = _fhevm(stage)
+    protocol, gateway = dependencies.protocol_config, dependencies.gateway_config
+    dependencies.ethereum.act(protocol.address, lambda frame: protocol.destroy_context(frame, CONTEXT))
+    dependencies.gateway.act(gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT))
 
 
 def _destroy_epoch(stage: Stage, name: str, body: Body) -> None:
     del name, body
-    neighbours = _fhevm(stage)
-    protocol = neighbours.protocol_config
-    neighbours.ethereum.act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
+    dependencies = _fhevm(stage)
+    protocol = dependencies.protocol_config
+    dependencies.ethereum.act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
 
 
 def _new_context(stage: Stage, name: str, body: Body) -> None:
     del name, body
-    neighbours = _fhevm(stage)
-    protocol, announced = neighbours.protocol_config, announcement_of(neighbours.committee)
+    dependencies = _fhevm(stage)
+    protocol, announced = dependencies.protocol_config, announcement_of(dependencies.committee)
 
     def act(frame: Frame) -> None:
         if (
@@ -160,7 +160,7 @@ def _new_context(stage: Stage, name: str, body: Body) -> None:
             announce(frame, CONTEXT, FIRST_PREDECESSOR, announced)
         protocol.begin_context(frame, announced)
 
-    neighbours.ethereum.act(protocol.address, act)
+    dependencies.ethereum.act(protocol.address, act)
 
 
 def _request(stage: Stage, name: str, body: Requests) -> None:
@@ -180,9 +180,9 @@ def _repeat(ask: Callable[[], object], count: int) -> None:
 
 def _unknown_chain(stage: Stage, name: str, body: Count) -> None:
     del name
-    neighbours = _fhevm(stage)
-    config, chains = neighbours.gateway_config, [HOST_ID, UNKNOWN_CHAIN_ID]
-    neighbours.gateway.set_up(config.address, lambda frame: config.set_host_chains(frame, chains))
+    dependencies = _fhevm(stage)
+    config, chains = dependencies.gateway_config, [HOST_ID, UNKNOWN_CHAIN_ID]
+    dependencies.gateway.set_up(config.address, lambda frame: config.set_host_chains(frame, chains))
     back = changing(stage.users, "host_chain", UNKNOWN_CHAIN_ID)
     _repeat(stage.users.public, body.count)
     back()
@@ -190,12 +190,12 @@ def _unknown_chain(stage: Stage, name: str, body: Count) -> None:
 
 def _other_context(stage: Stage, name: str, body: Count) -> None:
     del name
-    neighbours, users = _fhevm(stage), stage.users
+    dependencies, users = _fhevm(stage), stage.users
     assert isinstance(users, Traffic)
     strangers = committee_of(_STRANGERS)
-    config, protocol = neighbours.gateway_config, neighbours.protocol_config
-    neighbours.gateway.set_up(config.address, partial(_list_context, config, strangers))
-    neighbours.ethereum.set_up(protocol.address, partial(_make_context, protocol, strangers))
+    config, protocol = dependencies.gateway_config, dependencies.protocol_config
+    dependencies.gateway.set_up(config.address, partial(_list_context, config, strangers))
+    dependencies.ethereum.set_up(protocol.address, partial(_make_context, protocol, strangers))
     back = changing(users, "extra_data", naming(OTHER_CONTEXT, OTHER_EPOCH))
     _repeat(users.public, body.count)
     back()

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.bucket_drills import BUCKET_DRILLS
 from kmsconn.emulator.drills.chain_drills import CHAIN_DRILLS
 from kmsconn.emulator.drills.core_drills import CORE_DRILLS
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.other_drills import OTHER_DRILLS, contracts_of
-from kmsconn.emulator.neighbours import Neighbours
 
 DRILLS: Final[tuple[Drill[Any], ...]] = (*CHAIN_DRILLS, *CORE_DRILLS, *BUCKET_DRILLS, *OTHER_DRILLS)
 GROUPS: Final = {"chains": Target.CHAIN, "cores": Target.CORE, "buckets": Target.BUCKET}
 """Names that stand for all targets of a kind."""
 
 
-def targets_of(neighbours: Neighbours) -> dict[str, frozenset[Target]]:
+def targets_of(dependencies: EmulatedDependencies) -> dict[str, frozenset[Target]]:
     """Return the names of all targets, with the kinds that each is of."""
-    own = {name: frozenset({Target(name), Target.CHAIN, Target.ANY}) for name in neighbours.clusters}
-    own |= {name: frozenset({Target.CORE, Target.ANY}) for name in neighbours.cores_by_name}
-    buckets = range(len(neighbours.buckets))
+    own = {name: frozenset({Target(name), Target.CHAIN, Target.ANY}) for name in dependencies.clusters}
+    own |= {name: frozenset({Target.CORE, Target.ANY}) for name in dependencies.cores_by_name}
+    buckets = range(len(dependencies.buckets))
     own |= {f"bucket{index}": frozenset({Target.BUCKET, Target.ANY}) for index in buckets}
-    own |= {name: frozenset({Target.CONTRACT}) for name in contracts_of(neighbours)}
+    own |= {name: frozenset({Target.CONTRACT}) for name in contracts_of(dependencies)}
     return own | {str(kind): frozenset({kind}) for kind in (Target.USERS, Target.MONITORING)}
 
 

@@ -12,11 +12,11 @@ import attrs
 
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext
+from kmsconn.emulator.dependencies import HOST_ID, address_for, key_for, secret_for
 from kmsconn.emulator.httpz import box
-from kmsconn.emulator.httpz.neighbourhood import KEY_ID, FirstNeighbourhood
+from kmsconn.emulator.httpz.dependencies import KEY_ID, HttpzDependencies
 from kmsconn.emulator.httpz.signcryption import pack_key
 from kmsconn.emulator.httpz.user_requests import UserRequest
-from kmsconn.emulator.neighbours import HOST_ID, address_for, key_for, secret_for
 from kmsconn.emulator.users import Users
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Material
@@ -30,8 +30,8 @@ _NARROW = {0: 1, 1: 4}  # the types that are narrower than a byte
 
 
 @attrs.define(eq=False)
-class FirstTraffic(Users[FirstNeighbourhood]):
-    """The users of a neighbourhood of httpz-rc7. Rights are the contract's to know: without them a request is refused there."""
+class FirstTraffic(Users[HttpzDependencies]):
+    """The users of a set of dependencies of httpz-rc7. Rights are the contract's to know: without them a request is refused there."""
 
     form = Form.DIGEST
     bits = {kind: _NARROW.get(kind, 8 * size) for kind, size in SIZES.items()}  # noqa: RUF012 - see Users.bits
@@ -44,19 +44,19 @@ class FirstTraffic(Users[FirstNeighbourhood]):
     def publish(self, one: EmulatedCiphertext) -> None:
         """Put a ciphertext into the buckets and commit it."""
         senders = []
-        for index, bucket in enumerate(self.neighbours.buckets):
+        for index, bucket in enumerate(self.dependencies.buckets):
             bucket.bucket.put(self.form.key(one), one.body)
             senders.append(key_for(f"coprocessor sender {index}").address)
         material = Material(one.handle, KEY_ID, one.digest, tuple(senders))
-        manager = self.neighbours.decryption
-        self.neighbours.gateway.set_up(manager.address, partial(manager.commit, material=material))
+        manager = self.dependencies.decryption
+        self.dependencies.gateway.set_up(manager.address, partial(manager.commit, material=material))
 
     def _public(self) -> bytes:
         handles = [one.handle for one in self.ciphertexts()]
         self._allow(handles, None)
-        numeric = self.neighbours.httpz.revision.numeric
+        numeric = self.dependencies.httpz.revision.numeric
         asked = [int.from_bytes(handle) if numeric else handle for handle in handles]
-        return self.neighbours.httpz.revision.manager.function("publicDecryptionRequest").encode(asked)
+        return self.dependencies.httpz.revision.manager.function("publicDecryptionRequest").encode(asked)
 
     def _own(self) -> bytes:
         """Ask as a user for own values."""
@@ -67,25 +67,25 @@ class FirstTraffic(Users[FirstNeighbourhood]):
         return self._user(key_for("delegate").address)
 
     def _user(self, delegate: Address | None) -> bytes:
-        user, revision = key_for("user"), self.neighbours.httpz.revision
+        user, revision = key_for("user"), self.dependencies.httpz.revision
         handles = [one.handle for one in self.ciphertexts()]
         for account in (user.address, APP):
             self._allow(handles, account)
         asked = UserRequest(
             pairs=tuple((handle, APP) for handle in handles),
-            validity=(self.neighbours.gateway.head.timestamp, _DAYS),
+            validity=(self.dependencies.gateway.head.timestamp, _DAYS),
             chain_id=HOST_ID,
             contracts=(APP,),
             user=user.address,
             public_key=pack_key(box.public_key(SECRET)),
             delegate=delegate,
         )
-        signature = user.sign(asked.digest(self.neighbours.decryption.domain))
+        signature = user.sign(asked.digest(self.dependencies.decryption.domain))
         return asked.calldata(revision.manager, signature, numeric=revision.numeric)
 
     def _allow(self, handles: list[bytes], account: Address | None) -> None:
-        manager = self.neighbours.decryption
+        manager = self.dependencies.decryption
         for handle in handles if self.granted else ():
-            self.neighbours.gateway.set_up(
+            self.dependencies.gateway.set_up(
                 manager.address, partial(manager.allow, handle=handle, account=account)
             )

@@ -17,7 +17,7 @@ from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import CRS_TAG
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import NEIGHBOUR, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION
 from kmsconn.protocols.fhevm_014.key_management import (
     GENERATION_VERDICTS,
@@ -98,7 +98,7 @@ class Crsgens(Generation[Crsgen]):
         message = read_message(kms.CrsGenResult, reply or b"")
         expect_id(message.request_id, content.id)
         if message.max_num_bits != content.max_bits:
-            raise Broken(NEIGHBOUR, f"the CRS is for {message.max_num_bits} bits, not {content.max_bits}")
+            raise Broken(DEPENDENCY, f"the CRS is for {message.max_num_bits} bits, not {content.max_bits}")
         digest, signature = message.crs_digest, message.external_signature
         signed = crs_digest(
             self.deployment.generation, content.id, content.max_bits, digest, content.extra_data

@@ -19,7 +19,7 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.answers import NEIGHBOUR
+from kmsconn.protocols.answers import DEPENDENCY
 from kmsconn.protocols.core_parts import expect_whole
 from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.abi import LATER_EVENTS
@@ -166,5 +166,5 @@ def extra_data_of(content: Decryption, message: Any) -> bytes:
     """Return the extraData of an answer. Raises Broken where it is not the request's."""
     extra_data: bytes = message.extra_data
     if extra_data != normalise(content.extra_data):
-        raise Broken(NEIGHBOUR, "the answer carries other extraData than the request")
+        raise Broken(DEPENDENCY, "the answer carries other extraData than the request")
     return extra_data

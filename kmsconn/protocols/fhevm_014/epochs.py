@@ -18,7 +18,7 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import NEIGHBOUR, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
 from kmsconn.protocols.fhevm_014 import extra_data, views
 from kmsconn.protocols.fhevm_014.abi import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm_014.contexts import UNTIL_DONE
@@ -176,7 +176,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
                 "an epoch without a key, or without a common reference string, cannot be activated"
             )
         if len(found.signers) != 1:
-            raise Broken(NEIGHBOUR, f"the epoch's keys are signed by {len(found.signers)} different signers")
+            raise Broken(DEPENDENCY, f"the epoch's keys are signed by {len(found.signers)} different signers")
         [signer] = found.signers
         return Answer(CONFIRM.encode(content.id, found.keys, found.crs), signer)
 

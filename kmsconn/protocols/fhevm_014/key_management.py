@@ -14,7 +14,7 @@ from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
 from kmsconn.model.requests import Content, PoolName
-from kmsconn.protocols.answers import NEIGHBOUR
+from kmsconn.protocols.answers import DEPENDENCY
 from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.key_views import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.fhevm_014.operations import SIGNATURE, Fhevm014Operation, FollowUp, UnderContext
@@ -124,14 +124,14 @@ GENERATION_VERDICTS: Mapping[str, Verdict] = {
 def expect_id(message: Any, expected: int) -> None:
     """See that a RequestId of an answer is the one of the request. Raises Broken."""
     if id_of(message) != expected:
-        raise Broken(NEIGHBOUR, f"the answer to {id_hex(expected)} names {id_hex(id_of(message))}")
+        raise Broken(DEPENDENCY, f"the answer to {id_hex(expected)} names {id_hex(id_of(message))}")
 
 
 def id_of(message: Any) -> int:
     """Return the id in a RequestId. Raises Broken where there is none."""
     text = "" if message is None else message.request_id
     if len(text) != _DIGITS or not set(text) <= set("0123456789abcdef"):
-        raise Broken(NEIGHBOUR, "the answer has no id where one belongs")
+        raise Broken(DEPENDENCY, "the answer has no id where one belongs")
     return int(text, 16)
 
 

@@ -17,7 +17,7 @@ from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PREP_KEYGEN_TAG
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import NEIGHBOUR, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION
 from kmsconn.protocols.fhevm_014.key_management import (
     GENERATION_VERDICTS,
@@ -190,5 +190,5 @@ def digests_of(message: Any) -> Digests:
     """Return the digests with the contract's numbers of their types. Raises Broken for a type that it does not have."""
     for one in message.key_digests:
         if one.key_type not in _NUMBERS:
-            raise Broken(NEIGHBOUR, f"the contract has no key type {one.key_type[:64]!r}")
+            raise Broken(DEPENDENCY, f"the contract has no key type {one.key_type[:64]!r}")
     return tuple((_NUMBERS[one.key_type], one.digest) for one in message.key_digests)

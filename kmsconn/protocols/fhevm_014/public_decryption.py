@@ -17,7 +17,7 @@ from kmsconn.ethereum.handles import PLAINTEXT_BITS
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, id_hex
 from kmsconn.model.requests import Kind, Material, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import NEIGHBOUR, expect_count, payload_of, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message, signer_of
 from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.access import handles_of
@@ -119,7 +119,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         message = read_message(kms.PublicDecryptionResponse, reply or b"")
         payload = payload_of(message)
         if payload.request_id is None or payload.request_id.request_id != id_hex(content.id):
-            raise Broken(NEIGHBOUR, f"the answer to {id_hex(content.id)} names another request")
+            raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} names another request")
         expect_count(len(content.materials), payload.plaintexts)
         result = decrypted_result([(entry.fhe_type, entry.bytes) for entry in payload.plaintexts])
         extra_data = extra_data_of(content, message)
@@ -144,7 +144,7 @@ def decrypted_result(plaintexts: Sequence[tuple[int, bytes]]) -> bytes:
 
 def _word(fhe_type: int, plaintext: bytes) -> bytes:
     if fhe_type not in PLAINTEXT_BITS:
-        raise Broken(NEIGHBOUR, f"a plaintext has FHE type {fhe_type}, which the Gateway does not take")
+        raise Broken(DEPENDENCY, f"a plaintext has FHE type {fhe_type}, which the Gateway does not take")
     if len(plaintext) > WORD:
-        raise Broken(NEIGHBOUR, f"a plaintext has {len(plaintext)} bytes, more than a word")
+        raise Broken(DEPENDENCY, f"a plaintext has {len(plaintext)} bytes, more than a word")
     return plaintext[::-1].rjust(WORD, b"\0")

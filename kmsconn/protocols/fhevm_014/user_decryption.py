@@ -22,7 +22,7 @@ from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import Kind, Material, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
-from kmsconn.protocols.answers import NEIGHBOUR, expect_count, payload_of, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message, signer_of
 from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.access import AccessControl, handles_of
@@ -270,7 +270,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         payload, handles = payload_of(message), content.raw_handles
         expect_count(len(handles), payload.signcrypted_ciphertexts)
         if [entry.external_handle for entry in payload.signcrypted_ciphertexts] != handles:
-            raise Broken(NEIGHBOUR, f"the answer to {id_hex(content.id)} is for other handles")
+            raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} is for other handles")
         share = bincode.encode(share_payload(payload))
         extra_data = extra_data_of(content, message)
         digest = user_digest(self.deployment.decryption, content.public_key, handles, share, extra_data)

@@ -18,7 +18,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import Content, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import NEIGHBOUR, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.deployment import Deployment
 from kmsconn.protocols.httpz_rc7.messages import long_poll
@@ -178,7 +178,7 @@ class PreparedKey(KeyOperation[K]):
 def expect_request_id(message: Any, content: KeyRequest) -> None:
     """See that an answer names its request. Raises Broken."""
     if message.request_id is None or message.request_id.request_id != id_hex(content.produced_id):
-        raise Broken(NEIGHBOUR, f"the answer to {id_hex(content.id)} names another request")
+        raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} names another request")
 
 
 def _prepared(told: Slot[bool], identifier: int) -> Slot[None]:
@@ -191,8 +191,8 @@ def _prepared(told: Slot[bool], identifier: int) -> Slot[None]:
 
 def _digest(handle: str) -> bytes:
     if len(handle) != _HANDLE_DIGITS:
-        raise Broken(NEIGHBOUR, f"a key handle has {len(handle)} digits, not {_HANDLE_DIGITS}")
+        raise Broken(DEPENDENCY, f"a key handle has {len(handle)} digits, not {_HANDLE_DIGITS}")
     try:
         return bytes.fromhex(handle)
     except ValueError as error:
-        raise Broken(NEIGHBOUR, "a key handle is not hexadecimal") from error
+        raise Broken(DEPENDENCY, "a key handle is not hexadecimal") from error

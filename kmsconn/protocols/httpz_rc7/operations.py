@@ -12,7 +12,7 @@ from kmsconn.errors import Broken
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Content
-from kmsconn.protocols.answers import NEIGHBOUR, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, signer_of
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import ALL_ERRORS
 from kmsconn.protocols.httpz_rc7.deployment import Deployment
@@ -85,5 +85,5 @@ def first_signed(candidates: Iterable[Signed], signature: bytes, expected: Addre
             return result, signer
         first = first or (result, signer)
     if first is None:
-        raise Broken(NEIGHBOUR, "the answer has values that no form of that era can hold")
+        raise Broken(DEPENDENCY, "the answer has values that no form of that era can hold")
     return first

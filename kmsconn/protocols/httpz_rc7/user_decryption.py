@@ -19,7 +19,7 @@ from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import Kind, Material, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
-from kmsconn.protocols.answers import NEIGHBOUR, expect_count, payload_of, read_message
+from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC4, RC7
 from kmsconn.protocols.httpz_rc7.decryptions import Decryption, DecryptionOperation, materials_of
@@ -109,7 +109,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         payload, signature = _payload_and_signature(reply or b"")
         expect_count(len(content.materials), payload.shares)
         if [share.handle.rjust(HANDLE_BYTES, b"\0") for share in payload.shares] != content.handles:
-            raise Broken(NEIGHBOUR, f"the answer to {id_hex(content.id)} is for other handles")
+            raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} is for other handles")
         images = (bincode.encode(payload), bincode.encode_shares(payload.shares))
         signed = ((image, self._digest(content, image)) for image in images)
         share, signer = first_signed(signed, signature, expected)

@@ -10,6 +10,7 @@ import trio
 
 from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement
 from kmsconn.emulator.core import EmulatedCore
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_life import (
     CRS,
     KEY,
@@ -19,7 +20,6 @@ from kmsconn.emulator.key_life import (
     PREP,
     announcement_of,
 )
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
 from kmsconn.protocols.fhevm_014.key_views import KeyViews, Standing
 from kmsconn.protocols.port import Slot
 from tests.real.anvil import contracts

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.emulator.neighbours import key_for
+from kmsconn.emulator.dependencies import key_for
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from tests.real.anvil import contracts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
-from kmsconn.emulator.neighbours import key_for
+from kmsconn.emulator.dependencies import key_for
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.plaintexts import abi_word, little_endian
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.protocols import bincode

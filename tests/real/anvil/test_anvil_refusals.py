@@ -8,7 +8,7 @@ import attrs
 
 from kmsconn.emulator.contracts.decryption import UNIFIED_CALL
 from kmsconn.emulator.contracts.wallets import Mood
-from kmsconn.emulator.neighbours import key_for
+from kmsconn.emulator.dependencies import key_for
 from kmsconn.model.events import Event, RequestClosed, RequestDeferred
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.service.connector import open_connector

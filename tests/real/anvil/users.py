@@ -20,7 +20,7 @@ from kmsconn.emulator.contracts.request_calls import (
     sign_unified,
     unified_request,
 )
-from kmsconn.emulator.neighbours import HOST_ID, key_for
+from kmsconn.emulator.dependencies import HOST_ID, key_for
 from kmsconn.emulator.plaintexts import bits_of
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.emulator.traffic import APP, KEY_ID

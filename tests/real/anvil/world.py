@@ -18,9 +18,9 @@ from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor, KmsNode, Thresholds
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import Node
+from kmsconn.emulator.dependencies import COPROCESSORS, GATEWAY_ID, HOST_ID, key_for
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, ETHEREUM_ID
 from kmsconn.emulator.grpc_server import serve_grpc
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH, ETHEREUM_ID
-from kmsconn.emulator.neighbours import COPROCESSORS, GATEWAY_ID, HOST_ID, key_for
 from kmsconn.emulator.network import Handler, serve_sockets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256

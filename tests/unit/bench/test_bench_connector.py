@@ -13,17 +13,17 @@ import pytest
 from bench.connector import Recipe, fill, names, options_of, variables
 from kmsconn.config.sources import load_config
 from kmsconn.emulator.config_file import write_config
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.key_life import QUICK
-from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 
 
 def written(folder: Path, **changes: Any) -> Path:
     """Return the file that an emulator writes."""
-    neighbours = Neighbourhood.make(lambda: 0.0, shards=2)
-    neighbours.settle_in_memory(MemoryNetwork())
+    dependencies = FhevmDependencies.make(lambda: 0.0, shards=2)
+    dependencies.settle_in_memory(MemoryNetwork())
     path = folder / "emu.toml"
-    settings = neighbours.settings(folder / "journal.db", monitoring_endpoint="127.0.0.1:9", **changes)
+    settings = dependencies.settings(folder / "journal.db", monitoring_endpoint="127.0.0.1:9", **changes)
     write_config(path, settings)
     return path
 

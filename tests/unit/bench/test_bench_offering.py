@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from bench.dependencies import EmulatedDependencies
 from bench.figures import span
-from bench.neighbours import Neighbours
 from bench.offering import Pair, Plan, between, offer, offer_undisturbed
 from bench.proc import Sample
 
@@ -31,7 +31,7 @@ def test_a_span_is_from_the_first_request_to_the_last_moment_of_any() -> None:
     assert span(rows) == (1.0, 4.0)
 
 
-class Emulator(Neighbours):
+class Emulator(EmulatedDependencies):
     """Answers one request of every load at once, and remembers what was wanted."""
 
     async def post(self, path: str, content: Mapping[str, Any] | None = None) -> Any:

@@ -48,10 +48,10 @@ def test_a_load_lasts_half_an_hour_unless_said_otherwise() -> None:
 
 
 class Posts:
-    """In place of neighbours: notes what is posted, and when."""
+    """In place of dependencies: notes what is posted, and when."""
 
     def __init__(self) -> None:
-        self.neighbours = self
+        self.dependencies = self
         self.posted: list[tuple[float, str]] = []
         self.begun = trio.current_time()
 
@@ -81,7 +81,7 @@ async def test_the_emulator_can_do_every_act_and_undo_it(act: Any) -> None:
     desk = Handler()
     for path in (*act.paths, *act.back):
         assert (await desk.post(path)).status == 204
-    assert all(door.is_open for door in desk.neighbours.doors.values())
+    assert all(door.is_open for door in desk.dependencies.doors.values())
 
 
 def test_acts_are_over_before_the_next() -> None:

@@ -14,8 +14,8 @@ from eth_utils.abi import function_abi_to_4byte_selector
 import kmsconn
 from kmsconn.chain.port import RpcError
 from kmsconn.chain.provider import Place, Provider, open_provider
-from kmsconn.emulator.neighbourhood import CONTEXT, EPOCH
-from kmsconn.emulator.neighbours import HOST_ID
+from kmsconn.emulator.dependencies import HOST_ID
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.errors import CallReverted, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
@@ -51,7 +51,7 @@ def scripted(answer: Any) -> tuple[Provider, ScriptedRpc]:
     return Provider(known, {name: Place(rpc, PLACE) for name in ("ProtocolConfig", "Decryption")}), rpc
 
 
-# --- among emulated neighbours
+# --- among emulated dependencies
 
 
 async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path, autojump_clock: Any) -> None:
@@ -88,7 +88,7 @@ async def test_requests_are_read_from_the_logs_by_name(tmp_path: Path, autojump_
         for form in ("public", "direct", "unified"):
             components.traffic.forms[form]()
         await trio.sleep(3)
-        found = await provider.logs("Decryption", 0, components.neighbours.gateway.head.number)
+        found = await provider.logs("Decryption", 0, components.dependencies.gateway.head.number)
     names = {one.name for one in found if isinstance(one, Decoded)}
     assert {"PublicDecryptionRequest", "UserDecryptionRequest"} <= names
     assert not [one for one in found if isinstance(one, UnknownLog)]

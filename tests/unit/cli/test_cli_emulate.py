@@ -15,10 +15,10 @@ from kmsconn.cli.arguments import PROFILES
 from kmsconn.cli.main import main, make_parser
 from kmsconn.emulator import emulation
 from kmsconn.emulator.emulation import Emulation, seal_cheaply
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.httpz.neighbourhood import FirstNeighbourhood
+from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
-from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.oracle import Oracle, Verdict
 
 T = TypeVar("T")
@@ -98,16 +98,16 @@ def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_history_is_counted_in_blocks_of_the_gateway() -> None:
     made = Emulation.of(emulation.Plan(Path("k.toml"), None, history=60.0))
-    assert isinstance(made.neighbours, Neighbourhood)
-    assert (made.neighbours.gateway.history, made.neighbours.host.history) == (240, None)
+    assert isinstance(made.dependencies, FhevmDependencies)
+    assert (made.dependencies.gateway.history, made.dependencies.host.history) == (240, None)
 
 
 def test_the_moments_of_requests_reach_the_oracle() -> None:
     made = Emulation.of(emulation.Plan(Path("k.toml"), None, shards=2))
-    neighbours, oracle = made.neighbours, made.oracle
-    assert neighbours.gateway.on_submit == oracle.note_sent
-    assert {core.core.on_start for core in neighbours.cores} == {oracle.note_started}
-    assert {core.core.on_answer for core in neighbours.cores} == {oracle.note_given}
+    dependencies, oracle = made.dependencies, made.oracle
+    assert dependencies.gateway.on_submit == oracle.note_sent
+    assert {core.core.on_start for core in dependencies.cores} == {oracle.note_started}
+    assert {core.core.on_answer for core in dependencies.cores} == {oracle.note_given}
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ def test_the_profiles_are_the_generations() -> None:
     assert set(PROFILES) == set(GENERATIONS)
 
 
-def test_the_profile_chooses_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_profile_chooses_the_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Emulation] = []
     real = Emulation.of
     monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: noted(made, real(plan))))
     run_command(monkeypatch, WELL, "--profile", "httpz-rc7")
-    assert isinstance(made[0].neighbours, FirstNeighbourhood)
+    assert isinstance(made[0].dependencies, HttpzDependencies)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_fault_of_the_emulator_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = Emulation.of(emulation.Plan(Path("k.toml"), Load(1, 1)))
-    made.neighbours.crashes.append(RuntimeError("a bug"))
+    made.dependencies.crashes.append(RuntimeError("a bug"))
     monkeypatch.setattr(Emulation, "of", classmethod(lambda *_: made))
     run_command(monkeypatch, WELL)
     assert "the emulator itself failed: RuntimeError('a bug')" in capsys.readouterr().err

@@ -34,7 +34,7 @@ async def test_expired_requests_are_answered_after_a_retry(autojump_clock: Any, 
         ):
             await connector.wait_ready()
             context = context_of(connector.components)
-            core = components.neighbours.cores[0]
+            core = components.dependencies.cores[0]
             core.chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE)))
             for _ in range(COUNT):
                 components.traffic.forms["public"]()

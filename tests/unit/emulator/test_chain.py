@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.blocks import Transaction
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
@@ -337,8 +337,8 @@ def test_transactions_may_be_spread_over_the_new_blocks() -> None:
 async def test_the_gateway_makes_forty_blocks_in_ten_seconds(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    """The block time that an emulated neighbourhood has when nobody says otherwise."""
-    gateway = Neighbourhood.make(lambda: 1e9 + trio.current_time()).gateway
+    """The block time that an emulated set of dependencies has when nobody says otherwise."""
+    gateway = FhevmDependencies.make(lambda: 1e9 + trio.current_time()).gateway
     await nursery.start(gateway.run)
     await trio.sleep(5.1)
     before = gateway.head.number

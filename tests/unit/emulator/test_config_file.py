@@ -19,11 +19,11 @@ from kmsconn.errors import ConfigError
 
 
 def settings_for(config: Path, *, shards: int = 1, profile: str = "fhevm-0.14") -> Settings:
-    """Return the settings of a connector among emulated neighbours."""
+    """Return the settings of a connector among emulated dependencies."""
     settle = GENERATIONS[profile].settle
-    neighbours = settle(lambda: 1_767_225_600.0, Random(0), shards=shards).neighbours
-    neighbours.settle_in_memory(MemoryNetwork())
-    return neighbours.settings(journal_beside(config), monitoring_endpoint="127.0.0.1:9")
+    dependencies = settle(lambda: 1_767_225_600.0, Random(0), shards=shards).dependencies
+    dependencies.settle_in_memory(MemoryNetwork())
+    return dependencies.settings(journal_beside(config), monitoring_endpoint="127.0.0.1:9")
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import trio.testing
 
 from kmsconn.emulator.control import COLUMNS, Control
 from kmsconn.emulator.doors import Door
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Oracle, Reply
 from kmsconn.emulator.traffic import Traffic
@@ -22,16 +22,18 @@ BASE = 1_767_225_600.0
 
 
 class Handler:
-    """A control over neighbours in memory, whose doors stand open but serve nobody."""
+    """A control over dependencies in memory, whose doors stand open but serve nobody."""
 
     def __init__(self, **options: Any) -> None:
-        self.neighbours = Neighbourhood.make(lambda: BASE + trio.current_time(), **options)
-        self.neighbours.settle_in_memory(MemoryNetwork())
-        self.neighbours.doors |= {name: Door(self.neighbours.handler(name)) for name in self.neighbours.names}
-        sender = self.neighbours.sender.address
-        self.oracle = Oracle(self.neighbours.gateway, self.neighbours.decryption.address, sender)
-        self.traffic = Traffic(self.neighbours, Random(0))
-        self.control = Control(self.neighbours, self.traffic, self.oracle, BASE)
+        self.dependencies = FhevmDependencies.make(lambda: BASE + trio.current_time(), **options)
+        self.dependencies.settle_in_memory(MemoryNetwork())
+        self.dependencies.doors |= {
+            name: Door(self.dependencies.handler(name)) for name in self.dependencies.names
+        }
+        sender = self.dependencies.sender.address
+        self.oracle = Oracle(self.dependencies.gateway, self.dependencies.decryption.address, sender)
+        self.traffic = Traffic(self.dependencies, Random(0))
+        self.control = Control(self.dependencies, self.traffic, self.oracle, BASE)
 
     async def get(self, path: str) -> HttpResponse:
         return await self.control.handle(HttpRequest("GET", path))
@@ -44,7 +46,7 @@ class Handler:
 
     async def load(self, nursery: trio.Nursery, **content: Any) -> Any:
         """Put a load on, under blocks and the oracle."""
-        await nursery.start(self.neighbours.run)
+        await nursery.start(self.dependencies.run)
         await nursery.start(self.oracle.watch)
         response = await self.post("/load", content)
         nursery.cancel_scope.cancel()
@@ -59,7 +61,7 @@ def content_of(response: HttpResponse) -> Any:
 async def test_the_status_is_the_oracles_verdict() -> None:
     handler = Handler()
     handler.traffic.public()
-    handler.neighbours.gateway.mine()
+    handler.dependencies.gateway.mine()
     handler.oracle.read()
     assert content_of(await handler.get("/status")) == {
         "emitted": 1, "answered": 0, "doubled": 0, "strays": 0, "p50": None, "p99": None,
@@ -71,7 +73,7 @@ async def test_requests_are_told_with_their_moments_in_unix_time(
 ) -> None:
     handler = Handler()
     sent = handler.traffic.public()
-    handler.neighbours.gateway.mine()
+    handler.dependencies.gateway.mine()
     handler.oracle.read()
     trace = handler.oracle.trace_of(sent)
     assert trace is not None
@@ -96,7 +98,7 @@ async def test_a_load_has_its_size_and_forms(autojump_clock: trio.testing.MockCl
     handler = Handler()
     async with trio.open_nursery() as nursery:
         await handler.load(nursery, rate=5, seconds=1, patience=1, size=4096, forms=["public"])
-    assert {len(body) for body in handler.neighbours.plaintexts} == {4096}
+    assert {len(body) for body in handler.dependencies.plaintexts} == {4096}
     assert all(name >> 248 == 1 for name in handler.oracle.traces), "public decryptions"
 
 
@@ -108,18 +110,18 @@ async def test_a_load_that_cannot_be_read_is_refused(content: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["gateway", "ethereum", "host", "core0", "bucket0", "bucket1"])
-async def test_every_neighbour_can_be_shut_and_opened(name: str) -> None:
+async def test_every_dependency_can_be_shut_and_opened(name: str) -> None:
     handler = Handler()
     assert (await handler.post(f"/{name}/shut")).status == 204
-    assert [other for other, door in handler.neighbours.doors.items() if not door.is_open] == [name]
+    assert [other for other, door in handler.dependencies.doors.items() if not door.is_open] == [name]
     assert (await handler.post(f"/{name}/open")).status == 204
-    assert handler.neighbours.doors[name].is_open
+    assert handler.dependencies.doors[name].is_open
 
 
 async def test_a_core_can_be_restarted() -> None:
     handler = Handler()
     assert (await handler.post("/core0/restart")).status == 204
-    assert handler.neighbours.cores[0].core.restarts == 1
+    assert handler.dependencies.cores[0].core.restarts == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A demonstration in virtual time: the real connector among emulated neighbours, all requests answered once."""
+"""A demonstration in virtual time: the real connector among emulated dependencies, all requests answered once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kmsconn.emulator.board import Stage, Totals
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.core_faults import Chance, status
 from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.key_life import KeyLife
 from kmsconn.emulator.load import AFTERMATH
-from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.oracle import Verdict
 from kmsconn.kms.codes import Status
 from kmsconn.net.offloading import offload_inline
@@ -144,9 +144,9 @@ async def test_a_life_of_keys_is_led_beside_the_requests(
     result = demo.result()
     assert result.well
     assert result.keys is not None
-    assert result.keys.done == tuple(KeyLife(Neighbourhood.make(wall)).steps)
+    assert result.keys.done == tuple(KeyLife(FhevmDependencies.make(wall)).steps)
     assert (len(result.keys.verdict.replied), len(result.keys.verdict.aborted)) == (7, 2)
-    assert (result.verdict.p99 or 0) <= 2 * demo.neighbours.gateway.block_time
+    assert (result.verdict.p99 or 0) <= 2 * demo.dependencies.gateway.block_time
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(
 ) -> None:
     demo = Demo.of(Plan(requests=1, keys=True), wall)
     assert demo.keys is not None
-    demo.neighbours.cores[0].chances.append(Chance(1.0, status(Status.UNAVAILABLE), "CrsGen"))
+    demo.dependencies.cores[0].chances.append(Chance(1.0, status(Status.UNAVAILABLE), "CrsGen"))
     await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
     result = demo.result()
     assert result.verdict.well

@@ -13,13 +13,13 @@ import trio.testing
 
 from kmsconn._generated.fhevm_014.kms.v1 import RequestId
 from kmsconn.emulator.core_faults import STRANGER
+from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.drills import page
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.other_drills import UNKNOWN_CHAIN_ID
 from kmsconn.emulator.drills.table import DRILLS, targets_of
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.neighbours import address_for, key_for
 from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.rpc import Node
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
@@ -45,7 +45,7 @@ async def on(desk: Handler) -> list[tuple[str, str]]:
 
 async def rpc(desk: Handler, method: str, *params: Any, chain: str = "gateway", seconds: float = 5.0) -> Any:
     """Ask a chain's first node; return the result, the error, or None where nothing comes in time."""
-    node = desk.neighbours.clusters[chain].nodes[0]
+    node = desk.dependencies.clusters[chain].nodes[0]
     body = json.dumps({"id": 1, "method": method, "params": params}).encode()
     with trio.move_on_after(seconds):
         answer = json.loads(await node.answer(body))
@@ -55,7 +55,7 @@ async def rpc(desk: Handler, method: str, *params: Any, chain: str = "gateway", 
 
 async def core(desk: Handler, method: str, request: bytes = b"") -> Any:
     """Call the Core; return its answer or the name of its status."""
-    calls = desk.neighbours.cores[0].methods()
+    calls = desk.dependencies.cores[0].methods()
     path = HEALTH_CHECK if method == "Check" else f"/kms_service.v1.CoreServiceEndpoint/{method}"
     try:
         return await calls[path](request)
@@ -65,7 +65,7 @@ async def core(desk: Handler, method: str, request: bytes = b"") -> Any:
 
 async def fetch(desk: Handler, index: int = 0) -> HttpResponse:
     """Ask a bucket for its first object."""
-    bucket = desk.neighbours.buckets[index]
+    bucket = desk.dependencies.buckets[index]
     key = next(iter(bucket.bucket.objects))
     return await bucket.handle(HttpRequest("GET", f"{bucket.bucket.prefix}/{key}"))
 
@@ -102,7 +102,7 @@ def body_for(drill: Drill[Any]) -> dict[str, Any]:
 
 
 def target_for(desk: Handler, drill: Drill[Any]) -> str:
-    targets = targets_of(desk.neighbours)
+    targets = targets_of(desk.dependencies)
     return next(name for name, kinds in targets.items() if drill.target in kinds)
 
 
@@ -110,7 +110,7 @@ def target_for(desk: Handler, drill: Drill[Any]) -> str:
 async def test_every_drill_is_put_on_listed_and_ended(drill: Drill[Any], autojump_clock: MockClock) -> None:
     desk = Handler()
     desk.control.board.stage.monitoring = "127.0.0.1:1"
-    desk.neighbours.gateway.mine_many(5)
+    desk.dependencies.gateway.mine_many(5)
     target = target_for(desk, drill)
     await put_on(desk, f"/{target}/{drill.name}", **body_for(drill))
     once = not await on(desk)
@@ -146,14 +146,14 @@ async def test_everything_can_be_ended_at_once() -> None:
     await put_on(desk, "/gateway/stall")
     await put_on(desk, "/core0/signer")
     assert content_of(await desk.delete("/faults")) == {"ended": 2}
-    assert not desk.neighbours.gateway.stalled
+    assert not desk.dependencies.gateway.stalled
 
 
 async def test_what_was_put_on_twice_ends_in_the_state_before() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/lag", blocks=3)
     await put_on(desk, "/gateway/lag", blocks=7)
-    node = desk.neighbours.clusters["gateway"].nodes[0]
+    node = desk.dependencies.clusters["gateway"].nodes[0]
     assert node.lag == 7
     await desk.delete("/gateway/lag")
     assert node.lag == 0
@@ -198,7 +198,7 @@ async def test_a_body_that_does_not_fit_is_a_400_that_names_field_and_remedy(
     path: str, body: dict[str, Any], words: str
 ) -> None:
     desk = Handler()
-    desk.neighbours.gateway.mine_many(5)
+    desk.dependencies.gateway.mine_many(5)
     answer = await desk.post(path, body)
     assert answer.status == 400
     assert isinstance(answer.body, bytes)
@@ -266,14 +266,14 @@ async def test_an_answer_or_an_errors_data_may_be_nested_very_deep(
 ) -> None:
     desk = Handler()
     await put_on(desk, f"/gateway/{fault}", method="eth_chainId", nested=5_000)
-    body = await desk.neighbours.clusters["gateway"].nodes[0].answer(b'{"id": 1, "method": "eth_chainId"}')
+    body = await desk.dependencies.clusters["gateway"].nodes[0].answer(b'{"id": 1, "method": "eth_chainId"}')
     assert f'"{place}":{"[" * 5_000}'.encode() in body
 
 
 async def test_batches_beyond_the_limit_are_refused_whole(autojump_clock: MockClock) -> None:
     desk = Handler()
     await put_on(desk, "/gateway/batch-limit", calls=3)
-    node = desk.neighbours.clusters["gateway"].nodes[0]
+    node = desk.dependencies.clusters["gateway"].nodes[0]
     assert [len(await batch_of(node, size)) for size in (3, 4)] == [3, 1]
     assert (await batch_of(node, 4))[0]["error"]["message"] == "batch too large"
     await desk.delete("/gateway/batch-limit")
@@ -294,7 +294,7 @@ async def test_nodes_tell_other_fees(autojump_clock: MockClock) -> None:
     assert (await rpc(desk, "eth_getBlockByNumber", "latest", False))["baseFeePerGas"] == "0x100"
     history = await rpc(desk, "eth_feeHistory", "0x1", "latest", [50])
     assert (history["baseFeePerGas"], history["reward"]) == (["0x100", "0x100"], [["0x10"]])
-    assert desk.neighbours.gateway.base_fee == 100_000_000
+    assert desk.dependencies.gateway.base_fee == 100_000_000
     await desk.delete("/gateway/fees")
     assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x0"
 
@@ -304,9 +304,9 @@ async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(autojump_c
     await put_on(desk, "/gateway/fees", base_fee=quantity(2**120), times=1, really=True)
     told = [await rpc(desk, "eth_getBlockByNumber", "latest", False) for _ in range(2)]
     assert [block["baseFeePerGas"] for block in told] == [quantity(2**120), quantity(100_000_000)]
-    assert desk.neighbours.gateway.base_fee == 2**120
+    assert desk.dependencies.gateway.base_fee == 2**120
     await desk.delete("/gateway/fees")
-    assert desk.neighbours.gateway.base_fee == 100_000_000
+    assert desk.dependencies.gateway.base_fee == 100_000_000
 
 
 async def test_estimates_are_a_share_of_the_truth(autojump_clock: MockClock) -> None:
@@ -320,7 +320,7 @@ async def test_estimates_are_a_share_of_the_truth(autojump_clock: MockClock) -> 
 
 async def test_a_chain_stops_finalizing(autojump_clock: MockClock) -> None:
     desk = Handler()
-    ethereum = desk.neighbours.ethereum
+    ethereum = desk.dependencies.ethereum
     ethereum.mine_many(100)
     await put_on(desk, "/ethereum/finality")
     ethereum.mine_many(50)
@@ -345,19 +345,19 @@ async def test_no_blocks_are_made_while_a_chain_stalls(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     desk = Handler()
-    await nursery.start(desk.neighbours.gateway.run)
+    await nursery.start(desk.dependencies.gateway.run)
     await put_on(desk, "/gateway/stall")
     await trio.sleep(10)
-    assert desk.neighbours.gateway.head.number == 0
+    assert desk.dependencies.gateway.head.number == 0
     await desk.delete("/gateway/stall")
     await trio.sleep(1)
-    assert desk.neighbours.gateway.head.number > 0
+    assert desk.dependencies.gateway.head.number > 0
     nursery.cancel_scope.cancel()
 
 
 async def test_the_account_is_emptied_and_filled_again(autojump_clock: MockClock) -> None:
     desk = Handler()
-    owner = to_hex(desk.neighbours.sender.address)
+    owner = to_hex(desk.dependencies.sender.address)
     before = await rpc(desk, "eth_getBalance", owner)
     await put_on(desk, "/gateway/balance", wei=5)
     assert await rpc(desk, "eth_getBalance", owner) == "0x5"
@@ -374,8 +374,8 @@ async def test_another_pool_takes_the_transactions(autojump_clock: MockClock) ->
 
 
 def signed(desk: Handler, nonce: int = 0, data: bytes = b"") -> bytes:
-    key, chain = desk.neighbours.sender, desk.neighbours.gateway
-    to = desk.neighbours.decryption.address
+    key, chain = desk.dependencies.sender, desk.dependencies.gateway
+    to = desk.dependencies.decryption.address
     return sign_transaction(Eip1559Transaction(chain.chain_id, nonce, 0, 10**10, 900_000, to, 0, data), key)[
         0
     ]
@@ -383,7 +383,7 @@ def signed(desk: Handler, nonce: int = 0, data: bytes = b"") -> bytes:
 
 async def test_a_fault_of_a_node_by_name_and_number_or_share(autojump_clock: MockClock) -> None:
     desk = Handler()
-    faults = desk.neighbours.clusters["gateway"].nodes[0].faults
+    faults = desk.dependencies.clusters["gateway"].nodes[0].faults
     await put_on(desk, "/gateway/misbehave", how="wrong_chain_id", times=5)
     assert await rpc(desk, "eth_chainId") == hex(54322)
     await desk.delete("/gateway/misbehave")
@@ -397,8 +397,8 @@ async def test_a_fault_of_a_node_by_name_and_number_or_share(autojump_clock: Moc
 def requests(desk: Handler) -> dict[int, bytes]:
     """Return ids and content of the requests on the Gateway."""
     logs = [
-        log for mined in desk.neighbours.gateway.view().mined(0, 10_000) for log in mined.logs
-        if log.address == desk.neighbours.decryption.address and log.topics[0] in EVENTS.kinds
+        log for mined in desk.dependencies.gateway.view().mined(0, 10_000) for log in mined.logs
+        if log.address == desk.dependencies.decryption.address and log.topics[0] in EVENTS.kinds
     ]  # fmt: skip
     return {int.from_bytes(log.topics[1]): EVENTS.digest(log) for log in logs}
 
@@ -407,18 +407,18 @@ def with_requests(count: int = 6) -> Handler:
     desk = Handler()
     for _ in range(count):
         desk.traffic.public()
-        desk.neighbours.gateway.mine()
+        desk.dependencies.gateway.mine()
     return desk
 
 
 async def test_a_reorganisation_moves_everything_and_keeps_ids_and_content(autojump_clock: MockClock) -> None:
     desk = with_requests()
-    before, head = requests(desk), desk.neighbours.gateway.head
+    before, head = requests(desk), desk.dependencies.gateway.head
     await put_on(desk, "/gateway/reorganise", blocks=4)
     assert requests(desk) == before
-    assert desk.neighbours.gateway.head.hash != head.hash
+    assert desk.dependencies.gateway.head.hash != head.hash
     await desk.delete("/gateway/reorganise")
-    assert desk.neighbours.gateway.head.hash == head.hash
+    assert desk.dependencies.gateway.head.hash == head.hash
 
 
 async def test_a_reorganisation_gives_old_ids_to_other_requests(autojump_clock: MockClock) -> None:
@@ -427,7 +427,7 @@ async def test_a_reorganisation_gives_old_ids_to_other_requests(autojump_clock: 
     desk.traffic.random.seed(7)
     await put_on(desk, "/gateway/reorganise", blocks=4, reuse_ids=True)
     assert len(requests(desk)) == 2
-    desk.neighbours.gateway.mine()
+    desk.dependencies.gateway.mine()
     after = requests(desk)
     assert len(after) == 6
     again = after.keys() & before.keys()
@@ -439,18 +439,23 @@ async def test_a_reorganisation_gives_old_ids_to_other_requests(autojump_clock: 
 async def test_requests_may_be_gone_for_good(autojump_clock: MockClock) -> None:
     desk = with_requests()
     await put_on(desk, "/gateway/reorganise", blocks=4, drop="requests")
-    desk.neighbours.gateway.mine_many(3)
+    desk.dependencies.gateway.mine_many(3)
     assert len(requests(desk)) == 2
 
 
 async def test_replies_alone_may_be_gone_for_good(autojump_clock: MockClock) -> None:
     desk = with_requests(2)
     reply = DECRYPTION.function("publicDecryptionResponse")
-    desk.neighbours.gateway.submit(signed(desk, data=reply.encode(next(iter(requests(desk))), b"", b"", b"")))
-    desk.neighbours.gateway.mine()
-    assert desk.neighbours.gateway.account(desk.neighbours.sender.address).nonce == 1
+    desk.dependencies.gateway.submit(
+        signed(desk, data=reply.encode(next(iter(requests(desk))), b"", b"", b""))
+    )
+    desk.dependencies.gateway.mine()
+    assert desk.dependencies.gateway.account(desk.dependencies.sender.address).nonce == 1
     await put_on(desk, "/gateway/reorganise", blocks=3, drop="replies")
-    assert (len(requests(desk)), desk.neighbours.gateway.account(desk.neighbours.sender.address).nonce) == (
+    assert (
+        len(requests(desk)),
+        desk.dependencies.gateway.account(desk.dependencies.sender.address).nonce,
+    ) == (
         2,
         0,
     )
@@ -459,8 +464,8 @@ async def test_replies_alone_may_be_gone_for_good(autojump_clock: MockClock) -> 
 async def test_the_head_may_go_back(autojump_clock: MockClock) -> None:
     desk = with_requests()
     await put_on(desk, "/gateway/reorganise", blocks=4, shorter=True)
-    assert (desk.neighbours.gateway.head.number, len(requests(desk))) == (2, 2)
-    desk.neighbours.gateway.mine()
+    assert (desk.dependencies.gateway.head.number, len(requests(desk))) == (2, 2)
+    desk.dependencies.gateway.mine()
     assert len(requests(desk)) == 6
 
 
@@ -468,7 +473,7 @@ async def test_a_second_sender_copies_replies(autojump_clock: MockClock, nursery
     desk = with_requests(2)
     await nursery.start(desk.control.board.run)
     await put_on(desk, "/gateway/second-sender")
-    chain, owner = desk.neighbours.gateway, desk.neighbours.sender.address
+    chain, owner = desk.dependencies.gateway, desk.dependencies.sender.address
     reply = DECRYPTION.function("publicDecryptionResponse")
     await trio.testing.wait_all_tasks_blocked()
     for nonce, identifier in enumerate(requests(desk)):
@@ -476,7 +481,7 @@ async def test_a_second_sender_copies_replies(autojump_clock: MockClock, nursery
     for _ in range(4):
         chain.mine()
         await trio.testing.wait_all_tasks_blocked()
-    oracle = Oracle(chain, desk.neighbours.decryption.address, owner)
+    oracle = Oracle(chain, desk.dependencies.decryption.address, owner)
     oracle.read()
     assert (chain.account(owner).nonce, oracle.verdict().doubled) == (4, 2)
     await desk.delete("/gateway/second-sender")
@@ -510,7 +515,7 @@ async def test_a_core_fails_one_method(autojump_clock: MockClock) -> None:
 
 async def test_a_core_signs_with_another_key() -> None:
     desk = Handler()
-    emulated = desk.neighbours.cores[0].core
+    emulated = desk.dependencies.cores[0].core
     own = emulated.node.key
     await put_on(desk, "/core0/signer")
     assert (emulated.node.key, emulated.management.node.key) == (STRANGER, STRANGER)
@@ -573,10 +578,13 @@ async def test_a_bucket_answers_with_a_status(autojump_clock: MockClock) -> None
 
 async def test_a_bucket_points_to_the_next_or_elsewhere(autojump_clock: MockClock) -> None:
     desk = with_requests(1)
-    key = next(iter(desk.neighbours.buckets[0].bucket.objects))
+    key = next(iter(desk.dependencies.buckets[0].bucket.objects))
     await put_on(desk, "/bucket0/redirect")
     there = await fetch(desk)
-    assert (there.status, dict(there.headers)["location"]) == (307, f"{desk.neighbours.bucket_url(1)}/{key}")
+    assert (there.status, dict(there.headers)["location"]) == (
+        307,
+        f"{desk.dependencies.bucket_url(1)}/{key}",
+    )
     await put_on(desk, "/bucket0/redirect", location="http://10.0.0.1{path}")
     assert dict((await fetch(desk)).headers)["location"] == f"http://10.0.0.1/ct0/{key}"
 
@@ -620,13 +628,15 @@ async def test_a_bucket_is_late_or_silent(autojump_clock: MockClock) -> None:
 async def test_the_contract_names_another_address_for_a_bucket() -> None:
     desk = Handler()
     await put_on(desk, "/bucket0/address", url="http://[64:ff9b::1]/ct")
-    assert told_urls(desk) == ["http://[64:ff9b::1]/ct", desk.neighbours.bucket_url(1)]
+    assert told_urls(desk) == ["http://[64:ff9b::1]/ct", desk.dependencies.bucket_url(1)]
     await desk.delete("/bucket0/address")
-    assert told_urls(desk) == [desk.neighbours.bucket_url(0), desk.neighbours.bucket_url(1)]
+    assert told_urls(desk) == [desk.dependencies.bucket_url(0), desk.dependencies.bucket_url(1)]
 
 
 def told_urls(desk: Handler) -> list[str]:
-    stored = desk.neighbours.gateway.state.get((desk.neighbours.gateway_config.address, "coprocessors"), ())
+    stored = desk.dependencies.gateway.state.get(
+        (desk.dependencies.gateway_config.address, "coprocessors"), ()
+    )
     return [coprocessor.bucket_url for coprocessor in stored]
 
 
@@ -642,7 +652,7 @@ async def test_there_is_no_code_at_a_contracts_address(
     name: str, chain: str, autojump_clock: MockClock
 ) -> None:
     desk = Handler()
-    where = to_hex(getattr(desk.neighbours, name).address)
+    where = to_hex(getattr(desk.dependencies, name).address)
     await put_on(desk, f"/{name}/no-code")
     assert await rpc(desk, "eth_getCode", where, "latest", chain=chain) == "0x"
     await desk.delete(f"/{name}/no-code")
@@ -653,22 +663,23 @@ async def test_a_paused_contract_takes_no_requests() -> None:
     desk = Handler()
     await put_on(desk, "/decryption/pause")
     desk.traffic.public()
-    desk.neighbours.gateway.mine()
+    desk.dependencies.gateway.mine()
     assert requests(desk) == {}
     await desk.delete("/decryption/pause")
     desk.traffic.public()
-    desk.neighbours.gateway.mine()
+    desk.dependencies.gateway.mine()
     assert len(requests(desk)) == 1
 
 
 async def test_the_acl_denies_everything(autojump_clock: MockClock) -> None:
     desk = Handler()
     (one, *_) = desk.traffic.ciphertexts()
-    desk.neighbours.host.set_up(
-        desk.neighbours.acl.address, lambda frame: desk.neighbours.acl.allow_for_decryption(frame, one.handle)
+    desk.dependencies.host.set_up(
+        desk.dependencies.acl.address,
+        lambda frame: desk.dependencies.acl.allow_for_decryption(frame, one.handle),
     )
     data = to_hex(ACL.function("isAllowedForDecryption").encode(one.handle))
-    call = {"to": to_hex(desk.neighbours.acl.address), "data": data}
+    call = {"to": to_hex(desk.dependencies.acl.address), "data": data}
     said = []
     await put_on(desk, "/host/deny")
     said.append(await rpc(desk, "eth_call", call, "latest", chain="host"))
@@ -680,18 +691,18 @@ async def test_the_acl_denies_everything(autojump_clock: MockClock) -> None:
 async def test_the_wallet_says_no() -> None:
     desk = Handler()
     await put_on(desk, "/host/wallet", says="burn")
-    assert desk.neighbours.host.state.get((address_for("wallet"), "mood"), None) == "burn"
+    assert desk.dependencies.host.state.get((address_for("wallet"), "mood"), None) == "burn"
     await desk.delete("/host/wallet")
-    assert desk.neighbours.host.state.get((address_for("wallet"), "mood"), None) == "honest"
+    assert desk.dependencies.host.state.get((address_for("wallet"), "mood"), None) == "honest"
 
 
 async def test_contexts_and_epochs_are_announced_and_destroyed() -> None:
     desk = Handler()
     for fault in ("new-context", "destroy-epoch", "destroy-context"):
         await put_on(desk, f"/ethereum/{fault}")
-    mined = desk.neighbours.ethereum.mine().mined
+    mined = desk.dependencies.ethereum.mine().mined
     assert [[log.topics[0] for log in one.logs] != [] for one in mined] == [True, True, True]
-    (gateway,) = desk.neighbours.gateway.mine().mined
+    (gateway,) = desk.dependencies.gateway.mine().mined
     assert gateway.outcome.status == 1
 
 
@@ -699,8 +710,8 @@ async def test_users_name_a_host_chain_that_nobody_configured() -> None:
     desk = Handler()
     await put_on(desk, "/users/unknown-host-chain", count=2)
     await put_on(desk, "/users/request", form="public")
-    desk.neighbours.gateway.mine()
-    logs = [log for mined in desk.neighbours.gateway.head.mined for log in mined.logs]
+    desk.dependencies.gateway.mine()
+    logs = [log for mined in desk.dependencies.gateway.head.mined for log in mined.logs]
     contents = [content for log in logs if (content := EVENTS.decode(log)) is not None]
     chains = [int.from_bytes(content.materials[0].handle[22:30]) for content in contents]
     assert chains == [UNKNOWN_CHAIN_ID, UNKNOWN_CHAIN_ID, 12345]
@@ -708,25 +719,25 @@ async def test_users_name_a_host_chain_that_nobody_configured() -> None:
 
 async def test_users_ask_under_a_context_of_others(autojump_clock: MockClock) -> None:
     desk = Handler()
-    config, current = desk.neighbours.gateway_config, desk.neighbours.gateway.state
+    config, current = desk.dependencies.gateway_config, desk.dependencies.gateway.state
     before = current.get((config.address, "current"), None)
     await put_on(desk, "/users/other-context", count=3)
-    desk.neighbours.gateway.mine()
+    desk.dependencies.gateway.mine()
     assert len(requests(desk)) == 3
     assert current.get((config.address, "current"), None) == before
     pinned = [config.address, "context", before - 1]
     committee = current.get(tuple(pinned), None)
-    assert desk.neighbours.sender.address not in {node.tx_sender for node in committee.nodes}
+    assert desk.dependencies.sender.address not in {node.tx_sender for node in committee.nodes}
     assert key_for("tx sender 61").address in {node.tx_sender for node in committee.nodes}
 
 
 async def test_everything_that_listens_can_refuse() -> None:
     desk = Handler()
-    for name in desk.neighbours.names:
+    for name in desk.dependencies.names:
         await put_on(desk, f"/{name}/refuse")
-    assert not any(door.is_open for door in desk.neighbours.doors.values())
+    assert not any(door.is_open for door in desk.dependencies.doors.values())
     await desk.delete("/faults")
-    assert all(door.is_open for door in desk.neighbours.doors.values())
+    assert all(door.is_open for door in desk.dependencies.doors.values())
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -751,7 +762,7 @@ async def test_every_order_of_the_page_is_taken(
 ) -> None:
     desk = Handler()
     desk.control.board.stage.monitoring = "127.0.0.1:1"
-    desk.neighbours.gateway.mine_many(500)
+    desk.dependencies.gateway.mine_many(500)
     assert (await desk.post(path, body)).status == 204
 
 

@@ -59,7 +59,7 @@ class Asker:
         body: bytes = b"",
         headers: tuple[tuple[str, str], ...] = (),
     ) -> tuple[int, dict[str, str], bytes]:
-        fields = [("host", "neighbour"), ("content-length", str(len(body))), *headers]
+        fields = [("host", "dependency"), ("content-length", str(len(body))), *headers]
         await self.send(h11.Request(method=method, target=target, headers=fields))
         await self.send(h11.Data(data=body))
         await self.send(h11.EndOfMessage())
@@ -287,7 +287,7 @@ async def upper(connection: WebSocketConnection) -> None:
 async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
     async with served(mirror, websocket=upper) as stream, trio.open_nursery() as nursery:
         client = await wrap_client_stream(
-            nursery, cast("trio.SocketStream", stream), "neighbour", "/ws/token"
+            nursery, cast("trio.SocketStream", stream), "dependency", "/ws/token"
         )
         await client.send_message("hello")
         assert await client.get_message() == "HELLO"
@@ -300,7 +300,7 @@ async def test_the_websocket_handler_sees_the_path() -> None:
 
     async with served(mirror, websocket=path) as stream, trio.open_nursery() as nursery:
         client = await wrap_client_stream(
-            nursery, cast("trio.SocketStream", stream), "neighbour", "/ws/token"
+            nursery, cast("trio.SocketStream", stream), "dependency", "/ws/token"
         )
         assert await client.get_message() == "/ws/token"
         await client.aclose()
@@ -311,7 +311,7 @@ async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
         await trio.lowlevel.checkpoint()
 
     async with served(mirror, websocket=leave) as stream, trio.open_nursery() as nursery:
-        client = await wrap_client_stream(nursery, cast("trio.SocketStream", stream), "neighbour", "/")
+        client = await wrap_client_stream(nursery, cast("trio.SocketStream", stream), "dependency", "/")
         with pytest.raises(ConnectionClosed):
             await client.get_message()
 

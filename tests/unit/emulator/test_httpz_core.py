@@ -26,11 +26,11 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     RequestId,
     TypedCiphertext,
 )
+from kmsconn.emulator.dependencies import address_for, key_for, secret_for
 from kmsconn.emulator.httpz import box
 from kmsconn.emulator.httpz.core import STARTS, FirstCore
 from kmsconn.emulator.httpz.core_answers import domain_of
 from kmsconn.emulator.httpz.signcryption import open_share, pack_key
-from kmsconn.emulator.neighbours import address_for, key_for, secret_for
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import recover

@@ -10,9 +10,9 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
 from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
-from kmsconn.emulator.neighbourhood import Neighbourhood
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.oracle import Reply, oracle_of
 from kmsconn.emulator.traffic import Traffic
@@ -23,19 +23,19 @@ BASE = 1_767_225_600.0
 
 
 class Place:
-    """Neighbours on a memory network, with users and an oracle, but no connector: nothing is ever answered."""
+    """EmulatedDependencies on a memory network, with users and an oracle, but no connector: nothing is ever answered."""
 
     def __init__(self, seed: int = 0, profile: str = FHEVM_014) -> None:
         self.traffic = GENERATIONS[profile].settle(lambda: BASE + trio.current_time(), Random(seed))
-        self.neighbours = self.traffic.neighbours
-        self.neighbours.settle_in_memory(MemoryNetwork())
-        self.oracle = oracle_of(self.neighbours)
+        self.dependencies = self.traffic.dependencies
+        self.dependencies.settle_in_memory(MemoryNetwork())
+        self.oracle = oracle_of(self.dependencies)
 
     async def run(self, load: Load, *, ledger: Ledger | None = None, patience: float = 5.0) -> float:
         """Put a load on, and return how long it took."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.neighbours.run)
+            await nursery.start(self.dependencies.run)
             await run_load(load, self.traffic, self.oracle, ledger=ledger, patience=patience)
             nursery.cancel_scope.cancel()
         return trio.current_time() - began
@@ -49,9 +49,9 @@ class Place:
 
 def still_users() -> Traffic:
     """Return users of a world in which time does not pass."""
-    neighbours = Neighbourhood.make(lambda: BASE)
-    neighbours.settle_in_memory(MemoryNetwork())
-    return Traffic(neighbours)
+    dependencies = FhevmDependencies.make(lambda: BASE)
+    dependencies.settle_in_memory(MemoryNetwork())
+    return Traffic(dependencies)
 
 
 async def test_all_requests_of_a_load_reach_the_chain(autojump_clock: trio.testing.MockClock) -> None:
@@ -93,7 +93,9 @@ async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind(
     """The event generator of the first generation: a public and a user request every 500 ms."""
     place = Place(profile=HTTPZ_RC7)
     await place.run(Load(rate=4, seconds=60, forms=("public", "user")), patience=1)
-    kinds = Counter(place.neighbours.dialect.requests[log.topics[0]] for log in requests_of(place.neighbours))
+    kinds = Counter(
+        place.dependencies.dialect.requests[log.topics[0]] for log in requests_of(place.dependencies)
+    )
     assert kinds == {Kind.PUBLIC_DECRYPTION: 120, Kind.USER_DECRYPTION: 120}
 
 
@@ -117,7 +119,7 @@ async def test_everything_of_a_prepared_load_is_there_before_its_first_request(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(put_on, Load(1, 9, prepared=True), place.traffic, place.oracle, ledger))
         await trio.testing.wait_all_tasks_blocked()
-        assert len(place.neighbours.plaintexts) >= 9
+        assert len(place.dependencies.plaintexts) >= 9
         assert len(ledger.forms) == 1
         nursery.cancel_scope.cancel()
 
@@ -147,7 +149,7 @@ async def test_ciphertexts_of_answered_requests_are_dropped_after_a_while(
 ) -> None:
     place = Place()
     answered, still_open = place.traffic.public(), place.traffic.public()
-    place.neighbours.gateway.mine()
+    place.dependencies.gateway.mine()
     place.oracle.read()
     place.answer(answered)
     with trio.move_on_after(KEPT + 2):
@@ -160,7 +162,7 @@ async def test_ciphertexts_of_answered_requests_are_kept_for_a_while(
 ) -> None:
     place = Place()
     answered = place.traffic.public()
-    place.neighbours.gateway.mine()
+    place.dependencies.gateway.mine()
     place.oracle.read()
     place.answer(answered)
     with trio.move_on_after(KEPT - 2):
@@ -171,18 +173,18 @@ async def test_ciphertexts_of_answered_requests_are_kept_for_a_while(
 def test_forgetting_leaves_nothing_in_buckets_and_core() -> None:
     traffic = still_users()
     sent = traffic.public()
-    assert traffic.neighbours.plaintexts
+    assert traffic.dependencies.plaintexts
     traffic.forget(sent)
     traffic.forget(sent)
-    assert (traffic.neighbours.plaintexts, traffic.remembered) == ({}, ())
-    assert all(not bucket.bucket.objects for bucket in traffic.neighbours.buckets)
+    assert (traffic.dependencies.plaintexts, traffic.remembered) == ({}, ())
+    assert all(not bucket.bucket.objects for bucket in traffic.dependencies.buckets)
 
 
 def test_objects_are_forgotten_under_the_key_they_are_stored_under() -> None:
     traffic = still_users()
     traffic.public()
     keys = {Form.HANDLE.key(one) for one in traffic._latest}
-    assert all(set(bucket.bucket.objects) == keys for bucket in traffic.neighbours.buckets)
+    assert all(set(bucket.bucket.objects) == keys for bucket in traffic.dependencies.buckets)
 
 
 def test_a_load_is_as_many_requests_as_rate_and_time_give() -> None:

@@ -1,4 +1,4 @@
-"""The emulated neighbours say what they are asked: a line for each request and each call of a Core, with its id."""
+"""The emulated dependencies say what they are asked: a line for each request and each call of a Core, with its id."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_each_request_and_each_call_is_one_line(
 ) -> None:
     lines: list[str] = []
     demo = Demo.of(Plan(requests=6, rate=20, profile=profile), wall)
-    narrate(demo.neighbours, demo.oracle, lines.append)
+    narrate(demo.dependencies, demo.oracle, lines.append)
     await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
     asked = [line.split()[2] for line in lines if line.startswith("gateway  request ")]
     assert asked == [f"{name:064x}" for name in demo.oracle.traces]
@@ -40,13 +40,13 @@ async def test_each_request_and_each_call_is_one_line(
     assert {shard for shard, _, _ in started} == {"core0"}
     results = {tuple(line.split()[1:]) for line in lines if line.split()[1] in RESULTS[profile]}
     assert {identifier for _, identifier in results} == {identifier for _, _, identifier in started}
-    calls = sum(demo.neighbours.cores[0].counts.values())
+    calls = sum(demo.dependencies.cores[0].counts.values())
     assert len([line for line in lines if line.startswith("core0 ")]) == calls
 
 
 def test_a_call_without_an_id_is_told_too() -> None:
     lines: list[str] = []
     demo = Demo.of(Plan(profile="httpz-rc7"), lambda: 0.0)
-    narrate(demo.neighbours, demo.oracle, lines.append)
-    demo.neighbours.cores[0].on_call("Init", b"")
+    narrate(demo.dependencies, demo.oracle, lines.append)
+    demo.dependencies.cores[0].on_call("Init", b"")
     assert lines == ["core0    Init"]

@@ -72,7 +72,7 @@ def test_a_kind_of_field_that_is_not_written_is_named(message: betterproto2.Mess
         encode(message)
 
 
-def test_large_parts_stay_and_small_neighbours_become_one() -> None:
+def test_large_parts_stay_and_small_dependencies_become_one() -> None:
     body = bytes(SPLICED)
     chunks = splice([b"a", b"b", body, b"c", body])
     assert chunks.parts == (b"ab", body, b"c", body)

@@ -1,4 +1,4 @@
-"""A pipeline with a real journal and stages that do what a test says. Never talks to a neighbour."""
+"""A pipeline with a real journal and stages that do what a test says. Never talks to a dependency."""
 
 from __future__ import annotations
 

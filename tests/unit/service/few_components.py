@@ -1,4 +1,4 @@
-"""A neighbourhood in memory with ports for one connector, for tests that need a whole tree and one thing wrong in it."""
+"""A dependencies in memory with ports for one connector, for tests that need a whole tree and one thing wrong in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from kmsconn.config.settings import Settings
-from kmsconn.emulator.neighbourhood import Neighbourhood
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.net.offloading import offload_inline
@@ -26,26 +26,26 @@ def wall() -> float:
 
 @attrs.frozen
 class FewComponents:
-    """What a test gives to ``open_connector``, and the neighbours to spoil."""
+    """What a test gives to ``open_connector``, and the dependencies to spoil."""
 
-    neighbours: Neighbourhood
+    dependencies: FhevmDependencies
     network: MemoryNetwork
     traffic: Traffic
     ports: Ports
     journal: Path
 
     def settings(self, **changes: Any) -> Settings:
-        return self.neighbours.settings(self.journal, **changes)
+        return self.dependencies.settings(self.journal, **changes)
 
 
 @asynccontextmanager
 async def few_components(folder: Path, **options: Any) -> AsyncIterator[FewComponents]:
-    """Run the neighbours while the block lasts; block time is a second of virtual time."""
-    neighbours, network = Neighbourhood.make(wall, **options), MemoryNetwork()
-    neighbours.settle_in_memory(network)
+    """Run the dependencies while the block lasts; block time is a second of virtual time."""
+    dependencies, network = FhevmDependencies.make(wall, **options), MemoryNetwork()
+    dependencies.settle_in_memory(network)
     ports = Ports(network, offload_inline, wall, lambda: 0.5)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
-        await nursery.start(neighbours.run)
-        yield FewComponents(neighbours, network, Traffic(neighbours), ports, folder / "journal.db")
+        await nursery.start(dependencies.run)
+        yield FewComponents(dependencies, network, Traffic(dependencies), ports, folder / "journal.db")
         nursery.cancel_scope.cancel()

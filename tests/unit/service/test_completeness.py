@@ -176,7 +176,7 @@ async def test_nothing_is_missing_where_all_is_known(autojump_clock: Any) -> Non
         assert (proof.missing, world.events, world.read) == (0, [], [])
 
 
-async def test_what_is_missing_is_named_in_red_and_read_again_between_its_neighbours(
+async def test_what_is_missing_is_named_in_red_and_read_again_between_its_adjacent_ids(
     autojump_clock: Any,
 ) -> None:
     world = World()

@@ -432,7 +432,7 @@ UNREADABLE: list[Callable[[dict[str, Any]], Any]] = [
 async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the_rest_is_taken(
     spoil: Callable[[dict[str, Any]], Any], tmp_path: Path, autojump_clock: Any
 ) -> None:
-    """One node's nonsense in the place of a log must not hide that log for good, nor hold up its neighbours."""
+    """One node's nonsense in the place of a log must not hide that log for good, nor hold up its dependencies."""
 
     def spoilt(answer: list[Any]) -> list[Any]:
         return [*answer[:-1], [spoil(one) if one["blockNumber"] == "0x65" else one for one in answer[-1]]]

@@ -147,7 +147,7 @@ async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answere
             settings = components.settings(decryption_from_block_number=0)
             async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
-                core = components.neighbours.cores[0]
+                core = components.dependencies.cores[0]
                 core.chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE)))
                 bad = components.traffic.forms["public"]()
                 good = components.traffic.forms["public"]()
@@ -160,7 +160,7 @@ async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answere
             seen.clear()
             async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
-                components.neighbours.cores[0].heal()
+                components.dependencies.cores[0].heal()
                 await trio.sleep(300)
     assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "damaged-rows"]
     assert len({e.rid for e in seen if isinstance(e, ReplyIncluded)}) == 2, (bad, good)

@@ -36,7 +36,7 @@ def failing(times: int, error: Exception, log: Any) -> Any:
 
 
 @pytest.mark.parametrize("error", [Unreachable("x"), Overloaded("x")])
-async def test_a_neighbour_that_comes_back_is_waited_for(autojump_clock: Any, error: Exception) -> None:
+async def test_a_dependency_that_comes_back_is_waited_for(autojump_clock: Any, error: Exception) -> None:
     log: list[Any] = []
     assert await retrying(failing(3, error, log), lambda: 0.0) == "done"
     assert len(log) == 4

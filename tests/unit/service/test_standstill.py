@@ -48,14 +48,14 @@ async def test_a_node_that_never_gives_logs_is_named(autojump_clock: Any, tmp_pa
     """Connected, on the right chain, with a moving head: only this shows that nothing is heard."""
     seen: list[Event] = []
     async with few_components(tmp_path) as components:
-        for node in components.neighbours.clusters["gateway"].nodes:
+        for node in components.dependencies.clusters["gateway"].nodes:
             node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
         async with open_connector(components.settings(), ports=components.ports, on_event=seen.append):
             await trio.sleep(STANDSTILL + 10)
             name = f"gateway {checksum(components.settings().decryption_contract.address)}"
             told = [event for event in seen if isinstance(event, AlertRaised) and event.dependency == name]
             assert [(event.critical, "no logs are kept" in event.text) for event in told] == [(True, True)]
-            for node in components.neighbours.clusters["gateway"].nodes:
+            for node in components.dependencies.clusters["gateway"].nodes:
                 node.faults.heal()
             await trio.sleep(10)
             assert seen.count(AlertCleared(name, "logs")) == 1

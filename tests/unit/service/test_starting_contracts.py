@@ -13,9 +13,9 @@ from kmsconn.config.networks import NETWORKS
 from kmsconn.config.settings import Contract, Settings
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.dependencies import address_for
 from kmsconn.emulator.execution import Frame, Reverted
-from kmsconn.emulator.neighbourhood import ETHEREUM_ID
-from kmsconn.emulator.neighbours import address_for
+from kmsconn.emulator.fhevm_dependencies import ETHEREUM_ID
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
@@ -75,7 +75,7 @@ async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(
 ) -> None:
     async with few_components(tmp_path) as components:
         verifier = Verifier(address_for("KMSVerifier"), address_for("ProtocolConfig"))
-        components.neighbours.ethereum.deploy(verifier)
+        components.dependencies.ethereum.deploy(verifier)
         told = await refusal(components, verifier.address)
     assert told == (
         f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(verifier.address)}; "
@@ -101,7 +101,7 @@ async def test_an_account_without_code_is_refused(tmp_path: Path, autojump_clock
 async def test_a_contract_that_knows_neither_function_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
     async with few_components(tmp_path) as components:
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
-        components.neighbours.ethereum.deploy(other)
+        components.dependencies.ethereum.deploy(other)
         assert (await refusal(components, other.address)).endswith("name the one on Ethereum")
 
 
@@ -112,7 +112,7 @@ async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
     events: list[Event] = []
     async with few_components(tmp_path) as components:
         config = Hesitant(address_for("hesitant"), ETHEREUM_ID)
-        components.neighbours.ethereum.deploy(config)
+        components.dependencies.ethereum.deploy(config)
         settings = components.settings(protocol_config_contract=Contract(config.address, "ProtocolConfig"))
         async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
             with trio.move_on_after(10) as scope:
@@ -139,7 +139,7 @@ async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
     where: str, kind: str, option: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with few_components(tmp_path) as components:
-        near = components.neighbours
+        near = components.dependencies
         others = {
             "Decryption": near.gateway_config,
             "GatewayConfig": near.decryption,
@@ -157,7 +157,7 @@ async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
 ) -> None:
     async with few_components(tmp_path) as components:
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
-        components.neighbours.host.deploy(other)
+        components.dependencies.host.deploy(other)
         address = Address(b"\x77" * 20) if where == "without code" else other.address
         [host] = components.settings().host_chains
         told = await refused(components.settings(host_chains=(attrs.evolve(host, acl=address),)), components)
@@ -168,8 +168,8 @@ async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with few_components(tmp_path) as components:
-        contracts = components.neighbours.gateway.contracts
-        address = components.neighbours.decryption.address
+        contracts = components.dependencies.gateway.contracts
+        address = components.dependencies.decryption.address
         late = contracts.pop(address)
         async with open_connector(components.settings(), ports=components.ports) as connector:
             await trio.sleep(0.5)

@@ -1,6 +1,6 @@
-"""What the neighbourhoods of all generations have in common: they are served, over memory streams and over sockets alike.
+"""What the dependencies of all generations have in common: they are served, over memory streams and over sockets alike.
 
-Which chains and contracts there are, a generation's own neighbourhood says.
+Which chains and contracts there are, the module of each generation says.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def address_for(name: str) -> Address:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Neighbours(ABC):
-    """Every neighbour of a connector, with its knobs; addressed after ``settle_in_memory`` or ``serve_on_sockets``."""
+class EmulatedDependencies(ABC):
+    """Every dependency of a connector, with its knobs; addressed after ``settle_in_memory`` or ``serve_on_sockets``."""
 
     dialect: ClassVar[Dialect]
     """How requests and replies look on its Gateway."""
@@ -120,7 +120,7 @@ class Neighbours(ABC):
         return own | {f"member{index}": core for index, core in enumerate(self.others, 1)}
 
     def handler(self, name: str) -> Handler:
-        """Return what serves one connection of a neighbour."""
+        """Return what serves one connection of a dependency."""
         if name in self.clusters:
             return self.clusters[name].serve
         if name in self.cores_by_name:
@@ -128,7 +128,7 @@ class Neighbours(ABC):
         return self.buckets[int(name[6:])].serve
 
     def settle_in_memory(self, network: MemoryNetwork) -> None:
-        """Let every neighbour be dialled on a memory network, each under its own name."""
+        """Let every dependency be dialled on a memory network, each under its own name."""
         for name in self.names:
             network.serve(name, 80, self.handler(name))
         self._settle({name: (name, 80) for name in self.names})
@@ -136,7 +136,7 @@ class Neighbours(ABC):
     async def serve_on_sockets(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> Never:
-        """Serve every neighbour on a free loopback port, and run the chains, until cancelled."""
+        """Serve every dependency on a free loopback port, and run the chains, until cancelled."""
         async with trio.open_nursery() as nursery:
             places: dict[str, Place] = {}
             for name in self.names:

@@ -1,4 +1,4 @@
-"""The emulated neighbours as a process, and what one asks of its control port. Measures nothing."""
+"""The emulated dependencies as a process, and what one asks of its control port. Measures nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOK_AGAIN = 0.05
 
 
 @attrs.frozen
-class Neighbours:
+class EmulatedDependencies:
     """A running ``kmsconn emulate``; ``config`` is the file that it wrote for the connector."""
 
     pid: int
@@ -51,7 +51,7 @@ def _read(request: urllib.request.Request) -> bytes:
 
 
 @asynccontextmanager
-async def open_neighbours(folder: Path, *arguments: str) -> AsyncIterator[Neighbours]:
+async def open_dependencies(folder: Path, *arguments: str) -> AsyncIterator[EmulatedDependencies]:
     """Start the emulator without a load and wait until it serves."""
     port, config = free_port(), folder / "connector.toml"
     command = [sys.executable, "-m", "kmsconn.cli.main", "emulate", "--write-config", str(config)]
@@ -59,7 +59,7 @@ async def open_neighbours(folder: Path, *arguments: str) -> AsyncIterator[Neighb
     async with running(command, folder / "emulator.log", grace=GRACE) as process:
         with trio.fail_after(STARTING):
             await _until_there(config, process)
-        yield Neighbours(process.pid, config, f"http://127.0.0.1:{port}")
+        yield EmulatedDependencies(process.pid, config, f"http://127.0.0.1:{port}")
 
 
 async def _until_there(config: Path, process: trio.Process) -> None:

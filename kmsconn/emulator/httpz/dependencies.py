@@ -1,4 +1,4 @@
-"""All neighbours of one connector of the first generation in one place: a gateway with three contracts, a Core, buckets.
+"""All dependencies of one connector of the first generation in one place: a gateway with three contracts, a Core, buckets.
 
 Decides nothing of its own.
 """
@@ -17,15 +17,10 @@ from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.core_faults import FaultyCore
-from kmsconn.emulator.httpz.core import FirstCore
-from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.dialect import HTTPZ
-from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
-from kmsconn.emulator.neighbours import (
+from kmsconn.emulator.dependencies import (
     COPROCESSORS,
     GATEWAY_ID,
-    Neighbours,
+    EmulatedDependencies,
     address_for,
     key_for,
     secret_for,
@@ -33,6 +28,11 @@ from kmsconn.emulator.neighbours import (
     sender_of,
     signer_of,
 )
+from kmsconn.emulator.httpz.core import FirstCore
+from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
+from kmsconn.emulator.httpz.dialect import HTTPZ
+from kmsconn.emulator.httpz.key_manager import KeyManager
+from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster
 from kmsconn.emulator.rpc import Node as RpcNode
@@ -44,8 +44,8 @@ PARAMETERS = "TEST"
 
 
 @attrs.define(eq=False, kw_only=True)
-class FirstNeighbourhood(Neighbours):
-    """The neighbours of httpz-rc7. Made by ``make``."""
+class HttpzDependencies(EmulatedDependencies):
+    """The dependencies of httpz-rc7. Made by ``make``."""
 
     dialect = HTTPZ
 
@@ -68,8 +68,8 @@ class FirstNeighbourhood(Neighbours):
         computing: float | Callable[[], float] = 0.0,
         seed: int = 0,
         revision: str = "rc9",
-    ) -> FirstNeighbourhood:
-        """Make neighbours as ``Neighbourhood.make`` does, with the contracts of a ``revision``: main, rc7 or rc9.
+    ) -> HttpzDependencies:
+        """Make dependencies as ``FhevmDependencies.make`` does, with the contracts of a ``revision``: main, rc7 or rc9.
 
         Where a node may fail, users' answers are counted by request (httpz-rc7.md, 13.16): with the real rule there is no end.
         """

@@ -1,4 +1,4 @@
-"""All neighbours of one connector of fhevm-0.14 in one place: three chains, a Core of one or several shards, buckets.
+"""All dependencies of one connector of fhevm-0.14 in one place: three chains, a Core of one or several shards, buckets.
 
 Decides nothing of its own.
 """
@@ -29,12 +29,11 @@ from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import Node as CoreNode
 from kmsconn.emulator.core_faults import CoreFaults
-from kmsconn.emulator.dialect import FHEVM_014
-from kmsconn.emulator.neighbours import (
+from kmsconn.emulator.dependencies import (
     COPROCESSORS,
     GATEWAY_ID,
     HOST_ID,
-    Neighbours,
+    EmulatedDependencies,
     address_for,
     key_for,
     secret_for,
@@ -42,6 +41,7 @@ from kmsconn.emulator.neighbours import (
     sender_of,
     signer_of,
 )
+from kmsconn.emulator.dialect import FHEVM_014
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster, Node
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
@@ -61,8 +61,8 @@ def committee_of(members: Sequence[int]) -> Committee:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Neighbourhood(Neighbours):
-    """The neighbours of fhevm-0.14. Made by ``make``."""
+class FhevmDependencies(EmulatedDependencies):
+    """The dependencies of fhevm-0.14. Made by ``make``."""
 
     dialect = FHEVM_014
 
@@ -92,8 +92,8 @@ class Neighbourhood(Neighbours):
         newcomers: int = 0,
         computing: float | Callable[[], float] = 0.0,
         seed: int = 0,
-    ) -> Neighbourhood:
-        """Make neighbours whose chains take their time from ``clock`` (Unix seconds).
+    ) -> FhevmDependencies:
+        """Make dependencies whose chains take their time from ``clock`` (Unix seconds).
 
         ``nodes`` stand behind each chain's address, ``shards`` make up this node's Core, and ``members`` nodes form the committee.
         ``newcomers`` are further nodes, whose Cores know no context, epoch or key yet.
