@@ -108,7 +108,7 @@ class HeadTracker:
         """Say whether the chain was seen for that long in its own time: before that nobody here knows how fast it was."""
         return bool(self._samples) and self._samples[-1][1] - self._samples[0][1] >= seconds
 
-    def blocks_to_doubt(self, seconds: float) -> int:
+    def blocks_to_suspect(self, seconds: float) -> int:
         """Return how many blocks a reorganisation of up to ``seconds`` may have replaced within the last ``seconds``.
 
         It hit the head of its moment, and blocks that came since, after a stall or while nobody read, lie above that:

@@ -14,8 +14,8 @@ import trio
 from kmsconn.chain.asking import MAX_BATCH, ask_all, inquire
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc, RpcError
-from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import (
     AlreadyDone,
@@ -50,7 +50,7 @@ class Checker:
     profile: Profile
     chains: Mapping[int, Rpc]
     heads: Mapping[int, HeadTracker]
-    committee: Committee
+    identity: NodeIdentity
     contexts: Contexts
     second_look: SecondLook
     expiry: float
@@ -103,13 +103,13 @@ class Checker:
         """
         self.contexts.recall(context_id, epoch_id)
         if self._standing(request) is None:
-            self.committee.recall(request)
+            self.identity.recall(request)
 
     def _facts(self, request: Request) -> Facts:
         timestamp = self.heads[request.chain_id].timestamp
         if timestamp is None:
             raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
-        return Facts(float(timestamp), self._age(request), tx_sender=self.committee.tx_sender)
+        return Facts(float(timestamp), self._age(request), tx_sender=self.identity.tx_sender)
 
     def _questions(self, request: Request, facts: Facts) -> Sequence[Question[None]]:
         """Return the operation's questions. A request is rejected for its age only in chain time that is sure, not on one node's word."""
@@ -197,7 +197,7 @@ class Checker:
 
     def _standing(self, request: Request) -> Rounds[bool] | None:
         operation = self.profile.operations[request.kind]
-        return operation.standing(request.content, self.committee.tx_sender)
+        return operation.standing(request.content, self.identity.tx_sender)
 
     async def _stands(self, request: Request) -> None:
         standing = self._standing(request)
@@ -213,7 +213,7 @@ class Checker:
 
     async def _not_answered(self, request: Request) -> None:
         """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""
-        if not await self.committee.has_answered(request):
+        if not await self.identity.has_answered(request):
             self._answered_since.pop(request.rid, None)
             return
         if (

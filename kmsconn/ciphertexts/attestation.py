@@ -1,4 +1,4 @@
-"""Attestations of ciphertexts (RFC-023; fhevm-0.14.md 4.4, 4.5): read, hash, verify, and find the majority. Never does I/O."""
+"""Attestations of ciphertexts (RFC-023; fhevm-0.14.md 4.4, 4.5): read, hash, verify, and find the quorum. Never does I/O."""
 
 from __future__ import annotations
 

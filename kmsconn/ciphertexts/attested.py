@@ -1,6 +1,6 @@
-"""Fetches what a majority of the coprocessors stands behind: always where that is enforced, else where the chain names a handle only.
+"""Fetches what a quorum of the coprocessors stands behind: always where that is enforced, else where the chain names a handle only.
 
-The majority says key, digest and format; the bytes come from the buckets of those who said so, and from no other (RFC-023;
+The quorum says key, digest and format; the bytes come from the buckets of those who said so, and from no other (RFC-023;
 fhevm-0.14.md, annex C).
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import attrs
 
 from kmsconn.ciphertexts.budget import Lease
-from kmsconn.ciphertexts.majority import Majority
 from kmsconn.ciphertexts.port import Gatherer
+from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.errors import Unreachable
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Ciphertext
@@ -21,21 +21,21 @@ class Attested:
     """Stands before a ``gatherer``, which takes the chain's word."""
 
     gatherer: Gatherer
-    majority: Majority
+    quorum: AttestationQuorum
     enforced: bool
 
     async def fetch(self, material: Material, lease: Lease) -> Ciphertext:
         """Return the ciphertext of a material; its bytes are held under ``lease``.
 
-        Raises Unreachable when no majority stands behind it, and as the gatherer does. Repeating: reads only.
+        Raises Unreachable when no quorum stands behind it, and as the gatherer does. Repeating: reads only.
         """
         if not (self.enforced or material.is_bare):
             return await self.gatherer.fetch(material, lease)
-        told = await self.majority.told(material.handle)
-        if reason := self.majority.doubt(material, told):
+        told = await self.quorum.told(material.handle)
+        if reason := self.quorum.doubt(material, told):
             raise Unreachable(f"ciphertext {material.handle.hex()} is not attested: {reason}")
-        group = self.majority.agreed(material.handle, told)
-        said, senders = group[0], self.majority.registry.senders_of({one.signer for one in group})
+        group = self.quorum.agreed(material.handle, told)
+        said, senders = group[0], self.quorum.registry.senders_of({one.signer for one in group})
         named = Material(material.handle, said.key_id, said.sns_ciphertext_digest, senders)
         found = await self.gatherer.fetch(named, lease)
         return attrs.evolve(found, format=said.format.as_core, key_id=said.key_id)

@@ -59,7 +59,7 @@ class Registry:
 
     @property
     def threshold(self) -> int:
-        """How many coprocessors are a majority; 0 before the first snapshot."""
+        """How many coprocessors are a quorum; 0 before the first snapshot."""
         return self._threshold
 
     async def load(self) -> None:
@@ -85,7 +85,7 @@ class Registry:
 
     def _zero_threshold(self) -> StartRefused | NotYet:
         """Return what a threshold of 0 means: one wild answer must not end what runs with a good snapshot."""
-        reason = "the coprocessor majority threshold on chain is 0: nothing could ever be trusted"
+        reason = "the coprocessor quorum threshold on chain is 0: nothing could ever be trusted"
         return NotYet(reason) if self._coprocessors else StartRefused(reason)
 
     async def wait_loaded(self) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import attrs
 import trio
 
-from kmsconn.ciphertexts.majority import Majority
-from kmsconn.model.events import AttestationDoubted, OnEvent
+from kmsconn.ciphertexts.quorum import AttestationQuorum
+from kmsconn.model.events import AttestationMismatch, OnEvent
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Ciphertext
 
@@ -33,7 +33,7 @@ class Look:
 class Shadow:
     """Looks at materials, ``A_SECOND`` at most, over an HTTP client of its own: a place that it takes there delays no download."""
 
-    majority: Majority
+    quorum: AttestationQuorum
     on_event: OnEvent
     skipped: int = 0
     """Materials that nobody looked at because too many waited."""
@@ -54,7 +54,7 @@ class Shadow:
 
     async def run(self) -> None:
         """Look at what is handed over, for ever, once the registry is known. Cancellation: what waits is not looked at."""
-        await self.majority.registry.wait_loaded()
+        await self.quorum.registry.wait_loaded()
         async with trio.open_nursery() as nursery:
             for _ in range(WORKERS):
                 nursery.start_soon(self._worker)
@@ -64,13 +64,13 @@ class Shadow:
             started = trio.current_time()
             reason = await self.doubt(look)
             if reason:
-                self.on_event(AttestationDoubted(look.material.handle, reason))
+                self.on_event(AttestationMismatch(look.material.handle, reason))
             await trio.sleep_until(started + WORKERS / A_SECOND)
 
     async def doubt(self, look: Look) -> str:
-        """Return why the coprocessors' majority does not stand behind a material; empty when it does.
+        """Return why the coprocessors' quorum does not stand behind a material; empty when it does.
 
         Repeating: reads only. Cancellation: at any time.
         """
-        told = await self.majority.told(look.material.handle, look.bucket, look.header)
-        return self.majority.doubt(look.material, told)
+        told = await self.quorum.told(look.material.handle, look.bucket, look.header)
+        return self.quorum.doubt(look.material, told)

@@ -549,8 +549,8 @@ SECTIONS: Final = (
                 "attestation",
                 values.Attestation,
                 "Ciphertext attestations: `shadow` compares and reports, beside the requests and 20 in a second at most; `off` does not "
-                "look; with `enforce` a ciphertext that no majority attests as the chain names it is waited for. "
-                "Requests that name handles only (0.15) need a majority in any case.",
+                "look; with `enforce` a ciphertext that no quorum attests as the chain names it is waited for. "
+                "Requests that name handles only (0.15) need a quorum in any case.",
                 "attestation",
             ),
             Option(

@@ -85,7 +85,7 @@ _STANDING = (
     "SELECT DISTINCT block, block_hash FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 "
     "AND block BETWEEN ? AND ? ORDER BY block LIMIT ?"
 )
-_DOUBTED = (
+_SUSPECT = (
     "SELECT DISTINCT block FROM request INDEXED BY request_suspect WHERE chain_id = ? AND contract = ? AND block >= ? "
     "AND on_chain = 0 AND state IN ('pending', 'answered', 'signed', 'included') ORDER BY block DESC LIMIT ?"
 )
@@ -150,7 +150,7 @@ def standing(
 
 def doubted(db: Database, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
     """Return the blocks, from ``from_block`` on, where open requests stood that are off chain now; the newest first."""
-    return tuple(block for (block,) in db.execute(_DOUBTED, (chain_id, contract, from_block, limit)))
+    return tuple(block for (block,) in db.execute(_SUSPECT, (chain_id, contract, from_block, limit)))
 
 
 def due(

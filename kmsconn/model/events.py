@@ -126,7 +126,7 @@ class AnswerKept:
 
 
 @attrs.frozen
-class AnswerDoubted:
+class AnswerMismatch:
     """An answer is signed as it should be and is sent, but something else in it is not as an honest Core has it."""
 
     rid: int
@@ -192,7 +192,7 @@ class ReplyReturned:
 
 
 @attrs.frozen
-class CiphertextDoubted:
+class CiphertextMismatch:
     """A bucket holds other bytes for a ciphertext than the chain names; the next is asked, or they are used where that is configured."""
 
     handle: bytes
@@ -200,8 +200,8 @@ class CiphertextDoubted:
 
 
 @attrs.frozen
-class AttestationDoubted:
-    """The majority of coprocessors does not stand behind a ciphertext as the chain names it; nothing else comes of it (shadow mode)."""
+class AttestationMismatch:
+    """The quorum of coprocessors does not stand behind a ciphertext as the chain names it; nothing else comes of it (shadow mode)."""
 
     handle: bytes
     reason: str
@@ -259,14 +259,14 @@ Event = (
     | RequestDeferred
     | RequestClosed
     | AnswerKept
-    | AnswerDoubted
+    | AnswerMismatch
     | ReplySigned
     | ReplySent
     | ReplyIncluded
     | ReplyFinalized
     | ReplyReturned
-    | CiphertextDoubted
-    | AttestationDoubted
+    | CiphertextMismatch
+    | AttestationMismatch
     | AlertRaised
     | AlertCleared
 )

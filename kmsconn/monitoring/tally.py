@@ -174,7 +174,7 @@ def _returned(tally: Tally, event: events.ReplyReturned) -> None:
     _count_reply(tally, event, families.SEND_ERRORS, families.OTHER_RETURNED)
 
 
-def _doubted(tally: Tally, _event: events.AttestationDoubted) -> None:
+def _doubted(tally: Tally, _event: events.AttestationMismatch) -> None:
     tally.add(families.CHECK_ERRORS, families.CONSENSUS)
 
 
@@ -200,14 +200,14 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.RequestDeferred: _deferred,
     events.RequestClosed: _closed,
     events.AnswerKept: _answer,
-    events.AnswerDoubted: _nothing,
+    events.AnswerMismatch: _nothing,
     events.ReplySigned: _nothing,
     events.ReplySent: _sent,
     events.ReplyIncluded: _included,
     events.ReplyFinalized: _finalized,
     events.ReplyReturned: _returned,
-    events.CiphertextDoubted: _nothing,
-    events.AttestationDoubted: _doubted,
+    events.CiphertextMismatch: _nothing,
+    events.AttestationMismatch: _doubted,
     events.AlertRaised: _alert,
     events.AlertCleared: _nothing,
 }

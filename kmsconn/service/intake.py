@@ -222,7 +222,7 @@ class Intake:
         cursor = self._known_cursor()
         again = now - self._window_read >= settings.reorg_window / 4
         head = self.head.number if self.head.number is not None else cursor.next_block
-        todo = plan(cursor, head, self.head.blocks_to_doubt(settings.reorg_window), again=again)
+        todo = plan(cursor, head, self.head.blocks_to_suspect(settings.reorg_window), again=again)
         if todo.backfill is not None:
             self._behind.set()
         for blocks in (todo.tail, *todo.reorg_window):
@@ -231,7 +231,7 @@ class Intake:
         self._last_round = now
         if again:
             self._window_read = now
-            return await self._look_again(self.head.blocks_to_doubt(settings.reorg_window))
+            return await self._look_again(self.head.blocks_to_suspect(settings.reorg_window))
         return True
 
     def _after_silence(self) -> None:
@@ -338,7 +338,7 @@ class Intake:
         if found.failure is not None and is_range_limit(found.failure):
             self._cursor = shrunk(self._known_cursor())
         look = await self.lineage.look(
-            found, kept, self.head.blocks_to_doubt(self.components.settings.reorg_window)
+            found, kept, self.head.blocks_to_suspect(self.components.settings.reorg_window)
         )
         if rewinds != self.rewinds:
             self._reason = "the chain was reorganised meanwhile"

@@ -40,8 +40,8 @@ from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.events import (
-    AnswerDoubted,
     AnswerKept,
+    AnswerMismatch,
     OnEvent,
     RequestClosed,
     RequestDeferred,
@@ -307,7 +307,7 @@ class Pipeline:
             elif kept := await self.journal.run(moves.answer, row.rid, answered.answer, now):
                 self.on_event(AnswerKept(row.rid, row.kind, now - row.recorded_at))
                 if answered.answer.doubt:
-                    self.on_event(AnswerDoubted(row.rid, row.kind, answered.answer.doubt))
+                    self.on_event(AnswerMismatch(row.rid, row.kind, answered.answer.doubt))
         self.txmanager_wake_ups[row.chain_id].notify()
         return kept
 

@@ -12,7 +12,7 @@ import trio
 from kmsconn.chain.asking import inquire
 from kmsconn.chain.port import Rpc
 from kmsconn.checks.checker import Checker
-from kmsconn.checks.committee import Committee
+from kmsconn.checks.identity import NodeIdentity
 from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ciphertexts.port import Gatherer
 from kmsconn.errors import Broken
@@ -37,7 +37,7 @@ class Stages:
     profile: Profile
     chains: Mapping[int, Rpc]
     checker: Checker
-    committee: Committee
+    identity: NodeIdentity
     fetcher: Gatherer
     core: Core
     random: Callable[[], float]
@@ -107,7 +107,7 @@ class Stages:
         """
         request = submitted.request
         await self.checker.recheck(request)
-        expected = await retrying(lambda: self.committee.signer_for(request), self.random)
+        expected = await retrying(lambda: self.identity.signer_for(request), self.random)
         operation = self.profile.operations[request.kind]
         call = operation.result_call(request.content)
         reply = submitted.reply

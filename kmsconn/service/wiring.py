@@ -11,17 +11,17 @@ import trio
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
-from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.ciphertexts.attested import Attested
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.counting import BucketCounts
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.lookup import Lookup
-from kmsconn.ciphertexts.majority import Majority
 from kmsconn.ciphertexts.places import Substitute
 from kmsconn.ciphertexts.port import Directory, Gatherer
+from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.shadow import Shadow
@@ -32,7 +32,7 @@ from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.kms.core import CoreClient, open_core
-from kmsconn.model.events import CiphertextDoubted, OnEvent, ignore
+from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName
 from kmsconn.net.dialling import dial_sockets, sockets
 from kmsconn.net.http import HttpClient, open_http
@@ -203,7 +203,7 @@ def _build(
     sides = _sides(settings, links, profile)
     heads = {chain_id: side.head for chain_id, side in sides.items()}
     directory = _directory(settings, links, profile, on_event)
-    majority = _majority(settings, links, directory)
+    quorum = _quorum(settings, links, directory)
     sources, buckets = _sources(settings, links, directory), BucketCounts()
     stages = _stages(
         settings,
@@ -211,10 +211,10 @@ def _build(
         links,
         profile=profile,
         wallet=wallet,
-        gatherer=_gatherer(settings, ports, sources, majority, on_event=on_event, counts=buckets),
+        gatherer=_gatherer(settings, ports, sources, quorum, on_event=on_event, counts=buckets),
         heads=heads,
     )
-    shadow = _shadow(settings, majority, on_event)
+    shadow = _shadow(settings, quorum, on_event)
     held = Held(on_event)
     pipeline = Pipeline(
         profile=profile,
@@ -303,26 +303,26 @@ def _stages(
     gatherer: Gatherer,
     heads: Mapping[int, HeadTracker],
 ) -> Stages:
-    committee = Committee(profile, links.chains, wallet.address)
+    identity = NodeIdentity(profile, links.chains, wallet.address)
     second_look = SecondLook(heads)
     checker = Checker(
         profile=profile,
         chains=links.chains,
         heads=heads,
-        committee=committee,
+        identity=identity,
         contexts=Contexts(profile, links.ethereum, trio.current_time, second_look),
         second_look=second_look,
         expiry=settings.decryption_expiry,
         reorg_window=settings.reorg_window,
     )
-    return Stages(profile, links.chains, checker, committee, gatherer, links.core, ports.random)
+    return Stages(profile, links.chains, checker, identity, gatherer, links.core, ports.random)
 
 
 def _gatherer(
     settings: Settings,
     ports: Ports,
     sources: Sources,
-    majority: Majority | None,
+    quorum: AttestationQuorum | None,
     *,
     on_event: OnEvent,
     counts: BucketCounts,
@@ -332,13 +332,13 @@ def _gatherer(
         _policy(settings),
         ports.offload,
         settings.max_ciphertext_size,
-        lambda handle, reason: on_event(CiphertextDoubted(handle, reason)),
+        lambda handle, reason: on_event(CiphertextMismatch(handle, reason)),
         settings.httpz.tolerant_digests,
         counts,
     )
-    if majority is None:
+    if quorum is None:
         return fetcher
-    return Attested(fetcher, majority, settings.attestation is Attestation.ENFORCE)
+    return Attested(fetcher, quorum, settings.attestation is Attestation.ENFORCE)
 
 
 def _sources(settings: Settings, links: Links, directory: Directory) -> Sources:
@@ -362,16 +362,18 @@ def _directory(settings: Settings, links: Links, profile: Profile, on_event: OnE
     return kind(profile, links.gateway, settings.registry_refresh, on_event)
 
 
-def _majority(settings: Settings, links: Links, directory: Directory) -> Majority | None:
+def _quorum(settings: Settings, links: Links, directory: Directory) -> AttestationQuorum | None:
     if not isinstance(directory, Registry):
         return None
-    return Majority(links.attestations, directory, _policy(settings), settings.attestation_head_timeout)
+    return AttestationQuorum(
+        links.attestations, directory, _policy(settings), settings.attestation_head_timeout
+    )
 
 
-def _shadow(settings: Settings, majority: Majority | None, on_event: OnEvent) -> Shadow | None:
-    if majority is None or settings.attestation is not Attestation.SHADOW:
+def _shadow(settings: Settings, quorum: AttestationQuorum | None, on_event: OnEvent) -> Shadow | None:
+    if quorum is None or settings.attestation is not Attestation.SHADOW:
         return None
-    return Shadow(majority, on_event)
+    return Shadow(quorum, on_event)
 
 
 def _policy(settings: Settings) -> BucketPolicy:

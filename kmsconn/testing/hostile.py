@@ -490,11 +490,11 @@ def trouble_in(event: Event) -> str:
             return f"{event.dependency}: {event.cause}: {event.text}"
         case events.RequestDeferred():
             return f"deferred in {event.stage}: {event.reason}"
-        case events.RequestClosed() | events.ReplyReturned() | events.AnswerDoubted():
+        case events.RequestClosed() | events.ReplyReturned() | events.AnswerMismatch():
             return f"{type(event).__name__}: {event.reason}"
         case events.LogQuarantined():
             return f"LogQuarantined of chain {event.chain_id}: {event.reason}"
-        case events.CiphertextDoubted() | events.AttestationDoubted():
+        case events.CiphertextMismatch() | events.AttestationMismatch():
             return f"{type(event).__name__}: {event.reason}"
         case _:
             return ""

@@ -144,7 +144,7 @@ def removed_logs_are_an_answer(monkeypatch: Any) -> None:
 
 def only_the_usual_reorg_window(monkeypatch: Any) -> None:
     """The reorg window ends where the chain's usual pace says, and nobody steps back below the cursor after a silence."""
-    monkeypatch.setattr(HeadTracker, "blocks_to_doubt", HeadTracker.blocks_in)
+    monkeypatch.setattr(HeadTracker, "blocks_to_suspect", HeadTracker.blocks_in)
     monkeypatch.setattr(intake.Intake, "_stepped_back", lambda _self, next_block, _origin: next_block)
     forks_not_found(monkeypatch)
     ids_not_counted(monkeypatch)

@@ -1,4 +1,4 @@
-"""``attestation = "enforce"`` through the whole connector: nothing reaches the Core that no majority of the coprocessors attests."""
+"""``attestation = "enforce"`` through the whole connector: nothing reaches the Core that no quorum of the coprocessors attests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.traffic import KEY_ID
-from kmsconn.model.events import AlertRaised, AttestationDoubted, RequestDeferred
+from kmsconn.model.events import AlertRaised, AttestationMismatch, RequestDeferred
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")
@@ -40,7 +40,7 @@ def started(scene: Scene) -> set[int]:
     return heard
 
 
-async def test_what_the_majority_attests_is_answered(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_the_quorum_attests_is_answered(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask(*FORMS * 2)
         async with scene.connected(**ENFORCE):
@@ -70,7 +70,7 @@ async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is
             for one, objects in zip(scene.dependencies.buckets, kept, strict=True):
                 one.bucket.objects.update(objects)
             await scene.wait(lambda: bad in scene.answered)
-    assert scene.told(AttestationDoubted) == []
+    assert scene.told(AttestationMismatch) == []
 
 
 @pytest.mark.parametrize("body", [None, b"malicious"], ids=["right bytes", "wrong bytes"])

@@ -16,7 +16,7 @@ from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attest
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.traffic import KEY_ID
-from kmsconn.model.events import AttestationDoubted
+from kmsconn.model.events import AttestationMismatch
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")
@@ -43,7 +43,7 @@ async def test_honest_coprocessors_are_never_doubted(tmp_path: Path, autojump_cl
             await scene.wait(lambda: scene.answered == set(ids))
             await trio.sleep(10)
             assert connector.statistics().attestations_skipped == 0
-    assert scene.told(AttestationDoubted) == []
+    assert scene.told(AttestationMismatch) == []
     assert sum(one.bucket.counts["HEAD", 200] for one in scene.dependencies.buckets) > 0
 
 
@@ -56,9 +56,9 @@ async def test_an_attestation_of_another_digest_is_told_and_the_request_answered
         ids = [*await scene.on_chain([transaction]), *await scene.ask(*FORMS)]
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(ids))
-            await scene.wait(lambda: {event.handle for event in scene.told(AttestationDoubted)} == handles)
-    assert all("the chain names" in event.reason for event in scene.told(AttestationDoubted))
-    assert "attestation_doubted" in scene.log.getvalue()
+            await scene.wait(lambda: {event.handle for event in scene.told(AttestationMismatch)} == handles)
+    assert all("the chain names" in event.reason for event in scene.told(AttestationMismatch))
+    assert "attestation_mismatch" in scene.log.getvalue()
 
 
 async def test_buckets_that_hang_at_attestations_delay_no_request(

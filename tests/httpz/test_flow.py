@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.kms.codes import Status
-from kmsconn.model.events import AlertRaised, AnswerDoubted, LogQuarantined, RequestClosed, RequestDeferred
+from kmsconn.model.events import AlertRaised, AnswerMismatch, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi
@@ -84,7 +84,7 @@ async def test_a_share_that_is_tied_to_another_request_is_told(
     async with open_world(tmp_path, wrong_link=True) as world, world.connected():
         world.ask_user(world.material(1000))
         await world.wait_replies("userDecryptionResponse")
-        (doubted,) = world.told(AnswerDoubted)
+        (doubted,) = world.told(AnswerMismatch)
         assert "not that of the request" in doubted.reason
 
 

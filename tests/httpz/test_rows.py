@@ -37,7 +37,7 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import (
     AlertRaised,
-    CiphertextDoubted,
+    CiphertextMismatch,
     LogQuarantined,
     ReplyIncluded,
     ReplySigned,
@@ -339,7 +339,7 @@ async def test_row_032_wrong_bytes_at_the_first_bucket_are_told(
         await world.wait_replies(PUBLIC)
         (request,) = world.core.requests
         assert (request.ciphertexts[0].ciphertext != b"wrong") is right
-        (doubted,) = world.told(CiphertextDoubted)
+        (doubted,) = world.told(CiphertextMismatch)
         assert material.digest.hex() in doubted.reason
         assert keccak256(b"wrong").hex() in doubted.reason
 

@@ -164,4 +164,4 @@ async def test_what_may_have_been_replaced_lies_below_what_came() -> None:
     for number in range(20):
         heads.note(number, 1000 + 3 * number)
     heads.note(49, 1150)
-    assert heads.blocks_to_doubt(30) >= 30 + 10
+    assert heads.blocks_to_suspect(30) >= 30 + 10

@@ -12,8 +12,8 @@ import trio
 from kmsconn.chain.asking import MAX_BATCH
 from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.checks.checker import Checker
-from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import (
     AlreadyDone,
@@ -83,10 +83,10 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
         gateway.transactions[entry["log"]["transactionHash"]] = entry["transaction"]
     head = HeadTracker()
     head.note(100, entry["block_timestamp"])
-    committee, look = Committee(PROFILE, {GATEWAY: gateway}, SENDER), SecondLook({GATEWAY: head})
+    identity, look = NodeIdentity(PROFILE, {GATEWAY: gateway}, SENDER), SecondLook({GATEWAY: head})
     contexts = Contexts(PROFILE, ethereum, lambda: 0.0, look)
     checker = Checker(
-        PROFILE, {GATEWAY: gateway, **hosts}, {GATEWAY: head}, committee, contexts, look, EXPIRY, REORG_WINDOW
+        PROFILE, {GATEWAY: gateway, **hosts}, {GATEWAY: head}, identity, contexts, look, EXPIRY, REORG_WINDOW
     )
     return Place(checker, gateway, ethereum, hosts, head)
 

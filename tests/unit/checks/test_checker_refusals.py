@@ -10,7 +10,7 @@ import trio
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import RpcError
 from kmsconn.checks.checker import Checker
-from kmsconn.checks.committee import Committee
+from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
@@ -94,16 +94,16 @@ async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojum
     head = HeadTracker()
     head.note(10, 1000)
     node = Node(RpcError(-32000, "header not found"))
-    committee, look = Committee(GENERATION, {GATEWAY: node}, SENDER), SecondLook({GATEWAY: head})
-    checker = Checker(GENERATION, {GATEWAY: node}, {GATEWAY: head}, committee, VALID, look, 86_400.0, 30.0)
+    identity, look = NodeIdentity(GENERATION, {GATEWAY: node}, SENDER), SecondLook({GATEWAY: head})
+    checker = Checker(GENERATION, {GATEWAY: node}, {GATEWAY: head}, identity, VALID, look, 86_400.0, 30.0)
     with pytest.raises(Retryable, match="header not found"):
         await checker.check(Seen(request()))
 
 
 async def test_a_pinned_context_is_asked_for_once(autojump_clock: Any) -> None:
     node = Node(word(7), "0x" + SIGNER.hex())
-    committee = Committee(GENERATION, {GATEWAY: node}, SENDER)
-    assert [await committee.signer_for(request()) for _ in range(3)] == [SIGNER] * 3
+    identity = NodeIdentity(GENERATION, {GATEWAY: node}, SENDER)
+    assert [await identity.signer_for(request()) for _ in range(3)] == [SIGNER] * 3
     assert node.asked == 2
 
 
@@ -111,6 +111,6 @@ async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered(autojum
     """A node that lags says 0; the context that is current by then may be another one than the pinned."""
     lagging = [word(0), word(8), "0x" + SENDER.hex()]
     node = Node(*lagging, word(7), "0x" + SIGNER.hex())
-    committee = Committee(GENERATION, {GATEWAY: node}, SENDER)
-    assert await committee.signer_for(request()) == SENDER
-    assert await committee.signer_for(request()) == SIGNER
+    identity = NodeIdentity(GENERATION, {GATEWAY: node}, SENDER)
+    assert await identity.signer_for(request()) == SENDER
+    assert await identity.signer_for(request()) == SIGNER

@@ -10,8 +10,8 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
-from kmsconn.checks.committee import Committee
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
@@ -37,11 +37,11 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
     gateway = Answers({"getKmsNodeForContext": NOBODY, "getCurrentKmsContextId": 7 << 248 | 1})
     ethereum.chain_id = ETHEREUM
     chains = {ETHEREUM: ethereum, keys.SETTINGS.gateway.chain_id: gateway}
-    committee = Committee(keys.PROFILE, chains, SENDER)
+    identity = NodeIdentity(keys.PROFILE, chains, SENDER)
     look = SecondLook({ETHEREUM: head})
     contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0, look)
     return Checker(
-        keys.PROFILE, chains, {ETHEREUM: head}, committee, contexts, look, 86_400.0, REORG_WINDOW
+        keys.PROFILE, chains, {ETHEREUM: head}, identity, contexts, look, 86_400.0, REORG_WINDOW
     ), head
 
 
@@ -150,7 +150,7 @@ async def test_a_node_of_the_previous_context_works_on_the_epoch_too(autojump_cl
 
     checker, _ = made(getKmsNodeForContext=node_of)
     await checker.check(seen("epoch_2_context_switch"))
-    assert await checker.committee.signer_for(seen("epoch_2_context_switch").request) is None
+    assert await checker.identity.signer_for(seen("epoch_2_context_switch").request) is None
 
 
 async def test_an_epoch_is_nothing_to_a_node_of_neither_context(autojump_clock: Any) -> None:

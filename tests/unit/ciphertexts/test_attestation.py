@@ -91,7 +91,7 @@ def test_a_variant_gives_the_format_for_the_core(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", CONSENSUS)
-def test_a_majority_is_found_as_in_the_vectors(case: dict[str, Any]) -> None:
+def test_a_quorum_is_found_as_in_the_vectors(case: dict[str, Any]) -> None:
     registered = frozenset(parse_address(entry["signer"]) for entry in GROUP["valid"])
     found = consensus(
         from_hex(case["handle"]),
@@ -170,12 +170,12 @@ def test_an_object_that_says_nothing_is_expanded(headers: dict[str, str]) -> Non
     assert ciphertext_format(headers) == BIG_EXPANDED
 
 
-def test_nobody_is_no_majority() -> None:
+def test_nobody_is_no_quorum() -> None:
     assert consensus(HANDLE, [], SIGNERS, 1) == ()
 
 
 @pytest.mark.parametrize("count", range(1, 6))
-def test_a_majority_needs_the_threshold(count: int) -> None:
+def test_a_quorum_needs_the_threshold(count: int) -> None:
     said = [attested(key) for key in KEYS[:count]]
     assert consensus(HANDLE, said, SIGNERS, 3) == (tuple(said) if count >= 3 else ())
 

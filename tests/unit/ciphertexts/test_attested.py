@@ -1,4 +1,4 @@
-"""Ciphertexts behind which a majority of the coprocessors must stand: what is fetched, from whom, and what is waited for."""
+"""Ciphertexts behind which a quorum of the coprocessors must stand: what is fetched, from whom, and what is waited for."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Scene:
     fetched: list[Material] = attrs.field(factory=list)
 
     async def fetch(self, material: Material) -> Ciphertext:
-        majority = self.place.shadow.majority
-        sources = BothForms(majority.http, majority.registry)
-        fetcher = Fetcher(sources, majority.policy, offload_inline, 1 << 20)
+        quorum = self.place.shadow.quorum
+        sources = BothForms(quorum.http, quorum.registry)
+        fetcher = Fetcher(sources, quorum.policy, offload_inline, 1 << 20)
         scene = self
 
         class Noted:
@@ -45,7 +45,7 @@ class Scene:
                 return await fetcher.fetch(material, lease)
 
         with ByteBudget(1 << 20).lease() as lease:
-            return await Attested(Noted(), majority, self.enforced).fetch(material, lease)
+            return await Attested(Noted(), quorum, self.enforced).fetch(material, lease)
 
     def gets(self) -> list[int]:
         """How many objects each bucket was asked for."""
@@ -64,7 +64,7 @@ both = pytest.mark.parametrize("material", [MATERIAL, BARE], ids=["whole", "bare
 
 
 @both
-async def test_what_a_majority_attests_is_fetched(material: Material, autojump_clock: Any) -> None:
+async def test_what_a_quorum_attests_is_fetched(material: Material, autojump_clock: Any) -> None:
     async with open_scene() as scene:
         found = await scene.fetch(material)
     assert (found.handle, found.body, found.key_id, found.format) == (
@@ -85,7 +85,7 @@ async def test_where_it_is_not_enforced_the_chains_word_counts_and_nobody_is_ask
         assert scene.place.asked == [1, 0, 0]
 
 
-async def test_a_bare_handle_needs_a_majority_even_where_none_is_enforced(autojump_clock: Any) -> None:
+async def test_a_bare_handle_needs_a_quorum_even_where_none_is_enforced(autojump_clock: Any) -> None:
     async with open_scene(enforced=False) as scene:
         scene.place.store(0, key_id=9)
         scene.place.store(1, key_id=8)
@@ -105,7 +105,7 @@ async def test_a_lying_minority_is_asked_for_no_bytes(material: Material, autoju
 
 
 @both
-async def test_a_bucket_of_the_majority_that_holds_other_bytes_is_passed_over(
+async def test_a_bucket_of_the_quorum_that_holds_other_bytes_is_passed_over(
     material: Material, autojump_clock: Any
 ) -> None:
     async with open_scene() as scene:
@@ -119,7 +119,7 @@ async def test_a_bucket_of_the_majority_that_holds_other_bytes_is_passed_over(
     [({"sns_ciphertext_digest": WRONG}, "the digest 0x0000"), ({"key_id": 9}, "the key 0x9")],
     ids=["digest", "key"],
 )
-async def test_a_majority_that_contradicts_the_chain_is_waited_out(
+async def test_a_quorum_that_contradicts_the_chain_is_waited_out(
     changes: dict[str, Any], named: str, autojump_clock: Any
 ) -> None:
     async with open_scene() as scene:
@@ -131,7 +131,7 @@ async def test_a_majority_that_contradicts_the_chain_is_waited_out(
 
 @both
 @pytest.mark.parametrize("silent", [(0, 1), (0, 2), (1, 2), (0, 1, 2)])
-async def test_without_a_majority_nothing_is_fetched(
+async def test_without_a_quorum_nothing_is_fetched(
     silent: Sequence[int], material: Material, autojump_clock: Any
 ) -> None:
     async with open_scene() as scene:
@@ -143,7 +143,7 @@ async def test_without_a_majority_nothing_is_fetched(
 
 
 @both
-async def test_strangers_are_no_majority(material: Material, autojump_clock: Any) -> None:
+async def test_strangers_are_no_quorum(material: Material, autojump_clock: Any) -> None:
     async with open_scene() as scene:
         scene.place.store_all(signer=STRANGER)
         with pytest.raises(Unreachable, match="no 2 of them agree"):

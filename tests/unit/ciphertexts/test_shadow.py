@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
-from kmsconn.ciphertexts.majority import PATIENCE, Majority
+from kmsconn.ciphertexts.quorum import PATIENCE, AttestationQuorum
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.shadow import A_SECOND, WAITING, WORKERS, Look, Shadow
 from kmsconn.ciphertexts.urls import BucketPolicy
@@ -22,7 +22,7 @@ from kmsconn.emulator.ciphertexts import attest, attestation_header, make_cipher
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.events import AttestationDoubted, Event, ignore
+from kmsconn.model.events import AttestationMismatch, Event, ignore
 from kmsconn.model.requests import Material
 from kmsconn.model.steps import Ciphertext
 from kmsconn.net.http import open_http
@@ -42,7 +42,7 @@ HEAD_TIMEOUT = 5.0
 
 @attrs.define(eq=False)
 class Place:
-    """Three buckets whose majority is two, and a shadow over them."""
+    """Three buckets whose quorum is two, and a shadow over them."""
 
     buckets: list[BucketFaults]
     shadow: Shadow
@@ -87,13 +87,13 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
-            majority = Majority(http, registry, policy, HEAD_TIMEOUT)
-            yield Place(buckets, Shadow(majority, events.append), events)
+            quorum = AttestationQuorum(http, registry, policy, HEAD_TIMEOUT)
+            yield Place(buckets, Shadow(quorum, events.append), events)
         nursery.cancel_scope.cancel()
     assert network.crashes == []
 
 
-async def test_what_the_majority_attests_is_not_doubted(autojump_clock: Any) -> None:
+async def test_what_the_quorum_attests_is_not_doubted(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         assert await place.shadow.doubt(Look(MATERIAL)) == ""
@@ -102,12 +102,12 @@ async def test_what_the_majority_attests_is_not_doubted(autojump_clock: Any) -> 
 async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        place.shadow.majority.registry._threshold = 3
+        place.shadow.quorum.registry._threshold = 3
         assert await place.shadow.doubt(Look(MATERIAL)) == ""
         assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
 
 
-async def test_no_more_buckets_are_asked_than_a_majority_needs(autojump_clock: Any) -> None:
+async def test_no_more_buckets_are_asked_than_a_quorum_needs(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         assert await place.shadow.doubt(Look(MATERIAL)) == ""
@@ -145,7 +145,7 @@ async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another(
     async with open_place() as place:
         place.store_all()
         look = place.gathered(0)
-        del place.shadow.majority.registry._coprocessors[SENDERS[0]]
+        del place.shadow.quorum.registry._coprocessors[SENDERS[0]]
         assert await place.shadow.doubt(look) == ""
         assert place.asked == [0, 1, 1]
 
@@ -172,13 +172,13 @@ async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_th
 ) -> None:
     async with open_place() as place:
         place.store_all()
-        place.shadow.majority.registry._threshold = 1
+        place.shadow.quorum.registry._threshold = 1
         assert await place.shadow.doubt(place.gathered(0)) == ""
         assert place.asked == [0, 0, 0]
         assert trio.current_time() == 0
 
 
-async def test_a_majority_ends_the_questions(autojump_clock: Any) -> None:
+async def test_a_quorum_ends_the_questions(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
@@ -199,7 +199,7 @@ async def test_a_lying_minority_changes_nothing(autojump_clock: Any) -> None:
     [({"sns_ciphertext_digest": b"\x05" * 32}, "0x" + "05" * 32), ({"key_id": 0xBEEF}, "0xbeef")],
     ids=["digest", "key"],
 )
-async def test_a_majority_for_something_else_is_named(
+async def test_a_quorum_for_something_else_is_named(
     changes: dict[str, Any], named: str, autojump_clock: Any
 ) -> None:
     async with open_place() as place:
@@ -209,7 +209,7 @@ async def test_a_majority_for_something_else_is_named(
     assert "the chain names" in reason
 
 
-async def test_strangers_are_no_majority(autojump_clock: Any) -> None:
+async def test_strangers_are_no_quorum(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all(signer=STRANGER)
         assert await place.shadow.doubt(Look(MATERIAL)) == "3 attestations were found, no 2 of them agree"
@@ -271,7 +271,9 @@ async def test_doubts_are_told_with_their_handle(autojump_clock: Any) -> None:
             await trio.sleep(10)
             nursery.cancel_scope.cancel()
     assert len(place.events) == 20
-    assert all(isinstance(event, AttestationDoubted) and event.handle == ONE.handle for event in place.events)
+    assert all(
+        isinstance(event, AttestationMismatch) and event.handle == ONE.handle for event in place.events
+    )
 
 
 @asynccontextmanager
@@ -304,7 +306,7 @@ async def test_under_load_a_share_is_looked_at_and_the_rest_counted(autojump_clo
 @pytest.mark.parametrize("latency", [0.1, WORKERS / A_SECOND])
 async def test_looks_that_take_their_time_are_no_fewer(latency: float, autojump_clock: Any) -> None:
     async with open_place() as place:
-        place.shadow.majority.registry._threshold = 3  # each look waits for all buckets
+        place.shadow.quorum.registry._threshold = 3  # each look waits for all buckets
         for one in place.buckets:
             one.bucket.latency = latency
         async with looking(place, WAITING, 30) as looked_at:

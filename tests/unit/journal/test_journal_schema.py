@@ -130,7 +130,7 @@ def test_a_closed_row_stands_in_no_index_of_work(db: Database, state: str) -> No
         (queries._SIBLING, (1,)),
         (queries._ENDINGS, ("", 1)),
         (recording._IN_RANGE, (1, CONTRACT, 1, 2)),
-        (queries._DOUBTED, (1, CONTRACT, 1, 1)),
+        (queries._SUSPECT, (1, CONTRACT, 1, 1)),
         (damage._ODD_STATES, ()),
         (damage._ODD_KINDS, ("",)),
     ],

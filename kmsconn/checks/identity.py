@@ -37,7 +37,7 @@ class _Doubt:
 
 
 @attrs.define
-class Committee:
+class NodeIdentity:
     """Answers from memory where it can: the nodes of a context never change once it exists."""
 
     profile: Profile

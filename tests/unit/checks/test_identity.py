@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from kmsconn.chain.port import RpcError
-from kmsconn.checks.committee import Committee
+from kmsconn.checks.identity import NodeIdentity
 from kmsconn.errors import NotMember, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
@@ -21,10 +21,10 @@ NAMED, SILENT = "public_one_v2", "public_one_v0"
 CURRENT, PINNED = 7 << 248 | 5, 7 << 248 | 4
 
 
-def made(**views: Any) -> tuple[Committee, Answers]:
+def made(**views: Any) -> tuple[NodeIdentity, Answers]:
     node = (SENDER, SIGNER, "ip", "url")
     chain = Answers({"getKmsNodeForContext": node, "getCurrentKmsContextId": CURRENT, **views})
-    return Committee(PROFILE, {SETTINGS.gateway.chain_id: chain}, SENDER), chain
+    return NodeIdentity(PROFILE, {SETTINGS.gateway.chain_id: chain}, SENDER), chain
 
 
 def pin(chain: Answers, context: int) -> None:
@@ -32,28 +32,28 @@ def pin(chain: Answers, context: int) -> None:
 
 
 async def test_a_named_context_needs_one_question() -> None:
-    committee, chain = made()
-    assert await committee.signer_for(request_of(NAMED)) == SIGNER
+    identity, chain = made()
+    assert await identity.signer_for(request_of(NAMED)) == SIGNER
     assert chain.asked == ["getKmsNodeForContext"]
 
 
 async def test_the_signer_of_a_context_is_asked_for_once() -> None:
-    committee, chain = made()
+    identity, chain = made()
     for _ in range(3):
-        await committee.signer_for(request_of(NAMED))
+        await identity.signer_for(request_of(NAMED))
     assert chain.asked == ["getKmsNodeForContext"]
 
 
 async def test_a_request_without_a_context_has_the_pinned_one() -> None:
-    committee, chain = made()
+    identity, chain = made()
     pin(chain, PINNED)
-    assert await committee.signer_for(request_of(SILENT)) == SIGNER
+    assert await identity.signer_for(request_of(SILENT)) == SIGNER
     assert chain.asked == ["storage", "getKmsNodeForContext"]
 
 
 async def test_a_request_without_a_pinned_context_has_the_current_one() -> None:
-    committee, chain = made()
-    await committee.signer_for(request_of(SILENT))
+    identity, chain = made()
+    await identity.signer_for(request_of(SILENT))
     assert chain.asked == ["storage", "getCurrentKmsContextId", "getKmsNodeForContext"]
 
 
@@ -65,32 +65,32 @@ async def test_who_is_not_in_a_context_is_told_so_and_the_contract_is_asked_agai
     autojump_clock: Any,
 ) -> None:
     """One node on a fork may have said so; all requests of the context wait for the same question."""
-    committee, chain = made(getKmsNodeForContext=NOBODY)
+    identity, chain = made(getKmsNodeForContext=NOBODY)
     waits = []
     for _ in range(4):
         with pytest.raises(NotMember, match="is not a node of context 0x07"):
-            await committee.signer_for(request_of(NAMED))
+            await identity.signer_for(request_of(NAMED))
         asked = len(chain.asked)
         with pytest.raises(NotMember) as raised:
-            committee.recall(request_of(NAMED))
+            identity.recall(request_of(NAMED))
         with pytest.raises(NotMember):
-            await committee.signer_for(request_of(NAMED))
+            await identity.signer_for(request_of(NAMED))
         assert len(chain.asked) == asked
         waits.append(raised.value.again_in)
         await trio.sleep(raised.value.again_in or 0)
     assert waits == [1, 2, 4, 8]
     chain.views["getKmsNodeForContext"] = (SENDER, SIGNER, "", "")
-    assert await committee.signer_for(request_of(NAMED)) == SIGNER
-    committee.recall(request_of(NAMED))
+    assert await identity.signer_for(request_of(NAMED)) == SIGNER
+    identity.recall(request_of(NAMED))
 
 
 async def test_many_requests_of_one_context_wait_for_one_question(autojump_clock: Any) -> None:
-    committee, chain = made(getKmsNodeForContext=NOBODY)
+    identity, chain = made(getKmsNodeForContext=NOBODY)
     chain.delay = 1.0
 
     async def ask() -> None:
         with pytest.raises(NotMember):
-            await committee.signer_for(request_of(NAMED))
+            await identity.signer_for(request_of(NAMED))
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
@@ -110,16 +110,16 @@ async def test_who_is_in_another_valid_context_is_not_alone(
     def node_of(context: int, _: Address) -> Any:
         return (SENDER, SIGNER, "", "") if context in valid else NOBODY if context == OTHER else gone
 
-    committee, _chain = made(getKmsNodeForContext=node_of)
+    identity, _chain = made(getKmsNodeForContext=node_of)
     with pytest.raises(NotMember) as raised:
-        await committee.signer_for(request_of(NAMED))
+        await identity.signer_for(request_of(NAMED))
     assert raised.value.alone is alone
 
 
 async def test_a_gateway_that_does_not_answer_is_waited_for() -> None:
-    committee, chain = made(getKmsNodeForContext=Unreachable("down"))
+    identity, chain = made(getKmsNodeForContext=Unreachable("down"))
     with pytest.raises(Unreachable):
-        await committee.signer_for(request_of(NAMED))
+        await identity.signer_for(request_of(NAMED))
     assert chain.asked == ["getKmsNodeForContext"]
 
 
@@ -133,48 +133,48 @@ def answer(chain: Answers, signer: Address) -> None:
     chain.slots[mapping_slot(mapping_slot(DECRYPTION_BASE + 1, request_of(SILENT).id), signer)] = 1
 
 
-async def knowing() -> tuple[Committee, Answers]:
-    """Return a committee that knows its signer in the pinned context, and whose chain was asked nothing since."""
-    committee, chain = made()
+async def knowing() -> tuple[NodeIdentity, Answers]:
+    """Return a identity that knows its signer in the pinned context, and whose chain was asked nothing since."""
+    identity, chain = made()
     pin(chain, PINNED)
-    await committee.signer_for(request_of(SILENT))
-    committee._contexts.clear()
+    await identity.signer_for(request_of(SILENT))
+    identity._contexts.clear()
     chain.asked.clear()
     chain.batches.clear()
-    return committee, chain
+    return identity, chain
 
 
 @pytest.mark.parametrize("answered", [False, True])
 async def test_a_pinned_context_and_the_answer_of_the_known_signer_are_one_batch(answered: bool) -> None:
-    committee, chain = await knowing()
+    identity, chain = await knowing()
     if answered:
         answer(chain, SIGNER)
-    assert await committee.has_answered(request_of(SILENT)) == answered
+    assert await identity.has_answered(request_of(SILENT)) == answered
     assert chain.batches == [2]
 
 
 async def test_a_committee_that_knows_no_signer_yet_asks_one_after_the_other() -> None:
-    committee, chain = made()
+    identity, chain = made()
     pin(chain, PINNED)
     answer(chain, SIGNER)
-    assert await committee.has_answered(request_of(SILENT))
+    assert await identity.has_answered(request_of(SILENT))
     assert chain.asked == ["storage", "getKmsNodeForContext", "storage"]
 
 
 @pytest.mark.parametrize("answered", [SIGNER, ROTATED])
 async def test_only_the_signer_of_the_request_s_own_context_counts(answered: Address) -> None:
     """The signer learnt last is of another context: what was asked about it says nothing."""
-    committee, chain = await knowing()
+    identity, chain = await knowing()
     chain.views["getKmsNodeForContext"] = (SENDER, ROTATED, "", "")
     pin(chain, CURRENT)
     answer(chain, answered)
-    assert await committee.has_answered(request_of(SILENT)) == (answered == ROTATED)
+    assert await identity.has_answered(request_of(SILENT)) == (answered == ROTATED)
     assert chain.batches == [2, 1, 1]
 
 
 async def test_a_known_context_needs_one_question() -> None:
-    committee, chain = await knowing()
-    assert not await committee.has_answered(request_of(SILENT))
+    identity, chain = await knowing()
+    assert not await identity.has_answered(request_of(SILENT))
     chain.batches.clear()
-    assert not await committee.has_answered(request_of(SILENT))
+    assert not await identity.has_answered(request_of(SILENT))
     assert chain.batches == [1]

@@ -1,4 +1,4 @@
-"""What a majority of the coprocessors attests about a ciphertext, asked of their buckets (RFC-023; fhevm-0.14.md, 4.5). Fetches none."""
+"""What a quorum of the coprocessors attests about a ciphertext, asked of their buckets (RFC-023; fhevm-0.14.md, 4.5). Fetches none."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from kmsconn.errors import Retryable, Undecodable
 from kmsconn.model.requests import Material
 from kmsconn.net.http import HttpClient
 
-MOMENT = 0.25  # seconds that a majority leaves the others: a question that is cut off costs its connection
+MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection
 PATIENCE = 0.25  # seconds for the buckets that are enough; then the others are asked too
 _OK = range(200, 300)
 
 
 @attrs.frozen
-class Majority:
+class AttestationQuorum:
     """Asks the registered buckets with HEAD, each at most once for a ciphertext, and sees who agrees."""
 
     http: HttpClient
@@ -30,7 +30,7 @@ class Majority:
     head_timeout: float
 
     async def told(self, handle: bytes, known: str = "", header: str = "") -> list[Attestation]:
-        """Ask as many buckets as are wanting for a majority; the others too where those do not agree, or not soon.
+        """Ask as many buckets as are wanting for a quorum; the others too where those do not agree, or not soon.
 
         Once enough agree, those that are still asked have a moment longer. ``known`` is a bucket whose ``header`` is here already.
         Repeating: reads only. Cancellation: at any time.
@@ -59,12 +59,12 @@ class Majority:
         return told
 
     def agreed(self, handle: bytes, told: Sequence[Attestation]) -> tuple[Attestation, ...]:
-        """Return the attestations of a majority that says the same, nothing when there is none."""
+        """Return the attestations of a quorum that says the same, nothing when there is none."""
         threshold = self.registry.threshold
         return consensus(handle, told, self.registry.signers, threshold) if len(told) >= threshold else ()
 
     def doubt(self, material: Material, told: Sequence[Attestation]) -> str:
-        """Return why no majority stands behind what the chain names; empty when one does."""
+        """Return why no quorum stands behind what the chain names; empty when one does."""
         group = self.agreed(material.handle, told)
         if not group:
             return f"{len(told)} attestations were found, no {self.registry.threshold} of them agree"
