@@ -1,7 +1,7 @@
 """CPU microseconds per GET and HEAD of a bucket's object, against the emulated bucket in another process.
 
 ``python -m bench.http_gets``. Beside the client stands a bare exchange: the same request sent on one stream and the answer received,
-with nothing read from it. Rounds of both alternate, the best of each counts.
+with nothing read from it. PlannedQueries of both alternate, the best of each counts.
 """
 
 from __future__ import annotations

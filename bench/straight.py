@@ -29,7 +29,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.kms.core import CoreClient, open_core
 from kmsconn.model.events import ignore
-from kmsconn.model.requests import Content, Material
+from kmsconn.model.requests import CiphertextReference, Content
 from kmsconn.model.steps import Ciphertext
 from kmsconn.net.dialling import dial_sockets
 from kmsconn.net.http import HttpClient, open_http
@@ -66,7 +66,7 @@ class Straight:
 
     async def answer(self, content: Content) -> None:
         """Take one request from its event to its reply."""
-        ciphertexts = [await self.fetch(material) for material in content.materials]
+        ciphertexts = [await self.fetch(reference) for reference in content.references]
         operation = self.profile.operations[content.kind]
         [start] = operation.start_calls(content, ciphertexts, None)
         await self.core.start(start)
@@ -76,11 +76,11 @@ class Straight:
         assert answer is not None, "a decryption is answered"
         await self.replies.send(answer.calldata)
 
-    async def fetch(self, material: Material) -> Ciphertext:
+    async def fetch(self, reference: CiphertextReference) -> Ciphertext:
         """Get one ciphertext from the first bucket; its digest is not looked at."""
-        url = by_handle(self.registry.buckets(material.coprocessors)[0], material.handle)
+        url = by_handle(self.registry.buckets(reference.coprocessors)[0], reference.handle)
         async with self.http.stream_get(url, max_bytes=LARGEST) as download:
-            return Ciphertext(material.handle, await download.read(), ciphertext_format(download.headers))
+            return Ciphertext(reference.handle, await download.read(), ciphertext_format(download.headers))
 
     async def listen(self) -> None:
         """Hear what is pushed; once, at the subscription, also what was there before."""

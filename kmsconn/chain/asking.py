@@ -10,13 +10,13 @@ from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import Undecodable, Unreachable
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.protocols.port import Inquiry, Instead, LogsAt, Question
+from kmsconn.protocols.port import ContractQuery, Instead, LogsAt, QueryPlan
 
 T = TypeVar("T")
 MAX_BATCH = 100  # questions in one JSON-RPC batch; public endpoints refuse much larger ones
 
 
-async def ask(rpc: Rpc, question: Question[T]) -> T:
+async def ask(rpc: Rpc, question: ContractQuery[T]) -> T:
     """Ask one question and return its answer.
 
     Raises Unreachable when the node gave no usable answer (an RPC error that is none, bytes of no sense), and what the question
@@ -25,13 +25,13 @@ async def ask(rpc: Rpc, question: Question[T]) -> T:
     return (await ask_all(rpc, [question]))[0]
 
 
-async def ask_all(rpc: Rpc, questions: Sequence[Question[T]]) -> list[T]:
+async def ask_all(rpc: Rpc, questions: Sequence[ContractQuery[T]]) -> list[T]:
     """Ask several questions of one node and return their answers in order. Raises as ``ask``."""
     results = await rpc.batch([Call(*question.call()) for question in questions]) if questions else []
     return [await _answer(rpc, question, result) for question, result in zip(questions, results, strict=True)]
 
 
-async def _answer(rpc: Rpc, question: Question[T], result: Any) -> T:
+async def _answer(rpc: Rpc, question: ContractQuery[T], result: Any) -> T:
     try:
         return _understand(question, result)
     except Instead as other:
@@ -39,19 +39,19 @@ async def _answer(rpc: Rpc, question: Question[T], result: Any) -> T:
         return answer
 
 
-async def inquire(rpc: Rpc, inquiry: Inquiry[T]) -> T:
-    """Put an inquiry's rounds and return what they amount to. Raises as ``ask``. Repeating: reads only, but takes a new inquiry."""
+async def inquire(rpc: Rpc, plan: QueryPlan[T]) -> T:
+    """Put an plan's rounds and return what they amount to. Raises as ``ask``. Repeating: reads only, but takes a new plan."""
     try:
-        questions = next(inquiry)
+        questions = next(plan)
         while True:
             pieces = [questions[at : at + MAX_BATCH] for at in range(0, len(questions), MAX_BATCH)]
-            questions = inquiry.send([one for piece in pieces for one in await ask_all(rpc, piece)])
+            questions = plan.send([one for piece in pieces for one in await ask_all(rpc, piece)])
     except StopIteration as end:
         found: T = end.value
         return found
 
 
-def _understand(question: Question[T], result: Any) -> T:
+def _understand(question: ContractQuery[T], result: Any) -> T:
     if isinstance(result, RpcError):
         answer = question.refused(result.message, result.data)
         if answer is None:

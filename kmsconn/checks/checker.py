@@ -35,7 +35,7 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
 from kmsconn.net.together import together
-from kmsconn.protocols.port import Facts, Inquiry, Profile, Question, Rounds
+from kmsconn.protocols.port import ContractQuery, Facts, PlannedQueries, Profile, QueryPlan
 
 Step = Callable[[], Awaitable[Any]]
 
@@ -111,7 +111,7 @@ class Checker:
             raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
         return Facts(float(timestamp), self._age(request), tx_sender=self.identity.tx_sender)
 
-    def _questions(self, request: Request, facts: Facts) -> Sequence[Question[None]]:
+    def _questions(self, request: Request, facts: Facts) -> Sequence[ContractQuery[None]]:
         """Return the operation's questions. A request is rejected for its age only in chain time that is sure, not on one node's word."""
         operation = self.profile.operations[request.kind]
         try:
@@ -122,18 +122,18 @@ class Checker:
 
     async def _questions_behind_transaction(
         self, request: Request, facts: Facts, others: Sequence[Step]
-    ) -> Sequence[Question[None]]:
+    ) -> Sequence[ContractQuery[None]]:
         """Return the questions that the request's transaction leads to, once the other steps have passed beside it.
 
         What the transaction says comes out first, however fast another step fails: a wrong one can never be waited right.
         """
 
-        async def read() -> Sequence[Question[None]]:
+        async def read() -> Sequence[ContractQuery[None]]:
             transaction = await self._transaction(request)
             return self._questions(request, attrs.evolve(facts, **_to_and_input(transaction)))
 
         steps: list[Step] = [read, partial(_failure_of, others)]
-        questions: Sequence[Question[None]]
+        questions: Sequence[ContractQuery[None]]
         questions, failure = await together(steps)
         if failure is not None:
             raise failure
@@ -164,8 +164,8 @@ class Checker:
             raise NotYet("the transaction of the request is not known to the node yet")
         return found
 
-    def _asking(self, questions: Sequence[Question[None]]) -> list[Step]:
-        def chain_of(question: Question[None]) -> int:
+    def _asking(self, questions: Sequence[ContractQuery[None]]) -> list[Step]:
+        def chain_of(question: ContractQuery[None]) -> int:
             return question.chain_id
 
         steps: list[Step] = []
@@ -195,7 +195,7 @@ class Checker:
         if no_member is not None:
             raise no_member
 
-    def _standing(self, request: Request) -> Rounds[bool] | None:
+    def _standing(self, request: Request) -> PlannedQueries[bool] | None:
         operation = self.profile.operations[request.kind]
         return operation.standing(request.content, self.identity.tx_sender)
 
@@ -204,7 +204,7 @@ class Checker:
         if standing is not None and not await self._still_stands(*standing):
             raise Over("it is finished on chain without this node, or never was this node's to do")
 
-    async def _still_stands(self, chain_id: int, rounds: Inquiry[bool]) -> bool:
+    async def _still_stands(self, chain_id: int, rounds: QueryPlan[bool]) -> bool:
         try:
             return await inquire(self.chains[chain_id], rounds)
         except Destroyed as error:

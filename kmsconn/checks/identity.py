@@ -15,7 +15,7 @@ from kmsconn.errors import NotMember, NotYet
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Kind, Request
-from kmsconn.protocols.port import Profile, Question
+from kmsconn.protocols.port import ContractQuery, Profile
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class _Doubt:
     """Whether a signer's answer is in the contract: the question, and what was said where it has been asked."""
 
     signer: Address | None
-    question: Question[bool]
+    question: ContractQuery[bool]
     said: bool | None = None
 
 
@@ -116,7 +116,7 @@ class NodeIdentity:
         chain_id, rounds = self.profile.memberships(self.tx_sender, known)
         return await inquire(self.chains[chain_id], rounds)
 
-    def _known_context(self, request: Request) -> int | Sequence[Question[int]]:
+    def _known_context(self, request: Request) -> int | Sequence[ContractQuery[int]]:
         """Return the context of a request where it is known without asking, else the questions for it."""
         if (known := self._contexts.get((request.id, request.digest))) is not None:
             return known
@@ -137,15 +137,15 @@ class NodeIdentity:
             context_id = context_id or await self._ask(question)
         return context_id
 
-    async def _ask_with(self, doubt: _Doubt | None, question: Question[T]) -> T:
+    async def _ask_with(self, doubt: _Doubt | None, question: ContractQuery[T]) -> T:
         if doubt is None:
             return await self._ask(question)
-        both: list[Question[Any]] = [question, doubt.question]
+        both: list[ContractQuery[Any]] = [question, doubt.question]
         answer: T
         answer, doubt.said = await ask_all(self.chains[question.chain_id], both)
         return answer
 
-    async def _ask(self, question: Question[T]) -> T:
+    async def _ask(self, question: ContractQuery[T]) -> T:
         return await ask(self.chains[question.chain_id], question)
 
 

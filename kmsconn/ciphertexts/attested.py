@@ -12,7 +12,7 @@ from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ciphertexts.port import Gatherer
 from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.errors import Unreachable
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 
 
@@ -24,18 +24,18 @@ class Attested:
     quorum: AttestationQuorum
     enforced: bool
 
-    async def fetch(self, material: Material, lease: Lease) -> Ciphertext:
-        """Return the ciphertext of a material; its bytes are held under ``lease``.
+    async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
+        """Return the ciphertext of a reference; its bytes are held under ``lease``.
 
         Raises Unreachable when no quorum stands behind it, and as the gatherer does. Repeating: reads only.
         """
-        if not (self.enforced or material.is_bare):
-            return await self.gatherer.fetch(material, lease)
-        told = await self.quorum.told(material.handle)
-        if reason := self.quorum.doubt(material, told):
-            raise Unreachable(f"ciphertext {material.handle.hex()} is not attested: {reason}")
-        group = self.quorum.agreed(material.handle, told)
+        if not (self.enforced or reference.is_bare):
+            return await self.gatherer.fetch(reference, lease)
+        told = await self.quorum.told(reference.handle)
+        if reason := self.quorum.doubt(reference, told):
+            raise Unreachable(f"ciphertext {reference.handle.hex()} is not attested: {reason}")
+        group = self.quorum.agreed(reference.handle, told)
         said, senders = group[0], self.quorum.registry.senders_of({one.signer for one in group})
-        named = Material(material.handle, said.key_id, said.sns_ciphertext_digest, senders)
+        named = CiphertextReference(reference.handle, said.key_id, said.sns_ciphertext_digest, senders)
         found = await self.gatherer.fetch(named, lease)
         return attrs.evolve(found, format=said.format.as_core, key_id=said.key_id)

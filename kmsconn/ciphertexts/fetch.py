@@ -18,7 +18,7 @@ from kmsconn.ciphertexts.sources import Body, Source, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.errors import NotYet, Overloaded, RequestError, Unreachable
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.net.ports import Offload
 
@@ -47,70 +47,72 @@ class Fetcher:
     tolerant: bool = False
     counts: BucketCounts = attrs.field(factory=BucketCounts)
 
-    async def fetch(self, material: Material, lease: Lease) -> Ciphertext:
+    async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
         """Return the ciphertext whose Keccak-256 the chain names; its bytes are held under ``lease``.
 
         Raises NotYet when no bucket of its coprocessors is known, Unreachable when every candidate failed, each with its reason,
         Misconfigured when the operator's policy forbids every one of them.
         Repeating: reads only.
         """
-        buckets = await self.sources.of(material)
+        buckets = await self.sources.of(reference)
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
-        ways = [partial(self._from_bucket, bucket, material, lease) for bucket in buckets]
+        ways = [partial(self._from_bucket, bucket, reference, lease) for bucket in buckets]
         found = await first_success(ways, HEDGE)
         self.counts.fetched += 1
         return found
 
-    async def _from_bucket(self, bucket: Iterable[Source], material: Material, lease: Lease) -> Ciphertext:
+    async def _from_bucket(
+        self, bucket: Iterable[Source], reference: CiphertextReference, lease: Lease
+    ) -> Ciphertext:
         failures: list[RequestError] = []
         for source in bucket:
             self.policy.check(source.address)
             name = self.counts.tried(source.address)
             try:
-                found = await self._object(source, material, lease)
+                found = await self._object(source, reference, lease)
             except (Unreachable, Overloaded) as error:
                 failures.append(error)
                 self.counts.failures[name] += 1
             else:
-                self.sources.found(material, source)
+                self.sources.found(reference, source)
                 return found
         raise Unreachable("; ".join(map(str, failures))) from failures[-1]
 
-    async def _object(self, source: Source, material: Material, lease: Lease) -> Ciphertext:
+    async def _object(self, source: Source, reference: CiphertextReference, lease: Lease) -> Ciphertext:
         with lease.attempt() as attempt:
-            found = await self._try(source, material, attempt)
+            found = await self._try(source, reference, attempt)
             attempt.keep()
         return found
 
-    async def _try(self, source: Source, material: Material, attempt: Attempt) -> Ciphertext:
+    async def _try(self, source: Source, reference: CiphertextReference, attempt: Attempt) -> Ciphertext:
         with trio.CancelScope() as silence:
             async with source.open(self.max_size, partial(_heard, silence)) as response:
                 if response.status not in _OK:
                     raise Unreachable(f"{source.shown} answered {response.status}")
                 body = await _read(response, attempt, silence)
-            self._judge(source, material, await self._digest(body))
+            self._judge(source, reference, await self._digest(body))
             attestation, stored = (
                 response.headers.get(ATTESTATION_HEADER, ""),
                 ciphertext_format(response.headers),
             )
-            return Ciphertext(material.handle, body, stored, source.attested_by, attestation)
+            return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
         raise Unreachable(
             f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
         )
 
-    def _judge(self, source: Source, material: Material, digest: bytes) -> None:
+    def _judge(self, source: Source, reference: CiphertextReference, digest: bytes) -> None:
         """Raise Unreachable for bytes with another digest, unless they are tolerated; tell in any case."""
-        if digest == material.digest:
+        if digest == reference.digest:
             return
         reason = (
             f"{source.shown} holds other bytes than the chain names: "
-            f"their digest is {digest.hex()}, not {material.digest.hex()}"
+            f"their digest is {digest.hex()}, not {reference.digest.hex()}"
         )
         if not self.tolerant:
-            self.doubt(material.handle, reason)
+            self.doubt(reference.handle, reason)
             raise Unreachable(reason)
-        self.doubt(material.handle, f"{reason}; used all the same, as tolerant_digests says")
+        self.doubt(reference.handle, f"{reason}; used all the same, as tolerant_digests says")
 
     async def _digest(self, body: bytes) -> bytes:
         if len(body) <= HASH_INLINE:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 
 
@@ -30,6 +30,6 @@ class Directory(Protocol):
 class Gatherer(Protocol):
     """Fetches ciphertexts."""
 
-    async def fetch(self, material: Material, lease: Lease) -> Ciphertext:
-        """Return the ciphertext of a material; its bytes are held under ``lease``. Raises Retryable. Repeating: reads only."""
+    async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
+        """Return the ciphertext of a reference; its bytes are held under ``lease``. Raises Retryable. Repeating: reads only."""
         ...

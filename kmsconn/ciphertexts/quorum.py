@@ -12,7 +12,7 @@ from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, con
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import BucketPolicy, by_handle
 from kmsconn.errors import Retryable, Undecodable
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.net.http import HttpClient
 
 MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection
@@ -63,18 +63,18 @@ class AttestationQuorum:
         threshold = self.registry.threshold
         return consensus(handle, told, self.registry.signers, threshold) if len(told) >= threshold else ()
 
-    def doubt(self, material: Material, told: Sequence[Attestation]) -> str:
+    def doubt(self, reference: CiphertextReference, told: Sequence[Attestation]) -> str:
         """Return why no quorum stands behind what the chain names; empty when one does."""
-        group = self.agreed(material.handle, told)
+        group = self.agreed(reference.handle, told)
         if not group:
             return f"{len(told)} attestations were found, no {self.registry.threshold} of them agree"
         said = group[0]
-        if material.is_bare:
+        if reference.is_bare:
             return ""
-        if said.sns_ciphertext_digest != material.digest:
-            return f"attested is the digest 0x{said.sns_ciphertext_digest.hex()}, the chain names 0x{material.digest.hex()}"
-        if said.key_id != material.key_id:
-            return f"attested is the key 0x{said.key_id:x}, the chain names 0x{material.key_id:x}"
+        if said.sns_ciphertext_digest != reference.digest:
+            return f"attested is the digest 0x{said.sns_ciphertext_digest.hex()}, the chain names 0x{reference.digest.hex()}"
+        if said.key_id != reference.key_id:
+            return f"attested is the key 0x{said.key_id:x}, the chain names 0x{reference.key_id:x}"
         return ""
 
     async def _attestation(self, bucket: str, handle: bytes) -> list[Attestation]:

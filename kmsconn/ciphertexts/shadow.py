@@ -11,44 +11,44 @@ import trio
 
 from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.model.events import AttestationMismatch, OnEvent
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 
 A_SECOND = 20
-"""Materials looked at, at most: each costs HEADs and signatures to recover, and a coprocessor that attests wrongly shows in a share too."""
-WAITING = 1000  # materials: the handles of a burst of requests; they are looked at within a minute
-WORKERS = 4  # materials looked at at once; each asks every bucket at most once
+"""References compared, at most: each costs HEADs and signatures to recover; a coprocessor that attests wrongly shows in a share too."""
+WAITING = 1000  # references: the handles of a burst of requests; they are looked at within a minute
+WORKERS = 4  # references looked at at once; each asks every bucket at most once
 
 
 @attrs.frozen
 class Look:
-    """A material to look at, and what the bucket whose bytes were taken attests with them, if anything."""
+    """A reference to look at, and what the bucket whose bytes were taken attests with them, if anything."""
 
-    material: Material
+    reference: CiphertextReference
     bucket: str = ""
     header: str = ""
 
 
 @attrs.define
 class Shadow:
-    """Looks at materials, ``A_SECOND`` at most, over an HTTP client of its own: a place that it takes there delays no download."""
+    """Looks at references, ``A_SECOND`` at most, over an HTTP client of its own: a place that it takes there delays no download."""
 
     quorum: AttestationQuorum
     on_event: OnEvent
     skipped: int = 0
-    """Materials that nobody looked at because too many waited."""
+    """References that nobody looked at because too many waited."""
     _send: trio.MemorySendChannel[Look] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Look] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[Look](WAITING)
 
-    def hand(self, material: Material, found: Ciphertext) -> None:
-        """Let a material that was found be looked at when there is time for it; a bare one was found by its attestations."""
-        if material.is_bare:
+    def hand(self, reference: CiphertextReference, found: Ciphertext) -> None:
+        """Let a reference that was found be looked at when there is time for it; a bare one was found by its attestations."""
+        if reference.is_bare:
             return
         try:
-            self._send.send_nowait(Look(material, found.bucket, found.attestation))
+            self._send.send_nowait(Look(reference, found.bucket, found.attestation))
         except trio.WouldBlock:
             self.skipped += 1
 
@@ -64,13 +64,13 @@ class Shadow:
             started = trio.current_time()
             reason = await self.doubt(look)
             if reason:
-                self.on_event(AttestationMismatch(look.material.handle, reason))
+                self.on_event(AttestationMismatch(look.reference.handle, reason))
             await trio.sleep_until(started + WORKERS / A_SECOND)
 
     async def doubt(self, look: Look) -> str:
-        """Return why the coprocessors' quorum does not stand behind a material; empty when it does.
+        """Return why the coprocessors' quorum does not stand behind a reference; empty when it does.
 
         Repeating: reads only. Cancellation: at any time.
         """
-        told = await self.quorum.told(look.material.handle, look.bucket, look.header)
-        return self.quorum.doubt(look.material, told)
+        told = await self.quorum.told(look.reference.handle, look.bucket, look.header)
+        return self.quorum.doubt(look.reference, told)

@@ -14,7 +14,7 @@ from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.ciphertexts.urls import by_digest, by_handle
 from kmsconn.errors import Unreachable
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.net.http import HttpClient
 from kmsconn.net.urls import show
 
@@ -74,14 +74,14 @@ def anonymous(http: HttpClient, url: str, attested_by: str = "") -> Source:
 class Sources(Protocol):
     """Knows where a ciphertext may be had."""
 
-    async def of(self, material: Material) -> Sequence[Iterable[Source]]:
+    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[Source]]:
         """Return the ways to a ciphertext: those to one bucket one after the other, the buckets side by side.
 
         Raises as ``Directory.find``.
         """
         ...
 
-    def found(self, material: Material, source: Source) -> None:
+    def found(self, reference: CiphertextReference, source: Source) -> None:
         """Take to heart which way led to it."""
         ...
 
@@ -94,27 +94,27 @@ class BothForms:
     directory: Directory
     _by_digest: set[str] = attrs.field(factory=set)
 
-    async def of(self, material: Material) -> Sequence[Iterable[Source]]:
+    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[Source]]:
         """Return both forms for each bucket of the ciphertext's coprocessors."""
-        buckets = await self.directory.find(material.coprocessors)
-        return [self._forms(bucket, material) for bucket in buckets]
+        buckets = await self.directory.find(reference.coprocessors)
+        return [self._forms(bucket, reference) for bucket in buckets]
 
-    def found(self, material: Material, source: Source) -> None:
+    def found(self, reference: CiphertextReference, source: Source) -> None:
         """Remember which form it was."""
-        bucket = source.address.removesuffix(by_digest("", material.digest))
+        bucket = source.address.removesuffix(by_digest("", reference.digest))
         if bucket != source.address:
             self._by_digest.add(bucket)
         elif self._by_digest:
-            self._by_digest.discard(bucket.removesuffix(by_handle("", material.handle)))
+            self._by_digest.discard(bucket.removesuffix(by_handle("", reference.handle)))
 
-    def _forms(self, bucket: str, material: Material) -> Iterator[Source]:
+    def _forms(self, bucket: str, reference: CiphertextReference) -> Iterator[Source]:
         # As they are asked for: the first form of the first bucket is nearly always enough.
         digest_first = bucket.rstrip("/") in self._by_digest
         if digest_first:
-            yield anonymous(self.http, by_digest(bucket, material.digest))
-        yield anonymous(self.http, by_handle(bucket, material.handle), attested_by=bucket)
+            yield anonymous(self.http, by_digest(bucket, reference.digest))
+        yield anonymous(self.http, by_handle(bucket, reference.handle), attested_by=bucket)
         if not digest_first:
-            yield anonymous(self.http, by_digest(bucket, material.digest))
+            yield anonymous(self.http, by_digest(bucket, reference.digest))
 
 
 @attrs.frozen
@@ -129,19 +129,19 @@ class ByPlace:
     sdk: Sdk
     instead: Substitute | None = None
 
-    async def of(self, material: Material) -> Sequence[Iterable[Source]]:
+    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[Source]]:
         """Return both ways for each place; what the operator configured stands in where no coprocessor could be looked up."""
         spare = places([], self.instead)
         try:
-            addresses = await self.directory.find(material.coprocessors)
+            addresses = await self.directory.find(reference.coprocessors)
         except Unreachable:
             if not spare:
                 raise
             addresses = []
         found = places(addresses, self.instead) if addresses else spare
-        return [self._ways(place, material.digest.hex()) for place in found]
+        return [self._ways(place, reference.digest.hex()) for place in found]
 
-    def found(self, material: Material, source: Source) -> None:
+    def found(self, reference: CiphertextReference, source: Source) -> None:
         """Remember nothing."""
 
     def _ways(self, place: Place, key: str) -> list[Source]:

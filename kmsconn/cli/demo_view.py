@@ -17,7 +17,7 @@ from kmsconn.cli.results import keys_as_text, milliseconds
 from kmsconn.emulator.board import Board, Row, Stage
 from kmsconn.emulator.demo import Demo, Result
 from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.oracle import Verdict
+from kmsconn.emulator.ground_truth import Verdict
 from kmsconn.ethereum.ids import counter_of, tag_of
 
 ROWS: Final = 15
@@ -102,7 +102,7 @@ def _bar(demo: Demo) -> RenderableType:
 
 
 def _totals(demo: Demo) -> Text:
-    totals, verdict = demo.board.totals(), demo.oracle.verdict()
+    totals, verdict = demo.board.totals(), demo.ground_truth.verdict()
     return _line(
         (f" {totals.requested}", "bold"), (f" of {demo.plan.requests} requested   ", "dim"),
         (f"{totals.seen}", "bold"), (" seen   ", "dim"),

@@ -25,8 +25,8 @@ from kmsconn.extras import require_extra
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
+    from kmsconn.emulator.ground_truth import Verdict
     from kmsconn.emulator.key_life import KeyResult
-    from kmsconn.emulator.oracle import Verdict
 
 HELP: Final = (
     "emulate chains, Core and buckets under a load, for a connector started with the file this writes"
@@ -102,9 +102,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Emulate until the load is over or a signal comes. Raises ExtraMissing, ConfigError when the file cannot be written."""
     require_extra("emulator", "kmsconn emulate")
+    from kmsconn.emulator.call_log import log_calls
     from kmsconn.emulator.emulation import Emulation, Plan
     from kmsconn.emulator.load import Load
-    from kmsconn.emulator.narration import narrate
 
     _check_forms(arguments.forms, arguments.profile)
     load = Load(arguments.rate, arguments.duration, tuple(arguments.forms)) if arguments.rate else None
@@ -122,10 +122,10 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     emulation = Emulation.of(plan)
     if arguments.log:
-        narrate(emulation.dependencies, emulation.oracle, partial(print, file=sys.stderr, flush=True))
+        log_calls(emulation.dependencies, emulation.ground_truth, partial(print, file=sys.stderr, flush=True))
     began = time.monotonic()
     trio.run(until_interrupted, partial(_run, emulation))
-    seconds, verdict = time.monotonic() - began, emulation.oracle.verdict()
+    seconds, verdict = time.monotonic() - began, emulation.ground_truth.verdict()
     keys = None if emulation.keys is None else emulation.keys.result()
     told = json.dumps(summary(verdict, seconds, keys)) if arguments.json else None
     print("\n".join(report(verdict, seconds, keys)) if told is None else told)
@@ -160,7 +160,7 @@ async def _show_progress(emulation: Emulation) -> Never:
     began = trio.current_time()
     while True:
         await trio.sleep(_PROGRESS)
-        verdict = emulation.oracle.verdict()
+        verdict = emulation.ground_truth.verdict()
         print(progress(verdict, trio.current_time() - began), file=sys.stderr, flush=True)
 
 

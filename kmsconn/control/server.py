@@ -36,8 +36,8 @@ def context_of(components: Components) -> Context:
     """Return what commands work on in a running connector."""
 
     def chain_time(chain_id: int) -> float:
-        side = components.sides.get(chain_id)
-        timestamp = None if side is None else side.head.timestamp
+        chain_context = components.chain_contexts.get(chain_id)
+        timestamp = None if chain_context is None else chain_context.head.timestamp
         return components.ports.wall() if timestamp is None else float(timestamp)
 
     return Context(
@@ -127,7 +127,7 @@ async def converse(stream: trio.abc.Stream, context: Context, commands: Commands
 
 
 async def _line_of(stream: trio.abc.ReceiveStream) -> bytes:
-    """Return the first line with its end, as much of it as may be taken, or nothing where the other side ended before."""
+    """Return the first line with its end, as much of it as may be taken, or nothing where the other chain_context ended before."""
     taken = b""
     while b"\n" not in taken and len(taken) <= REQUEST_BYTES:
         chunk = await stream.receive_some(REQUEST_BYTES)

@@ -8,8 +8,8 @@ from enum import IntEnum
 import attrs
 import trio
 
+from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.load import Ledger
-from kmsconn.emulator.oracle import Oracle
 from kmsconn.model.events import (
     AnswerKept,
     Event,
@@ -78,14 +78,14 @@ class Totals:
 
 
 class Board:
-    """Takes the events of one connector, as ``on_event``; knows forms from the ledger and latencies from the oracle."""
+    """Takes the events of one connector, as ``on_event``; knows forms from the ledger and latencies from the ground_truth."""
 
     def __init__(
-        self, oracle: Oracle, ledger: Ledger, *, clock: Callable[[], float] = trio.current_time
+        self, ground_truth: GroundTruth, ledger: Ledger, *, clock: Callable[[], float] = trio.current_time
     ) -> None:
         self.rows: dict[int, Row] = {}
         """By journal row, oldest first."""
-        self._oracle, self._ledger, self._clock = oracle, ledger, clock
+        self._ground_truth, self._ledger, self._clock = ground_truth, ledger, clock
         self._answered: set[int] = set()
 
     def on_event(self, event: Event) -> None:
@@ -114,7 +114,7 @@ class Board:
 
     def totals(self) -> Totals:
         """Count the decryptions."""
-        verdict, rows = self._oracle.verdict(), [row for row in self.rows.values() if row.is_decryption]
+        verdict, rows = self._ground_truth.verdict(), [row for row in self.rows.values() if row.is_decryption]
         return Totals(
             requested=len(self._ledger.forms),
             seen=len(rows),
@@ -128,20 +128,20 @@ class Board:
         """Return what a request is called: its id, with a tag before it where ids of two kinds may be equal."""
         if not row.is_decryption:
             return row.id
-        return self._oracle.name(row.kind, row.id)
+        return self._ground_truth.name(row.kind, row.id)
 
     def form_of(self, row: Row) -> str:
         """Return by which form a request was made, or which kind of key management it is."""
         if not row.is_decryption:
             return str(row.kind)
-        trace = self._oracle.request(row.kind, row.id)
+        trace = self._ground_truth.request(row.kind, row.id)
         return "" if trace is None else self._ledger.forms.get(trace.transaction_hash, "")
 
     def age_of(self, row: Row) -> float | None:
         """Return the seconds from the event's block to the reply's, or until now; of key management from when it was seen."""
         if not row.is_decryption:
             return (self._clock() if row.ended is None else row.ended) - row.began
-        trace = self._oracle.request(row.kind, row.id)
+        trace = self._ground_truth.request(row.kind, row.id)
         if trace is None:
             return None
         return self._clock() - trace.at if trace.latency is None else trace.latency

@@ -12,15 +12,15 @@ from collections.abc import Awaitable, Callable
 import attrs
 import trio
 
-from kmsconn.emulator import chances
+from kmsconn.emulator import injections
 from kmsconn.emulator.buckets import EmulatedBucket, error, serve_bucket
 from kmsconn.emulator.http import CHUNK, HangUp, HttpRequest, HttpResponse, Send
 
 Act = Callable[[HttpRequest, HttpResponse], HttpResponse]
 
 
-Fault = chances.Fault[Act]
-Chance = chances.Chance[Act]
+Fault = injections.Fault[Act]
+FaultInjection = injections.FaultInjection[Act]
 
 
 @attrs.define(eq=False)
@@ -29,7 +29,7 @@ class BucketFaults:
 
     bucket: EmulatedBucket
     random: random.Random = attrs.field(factory=lambda: random.Random(0), repr=False)
-    chances: list[Chance] = attrs.field(factory=list)
+    injections: list[FaultInjection] = attrs.field(factory=list)
     counts: Counter[str] = attrs.field(factory=Counter, init=False)
     _scripts: dict[str | None, deque[Fault | None]] = attrs.field(factory=dict, init=False, repr=False)
 
@@ -40,7 +40,7 @@ class BucketFaults:
     def heal(self) -> None:
         """Be honest from now on."""
         self._scripts.clear()
-        self.chances.clear()
+        self.injections.clear()
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer a request, spoilt or not."""
@@ -60,7 +60,7 @@ class BucketFaults:
             script = self._scripts.get(key)
             if script:
                 return script.popleft()
-        return chances.struck(self.chances, request.method, self.random)
+        return injections.struck(self.injections, request.method, self.random)
 
 
 def _answering(name: str, response: HttpResponse) -> Fault:

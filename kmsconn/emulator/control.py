@@ -1,4 +1,4 @@
-"""The emulator's own door: an HTTP handler that tells what became of the requests, puts loads and faults on.
+"""The emulator's own toggle_port: an HTTP handler that tells what became of the requests, puts loads and faults on.
 
     GET  /status                what the chain shows, counted
     GET  /requests              every request with its moments, in Unix seconds
@@ -29,9 +29,9 @@ from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.board import DrillBoard, UnknownDrillError
 from kmsconn.emulator.drills.drill import DrillError
 from kmsconn.emulator.drills.table import routes, targets_of
+from kmsconn.emulator.ground_truth import GroundTruth, Trace
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.load import PATIENCE, Ledger, Load, put_on
-from kmsconn.emulator.oracle import Oracle, Trace
 from kmsconn.emulator.users import Users
 
 COLUMNS = ("visible", "started", "given", "sent", "answered")
@@ -57,7 +57,7 @@ class Control:
 
     dependencies: EmulatedDependencies
     traffic: Users[EmulatedDependencies]
-    oracle: Oracle
+    ground_truth: GroundTruth
     epoch: float
     board: DrillBoard = attrs.field(init=False)
 
@@ -68,9 +68,9 @@ class Control:
         """Answer one request."""
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["status"]:
-                return _json(attrs.asdict(self.oracle.verdict()))
+                return _json(attrs.asdict(self.ground_truth.verdict()))
             case "GET", ["requests"]:
-                return _json(self._rows(self.oracle.traces.values()))
+                return _json(self._rows(self.ground_truth.traces.values()))
             case "POST", ["load"]:
                 return await self._load(request.body)
             case "GET", ["faults"]:
@@ -109,13 +109,13 @@ class Control:
         self.traffic.size = wanted.size or self.traffic.size
         ledger = Ledger()
         load = Load(wanted.rate, wanted.seconds, wanted.forms, wanted.prepared)
-        await put_on(load, self.traffic, self.oracle, ledger, patience=wanted.patience)
-        traces = [self.oracle.trace_of(sent) for sent in ledger.forms]
+        await put_on(load, self.traffic, self.ground_truth, ledger, patience=wanted.patience)
+        traces = [self.ground_truth.trace_of(sent) for sent in ledger.forms]
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})
 
     def _acts(self, name: str) -> dict[str, Callable[[], None]]:
-        door = self.dependencies.doors.get(name)
-        acts = {} if door is None else {"shut": door.shut, "open": door.open}
+        toggle_port = self.dependencies.toggle_ports.get(name)
+        acts = {} if toggle_port is None else {"shut": toggle_port.shut, "open": toggle_port.open}
         if name in self.dependencies.cores_by_name:
             acts["restart"] = partial(self._restart, name)
         return acts

@@ -20,7 +20,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     RequestId,
     UserDecryptionResponse,
 )
-from kmsconn.emulator import chances
+from kmsconn.emulator import injections
 from kmsconn.emulator.core import OPERATIONS, SERVICE, EmulatedCore, Operation
 from kmsconn.emulator.core_answers import answer
 from kmsconn.emulator.core_requests import Job, read_id
@@ -79,8 +79,8 @@ class Call:
 Act = Callable[[Call], Awaitable[bytes]]
 
 
-Fault = chances.Fault[Act]
-Chance = chances.Chance[Act]
+Fault = injections.Fault[Act]
+FaultInjection = injections.FaultInjection[Act]
 
 
 @attrs.define(eq=False)
@@ -89,7 +89,7 @@ class FaultyCore(Generic[C]):
 
     core: C
     random: random.Random = attrs.field(factory=lambda: random.Random(0), repr=False)
-    chances: list[Chance] = attrs.field(factory=list)
+    injections: list[FaultInjection] = attrs.field(factory=list)
     valve: Valve = attrs.field(factory=Valve, repr=False)
     """Shut it and requests stall in flow control; give it to `serve_grpc`."""
     on_call: Callable[[str, bytes], None] = lambda _method, _request: None
@@ -105,7 +105,7 @@ class FaultyCore(Generic[C]):
     def heal(self) -> None:
         """Be honest from now on."""
         self._scripts.clear()
-        self.chances.clear()
+        self.injections.clear()
 
     def methods(self) -> dict[str, Method]:
         """Return the Core's calls with the faults around them."""
@@ -121,7 +121,9 @@ class FaultyCore(Generic[C]):
 
     async def _check_health(self, honest: Method, request: bytes) -> bytes:
         """Answer a health check; only faults that name it strike it, and nobody is told of it."""
-        fault = chances.struck([one for one in self.chances if one.method == HEALTH], HEALTH, self.random)
+        fault = injections.struck(
+            [one for one in self.injections if one.method == HEALTH], HEALTH, self.random
+        )
         if fault is None:
             return await honest(request)
         self.counts[HEALTH, fault.name] += 1
@@ -145,7 +147,7 @@ class FaultyCore(Generic[C]):
         script = self._scripts.get(method)
         if script:
             return script.popleft()
-        return chances.struck(self.chances, method, self.random)
+        return injections.struck(self.injections, method, self.random)
 
 
 @attrs.define(eq=False)

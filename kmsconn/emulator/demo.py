@@ -13,10 +13,10 @@ import trio
 from kmsconn.emulator.board import Board, Totals
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.ground_truth import GroundTruth, Verdict, ground_truth_of
 from kmsconn.emulator.key_life import QUICK, KeyLife, KeyResult
 from kmsconn.emulator.load import PATIENCE, Ledger, Load, run_load
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.oracle import Oracle, Verdict, oracle_of
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
 from kmsconn.net.ports import Offload, Ports
@@ -72,7 +72,7 @@ class Demo:
     plan: Plan
     dependencies: EmulatedDependencies
     traffic: Users[EmulatedDependencies]
-    oracle: Oracle
+    ground_truth: GroundTruth
     ledger: Ledger
     board: Board
     keys: KeyLife | None = None
@@ -85,14 +85,14 @@ class Demo:
             wall, Random(plan.seed), seed=plan.seed, computing=lambda: random.uniform(*COMPUTING)
         )
         dependencies, ledger = traffic.dependencies, Ledger()
-        oracle = oracle_of(dependencies)
-        keys = KeyLife.beside(traffic, oracle) if plan.keys and isinstance(traffic, Traffic) else None
-        return cls(plan, dependencies, traffic, oracle, ledger, Board(oracle, ledger), keys)
+        ground_truth = ground_truth_of(dependencies)
+        keys = KeyLife.beside(traffic, ground_truth) if plan.keys and isinstance(traffic, Traffic) else None
+        return cls(plan, dependencies, traffic, ground_truth, ledger, Board(ground_truth, ledger), keys)
 
     def result(self) -> Result:
         """Return what came of it so far."""
         keys = None if self.keys is None else self.keys.result()
-        return Result(self.plan.requests, self.board.totals(), self.oracle.verdict(), keys)
+        return Result(self.plan.requests, self.board.totals(), self.ground_truth.verdict(), keys)
 
 
 async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callable[[], float]) -> Result:
@@ -114,7 +114,11 @@ async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callabl
                 if demo.keys is not None:
                     work.start_soon(demo.keys.lead)
                 await run_load(
-                    demo.plan.load, demo.traffic, demo.oracle, ledger=demo.ledger, patience=demo.plan.patience
+                    demo.plan.load,
+                    demo.traffic,
+                    demo.ground_truth,
+                    ledger=demo.ledger,
+                    patience=demo.plan.patience,
                 )
             connector.drain()
         dependencies.cancel_scope.cancel()

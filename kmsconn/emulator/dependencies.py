@@ -19,11 +19,11 @@ from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.core_faults import FaultyCore
-from kmsconn.emulator.dialect import Dialect
-from kmsconn.emulator.doors import Door
+from kmsconn.emulator.generation_events import GenerationEvents
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.network import Handler, MemoryNetwork
 from kmsconn.emulator.rpc import Cluster
+from kmsconn.emulator.toggle_port import TogglePort
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
@@ -68,7 +68,7 @@ def address_for(name: str) -> Address:
 class EmulatedDependencies(ABC):
     """Every dependency of a connector, with its knobs; addressed after ``settle_in_memory`` or ``serve_on_sockets``."""
 
-    dialect: ClassVar[Dialect]
+    generation_events: ClassVar[GenerationEvents]
     """How requests and replies look on its Gateway."""
 
     gateway: Chain
@@ -84,7 +84,7 @@ class EmulatedDependencies(ABC):
     buckets: list[BucketFaults]
     sender: PrivateKey
     places: dict[str, Place] = attrs.field(factory=dict, init=False)
-    doors: dict[str, Door] = attrs.field(factory=dict, init=False)
+    toggle_ports: dict[str, TogglePort] = attrs.field(factory=dict, init=False)
     """By name, once they serve on sockets."""
     told_urls: dict[int, str] = attrs.field(factory=dict, init=False)
     """What the contract says where a bucket is, in place of the truth; ``settled`` tells it."""
@@ -140,8 +140,8 @@ class EmulatedDependencies(ABC):
         async with trio.open_nursery() as nursery:
             places: dict[str, Place] = {}
             for name in self.names:
-                self.doors[name] = Door(self.handler(name), self.crashes)
-                places[name] = ("127.0.0.1", await nursery.start(self.doors[name].serve))
+                self.toggle_ports[name] = TogglePort(self.handler(name), self.crashes)
+                places[name] = ("127.0.0.1", await nursery.start(self.toggle_ports[name].serve))
             self._settle(places)
             await nursery.start(self.run)
             task_status.started()

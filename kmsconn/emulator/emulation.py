@@ -17,11 +17,11 @@ from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_requests import Job
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.ground_truth import GroundTruth, ground_truth_of
 from kmsconn.emulator.http import serve_http
 from kmsconn.emulator.key_life import PATIENCE, QUICK, KeyLife
 from kmsconn.emulator.load import Load, run_load, tidy
 from kmsconn.emulator.network import serve_sockets
-from kmsconn.emulator.oracle import Oracle, oracle_of
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
@@ -55,12 +55,12 @@ class Plan:
 
 @attrs.frozen
 class Emulation:
-    """One emulation: its dependencies, its users, and the oracle that judges, at any time, what became of the requests."""
+    """One emulation: its dependencies, its users, and the ground_truth that judges, at any time, what became of the requests."""
 
     plan: Plan
     dependencies: EmulatedDependencies
     traffic: Users[EmulatedDependencies]
-    oracle: Oracle
+    ground_truth: GroundTruth
     keys: KeyLife | None = None
 
     @classmethod
@@ -70,21 +70,21 @@ class Emulation:
             time.time, Random(plan.seed), size=plan.size,
             shards=plan.shards, computing=plan.computing, seed=plan.seed,
         )  # fmt: skip
-        dependencies, oracle = traffic.dependencies, oracle_of(traffic.dependencies)
+        dependencies, ground_truth = traffic.dependencies, ground_truth_of(traffic.dependencies)
         if plan.history is not None:
             dependencies.gateway.history = round(plan.history / dependencies.gateway.block_time)
-        dependencies.gateway.on_submit = oracle.note_sent
+        dependencies.gateway.on_submit = ground_truth.note_sent
         for core in (shard.core for shard in dependencies.cores):
-            core.on_start, core.on_answer = oracle.note_started, oracle.note_given
+            core.on_start, core.on_answer = ground_truth.note_started, ground_truth.note_given
             if isinstance(core, EmulatedCore):
                 core.sealing = seal_cheaply
-        keys = KeyLife.beside(traffic, oracle) if plan.keys and isinstance(traffic, Traffic) else None
-        return cls(plan, dependencies, traffic, oracle, keys)
+        keys = KeyLife.beside(traffic, ground_truth) if plan.keys and isinstance(traffic, Traffic) else None
+        return cls(plan, dependencies, traffic, ground_truth, keys)
 
     async def run(self) -> None:
         """Serve, write the configuration file and put on the load, until that is over.
 
-        Raises ConfigError when the file cannot be written, as a group. Cancellation: at any time; ``oracle`` keeps what it saw.
+        Raises ConfigError when the file cannot be written, as a group. Cancellation: at any time; ``ground_truth`` keeps what it saw.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self.dependencies.serve_on_sockets)
@@ -103,7 +103,9 @@ class Emulation:
             nursery.cancel_scope.cancel()
 
     def _control(self, monitoring: str) -> Control:
-        control = Control(self.dependencies, self.traffic, self.oracle, time.time() - trio.current_time())
+        control = Control(
+            self.dependencies, self.traffic, self.ground_truth, time.time() - trio.current_time()
+        )
         control.board.stage.monitoring = monitoring
         return control
 
@@ -113,10 +115,10 @@ class Emulation:
             if self.keys is not None:
                 nursery.start_soon(self.keys.lead, math.inf if load is None else load.seconds + PATIENCE)
             if load is not None:
-                await run_load(load, self.traffic, self.oracle)
+                await run_load(load, self.traffic, self.ground_truth)
             else:
-                nursery.start_soon(tidy, self.traffic, self.oracle)
-                await self.oracle.watch()
+                nursery.start_soon(tidy, self.traffic, self.ground_truth)
+                await self.ground_truth.watch()
 
 
 def seal_cheaply(job: Job, place: int) -> Randomness:

@@ -41,7 +41,7 @@ from kmsconn.emulator.dependencies import (
     sender_of,
     signer_of,
 )
-from kmsconn.emulator.dialect import FHEVM_014
+from kmsconn.emulator.generation_events import FHEVM_014
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster, Node
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
@@ -64,7 +64,7 @@ def committee_of(members: Sequence[int]) -> Committee:
 class FhevmDependencies(EmulatedDependencies):
     """The dependencies of fhevm-0.14. Made by ``make``."""
 
-    dialect = FHEVM_014
+    generation_events = FHEVM_014
 
     ethereum: Chain
     host: Chain

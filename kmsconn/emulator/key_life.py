@@ -19,8 +19,8 @@ from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
-from kmsconn.emulator.key_oracle import KeyVerdict, read_keys
-from kmsconn.emulator.oracle import Oracle
+from kmsconn.emulator.ground_truth import GroundTruth
+from kmsconn.emulator.key_verdict import KeyVerdict, read_keys
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.ids import CRS_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
 from kmsconn.protocols.fhevm_014.key_views import GENERATION_BASE
@@ -69,20 +69,20 @@ class KeyResult:
 class KeyLife:
     """The owner, and how far it is. ``incoming``: the nodes of the next context. ``traffic`` names that one once there is one.
 
-    With an ``oracle`` nothing is destroyed before the decryptions that may name it are answered.
+    With an ``ground_truth`` nothing is destroyed before the decryptions that may name it are answered.
     """
 
     dependencies: FhevmDependencies
     incoming: tuple[int, ...] = (0,)
     traffic: Traffic | None = None
-    oracle: Oracle | None = None
+    ground_truth: GroundTruth | None = None
     doing: str = ""
     """The step that is under way."""
     done: list[str] = attrs.field(factory=list)
     _switched: int = 0
 
     @classmethod
-    def beside(cls, traffic: Traffic, oracle: Oracle) -> KeyLife:
+    def beside(cls, traffic: Traffic, ground_truth: GroundTruth) -> KeyLife:
         """Return one that takes half a minute beside a load: Ethereum is made quick, and each Core takes a second for a key.
 
         Its users name a context: what names none is lost when it is answered across a change of it (6.2, annex A).
@@ -92,7 +92,7 @@ class KeyLife:
         for core in dependencies.cores:
             core.core.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
-        return cls(dependencies, traffic=traffic, oracle=oracle)
+        return cls(dependencies, traffic=traffic, ground_truth=ground_truth)
 
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -217,7 +217,7 @@ class KeyLife:
 
     def _settled(self) -> bool:
         """Tell whether no decryption of before the last change of names is open."""
-        traces = () if self.oracle is None else self.oracle.traces.values()
+        traces = () if self.ground_truth is None else self.ground_truth.traces.values()
         return not any(trace.answer is None and trace.block <= self._switched for trace in traces)
 
     async def _until(self, holds: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.oracle import Oracle, Trace
+from kmsconn.emulator.ground_truth import GroundTruth, Trace
 from kmsconn.emulator.users import Prepared, Users
 
 PATIENCE = 30.0
@@ -54,19 +54,19 @@ class Ledger:
 async def run_load(
     load: Load,
     traffic: Users[EmulatedDependencies],
-    oracle: Oracle,
+    ground_truth: GroundTruth,
     *,
     ledger: Ledger | None = None,
     patience: float = PATIENCE,
 ) -> None:
     """Queue the requests, wait until all are answered or patience is over, and a little more for doubles.
 
-    Cancellation: at any time; ``oracle`` then tells how far it came.
+    Cancellation: at any time; ``ground_truth`` then tells how far it came.
     """
     async with trio.open_nursery() as nursery:
-        await nursery.start(oracle.watch)
-        nursery.start_soon(tidy, traffic, oracle)
-        await put_on(load, traffic, oracle, ledger or Ledger(), patience=patience)
+        await nursery.start(ground_truth.watch)
+        nursery.start_soon(tidy, traffic, ground_truth)
+        await put_on(load, traffic, ground_truth, ledger or Ledger(), patience=patience)
         await trio.sleep(AFTERMATH)
         nursery.cancel_scope.cancel()
 
@@ -74,15 +74,15 @@ async def run_load(
 async def put_on(
     load: Load,
     traffic: Users[EmulatedDependencies],
-    oracle: Oracle,
+    ground_truth: GroundTruth,
     ledger: Ledger,
     *,
     patience: float = PATIENCE,
 ) -> None:
-    """Queue the requests of a load, under an oracle that watches, and wait until all are answered or patience is over."""
+    """Queue the requests of a load, under an ground_truth that watches, and wait until all are answered or patience is over."""
     await _queue_all(load, traffic, ledger)
     with trio.move_on_after(patience):
-        await _wait_answered(traffic, oracle, ledger)
+        await _wait_answered(traffic, ground_truth, ledger)
 
 
 async def _queue_all(load: Load, traffic: Users[EmulatedDependencies], ledger: Ledger) -> None:
@@ -112,10 +112,12 @@ async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
     return made
 
 
-async def _wait_answered(traffic: Users[EmulatedDependencies], oracle: Oracle, ledger: Ledger) -> None:
+async def _wait_answered(
+    traffic: Users[EmulatedDependencies], ground_truth: GroundTruth, ledger: Ledger
+) -> None:
     """Wait until every request is on the chain and answered. One that the contract refused is never there."""
     waiting = list(ledger.forms)
-    while waiting := [sent for sent in waiting if not _is_answered(oracle.trace_of(sent))]:
+    while waiting := [sent for sent in waiting if not _is_answered(ground_truth.trace_of(sent))]:
         await traffic.dependencies.gateway.wait_change()
 
 
@@ -124,12 +126,15 @@ def _is_answered(trace: Trace | None) -> bool:
 
 
 async def tidy(
-    traffic: Users[EmulatedDependencies], oracle: Oracle, *, clock: Callable[[], float] = trio.current_time
+    traffic: Users[EmulatedDependencies],
+    ground_truth: GroundTruth,
+    *,
+    clock: Callable[[], float] = trio.current_time,
 ) -> Never:
     """Drop the ciphertexts of requests that were answered some time ago, until cancelled: a long load must not grow by them."""
     while True:
         await trio.sleep(_TIDYING)
         for transaction_hash in traffic.remembered:
-            trace = oracle.trace_of(transaction_hash)
+            trace = ground_truth.trace_of(transaction_hash)
             if trace is not None and trace.answer is not None and trace.answer.at + KEPT <= clock():
                 traffic.forget(transaction_hash)

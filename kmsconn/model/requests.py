@@ -44,7 +44,7 @@ IN_ORDER = frozenset({PoolName.PROTOCOL_CONFIG})
 
 
 @attrs.frozen
-class Material:
+class CiphertextReference:
     """One ciphertext that a request names: its handle, key, Keccak-256 digest, and the coprocessors that committed it."""
 
     handle: bytes
@@ -53,7 +53,7 @@ class Material:
     coprocessors: tuple[Address, ...]
 
     @classmethod
-    def bare(cls, handle: bytes) -> Material:
+    def bare(cls, handle: bytes) -> CiphertextReference:
         """Return what is known where the chain names the handle and nothing else: the coprocessors' attestations say the rest."""
         return cls(handle, 0, b"", ())
 
@@ -95,7 +95,7 @@ class Content(ABC):
         """The on-chain id."""
 
     @property
-    def materials(self) -> tuple[Material, ...]:
+    def references(self) -> tuple[CiphertextReference, ...]:
         """The ciphertexts that must be gathered, in event order."""
         return ()
 

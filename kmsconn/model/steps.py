@@ -47,7 +47,7 @@ class Ciphertext:
 
 @attrs.frozen
 class Gathered:
-    """All ciphertexts are here, each with the right digest; one per material, in event order.
+    """All ciphertexts are here, each with the right digest; one per reference, in event order.
 
     ``found`` is what the profile's inquiry came to, for the profile alone.
     """

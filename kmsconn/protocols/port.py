@@ -25,7 +25,7 @@ _WORD_BYTES = 32
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Question(Protocol[T_co]):
+class ContractQuery(Protocol[T_co]):
     """One read of a chain: what to ask, and how to understand what comes back."""
 
     @property
@@ -52,7 +52,7 @@ class Question(Protocol[T_co]):
 class Instead(Exception):  # noqa: N818 - no error: the contract is of another revision
     """Raised by a question that found the other revision of a contract: another question is to be asked instead."""
 
-    def __init__(self, question: Question[Any]) -> None:
+    def __init__(self, question: ContractQuery[Any]) -> None:
         super().__init__()
         self.question = question
 
@@ -86,7 +86,7 @@ class View(Generic[T]):
 
 
 @attrs.frozen
-class Slot(Generic[T]):
+class StorageRead(Generic[T]):
     """An ``eth_getStorageAt`` at ``latest`` or another block that has a name."""
 
     chain_id: int
@@ -110,14 +110,14 @@ class Slot(Generic[T]):
         return None
 
 
-Inquiry = Generator[Sequence[Question[Any]], Sequence[Any], T]
+QueryPlan = Generator[Sequence[ContractQuery[Any]], Sequence[Any], T]
 """Questions to one chain in rounds, where later ones follow from earlier answers: each round is one batch to one node.
 
 It yields the questions of a round, gets their answers, and returns what they amount to.
 """
 
-Rounds = tuple[int, Inquiry[T]]
-"""An inquiry with the chain that it is put to."""
+PlannedQueries = tuple[int, QueryPlan[T]]
+"""An plan with the chain that it is put to."""
 
 
 @attrs.frozen
@@ -153,7 +153,7 @@ class Numbering:
 
     kind: Kind
     tag: int
-    newest: Question[int]
+    newest: ContractQuery[int]
     before_first: int = 0
 
 
@@ -245,7 +245,7 @@ class Revert:
     name: str
     arguments: tuple[str, ...]
     verdict: Verdict
-    inquiry: Callable[[], Inquiry[Verdict]] | None = attrs.field(default=None, eq=False, repr=False)
+    plan: Callable[[], QueryPlan[Verdict]] | None = attrs.field(default=None, eq=False, repr=False)
     """Tells the verdict of the contract's state where the name alone does not; of the chain that said no."""
 
     def __str__(self) -> str:
@@ -340,29 +340,29 @@ class Operation(ABC, Generic[C]):
 
     # --- may it be answered?
 
-    def standing(self, content: C, tx_sender: Address) -> Rounds[bool] | None:
+    def standing(self, content: C, tx_sender: Address) -> PlannedQueries[bool] | None:
         """Return what must be asked whether a request still stands for a node: True while there is something to do; None: nothing.
 
         Raises Aborted or Rejected for one that is over.
         """
         return None
 
-    def inquiry(self, content: C) -> Rounds[Any] | None:
+    def plan(self, content: C) -> PlannedQueries[Any] | None:
         """Return what else must be gathered from which chain, in rounds; ``start_calls`` gets what comes of it."""
         return None
 
-    def checks(self, content: C, facts: Facts) -> tuple[Question[None], ...]:
+    def checks(self, content: C, facts: Facts) -> tuple[ContractQuery[None], ...]:
         """Return what the host chains must be asked (3.2-3.4). Raises Rejected or NotYet where no question is needed."""
         return ()
 
-    def replying_context(self, content: C) -> int | Sequence[Question[int]]:
+    def replying_context(self, content: C) -> int | Sequence[ContractQuery[int]]:
         """Return the context whose node answers a request, or the questions for it: the first answer that is not 0 counts.
 
         Of several only the first one's answer is for ever. Asked of what is ``signed`` only.
         """
         raise NotImplementedError
 
-    def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
+    def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Return the question for the signer of the node that sends as ``tx_sender`` in a context; zero: not a member (3.9)."""
         raise NotImplementedError
 
@@ -371,7 +371,7 @@ class Operation(ABC, Generic[C]):
         content: C,
         signer: Address | None,
         tx_sender: Address,
-    ) -> Question[bool] | None:
+    ) -> ContractQuery[bool] | None:
         """Return the question whether this node's answer is in the contract (annex E); None where there is none to give."""
         return None
 
@@ -379,7 +379,7 @@ class Operation(ABC, Generic[C]):
 
     @abstractmethod
     def start_calls(self, content: C, ciphertexts: Sequence[Ciphertext], found: Any) -> tuple[CoreCall, ...]:
-        """Build the calls that hand a request over, in their order (spec 5.4); ``found`` is what its inquiry came to.
+        """Build the calls that hand a request over, in their order (spec 5.4); ``found`` is what its plan came to.
 
         Raises Rejected when the content cannot be put into one.
         """
@@ -477,25 +477,25 @@ class Profile(EventTable, ABC):
         return tuple(one for one in found if one is not None)
 
     @abstractmethod
-    def deployment_checks(self) -> tuple[Question[None], ...]:
+    def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
         """Return what tells that the configured addresses are those of the right contracts. An answer may raise StartRefused."""
 
     @abstractmethod
-    def context_checks(self, context_id: int | None, epoch_id: int | None) -> Rounds[None] | None:
+    def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:
         """Return what must be asked about context and epoch (3.5); raises NotYet, or Destroyed."""
 
     @abstractmethod
-    def memberships(self, tx_sender: Address, known: Collection[int]) -> Rounds[bool]:
+    def memberships(self, tx_sender: Address, known: Collection[int]) -> PlannedQueries[bool]:
         """Return what must be asked whether a tx sender is a node of any context that is valid; it has been one of the ``known``."""
 
     @abstractmethod
-    def coprocessor_senders(self) -> Question[tuple[Address, ...]]:
+    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Return the question for the coprocessors' tx senders (3.1)."""
 
     @abstractmethod
-    def coprocessor(self, tx_sender: Address) -> Question[Coprocessor]:
+    def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
         """Return the question for one coprocessor (3.1)."""
 
     @abstractmethod
-    def coprocessor_threshold(self) -> Question[int]:
+    def coprocessor_threshold(self) -> ContractQuery[int]:
         """Return the question for the majority threshold (3.1)."""

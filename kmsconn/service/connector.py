@@ -34,7 +34,7 @@ from kmsconn.service.pulse import Stalled
 from kmsconn.service.retaining import Retaining
 from kmsconn.service.starting import wait_for_dependencies
 from kmsconn.service.undone import Undone
-from kmsconn.service.wiring import Components, Side, open_components
+from kmsconn.service.wiring import Components, ChainContext, open_components
 from kmsconn.txmanager.manager import Statistics as TxStatistics
 from kmsconn.txmanager.manager import TxManager, run_txmanager
 
@@ -117,16 +117,19 @@ class Connector:
             stalled=components.pulse.stalled(),
             attestations_skipped=0 if components.shadow is None else components.shadow.skipped,
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
-            head_ages=self._ages(lambda side: side.head.timestamp),
-            finalized_ages=self._ages(lambda side: side.finalized.timestamp),
+            head_ages=self._ages(lambda chain_context: chain_context.head.timestamp),
+            finalized_ages=self._ages(lambda chain_context: chain_context.finalized.timestamp),
             reconnects={one.name: max(0, one.links - 1) for one in components.links.endpoints},
             ciphertexts=components.buckets.fetched,
             bucket_attempts=dict(components.buckets.attempts),
             bucket_failures=dict(components.buckets.failures),
         )
 
-    def _ages(self, timestamp: Callable[[Side], int | None]) -> Mapping[str, float]:
-        known = ((side.name, timestamp(side)) for side in self.components.sides.values())
+    def _ages(self, timestamp: Callable[[ChainContext], int | None]) -> Mapping[str, float]:
+        known = (
+            (chain_context.name, timestamp(chain_context))
+            for chain_context in self.components.chain_contexts.values()
+        )
         now = self.components.ports.wall()
         return {name: max(0.0, now - seconds) for name, seconds in known if seconds is not None}
 
@@ -141,8 +144,8 @@ class Connector:
             services.start_soon(components.directory.run)
             if components.shadow is not None:
                 services.start_soon(components.shadow.run)
-            for side in components.sides.values():
-                services.start_soon(follow_heads, side, components.on_event)
+            for chain_context in components.chain_contexts.values():
+                services.start_soon(follow_heads, chain_context, components.on_event)
             services.start_soon(wait_for_dependencies, components, self._ready)
             services.start_soon(self.watch.run)
             services.start_soon(
@@ -150,7 +153,7 @@ class Connector:
                     components.settings,
                     components.profile,
                     components.journal,
-                    components.sides,
+                    components.chain_contexts,
                     components.ports,
                 ).run
             )
@@ -163,7 +166,8 @@ class Connector:
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:
                     self._txmanagers = {
-                        side.name: self._txmanager(side) for side in components.sides.values()
+                        chain_context.name: self._txmanager(chain_context)
+                        for chain_context in components.chain_contexts.values()
                     }
                     for manager in self._txmanagers.values():
                         txmanagers.start_soon(run_txmanager, manager)
@@ -216,23 +220,23 @@ class Connector:
     def _dispatches(self, pool: Pool) -> Callable[[], None]:
         return self.components.pulse.part(f"dispatcher of {pool.name}", "journal")
 
-    def _txmanager(self, side: Side) -> TxManager:
+    def _txmanager(self, chain_context: ChainContext) -> TxManager:
         components = self.components
         return TxManager(
-            rpc=side.endpoint,
+            rpc=chain_context.endpoint,
             journal=components.journal,
             wallet=components.wallet,
             profile=components.profile,
-            head=side.head,
-            wake=side.wake_up,
+            head=chain_context.head,
+            wake=chain_context.wake_up,
             settings=components.settings,
             ports=components.ports,
             on_event=components.on_event,
-            name=side.name,
-            confirmations=side.confirmations,
-            replace_after=side.replace_after,
-            traces=side.traces,
-            beat=components.pulse.part(f"txmanager {side.name}", side.name),
+            name=chain_context.name,
+            confirmations=chain_context.confirmations,
+            replace_after=chain_context.replace_after,
+            traces=chain_context.traces,
+            beat=components.pulse.part(f"txmanager {chain_context.name}", chain_context.name),
         )
 
 

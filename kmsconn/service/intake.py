@@ -42,7 +42,7 @@ from kmsconn.protocols.port import Subscription
 from kmsconn.service.lineage import Lineage
 from kmsconn.service.retrying import until_kept
 from kmsconn.service.standstill import Standstill
-from kmsconn.service.wiring import Components, Side
+from kmsconn.service.wiring import Components, ChainContext
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
@@ -91,9 +91,16 @@ class Intake:
     @classmethod
     def for_subscription(cls, components: Components, subscription: Subscription) -> Intake:
         """Make the intake of a contract."""
-        side = components.sides[subscription.chain_id]
-        head = side.finalized if subscription.finalized else side.head
-        return cls(components, subscription, side.endpoint, head, side.polling, side.from_block)
+        chain_context = components.chain_contexts[subscription.chain_id]
+        head = chain_context.finalized if subscription.finalized else chain_context.head
+        return cls(
+            components,
+            subscription,
+            chain_context.endpoint,
+            head,
+            chain_context.polling,
+            chain_context.from_block,
+        )
 
     @property
     def _tag(self) -> str:
@@ -369,7 +376,7 @@ class Intake:
         components.on_event(CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number))
         if done.gone:
             components.on_event(RequestsMoved(chain, 0, done.gone, 0))
-        components.sides[chain].wake_up.notify()
+        components.chain_contexts[chain].wake_up.notify()
 
     async def _record_legible(self, found: LogsRead) -> None:
         """Take the logs of an answer with objects that are none, judge no absence by it, and leave the cursor: it is read again."""
@@ -445,7 +452,7 @@ class Intake:
         if content is None:
             return None
         expires = profile.operations[content.kind].expires
-        whole = not any(material.is_bare for material in content.materials)
+        whole = not any(reference.is_bare for reference in content.references)
         return Told(content.id, content.kind, profile.digest(log), expires, whole)
 
     def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:
@@ -477,17 +484,17 @@ def _what_is_wrong(found: LogsRead) -> str:
     return "the node does not have the blocks that were asked for"
 
 
-async def follow_heads(side: Side, on_event: OnEvent) -> None:
+async def follow_heads(chain_context: ChainContext, on_event: OnEvent) -> None:
     """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the transaction manager."""
     alerts = Alerts(on_event)
 
     def take(push: bytes | None) -> None:
         # a push is a hint; the reader's own reads bring the head too
         if push is not None:
-            alerts.put(side.endpoint.name, "unreadable-push", _note_pushed(side.head, push))
-        side.wake_up.notify()
+            alerts.put(chain_context.endpoint.name, "unreadable-push", _note_pushed(chain_context.head, push))
+        chain_context.wake_up.notify()
 
-    await side.endpoint.listen(("newHeads",), take)
+    await chain_context.endpoint.listen(("newHeads",), take)
 
 
 def _note_pushed(head: HeadTracker, push: bytes) -> str:

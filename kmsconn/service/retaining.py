@@ -19,7 +19,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Profile, Subscription
 from kmsconn.service.retrying import until_kept
-from kmsconn.service.wiring import Side
+from kmsconn.service.wiring import ChainContext
 
 EVERY = 600.0  # seconds between rounds
 REST = (
@@ -44,7 +44,7 @@ class Retaining:
     settings: Settings
     profile: Profile
     journal: Journal
-    sides: Mapping[int, Side]
+    chain_contexts: Mapping[int, ChainContext]
     ports: Ports
 
     async def run(self) -> Never:
@@ -88,7 +88,10 @@ class Retaining:
 
     def _plan(self) -> Retention:
         retention, now = self.settings.retention, self.ports.wall()
-        blocks = {chain: final_block(side.head, side.finalized) for chain, side in self.sides.items()}
+        blocks = {
+            chain: final_block(chain_context.head, chain_context.finalized)
+            for chain, chain_context in self.chain_contexts.items()
+        }
         numbered = {one.kind for of in self.profile.subscriptions() for one in self.profile.numberings(of)}
         return Retention(
             clear_before=now - retention.contents if retention.contents else None,

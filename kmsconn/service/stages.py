@@ -19,7 +19,7 @@ from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.kms.port import Core, Started
-from kmsconn.model.requests import Material, Request
+from kmsconn.model.requests import CiphertextReference, Request
 from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.net.together import together
 from kmsconn.protocols.port import CoreCall, Profile
@@ -41,8 +41,8 @@ class Stages:
     fetcher: Gatherer
     core: Core
     random: Callable[[], float]
-    shadow: Callable[[Material, Ciphertext], None] = lambda _, __: None
-    """Takes each material with what was gathered for it, to compare its attestations; returns at once."""
+    shadow: Callable[[CiphertextReference, Ciphertext], None] = lambda _, __: None
+    """Takes each reference with what was gathered for it, to compare its attestations; returns at once."""
 
     async def check(self, seen: Seen) -> Checked:
         """Ask whether the request may be answered.
@@ -57,20 +57,22 @@ class Stages:
 
         Raises Unreachable when no bucket gave the right bytes, or nobody attests them where that is needed. Repeating: reads only.
         """
-        materials = checked.request.content.materials
-        ciphertexts = await together([partial(self.fetcher.fetch, material, lease) for material in materials])
+        references = checked.request.content.references
+        ciphertexts = await together(
+            [partial(self.fetcher.fetch, reference, lease) for reference in references]
+        )
         # now: before, buckets that are down would be doubted at every try
-        for pair in zip(materials, ciphertexts, strict=True):
+        for pair in zip(references, ciphertexts, strict=True):
             self.shadow(*pair)
         found = await self._inquire(checked)
         return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts), found)
 
     async def _inquire(self, checked: Checked) -> Any:
         request = checked.request
-        inquiry = self.profile.operations[request.kind].inquiry(request.content)
-        if inquiry is None:
+        plan = self.profile.operations[request.kind].plan(request.content)
+        if plan is None:
             return None
-        chain_id, rounds = inquiry
+        chain_id, rounds = plan
         with self.checker.second_look.of((checked.request.rid, "gather"), chain_id):
             return await inquire(self.chains[chain_id], rounds)
 

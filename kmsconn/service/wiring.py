@@ -87,7 +87,7 @@ class Links:
 
 
 @attrs.frozen
-class Side:
+class ChainContext:
     """A chain that is listened to and answered: its ways, what is known of its head, and how it is read.
 
     ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``wake_up`` wakes the
@@ -119,7 +119,7 @@ class Components:
     shadow: Shadow | None
     core_health: CoreHealth
     pulse: Pulse
-    sides: Mapping[int, Side]
+    chain_contexts: Mapping[int, ChainContext]
     pools: Mapping[PoolName, Pool]
     pipeline: Pipeline
     on_event: OnEvent
@@ -131,9 +131,9 @@ class Components:
         return self.links.journal
 
     @property
-    def gateway(self) -> Side:
+    def gateway(self) -> ChainContext:
         """The Gateway, where decryptions are asked for and answered."""
-        return self.sides[self.settings.gateway.chain_id]
+        return self.chain_contexts[self.settings.gateway.chain_id]
 
     def pool_for(self, kind: Kind) -> Pool:
         """Return the pool that works on a kind of request."""
@@ -200,8 +200,8 @@ async def _open_links(
 def _build(
     settings: Settings, ports: Ports, links: Links, *, profile: Profile, wallet: Wallet, on_event: OnEvent
 ) -> Components:
-    sides = _sides(settings, links, profile)
-    heads = {chain_id: side.head for chain_id, side in sides.items()}
+    chain_contexts = _chain_contexts(settings, links, profile)
+    heads = {chain_id: chain_context.head for chain_id, chain_context in chain_contexts.items()}
     directory = _directory(settings, links, profile, on_event)
     quorum = _quorum(settings, links, directory)
     sources, buckets = _sources(settings, links, directory), BucketCounts()
@@ -221,7 +221,9 @@ def _build(
         stages=stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand),
         journal=links.journal,
         heads=heads,
-        txmanager_wake_ups={chain_id: side.wake_up for chain_id, side in sides.items()},
+        txmanager_wake_ups={
+            chain_id: chain_context.wake_up for chain_id, chain_context in chain_contexts.items()
+        },
         contexts=stages.checker.contexts,
         budgets=_budgets(settings),
         deadlines=settings.deadlines,
@@ -246,7 +248,7 @@ def _build(
             on_recovery=lambda name: pipeline.passage.forgive(name, CONNECTION),
         ),
         Pulse(trio.current_time),
-        sides,
+        chain_contexts,
         _pools(settings, profile),
         pipeline,
         on_event,
@@ -254,10 +256,10 @@ def _build(
     )
 
 
-def _sides(settings: Settings, links: Links, profile: Profile) -> Mapping[int, Side]:
-    """Make a side of each chain that is listened to; the Gateway comes last, for generations where it is Ethereum too."""
+def _chain_contexts(settings: Settings, links: Links, profile: Profile) -> Mapping[int, ChainContext]:
+    """Make a chain_context of each chain that is listened to; the Gateway comes last, for generations where it is Ethereum too."""
     known = (
-        Side(
+        ChainContext(
             "ethereum",
             links.ethereum,
             settings.key_management_polling,
@@ -266,7 +268,7 @@ def _sides(settings: Settings, links: Links, profile: Profile) -> Mapping[int, S
             settings.ethereum_tx_get_receipt_timeout,
             links.traces[settings.ethereum.chain_id],
         ),
-        Side(
+        ChainContext(
             "gateway",
             links.gateway,
             settings.decryption_polling,
@@ -276,7 +278,11 @@ def _sides(settings: Settings, links: Links, profile: Profile) -> Mapping[int, S
         ),
     )
     listened = {subscription.chain_id for subscription in profile.subscriptions()}
-    return {side.endpoint.chain_id: side for side in known if side.endpoint.chain_id in listened}
+    return {
+        chain_context.endpoint.chain_id: chain_context
+        for chain_context in known
+        if chain_context.endpoint.chain_id in listened
+    }
 
 
 def _pools(settings: Settings, profile: Profile) -> Mapping[PoolName, Pool]:

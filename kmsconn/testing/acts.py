@@ -113,7 +113,7 @@ class Grant:
         users = [APP, address_for("wallet"), key_for("user").address, key_for("owner").address]
         for log in requests_of(dependencies):
             content = EVENTS.decode(log)
-            for material in () if content is None else content.materials:
+            for material in () if content is None else content.references:
                 dependencies.host.set_up(
                     dependencies.acl.address, partial(_grant, dependencies.acl, material.handle, users)
                 )
@@ -263,7 +263,7 @@ class Reorg:
             ),
             shorter=min(self.shorter, depth),
         )
-        world.witness.reorganised(branch)
+        world.invariants.reorganised(branch)
         after = _contents(world)
         changed = any(after.get(name) != content for name, content in before.items())
         world.ids_reused = world.ids_reused or changed or self.back is not None
@@ -284,15 +284,18 @@ class Reorg:
 
 def _contents(world: World) -> dict[int, bytes]:
     """Return what is asked on chain, by its name: a request that is refused in its new block leaves its id to another."""
-    dialect = world.dependencies.dialect
-    return {name_of(dialect, log): dialect.content_digest(log) for log in requests_of(world.dependencies)}
+    generation_events = world.dependencies.generation_events
+    return {
+        name_of(generation_events, log): generation_events.content_digest(log)
+        for log in requests_of(world.dependencies)
+    }
 
 
 def _put_back(world: World, branch: Branch) -> None:
     chain = world.dependencies.gateway
     root = chain.block(branch.root)
     if root is not None and root.hash == branch.blocks[0].parent and chain.head.number > branch.root:
-        world.witness.reorganised(chain.restore(branch))
+        world.invariants.reorganised(chain.restore(branch))
 
 
 def _always(transaction: Transaction) -> bool:
@@ -492,7 +495,7 @@ class StrangeLog:
         """Queue it for the next block."""
         await trio.lowlevel.checkpoint()
         dependencies = world.dependencies
-        topic0 = next(iter(dependencies.dialect.requests))
+        topic0 = next(iter(dependencies.generation_events.requests))
         dependencies.gateway.act(dependencies.decryption.address, partial(_log_nonsense, topic0))
 
 

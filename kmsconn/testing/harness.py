@@ -31,7 +31,7 @@ from kmsconn.net.ports import Dial, Ports
 from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.endings import Ending, Steps
-from kmsconn.testing.mortality import Life, MortalPorts
+from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.spoiling import Spoiler
 from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
@@ -172,7 +172,7 @@ class _Surroundings:
 
     def ports(self, life: Life, dial: Dial) -> Ports:
         """Return the ports of one process."""
-        return MortalPorts(life, dial, lambda: EPOCH_SECONDS + trio.current_time(), self.random).ports()
+        return KillablePorts(life, dial, lambda: EPOCH_SECONDS + trio.current_time(), self.random).ports()
 
 
 class _Process:

@@ -29,11 +29,11 @@ from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.buckets import serve_bucket
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
+from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.grpc_server import Method, Verbatim, serve_grpc
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.key_life import QUICK, KeyLife
 from kmsconn.emulator.network import Handler, MemoryNetwork
-from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.rpc import Node, Subscriptions
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.traffic import Traffic
@@ -58,7 +58,7 @@ from kmsconn.testing.hostile_values import (
     PROTOBUF,
     RESULTS,
 )
-from kmsconn.testing.mortality import Life, MortalPorts
+from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 
@@ -436,7 +436,7 @@ class _World:
 
     async def live(self) -> None:
         """Run the connector until it is cancelled; note what it dies of."""
-        ports = MortalPorts(
+        ports = KillablePorts(
             Life(), self.network, lambda: EPOCH_SECONDS + trio.current_time(), Random(0)
         ).ports()
         while not self.crash:
@@ -544,8 +544,10 @@ def _aws(hostility: Hostility, setting: Setting, key: PrivateKey) -> AbstractCon
 def _life(traffic: Users[EmulatedDependencies]) -> KeyLife:
     assert isinstance(traffic, Traffic), "keys are made in the generation of today"
     dependencies = traffic.dependencies
-    oracle = Oracle(dependencies.gateway, dependencies.decryption.address, dependencies.sender.address)
-    return KeyLife.beside(traffic, oracle)
+    ground_truth = GroundTruth(
+        dependencies.gateway, dependencies.decryption.address, dependencies.sender.address
+    )
+    return KeyLife.beside(traffic, ground_truth)
 
 
 async def _script(

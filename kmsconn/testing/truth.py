@@ -8,7 +8,7 @@ import attrs
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.dialect import Dialect
+from kmsconn.emulator.generation_events import GenerationEvents
 from kmsconn.ethereum.logs import Log
 from kmsconn.testing.doubles import Excuse, no_excuse
 
@@ -31,7 +31,9 @@ class Truth:
 
 def truth_of(dependencies: EmulatedDependencies, excuse: Excuse = no_excuse) -> Truth:
     """Read all blocks of the gateway. A request that left the chain with its block is not requested."""
-    begun = {name_of(dependencies.dialect, log): log.block_number for log in requests_of(dependencies)}
+    begun = {
+        name_of(dependencies.generation_events, log): log.block_number for log in requests_of(dependencies)
+    }
     answered: dict[int, Mined] = {}
     doubled: list[int] = []
     for identifier, mined in replies_of(dependencies):
@@ -50,19 +52,19 @@ def requests_of(dependencies: EmulatedDependencies) -> Iterator[Log]:
     for block in chain.blocks_with_logs(0, chain.head.number):
         for mined in block.mined:
             for log in mined.logs:
-                if log.address == contract and is_request(dependencies.dialect, log):
+                if log.address == contract and is_request(dependencies.generation_events, log):
                     yield log
 
 
-def is_request(dialect: Dialect, log: Log) -> bool:
+def is_request(generation_events: GenerationEvents, log: Log) -> bool:
     """Say whether a log of the contract for decryptions is a request that can be read."""
     # an id of zero is the mark of a log that nobody can read (acts.StrangeLog)
-    return log.topics[0] in dialect.requests and any(log.topics[1])
+    return log.topics[0] in generation_events.requests and any(log.topics[1])
 
 
-def name_of(dialect: Dialect, log: Log) -> int:
+def name_of(generation_events: GenerationEvents, log: Log) -> int:
     """Return the name of a request, by its log."""
-    name = dialect.requested(log.topics)
+    name = generation_events.requested(log.topics)
     assert name is not None, "a request"
     return name
 
@@ -85,4 +87,4 @@ def reply_to(dependencies: EmulatedDependencies, mined: Mined) -> int | None:
         transaction.sender == dependencies.sender.address
         and transaction.to == dependencies.decryption.address
     )
-    return dependencies.dialect.replied(transaction.data) if ours else None
+    return dependencies.generation_events.replied(transaction.data) if ours else None

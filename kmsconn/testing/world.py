@@ -29,9 +29,9 @@ from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
 from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.testing.mortality import Life, MortalPorts
+from kmsconn.testing.invariants import Invariants
+from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.truth import Truth, truth_of
-from kmsconn.testing.witness import Witness
 
 EPOCH_SECONDS = 1_767_225_600.0  # where chain time and wall time begin
 PATIENCE = 1800.0  # seconds of virtual time in which a healed world must have answered everything
@@ -85,7 +85,7 @@ class World:
     random: Random
     journal: Path
     changes: dict[str, Any]
-    witness: Witness = attrs.field(init=False)
+    invariants: Invariants = attrs.field(init=False)
     wall_step: float = 0.0
     ids_reused: bool = False
     """A reorganisation gave ids to other content: a Core that holds the old one says so until it restarts.
@@ -103,7 +103,7 @@ class World:
     _up: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
-        self.witness = Witness(self.dependencies, self.journal, self.settings().reorg_window)
+        self.invariants = Invariants(self.dependencies, self.journal, self.settings().reorg_window)
 
     def wall(self) -> float:
         """Return the wall clock, which acts may step."""
@@ -119,7 +119,7 @@ class World:
             self.life.kill()
             await trio.sleep(down)
             if lose_journal:
-                self.witness.killed()
+                self.invariants.killed()
                 for path in self.journal.parent.glob(self.journal.name + "*"):
                     path.unlink()
 
@@ -154,14 +154,14 @@ class World:
                 self._up = trio.Event()
                 await self._up.wait()
             self.life = Life()
-            self.witness.born()
+            self.invariants.born()
             await self._one_life(self.life)
             if self.life.dead:
-                self.witness.killed()
+                self.invariants.killed()
             await trio.sleep(REBIRTH)
 
     async def _one_life(self, life: Life) -> None:
-        ports = MortalPorts(life, self.network, self.wall, self.random).ports()
+        ports = KillablePorts(life, self.network, self.wall, self.random).ports()
         try:
             with life.scope:
                 async with open_connector(self.settings(), ports=ports, on_event=self._note) as connector:
@@ -180,7 +180,7 @@ class World:
         name = type(event).__name__
         self.events[name] += 1
         self.log.append((trio.current_time(), event))
-        self.witness.hear(event)
+        self.invariants.hear(event)
         if reason := getattr(event, "reason", ""):
             self.reasons[f"{name}: {reason[:60]}"] += 1
 
@@ -212,12 +212,12 @@ class World:
         await trio.sleep(LOOK)  # what was asked last must be in a block to be owed
         with trio.move_on_after(patience):
             # the file is looked at from outside, as another process would
-            while truth_of(self.dependencies).open or self.witness.owed():
+            while truth_of(self.dependencies).open or self.invariants.owed():
                 self._free_reused_ids()
                 await trio.sleep(LOOK)
 
     def _free_reused_ids(self) -> None:
-        if self.ids_reused and self.witness.knows_the_chain():
+        if self.ids_reused and self.invariants.knows_the_chain():
             self.ids_reused = False
             for core in self.dependencies.cores:
                 core.core.restart()
@@ -277,15 +277,15 @@ async def play_world(
 
 
 def _report(world: World, seconds: float) -> Report:
-    witness = world.witness
+    invariants = world.invariants
     return Report(
-        truth=truth_of(world.dependencies, witness.replies.excuse),
-        broken=(*witness.violations, *witness.owed(), *witness.strangers()),
+        truth=truth_of(world.dependencies, invariants.replies.excuse),
+        broken=(*invariants.violations, *invariants.owed(), *invariants.strangers()),
         crashes=(*world.crashes, *map(_as_text, world.network.crashes)),
         seconds=seconds,
         acts=world.acts,
         faults=world.faults(),
-        sometimes=+witness.sometimes,
+        sometimes=+invariants.sometimes,
         events=world.events,
         reasons=world.reasons,
         log=tuple(world.log),

@@ -285,7 +285,7 @@ class Executor:
             def take(place: int, result: Any, head: int | None) -> None:
                 track, question = wanted[place]
                 said = read_finding(self.state.manager.profile, track, question, result)
-                if isinstance(said, Revert) and said.inquiry is not None:
+                if isinstance(said, Revert) and said.plan is not None:
                     nursery.start_soon(self._explain, track, question, said, head)
                 else:
                     self._file(track, question, said, head)
@@ -294,12 +294,12 @@ class Executor:
 
     async def _explain(self, track: Track, question: Question, said: Revert, head: int | None) -> None:
         """Ask the contract's state what a revert means that its name alone does not tell."""
-        assert said.inquiry is not None
+        assert said.plan is not None
         explained: Says = said
         with trio.move_on_after(QUESTION_TIMEOUT) as scope:
             try:
-                verdict = await inquire(self.state.manager.rpc, said.inquiry())
-                explained = attrs.evolve(said, verdict=verdict, inquiry=None)
+                verdict = await inquire(self.state.manager.rpc, said.plan())
+                explained = attrs.evolve(said, verdict=verdict, plan=None)
             except Retryable as error:
                 explained = Unclear(f"{said}; what it means could not be asked: {error}")
         if scope.cancelled_caught:

@@ -17,10 +17,10 @@ from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.key_life import NEXT_CONTEXT, KeyLife
-from kmsconn.emulator.key_oracle import Asked, KeyVerdict, read_keys
+from kmsconn.emulator.key_verdict import Asked, KeyVerdict, read_keys
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.ids import counter_of
 from kmsconn.model.events import Event, RequestClosed
@@ -28,7 +28,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.service.connector import open_connector
 from kmsconn.testing.endings import Steps
-from kmsconn.testing.mortality import Killed, Life, MortalPorts
+from kmsconn.testing.killable import KillablePorts, Killed, Life
 from tests.faults.scene import BEGIN
 
 E = TypeVar("E")
@@ -82,7 +82,7 @@ class Ceremony:
         while True:
             life = self.lives[node] = Life()
             steps = Steps(self.dies_at(node), life.kill)
-            ports = MortalPorts(life, self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+            ports = KillablePorts(life, self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
             settings = self.dependencies.settings(
                 self.folder / f"journal-{node}.db", node, reorg_window=4.0, kms_operation_from_block_number=0
             )
@@ -154,13 +154,13 @@ class Ceremony:
         ]
         return [e for e in ended if "destroyed" not in e.reason]
 
-    def gateway(self, node: int) -> Oracle:
+    def gateway(self, node: int) -> GroundTruth:
         """Return what the Gateway says of one node."""
-        oracle = Oracle(
+        ground_truth = GroundTruth(
             self.dependencies.gateway, self.dependencies.decryption.address, sender_of(node).address
         )
-        oracle.read()
-        return oracle
+        ground_truth.read()
+        return ground_truth
 
     async def ask(self, form: str = "public") -> int:
         """Request a decryption and return its id once it is on chain."""

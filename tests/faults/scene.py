@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from kmsconn.config.settings import Chain, LogFormat, Settings
-from kmsconn.emulator.core_faults import Call, Chance, Fault
+from kmsconn.emulator.core_faults import Call, Fault, FaultInjection
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
@@ -25,7 +25,7 @@ from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer
 from kmsconn.net.ports import Ports
 from kmsconn.service.connector import Connector, open_connector
-from kmsconn.testing.mortality import Life, MortalPorts
+from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.truth import truth_of
 
 E = TypeVar("E")
@@ -59,7 +59,7 @@ class Scene:
 
     def ports(self) -> Ports:
         """Return the ports of one process."""
-        return MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+        return KillablePorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
 
     def open(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
         """Return a connector that drains when the block is left; nothing of what it says holds a secret."""
@@ -128,15 +128,15 @@ class Scene:
         """Wait until requests are answered."""
         await self.wait(lambda: self.answered >= set(ids))
 
-    def core_does(self, fault: Fault, identifier: int, method: str | None = None) -> Chance:
+    def core_does(self, fault: Fault, identifier: int, method: str | None = None) -> FaultInjection:
         """Let the Core do something wrong with one request, always, until the chance is taken back."""
 
         async def act(call: Call) -> bytes:
             ours = identifier.to_bytes(32).hex().encode() in call.request
             return await (fault.act(call) if ours else call.proceed())
 
-        chance = Chance(1.0, Fault(fault.name, act), method)
-        self.dependencies.cores[0].chances.append(chance)
+        chance = FaultInjection(1.0, Fault(fault.name, act), method)
+        self.dependencies.cores[0].injections.append(chance)
         return chance
 
 

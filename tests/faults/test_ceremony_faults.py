@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.emulator.core_faults import Chance, status
+from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.key_life import KEY, PREP
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import ReplyIncluded, RequestClosed, StageFinished
@@ -43,7 +43,7 @@ async def test_a_core_that_is_unavailable_for_hours_costs_nothing(
     hours = 10.0 if os.environ.get(WANTED) == "all" else 0.4
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK) as ceremony:
         [core] = ceremony.core_faults
-        core.chances.append(Chance(1.0, status(Status.UNAVAILABLE)))
+        core.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(play_on, ceremony, hours + 1)
             await trio.sleep(hours * HOUR)
@@ -180,9 +180,9 @@ async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(
             assert trio.current_time() - began < 30 * BLOCK
             decryptions.cancel()
         await trio.sleep(ENDS)
-        oracle = ceremony.gateway(0)
-        taken = [trace.answer.block - trace.block for trace in oracle.traces.values() if trace.answer]
+        ground_truth = ceremony.gateway(0)
+        taken = [trace.answer.block - trace.block for trace in ground_truth.traces.values() if trace.answer]
         assert len(taken) > 100
         assert max(taken) <= 2
-        assert oracle.verdict().well
+        assert ground_truth.verdict().well
         assert ceremony.keys(0).well

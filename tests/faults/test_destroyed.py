@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.emulator.core_faults import Chance, status
+from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_life import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.emulator.node_error import NodeError
@@ -136,7 +136,9 @@ async def begun(ceremony: Ceremony) -> None:
     """Let the owner begin a new context, whose epoch the Core takes and never makes."""
     for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
         await step()
-    ceremony.core_faults[0].chances.append(Chance(1.0, status(Status.UNAVAILABLE), "GetEpochResult"))
+    ceremony.core_faults[0].injections.append(
+        FaultInjection(1.0, status(Status.UNAVAILABLE), "GetEpochResult")
+    )
     config = ceremony.dependencies.protocol_config
     following = announcement_of(ceremony.dependencies.committee)
     ceremony.act(config, lambda frame: config.begin_context(frame, following))
@@ -193,7 +195,7 @@ async def told_for(
         for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
             await step()
         core, config = ceremony.core_faults[0], ceremony.dependencies.protocol_config
-        core.chances.append(Chance(1.0, status(code), "DestroyMpcEpoch"))
+        core.injections.append(FaultInjection(1.0, status(code), "DestroyMpcEpoch"))
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
         await trio.sleep(seconds)
         assert ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED) == []
@@ -207,7 +209,9 @@ async def told_for(
 
 async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_ceremony(tmp_path, members=1) as ceremony:
-        ceremony.core_faults[0].chances.append(Chance(1.0, status(Status.NOT_FOUND), "DestroyMpcContext"))
+        ceremony.core_faults[0].injections.append(
+            FaultInjection(1.0, status(Status.NOT_FOUND), "DestroyMpcContext")
+        )
         config = ceremony.dependencies.protocol_config
         ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))

@@ -93,7 +93,7 @@ async def test_what_is_not_answered_is_given_back_at_once_and_goes_on_with_the_n
             await trio.sleep(1)
             assert await drain(connector) < 2
         assert scene.answered == set()
-        scene.dependencies.cores[0].chances.remove(chance)
+        scene.dependencies.cores[0].injections.remove(chance)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == {identifier})
 

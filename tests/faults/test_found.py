@@ -72,7 +72,7 @@ def test_a_burst_in_one_second_makes_nothing_old() -> None:
 def test_a_node_that_stayed_on_a_branch_calls_it_final_and_nothing_is_lost() -> None:
     """A process starts at a node of the old branch, whose finalized block is of that branch; the reply is final until the fork is found.
 
-    The witness asked for more than a chain that breaks its own finality can give.
+    The invariants asked for more than a chain that breaks its own finality can give.
     """
     plan: list[Act] = [
         Ask(20.0, "direct", 3),

@@ -12,19 +12,19 @@ import attrs
 import trio
 
 from kmsconn.emulator.contracts.decryption import BASE
-from kmsconn.emulator.core_faults import HANG, Chance, status
+from kmsconn.emulator.core_faults import HANG, FaultInjection, status
 from kmsconn.emulator.dependencies import sender_of
-from kmsconn.emulator.dialect import FHEVM_014
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.generation_events import FHEVM_014
+from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
 from kmsconn.kms.codes import Status
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.service.connector import Connector, open_connector
-from kmsconn.testing.mortality import Life, MortalPorts
+from kmsconn.testing.killable import KillablePorts, Life
 from tests.faults.scene import BEGIN, MOMENTS
 
 MEMBERS = 4
@@ -41,7 +41,7 @@ class Committee:
     folder: Path
 
     def ports(self) -> Ports:
-        return MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+        return KillablePorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
 
     def open(self, member: int) -> Any:
         settings = self.dependencies.settings(self.folder / f"journal-{member}.db", member, reorg_window=4.0)
@@ -55,12 +55,12 @@ class Committee:
                 yield [await stack.enter_async_context(self.open(member)) for member in range(MEMBERS)]
                 scope.cancel()
 
-    def oracle(self, member: int) -> Oracle:
+    def ground_truth(self, member: int) -> GroundTruth:
         """Return what the chain says of one member."""
         address = self.dependencies.decryption.address
-        oracle = Oracle(self.dependencies.gateway, address, sender_of(member).address)
-        oracle.read()
-        return oracle
+        ground_truth = GroundTruth(self.dependencies.gateway, address, sender_of(member).address)
+        ground_truth.read()
+        return ground_truth
 
     async def wait_answered(self, members: range) -> None:
         """Return when each of these has answered every request there is."""
@@ -69,7 +69,7 @@ class Committee:
                 await trio.sleep(1)
 
     def _has_all(self, member: int) -> bool:
-        said = self.oracle(member).verdict()
+        said = self.ground_truth(member).verdict()
         return 0 < said.emitted == said.answered
 
     def is_done(self, identifier: int) -> bool:
@@ -108,28 +108,28 @@ async def test_each_of_four_nodes_answers_each_request_once(tmp_path: Path, auto
         for form in FORMS:
             committee.traffic.forms[form]()
         await committee.wait_answered(range(MEMBERS))
-        ids = list(committee.oracle(0).traces)
+        ids = list(committee.ground_truth(0).traces)
         assert len(ids) == len(FORMS)
         for identifier in ids:
             senders = committee.senders(identifier)
             assert sorted(senders) == sorted(sender_of(member).address for member in range(MEMBERS))
             assert committee.is_done(identifier)
-        assert all(committee.oracle(member).verdict().well for member in range(MEMBERS))
+        assert all(committee.ground_truth(member).verdict().well for member in range(MEMBERS))
 
 
 async def test_with_one_core_down_three_answer_and_reach_consensus(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_committee(tmp_path) as committee:
-        committee.dependencies.others[-1].chances.append(Chance(1.0, HANG))
+        committee.dependencies.others[-1].injections.append(FaultInjection(1.0, HANG))
         async with committee.connected():
             for form in FORMS:
                 committee.traffic.forms[form]()
             await committee.wait_answered(range(MEMBERS - 1))
-            for identifier in committee.oracle(0).traces:
+            for identifier in committee.ground_truth(0).traces:
                 assert len(set(committee.senders(identifier))) == MEMBERS - 1
                 assert committee.is_done(identifier)
-            assert committee.oracle(MEMBERS - 1).verdict().answered == 0
+            assert committee.ground_truth(MEMBERS - 1).verdict().answered == 0
 
 
 async def test_the_fourth_node_answers_late_once_its_core_is_back(
@@ -138,12 +138,12 @@ async def test_the_fourth_node_answers_late_once_its_core_is_back(
     """What has consensus already is answered all the same: the contract takes it, and each node's record stays complete."""
     async with open_committee(tmp_path) as committee:
         late = committee.dependencies.others[-1]
-        late.chances.append(Chance(1.0, status(Status.UNAVAILABLE)))
+        late.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))
         async with committee.connected():
             committee.traffic.forms["public"]()
             await committee.wait_answered(range(MEMBERS - 1))
             await trio.sleep(30)
             late.heal()
             await committee.wait_answered(range(MEMBERS))
-            (identifier,) = committee.oracle(0).traces
+            (identifier,) = committee.ground_truth(0).traces
             assert len(committee.senders(identifier)) == MEMBERS

@@ -18,10 +18,10 @@ import trio
 from kmsconn.config.settings import Chain
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN
-from kmsconn.emulator.chances import Chance as BucketChance
-from kmsconn.emulator.core_faults import Chance, Fault
+from kmsconn.emulator.core_faults import Fault, FaultInjection
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
+from kmsconn.emulator.injections import FaultInjection as BucketInjection
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
@@ -96,7 +96,7 @@ async def is_over(scene: Scene, ids: list[int], *more: str) -> None:
 def core_always(scene: Scene, fault: Fault, methods: tuple[str, ...]) -> Callable[[], None]:
     """Let the Core do something wrong with every call of these methods; return what repairs it."""
     core = scene.dependencies.cores[0]
-    core.chances.extend(Chance(1.0, fault, method) for method in methods)
+    core.injections.extend(FaultInjection(1.0, fault, method) for method in methods)
     return core.heal
 
 
@@ -165,7 +165,7 @@ async def test_buckets_that_answer_403(tmp_path: Path, autojump_clock: Any) -> N
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         for bucket in scene.dependencies.buckets:
-            bucket.chances.append(BucketChance(1.0, FORBIDDEN, None))
+            bucket.injections.append(BucketInjection(1.0, FORBIDDEN, None))
         ids = await scene.ask(*FORMS * 4)
         found = await named(scene, "buckets", "calls-fail")
         assert "403" in found.text
@@ -196,7 +196,9 @@ def core_gone(scene: Scene, how: str) -> Callable[[], None]:
     core = scene.dependencies.cores[0].core
     if how == "UNAVAILABLE":
         core.serving = False
-        scene.dependencies.cores[0].chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE), None))
+        scene.dependencies.cores[0].injections.append(
+            FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE), None)
+        )
 
         def repair() -> None:
             core.serving = True

@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.emulator.core_faults import HANG, Chance, status
+from kmsconn.emulator.core_faults import HANG, FaultInjection, status
 from kmsconn.emulator.dependencies import key_for, sender_of
 from kmsconn.emulator.httpz.dependencies import PARAMETERS, HttpzDependencies
 from kmsconn.emulator.httpz.signcryption import open_share
@@ -25,7 +25,7 @@ from kmsconn.net.ports import Ports
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.service.connector import Connector, open_connector
-from kmsconn.testing.mortality import Life, MortalPorts
+from kmsconn.testing.killable import KillablePorts, Life
 from tests.faults.scene import BEGIN, MOMENTS
 
 MEMBERS, NEEDED, SHARES = 4, 2, 3
@@ -41,7 +41,7 @@ class Committee:
     folder: Path
 
     def ports(self, life: Life | None = None) -> Ports:
-        return MortalPorts(
+        return KillablePorts(
             life or Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)
         ).ports()
 
@@ -156,7 +156,7 @@ async def test_with_one_core_down_three_answer_and_that_is_enough(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_committee(tmp_path) as committee:
-        committee.dependencies.others[-1].chances.append(Chance(1.0, HANG))
+        committee.dependencies.others[-1].injections.append(FaultInjection(1.0, HANG))
         async with committee.connected():
             for form, function in (
                 ("public", "publicDecryptionResponse"),
@@ -173,7 +173,7 @@ async def test_the_fourth_node_answers_late_without_a_second_event(
 ) -> None:
     async with open_committee(tmp_path) as committee:
         late = committee.dependencies.others[-1]
-        late.chances.append(Chance(1.0, status(Status.UNAVAILABLE)))
+        late.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))
         async with committee.connected():
             await committee.ask("public")
             await committee.wait_answers("publicDecryptionResponse", MEMBERS - 1)

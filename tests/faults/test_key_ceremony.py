@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.emulator.core_faults import Chance, status
+from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
 from kmsconn.emulator.traffic import naming
@@ -142,7 +142,7 @@ async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(
         for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
             await step()
         lost = ceremony.dependencies.cores[0]
-        lost.chances.append(Chance(1.0, status(Status.UNAVAILABLE), "GetEpochResult"))
+        lost.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE), "GetEpochResult"))
         config = ceremony.dependencies.protocol_config
         ceremony.act(
             config,

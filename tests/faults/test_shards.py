@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.config.settings import Pools
 from kmsconn.emulator.core import PUBLIC, RATE_LIMIT
-from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Chance, Fault, FaultyCore
+from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Fault, FaultInjection, FaultyCore
 from kmsconn.emulator.core_table import CAPACITY
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.acts import Ask, Outage
@@ -45,8 +45,8 @@ class Changed:
 
 def always(fault: Fault, method: str | None = None) -> Callable[[FaultyCore[Any]], Callable[[], None]]:
     def change(core: FaultyCore[Any]) -> Callable[[], None]:
-        core.chances.append(Chance(1.0, fault, method))
-        return core.chances.clear
+        core.injections.append(FaultInjection(1.0, fault, method))
+        return core.injections.clear
 
     return change
 

@@ -54,7 +54,7 @@ else:
 
 
 def test_a_reorganisation_takes_an_answered_request() -> None:
-    """Chance brings it about too seldom to rely on: the block of the requests goes, and that of their replies with it."""
+    """FaultInjection brings it about too seldom to rely on: the block of the requests goes, and that of their replies with it."""
     plan: list[Act] = [Ask(1.0, "public", 5), Reorg(6.0, 20, "vanished"), Ask(8.0, "public", 2)]
     report = run_world(plan, seed=1)
     report.check()

@@ -221,7 +221,7 @@ async def test_a_second_chance_may_be_the_good_one(tmp_path: Path, autojump_cloc
             await scene.wait(lambda: scene.told(RequestDeferred))
             others = await scene.ask(*GOOD)
             await scene.wait(lambda: HOUR in [event.seconds for event in scene.told(RequestDeferred)], 300)
-            scene.dependencies.cores[0].chances.remove(chance)
+            scene.dependencies.cores[0].injections.remove(chance)
             await scene.wait(lambda: scene.answered == {identifier, *others}, 2 * HOUR)
     assert closed(scene) == []
 
@@ -237,7 +237,7 @@ async def test_what_only_the_operator_can_mend_is_named_and_waited_for(
             told = await scene.wait(
                 lambda: [e for e in scene.told(AlertRaised) if "ask the operator" in e.text]
             )
-            scene.dependencies.cores[0].chances.remove(chance)
+            scene.dependencies.cores[0].injections.remove(chance)
             await scene.wait(lambda: scene.answered == {identifier})
     assert told[0].dependency == "core[0]"
     assert code.name in told[0].text

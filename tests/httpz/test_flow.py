@@ -35,7 +35,7 @@ async def test_decryptions_of_every_revision_are_answered(
 ) -> None:
     async with open_world(tmp_path, revision) as world, world.connected() as connector:
         await connector.wait_ready()
-        one, other = world.material(1000), world.material(1, 0)
+        one, other = world.reference(1000), world.reference(1, 0)
         world.ask_public(one, other)
         world.ask_user(one)
         (public,) = await world.wait_replies("publicDecryptionResponse")
@@ -49,7 +49,7 @@ async def test_the_form_that_the_core_signs_is_found(
     autojump_clock: MockClock, tmp_path: Path, form: Form
 ) -> None:
     async with open_world(tmp_path, form=form) as world, world.connected():
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         (reply,) = await world.wait_replies("publicDecryptionResponse")
         assert reply[:2] == (1, encode(form, [U64]))
 
@@ -57,7 +57,7 @@ async def test_the_form_that_the_core_signs_is_found(
 async def test_a_form_that_nobody_configured_is_not_sent(autojump_clock: MockClock, tmp_path: Path) -> None:
     only_p3 = HttpzSettings(plaintext_encoding="p3")
     async with open_world(tmp_path, form=Form.P1) as world, world.connected(httpz=only_p3):
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         (deferred, *_) = await world.wait(lambda: world.told(RequestDeferred))
         assert "not signed by this node" in deferred.reason
         await trio.sleep(60)
@@ -69,10 +69,10 @@ async def test_public_and_user_requests_of_one_number_are_two(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        material = world.material(1000)
+        reference = world.reference(1000)
         for _ in range(5):
-            world.ask_public(material)
-            world.ask_user(material)
+            world.ask_public(reference)
+            world.ask_user(reference)
         public = await world.wait_replies("publicDecryptionResponse", 5)
         user = await world.wait_replies("userDecryptionResponse", 5)
         assert sorted(one[0] for one in public) == sorted(one[0] for one in user) == [1, 2, 3, 4, 5]
@@ -82,7 +82,7 @@ async def test_a_share_that_is_tied_to_another_request_is_told(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path, wrong_link=True) as world, world.connected():
-        world.ask_user(world.material(1000))
+        world.ask_user(world.reference(1000))
         await world.wait_replies("userDecryptionResponse")
         (doubted,) = world.told(AnswerMismatch)
         assert "not that of the request" in doubted.reason
@@ -135,7 +135,7 @@ async def test_key_requests_wait_until_their_block_is_final(
         await connector.wait_ready()
         world.chain.finality = 100
         world.ask_key(Kind.CRSGEN, PARAMETERS)
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies("publicDecryptionResponse")
         asked = world.chain.head.number
         (reply,) = await world.wait_replies("crsgenResponse", seconds=120.0)
@@ -155,7 +155,7 @@ async def test_activation_is_no_business_of_a_node(autojump_clock: MockClock, tm
     event = abi.KEY_MANAGER.event("ActivateKeyRequest")
     async with open_world(tmp_path) as world, world.connected():
         world.chain.act(world.keys.address, lambda frame: frame.emit(event, 1))
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies("publicDecryptionResponse")
         await trio.sleep(30)
         assert {method for method, _ in world.core.calls} == {"Decrypt", "GetDecryptResult"}
@@ -164,7 +164,7 @@ async def test_activation_is_no_business_of_a_node(autojump_clock: MockClock, tm
 
 async def test_a_core_that_forgot_is_asked_again(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path, computing=20.0) as world, world.connected():
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait(lambda: world.core.known)
         world.core.restart()
         await world.wait_replies("publicDecryptionResponse", seconds=200.0)
@@ -174,7 +174,7 @@ async def test_a_core_that_forgot_is_asked_again(autojump_clock: MockClock, tmp_
 async def test_an_id_that_the_core_knows_is_started(autojump_clock: MockClock, tmp_path: Path) -> None:
     """ABORTED for a duplicate is success: after a restart of the connector its result is asked for."""
     async with open_world(tmp_path, computing=5.0) as world:
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         async with world.connected():
             await world.wait(lambda: world.core.known)
         (tmp_path / "journal.db").unlink()
@@ -200,10 +200,10 @@ async def test_what_aborted_means_decides_what_becomes_of_a_request(
 
     async with open_world(tmp_path) as world, world.connected():
         world.core.does = does
-        material = world.material(1000)
-        world.ask_public(material)
+        reference = world.reference(1000)
+        world.ask_public(reference)
         await trio.sleep(5)
-        world.ask_public(material)  # passes meanwhile: it is the first one's own fault
+        world.ask_public(reference)  # passes meanwhile: it is the first one's own fault
         await world.wait(lambda: world.told(RequestClosed if state else RequestDeferred))
         await world.wait_replies("publicDecryptionResponse")
         assert [closed.state for closed in world.told(RequestClosed)] == ([state] if state else [])
@@ -214,7 +214,7 @@ async def test_a_user_request_without_a_user_is_set_aside(autojump_clock: MockCl
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         world.chain.act(world.manager.address, lambda frame: frame.emit(NAMELESS_EVENT, 1, (), USER_KEY))
-        world.ask_user(world.material(1000))
+        world.ask_user(world.reference(1000))
         await world.wait_replies("userDecryptionResponse")
         (told,) = world.told(LogQuarantined)
         assert "names no user address" in told.reason
@@ -222,7 +222,7 @@ async def test_a_user_request_without_a_user_is_set_aside(autojump_clock: MockCl
 
 async def test_a_request_of_unknown_type_reaches_no_core(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        known = world.material(3)
+        known = world.reference(3)
         strange = attrs.evolve(known, handle=known.handle[:30] + b"\x0c\x00")
         world.ask_public(strange)
         (closed,) = await world.wait(lambda: world.told(RequestClosed))
@@ -236,7 +236,7 @@ async def test_nothing_is_sent_twice_when_the_journal_is_lost(
 ) -> None:
     async with open_world(tmp_path) as world:
         async with world.connected(httpz=AT_ONCE):
-            world.ask_public(world.material(1000))
+            world.ask_public(world.reference(1000))
             world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
             await world.wait_replies("publicDecryptionResponse")
             await world.wait_replies("preprocessKeygenResponse")
@@ -253,7 +253,7 @@ async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.ask_user(world.material(1000, coprocessors=(USER, COPROCESSOR)))
+        world.ask_user(world.reference(1000, coprocessors=(USER, COPROCESSOR)))
         await world.wait_replies("userDecryptionResponse")
         assert [
             trouble.text for trouble in world.told(AlertRaised) if "0x23618e81" in trouble.dependency
@@ -263,6 +263,6 @@ async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(
 async def test_a_wallet_that_is_no_node_waits_and_is_named(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.chain.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait(lambda: any("is not a node" in trouble.text for trouble in world.told(AlertRaised)))
         assert world.core.calls == []

@@ -46,7 +46,7 @@ from kmsconn.model.events import (
     StageFinished,
 )
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind, Material
+from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, typed_data, user_decryption, views
 from kmsconn.protocols.httpz_rc7.plaintexts import Form
@@ -159,7 +159,7 @@ async def test_row_011_truncated_data_is_told_and_the_service_stays_up(
         manager = world.manager.address
         topics, data = public_decryption.EVENT.encode(1, ())
         world.chain.act(manager, lambda frame: frame.logs.append(Emitted(manager, topics, data[:-1])))
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         assert len(world.told(LogQuarantined)) == 1
 
@@ -171,7 +171,7 @@ async def test_row_012_views_and_transactions_have_their_selectors(
         seen: list[bytes] = []
         execute = world.httpz.execute
         world.httpz.execute = lambda frame: seen.append(frame.data) or execute(frame)  # type: ignore[method-assign, func-returns-value]
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         assert bytes.fromhex("ecbd96ab") + COPROCESSOR.rjust(32, b"\0") in seen
         (sent,) = [one.transaction for one in world._mined() if one.transaction.envelope is not None]
@@ -185,7 +185,7 @@ async def test_row_013_a_pushed_event_reaches_the_core_within_two_seconds(
     async with open_world(tmp_path) as world, world.connected(decryption_polling=600.0) as connector:
         await connector.wait_ready()
         await trio.sleep(30)
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         mined = world.chain.head.number
         await world.wait(lambda: world.chain.head.number > mined)
         await world.wait(lambda: starts(world), 2.0)
@@ -194,10 +194,10 @@ async def test_row_013_a_pushed_event_reaches_the_core_within_two_seconds(
 async def test_row_014_fifty_mixed_events_are_fifty_starts(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE) as connector:
         await connector.wait_ready()
-        material = world.material(1000)
+        reference = world.reference(1000)
         for _ in range(20):
-            world.ask_public(material)
-            world.ask_user(material)
+            world.ask_public(reference)
+            world.ask_user(reference)
         for kind in (Kind.PREP_KEYGEN, Kind.CRSGEN) * 5:
             world.ask_key(kind, PARAMETERS)
         await world.wait(lambda: len(starts(world)) >= 50)
@@ -215,7 +215,7 @@ async def test_row_016_a_lost_gateway_comes_back_for_calls_and_events(
         line.cut()
         await trio.sleep(5)
         line.refuse = False
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
 
 
@@ -224,9 +224,9 @@ async def test_row_018_a_full_queue_drops_nothing(autojump_clock: MockClock, tmp
     one_place = Pools(public_decryption=1)
     async with open_world(tmp_path, computing=1000.0) as world, world.connected(pools=one_place) as connector:
         await connector.wait_ready()
-        material = world.material(1000)
+        reference = world.reference(1000)
         for _ in range(5):
-            world.ask_public(material)
+            world.ask_public(reference)
         await trio.sleep(100)
         assert world.replies(PUBLIC) == []
         assert connector.statistics().counts is not None
@@ -261,10 +261,10 @@ async def test_row_021_the_signature_of_the_core_goes_out_unchanged(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        material = world.material(1000)
-        world.ask_public(material)
+        reference = world.reference(1000)
+        world.ask_public(reference)
         ((identifier, result, signature),) = await world.wait_replies(PUBLIC)
-        digest = typed_data.public_digest(world.manager.domain, [material.handle], result, numeric=False)
+        digest = typed_data.public_digest(world.manager.domain, [reference.handle], result, numeric=False)
         assert (identifier, len(signature)) == (1, 65)
         assert signature == world.core.key.sign(digest)
 
@@ -273,7 +273,7 @@ async def test_row_026_each_step_of_a_request_is_a_line_and_no_secret_is(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait(lambda: world.told(ReplyIncluded))
         assert [one.stage for one in world.told(StageFinished)] == ["check", "gather", "submit", "answer"]
         (signed,) = world.told(ReplySigned)
@@ -297,7 +297,7 @@ async def test_row_028_one_get_of_the_object_under_its_digest(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         assert world.bucket.counts == {("GET", 200): 1}
         (request,) = world.core.requests
@@ -310,7 +310,7 @@ async def test_row_029_a_garbage_address_does_not_prevent_the_second(
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.set_buckets({USER: "not-a-url", COPROCESSOR: "http://bucket/ct128"})
-        world.ask_public(world.material(1000, coprocessors=(USER, COPROCESSOR)))
+        world.ask_public(world.reference(1000, coprocessors=(USER, COPROCESSOR)))
         await world.wait_replies(PUBLIC)
 
 
@@ -319,7 +319,7 @@ async def test_row_030_without_an_s3_section_requests_are_answered(
 ) -> None:
     assert httpz.settings().httpz.s3 is None
     async with open_world(tmp_path) as world, world.connected():
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
 
 
@@ -332,15 +332,15 @@ async def test_row_032_wrong_bytes_at_the_first_bucket_are_told(
         other = EmulatedBucket("/ct128")
         world.network.serve("other", 80, other.serve)
         world.set_buckets({USER: "http://other/ct128", COPROCESSOR: "http://bucket/ct128"})
-        material = world.material(1000, coprocessors=(USER, COPROCESSOR))
-        other.put(material.digest.hex(), b"wrong")
+        reference = world.reference(1000, coprocessors=(USER, COPROCESSOR))
+        other.put(reference.digest.hex(), b"wrong")
         world.plaintexts[b"wrong"] = 7
-        world.ask_public(material)
+        world.ask_public(reference)
         await world.wait_replies(PUBLIC)
         (request,) = world.core.requests
         assert (request.ciphertexts[0].ciphertext != b"wrong") is right
         (doubted,) = world.told(CiphertextMismatch)
-        assert material.digest.hex() in doubted.reason
+        assert reference.digest.hex() in doubted.reason
         assert keccak256(b"wrong").hex() in doubted.reason
 
 
@@ -352,7 +352,7 @@ async def test_row_033_the_configured_bucket_stands_in(
     settings = HttpzSettings(s3=S3Fallback("us-east-1", "ct128", "http://bucket"))
     async with open_world(tmp_path) as world, world.connected(httpz=settings):
         world.set_buckets({COPROCESSOR: address})
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         assert world.bucket.counts == {("GET", 200): 1}
 
@@ -371,7 +371,7 @@ async def test_row_033_the_configured_bucket_stands_in_where_the_contract_revert
     async with open_world(tmp_path) as world, world.connected(httpz=settings):
         honest = world.httpz.execute
         world.httpz.execute = reverting  # type: ignore[method-assign]
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         assert world.bucket.counts == {("GET", 200): 1}
 
@@ -390,7 +390,7 @@ async def test_row_035_each_trouble_with_a_bucket_is_a_warning_that_names_it(
     """404, a timeout and a refused connection at the only bucket: warnings, and no error. TLS and garbage: rows 29 and 33."""
     async with open_world(tmp_path) as world, world.connected():
         world.set_buckets({COPROCESSOR: address})
-        made = world.material(1000)
+        made = world.reference(1000)
         if trouble == "missing":
             world.bucket.objects.clear()
         if trouble == "silent":
@@ -410,15 +410,15 @@ async def test_row_035_trouble_with_buckets_is_no_error(autojump_clock: MockCloc
     """Corrected: the request is not dropped either, it waits."""
     async with open_world(tmp_path) as world, world.connected():
         world.set_buckets({USER: "http://gone/ct128", COPROCESSOR: "http://bucket/ct128"})
-        world.ask_public(world.material(1000, coprocessors=(USER, COPROCESSOR)))
+        world.ask_public(world.reference(1000, coprocessors=(USER, COPROCESSOR)))
         await world.wait_replies(PUBLIC)
-        missing = world.material(1001)
+        missing = world.reference(1001)
         del world.bucket.objects[missing.digest.hex()]
         world.ask_public(missing)
         await world.wait(lambda: world.told(RequestDeferred))
         levels = {json.loads(line)["level"] for line in world.log.getvalue().splitlines()}
         assert "error" not in levels
-        world.material(1001)
+        world.reference(1001)
         await world.wait_replies(PUBLIC, 2, 120.0)
 
 
@@ -430,7 +430,7 @@ async def test_row_031_failures_are_each_requests_own(autojump_clock: MockClock,
     async with open_world(tmp_path) as world, world.connected():
         world.core.does = does
         for _ in range(2):
-            world.ask_public(world.material(1000))
+            world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         await trio.sleep(60)
         assert [reply[0] for reply in world.replies(PUBLIC)] == [2]
@@ -440,12 +440,12 @@ async def test_row_037_the_signer_over_what_is_sent_is_the_cores_key(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        material = world.material(1000)
-        world.ask_public(material)
-        world.ask_user(material)
+        reference = world.reference(1000)
+        world.ask_public(reference)
+        world.ask_user(reference)
         ((_, result, public),) = await world.wait_replies(PUBLIC)
         ((_, share, user),) = await world.wait_replies(USER_REPLY)
-        handles, domain = [material.handle], world.manager.domain
+        handles, domain = [reference.handle], world.manager.domain
         assert (
             recover(typed_data.public_digest(domain, handles, result, numeric=False), public)
             == world.core.key.address
@@ -463,7 +463,7 @@ async def test_row_046_nothing_is_lost_or_doubled(autojump_clock: MockClock, tmp
         async with world.connected() as connector:
             await connector.wait_ready()
         for _ in range(3):
-            world.ask_public(world.material(1000))
+            world.ask_public(world.reference(1000))
         await trio.sleep(5)
         async with world.connected():
             await world.wait(lambda: world.told(ReplySigned))
@@ -498,7 +498,7 @@ async def test_row_061_a_signature_of_64_bytes_is_not_sent(autojump_clock: MockC
                 return sign(digest)[:64]
 
         world.core.key = Short()  # type: ignore[assignment]
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         (deferred, *_) = await world.wait(lambda: world.told(RequestDeferred))
         assert "64 bytes, not 65" in deferred.reason
         await trio.sleep(60)
@@ -523,7 +523,7 @@ async def test_row_063_the_line_of_an_event_has_kind_id_and_place(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.ask_user(world.material(1000))
+        world.ask_user(world.reference(1000))
         await world.wait_replies(USER_REPLY)
         lines = [json.loads(line) for line in world.log.getvalue().splitlines()]
         (recorded,) = [line for line in lines if line["event"] == "request_recorded"]
@@ -550,7 +550,7 @@ async def test_row_065_two_contracts_are_listened_to_again_after_a_cut(
         world.network.line("gateway", 80).cut()
         await trio.sleep(30)
         asked = world.chain.head.number
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         world.ask_key(Kind.CRSGEN, PARAMETERS)
         await world.wait(lambda: world.chain.head.number > asked)
         await world.wait(lambda: {method for method, _ in starts(world)} == {"Decrypt", "CrsGen"}, 3.0)
@@ -564,9 +564,9 @@ async def test_row_074_a_hundred_events_are_answered_in_less_than_thirty_seconds
 ) -> None:
     async with open_world(tmp_path, computing=2.0) as world, world.connected() as connector:
         await connector.wait_ready()
-        material = world.material(1000)
+        reference = world.reference(1000)
         for _ in range(100):
-            world.ask_public(material)
+            world.ask_public(reference)
         await world.wait_replies(PUBLIC, 100, 30.0)
 
 
@@ -574,9 +574,9 @@ async def test_row_075_a_backfill_of_five_hundred_logs_reads_ranges(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world:
-        material = world.material(1000)
+        reference = world.reference(1000)
         for _ in range(500):
-            world.ask_public(material)
+            world.ask_public(reference)
         await trio.sleep(400)
         blocks = world.chain.head.number
         asked = 0
@@ -597,7 +597,7 @@ async def test_row_083_a_request_goes_from_event_to_reply_in_its_order(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.ask_user(world.material(1000))
+        world.ask_user(world.reference(1000))
         await world.wait(lambda: world.told(ReplyIncluded))
         wanted = [
             "RequestRecorded",
@@ -618,10 +618,10 @@ async def test_row_084_each_event_reaches_its_operation(autojump_clock: MockCloc
         Kind.CRSGEN: "CrsGen",
     }
     async with open_world(tmp_path) as world, world.connected():
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         assert [one for one, _ in starts(world)] == ["Decrypt"]
-        world.ask_user(world.material(1000))
+        world.ask_user(world.reference(1000))
         await world.wait_replies(USER_REPLY)
         assert [one for one, _ in starts(world)] == ["Decrypt", "Reencrypt"]
     for kind, method in wanted.items():
@@ -638,7 +638,7 @@ async def test_row_085_a_public_decryption_is_the_words_of_its_form(
     autojump_clock: MockClock, tmp_path: Path, form: Form, words: list[int]
 ) -> None:
     async with open_world(tmp_path, form=form) as world, world.connected():
-        world.ask_public(world.material(16, 3))
+        world.ask_public(world.reference(16, 3))
         ((_, result, _),) = await world.wait_replies(PUBLIC)
         assert result == b"".join(word.to_bytes(32) for word in words)
 
@@ -678,7 +678,7 @@ async def test_row_090_a_core_that_does_not_know_yet_is_asked_on(
     async with open_world(tmp_path) as world, world.connected():
         until = trio.current_time() + 12
         world.core.does = does
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC, 1, 120.0)
 
 
@@ -686,7 +686,7 @@ async def test_row_090_a_core_that_does_not_know_yet_is_asked_on(
 def test_row_091_the_type_of_a_handle_is_its_byte_30(fhe_type: int) -> None:
     """Corrected: a type that is not known is rejected and reaches no Core (outcomes.md, row check)."""
     handle = bytes(30) + bytes([fhe_type, 0])
-    content = PublicDecryption(1, (httpz_material(handle),), numeric=False)
+    content = PublicDecryption(1, (httpz_reference(handle),), numeric=False)
     ciphertext = httpz.ciphertext(from_hex(httpz.load()["objects"][0]["handle"]))
     (call,) = (
         HttpzRc7(httpz.settings())
@@ -696,8 +696,8 @@ def test_row_091_the_type_of_a_handle_is_its_byte_30(fhe_type: int) -> None:
     assert DecryptionRequest.parse(bytes(call.message)).ciphertexts[0].fhe_type == fhe_type
 
 
-def httpz_material(handle: bytes) -> Material:
-    return Material(handle, 7, bytes(32), (COPROCESSOR,))
+def httpz_reference(handle: bytes) -> CiphertextReference:
+    return CiphertextReference(handle, 7, bytes(32), (COPROCESSOR,))
 
 
 async def test_row_099_a_core_that_is_away_twice_is_started_once(
@@ -711,7 +711,7 @@ async def test_row_099_a_core_that_is_away_twice_is_started_once(
 
     async with open_world(tmp_path) as world, world.connected():
         world.core.does = does
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         assert len(world.core.requests) == 1
         assert len(starts(world)) == 3
@@ -723,7 +723,7 @@ async def test_row_099_a_transaction_that_was_refused_for_its_nonce_is_sent_agai
     """Another process uses the nonce first: the reply is refused, and goes out under the next one, once."""
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         key = PrivateKey(from_hex(httpz.node(1)["tx_sender_private_key"]))
         taken: list[bytes] = []
@@ -737,7 +737,7 @@ async def test_row_099_a_transaction_that_was_refused_for_its_nonce_is_sent_agai
                 world.chain.submit(taken[0])
 
         world.chain.on_submit = first
-        world.ask_public(world.material(1001))
+        world.ask_public(world.reference(1001))
         await world.wait_replies(PUBLIC, 2, 300.0)
         await trio.sleep(60)
         assert (len(taken), [reply[0] for reply in world.replies(PUBLIC)]) == (1, [1, 2])
@@ -754,7 +754,7 @@ async def test_row_099_already_responded_is_done(autojump_clock: MockClock, tmp_
     async with open_world(tmp_path) as world:
         (tmp_path / "first").mkdir()
         world.core.does = does
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         async with world.connected():
             await world.wait(lambda: starts(world))
             released.append(True)
@@ -793,7 +793,7 @@ def test_row_106_members_and_their_order_are_those_of_the_specification() -> Non
 
 async def test_row_111_the_raw_transaction_is_ours(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.ask_public(world.material(1000))
+        world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         (sent,) = [one.transaction for one in world._mined() if one.transaction.envelope is not None]
         envelope: Any = sent.envelope
@@ -806,8 +806,8 @@ async def test_row_114_both_revisions_of_the_request_events_are_handled(
     autojump_clock: MockClock, tmp_path: Path, revision: str
 ) -> None:
     async with open_world(tmp_path, revision) as world, world.connected():
-        world.ask_public(world.material(1000))
-        world.ask_user(world.material(1000))
+        world.ask_public(world.reference(1000))
+        world.ask_user(world.reference(1000))
         await world.wait_replies(PUBLIC)
         await world.wait_replies(USER_REPLY)
 
@@ -835,7 +835,7 @@ async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(
     async with open_world(tmp_path) as world, world.connected():
         world.chain.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
         for value in (1000, 1001, 1002):
-            world.ask_public(world.material(value))
+            world.ask_public(world.reference(value))
         await world.wait(
             lambda: [one for one in world.told(AlertRaised) if "is not a node" in one.text and one.critical]
         )
@@ -852,12 +852,12 @@ async def test_row_142_four_nodes_reply_and_three_while_one_core_is_down(
 
     async with open_world(tmp_path) as world, world.all_connected(4):
         cores = world.share_among(4, threshold=1)
-        material = world.material(1000)
-        world.ask_public(material)
+        reference = world.reference(1000)
+        world.ask_public(reference)
         await world.wait_replies(PUBLIC, 4)
         assert len(set(world.senders(PUBLIC))) == 4
         cores[3].does = down
-        world.ask_public(material)
+        world.ask_public(reference)
         await world.wait_replies(PUBLIC, 7)
         await trio.sleep(60)
         replies = [
@@ -875,14 +875,14 @@ async def test_row_145_a_user_finds_the_plaintext_in_the_share(
 ) -> None:
     """The share as in 2.4, from calldata alone, opened with the user's key."""
     async with open_world(tmp_path) as world, world.connected():
-        material = world.material(1000)
-        world.ask_user(material)
+        reference = world.reference(1000)
+        world.ask_user(reference)
         ((_, image, _),) = await world.wait_replies(USER_REPLY)
         payload = bincode.decode(image, packed=False)
         (share,) = payload.shares
         secret = from_hex(httpz.load()["keys"]["user_x25519"]["private_key"])
         opened = open_share(secret, share.signcrypted, client=USER, vk=payload.verification_key)
-        assert (share.handle, int.from_bytes(opened.plaintext, "little")) == (material.handle, 1000)
+        assert (share.handle, int.from_bytes(opened.plaintext, "little")) == (reference.handle, 1000)
         assert opened.link == payload.digest
 
 
@@ -892,9 +892,9 @@ async def test_row_157_four_nodes_come_to_one_public_response_and_one_of_a_user(
     """With one node that may fail: two signatures are enough for everybody, three shares for a user."""
     async with open_world(tmp_path) as world, world.all_connected(4):
         world.share_among(4, threshold=1)
-        material = world.material(1000)
-        world.ask_public(material)
-        world.ask_user(material)
+        reference = world.reference(1000)
+        world.ask_public(reference)
+        world.ask_user(reference)
         await world.wait_replies(PUBLIC, 4)
         await world.wait_replies(USER_REPLY, 4)
         ((_, result, signatures),) = world.emitted("PublicDecryptionResponse")

@@ -31,11 +31,11 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import Event
-from kmsconn.model.requests import Kind, Material
+from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.service.connector import Connector, open_connector
-from kmsconn.testing.mortality import Life, MortalPorts
+from kmsconn.testing.killable import KillablePorts, Life
 from tests.vectors import httpz as vectors
 
 E = TypeVar("E")
@@ -179,7 +179,7 @@ class World:
             write(event)
             write_default(event)
 
-        ports = MortalPorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+        ports = KillablePorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
         return open_connector(self.settings(**changes), ports=ports, on_event=note)
 
     @asynccontextmanager
@@ -190,23 +190,23 @@ class World:
                 yield connector
                 scope.cancel()
 
-    def material(
+    def reference(
         self, value: int, fhe_type: int = 5, coprocessors: tuple[Address, ...] = (COPROCESSOR,)
-    ) -> Material:
+    ) -> CiphertextReference:
         """Make a ciphertext, put it into the bucket under its digest, and return what a request names."""
         made = make_ciphertext("httpz", value, fhe_type, chain_id=2025)
         self.plaintexts[made.body] = value
         self.bucket.put(made.digest.hex(), made.body)
-        return Material(made.handle, 7, made.digest, coprocessors)
+        return CiphertextReference(made.handle, 7, made.digest, coprocessors)
 
-    def ask_public(self, *materials: Material) -> None:
+    def ask_public(self, *references: CiphertextReference) -> None:
         """Let a public decryption be asked for in the next block."""
-        self.chain.act(self.manager.address, lambda frame: self.manager.ask_public(frame, materials))
+        self.chain.act(self.manager.address, lambda frame: self.manager.ask_public(frame, references))
 
-    def ask_user(self, *materials: Material) -> None:
+    def ask_user(self, *references: CiphertextReference) -> None:
         """Let a user decryption be asked for in the next block."""
         self.chain.act(
-            self.manager.address, lambda frame: self.manager.ask_user(frame, materials, USER, USER_KEY)
+            self.manager.address, lambda frame: self.manager.ask_user(frame, references, USER, USER_KEY)
         )
 
     def ask_key(self, kind: Kind, *rest: Any) -> None:

@@ -20,7 +20,7 @@ from kmsconn.errors import Broken, Misconfigured, NotYet, Rejected, Undecodable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.requests import Kind, Material
+from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm_014 import extra_data, public_decryption, user_decryption
@@ -41,17 +41,18 @@ IDS = st.integers(1, 2**256 - 1)
 ADDRESSES = st.binary(min_size=20, max_size=20).map(Address)
 BYTES32 = st.binary(min_size=32, max_size=32)
 SHORT = st.binary(max_size=70)
-MATERIALS = st.lists(
-    st.builds(Material, BYTES32, IDS, BYTES32, st.lists(ADDRESSES, max_size=3).map(tuple)), max_size=4
+REFERENCES = st.lists(
+    st.builds(CiphertextReference, BYTES32, IDS, BYTES32, st.lists(ADDRESSES, max_size=3).map(tuple)),
+    max_size=4,
 ).map(tuple)
 EXTRA = st.one_of(SHORT, st.builds(extra_data.build, IDS, st.none() | IDS))
 
-PUBLIC = st.builds(PublicDecryption, IDS, MATERIALS, EXTRA)
-LEGACY = st.builds(LegacyUserDecryption, IDS, MATERIALS, ADDRESSES, SHORT, EXTRA)
+PUBLIC = st.builds(PublicDecryption, IDS, REFERENCES, EXTRA)
+LEGACY = st.builds(LegacyUserDecryption, IDS, REFERENCES, ADDRESSES, SHORT, EXTRA)
 UNIFIED = st.builds(
     UnifiedUserDecryption,
     id=IDS,
-    materials=MATERIALS,
+    references=REFERENCES,
     handles=st.lists(st.builds(HandleEntry, BYTES32, ADDRESSES, ADDRESSES), max_size=3).map(tuple),
     user=ADDRESSES,
     public_key=SHORT,
@@ -70,17 +71,17 @@ def plain(values: Any) -> Any:
 
 def log_of(content: Any) -> Any:
     """Return the log that the contract would emit for a content."""
-    materials = plain(content.materials)
+    references = plain(content.references)
     if isinstance(content, PublicDecryption):
-        topics, data = public_decryption.EVENT.encode(content.id, materials, content.extra_data)
+        topics, data = public_decryption.EVENT.encode(content.id, references, content.extra_data)
     elif isinstance(content, LegacyUserDecryption):
         values = (content.user, content.public_key, content.extra_data)
-        topics, data = user_decryption.LEGACY.encode(content.id, materials, *values)
+        topics, data = user_decryption.LEGACY.encode(content.id, references, *values)
     else:
         validity = (content.start, content.duration)
         head = (content.user, content.public_key, content.allowed_contracts, validity)
         payload = (*head, content.extra_data, content.signature)
-        topics, data = user_decryption.UNIFIED.encode(content.id, materials, plain(content.handles), payload)
+        topics, data = user_decryption.UNIFIED.encode(content.id, references, plain(content.handles), payload)
     return attrs.evolve(LOG, topics=topics, data=data)
 
 
@@ -91,7 +92,7 @@ def test_what_the_contract_emits_is_what_is_read(content: Any) -> None:
 
 def later_log_of(content: Any) -> Any:
     """Return the log in which a later contract names the same request's handles only."""
-    handles = tuple(material.handle for material in content.materials)
+    handles = tuple(reference.handle for reference in content.references)
     if isinstance(content, PublicDecryption):
         topics, data = public_decryption.LATER_EVENT.encode(content.id, handles, content.extra_data)
     elif isinstance(content, LegacyUserDecryption):
@@ -119,8 +120,8 @@ def test_both_forms_of_a_request_are_one_content(content: Any) -> None:
 @given(CONTENTS)
 def test_the_later_form_says_all_but_the_materials(content: Any) -> None:
     found: Any = EVENTS.decode(later_log_of(content))
-    assert attrs.evolve(found, materials=content.materials) == content
-    assert all(material.is_bare for material in found.materials)
+    assert attrs.evolve(found, references=content.references) == content
+    assert all(reference.is_bare for reference in found.references)
 
 
 @given(st.sampled_from([(), *((topic, bytes(32)) for topic in EVENTS.kinds)]), st.binary(max_size=400))
@@ -166,13 +167,13 @@ def test_normalising_twice_is_normalising_once(raw: bytes) -> None:
 BODIES = st.one_of(st.binary(max_size=50), st.integers(16_000, 17_000).map(bytes))
 
 
-@given(CONTENTS.filter(lambda content: content.materials), st.none() | IDS, st.none() | IDS, st.data())
+@given(CONTENTS.filter(lambda content: content.references), st.none() | IDS, st.none() | IDS, st.data())
 def test_start_requests_are_canonical_protobuf(
     content: Any, context_id: int | None, epoch_id: int | None, data: st.DataObject
 ) -> None:
     ciphertexts = [
-        Ciphertext(material.handle, data.draw(BODIES), data.draw(st.integers(0, 3)))
-        for material in content.materials
+        Ciphertext(reference.handle, data.draw(BODIES), data.draw(st.integers(0, 3)))
+        for reference in content.references
     ]
     content = attrs.evolve(content, extra_data=extra_data.build(context_id, epoch_id if context_id else None))
     call = PROFILE.operations[content.kind].start_calls(content, ciphertexts, None)[0]
@@ -223,8 +224,8 @@ def test_words_hold_the_little_endian_values(plaintexts: list[tuple[int, bytes]]
 @given(PUBLIC, st.data())
 def test_an_honest_answer_becomes_a_reply_that_names_its_signer(content: Any, data: st.DataObject) -> None:
     key = PrivateKey(data.draw(st.integers(1, 2**255)).to_bytes(32))
-    plaintexts = [data.draw(VALUES) for _ in content.materials]
-    handles = [material.handle for material in content.materials]
+    plaintexts = [data.draw(VALUES) for _ in content.references]
+    handles = [reference.handle for reference in content.references]
     echoed, result = extra_data.normalise(content.extra_data), decrypted_result(plaintexts)
     digest = public_digest(DOMAIN, handles, result, echoed)
     reply = PublicDecryptionResponse(

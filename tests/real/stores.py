@@ -23,7 +23,7 @@ from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import ignore
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.net.dialling import dial_sockets
 from kmsconn.net.http import HttpClient, open_http
@@ -215,7 +215,7 @@ async def fetch(fetcher: Fetcher, handle: bytes, digest: bytes, coprocessors: in
     """Fetch as a request would, from the first so many coprocessors."""
     with ByteBudget(1 << 28).lease() as lease:
         senders = tuple(map(sender, range(coprocessors)))
-        return await fetcher.fetch(Material(handle, 1, digest, senders), lease)
+        return await fetcher.fetch(CiphertextReference(handle, 1, digest, senders), lease)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import pytest
 from trio.testing import MockClock
 
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols import bincode
 from tests.httpz.world import USER, USER_KEY, open_world
 from tests.real.tkms import as_numbers, ask
@@ -41,7 +41,7 @@ class Run:
 
     library: Path
     nodes: int
-    materials: list[Material]
+    materials: list[CiphertextReference]
     replies: dict[int, tuple[bytes, bytes]]
 
     def open(self, replies: Iterable[tuple[bytes, bytes]], user: str = checksum(USER)) -> Any:
@@ -86,7 +86,7 @@ async def run(
     async with open_world(folder, revision) as world, world.all_connected(nodes):
         if nodes > 1:
             world.share_among(nodes, threshold=1)
-        materials = [world.material(value, kind) for kind, value in values]
+        materials = [world.reference(value, kind) for kind, value in values]
         world.ask_user(*materials)
         sent = await world.wait_replies(REPLY, nodes)
     replies = {bincode.decode(image, packed=False).party_id: (image, sig) for _, image, sig in sent}

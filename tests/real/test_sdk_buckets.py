@@ -316,7 +316,7 @@ async def test_a_connector_answers_out_of_the_configured_bucket_that_wants_crede
     s3 = S3Fallback("eu-west-1", bucket.name, f"http://127.0.0.1:{bucket.port}")
     async with open_world(tmp_path) as world, world.connected(httpz=Httpz(s3=s3)):
         world.set_buckets({COPROCESSOR: address})
-        material = world.material(1000)
+        material = world.reference(1000)
         (body,) = world.plaintexts
         await bucket.put(material.digest.hex(), body, {})
         world.ask_public(material)

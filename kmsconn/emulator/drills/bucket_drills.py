@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator import bucket_faults, chances
+from kmsconn.emulator import bucket_faults, injections
 from kmsconn.emulator.bucket_faults import BucketFaults, Fault
 from kmsconn.emulator.buckets import error
 from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage, Target, appended, changing
@@ -89,8 +89,8 @@ def _index(name: str) -> int:
 
 def _struck(stage: Stage, name: str, share: float, fault: Fault) -> End:
     faults = _bucket(stage, name)
-    end = appended(faults.chances, chances.Chance(share, fault))
-    faults.chances.insert(0, faults.chances.pop())
+    end = appended(faults.injections, injections.FaultInjection(share, fault))
+    faults.injections.insert(0, faults.injections.pop())
     return end
 
 

@@ -292,14 +292,14 @@ def _dropping(stage: Stage, body: Reorganisation) -> Callable[[Transaction], boo
     contract = stage.dependencies.decryption.address
 
     def is_dropped(transaction: Transaction) -> bool:
-        is_reply = stage.dependencies.dialect.replied(transaction.data) is not None
+        is_reply = stage.dependencies.generation_events.replied(transaction.data) is not None
         return transaction.to == contract and (replies if is_reply else requests)
 
     return is_dropped
 
 
 def _requests(stage: Stage, branch: Branch) -> list[Transaction]:
-    requested = stage.dependencies.dialect.requested
+    requested = stage.dependencies.generation_events.requested
     return [
         mined.transaction
         for block in branch.blocks
@@ -335,7 +335,7 @@ class _SecondSender:
 
     def _is_reply(self, transaction: Transaction) -> bool:
         ours = transaction.sender == self._dependencies.sender.address and transaction.hash not in self._own
-        return ours and self._dependencies.dialect.replied(transaction.data) is not None
+        return ours and self._dependencies.generation_events.replied(transaction.data) is not None
 
     def _copy(self, reply: Transaction) -> None:
         chain, key = self._chain, self._dependencies.sender

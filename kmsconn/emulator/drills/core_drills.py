@@ -7,7 +7,7 @@ from typing import Any, Literal
 import attrs
 import trio
 
-from kmsconn.emulator import chances, core_faults
+from kmsconn.emulator import core_faults, injections
 from kmsconn.emulator.core import LONG_POLL, EmulatedCore
 from kmsconn.emulator.core_faults import HEALTH, STRANGER, Call, Fault, FaultyCore
 from kmsconn.emulator.drills.drill import (
@@ -72,13 +72,16 @@ def _struck(stage: Stage, name: str, body: Calls, fault: Fault) -> End:
     """Let a fault strike calls, before those that were put on earlier."""
     methods = [body.method] if body.method else [None, HEALTH]
     return together(
-        *(_first(stage.core(name), chances.Chance(body.share, fault, method)) for method in methods)
+        *(
+            _first(stage.core(name), injections.FaultInjection(body.share, fault, method))
+            for method in methods
+        )
     )
 
 
-def _first(faults: FaultyCore[Any], chance: chances.Chance[core_faults.Act]) -> End:
-    end = appended(faults.chances, chance)
-    faults.chances.insert(0, faults.chances.pop())
+def _first(faults: FaultyCore[Any], chance: injections.FaultInjection[core_faults.Act]) -> End:
+    end = appended(faults.injections, chance)
+    faults.injections.insert(0, faults.injections.pop())
     return end
 
 

@@ -83,9 +83,9 @@ def _fhevm(stage: Stage) -> FhevmDependencies:
 
 def _refuse(stage: Stage, name: str, body: Body) -> End:
     del body
-    door = stage.dependencies.doors[name]
-    door.shut()
-    return door.open
+    toggle_port = stage.dependencies.toggle_ports[name]
+    toggle_port.shut()
+    return toggle_port.open
 
 
 def _no_code(stage: Stage, name: str, body: Body) -> End:

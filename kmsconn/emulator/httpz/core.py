@@ -23,7 +23,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
 )
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.core_answers import FirstNode
-from kmsconn.emulator.httpz.dialect import HTTPZ
+from kmsconn.emulator.httpz.generation_events import HTTPZ
 from kmsconn.emulator.uptime import Uptime
 from kmsconn.kms.codes import Status
 from kmsconn.kms.core import SERVICE

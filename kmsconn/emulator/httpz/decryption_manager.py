@@ -17,7 +17,7 @@ from kmsconn.emulator.httpz.registry import Httpz
 from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, user_decryption, views
 from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, public_digest, user_digest
@@ -68,7 +68,7 @@ class DecryptionManager(AbiContract):
         self.numeric = httpz.revision.numeric
         self._httpz, self._counts_shares = httpz, counts_shares
 
-    def commit(self, frame: Frame, material: Material) -> None:
+    def commit(self, frame: Frame, material: CiphertextReference) -> None:
         """Let the coprocessors have committed a ciphertext."""
         frame.write(material, "material", material.handle)
 
@@ -76,7 +76,7 @@ class DecryptionManager(AbiContract):
         """Give an account the right to a ciphertext; None: let everybody know it."""
         frame.write(True, "allowed", handle, account)
 
-    def ask_public(self, frame: Frame, materials: Sequence[Material]) -> None:
+    def ask_public(self, frame: Frame, materials: Sequence[CiphertextReference]) -> None:
         """Emit a public request, whose right nobody doubts here."""
         number = _count(frame, _PUBLIC_COUNTER)
         frame.store(mapping_slot(_PUBLIC_HANDLES, number), len(materials))
@@ -87,7 +87,9 @@ class DecryptionManager(AbiContract):
             self._as_abi(materials),
         )
 
-    def ask_user(self, frame: Frame, materials: Sequence[Material], user: Address, key: bytes) -> None:
+    def ask_user(
+        self, frame: Frame, materials: Sequence[CiphertextReference], user: Address, key: bytes
+    ) -> None:
         """Emit a user's request, whose right nobody doubts here."""
         number = _count(frame, _USER_COUNTER)
         frame.store(mapping_slot(_USER_REQUEST, number) + 1, len(materials))
@@ -125,7 +127,7 @@ class DecryptionManager(AbiContract):
         if not frame.read("allowed", handle, account, default=False):
             raise Reverted
 
-    def _materials(self, frame: Frame, handles: Iterable[bytes]) -> list[Material]:
+    def _materials(self, frame: Frame, handles: Iterable[bytes]) -> list[CiphertextReference]:
         """Return what was committed. Raises Reverted for what was not, and for ciphertexts under different keys."""
         found = [frame.read("material", handle) for handle in handles]
         if None in found:
@@ -142,7 +144,7 @@ class DecryptionManager(AbiContract):
         handles, contracts = zip(*pairs, strict=True) if pairs else ((), ())
         return tuple(zip(self._handles(handles), contracts, strict=True))
 
-    def _as_abi(self, materials: Iterable[Material]) -> tuple[Any, ...]:
+    def _as_abi(self, materials: Iterable[CiphertextReference]) -> tuple[Any, ...]:
         return tuple(
             (int.from_bytes(m.handle) if self.numeric else m.handle, m.key_id, m.digest, m.coprocessors)
             for m in materials

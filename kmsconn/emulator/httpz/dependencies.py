@@ -30,7 +30,7 @@ from kmsconn.emulator.dependencies import (
 )
 from kmsconn.emulator.httpz.core import FirstCore
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.dialect import HTTPZ
+from kmsconn.emulator.httpz.generation_events import HTTPZ
 from kmsconn.emulator.httpz.key_manager import KeyManager
 from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
 from kmsconn.emulator.pool import PoolKind
@@ -47,7 +47,7 @@ PARAMETERS = "TEST"
 class HttpzDependencies(EmulatedDependencies):
     """The dependencies of httpz-rc7. Made by ``make``."""
 
-    dialect = HTTPZ
+    generation_events = HTTPZ
 
     httpz: Httpz
     decryption: DecryptionManager

@@ -19,7 +19,7 @@ from kmsconn.emulator.httpz.signcryption import pack_key
 from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.emulator.users import Users
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
 
 APP = address_for("application")
@@ -47,7 +47,7 @@ class FirstTraffic(Users[HttpzDependencies]):
         for index, bucket in enumerate(self.dependencies.buckets):
             bucket.bucket.put(self.form.key(one), one.body)
             senders.append(key_for(f"coprocessor sender {index}").address)
-        material = Material(one.handle, KEY_ID, one.digest, tuple(senders))
+        material = CiphertextReference(one.handle, KEY_ID, one.digest, tuple(senders))
         manager = self.dependencies.decryption
         self.dependencies.gateway.set_up(manager.address, partial(manager.commit, material=material))
 

@@ -13,7 +13,7 @@ import attrs
 from kmsconn.errors import Denied, Misconfigured, Rejected
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import Handle
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.port import View
 
@@ -58,9 +58,9 @@ class AccessControl:
         return handle.chain_id, acl
 
 
-def handles_of(materials: Sequence[Material]) -> list[Handle]:
+def handles_of(references: Sequence[CiphertextReference]) -> list[Handle]:
     """Return the handles of a request. Raises Rejected where there is none, or one is malformed."""
-    handles = [_parse(material.handle) for material in materials]
+    handles = [_parse(reference.handle) for reference in references]
     if not handles:
         raise Rejected("the request names no ciphertext")
     return handles

@@ -44,12 +44,12 @@ from kmsconn.protocols.fhevm_014.messages import request_id
 from kmsconn.protocols.fhevm_014.operations import FollowUp
 from kmsconn.protocols.port import (
     CoreCall,
-    Inquiry,
     Meaning,
     Numbering,
+    PlannedQueries,
+    QueryPlan,
     RequestEvent,
-    Rounds,
-    Slot,
+    StorageRead,
     Verdict,
     id_in_topic,
 )
@@ -144,15 +144,17 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
         """Return the counter of contexts; the first one is made by the contract itself."""
         return Numbering(self.kind, CONTEXT_TAG, self.ask.newest_context_id(), before_first=1)
 
-    def standing(self, content: NewContext, tx_sender: Address) -> Rounds[bool]:
+    def standing(self, content: NewContext, tx_sender: Address) -> PlannedQueries[bool]:
         """Ask whether it was destroyed: its Core needs it until then, confirmed or not. Raises Destroyed."""
         return self.ask.chain_id, context_stands(self.ask, content)
 
-    def inquiry(self, content: NewContext) -> Rounds[NewContext | None]:
+    def plan(self, content: NewContext) -> PlannedQueries[NewContext | None]:
         """Ask for the previous context, of which the Core is told first."""
         return self.ask.chain_id, previous_context(self.ask, content)
 
-    def has_answered(self, content: NewContext, signer: Address | None, tx_sender: Address) -> Slot[bool]:
+    def has_answered(
+        self, content: NewContext, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool]:
         """Ask whether this node's confirmation is in the contract."""
         return self.ask.has_confirmed_context(content.id, tx_sender)
 
@@ -198,7 +200,7 @@ class ContextEnds(ProtocolConfigOperation[ContextDestroyed]):
     events = (RequestEvent(PROTOCOL_CONFIG.event("KmsContextDestroyed"), ContextDestroyed),)
     signed = False
 
-    def inquiry(self, content: ContextDestroyed) -> Rounds[tuple[int, ...]]:
+    def plan(self, content: ContextDestroyed) -> PlannedQueries[tuple[int, ...]]:
         """Ask for the epochs of the context."""
         return self.ask.chain_id, epochs_of(self.ask, content)
 
@@ -241,7 +243,7 @@ def _node(node: ContextNode) -> kms.MpcNode:
     )
 
 
-def context_stands(ask: KeyViews, content: NewContext) -> Inquiry[bool]:
+def context_stands(ask: KeyViews, content: NewContext) -> QueryPlan[bool]:
     """Ask about a new context: its Core needs it as long as it is not destroyed, confirmed or not. Raises Destroyed."""
     [destroyed] = yield [final(ask.is_context_destroyed(content.id))]
     if destroyed:
@@ -249,7 +251,7 @@ def context_stands(ask: KeyViews, content: NewContext) -> Inquiry[bool]:
     return True
 
 
-def previous_context(ask: KeyViews, content: NewContext) -> Inquiry[NewContext | None]:
+def previous_context(ask: KeyViews, content: NewContext) -> QueryPlan[NewContext | None]:
     """Find the announcement of the previous context in its block, and see that it is the one that the contract hashed (3.6).
 
     None where that context was destroyed: its Core is to forget it, and must not be told of it again.
@@ -278,7 +280,7 @@ def _announced(context_id: int, logs: Sequence[Log], digest: bytes) -> NewContex
         raise NotYet(f"the announcement of context {id_hex(context_id)} cannot be read: {error}") from error
 
 
-def epochs_of(ask: KeyViews, content: ContextDestroyed) -> Inquiry[tuple[int, ...]]:
+def epochs_of(ask: KeyViews, content: ContextDestroyed) -> QueryPlan[tuple[int, ...]]:
     """Find the epochs that a context had, the newest of them if there are too many for one call."""
     [newest] = yield [ask.newest_epoch_id()]
     last = counter_of(newest) if tag_of(newest) == EPOCH_TAG else 0
@@ -287,7 +289,7 @@ def epochs_of(ask: KeyViews, content: ContextDestroyed) -> Inquiry[tuple[int, ..
     return tuple(epoch_id for epoch_id, context in zip(ids, contexts, strict=True) if context == content.id)
 
 
-def after_no_pending_context(ask: KeyViews, context_id: int) -> Inquiry[Verdict]:
+def after_no_pending_context(ask: KeyViews, context_id: int) -> QueryPlan[Verdict]:
     """Say what "not pending" means for a confirmation: done where the context lives, final where it was destroyed (annex A)."""
     standing, destroyed = yield [ask.context_standing(context_id), ask.is_context_destroyed(context_id)]
     if destroyed:

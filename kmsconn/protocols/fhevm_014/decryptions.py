@@ -17,7 +17,7 @@ from kmsconn.errors import Broken, Rejected
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY
 from kmsconn.protocols.core_parts import expect_whole
@@ -27,11 +27,11 @@ from kmsconn.protocols.fhevm_014.access import AccessControl
 from kmsconn.protocols.fhevm_014.extra_data import normalise
 from kmsconn.protocols.fhevm_014.messages import long_poll
 from kmsconn.protocols.fhevm_014.operations import SIGNATURE, Fhevm014Operation, FollowUp, UnderContext
-from kmsconn.protocols.port import CoreCall, Question, Slot, Verdict
+from kmsconn.protocols.port import ContractQuery, CoreCall, StorageRead, Verdict
 from kmsconn.protocols.proto_writer import encode
 
-MATERIALS = "(bytes32,uint256,bytes32,address[])[]"
-"""The ABI type of ciphertext materials."""
+REFERENCES = "(bytes32,uint256,bytes32,address[])[]"
+"""The ABI type of ciphertext references."""
 
 LATER = {event.signature: event for event in LATER_EVENTS.values()}
 """The later forms of the request events by their signatures."""
@@ -45,7 +45,7 @@ class Decryption(UnderContext):
     @property
     def raw_handles(self) -> list[bytes]:
         """The handles in event order."""
-        return [material.handle for material in self.materials]
+        return [reference.handle for reference in self.references]
 
     @abstractmethod
     def later_form(self) -> tuple[tuple[bytes, ...], bytes]:
@@ -97,7 +97,7 @@ class DecryptionOperation(Fhevm014Operation[D]):
         topics, data = content.later_form()
         return keccak256(b"".join(topics) + data)
 
-    def replying_context(self, content: D) -> int | Sequence[Question[int]]:
+    def replying_context(self, content: D) -> int | Sequence[ContractQuery[int]]:
         """Return the context of extraData; else ask for the one pinned at request time, or the Gateway's current one."""
         named, _ = content.context
         if named is not None:
@@ -105,12 +105,12 @@ class DecryptionOperation(Fhevm014Operation[D]):
         pinned = views.pinned_context(*self.contract, content.id)
         return pinned, views.current_context(self.deployment.gateway, self.deployment.gateway_config)
 
-    def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
+    def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask GatewayConfig for the signer of a tx sender in a context."""
         where = (self.deployment.gateway, self.deployment.gateway_config)
         return views.node_signer(*where, context_id, tx_sender)
 
-    def has_answered(self, content: D, signer: Address | None, tx_sender: Address) -> Slot[bool]:
+    def has_answered(self, content: D, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return views.has_answered(*self.contract, content.id, signer)
@@ -125,12 +125,12 @@ class DecryptionOperation(Fhevm014Operation[D]):
         ciphertexts: Sequence[Ciphertext],
         found: Any,
     ) -> tuple[CoreCall, ...]:
-        """Return the call that hands a request over, ``ciphertexts`` in the order of its materials.
+        """Return the call that hands a request over, ``ciphertexts`` in the order of its references.
 
-        Raises Rejected for a request without materials, or under different keys; ValueError
-        when the ciphertexts are not those of the materials.
+        Raises Rejected for a request without references, or under different keys; ValueError
+        when the ciphertexts are not those of the references.
         """
-        expect_whole(content.materials, ciphertexts)
+        expect_whole(content.references, ciphertexts)
         message = encode(self.request(content, ciphertexts))
         return (CoreCall(self.start, message, content.id, at_once=self.at_once),)
 
@@ -143,19 +143,19 @@ class DecryptionOperation(Fhevm014Operation[D]):
         return self.deployment.contexts.after_invalid if error == "InvalidKmsContext" else None
 
 
-def materials_of(values: tuple[Any, ...]) -> tuple[Material, ...]:
-    """Return the materials of an event."""
-    return tuple(Material(*value) for value in values)
+def references_of(values: tuple[Any, ...]) -> tuple[CiphertextReference, ...]:
+    """Return the references of an event."""
+    return tuple(CiphertextReference(*value) for value in values)
 
 
-def bare_materials(handles: Iterable[bytes]) -> tuple[Material, ...]:
-    """Return the materials of an event that names handles only."""
-    return tuple(map(Material.bare, handles))
+def bare_references(handles: Iterable[bytes]) -> tuple[CiphertextReference, ...]:
+    """Return the references of an event that names handles only."""
+    return tuple(map(CiphertextReference.bare, handles))
 
 
 def key_id(content: Decryption, ciphertexts: Sequence[Ciphertext]) -> int:
     """Return the key of a request: the chain names one for all, or else the coprocessors attest one for each. Raises Rejected."""
-    first = content.materials[0]
+    first = content.references[0]
     keys = {first.key_id} if not first.is_bare else {one.key_id for one in ciphertexts}
     if len(keys) > 1:
         raise Rejected("the ciphertexts of the request are under different keys")

@@ -40,12 +40,12 @@ from kmsconn.protocols.fhevm_014.messages import domain_message, long_poll, requ
 from kmsconn.protocols.fhevm_014.operations import SIGNATURE, FollowUp
 from kmsconn.protocols.port import (
     CoreCall,
-    Inquiry,
     Meaning,
     Numbering,
+    PlannedQueries,
+    QueryPlan,
     RequestEvent,
-    Rounds,
-    Slot,
+    StorageRead,
     Verdict,
     id_in_topic,
 )
@@ -119,11 +119,11 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
         """Return the counter of epochs; the first one is made by the contract itself."""
         return Numbering(self.kind, EPOCH_TAG, final(self.ask.newest_epoch_id()), before_first=1)
 
-    def standing(self, content: NewEpoch, tx_sender: Address) -> Rounds[bool]:
+    def standing(self, content: NewEpoch, tx_sender: Address) -> PlannedQueries[bool]:
         """Ask whether it is still made, with this node. Raises Destroyed."""
         return self.ask.chain_id, epoch_stands(self.ask, content, tx_sender)
 
-    def inquiry(self, content: NewEpoch) -> Rounds[EpochMaterial]:
+    def plan(self, content: NewEpoch) -> PlannedQueries[EpochMaterial]:
         """Ask for what is reshared."""
         return self.ask.chain_id, epoch_material(self.ask, content)
 
@@ -133,7 +133,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
 
     def has_answered(
         self, content: NewEpoch, signer: Address | None, tx_sender: Address
-    ) -> Slot[bool] | None:
+    ) -> StorageRead[bool] | None:
         """Ask whether this node's activation is in the contract."""
         return None if signer is None else self.ask.has_confirmed_epoch(content.id, signer)
 
@@ -220,7 +220,7 @@ class EpochEnds(ProtocolConfigOperation[EpochDestroyed]):
         return (CoreCall("DestroyMpcEpoch", encode(message), None, UNTIL_DONE),)
 
 
-def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> Inquiry[bool]:
+def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryPlan[bool]:
     """Ask about a new epoch; return whether it is still made, with this node. Raises Destroyed once it, or its context, was.
 
     It needs the nodes of both contexts. The Core of any other node refuses it for ever, and would hold up what comes behind.
@@ -240,7 +240,7 @@ def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> Inquir
     return standing is not Standing.CREATED and any(signer != ZERO_ADDRESS for signer in signers)
 
 
-def epoch_material(ask: KeyViews, content: NewEpoch) -> Inquiry[EpochMaterial]:
+def epoch_material(ask: KeyViews, content: NewEpoch) -> QueryPlan[EpochMaterial]:
     """Read what is reshared, as of the block that the event names (3.7). Raises Rejected for a type that is not known."""
     block = content.material_block
     key_ids, crs_ids = yield [ask.completed_keys(block), ask.completed_crs(block)]
@@ -255,7 +255,7 @@ def epoch_material(ask: KeyViews, content: NewEpoch) -> Inquiry[EpochMaterial]:
     return material
 
 
-def after_no_pending_epoch(ask: KeyViews, epoch_id: int) -> Inquiry[Verdict]:
+def after_no_pending_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[Verdict]:
     """Say what "not pending" means for an activation: done where the epoch is active, final where it was destroyed (annex A)."""
     standing, newest = yield [ask.epoch_standing(epoch_id), ask.newest_epoch_id()]
     if standing is Standing.CREATED:

@@ -18,7 +18,7 @@ from kmsconn.protocols.answers import DEPENDENCY
 from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.key_views import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.fhevm_014.operations import SIGNATURE, Fhevm014Operation, FollowUp, UnderContext
-from kmsconn.protocols.port import Inquiry, Meaning, Question, Rounds, Slot, Verdict
+from kmsconn.protocols.port import ContractQuery, Meaning, PlannedQueries, QueryPlan, StorageRead, Verdict
 
 COMPLETING_GAS = 500_000
 """Recorded were 176,000 more for the reply that completes a CRS of four nodes, 66,000 for an epoch. What is not used is not paid."""
@@ -49,12 +49,12 @@ class EthereumOperation(Fhevm014Operation[C]):
         """The questions to both contracts."""
         return self.deployment.keys
 
-    def replying_context(self, content: C) -> int | Sequence[Question[int]]:
+    def replying_context(self, content: C) -> int | Sequence[ContractQuery[int]]:
         """Return the context of extraData, or else ask for the current one."""
         named, _ = content.context
         return (self.ask.current_context(),) if named is None else named
 
-    def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
+    def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask ProtocolConfig for the signer of a tx sender in a context, pending ones too."""
         return views.node_signer(self.ask.chain_id, self.ask.config, context_id, tx_sender)
 
@@ -89,11 +89,13 @@ class Generation(KmsGenerationOperation[G]):
     longest_wait = LOST_SOON
     spare_gas = COMPLETING_GAS
 
-    def standing(self, content: G, tx_sender: Address) -> Rounds[bool]:
+    def standing(self, content: G, tx_sender: Address) -> PlannedQueries[bool]:
         """Ask whether it still waits for answers. Raises Aborted."""
         return self.ask.chain_id, generation_stands(self.ask, content.id)
 
-    def has_answered(self, content: G, signer: Address | None, tx_sender: Address) -> Slot[bool] | None:
+    def has_answered(
+        self, content: G, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool] | None:
         """Ask whether this node's answer is in the contract."""
         return None if signer is None else self.ask.has_answered(content.id, signer)
 
@@ -141,7 +143,7 @@ _DIGITS = 64
 # --- what still stands
 
 
-def generation_stands(ask: KeyViews, identifier: int) -> Inquiry[bool]:
+def generation_stands(ask: KeyViews, identifier: int) -> QueryPlan[bool]:
     """Ask about a preparation, key or CRS; return whether it still waits for answers. Raises Aborted."""
     over, consensus = yield [ask.is_over(identifier), ask.has_consensus(identifier)]
     if over and not consensus:
@@ -149,7 +151,7 @@ def generation_stands(ask: KeyViews, identifier: int) -> Inquiry[bool]:
     return not over
 
 
-def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> Inquiry[None]:
+def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> QueryPlan[None]:
     """Ask whether a context is active, and an epoch in it (3.5).
 
     Raises Destroyed, NotYet for what is not valid. What was destroyed in a block that is not final is not valid yet, or any more: only
@@ -173,7 +175,7 @@ def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> Inquiry[
         raise ContextInvalid(f"context {id_hex(context_id)} is not valid on chain")
 
 
-def final(slot: Slot[Any]) -> Slot[Any]:
+def final(slot: StorageRead[Any]) -> StorageRead[Any]:
     """Ask for a slot as of the finalized block."""
     return attrs.evolve(slot, block=FINALIZED)
 
@@ -183,7 +185,7 @@ def was_destroyed(identifier: int) -> Destroyed:
     return Destroyed(id_name(identifier), identifier)
 
 
-def expect_epoch(ask: KeyViews, epoch_id: int) -> Inquiry[None]:
+def expect_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[None]:
     """Raise Destroyed for an epoch that was destroyed, as of the finalized block."""
     standing, newest = yield [final(ask.epoch_standing(epoch_id)), final(ask.newest_epoch_id())]
     if standing is Standing.NONE and is_issued(epoch_id, newest):
@@ -195,7 +197,7 @@ def is_issued(epoch_id: int, newest: int) -> bool:
     return tag_of(epoch_id) == EPOCH_TAG == tag_of(newest) and 0 < counter_of(epoch_id) <= counter_of(newest)
 
 
-def after_invalid_context(ask: KeyViews, context_id: int) -> Inquiry[Verdict]:
+def after_invalid_context(ask: KeyViews, context_id: int) -> QueryPlan[Verdict]:
     """Say what "invalid context" means for an answer: final once it was destroyed (annex A, bounded)."""
     [destroyed] = yield [ask.is_context_destroyed(context_id)]
     return Verdict.FINAL if destroyed and tag_of(context_id) == CONTEXT_TAG else Verdict.RETRY

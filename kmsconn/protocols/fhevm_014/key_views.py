@@ -16,7 +16,7 @@ from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION, PROTOCOL_CONFIG
-from kmsconn.protocols.port import LogsAt, Slot, View
+from kmsconn.protocols.port import LogsAt, StorageRead, View
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
@@ -52,23 +52,23 @@ class KeyViews:
 
     # --- KMSGeneration
 
-    def has_answered(self, identifier: int, signer: Address) -> Slot[bool]:
+    def has_answered(self, identifier: int, signer: Address) -> StorageRead[bool]:
         """Ask whether a signer's answer to a preparation, key or CRS is in the contract (+0)."""
         return self._of_generation(mapping_slot(mapping_slot(GENERATION_BASE, identifier), signer), flag)
 
-    def is_over(self, identifier: int) -> Slot[bool]:
+    def is_over(self, identifier: int) -> StorageRead[bool]:
         """Ask whether a generation reached consensus or was aborted (+1)."""
         return self._of_generation(mapping_slot(GENERATION_BASE + 1, identifier), flag)
 
-    def has_consensus(self, identifier: int) -> Slot[bool]:
+    def has_consensus(self, identifier: int) -> StorageRead[bool]:
         """Ask whether a generation reached consensus, so that it was not aborted (+3)."""
         return self._of_generation(mapping_slot(GENERATION_BASE + 3, identifier), any)  # a digest
 
-    def newest_prep_id(self) -> Slot[int]:
+    def newest_prep_id(self) -> StorageRead[int]:
         """Ask which preparation is the newest, as of the finalized block (+4)."""
         return attrs.evolve(self._of_generation(GENERATION_BASE + 4, _number), block=FINALIZED)
 
-    def newest_crs_id(self) -> Slot[int]:
+    def newest_crs_id(self) -> StorageRead[int]:
         """Ask which common reference string is the newest, as of the finalized block (+9)."""
         return attrs.evolve(self._of_generation(GENERATION_BASE + 9, _number), block=FINALIZED)
 
@@ -105,43 +105,43 @@ class KeyViews:
         topics = (_NEW_CONTEXT.topic0, context_id.to_bytes(32))
         return LogsAt(self.chain_id, self.config, topics, block, tuple)
 
-    def context_standing(self, context_id: int) -> Slot[Standing]:
+    def context_standing(self, context_id: int) -> StorageRead[Standing]:
         """Ask for the state of a context (+14)."""
         return self._of_config(mapping_slot(CONFIG_BASE + 14, context_id), _standing)
 
-    def is_context_destroyed(self, context_id: int) -> Slot[bool]:
+    def is_context_destroyed(self, context_id: int) -> StorageRead[bool]:
         """Ask whether a context was destroyed (+10)."""
         return self._of_config(mapping_slot(CONFIG_BASE + 10, context_id), flag)
 
-    def epoch_standing(self, epoch_id: int) -> Slot[Standing]:
+    def epoch_standing(self, epoch_id: int) -> StorageRead[Standing]:
         """Ask for the state of an epoch (+15)."""
         return self._of_config(mapping_slot(CONFIG_BASE + 15, epoch_id), _standing)
 
-    def context_of_epoch(self, epoch_id: int) -> Slot[int]:
+    def context_of_epoch(self, epoch_id: int) -> StorageRead[int]:
         """Ask for the context of an epoch (+16)."""
         return self._of_config(mapping_slot(CONFIG_BASE + 16, epoch_id), _number)
 
-    def newest_context_id(self) -> Slot[int]:
+    def newest_context_id(self) -> StorageRead[int]:
         """Ask which context is the newest that was issued, as of the finalized block (+0)."""
         return attrs.evolve(self._of_config(CONFIG_BASE, _number), block=FINALIZED)
 
-    def newest_epoch_id(self) -> Slot[int]:
+    def newest_epoch_id(self) -> StorageRead[int]:
         """Ask which epoch is the newest that was issued (+12)."""
         return self._of_config(CONFIG_BASE + 12, _number)
 
-    def has_confirmed_context(self, context_id: int, tx_sender: Address) -> Slot[bool]:
+    def has_confirmed_context(self, context_id: int, tx_sender: Address) -> StorageRead[bool]:
         """Ask whether a sender's confirmation of a context is in the contract (+17)."""
         return self._of_config(mapping_slot(mapping_slot(CONFIG_BASE + 17, context_id), tx_sender), flag)
 
-    def has_confirmed_epoch(self, epoch_id: int, signer: Address) -> Slot[bool]:
+    def has_confirmed_epoch(self, epoch_id: int, signer: Address) -> StorageRead[bool]:
         """Ask whether a signer's activation of an epoch is in the contract (+18)."""
         return self._of_config(mapping_slot(mapping_slot(CONFIG_BASE + 18, epoch_id), signer), flag)
 
-    def _of_generation(self, slot: int, read: Any) -> Slot[Any]:
-        return Slot(self.chain_id, self.generation, slot, read)
+    def _of_generation(self, slot: int, read: Any) -> StorageRead[Any]:
+        return StorageRead(self.chain_id, self.generation, slot, read)
 
-    def _of_config(self, slot: int, read: Any) -> Slot[Any]:
-        return Slot(self.chain_id, self.config, slot, read)
+    def _of_config(self, slot: int, read: Any) -> StorageRead[Any]:
+        return StorageRead(self.chain_id, self.config, slot, read)
 
     def _at(self, block: int, function: Function, *values: int, value: int = 0) -> View[Any]:
         calldata = function.encode(*values)

@@ -12,7 +12,7 @@ import attrs
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, tag_of
 from kmsconn.protocols.fhevm_014 import views
-from kmsconn.protocols.port import Inquiry, Verdict, View
+from kmsconn.protocols.port import QueryPlan, Verdict, View
 
 _RECENT = 8  # contexts; two or three are valid at a time, and the Gateway may skip numbers
 
@@ -24,14 +24,14 @@ class GatewayContexts:
     chain_id: int
     config: Address
 
-    def is_member(self, tx_sender: Address, known: Collection[int]) -> Inquiry[bool]:
+    def is_member(self, tx_sender: Address, known: Collection[int]) -> QueryPlan[bool]:
         """Ask whether a tx sender is a node of the current context, one just before it, or a ``known`` one, that is still valid."""
         [current] = yield [views.current_context(self.chain_id, self.config)]
         recent = {one for one in range(current - _RECENT + 1, current + 1) if _is_context(one)}
         found = yield [self._is_node(one, tx_sender) for one in sorted(recent | {*known})]
         return any(found)
 
-    def after_invalid(self, context_id: int) -> Inquiry[Verdict]:
+    def after_invalid(self, context_id: int) -> QueryPlan[Verdict]:
         """Say what "invalid context" means for a reply: final for one that was issued, and so was destroyed since (annex A, bounded)."""
         [current] = yield [views.current_context(self.chain_id, self.config)]
         was_there = _is_context(context_id) and context_id <= current

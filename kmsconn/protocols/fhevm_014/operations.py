@@ -16,7 +16,7 @@ from kmsconn.model.requests import Content, Order
 from kmsconn.protocols.fhevm_014 import extra_data
 from kmsconn.protocols.fhevm_014.abi import ALL_ERRORS
 from kmsconn.protocols.fhevm_014.deployment import Deployment
-from kmsconn.protocols.port import Inquiry, Operation, Revert, Verdict
+from kmsconn.protocols.port import Operation, QueryPlan, Revert, Verdict
 from kmsconn.protocols.reverting import name_revert
 
 SIGNATURE: Mapping[str, Verdict] = {
@@ -27,7 +27,7 @@ SIGNATURE: Mapping[str, Verdict] = {
 """What every function says of a signature that it does not take."""
 
 C = TypeVar("C", bound=Content)
-FollowUp = Callable[[int], Inquiry[Verdict]]
+FollowUp = Callable[[int], QueryPlan[Verdict]]
 
 
 class UnderContext(Content):
@@ -66,7 +66,7 @@ class Fhevm014Operation(Operation[C]):
         if follow_up is None:
             return revert
         identifier = int(revert.arguments[0], 16)
-        return attrs.evolve(revert, inquiry=lambda: follow_up(identifier))
+        return attrs.evolve(revert, plan=lambda: follow_up(identifier))
 
     def follow_up(self, error: str) -> FollowUp | None:
         """Return what must be asked of the id in an error before it has a verdict; None where its name is enough."""

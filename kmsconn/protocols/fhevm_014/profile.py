@@ -17,7 +17,7 @@ from kmsconn.protocols.fhevm_014.key_management import valid_pair
 from kmsconn.protocols.fhevm_014.keygen import Keygens, PrepKeygens
 from kmsconn.protocols.fhevm_014.public_decryption import PublicDecryptions
 from kmsconn.protocols.fhevm_014.user_decryption import UserDecryptions
-from kmsconn.protocols.port import Coprocessor, EventTable, Profile, Question, Rounds
+from kmsconn.protocols.port import ContractQuery, Coprocessor, EventTable, PlannedQueries, Profile
 
 OPERATIONS = (
     PublicDecryptions,
@@ -48,7 +48,7 @@ class Fhevm014(Profile):
         self.deployment = Deployment.of(settings)
         super().__init__(row(self.deployment) for row in OPERATIONS)
 
-    def deployment_checks(self) -> tuple[Question[None], ...]:
+    def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
         """Ask each configured contract what it is. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""
         at = self.deployment
         return (
@@ -64,24 +64,24 @@ class Fhevm014(Profile):
             ),
         )
 
-    def context_checks(self, context_id: int | None, epoch_id: int | None) -> Rounds[None] | None:
+    def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:
         """Ask whether context and epoch are active, or were destroyed (3.5)."""
         if context_id is None:
             return None
         return self.deployment.ethereum, valid_pair(self.deployment.keys, context_id, epoch_id)
 
-    def memberships(self, tx_sender: Address, known: Collection[int]) -> Rounds[bool]:
+    def memberships(self, tx_sender: Address, known: Collection[int]) -> PlannedQueries[bool]:
         """Ask the Gateway about its current context, a few before it, and the known ones."""
         return self.deployment.gateway, self.deployment.contexts.is_member(tx_sender, known)
 
-    def coprocessor_senders(self) -> Question[tuple[Address, ...]]:
+    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
         return views.coprocessor_senders(self.deployment.gateway, self.deployment.gateway_config)
 
-    def coprocessor(self, tx_sender: Address) -> Question[Coprocessor]:
+    def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
         """Ask for one coprocessor."""
         return views.coprocessor(self.deployment.gateway, self.deployment.gateway_config, tx_sender)
 
-    def coprocessor_threshold(self) -> Question[int]:
+    def coprocessor_threshold(self) -> ContractQuery[int]:
         """Ask for the majority threshold."""
         return views.coprocessor_threshold(self.deployment.gateway, self.deployment.gateway_config)

@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.handles import PLAINTEXT_BITS
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, id_hex
-from kmsconn.model.requests import Kind, Material, PoolName
+from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message, signer_of
 from kmsconn.protocols.fhevm_014 import views
@@ -23,19 +23,19 @@ from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.access import handles_of
 from kmsconn.protocols.fhevm_014.decryptions import (
     LATER,
-    MATERIALS,
+    REFERENCES,
     Decryption,
     DecryptionOperation,
-    bare_materials,
+    bare_references,
     extra_data_of,
     key_id,
-    materials_of,
+    references_of,
 )
 from kmsconn.protocols.fhevm_014.extra_data import normalise
 from kmsconn.protocols.fhevm_014.messages import domain_message, optional_id, request_id, typed_ciphertexts
 from kmsconn.protocols.port import Facts, Numbering, RequestEvent, View, id_in_topic
 
-EVENT = DECRYPTION.event(f"PublicDecryptionRequest(uint256,{MATERIALS},bytes)")
+EVENT = DECRYPTION.event(f"PublicDecryptionRequest(uint256,{REFERENCES},bytes)")
 LATER_EVENT = LATER["PublicDecryptionRequest(uint256,bytes32[],bytes)"]
 RESPONSE = DECRYPTION.function("publicDecryptionResponse")
 SIGNED_TYPE = "PublicDecryptVerification(bytes32[] ctHandles,bytes decryptedResult,bytes extraData)"
@@ -47,22 +47,22 @@ class PublicDecryption(Decryption):
     """A request to reveal values to everybody."""
 
     id: int
-    materials: tuple[Material, ...]
+    references: tuple[CiphertextReference, ...]
     extra_data: bytes
 
     kind = Kind.PUBLIC_DECRYPTION
 
     @classmethod
     def read(
-        cls, identifier: int, materials: tuple[tuple[object, ...], ...], extra_data: bytes
+        cls, identifier: int, references: tuple[tuple[object, ...], ...], extra_data: bytes
     ) -> PublicDecryption:
         """Return what the event asks for."""
-        return cls(identifier, materials_of(materials), extra_data)
+        return cls(identifier, references_of(references), extra_data)
 
     @classmethod
     def read_later(cls, identifier: int, handles: tuple[bytes, ...], extra_data: bytes) -> PublicDecryption:
         """Return what the later form of the event asks for."""
-        return cls(identifier, bare_materials(handles), extra_data)
+        return cls(identifier, bare_references(handles), extra_data)
 
     def later_form(self) -> tuple[tuple[bytes, ...], bytes]:
         """Return topics and data of the later form of the event."""
@@ -92,7 +92,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
 
     def checks(self, content: PublicDecryption, facts: Facts) -> tuple[View[None], ...]:
         """Ask for each handle whether everybody may see its value (3.2). Raises Rejected, Misconfigured."""
-        return tuple(self.access.public(handle) for handle in handles_of(content.materials))
+        return tuple(self.access.public(handle) for handle in handles_of(content.references))
 
     def request(
         self, content: PublicDecryption, ciphertexts: Sequence[Ciphertext]
@@ -120,7 +120,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         payload = payload_of(message)
         if payload.request_id is None or payload.request_id.request_id != id_hex(content.id):
             raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} names another request")
-        expect_count(len(content.materials), payload.plaintexts)
+        expect_count(len(content.references), payload.plaintexts)
         result = decrypted_result([(entry.fhe_type, entry.bytes) for entry in payload.plaintexts])
         extra_data = extra_data_of(content, message)
         digest = public_digest(self.deployment.decryption, content.raw_handles, result, extra_data)

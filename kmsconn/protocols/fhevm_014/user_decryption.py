@@ -19,7 +19,7 @@ from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.handles import Handle
 from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, id_hex
 from kmsconn.ethereum.signing import recover
-from kmsconn.model.requests import Kind, Material, PoolName
+from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
 from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message, signer_of
@@ -28,13 +28,13 @@ from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.access import AccessControl, handles_of
 from kmsconn.protocols.fhevm_014.decryptions import (
     LATER,
-    MATERIALS,
+    REFERENCES,
     Decryption,
     DecryptionOperation,
-    bare_materials,
+    bare_references,
     extra_data_of,
     key_id,
-    materials_of,
+    references_of,
 )
 from kmsconn.protocols.fhevm_014.deployment import Deployment
 from kmsconn.protocols.fhevm_014.extra_data import normalise
@@ -45,8 +45,8 @@ from kmsconn.protocols.port import Facts, Numbering, RequestEvent, View, id_in_t
 
 _PAYLOAD = "(address,bytes,address[],(uint256,uint256),bytes,bytes)"
 _ENTRIES = "(bytes32,address,address)[]"
-LEGACY = DECRYPTION.event(f"UserDecryptionRequest(uint256,{MATERIALS},address,bytes,bytes)")
-UNIFIED = DECRYPTION.event(f"UserDecryptionRequest(uint256,{MATERIALS},{_ENTRIES},{_PAYLOAD})")
+LEGACY = DECRYPTION.event(f"UserDecryptionRequest(uint256,{REFERENCES},address,bytes,bytes)")
+UNIFIED = DECRYPTION.event(f"UserDecryptionRequest(uint256,{REFERENCES},{_ENTRIES},{_PAYLOAD})")
 LATER_LEGACY = LATER["UserDecryptionRequest(uint256,bytes32[],address,bytes,bytes)"]
 LATER_UNIFIED = LATER[f"UserDecryptionRequest(uint256,{_ENTRIES},{_PAYLOAD})"]
 RESPONSE = DECRYPTION.function("userDecryptionResponse")
@@ -78,7 +78,7 @@ class LegacyUserDecryption(UserDecryption):
     """A request whose owners and contracts stand in the calldata of its transaction (G2)."""
 
     id: int
-    materials: tuple[Material, ...]
+    references: tuple[CiphertextReference, ...]
     user: Address
     public_key: bytes
     extra_data: bytes
@@ -87,14 +87,14 @@ class LegacyUserDecryption(UserDecryption):
     needs_transaction = True
 
     @classmethod
-    def read(cls, identifier: int, materials: Any, *rest: Any) -> LegacyUserDecryption:
+    def read(cls, identifier: int, references: Any, *rest: Any) -> LegacyUserDecryption:
         """Return what the event asks for."""
-        return cls(identifier, materials_of(materials), *rest)
+        return cls(identifier, references_of(references), *rest)
 
     @classmethod
     def read_later(cls, identifier: int, handles: tuple[bytes, ...], *rest: Any) -> LegacyUserDecryption:
         """Return what the later form of the event asks for."""
-        return cls(identifier, bare_materials(handles), *rest)
+        return cls(identifier, bare_references(handles), *rest)
 
     def later_form(self) -> tuple[tuple[bytes, ...], bytes]:
         """Return topics and data of the later form of the event."""
@@ -103,7 +103,7 @@ class LegacyUserDecryption(UserDecryption):
 
     def questions(self, deployment: Deployment, facts: Facts) -> Iterator[View[None]]:
         """Ask for the user and each contract of a handle, or for what its owner delegated (3.3). Raises Rejected."""
-        handles = handles_of(self.materials)
+        handles = handles_of(self.references)
         access = AccessControl(deployment.acls)
         call = read_call(deployment.decryption.verifying_contract, facts.to, facts.input)
         for handle in handles:
@@ -129,7 +129,7 @@ class UnifiedUserDecryption(UserDecryption):
     """A request that carries all that is to be checked, with the user's signature (G3). Times in Unix seconds."""
 
     id: int
-    materials: tuple[Material, ...]
+    references: tuple[CiphertextReference, ...]
     handles: tuple[HandleEntry, ...]
     user: Address
     public_key: bytes
@@ -147,12 +147,12 @@ class UnifiedUserDecryption(UserDecryption):
         return self.start + self.duration
 
     @classmethod
-    def read(cls, identifier: int, materials: Any, handles: Any, payload: Any) -> UnifiedUserDecryption:
+    def read(cls, identifier: int, references: Any, handles: Any, payload: Any) -> UnifiedUserDecryption:
         """Return what the event asks for."""
         user, public_key, allowed_contracts, (start, duration), extra_data, signature = payload
         return cls(
             id=identifier,
-            materials=materials_of(materials),
+            references=references_of(references),
             handles=tuple(HandleEntry(*entry) for entry in handles),
             user=user,
             public_key=public_key,
@@ -167,7 +167,7 @@ class UnifiedUserDecryption(UserDecryption):
     def read_later(cls, identifier: int, entries: Any, payload: Any) -> UnifiedUserDecryption:
         """Return what the later form of the event asks for."""
         content = cls.read(identifier, (), entries, payload)
-        return attrs.evolve(content, materials=bare_materials(handle for handle, _, _ in entries))
+        return attrs.evolve(content, references=bare_references(handle for handle, _, _ in entries))
 
     def later_form(self) -> tuple[tuple[bytes, ...], bytes]:
         """Return topics and data of the later form of the event."""
@@ -181,7 +181,7 @@ class UnifiedUserDecryption(UserDecryption):
 
         Raises Rejected, or NotYet before its validity begins.
         """
-        handles = handles_of(self.materials)
+        handles = handles_of(self.references)
         self._check(handles, facts.chain_time)
         access = AccessControl(deployment.acls)
         chain_id, acl = access.of(handles[0])
@@ -195,7 +195,7 @@ class UnifiedUserDecryption(UserDecryption):
     def _check(self, handles: list[Handle], chain_time: float) -> None:
         """Judge the request from its own bytes. Raises Rejected, or NotYet before its validity begins."""
         if [entry.handle for entry in self.handles] != [handle.raw for handle in handles]:
-            raise Rejected("handles and ciphertext materials of the request are not the same")
+            raise Rejected("handles and ciphertext references of the request are not the same")
         if len({handle.chain_id for handle in handles}) > 1:
             raise Rejected("the handles of the request are of several host chains")
         if self.user in self.allowed_contracts:

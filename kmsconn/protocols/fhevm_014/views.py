@@ -14,7 +14,7 @@ from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
-from kmsconn.protocols.port import Coprocessor, Instead, Slot, View
+from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, View
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 T = TypeVar("T")
@@ -81,9 +81,11 @@ def is_valid_epoch(chain_id: int, protocol_config: Address, context_id: int, epo
     return _view(chain_id, protocol_config, function, context_id, epoch_id)
 
 
-def is_context_destroyed(chain_id: int, protocol_config: Address, context_id: int) -> Slot[bool]:
+def is_context_destroyed(chain_id: int, protocol_config: Address, context_id: int) -> StorageRead[bool]:
     """Ask whether a context was destroyed (annex E.2, +10)."""
-    return Slot(chain_id, protocol_config, mapping_slot(PROTOCOL_CONFIG_BASE + _DESTROYED, context_id), flag)
+    return StorageRead(
+        chain_id, protocol_config, mapping_slot(PROTOCOL_CONFIG_BASE + _DESTROYED, context_id), flag
+    )
 
 
 def current_context_and_epoch(chain_id: int, protocol_config: Address) -> View[tuple[int, int]]:
@@ -203,25 +205,25 @@ def is_decryption_done(chain_id: int, decryption: Address, identifier: int) -> V
     return _view(chain_id, decryption, _function(DECRYPTION, "isDecryptionDone"), identifier)
 
 
-def newest_public_id(chain_id: int, decryption: Address) -> Slot[int]:
+def newest_public_id(chain_id: int, decryption: Address) -> StorageRead[int]:
     """Ask which public request is the newest; 0 or the bare tag before the first (annex E.1, +6)."""
-    return Slot(chain_id, decryption, DECRYPTION_BASE + _PUBLIC_COUNTER, _number)
+    return StorageRead(chain_id, decryption, DECRYPTION_BASE + _PUBLIC_COUNTER, _number)
 
 
-def newest_user_id(chain_id: int, decryption: Address) -> Slot[int]:
+def newest_user_id(chain_id: int, decryption: Address) -> StorageRead[int]:
     """Ask which user request is the newest; 0 or the bare tag before the first (annex E.1, +8)."""
-    return Slot(chain_id, decryption, DECRYPTION_BASE + _USER_COUNTER, _number)
+    return StorageRead(chain_id, decryption, DECRYPTION_BASE + _USER_COUNTER, _number)
 
 
-def has_answered(chain_id: int, decryption: Address, identifier: int, signer: Address) -> Slot[bool]:
+def has_answered(chain_id: int, decryption: Address, identifier: int, signer: Address) -> StorageRead[bool]:
     """Ask whether a signer's answer to a request is in the contract (annex E.1, +1)."""
     slot = mapping_slot(mapping_slot(DECRYPTION_BASE + _ANSWERED, identifier), signer)
-    return Slot(chain_id, decryption, slot, flag)
+    return StorageRead(chain_id, decryption, slot, flag)
 
 
-def pinned_context(chain_id: int, decryption: Address, identifier: int) -> Slot[int]:
+def pinned_context(chain_id: int, decryption: Address, identifier: int) -> StorageRead[int]:
     """Ask which context was pinned with a request; 0 for requests older than pinning (annex E.1, +9)."""
-    return Slot(chain_id, decryption, mapping_slot(DECRYPTION_BASE + _PINNED, identifier), _number)
+    return StorageRead(chain_id, decryption, mapping_slot(DECRYPTION_BASE + _PINNED, identifier), _number)
 
 
 def _function(abi: Abi, name: str) -> Function:

@@ -15,13 +15,13 @@ from betterproto2 import Message
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import HANDLE_BYTES, fhe_type_of
-from kmsconn.model.requests import Content, Material
+from kmsconn.model.requests import CiphertextReference, Content
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.core_parts import expect_whole
 from kmsconn.protocols.httpz_rc7.messages import long_poll
 from kmsconn.protocols.httpz_rc7.operations import MEANS, SENDER_VERDICTS, HttpzOperation
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
-from kmsconn.protocols.port import CoreCall, Facts, Question, Verdict
+from kmsconn.protocols.port import ContractQuery, CoreCall, Facts, Verdict
 from kmsconn.protocols.proto_writer import encode
 
 
@@ -33,7 +33,7 @@ class Decryption(Content):
     @property
     def handles(self) -> list[bytes]:
         """The handles in event order."""
-        return [material.handle for material in self.materials]
+        return [reference.handle for reference in self.references]
 
 
 D = TypeVar("D", bound=Decryption)
@@ -62,9 +62,9 @@ class DecryptionOperation(HttpzOperation[D]):
         """The DecryptionManager."""
         return self.deployment.at_manager
 
-    def checks(self, content: D, facts: Facts) -> tuple[Question[None], ...]:
+    def checks(self, content: D, facts: Facts) -> tuple[ContractQuery[None], ...]:
         """See that the Core can do it. Raises Rejected for a request without ciphertexts or with an unknown FHE type."""
-        if not content.materials:
+        if not content.references:
             raise Rejected("the request names no ciphertext")
         check_types(content)
         return ()
@@ -79,11 +79,11 @@ class DecryptionOperation(HttpzOperation[D]):
         ciphertexts: Sequence[Ciphertext],
         found: Any,
     ) -> tuple[CoreCall, ...]:
-        """Return the call that hands a request over, ``ciphertexts`` in the order of its materials.
+        """Return the call that hands a request over, ``ciphertexts`` in the order of its references.
 
-        Raises Rejected for a request without materials; ValueError when the ciphertexts are not those of the materials.
+        Raises Rejected for a request without references; ValueError when the ciphertexts are not those of the references.
         """
-        expect_whole(content.materials, ciphertexts)
+        expect_whole(content.references, ciphertexts)
         return (CoreCall(self.start, encode(self.request(content, ciphertexts)), content.id, MEANS),)
 
     def result_call(self, content: D) -> CoreCall:
@@ -91,15 +91,16 @@ class DecryptionOperation(HttpzOperation[D]):
         return long_poll(self.result, content.id)
 
 
-def materials_of(values: tuple[Any, ...], *, numeric: bool) -> tuple[Material, ...]:
-    """Return materials with their handles as the 32 bytes that they are on the wire in both revisions."""
+def references_of(values: tuple[Any, ...], *, numeric: bool) -> tuple[CiphertextReference, ...]:
+    """Return references with their handles as the 32 bytes that they are on the wire in both revisions."""
     return tuple(
-        Material(handle.to_bytes(HANDLE_BYTES) if numeric else handle, *rest) for handle, *rest in values
+        CiphertextReference(handle.to_bytes(HANDLE_BYTES) if numeric else handle, *rest)
+        for handle, *rest in values
     )
 
 
 def check_types(content: Decryption) -> None:
     """See that the Core of that era can decrypt every handle. Raises Rejected: a wrong type would only waste its place there."""
-    for material in content.materials:
-        if (fhe_type := fhe_type_of(material.handle)) not in SIZES:
-            raise Rejected(f"handle {material.handle.hex()} has FHE type {fhe_type}, which is not known")
+    for reference in content.references:
+        if (fhe_type := fhe_type_of(reference.handle)) not in SIZES:
+            raise Rejected(f"handle {reference.handle.hex()} has FHE type {fhe_type}, which is not known")

@@ -24,7 +24,7 @@ from kmsconn.protocols.httpz_rc7.deployment import Deployment
 from kmsconn.protocols.httpz_rc7.messages import long_poll
 from kmsconn.protocols.httpz_rc7.operations import MEANS, NO_TAG, HttpzOperation
 from kmsconn.protocols.httpz_rc7.typed_data import OBJECT_TYPES, object_digest
-from kmsconn.protocols.port import CoreCall, Facts, Meaning, Numbering, Reading, Slot
+from kmsconn.protocols.port import CoreCall, Facts, Meaning, Numbering, Reading, StorageRead
 from kmsconn.protocols.proto_writer import encode
 
 COMPLETING_GAS = 500_000
@@ -90,7 +90,7 @@ class KeyOperation(HttpzOperation[K]):
             return None
         return Numbering(self.kind, NO_TAG, views.key_counter(*self.contract, self.counter))
 
-    def has_answered(self, content: K, signer: Address | None, tx_sender: Address) -> Slot[bool]:
+    def has_answered(self, content: K, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
         """Ask whether this node has told what it made."""
         return views.has_told_key(*self.contract, self.answers, content.produced_id, tx_sender)
 
@@ -167,7 +167,7 @@ class PreparedKey(KeyOperation[K]):
     means = CONSUMED
     prepared: int
 
-    def checks(self, content: K, facts: Facts) -> tuple[Slot[None], ...]:
+    def checks(self, content: K, facts: Facts) -> tuple[StorageRead[None], ...]:
         """Ask whether this node has told that the key is prepared: only then is it made."""
         if facts.tx_sender is None:
             return ()
@@ -181,12 +181,12 @@ def expect_request_id(message: Any, content: KeyRequest) -> None:
         raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} names another request")
 
 
-def _prepared(told: Slot[bool], identifier: int) -> Slot[None]:
+def _prepared(told: StorageRead[bool], identifier: int) -> StorageRead[None]:
     def read(word: bytes) -> None:
         if not told.read(word):
             raise NotYet(f"this node has not told yet that {id_hex(identifier)} is prepared")
 
-    return Slot(told.chain_id, told.to, told.slot, read)
+    return StorageRead(told.chain_id, told.to, told.slot, read)
 
 
 def _digest(handle: str) -> bytes:

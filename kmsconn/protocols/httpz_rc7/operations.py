@@ -16,7 +16,7 @@ from kmsconn.protocols.answers import DEPENDENCY, signer_of
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import ALL_ERRORS
 from kmsconn.protocols.httpz_rc7.deployment import Deployment
-from kmsconn.protocols.port import Meaning, Operation, Question, Reading, Revert, Verdict
+from kmsconn.protocols.port import ContractQuery, Meaning, Operation, Reading, Revert, Verdict
 from kmsconn.protocols.reverting import name_revert
 
 NO_TAG = 0
@@ -47,7 +47,7 @@ class HttpzOperation(Operation[C]):
         """Return the one set of nodes."""
         return THE_CONTEXT
 
-    def node_signer(self, context_id: int, tx_sender: Address) -> Question[Address]:
+    def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask HTTPZ for the signer of a tx sender."""
         return views.node_signer(*self.deployment.at_httpz, tx_sender)
 

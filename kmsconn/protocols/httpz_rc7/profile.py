@@ -17,7 +17,7 @@ from kmsconn.protocols.httpz_rc7.keygen import Keygens, PrepKeygens
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgens, PrepKskgens
 from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryptions
 from kmsconn.protocols.httpz_rc7.user_decryption import UserDecryptions
-from kmsconn.protocols.port import Coprocessor, EventTable, Inquiry, Profile, Question, Rounds
+from kmsconn.protocols.port import ContractQuery, Coprocessor, EventTable, PlannedQueries, Profile, QueryPlan
 
 OPERATIONS = (
     PublicDecryptions,
@@ -44,7 +44,7 @@ class HttpzRc7(Profile):
         self.deployment = Deployment.of(settings)
         super().__init__(row(self.deployment) for row in OPERATIONS)
 
-    def deployment_checks(self) -> tuple[Question[None], ...]:
+    def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
         """Ask each configured contract for what only its kind has."""
         at, key_id = self.deployment, abi.KEY_MANAGER.function("getCurrentKeyId")
         return (
@@ -53,27 +53,27 @@ class HttpzRc7(Profile):
             answers(key_id, "KeyManager", "kms_generation_contract.address", where=at.at_key_manager),
         )
 
-    def context_checks(self, context_id: int | None, epoch_id: int | None) -> Rounds[None] | None:
+    def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:
         """Return nothing: there are no contexts and no epochs."""
         return None
 
-    def memberships(self, tx_sender: Address, known: Collection[int]) -> Rounds[bool]:
+    def memberships(self, tx_sender: Address, known: Collection[int]) -> PlannedQueries[bool]:
         """Ask nothing: who is not in the one set of nodes is in none."""
         return self.deployment.gateway, _nowhere()
 
-    def coprocessor_senders(self) -> Question[tuple[Address, ...]]:
+    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
         return views.coprocessor_senders(*self.deployment.at_httpz)
 
-    def coprocessor(self, tx_sender: Address) -> Question[Coprocessor]:
+    def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
         """Ask for one coprocessor."""
         return views.coprocessor(*self.deployment.at_httpz, tx_sender)
 
-    def coprocessor_threshold(self) -> Question[int]:
+    def coprocessor_threshold(self) -> ContractQuery[int]:
         """Ask for the majority threshold."""
         return views.coprocessor_threshold(*self.deployment.at_httpz)
 
 
-def _nowhere() -> Inquiry[bool]:
+def _nowhere() -> QueryPlan[bool]:
     yield from ()
     return False

@@ -13,16 +13,16 @@ import attrs
 
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import Kind, Material, PoolName
+from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import expect_count, payload_of, read_message
 from kmsconn.protocols.httpz_rc7 import plaintexts, views
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC7
-from kmsconn.protocols.httpz_rc7.decryptions import Decryption, DecryptionOperation, materials_of
+from kmsconn.protocols.httpz_rc7.decryptions import Decryption, DecryptionOperation, references_of
 from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
 from kmsconn.protocols.httpz_rc7.operations import NO_TAG, Signed, first_signed
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest
-from kmsconn.protocols.port import Numbering, RequestEvent, Slot, id_in_topic
+from kmsconn.protocols.port import Numbering, RequestEvent, StorageRead, id_in_topic
 
 EVENT = DECRYPTION_MANAGER.event("PublicDecryptionRequest")
 NUMERIC_EVENT = RC7["DecryptionManager"].event("PublicDecryptionRequest")
@@ -37,15 +37,15 @@ class PublicDecryption(Decryption):
     """
 
     id: int
-    materials: tuple[Material, ...]
+    references: tuple[CiphertextReference, ...]
     numeric: bool
 
     kind = Kind.PUBLIC_DECRYPTION
 
     @classmethod
-    def read(cls, identifier: int, materials: Any, *, numeric: bool) -> PublicDecryption:
+    def read(cls, identifier: int, references: Any, *, numeric: bool) -> PublicDecryption:
         """Return what the event asks for."""
-        return cls(identifier, materials_of(materials, numeric=numeric), numeric)
+        return cls(identifier, references_of(references, numeric=numeric), numeric)
 
 
 class PublicDecryptions(DecryptionOperation[PublicDecryption]):
@@ -71,7 +71,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
 
     def has_answered(
         self, content: PublicDecryption, signer: Address | None, tx_sender: Address
-    ) -> Slot[bool]:
+    ) -> StorageRead[bool]:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return views.has_answered_public(*self.contract, content.id, signer)
@@ -81,7 +81,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         return kms.DecryptionRequest(
             request_id=request_id(content.id),
             ciphertexts=typed_ciphertexts(ciphertexts),
-            key_id=request_id(content.materials[0].key_id),
+            key_id=request_id(content.references[0].key_id),
             domain=domain_message(self.deployment.manager),
         )
 
@@ -89,7 +89,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         """Read the values in the form that ``expected`` has signed, and build the reply. Raises Broken."""
         assert expected is not None, "decryptions are signed"
         payload = payload_of(read_message(kms.DecryptionResponse, reply or b""))
-        expect_count(len(content.materials), payload.plaintexts)
+        expect_count(len(content.references), payload.plaintexts)
         values = [(int(entry.fhe_type), entry.bytes) for entry in payload.plaintexts]
         signature = payload.external_signature or b""
         result, signer = first_signed(self._results(content, values), signature, expected)

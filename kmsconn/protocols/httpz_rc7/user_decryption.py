@@ -16,17 +16,17 @@ from kmsconn.errors import Broken, Undecodable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.model.requests import Kind, Material, PoolName
+from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
 from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC4, RC7
-from kmsconn.protocols.httpz_rc7.decryptions import Decryption, DecryptionOperation, materials_of
+from kmsconn.protocols.httpz_rc7.decryptions import Decryption, DecryptionOperation, references_of
 from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
 from kmsconn.protocols.httpz_rc7.operations import NO_TAG, first_signed
 from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, link_digest, user_digest
-from kmsconn.protocols.port import Numbering, RequestEvent, Slot, id_in_topic
+from kmsconn.protocols.port import Numbering, RequestEvent, StorageRead, id_in_topic
 from kmsconn.protocols.protobuf import fields
 
 EVENT = DECRYPTION_MANAGER.event("UserDecryptionRequest")
@@ -43,7 +43,7 @@ class UserDecryption(Decryption):
     """A request to reveal values to one user. ``numeric``: its contract knows handles as ``uint256``, which is how they are signed."""
 
     id: int
-    materials: tuple[Material, ...]
+    references: tuple[CiphertextReference, ...]
     numeric: bool
     user: Address
     public_key: bytes
@@ -52,10 +52,10 @@ class UserDecryption(Decryption):
 
     @classmethod
     def read(
-        cls, identifier: int, materials: Any, user: Address, public_key: bytes, *, numeric: bool
+        cls, identifier: int, references: Any, user: Address, public_key: bytes, *, numeric: bool
     ) -> UserDecryption:
         """Return what the event asks for."""
-        return cls(identifier, materials_of(materials, numeric=numeric), numeric, user, public_key)
+        return cls(identifier, references_of(references, numeric=numeric), numeric, user, public_key)
 
 
 def _refuse_nameless(*_: object) -> NoReturn:
@@ -87,7 +87,9 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         """Return the counter of user requests."""
         return Numbering(self.kind, NO_TAG, views.newest_user_id(*self.contract))
 
-    def has_answered(self, content: UserDecryption, signer: Address | None, tx_sender: Address) -> Slot[bool]:
+    def has_answered(
+        self, content: UserDecryption, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool]:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return views.has_answered_user(*self.contract, content.id, signer)
@@ -97,7 +99,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         return kms.ReencryptionRequest(
             request_id=request_id(content.id),
             typed_ciphertexts=typed_ciphertexts(ciphertexts),
-            key_id=request_id(content.materials[0].key_id),
+            key_id=request_id(content.references[0].key_id),
             client_address=checksum(content.user),
             enc_key=content.public_key,
             domain=domain_message(self.deployment.manager),
@@ -107,7 +109,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         """Read the share in the form that ``expected`` has signed, and build the reply. Raises Broken."""
         assert expected is not None, "decryptions are signed"
         payload, signature = _payload_and_signature(reply or b"")
-        expect_count(len(content.materials), payload.shares)
+        expect_count(len(content.references), payload.shares)
         if [share.handle.rjust(HANDLE_BYTES, b"\0") for share in payload.shares] != content.handles:
             raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} is for other handles")
         images = (bincode.encode(payload), bincode.encode_shares(payload.shares))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, HTTPZ, KEY_MANAGER, RC4, RC7, RC9
-from kmsconn.protocols.port import Coprocessor, Instead, Slot, View
+from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, View
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 T = TypeVar("T")
@@ -33,34 +33,36 @@ _TEXT_AFTER_FOUR = (4 * _WORD).to_bytes(_WORD)
 # DecryptionManager
 
 
-def newest_public_id(chain_id: int, manager: Address) -> Slot[int]:
+def newest_public_id(chain_id: int, manager: Address) -> StorageRead[int]:
     """Ask which public request is the newest; 0 before the first (annex C, +1)."""
-    return Slot(chain_id, manager, DECRYPTION_MANAGER_BASE + _PUBLIC_COUNTER, int.from_bytes)
+    return StorageRead(chain_id, manager, DECRYPTION_MANAGER_BASE + _PUBLIC_COUNTER, int.from_bytes)
 
 
-def newest_user_id(chain_id: int, manager: Address) -> Slot[int]:
+def newest_user_id(chain_id: int, manager: Address) -> StorageRead[int]:
     """Ask which user request is the newest; 0 before the first (annex C, +6)."""
-    return Slot(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_COUNTER, int.from_bytes)
+    return StorageRead(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_COUNTER, int.from_bytes)
 
 
-def public_handle_count(chain_id: int, manager: Address, identifier: int) -> Slot[int]:
+def public_handle_count(chain_id: int, manager: Address, identifier: int) -> StorageRead[int]:
     """Ask how many handles a public request has; 0 for one that was never made (annex C, +4)."""
     slot = mapping_slot(DECRYPTION_MANAGER_BASE + _PUBLIC_HANDLES, identifier)
-    return Slot(chain_id, manager, slot, int.from_bytes)
+    return StorageRead(chain_id, manager, slot, int.from_bytes)
 
 
-def user_handle_count(chain_id: int, manager: Address, identifier: int) -> Slot[int]:
+def user_handle_count(chain_id: int, manager: Address, identifier: int) -> StorageRead[int]:
     """Ask how many handles a user request has; 0 for one that was never made (annex C, +9)."""
     slot = mapping_slot(DECRYPTION_MANAGER_BASE + _USER_REQUEST, identifier) + 1
-    return Slot(chain_id, manager, slot, int.from_bytes)
+    return StorageRead(chain_id, manager, slot, int.from_bytes)
 
 
-def has_answered_public(chain_id: int, manager: Address, identifier: int, signer: Address) -> Slot[bool]:
+def has_answered_public(
+    chain_id: int, manager: Address, identifier: int, signer: Address
+) -> StorageRead[bool]:
     """Ask whether a signer's answer to a public request is in the contract (annex C, +2)."""
     return _flag_of(chain_id, manager, DECRYPTION_MANAGER_BASE + _PUBLIC_ANSWERED, identifier, signer)
 
 
-def has_answered_user(chain_id: int, manager: Address, identifier: int, signer: Address) -> Slot[bool]:
+def has_answered_user(chain_id: int, manager: Address, identifier: int, signer: Address) -> StorageRead[bool]:
     """Ask whether a signer's answer to a user request is in the contract (annex C, +7)."""
     return _flag_of(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_ANSWERED, identifier, signer)
 
@@ -109,14 +111,14 @@ def kms_threshold(chain_id: int, httpz: Address) -> View[int]:
 # KeyManager
 
 
-def key_counter(chain_id: int, key_manager: Address, counter: int) -> Slot[int]:
+def key_counter(chain_id: int, key_manager: Address, counter: int) -> StorageRead[int]:
     """Ask which request of a kind is the newest, by the place of its counter; 0 before the first (annex C)."""
-    return Slot(chain_id, key_manager, KEY_MANAGER_BASE + counter, int.from_bytes)
+    return StorageRead(chain_id, key_manager, KEY_MANAGER_BASE + counter, int.from_bytes)
 
 
 def has_told_key(
     chain_id: int, key_manager: Address, answers: int, produced: int, tx_sender: Address
-) -> Slot[bool]:
+) -> StorageRead[bool]:
     """Ask whether a sender has told that it made something: by the id that it gave to that (annex C)."""
     return _flag_of(chain_id, key_manager, KEY_MANAGER_BASE + answers, produced, tx_sender)
 
@@ -174,5 +176,7 @@ def _either(
     return View(chain_id, to, first, understand, on_error=refused)
 
 
-def _flag_of(chain_id: int, to: Address, mapping: int, identifier: int, account: Address) -> Slot[bool]:
-    return Slot(chain_id, to, mapping_slot(mapping_slot(mapping, identifier), account), flag)
+def _flag_of(
+    chain_id: int, to: Address, mapping: int, identifier: int, account: Address
+) -> StorageRead[bool]:
+    return StorageRead(chain_id, to, mapping_slot(mapping_slot(mapping, identifier), account), flag)

@@ -21,7 +21,7 @@ from kmsconn.emulator.key_life import (
     announcement_of,
 )
 from kmsconn.protocols.fhevm_014.key_views import KeyViews, Standing
-from kmsconn.protocols.port import Slot
+from kmsconn.protocols.port import StorageRead
 from tests.real.anvil import contracts
 from tests.real.anvil.slots import ask_slot
 from tests.real.anvil.truth import PATIENCE
@@ -127,7 +127,7 @@ class Owner:
         call = contracts.turn("ProtocolConfig", knob, *values)
         await self.world.ethereum.owner.do((self.world.at.protocol_config, call))
 
-    async def _until(self, slot: Slot[Any], value: Any = True) -> None:
+    async def _until(self, slot: StorageRead[Any], value: Any = True) -> None:
         with trio.fail_after(PATIENCE):
             while await ask_slot(self.world.ethereum.rpc, slot) != value:
                 await trio.sleep(0.1)

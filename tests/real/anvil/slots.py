@@ -6,12 +6,12 @@ from typing import TypeVar
 
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.port import Slot
+from kmsconn.protocols.port import StorageRead
 
 T = TypeVar("T")
 
 
-async def ask_slot(rpc: Endpoint, slot: Slot[T]) -> T:
+async def ask_slot(rpc: Endpoint, slot: StorageRead[T]) -> T:
     """Return what a slot holds at the head."""
     method, parameters = slot.call()
     return slot.understand(from_hex(await rpc.call(method, *parameters)))

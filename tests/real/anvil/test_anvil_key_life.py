@@ -18,7 +18,7 @@ from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, Requ
 from kmsconn.model.requests import Kind
 from kmsconn.net.dialling import dial_sockets
 from kmsconn.service.connector import open_connector
-from kmsconn.testing.mortality import Killed, Life, MortalPorts
+from kmsconn.testing.killable import KillablePorts, Killed, Life
 from tests.real.anvil.key_truth import read_key_replies
 from tests.real.anvil.owner import Owner
 from tests.real.anvil.truth import wait_answered
@@ -77,7 +77,7 @@ class Mortal:
     async def run(self) -> None:
         while True:
             self._life = Life()
-            ports = MortalPorts(self._life, dial_sockets, time, Random(0)).ports()
+            ports = KillablePorts(self._life, dial_sockets, time, Random(0)).ports()
             try:
                 with self._life.scope:
                     async with open_connector(self._settings, ports=ports, on_event=self._note):

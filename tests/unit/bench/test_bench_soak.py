@@ -81,7 +81,7 @@ async def test_the_emulator_can_do_every_act_and_undo_it(act: Any) -> None:
     desk = Handler()
     for path in (*act.paths, *act.back):
         assert (await desk.post(path)).status == 204
-    assert all(door.is_open for door in desk.dependencies.doors.values())
+    assert all(toggle_port.is_open for toggle_port in desk.dependencies.toggle_ports.values())
 
 
 def test_acts_are_over_before_the_next() -> None:

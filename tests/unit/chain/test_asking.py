@@ -12,7 +12,7 @@ from kmsconn.chain.asking import ask, ask_all, inquire
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.port import Inquiry, Instead, Slot, View
+from kmsconn.protocols.port import Instead, QueryPlan, StorageRead, View
 
 CONTRACT = Address(b"\xc0" * 20)
 
@@ -58,7 +58,7 @@ async def test_a_view_is_a_call_at_the_latest_block_with_its_gas() -> None:
 
 async def test_a_slot_is_read_from_storage() -> None:
     node = Node(["0x" + "00" * 31 + "01"])
-    assert await ask(node, Slot(5, CONTRACT, 9, number)) == 1
+    assert await ask(node, StorageRead(5, CONTRACT, 9, number)) == 1
     assert node.batches[0][0].params == ("0x" + "c0" * 20, f"0x{9:064x}", "latest")
 
 
@@ -138,7 +138,7 @@ async def test_an_answer_may_say_that_it_is_of_the_other_revision() -> None:
     assert await ask(Node(["0x", "0x07"]), View(5, CONTRACT, b"", read)) == 7
 
 
-def as_many_as_said() -> Inquiry[int]:
+def as_many_as_said() -> QueryPlan[int]:
     """Ask how many there are, then for each of them."""
     [count] = yield [view()]
     values = yield [view() for _ in range(count)]

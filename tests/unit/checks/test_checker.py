@@ -122,7 +122,7 @@ async def test_what_goes_to_one_chain_goes_in_one_batch(autojump_clock: Any) -> 
     await place.check(name)
     content = request_of(name).content
     assert isinstance(content, PublicDecryption)
-    handles = len(content.materials)
+    handles = len(content.references)
     assert [len(host.batches) for host in place.hosts.values()] == [1, 1]
     assert sum(host.batches[0] for host in place.hosts.values()) == handles
 
@@ -131,7 +131,7 @@ async def test_a_batch_has_its_limit(autojump_clock: Any) -> None:
     place = made()
     seen = request_of(PUBLIC)
     assert isinstance(seen.content, PublicDecryption)
-    many = attrs.evolve(seen.content, materials=seen.content.materials * (2 * MAX_BATCH + 1))
+    many = attrs.evolve(seen.content, references=seen.content.references * (2 * MAX_BATCH + 1))
     await place.checker.check(Seen(attrs.evolve(seen, content=many)))
     assert sorted(size for host in place.hosts.values() for size in host.batches) == [1, MAX_BATCH, MAX_BATCH]
 

@@ -14,7 +14,7 @@ from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import Kind, Material, Place, Request
+from kmsconn.model.requests import CiphertextReference, Kind, Place, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm_014.user_decryption import LegacyUserDecryption
 from kmsconn.protocols.port import View
@@ -25,8 +25,8 @@ HANDLE = bytes(22) + HOST.to_bytes(8) + bytes([5, 0])
 
 
 def request(rid: int = 1) -> Request:
-    material = Material(HANDLE, 4, bytes(32), (SENDER,))
-    content = LegacyUserDecryption(2 << 248 | rid, (material,), SENDER, b"key", b"")
+    reference = CiphertextReference(HANDLE, 4, bytes(32), (SENDER,))
+    content = LegacyUserDecryption(2 << 248 | rid, (reference,), SENDER, b"key", b"")
     return Request(rid, GATEWAY, CONTRACT, content, bytes(32), Place(7, bytes(32), bytes(32), 0), 1e9)
 
 

@@ -16,12 +16,12 @@ from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator.buckets import Form
 from kmsconn.errors import Unreachable
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.net.offloading import offload_inline
-from tests.unit.ciphertexts.test_shadow import KEY, MATERIAL, ONE, SENDERS, STRANGER, Place, open_place
+from tests.unit.ciphertexts.test_shadow import KEY, ONE, REFERENCE, SENDERS, STRANGER, Place, open_place
 
-BARE = Material.bare(ONE.handle)
+BARE = CiphertextReference.bare(ONE.handle)
 WRONG = bytes(32)
 
 
@@ -31,21 +31,21 @@ class Scene:
 
     place: Place
     enforced: bool = True
-    fetched: list[Material] = attrs.field(factory=list)
+    fetched: list[CiphertextReference] = attrs.field(factory=list)
 
-    async def fetch(self, material: Material) -> Ciphertext:
+    async def fetch(self, reference: CiphertextReference) -> Ciphertext:
         quorum = self.place.shadow.quorum
         sources = BothForms(quorum.http, quorum.registry)
         fetcher = Fetcher(sources, quorum.policy, offload_inline, 1 << 20)
         scene = self
 
         class Noted:
-            async def fetch(self, material: Material, lease: Any) -> Ciphertext:
-                scene.fetched.append(material)
-                return await fetcher.fetch(material, lease)
+            async def fetch(self, reference: CiphertextReference, lease: Any) -> Ciphertext:
+                scene.fetched.append(reference)
+                return await fetcher.fetch(reference, lease)
 
         with ByteBudget(1 << 20).lease() as lease:
-            return await Attested(Noted(), quorum, self.enforced).fetch(material, lease)
+            return await Attested(Noted(), quorum, self.enforced).fetch(reference, lease)
 
     def gets(self) -> list[int]:
         """How many objects each bucket was asked for."""
@@ -60,13 +60,13 @@ async def open_scene(*, enforced: bool = True) -> AsyncIterator[Scene]:
         yield Scene(place, enforced)
 
 
-both = pytest.mark.parametrize("material", [MATERIAL, BARE], ids=["whole", "bare"])
+both = pytest.mark.parametrize("reference", [REFERENCE, BARE], ids=["whole", "bare"])
 
 
 @both
-async def test_what_a_quorum_attests_is_fetched(material: Material, autojump_clock: Any) -> None:
+async def test_what_a_quorum_attests_is_fetched(reference: CiphertextReference, autojump_clock: Any) -> None:
     async with open_scene() as scene:
-        found = await scene.fetch(material)
+        found = await scene.fetch(reference)
     assert (found.handle, found.body, found.key_id, found.format) == (
         ONE.handle,
         ONE.body,
@@ -80,8 +80,8 @@ async def test_where_it_is_not_enforced_the_chains_word_counts_and_nobody_is_ask
     autojump_clock: Any,
 ) -> None:
     async with open_scene(enforced=False) as scene:
-        await scene.fetch(MATERIAL)
-        assert scene.fetched == [MATERIAL]
+        await scene.fetch(REFERENCE)
+        assert scene.fetched == [REFERENCE]
         assert scene.place.asked == [1, 0, 0]
 
 
@@ -95,23 +95,25 @@ async def test_a_bare_handle_needs_a_quorum_even_where_none_is_enforced(autojump
 
 
 @both
-async def test_a_lying_minority_is_asked_for_no_bytes(material: Material, autojump_clock: Any) -> None:
+async def test_a_lying_minority_is_asked_for_no_bytes(
+    reference: CiphertextReference, autojump_clock: Any
+) -> None:
     """Not even where the chain names that coprocessor alone, as here."""
     async with open_scene() as scene:
         scene.place.store(0, sns_ciphertext_digest=WRONG)
-        assert (await scene.fetch(material)).body == ONE.body
+        assert (await scene.fetch(reference)).body == ONE.body
         assert scene.fetched[0].coprocessors == (SENDERS[1], SENDERS[2])
         assert scene.gets()[0] == 0
 
 
 @both
 async def test_a_bucket_of_the_quorum_that_holds_other_bytes_is_passed_over(
-    material: Material, autojump_clock: Any
+    reference: CiphertextReference, autojump_clock: Any
 ) -> None:
     async with open_scene() as scene:
         bucket = scene.place.buckets[0].bucket
         bucket.put(Form.HANDLE.key(ONE), b"malicious", bucket.objects[Form.HANDLE.key(ONE)].headers)
-        assert (await scene.fetch(material)).body == ONE.body
+        assert (await scene.fetch(reference)).body == ONE.body
 
 
 @pytest.mark.parametrize(
@@ -125,29 +127,29 @@ async def test_a_quorum_that_contradicts_the_chain_is_waited_out(
     async with open_scene() as scene:
         scene.place.store_all(**changes)
         with pytest.raises(Unreachable, match=f"{ONE.handle.hex()} is not attested: attested is {named}"):
-            await scene.fetch(MATERIAL)
+            await scene.fetch(REFERENCE)
         assert scene.gets() == [0, 0, 0]
 
 
 @both
 @pytest.mark.parametrize("silent", [(0, 1), (0, 2), (1, 2), (0, 1, 2)])
 async def test_without_a_quorum_nothing_is_fetched(
-    silent: Sequence[int], material: Material, autojump_clock: Any
+    silent: Sequence[int], reference: CiphertextReference, autojump_clock: Any
 ) -> None:
     async with open_scene() as scene:
         for index in silent:
             scene.place.buckets[index].bucket.objects.clear()
         with pytest.raises(Unreachable, match=f"{3 - len(silent)} attestations were found"):
-            await scene.fetch(material)
+            await scene.fetch(reference)
         assert scene.gets() == [0, 0, 0]
 
 
 @both
-async def test_strangers_are_no_quorum(material: Material, autojump_clock: Any) -> None:
+async def test_strangers_are_no_quorum(reference: CiphertextReference, autojump_clock: Any) -> None:
     async with open_scene() as scene:
         scene.place.store_all(signer=STRANGER)
         with pytest.raises(Unreachable, match="no 2 of them agree"):
-            await scene.fetch(material)
+            await scene.fetch(reference)
 
 
 async def test_the_format_is_the_attested_one_not_that_of_the_object_that_was_taken(
@@ -159,5 +161,5 @@ async def test_the_format_is_the_attested_one_not_that_of_the_object_that_was_ta
                 one.bucket.objects[Form.HANDLE.key(ONE)], body=b""
             )
             one.bucket.put(ONE.digest.hex(), ONE.body, ((FORMAT_HEADER, "uncompressed_on_cpu"),))
-        found = await scene.fetch(MATERIAL)
+        found = await scene.fetch(REFERENCE)
     assert (found.body, found.format) == (ONE.body, BIG_COMPRESSED)

@@ -26,7 +26,7 @@ from kmsconn.errors import NotYet, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import ignore
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.net.http import open_http
 from kmsconn.net.ports import Ports
@@ -62,7 +62,9 @@ class Buckets:
     ) -> Ciphertext:
         """Fetch as a request would."""
         with self.budget.lease() as lease:
-            found = await self.fetcher.fetch(Material(one.handle, 1, one.digest, tuple(senders)), lease)
+            found = await self.fetcher.fetch(
+                CiphertextReference(one.handle, 1, one.digest, tuple(senders)), lease
+            )
             assert self.budget.used == len(found.body)
         assert self.budget.used == 0
         return found
@@ -73,9 +75,9 @@ class Buckets:
         return [sum(one.bucket.counts.values()) for one in self.buckets]
 
 
-def material(one: EmulatedCiphertext, senders: Sequence[Address] = SENDERS[:1]) -> Material:
+def reference(one: EmulatedCiphertext, senders: Sequence[Address] = SENDERS[:1]) -> CiphertextReference:
     """Return how a request names a ciphertext."""
-    return Material(one.handle, 1, one.digest, tuple(senders))
+    return CiphertextReference(one.handle, 1, one.digest, tuple(senders))
 
 
 @asynccontextmanager
@@ -304,7 +306,7 @@ async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(auto
         async with trio.open_nursery() as nursery:
             with there.budget.lease() as other:
                 await other.reserve(MAX - SLOWEST)
-                nursery.start_soon(there.fetcher.fetch, material(big), there.budget.lease())
+                nursery.start_soon(there.fetcher.fetch, reference(big), there.budget.lease())
                 await trio.sleep(5 * SILENCE)
             await trio.sleep(1)
             assert there.budget.used == len(big.body)

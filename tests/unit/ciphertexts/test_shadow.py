@@ -23,7 +23,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import AttestationMismatch, Event, ignore
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.net.http import open_http
 from kmsconn.net.offloading import offload_inline
@@ -35,7 +35,7 @@ STRANGER = PrivateKey(bytes(31) + b"\x09")
 SENDERS = [Address(bytes([n]) * 20) for n in (1, 2, 3)]
 ONE = make_ciphertext("one", 7, 2, chain_id=5)
 KEY = 4
-MATERIAL = Material(ONE.handle, KEY, ONE.digest, (SENDERS[0],))
+REFERENCE = CiphertextReference(ONE.handle, KEY, ONE.digest, (SENDERS[0],))
 FOUND = Ciphertext(ONE.handle, ONE.body, 2)
 HEAD_TIMEOUT = 5.0
 
@@ -62,9 +62,9 @@ class Place:
         return [sum(one.bucket.counts.values()) for one in self.buckets]
 
     def gathered(self, index: int) -> Look:
-        """Return the material as it came from a bucket, with what that one attests."""
+        """Return the reference as it came from a bucket, with what that one attests."""
         headers = dict(self.buckets[index].bucket.objects[Form.HANDLE.key(ONE)].headers)
-        return Look(MATERIAL, f"http://bucket{index}/ct", headers[ATTESTATION_HEADER])
+        return Look(REFERENCE, f"http://bucket{index}/ct", headers[ATTESTATION_HEADER])
 
     def store_all(self, **changes: Any) -> None:
         for index in range(3):
@@ -96,21 +96,21 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
 async def test_what_the_quorum_attests_is_not_doubted(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE)) == ""
 
 
 async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.shadow.quorum.registry._threshold = 3
-        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE)) == ""
         assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
 
 
 async def test_no_more_buckets_are_asked_than_a_quorum_needs(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE)) == ""
         assert place.asked == [1, 1, 0]
 
 
@@ -137,7 +137,7 @@ async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_an
 ) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Look(MATERIAL, "http://bucket0/ct", header)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE, "http://bucket0/ct", header)) == ""
         assert place.asked == [1, 1, 0]
 
 
@@ -154,7 +154,7 @@ async def test_the_others_are_asked_when_the_first_do_not_agree(autojump_clock: 
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE)) == ""
         assert place.asked == [1, 1, 1]
         assert trio.current_time() < PATIENCE
 
@@ -163,7 +163,7 @@ async def test_the_others_are_asked_when_the_first_take_their_time(autojump_cloc
     async with open_place() as place:
         place.store_all()
         place.buckets[0].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE)) == ""
         assert trio.current_time() < 1
 
 
@@ -183,7 +183,7 @@ async def test_a_quorum_ends_the_questions(autojump_clock: Any) -> None:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
         place.buckets[0].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE)) == ""
         assert trio.current_time() < 1
 
 
@@ -191,7 +191,7 @@ async def test_a_lying_minority_changes_nothing(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE)) == ""
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ async def test_a_quorum_for_something_else_is_named(
 ) -> None:
     async with open_place() as place:
         place.store_all(**changes)
-        reason = await place.shadow.doubt(Look(MATERIAL))
+        reason = await place.shadow.doubt(Look(REFERENCE))
     assert named in reason
     assert "the chain names" in reason
 
@@ -212,7 +212,7 @@ async def test_a_quorum_for_something_else_is_named(
 async def test_strangers_are_no_quorum(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all(signer=STRANGER)
-        assert await place.shadow.doubt(Look(MATERIAL)) == "3 attestations were found, no 2 of them agree"
+        assert await place.shadow.doubt(Look(REFERENCE)) == "3 attestations were found, no 2 of them agree"
 
 
 @pytest.mark.parametrize("header", ["", "{}", "nonsense"])
@@ -223,7 +223,7 @@ async def test_what_cannot_be_read_is_none(header: str, autojump_clock: Any) -> 
             place.buckets[index].bucket.put(
                 Form.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
             )
-        assert "1 attestations were found" in await place.shadow.doubt(Look(MATERIAL))
+        assert "1 attestations were found" in await place.shadow.doubt(Look(REFERENCE))
 
 
 @pytest.mark.parametrize("fault", [bucket_faults.MISSING, bucket_faults.SLOW_DOWN], ids=["404", "503"])
@@ -231,10 +231,10 @@ async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.Fault, autoj
     async with open_place() as place:
         place.store_all()
         place.buckets[0].script(fault)
-        assert await place.shadow.doubt(Look(MATERIAL)) == ""
+        assert await place.shadow.doubt(Look(REFERENCE)) == ""
         place.buckets[0].script(fault)
         place.buckets[1].script(fault)
-        assert "1 attestations were found" in await place.shadow.doubt(Look(MATERIAL))
+        assert "1 attestations were found" in await place.shadow.doubt(Look(REFERENCE))
 
 
 async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock: Any) -> None:
@@ -242,7 +242,7 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
         place.store(0)
         for index in (1, 2):
             place.buckets[index].bucket.latency = 3600.0
-        assert await place.shadow.doubt(Look(MATERIAL))
+        assert await place.shadow.doubt(Look(REFERENCE))
         assert trio.current_time() == pytest.approx(HEAD_TIMEOUT, abs=0.5)
 
 
@@ -250,14 +250,14 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
 async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy, autojump_clock: Any) -> None:
     async with open_place(policy) as place:
         place.store_all()
-        assert await place.shadow.doubt(Look(MATERIAL))
+        assert await place.shadow.doubt(Look(REFERENCE))
         assert place.asked == [0, 0, 0]
 
 
 async def test_handing_over_never_waits_and_what_is_too_much_is_counted(autojump_clock: Any) -> None:
     async with open_place() as place:
         for _ in range(WAITING + 7):
-            place.shadow.hand(MATERIAL, FOUND)
+            place.shadow.hand(REFERENCE, FOUND)
         assert place.shadow.skipped == 7
 
 
@@ -267,7 +267,7 @@ async def test_doubts_are_told_with_their_handle(autojump_clock: Any) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(place.shadow.run)
             for _ in range(20):
-                place.shadow.hand(MATERIAL, FOUND)
+                place.shadow.hand(REFERENCE, FOUND)
             await trio.sleep(10)
             nursery.cancel_scope.cancel()
     assert len(place.events) == 20
@@ -277,19 +277,19 @@ async def test_doubts_are_told_with_their_handle(autojump_clock: Any) -> None:
 
 
 @asynccontextmanager
-async def looking(place: Place, materials: int, seconds: float) -> AsyncIterator[int]:
-    """Hand materials over, evenly in time, and give how many were looked at meanwhile."""
+async def looking(place: Place, references: int, seconds: float) -> AsyncIterator[int]:
+    """Hand references over, evenly in time, and give how many were looked at meanwhile."""
     place.store_all(sns_ciphertext_digest=bytes(32))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(place.shadow.run)
-        for _ in range(materials):
-            place.shadow.hand(MATERIAL, FOUND)
-            await trio.sleep(seconds / materials)
+        for _ in range(references):
+            place.shadow.hand(REFERENCE, FOUND)
+            await trio.sleep(seconds / references)
         yield len(place.events)
         nursery.cancel_scope.cancel()
 
 
-async def test_at_low_load_every_material_is_looked_at(autojump_clock: Any) -> None:
+async def test_at_low_load_every_reference_is_looked_at(autojump_clock: Any) -> None:
     async with open_place() as place, looking(place, A_SECOND * 30 // 2, 30) as looked_at:
         assert looked_at == A_SECOND * 30 // 2
         assert place.shadow.skipped == 0

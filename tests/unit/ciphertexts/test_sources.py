@@ -11,9 +11,9 @@ from kmsconn.ciphertexts.places import Substitute
 from kmsconn.ciphertexts.sources import BothForms, ByPlace
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 
-MATERIAL = Material(b"\x0a" * 32, 1, b"\x0d" * 32, (Address(bytes(20)),))
+REFERENCE = CiphertextReference(b"\x0a" * 32, 1, b"\x0d" * 32, (Address(bytes(20)),))
 HANDLE, DIGEST = "0a" * 32, "0d" * 32
 OWN = Substitute("eu-west-1", "spare", "http://minio:9000")
 
@@ -43,7 +43,7 @@ def by_place(*buckets: str, instead: Substitute | None = None) -> ByPlace:
 
 
 async def shown(sources: BothForms | ByPlace) -> list[list[str]]:
-    return [[source.shown for source in bucket] for bucket in await sources.of(MATERIAL)]
+    return [[source.shown for source in bucket] for bucket in await sources.of(REFERENCE)]
 
 
 async def test_each_bucket_has_both_forms_the_handle_first() -> None:
@@ -55,14 +55,14 @@ async def test_each_bucket_has_both_forms_the_handle_first() -> None:
 
 async def test_the_form_that_was_found_last_is_asked_first_in_that_bucket() -> None:
     sources = both_forms("https://a/", "https://b")
-    by_handle, by_digest = (await sources.of(MATERIAL))[0]
-    sources.found(MATERIAL, by_digest)
-    assert [next(iter(bucket)).address for bucket in await sources.of(MATERIAL)] == [
+    by_handle, by_digest = (await sources.of(REFERENCE))[0]
+    sources.found(REFERENCE, by_digest)
+    assert [next(iter(bucket)).address for bucket in await sources.of(REFERENCE)] == [
         by_digest.address,
         f"https://b/ct128/{HANDLE}/1",
     ]
-    sources.found(MATERIAL, by_handle)
-    first, _ = (await sources.of(MATERIAL))[0]
+    sources.found(REFERENCE, by_handle)
+    first, _ = (await sources.of(REFERENCE))[0]
     assert first.address == by_handle.address
 
 
@@ -98,7 +98,7 @@ async def test_aws_and_the_operators_own_endpoint_are_shown_credentials_afterwar
 )
 async def test_nobody_else_is_ever_shown_credentials(bucket: str) -> None:
     """Addresses come from a chain: a session token must not be had by registering one."""
-    [ways] = await by_place(bucket, instead=OWN).of(MATERIAL)
+    [ways] = await by_place(bucket, instead=OWN).of(REFERENCE)
     assert [way.manner for way in ways] == [""]
 
 
@@ -116,11 +116,11 @@ async def test_the_operators_bucket_stands_in_where_no_coprocessor_can_be_looked
 
 async def test_the_object_by_handle_carries_its_buckets_attestation() -> None:
     """Shadow mode takes it from there."""
-    [forms] = await both_forms("https://a/ct").of(MATERIAL)
+    [forms] = await both_forms("https://a/ct").of(REFERENCE)
     assert [form.attested_by for form in forms] == ["https://a/ct", ""]
 
 
 async def test_a_repr_shows_no_address() -> None:
     """It may hold a key in its user info or query."""
-    [[source, _]] = await both_forms("https://user:secret@a").of(MATERIAL)
+    [[source, _]] = await both_forms("https://user:secret@a").of(REFERENCE)
     assert "secret" not in repr(source) + source.shown

@@ -15,12 +15,12 @@ from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.net.http import _announced
 from kmsconn.net.offloading import offload_inline
 
 BODY = b"ciphertext"
-MATERIAL = Material(bytes(30) + b"\x05\x00", 1, keccak256(BODY), (Address(bytes(20)),))
+REFERENCE = CiphertextReference(bytes(30) + b"\x05\x00", 1, keccak256(BODY), (Address(bytes(20)),))
 GOOD = "https://good.example"
 
 
@@ -69,7 +69,7 @@ def fetcher(http: Http, *buckets: str, **policy: bool) -> Fetcher:
 
 async def fetch(one: Fetcher, budget: ByteBudget | None = None) -> Any:
     with (budget or ByteBudget(1 << 20)).lease() as lease:
-        return await one.fetch(MATERIAL, lease)
+        return await one.fetch(REFERENCE, lease)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clo
 
     with budget.lease() as lease:
         found = await fetcher(Watching(liar=liar, good=Answer()), "https://liar.example", GOOD).fetch(
-            MATERIAL, lease
+            REFERENCE, lease
         )
         assert budget.used == len(found.body)
     assert held == [0, 0, 0]
@@ -123,7 +123,7 @@ async def test_the_loser_of_a_race_gives_back_what_it_had_reserved(autojump_cloc
     budget = ByteBudget(1000)
     slow = Answer(headers={"content-length": "900"}, hang=True)
     with budget.lease() as lease:
-        await fetcher(Http(slow=slow, good=Answer()), "https://slow.example", GOOD).fetch(MATERIAL, lease)
+        await fetcher(Http(slow=slow, good=Answer()), "https://slow.example", GOOD).fetch(REFERENCE, lease)
         assert budget.used == len(BODY)
 
 

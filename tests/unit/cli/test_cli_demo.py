@@ -19,9 +19,9 @@ from kmsconn.cli import demo_view as view
 from kmsconn.cli.main import make_parser
 from kmsconn.emulator.board import Board, Row, Stage, Totals
 from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.ground_truth import Verdict
 from kmsconn.emulator.key_life import KeyResult
-from kmsconn.emulator.key_oracle import KeyVerdict
-from kmsconn.emulator.oracle import Verdict
+from kmsconn.emulator.key_verdict import KeyVerdict
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.ids import CRS_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.model.requests import Kind
@@ -51,7 +51,7 @@ def drawn(demo: Demo, seconds: float = 1.0) -> str:
 def still(plan: Plan | None = None, rows: int = 0) -> Demo:
     """Return a demonstration at which nothing happens, with some rows."""
     demo = Demo.of(plan or Plan(), lambda: BASE)
-    quiet = Board(demo.oracle, demo.ledger, clock=lambda: 0.0)
+    quiet = Board(demo.ground_truth, demo.ledger, clock=lambda: 0.0)
     for number in range(1, rows + 1):
         quiet.rows[number] = Row(number, Kind.USER_DECRYPTION, make_id(USER_DECRYPTION_TAG, number))
     return attrs.evolve(demo, board=quiet)

@@ -17,9 +17,9 @@ from kmsconn.emulator import emulation
 from kmsconn.emulator.emulation import Emulation, seal_cheaply
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.ground_truth import GroundTruth, Verdict
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
-from kmsconn.emulator.oracle import Oracle, Verdict
 
 T = TypeVar("T")
 WELL = Verdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5)
@@ -33,7 +33,7 @@ def noted(things: list[T], thing: T) -> T:
 def run_command(monkeypatch: pytest.MonkeyPatch, verdict: Verdict, *arguments: str) -> int:
     """Execute the command with an emulation that has ended with this verdict."""
     monkeypatch.setattr(trio, "run", lambda *_: None)
-    monkeypatch.setattr(Oracle, "verdict", lambda _: verdict)
+    monkeypatch.setattr(GroundTruth, "verdict", lambda _: verdict)
     return main(["emulate", "--write-config", "k.toml", *arguments])
 
 
@@ -104,10 +104,10 @@ def test_history_is_counted_in_blocks_of_the_gateway() -> None:
 
 def test_the_moments_of_requests_reach_the_oracle() -> None:
     made = Emulation.of(emulation.Plan(Path("k.toml"), None, shards=2))
-    dependencies, oracle = made.dependencies, made.oracle
-    assert dependencies.gateway.on_submit == oracle.note_sent
-    assert {core.core.on_start for core in dependencies.cores} == {oracle.note_started}
-    assert {core.core.on_answer for core in dependencies.cores} == {oracle.note_given}
+    dependencies, ground_truth = made.dependencies, made.ground_truth
+    assert dependencies.gateway.on_submit == ground_truth.note_sent
+    assert {core.core.on_start for core in dependencies.cores} == {ground_truth.note_started}
+    assert {core.core.on_answer for core in dependencies.cores} == {ground_truth.note_given}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from kmsconn.cli.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
 from kmsconn.emulator.key_life import KeyResult
-from kmsconn.emulator.key_oracle import KeyVerdict
+from kmsconn.emulator.key_verdict import KeyVerdict
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from kmsconn.control.commands import perform
 from kmsconn.control.requests import COMMANDS
 from kmsconn.control.server import context_of
 from kmsconn.emulator import core_faults
-from kmsconn.emulator.chances import Chance
+from kmsconn.emulator.injections import FaultInjection
 from kmsconn.kms.codes import Status
 from kmsconn.model.events import Event, ReplyIncluded, RequestClosed
 from kmsconn.service.connector import open_connector
@@ -35,7 +35,7 @@ async def test_expired_requests_are_answered_after_a_retry(autojump_clock: Any, 
             await connector.wait_ready()
             context = context_of(connector.components)
             core = components.dependencies.cores[0]
-            core.chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE)))
+            core.injections.append(FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE)))
             for _ in range(COUNT):
                 components.traffic.forms["public"]()
             await trio.sleep(200)

@@ -17,7 +17,7 @@ from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
 from kmsconn.emulator.rpc import Node as RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import Kind, Material
+from kmsconn.model.requests import Kind, CiphertextReference
 from kmsconn.protocols.httpz_rc7 import abi, views
 from kmsconn.protocols.httpz_rc7.crsgen import Crsgen
 from kmsconn.protocols.httpz_rc7.keygen import Keygen, PrepKeygen
@@ -111,7 +111,7 @@ def call_of(log: dict[str, Any], revision: str) -> bytes:
     if log["topics"][0] == "0x" + abi.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
         return abi.KEY_MANAGER.function("activateKeyRequest").encode(int(log["data"], 16))
     match EVENTS.decode(vectors.read_log(log)):
-        case PublicDecryption(materials=materials, numeric=numeric):
+        case PublicDecryption(references=materials, numeric=numeric):
             handles = [int.from_bytes(m.handle) if numeric else m.handle for m in materials]
             return manager.function("publicDecryptionRequest").encode(handles)
         case Keygen(id=prepared):
@@ -205,19 +205,19 @@ def _lower_threshold(httpz: Httpz, frame: Frame) -> None:
     httpz.set_nodes(frame, httpz.nodes(frame), 0)
 
 
-def _commit(manager: DecryptionManager, material: Material, frame: Frame) -> None:
+def _commit(manager: DecryptionManager, material: CiphertextReference, frame: Frame) -> None:
     manager.commit(frame, material)
     for account in (None, *_accounts()):
         manager.allow(frame, material.handle, account)
 
 
-def _materials() -> set[Material]:
+def _materials() -> set[CiphertextReference]:
     """Return every ciphertext that was asked for: each was committed by coprocessors in an order of its own."""
-    found: set[Material] = set()
+    found: set[CiphertextReference] = set()
     for _, entry in [*vectors.exchanges("public_decryption"), *vectors.exchanges("user_decryption")]:
         content = EVENTS.decode(vectors.log_of(entry))
         assert isinstance(content, PublicDecryption | UserDecryption)
-        found |= set(content.materials)
+        found |= set(content.references)
     return found
 
 

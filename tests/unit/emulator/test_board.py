@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.emulator.board import Board, Row, Stage, Totals
+from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.load import Ledger
-from kmsconn.emulator.oracle import Oracle
 from kmsconn.model.events import (
     AnswerKept,
     CursorMoved,
@@ -44,9 +44,9 @@ class Scene:
         self.now = 0.0
         self.world = world()
         clock = lambda: self.now  # noqa: E731 - one clock for both
-        self.oracle = Oracle(self.world.chain, DECRYPTION_ADDRESS, SENDER.address, clock=clock)
+        self.ground_truth = GroundTruth(self.world.chain, DECRYPTION_ADDRESS, SENDER.address, clock=clock)
         self.ledger = Ledger()
-        self.board = Board(self.oracle, self.ledger, clock=clock)
+        self.board = Board(self.ground_truth, self.ledger, clock=clock)
         self.take(*events)
 
     def take(self, *events: Event) -> None:
@@ -56,7 +56,7 @@ class Scene:
     def block(self, at: float) -> None:
         self.now = at
         self.world.chain.mine()
-        self.oracle.read()
+        self.ground_truth.read()
 
     @property
     def row(self) -> Row:

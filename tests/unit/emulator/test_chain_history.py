@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.node_error import PRUNED_HISTORY
-from kmsconn.emulator.oracle import Oracle
 
 from .small_world import DECRYPTION_ADDRESS, SENDER, World, handle, world
 
@@ -109,12 +109,12 @@ def test_what_was_read_is_not_lost_for_the_oracle() -> None:
     made = world()
     made.commit(handle(0))
     made.chain.history = 2
-    oracle = Oracle(made.chain, DECRYPTION_ADDRESS, SENDER.address, clock=lambda: 0.0)
+    ground_truth = GroundTruth(made.chain, DECRYPTION_ADDRESS, SENDER.address, clock=lambda: 0.0)
     for _ in range(6):
         made.ask()
         made.chain.mine()
-        oracle.read()
-    assert oracle.verdict().emitted == 6
+        ground_truth.read()
+    assert ground_truth.verdict().emitted == 6
 
 
 def test_empty_blocks_are_no_trouble() -> None:

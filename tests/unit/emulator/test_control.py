@@ -1,4 +1,4 @@
-"""The control handler tells what the chain shows, puts loads on and turns doors and Cores; in virtual time, without sockets."""
+"""The control handler tells what the chain shows, puts loads on and turns toggle_ports and Cores; in virtual time, without sockets."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.control import COLUMNS, Control
-from kmsconn.emulator.doors import Door
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.ground_truth import GroundTruth, Reply
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.oracle import Oracle, Reply
+from kmsconn.emulator.toggle_port import TogglePort
 from kmsconn.emulator.traffic import Traffic
 
 BASE = 1_767_225_600.0
 
 
 class Handler:
-    """A control over dependencies in memory, whose doors stand open but serve nobody."""
+    """A control over dependencies in memory, whose toggle_ports stand open but serve nobody."""
 
     def __init__(self, **options: Any) -> None:
         self.dependencies = FhevmDependencies.make(lambda: BASE + trio.current_time(), **options)
         self.dependencies.settle_in_memory(MemoryNetwork())
-        self.dependencies.doors |= {
-            name: Door(self.dependencies.handler(name)) for name in self.dependencies.names
+        self.dependencies.toggle_ports |= {
+            name: TogglePort(self.dependencies.handler(name)) for name in self.dependencies.names
         }
         sender = self.dependencies.sender.address
-        self.oracle = Oracle(self.dependencies.gateway, self.dependencies.decryption.address, sender)
+        self.ground_truth = GroundTruth(
+            self.dependencies.gateway, self.dependencies.decryption.address, sender
+        )
         self.traffic = Traffic(self.dependencies, Random(0))
-        self.control = Control(self.dependencies, self.traffic, self.oracle, BASE)
+        self.control = Control(self.dependencies, self.traffic, self.ground_truth, BASE)
 
     async def get(self, path: str) -> HttpResponse:
         return await self.control.handle(HttpRequest("GET", path))
@@ -45,9 +47,9 @@ class Handler:
         return await self.control.handle(HttpRequest("DELETE", path))
 
     async def load(self, nursery: trio.Nursery, **content: Any) -> Any:
-        """Put a load on, under blocks and the oracle."""
+        """Put a load on, under blocks and the ground_truth."""
         await nursery.start(self.dependencies.run)
-        await nursery.start(self.oracle.watch)
+        await nursery.start(self.ground_truth.watch)
         response = await self.post("/load", content)
         nursery.cancel_scope.cancel()
         return content_of(response)
@@ -62,7 +64,7 @@ async def test_the_status_is_the_oracles_verdict() -> None:
     handler = Handler()
     handler.traffic.public()
     handler.dependencies.gateway.mine()
-    handler.oracle.read()
+    handler.ground_truth.read()
     assert content_of(await handler.get("/status")) == {
         "emitted": 1, "answered": 0, "doubled": 0, "strays": 0, "p50": None, "p99": None,
     }  # fmt: skip
@@ -74,8 +76,8 @@ async def test_requests_are_told_with_their_moments_in_unix_time(
     handler = Handler()
     sent = handler.traffic.public()
     handler.dependencies.gateway.mine()
-    handler.oracle.read()
-    trace = handler.oracle.trace_of(sent)
+    handler.ground_truth.read()
+    trace = handler.ground_truth.trace_of(sent)
     assert trace is not None
     trace.started, trace.given, trace.sent = trace.at + 1, trace.at + 2, trace.at + 3
     trace.answer = Reply(b"", 1, 1, trace.at + 4)
@@ -91,7 +93,7 @@ async def test_a_load_is_answered_with_its_own_requests(autojump_clock: trio.tes
     handler.traffic.public()  # somebody else's
     async with trio.open_nursery() as nursery:
         done = await handler.load(nursery, rate=10, seconds=2, patience=3)
-    assert (done["offered"], len(done["rows"]), handler.oracle.verdict().emitted) == (20, 20, 21)
+    assert (done["offered"], len(done["rows"]), handler.ground_truth.verdict().emitted) == (20, 20, 21)
 
 
 async def test_a_load_has_its_size_and_forms(autojump_clock: trio.testing.MockClock) -> None:
@@ -99,7 +101,7 @@ async def test_a_load_has_its_size_and_forms(autojump_clock: trio.testing.MockCl
     async with trio.open_nursery() as nursery:
         await handler.load(nursery, rate=5, seconds=1, patience=1, size=4096, forms=["public"])
     assert {len(body) for body in handler.dependencies.plaintexts} == {4096}
-    assert all(name >> 248 == 1 for name in handler.oracle.traces), "public decryptions"
+    assert all(name >> 248 == 1 for name in handler.ground_truth.traces), "public decryptions"
 
 
 @pytest.mark.parametrize(
@@ -113,9 +115,11 @@ async def test_a_load_that_cannot_be_read_is_refused(content: Any) -> None:
 async def test_every_dependency_can_be_shut_and_opened(name: str) -> None:
     handler = Handler()
     assert (await handler.post(f"/{name}/shut")).status == 204
-    assert [other for other, door in handler.dependencies.doors.items() if not door.is_open] == [name]
+    assert [
+        other for other, toggle_port in handler.dependencies.toggle_ports.items() if not toggle_port.is_open
+    ] == [name]
     assert (await handler.post(f"/{name}/open")).status == 204
-    assert handler.dependencies.doors[name].is_open
+    assert handler.dependencies.toggle_ports[name].is_open
 
 
 async def test_a_core_can_be_restarted() -> None:

@@ -28,9 +28,9 @@ from kmsconn.emulator.core_faults import (
     SHORT_SIGNATURE,
     STRANGER,
     STRANGER_SIGNATURE,
-    Chance,
     CoreFaults,
     Fault,
+    FaultInjection,
     slow,
     status,
     status_after,
@@ -287,7 +287,9 @@ async def test_what_happened_is_counted() -> None:
 
 
 async def test_chance_strikes_about_as_often_as_it_says() -> None:
-    spoilt = CoreFaults(core(), random.Random(1), [Chance(0.25, status(Status.UNAVAILABLE), PUBLIC.start)])
+    spoilt = CoreFaults(
+        core(), random.Random(1), [FaultInjection(0.25, status(Status.UNAVAILABLE), PUBLIC.start)]
+    )
     for _ in range(400):
         with contextlib.suppress(GrpcFailure):
             await start(spoilt)
@@ -297,7 +299,7 @@ async def test_chance_strikes_about_as_often_as_it_says() -> None:
 async def test_chance_is_repeatable() -> None:
     outcomes = []
     for _ in range(2):
-        spoilt = CoreFaults(core(), random.Random(7), [Chance(0.5, status(Status.UNKNOWN))])
+        spoilt = CoreFaults(core(), random.Random(7), [FaultInjection(0.5, status(Status.UNKNOWN))])
         for _ in range(20):
             with contextlib.suppress(GrpcFailure):
                 await start(spoilt)

@@ -11,13 +11,13 @@ import trio.testing
 
 from kmsconn.emulator.board import Stage, Totals
 from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.core_faults import Chance, status
+from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.ground_truth import Verdict
 from kmsconn.emulator.key_life import KeyLife
 from kmsconn.emulator.load import AFTERMATH
-from kmsconn.emulator.oracle import Verdict
 from kmsconn.kms.codes import Status
 from kmsconn.net.offloading import offload_inline
 
@@ -167,7 +167,7 @@ async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(
 ) -> None:
     demo = Demo.of(Plan(requests=1, keys=True), wall)
     assert demo.keys is not None
-    demo.dependencies.cores[0].chances.append(Chance(1.0, status(Status.UNAVAILABLE), "CrsGen"))
+    demo.dependencies.cores[0].injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE), "CrsGen"))
     await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
     result = demo.result()
     assert result.verdict.well

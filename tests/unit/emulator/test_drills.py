@@ -18,9 +18,9 @@ from kmsconn.emulator.drills import page
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.other_drills import UNKNOWN_CHAIN_ID
 from kmsconn.emulator.drills.table import DRILLS, targets_of
+from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.oracle import Oracle
 from kmsconn.emulator.rpc import Node
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
@@ -481,9 +481,9 @@ async def test_a_second_sender_copies_replies(autojump_clock: MockClock, nursery
     for _ in range(4):
         chain.mine()
         await trio.testing.wait_all_tasks_blocked()
-    oracle = Oracle(chain, desk.dependencies.decryption.address, owner)
-    oracle.read()
-    assert (chain.account(owner).nonce, oracle.verdict().doubled) == (4, 2)
+    ground_truth = GroundTruth(chain, desk.dependencies.decryption.address, owner)
+    ground_truth.read()
+    assert (chain.account(owner).nonce, ground_truth.verdict().doubled) == (4, 2)
     await desk.delete("/gateway/second-sender")
     chain.submit(signed(desk, 4, reply.encode(next(iter(requests(desk))), b"", b"", b"")))
     for _ in range(3):
@@ -713,7 +713,7 @@ async def test_users_name_a_host_chain_that_nobody_configured() -> None:
     desk.dependencies.gateway.mine()
     logs = [log for mined in desk.dependencies.gateway.head.mined for log in mined.logs]
     contents = [content for log in logs if (content := EVENTS.decode(log)) is not None]
-    chains = [int.from_bytes(content.materials[0].handle[22:30]) for content in contents]
+    chains = [int.from_bytes(content.references[0].handle[22:30]) for content in contents]
     assert chains == [UNKNOWN_CHAIN_ID, UNKNOWN_CHAIN_ID, 12345]
 
 
@@ -735,9 +735,9 @@ async def test_everything_that_listens_can_refuse() -> None:
     desk = Handler()
     for name in desk.dependencies.names:
         await put_on(desk, f"/{name}/refuse")
-    assert not any(door.is_open for door in desk.dependencies.doors.values())
+    assert not any(toggle_port.is_open for toggle_port in desk.dependencies.toggle_ports.values())
     await desk.delete("/faults")
-    assert all(door.is_open for door in desk.dependencies.doors.values())
+    assert all(toggle_port.is_open for toggle_port in desk.dependencies.toggle_ports.values())
 
 
 # --- the page -------------------------------------------------------------------------------------------------------

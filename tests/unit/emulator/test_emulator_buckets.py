@@ -28,8 +28,8 @@ from kmsconn.emulator.bucket_faults import (
     TRUNCATED,
     WRONG_BYTES,
     BucketFaults,
-    Chance,
     Fault,
+    FaultInjection,
     oversized,
     redirect,
     stall,
@@ -252,6 +252,6 @@ async def test_faults_are_counted_by_name() -> None:
 
 
 async def test_chance_strikes_only_its_method() -> None:
-    faults = BucketFaults(bucket(Form.HANDLE), random.Random(1), [Chance(1.0, INTERNAL, "HEAD")])
+    faults = BucketFaults(bucket(Form.HANDLE), random.Random(1), [FaultInjection(1.0, INTERNAL, "HEAD")])
     statuses = [(await faults.handle(get(method=method))).status for method in ("GET", "HEAD")]
     assert statuses == [200, 500]

@@ -17,7 +17,7 @@ from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
 from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.requests import Kind, Material
+from kmsconn.model.requests import Kind, CiphertextReference
 from kmsconn.protocols.httpz_rc7 import abi, views
 from kmsconn.protocols.httpz_rc7.typed_data import user_digest
 from kmsconn.protocols.storage import mapping_slot
@@ -76,7 +76,7 @@ def scene(threshold: int = 0, *, counts_shares: bool = False) -> Scene:
         httpz.address, lambda frame: httpz.set_coprocessors(frame, [Coprocessor(APP, APP, "http://b/ct")])
     )
     for handle, key_id in ((HANDLE, 7), (OTHER_KEY, 8)):
-        material = Material(handle, key_id, DIGEST, (APP,))
+        material = CiphertextReference(handle, key_id, DIGEST, (APP,))
         chain.set_up(manager.address, partial(manager.commit, material=material))
     for handle in (HANDLE, OTHER_KEY, UNCOMMITTED):
         for account in (None, USER.address, APP):

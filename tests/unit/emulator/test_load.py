@@ -12,9 +12,9 @@ import trio.testing
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
+from kmsconn.emulator.ground_truth import Reply, ground_truth_of
 from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.oracle import Reply, oracle_of
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.requests import Kind
 from kmsconn.testing.truth import requests_of
@@ -23,26 +23,26 @@ BASE = 1_767_225_600.0
 
 
 class Place:
-    """EmulatedDependencies on a memory network, with users and an oracle, but no connector: nothing is ever answered."""
+    """EmulatedDependencies on a memory network, with users and an ground_truth, but no connector: nothing is ever answered."""
 
     def __init__(self, seed: int = 0, profile: str = FHEVM_014) -> None:
         self.traffic = GENERATIONS[profile].settle(lambda: BASE + trio.current_time(), Random(seed))
         self.dependencies = self.traffic.dependencies
         self.dependencies.settle_in_memory(MemoryNetwork())
-        self.oracle = oracle_of(self.dependencies)
+        self.ground_truth = ground_truth_of(self.dependencies)
 
     async def run(self, load: Load, *, ledger: Ledger | None = None, patience: float = 5.0) -> float:
         """Put a load on, and return how long it took."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.dependencies.run)
-            await run_load(load, self.traffic, self.oracle, ledger=ledger, patience=patience)
+            await run_load(load, self.traffic, self.ground_truth, ledger=ledger, patience=patience)
             nursery.cancel_scope.cancel()
         return trio.current_time() - began
 
     def answer(self, transaction_hash: bytes) -> None:
-        """Let the oracle have seen an answer."""
-        trace = self.oracle.trace_of(transaction_hash)
+        """Let the ground_truth have seen an answer."""
+        trace = self.ground_truth.trace_of(transaction_hash)
         assert trace is not None
         trace.answer = Reply(b"", 1, 1, trio.current_time())
 
@@ -57,28 +57,28 @@ def still_users() -> Traffic:
 async def test_all_requests_of_a_load_reach_the_chain(autojump_clock: trio.testing.MockClock) -> None:
     place = Place()
     await place.run(Load(rate=10, seconds=3))
-    assert place.oracle.verdict().emitted == 30
+    assert place.ground_truth.verdict().emitted == 30
 
 
 async def test_requests_come_at_their_rate(autojump_clock: trio.testing.MockClock) -> None:
     place = Place()
     began = trio.current_time()
     await place.run(Load(rate=2.5, seconds=2))
-    seconds = [round(trace.at - began, 2) for trace in place.oracle.traces.values()]
+    seconds = [round(trace.at - began, 2) for trace in place.ground_truth.traces.values()]
     assert sorted(seconds) == [0.25, 0.5, 1.0, 1.25, 1.75]
 
 
 async def test_patience_ends_and_leaves_requests_open(autojump_clock: trio.testing.MockClock) -> None:
     place = Place()
     seconds = await place.run(Load(rate=4, seconds=1), patience=7.0)
-    assert (place.oracle.verdict().open, seconds) == (4, 0.75 + 7.0 + AFTERMATH)
+    assert (place.ground_truth.verdict().open, seconds) == (4, 0.75 + 7.0 + AFTERMATH)
 
 
 async def test_a_load_can_be_cancelled(autojump_clock: trio.testing.MockClock) -> None:
     place = Place()
     with trio.move_on_after(1.6):
         await place.run(Load(rate=1, seconds=60))
-    assert place.oracle.verdict().emitted == 2
+    assert place.ground_truth.verdict().emitted == 2
 
 
 async def test_the_forms_of_a_load_are_the_named_ones_in_turn(autojump_clock: trio.testing.MockClock) -> None:
@@ -94,7 +94,8 @@ async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind(
     place = Place(profile=HTTPZ_RC7)
     await place.run(Load(rate=4, seconds=60, forms=("public", "user")), patience=1)
     kinds = Counter(
-        place.dependencies.dialect.requests[log.topics[0]] for log in requests_of(place.dependencies)
+        place.dependencies.generation_events.requests[log.topics[0]]
+        for log in requests_of(place.dependencies)
     )
     assert kinds == {Kind.PUBLIC_DECRYPTION: 120, Kind.USER_DECRYPTION: 120}
 
@@ -117,7 +118,9 @@ async def test_everything_of_a_prepared_load_is_there_before_its_first_request(
 ) -> None:
     place, ledger = Place(), Ledger()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(put_on, Load(1, 9, prepared=True), place.traffic, place.oracle, ledger))
+        nursery.start_soon(
+            partial(put_on, Load(1, 9, prepared=True), place.traffic, place.ground_truth, ledger)
+        )
         await trio.testing.wait_all_tasks_blocked()
         assert len(place.dependencies.plaintexts) >= 9
         assert len(ledger.forms) == 1
@@ -127,7 +130,7 @@ async def test_everything_of_a_prepared_load_is_there_before_its_first_request(
 async def test_the_ledger_knows_each_requests_transaction(autojump_clock: trio.testing.MockClock) -> None:
     place, ledger = Place(), Ledger()
     await place.run(Load(rate=10, seconds=1), ledger=ledger)
-    assert {trace.transaction_hash for trace in place.oracle.traces.values()} == set(ledger.forms)
+    assert {trace.transaction_hash for trace in place.ground_truth.traces.values()} == set(ledger.forms)
 
 
 async def test_the_same_seed_makes_the_same_load(autojump_clock: trio.testing.MockClock) -> None:
@@ -150,10 +153,10 @@ async def test_ciphertexts_of_answered_requests_are_dropped_after_a_while(
     place = Place()
     answered, still_open = place.traffic.public(), place.traffic.public()
     place.dependencies.gateway.mine()
-    place.oracle.read()
+    place.ground_truth.read()
     place.answer(answered)
     with trio.move_on_after(KEPT + 2):
-        await tidy(place.traffic, place.oracle)
+        await tidy(place.traffic, place.ground_truth)
     assert place.traffic.remembered == (still_open,)
 
 
@@ -163,10 +166,10 @@ async def test_ciphertexts_of_answered_requests_are_kept_for_a_while(
     place = Place()
     answered = place.traffic.public()
     place.dependencies.gateway.mine()
-    place.oracle.read()
+    place.ground_truth.read()
     place.answer(answered)
     with trio.move_on_after(KEPT - 2):
-        await tidy(place.traffic, place.oracle)
+        await tidy(place.traffic, place.ground_truth)
     assert place.traffic.remembered == (answered,)
 
 

@@ -8,7 +8,7 @@ import pytest
 from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionRequest, UserDecryptionRequest
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import CoreCall
@@ -23,7 +23,7 @@ def content_of(entry: dict[str, Any]) -> Any:
 
 
 def start(content: Any, ciphertexts: list[Ciphertext] | None = None) -> CoreCall:
-    given = ciphertexts or [vectors.ciphertext(material.handle) for material in content.materials]
+    given = ciphertexts or [vectors.ciphertext(reference.handle) for reference in content.references]
     return PROFILE.operations[content.kind].start_calls(content, given, None)[0]
 
 
@@ -66,7 +66,8 @@ def test_another_serialiser_reads_the_same(entry: dict[str, Any]) -> None:
 def test_large_bodies_are_spliced_and_not_copied() -> None:
     content = content_of(vectors.request("public_four_v2_two_chains_repeated_handle"))
     large = [
-        Ciphertext(material.handle, bytes(1_000_000 + n), 3) for n, material in enumerate(content.materials)
+        Ciphertext(reference.handle, bytes(1_000_000 + n), 3)
+        for n, reference in enumerate(content.references)
     ]
     message = start(content, large).message
     assert [part for part in message.parts if len(part) > 1000] == [entry.body for entry in large]
@@ -77,21 +78,21 @@ def test_large_bodies_are_spliced_and_not_copied() -> None:
 
 def test_no_bytes_of_a_ciphertext_are_left_out_like_any_default() -> None:
     content = content_of(vectors.request("public_one_v0"))
-    message = start(content, [Ciphertext(content.materials[0].handle, b"", 0)]).message
+    message = start(content, [Ciphertext(content.references[0].handle, b"", 0)]).message
     (entry,) = PublicDecryptionRequest.parse(bytes(message)).ciphertexts
     assert bytes(entry) in bytes(message)
     assert entry.ciphertext == b""
 
 
-def test_a_request_without_materials_is_rejected() -> None:
-    content = attrs.evolve(content_of(vectors.request("public_one_v0")), materials=())
+def test_a_request_without_references_is_rejected() -> None:
+    content = attrs.evolve(content_of(vectors.request("public_one_v0")), references=())
     with pytest.raises(Rejected, match="no ciphertext"):
         PROFILE.operations[content.kind].start_calls(content, [], None)[0]
 
 
-def test_other_ciphertexts_than_the_materials_are_refused() -> None:
+def test_other_ciphertexts_than_the_references_are_refused() -> None:
     content = content_of(vectors.request("public_three_v0"))
-    wrong = [vectors.ciphertext(material.handle) for material in reversed(content.materials)]
+    wrong = [vectors.ciphertext(reference.handle) for reference in reversed(content.references)]
     for given in (wrong, wrong[:2]):
         with pytest.raises(ValueError, match="not those of the request"):
             PROFILE.operations[content.kind].start_calls(content, given, None)[0]
@@ -103,7 +104,7 @@ def test_the_domain_is_the_configured_one() -> None:
     profile = Fhevm014(attrs.evolve(settings, decryption_contract=contract))
     content = content_of(vectors.request("public_one_v0"))
     call = profile.operations[content.kind].start_calls(
-        content, [vectors.ciphertext(content.materials[0].handle)], None
+        content, [vectors.ciphertext(content.references[0].handle)], None
     )[0]
     domain = PublicDecryptionRequest.parse(bytes(call.message)).domain
     assert domain is not None
@@ -114,13 +115,15 @@ def test_the_domain_is_the_configured_one() -> None:
 
 
 def bare(content: Any) -> Any:
-    return attrs.evolve(content, materials=tuple(Material.bare(one.handle) for one in content.materials))
+    return attrs.evolve(
+        content, references=tuple(CiphertextReference.bare(one.handle) for one in content.references)
+    )
 
 
 @ids
 def test_a_request_of_the_later_form_is_the_same_to_the_core(entry: dict[str, Any]) -> None:
     content: Any = content_of(entry)
-    found = [attrs.evolve(vectors.ciphertext(one.handle), key_id=one.key_id) for one in content.materials]
+    found = [attrs.evolve(vectors.ciphertext(one.handle), key_id=one.key_id) for one in content.references]
     assert bytes(start(bare(content), found).message) == bytes(start(content).message)
 
 
@@ -128,7 +131,7 @@ def test_handles_under_different_keys_are_rejected() -> None:
     content: Any = content_of(vectors.request("public_three_v0"))
     found = [
         attrs.evolve(vectors.ciphertext(one.handle), key_id=1 + place)
-        for place, one in enumerate(content.materials)
+        for place, one in enumerate(content.references)
     ]
     with pytest.raises(Rejected, match="different keys"):
         start(bare(content), found)

@@ -50,7 +50,7 @@ def test_kind_id_and_extra_data(entry: dict[str, Any]) -> None:
 
 
 @ids
-def test_materials_are_the_committed_ciphertexts_in_event_order(entry: dict[str, Any]) -> None:
+def test_references_are_the_committed_ciphertexts_in_event_order(entry: dict[str, Any]) -> None:
     known = {found["name"]: found for found in vectors.load()["ciphertexts"]}
     expected = [
         (
@@ -61,7 +61,7 @@ def test_materials_are_the_committed_ciphertexts_in_event_order(entry: dict[str,
         )
         for name in entry["handles"]
     ]
-    found = [(m.handle, m.key_id, m.digest, m.coprocessors) for m in decode(entry).materials]
+    found = [(m.handle, m.key_id, m.digest, m.coprocessors) for m in decode(entry).references]
     assert found == expected
 
 
@@ -106,7 +106,7 @@ def test_abi_valid_logs_of_random_values_decode(event: Any) -> None:
 
 
 @pytest.mark.parametrize("topic0", LATER_EVENTS, ids=lambda topic: topic.hex()[:8])
-def test_the_recorded_logs_of_the_later_forms_decode_with_bare_materials(topic0: bytes) -> None:
+def test_the_recorded_logs_of_the_later_forms_decode_with_bare_references(topic0: bytes) -> None:
     given = next(
         found
         for found in vectors.abi_source()["later_events"]["event_test_vectors"]["Decryption"].values()
@@ -117,24 +117,24 @@ def test_the_recorded_logs_of_the_later_forms_decode_with_bare_materials(topic0:
     content = EVENTS.decode(log)
     assert content is not None
     assert content.id == int(given["topics"][1], 16)
-    assert content.materials
-    assert all(material.is_bare for material in content.materials)
+    assert content.references
+    assert all(reference.is_bare for reference in content.references)
     assert EVENTS.digest(log) == keccak256(b"".join(topics) + log.data)
 
 
-def test_a_material_of_the_first_form_is_never_bare() -> None:
+def test_a_reference_of_the_first_form_is_never_bare() -> None:
     content = EVENTS.decode(log_of(public_decryption.EVENT, 7, ((bytes(32), 0, bytes(32), ()),), b""))
     assert content is not None
-    assert not content.materials[0].is_bare
+    assert not content.references[0].is_bare
 
 
-def test_handles_that_differ_from_the_materials_still_decode() -> None:
+def test_handles_that_differ_from_the_references_still_decode() -> None:
     payload = (b"\x01" * 20, b"", (), (0, 2**256 - 1), b"\xff", b"")
     content = EVENTS.decode(
         log_of(user_decryption.UNIFIED, 7, (), ((bytes(32), bytes(20), bytes(20)),), payload)
     )
     assert isinstance(content, UnifiedUserDecryption)
-    assert (len(content.materials), len(content.handles), content.duration) == (0, 1, 2**256 - 1)
+    assert (len(content.references), len(content.handles), content.duration) == (0, 1, 2**256 - 1)
 
 
 def test_the_topics_are_those_of_the_specification() -> None:

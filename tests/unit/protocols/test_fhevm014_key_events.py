@@ -69,14 +69,14 @@ def test_a_context_has_its_nodes_and_the_threshold_of_the_protocol() -> None:
     assert content.previous_id == decoded["previousContextId"]
 
 
-def test_an_epoch_names_both_contexts_and_the_block_of_its_material() -> None:
+def test_an_epoch_names_both_contexts_and_the_block_of_its_reference() -> None:
     content, decoded = keys.content("epoch_2_context_switch"), keys.event("epoch_2_context_switch")["decoded"]
     assert (content.context_id, content.previous_context_id, content.previous_epoch_id) == (
         decoded["kmsContextId"],
         decoded["previousContextId"],
         decoded["previousEpochId"],
     )
-    assert content.material_block == decoded["materialBlockNumber"]
+    assert content.reference_block == decoded["materialBlockNumber"]
 
 
 def test_a_context_without_predecessor_asks_for_nothing() -> None:

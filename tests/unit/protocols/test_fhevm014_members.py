@@ -20,11 +20,11 @@ CONFIG = GatewayContexts(1, Address(b"\x01" * 20))
 CURRENT = make_id(CONTEXT_TAG, 2)
 
 
-def verdict(inquiry: Any, current: int = CURRENT) -> Verdict:
-    """Put an inquiry to a Gateway whose current context is this."""
-    [_] = next(inquiry)
+def verdict(plan: Any, current: int = CURRENT) -> Verdict:
+    """Put an plan to a Gateway whose current context is this."""
+    [_] = next(plan)
     with pytest.raises(StopIteration) as end:
-        inquiry.send([current])
+        plan.send([current])
     found: Verdict = end.value.value
     return found
 
@@ -66,5 +66,5 @@ def recorded(kind: str) -> bytes:
 def test_a_reply_under_a_destroyed_context_is_final(name: str, kind: Kind) -> None:
     revert = PROFILE.operations[kind].revert(recorded(name))
     assert (revert.name, revert.verdict) == ("InvalidKmsContext", Verdict.RETRY)
-    assert revert.inquiry is not None
-    assert verdict(revert.inquiry()) is Verdict.FINAL
+    assert revert.plan is not None
+    assert verdict(revert.plan()) is Verdict.FINAL

@@ -8,7 +8,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.profile import EVENTS, Fhevm014
-from kmsconn.protocols.port import Profile, Question, Slot, Verdict, View
+from kmsconn.protocols.port import ContractQuery, Profile, StorageRead, Verdict, View
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()
@@ -18,8 +18,8 @@ GATEWAY, ETHEREUM = SETTINGS.gateway.chain_id, SETTINGS.ethereum.chain_id
 YES, NO = (1).to_bytes(32), bytes(32)
 
 
-def place(question: Question[Any]) -> tuple[int, bytes]:
-    assert isinstance(question, (View, Slot))
+def place(question: ContractQuery[Any]) -> tuple[int, bytes]:
+    assert isinstance(question, (View, StorageRead))
     return question.chain_id, question.to
 
 
@@ -74,8 +74,8 @@ def test_without_a_context_nothing_is_asked() -> None:
 
 
 def test_a_context_is_asked_for_on_ethereum() -> None:
-    chain_id, inquiry = PROFILE.context_checks(CONTEXT, EPOCH) or (0, iter(()))
-    questions = next(inquiry)
+    chain_id, plan = PROFILE.context_checks(CONTEXT, EPOCH) or (0, iter(()))
+    questions = next(plan)
     assert (chain_id, len(questions)) == (ETHEREUM, 3)
     expected = (ETHEREUM, SETTINGS.protocol_config_contract.address)
     assert {place(question) for question in questions} == {expected}

@@ -57,7 +57,7 @@ def test_public_words_and_digest(entry: dict[str, Any], answer: dict[str, Any]) 
     plaintexts = [(value["fhe_type"], from_hex(value["bytes"])) for value in payload["plaintexts"]]
     result = decrypted_result(plaintexts)
     assert result == from_hex(answer["decrypted_result"])
-    handles = [material.handle for material in content_of(entry).materials]
+    handles = [reference.handle for reference in content_of(entry).references]
     extra_data = from_hex(answer["response"]["extra_data"])
     digest = public_digest(domain(), handles, result, extra_data)
     assert digest == from_hex(answer["eip712"]["digest"])
@@ -69,7 +69,7 @@ def test_user_share_and_digest(entry: dict[str, Any], answer: dict[str, Any]) ->
     expected = answer["user_decrypted_share"]
     assert (len(share), keccak256(share)) == (expected["length"], from_hex(expected["keccak256"]))
     assert bincode.encode(bincode.decode(share)) == share
-    handles = [material.handle for material in content_of(entry).materials]
+    handles = [reference.handle for reference in content_of(entry).references]
     digest = user_digest(domain(), vectors.enc_key(), handles, share, extra_data)
     assert digest == from_hex(answer["eip712"]["digest"])
 

@@ -17,7 +17,7 @@ from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.fhevm_014.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
 from kmsconn.protocols.fhevm_014.views import MAGIC_VALUE
 from kmsconn.protocols.fhevm_014.wallets import WALLET_PATIENCE
-from kmsconn.protocols.port import Facts, Question, View
+from kmsconn.protocols.port import ContractQuery, Facts, View
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()
@@ -48,7 +48,7 @@ def ask(content: Content, facts: Facts | None = None, profile: Fhevm014 = PROFIL
     return list(questions)  # type: ignore[arg-type]
 
 
-def judge(questions: Iterable[Question[None]], *results: bytes) -> None:
+def judge(questions: Iterable[ContractQuery[None]], *results: bytes) -> None:
     for question, result in zip(questions, results, strict=True):
         question.understand(result)
 
@@ -101,14 +101,14 @@ def test_any_no_is_waited_for(name: str) -> None:
 @pytest.mark.parametrize("handle", [b"\x01" * 31, b"\x01" * 30 + b"\xff\x00", b""])
 def test_a_malformed_handle_is_rejected(handle: bytes) -> None:
     content = content_of(vectors.request("public_one_v0"))
-    bad = attrs.evolve(content, materials=(attrs.evolve(content.materials[0], handle=handle),))
+    bad = attrs.evolve(content, references=(attrs.evolve(content.references[0], handle=handle),))
     with pytest.raises(Rejected, match="malformed handle"):
         ask(bad)
 
 
-def test_a_request_without_materials_is_rejected() -> None:
+def test_a_request_without_references_is_rejected() -> None:
     with pytest.raises(Rejected, match="no ciphertext"):
-        ask(attrs.evolve(content_of(vectors.request("public_one_v0")), materials=()))
+        ask(attrs.evolve(content_of(vectors.request("public_one_v0")), references=()))
 
 
 @pytest.mark.parametrize("name", ["public_four_v2_two_chains_repeated_handle", "user_unified_own_v0"])
@@ -122,7 +122,7 @@ def test_a_legacy_handle_of_two_contracts_asks_for_every_pair() -> None:
     """The 0.14 connector lets the last one win; here every pair must pass."""
     entry = vectors.request("user_legacy_direct_v0")
     content = content_of(entry)
-    first, second = (material.handle for material in content.materials)
+    first, second = (reference.handle for reference in content.references)
     pairs = ((first, b"\x0a" * 20), (first, b"\x0b" * 20), (second, b"\x0a" * 20))
     calldata = DIRECT.encode(pairs, (0, 1), (1, ()), b"\x01" * 20, b"", b"", b"")
     facts = attrs.evolve(vectors.facts_of(entry), input=calldata)
@@ -134,7 +134,7 @@ def test_a_legacy_handle_of_two_contracts_asks_for_every_pair() -> None:
 def test_a_delegated_handle_of_two_contracts_asks_for_every_pair() -> None:
     entry = vectors.request("user_legacy_delegated_v0")
     content = content_of(entry)
-    first, *others = (material.handle for material in content.materials)
+    first, *others = (reference.handle for reference in content.references)
     contracts = b"\x0a" * 20, b"\x0b" * 20
     pairs = [(first, contracts[0]), (first, contracts[1]), *((other, contracts[0]) for other in others)]
     delegator, user = b"\x0d" * 20, content.user
@@ -162,7 +162,7 @@ def test_the_digest_and_the_user_s_signature(entry: dict[str, Any]) -> None:
     assert unified_digest(domain, 12345, content) == from_hex(expected["digest"])
 
 
-def test_other_handles_than_the_materials_are_rejected() -> None:
+def test_other_handles_than_the_references_are_rejected() -> None:
     content = content_of(TWO_HANDLES)
     assert isinstance(content, UnifiedUserDecryption)
     other = attrs.evolve(content.handles[0], handle=b"\x01" * 32)
@@ -177,9 +177,9 @@ def test_handles_of_several_chains_are_rejected() -> None:
     raw = content.handles[1].handle
     moved = raw[:22] + (12346).to_bytes(8) + raw[30:]
     handles = (content.handles[0], attrs.evolve(content.handles[1], handle=moved))
-    materials = (content.materials[0], attrs.evolve(content.materials[1], handle=moved))
+    references = (content.references[0], attrs.evolve(content.references[1], handle=moved))
     with pytest.raises(Rejected, match="several host chains"):
-        ask(attrs.evolve(content, handles=handles, materials=materials))
+        ask(attrs.evolve(content, handles=handles, references=references))
 
 
 def test_a_user_among_the_allowed_contracts_is_rejected() -> None:

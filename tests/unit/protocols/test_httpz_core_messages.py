@@ -9,7 +9,7 @@ import pytest
 from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest, FheType, ReencryptionRequest
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.httpz_rc7.decryptions import Decryption, check_types
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
@@ -37,7 +37,7 @@ def start_of(content: Decryption, ciphertexts: Sequence[Ciphertext]) -> CoreCall
 
 def start(entry: dict[str, Any]) -> CoreCall:
     content = content_of(entry)
-    return start_of(content, [httpz.ciphertext(material.handle) for material in content.materials])
+    return start_of(content, [httpz.ciphertext(reference.handle) for reference in content.references])
 
 
 @every_request
@@ -62,7 +62,7 @@ def test_the_result_is_asked_for_by_the_id_as_text(revision: str, entry: dict[st
 
 
 def test_annex_a2_byte_for_byte() -> None:
-    content = PublicDecryption(1, (Material(HANDLE, 7, bytes(32), ()),), numeric=False)
+    content = PublicDecryption(1, (CiphertextReference(HANDLE, 7, bytes(32), ()),), numeric=False)
     [call] = PublicDecryptions(attrs.evolve(PROFILE.deployment, manager=httpz.annex_domain())).start_calls(
         content, [Ciphertext(HANDLE, b"\xca\xfe", 3)], None
     )
@@ -81,7 +81,7 @@ def test_the_domain_has_its_hundred_bytes() -> None:
 @pytest.mark.parametrize("fhe_type", range(12))
 def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> None:
     handle = HANDLE[:30] + bytes([fhe_type, 0])
-    content = PublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
+    content = PublicDecryption(1, (CiphertextReference(handle, 7, bytes(32), ()),), numeric=False)
     check_types(content)
     message = start_of(content, [Ciphertext(handle, b"x", 3)]).message
     assert DecryptionRequest.parse(bytes(message)).ciphertexts[0].fhe_type == FheType(fhe_type)
@@ -90,30 +90,30 @@ def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> Non
 @pytest.mark.parametrize("fhe_type", [12, 83, 255])
 def test_a_type_of_another_era_is_rejected_by_name(fhe_type: int) -> None:
     handle = HANDLE[:30] + bytes([fhe_type, 0])
-    content = PublicDecryption(1, (Material(handle, 7, bytes(32), ()),), numeric=False)
+    content = PublicDecryption(1, (CiphertextReference(handle, 7, bytes(32), ()),), numeric=False)
     with pytest.raises(Rejected, match=f"FHE type {fhe_type}"):
         check_types(content)
 
 
-def test_a_request_without_materials_is_rejected() -> None:
+def test_a_request_without_references_is_rejected() -> None:
     with pytest.raises(Rejected, match="no ciphertext"):
         start_of(PublicDecryption(1, (), numeric=False), [])
 
 
 def test_only_whole_requests_are_sent() -> None:
     content = content_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
-    given = [httpz.ciphertext(material.handle) for material in content.materials]
+    given = [httpz.ciphertext(reference.handle) for reference in content.references]
     for wrong in (given[:-1], given[::-1]):
         with pytest.raises(ValueError, match="not those of the request"):
             start_of(content, wrong)
 
 
-def test_the_key_of_the_first_material_is_named() -> None:
+def test_the_key_of_the_first_reference_is_named() -> None:
     content = content_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
     assert isinstance(content, PublicDecryption)
-    first, *rest = content.materials
-    changed = attrs.evolve(content, materials=(attrs.evolve(first, key_id=5), *rest))
-    given = [httpz.ciphertext(material.handle) for material in content.materials]
+    first, *rest = content.references
+    changed = attrs.evolve(content, references=(attrs.evolve(first, key_id=5), *rest))
+    given = [httpz.ciphertext(reference.handle) for reference in content.references]
     key = DecryptionRequest.parse(bytes(start_of(changed, given).message)).key_id
     assert key is not None
     assert key.request_id == "5".rjust(64, "0")

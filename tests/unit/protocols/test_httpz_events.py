@@ -10,7 +10,7 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import Kind, Material
+from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import public_decryption
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER, RC4
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
@@ -23,9 +23,9 @@ USER = httpz.exchanges("user_decryption")
 HANDLE = bytes.fromhex("11" * 30 + "0500")
 
 
-def materials(entry: dict[str, Any]) -> tuple[Material, ...]:
+def references(entry: dict[str, Any]) -> tuple[CiphertextReference, ...]:
     return tuple(
-        Material(
+        CiphertextReference(
             from_hex(one["ctHandle"]),
             int(one["keyId"], 16),
             from_hex(one["snsCiphertextDigest"]),
@@ -47,7 +47,7 @@ def annex_log() -> Log:
 @pytest.mark.parametrize(("revision", "entry"), PUBLIC, ids=httpz.name_of)
 def test_public_requests_of_both_revisions_decode(revision: str, entry: dict[str, Any]) -> None:
     identifier = int(entry["request"]["decoded"]["publicDecryptionId"], 16)
-    expected = PublicDecryption(identifier, materials(entry), numeric=revision == "uint256")
+    expected = PublicDecryption(identifier, references(entry), numeric=revision == "uint256")
     found = EVENTS.decode(httpz.log_of(entry))
     assert found == expected
     assert found.kind is Kind.PUBLIC_DECRYPTION
@@ -58,7 +58,7 @@ def test_user_requests_of_both_revisions_decode(revision: str, entry: dict[str, 
     decoded = entry["request"]["decoded"]
     expected = UserDecryption(
         int(decoded["userDecryptionId"], 16),
-        materials(entry),
+        references(entry),
         revision == "uint256",
         parse_address(decoded["userAddress"]),
         from_hex(decoded["publicKey"]),
@@ -70,11 +70,11 @@ def test_user_requests_of_both_revisions_decode(revision: str, entry: dict[str, 
 
 
 def test_the_log_of_annex_a_decodes() -> None:
-    material = Material(HANDLE, 7, keccak256(b"hello world"), (parse_address("0x" + "aa" * 20),))
-    assert EVENTS.decode(annex_log()) == PublicDecryption(1, (material,), numeric=False)
+    reference = CiphertextReference(HANDLE, 7, keccak256(b"hello world"), (parse_address("0x" + "aa" * 20),))
+    assert EVENTS.decode(annex_log()) == PublicDecryption(1, (reference,), numeric=False)
 
 
-def test_a_request_without_materials_decodes() -> None:
+def test_a_request_without_references_decodes() -> None:
     topics, data = public_decryption.EVENT.encode(9, ())
     found = EVENTS.decode(attrs.evolve(annex_log(), topics=topics, data=data))
     assert found == PublicDecryption(9, (), numeric=False)
@@ -125,5 +125,5 @@ def test_both_revisions_of_one_request_are_different_content() -> None:
     first, second = EVENTS.decode(log), EVENTS.decode(numeric)
     assert isinstance(first, PublicDecryption)
     assert isinstance(second, PublicDecryption)
-    assert (first.id, first.materials) == (second.id, second.materials)
+    assert (first.id, first.references) == (second.id, second.references)
     assert first != second

@@ -18,7 +18,7 @@ from kmsconn.protocols.httpz_rc7.operations import aborted
 from kmsconn.protocols.httpz_rc7.plaintexts import Form
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
-from kmsconn.protocols.port import Facts, Meaning, Profile, Question, Slot, Verdict, View
+from kmsconn.protocols.port import ContractQuery, Facts, Meaning, Profile, StorageRead, Verdict, View
 from tests.vectors import httpz
 
 PROFILE: Profile = HttpzRc7(httpz.settings())
@@ -33,8 +33,8 @@ KEY_LOGS = {entry["name"]: httpz.log_of(entry) for entry in httpz.load()["bytes3
 ALL_LOGS = [PUBLIC, USER, *KEY_LOGS.values()]
 
 
-def place(question: Question[Any] | None) -> tuple[int, Address]:
-    assert isinstance(question, View | Slot)
+def place(question: ContractQuery[Any] | None) -> tuple[int, Address]:
+    assert isinstance(question, View | StorageRead)
     return question.chain_id, question.to
 
 
@@ -73,7 +73,9 @@ def test_five_counters_prove_completeness_each_for_its_kind() -> None:
     ]
     assert {one.tag for one in found} == {0}
     assert [place(one.newest)[1] for one in found] == [MANAGER] * 2 + [KEYS] * 3
-    offsets = [one.newest.slot - views.KEY_MANAGER_BASE for one in found[2:] if isinstance(one.newest, Slot)]
+    offsets = [
+        one.newest.slot - views.KEY_MANAGER_BASE for one in found[2:] if isinstance(one.newest, StorageRead)
+    ]
     assert offsets == [1, 9, 20]
 
 
@@ -95,7 +97,7 @@ def test_there_are_no_contexts_windows_transactions_and_inquiries(log: Log) -> N
         PROFILE.operations[content.kind].standing(content, ZERO_ADDRESS),
     ) == (None, None)
     assert PROFILE.operations[content.kind].replying_context(content) == 0
-    assert (content.valid_until, PROFILE.operations[content.kind].inquiry(content)) == (None, None)
+    assert (content.valid_until, PROFILE.operations[content.kind].plan(content)) == (None, None)
     assert not content.needs_transaction
 
 
@@ -103,7 +105,7 @@ def test_only_decryptions_have_ciphertexts() -> None:
     for log in ALL_LOGS:
         content = PROFILE.decode(log)
         assert content is not None
-        assert len(content.materials) == (len(log.topics) > 1)
+        assert len(content.references) == (len(log.topics) > 1)
 
 
 def test_a_decryption_needs_no_question_since_the_contract_has_checked_it() -> None:
@@ -117,10 +119,10 @@ def test_a_decryption_without_ciphertexts_or_of_unknown_type_is_rejected() -> No
     content = PROFILE.decode(PUBLIC)
     assert isinstance(content, PublicDecryption)
     with pytest.raises(Rejected, match="no ciphertext"):
-        PROFILE.operations[content.kind].checks(attrs.evolve(content, materials=()), FACTS)
-    strange = attrs.evolve(content.materials[0], handle=bytes(30) + b"\x0c\0")
+        PROFILE.operations[content.kind].checks(attrs.evolve(content, references=()), FACTS)
+    strange = attrs.evolve(content.references[0], handle=bytes(30) + b"\x0c\0")
     with pytest.raises(Rejected, match="FHE type 12"):
-        PROFILE.operations[content.kind].checks(attrs.evolve(content, materials=(strange,)), FACTS)
+        PROFILE.operations[content.kind].checks(attrs.evolve(content, references=(strange,)), FACTS)
 
 
 @pytest.mark.parametrize(("name", "answers"), [("keygen", 4), ("kskgen", 12)])
@@ -129,7 +131,7 @@ def test_a_key_waits_until_this_node_has_told_that_it_is_prepared(name: str, ans
     assert content is not None
     (question,) = PROFILE.operations[content.kind].checks(content, FACTS)
     told = views.has_told_key(GATEWAY, KEYS, answers, content.id, SENDER)
-    assert isinstance(question, Slot)
+    assert isinstance(question, StorageRead)
     assert (place(question), question.slot) == ((GATEWAY, KEYS), told.slot)
     question.understand(YES)
     with pytest.raises(NotYet, match="is prepared"):
@@ -147,7 +149,7 @@ def slots(log: Log) -> int:
     content = PROFILE.decode(log)
     assert content is not None
     found = PROFILE.operations[content.kind].has_answered(content, SIGNER, SENDER)
-    assert isinstance(found, Slot)
+    assert isinstance(found, StorageRead)
     return found.slot
 
 
@@ -179,7 +181,7 @@ def test_a_decryption_goes_its_way(group: str, method: str) -> None:
     for _, entry in httpz.exchanges(group):
         content = PROFILE.decode(httpz.log_of(entry))
         assert content is not None
-        given = [httpz.ciphertext(one.handle) for one in content.materials]
+        given = [httpz.ciphertext(one.handle) for one in content.references]
         (call,) = PROFILE.operations[content.kind].start_calls(content, given, None)
         assert (call.method, bytes(call.message)) == (
             method,

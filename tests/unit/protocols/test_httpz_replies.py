@@ -20,7 +20,7 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.requests import Material
+from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import public_decryption, user_decryption
@@ -58,9 +58,9 @@ STRANGER = PrivateKey((2).to_bytes(32))
 HANDLE = from_hex(httpz.annex()["handle_example"])
 USER = parse_address("0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045")
 PUBLIC_KEY = from_hex("0x2000000000000000" + "42" * 32)
-MATERIAL = Material(HANDLE, 7, bytes(32), ())
-PUBLIC = PublicDecryption(1, (MATERIAL,), numeric=False)
-USERS = UserDecryption(1, (MATERIAL,), False, USER, PUBLIC_KEY)
+REFERENCE = CiphertextReference(HANDLE, 7, bytes(32), ())
+PUBLIC = PublicDecryption(1, (REFERENCE,), numeric=False)
+USERS = UserDecryption(1, (REFERENCE,), False, USER, PUBLIC_KEY)
 ANNEX_READER = Replies(httpz.annex_domain())
 
 
@@ -156,7 +156,7 @@ def test_what_nobody_known_signed_comes_back_with_whoever_signed_it() -> None:
 
 
 def test_an_answer_for_another_request_has_another_signer() -> None:
-    other = attrs.evolve(PUBLIC, materials=(attrs.evolve(MATERIAL, handle=HANDLE[::-1]),))
+    other = attrs.evolve(PUBLIC, references=(attrs.evolve(REFERENCE, handle=HANDLE[::-1]),))
     assert ANNEX_READER.public(other, public_answer(), SIGNER).signer != SIGNER
 
 
@@ -192,7 +192,7 @@ def test_the_share_of_the_worked_example_has_its_92_bytes() -> None:
 
 def test_a_short_handle_in_the_answer_is_the_one_filled_up() -> None:
     long = b"\x05".rjust(32, b"\0")
-    content = attrs.evolve(USERS, materials=(attrs.evolve(MATERIAL, handle=long),))
+    content = attrs.evolve(USERS, references=(attrs.evolve(REFERENCE, handle=long),))
     short = [TypedSigncryptedCiphertext(signcrypted_ciphertext=b"\xc1", external_handle=b"\x05")]
     answer = user_answer(user_payload(signcrypted_ciphertexts=short), [long])
     assert ANNEX_READER.user(content, answer, SIGNER).signer == SIGNER

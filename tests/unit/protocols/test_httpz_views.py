@@ -10,7 +10,7 @@ from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.port import Coprocessor, Instead, Slot, View
+from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, View
 from kmsconn.protocols.storage import mapping_slot
 from tests.vectors import httpz
 
@@ -148,7 +148,7 @@ def test_the_counters_of_annex_c() -> None:
 @pytest.mark.parametrize(("question", "at"), [(views.has_answered_public, 2), (views.has_answered_user, 7)])
 def test_an_answer_is_found_by_id_and_signer(question: Any, at: int) -> None:
     signer = Address(b"\x01" * 20)
-    found: Slot[bool] = question(*MANAGER, 5, signer)
+    found: StorageRead[bool] = question(*MANAGER, 5, signer)
     assert found.slot == mapping_slot(mapping_slot(views.DECRYPTION_MANAGER_BASE + at, 5), signer)
     assert [found.understand(bytes(32)), found.understand((1).to_bytes(32))] == [False, True]
 

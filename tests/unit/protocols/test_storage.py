@@ -6,10 +6,10 @@ import pytest
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.port import Slot
+from kmsconn.protocols.port import StorageRead
 from kmsconn.protocols.storage import flag
 
-DESTROYED = Slot(1, Address(bytes(20)), 7, flag)
+DESTROYED = StorageRead(1, Address(bytes(20)), 7, flag)
 
 
 @pytest.mark.parametrize(("number", "is_set"), [(0, False), (1, True)])

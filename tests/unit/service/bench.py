@@ -147,8 +147,8 @@ class Bench:
 def other_data(row: Row) -> bytes:
     """Return the data of the same event with other extraData."""
     event = DECRYPTION.event("PublicDecryptionRequest")
-    identifier, materials, extra_data = event.decode(row.log.topics, row.log.data)
-    return event.encode(identifier, materials, extra_data + b"\x01")[1]
+    identifier, references, extra_data = event.decode(row.log.topics, row.log.data)
+    return event.encode(identifier, references, extra_data + b"\x01")[1]
 
 
 def wall() -> float:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.emulator import core_faults
-from kmsconn.emulator.chances import Chance
+from kmsconn.emulator.injections import FaultInjection
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.database import Database
 from kmsconn.kms.codes import Status
@@ -148,7 +148,7 @@ async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answere
             async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
                 core = components.dependencies.cores[0]
-                core.chances.append(Chance(1.0, core_faults.status(Status.UNAVAILABLE)))
+                core.injections.append(FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE)))
                 bad = components.traffic.forms["public"]()
                 good = components.traffic.forms["public"]()
                 await trio.sleep(20)

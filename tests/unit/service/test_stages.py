@@ -237,7 +237,7 @@ async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(auto
     assert content is not None
     place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     asked = Request(1, ETHEREUM, log.address, content, bytes(32), place, 1e12)
-    found = tuple(Ciphertext(material.handle, b"body", 3) for material in content.materials)
+    found = tuple(Ciphertext(reference.handle, b"body", 3) for reference in content.references)
     begun, core = trio.current_time(), Silent()
     with trio.fail_after(10):
         submitted = await attrs.evolve(stages(core), profile=profile).submit(

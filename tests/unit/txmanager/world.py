@@ -34,7 +34,7 @@ from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.net.ports import Ports
 from kmsconn.net.wake_up import WakeUp
-from kmsconn.protocols.port import CoreCall, Inquiry, Operation, Revert, Slot, Verdict
+from kmsconn.protocols.port import CoreCall, Operation, QueryPlan, Revert, StorageRead, Verdict
 from kmsconn.txmanager.state import TxManager
 from kmsconn.txmanager.wallet import Wallet
 
@@ -113,7 +113,7 @@ class Replied(Operation[Any]):
         said = (data or b"unknown").decode()
         verdicts = {"answered": Verdict.DONE, "wrong": Verdict.FINAL, "stranger": Verdict.SKIP}
         revert = Revert(said, (), verdicts.get(said.split(":")[0], Verdict.RETRY))
-        return attrs.evolve(revert, inquiry=ask_state) if said == "not pending" else revert
+        return attrs.evolve(revert, plan=ask_state) if said == "not pending" else revert
 
 
 class Reverts:
@@ -125,9 +125,9 @@ class Reverts:
         self.operations = {kind: Replied(kind, spare_gas, spare_percent) for kind in Kind}
 
 
-def ask_state() -> Inquiry[Verdict]:
+def ask_state() -> QueryPlan[Verdict]:
     """Ask what "not pending" means: the state says whether it is done."""
-    [state] = yield [Slot(CHAIN_ID, CONTRACT, 1, int.from_bytes)]
+    [state] = yield [StorageRead(CHAIN_ID, CONTRACT, 1, int.from_bytes)]
     return Verdict.DONE if state else Verdict.RETRY
 
 

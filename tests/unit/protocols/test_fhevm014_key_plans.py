@@ -16,7 +16,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import contexts, epochs, key_management, views
 from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
-from kmsconn.protocols.port import Inquiry, LogsAt, Slot, Verdict, View
+from kmsconn.protocols.port import LogsAt, QueryPlan, StorageRead, Verdict, View
 from kmsconn.protocols.storage import mapping_slot
 from tests.vectors import keys
 
@@ -43,18 +43,18 @@ class Contracts:
     views: dict[tuple[bytes, str], bytes] = attrs.field(factory=lambda: dict(RECORDED))
     rounds: int = 0
 
-    def run(self, inquiry: Inquiry[Any]) -> Any:
-        """Put an inquiry and return what it comes to."""
+    def run(self, plan: QueryPlan[Any]) -> Any:
+        """Put an plan and return what it comes to."""
         try:
-            questions = next(inquiry)
+            questions = next(plan)
             while True:
                 self.rounds += 1
-                questions = inquiry.send([self._answer(question) for question in questions])
+                questions = plan.send([self._answer(question) for question in questions])
         except StopIteration as end:
             return end.value
 
     def _answer(self, question: Any) -> Any:
-        if isinstance(question, Slot):
+        if isinstance(question, StorageRead):
             return question.understand(self.slots.get(question.slot, 0).to_bytes(32))
         if isinstance(question, LogsAt):
             wanted = [
@@ -286,9 +286,9 @@ def test_a_revert_that_its_name_does_not_explain_brings_its_question(
 ) -> None:
     data = keccak256(error.encode())[:4] + identifier.to_bytes(32)
     found = keys.PROFILE.operations[kind].revert(data)
-    assert (found.verdict, found.inquiry is not None) == (Verdict.RETRY, True)
-    assert found.inquiry is not None
-    assert Contracts().run(found.inquiry()) is Verdict.RETRY
+    assert (found.verdict, found.plan is not None) == (Verdict.RETRY, True)
+    assert found.plan is not None
+    assert Contracts().run(found.plan()) is Verdict.RETRY
 
 
 def test_other_reverts_speak_for_themselves() -> None:
@@ -299,5 +299,5 @@ def test_other_reverts_speak_for_themselves() -> None:
             Kind.KMS_CONTEXT_DESTROYED,
             Kind.KMS_EPOCH_DESTROYED,
         }:
-            assert keys.PROFILE.operations[kind].revert(None).inquiry is None
+            assert keys.PROFILE.operations[kind].revert(None).plan is None
     assert Address(ASK.config) == SETTINGS.protocol_config_contract.address

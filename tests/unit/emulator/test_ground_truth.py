@@ -1,4 +1,4 @@
-"""The oracle tells from the chain alone which requests were answered, when, and what was sent too often."""
+"""The ground_truth tells from the chain alone which requests were answered, when, and what was sent too often."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.emulator.oracle import Oracle, Trace, Verdict, percentile
+from kmsconn.emulator.ground_truth import GroundTruth, Trace, Verdict, percentile
 
 from .small_world import DECRYPTION_ADDRESS, SENDER, STRANGER, World, own_order, public_id, signed, world
 
 
 class Watched:
-    """A small world, and an oracle whose clock is set by hand."""
+    """A small world, and an ground_truth whose clock is set by hand."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.world: World = world()
-        self.oracle = Oracle(self.world.chain, DECRYPTION_ADDRESS, SENDER.address, clock=lambda: self.now)
+        self.ground_truth = GroundTruth(
+            self.world.chain, DECRYPTION_ADDRESS, SENDER.address, clock=lambda: self.now
+        )
         self._nonce = 0
 
     def block(self, at: float) -> None:
         """Make a block and look at it at this moment."""
         self.now = at
         self.world.chain.mine()
-        self.oracle.read()
+        self.ground_truth.read()
 
     def reply(self, counter: int, *, index: int = 0, calldata: bytes | None = None) -> None:
         """Submit the node's next transaction: a reply to this request."""
@@ -35,11 +37,11 @@ class Watched:
         self._nonce += 1
 
     def trace(self, counter: int) -> Trace:
-        return self.oracle.traces[public_id(counter)]
+        return self.ground_truth.traces[public_id(counter)]
 
     @property
     def verdict(self) -> Verdict:
-        return self.oracle.verdict()
+        return self.ground_truth.verdict()
 
 
 @pytest.fixture
@@ -67,9 +69,9 @@ def test_a_request_without_a_reply_is_open(watched: Watched) -> None:
 
 def test_a_request_is_found_by_its_transaction(watched: Watched) -> None:
     transaction = watched.world.ask()
-    assert watched.oracle.trace_of(transaction) is None
+    assert watched.ground_truth.trace_of(transaction) is None
     watched.block(1.0)
-    assert watched.oracle.trace_of(transaction) is watched.trace(1)
+    assert watched.ground_truth.trace_of(transaction) is watched.trace(1)
 
 
 def test_an_included_reply_answers(watched: Watched) -> None:
@@ -146,7 +148,7 @@ def test_reading_again_changes_nothing(watched: Watched) -> None:
     watched.block(2.0)
     before = watched.verdict
     watched.now = 9.0
-    watched.oracle.read()
+    watched.ground_truth.read()
     assert watched.verdict == before
 
 
@@ -165,7 +167,7 @@ def test_a_reply_in_a_block_that_was_replaced_does_not_count_any_more(watched: W
     watched.reply(1)
     watched.block(2.0)
     watched.world.chain.reorg(1, drop=lambda transaction: transaction.envelope is not None)
-    watched.oracle.read()
+    watched.ground_truth.read()
     assert (watched.verdict.answered, watched.verdict.open) == (0, 1)
 
 
@@ -173,7 +175,7 @@ def test_a_request_that_is_gone_is_not_emitted(watched: Watched) -> None:
     watched.world.ask()
     watched.block(1.0)
     watched.world.chain.reorg(1, drop=lambda _: True)
-    watched.oracle.read()
+    watched.ground_truth.read()
     assert watched.verdict.emitted == 0
 
 
@@ -183,7 +185,7 @@ def test_a_request_that_moved_is_visible_from_its_new_block_on(watched: Watched)
     watched.block(2.0)
     watched.now = 5.0
     watched.world.chain.reorg(2)
-    watched.oracle.read()
+    watched.ground_truth.read()
     assert (watched.trace(1).block, watched.trace(1).at) == (2, 5.0)
 
 
@@ -192,10 +194,10 @@ def test_a_block_that_comes_back_keeps_its_time(watched: Watched) -> None:
     watched.block(1.0)
     branch = watched.world.chain.reorg(1)
     watched.now = 5.0
-    watched.oracle.read()
+    watched.ground_truth.read()
     watched.world.chain.restore(branch)
     watched.now = 9.0
-    watched.oracle.read()
+    watched.ground_truth.read()
     assert watched.trace(1).at == 1.0
 
 
@@ -203,7 +205,7 @@ def test_ids_that_are_handed_out_again_name_other_transactions(watched: Watched)
     first, second = watched.world.ask(0), watched.world.ask(1)
     watched.block(1.0)
     watched.world.chain.reorg(1, arrange=own_order(second, first))
-    watched.oracle.read()
+    watched.ground_truth.read()
     assert (watched.trace(1).transaction_hash, watched.trace(2).transaction_hash) == (second, first)
 
 
@@ -213,15 +215,15 @@ def test_a_shorter_chain_is_noticed(watched: Watched) -> None:
     watched.block(1.0)
     watched.block(2.0)
     popped = watched.world.chain._pop(2)
-    watched.oracle.read()
+    watched.ground_truth.read()
     assert (len(popped.blocks), watched.verdict.emitted) == (2, 0)
 
 
 async def test_watching_notes_the_time_of_each_block(autojump_clock: trio.testing.MockClock) -> None:
     small = world()
-    oracle = Oracle(small.chain, DECRYPTION_ADDRESS, SENDER.address)
+    ground_truth = GroundTruth(small.chain, DECRYPTION_ADDRESS, SENDER.address)
     async with trio.open_nursery() as nursery:
-        await nursery.start(oracle.watch)
+        await nursery.start(ground_truth.watch)
         began = trio.current_time()
         small.ask()
         await trio.sleep(3)
@@ -231,7 +233,7 @@ async def test_watching_notes_the_time_of_each_block(autojump_clock: trio.testin
         small.chain.mine()
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    trace = oracle.traces[public_id(1)]
+    trace = ground_truth.traces[public_id(1)]
     assert (trace.at - began, trace.latency) == (3.0, 4.0)
 
 
@@ -239,11 +241,11 @@ async def test_watching_begins_with_what_is_there(autojump_clock: trio.testing.M
     small = world()
     small.ask()
     small.chain.mine()
-    oracle = Oracle(small.chain, DECRYPTION_ADDRESS, SENDER.address)
+    ground_truth = GroundTruth(small.chain, DECRYPTION_ADDRESS, SENDER.address)
     async with trio.open_nursery() as nursery:
-        await nursery.start(oracle.watch)
+        await nursery.start(ground_truth.watch)
         nursery.cancel_scope.cancel()
-    assert oracle.verdict().emitted == 1
+    assert ground_truth.verdict().emitted == 1
 
 
 def test_no_value_has_no_percentile() -> None:
@@ -277,20 +279,20 @@ def asked(watched: Watched) -> Trace:
 def test_only_the_first_start_call_counts(watched: Watched) -> None:
     trace = asked(watched)
     for watched.now in (1.5, 2.5):
-        watched.oracle.note_started(public_id(1).to_bytes(32))
+        watched.ground_truth.note_started(public_id(1).to_bytes(32))
     assert trace.started == 1.5
 
 
 def test_only_the_first_answer_counts(watched: Watched) -> None:
     trace = asked(watched)
     for watched.now in (1.5, 2.5):
-        watched.oracle.note_given(public_id(1).to_bytes(32))
+        watched.ground_truth.note_given(public_id(1).to_bytes(32))
     assert trace.given == 1.5
 
 
 def test_a_reply_is_sent_when_the_node_has_it_and_again_is_no_news(watched: Watched) -> None:
     trace = asked(watched)
-    watched.world.chain.on_submit = watched.oracle.note_sent
+    watched.world.chain.on_submit = watched.ground_truth.note_sent
     for watched.now in (1.5, 2.5):
         watched.reply(1)
     assert trace.sent == 1.5
@@ -298,12 +300,12 @@ def test_a_reply_is_sent_when_the_node_has_it_and_again_is_no_news(watched: Watc
 
 def test_a_transaction_of_somebody_else_is_not_the_nodes_reply(watched: Watched) -> None:
     trace = asked(watched)
-    watched.world.chain.on_submit = watched.oracle.note_sent
+    watched.world.chain.on_submit = watched.ground_truth.note_sent
     watched.world.chain.submit(signed(0, watched.world.reply(1), key=STRANGER))
     assert trace.sent is None
 
 
 def test_of_an_id_that_nobody_was_given_no_moment_is_kept(watched: Watched) -> None:
-    watched.oracle.note_started(public_id(9).to_bytes(32))
-    watched.oracle.note_given(public_id(9).to_bytes(32))
-    assert watched.oracle.traces == {}
+    watched.ground_truth.note_started(public_id(9).to_bytes(32))
+    watched.ground_truth.note_given(public_id(9).to_bytes(32))
+    assert watched.ground_truth.traces == {}

@@ -1,4 +1,4 @@
-"""The witness forgives what a reorganisation explains, and nothing else."""
+"""The invariants forgives what a reorganisation explains, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
 from kmsconn.model.requests import Kind
-from kmsconn.testing.witness import Witness
+from kmsconn.testing.invariants import Invariants
 
 PUBLIC = Kind.PUBLIC_DECRYPTION
 RECORDED = RequestRecorded(1, PUBLIC, make_id(PUBLIC_DECRYPTION_TAG, 7), 1, 1, bytes(32), 0)
 
 
 @pytest.fixture
-def witness(autojump_clock: Any, tmp_path: Path) -> Witness:
+def invariants(autojump_clock: Any, tmp_path: Path) -> Invariants:
     dependencies = FhevmDependencies.make(lambda: 1_767_225_600.0)
     dependencies.gateway.finality = 2
     journal = tmp_path / "journal.db"
     with closing(sqlite3.connect(journal, isolation_level=None)) as file:
         file.execute("CREATE TABLE request (rid INTEGER, digest BLOB)")
         file.execute("INSERT INTO request VALUES (1, ?)", (bytes(32),))
-    return Witness(dependencies, journal, 4.0)
+    return Invariants(dependencies, journal, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def witness(autojump_clock: Any, tmp_path: Path) -> Witness:
     ids=["final", "signed"],
 )
 async def test_a_deep_reorganisation_excuses_nothing_that_did_not_stand_in_its_blocks(
-    witness: Witness, event: Event, promise: str
+    invariants: Invariants, event: Event, promise: str
 ) -> None:
     """There never was such a request, nor a reply to it."""
-    chain = witness.dependencies.gateway
+    chain = invariants.dependencies.gateway
     for _ in range(5):
         chain.mine()
-    witness.hear(RECORDED)
-    witness.reorganised(chain.reorg(4))
-    witness.hear(event)
-    assert [text.split(": ")[1] for text in witness.violations] == [promise]
+    invariants.hear(RECORDED)
+    invariants.reorganised(chain.reorg(4))
+    invariants.hear(event)
+    assert [text.split(": ")[1] for text in invariants.violations] == [promise]

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from functools import partial
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.oracle import Oracle, Trace
+from kmsconn.emulator.ground_truth import GroundTruth, Trace
 from kmsconn.ethereum.hexes import to_hex
 
 _ID = re.compile(rb"[0-9a-f]{64}")  # as Cores of both generations are given ids
 
 
-def narrate(dependencies: EmulatedDependencies, oracle: Oracle, tell: Callable[[str], None]) -> None:
+def log_calls(
+    dependencies: EmulatedDependencies, ground_truth: GroundTruth, tell: Callable[[str], None]
+) -> None:
     """Let every request and every call be told from now on."""
-    oracle.on_request = partial(_request, tell)
+    ground_truth.on_request = partial(_request, tell)
     for name, core in dependencies.cores_by_name.items():
         core.on_call = partial(_call, tell, name)
 

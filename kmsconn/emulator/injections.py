@@ -20,7 +20,7 @@ class Fault(Generic[A]):
 
 
 @attrs.frozen
-class Chance(Generic[A]):
+class FaultInjection(Generic[A]):
     """A fault that strikes calls of a method (None: any) with this probability."""
 
     probability: float
@@ -28,9 +28,9 @@ class Chance(Generic[A]):
     method: str | None = None
 
 
-def struck(chances: Iterable[Chance[A]], method: str, random: Random) -> Fault[A] | None:
+def struck(injections: Iterable[FaultInjection[A]], method: str, random: Random) -> Fault[A] | None:
     """Return the first fault that strikes a call of this method, if one does."""
-    for chance in chances:
+    for chance in injections:
         if chance.method in {None, method} and random.random() < chance.probability:
             return chance.fault
     return None

@@ -45,7 +45,7 @@ class Life:
 
 
 @attrs.frozen
-class MortalPorts:
+class KillablePorts:
     """Ports that a life decides over. Blocking work is done inline, with waits before and after as threads would have them."""
 
     life: Life
@@ -60,7 +60,7 @@ class MortalPorts:
 
     async def _dial(self, host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
         self.life.check()
-        return MortalStream(self.life, await self.dial(host, port, tls=tls))
+        return KillableStream(self.life, await self.dial(host, port, tls=tls))
 
     async def _offload(self, use: str, work: Callable[[], T]) -> T:
         with trio.CancelScope(shield=True):
@@ -89,7 +89,7 @@ class MortalPorts:
         self.life.check()
 
 
-class MortalStream(trio.abc.Stream):
+class KillableStream(trio.abc.Stream):
     """A stream on which a dead process sends nothing."""
 
     def __init__(self, life: Life, stream: trio.abc.Stream) -> None:

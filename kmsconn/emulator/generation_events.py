@@ -19,7 +19,7 @@ _TAG_BITS = 248
 
 
 @attrs.frozen
-class Dialect:
+class GenerationEvents:
     """Topics of request events and selectors of replies with their kinds; both have the id first.
 
     ``tags``: what is put before ids where those of two kinds may be equal, so that each request has a name of its own.
@@ -51,7 +51,7 @@ REPLIES = {
     "userDecryptionResponse": Kind.USER_DECRYPTION,
 }
 
-FHEVM_014 = Dialect(
+FHEVM_014 = GenerationEvents(
     {topic0: kind for topic0, kind in EVENTS.kinds.items() if kind in REPLIES.values()},
     {DECRYPTION.function(name).selector: kind for name, kind in REPLIES.items()},
     EVENTS.digest,

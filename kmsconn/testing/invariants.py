@@ -32,7 +32,7 @@ QUICK_FINALITY = (
 
 @attrs.frozen
 class Kept:
-    """A row of the journal's file, as much as a witness wants."""
+    """A row of the journal's file, as much as a invariants wants."""
 
     rid: int
     kind: Kind
@@ -77,7 +77,7 @@ def _kept(rid: int, kind: str, identifier: bytes, digest: bytes, state: str, *re
 
 
 @attrs.define(eq=False)
-class Witness:
+class Invariants:
     """What was seen so far. ``sometimes`` counts the rare things that worlds exist for."""
 
     dependencies: EmulatedDependencies
@@ -103,7 +103,7 @@ class Witness:
     def born(self) -> None:
         """A process begins: all that it knows is the file."""
         rows = kept_in(self.journal)
-        self._ids = {row.rid: self.dependencies.dialect.name(row.kind, row.id) for row in rows}
+        self._ids = {row.rid: self.dependencies.generation_events.name(row.kind, row.id) for row in rows}
         self._flying = {row.rid: row.nonce for row in rows if row.state is State.SIGNED}
         self._kept = {row.rid for row in rows if row.answered}
 
@@ -126,9 +126,9 @@ class Witness:
             for one in mined
             if one.outcome.status and (found := reply_to(self.dependencies, one)) is not None
         }
-        dialect = self.dependencies.dialect
+        generation_events = self.dependencies.generation_events
         logs = (log for one in mined for log in one.logs)
-        requests = {name_of(dialect, log) for log in logs if is_request(dialect, log)}
+        requests = {name_of(generation_events, log) for log in logs if is_request(generation_events, log)}
         now = trio.current_time()
         self._gone_requests.update(dict.fromkeys(requests, now))
         if len(branch.blocks) > self.dependencies.gateway.finality:
@@ -143,7 +143,7 @@ class Witness:
         """Compare what the connector says with what is true."""
         match event:
             case told.RequestRecorded():
-                self._ids[event.rid] = self.dependencies.dialect.name(event.kind, event.id)
+                self._ids[event.rid] = self.dependencies.generation_events.name(event.kind, event.id)
             case told.AnswerKept():
                 self._expect(event.rid not in self._kept, f"S5: a second answer for row {event.rid}")
                 self._kept.add(event.rid)
@@ -164,7 +164,7 @@ class Witness:
         if event.rid not in self._flying:
             late = self._must_be_found(self._gone_requests, event.rid)
             gone = self._ids.get(event.rid) not in {
-                name_of(self.dependencies.dialect, log) for log in requests_of(self.dependencies)
+                name_of(self.dependencies.generation_events, log) for log in requests_of(self.dependencies)
             }
             self._expect(not (gone and late), f"S3: signed for row {event.rid}, which is not on chain")
         others = [rid for rid, nonce in self._flying.items() if nonce == event.nonce and rid != event.rid]
@@ -215,16 +215,16 @@ class Witness:
     def knows_the_chain(self) -> bool:
         """Say whether the journal holds for on chain what is, and nothing else."""
         kept = {row.digest for row in kept_in(self.journal) if row.on_chain}
-        dialect = self.dependencies.dialect
-        return kept == {dialect.content_digest(log) for log in requests_of(self.dependencies)}
+        generation_events = self.dependencies.generation_events
+        return kept == {generation_events.content_digest(log) for log in requests_of(self.dependencies)}
 
     def owed(self) -> list[str]:
         """Say what the connector has not brought to its end yet (S1, S7, S8, L1)."""
         rows = {row.digest: row for row in kept_in(self.journal)}
         owed = []
         for log in requests_of(self.dependencies):
-            name = hex(name_of(self.dependencies.dialect, log))
-            row = rows.get(self.dependencies.dialect.content_digest(log))
+            name = hex(name_of(self.dependencies.generation_events, log))
+            row = rows.get(self.dependencies.generation_events.content_digest(log))
             if row is None:
                 owed.append(f"S1: {name} is not in the journal")
             elif not row.on_chain:

@@ -6,27 +6,30 @@ from random import Random
 
 import pytest
 
-from kmsconn.emulator.chances import Chance, Fault, struck
+from kmsconn.emulator.injections import Fault, FaultInjection, struck
 
 SLOW, LOST = Fault("slow", 1), Fault("lost", 2)
 
 
 def test_a_sure_fault_of_any_method_strikes() -> None:
-    assert struck([Chance(1.0, SLOW)], "GET", Random(0)) == SLOW
+    assert struck([FaultInjection(1.0, SLOW)], "GET", Random(0)) == SLOW
 
 
 def test_a_fault_of_another_method_does_not() -> None:
-    assert struck([Chance(1.0, SLOW, "HEAD"), Chance(1.0, LOST, "GET")], "GET", Random(0)) == LOST
+    assert (
+        struck([FaultInjection(1.0, SLOW, "HEAD"), FaultInjection(1.0, LOST, "GET")], "GET", Random(0))
+        == LOST
+    )
 
 
 def test_a_fault_without_a_chance_does_not() -> None:
-    assert struck([Chance(0.0, SLOW)], "GET", Random(0)) is None
+    assert struck([FaultInjection(0.0, SLOW)], "GET", Random(0)) is None
 
 
 @pytest.mark.parametrize("probability", [0.2, 0.7])
 def test_a_fault_strikes_as_often_as_is_said(probability: float) -> None:
-    random, chances = Random(1), [Chance(probability, SLOW)]
-    times = sum(struck(chances, "GET", random) is not None for _ in range(10_000))
+    random, injections = Random(1), [FaultInjection(probability, SLOW)]
+    times = sum(struck(injections, "GET", random) is not None for _ in range(10_000))
     assert abs(times / 10_000 - probability) < 0.02
 
 

@@ -8,9 +8,9 @@ import pytest
 import trio
 import trio.testing
 
+from kmsconn.emulator.call_log import log_calls
 from kmsconn.emulator.demo import Demo, Plan, run_demo
 from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.narration import narrate
 from kmsconn.net.offloading import offload_inline
 
 RESULTS = {
@@ -31,10 +31,10 @@ async def test_each_request_and_each_call_is_one_line(
 ) -> None:
     lines: list[str] = []
     demo = Demo.of(Plan(requests=6, rate=20, profile=profile), wall)
-    narrate(demo.dependencies, demo.oracle, lines.append)
+    log_calls(demo.dependencies, demo.ground_truth, lines.append)
     await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
     asked = [line.split()[2] for line in lines if line.startswith("gateway  request ")]
-    assert asked == [f"{name:064x}" for name in demo.oracle.traces]
+    assert asked == [f"{name:064x}" for name in demo.ground_truth.traces]
     started = [line.split() for line in lines if line.split()[1] in STARTS[profile]]
     assert len({(method, identifier) for _, method, identifier in started}) == len(started) == 6
     assert {shard for shard, _, _ in started} == {"core0"}
@@ -47,6 +47,6 @@ async def test_each_request_and_each_call_is_one_line(
 def test_a_call_without_an_id_is_told_too() -> None:
     lines: list[str] = []
     demo = Demo.of(Plan(profile="httpz-rc7"), lambda: 0.0)
-    narrate(demo.dependencies, demo.oracle, lines.append)
+    log_calls(demo.dependencies, demo.ground_truth, lines.append)
     demo.dependencies.cores[0].on_call("Init", b"")
     assert lines == ["core0    Init"]

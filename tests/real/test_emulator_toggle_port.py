@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.doors import Door
+from kmsconn.emulator.toggle_port import TogglePort
 
 PATIENCE = 20
 
@@ -23,19 +23,19 @@ async def said_back(stream: trio.abc.Stream) -> bytes:
 
 async def test_who_is_connected_when_it_shuts_is_cut(nursery: trio.Nursery) -> None:
     with trio.fail_after(PATIENCE):
-        door = Door(echo)
-        stream = await trio.open_tcp_stream("127.0.0.1", await nursery.start(door.serve))
+        toggle_port = TogglePort(echo)
+        stream = await trio.open_tcp_stream("127.0.0.1", await nursery.start(toggle_port.serve))
         async with stream:
             assert await said_back(stream) == b"hello"
-            door.shut()
+            toggle_port.shut()
             assert await stream.receive_some(5) == b""
 
 
 async def test_who_comes_while_it_is_shut_is_refused(nursery: trio.Nursery) -> None:
     with trio.fail_after(PATIENCE):
-        door = Door(echo)
-        port = await nursery.start(door.serve)
-        door.shut()
+        toggle_port = TogglePort(echo)
+        port = await nursery.start(toggle_port.serve)
+        toggle_port.shut()
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(OSError, match=str(port)):
             await trio.open_tcp_stream("127.0.0.1", port)
@@ -43,9 +43,9 @@ async def test_who_comes_while_it_is_shut_is_refused(nursery: trio.Nursery) -> N
 
 async def test_opened_again_it_serves_on_the_same_port(nursery: trio.Nursery) -> None:
     with trio.fail_after(PATIENCE):
-        door = Door(echo)
-        port = await nursery.start(door.serve)
-        for turn in (door.shut, door.shut, door.open, door.open):
+        toggle_port = TogglePort(echo)
+        port = await nursery.start(toggle_port.serve)
+        for turn in (toggle_port.shut, toggle_port.shut, toggle_port.open, toggle_port.open):
             turn()
             await trio.testing.wait_all_tasks_blocked()
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

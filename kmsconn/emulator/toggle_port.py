@@ -12,7 +12,7 @@ from kmsconn.emulator.network import Handler, serve_sockets
 
 
 @attrs.define(eq=False)
-class Door:
+class TogglePort:
     """The way to one dependency. ``port`` 0 becomes the first free one and is kept from then on."""
 
     handler: Handler

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from kmsconn.emulator.dialect import REPLIES, Dialect
+from kmsconn.emulator.generation_events import REPLIES, GenerationEvents
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
 from kmsconn.protocols.httpz_rc7.user_decryption import NAMELESS_EVENT
 
-HTTPZ: Final = Dialect(
+HTTPZ: Final = GenerationEvents(
     {
         topic0: kind
         for topic0, kind in EVENTS.kinds.items()

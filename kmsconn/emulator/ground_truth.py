@@ -17,7 +17,7 @@ import trio
 from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import Chain
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.dialect import FHEVM_014, Dialect
+from kmsconn.emulator.generation_events import FHEVM_014, GenerationEvents
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Kind
 
@@ -80,7 +80,7 @@ class Verdict:
         return not (self.open or self.doubled or self.strays)
 
 
-class Oracle:
+class GroundTruth:
     """Follows the chain for the replies of one tx sender, which stands for one node signer."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Oracle:
         decryption: Address,
         sender: Address,
         *,
-        dialect: Dialect = FHEVM_014,
+        generation_events: GenerationEvents = FHEVM_014,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.traces: dict[int, Trace] = {}
@@ -98,7 +98,7 @@ class Oracle:
         self.on_request: Callable[[Trace], None] = lambda _: None
         """Is told each request when its block is read."""
         self._chain, self._decryption, self._sender, self._clock = chain, decryption, sender, clock
-        self._dialect = dialect
+        self._generation_events = generation_events
         self._seen_at: dict[bytes, float] = {}
         self._by_transaction: dict[bytes, Trace] = {}
         self._answered = 0
@@ -137,7 +137,7 @@ class Oracle:
 
     def name(self, kind: Kind, identifier: int) -> int:
         """Return the name by which a request is known here."""
-        return self._dialect.name(kind, identifier)
+        return self._generation_events.name(kind, identifier)
 
     def note_started(self, request_id: bytes) -> None:
         """Take note that a start call for this name reached the Core; only the first one counts."""
@@ -196,13 +196,16 @@ class Oracle:
         if (answered := self._replied(transaction)) is not None:
             self._take_reply(answered, mined, at)
         for log in mined.logs:
-            if log.address == self._decryption and (name := self._dialect.requested(log.topics)) is not None:
+            if (
+                log.address == self._decryption
+                and (name := self._generation_events.requested(log.topics)) is not None
+            ):
                 self._take_request(Trace(name, transaction.hash, mined.block_number, at))
 
     def _replied(self, transaction: Transaction) -> int | None:
         """Return what a transaction answers for the one whom we follow."""
         ours = transaction.to == self._decryption and transaction.sender == self._sender
-        return self._dialect.replied(transaction.data) if ours else None
+        return self._generation_events.replied(transaction.data) if ours else None
 
     def _take_request(self, trace: Trace) -> None:
         self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace
@@ -222,10 +225,12 @@ class Oracle:
             self._latencies.append(at - trace.at)
 
 
-def oracle_of(dependencies: EmulatedDependencies) -> Oracle:
-    """Return the oracle of the node that belongs to a set of dependencies."""
+def ground_truth_of(dependencies: EmulatedDependencies) -> GroundTruth:
+    """Return the ground_truth of the node that belongs to a set of dependencies."""
     contract, sender = dependencies.decryption.address, dependencies.sender.address
-    return Oracle(dependencies.gateway, contract, sender, dialect=dependencies.dialect)
+    return GroundTruth(
+        dependencies.gateway, contract, sender, generation_events=dependencies.generation_events
+    )
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
