@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
         --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup oldest check lint types test quick coverage changelog demo hostile fuzz gen fresh lock wheel hooks bench soak one-request clean
+.PHONY: help setup oldest check lint types test quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks bench soak one-request clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -68,6 +68,9 @@ worlds: $(STAMP) ## play thousands of new faulty worlds (WORLDS=n); a failure pr
 
 hostile: $(STAMP) ## replace each answer by each hostile one, some hours (HOSTILE=all: in each kind of world, n: n there)
 	KMSCONN_HOSTILE=$(or $(HOSTILE),each) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/faults/test_hostile_answers.py
+
+long: $(STAMP) ## run every test marked long: make test runs a third of them, others each day
+	KMSCONN_LONG=all $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m long tests/faults
 
 fuzz: $(STAMP) ## spoil what gRPC servers say for a while (SECONDS=n); a failure prints the number that replays it
 	KMSCONN_FUZZ=$(or $(SECONDS),300) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/property/test_http2_fuzz.py

@@ -127,7 +127,7 @@ async def converse(stream: trio.abc.Stream, context: Context, commands: Commands
 
 
 async def _line_of(stream: trio.abc.ReceiveStream) -> bytes:
-    """Return the first line with its end, as much of it as may be taken, or nothing where the other chain_context ended before."""
+    """Return the first line with its end, as much of it as may be taken, or nothing where the other side ended before."""
     taken = b""
     while b"\n" not in taken and len(taken) <= REQUEST_BYTES:
         chunk = await stream.receive_some(REQUEST_BYTES)

@@ -35,11 +35,11 @@ async def show_alerts(components: Components, observer: Observer) -> Never:
 def _finality(components: Components) -> Iterator[AlertRaised]:
     """Return an alert for each chain that is read up to its finalized block and has stopped finalizing."""
     for chain_id in {one.chain_id for one in components.profile.subscriptions() if one.finalized}:
-        chain_context = components.chain_contexts[chain_id]
-        head, finalized = chain_context.head.timestamp, chain_context.finalized.timestamp
+        chain = components.chain_contexts[chain_id]
+        head, finalized = chain.head.timestamp, chain.finalized.timestamp
         if head is not None and finalized is not None and head - finalized > LATE:
-            text = f"block {chain_context.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"
-            yield AlertRaised(chain_context.name, "not-finalizing", text, Severity.CRITICAL)
+            text = f"block {chain.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"
+            yield AlertRaised(chain.name, "not-finalizing", text, Severity.CRITICAL)
 
 
 def _verdicts(components: Components, now: float) -> Iterator[AlertRaised]:

@@ -34,7 +34,7 @@ from kmsconn.service.pulse import Stalled
 from kmsconn.service.retaining import Retaining
 from kmsconn.service.starting import wait_for_dependencies
 from kmsconn.service.undone import Undone
-from kmsconn.service.wiring import Components, ChainContext, open_components
+from kmsconn.service.wiring import ChainContext, Components, open_components
 from kmsconn.txmanager.manager import Statistics as TxStatistics
 from kmsconn.txmanager.manager import TxManager, run_txmanager
 

@@ -42,7 +42,7 @@ from kmsconn.protocols.port import Subscription
 from kmsconn.service.lineage import Lineage
 from kmsconn.service.retrying import until_kept
 from kmsconn.service.standstill import Standstill
-from kmsconn.service.wiring import Components, ChainContext
+from kmsconn.service.wiring import ChainContext, Components
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
 SLOW = 5.0  # seconds after which a read that failed counts as too wide

@@ -257,7 +257,7 @@ def _build(
 
 
 def _chain_contexts(settings: Settings, links: Links, profile: Profile) -> Mapping[int, ChainContext]:
-    """Make a chain_context of each chain that is listened to; the Gateway comes last, for generations where it is Ethereum too."""
+    """Make the context of each chain that is listened to; the Gateway comes last, for generations where it is Ethereum too."""
     known = (
         ChainContext(
             "ethereum",

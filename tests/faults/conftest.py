@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from kmsconn.testing.world import memory_backed
+from tests.faults.bounds import has_its_turn
 
 _COMMON = {
     "deadline": None,
@@ -29,6 +30,15 @@ SAMPLE_OF_EACH = int(
 SAMPLE = settings(max_examples=SAMPLE_OF_EACH, derandomize=True, database=None, **_COMMON)  # type: ignore[arg-type]
 FEW = settings(SAMPLE, max_examples=2)
 MANY = settings(max_examples=WORLDS or 1, **_COMMON)  # type: ignore[arg-type]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``long`` and has its turn on another day."""
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    long = [item for item in here if item.get_closest_marker("long")]
+    later = {item.nodeid for at, item in enumerate(long) if not has_its_turn(at)}
+    items[:] = [item for item in items if item.nodeid not in later]
+    config.hook.pytest_deselected(items=[item for item in long if item.nodeid in later])
 
 
 @pytest.fixture

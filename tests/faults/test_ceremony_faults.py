@@ -21,7 +21,7 @@ from kmsconn.protocols.fhevm_014.keygen import PREP_RESPONSE
 from tests.faults.bounds import WANTED
 from tests.faults.ceremony import ENDS, Ceremony, open_ceremony
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 HOUR = 3600.0
 BLOCK = 12.0

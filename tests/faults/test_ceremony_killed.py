@@ -26,6 +26,8 @@ from kmsconn.model.requests import Kind
 from tests.faults.bounds import points_of
 from tests.faults.ceremony import ENDS, LONG, open_ceremony
 
+pytestmark = [pytest.mark.once, pytest.mark.long]
+
 FATAL = (RequestRecorded, StageFinished, AnswerKept, ReplySigned, ReplySent, ReplyIncluded, RequestClosed)
 FINALIZED = (Kind.PREP_KEYGEN, Kind.KEYGEN, Kind.CRSGEN, Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH)
 TOLD = (Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED)

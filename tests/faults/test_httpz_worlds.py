@@ -81,6 +81,7 @@ MUST_HAPPEN = {
 """What must have happened in some of these worlds, so that they prove something."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", WORST)
 def test_a_world_with_one_thing_wrong_keeps_every_promise(what: str) -> None:
     wrong = WORST[what]

@@ -31,7 +31,7 @@ from kmsconn.testing.acts import (
 from kmsconn.testing.world import Act, Report, run_world
 from tests.faults import mutations
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 UNHEALED = 45.0  # seconds for which the dependencies stay as the plan left them
 

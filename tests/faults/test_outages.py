@@ -10,7 +10,7 @@ from kmsconn.testing.acts import Ask, Grant, Outage
 from kmsconn.testing.world import Act, Report, run_world
 from tests.faults.bounds import points_of
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 TEN_MINUTES = 600.0
 BEGIN = 6.5

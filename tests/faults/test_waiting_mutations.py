@@ -13,7 +13,7 @@ import trio
 from kmsconn.kms.codes import Status
 from tests.faults import mutations, test_destroyed, test_questions, test_taken_ids
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 Scenario = Callable[[Path], Awaitable[None]]
 

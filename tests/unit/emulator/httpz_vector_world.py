@@ -17,7 +17,7 @@ from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
 from kmsconn.emulator.rpc import Node as RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import Kind, CiphertextReference
+from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import abi, views
 from kmsconn.protocols.httpz_rc7.crsgen import Crsgen
 from kmsconn.protocols.httpz_rc7.keygen import Keygen, PrepKeygen

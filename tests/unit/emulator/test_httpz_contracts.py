@@ -17,7 +17,7 @@ from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
 from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.requests import Kind, CiphertextReference
+from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import abi, views
 from kmsconn.protocols.httpz_rc7.typed_data import user_digest
 from kmsconn.protocols.storage import mapping_slot
