@@ -187,6 +187,18 @@ def test_what_only_the_replaced_blocks_held_waits_again() -> None:
     assert made.mined(asked).outcome.status == 1
 
 
+def test_what_comes_back_with_a_branch_waits_no_more() -> None:
+    """Found by a world: a request that waited while its old block came back stood on the chain twice."""
+    made = world()
+    asked = made.ask()
+    made.chain.mine_many(2)
+    branch = made.chain.reorg(2)
+    made.chain.reorg(1, shorter=1)
+    made.chain.restore(branch)
+    assert made.mined(asked).outcome.status == 1
+    assert made.chain.mine().mined == ()
+
+
 def test_a_branch_whose_root_is_gone_cannot_come_back() -> None:
     chain = world().chain
     chain.mine_many(4)
