@@ -27,7 +27,7 @@ from bench.recipes import add_connector, recipe_of
 METRICS = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 PROBE = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 ROW = METRICS * (747 * 1024 // len(METRICS))
-PATIENCE = 20.0
+ATTACK_TIMEOUT = 20.0
 """Seconds after which a probe that is not answered counts as that long."""
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
@@ -127,13 +127,13 @@ class Phase:
 async def probe(port: int) -> float:
     """Ask for the health on a new connection; return the seconds until it is whole."""
     begun = time.perf_counter()
-    with trio.move_on_after(PATIENCE), suppress(*GONE):
+    with trio.move_on_after(ATTACK_TIMEOUT), suppress(*GONE):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await stream.send_all(PROBE)
             said = b"".join([bytes(await stream.receive_some()) for _ in range(1)])
             if said.startswith(b"HTTP/1.1 200"):
                 return time.perf_counter() - begun
-    return PATIENCE
+    return ATTACK_TIMEOUT
 
 
 async def watch(pair: Pair, name: str, port: int, seconds: float) -> Phase:
@@ -174,7 +174,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 async def lines_of(pair: Pair, name: str, port: int, arguments: argparse.Namespace) -> list[str]:
     """Play one attack while requests are offered."""
-    load = {"rate": arguments.rate, "seconds": 3 * arguments.seconds + 1, "patience": 3 * PATIENCE}
+    load = {"rate": arguments.rate, "seconds": 3 * arguments.seconds + 1, "patience": 3 * ATTACK_TIMEOUT}
     done: dict[str, Any] = {}
     phases: list[Phase] = []
 

@@ -25,7 +25,7 @@ PERIOD = 0.25  # seconds between samples
 SETTLING = 2.0  # seconds in which work after the last reply (finality, journal) may end before the next load
 CIPHERTEXTS = 1.6  # of a request, as the emulator draws them
 LARGEST_LOAD = 4 << 30  # bytes of ciphertexts of one load: all are made beforehand and held by the emulator
-PATIENCE = 20.0  # seconds after a load in which its last replies may be included
+LAST_REPLY_TIMEOUT = 20.0  # seconds after a load in which its last replies may be included
 
 
 @attrs.frozen
@@ -118,7 +118,7 @@ async def offer(pair: Pair, size: int, rate: float, seconds: float, forms: Seque
         "seconds": seconds,
         "forms": list(forms),
         "prepared": True,
-        "patience": PATIENCE,
+        "patience": LAST_REPLY_TIMEOUT,
     }
     done = await _while_watching(pair, lambda: pair.dependencies.post("/load", wanted))
     found = outcome(done["rows"], done["offered"], rate)

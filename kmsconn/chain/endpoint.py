@@ -46,7 +46,7 @@ class Link(Protocol):
     reason: str
 
     async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
-        """Return an outcome for each call, within ``PATIENCE`` seconds. Raises Unreachable or Overloaded when there is none."""
+        """Return an outcome for each call, within ``RPC_CALL_TIMEOUT`` seconds. Raises Unreachable or Overloaded when there is none."""
         ...
 
     async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:

@@ -1,7 +1,7 @@
 """The head of a chain as its reads saw it: number, time, pace. Never asks a node.
 
 A node that lags, or a reorganisation, says a lower number than one seen before. Nothing goes back at once for that; but when
-no node has confirmed the higher one for ``PATIENCE`` seconds, the lower one is believed, so that one node's wild answer does not
+no node has confirmed the higher one for ``LONGEST_NODE_LAG`` seconds, the lower one is believed, so that one node's wild answer does not
 stay for ever. What cannot be taken back, such as giving up a request for its age, is decided by ``settled_timestamp``.
 """
 
@@ -12,13 +12,13 @@ from collections import deque
 
 import trio
 
-PATIENCE = 60.0  # seconds; longer than the worst lag of a node that is worth using
+LONGEST_NODE_LAG = 60.0  # seconds; longer than the worst lag of a node that is worth using
 CONFIRMING = 5.0  # seconds between two notes that confirm each other: one node's wild answer is not heard twice so far apart
 DEFAULT_BLOCK_TIME = (
     0.25  # seconds; Arbitrum's, the fastest known here: too many blocks read again do no harm
 )
 FASTEST = 1e-4  # seconds between blocks; a pace beyond it comes of a wild number, and numbers made of it fit no column
-MANY = 5000  # blocks; more are not read several times
+MOST_BLOCKS_READ_AGAIN = 5000  # blocks; more are not read several times
 _TRUSTED_SPAN = (
     10  # seconds of chain time below which block timestamps, whole seconds, say nothing about the pace
 )
@@ -59,7 +59,7 @@ class HeadTracker:
         now = trio.current_time()
         self._settle(timestamp, now)
         if self._number is not None and number < self._number:
-            if now - self._confirmed <= PATIENCE:
+            if now - self._confirmed <= LONGEST_NODE_LAG:
                 return
             self._samples.clear()
         self._number, self._timestamp, self._confirmed = number, timestamp, now
@@ -112,9 +112,11 @@ class HeadTracker:
         """Return how many blocks a reorganisation of up to ``seconds`` may have replaced within the last ``seconds``.
 
         It hit the head of its moment, and blocks that came since, after a stall or while nobody read, lie above that:
-        what came is added to the usual pace, up to ``MANY``.
+        what came is added to the usual pace, up to ``MOST_BLOCKS_READ_AGAIN``.
         """
-        return min(self._came_in(seconds), MANY) + max(1, math.ceil(seconds / self.block_time))
+        return min(self._came_in(seconds), MOST_BLOCKS_READ_AGAIN) + max(
+            1, math.ceil(seconds / self.block_time)
+        )
 
     def _came_in(self, seconds: float) -> int:
         if self._number is None or self._timestamp is None:
@@ -127,4 +129,4 @@ class HeadTracker:
 
 def _settled(before: int | None, agreed: int) -> int:
     """Return the later time; but one that no lag explains is wild, and must not stay."""
-    return agreed if before is None or before - agreed > PATIENCE else max(before, agreed)
+    return agreed if before is None or before - agreed > LONGEST_NODE_LAG else max(before, agreed)

@@ -9,7 +9,7 @@ import attrs
 
 from kmsconn.errors import KmsconnError
 
-PATIENCE = 10.0  # seconds for an answer; a connection that keeps one longer is taken for dead
+RPC_CALL_TIMEOUT = 10.0  # seconds for an answer; a connection that keeps one longer is taken for dead
 
 
 class RpcError(KmsconnError):
@@ -42,7 +42,7 @@ class Rpc(Protocol):
     async def call(self, method: str, *params: Any) -> Any:
         """Ask one question and return its JSON result.
 
-        Raises RpcError when the node says no, Unreachable or Overloaded when there is no usable answer in ``PATIENCE`` seconds.
+        Raises RpcError when the node says no, Unreachable or Overloaded when there is no usable answer in ``RPC_CALL_TIMEOUT`` seconds.
         Cancellation: at any time; the answer is dropped when it comes. Repeating: the caller's question.
         """
         ...

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from kmsconn.chain.jsonrpc import Answer, Complaint, decode, encode
-from kmsconn.chain.port import PATIENCE, Call
+from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.net.http import HttpClient, status_error
 from kmsconn.net.urls import show_origin
@@ -33,12 +33,12 @@ class HttpLink:
         ids = range(self._next_id, self._next_id + len(calls))
         self._next_id = ids.stop
         try:
-            with trio.move_on_after(PATIENCE):
+            with trio.move_on_after(RPC_CALL_TIMEOUT):
                 return self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
         except Unreachable as error:
             self.drop(str(error))
             raise
-        self.drop(f"{self._origin}: no answer to {calls[0].method} in {PATIENCE:g} s")
+        self.drop(f"{self._origin}: no answer to {calls[0].method} in {RPC_CALL_TIMEOUT:g} s")
         raise Unreachable(self.reason)
 
     async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:

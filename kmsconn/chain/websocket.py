@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from kmsconn.chain.jsonrpc import Answer, Complaint, Message, Notification, call_result, clean, decode, encode
-from kmsconn.chain.port import PATIENCE, Call, RpcError
+from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call, RpcError
 from kmsconn.chain.websocket_wire import NoWebsocket, WebSocketWire
 from kmsconn.errors import Unreachable
 from kmsconn.net.ports import Dial
@@ -179,15 +179,15 @@ class WebSocketLink:
     # The tasks of a connection.
 
     async def watch(self) -> None:
-        """Return at the connection's end, and end it when a question has no answer for ``PATIENCE`` seconds.
+        """Return at the connection's end, and end it when a question has no answer for ``RPC_CALL_TIMEOUT`` seconds.
 
         One watch for all questions: the oldest is the first in the dict, and a later one has more time.
         """
         while not self.ended.is_set():
             oldest, now = next(iter(self._asked.values()), None), trio.current_time()
-            until = (now if oldest is None else oldest.since) + PATIENCE
+            until = (now if oldest is None else oldest.since) + RPC_CALL_TIMEOUT
             if oldest is not None and now >= until:
-                self.drop(f"no answer to {oldest.method} in {PATIENCE:g} s")
+                self.drop(f"no answer to {oldest.method} in {RPC_CALL_TIMEOUT:g} s")
             with trio.move_on_at(until):
                 await self.ended.wait()
 

@@ -20,7 +20,9 @@ FORMAT_HEADER = "x-amz-meta-ct-format"
 COPROCESSOR_CONTEXT_ID = 1
 VERSION = 1
 
-REMEMBERED = 1024  # attestations: a bucket's is read twice, and judged anew with each that comes in beside it
+REMEMBERED_ATTESTATIONS = (
+    1024  # attestations: a bucket's is read twice, and judged anew with each that comes in beside it
+)
 
 _DOMAIN = b"FHEVMCTA"
 _WORD = 32
@@ -80,7 +82,7 @@ class Attestation:
         return (self.key_id, self.ciphertext_digest, self.sns_ciphertext_digest, int(self.format))
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(REMEMBERED_ATTESTATIONS)
 def parse_attestation(text: str) -> Attestation:
     """Read the JSON of the metadata header. Raises Undecodable: every key is needed, unknown keys are ignored."""
     try:
@@ -118,7 +120,7 @@ def signed_bytes(handle: bytes, attestation: Attestation) -> bytes:
     )
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(REMEMBERED_ATTESTATIONS)
 def is_genuine(handle: bytes, attestation: Attestation) -> bool:
     """Say whether the signature recovers to the signer it names."""
     if len(attestation.signature) != _SIGNATURE_BYTES:

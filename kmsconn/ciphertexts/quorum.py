@@ -16,7 +16,7 @@ from kmsconn.model.requests import CiphertextReference
 from kmsconn.net.http import HttpClient
 
 MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection
-PATIENCE = 0.25  # seconds for the buckets that are enough; then the others are asked too
+QUORUM_HEAD_START = 0.25  # seconds for the buckets that are enough; then the others are asked too
 _OK = range(200, 300)
 
 
@@ -51,7 +51,7 @@ class AttestationQuorum:
         async with trio.open_nursery() as nursery:
             for bucket in first:
                 nursery.start_soon(ask, bucket)
-            with trio.move_on_after(PATIENCE if first else 0):
+            with trio.move_on_after(QUORUM_HEAD_START if first else 0):
                 await answered.wait()
             if not self.agreed(handle, told):
                 for bucket in buckets[len(first) :]:

@@ -14,10 +14,12 @@ from kmsconn.model.events import AttestationMismatch, OnEvent
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 
-A_SECOND = 20
+COMPARISONS_PER_SECOND = 20
 """References compared, at most: each costs HEADs and signatures to recover; a coprocessor that attests wrongly shows in a share too."""
-WAITING = 1000  # references: the handles of a burst of requests; they are looked at within a minute
-WORKERS = 4  # references looked at at once; each asks every bucket at most once
+COMPARISON_BACKLOG = (
+    1000  # references: the handles of a burst of requests; they are looked at within a minute
+)
+COMPARISON_WORKERS = 4  # references looked at at once; each asks every bucket at most once
 
 
 @attrs.frozen
@@ -31,7 +33,7 @@ class Look:
 
 @attrs.define
 class Shadow:
-    """Looks at references, ``A_SECOND`` at most, over an HTTP client of its own: a place that it takes there delays no download."""
+    """Looks at references, ``COMPARISONS_PER_SECOND`` at most, over an HTTP client of its own: it delays no download."""
 
     quorum: AttestationQuorum
     on_event: OnEvent
@@ -41,7 +43,7 @@ class Shadow:
     _receive: trio.MemoryReceiveChannel[Look] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[Look](WAITING)
+        self._send, self._receive = trio.open_memory_channel[Look](COMPARISON_BACKLOG)
 
     def hand(self, reference: CiphertextReference, found: Ciphertext) -> None:
         """Let a reference that was found be looked at when there is time for it; a bare one was found by its attestations."""
@@ -56,7 +58,7 @@ class Shadow:
         """Look at what is handed over, for ever, once the registry is known. Cancellation: what waits is not looked at."""
         await self.quorum.registry.wait_loaded()
         async with trio.open_nursery() as nursery:
-            for _ in range(WORKERS):
+            for _ in range(COMPARISON_WORKERS):
                 nursery.start_soon(self._worker)
 
     async def _worker(self) -> None:
@@ -65,7 +67,7 @@ class Shadow:
             reason = await self.doubt(look)
             if reason:
                 self.on_event(AttestationMismatch(look.reference.handle, reason))
-            await trio.sleep_until(started + WORKERS / A_SECOND)
+            await trio.sleep_until(started + COMPARISON_WORKERS / COMPARISONS_PER_SECOND)
 
     async def doubt(self, look: Look) -> str:
         """Return why the coprocessors' quorum does not stand behind a reference; empty when it does.

@@ -18,7 +18,7 @@ from kmsconn.journal.opening import open_journal
 from kmsconn.net.ports import Ports
 from kmsconn.service.wiring import PROFILES
 
-PATIENCE: Final = 90.0  # seconds: more than the server takes for any command
+CONTROL_REPLY_TIMEOUT: Final = 90.0  # seconds: more than the server takes for any command
 ANSWER_BYTES: Final = 64 << 20
 
 NOBODY_THERE = (FileNotFoundError, ConnectionRefusedError)
@@ -56,7 +56,7 @@ async def ask_running(path: Path, command: str, arguments: Mapping[str, Any]) ->
     Raises CommandError; FileNotFoundError or ConnectionRefusedError where nobody is there; StartRefused where one may not ask.
     """
     try:
-        with address_of(path) as address, trio.fail_after(PATIENCE):
+        with address_of(path) as address, trio.fail_after(CONTROL_REPLY_TIMEOUT):
             async with await trio.open_unix_socket(address) as stream:
                 return await ask(stream, command, arguments)
     except PermissionError as error:
@@ -64,7 +64,9 @@ async def ask_running(path: Path, command: str, arguments: Mapping[str, Any]) ->
             f"the control socket {path} belongs to another user: ask as that one, or as root"
         ) from error
     except trio.TooSlowError as error:
-        raise CommandError(f"the connector behind {path} did not answer within {PATIENCE:g} s") from error
+        raise CommandError(
+            f"the connector behind {path} did not answer within {CONTROL_REPLY_TIMEOUT:g} s"
+        ) from error
     except trio.BrokenResourceError as error:
         raise CommandError(f"the connector behind {path} ended the connection") from error
 

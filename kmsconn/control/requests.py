@@ -19,7 +19,7 @@ from kmsconn.model.requests import Kind
 
 MOST: Final = 1000  # requests of one list: an answer of some hundred kilobytes
 USUAL: Final = 100
-AT_ONCE: Final = 64  # rows between two looks of a retry
+ROWS_BETWEEN_LOOKS: Final = 64  # rows between two looks of a retry
 ROW_LIMIT: Final = 1 << 63  # a larger number without 0x is an on-chain id
 
 E = TypeVar("E", bound=StrEnum)
@@ -83,7 +83,7 @@ async def _retry_wanted(context: Context, wanted: Wanted) -> Any:
     only = Wanted(wanted.kinds, wanted.states or FAILED, wanted.cause)
     retried, refused, before = [], [], None
     while True:
-        found = await context.journal.run(inspecting.find, only, before, AT_ONCE)
+        found = await context.journal.run(inspecting.find, only, before, ROWS_BETWEEN_LOOKS)
         done = await _retry(context, found.rows)
         retried += done["retried"]
         refused += done["refused"]

@@ -31,7 +31,7 @@ from kmsconn.emulator.drills.drill import DrillError
 from kmsconn.emulator.drills.table import routes, targets_of
 from kmsconn.emulator.ground_truth import GroundTruth, Trace
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.load import PATIENCE, Ledger, Load, put_on
+from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, put_on
 from kmsconn.emulator.users import Users
 
 COLUMNS = ("visible", "started", "given", "sent", "answered")
@@ -48,7 +48,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     size: int | None = None
     forms: tuple[str, ...] = ()
     prepared: bool = False
-    patience: float = PATIENCE
+    patience: float = LAST_REPLY_TIMEOUT
 
 
 @attrs.define(eq=False)

@@ -15,7 +15,7 @@ from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.ground_truth import GroundTruth, Verdict, ground_truth_of
 from kmsconn.emulator.key_life import QUICK, KeyLife, KeyResult
-from kmsconn.emulator.load import PATIENCE, Ledger, Load, run_load
+from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, run_load
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
@@ -34,7 +34,7 @@ class Plan:
     rate: float = 10.0
     seed: int = 0
     profile: str = FHEVM_014
-    patience: float = PATIENCE
+    patience: float = LAST_REPLY_TIMEOUT
     keys: bool = False
     """Whether a life of keys is led beside the requests."""
 

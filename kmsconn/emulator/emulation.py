@@ -19,7 +19,7 @@ from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.ground_truth import GroundTruth, ground_truth_of
 from kmsconn.emulator.http import serve_http
-from kmsconn.emulator.key_life import PATIENCE, QUICK, KeyLife
+from kmsconn.emulator.key_life import KEY_STEP_TIMEOUT, QUICK, KeyLife
 from kmsconn.emulator.load import Load, run_load, tidy
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.signcryption import Randomness
@@ -113,7 +113,9 @@ class Emulation:
         load = self.plan.load
         async with trio.open_nursery() as nursery:
             if self.keys is not None:
-                nursery.start_soon(self.keys.lead, math.inf if load is None else load.seconds + PATIENCE)
+                nursery.start_soon(
+                    self.keys.lead, math.inf if load is None else load.seconds + KEY_STEP_TIMEOUT
+                )
             if load is not None:
                 await run_load(load, self.traffic, self.ground_truth)
             else:

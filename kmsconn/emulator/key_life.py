@@ -34,7 +34,7 @@ PACE, FINALITY, GENERATING = 0.5, 2, 1.0
 """Of a life beside a load: seconds between the blocks of Ethereum, blocks until one is final, seconds of a Core for what it makes."""
 QUICK: dict[str, Any] = {"kms_operation_from_block_number": 0, "key_management_polling": PACE}
 """The settings of a connector that follows such a life."""
-PATIENCE = 180.0
+KEY_STEP_TIMEOUT = 180.0
 _FOR_EVER = 1e9  # seconds of a generation that will be aborted
 
 
@@ -118,7 +118,7 @@ class KeyLife:
             self.done.append(name)
         self.doing = ""
 
-    async def lead(self, patience: float = PATIENCE) -> None:
+    async def lead(self, patience: float = KEY_STEP_TIMEOUT) -> None:
         """Take all steps, but for so many seconds only. Cancellation: at any time."""
         with trio.move_on_after(patience):
             await self.play()

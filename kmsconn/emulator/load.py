@@ -13,7 +13,7 @@ from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.ground_truth import GroundTruth, Trace
 from kmsconn.emulator.users import Prepared, Users
 
-PATIENCE = 30.0
+LAST_REPLY_TIMEOUT = 30.0
 """Seconds after the last request in which everything open may still be answered."""
 AFTERMATH = 1.0
 """Seconds after the last answer in which a double would still come, and in which the connector sees its last replies land."""
@@ -57,7 +57,7 @@ async def run_load(
     ground_truth: GroundTruth,
     *,
     ledger: Ledger | None = None,
-    patience: float = PATIENCE,
+    patience: float = LAST_REPLY_TIMEOUT,
 ) -> None:
     """Queue the requests, wait until all are answered or patience is over, and a little more for doubles.
 
@@ -77,7 +77,7 @@ async def put_on(
     ground_truth: GroundTruth,
     ledger: Ledger,
     *,
-    patience: float = PATIENCE,
+    patience: float = LAST_REPLY_TIMEOUT,
 ) -> None:
     """Queue the requests of a load, under an ground_truth that watches, and wait until all are answered or patience is over."""
     await _queue_all(load, traffic, ledger)

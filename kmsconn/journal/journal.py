@@ -29,7 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 QUEUE = 1024  # more than all workers, readers and transaction managers have tasks: beyond it callers wait; a group stays some 50 ms long
-AT_ONCE = 32  # operations between two checkpoints: about a millisecond
+OPERATIONS_BETWEEN_CHECKPOINTS = 32  # operations between two checkpoints: about a millisecond
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
 
 # What an operation may raise, beside the database's no, without breaking the journal: our own errors, values that a column cannot hold.
@@ -108,7 +108,7 @@ async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Off
             await offload("journal", partial(execution.apply, db))
         else:
             execution.apply(db)
-        if number % AT_ONCE == 0:
+        if number % OPERATIONS_BETWEEN_CHECKPOINTS == 0:
             await trio.lowlevel.checkpoint()
 
 

@@ -19,7 +19,7 @@ from kmsconn.kms.frames import Http2Error
 
 READ_SIZE = 64 * 1024  # a buffer of 128 KiB or more may be mapped anew for each read, and brings no speed
 QUIET = 30.0  # seconds without a byte, with calls in flight, before the peer is asked for a sign of life
-PATIENCE = 15.0  # seconds it has for that
+PING_TIMEOUT = 15.0  # seconds it has for that
 FAREWELL = 1.0  # seconds to tell a peer that broke the protocol so
 
 
@@ -150,8 +150,8 @@ class Link:
                 continue
             self._http2.ping()
             self._wake_up.set()
-            if not await self._heard_within(PATIENCE):
-                self.lose(f"silent for {QUIET + PATIENCE:g} s")
+            if not await self._heard_within(PING_TIMEOUT):
+                self.lose(f"silent for {QUIET + PING_TIMEOUT:g} s")
 
     async def _heard_within(self, seconds: float) -> bool:
         before = self._heard

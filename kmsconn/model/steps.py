@@ -49,7 +49,7 @@ class Ciphertext:
 class Gathered:
     """All ciphertexts are here, each with the right digest; one per reference, in event order.
 
-    ``found`` is what the profile's inquiry came to, for the profile alone.
+    ``found`` is what the profile's query plan came to, for the profile alone.
     """
 
     request: Request

@@ -13,7 +13,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-REMEMBERED: Final = 256
+REMEMBERED_ADDRESSES: Final = 256
 
 _V4: Final = tuple(
     map(
@@ -67,7 +67,7 @@ def is_public_address(text: str) -> bool:
     )
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(REMEMBERED_ADDRESSES)
 def is_private_host(host: str) -> bool:
     """Say whether a host, by its text alone, is an address that is not public or a name that nobody outside resolves.
 

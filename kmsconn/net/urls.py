@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 import attrs
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "grpc": 80, "grpcs": 443}
-REMEMBERED = 1024  # URLs: every step of a request takes its address apart anew
+REMEMBERED_URLS = 1024  # URLs: every step of a request takes its address apart anew
 TLS_SCHEMES = frozenset({"https", "wss", "grpcs"})
 
 _STAYS_IN_TARGET = "!$&'()*+,;=:@/?[]~%"  # RFC 3986, 3.3 and 3.4, and what is percent-encoded already
@@ -64,7 +64,7 @@ class Url:
         return "Basic " + base64.b64encode(unquote(self.user_info).encode()).decode()
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(REMEMBERED_URLS)
 def parse(url: str) -> Url:
     """Take a URL apart. Raises ValueError that says what is wrong without repeating the URL."""
     parts, host, port = _split(url)

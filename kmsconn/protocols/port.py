@@ -403,7 +403,7 @@ class Operation(ABC, Generic[C]):
         """Name a revert of a reply and say what it means; unknown ones are RETRY."""
 
 
-REMEMBERED = 256
+REMEMBERED_CONTENTS = 256
 """Contents. Who hears of a request and who works on it read the same event, mostly within moments."""
 
 
@@ -414,7 +414,7 @@ class EventTable:
         self._by_topic = {
             event.event.topic0: (operation, event) for operation in operations for event in operation.events
         }
-        self._read = lru_cache(REMEMBERED)(self._read_anew)
+        self._read = lru_cache(REMEMBERED_CONTENTS)(self._read_anew)
 
     @property
     def kinds(self) -> Mapping[bytes, Kind]:

@@ -12,8 +12,8 @@ from kmsconn.service.board import CONNECTION, Board, alert_of
 from kmsconn.service.observer import Observer
 from kmsconn.service.wiring import Components
 
-LOOKING = 1.0  # seconds between looks
-LATE = 2700.0
+ALERT_INTERVAL = 1.0  # seconds between looks
+FINALITY_IS_LATE_AFTER = 2700.0
 """Seconds between the head and the finalized block: on Ethereum 13 to 20 minutes are usual."""
 
 
@@ -29,7 +29,7 @@ async def show_alerts(components: Components, observer: Observer) -> Never:
             _finality(components),
         )
         board.show([alert for several in alerts for alert in several], now)
-        await trio.sleep(LOOKING)
+        await trio.sleep(ALERT_INTERVAL)
 
 
 def _finality(components: Components) -> Iterator[AlertRaised]:
@@ -37,7 +37,7 @@ def _finality(components: Components) -> Iterator[AlertRaised]:
     for chain_id in {one.chain_id for one in components.profile.subscriptions() if one.finalized}:
         chain = components.chain_contexts[chain_id]
         head, finalized = chain.head.timestamp, chain.finalized.timestamp
-        if head is not None and finalized is not None and head - finalized > LATE:
+        if head is not None and finalized is not None and head - finalized > FINALITY_IS_LATE_AFTER:
             text = f"block {chain.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"
             yield AlertRaised(chain.name, "not-finalizing", text, Severity.CRITICAL)
 

@@ -41,8 +41,8 @@ from kmsconn.service.retrying import until_kept
 from kmsconn.service.wiring import Components
 
 NAME = "completeness"
-EVERY = 30.0  # seconds between rounds, or the reorg window where that is longer: till then what a lagging node hid comes by itself
-SOON = 0.5  # seconds until it is looked again whether the reader has begun
+PROOF_INTERVAL = 30.0  # seconds between rounds, or the reorg window where that is longer: till then what a lagging node hid comes by itself
+READER_CHECK_INTERVAL = 0.5  # seconds until it is looked again whether the reader has begun
 CHUNK = 2000  # ids in one question to the journal, which others use meanwhile
 BLOCKS = 16  # block hashes in one batch: there are nodes that take no more than 20 calls
 SHOWN = 3  # gaps that are named
@@ -85,7 +85,11 @@ class Completeness:
                     Retryable
                 ):  # who needs the dependency names it; without an answer nothing is proved
                     await self._round()
-            await trio.sleep(max(EVERY, self.components.settings.reorg_window) if reading else SOON)
+            await trio.sleep(
+                max(PROOF_INTERVAL, self.components.settings.reorg_window)
+                if reading
+                else READER_CHECK_INTERVAL
+            )
 
     async def _round(self) -> None:
         await self._compare()

@@ -13,10 +13,10 @@ import trio
 
 from kmsconn.model.events import AlertRaised, Severity
 
-EVERY = 10.0  # seconds between checks of an endpoint that serves
+HEALTH_CHECK_INTERVAL = 10.0  # seconds between checks of an endpoint that serves
 SOONEST = 0.1  # seconds between two checks, whatever is asked for
 AGAIN = 1.0  # seconds until one that does not is asked again
-PATIENCE = (
+ENDPOINT_FAILURE_GRACE = (
     3.0  # seconds that an endpoint may fail before it is said: a Core that restarts, a connection that breaks
 )
 
@@ -65,7 +65,11 @@ class CoreHealth:
 
     def alerts(self, now: float) -> Iterator[AlertRaised]:
         """Return an alert for each endpoint that does not serve: critical where none does, for then nothing can be answered."""
-        gone = {index: text for index, (since, text) in self._wrong.items() if now - since >= PATIENCE}
+        gone = {
+            index: text
+            for index, (since, text) in self._wrong.items()
+            if now - since >= ENDPOINT_FAILURE_GRACE
+        }
         severity = Severity.CRITICAL if len(gone) == len(self.core.endpoints) else Severity.WARNING
         for index, text in gone.items():
             yield AlertRaised(self.core.endpoints[index], CAUSE, text, severity)
@@ -85,7 +89,7 @@ class CoreHealth:
         while True:
             wrong = await self._ask(index)
             self._note(index, wrong, trio.current_time())
-            with trio.move_on_after(AGAIN if wrong else EVERY):
+            with trio.move_on_after(AGAIN if wrong else HEALTH_CHECK_INTERVAL):
                 await self._asked_for.wait()
             await trio.sleep(SOONEST)
 

@@ -50,7 +50,9 @@ DOUBTING = 900.0  # seconds for which the old block of a request that left the c
 BEFORE_ALL = -1  # a tick: every row has moved since
 _SILENCE = 2.0  # polls; one that was missed is no silence
 DOUBTS = 16  # such blocks in one round
-REMEMBERED = 20_000  # logs whose decoding is remembered, so that reading the reorg window again costs little
+REMEMBERED_LOGS = (
+    20_000  # logs whose decoding is remembered, so that reading the reorg window again costs little
+)
 
 
 @attrs.frozen
@@ -438,7 +440,7 @@ class Intake:
         place, fingerprint = (log.block_hash, log.log_index), hash(log)
         known = self._decoded.get(place)
         if known is None or known[0] != fingerprint:
-            if len(self._decoded) >= REMEMBERED:
+            if len(self._decoded) >= REMEMBERED_LOGS:
                 self._decoded.clear()
             known = self._decoded[place] = fingerprint, self._read_log(log)
         told = known[1]

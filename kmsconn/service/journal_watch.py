@@ -21,7 +21,7 @@ from kmsconn.journal.values import Counts
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Severity
 
-EVERY = 1.0  # seconds between looks
+JOURNAL_WATCH_INTERVAL = 1.0  # seconds between looks
 NAMED = 8  # damaged rows; more are only counted
 JOURNAL = "journal"
 
@@ -53,7 +53,7 @@ class JournalWatch:
         while True:
             await self._look()
             self.beat()
-            await trio.sleep(EVERY)
+            await trio.sleep(JOURNAL_WATCH_INTERVAL)
 
     async def _look(self) -> None:
         misplaced = ""

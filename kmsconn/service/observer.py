@@ -26,7 +26,7 @@ from kmsconn.model.life import State
 
 SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late
 MEMORY = 3600.0  # seconds for which a foreign reply counts
-REMEMBERED = 100_000  # requests whose reply is awaited; beyond it none is watched
+WATCHED_REPLIES = 100_000  # requests whose reply is awaited; beyond it none is watched
 TAKEN = "nonce"
 """Stands in the reason of a reply that comes back because another transaction used its nonce."""
 
@@ -49,13 +49,13 @@ class Observer:
                 self._began.setdefault(chain_id, head)
             case RequestRecorded(rid=rid, chain_id=chain_id, block=block):
                 began = self._began.get(chain_id)
-                if began is not None and block > began and len(self._live) < REMEMBERED:
+                if began is not None and block > began and len(self._live) < WATCHED_REPLIES:
                     self._live[rid] = event.id
             case ReplySigned(rid=rid):
                 self._collided.discard(rid)
                 self._live.pop(rid, None)
             case ReplyReturned(rid=rid, reason=reason):
-                if TAKEN in reason and len(self._collided) < REMEMBERED:
+                if TAKEN in reason and len(self._collided) < WATCHED_REPLIES:
                     self._collided.add(rid)
             case ReplyIncluded(rid=rid):
                 self._over(rid, now, foreign=event.found)

@@ -20,7 +20,7 @@ from kmsconn.protocols.port import Profile
 from kmsconn.service.retrying import until_kept
 
 LONG = 3600.0  # seconds
-EVERY = 60.0  # seconds between looks
+OVERDUE_INTERVAL = 60.0  # seconds between looks
 OVERDUE = "overdue"
 NAMED = 16  # requests; more are not told one by one
 
@@ -46,7 +46,7 @@ class Overdue:
                     lambda: self.journal.run(queries.waiting, kinds, self.ports.wall() - LONG, NAMED)
                 )
             )
-            await trio.sleep(EVERY)
+            await trio.sleep(OVERDUE_INTERVAL)
 
     def _tell(self, waiting: tuple[Waiting, ...]) -> None:
         present = {f"{one.kind} 0x{one.id:064x}": one.reason or "its turn" for one in waiting}

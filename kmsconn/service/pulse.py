@@ -10,7 +10,7 @@ from functools import partial
 
 import attrs
 
-LIMIT = 300.0
+STALLED_AFTER = 300.0
 """Seconds without coming around after which a part stands still: every wait of theirs has a far shorter deadline."""
 
 
@@ -44,5 +44,5 @@ class Pulse:
         return tuple(
             Stalled(name, dependency, now - last)
             for (name, dependency), last in self._last.items()
-            if now - last > LIMIT
+            if now - last > STALLED_AFTER
         )

@@ -21,11 +21,11 @@ from kmsconn.protocols.port import Profile, Subscription
 from kmsconn.service.retrying import until_kept
 from kmsconn.service.wiring import ChainContext
 
-EVERY = 600.0  # seconds between rounds
+RETENTION_INTERVAL = 600.0  # seconds between rounds
 REST = (
     20.0  # times as long as a step took the next one waits: retention has a twentieth of the writer at most
 )
-PAUSE = 0.05  # seconds between steps at least
+RETENTION_STEP_DELAY = 0.05  # seconds between steps at least
 SETTLED = 3600.0  # seconds of blocks below the head, and below the finalized block where one is known, that nothing replaces
 
 
@@ -54,14 +54,14 @@ class Retaining:
             await self._round(plan)
             for of in self.profile.subscriptions():
                 await self._forget_logs(of, plan)
-            await trio.sleep(EVERY)
+            await trio.sleep(RETENTION_INTERVAL)
 
     async def _round(self, plan: Retention) -> None:
         position: Position | None = Position()
         while position is not None:
             began, at = trio.current_time(), position
             position = (await until_kept(lambda: self.journal.run(retention.step, plan, at))).position  # noqa: B023 - called at once
-            await trio.sleep(max(PAUSE, REST * (trio.current_time() - began)))
+            await trio.sleep(max(RETENTION_STEP_DELAY, REST * (trio.current_time() - began)))
 
     async def _forget_logs(self, of: Subscription, plan: Retention) -> None:
         """Delete the undecodable logs of a contract that are old and final, and whose ids the proof of completeness has passed."""

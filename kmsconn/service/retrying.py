@@ -36,16 +36,16 @@ DEFERRAL = Backoff(first=0.5, cap=60.0)
 # A chain that denied a right says so again: at most 39 times in a day, half of them within the first hour, in which rights are given.
 DENIED = Backoff(first=0.5, cap=3600.0, least=0.9)
 IN_WORKER = Backoff(first=0.1, cap=2.0)
-PATIENCE = 5.0  # seconds that a worker waits for a dependency before the request is deferred
+WORKER_WAIT_LIMIT = 5.0  # seconds that a worker waits for a dependency before the request is deferred
 DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used
 
 
 async def retrying(step: Callable[[], Awaitable[T]], random: Callable[[], float]) -> T:
-    """Run ``step`` until it ends, waiting while a dependency is unreachable or overloaded, for about ``PATIENCE`` seconds.
+    """Run ``step`` until it ends, waiting while a dependency is unreachable or overloaded, for about ``WORKER_WAIT_LIMIT`` seconds.
 
     Raises what ``step`` raises; the dependency's error once patience is used up. Cancellation: between tries and inside them.
     """
-    give_up = trio.current_time() + PATIENCE
+    give_up = trio.current_time() + WORKER_WAIT_LIMIT
     tries = 0
     while True:
         try:

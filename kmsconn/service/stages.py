@@ -26,7 +26,7 @@ from kmsconn.protocols.port import CoreCall, Profile
 from kmsconn.service.retrying import retrying
 
 # Bytes of a message whose result is waited for at once: larger ones are released before the wait.
-AT_ONCE = 1024 * 1024
+LARGE_MESSAGE = 1024 * 1024
 WAITING_SHARE = 0.8  # of what is left of the stage's time
 
 
@@ -85,7 +85,7 @@ class Stages:
         request = gathered.request
         operation = self.profile.operations[request.kind]
         calls = operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
-        if calls and calls[0].at_once and calls[0].message.size <= AT_ONCE:
+        if calls and calls[0].at_once and calls[0].message.size <= LARGE_MESSAGE:
             started = await self._decrypt(calls[0])
             return Submitted(request, existed=started.existed, reply=started.reply)
         doubt, existed = "", False

@@ -18,8 +18,8 @@ MARK = "ALREADY_EXISTS, and no result yet: "
 """What the reason of such a row begins with, so that the next process knows it too."""
 
 POLLS = 3  # without a result
-PATIENCE = 300.0  # seconds since it said so, for a decryption, which takes seconds
-LONG_PATIENCE = 3600.0  # for a key or an epoch, which may take that long
+TAKEN_ID_AFTER = 300.0  # seconds since it said so, for a decryption, which takes seconds
+TAKEN_KEY_ID_AFTER = 3600.0  # for a key or an epoch, which may take that long
 
 
 @attrs.define
@@ -51,7 +51,7 @@ class TakenIds:
         if taken is None:
             return
         taken.polls += 1
-        patience = LONG_PATIENCE if long else PATIENCE
+        patience = TAKEN_KEY_ID_AFTER if long else TAKEN_ID_AFTER
         if taken.polls >= POLLS and trio.current_time() - taken.since >= patience:
             text = "says ALREADY_EXISTS to starts that this connector has not made, and has no result of them"
             self.held.hold((core, CAUSE), rid, text, Severity.WARNING, REMEDY)

@@ -23,7 +23,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.service.retrying import until_kept
 
-EVERY = 5.0  # seconds between looks
+UNDONE_INTERVAL = 5.0  # seconds between looks
 NEWEST = 64  # endings of a kind that are looked at
 UNDONE = "undone"
 
@@ -49,7 +49,7 @@ class Undone:
             for kind in KEY_MANAGEMENT:
                 endings = await until_kept(lambda: self.journal.run(queries.endings, kind, NEWEST))  # noqa: B023 - called at once
                 self._tell(kind, undone(endings))
-            await trio.sleep(EVERY)
+            await trio.sleep(UNDONE_INTERVAL)
 
     def _tell(self, kind: Kind, endings: Sequence[Ending]) -> None:
         text, severity = "", Severity.CRITICAL if kind in STOPPING else Severity.WARNING

@@ -36,7 +36,7 @@ from kmsconn.testing.spoiling import Spoiler
 from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 
-PATIENCE = 600.0  # virtual seconds in which everything must be replied and finalized
+SCENARIO_TIMEOUT = 600.0  # virtual seconds in which everything must be replied and finalized
 UNWINDING = 2.0  # virtual seconds in which a cancelled connector must be gone
 GRACE = 20.0  # virtual seconds in which a drained one must be
 
@@ -234,12 +234,12 @@ class _Process:
             nursery.start_soon(_first_of, nursery.cancel_scope, partial(self._wait_replied, connector))
 
     async def _wait_replied(self, connector: Connector) -> None:
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(SCENARIO_TIMEOUT):
             while not self._all_replied(connector):  # noqa: ASYNC110 - statistics are a snapshot
                 await trio.sleep(0.5)
             self.finished = True
             return
-        self.complaints.append(f"after {PATIENCE:g} s not all is replied: {dict(self.states)}")
+        self.complaints.append(f"after {SCENARIO_TIMEOUT:g} s not all is replied: {dict(self.states)}")
         self.finished = True
 
     def _all_replied(self, connector: Connector) -> bool:

@@ -62,11 +62,11 @@ from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 
-BEGIN = 6.0  # virtual seconds until answers become hostile: the first requests are under way, and the next will be
+HOSTILE_FROM = 6.0  # virtual seconds until answers become hostile: the first requests are under way, and the next will be
 LASTING = 25.0  # virtual seconds for which they are; longer than any dependency may fail unnamed
 LASTING_ON_ETHEREUM = 75.0  # likewise: it is asked once in a block of 12 s
 RESTART = 1.0  # virtual seconds from a start that was refused to the next one
-PATIENCE = 900.0  # virtual seconds in which everything must be answered afterwards
+RECOVERY_TIMEOUT = 900.0  # virtual seconds in which everything must be answered afterwards
 CPU_SECONDS = 20.0  # for one whole world, on any machine
 STEP_SECONDS = 1.0  # of CPU for one step of a task, on any machine
 
@@ -462,7 +462,7 @@ class _World:
 
     @property
     def said(self) -> tuple[str, ...]:
-        begin = 0.0 if self.setting.birth else BEGIN
+        begin = 0.0 if self.setting.birth else HOSTILE_FROM
         said = (text for at, event in self.told if at >= begin and (text := trouble_in(event)))
         return (*said, *self.refusals)
 
@@ -555,7 +555,7 @@ async def _script(
 ) -> frozenset[int]:
     """Let everything happen, and return the requests that were asked before the last lie."""
     _ask(traffic, world.setting.before)
-    await trio.sleep_until(BEGIN)
+    await trio.sleep_until(HOSTILE_FROM)
     world.dependencies.gateway.failing = 2 if world.setting.hard else 0
     if not world.setting.birth:
         world.hostility.on = True
@@ -570,7 +570,7 @@ async def _script(
     _cut(world)
     _ask(traffic, world.setting.after)
     await trio.sleep(5.0)
-    with trio.move_on_after(PATIENCE):
+    with trio.move_on_after(RECOVERY_TIMEOUT):
         while not world.is_done():  # noqa: ASYNC110 - the truth is read from outside
             await trio.sleep(1.0)
     return before

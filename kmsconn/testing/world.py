@@ -34,7 +34,7 @@ from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.truth import Truth, truth_of
 
 EPOCH_SECONDS = 1_767_225_600.0  # where chain time and wall time begin
-PATIENCE = 1800.0  # seconds of virtual time in which a healed world must have answered everything
+HEALED_TIMEOUT = 1800.0  # seconds of virtual time in which a healed world must have answered everything
 LOOK = 5.0  # seconds of virtual time between looks at whether it has
 REBIRTH = 0.5  # seconds from the end of one process to the start of the next
 
@@ -250,7 +250,7 @@ async def play_world(
     nodes: int = 2,
     shards: int = 1,
     computing: float = 0.1,
-    patience: float = PATIENCE,
+    patience: float = HEALED_TIMEOUT,
     **changes: Any,
 ) -> Report:
     """Play one plan in a fresh world and report. Needs a virtual clock; ``changes`` are settings of the connector."""

@@ -19,7 +19,7 @@ from kmsconn.txmanager.market import Market
 from kmsconn.txmanager.table import Evidence
 from kmsconn.txmanager.view import Question
 
-REMEMBERED = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
+ALERT_KEPT_FOR = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
 
 SEND_FUNDS = "send funds to the account"
 CAUSES = {
@@ -79,7 +79,7 @@ class TxAlerts:
     def forget(self, now: float) -> None:
         """Forget replies that were not heard of for long."""
         for cause, replies in list(self._replies.items()):
-            self._replies[cause] = {rid: at for rid, at in replies.items() if now - at < REMEMBERED}
+            self._replies[cause] = {rid: at for rid, at in replies.items() if now - at < ALERT_KEPT_FOR}
             self._clear_empty(cause)
 
     def _clear_empty(self, cause: str) -> None:

@@ -24,7 +24,9 @@ from kmsconn.net.proxies import NO_PROXIES, Proxies
 
 NAME: Final = "wallet"
 UNREACHABLE: Final = "unreachable"
-AT_ONCE: Final = 16  # signatures on their way: KMS takes some tens of ms for each, and hundreds a second
+SIGNATURES_AT_ONCE: Final = (
+    16  # signatures on their way: KMS takes some tens of ms for each, and hundreds a second
+)
 SIGNING: Final = 10.0  # seconds for the signatures of one call
 ASKING: Final = 5.0  # seconds for the public key
 STARTING: Final = 20.0  # seconds that a start waits for a KMS which does not answer
@@ -48,11 +50,13 @@ class AwsKmsSigner:
     address: Address
     key_id: str
     _service: Service
-    _places: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(AT_ONCE), repr=False)
+    _places: trio.CapacityLimiter = attrs.field(
+        factory=lambda: trio.CapacityLimiter(SIGNATURES_AT_ONCE), repr=False
+    )
     """As many as connections, for all transaction managers together: a pool that is waited for in the SDK's client may leak places."""
 
     async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
-        """Sign digests, AT_ONCE at a time, within SIGNING seconds; the signatures of the first ones where KMS fails on the way.
+        """Sign digests, SIGNATURES_AT_ONCE at a time, within SIGNING seconds; the signatures of the first ones where KMS fails on the way.
 
         Raises Retryable when the first has none: Misconfigured where another key signed. Cancellation and Repeating: signs anew.
         """
@@ -69,7 +73,7 @@ class AwsKmsSigner:
 
         with trio.move_on_after(SIGNING):
             async with trio.open_nursery() as nursery:
-                for _ in range(min(AT_ONCE, len(digests))):
+                for _ in range(min(SIGNATURES_AT_ONCE, len(digests))):
                     nursery.start_soon(work, waiting)
         first = [signed[index] for index in range(_without_gap(signed))]
         if digests and not first:
@@ -111,7 +115,9 @@ async def open_aws_kms(
     address nothing can begin.
     """
     require_extra("aws", "aws_kms_config")
-    opening = open_aws("kms", region=key.region, endpoint=key.endpoint, connections=AT_ONCE, proxies=proxies)
+    opening = open_aws(
+        "kms", region=key.region, endpoint=key.endpoint, connections=SIGNATURES_AT_ONCE, proxies=proxies
+    )
     async with AsyncExitStack() as stack:
         try:
             signer = await find_signer(await stack.enter_async_context(opening), key.key_id, on_event)

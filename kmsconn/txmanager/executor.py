@@ -39,7 +39,7 @@ from kmsconn.txmanager.wallet import Signed
 BROADCAST_TIMEOUT = (
     8.0  # seconds for the answer to a broadcast; shorter than a connection waits before it counts as dead
 )
-AT_ONCE = 256  # replies that are asked about and signed at once
+REPLIES_AT_ONCE = 256  # replies that are asked about and signed at once
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
 EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain
 FILLER = b"filler"  # stands for the hash: any empty transfer of a nonce will do
@@ -131,7 +131,7 @@ class Executor:
         state = self.state
         if not state.stale:
             return
-        room = min(AT_ONCE, state.room)
+        room = min(REPLIES_AT_ONCE, state.room)
         if not room:
             return
         state.stale = False

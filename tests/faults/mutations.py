@@ -333,7 +333,7 @@ def some_ciphertexts_are_enough(monkeypatch: Any) -> None:
 
     async def gather(self: Stages, checked: Any, lease: Any) -> Gathered:
         found = []
-        for material in checked.request.content.materials:
+        for material in checked.request.content.references:
             with suppress(Unreachable):
                 found.append(await self.fetcher.fetch(material, lease))
         return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(found))

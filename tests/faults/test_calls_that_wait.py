@@ -79,7 +79,7 @@ async def test_what_takes_longer_than_the_wait_is_polled_without_being_sent_agai
 async def test_large_requests_are_started_so_that_their_bytes_are_released(
     tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "AT_ONCE", 100)
+    monkeypatch.setattr(stages, "LARGE_MESSAGE", 100)
     async with open_scene(tmp_path) as scene:
         later(scene)
         ids = await scene.ask(*FORMS)

@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.emulator.node_faults import Fault
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.service.completeness import EVERY, NAME
+from kmsconn.service.completeness import NAME, PROOF_INTERVAL
 from kmsconn.testing.acts import arrange
 from kmsconn.testing.truth import truth_of
 from tests.faults.scene import Scene, open_scene
@@ -51,8 +51,8 @@ async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
             assert (
                 not set(hidden) <= scene.answered
             )  # the reorg window had passed: nobody reads there any more
-            await scene.wait(lambda: scene.answered == {*early, *hidden}, 4 * EVERY)
-            await scene.wait(lambda: connector.statistics().gaps == 0, 2 * EVERY)
+            await scene.wait(lambda: scene.answered == {*early, *hidden}, 4 * PROOF_INTERVAL)
+            await scene.wait(lambda: connector.statistics().gaps == 0, 2 * PROOF_INTERVAL)
     assert [type(event) for event in of_the_proof(scene)] == [AlertRaised, AlertCleared]
     assert of_the_proof(scene)[0].critical  # type: ignore[union-attr]
 
@@ -64,18 +64,18 @@ async def test_while_they_are_hidden_health_and_statistics_say_so(
         await connector.wait_ready()
         hide(scene, Fault.EMPTY_LOGS)
         hidden = await scene.ask(*FORMS)
-        await scene.wait(lambda: connector.statistics().gaps == len(hidden), 4 * EVERY)
+        await scene.wait(lambda: connector.statistics().gaps == len(hidden), 4 * PROOF_INTERVAL)
         [told] = of_the_proof(scene)
         assert "3 requests are not in the journal: 0x" in told.text  # type: ignore[union-attr]
         heal(scene)
-        await scene.wait(lambda: scene.answered == set(hidden), 2 * EVERY)
+        await scene.wait(lambda: scene.answered == set(hidden), 2 * PROOF_INTERVAL)
 
 
 async def test_nothing_is_suspected_in_an_honest_world(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         for _ in range(8):
             await scene.ask(*FORMS)
-            await trio.sleep(EVERY / 2)
+            await trio.sleep(PROOF_INTERVAL / 2)
         assert connector.statistics().gaps == 0
     assert of_the_proof(scene) == []
 
@@ -93,7 +93,7 @@ async def test_the_proof_goes_on_after_a_restart_without_a_start_block(
             hidden = await scene.ask(*FORMS)
             await trio.sleep(3 * scene.settings().reorg_window)
             heal(scene)
-            await scene.wait(lambda: set(hidden) <= scene.answered, 4 * EVERY)
+            await scene.wait(lambda: set(hidden) <= scene.answered, 4 * PROOF_INTERVAL)
 
 
 async def test_other_content_under_ids_that_are_known_is_found_though_nobody_told_of_it(
@@ -116,9 +116,9 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
         for node in scene.dependencies.clusters["gateway"].nodes:
             node.log_fork = None
         assert truth_of(scene.dependencies).open
-        await scene.wait(lambda: not truth_of(scene.dependencies).open, 6 * EVERY)
+        await scene.wait(lambda: not truth_of(scene.dependencies).open, 6 * PROOF_INTERVAL)
         assert truth_of(scene.dependencies).doubled == ()
-        await scene.wait(lambda: connector.statistics().gaps == 0, 2 * EVERY)
+        await scene.wait(lambda: connector.statistics().gaps == 0, 2 * PROOF_INTERVAL)
 
 
 async def test_a_start_block_that_is_set_later_is_read_from_once_more(

@@ -26,7 +26,7 @@ from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.service.connector import open_connector
-from kmsconn.service.pulse import LIMIT
+from kmsconn.service.pulse import STALLED_AFTER
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.once
@@ -335,7 +335,7 @@ async def test_a_part_of_the_process_that_stands_still(
         await trio.sleep(600)
         assert scene.http("/liveness").status == 200
         monkeypatch.setattr(where, stands_still)
-        await trio.sleep(LIMIT + 120)
+        await trio.sleep(STALLED_AFTER + 120)
         found = scene.http("/liveness")
         assert found.status == 503
         assert part.encode() in found.body
@@ -350,7 +350,7 @@ async def test_a_chain_that_is_gone_for_long_is_one_alert_and_no_reason_to_resta
         line.refuse = True
         line.cut()
         await named(scene, "gateway", "unreachable", seconds=60)
-        await trio.sleep(2 * LIMIT)
+        await trio.sleep(2 * STALLED_AFTER)
         assert scene.http("/liveness").status == 200
         present = [(one.dependency, one.cause) for one in scene.monitor.health().alerts]
         assert [one for one in present if one[0] != "txmanager gateway"] == [("gateway", "unreachable")]

@@ -47,7 +47,9 @@ def asked(dependencies: FhevmDependencies) -> Counter[str]:
 async def ask_and_wait(scene: Scene, forms: Sequence[str], what: str, hours: float = HOURS) -> Counter[str]:
     """Let requests wait and return how many questions each chain was asked meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal_watch, "EVERY", 60.0)  # housekeeping that would make most of a day's steps
+        patch.setattr(
+            journal_watch, "JOURNAL_WATCH_INTERVAL", 60.0
+        )  # housekeeping that would make most of a day's steps
         return await _ask_and_wait(scene, forms, what, hours)
 
 

@@ -9,10 +9,10 @@ import trio
 
 from kmsconn.emulator.core_faults import SHARE_LOST
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.service.taken import CAUSE, PATIENCE
+from kmsconn.service.taken import CAUSE, TAKEN_ID_AFTER
 from tests.faults.scene import Scene, open_scene
 
-SOON = 2 * PATIENCE
+SOON = 2 * TAKEN_ID_AFTER
 
 
 def raised(scene: Scene) -> list[AlertRaised]:
@@ -31,7 +31,7 @@ async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
         burnt = await scene.ask("public", "public")
         good = await scene.ask("public")
         await scene.wait(lambda: any(one.count == len(burnt) for one in raised(scene)), SOON)
-        assert trio.current_time() - begin >= PATIENCE
+        assert trio.current_time() - begin >= TAKEN_ID_AFTER
         alert = raised(scene)[-1]
         assert (alert.dependency, alert.critical) == ("core[0]", False)
         assert "ALREADY_EXISTS" in alert.text
@@ -48,7 +48,7 @@ async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path, autojum
         async with scene.connected() as connector:
             await connector.wait_ready()
             await scene.ask("public")
-            await trio.sleep(PATIENCE / 2)
+            await trio.sleep(TAKEN_ID_AFTER / 2)
             assert raised(scene) == []
         async with scene.connected():
             await scene.wait(lambda: raised(scene), SOON)
@@ -59,7 +59,7 @@ async def test_a_core_that_is_slow_with_what_it_was_given_is_none(
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.dependencies.cores[0].core.computing = 3 * PATIENCE
+        scene.dependencies.cores[0].core.computing = 3 * TAKEN_ID_AFTER
         await scene.ask("public")
-        await scene.wait(lambda: scene.answered, 4 * PATIENCE)
+        await scene.wait(lambda: scene.answered, 4 * TAKEN_ID_AFTER)
         assert raised(scene) == []

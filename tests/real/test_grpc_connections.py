@@ -159,7 +159,7 @@ async def test_a_long_call_on_a_silent_connection_goes_on(
 async def test_a_server_that_has_enough_of_our_pings(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the pace of ours, one in 45 s, grpcio has enough after 225 s without any data."""
     monkeypatch.setattr(link, "QUIET", 0.01)
-    monkeypatch.setattr(link, "PATIENCE", 0.3)
+    monkeypatch.setattr(link, "PING_TIMEOUT", 0.3)
     with running_peer(library) as peer:
         async with channel_to(peer.port) as channel:
             with pytest.raises((StatusError, Unreachable), match=r"(?i)too.many.pings"):
@@ -174,7 +174,7 @@ async def test_a_frozen_server_is_left(library: str, monkeypatch: pytest.MonkeyP
         async with channel_to(peer.port) as channel:
             await channel.unary("/test.Peer/Echo", [b"x"])
             peer.process.send_signal(signal.SIGSTOP)
-            monkeypatch.setattr(link, "PATIENCE", 0.3)  # a server that is only slow has had the usual one
+            monkeypatch.setattr(link, "PING_TIMEOUT", 0.3)  # a server that is only slow has had the usual one
             await fails(channel, "/test.Peer/Hang", "silent for 0.5 s")
             peer.process.send_signal(signal.SIGCONT)
             assert await eventually(channel, b"y") == b"y"

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kmsconn.chain.heads import CONFIRMING, DEFAULT_BLOCK_TIME, FASTEST, PATIENCE, HeadTracker
+from kmsconn.chain.heads import CONFIRMING, DEFAULT_BLOCK_TIME, FASTEST, LONGEST_NODE_LAG, HeadTracker
 
 
 async def test_nothing_is_known_before_the_first_note() -> None:
@@ -31,7 +31,7 @@ async def test_a_lower_head_is_believed_when_nobody_confirms_the_higher_one(
 ) -> None:
     heads = HeadTracker()
     heads.note(1_000_000, 9_999)
-    await trio.sleep(PATIENCE + 1)
+    await trio.sleep(LONGEST_NODE_LAG + 1)
     heads.note(12, 1001)
     assert (heads.number, heads.timestamp) == (12, 1001)
 
@@ -39,9 +39,9 @@ async def test_a_lower_head_is_believed_when_nobody_confirms_the_higher_one(
 async def test_a_confirmed_head_is_not_given_up(autojump_clock: MockClock) -> None:
     heads = HeadTracker()
     heads.note(12, 1001)
-    await trio.sleep(PATIENCE - 1)
+    await trio.sleep(LONGEST_NODE_LAG - 1)
     heads.note(12, 1001)
-    await trio.sleep(PATIENCE - 1)
+    await trio.sleep(LONGEST_NODE_LAG - 1)
     heads.note(10, 1000)
     assert heads.number == 12
 

@@ -11,9 +11,15 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
-from kmsconn.ciphertexts.quorum import PATIENCE, AttestationQuorum
+from kmsconn.ciphertexts.quorum import QUORUM_HEAD_START, AttestationQuorum
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.ciphertexts.shadow import A_SECOND, WAITING, WORKERS, Look, Shadow
+from kmsconn.ciphertexts.shadow import (
+    COMPARISON_BACKLOG,
+    COMPARISON_WORKERS,
+    COMPARISONS_PER_SECOND,
+    Look,
+    Shadow,
+)
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
@@ -156,7 +162,7 @@ async def test_the_others_are_asked_when_the_first_do_not_agree(autojump_clock: 
         place.store(0, sns_ciphertext_digest=bytes(32))
         assert await place.shadow.doubt(Look(REFERENCE)) == ""
         assert place.asked == [1, 1, 1]
-        assert trio.current_time() < PATIENCE
+        assert trio.current_time() < QUORUM_HEAD_START
 
 
 async def test_the_others_are_asked_when_the_first_take_their_time(autojump_clock: Any) -> None:
@@ -256,7 +262,7 @@ async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy, a
 
 async def test_handing_over_never_waits_and_what_is_too_much_is_counted(autojump_clock: Any) -> None:
     async with open_place() as place:
-        for _ in range(WAITING + 7):
+        for _ in range(COMPARISON_BACKLOG + 7):
             place.shadow.hand(REFERENCE, FOUND)
         assert place.shadow.skipped == 7
 
@@ -290,33 +296,35 @@ async def looking(place: Place, references: int, seconds: float) -> AsyncIterato
 
 
 async def test_at_low_load_every_reference_is_looked_at(autojump_clock: Any) -> None:
-    async with open_place() as place, looking(place, A_SECOND * 30 // 2, 30) as looked_at:
-        assert looked_at == A_SECOND * 30 // 2
+    async with open_place() as place, looking(place, COMPARISONS_PER_SECOND * 30 // 2, 30) as looked_at:
+        assert looked_at == COMPARISONS_PER_SECOND * 30 // 2
         assert place.shadow.skipped == 0
 
 
 @pytest.mark.slow
 async def test_under_load_a_share_is_looked_at_and_the_rest_counted(autojump_clock: Any) -> None:
-    async with open_place() as place, looking(place, 10 * WAITING, 30) as looked_at:
-        assert looked_at == pytest.approx(A_SECOND * 30, abs=A_SECOND)
-        assert place.shadow.skipped == pytest.approx(9 * WAITING - looked_at, abs=A_SECOND)
+    async with open_place() as place, looking(place, 10 * COMPARISON_BACKLOG, 30) as looked_at:
+        assert looked_at == pytest.approx(COMPARISONS_PER_SECOND * 30, abs=COMPARISONS_PER_SECOND)
+        assert place.shadow.skipped == pytest.approx(
+            9 * COMPARISON_BACKLOG - looked_at, abs=COMPARISONS_PER_SECOND
+        )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("latency", [0.1, WORKERS / A_SECOND])
+@pytest.mark.parametrize("latency", [0.1, COMPARISON_WORKERS / COMPARISONS_PER_SECOND])
 async def test_looks_that_take_their_time_are_no_fewer(latency: float, autojump_clock: Any) -> None:
     async with open_place() as place:
         place.shadow.quorum.registry._threshold = 3  # each look waits for all buckets
         for one in place.buckets:
             one.bucket.latency = latency
-        async with looking(place, WAITING, 30) as looked_at:
-            assert looked_at == pytest.approx(A_SECOND * 30, abs=WORKERS)
+        async with looking(place, COMPARISON_BACKLOG, 30) as looked_at:
+            assert looked_at == pytest.approx(COMPARISONS_PER_SECOND * 30, abs=COMPARISON_WORKERS)
 
 
 @pytest.mark.slow
 async def test_a_burst_waits_and_is_looked_at_in_time(autojump_clock: Any) -> None:
-    async with open_place() as place, looking(place, WAITING, 1) as at_once:
-        assert at_once <= 2 * A_SECOND
-        await trio.sleep(WAITING / A_SECOND)
-        assert len(place.events) == WAITING
+    async with open_place() as place, looking(place, COMPARISON_BACKLOG, 1) as at_once:
+        assert at_once <= 2 * COMPARISONS_PER_SECOND
+        await trio.sleep(COMPARISON_BACKLOG / COMPARISONS_PER_SECOND)
+        assert len(place.events) == COMPARISON_BACKLOG
         assert place.shadow.skipped == 0

@@ -63,7 +63,7 @@ async def test_all_that_is_known_of_a_request_is_shown(scene: Scene, autojump_cl
     assert shown["state"] == "rejected"
     assert shown["block_hash"] == f"0x{row.log.block_hash.hex()}"
     assert shown["event"]["type"] == "PublicDecryption"
-    assert len(shown["event"]["materials"]) == 3
+    assert len(shown["event"]["references"]) == 3
     assert shown["others_of_this_id"] == []
     assert (await ask(scene, "requests.show", request=str(row.rid)))["requests"] == [shown]
 

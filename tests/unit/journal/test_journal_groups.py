@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
 from kmsconn.journal.database import Database
-from kmsconn.journal.journal import AT_ONCE, QUEUE, Execution, Journal, apply_group
+from kmsconn.journal.journal import OPERATIONS_BETWEEN_CHECKPOINTS, QUEUE, Execution, Journal, apply_group
 from kmsconn.journal.notes import NOTE_DELAY
 from kmsconn.journal.operations import off_loop
 from tests.unit.journal.samples import dump, new_row, opened, row_of
@@ -201,7 +201,7 @@ async def test_the_loop_runs_on_while_a_large_group_is_applied(db: Database) -> 
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
-        seen = [Execution(lambda _: len(steps)) for _ in range(3 * AT_ONCE)]
+        seen = [Execution(lambda _: len(steps)) for _ in range(3 * OPERATIONS_BETWEEN_CHECKPOINTS)]
         await apply_group(db, seen, {}, Gate())
     assert seen[0].result() < seen[-1].result()
 

@@ -14,7 +14,7 @@ from trio.testing import MemorySendStream, MockClock, memory_stream_pair, wait_a
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.kms.allowance import Allowance
 from kmsconn.kms.codes import Status
-from kmsconn.kms.link import FAREWELL, PATIENCE, QUIET, Link
+from kmsconn.kms.link import FAREWELL, PING_TIMEOUT, QUIET, Link
 from kmsconn.kms.status import StatusError
 from tests.behaviours import SCRIPTED, shows
 from tests.unit.kms.servers import Listener
@@ -231,7 +231,7 @@ async def test_a_silent_peer_is_asked_and_then_left(autojump_clock: MockClock) -
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await fails_unreachable(link, "silent for 45 s")
-    assert trio.current_time() == QUIET + PATIENCE
+    assert trio.current_time() == QUIET + PING_TIMEOUT
 
 
 @shows("our pings are answered: a long call on a silent connection goes on", SCRIPTED)

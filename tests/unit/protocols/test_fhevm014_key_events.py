@@ -76,7 +76,7 @@ def test_an_epoch_names_both_contexts_and_the_block_of_its_reference() -> None:
         decoded["previousContextId"],
         decoded["previousEpochId"],
     )
-    assert content.reference_block == decoded["materialBlockNumber"]
+    assert content.material_block == decoded["materialBlockNumber"]
 
 
 def test_a_context_without_predecessor_asks_for_nothing() -> None:

@@ -24,7 +24,7 @@ from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.service import completeness
-from kmsconn.service.completeness import EVERY, NAME, Completeness
+from kmsconn.service.completeness import NAME, PROOF_INTERVAL, Completeness
 from tests.unit.service.bench import PROFILE, SETTINGS
 from tests.vectors import httpz
 
@@ -165,7 +165,7 @@ async def proving(world: World) -> AsyncIterator[Completeness]:
 
 
 async def rounds(number: int = 1) -> None:
-    await trio.sleep(number * max(EVERY, SETTINGS.reorg_window))
+    await trio.sleep(number * max(PROOF_INTERVAL, SETTINGS.reorg_window))
 
 
 async def test_nothing_is_missing_where_all_is_known(autojump_clock: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.service.core_health import EVERY, PATIENCE, CoreHealth
+from kmsconn.service.core_health import ENDPOINT_FAILURE_GRACE, HEALTH_CHECK_INTERVAL, CoreHealth
 
 
 @attrs.define
@@ -41,7 +41,7 @@ def alerts(health: CoreHealth) -> list[tuple[str, bool]]:
 async def test_each_endpoint_is_asked_every_ten_seconds(autojump_clock: Any) -> None:
     core = Core()
     async with watched(core):
-        await trio.sleep(10 * EVERY)
+        await trio.sleep(10 * HEALTH_CHECK_INTERVAL)
     assert 9 <= len([1 for index, _ in core.asked if index == 1]) <= 11
 
 
@@ -49,10 +49,10 @@ async def test_one_of_two_that_is_gone_is_a_warning_and_both_are_critical(autoju
     core = Core()
     async with watched(core) as health:
         core.wrong[1] = "refused"
-        await trio.sleep(EVERY + PATIENCE + 1)
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE + 1)
         assert alerts(health) == [("core[1]", False)]
         core.wrong[0] = "refused"
-        await trio.sleep(EVERY + PATIENCE + 1)
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE + 1)
         assert set(alerts(health)) == {("core[0]", True), ("core[1]", True)}
         core.wrong.clear()
         await trio.sleep(2)
@@ -63,9 +63,9 @@ async def test_a_core_that_was_gone_for_a_moment_is_not_told(autojump_clock: Any
     core = Core()
     async with watched(core) as health:
         core.wrong[0] = "restarting"
-        await trio.sleep(EVERY + PATIENCE - 1)
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE - 1)
         core.wrong.clear()
-        await trio.sleep(PATIENCE)
+        await trio.sleep(ENDPOINT_FAILURE_GRACE)
         assert alerts(health) == []
 
 

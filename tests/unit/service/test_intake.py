@@ -180,7 +180,7 @@ async def reading(
             pulse=Pulse(trio.current_time),
             on_event=bench.events.append,
             pool_for=pools.__getitem__,
-            sides={subscription.chain_id: SimpleNamespace(wake_up=WakeUp())},
+            chain_contexts={subscription.chain_id: SimpleNamespace(wake_up=WakeUp())},
         )
         intake = Intake(components, subscription, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:

@@ -15,7 +15,7 @@ from kmsconn.journal import moves, recording
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
-from kmsconn.service.overdue import EVERY, LONG, Overdue
+from kmsconn.service.overdue import LONG, OVERDUE_INTERVAL, Overdue
 from tests.unit.service.bench import PROFILE, Bench, open_bench, wall
 from tests.vectors import keys
 
@@ -37,7 +37,7 @@ async def record(bench: Bench, name: str = "keygen_default") -> int:
 async def test_nothing_is_said_for_an_hour(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         await record(bench)
-        await trio.sleep(LONG - EVERY)
+        await trio.sleep(LONG - OVERDUE_INTERVAL)
         assert told == []
 
 
@@ -48,7 +48,7 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
         await bench.journal.run(moves.defer, rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
-        await trio.sleep(LONG + 10 * EVERY)
+        await trio.sleep(LONG + 10 * OVERDUE_INTERVAL)
         [trouble] = told
         assert isinstance(trouble, AlertRaised)
         assert trouble.dependency == f"keygen 0x{keys.content('keygen_default').id:064x}"
@@ -60,9 +60,9 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
 async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
-        await trio.sleep(LONG + 2 * EVERY)
+        await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
         await bench.journal.run(moves.defer, rid, 1e9, "something else")
-        await trio.sleep(2 * EVERY)
+        await trio.sleep(2 * OVERDUE_INTERVAL)
         assert [event.text.split("; for what: ")[1] for event in told if isinstance(event, AlertRaised)] == [
             "its turn",
             "something else",
@@ -72,9 +72,9 @@ async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any)
 async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
-        await trio.sleep(LONG + 2 * EVERY)
+        await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
         await bench.journal.run(moves.close, rid, "finish", "done")
-        await trio.sleep(2 * EVERY)
+        await trio.sleep(2 * OVERDUE_INTERVAL)
         assert isinstance(told[-1], AlertCleared)
         assert told[-1].dependency == told[0].dependency  # type: ignore[union-attr]
 
@@ -83,7 +83,7 @@ async def test_a_reply_that_does_not_are_included_is_named_too(tmp_path: Path, a
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench, "crsgen_test_2048")
         await bench.journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
-        await trio.sleep(LONG + 2 * EVERY)
+        await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
         assert [type(event) for event in told] == [AlertRaised]
 
 
@@ -91,7 +91,7 @@ async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clo
     async with watching(tmp_path) as (bench, told):
         row = await bench.record()
         assert row.kind is Kind.PUBLIC_DECRYPTION
-        await trio.sleep(LONG + 2 * EVERY)
+        await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
         assert told == []
 
 
@@ -100,5 +100,5 @@ async def test_what_left_the_chain_waits_for_nobody(tmp_path: Path, autojump_clo
         rid = await record(bench)
         gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).log))
         assert gone.gone == 1
-        await trio.sleep(LONG + 2 * EVERY)
+        await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
         assert told == []

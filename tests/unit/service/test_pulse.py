@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from kmsconn.service.pulse import LIMIT, Pulse
+from kmsconn.service.pulse import STALLED_AFTER, Pulse
 
 
 def test_a_part_stands_still_after_the_limit_and_not_before() -> None:
     now = [0.0]
     pulse = Pulse(lambda: now[0])
     beat = pulse.part("reader of 0x01", "gateway")
-    now[0] = LIMIT
+    now[0] = STALLED_AFTER
     assert pulse.stalled() == ()
     now[0] += 1
     [found] = pulse.stalled()
-    assert (found.part, found.dependency, found.seconds) == ("reader of 0x01", "gateway", LIMIT + 1)
+    assert (found.part, found.dependency, found.seconds) == ("reader of 0x01", "gateway", STALLED_AFTER + 1)
     beat()
     assert pulse.stalled() == ()
 
@@ -23,6 +23,6 @@ def test_each_part_stands_for_itself() -> None:
     pulse = Pulse(lambda: now[0])
     pulse.part("journal", "journal")
     beat = pulse.part("txmanager gateway", "gateway")
-    now[0] = LIMIT + 1
+    now[0] = STALLED_AFTER + 1
     beat()
     assert [one.part for one in pulse.stalled()] == ["journal"]

@@ -60,7 +60,7 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
 ) -> None:
     """With the defaults: a week, ninety days."""
     monkeypatch.setattr(retaining, "SETTLED", 60.0)
-    monkeypatch.setattr(retaining, "EVERY", 60.0)
+    monkeypatch.setattr(retaining, "RETENTION_INTERVAL", 60.0)
     seen: list[Event] = []
     calendar = Calendar()
     with trio.fail_after(3600):

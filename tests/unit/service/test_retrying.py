@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmsconn.errors import NotYet, Overloaded, Rejected, Unreachable
-from kmsconn.service.retrying import DEFERRAL, IN_WORKER, PATIENCE, retrying
+from kmsconn.service.retrying import DEFERRAL, IN_WORKER, WORKER_WAIT_LIMIT, retrying
 
 
 @given(tries=st.integers(0, 10_000), random=st.floats(0, 1, exclude_max=True))
@@ -48,7 +48,7 @@ async def test_patience_ends(autojump_clock: Any) -> None:
     with pytest.raises(Unreachable):
         await retrying(failing(1000, Unreachable("x"), log), lambda: 0.5)
     assert 1 < len(log) < 20
-    assert trio.current_time() < PATIENCE
+    assert trio.current_time() < WORKER_WAIT_LIMIT
 
 
 @pytest.mark.parametrize("error", [NotYet("denied"), Rejected("never")])

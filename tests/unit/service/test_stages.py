@@ -131,7 +131,7 @@ async def gathered(name: str, core: Core) -> Gathered:
 
 async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch(autojump_clock: Any) -> None:
     class Row:
-        def inquiry(self, _content: Any) -> Any:
+        def plan(self, _content: Any) -> Any:
             return ETHEREUM, self.rounds()
 
         def rounds(self) -> Any:

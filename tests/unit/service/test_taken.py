@@ -11,7 +11,7 @@ import trio
 from kmsconn.errors import Forgotten, NotYet
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.service.held import Held
-from kmsconn.service.taken import CAUSE, LONG_PATIENCE, MARK, PATIENCE, POLLS, TakenIds
+from kmsconn.service.taken import CAUSE, MARK, POLLS, TAKEN_ID_AFTER, TAKEN_KEY_ID_AFTER, TakenIds
 from tests.unit.service.bench import Bench, open_bench
 
 
@@ -26,7 +26,7 @@ async def test_neither_polls_alone_nor_minutes_alone_are_enough(autojump_clock: 
     for _ in range(POLLS + 2):
         taken.polled(1, "core[0]", long=False)
     taken.started(2, existed=True)
-    await trio.sleep(PATIENCE)
+    await trio.sleep(TAKEN_ID_AFTER)
     taken.polled(2, "core[0]", long=False)
     assert events == []
     taken.polled(1, "core[0]", long=True)
@@ -39,7 +39,7 @@ async def test_an_id_that_was_started_here_is_not_taken(autojump_clock: Any) -> 
     taken = TakenIds(Held(lambda _: pytest.fail("told")))
     for existed in (True, False):
         taken.started(1, existed=existed)
-    await trio.sleep(LONG_PATIENCE)
+    await trio.sleep(TAKEN_KEY_ID_AFTER)
     for _ in range(POLLS):
         taken.polled(1, "core[0]", long=False)
     assert 1 not in taken
@@ -54,7 +54,9 @@ async def taken_row(bench: Bench, name: str = "") -> Any:
     return row
 
 
-@pytest.mark.parametrize(("name", "patience"), [("", PATIENCE), ("crsgen_test_2048", LONG_PATIENCE)])
+@pytest.mark.parametrize(
+    ("name", "patience"), [("", TAKEN_ID_AFTER), ("crsgen_test_2048", TAKEN_KEY_ID_AFTER)]
+)
 async def test_the_row_says_what_it_waits_for_and_the_alert_how_many(
     name: str, patience: float, tmp_path: Path, autojump_clock: Any
 ) -> None:
@@ -77,7 +79,7 @@ async def test_the_alert_is_over_with_a_result_or_a_new_start(
 ) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         row = await taken_row(bench)
-        await trio.sleep(PATIENCE)
+        await trio.sleep(TAKEN_ID_AFTER)
         row = await bench.run(row)
         bench.stages.existed = False
         if then == "answer":

@@ -15,7 +15,7 @@ from kmsconn.journal import inspecting, moves, recording
 from kmsconn.journal.values import Ending
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.life import State
-from kmsconn.service.undone import EVERY, Undone, undone
+from kmsconn.service.undone import UNDONE_INTERVAL, Undone, undone
 from tests.unit.service.bench import Bench, open_bench
 from tests.vectors import keys
 
@@ -36,7 +36,7 @@ async def closed(
 ) -> int:
     rid = (await bench.record_key_request(name)).rid
     assert await bench.journal.run(moves.close, rid, transition, reason)
-    await trio.sleep(2 * EVERY)
+    await trio.sleep(2 * UNDONE_INTERVAL)
     return rid
 
 
@@ -54,7 +54,7 @@ async def test_what_ended_undone_is_named_once_critical_where_nothing_can_be_ans
     name, kind, critical = case
     async with watching(tmp_path) as (bench, told):
         await closed(bench, name, transition)
-        await trio.sleep(10 * EVERY)
+        await trio.sleep(10 * UNDONE_INTERVAL)
         assert raised(told) == [(kind, "undone", 1, critical)]
         text = told[0].text  # type: ignore[union-attr]
         assert id_name(keys.content(name).id) in text
@@ -65,7 +65,7 @@ async def test_it_is_over_when_an_operator_lets_it_begin_again(tmp_path: Path, a
     async with watching(tmp_path) as (bench, told):
         rid = await closed(bench, CONTEXT)
         await bench.journal.run(inspecting.retry, rid, 0.0, 1e9)
-        await trio.sleep(2 * EVERY)
+        await trio.sleep(2 * UNDONE_INTERVAL)
         assert told[1:] == [AlertCleared("new_kms_context", "undone")]
 
 
@@ -89,14 +89,14 @@ async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock:
         rid = await closed(bench, CONTEXT)
         gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).log))
         assert gone.gone == 1
-        await trio.sleep(2 * EVERY)
+        await trio.sleep(2 * UNDONE_INTERVAL)
         assert isinstance(told[-1], AlertCleared)
 
 
 async def test_a_rejected_decryption_is_not_of_key_management(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         await bench.journal.run(moves.close, (await bench.record()).rid, "reject", "malformed")
-        await trio.sleep(2 * EVERY)
+        await trio.sleep(2 * UNDONE_INTERVAL)
         assert told == []
 
 

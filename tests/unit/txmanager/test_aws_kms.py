@@ -22,7 +22,7 @@ from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ignore
 from kmsconn.model.life import State
 from kmsconn.txmanager.aws_kms import (
-    AT_ONCE,
+    SIGNATURES_AT_ONCE,
     SIGNING,
     STARTING,
     AwsKmsSigner,
@@ -102,8 +102,8 @@ async def test_so_many_are_on_their_way_at_once_and_no_more(autojump_clock: Any)
     direct = service(latency=0.1)
     signer, began = await signer_of(direct), trio.current_time()
     assert len(await signer.sign(DIGESTS)) == 100
-    assert direct.most == AT_ONCE
-    assert trio.current_time() - began == pytest.approx(0.1 * math.ceil(100 / AT_ONCE))
+    assert direct.most == SIGNATURES_AT_ONCE
+    assert trio.current_time() - began == pytest.approx(0.1 * math.ceil(100 / SIGNATURES_AT_ONCE))
 
 
 async def test_two_transaction_managers_share_the_connections_of_one_wallet(autojump_clock: Any) -> None:
@@ -113,7 +113,7 @@ async def test_two_transaction_managers_share_the_connections_of_one_wallet(auto
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signer.sign, DIGESTS)
         nursery.start_soon(signer.sign, DIGESTS)
-    assert direct.most == AT_ONCE
+    assert direct.most == SIGNATURES_AT_ONCE
 
 
 # --- failing on the way
