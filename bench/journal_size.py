@@ -25,7 +25,7 @@ from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Database
 from kmsconn.journal.rows import RESIDUES, pack_log
 from kmsconn.journal.sqlite import SqliteDriver
-from kmsconn.journal.values import Arrival, Place, Position, Read, Retention, Shards
+from kmsconn.journal.values import Arrival, JournalPlace, Position, Read, RetentionStep, Shards
 from kmsconn.model.requests import Kind
 
 CHAIN, CONTRACT, KIND = 31337, Address(b"\xdc" * 20), Kind.PUBLIC_DECRYPTION
@@ -178,7 +178,7 @@ def prove(db: Database, last: int, chunk: int = 2000) -> None:
     )
 
 
-def retain(db: Database, what: str, plan: Retention) -> None:
+def retain(db: Database, what: str, plan: RetentionStep) -> None:
     position: Position | None = Position()
     steps, longest, rows, began, pages = 0, 0.0, 0, time.perf_counter(), 0
     while position is not None:
@@ -201,7 +201,7 @@ def retain(db: Database, what: str, plan: Retention) -> None:
 def give_back(db: Database) -> None:
     while True:
         db.begin()
-        done = retention.step(db, Retention(None, None, {}), Position())
+        done = retention.step(db, RetentionStep(None, None, {}), Position())
         db.commit()
         if not done.pages:
             return
@@ -223,11 +223,11 @@ def run(path: Path, closed: int, opens: int) -> None:
     defer_all(db, closed + 1, 1000)
     prove(db, last)
     retention.raise_low_water(
-        db, CHAIN, CONTRACT, KIND, Place(make_id(PUBLIC_DECRYPTION_TAG, closed), closed)
+        db, CHAIN, CONTRACT, KIND, JournalPlace(make_id(PUBLIC_DECRYPTION_TAG, closed), closed)
     )
     prove(db, last)
 
-    plan = Retention(NOW - 7 * DAY, None, {CHAIN: last}, frozenset({KIND}))
+    plan = RetentionStep(NOW - 7 * DAY, None, {CHAIN: last}, frozenset({KIND}))
     retain(db, "retention of contents (events, answers, transactions)", plan)
     sizes(path, "file after it", db)
     give_back(db)

@@ -13,7 +13,7 @@ import trio
 from rich.console import Console, RenderableType
 
 from kmsconn.cli.demo_view import ROWS, frame, newest, summary
-from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
 from kmsconn.net.offloading import offload_to_threads
 
 WIDTH = 100
@@ -41,7 +41,7 @@ class Photographer:
             await trio.sleep(LOOKING)
 
 
-async def perform(demo: Demo, photographer: Photographer) -> Result:
+async def perform(demo: Demo, photographer: Photographer) -> DemoResult:
     """Run the demonstration under the photographer's eyes."""
     with tempfile.TemporaryDirectory() as directory:
         async with trio.open_nursery() as nursery:
@@ -54,7 +54,7 @@ async def perform(demo: Demo, photographer: Photographer) -> Result:
 
 def draw() -> str:
     """Return the picture as SVG."""
-    demo = Demo.of(Plan(requests=60, rate=25.0), time.time)
+    demo = Demo.of(DemoPlan(requests=60, rate=25.0), time.time)
     photographer = Photographer(demo)
     result = trio.run(perform, demo, photographer)
     console = Console(

@@ -41,7 +41,7 @@ import trio
 import trio.testing
 
 import kmsconn
-from kmsconn.config.settings import Attestation, Settings
+from kmsconn.config.settings import AttestationMode, Settings
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
@@ -243,7 +243,7 @@ async def open_surroundings() -> AsyncIterator[tuple[FhevmDependencies, MemoryNe
 
 def settings(dependencies: FhevmDependencies, folder: Path) -> Settings:
     """Return the connector's settings."""
-    return dependencies.settings(folder / "journal.db", attestation=Attestation.OFF)
+    return dependencies.settings(folder / "journal.db", attestation=AttestationMode.OFF)
 
 
 def wall() -> float:

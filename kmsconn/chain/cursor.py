@@ -39,7 +39,7 @@ class Range:
 
 
 @attrs.frozen
-class Plan:
+class ReadPlan:
     """What to read in a round, most urgent first. ``backfill`` may run beside the others."""
 
     tail: Range
@@ -76,7 +76,7 @@ class Cursor:
         return max(0, head - self.next_block + 1 - island)
 
 
-def plan(cursor: Cursor, head: int, reorg_window: int, *, again: bool) -> Plan:
+def plan(cursor: Cursor, head: int, reorg_window: int, *, again: bool) -> ReadPlan:
     """Return what to read in this round.
 
     ``head`` is the highest block known, ``reorg_window`` a number of blocks, ``again`` whether the reorg window is due: every quarter
@@ -87,7 +87,7 @@ def plan(cursor: Cursor, head: int, reorg_window: int, *, again: bool) -> Plan:
     tail = Range(first, None if cursor.size >= _OPEN_ENDED_FROM else max(first, head))
     repeated = again or head < cursor.next_block - 1
     tail, below = _with_reorg_window(cursor, tail, head, reorg_window) if repeated else (tail, ())
-    return Plan(tail, below, _backfill(cursor, head) if far else None)
+    return ReadPlan(tail, below, _backfill(cursor, head) if far else None)
 
 
 def _live_first(cursor: Cursor, head: int) -> int:

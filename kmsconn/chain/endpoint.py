@@ -39,7 +39,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 RESUBSCRIBE_SECONDS = 30.0  # after a node refused a subscription
 
 
-class Link(Protocol):
+class RpcLink(Protocol):
     """A way to one node."""
 
     ended: trio.Event
@@ -69,7 +69,7 @@ class Endpoint:
         self._alerts = Alerts(on_event)  # of subscriptions
         self._urls = sorted(chain.urls, key=lambda url: not _is_websocket(url))
         self._wrong: dict[str, int] = {}
-        self._link: Link | None = None
+        self._link: RpcLink | None = None
         self._down: str | None = None  # why nothing can be asked just now
         self._reason = ""  # of the last link that ended or could not be made
         self._troubled = False
@@ -196,7 +196,7 @@ class Endpoint:
             error.of(self.name)
             raise
 
-    async def _linked(self) -> Link:
+    async def _linked(self) -> RpcLink:
         """Return the link, waiting while one is being made.
 
         Raises Unreachable while every URL is given a pause, and after a moment where all of them failed before.
@@ -253,11 +253,11 @@ class Endpoint:
             nursery.cancel_scope.cancel()
         return lived, renew
 
-    async def _make(self, nursery: trio.Nursery, url: str) -> Link | None:
+    async def _make(self, nursery: trio.Nursery, url: str) -> RpcLink | None:
         """Connect, in a task of ``nursery``, and compare the chain id; None, and the reason kept, when that fails."""
         with trio.move_on_after(ATTEMPT_SECONDS):
             try:
-                link: Link = await self._connect(nursery, url)
+                link: RpcLink = await self._connect(nursery, url)
                 await self._compare_chain(link, url)
             except (RpcError, Retryable, StartRefused) as error:
                 self._reason = str(error)
@@ -266,13 +266,13 @@ class Endpoint:
         self._reason = f"{show_origin(url)}: no connection in {ATTEMPT_SECONDS:g} s"
         return None
 
-    async def _connect(self, nursery: trio.Nursery, url: str) -> Link:
+    async def _connect(self, nursery: trio.Nursery, url: str) -> RpcLink:
         if _is_websocket(url):
-            link: Link = await nursery.start(run_websocket, way_of(self._ports), url)
+            link: RpcLink = await nursery.start(run_websocket, way_of(self._ports), url)
             return link
         return HttpLink(self._http, url)
 
-    async def _compare_chain(self, link: Link, url: str) -> None:
+    async def _compare_chain(self, link: RpcLink, url: str) -> None:
         (outcome,) = await link.exchange([Call("eth_chainId")], batch=False)
         found = _read_chain_id(call_result(outcome), url)
         if found == self.chain_id:
@@ -293,7 +293,7 @@ class Endpoint:
             )
         raise StartRefused(reason)
 
-    def _offer(self, link: Link) -> None:
+    def _offer(self, link: RpcLink) -> None:
         self.links += not self._renewing
         self._link, self._down = link, None
         if self._troubled:
@@ -301,7 +301,7 @@ class Endpoint:
             self._on_event(AlertCleared(self.name, "unreachable"))
         self._change()
 
-    async def _serve(self, link: Link) -> tuple[float, bool]:
+    async def _serve(self, link: RpcLink) -> tuple[float, bool]:
         began = trio.current_time()
         with trio.move_on_after(float("inf") if isinstance(link, WebSocketLink) else RENEW_SECONDS) as scope:
             await link.ended.wait()

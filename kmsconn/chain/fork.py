@@ -71,13 +71,13 @@ class Search:
 
 
 @attrs.frozen
-class Suspicion:
+class ForkSuspicion:
     """Since when looks say that the chain forked, or that its head is too low, without one that says otherwise between them."""
 
     forked: float | None = None
     low: float | None = None
 
-    def after(self, search: Search, now: float) -> Suspicion:
+    def after(self, search: Search, now: float) -> ForkSuspicion:
         """Return the suspicion after a search that ended at ``now``."""
         if search.proved:
             return attrs.evolve(self, forked=now if self.forked is None else self.forked)
@@ -92,4 +92,4 @@ class Suspicion:
         return self.forked is not None and now - self.forked >= CONFIRMING
 
 
-TRUSTING = Suspicion()
+TRUSTING = ForkSuspicion()

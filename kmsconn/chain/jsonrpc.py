@@ -51,7 +51,7 @@ class _Wire(msgspec.Struct):
 
 
 @attrs.frozen
-class Answer:
+class RpcAnswer:
     """The answer to question ``id``: a JSON result or an RpcError."""
 
     id: int
@@ -78,7 +78,7 @@ class Complaint:
     error: RpcError
 
 
-Message = Answer | Notification | Complaint
+Message = RpcAnswer | Notification | Complaint
 
 _NULL = msgspec.Raw(b"null")
 _encoder = msgspec.json.Encoder()
@@ -115,7 +115,7 @@ def _message(wire: _Wire) -> Message | None:
     if error is None and wire.result is msgspec.UNSET:
         return None
     if type(wire.id) is int:
-        return Answer(wire.id, wire.result if error is None else error)
+        return RpcAnswer(wire.id, wire.result if error is None else error)
     return Complaint(error) if error is not None else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from kmsconn.chain.jsonrpc import Answer, Complaint, decode, encode
+from kmsconn.chain.jsonrpc import Complaint, RpcAnswer, decode, encode
 from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.net.http import HttpClient, status_error
@@ -67,7 +67,7 @@ class HttpLink:
     def _outcomes(self, body: bytes, ids: range) -> list[Any]:
         messages = decode(body)
         outcomes = {
-            message.id: message.outcome for message in reversed(messages) if isinstance(message, Answer)
+            message.id: message.outcome for message in reversed(messages) if isinstance(message, RpcAnswer)
         }
         complaint = next((message.error for message in messages if isinstance(message, Complaint)), None)
         if complaint is None and not all(number in outcomes for number in ids):

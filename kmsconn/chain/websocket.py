@@ -13,7 +13,16 @@ from typing import Any
 
 import trio
 
-from kmsconn.chain.jsonrpc import Answer, Complaint, Message, Notification, call_result, clean, decode, encode
+from kmsconn.chain.jsonrpc import (
+    Complaint,
+    Message,
+    Notification,
+    RpcAnswer,
+    call_result,
+    clean,
+    decode,
+    encode,
+)
 from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call, RpcError
 from kmsconn.chain.websocket_wire import NoWebsocket, WebSocketWire
 from kmsconn.errors import Unreachable
@@ -242,7 +251,7 @@ class WebSocketLink:
     def _dispatch(self, messages: list[Message]) -> None:
         for message in messages:
             match message:
-                case Answer(number, outcome):
+                case RpcAnswer(number, outcome):
                     self._answered(number, outcome)
                 case Notification(subscription, result):
                     self._subscriptions.get(subscription, _ignore)(result)

@@ -14,7 +14,7 @@ from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_forma
 from kmsconn.ciphertexts.budget import Attempt, Lease
 from kmsconn.ciphertexts.counting import BucketCounts
 from kmsconn.ciphertexts.racing import first_success
-from kmsconn.ciphertexts.sources import Body, Source, Sources
+from kmsconn.ciphertexts.sources import Body, CiphertextSource, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.errors import NotYet, Overloaded, RequestError, Unreachable
 from kmsconn.ethereum.keccak import keccak256
@@ -63,7 +63,7 @@ class Fetcher:
         return found
 
     async def _from_bucket(
-        self, bucket: Iterable[Source], reference: CiphertextReference, lease: Lease
+        self, bucket: Iterable[CiphertextSource], reference: CiphertextReference, lease: Lease
     ) -> Ciphertext:
         failures: list[RequestError] = []
         for source in bucket:
@@ -79,13 +79,17 @@ class Fetcher:
                 return found
         raise Unreachable("; ".join(map(str, failures))) from failures[-1]
 
-    async def _object(self, source: Source, reference: CiphertextReference, lease: Lease) -> Ciphertext:
+    async def _object(
+        self, source: CiphertextSource, reference: CiphertextReference, lease: Lease
+    ) -> Ciphertext:
         with lease.attempt() as attempt:
             found = await self._try(source, reference, attempt)
             attempt.keep()
         return found
 
-    async def _try(self, source: Source, reference: CiphertextReference, attempt: Attempt) -> Ciphertext:
+    async def _try(
+        self, source: CiphertextSource, reference: CiphertextReference, attempt: Attempt
+    ) -> Ciphertext:
         with trio.CancelScope() as silence:
             async with source.open(self.max_size, partial(_heard, silence)) as response:
                 if response.status not in _OK:
@@ -101,7 +105,7 @@ class Fetcher:
             f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
         )
 
-    def _judge(self, source: Source, reference: CiphertextReference, digest: bytes) -> None:
+    def _judge(self, source: CiphertextSource, reference: CiphertextReference, digest: bytes) -> None:
         """Raise Unreachable for bytes with another digest, unless they are tolerated; tell in any case."""
         if digest == reference.digest:
             return

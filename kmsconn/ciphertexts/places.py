@@ -26,7 +26,7 @@ _SHORTEST_WITH_BUCKET = 4  # labels of bucket.s3.amazonaws.com
 
 
 @attrs.frozen
-class Place:
+class ObjectPlace:
     """A bucket as S3 names it. ``endpoint`` is scheme, host and port; ``in_host`` says that its first label is the bucket."""
 
     region: str
@@ -60,20 +60,20 @@ class Substitute:
     endpoint: str = ""
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> ObjectPlace | None:
         """The place where an address cannot be read; only an endpoint says where it is."""
         endpoint = self.endpoint.rstrip("/")
-        return Place(self.region, endpoint, self.bucket) if endpoint and self.bucket else None
+        return ObjectPlace(self.region, endpoint, self.bucket) if endpoint and self.bucket else None
 
     @property
-    def only_place(self) -> Place | None:
+    def only_place(self) -> ObjectPlace | None:
         """The place where no address is known at all: without an endpoint that of the region."""
         if not self.bucket:
             return None
-        return self.place or Place(self.region, f"https://s3.{self.region}.amazonaws.com", self.bucket)
+        return self.place or ObjectPlace(self.region, f"https://s3.{self.region}.amazonaws.com", self.bucket)
 
 
-def places(addresses: Iterable[str], instead: Substitute | None) -> list[Place]:
+def places(addresses: Iterable[str], instead: Substitute | None) -> list[ObjectPlace]:
     """Return where to look, each once: the addresses in their order, and what stands in for them (4.4)."""
     given = list(addresses)
     if not given:
@@ -84,7 +84,7 @@ def places(addresses: Iterable[str], instead: Substitute | None) -> list[Place]:
     return list(dict.fromkeys(place for place in found if place is not None))
 
 
-def read_place(address: str) -> Place | None:
+def read_place(address: str) -> ObjectPlace | None:
     """Read a bucket's address in one of its forms; None for everything else, and never an exception (4.3)."""
     try:
         url = parse(address)
@@ -100,12 +100,12 @@ def _is_aws(host: str) -> bool:
     return any(host.endswith(f".{domain}") for domain in _AWS)
 
 
-def _aws_place(url: Url, segments: list[str]) -> Place | None:
+def _aws_place(url: Url, segments: list[str]) -> ObjectPlace | None:
     labels = url.host.split(".")
     if len(labels) >= _SHORTEST_WITH_BUCKET and labels[1] == "s3":
-        return Place(_region(labels[2]), url.origin, labels[0], in_host=True)
+        return ObjectPlace(_region(labels[2]), url.origin, labels[0], in_host=True)
     if labels[0] == "s3" and segments:
-        return Place(_region(labels[1]), url.origin, unquote(segments[0]))
+        return ObjectPlace(_region(labels[1]), url.origin, unquote(segments[0]))
     return None
 
 
@@ -113,11 +113,11 @@ def _region(label: str) -> str:
     return USUAL_REGION if label == "amazonaws" else label
 
 
-def _custom_place(url: Url, segments: list[str]) -> Place | None:
+def _custom_place(url: Url, segments: list[str]) -> ObjectPlace | None:
     if len(segments) == 1:
-        return Place(USUAL_REGION, url.origin, unquote(segments[0]))
+        return ObjectPlace(USUAL_REGION, url.origin, unquote(segments[0]))
     for number, segment in enumerate(segments[:-1]):
         if segment == "s3":
             rest = segments[number + 1 :]
-            return Place(rest[0], url.origin, unquote(rest[1])) if len(rest) > 1 else None
+            return ObjectPlace(rest[0], url.origin, unquote(rest[1])) if len(rest) > 1 else None
     return None

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.ciphertexts.places import Place
+from kmsconn.ciphertexts.places import ObjectPlace
 from kmsconn.errors import Misconfigured, Unreachable
 from kmsconn.extras import require_extra
 from kmsconn.net.aws import AwsService, errors_of_the_sdk, open_aws, prepare, read_error
@@ -70,7 +70,7 @@ class Sdk:
 
     @asynccontextmanager
     async def get(
-        self, place: Place, key: str, max_bytes: int, begun: Callable[[], None] = lambda: None
+        self, place: ObjectPlace, key: str, max_bytes: int, begun: Callable[[], None] = lambda: None
     ) -> AsyncIterator[SdkBody]:
         """Ask for an object and give it with its bytes to be iterated over.
 
@@ -89,7 +89,7 @@ class Sdk:
             async with answer["Body"] as stream:
                 yield _body(answer, stream, shown, max_bytes)
 
-    async def _client(self, place: Place) -> tuple[AwsService, trio.CapacityLimiter]:
+    async def _client(self, place: ObjectPlace) -> tuple[AwsService, trio.CapacityLimiter]:
         async with self._opening:
             name = (place.region, place.service)
             if name not in self._known:
@@ -98,7 +98,7 @@ class Sdk:
             return self._known[name]
 
 
-def _open_client(place: Place, proxies: Proxies) -> Any:
+def _open_client(place: ObjectPlace, proxies: Proxies) -> Any:
     return open_aws(
         SERVICE,
         region=place.region,

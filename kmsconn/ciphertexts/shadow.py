@@ -23,7 +23,7 @@ COMPARISON_WORKERS = 4  # references looked at at once; each asks every bucket a
 
 
 @attrs.frozen
-class Look:
+class Comparison:
     """A reference to look at, and what the bucket whose bytes were taken attests with them, if anything."""
 
     reference: CiphertextReference
@@ -39,18 +39,18 @@ class Shadow:
     on_event: OnEvent
     skipped: int = 0
     """References that nobody looked at because too many waited."""
-    _send: trio.MemorySendChannel[Look] = attrs.field(init=False)
-    _receive: trio.MemoryReceiveChannel[Look] = attrs.field(init=False)
+    _send: trio.MemorySendChannel[Comparison] = attrs.field(init=False)
+    _receive: trio.MemoryReceiveChannel[Comparison] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[Look](COMPARISON_BACKLOG)
+        self._send, self._receive = trio.open_memory_channel[Comparison](COMPARISON_BACKLOG)
 
     def hand(self, reference: CiphertextReference, found: Ciphertext) -> None:
         """Let a reference that was found be looked at when there is time for it; a bare one was found by its attestations."""
         if reference.is_bare:
             return
         try:
-            self._send.send_nowait(Look(reference, found.bucket, found.attestation))
+            self._send.send_nowait(Comparison(reference, found.bucket, found.attestation))
         except trio.WouldBlock:
             self.skipped += 1
 
@@ -69,7 +69,7 @@ class Shadow:
                 self.on_event(AttestationMismatch(look.reference.handle, reason))
             await trio.sleep_until(started + COMPARISON_WORKERS / COMPARISONS_PER_SECOND)
 
-    async def doubt(self, look: Look) -> str:
+    async def doubt(self, look: Comparison) -> str:
         """Return why the coprocessors' quorum does not stand behind a reference; empty when it does.
 
         Repeating: reads only. Cancellation: at any time.

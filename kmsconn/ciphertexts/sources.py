@@ -9,7 +9,7 @@ from typing import Protocol
 
 import attrs
 
-from kmsconn.ciphertexts.places import Place, Substitute, places
+from kmsconn.ciphertexts.places import ObjectPlace, Substitute, places
 from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.ciphertexts.urls import by_digest, by_handle
@@ -47,7 +47,7 @@ Open = Callable[[int, Callable[[], None]], AbstractAsyncContextManager[Body]]
 
 
 @attrs.frozen
-class Source:
+class CiphertextSource:
     """One way to one object: the address that the policy judges, how it is asked, and what is special about that."""
 
     address: str = attrs.field(repr=False)
@@ -62,26 +62,26 @@ class Source:
         return show(self.address) + self.manner
 
 
-def anonymous(http: HttpClient, url: str, attested_by: str = "") -> Source:
+def anonymous(http: HttpClient, url: str, attested_by: str = "") -> CiphertextSource:
     """Return the way of everybody: a GET without credentials."""
 
     def ask(max_bytes: int, begun: Callable[[], None]) -> AbstractAsyncContextManager[Body]:
         return http.stream_get(url, max_bytes=max_bytes, begun=begun)
 
-    return Source(url, ask, attested_by=attested_by)
+    return CiphertextSource(url, ask, attested_by=attested_by)
 
 
 class Sources(Protocol):
     """Knows where a ciphertext may be had."""
 
-    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[Source]]:
+    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[CiphertextSource]]:
         """Return the ways to a ciphertext: those to one bucket one after the other, the buckets side by side.
 
         Raises as ``Directory.find``.
         """
         ...
 
-    def found(self, reference: CiphertextReference, source: Source) -> None:
+    def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
         """Take to heart which way led to it."""
         ...
 
@@ -94,12 +94,12 @@ class BothForms:
     directory: Directory
     _by_digest: set[str] = attrs.field(factory=set)
 
-    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[Source]]:
+    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[CiphertextSource]]:
         """Return both forms for each bucket of the ciphertext's coprocessors."""
         buckets = await self.directory.find(reference.coprocessors)
         return [self._forms(bucket, reference) for bucket in buckets]
 
-    def found(self, reference: CiphertextReference, source: Source) -> None:
+    def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
         """Remember which form it was."""
         bucket = source.address.removesuffix(by_digest("", reference.digest))
         if bucket != source.address:
@@ -107,7 +107,7 @@ class BothForms:
         elif self._by_digest:
             self._by_digest.discard(bucket.removesuffix(by_handle("", reference.handle)))
 
-    def _forms(self, bucket: str, reference: CiphertextReference) -> Iterator[Source]:
+    def _forms(self, bucket: str, reference: CiphertextReference) -> Iterator[CiphertextSource]:
         # As they are asked for: the first form of the first bucket is nearly always enough.
         digest_first = bucket.rstrip("/") in self._by_digest
         if digest_first:
@@ -129,7 +129,7 @@ class ByPlace:
     sdk: Sdk
     instead: Substitute | None = None
 
-    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[Source]]:
+    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[CiphertextSource]]:
         """Return both ways for each place; what the operator configured stands in where no coprocessor could be looked up."""
         spare = places([], self.instead)
         try:
@@ -141,16 +141,16 @@ class ByPlace:
         found = places(addresses, self.instead) if addresses else spare
         return [self._ways(place, reference.digest.hex()) for place in found]
 
-    def found(self, reference: CiphertextReference, source: Source) -> None:
+    def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
         """Remember nothing."""
 
-    def _ways(self, place: Place, key: str) -> list[Source]:
+    def _ways(self, place: ObjectPlace, key: str) -> list[CiphertextSource]:
         url = place.object_url(key)
         ways = [anonymous(self.http, url)]
         if place.is_s3 or self._is_own(place):
-            ways.append(Source(url, partial(self.sdk.get, place, key), " with credentials"))
+            ways.append(CiphertextSource(url, partial(self.sdk.get, place, key), " with credentials"))
         return ways
 
-    def _is_own(self, place: Place) -> bool:
+    def _is_own(self, place: ObjectPlace) -> bool:
         own = self.instead.place if self.instead else None
         return own is not None and own.endpoint == place.endpoint

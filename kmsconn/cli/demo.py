@@ -25,7 +25,7 @@ from kmsconn.net.offloading import offload_to_threads
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kmsconn.emulator.demo import Demo, Result
+    from kmsconn.emulator.demo import Demo, DemoResult
 
 HELP: Final = "show a connector at work among emulated dependencies, all in one process"
 _REQUESTS, _BESIDE_KEYS = 40, 300
@@ -48,11 +48,11 @@ def execute(arguments: argparse.Namespace) -> int:
     require_extra("emulator", "kmsconn demo")
     from rich.console import Console
 
-    from kmsconn.emulator.demo import Demo, Plan
+    from kmsconn.emulator.demo import Demo, DemoPlan
 
     keys = wants_keys(arguments)
     requests = arguments.requests or (_BESIDE_KEYS if keys else _REQUESTS)
-    plan = Plan(requests, arguments.rate, arguments.seed, arguments.profile, keys=keys)
+    plan = DemoPlan(requests, arguments.rate, arguments.seed, arguments.profile, keys=keys)
     demo = Demo.of(plan, time.time)
     console = None if arguments.json else Console()
     trio.run(until_interrupted, partial(_run, demo, console))
@@ -94,18 +94,18 @@ async def show_live(demo: Demo, console: Console) -> Never:
 async def show_lines(demo: Demo, console: Console) -> Never:
     """Print a line for each request that ended, until cancelled."""
     from kmsconn.cli.demo_view import line
-    from kmsconn.emulator.board import Stage
+    from kmsconn.emulator.board import ProgressStage
 
     began, told = trio.current_time(), set[int]()
     while True:
         await trio.sleep(1 / _FRAMES)
         for row in demo.board.rows.values():
-            if row.rid not in told and (row.closed or row.stage is Stage.INCLUDED):
+            if row.rid not in told and (row.closed or row.stage is ProgressStage.INCLUDED):
                 told.add(row.rid)
                 console.print(line(demo.board, row, trio.current_time() - began), highlight=False)
 
 
-def _print_summary(result: Result, console: Console) -> None:
+def _print_summary(result: DemoResult, console: Console) -> None:
     from kmsconn.cli.demo_view import summary
 
     style = "green" if result.well else "red"
@@ -113,7 +113,7 @@ def _print_summary(result: Result, console: Console) -> None:
         console.print(f" {text}", style=style, highlight=False, markup=False)
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: DemoResult) -> dict[str, Any]:
     """Return the result for machines; latencies from the event's block to the reply's."""
     totals, verdict = result.totals, result.verdict
     keys = {} if result.keys is None else {"keys": keys_as_json(result.keys)}

@@ -14,24 +14,24 @@ from rich.table import Table
 from rich.text import Text
 
 from kmsconn.cli.results import keys_as_text, milliseconds
-from kmsconn.emulator.board import Board, Row, Stage
-from kmsconn.emulator.demo import Demo, Result
+from kmsconn.emulator.board import ProgressRow, ProgressStage, ProgressTable
+from kmsconn.emulator.demo import Demo, DemoResult
 from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.ground_truth import Verdict
+from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.ethereum.ids import counter_of, tag_of
 
 ROWS: Final = 15
 _STEP, _STEP_AHEAD = "━━", "──"
-_LAST = len(Stage) - 1
+_LAST = len(ProgressStage) - 1
 _COLORS: Final = {
-    Stage.PENDING: "white",
-    Stage.CHECKED: "blue",
-    Stage.GATHERED: "blue",
-    Stage.SUBMITTED: "cyan",
-    Stage.ANSWERED: "cyan",
-    Stage.SIGNED: "magenta",
-    Stage.SENT: "magenta",
-    Stage.INCLUDED: "green",
+    ProgressStage.PENDING: "white",
+    ProgressStage.CHECKED: "blue",
+    ProgressStage.GATHERED: "blue",
+    ProgressStage.SUBMITTED: "cyan",
+    ProgressStage.ANSWERED: "cyan",
+    ProgressStage.SIGNED: "magenta",
+    ProgressStage.SENT: "magenta",
+    ProgressStage.INCLUDED: "green",
 }
 _TITLE = "kmsconn demo"
 
@@ -54,7 +54,7 @@ def _line(*parts: tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _table(board: Board) -> Table:
+def _table(board: ProgressTable) -> Table:
     table = Table(box=box.SIMPLE_HEAD, expand=True, header_style="dim", pad_edge=True)
     table.add_column("request", no_wrap=True, width=10)
     table.add_column("form", no_wrap=True, width=18)
@@ -67,7 +67,7 @@ def _table(board: Board) -> Table:
     return table
 
 
-def newest(board: Board, count: int) -> list[Row]:
+def newest(board: ProgressTable, count: int) -> list[ProgressRow]:
     """Return the newest rows, the newest last."""
     return list(islice(reversed(board.rows.values()), count))[::-1]
 
@@ -77,7 +77,7 @@ def short_id(identifier: int) -> str:
     return f"{tag_of(identifier):02x}…{counter_of(identifier):04x}"
 
 
-def _progress(row: Row) -> Text:
+def _progress(row: ProgressRow) -> Text:
     if row.closed:
         return Text(row.note, style="green" if row.well else "red")
     color = _COLORS[row.stage]
@@ -90,9 +90,9 @@ def _progress(row: Row) -> Text:
     )
 
 
-def _latency(board: Board, row: Row) -> Text:
+def _latency(board: ProgressTable, row: ProgressRow) -> Text:
     age = board.age_of(row)
-    return Text(milliseconds(age), style="" if row.stage is Stage.INCLUDED else "bright_black")
+    return Text(milliseconds(age), style="" if row.stage is ProgressStage.INCLUDED else "bright_black")
 
 
 def _bar(demo: Demo) -> RenderableType:
@@ -113,7 +113,7 @@ def _totals(demo: Demo) -> Text:
     )  # fmt: skip
 
 
-def line(board: Board, row: Row, seconds: float) -> str:
+def line(board: ProgressTable, row: ProgressRow, seconds: float) -> str:
     """Return a finished row as one line of plain text."""
     ended = row.note if row.closed else "included"
     latency = milliseconds(board.age_of(row))
@@ -122,7 +122,7 @@ def line(board: Board, row: Row, seconds: float) -> str:
     )
 
 
-def summary(result: Result) -> Iterator[str]:
+def summary(result: DemoResult) -> Iterator[str]:
     """Yield the result as lines of text."""
     totals, verdict = result.totals, result.verdict
     yield f"{result.requests} requests: {totals.answered} answered by the Core, {totals.included} replies included, {_doubles(verdict)}"
@@ -133,10 +133,10 @@ def summary(result: Result) -> Iterator[str]:
         yield f"NOT every request was answered once: {result.failed} have no reply{_lacking(result)}"
 
 
-def _doubles(verdict: Verdict) -> str:
+def _doubles(verdict: ChainVerdict) -> str:
     doubles = verdict.doubled + verdict.strays
     return f"{doubles} transactions too many" if doubles else "none twice"
 
 
-def _lacking(result: Result) -> str:
+def _lacking(result: DemoResult) -> str:
     return ", and the life of keys was not well" if result.keys is not None and not result.keys.well else ""

@@ -25,7 +25,7 @@ from kmsconn.extras import require_extra
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
-    from kmsconn.emulator.ground_truth import Verdict
+    from kmsconn.emulator.ground_truth import ChainVerdict
     from kmsconn.emulator.key_life import KeyResult
 
 HELP: Final = (
@@ -103,12 +103,12 @@ def execute(arguments: argparse.Namespace) -> int:
     """Emulate until the load is over or a signal comes. Raises ExtraMissing, ConfigError when the file cannot be written."""
     require_extra("emulator", "kmsconn emulate")
     from kmsconn.emulator.call_log import log_calls
-    from kmsconn.emulator.emulation import Emulation, Plan
+    from kmsconn.emulator.emulation import Emulation, EmulationPlan
     from kmsconn.emulator.load import Load
 
     _check_forms(arguments.forms, arguments.profile)
     load = Load(arguments.rate, arguments.duration, tuple(arguments.forms)) if arguments.rate else None
-    plan = Plan(
+    plan = EmulationPlan(
         arguments.write_config,
         load,
         arguments.size,
@@ -164,14 +164,14 @@ async def _show_progress(emulation: Emulation) -> Never:
         print(progress(verdict, trio.current_time() - began), file=sys.stderr, flush=True)
 
 
-def progress(verdict: Verdict, seconds: float) -> str:
+def progress(verdict: ChainVerdict, seconds: float) -> str:
     """Return one line on how far it is."""
     counts = f"{verdict.emitted:6} emitted  {verdict.answered:6} answered  {verdict.open:5} open"
     doubled = f"  {verdict.doubled} doubled" if verdict.doubled else ""
     return f"{seconds:5.0f} s  {counts}{doubled}  p50 {milliseconds(verdict.p50)}"
 
 
-def report(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> list[str]:
+def report(verdict: ChainVerdict, seconds: float, keys: KeyResult | None = None) -> list[str]:
     """Return the result as text."""
     return [
         f"emitted   {verdict.emitted} in {seconds:.1f} s",
@@ -186,7 +186,7 @@ def report(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> l
     ]
 
 
-def summary(verdict: Verdict, seconds: float, keys: KeyResult | None = None) -> dict[str, Any]:
+def summary(verdict: ChainVerdict, seconds: float, keys: KeyResult | None = None) -> dict[str, Any]:
     """Return the result for machines."""
     return {
         "emitted": verdict.emitted,

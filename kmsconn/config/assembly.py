@@ -7,7 +7,7 @@ from typing import Any
 
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import warn_if_open
-from kmsconn.config.options import FHEVM_014, Table
+from kmsconn.config.options import FHEVM_014, OptionTable
 from kmsconn.config.settings import (
     AwsKmsKey,
     Chain,
@@ -90,19 +90,19 @@ def _host_chain(entry: HostChainEntry) -> HostChain:
     return HostChain(Chain(entry.chain_id, entry.url), entry.acl_address)
 
 
-def core_tls(table: Table, values: Mapping[str, Any]) -> CoreTls | None:
+def core_tls(table: OptionTable, values: Mapping[str, Any]) -> CoreTls | None:
     """Return TLS towards the Core where a file of it is named."""
     files = section(table, values, "core_tls")
     return CoreTls(**files) if any(files.values()) else None
 
 
-def section(table: Table, values: Mapping[str, Any], name: str) -> dict[str, Any]:
+def section(table: OptionTable, values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the values of the options that become the fields of one nested setting."""
     parts = ((option, *option.setting.partition(".")[::2]) for option in table.options.values())
     return {field: values[option.name] for option, head, field in parts if head == name and field}
 
 
-def plain(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+def plain(table: OptionTable, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that become a field of ``Settings`` as they are."""
     compound = {"", "host_chains", "core_endpoints"}
     options = (

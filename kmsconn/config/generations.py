@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from kmsconn.config.httpz_options import HTTPZ_RC7
-from kmsconn.config.options import FHEVM_014, Table
+from kmsconn.config.options import FHEVM_014, OptionTable
 
-TABLES: Final[Mapping[str, Table]] = {"fhevm-0.14": FHEVM_014, "httpz-rc7": HTTPZ_RC7}
+TABLES: Final[Mapping[str, OptionTable]] = {"fhevm-0.14": FHEVM_014, "httpz-rc7": HTTPZ_RC7}
 
 
 def generation_of(name: str) -> str | None:

@@ -13,7 +13,7 @@ from kmsconn.config.findings import Findings
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.settings import (
-    Attestation,
+    AttestationMode,
     AwsKmsKey,
     Chain,
     Contract,
@@ -73,7 +73,7 @@ def assemble(
         core_tls=core_tls(table, values),
         pools=Pools(**section(table, values, "pools")),
         deadlines=Deadlines(**section(table, values, "deadlines")),
-        attestation=Attestation.OFF,
+        attestation=AttestationMode.OFF,
         httpz=Httpz(**own, s3=s3),
         decryption_contract=Contract(**section(table, values, "decryption_contract")),
         gateway_config_contract=httpz,

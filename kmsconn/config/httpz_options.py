@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from kmsconn.config import structuring as types
-from kmsconn.config.options import ALIASES, Accepted, Option, Section, Table, options_of
+from kmsconn.config.options import ALIASES, Accepted, Option, OptionTable, Section, options_of
 from kmsconn.ethereum.addresses import Address
 
 _GATEWAY = Section(
@@ -247,7 +247,7 @@ _ACCEPTED = (
     Accepted("verify_coprocessors", "HTTPZ is asked for every coprocessor", types.Flag),
 )
 
-HTTPZ_RC7: Final = Table(
+HTTPZ_RC7: Final = OptionTable(
     (_GATEWAY, _CORE, _WALLET, _PROCESS, _READING, _WORKING, _CIPHERTEXTS, _REPLIES),
     {"overlap": ALIASES["overlap"]},
     {one.name: one for one in _ACCEPTED},

@@ -93,7 +93,7 @@ class Section:
 
 
 @attrs.frozen(eq=False, slots=False)
-class Table:
+class OptionTable:
     """All that the sources of one generation may say."""
 
     sections: tuple[Section, ...]
@@ -547,7 +547,7 @@ SECTIONS: Final = (
             ),
             Option(
                 "attestation",
-                values.Attestation,
+                values.AttestationMode,
                 "Ciphertext attestations: `shadow` compares and reports, beside the requests and 20 in a second at most; `off` does not "
                 "look; with `enforce` a ciphertext that no quorum attests as the chain names it is waited for. "
                 "Requests that name handles only (0.15) need a quorum in any case.",
@@ -683,7 +683,7 @@ ACCEPTED: Final = {
     for name in names
 }  # fmt: skip
 
-FHEVM_014: Final = Table(SECTIONS, ALIASES, ACCEPTED)
+FHEVM_014: Final = OptionTable(SECTIONS, ALIASES, ACCEPTED)
 OPTIONS: Final = FHEVM_014.options
 
 

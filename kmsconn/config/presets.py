@@ -9,11 +9,11 @@ import attrs
 
 from kmsconn.config.findings import Findings, Given
 from kmsconn.config.networks import NETWORKS, Network
-from kmsconn.config.options import FHEVM_014, Table
+from kmsconn.config.options import FHEVM_014, OptionTable
 from kmsconn.config.structuring import suggestion
 
 
-def find_network(name: str | None, table: Table, findings: Findings) -> Network | None:
+def find_network(name: str | None, table: OptionTable, findings: Findings) -> Network | None:
     """Return the network of this name; an unknown one is a fault, and so is any for another generation than theirs."""
     if name is None:
         return None

@@ -13,7 +13,7 @@ from kmsconn.config import settings as values
 from kmsconn.config import structuring as types
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.networks import NETWORKS, Network
-from kmsconn.config.options import FHEVM_014, REQUIRED, SECTIONS, Option, Table
+from kmsconn.config.options import FHEVM_014, REQUIRED, SECTIONS, Option, OptionTable
 from kmsconn.config.presets import preset
 from kmsconn.ethereum.addresses import Address, checksum
 
@@ -23,7 +23,7 @@ _WIDTH = 100
 _ETHER = 10**18
 
 _FORMS: dict[Any, str] = {
-    Address: "address", values.Secret: "secret", values.Attestation: "word", values.LogFormat: "word",
+    Address: "address", values.Secret: "secret", values.AttestationMode: "word", values.LogFormat: "word",
     types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
     types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
     types.Age: "duration",
@@ -140,7 +140,7 @@ def _reference_lines() -> Iterator[str]:
     yield _EXIT
 
 
-def _sections(table: Table, level: str) -> Iterator[str]:
+def _sections(table: OptionTable, level: str) -> Iterator[str]:
     for section in table.sections:
         yield f"{level} {section.title}\n"
         yield "| option | form | default | meaning |\n|---|---|---|---|"
@@ -149,7 +149,7 @@ def _sections(table: Table, level: str) -> Iterator[str]:
         yield ""
 
 
-def _accepted(table: Table) -> Iterator[str]:
+def _accepted(table: OptionTable) -> Iterator[str]:
     return (f"| `{one.name}` | {one.instead} |" for one in table.accepted.values())
 
 

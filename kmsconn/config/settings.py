@@ -48,7 +48,7 @@ class AwsKmsKey:
     endpoint: str | None = attrs.field(default=None, repr=lambda url: str(url and show_origin(url)))
 
 
-class Attestation(StrEnum):
+class AttestationMode(StrEnum):
     """What becomes of a ciphertext attestation that does not hold."""
 
     OFF = "off"
@@ -191,7 +191,7 @@ class Settings:
     compressed_key_sets: bool = False
     s3_connect_timeout: float = 3.0
     erc1271_gas_limit: int = 100_000
-    attestation: Attestation = Attestation.SHADOW
+    attestation: AttestationMode = AttestationMode.SHADOW
     attestation_head_timeout: float = 5.0
     registry_refresh: float = 60.0
     trace_reverted_tx: bool = True

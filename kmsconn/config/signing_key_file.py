@@ -15,7 +15,7 @@ _KEY_BYTES = 32
 
 def read_signing_key(data: bytes) -> bytes:
     """Return the 32 bytes of the key. Raises ValueError that names the part which is wrong."""
-    reader = _Reader(data[:LARGEST])
+    reader = _KeyFileReader(data[:LARGEST])
     reader.expect_text("0.5", "the version of the header")
     reader.expect_number(0, 4, "the header's variant")
     reader.expect_text("0.1", "the version of the versioning scheme")
@@ -25,7 +25,7 @@ def read_signing_key(data: bytes) -> bytes:
     return reader.take(_KEY_BYTES, "the key")
 
 
-class _Reader:
+class _KeyFileReader:
     """Parts of a file, one after the other."""
 
     def __init__(self, data: bytes) -> None:

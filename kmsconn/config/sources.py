@@ -21,7 +21,7 @@ from kmsconn.config.findings import Findings, Given
 from kmsconn.config.generations import TABLES
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.keyfiles import warn_if_open
-from kmsconn.config.options import FHEVM_014, PREFIX, REQUIRED, Table, environment_name
+from kmsconn.config.options import FHEVM_014, PREFIX, REQUIRED, OptionTable, environment_name
 from kmsconn.config.settings import AwsKmsKey, Secret, Settings
 from kmsconn.config.structuring import structure
 from kmsconn.config.wallets import find_wallet
@@ -38,7 +38,7 @@ _SERVICE_LINK = re.compile(
 class _Generation:
     """How the options of one generation become settings."""
 
-    table: Table
+    table: OptionTable
     chain_ids: tuple[str, ...]
     tidy: Callable[[Findings], None]
     assemble: Callable[[Mapping[str, Any], Secret | AwsKmsKey | None, Findings], Settings | None]

@@ -25,7 +25,7 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn
 
 from kmsconn.config import forms
-from kmsconn.config.settings import Attestation, LogFormat, Secret
+from kmsconn.config.settings import AttestationMode, LogFormat, Secret
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
 
@@ -118,7 +118,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     ExistingFile: forms.existing_file,
     Profile: partial(_choice, PROFILES),
     LogLevel: _log_level,
-    Attestation: partial(_enum, Attestation),
+    AttestationMode: partial(_enum, AttestationMode),
     LogFormat: partial(_enum, LogFormat),
     DecryptionManagerAddress: partial(forms.loose_address, "DecryptionManager"),
     HttpzAddress: partial(forms.loose_address, "HTTPZ"),

@@ -32,7 +32,7 @@ _ACCOUNTS = 2**32
 
 
 @attrs.frozen
-class Wallet:
+class WalletSettings:
     """A key that can sign, where it was found, and the address it signs for, as far as that is known here."""
 
     place: str
@@ -45,11 +45,11 @@ class Wallet:
 
 
 @attrs.frozen
-class Source:
+class KeySource:
     """One configured place of a wallet, not read yet."""
 
     place: str
-    read: Callable[[], Wallet | None]
+    read: Callable[[], WalletSettings | None]
 
 
 def find_wallet(
@@ -80,13 +80,17 @@ def account_index(values: Mapping[str, Any]) -> int:
     return int(number) if fits else 0
 
 
-def _sources(values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str]) -> Iterator[Source]:
+def _sources(
+    values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str]
+) -> Iterator[KeySource]:
     """Yield what is configured, in the order of httpz-rc7."""
 
-    def given(option: str, read: Callable[[str, Any, Findings], Wallet | None]) -> Iterator[Source]:
+    def given(
+        option: str, read: Callable[[str, Any, Findings], WalletSettings | None]
+    ) -> Iterator[KeySource]:
         if values[option] is not None:
             place = findings.given[option].place
-            yield Source(place, partial(read, place, values[option], findings))
+            yield KeySource(place, partial(read, place, values[option], findings))
 
     yield from given("aws_kms_config.key_id", partial(_aws_wallet, values))
     yield from given("signing_key_path", _from_signing_key_file)
@@ -94,37 +98,37 @@ def _sources(values: Mapping[str, Any], findings: Findings, environ: Mapping[str
     yield from given("private_key_file", _from_hex_file)
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if directory and (path := Path(directory) / _CREDENTIAL).is_file():
-        yield Source(
+        yield KeySource(
             "CREDENTIALS_DIRECTORY", partial(_from_hex_file, "CREDENTIALS_DIRECTORY", path, findings)
         )
     yield from given("mnemonic", partial(_from_mnemonic, values))
 
 
-def _only_first(sources: list[Source], findings: Findings) -> list[Source]:
+def _only_first(sources: list[KeySource], findings: Findings) -> list[KeySource]:
     first, *others = sources
     for other in others:
         findings.warn(other.place, f"is not used: {first.place} comes first")
     return [first]
 
 
-def _aws_wallet(values: Mapping[str, Any], place: str, key_id: str, _: Findings) -> Wallet:
+def _aws_wallet(values: Mapping[str, Any], place: str, key_id: str, _: Findings) -> WalletSettings:
     region, endpoint = (values[f"aws_kms_config.{name}"] for name in ("region", "endpoint"))
-    return Wallet(place, AwsKmsKey(key_id, region, endpoint))
+    return WalletSettings(place, AwsKmsKey(key_id, region, endpoint))
 
 
-def _from_signing_key_file(place: str, path: Path, findings: Findings) -> Wallet | None:
+def _from_signing_key_file(place: str, path: Path, findings: Findings) -> WalletSettings | None:
     key = read_signing_key_file(place, path, findings)
     return None if key is None else _hex_wallet(place, key, findings)
 
 
-def _from_hex_file(place: str, path: Path, findings: Findings) -> Wallet | None:
+def _from_hex_file(place: str, path: Path, findings: Findings) -> WalletSettings | None:
     key = read_hex_key(place, path, findings)
     return None if key is None else _hex_wallet(place, key, findings)
 
 
-def _hex_wallet(place: str, key: Secret, findings: Findings) -> Wallet | None:
+def _hex_wallet(place: str, key: Secret, findings: Findings) -> WalletSettings | None:
     try:
-        return Wallet(place, key, PrivateKey.parse(key.reveal()).address)
+        return WalletSettings(place, key, PrivateKey.parse(key.reveal()).address)
     except ValueError as error:
         findings.fault(place, f"invalid private key: {error}")
         return None
@@ -132,7 +136,7 @@ def _hex_wallet(place: str, key: Secret, findings: Findings) -> Wallet | None:
 
 def _from_mnemonic(
     values: Mapping[str, Any], place: str, phrase: Secret, findings: Findings
-) -> Wallet | None:
+) -> WalletSettings | None:
     try:
         key = key_of_phrase(phrase.reveal(), account_index(values))
     except ValueError as error:
@@ -161,13 +165,13 @@ def _note_missing(findings: Findings) -> None:
         )
 
 
-def _refuse_two(wallets: list[Wallet], findings: Findings) -> None:
+def _refuse_two(wallets: list[WalletSettings], findings: Findings) -> None:
     if len(wallets) > 1 and (None in (found := {wallet.address for wallet in wallets}) or len(found) > 1):
         named = " and ".join(str(wallet) for wallet in wallets)
         findings.fault("private_key", f"two wallets are configured: {named}", "keep one")
 
 
-def _refuse_raw_key(wallet: Wallet, chain_ids: set[int | None], findings: Findings) -> None:
+def _refuse_raw_key(wallet: WalletSettings, chain_ids: set[int | None], findings: Findings) -> None:
     """A key that lies in a file or a variable is stolen with it: on a main network the operator must have meant it."""
     main = MAIN_NETWORKS & chain_ids
     if main and isinstance(wallet.key, Secret):

@@ -45,7 +45,7 @@ class KmsFault(StrEnum):
     WRONG_KEY = "a signature of another key"
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not an error
+class KmsRefusal(Exception):  # noqa: N818 - an answer, not an error
     """An answer of AWS that is an error: its code, its HTTP status, a message."""
 
     def __init__(self, code: str, message: str = "", status: int = 400) -> None:
@@ -76,7 +76,7 @@ class EmulatedAwsKms:
         try:
             operation, parameters = _read(request)
             return _json(200, await self.answer(operation, parameters))
-        except Refusal as refusal:
+        except KmsRefusal as refusal:
             said = {"__type": refusal.code, "message": refusal.message}
             return _json(refusal.status, said) if refusal.code else HttpResponse(refusal.status)
 
@@ -90,7 +90,7 @@ class EmulatedAwsKms:
         elif operation == "Sign":
             answer = self._sign(_WRONG_KEY if fault is KmsFault.WRONG_KEY else key, parameters)
         else:
-            raise Refusal("UnknownOperationException")
+            raise KmsRefusal("UnknownOperationException")
         self.counts[operation] += 1
         garbled = {"Signature": "AAAA", "PublicKey": "AAAA"} if fault is KmsFault.GARBLED else {}
         return {"KeyId": parameters["KeyId"], **answer, **garbled}
@@ -98,12 +98,12 @@ class EmulatedAwsKms:
     def _key(self, parameters: Mapping[str, Any]) -> PrivateKey:
         found = self.keys.get(str(parameters.get("KeyId")))
         if found is None:
-            raise Refusal("NotFoundException", f"Key '{parameters.get('KeyId')}' does not exist")
+            raise KmsRefusal("NotFoundException", f"Key '{parameters.get('KeyId')}' does not exist")
         return found
 
     def _sign(self, key: PrivateKey, parameters: Mapping[str, Any]) -> dict[str, Any]:
         if parameters.get("SigningAlgorithm") != _ALGORITHM:
-            raise Refusal("ValidationException", "this key signs with ECDSA_SHA_256")
+            raise KmsRefusal("ValidationException", "this key signs with ECDSA_SHA_256")
         signature = key.sign(_digest(parameters))
         r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:64])
         self._signed += 1
@@ -115,24 +115,24 @@ async def _fail(fault: KmsFault | None) -> None:
     if fault is KmsFault.HANG:
         await trio.sleep_forever()
     if fault is KmsFault.UNAVAILABLE:
-        raise Refusal("", status=503)
+        raise KmsRefusal("", status=503)
     if fault is KmsFault.INTERNAL:
-        raise Refusal(fault.value, status=500)
+        raise KmsRefusal(fault.value, status=500)
     if fault in {KmsFault.THROTTLED, KmsFault.DENIED, KmsFault.DISABLED}:
-        raise Refusal(fault.value, "as the emulator was told")
+        raise KmsRefusal(fault.value, "as the emulator was told")
 
 
 def _read(request: HttpRequest) -> tuple[str, dict[str, Any]]:
     """Return the operation and its parameters, as a signed request of the SDK has them."""
     target = request.header("x-amz-target") or ""
     if request.method != "POST" or not target.startswith(_TARGET):
-        raise Refusal("UnknownOperationException")
+        raise KmsRefusal("UnknownOperationException")
     if not _SCOPE.match(request.header("authorization") or ""):
-        raise Refusal("MissingAuthenticationTokenException", "Missing Authentication Token")
+        raise KmsRefusal("MissingAuthenticationTokenException", "Missing Authentication Token")
     try:
         parameters: dict[str, Any] = json.loads(request.body)
     except ValueError:
-        raise Refusal("SerializationException") from None
+        raise KmsRefusal("SerializationException") from None
     return target.removeprefix(_TARGET), parameters
 
 
@@ -141,7 +141,7 @@ def _digest(parameters: Mapping[str, Any]) -> bytes:
     if parameters.get("MessageType", "RAW") == "RAW":
         return hashlib.sha256(message).digest()
     if len(message) != _DIGEST_BYTES:
-        raise Refusal("ValidationException", "Digest is invalid length for algorithm ECDSA_SHA_256.")
+        raise KmsRefusal("ValidationException", "Digest is invalid length for algorithm ECDSA_SHA_256.")
     return message
 
 

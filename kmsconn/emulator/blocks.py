@@ -66,7 +66,7 @@ def from_signed(signed: SignedTransaction) -> Transaction:
 
 
 @attrs.frozen
-class Outcome:
+class ExecutionOutcome:
     """What executing a transaction did."""
 
     status: Literal[0, 1]
@@ -81,7 +81,7 @@ class Mined:
     """A transaction with its place and outcome."""
 
     transaction: Transaction
-    outcome: Outcome
+    outcome: ExecutionOutcome
     block_number: int
     block_hash: bytes
     timestamp: int

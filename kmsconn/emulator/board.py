@@ -26,7 +26,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 
 
-class Stage(IntEnum):
+class ProgressStage(IntEnum):
     """How far a request is."""
 
     PENDING = 0
@@ -39,20 +39,24 @@ class Stage(IntEnum):
     INCLUDED = 7
 
 
-_AFTER = {"check": Stage.CHECKED, "gather": Stage.GATHERED, "submit": Stage.SUBMITTED}
+_AFTER = {"check": ProgressStage.CHECKED, "gather": ProgressStage.GATHERED, "submit": ProgressStage.SUBMITTED}
 _DECRYPTIONS = {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}
 _WELL = {State.DONE, State.ABORTED}
-_RETURNED = {State.ANSWERED: Stage.ANSWERED, State.SIGNED: Stage.SIGNED, State.PENDING: Stage.PENDING}
+_RETURNED = {
+    State.ANSWERED: ProgressStage.ANSWERED,
+    State.SIGNED: ProgressStage.SIGNED,
+    State.PENDING: ProgressStage.PENDING,
+}
 
 
 @attrs.define
-class Row:
+class ProgressRow:
     """One request. ``note`` says why it waits, or why it ended without a reply (``closed``; ``well``: as it should). Times are Trio's."""
 
     rid: int
     kind: Kind
     id: int
-    stage: Stage = Stage.PENDING
+    stage: ProgressStage = ProgressStage.PENDING
     note: str = ""
     closed: bool = False
     well: bool = False
@@ -77,13 +81,13 @@ class Totals:
     doubled: int
 
 
-class Board:
+class ProgressTable:
     """Takes the events of one connector, as ``on_event``; knows forms from the ledger and latencies from the ground_truth."""
 
     def __init__(
         self, ground_truth: GroundTruth, ledger: Ledger, *, clock: Callable[[], float] = trio.current_time
     ) -> None:
-        self.rows: dict[int, Row] = {}
+        self.rows: dict[int, ProgressRow] = {}
         """By journal row, oldest first."""
         self._ground_truth, self._ledger, self._clock = ground_truth, ledger, clock
         self._answered: set[int] = set()
@@ -92,21 +96,21 @@ class Board:
         """Take an event."""
         match event:
             case RequestRecorded():
-                self.rows[event.rid] = Row(event.rid, event.kind, event.id, began=self._clock())
+                self.rows[event.rid] = ProgressRow(event.rid, event.kind, event.id, began=self._clock())
             case StageFinished() if event.stage in _AFTER:
                 self._move(event.rid, _AFTER[event.stage])
             case AnswerKept():
                 self._answered.add(event.rid)
-                self._move(event.rid, Stage.ANSWERED)
+                self._move(event.rid, ProgressStage.ANSWERED)
             case ReplySigned():
-                self._move(event.rid, Stage.SIGNED)
+                self._move(event.rid, ProgressStage.SIGNED)
             case ReplySent():
-                self._move(event.rid, Stage.SENT)
+                self._move(event.rid, ProgressStage.SENT)
             case ReplyIncluded():
-                self._move(event.rid, Stage.INCLUDED)
+                self._move(event.rid, ProgressStage.INCLUDED)
                 self._end(event.rid)
             case ReplyReturned():
-                self._move(event.rid, _RETURNED.get(event.state, Stage.ANSWERED), event.reason)
+                self._move(event.rid, _RETURNED.get(event.state, ProgressStage.ANSWERED), event.reason)
             case RequestDeferred():
                 self._note(event.rid, event.reason)
             case RequestClosed():
@@ -124,20 +128,20 @@ class Board:
             doubled=verdict.doubled,
         )
 
-    def name_of(self, row: Row) -> int:
+    def name_of(self, row: ProgressRow) -> int:
         """Return what a request is called: its id, with a tag before it where ids of two kinds may be equal."""
         if not row.is_decryption:
             return row.id
         return self._ground_truth.name(row.kind, row.id)
 
-    def form_of(self, row: Row) -> str:
+    def form_of(self, row: ProgressRow) -> str:
         """Return by which form a request was made, or which kind of key management it is."""
         if not row.is_decryption:
             return str(row.kind)
         trace = self._ground_truth.request(row.kind, row.id)
         return "" if trace is None else self._ledger.forms.get(trace.transaction_hash, "")
 
-    def age_of(self, row: Row) -> float | None:
+    def age_of(self, row: ProgressRow) -> float | None:
         """Return the seconds from the event's block to the reply's, or until now; of key management from when it was seen."""
         if not row.is_decryption:
             return (self._clock() if row.ended is None else row.ended) - row.began
@@ -146,7 +150,7 @@ class Board:
             return None
         return self._clock() - trace.at if trace.latency is None else trace.latency
 
-    def _move(self, rid: int, stage: Stage, note: str = "") -> None:
+    def _move(self, rid: int, stage: ProgressStage, note: str = "") -> None:
         if row := self.rows.get(rid):
             row.stage, row.note = stage, note
 

@@ -19,7 +19,7 @@ from kmsconn.emulator.http import CHUNK, HangUp, HttpRequest, HttpResponse, Send
 Act = Callable[[HttpRequest, HttpResponse], HttpResponse]
 
 
-Fault = injections.Fault[Act]
+Fault = injections.InjectedFault[Act]
 FaultInjection = injections.FaultInjection[Act]
 
 

@@ -13,15 +13,23 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.emulator.blocks import Block, Branch, Mined, Outcome, Transaction, block_hash, from_signed
-from kmsconn.emulator.execution import BlockContext, Contract, Frame, Meter, intrinsic_gas
+from kmsconn.emulator.blocks import (
+    Block,
+    Branch,
+    ExecutionOutcome,
+    Mined,
+    Transaction,
+    block_hash,
+    from_signed,
+)
+from kmsconn.emulator.execution import BlockContext, EmulatedContract, Frame, Meter, intrinsic_gas
 from kmsconn.emulator.mining import execute, place
 from kmsconn.emulator.node_error import INVALID_PARAMS, NodeError, refused
-from kmsconn.emulator.pool import Account, Pool, PoolKind
+from kmsconn.emulator.pool import Account, PoolKind, TransactionPool
 from kmsconn.emulator.sequencer import pool_of
-from kmsconn.emulator.state import NO_CHANGES, Overlay, State, Storage, difference
+from kmsconn.emulator.state import NO_CHANGES, ChainState, Overlay, Storage, difference
 from kmsconn.emulator.submission import Submission
-from kmsconn.emulator.view import View
+from kmsconn.emulator.view import NodeView
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
@@ -50,7 +58,7 @@ def _nobody(_: Transaction) -> None:
     """Is told things and keeps none."""
 
 
-class Chain:
+class EmulatedChain:
     """A chain with its contracts.
 
     ``clock`` gives Unix seconds for block times; ``base_fee`` (wei, None for a chain of before EIP-1559), ``finality``
@@ -83,9 +91,9 @@ class Chain:
         self.history: int | None = None
         self.pruned_before = 0
         self.on_submit: Callable[[Transaction], None] = _nobody
-        self.contracts: dict[Address, Contract] = {}
-        self.pool: Pool = pool_of(pool)
-        self.state = State()
+        self.contracts: dict[Address, EmulatedContract] = {}
+        self.pool: TransactionPool = pool_of(pool)
+        self.state = ChainState()
         self._clock = clock
         self._salt = 0
         self._actors = 0
@@ -137,13 +145,13 @@ class Chain:
         """Give an account this balance, outside all blocks."""
         self.state.set_always((address, "balance"), wei)
 
-    def view(self, lag: int = 0, branch: Branch | None = None) -> View:
+    def view(self, lag: int = 0, branch: Branch | None = None) -> NodeView:
         """Return the chain as a node sees it: ``lag`` blocks behind, or on a branch that was taken off."""
         own = 0 if branch is None or not self._stands_on(branch) else len(branch.blocks)
         if branch is not None and lag < own:
-            return View(self, branch.blocks[own - 1 - lag], branch)
+            return NodeView(self, branch.blocks[own - 1 - lag], branch)
         newest = branch.root if branch is not None and own else self.head.number
-        return View(self, self._blocks[max(0, newest - (lag - own))])
+        return NodeView(self, self._blocks[max(0, newest - (lag - own))])
 
     def _stands_on(self, branch: Branch) -> bool:
         root = self.block(branch.root)
@@ -170,7 +178,7 @@ class Chain:
         """Wait for the next block or reorganisation."""
         await self._changed.wait()
 
-    def deploy(self, contract: Contract) -> None:
+    def deploy(self, contract: EmulatedContract) -> None:
         """Put a contract at its address, in the past too."""
         self.contracts[contract.address] = contract
 
@@ -347,9 +355,9 @@ class Chain:
 
     def _execute_all(
         self, transactions: list[Transaction], context: BlockContext, base_fee: int | None
-    ) -> tuple[list[tuple[Transaction, Outcome]], list[Transaction]]:
+    ) -> tuple[list[tuple[Transaction, ExecutionOutcome]], list[Transaction]]:
         """Execute what can be executed now, in nonce order for each sender; return that and what is left."""
-        executed: list[tuple[Transaction, Outcome]] = []
+        executed: list[tuple[Transaction, ExecutionOutcome]] = []
         left = transactions
         progress = True
         while left and progress:
@@ -368,7 +376,9 @@ class Chain:
         account = self.account(transaction.sender)
         return transaction.nonce == account.nonce and account.balance >= transaction.gas * transaction.max_fee
 
-    def _execute(self, transaction: Transaction, context: BlockContext, base_fee: int | None) -> Outcome:
+    def _execute(
+        self, transaction: Transaction, context: BlockContext, base_fee: int | None
+    ) -> ExecutionOutcome:
         if transaction.envelope is not None:
             self.state.set((transaction.sender, "nonce"), transaction.nonce + 1)
             if self.failing:
@@ -420,6 +430,6 @@ class Chain:
 class _Always:
     """Writes that belong to no block."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ChainState) -> None:
         self.get = state.get
         self.set = state.set_always

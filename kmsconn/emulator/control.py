@@ -40,7 +40,7 @@ _FIXED = ("GET /status", "GET /requests", "GET /faults", "DELETE /faults", "POST
 _JSON = (("content-type", "application/json"),)
 
 
-class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+class WantedLoad(msgspec.Struct, forbid_unknown_fields=True):
     """The body of ``POST /load``. ``size`` in bytes for each ciphertext, as before where there is none; ``forms`` as in `Load`."""
 
     rate: float
@@ -103,7 +103,7 @@ class Control:
 
     async def _load(self, body: bytes) -> HttpResponse:
         try:
-            wanted = msgspec.json.decode(body, type=Wanted)
+            wanted = msgspec.json.decode(body, type=WantedLoad)
         except msgspec.DecodeError as error:
             return _refused(400, f"{error}; see docs/drills.md for the body of a load")
         self.traffic.size = wanted.size or self.traffic.size

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from kmsconn._generated.fhevm_014.kms.v1 import RequestId
-from kmsconn.emulator.core_answers import JobFailed, Node, answer
+from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
 from kmsconn.emulator.core_generation import KeyManagement
 from kmsconn.emulator.core_requests import (
     DEFAULT_CONTEXT,
@@ -25,7 +25,7 @@ from kmsconn.emulator.core_requests import (
     read_public,
     read_user,
 )
-from kmsconn.emulator.core_table import Entry, Full, Known, Table
+from kmsconn.emulator.core_table import CoreTable, CoreTableEntry, Full, Known
 from kmsconn.emulator.grpc_server import (
     HEALTH_CHECK,
     GrpcFailure,
@@ -47,7 +47,7 @@ _NO_ID = b"\x01" + bytes(ID_BYTES - 1)
 
 
 @attrs.frozen
-class Operation:
+class CoreOperation:
     """One kind of decryption: the names of its calls and of its status messages."""
 
     start: str
@@ -62,10 +62,12 @@ class Operation:
         return f"{self.start}Sync"
 
 
-PUBLIC = Operation(
+PUBLIC = CoreOperation(
     "PublicDecrypt", "GetPublicDecryptionResult", "public_decrypt", "public_decrypt_inner", read_public
 )
-USER = Operation("UserDecrypt", "GetUserDecryptionResult", "user_decrypt", "user_decrypt_request", read_user)
+USER = CoreOperation(
+    "UserDecrypt", "GetUserDecryptionResult", "user_decrypt", "user_decrypt_request", read_user
+)
 OPERATIONS = (PUBLIC, USER)
 
 
@@ -77,7 +79,7 @@ def _nobody(_: bytes) -> None:
 class EmulatedCore:
     """A Core with one signer key; the fields are its knobs and may be changed at any time."""
 
-    node: Node
+    node: SigningNode
     plaintexts: Mapping[bytes, int] = attrs.field(repr=False)
     """The value in each ciphertext body that exists."""
     computing: float | Callable[[], float] = 0.0
@@ -104,7 +106,7 @@ class EmulatedCore:
     capacity: int = 10_000
     kept: int = 6_000
     management: KeyManagement = attrs.field(init=False, repr=False)
-    _tables: dict[str, Table] = attrs.field(factory=dict, init=False, repr=False)
+    _tables: dict[str, CoreTable] = attrs.field(factory=dict, init=False, repr=False)
     _uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -142,7 +144,12 @@ class EmulatedCore:
         self._uptime.restart()
 
     async def start(
-        self, operation: Operation, request: bytes, *, seconds: float | None = None, share_lost: bool = False
+        self,
+        operation: CoreOperation,
+        request: bytes,
+        *,
+        seconds: float | None = None,
+        share_lost: bool = False,
     ) -> bytes:
         """Take a request; ``seconds`` overrides `computing`, ``share_lost`` burns the id. Raises GrpcFailure."""
         await trio.lowlevel.checkpoint()
@@ -158,7 +165,7 @@ class EmulatedCore:
         self._remember(operation, job, seconds, share_lost=share_lost)
         return b""
 
-    async def start_and_wait(self, operation: Operation, request: bytes) -> bytes:
+    async def start_and_wait(self, operation: CoreOperation, request: bytes) -> bytes:
         """Take a request, or attach to it where it is known, and wait for its answer. Raises GrpcFailure."""
         if not self.waits_at_once:
             await trio.lowlevel.checkpoint()
@@ -171,7 +178,7 @@ class EmulatedCore:
         name = RequestId(request_id=self._read(operation, request).request_id.hex())
         return await self.result(operation, bytes(name))
 
-    async def result(self, operation: Operation, request: bytes) -> bytes:
+    async def result(self, operation: CoreOperation, request: bytes) -> bytes:
         """Wait for an answer as long as the real Core does, and return it. Raises GrpcFailure."""
         await trio.lowlevel.checkpoint()
         failed = partial(_failure, f"{operation.label}_result")
@@ -187,7 +194,7 @@ class EmulatedCore:
         self.on_answer(request_id)
         return reply
 
-    def job(self, operation: Operation, request_id: bytes) -> Job | None:
+    def job(self, operation: CoreOperation, request_id: bytes) -> Job | None:
         """Return what the Core remembers under an id."""
         entry = self._table(operation).get(request_id)
         return None if entry is None else entry.job
@@ -203,7 +210,7 @@ class EmulatedCore:
         """Make the answer of a job. Raises JobFailed."""
         return answer(self.node, job, partial(self.randomness, job))
 
-    def _read(self, operation: Operation, request: bytes) -> Job:
+    def _read(self, operation: CoreOperation, request: bytes) -> Job:
         try:
             return operation.read(request, self.plaintexts)
         except Undecodable as error:
@@ -217,7 +224,7 @@ class EmulatedCore:
         if not known or (not self.node.degree and job.key_id not in self.keys):
             raise failed(Status.NOT_FOUND, job.request_id)
 
-    def _check_id(self, operation: Operation, job: Job, failed: Fail) -> None:
+    def _check_id(self, operation: CoreOperation, job: Job, failed: Fail) -> None:
         table = self._table(operation)
         known = table.get(job.request_id)
         if self.waits_at_once and known is not None and known.failed:
@@ -229,10 +236,12 @@ class EmulatedCore:
         except Full:
             raise failed(Status.ABORTED, job.request_id) from None
 
-    def _remember(self, operation: Operation, job: Job, seconds: float | None, *, share_lost: bool) -> None:
+    def _remember(
+        self, operation: CoreOperation, job: Job, seconds: float | None, *, share_lost: bool
+    ) -> None:
         burnt = share_lost or job.key_id not in self.keys
         ready_at = float("inf") if burnt else trio.current_time() + self._draw(seconds)
-        self._table(operation).add(Entry(job, ready_at, failed=burnt), trio.current_time())
+        self._table(operation).add(CoreTableEntry(job, ready_at, failed=burnt), trio.current_time())
         if burnt:
             raise _failure(operation.missing_share, Status.NOT_FOUND, job.request_id)
 
@@ -241,7 +250,7 @@ class EmulatedCore:
             return seconds
         return self.computing() if callable(self.computing) else self.computing
 
-    def _reply(self, entry: Entry, failed: Fail) -> bytes:
+    def _reply(self, entry: CoreTableEntry, failed: Fail) -> bytes:
         try:
             if entry.reply is None:
                 entry.reply = self.answer(entry.job)
@@ -251,8 +260,8 @@ class EmulatedCore:
             raise failed(status, entry.job.request_id) from error
         return entry.reply
 
-    def _table(self, operation: Operation) -> Table:
-        return self._tables.setdefault(operation.start, Table(self.capacity, self.kept))
+    def _table(self, operation: CoreOperation) -> CoreTable:
+        return self._tables.setdefault(operation.start, CoreTable(self.capacity, self.kept))
 
 
 Fail = Callable[..., GrpcFailure]

@@ -39,7 +39,7 @@ class JobFailed(Exception):  # noqa: N818 - it did
 
 
 @attrs.frozen
-class Node:
+class SigningNode:
     """Who answers: its signer key, its number in the committee, and the sharing degree (0: a centralised Core)."""
 
     key: PrivateKey
@@ -52,7 +52,7 @@ class Node:
         return verification_key(self.key.public_key)
 
 
-def answer(node: Node, job: Job, randomness: Callable[[int], Randomness]) -> bytes:
+def answer(node: SigningNode, job: Job, randomness: Callable[[int], Randomness]) -> bytes:
     """Return the protobuf bytes of a job's answer; ``randomness`` serves each share by its place. Raises JobFailed."""
     try:
         if job.user is None:
@@ -62,7 +62,7 @@ def answer(node: Node, job: Job, randomness: Callable[[int], Randomness]) -> byt
         raise JobFailed(str(error)) from error
 
 
-def public_answer(node: Node, job: Job) -> PublicDecryptionResponse:
+def public_answer(node: SigningNode, job: Job) -> PublicDecryptionResponse:
     """Decrypt for everybody. Raises ValueError for what cannot be decrypted or written for the contract."""
     values = [(item.fhe_type, _value(item)) for item in job.items]
     payload = PublicDecryptionResponsePayload(
@@ -82,7 +82,7 @@ def public_answer(node: Node, job: Job) -> PublicDecryptionResponse:
 
 
 def user_answer(
-    node: Node, job: Job, user: User, randomness: Callable[[int], Randomness]
+    node: SigningNode, job: Job, user: User, randomness: Callable[[int], Randomness]
 ) -> UserDecryptionResponse:
     """Seal for one user. Raises ValueError for what cannot be decrypted."""
     link = link_digest(job, user)
@@ -110,7 +110,7 @@ def link_digest(job: Job, user: User) -> bytes:
 
 
 def _share(
-    node: Node, user: User, link: bytes, item: Item, randomness: Randomness
+    node: SigningNode, user: User, link: bytes, item: Item, randomness: Randomness
 ) -> TypedSigncryptedCiphertext:
     value = _value(item)
     plaintext = little_endian(value, item.fhe_type)

@@ -21,7 +21,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     UserDecryptionResponse,
 )
 from kmsconn.emulator import injections
-from kmsconn.emulator.core import OPERATIONS, SERVICE, EmulatedCore, Operation
+from kmsconn.emulator.core import OPERATIONS, SERVICE, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import answer
 from kmsconn.emulator.core_requests import Job, read_id
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GoAway, GrpcFailure, Method, Valve
@@ -36,7 +36,7 @@ STRANGER = PrivateKey(bytes(31) + b"\x77")
 """A signer that belongs to no committee."""
 
 
-class Core(Protocol):
+class FaultlessCore(Protocol):
     """A Core of any generation, as far as faults around it go."""
 
     def methods(self) -> dict[str, Method]:
@@ -48,21 +48,21 @@ class Core(Protocol):
         ...
 
 
-C = TypeVar("C", bound=Core)
+C = TypeVar("C", bound=FaultlessCore)
 
 
 @attrs.frozen
-class Call:
+class InterceptedCall:
     """One call that a fault may spoil; ``proceed`` is the honest way on, ``decryption`` its kind if it is of one."""
 
-    core: Core
-    decryption: Operation | None
+    core: FaultlessCore
+    decryption: CoreOperation | None
     method: str
     request: bytes = attrs.field(repr=False)
     proceed: Callable[[], Awaitable[bytes]]
 
     @property
-    def operation(self) -> Operation:
+    def operation(self) -> CoreOperation:
         """The kind of decryption, for faults that know no other calls."""
         if self.decryption is None:
             raise AssertionError(f"this fault is for decryptions, not for {self.method}")
@@ -76,10 +76,10 @@ class Call:
         return self.core
 
 
-Act = Callable[[Call], Awaitable[bytes]]
+Act = Callable[[InterceptedCall], Awaitable[bytes]]
 
 
-Fault = injections.Fault[Act]
+Fault = injections.InjectedFault[Act]
 FaultInjection = injections.FaultInjection[Act]
 
 
@@ -127,10 +127,12 @@ class FaultyCore(Generic[C]):
         if fault is None:
             return await honest(request)
         self.counts[HEALTH, fault.name] += 1
-        return await fault.act(Call(self.core, None, HEALTH, request, partial(honest, request)))
+        return await fault.act(InterceptedCall(self.core, None, HEALTH, request, partial(honest, request)))
 
-    async def _call(self, decryption: Operation | None, method: str, honest: Method, request: bytes) -> bytes:
-        call = Call(self.core, decryption, method, request, partial(honest, request))
+    async def _call(
+        self, decryption: CoreOperation | None, method: str, honest: Method, request: bytes
+    ) -> bytes:
+        call = InterceptedCall(self.core, decryption, method, request, partial(honest, request))
         self.on_call(method, request)
         fault = self._next(method)
         if fault is not None:
@@ -158,7 +160,7 @@ class CoreFaults(FaultyCore[EmulatedCore]):
 def status(code: Status, message: str = "") -> Fault:
     """End the call with this status, without the Core having seen it."""
 
-    async def act(_: Call) -> bytes:
+    async def act(_: InterceptedCall) -> bytes:
         await trio.lowlevel.checkpoint()
         raise GrpcFailure(code, message)
 
@@ -168,7 +170,7 @@ def status(code: Status, message: str = "") -> Fault:
 def status_after(code: Status, message: str = "") -> Fault:
     """Do the work, then end the call with this status all the same."""
 
-    async def act(call: Call) -> bytes:
+    async def act(call: InterceptedCall) -> bytes:
         await call.proceed()
         raise GrpcFailure(code, message)
 
@@ -178,42 +180,42 @@ def status_after(code: Status, message: str = "") -> Fault:
 def slow(seconds: float) -> Fault:
     """Do it later."""
 
-    async def act(call: Call) -> bytes:
+    async def act(call: InterceptedCall) -> bytes:
         await trio.sleep(seconds)
         return await call.proceed()
 
     return Fault(f"slow {seconds:g} s", act)
 
 
-async def _hang(_: Call) -> bytes:
+async def _hang(_: InterceptedCall) -> bytes:
     await trio.sleep_forever()
     raise AssertionError
 
 
-async def _never_ready(call: Call) -> bytes:
+async def _never_ready(call: InterceptedCall) -> bytes:
     return await call.emulated.start(call.operation, call.request, seconds=math.inf)
 
 
-async def _burn(call: Call) -> bytes:
+async def _burn(call: InterceptedCall) -> bytes:
     return await call.emulated.start(call.operation, call.request, share_lost=True)
 
 
-async def _cut(_: Call) -> bytes:
+async def _cut(_: InterceptedCall) -> bytes:
     await trio.lowlevel.checkpoint()
     raise CutConnection
 
 
-async def _cut_after(call: Call) -> bytes:
+async def _cut_after(call: InterceptedCall) -> bytes:
     await call.proceed()
     raise CutConnection
 
 
-async def _go_away(_: Call) -> bytes:
+async def _go_away(_: InterceptedCall) -> bytes:
     await trio.lowlevel.checkpoint()
     raise GoAway
 
 
-async def _restart(call: Call) -> bytes:
+async def _restart(call: InterceptedCall) -> bytes:
     await trio.lowlevel.checkpoint()
     call.core.restart()
     raise CutConnection
@@ -238,7 +240,7 @@ RESTART = Fault("restart", _restart)
 def changed(name: str, change: Callable[[Response], None]) -> Fault:
     """Change an honest answer in place."""
 
-    async def act(call: Call) -> bytes:
+    async def act(call: InterceptedCall) -> bytes:
         reply = _parse(call, await call.proceed())
         change(reply)
         return bytes(reply)
@@ -249,7 +251,7 @@ def changed(name: str, change: Callable[[Response], None]) -> Fault:
 def other_job(name: str, change: Callable[[Job], Job]) -> Fault:
     """Answer a result call, in due form and signed, as if this had been asked."""
 
-    async def act(call: Call) -> bytes:
+    async def act(call: InterceptedCall) -> bytes:
         await call.proceed()
         return call.emulated.answer(change(_job(call)))
 
@@ -259,7 +261,7 @@ def other_job(name: str, change: Callable[[Job], Job]) -> Fault:
 def signed_by(name: str, key: PrivateKey) -> Fault:
     """Answer a result call with the signatures of another key."""
 
-    async def act(call: Call) -> bytes:
+    async def act(call: InterceptedCall) -> bytes:
         await call.proceed()
         job = _job(call)
         return answer(attrs.evolve(call.emulated.node, key=key), job, partial(call.emulated.randomness, job))
@@ -267,13 +269,13 @@ def signed_by(name: str, key: PrivateKey) -> Fault:
     return Fault(name, act)
 
 
-def _parse(call: Call, reply: bytes) -> Response:
+def _parse(call: InterceptedCall, reply: bytes) -> Response:
     if _job(call).user is None:
         return decode(PublicDecryptionResponse, reply)
     return decode(UserDecryptionResponse, reply)
 
 
-def _job(call: Call) -> Job:
+def _job(call: InterceptedCall) -> Job:
     job = call.emulated.job(call.operation, read_id(decode(RequestId, call.request)))
     if job is None:  # the honest call before this one has answered
         raise AssertionError

@@ -33,7 +33,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     PreviousEpochInfo,
     RequestId,
 )
-from kmsconn.emulator.core_answers import Node
+from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
 from kmsconn.emulator.generation_hashes import crsgen_hash, keygen_hash, prep_keygen_hash
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
@@ -51,7 +51,7 @@ _MOST_BITS = 2048
 _CODES = {KEY_TYPES[0]: 0, KEY_TYPES[1]: 1, COMPRESSED_KEY_TYPES[1]: 3}
 
 
-class Refused(Exception):  # noqa: N818 - the call is
+class RefusedStart(Exception):  # noqa: N818 - the call is
     """A call ends with this status."""
 
     def __init__(self, status: Status) -> None:
@@ -77,7 +77,7 @@ def digest_of(name: str, identifier: bytes) -> bytes:
 class KeyManagement:
     """What one Core has made and knows; the sets are shared with its decryptions."""
 
-    node: Node
+    node: SigningNode
     contexts: set[bytes]
     epochs: set[bytes]
     keys: set[bytes]
@@ -145,7 +145,7 @@ class KeyManagement:
         self._check_pair(message.context_id, message.epoch_id)
         prep_id = read_id(message.preproc_id)
         if key_id in self._table("key"):
-            raise Refused(Status.ALREADY_EXISTS)
+            raise RefusedStart(Status.ALREADY_EXISTS)
         await self._result("preprocessing", _SHORT_POLL, bytes(RequestId(request_id=prep_id.hex())))
         info = KeyInfo(
             key_id=RequestId(request_id=key_id.hex()),
@@ -188,7 +188,7 @@ class KeyManagement:
         now = trio.current_time()
         running = [job for job in jobs if job is not None and not job.aborted and job.ready_at > now]
         if not running:
-            raise Refused(Status.NOT_FOUND)
+            raise RefusedStart(Status.NOT_FOUND)
         for job in running:
             job.aborted, job.ready_at = True, now
         self._uptime.stir()
@@ -201,7 +201,7 @@ class KeyManagement:
         context_id = read_id(context.context_id)
         _check_context(context)
         if context_id in self.contexts:
-            raise Refused(Status.ALREADY_EXISTS)
+            raise RefusedStart(Status.ALREADY_EXISTS)
         self.contexts.add(context_id)
         self._signers[context_id] = {node.signer_address or b"" for node in context.mpc_nodes}
         return b""
@@ -210,11 +210,11 @@ class KeyManagement:
         message = decode(NewMpcEpochRequest, request)
         context_id, epoch_id = read_id(message.context_id), read_id(message.epoch_id)
         if epoch_id in self.epochs:
-            raise Invalid("the epoch exists") if self.node.degree else Refused(Status.ALREADY_EXISTS)
+            raise Invalid("the epoch exists") if self.node.degree else RefusedStart(Status.ALREADY_EXISTS)
         if message.previous_epoch is not None:
             self._check_resharing(context_id, message.previous_epoch)
         if context_id not in self.contexts:
-            raise Refused(Status.NOT_FOUND)
+            raise RefusedStart(Status.NOT_FOUND)
         self.on_start(epoch_id)
         self._begin("epoch", epoch_id, partial(self._finish_epoch, message))
         if self._is_member(context_id):
@@ -248,7 +248,7 @@ class KeyManagement:
     def _destroy_epoch(self, request: bytes) -> bytes:
         epoch_id = read_id(decode(DestroyMpcEpochRequest, request).epoch_id)
         if epoch_id not in self.epochs:
-            raise Refused(Status.NOT_FOUND)
+            raise RefusedStart(Status.NOT_FOUND)
         self.epochs.discard(epoch_id)
         return b""
 
@@ -256,18 +256,18 @@ class KeyManagement:
         """Wait for a result as long as the real Core does, and return it. Raises Refused."""
         job = self._table(kind).get(read_id(decode(RequestId, request)))
         if job is None:
-            raise Refused(Status.NOT_FOUND)
+            raise RefusedStart(Status.NOT_FOUND)
         until = trio.current_time() + longest
         await self._uptime.wait(lambda: min(job.ready_at, until))
         if job.aborted:
-            raise Refused(Status.ABORTED)
+            raise RefusedStart(Status.ABORTED)
         if job.ready_at > trio.current_time():
-            raise Refused(Status.UNAVAILABLE)
+            raise RefusedStart(Status.UNAVAILABLE)
         return job.make()
 
     def _begin(self, kind: str, identifier: bytes, make: Callable[[], bytes]) -> None:
         if identifier in self._table(kind):
-            raise Refused(Status.ALREADY_EXISTS)
+            raise RefusedStart(Status.ALREADY_EXISTS)
         self.on_start(identifier)
         self._table(kind)[identifier] = Running(trio.current_time() + self.computing(), make)
 
@@ -333,7 +333,7 @@ class KeyManagement:
         named = [(context, self.contexts), (epoch, self.epochs)]
         unknown = any(name is not None and read_id(name) not in known for name, known in named)
         if unknown and (self.node.degree or not threshold_only):
-            raise Refused(Status.NOT_FOUND)
+            raise RefusedStart(Status.NOT_FOUND)
 
     def _table(self, kind: str) -> dict[bytes, Running]:
         return self._jobs.setdefault(kind, {})
@@ -376,7 +376,7 @@ async def _guarded(label: str, call: Callable[[bytes], Awaitable[bytes]], reques
         raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
     except Invalid as error:
         raise GrpcFailure(Status.INVALID_ARGUMENT, _text(label)) from error
-    except Refused as error:
+    except RefusedStart as error:
         raise GrpcFailure(error.status, _text(label)) from error
 
 

@@ -24,7 +24,7 @@ class Full(Exception):  # noqa: N818 - the table is
 
 
 @attrs.define(eq=False)
-class Entry:
+class CoreTableEntry:
     """One id: pending until ``ready_at``."""
 
     job: Job
@@ -33,19 +33,19 @@ class Entry:
     failed: bool = False
 
 
-class Table:
+class CoreTable:
     """The entries of one kind of operation, oldest first."""
 
     def __init__(self, capacity: int = CAPACITY, kept: int = KEPT) -> None:
         self.capacity = capacity
         self.kept = kept
-        self._entries: dict[bytes, Entry] = {}
+        self._entries: dict[bytes, CoreTableEntry] = {}
         self._pending: list[float] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, request_id: bytes) -> Entry | None:
+    def get(self, request_id: bytes) -> CoreTableEntry | None:
         """Return the entry of an id."""
         return self._entries.get(request_id)
 
@@ -62,7 +62,7 @@ class Table:
         if len(self) >= self.capacity and len(self) - self.pending(now) <= self.kept:
             raise Full
 
-    def add(self, entry: Entry, now: float) -> None:
+    def add(self, entry: CoreTableEntry, now: float) -> None:
         """Remember an id, and forget the oldest finished one when there is no room. Raises Known or Full."""
         self.check(entry.job.request_id, now)
         if len(self) >= self.capacity:
@@ -70,7 +70,7 @@ class Table:
         self._entries[entry.job.request_id] = entry
         heapq.heappush(self._pending, entry.ready_at)
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, entry: CoreTableEntry) -> None:
         """Free the id of an entry."""
         del self._entries[entry.job.request_id]
         if entry.ready_at in self._pending:

@@ -10,10 +10,10 @@ from random import Random
 import attrs
 import trio
 
-from kmsconn.emulator.board import Board, Totals
+from kmsconn.emulator.board import ProgressTable, Totals
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
-from kmsconn.emulator.ground_truth import GroundTruth, Verdict, ground_truth_of
+from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth, ground_truth_of
 from kmsconn.emulator.key_life import QUICK, KeyLife, KeyResult
 from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, run_load
 from kmsconn.emulator.network import MemoryNetwork
@@ -27,7 +27,7 @@ COMPUTING = (0.02, 0.12)
 
 
 @attrs.frozen
-class Plan:
+class DemoPlan:
     """What is shown: how many requests, how many per second; the seed draws forms, values and the Core's times."""
 
     requests: int = 40
@@ -45,12 +45,12 @@ class Plan:
 
 
 @attrs.frozen
-class Result:
+class DemoResult:
     """What came of it."""
 
     requests: int
     totals: Totals
-    verdict: Verdict
+    verdict: ChainVerdict
     keys: KeyResult | None = None
 
     @property
@@ -69,16 +69,16 @@ class Result:
 class Demo:
     """One demonstration; ``board`` may be looked at from other tasks while it runs."""
 
-    plan: Plan
+    plan: DemoPlan
     dependencies: EmulatedDependencies
     traffic: Users[EmulatedDependencies]
     ground_truth: GroundTruth
     ledger: Ledger
-    board: Board
+    board: ProgressTable
     keys: KeyLife | None = None
 
     @classmethod
-    def of(cls, plan: Plan, wall: Callable[[], float]) -> Demo:
+    def of(cls, plan: DemoPlan, wall: Callable[[], float]) -> Demo:
         """Make everything of a plan; nothing runs yet. ``wall`` gives Unix seconds."""
         random = Random(plan.seed)
         traffic = GENERATIONS[plan.profile].settle(
@@ -87,15 +87,17 @@ class Demo:
         dependencies, ledger = traffic.dependencies, Ledger()
         ground_truth = ground_truth_of(dependencies)
         keys = KeyLife.beside(traffic, ground_truth) if plan.keys and isinstance(traffic, Traffic) else None
-        return cls(plan, dependencies, traffic, ground_truth, ledger, Board(ground_truth, ledger), keys)
+        return cls(
+            plan, dependencies, traffic, ground_truth, ledger, ProgressTable(ground_truth, ledger), keys
+        )
 
-    def result(self) -> Result:
+    def result(self) -> DemoResult:
         """Return what came of it so far."""
         keys = None if self.keys is None else self.keys.result()
-        return Result(self.plan.requests, self.board.totals(), self.ground_truth.verdict(), keys)
+        return DemoResult(self.plan.requests, self.board.totals(), self.ground_truth.verdict(), keys)
 
 
-async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callable[[], float]) -> Result:
+async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callable[[], float]) -> DemoResult:
     """Start the connector, make the requests, and wait until they have been included or patience is over; drain the connector.
 
     Raises what ends a connector, and faults of the emulator itself, as a group. Cancellation: at any time.

@@ -16,7 +16,7 @@ import trio
 
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.generation_events import GenerationEvents
@@ -71,7 +71,7 @@ class EmulatedDependencies(ABC):
     generation_events: ClassVar[GenerationEvents]
     """How requests and replies look on its Gateway."""
 
-    gateway: Chain
+    gateway: EmulatedChain
     clusters: dict[str, Cluster]
     """The nodes of each chain, by its name."""
     decryption: AbiContract
@@ -93,7 +93,7 @@ class EmulatedDependencies(ABC):
 
     @property
     @abstractmethod
-    def chains(self) -> tuple[Chain, ...]:
+    def chains(self) -> tuple[EmulatedChain, ...]:
         """The chains; the Gateway is the first."""
 
     @abstractmethod

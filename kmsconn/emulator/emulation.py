@@ -33,7 +33,7 @@ _SEALS = (
 
 
 @attrs.frozen
-class Plan:
+class EmulationPlan:
     """What is emulated. ``computing`` in seconds for each job of a Core; ``size`` in bytes for each ciphertext.
 
     Without a load it ends by cancellation only. ``control`` is the port for `Control`, None for none.
@@ -57,14 +57,14 @@ class Plan:
 class Emulation:
     """One emulation: its dependencies, its users, and the ground_truth that judges, at any time, what became of the requests."""
 
-    plan: Plan
+    plan: EmulationPlan
     dependencies: EmulatedDependencies
     traffic: Users[EmulatedDependencies]
     ground_truth: GroundTruth
     keys: KeyLife | None = None
 
     @classmethod
-    def of(cls, plan: Plan) -> Emulation:
+    def of(cls, plan: EmulationPlan) -> Emulation:
         """Make everything of a plan; nothing listens yet."""
         traffic = GENERATIONS[plan.profile].settle(
             time.time, Random(plan.seed), size=plan.size,

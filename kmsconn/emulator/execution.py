@@ -105,7 +105,7 @@ class Frame:
         self.logs.append(Emitted(self.address, tuple(topics), data))
 
 
-class Contract(Protocol):
+class EmulatedContract(Protocol):
     """Code at an address."""
 
     @property
@@ -118,7 +118,7 @@ class Contract(Protocol):
         ...
 
 
-Contracts = Mapping[Address, Contract]
+Contracts = Mapping[Address, EmulatedContract]
 
 
 def revert(error: Error, *values: Any) -> NoReturn:

@@ -14,12 +14,12 @@ from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import Contract, HostChain, Secret, Settings
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.acl import Acl
-from kmsconn.emulator.contracts.decryption import Decryption
+from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
-    Coprocessor,
+    EmulatedCoprocessor,
     GatewayConfig,
     KmsNode,
     Thresholds,
@@ -27,7 +27,7 @@ from kmsconn.emulator.contracts.gateway_config import (
 from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.core import EmulatedCore
-from kmsconn.emulator.core_answers import Node as CoreNode
+from kmsconn.emulator.core_answers import SigningNode as CoreNode
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import (
     COPROCESSORS,
@@ -43,7 +43,7 @@ from kmsconn.emulator.dependencies import (
 )
 from kmsconn.emulator.generation_events import FHEVM_014
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.rpc import Cluster, Node
+from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 
@@ -66,9 +66,9 @@ class FhevmDependencies(EmulatedDependencies):
 
     generation_events = FHEVM_014
 
-    ethereum: Chain
-    host: Chain
-    decryption: Decryption
+    ethereum: EmulatedChain
+    host: EmulatedChain
+    decryption: DecryptionContract
     gateway_config: GatewayConfig
     protocol_config: ProtocolConfig
     kms_generation: KmsGeneration
@@ -98,12 +98,14 @@ class FhevmDependencies(EmulatedDependencies):
         ``nodes`` stand behind each chain's address, ``shards`` make up this node's Core, and ``members`` nodes form the committee.
         ``newcomers`` are further nodes, whose Cores know no context, epoch or key yet.
         """
-        gateway = Chain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
-        ethereum = Chain(ETHEREUM_ID, clock, block_time=max(block_time, ETHEREUM_BLOCK_TIME), pool="geth")
-        host = Chain(HOST_ID, clock, block_time=max(block_time, 1.0), pool="geth")
+        gateway = EmulatedChain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
+        ethereum = EmulatedChain(
+            ETHEREUM_ID, clock, block_time=max(block_time, ETHEREUM_BLOCK_TIME), pool="geth"
+        )
+        host = EmulatedChain(HOST_ID, clock, block_time=max(block_time, 1.0), pool="geth")
         chains = {"gateway": gateway, "ethereum": ethereum, "host": host}
         clusters = {
-            name: Cluster([Node(chain) for _ in range(nodes)], seed=seed) for name, chain in chains.items()
+            name: Cluster([RpcNode(chain) for _ in range(nodes)], seed=seed) for name, chain in chains.items()
         }
         config = GatewayConfig(address_for("GatewayConfig"))
         protocol = ProtocolConfig(address_for("ProtocolConfig"), ETHEREUM_ID)
@@ -120,7 +122,7 @@ class FhevmDependencies(EmulatedDependencies):
             ethereum=ethereum,
             host=host,
             clusters=clusters,
-            decryption=Decryption(address_for("Decryption"), GATEWAY_ID, config),
+            decryption=DecryptionContract(address_for("Decryption"), GATEWAY_ID, config),
             gateway_config=config,
             protocol_config=protocol,
             kms_generation=KmsGeneration(address_for("KMSGeneration"), ETHEREUM_ID, protocol),
@@ -140,7 +142,7 @@ class FhevmDependencies(EmulatedDependencies):
         return made
 
     @property
-    def chains(self) -> tuple[Chain, ...]:
+    def chains(self) -> tuple[EmulatedChain, ...]:
         """The Gateway, Ethereum and the host chain."""
         return self.gateway, self.ethereum, self.host
 
@@ -196,6 +198,6 @@ class FhevmDependencies(EmulatedDependencies):
             config.address, lambda frame: config.set_coprocessors(frame, coprocessors, majority)
         )
 
-    def _coprocessor(self, index: int) -> Coprocessor:
+    def _coprocessor(self, index: int) -> EmulatedCoprocessor:
         sender, signer = key_for(f"coprocessor sender {index}"), key_for(f"coprocessor signer {index}")
-        return Coprocessor(sender.address, signer.address, self.told_url(index))
+        return EmulatedCoprocessor(sender.address, signer.address, self.told_url(index))

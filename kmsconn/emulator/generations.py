@@ -30,7 +30,7 @@ class Settle(Protocol):
 
 
 @attrs.frozen
-class Generation:
+class EmulatedGeneration:
     """One generation: its dependencies in a few words, the forms of its requests, and what makes them all."""
 
     words: str
@@ -50,13 +50,13 @@ def _httpz_rc7(
     return FirstTraffic(HttpzDependencies.make(clock, **options), random, size=size)
 
 
-GENERATIONS: Final[Mapping[str, Generation]] = {
-    FHEVM_014: Generation(
+GENERATIONS: Final[Mapping[str, EmulatedGeneration]] = {
+    FHEVM_014: EmulatedGeneration(
         "three chains, a KMS Core and two buckets",
         ("public", "direct", "delegated", "unified", "unified_delegated", "wallet"),
         _fhevm_014,
     ),
-    HTTPZ_RC7: Generation(
+    HTTPZ_RC7: EmulatedGeneration(
         "one gateway, a KMS Core and two buckets", ("public", "user", "delegated"), _httpz_rc7
     ),
 }

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.blocks import Block, Mined, Transaction
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generation_events import FHEVM_014, GenerationEvents
 from kmsconn.ethereum.addresses import Address
@@ -23,7 +23,7 @@ from kmsconn.model.requests import Kind
 
 
 @attrs.frozen
-class Reply:
+class ReplyOnChain:
     """One included transaction that carries a reply. ``at`` is Trio time."""
 
     transaction_hash: bytes
@@ -40,8 +40,8 @@ class Trace:
     transaction_hash: bytes
     block: int
     at: float
-    replies: list[Reply] = attrs.field(factory=list)
-    answer: Reply | None = None
+    replies: list[ReplyOnChain] = attrs.field(factory=list)
+    answer: ReplyOnChain | None = None
     started: float | None = None
     """When the Core first heard of it."""
     given: float | None = None
@@ -56,7 +56,7 @@ class Trace:
 
 
 @attrs.frozen
-class Verdict:
+class ChainVerdict:
     """What the chain says about all requests together. Percentiles in seconds, None before the first answer.
 
     ``strays`` are replies to ids that nobody was given.
@@ -85,7 +85,7 @@ class GroundTruth:
 
     def __init__(
         self,
-        chain: Chain,
+        chain: EmulatedChain,
         decryption: Address,
         sender: Address,
         *,
@@ -158,10 +158,10 @@ class GroundTruth:
         if trace is not None and trace.sent is None:
             trace.sent = self._clock()
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ChainVerdict:
         """Judge what was read so far."""
         ordered = sorted(self._latencies)
-        return Verdict(
+        return ChainVerdict(
             emitted=len(self.traces),
             answered=self._answered,
             doubled=self._doubled,
@@ -216,7 +216,7 @@ class GroundTruth:
         if trace is None:
             self.strays += 1
             return
-        reply = Reply(mined.transaction.hash, mined.outcome.status, mined.block_number, at)
+        reply = ReplyOnChain(mined.transaction.hash, mined.outcome.status, mined.block_number, at)
         self._doubled += bool(trace.replies)
         trace.replies.append(reply)
         if reply.status and trace.answer is None:

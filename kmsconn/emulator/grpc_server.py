@@ -105,7 +105,7 @@ async def serve_grpc(
 
     A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled.
     """
-    connection = _Connection(stream, methods, max_message, max_calls, valve or Valve())
+    connection = _ServerConnection(stream, methods, max_message, max_calls, valve or Valve())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.write)
         await connection.read(nursery)
@@ -141,7 +141,7 @@ def seconds_of(timeout: str) -> float:
 
 
 @attrs.define(eq=False)
-class _Call:
+class _ServedCall:
     stream_id: int
     path: str
     scope: trio.CancelScope
@@ -160,7 +160,7 @@ class _Call:
         return data[PREFIX_BYTES:]
 
 
-class _Connection:
+class _ServerConnection:
     """h2 on a stream: one task reads, one writes, one runs each call. h2's state changes without awaiting."""
 
     def __init__(
@@ -178,7 +178,7 @@ class _Connection:
         self._h2 = _open_h2(max_calls)
         self._goaway = b""  # h2 closes the connection with its own GOAWAY; ours lets earlier calls end
         self._going = False
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _ServedCall] = {}
         self._sending = trio.Lock()
         self._wake_up = trio.Event()
         self._window = trio.Event()
@@ -224,7 +224,7 @@ class _Connection:
             self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
             return
         deadline = trio.current_time() + seconds_of(headers.get(b"grpc-timeout", b"").decode())
-        self._calls[stream_id] = _Call(
+        self._calls[stream_id] = _ServedCall(
             stream_id, headers[b":path"].decode(), trio.CancelScope(deadline=deadline)
         )
 
@@ -251,7 +251,7 @@ class _Connection:
         self._h2.acknowledge_received_data(size, stream_id)
         self._ring()
 
-    async def _run(self, call: _Call, connection: trio.CancelScope) -> None:
+    async def _run(self, call: _ServedCall, connection: trio.CancelScope) -> None:
         try:
             with call.scope:
                 await self._answer(call)
@@ -267,7 +267,7 @@ class _Connection:
             await self._flush()
             connection.cancel()
 
-    async def _answer(self, call: _Call) -> None:
+    async def _answer(self, call: _ServedCall) -> None:
         try:
             method = self._methods.get(call.path, _unimplemented)
             reply = await method(call.message())
@@ -286,7 +286,7 @@ class _Connection:
         await self._send(call.stream_id, b"\0" + len(reply).to_bytes(PREFIX_BYTES - 1) + reply)
         self._h2.send_headers(call.stream_id, _status(Status.OK, ""), end_stream=True)
 
-    async def _repeat(self, call: _Call, answer: Verbatim) -> None:
+    async def _repeat(self, call: _ServedCall, answer: Verbatim) -> None:
         call.answering = True
         self._h2.send_headers(call.stream_id, answer.head, end_stream=not (answer.data or answer.trailers))
         with suppress(h2.exceptions.ProtocolError):  # the client may have reset it at the first of it
@@ -307,12 +307,12 @@ class _Connection:
             view = view[room:]
             self._ring()
 
-    def _fail(self, call: _Call, status: Status, message: str) -> None:
+    def _fail(self, call: _ServedCall, status: Status, message: str) -> None:
         """End a call without a reply: trailers only, or only the trailers that were missing."""
         head = [] if call.answering else _HEAD
         self._h2.send_headers(call.stream_id, [*head, *_status(status, message)], end_stream=True)
 
-    def _go_away(self, call: _Call) -> None:
+    def _go_away(self, call: _ServedCall) -> None:
         frame = GoAwayFrame(0)
         frame.last_stream_id = max(call.stream_id - 2, 0)
         self._goaway += frame.serialize()

@@ -72,14 +72,14 @@ async def serve_http(
 
     A request for a websocket is accepted when ``websocket`` is given, which then owns the connection.
     """
-    wire = _Wire(stream)
+    wire = _HttpWire(stream)
     wanted = await _serve_requests(wire, handler, max_body, upgrades=websocket is not None)
     if websocket is not None and wanted is not None:
         await _serve_websocket(PrefixedStream(_head_bytes(wanted) + wire.unread(), stream), websocket)
 
 
 async def _serve_requests(
-    wire: _Wire, handler: Handler, max_body: int, *, upgrades: bool
+    wire: _HttpWire, handler: Handler, max_body: int, *, upgrades: bool
 ) -> HttpRequest | None:
     """Answer requests to the end of the connection, or to one for a websocket where that is served: return it."""
     wanted: HttpRequest | None = None
@@ -91,7 +91,9 @@ async def _serve_requests(
     return wanted
 
 
-async def _requests(wire: _Wire, handler: Handler, max_body: int, *, upgrades: bool) -> HttpRequest | None:
+async def _requests(
+    wire: _HttpWire, handler: Handler, max_body: int, *, upgrades: bool
+) -> HttpRequest | None:
     try:
         while (request := await wire.next_request(max_body)) is not None:
             if upgrades and _wants_websocket(request):
@@ -103,14 +105,14 @@ async def _requests(wire: _Wire, handler: Handler, max_body: int, *, upgrades: b
     return None
 
 
-async def _answer_while_connected(wire: _Wire, handler: Handler, request: HttpRequest) -> bool:
+async def _answer_while_connected(wire: _HttpWire, handler: Handler, request: HttpRequest) -> bool:
     """Answer, or give up when the client leaves; say whether the answer went out whole."""
     with wire.while_connected():
         return await _answer(wire, handler, request)
     return False
 
 
-async def _answer(wire: _Wire, handler: Handler, request: HttpRequest) -> bool:
+async def _answer(wire: _HttpWire, handler: Handler, request: HttpRequest) -> bool:
     try:
         await wire.respond(await handler(request), with_body=request.method != "HEAD")
     except (HangUp, trio.BrokenResourceError):
@@ -118,7 +120,7 @@ async def _answer(wire: _Wire, handler: Handler, request: HttpRequest) -> bool:
     return True
 
 
-class _Wire:
+class _HttpWire:
     """h11 on a stream: one task reads, the other takes requests and answers."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:

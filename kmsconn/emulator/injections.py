@@ -12,7 +12,7 @@ A = TypeVar("A")
 
 
 @attrs.frozen
-class Fault(Generic[A]):
+class InjectedFault(Generic[A]):
     """A name for the counters, and what happens in place of what is honest."""
 
     name: str
@@ -24,11 +24,11 @@ class FaultInjection(Generic[A]):
     """A fault that strikes calls of a method (None: any) with this probability."""
 
     probability: float
-    fault: Fault[A]
+    fault: InjectedFault[A]
     method: str | None = None
 
 
-def struck(injections: Iterable[FaultInjection[A]], method: str, random: Random) -> Fault[A] | None:
+def struck(injections: Iterable[FaultInjection[A]], method: str, random: Random) -> InjectedFault[A] | None:
     """Return the first fault that strikes a call of this method, if one does."""
     for chance in injections:
         if chance.method in {None, method} and random.random() < chance.probability:

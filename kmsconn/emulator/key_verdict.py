@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import attrs
 
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
@@ -61,7 +61,7 @@ def read_keys(dependencies: FhevmDependencies, sender: Address) -> KeyVerdict:
     return KeyVerdict(tuple(asked), tuple(replied), aborted, sum(count - 1 for count in replies.values()))
 
 
-def _all(chain: Chain) -> Iterator[Mined]:
+def _all(chain: EmulatedChain) -> Iterator[Mined]:
     for number in range(chain.head.number + 1):
         block = chain.block(number)
         yield from () if block is None else block.mined

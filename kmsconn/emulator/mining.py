@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.emulator.blocks import Mined, Outcome, Transaction
+from kmsconn.emulator.blocks import ExecutionOutcome, Mined, Transaction
 from kmsconn.emulator.execution import BlockContext, Contracts, Frame, Meter, OutOfGas, Reverted, run
 from kmsconn.emulator.node_error import revert_text
 from kmsconn.emulator.state import Storage
@@ -11,7 +11,7 @@ from kmsconn.ethereum.logs import Log
 
 def execute(
     storage: Storage, contracts: Contracts, context: BlockContext, transaction: Transaction
-) -> Outcome:
+) -> ExecutionOutcome:
     """Run a transaction's body. The writes of a failed one are still in ``storage``: the caller takes them back."""
     meter = Meter(transaction.gas)
     frame = Frame(storage, context, transaction.to, transaction.sender, transaction.data, meter)
@@ -22,14 +22,17 @@ def execute(
             transaction.action(frame)
     except Reverted as refusal:
         text = f"execution reverted{revert_text(refusal.data)}"
-        return Outcome(0, meter.used, revert_data=refusal.data, error=text)
+        return ExecutionOutcome(0, meter.used, revert_data=refusal.data, error=text)
     except OutOfGas:
-        return Outcome(0, meter.limit, error="out of gas")
-    return Outcome(1, meter.used, tuple(frame.logs))
+        return ExecutionOutcome(0, meter.limit, error="out of gas")
+    return ExecutionOutcome(1, meter.used, tuple(frame.logs))
 
 
 def place(
-    executed: list[tuple[Transaction, Outcome]], context: BlockContext, own_hash: bytes, base_fee: int | None
+    executed: list[tuple[Transaction, ExecutionOutcome]],
+    context: BlockContext,
+    own_hash: bytes,
+    base_fee: int | None,
 ) -> tuple[Mined, ...]:
     """Give the transactions of a block their places."""
     placed: list[Mined] = []

@@ -10,7 +10,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.emulator.pipes import PIPE_BYTES, Connection, Direction
+from kmsconn.emulator.pipes import PIPE_BYTES, Direction, PipeConnection
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]
 """Serves one connection; the network closes the stream when it returns."""
@@ -32,7 +32,7 @@ class Line:
     """From the server to the client."""
     dialled: int = 0
     """How often somebody dialled."""
-    open: list[Connection] = attrs.field(factory=list)
+    open: list[PipeConnection] = attrs.field(factory=list)
     """The connections whose handler still runs, and the mute ones."""
 
     def cut(self) -> int:
@@ -56,7 +56,7 @@ class MemoryNetwork:
         self._handlers: dict[tuple[str, int], Handler] = {}
         self._lines: dict[tuple[str, int], Line] = {}
         # No buffer: a connection exists once `run` has taken it.
-        self._accepts, self._accepted = trio.open_memory_channel[tuple[Handler, Line, Connection]](0)
+        self._accepts, self._accepted = trio.open_memory_channel[tuple[Handler, Line, PipeConnection]](0)
 
     def serve(self, host: str, port: int, handler: Handler) -> None:
         """Let ``handler`` serve each further connection to this place. Repeating: the last one counts."""
@@ -85,11 +85,11 @@ class MemoryNetwork:
                 nursery.start_soon(self._tend, *(await self._accepted.receive()))
 
     async def _connect(self, line: Line, handler: Handler) -> trio.abc.Stream:
-        connection = Connection.between(line.there, line.back, self._pipe_bytes)
+        connection = PipeConnection.between(line.there, line.back, self._pipe_bytes)
         await self._accepts.send((handler, line, connection))
         return connection.client
 
-    async def _tend(self, handler: Handler, line: Line, connection: Connection) -> None:
+    async def _tend(self, handler: Handler, line: Line, connection: PipeConnection) -> None:
         line.open.append(connection)
         try:
             await tend(handler, self.crashes, connection.server)

@@ -15,7 +15,7 @@ from kmsconn.emulator.call_rules import CallRule
 from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
 
 
-class Fault(StrEnum):
+class NodeFault(StrEnum):
     """What a node can do wrong (the network's own faults, such as refusing or resetting, are elsewhere)."""
 
     HANG = "hang"
@@ -76,22 +76,22 @@ class NodeFaults:
     """Probabilities and scripts of one node's faults. All knobs may be turned at any time."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.probability: dict[Fault, float] = {}
-        self.happened: Counter[Fault] = Counter()
+        self.probability: dict[NodeFault, float] = {}
+        self.happened: Counter[NodeFault] = Counter()
         self.slow_seconds = 2.0
         self.retry_after: float | None = None
         self.error = NodeError(LIMIT_EXCEEDED, "limit exceeded")
         self.rules: list[CallRule] = []
         self._seed = seed
-        self._scripted: Counter[Fault] = Counter()
-        self._generators: dict[Fault, Random] = {}
+        self._scripted: Counter[NodeFault] = Counter()
+        self._generators: dict[NodeFault, Random] = {}
         self._answers: dict[str, deque[NodeError]] = {}
 
-    def script(self, fault: Fault, times: int = 1) -> None:
+    def script(self, fault: NodeFault, times: int = 1) -> None:
         """Let the fault happen at its next ``times`` occasions."""
         self._scripted[fault] += times
 
-    def scripted(self, fault: Fault) -> int:
+    def scripted(self, fault: NodeFault) -> int:
         """Return at how many further occasions the fault was ordered to happen."""
         return self._scripted[fault]
 
@@ -99,7 +99,7 @@ class NodeFaults:
         """Let the next ``times`` calls of ``method`` be answered with ``error``, without being carried out."""
         self._answers.setdefault(method, deque()).extend([error] * times)
 
-    def happens(self, fault: Fault) -> bool:
+    def happens(self, fault: NodeFault) -> bool:
         """Decide whether the fault happens at this occasion, and count it."""
         if self._scripted[fault]:
             self._scripted[fault] -= 1
@@ -108,7 +108,7 @@ class NodeFaults:
         self.happened[fault] += 1
         return True
 
-    def _drawn(self, fault: Fault) -> bool:
+    def _drawn(self, fault: NodeFault) -> bool:
         probability = self.probability.get(fault, 0.0)
         if not probability:
             return False
@@ -121,9 +121,9 @@ class NodeFaults:
         """Return the error with which this call of ``method`` is answered, if any."""
         scripted = self._answers.get(method)
         if scripted:
-            self.happened[Fault.ERROR] += 1
+            self.happened[NodeFault.ERROR] += 1
             return scripted.popleft()
-        return self.error if self.happens(Fault.ERROR) else None
+        return self.error if self.happens(NodeFault.ERROR) else None
 
     def rule_for(self, method: str, params: Sequence[Any]) -> CallRule | None:
         """Return the rule that strikes this call, the newest first."""

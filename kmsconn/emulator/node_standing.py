@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from kmsconn.emulator.blocks import Branch
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.node_faults import NodeFaults
-from kmsconn.emulator.view import View
+from kmsconn.emulator.view import NodeView
 
 
-class Standing:
+class NodeStanding:
     """One node's knobs. Every attribute may be turned at any time.
 
     ``lag`` in blocks; ``fork``: a branch that this node still follows; ``log_fork``: one from which it still answers for logs, out of a
@@ -19,7 +19,7 @@ class Standing:
     ``unsupported`` names methods that it does not know; ``batch_limit`` calls are the most that it takes in a batch.
     """
 
-    def __init__(self, chain: Chain, faults: NodeFaults | None = None) -> None:
+    def __init__(self, chain: EmulatedChain, faults: NodeFaults | None = None) -> None:
         self.chain = chain
         self.faults = faults or NodeFaults()
         self.lag = 0
@@ -41,6 +41,6 @@ class Standing:
         """Tell whether the node's head is not the chain's."""
         return bool(self.lag) or self.fork is not None
 
-    def view(self) -> View:
+    def view(self) -> NodeView:
         """Return the chain as this node sees it now."""
         return self.chain.view(self.lag, self.fork)

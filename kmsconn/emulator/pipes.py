@@ -200,7 +200,7 @@ class ReceiveEnd(trio.abc.ReceiveStream):
 
 
 @attrs.frozen
-class Connection:
+class PipeConnection:
     """Two ends joined by two pipes."""
 
     client: trio.abc.Stream
@@ -208,7 +208,7 @@ class Connection:
     pipes: tuple[Pipe, Pipe]
 
     @classmethod
-    def between(cls, there: Direction, back: Direction, capacity: int = PIPE_BYTES) -> Connection:
+    def between(cls, there: Direction, back: Direction, capacity: int = PIPE_BYTES) -> PipeConnection:
         """Join a client and a server; ``there`` is the client's way to the server."""
         up, down = Pipe(there, capacity), Pipe(back, capacity)
         client = trio.StapledStream(SendEnd(up), ReceiveEnd(down))

@@ -29,7 +29,7 @@ class Account:
 Accounts = Callable[[Address], Account]
 
 
-class Pool(Protocol):
+class TransactionPool(Protocol):
     """Transactions on their way into a block. ``public``: a node tells of those that wait."""
 
     public: bool

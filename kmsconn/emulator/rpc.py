@@ -21,8 +21,8 @@ from kmsconn.emulator.node_error import (
     PARSE_ERROR,
     NodeError,
 )
-from kmsconn.emulator.node_faults import Fault
-from kmsconn.emulator.node_standing import Standing
+from kmsconn.emulator.node_faults import NodeFault
+from kmsconn.emulator.node_standing import NodeStanding
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.rpc_methods import METHODS
 from kmsconn.emulator.rpc_push import serve_websocket
@@ -44,7 +44,7 @@ class Subscriptions(Protocol):
         ...
 
 
-class Node(Standing):
+class RpcNode(NodeStanding):
     """One node: its knobs, and the answers that it gives with them."""
 
     async def answer(self, body: bytes) -> bytes:
@@ -100,35 +100,35 @@ class Node(Standing):
             answer: Any = self._spoiled(await begun.finish())
         else:
             answer = [self._spoiled(one) for one in await begun.finish()]
-            if self.faults.happens(Fault.SHUFFLED):
+            if self.faults.happens(NodeFault.SHUFFLED):
                 answer = answer[::-1]
         text = msgspec.json.encode(answer)
-        return text[: len(text) // 2] if self.faults.happens(Fault.TRUNCATED) else text
+        return text[: len(text) // 2] if self.faults.happens(NodeFault.TRUNCATED) else text
 
     def _spoiled(self, answer: dict[str, Any]) -> dict[str, Any]:
-        return {**answer, "id": 999_999_937} if self.faults.happens(Fault.WRONG_ID) else answer
+        return {**answer, "id": 999_999_937} if self.faults.happens(NodeFault.WRONG_ID) else answer
 
     async def http(self, request: HttpRequest) -> HttpResponse:
         """Answer one HTTP request. Raises HangUp."""
         refusal = self._http_refusal()
-        if self.faults.happens(Fault.HANG_UP):
+        if self.faults.happens(NodeFault.HANG_UP):
             raise HangUp
-        if self.faults.happens(Fault.HANG):
+        if self.faults.happens(NodeFault.HANG):
             await trio.sleep_forever()
-        if self.faults.happens(Fault.SLOW):
+        if self.faults.happens(NodeFault.SLOW):
             await trio.sleep(self.faults.slow_seconds)
         return refusal or HttpResponse(200, JSON_HEADERS, await self.answer(request.body))
 
     def _http_refusal(self) -> HttpResponse | None:
         after = self.faults.retry_after
         headers = () if after is None else (("retry-after", f"{after:g}"),)
-        if self.faults.happens(Fault.RATE_LIMITED):
+        if self.faults.happens(NodeFault.RATE_LIMITED):
             return HttpResponse(TOO_MANY_REQUESTS, headers, b"too many requests")
-        if self.faults.happens(Fault.BAD_GATEWAY):
+        if self.faults.happens(NodeFault.BAD_GATEWAY):
             return HttpResponse(BAD_GATEWAY, (), b"bad gateway")
-        if self.faults.happens(Fault.UNAVAILABLE):
+        if self.faults.happens(NodeFault.UNAVAILABLE):
             return HttpResponse(UNAVAILABLE, headers, b"unavailable")
-        return _HTML if self.faults.happens(Fault.NOT_JSON) else None
+        return _HTML if self.faults.happens(NodeFault.NOT_JSON) else None
 
     async def websocket(self, connection: WebSocketConnection) -> None:
         """Serve one websocket until either side ends it."""
@@ -163,13 +163,13 @@ class Cluster:
     """
 
     def __init__(
-        self, nodes: list[Node], *, seed: int = 0, per: Literal["connection", "request"] = "request"
+        self, nodes: list[RpcNode], *, seed: int = 0, per: Literal["connection", "request"] = "request"
     ) -> None:
         self.nodes = nodes
         self.per = per
         self._random = Random(seed)
 
-    def pick(self) -> Node:
+    def pick(self) -> RpcNode:
         """Return one node by chance."""
         return self._random.choice(self.nodes)
 

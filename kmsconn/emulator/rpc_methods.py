@@ -25,8 +25,8 @@ from kmsconn.emulator.node_error import (
     refused,
     reverted,
 )
-from kmsconn.emulator.node_faults import Fault
-from kmsconn.emulator.node_standing import Standing
+from kmsconn.emulator.node_faults import NodeFault
+from kmsconn.emulator.node_standing import NodeStanding
 from kmsconn.emulator.rpc_json import block_json, log_json, receipt_json, trace_json, transaction_json
 from kmsconn.emulator.submission import Submission
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, address
@@ -35,7 +35,7 @@ from kmsconn.ethereum.keccak import keccak256
 
 Params = Sequence[Any]
 Later = Callable[[], Awaitable[Any]]
-Method = Callable[[Standing, Params], Any]
+Method = Callable[[NodeStanding, Params], Any]
 
 METHODS: dict[str, Method] = {}
 
@@ -86,7 +86,7 @@ def _tag(params: Params, index: int) -> Any:
     return params[index] if len(params) > index and params[index] is not None else "latest"
 
 
-def _find_block(node: Standing, tag: Any) -> Block | None:
+def _find_block(node: NodeStanding, tag: Any) -> Block | None:
     """Return the block that a tag, a number or an EIP-1898 object names, None when this node has none."""
     view = node.view()
     if isinstance(tag, dict):
@@ -102,7 +102,7 @@ def _find_block(node: Standing, tag: Any) -> Block | None:
     return view.block(0 if tag == "earliest" else _number(tag))
 
 
-def _block(node: Standing, tag: Any) -> Block:
+def _block(node: NodeStanding, tag: Any) -> Block:
     found = _find_block(node, tag)
     if found is None:
         raise NodeError(SERVER_ERROR, "header not found")
@@ -112,46 +112,46 @@ def _block(node: Standing, tag: Any) -> Block:
 
 
 @method("eth_chainId")
-def _chain_id(node: Standing, params: Params) -> str:
+def _chain_id(node: NodeStanding, params: Params) -> str:
     del params
-    return quantity(node.chain.chain_id + node.faults.happens(Fault.WRONG_CHAIN_ID))
+    return quantity(node.chain.chain_id + node.faults.happens(NodeFault.WRONG_CHAIN_ID))
 
 
 @method("net_version")
-def _net_version(node: Standing, params: Params) -> str:
+def _net_version(node: NodeStanding, params: Params) -> str:
     del params
     return str(node.chain.chain_id)
 
 
 @method("web3_clientVersion")
-def _client_version(node: Standing, params: Params) -> str:
+def _client_version(node: NodeStanding, params: Params) -> str:
     del node, params
     return CLIENT_VERSION
 
 
 @method("eth_syncing")
-def _syncing(node: Standing, params: Params) -> bool:
+def _syncing(node: NodeStanding, params: Params) -> bool:
     del node, params
     return False
 
 
 @method("eth_blockNumber")
-def _block_number(node: Standing, params: Params) -> str:
+def _block_number(node: NodeStanding, params: Params) -> str:
     del params
     return quantity(node.view().head.number)
 
 
 @method("eth_getBlockByNumber")
-def _block_by_number(node: Standing, params: Params) -> Any:
+def _block_by_number(node: NodeStanding, params: Params) -> Any:
     return _block_or_null(node, _find_block(node, _parameter(params, 0)), params)
 
 
 @method("eth_getBlockByHash")
-def _block_by_hash(node: Standing, params: Params) -> Any:
+def _block_by_hash(node: NodeStanding, params: Params) -> Any:
     return _block_or_null(node, node.view().by_hash(_bytes(_parameter(params, 0))), params)
 
 
-def _block_or_null(node: Standing, block: Block | None, params: Params) -> Any:
+def _block_or_null(node: NodeStanding, block: Block | None, params: Params) -> Any:
     full = len(params) > 1 and bool(params[1])
     if block is None:
         return None
@@ -160,7 +160,7 @@ def _block_or_null(node: Standing, block: Block | None, params: Params) -> Any:
 
 
 @method("eth_getTransactionCount")
-def _transaction_count(node: Standing, params: Params) -> str:
+def _transaction_count(node: NodeStanding, params: Params) -> str:
     owner, tag = _address(_parameter(params, 0)), _tag(params, 1)
     if tag == "pending" and node.chain.pool.public and not node.behind:
         return quantity(node.chain.pending_nonce(owner))
@@ -168,37 +168,37 @@ def _transaction_count(node: Standing, params: Params) -> str:
 
 
 @method("eth_getBalance")
-def _balance(node: Standing, params: Params) -> str:
+def _balance(node: NodeStanding, params: Params) -> str:
     owner = _address(_parameter(params, 0))
     return quantity(node.chain.account(owner, node.view().state(_block(node, _tag(params, 1)))).balance)
 
 
 @method("eth_getCode")
-def _code(node: Standing, params: Params) -> str:
+def _code(node: NodeStanding, params: Params) -> str:
     return _CODE if _address(_parameter(params, 0)) in node.chain.contracts else "0x"
 
 
 @method("eth_getStorageAt")
-def _storage_at(node: Standing, params: Params) -> str:
+def _storage_at(node: NodeStanding, params: Params) -> str:
     key = _address(_parameter(params, 0)), _number(_parameter(params, 1))
     value: int = node.view().state(_block(node, _tag(params, 2))).get(key, 0)
     return to_hex(value.to_bytes(32))
 
 
 @method("eth_call")
-def _call(node: Standing, params: Params) -> str:
+def _call(node: NodeStanding, params: Params) -> str:
     return to_hex(_run(node, _parameter(params, 0), _tag(params, 1))[0])
 
 
 @method("eth_estimateGas")
-def _estimate_gas(node: Standing, params: Params) -> str:
+def _estimate_gas(node: NodeStanding, params: Params) -> str:
     _, used = _run(node, _parameter(params, 0), _tag(params, 1))
-    if node.faults.happens(Fault.SHORT_ESTIMATE):
+    if node.faults.happens(NodeFault.SHORT_ESTIMATE):
         return quantity(used // 2)
     return quantity(used * _ESTIMATE_PER_MILLE // 1_000)
 
 
-def _run(node: Standing, call: Any, tag: Any) -> tuple[bytes, int]:
+def _run(node: NodeStanding, call: Any, tag: Any) -> tuple[bytes, int]:
     if not isinstance(call, dict) or not call.get("to"):
         raise NodeError(INVALID_PARAMS, "a call with a receiver is expected")
     data = _bytes(call.get("data") or call.get("input") or "0x")
@@ -213,20 +213,20 @@ def _run(node: Standing, call: Any, tag: Any) -> tuple[bytes, int]:
 
 
 @method("eth_gasPrice")
-def _gas_price(node: Standing, params: Params) -> str:
+def _gas_price(node: NodeStanding, params: Params) -> str:
     del params
     base_fee = node.chain.base_fee
     return quantity(node.legacy_price if base_fee is None else base_fee + node.tip)
 
 
 @method("eth_maxPriorityFeePerGas")
-def _max_priority_fee(node: Standing, params: Params) -> str:
+def _max_priority_fee(node: NodeStanding, params: Params) -> str:
     del params
     return quantity(node.tip)
 
 
 @method("eth_feeHistory")
-def _fee_history(node: Standing, params: Params) -> Any:
+def _fee_history(node: NodeStanding, params: Params) -> Any:
     newest = _block(node, _tag(params, 1))
     oldest = max(0, newest.number - _number(_parameter(params, 0)) + 1)
     view = node.view()
@@ -247,16 +247,16 @@ def _fee_history(node: Standing, params: Params) -> Any:
 
 
 @method("eth_sendRawTransaction")
-def _send(node: Standing, params: Params) -> str | Later:
+def _send(node: NodeStanding, params: Params) -> str | Later:
     accepted = _accept(node, params)
     return to_hex(accepted.hash) if accepted.at_once else accepted.wait
 
 
 @method("eth_sendRawTransactionSync")
-def _send_sync(node: Standing, params: Params) -> Later:
+def _send_sync(node: NodeStanding, params: Params) -> Later:
     accepted = _accept(node, params)
     seconds = _number(params[1]) / 1_000 if len(params) > 1 and params[1] is not None else node.sync_seconds
-    if node.faults.happens(Fault.SYNC_TIMEOUT):
+    if node.faults.happens(NodeFault.SYNC_TIMEOUT):
         seconds = 0
 
     async def receipt() -> Any:
@@ -269,7 +269,7 @@ def _send_sync(node: Standing, params: Params) -> Later:
     return receipt
 
 
-async def _wait_receipt(node: Standing, transaction_hash: bytes) -> Any:
+async def _wait_receipt(node: NodeStanding, transaction_hash: bytes) -> Any:
     await trio.lowlevel.checkpoint()
     while (mined := node.chain.find(transaction_hash)) is None:
         await node.chain.wait_change()
@@ -294,18 +294,18 @@ class _Accepted:
         return to_hex(self.hash)
 
 
-def _accept(node: Standing, params: Params) -> _Accepted:
+def _accept(node: NodeStanding, params: Params) -> _Accepted:
     raw = _bytes(_parameter(params, 0))
-    if node.faults.happens(Fault.SWALLOWED):
+    if node.faults.happens(NodeFault.SWALLOWED):
         return _Accepted(keccak256(raw), None)
     submission = node.chain.enter(raw)
-    if node.faults.happens(Fault.LOST_REPLY):
+    if node.faults.happens(NodeFault.LOST_REPLY):
         raise HangUp
     return _Accepted(submission.transaction.hash, submission)
 
 
 @method("eth_getTransactionByHash")
-def _transaction_by_hash(node: Standing, params: Params) -> Any:
+def _transaction_by_hash(node: NodeStanding, params: Params) -> Any:
     wanted = _bytes(_parameter(params, 0))
     mined = node.view().find(wanted)
     if mined is not None:
@@ -315,22 +315,22 @@ def _transaction_by_hash(node: Standing, params: Params) -> Any:
 
 
 @method("eth_getTransactionReceipt")
-def _receipt(node: Standing, params: Params) -> Any:
+def _receipt(node: NodeStanding, params: Params) -> Any:
     mined = _seen(node, params)
-    if mined is None or node.faults.happens(Fault.NO_RECEIPT):
+    if mined is None or node.faults.happens(NodeFault.NO_RECEIPT):
         return None
     content = receipt_json(mined)
-    if node.faults.happens(Fault.BARE_RECEIPT):
+    if node.faults.happens(NodeFault.BARE_RECEIPT):
         content |= {"blockHash": None, "blockNumber": None}
     return content
 
 
-def _seen(node: Standing, params: Params) -> Mined | None:
+def _seen(node: NodeStanding, params: Params) -> Mined | None:
     return node.view().find(_bytes(_parameter(params, 0)))
 
 
 @method("debug_traceTransaction")
-def _trace(node: Standing, params: Params) -> Any:
+def _trace(node: NodeStanding, params: Params) -> Any:
     mined = _seen(node, params)
     if mined is None:
         raise refused("transaction not found")
@@ -338,7 +338,7 @@ def _trace(node: Standing, params: Params) -> Any:
 
 
 @method("eth_getLogs")
-def _logs(node: Standing, params: Params) -> list[Any]:
+def _logs(node: NodeStanding, params: Params) -> list[Any]:
     content = _parameter(params, 0)
     wanted = LogFilter.parse(content)
     start, end = _range(node, content)
@@ -350,7 +350,7 @@ def _logs(node: Standing, params: Params) -> list[Any]:
     return _spoiled(node, found) if found else found
 
 
-def _mined(node: Standing, start: int, end: int) -> Iterable[Mined]:
+def _mined(node: NodeStanding, start: int, end: int) -> Iterable[Mined]:
     if node.log_fork is None:
         return node.view().mined(start, end)
     old = node.chain.view(0, node.log_fork)
@@ -358,7 +358,7 @@ def _mined(node: Standing, start: int, end: int) -> Iterable[Mined]:
     return (*old.mined(start, min(end, top)), *node.view().mined(max(start, top + 1), end))
 
 
-def _range(node: Standing, content: Any) -> tuple[int, int]:
+def _range(node: NodeStanding, content: Any) -> tuple[int, int]:
     if content.get("blockHash") is not None:
         block = node.view().by_hash(_bytes(content["blockHash"]))
         if block is None:
@@ -369,14 +369,14 @@ def _range(node: Standing, content: Any) -> tuple[int, int]:
     return start, end
 
 
-def _bound(node: Standing, tag: Any) -> int:
+def _bound(node: NodeStanding, tag: Any) -> int:
     if isinstance(tag, str) and tag.startswith("0x"):
         return _number(tag)
     block = _find_block(node, tag)
     return 0 if block is None else block.number
 
 
-def _check_range(node: Standing, start: int, end: int) -> None:
+def _check_range(node: NodeStanding, start: int, end: int) -> None:
     if start > end:
         raise NodeError(SERVER_ERROR, "invalid block range params")
     if start < max(node.pruned_before, node.chain.pruned_before):
@@ -387,14 +387,14 @@ def _check_range(node: Standing, start: int, end: int) -> None:
         raise NodeError(LIMIT_EXCEEDED, f"query exceeds max block range {node.max_log_range}")
 
 
-def _spoiled(node: Standing, logs: list[Any]) -> list[Any]:
+def _spoiled(node: NodeStanding, logs: list[Any]) -> list[Any]:
     happens = node.faults.happens
-    if happens(Fault.EMPTY_LOGS):
+    if happens(NodeFault.EMPTY_LOGS):
         return []
-    if happens(Fault.PARTIAL_LOGS):
+    if happens(NodeFault.PARTIAL_LOGS):
         logs = logs[: len(logs) // 2]
-    if happens(Fault.REMOVED_LOGS):
+    if happens(NodeFault.REMOVED_LOGS):
         logs = [{**log, "removed": True} for log in logs]
-    if happens(Fault.DUPLICATE_LOGS):
+    if happens(NodeFault.DUPLICATE_LOGS):
         logs = [log for log in logs for _ in range(2)]
-    return logs[::-1] if happens(Fault.REVERSED_LOGS) else logs
+    return logs[::-1] if happens(NodeFault.REVERSED_LOGS) else logs

@@ -15,14 +15,14 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from kmsconn.emulator.blocks import Block
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.http import HangUp
 from kmsconn.emulator.node_error import INVALID_PARAMS, METHOD_NOT_FOUND, NodeError
-from kmsconn.emulator.node_faults import Fault, NodeFaults
+from kmsconn.emulator.node_faults import NodeFault, NodeFaults
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.rpc_json import block_json, log_json
-from kmsconn.emulator.view import View
+from kmsconn.emulator.view import NodeView
 
 _QUEUE = 64  # answers and notifications that wait for the writer; beyond, the session waits
 _WAITING = 1_000  # requests that wait for a block or a slow answer; beyond, the session reads no more
@@ -32,10 +32,10 @@ _REMEMBERED = 256  # blocks told, to be taken back in a reorganisation
 class Answering(Protocol):
     """A node as a websocket session uses it."""
 
-    chain: Chain
+    chain: EmulatedChain
     faults: NodeFaults
 
-    def view(self) -> View:
+    def view(self) -> NodeView:
         """Return the chain as the node sees it now."""
         ...
 
@@ -115,11 +115,11 @@ class _Session:
 
     async def _take(self, message: bytes | str, nursery: trio.Nursery) -> None:
         faults = self._node.faults
-        if faults.happens(Fault.HANG_UP):
+        if faults.happens(NodeFault.HANG_UP):
             raise HangUp
-        if faults.happens(Fault.HANG):
+        if faults.happens(NodeFault.HANG):
             return
-        delay = faults.slow_seconds if faults.happens(Fault.SLOW) else 0.0
+        delay = faults.slow_seconds if faults.happens(NodeFault.SLOW) else 0.0
         begun = self._begin(message)
         if delay or begun.waits:
             await self._places.acquire()
@@ -129,7 +129,7 @@ class _Session:
 
     def _begin(self, message: bytes | str) -> Begun | BegunBatch:
         begun = self._node.begin(message, self)
-        return self._node.rate_limit(begun) if self._node.faults.happens(Fault.RATE_LIMITED) else begun
+        return self._node.rate_limit(begun) if self._node.faults.happens(NodeFault.RATE_LIMITED) else begun
 
     async def _finish_later(self, begun: Begun | BegunBatch, delay: float) -> None:
         await trio.sleep(delay)
@@ -145,7 +145,7 @@ class _Session:
     async def _write(self, scope: trio.CancelScope) -> None:
         try:
             async for message in self._queue:
-                self._silent = self._silent or self._node.faults.happens(Fault.SILENT_SOCKET)
+                self._silent = self._silent or self._node.faults.happens(NodeFault.SILENT_SOCKET)
                 if not self._silent:
                     await self._connection.send_message(_as_text(message))
         except ConnectionClosed:
@@ -203,9 +203,9 @@ class _Session:
     async def _notify(self, subscription: str, content: Any) -> None:
         params = {"subscription": subscription, "result": self._node.pushed(content)}
         message = msgspec.json.encode({"jsonrpc": "2.0", "method": "eth_subscription", "params": params})
-        if self._node.faults.happens(Fault.LOST_PUSH):
+        if self._node.faults.happens(NodeFault.LOST_PUSH):
             return
-        for _ in range(1 + self._node.faults.happens(Fault.DUPLICATE_PUSH)):
+        for _ in range(1 + self._node.faults.happens(NodeFault.DUPLICATE_PUSH)):
             await self._outgoing.send(message)
 
 
@@ -217,6 +217,6 @@ def _as_text(message: bytes) -> str | bytes:
         return message
 
 
-def _holds(view: View, block: Block) -> bool:
+def _holds(view: NodeView, block: Block) -> bool:
     there = view.block(block.number)
     return there is not None and there.hash == block.hash

@@ -17,8 +17,8 @@ from kmsconn.emulator.pool import (
     Account,
     Accounts,
     GethPool,
-    Pool,
     PoolKind,
+    TransactionPool,
     check_funds,
     check_not_low,
     nonce_refusal,
@@ -143,6 +143,6 @@ def _below_base_fee(transaction: Transaction, base_fee: int) -> NodeError:
     )
 
 
-def pool_of(kind: PoolKind) -> Pool:
+def pool_of(kind: PoolKind) -> TransactionPool:
     """Return an empty pool of this kind."""
     return GethPool() if kind == "geth" else ArbitrumPool(at_once=kind == "arbitrum at once")

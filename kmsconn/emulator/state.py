@@ -36,7 +36,7 @@ class Storage(Protocol):
         ...
 
 
-class State:
+class ChainState:
     """The state at the head, with the writes since the last sealed block."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class State:
 class Overlay:
     """A state that differs from another one in some keys; its own writes touch nothing else."""
 
-    def __init__(self, base: State, difference: Mapping[Key, Any]) -> None:
+    def __init__(self, base: ChainState, difference: Mapping[Key, Any]) -> None:
         self._base = base
         self._difference = difference
         self._written: dict[Key, Any] = {}

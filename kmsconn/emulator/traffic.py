@@ -19,7 +19,7 @@ from kmsconn.emulator.contracts.request_calls import (
     sign_unified,
     unified_request,
 )
-from kmsconn.emulator.contracts.wallets import Wallet
+from kmsconn.emulator.contracts.wallets import WalletContract
 from kmsconn.emulator.core import DEFAULT_KEY
 from kmsconn.emulator.dependencies import HOST_ID, address_for, key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
@@ -53,7 +53,7 @@ class Traffic(Users[FhevmDependencies]):
     user_key: UserKey = attrs.field(factory=lambda: UserKey.from_seed(bytes(64)))
 
     def __attrs_post_init__(self) -> None:
-        wallet = Wallet(address_for("wallet"), key_for("wallet owner").address)
+        wallet = WalletContract(address_for("wallet"), key_for("wallet owner").address)
         self.dependencies.host.deploy(wallet)
 
     @property

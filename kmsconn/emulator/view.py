@@ -8,7 +8,7 @@ from typing import Protocol
 import attrs
 
 from kmsconn.emulator.blocks import Block, Branch, Mined
-from kmsconn.emulator.execution import BlockContext, Contract, Frame, Meter, run
+from kmsconn.emulator.execution import BlockContext, EmulatedContract, Frame, Meter, run
 from kmsconn.emulator.state import Overlay
 from kmsconn.ethereum.addresses import Address
 
@@ -17,7 +17,7 @@ class History(Protocol):
     """A chain as a view needs it."""
 
     chain_id: int
-    contracts: dict[Address, Contract]
+    contracts: dict[Address, EmulatedContract]
 
     def block(self, number: int) -> Block | None:
         """Return the canonical block of this number."""
@@ -37,7 +37,7 @@ class History(Protocol):
 
 
 @attrs.frozen
-class View:
+class NodeView:
     """A chain as one node sees it: its head, and the branch that it still follows, if any."""
 
     chain: History

@@ -21,7 +21,7 @@ from kmsconn.journal.notes import Notes
 _TICK = "tick"
 
 
-class Result(Protocol):
+class QueryResult(Protocol):
     """What a statement returned, or how many rows it changed; a cursor of PEP 249."""
 
     @property
@@ -84,7 +84,7 @@ class Driver(Protocol):
         """Roll back what was not committed and give the lock back. Repeating: does nothing."""
         ...
 
-    def execute(self, statement: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Result:
+    def execute(self, statement: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> QueryResult:
         """Run one statement."""
         ...
 

@@ -21,7 +21,18 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.schema import shard_of
-from kmsconn.journal.values import NO_SHARDS, Counts, Due, Ending, Place, Queued, Reread, Row, Shards, Waiting
+from kmsconn.journal.values import (
+    NO_SHARDS,
+    Counts,
+    Due,
+    JournalPlace,
+    Queued,
+    Reread,
+    Row,
+    RowEnding,
+    Shards,
+    Waiting,
+)
 from kmsconn.model.life import OPEN, State
 from kmsconn.model.requests import Kind
 
@@ -264,10 +275,10 @@ def has_sibling(db: Database, rid: int) -> bool:
 @off_loop()
 def places(
     db: Database, chain_id: int, contract: Address, kind: Kind, ids: tuple[int, int], *, limit: int
-) -> tuple[Place, ...]:
+) -> tuple[JournalPlace, ...]:
     """Return the first ``limit`` requests of a kind on chain in the order of their ids, from the first to the last of ``ids``."""
     found = db.execute(_PLACES, (chain_id, contract, *map(pack_id, ids), kind.value, limit))
-    return tuple(Place(int.from_bytes(identifier), block) for identifier, block in found)
+    return tuple(JournalPlace(int.from_bytes(identifier), block) for identifier, block in found)
 
 
 def quarantined(db: Database, chain_id: int, contract: Address) -> tuple[Log, ...]:
@@ -291,13 +302,13 @@ def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) ->
     )
 
 
-def endings(db: Database, kind: Kind, limit: int) -> tuple[Ending, ...]:
+def endings(db: Database, kind: Kind, limit: int) -> tuple[RowEnding, ...]:
     """Return how requests of a kind of key management that are on chain ended, those that stand last first.
 
     Done are ``included``, ``replied`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
     """
     found = db.execute(_ENDINGS, (kind.value, limit))
-    return tuple(Ending(rid, int.from_bytes(i), State(state), why) for rid, i, state, why in found)
+    return tuple(RowEnding(rid, int.from_bytes(i), State(state), why) for rid, i, state, why in found)
 
 
 def counts(db: Database, now: float) -> Counts:

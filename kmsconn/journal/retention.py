@@ -20,7 +20,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id
 from kmsconn.journal.schema import CLOSED_AT
-from kmsconn.journal.values import Place, Position, Retained, Retention
+from kmsconn.journal.values import JournalPlace, Position, Retained, RetentionStep
 from kmsconn.model.requests import Kind
 
 ROWS = 64  # looked at in one step: some milliseconds
@@ -84,7 +84,7 @@ class _Sweep:
     deletes: bool
     counted: bool = True
 
-    def before(self, plan: Retention) -> float | None:
+    def before(self, plan: RetentionStep) -> float | None:
         return plan.delete_before if self.deletes else plan.clear_before
 
 
@@ -114,7 +114,7 @@ class _Candidate:
 
 
 @off_loop()
-def step(db: Database, plan: Retention, at: Position) -> Retained:
+def step(db: Database, plan: RetentionStep, at: Position) -> Retained:
     """Take a bounded step of retention: clear or delete some rows that are not needed, give some free pages of the file back.
 
     None for a position: that was the last step of the round. Repeating: what is gone is not found again.
@@ -144,7 +144,7 @@ def _next_sweep(at: Position) -> Position | None:
 
 
 def _not_needed(
-    db: Database, plan: Retention, sweep: _Sweep, found: Iterable[_Candidate]
+    db: Database, plan: RetentionStep, sweep: _Sweep, found: Iterable[_Candidate]
 ) -> Iterable[_Candidate]:
     marks = {(chain, contract, kind): id_ for chain, contract, kind, id_ in db.execute(_MARKS)}
     for one in found:
@@ -154,13 +154,13 @@ def _not_needed(
             yield one
 
 
-def low_water(db: Database, chain_id: int, contract: Address, kind: Kind) -> Place | None:
+def low_water(db: Database, chain_id: int, contract: Address, kind: Kind) -> JournalPlace | None:
     """Return up to which request of a kind all are known, whatever rows are left of them; None before it was said."""
     found = db.execute(_MARK, (chain_id, contract, kind.value)).fetchone()
-    return None if found is None else Place(int.from_bytes(found[0]), found[1])
+    return None if found is None else JournalPlace(int.from_bytes(found[0]), found[1])
 
 
-def raise_low_water(db: Database, chain_id: int, contract: Address, kind: Kind, place: Place) -> None:
+def raise_low_water(db: Database, chain_id: int, contract: Address, kind: Kind, place: JournalPlace) -> None:
     """Remember that all requests of a kind up to this one are known. It must be final on its chain.
 
     Repeating: a lower one than before changes nothing.

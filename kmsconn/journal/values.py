@@ -87,7 +87,7 @@ class Recorded:
 
 
 @attrs.frozen
-class Place:
+class JournalPlace:
     """A request's id with the block where it stands."""
 
     id: int
@@ -175,7 +175,7 @@ class Waiting:
 
 
 @attrs.frozen
-class Ending:
+class RowEnding:
     """How a request ended, or that its reply is included, and why it is not done."""
 
     rid: int
@@ -216,7 +216,7 @@ class Counts:
 
 
 @attrs.frozen
-class Retention:
+class RetentionStep:
     """What may leave the journal.
 
     Closed rows lose their long values when they ended before ``clear_before``, and go when they ended before ``delete_before`` (wall

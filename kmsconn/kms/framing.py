@@ -68,7 +68,7 @@ def message_parts(parts: Sequence[bytes]) -> list[bytes]:
     return [PREFIX.pack(0, sum(len(part) for part in parts)), *parts]
 
 
-class Reply:
+class GrpcReply:
     """The reply of one unary call, put together from events in whatever pieces they come.
 
     ``finished`` becomes true when nothing more is awaited; ``message`` then gives the bytes or raises.

@@ -68,7 +68,7 @@ def _integer(value: int) -> bytes:
 
 
 @attrs.frozen
-class Block:
+class HeaderBlock:
     """What a block says. ``status`` is a response's own; trailers have none. ``fault`` says why it is malformed."""
 
     fields: tuple[Header, ...]
@@ -86,9 +86,9 @@ class Reader:
 
     def __init__(self) -> None:
         self._decoder = hpack.Decoder(max_header_list_size=MAX_BLOCK)
-        self._known: dict[bytes, Block] = {}
+        self._known: dict[bytes, HeaderBlock] = {}
 
-    def read(self, data: bytes) -> Block:
+    def read(self, data: bytes) -> HeaderBlock:
         """Return what a whole block says. Raises Http2Error (COMPRESSION_ERROR) when it is none, or says too much."""
         known = self._known.get(data)
         return self._decode(data) if known is None else known
@@ -97,7 +97,7 @@ class Reader:
         """Keep no table from now on: the peer has acknowledged that there is none."""
         self._decoder.max_allowed_table_size = self._decoder.header_table_size = 0
 
-    def _decode(self, data: bytes) -> Block:
+    def _decode(self, data: bytes) -> HeaderBlock:
         had_none = self._decoder.header_table_size == 0
         try:
             fields = tuple(
@@ -112,7 +112,7 @@ class Reader:
             self._known.clear()
         return block
 
-    def _remember(self, data: bytes, block: Block) -> None:
+    def _remember(self, data: bytes, block: HeaderBlock) -> None:
         if len(data) > MAX_KNOWN_BLOCK:
             return
         if len(self._known) >= MAX_KNOWN:
@@ -120,15 +120,15 @@ class Reader:
         self._known[data] = block
 
 
-def judged(fields: tuple[Header, ...]) -> Block:
+def judged(fields: tuple[Header, ...]) -> HeaderBlock:
     """Return the fields as headers or trailers, or with the fault that makes them malformed."""
     names = [name for name, _ in fields]
     pseudo = [name for name in names if name.startswith(b":")]
     if pseudo and (pseudo != [b":status"] or names[0] != b":status"):
-        return Block(fields, fault="wrong pseudo-header fields")
+        return HeaderBlock(fields, fault="wrong pseudo-header fields")
     if pseudo and not _STATUS.fullmatch(fields[0][1]):
-        return Block(fields, fault="no status")
+        return HeaderBlock(fields, fault="no status")
     for name, value in fields[len(pseudo) :]:
         if not _NAME.fullmatch(name) or name in _OF_A_CONNECTION or _BAD_VALUE.search(value):
-            return Block(fields, fault="a field that HTTP/2 does not allow")
-    return Block(fields, status=int(fields[0][1]) if pseudo else None)
+            return HeaderBlock(fields, fault="a field that HTTP/2 does not allow")
+    return HeaderBlock(fields, status=int(fields[0][1]) if pseudo else None)

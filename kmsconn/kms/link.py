@@ -24,8 +24,8 @@ FAREWELL = 1.0  # seconds to tell a peer that broke the protocol so
 
 
 @attrs.define(eq=False)
-class _Call:
-    reply: framing.Reply
+class _ClientCall:
+    reply: framing.GrpcReply
     claim: Claim | None = None
     done: trio.Event = attrs.field(factory=trio.Event)
 
@@ -55,7 +55,7 @@ class Link:
         self._stream, self._authority, self._scheme = stream, authority, scheme
         self._max_message, self._allowance = max_message, allowance or Allowance()
         self._http2 = http2.Connection()
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _ClientCall] = {}
         self._wake_up = trio.Event()
         self._scope = trio.CancelScope()
 
@@ -73,7 +73,7 @@ class Link:
         timeout = trio.current_effective_deadline() - trio.current_time()
         headers = framing.request_headers(path, self._authority, self._scheme, timeout)
         stream = self._http2.open(headers, framing.message_parts(parts))
-        call = _Call(framing.Reply(self._max_message))
+        call = _ClientCall(framing.GrpcReply(self._max_message))
         self._calls[stream] = call
         self._wake_up.set()
         try:
@@ -192,7 +192,7 @@ class Link:
         if call.reply.finished:
             call.done.set()
 
-    def _claim(self, stream: int, call: _Call) -> None:
+    def _claim(self, stream: int, call: _ClientCall) -> None:
         """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
 
         def come() -> None:

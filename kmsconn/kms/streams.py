@@ -16,7 +16,7 @@ import attrs
 from kmsconn.kms import frames
 from kmsconn.kms.flow import Credit
 from kmsconn.kms.frames import ErrorCode, Http2Error, protocol_error
-from kmsconn.kms.headers import NO_TABLE, Block, Header, encode
+from kmsconn.kms.headers import NO_TABLE, Header, HeaderBlock, encode
 from kmsconn.kms.outbox import Message, Outbox
 from kmsconn.kms.peer_settings import FIRST_WINDOW
 
@@ -144,7 +144,7 @@ class Streams:
         if grant := stream.credit.grant():
             self._say(frames.word_frame(frames.WINDOW_UPDATE, number, grant))
 
-    def take_block(self, number: int, block: Block, *, ends: bool) -> None:
+    def take_block(self, number: int, block: HeaderBlock, *, ends: bool) -> None:
         """Take a response's headers, of which interim ones (1xx) mean nothing here, or its trailers."""
         stream = self._open.get(number)
         if stream is None:
@@ -209,7 +209,7 @@ class Streams:
         self.outbox.drop(self._open.pop(number).message)
 
 
-def _in_place(block: Block, *, answered: bool, ends: bool) -> bool:
+def _in_place(block: HeaderBlock, *, answered: bool, ends: bool) -> bool:
     """Say whether headers come first, and trailers last (RFC 9113, 8.1)."""
     if block.status is None:
         return answered and ends

@@ -116,7 +116,7 @@ class Content(ABC):
 
 
 @attrs.frozen
-class Place:
+class EventPlace:
     """Where on its chain a request stands at present; a reorganisation may move it."""
 
     block: int
@@ -137,7 +137,7 @@ class Request:
     contract: Address
     content: Content
     digest: bytes
-    place: Place
+    place: EventPlace
     deadline: float
 
     @property

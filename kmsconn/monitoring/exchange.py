@@ -28,7 +28,7 @@ class BadRequest(Exception):  # noqa: N818 - what is answered, not a fault of ou
 
 
 @attrs.frozen
-class Answer:
+class ProbeAnswer:
     """A whole HTTP answer."""
 
     status: int
@@ -62,7 +62,7 @@ class Exchange:
         self._head_only = event.method == b"HEAD"
         return _path(event.target.decode("latin-1"))
 
-    def answer(self, answer: Answer) -> bytes:
+    def answer(self, answer: ProbeAnswer) -> bytes:
         """Return the bytes of the answer; none where no answer can be given any more."""
         if self._h11.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             return b""

@@ -15,7 +15,7 @@ CONNECTION = frozenset({"unreachable", "calls-fail", "too-slow", "no-answer-yet"
 
 
 @attrs.frozen
-class Report:
+class HealthReport:
     """The health object (fhevm-0.14.md, 10.2) with the state it was decided from."""
 
     healthy: bool
@@ -52,11 +52,11 @@ class Health:
         elif isinstance(event, AlertCleared):
             self._alerts.pop((event.dependency, event.cause), None)
 
-    def report(self, *, ready: bool, draining: bool) -> Report:
+    def report(self, *, ready: bool, draining: bool) -> HealthReport:
         """Say how it is; ``ready`` that every dependency has answered once, now or ever before."""
         self._ready = self._ready or ready
         critical = any(alert.critical for alert in self.alerts)
-        return Report(
+        return HealthReport(
             healthy=self._ready and not draining and not critical,
             database_connected=self._is_well("journal"),
             gateway_connected=self._is_well("gateway"),

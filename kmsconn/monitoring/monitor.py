@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kmsconn.model.events import Event
-from kmsconn.monitoring.health import Health, Report
+from kmsconn.monitoring.health import Health, HealthReport
 from kmsconn.monitoring.metrics import ConnectorCollector, exposition
 from kmsconn.monitoring.tally import Tally
 
@@ -35,7 +35,7 @@ class Monitor:
     def _snapshot(self) -> Statistics | None:
         return self._statistics()
 
-    def health(self) -> Report:
+    def health(self) -> HealthReport:
         """Return the health of this moment."""
         statistics = self._snapshot()
         if statistics is None:

@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from kmsconn.errors import StartRefused
-from kmsconn.monitoring.exchange import Answer
+from kmsconn.monitoring.exchange import ProbeAnswer
 from kmsconn.monitoring.metrics import CONTENT_TYPE
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.serving import Page, serve
@@ -40,10 +40,10 @@ class Identity:
     build: str = "unknown"
 
 
-def answer(path: str, monitor: Monitor, identity: Identity) -> Answer:
+def answer(path: str, monitor: Monitor, identity: Identity) -> ProbeAnswer:
     """Answer a path as the 0.14 services do, whatever the method (fhevm-0.14.md, 10.1)."""
     if path == "/metrics":
-        return Answer(200, CONTENT_TYPE, monitor.metrics())
+        return ProbeAnswer(200, CONTENT_TYPE, monitor.metrics())
     if path == "/healthz":
         report = monitor.health()
         return _json(200 if report.healthy else 503, attrs.asdict(report))
@@ -54,29 +54,29 @@ def answer(path: str, monitor: Monitor, identity: Identity) -> Answer:
     return _json(404, {"error": "not found"})
 
 
-def _liveness(stalled: list[str]) -> Answer:
+def _liveness(stalled: list[str]) -> ProbeAnswer:
     """Say whether a restart would help: something in this process stands still although its dependencies answer."""
     if not stalled:
         return _json(200, {"status_code": "200", "status": "alive"})
     return _json(503, {"status_code": "503", "status": "stalled", "details": "; ".join(stalled)})
 
 
-def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> Answer:
+def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> ProbeAnswer:
     try:
         return answer(path, monitor, identity)
     except _UNSHOWABLE as error:
         return _json(500, {"error": f"{path} cannot be shown: {type(error).__name__} {error}"})
 
 
-def _json(status: int, value: Any) -> Answer:
-    return Answer(status, _JSON, msgspec.json.encode(value))
+def _json(status: int, value: Any) -> ProbeAnswer:
+    return ProbeAnswer(status, _JSON, msgspec.json.encode(value))
 
 
 def make_app(monitor: Monitor, identity: Identity, now: Callable[[], float] = trio.current_time) -> Page:
     """Return what answers the paths; the metrics are rendered at most once in ``METRICS_AGE``."""
-    rendered: list[tuple[float, Answer]] = []
+    rendered: list[tuple[float, ProbeAnswer]] = []
 
-    def page(path: str) -> Answer:
+    def page(path: str) -> ProbeAnswer:
         if path != "/metrics":
             return _answer_or_500(path, monitor, identity)
         if not rendered or now() - rendered[0][0] >= METRICS_AGE:

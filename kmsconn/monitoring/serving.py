@@ -15,9 +15,9 @@ from typing import Final, Never
 
 import trio
 
-from kmsconn.monitoring.exchange import Answer, BadRequest, Exchange
+from kmsconn.monitoring.exchange import BadRequest, Exchange, ProbeAnswer
 
-Page = Callable[[str], Answer]
+Page = Callable[[str], ProbeAnswer]
 """Answers a path. Must not block."""
 
 CONNECTIONS: Final = 64
@@ -42,7 +42,7 @@ async def serve(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> Never:
     """Serve until cancelled, which closes every connection at once. A lack of descriptors is waited out."""
-    held = Held()
+    held = HeldConnections()
     async with trio.open_nursery() as nursery:
         task_status.started()
         while True:
@@ -58,7 +58,7 @@ async def _accept(listener: trio.SocketListener) -> trio.SocketStream:
             await trio.sleep(FULL_SECONDS)
 
 
-class Held:
+class HeldConnections:
     """The connections that are open now, in the order in which they came."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Held:
         oldest.cancel()
 
 
-async def _attend(stream: trio.SocketStream, held: Held, page: Page) -> None:
+async def _attend(stream: trio.SocketStream, held: HeldConnections, page: Page) -> None:
     """Serve one connection and close it."""
     scope = held.record(_address(stream))
     try:
@@ -115,7 +115,7 @@ async def exchange(stream: trio.abc.HalfCloseableStream, page: Page) -> None:
         await _linger(stream)
 
 
-async def _answer(stream: trio.abc.ReceiveStream, wire: Exchange, page: Page) -> Answer:
+async def _answer(stream: trio.abc.ReceiveStream, wire: Exchange, page: Page) -> ProbeAnswer:
     try:
         while (path := wire.receive(bytes(await stream.receive_some(_PIECE)))) is None:
             pass
@@ -124,8 +124,8 @@ async def _answer(stream: trio.abc.ReceiveStream, wire: Exchange, page: Page) ->
     return page(path)
 
 
-def _refusal(status: int) -> Answer:
-    return Answer(status, _REFUSAL, b"")
+def _refusal(status: int) -> ProbeAnswer:
+    return ProbeAnswer(status, _REFUSAL, b"")
 
 
 async def _linger(stream: trio.abc.HalfCloseableStream) -> None:

@@ -18,7 +18,7 @@ import h11
 import trio
 
 from kmsconn.errors import Misconfigured, Overloaded, Unreachable
-from kmsconn.net.http11 import Head, HttpError, HttpExchange, NoAnswer, make_request
+from kmsconn.net.http11 import HttpError, HttpExchange, HttpHead, NoAnswer, make_request
 from kmsconn.net.ports import Ports
 from kmsconn.net.proxies import Proxy
 from kmsconn.net.proxying import Way, way_of
@@ -198,7 +198,7 @@ class HttpClient:
             request = onward
         raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
 
-    def _onward(self, request: _Request, head: Head) -> _Request | None:
+    def _onward(self, request: _Request, head: HttpHead) -> _Request | None:
         """Return the request that a redirect asks for; None where the answer is none, or leads elsewhere and nobody judges that."""
         target = _redirect(request, head)
         if target is None:
@@ -276,7 +276,7 @@ def _fields(
     }
 
 
-def _redirect(request: _Request, head: Head) -> str | None:
+def _redirect(request: _Request, head: HttpHead) -> str | None:
     """Return the URL that an answer redirects to; None where it does not, or not to a URL."""
     location = head.headers.get("location")
     if head.status not in _REDIRECT_STATUS or not location:
@@ -292,7 +292,7 @@ def _redirect(request: _Request, head: Head) -> str | None:
 # Connections: one request on each at a time, then kept until it is old.
 
 
-class _Connection:
+class _HttpConnection:
     """One stream, and when it was last used."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -347,13 +347,13 @@ class _Answer(trio.abc.AsyncResource):
     def __init__(
         self,
         request: _Request,
-        connection: _Connection,
+        connection: _HttpConnection,
         exchange: HttpExchange,
-        head: Head,
+        head: HttpHead,
         piece: bytes,
         *,
         sent: bool,
-        keep: Callable[[_Connection], None],
+        keep: Callable[[_HttpConnection], None],
     ) -> None:
         self.request, self.head = request, head
         self._connection, self._exchange, self._piece = connection, exchange, piece
@@ -384,7 +384,7 @@ class _Connections:
 
     def __init__(self, way: Way) -> None:
         self.way = way
-        self._idle: dict[str, list[_Connection]] = {}
+        self._idle: dict[str, list[_HttpConnection]] = {}
 
     async def begin(self, request: _Request) -> _Answer:
         """Send a request and return its answer, which must be closed."""
@@ -415,10 +415,10 @@ class _Connections:
                 del self._idle[origin]
             await connection.aclose()
 
-    def _oldest(self) -> tuple[str, list[_Connection]] | None:
+    def _oldest(self) -> tuple[str, list[_HttpConnection]] | None:
         return min(self._idle.items(), key=lambda item: item[1][0].used, default=None)
 
-    async def _kept(self, origin: str) -> _Connection | None:
+    async def _kept(self, origin: str) -> _HttpConnection | None:
         while idle := self._idle.get(origin):
             connection = idle.pop()
             if not idle:
@@ -428,13 +428,13 @@ class _Connections:
             await connection.aclose()
         return None
 
-    async def _dialled(self, request: _Request) -> _Connection:
+    async def _dialled(self, request: _Request) -> _HttpConnection:
         if request.forwarder is not None:
-            return _Connection(await self.way.to(request.forwarder))
+            return _HttpConnection(await self.way.to(request.forwarder))
         url = request.url
-        return _Connection(await self.way(url.host, url.port, tls=url.tls))
+        return _HttpConnection(await self.way(url.host, url.port, tls=url.tls))
 
-    async def _ask(self, connection: _Connection, request: _Request) -> _Answer:
+    async def _ask(self, connection: _HttpConnection, request: _Request) -> _Answer:
         exchange = HttpExchange(request.head, request.body)
         try:
             sent = await connection.send(exchange.request)
@@ -447,7 +447,7 @@ class _Connections:
             await connection.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
             raise
 
-    def _keep(self, origin: str, connection: _Connection) -> None:
+    def _keep(self, origin: str, connection: _HttpConnection) -> None:
         connection.used = trio.current_time()
         self._idle.setdefault(origin, []).append(connection)
 

@@ -40,7 +40,7 @@ class NoAnswer(HttpError):  # noqa: N818 - what happened, for who may ask again
 
 
 @attrs.frozen
-class Head:
+class HttpHead:
     """Status and headers; the names are in lower case, of repeated ones the last counts."""
 
     status: int
@@ -59,7 +59,7 @@ class HttpExchange:
     """A request and the answer to it: ``request`` goes out, the answer comes in, and the bytes of its body come out."""
 
     def __init__(self, request: h11.Request, body: bytes = b"") -> None:
-        self.head: Head | None = None
+        self.head: HttpHead | None = None
         self.done = False
         """Whether the answer is whole."""
         self.begun = False
@@ -161,10 +161,10 @@ def _told(error: h11.RemoteProtocolError) -> str:
     return f"the answer is no HTTP/1.1: {text}"
 
 
-def _head_of(response: h11.Response) -> Head:
+def _head_of(response: h11.Response) -> HttpHead:
     if any(_CONTROL.search(value) for _, value in response.headers):
         raise HttpError("a header of the answer has control characters")
-    return Head(response.status_code, {name.decode(): _text(value) for name, value in response.headers})
+    return HttpHead(response.status_code, {name.decode(): _text(value) for name, value in response.headers})
 
 
 def _text(value: bytes) -> str:

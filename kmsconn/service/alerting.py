@@ -8,7 +8,7 @@ from typing import Never
 import trio
 
 from kmsconn.model.events import AlertRaised, Severity
-from kmsconn.service.board import CONNECTION, Board, alert_of
+from kmsconn.service.board import CONNECTION, AlertBoard, alert_of
 from kmsconn.service.observer import Observer
 from kmsconn.service.wiring import Components
 
@@ -19,7 +19,7 @@ FINALITY_IS_LATE_AFTER = 2700.0
 
 async def show_alerts(components: Components, observer: Observer) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
-    board = Board(components.on_event)
+    board = AlertBoard(components.on_event)
     while True:
         now = trio.current_time()
         alerts = (

@@ -12,14 +12,14 @@ import attrs
 from kmsconn.model.alerts import Alerts, Key
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, OnEvent, Severity
-from kmsconn.service.passage import Verdict
+from kmsconn.service.passage import PassageVerdict
 
 UPDATE = 60.0  # seconds between two tellings of an alert of which only text or count has changed
 CONNECTION = frozenset({"calls-fail", "too-slow"})
 """Causes that say nothing more than the health of the Core does."""
 
 
-def alert_of(verdict: Verdict) -> AlertRaised:
+def alert_of(verdict: PassageVerdict) -> AlertRaised:
     """Say what a verdict means: which dependency, what, how many wait, what to do."""
     waiting = "1 request waits" if verdict.count == 1 else f"{verdict.count} requests wait"
     text = f"{waiting}: {verdict.text}"
@@ -31,7 +31,7 @@ def alert_of(verdict: Verdict) -> AlertRaised:
 
 
 @attrs.define
-class Board:
+class AlertBoard:
     """What stands on the board now. The owner of every key that was ever shown."""
 
     on_event: OnEvent

@@ -30,7 +30,7 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
 from kmsconn.journal import queries, retention
-from kmsconn.journal.values import Place
+from kmsconn.journal.values import JournalPlace
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Severity
 from kmsconn.model.requests import Kind
@@ -61,11 +61,11 @@ class Completeness:
     _issued: dict[Kind, int] = attrs.field(factory=dict)
     """The newest id, a round ago."""
     _head: int = 0
-    _began: dict[Kind, Place] = attrs.field(factory=dict)
+    _began: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     """The newest id when this process began, and a block below all later ones."""
-    _complete: dict[Kind, Place] = attrs.field(factory=dict)
+    _complete: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     """The id up to which everything is known."""
-    _marks: dict[Kind, Place] = attrs.field(factory=dict)
+    _marks: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     """An earlier one of these, which becomes the journal's low-water mark once its block is final."""
     _damaged: int = 0
     _compared: int | None = None
@@ -178,7 +178,7 @@ class Completeness:
         issued = {one.kind: n for one, n in newest.items() if tag_of(n) == one.tag and counter_of(n) < _SENSE}
         block = max(0, (self.intake.cursor or 0) - self._blocks_in(self.components.settings.reorg_window))
         for kind, number in issued.items():
-            self._began.setdefault(kind, Place(number, block))
+            self._began.setdefault(kind, JournalPlace(number, block))
         return issued
 
     async def _look(self, sure: Mapping[Kind, int]) -> list[Span]:
@@ -192,7 +192,7 @@ class Completeness:
         self._tell([gap for gap, _ in found])
         return [span for _, span in found]
 
-    async def _gaps(self, kind: Kind, newest: int, aside: Iterable[Place]) -> list[tuple[Gap, Span]]:
+    async def _gaps(self, kind: Kind, newest: int, aside: Iterable[JournalPlace]) -> list[tuple[Gap, Span]]:
         found: list[tuple[Gap, Span]] = []
         tag = self._numberings[kind].tag
         place = self._complete.get(kind) or await self._low_water(kind, newest)
@@ -208,30 +208,30 @@ class Completeness:
                 found.append((gap, (below.block, max(below.block, above))))
             if not found:
                 self._complete[kind] = line[-1]
-            place = Place(high, line[-1].block)
+            place = JournalPlace(high, line[-1].block)
         return found
 
-    async def _low_water(self, kind: Kind, newest: int) -> Place:
+    async def _low_water(self, kind: Kind, newest: int) -> JournalPlace:
         """Return where the journal begins to be complete: nothing older was ever its business."""
         of, numbering, began = self.intake.subscription, self._numberings[kind], self._began[kind]
         if mark := await self.components.journal.run(retention.low_water, of.chain_id, of.contract, kind):
             return mark
         if self.intake.from_block == 0:
-            return Place(make_id(numbering.tag, numbering.before_first), 0)
+            return JournalPlace(make_id(numbering.tag, numbering.before_first), 0)
         lowest = await self._places(kind, (make_id(numbering.tag, 0), newest), 1)
         return min(*lowest, began, key=_id) if lowest else began
 
-    async def _places(self, kind: Kind, ids: tuple[int, int], limit: int) -> tuple[Place, ...]:
+    async def _places(self, kind: Kind, ids: tuple[int, int], limit: int) -> tuple[JournalPlace, ...]:
         of = self.intake.subscription
         return await self.components.journal.run(
             queries.places, of.chain_id, of.contract, kind, ids, limit=limit
         )
 
-    async def _set_aside(self) -> list[Place]:
+    async def _set_aside(self) -> list[JournalPlace]:
         """Return the ids of logs that could not be read: they were heard."""
         of, id_of = self.intake.subscription, self.components.profile.id_of
         logs = await self.components.journal.run(queries.quarantined, of.chain_id, of.contract)
-        return [Place(found, log.block_number) for log in logs if (found := id_of(log)) is not None]
+        return [JournalPlace(found, log.block_number) for log in logs if (found := id_of(log)) is not None]
 
     def _tell(self, missing: list[Gap]) -> None:
         names = ", ".join(f"0x{make_id(gap.tag, gap.first):064x}" for gap in missing[:SHOWN])

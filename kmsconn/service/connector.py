@@ -29,14 +29,13 @@ from kmsconn.service.intake import Intake, follow_heads
 from kmsconn.service.journal_watch import JournalWatch
 from kmsconn.service.observer import Observer
 from kmsconn.service.overdue import Overdue
-from kmsconn.service.pools import Pool
+from kmsconn.service.pools import WorkerPool
 from kmsconn.service.pulse import Stalled
 from kmsconn.service.retaining import Retaining
 from kmsconn.service.starting import wait_for_dependencies
 from kmsconn.service.undone import Undone
 from kmsconn.service.wiring import ChainContext, Components, open_components
-from kmsconn.txmanager.manager import Statistics as TxStatistics
-from kmsconn.txmanager.manager import TxManager, run_txmanager
+from kmsconn.txmanager.manager import TxManager, TxStatistics, run_txmanager
 
 
 @attrs.frozen
@@ -206,7 +205,7 @@ class Connector:
                     run_dispatcher, pool, components.journal, components.ports.wall, self._dispatches(pool)
                 )
 
-    def _ordered(self, pool: Pool) -> OrderedDispatcher:
+    def _ordered(self, pool: WorkerPool) -> OrderedDispatcher:
         components = self.components
         return OrderedDispatcher(
             pool,
@@ -217,7 +216,7 @@ class Connector:
             self._dispatches(pool),
         )
 
-    def _dispatches(self, pool: Pool) -> Callable[[], None]:
+    def _dispatches(self, pool: WorkerPool) -> Callable[[], None]:
         return self.components.pulse.part(f"dispatcher of {pool.name}", "journal")
 
     def _txmanager(self, chain_context: ChainContext) -> TxManager:

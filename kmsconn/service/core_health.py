@@ -23,7 +23,7 @@ ENDPOINT_FAILURE_GRACE = (
 CAUSE = "unreachable"
 
 
-class Checked(Protocol):
+class CheckedEndpoint(Protocol):
     """Whose health is asked: the client of the Core."""
 
     @property
@@ -40,7 +40,7 @@ class Checked(Protocol):
 class CoreHealth:
     """What the endpoints said last. ``limit`` is how long one may take to answer, in seconds."""
 
-    core: Checked
+    core: CheckedEndpoint
     limit: float
     on_recovery: Callable[[str], None] = lambda _: None
     """Is told the name of an endpoint that serves again."""

@@ -15,7 +15,7 @@ from kmsconn.journal.values import Queued, Row
 from kmsconn.model.requests import Order
 from kmsconn.protocols.port import Profile
 from kmsconn.service.ordering import Entry, ended, free_to_begin
-from kmsconn.service.pools import Pool
+from kmsconn.service.pools import WorkerPool
 from kmsconn.service.retrying import until_kept
 
 LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
@@ -24,7 +24,7 @@ LINE = 1024  # rows that are looked at in order: contracts allow one change of c
 
 
 async def run_dispatcher(
-    pool: Pool, journal: Journal, wall: Callable[[], float], beat: Callable[[], None] = lambda: None
+    pool: WorkerPool, journal: Journal, wall: Callable[[], float], beat: Callable[[], None] = lambda: None
 ) -> None:
     """Dispatch rows for ever: at once when notified, else when the next row becomes due.
 
@@ -49,7 +49,7 @@ async def run_dispatcher(
             await pool.wake_up.wait()
 
 
-def _dispatch(pool: Pool, rows: Sequence[Row]) -> bool:
+def _dispatch(pool: WorkerPool, rows: Sequence[Row]) -> bool:
     """Dispatch what has a place; False when a shard became full meanwhile, so that others may come before the rest of its rows."""
     for row in rows:
         if row.id % pool.shards in pool.full.chosen:
@@ -65,7 +65,7 @@ class OrderedDispatcher:
     ``end`` rejects a row with a reason.
     """
 
-    pool: Pool
+    pool: WorkerPool
     journal: Journal
     profile: Profile
     wall: Callable[[], float]

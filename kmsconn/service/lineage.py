@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from kmsconn.chain.checkpoints import Checkpoint, Checkpoints, thinned, up_to
-from kmsconn.chain.fork import TRUSTING, Search, Suspicion
+from kmsconn.chain.fork import TRUSTING, ForkSuspicion, Search
 from kmsconn.chain.logs import LogsRead, read_hash
 from kmsconn.chain.port import Rpc
 
@@ -40,7 +40,7 @@ class Lineage:
 
     rpc: Rpc
     kept: Checkpoints = ()
-    _suspicion: Suspicion = TRUSTING
+    _suspicion: ForkSuspicion = TRUSTING
     _thin_at: int = 0
     _unsaved: Checkpoints = ()
     """The first one: it is saved with the first read."""

@@ -62,7 +62,7 @@ class _Waiting:
 
 
 @attrs.frozen
-class Verdict:
+class PassageVerdict:
     """Requests fail at a dependency for one cause: how many wait, of which kinds, and which kinds cannot pass at all."""
 
     dependency: str
@@ -127,7 +127,7 @@ class Passage:
         if not self._gates[rid]:
             del self._gates[rid]
 
-    def verdicts(self, now: float) -> tuple[Verdict, ...]:
+    def verdicts(self, now: float) -> tuple[PassageVerdict, ...]:
         """Return one verdict for each dependency and cause that holds up requests; forget what the window has left behind."""
         self._forget(now - WINDOW)
         groups: dict[tuple[str, str], list[tuple[Gate, list[_Waiting]]]] = defaultdict(list)
@@ -139,9 +139,11 @@ class Passage:
                 groups[gate.dependency, cause].append((gate, several))
         return tuple(self._verdict(*key, group) for key, group in sorted(groups.items()))
 
-    def _verdict(self, dependency: str, cause: str, group: list[tuple[Gate, list[_Waiting]]]) -> Verdict:
+    def _verdict(
+        self, dependency: str, cause: str, group: list[tuple[Gate, list[_Waiting]]]
+    ) -> PassageVerdict:
         latest = max((one for _, several in group for one in several), key=lambda one: one.last).failure
-        return Verdict(
+        return PassageVerdict(
             dependency,
             cause,
             latest.text,

@@ -50,7 +50,7 @@ from kmsconn.model.events import (
     StageFinished,
 )
 from kmsconn.model.life import TRANSITIONS
-from kmsconn.model.requests import Place, PoolName, Request
+from kmsconn.model.requests import EventPlace, PoolName, Request
 from kmsconn.model.steps import Answered, Seen, Submitted
 from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Operation, Profile
@@ -177,7 +177,7 @@ class Pipeline:
         content = self.profile.decode(log)
         if content is None:
             raise Undecodable("the event asks for nothing")
-        place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+        place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
         return Request(row.rid, row.chain_id, row.contract, content, row.digest, place, row.deadline)
 
     def _is_over(self, request: Request) -> bool:

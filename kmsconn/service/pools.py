@@ -35,7 +35,7 @@ LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says 
 
 
 @attrs.define
-class Pool:
+class WorkerPool:
     """``size`` places; ``busy`` holds the rows being worked on with their shards, so that nobody is handed one twice."""
 
     name: PoolName

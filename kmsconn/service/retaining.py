@@ -14,7 +14,7 @@ from kmsconn.ethereum.ids import tag_of
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import queries, retention
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Position, Retention
+from kmsconn.journal.values import Position, RetentionStep
 from kmsconn.model.requests import Kind
 from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Profile, Subscription
@@ -56,14 +56,14 @@ class Retaining:
                 await self._forget_logs(of, plan)
             await trio.sleep(RETENTION_INTERVAL)
 
-    async def _round(self, plan: Retention) -> None:
+    async def _round(self, plan: RetentionStep) -> None:
         position: Position | None = Position()
         while position is not None:
             began, at = trio.current_time(), position
             position = (await until_kept(lambda: self.journal.run(retention.step, plan, at))).position  # noqa: B023 - called at once
             await trio.sleep(max(RETENTION_STEP_DELAY, REST * (trio.current_time() - began)))
 
-    async def _forget_logs(self, of: Subscription, plan: Retention) -> None:
+    async def _forget_logs(self, of: Subscription, plan: RetentionStep) -> None:
         """Delete the undecodable logs of a contract that are old and final, and whose ids the proof of completeness has passed."""
         if (before := plan.delete_before) is None:
             return
@@ -86,14 +86,14 @@ class Retaining:
         found = self.profile.id_of(log)
         return found is not None and any(tag_of(found) == tag and found > mark for tag, mark in marks)
 
-    def _plan(self) -> Retention:
+    def _plan(self) -> RetentionStep:
         retention, now = self.settings.retention, self.ports.wall()
         blocks = {
             chain: final_block(chain_context.head, chain_context.finalized)
             for chain, chain_context in self.chain_contexts.items()
         }
         numbered = {one.kind for of in self.profile.subscriptions() for one in self.profile.numberings(of)}
-        return Retention(
+        return RetentionStep(
             clear_before=now - retention.contents if retention.contents else None,
             delete_before=now - retention.rows if retention.rows else None,
             final={chain: block for chain, block in blocks.items() if block is not None},

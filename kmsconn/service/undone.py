@@ -16,7 +16,7 @@ import trio
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Ending
+from kmsconn.journal.values import RowEnding
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.model.life import State
@@ -51,7 +51,7 @@ class Undone:
                 self._tell(kind, undone(endings))
             await trio.sleep(UNDONE_INTERVAL)
 
-    def _tell(self, kind: Kind, endings: Sequence[Ending]) -> None:
+    def _tell(self, kind: Kind, endings: Sequence[RowEnding]) -> None:
         text, severity = "", Severity.CRITICAL if kind in STOPPING else Severity.WARNING
         if endings:
             last = endings[0]
@@ -59,7 +59,7 @@ class Undone:
         self._alerts.put(str(kind), UNDONE, text, severity, count=len(endings))
 
 
-def undone(endings: Sequence[Ending]) -> list[Ending]:
+def undone(endings: Sequence[RowEnding]) -> list[RowEnding]:
     """Return what failed since the last request that was done, the newest first."""
     later = takewhile(lambda one: one.state in _FAILED, endings)
     return [one for one in later if "destroyed" not in one.reason]

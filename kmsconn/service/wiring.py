@@ -27,7 +27,7 @@ from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.shadow import Shadow
 from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
-from kmsconn.config.settings import Attestation, Chain, Settings
+from kmsconn.config.settings import AttestationMode, Chain, Settings
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
@@ -47,7 +47,7 @@ from kmsconn.service.core_health import CoreHealth
 from kmsconn.service.held import Held
 from kmsconn.service.passage import Passage
 from kmsconn.service.pipeline import Pipeline
-from kmsconn.service.pools import Pool
+from kmsconn.service.pools import WorkerPool
 from kmsconn.service.pulse import Pulse
 from kmsconn.service.stages import Stages
 from kmsconn.service.taken import TakenIds
@@ -120,7 +120,7 @@ class Components:
     core_health: CoreHealth
     pulse: Pulse
     chain_contexts: Mapping[int, ChainContext]
-    pools: Mapping[PoolName, Pool]
+    pools: Mapping[PoolName, WorkerPool]
     pipeline: Pipeline
     on_event: OnEvent
     buckets: BucketCounts
@@ -135,7 +135,7 @@ class Components:
         """The Gateway, where decryptions are asked for and answered."""
         return self.chain_contexts[self.settings.gateway.chain_id]
 
-    def pool_for(self, kind: Kind) -> Pool:
+    def pool_for(self, kind: Kind) -> WorkerPool:
         """Return the pool that works on a kind of request."""
         return self.pools[self.profile.operations[kind].pool]
 
@@ -285,7 +285,7 @@ def _chain_contexts(settings: Settings, links: Links, profile: Profile) -> Mappi
     }
 
 
-def _pools(settings: Settings, profile: Profile) -> Mapping[PoolName, Pool]:
+def _pools(settings: Settings, profile: Profile) -> Mapping[PoolName, WorkerPool]:
     """Make a pool for each that the generation's table names."""
     operations = profile.operations.values()
     names = dict.fromkeys(operation.pool for operation in operations)
@@ -293,10 +293,10 @@ def _pools(settings: Settings, profile: Profile) -> Mapping[PoolName, Pool]:
     return {name: _pool(settings, name, kinds[name]) for name in names}
 
 
-def _pool(settings: Settings, name: PoolName, kinds: tuple[Kind, ...]) -> Pool:
+def _pool(settings: Settings, name: PoolName, kinds: tuple[Kind, ...]) -> WorkerPool:
     """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""
     shards = 1 if name in IN_ORDER else len(settings.core_endpoints)
-    return Pool(name, kinds, max(getattr(settings.pools, name.value), shards), WakeUp(), shards)
+    return WorkerPool(name, kinds, max(getattr(settings.pools, name.value), shards), WakeUp(), shards)
 
 
 def _stages(
@@ -344,7 +344,7 @@ def _gatherer(
     )
     if quorum is None:
         return fetcher
-    return Attested(fetcher, quorum, settings.attestation is Attestation.ENFORCE)
+    return Attested(fetcher, quorum, settings.attestation is AttestationMode.ENFORCE)
 
 
 def _sources(settings: Settings, links: Links, directory: Directory) -> Sources:
@@ -377,7 +377,7 @@ def _quorum(settings: Settings, links: Links, directory: Directory) -> Attestati
 
 
 def _shadow(settings: Settings, quorum: AttestationQuorum | None, on_event: OnEvent) -> Shadow | None:
-    if quorum is None or settings.attestation is not Attestation.SHADOW:
+    if quorum is None or settings.attestation is not AttestationMode.SHADOW:
         return None
     return Shadow(quorum, on_event)
 

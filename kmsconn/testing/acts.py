@@ -14,13 +14,13 @@ import trio
 from kmsconn.emulator import bucket_faults, core_faults
 from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.contracts.acl import Acl
-from kmsconn.emulator.contracts.decryption import Decryption
+from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.node_error import NodeError
-from kmsconn.emulator.node_faults import Fault as NodeFaultName
+from kmsconn.emulator.node_faults import NodeFault as NodeFaultName
 from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
@@ -219,7 +219,7 @@ class Upgrade:
         """Let it be so from now on, for blocks that a reorganisation makes anew too."""
         await trio.lowlevel.checkpoint()
         decryption = world.dependencies.decryption
-        if isinstance(decryption, Decryption):  # the other generations have no such contract
+        if isinstance(decryption, DecryptionContract):  # the other generations have no such contract
             world.dependencies.gateway.set_up(
                 decryption.address, partial(decryption.emit_later_events, only=self.only)
             )

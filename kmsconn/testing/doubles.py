@@ -16,7 +16,7 @@ from collections.abc import Callable
 import attrs
 
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.ethereum.addresses import Address
 
 Excuse = Callable[[Mined, Mined], bool]
@@ -46,7 +46,7 @@ class SignedReply:
 class SignedReplies:
     """All that were signed so far, by transaction hash."""
 
-    chain: Chain
+    chain: EmulatedChain
     sender: Address
     _signed: dict[bytes, SignedReply] = attrs.field(factory=dict)
 

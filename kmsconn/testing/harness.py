@@ -60,7 +60,7 @@ class Scenario:
 
 
 @attrs.frozen
-class Outcome:
+class ScenarioOutcome:
     """What came of a scenario: the truth on chain, the journal's states, steps and calls counted, and what should not have been."""
 
     truth: Truth
@@ -84,7 +84,7 @@ class Outcome:
 
 def run_scenario(
     scenario: Scenario, *, ending: Ending | None = None, at: int = 0, spoiler: Spoiler | None = None
-) -> Outcome:
+) -> ScenarioOutcome:
     """Play a scenario under a clock of its own. Repeating: the same arguments, with a fresh spoiler, do the same.
 
     ``ending`` strikes at the connector's step number ``at``, counted from 1; another process goes on with its journal.
@@ -100,7 +100,7 @@ def points(total: int, wanted: int, turn: int = 0) -> range:
     return range(1 + turn % stride, total + 1, stride)
 
 
-async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: Spoiler) -> Outcome:
+async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: Spoiler) -> ScenarioOutcome:
     async with _open_surroundings(scenario, spoiler) as there:
         first = _Process(there, scenario, spoiler.dial(there.network), ending, at)
         await first.run()
@@ -110,7 +110,7 @@ async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: 
             await processes[-1].run()
         last = processes[-1]
         complaints = [text for process in processes for text in process.complaints]
-        return Outcome(
+        return ScenarioOutcome(
             truth=truth_of(there.dependencies),
             states=last.states,
             steps=first.steps.count,

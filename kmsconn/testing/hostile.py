@@ -34,7 +34,7 @@ from kmsconn.emulator.grpc_server import Method, Verbatim, serve_grpc
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.key_life import QUICK, KeyLife
 from kmsconn.emulator.network import Handler, MemoryNetwork
-from kmsconn.emulator.rpc import Node, Subscriptions
+from kmsconn.emulator.rpc import RpcNode, Subscriptions
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
@@ -268,10 +268,10 @@ async def _get(
     return attrs.evolve(honest, headers=tuple(METADATA[lie.name].items()))
 
 
-class _HostileNode(Node):
+class _HostileNode(RpcNode):
     """A node whose answers may be hostile."""
 
-    def __init__(self, node: Node, name: str, hostility: Hostility) -> None:
+    def __init__(self, node: RpcNode, name: str, hostility: Hostility) -> None:
         super().__init__(node.chain, node.faults)
         self._name, self._hostility = name, hostility
 
@@ -338,7 +338,7 @@ def lies_about(subject: str) -> Iterator[Lie]:
 
 
 @attrs.frozen
-class Outcome:
+class HostileOutcome:
     """What came of a world: whether the lie was told, what ended the process, what was said of the lie, what is on chain."""
 
     subject: str
@@ -388,7 +388,9 @@ class Outcome:
         return found
 
 
-def play(subject: str = "", lie: Lie | None = None, *, setting: str = "websocket", seed: int = 0) -> Outcome:
+def play(
+    subject: str = "", lie: Lie | None = None, *, setting: str = "websocket", seed: int = 0
+) -> HostileOutcome:
     """Play a world under a clock of its own. Repeating: the same arguments do the same."""
     clock = trio.testing.MockClock(autojump_threshold=0)
     with seeded_scheduler(seed):
@@ -500,7 +502,7 @@ def trouble_in(event: Event) -> str:
             return ""
 
 
-async def _play(hostility: Hostility, setting: Setting, seed: int) -> Outcome:
+async def _play(hostility: Hostility, setting: Setting, seed: int) -> HostileOutcome:
     longest, began = _Longest(), time.process_time()
     traffic = GENERATIONS[setting.profile].settle(
         lambda: EPOCH_SECONDS + trio.current_time(), Random(seed), block_time=1.0, computing=0.1, seed=seed
@@ -527,7 +529,7 @@ async def _play(hostility: Hostility, setting: Setting, seed: int) -> Outcome:
         trio.lowlevel.remove_instrument(longest)
     truth = truth_of(dependencies)
     crash = world.crash or "".join(map(repr, network.crashes))
-    return Outcome(
+    return HostileOutcome(
         hostility.subject, hostility.lie, hostility.struck, hostility.asked, crash, world.said,
         tuple(event for _, event in world.told), truth, world.closed, frozenset(truth.requested) - before,
         world.keys, time.process_time() - began, longest.seconds,

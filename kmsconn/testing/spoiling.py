@@ -19,8 +19,8 @@ from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure, Met
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
-from kmsconn.emulator.node_faults import Fault
-from kmsconn.emulator.rpc import Node, Subscriptions
+from kmsconn.emulator.node_faults import NodeFault
+from kmsconn.emulator.rpc import RpcNode, Subscriptions
 from kmsconn.emulator.rpc_begun import Begun
 from kmsconn.kms.codes import Status
 from kmsconn.net.ports import Dial
@@ -148,10 +148,10 @@ class _CountedStream(trio.abc.Stream):
         raise trio.BrokenResourceError("the connection was cut")
 
 
-class _SpoiledNode(Node):
+class _SpoiledNode(RpcNode):
     """A node one of whose calls, alone or in a batch, goes wrong."""
 
-    def __init__(self, node: Node, name: str, spoiler: Spoiler) -> None:
+    def __init__(self, node: RpcNode, name: str, spoiler: Spoiler) -> None:
         super().__init__(node.chain, node.faults)
         self._name, self._spoiler = name, spoiler
 
@@ -176,7 +176,7 @@ class _SpoiledNode(Node):
             case Spoil.GARBAGE:
                 return Begun(request["id"], {"what": ["is", 7]})
             case Spoil.TRUNCATED:
-                self.faults.script(Fault.TRUNCATED)
+                self.faults.script(NodeFault.TRUNCATED)
         return super()._begin_one(request, subscriptions)
 
 

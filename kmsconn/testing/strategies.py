@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from kmsconn.emulator.core import OPERATIONS
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
-from kmsconn.emulator.node_faults import Fault as NodeFault
+from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.testing import acts
-from kmsconn.testing.world import Act, Report, run_world
+from kmsconn.testing.world import Act, WorldReport, run_world
 
 SPAN = 120.0  # seconds in which the acts of a plan begin
 LONGEST = 25  # acts
@@ -71,7 +71,7 @@ class Case:
     profile: str = FHEVM_014
     reorg_window: float = 30.0
 
-    def run(self) -> Report:
+    def run(self) -> WorldReport:
         """Play it."""
         return run_world(self.plan, **self._options())
 

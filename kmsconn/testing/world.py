@@ -53,7 +53,7 @@ class Act(Protocol):
 
 
 @attrs.frozen
-class Report:
+class WorldReport:
     """What a world came to: the truth on chain, broken invariants, crashes, virtual seconds; how often what happened."""
 
     truth: Truth
@@ -252,7 +252,7 @@ async def play_world(
     computing: float = 0.1,
     patience: float = HEALED_TIMEOUT,
     **changes: Any,
-) -> Report:
+) -> WorldReport:
     """Play one plan in a fresh world and report. Needs a virtual clock; ``changes`` are settings of the connector."""
     begin = trio.current_time()
     traffic = GENERATIONS[profile].settle(
@@ -276,9 +276,9 @@ async def play_world(
     return report
 
 
-def _report(world: World, seconds: float) -> Report:
+def _report(world: World, seconds: float) -> WorldReport:
     invariants = world.invariants
-    return Report(
+    return WorldReport(
         truth=truth_of(world.dependencies, invariants.replies.excuse),
         broken=(*invariants.violations, *invariants.owed(), *invariants.strangers()),
         crashes=(*world.crashes, *map(_as_text, world.network.crashes)),
@@ -308,7 +308,7 @@ async def _play_at(world: World, act: Act) -> None:
     await act.play(world)
 
 
-def run_world(plan: Sequence[Act], *, seed: int = 0, **options: Any) -> Report:
+def run_world(plan: Sequence[Act], *, seed: int = 0, **options: Any) -> WorldReport:
     """Play a plan under a clock of its own. Repeating: the same plan and options give the same report."""
     clock = trio.testing.MockClock(autojump_threshold=0)
     with seeded_scheduler(seed):

@@ -15,7 +15,7 @@ def delay(failures: int, random: float, *, first: float, cap: float) -> float:
 
 
 @attrs.define
-class Backoff:
+class ReplyBackoff:
     """Holds something back after failures, longer with each one in a row."""
 
     random: Callable[[], float]

@@ -46,7 +46,7 @@ class Signature:
 
 
 @attrs.frozen
-class Plan:
+class ActionPlan:
     """All that is done now. ``fill`` are nonces to use up by an empty transfer; ``move_down`` is a reply with the gap that it fills."""
 
     steps: tuple[Step, ...] = ()
@@ -68,12 +68,12 @@ class Plan:
                 yield from ((step.track, question) for question in step.found.questions)
 
 
-def decide(view: View) -> Plan:
+def decide(view: View) -> ActionPlan:
     """Return what to do now."""
     steps = [_step(view, track) for track in view.tracks.values()]
     ready = [step for step in steps if step.action is Action.SIGN]
     planned = _plan_nonces(view, ready)
-    return Plan(
+    return ActionPlan(
         steps=tuple(step for step in steps if step.action is not Action.WAIT),
         sign=_signatures(view, ready, planned.nonces) if view.may_sign else (),
         reprice=tuple(_repricings(view, steps)),

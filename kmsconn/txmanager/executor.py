@@ -25,10 +25,10 @@ from kmsconn.txmanager.alerts import funds_of, tell_answer, tell_deferred, tell_
 from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker
 from kmsconn.txmanager.assess import out_of_gas
 from kmsconn.txmanager.backoff import delay
-from kmsconn.txmanager.decide import Plan, Signature, Step, decide
+from kmsconn.txmanager.decide import ActionPlan, Signature, Step, decide
 from kmsconn.txmanager.evidence import Finds, Receipt, Says, Sent, Unclear, read_gas, read_sent
 from kmsconn.txmanager.fees import TransactionRequest, gas_limit, highest_cost
-from kmsconn.txmanager.looking import Observer
+from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.market import Market
 from kmsconn.txmanager.questions import broadcast_call, call_for, read_finding, transfer_estimate
 from kmsconn.txmanager.state import TxState, limits_of
@@ -51,7 +51,7 @@ class Executor:
     """A transaction manager's hands."""
 
     state: TxState
-    observer: Observer
+    observer: ChainObserver
     market: Market
     asker: Asker
     tracer: Asker
@@ -67,7 +67,7 @@ class Executor:
         manager = state.manager
         asker = Asker(manager.rpc)
         tracer = asker if manager.traces is None else Asker(manager.traces)
-        return cls(state, Observer(manager), Market(limits_of(manager.settings)), asker, tracer)
+        return cls(state, ChainObserver(manager), Market(limits_of(manager.settings)), asker, tracer)
 
     # --- seeing
 
@@ -200,7 +200,7 @@ class Executor:
                 break
         self._remember()
 
-    async def _perform(self, plan: Plan, nursery: trio.Nursery) -> bool:
+    async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
         """Carry out a plan; say whether that changed something at once."""
         self._ask(list(plan.questions()), nursery)
         self._broadcast([step.row for step in plan.of(Action.BROADCAST)], nursery)
@@ -210,7 +210,7 @@ class Executor:
             await self._fill(plan.fill, nursery)
         return moved or signed
 
-    async def _move(self, plan: Plan) -> bool:
+    async def _move(self, plan: ActionPlan) -> bool:
         state = self.state
         confirmed = plan.of(Action.CONFIRM)
         await state.confirm(
@@ -256,7 +256,7 @@ class Executor:
             if limit is not None:
                 self.state.least_gas[step.row.rid] = limit * 3 // 2
 
-    def _drop_young(self, plan: Plan) -> None:
+    def _drop_young(self, plan: ActionPlan) -> None:
         """Let included replies be that were looked at and wait for finality."""
         chain = self.state.chain
         assert chain is not None

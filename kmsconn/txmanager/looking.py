@@ -15,7 +15,7 @@ from kmsconn.txmanager.asking import ask_one_node
 from kmsconn.txmanager.questions import (
     FINALIZED,
     LATEST,
-    Head,
+    HeadAnswer,
     balance_call,
     block_call,
     nonce_call,
@@ -32,7 +32,7 @@ DETAILS_EVERY = 2.0  # seconds; balance, finality and checkpoint change slowly
 
 
 @attrs.define
-class Observer:
+class ChainObserver:
     """Looks at one chain, and remembers what only later looks can compare."""
 
     manager: TxManager
@@ -64,7 +64,7 @@ class Observer:
         checkpoint = () if self._checkpoint is None else (block_call(self._checkpoint[0]),)
         return (balance_call(self.manager.wallet.address), FINALIZED, *checkpoint)
 
-    def _take_details(self, head: Head, block: Any, results: Sequence[Any]) -> None:
+    def _take_details(self, head: HeadAnswer, block: Any, results: Sequence[Any]) -> None:
         balance, finalized, *checkpoint = results
         self._balance = read_wei(balance)
         self._finalized = read_block_number(finalized)
@@ -74,7 +74,7 @@ class Observer:
         own = read_block_hash(block)
         self._checkpoint = None if own is None else (head.number, own)
 
-    def _view(self, head: Head) -> ChainView:
+    def _view(self, head: HeadAnswer) -> ChainView:
         tracker, reorg_window = self.manager.head, self.manager.settings.reorg_window
         tracker.note(head.number, head.timestamp)
         self._heads.note(head.number, head.timestamp)
@@ -95,7 +95,7 @@ class Observer:
             at=trio.current_time(),
         )
 
-    def _final(self, head: Head) -> int:
+    def _final(self, head: HeadAnswer) -> int:
         """Return the newest block that cannot go: the finalized one, or so many below the head where the node knows none."""
         if self._finalized is not None:
             return min(self._finalized, head.number)

@@ -14,11 +14,11 @@ import trio
 from kmsconn.errors import JournalFailed, NonceTaken, Retryable
 from kmsconn.journal import queries
 from kmsconn.model.life import State
-from kmsconn.txmanager.backoff import Backoff
+from kmsconn.txmanager.backoff import ReplyBackoff
 from kmsconn.txmanager.executor import Executor
-from kmsconn.txmanager.state import Statistics, TxManager, TxState
+from kmsconn.txmanager.state import TxManager, TxState, TxStatistics
 
-__all__ = ["Statistics", "TxManager", "run_txmanager"]
+__all__ = ["TxManager", "TxStatistics", "run_txmanager"]
 
 IDLE = 1.0  # seconds without a wake-up until the next look
 EAGER = 0.25  # likewise, while something is in flight and no heads are heard
@@ -40,7 +40,7 @@ async def run_txmanager(
     executor = Executor.of(TxState.of(manager))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_empty, manager, nursery.cancel_scope)
-        loop = _Loop(executor, Backoff(manager.ports.random, first=0.5, cap=8.0))
+        loop = _Loop(executor, ReplyBackoff(manager.ports.random, first=0.5, cap=8.0))
         nursery.start_soon(loop.hear)
         await loop.run(nursery)
         nursery.cancel_scope.cancel()
@@ -64,7 +64,7 @@ class _Loop:
     """The rounds of one transaction manager."""
 
     executor: Executor
-    backoff: Backoff
+    backoff: ReplyBackoff
     woken: bool = True
     """Somebody notified: an answer is durable, or there is a new head."""
     heard: bool = False

@@ -14,7 +14,7 @@ import attrs
 
 
 @attrs.frozen
-class Suspicion:
+class NonceSuspicion:
     """Something that a node said and that a later look has to confirm: the head and the time of the first look and of the last."""
 
     first_head: int
@@ -23,7 +23,7 @@ class Suspicion:
     at: float
 
     @classmethod
-    def noted(cls, before: Suspicion | None, head: int, at: float) -> Suspicion:
+    def noted(cls, before: NonceSuspicion | None, head: int, at: float) -> NonceSuspicion:
         """Return a suspicion after one more look."""
         return cls(head, at, head, at) if before is None else attrs.evolve(before, head=head, at=at)
 
@@ -40,11 +40,11 @@ class Debounce:
     """Suspicions by what they are about; each is believed once a later look confirms it."""
 
     seconds: float
-    _noted: dict[Hashable, Suspicion] = attrs.field(factory=dict)
+    _noted: dict[Hashable, NonceSuspicion] = attrs.field(factory=dict)
 
     def confirms(self, subject: Hashable, head: int, now: float) -> bool:
         """Note a suspicion; say whether an earlier look had it already."""
-        self._noted[subject] = Suspicion.noted(self._noted.get(subject), head, now)
+        self._noted[subject] = NonceSuspicion.noted(self._noted.get(subject), head, now)
         return self._noted[subject].is_confirmed(self.seconds)
 
     def keep(self, subjects: Collection[Hashable]) -> None:

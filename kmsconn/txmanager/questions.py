@@ -32,7 +32,7 @@ FEE_HISTORY = HISTORY
 
 
 @attrs.frozen
-class Head:
+class HeadAnswer:
     """The latest block and the sender's nonce, both of one node, in this order: the nonce is not older than the block."""
 
     number: int
@@ -131,12 +131,12 @@ def read_number(result: Any) -> int:
         raise Unreachable("the node's eth_blockNumber is no block number") from error
 
 
-def read_head(block: Any, nonce: Any) -> Head:
+def read_head(block: Any, nonce: Any) -> HeadAnswer:
     """Return the latest block and the nonce. Raises Unreachable."""
     block, nonce = usable(block), usable(nonce)
     try:
         base_fee, gas_limit = block.get("baseFeePerGas"), block.get("gasLimit")
-        return Head(
+        return HeadAnswer(
             number=from_count(block["number"]),
             timestamp=from_count(block["timestamp"]),
             base_fee=None if base_fee is None else from_quantity(base_fee),

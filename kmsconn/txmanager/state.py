@@ -32,7 +32,7 @@ from kmsconn.net.ports import Ports
 from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Profile
 from kmsconn.txmanager.alerts import TxAlerts
-from kmsconn.txmanager.backoff import Backoff, delay
+from kmsconn.txmanager.backoff import ReplyBackoff, delay
 from kmsconn.txmanager.broadcasts import REPLACE_AFTER, Broadcasts
 from kmsconn.txmanager.evidence import Receipt, Sent
 from kmsconn.txmanager.fees import FeeLimits, Price
@@ -50,7 +50,7 @@ WINDOW = (
 
 
 @attrs.frozen
-class Statistics:
+class TxStatistics:
     """A snapshot for metrics. Wei where amounts are meant; None where it is not known yet.
 
     ``reply_cost`` is what the last signed reply may cost at most; ``fee`` and ``priority`` are the present price of a unit of gas.
@@ -113,11 +113,11 @@ class TxManager:
     closing: trio.Event = attrs.field(factory=trio.Event)
     memory: Memory = attrs.field(factory=Memory)
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> TxStatistics:
         """Return a snapshot; cheap, and at most a round old."""
         seen = self.memory
         price = seen.price
-        return Statistics(
+        return TxStatistics(
             balance=seen.balance,
             next_nonce=seen.next_nonce,
             in_flight=seen.in_flight,
@@ -135,8 +135,8 @@ class TxState:
 
     manager: TxManager
     alerts: TxAlerts
-    sends: Backoff
-    signings: Backoff
+    sends: ReplyBackoff
+    signings: ReplyBackoff
     gaps: Debounce
     tracks: dict[int, Track] = attrs.field(factory=dict)
     broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
@@ -164,8 +164,8 @@ class TxState:
         return cls(
             manager=manager,
             alerts=TxAlerts(manager.name, manager.on_event),
-            sends=Backoff(random, first=0.25, cap=15.0),
-            signings=Backoff(random, first=0.5, cap=15.0),
+            sends=ReplyBackoff(random, first=0.25, cap=15.0),
+            signings=ReplyBackoff(random, first=0.5, cap=15.0),
             gaps=Debounce(min(manager.settings.reorg_window, GAP_SECONDS)),
         )
 

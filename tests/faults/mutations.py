@@ -24,7 +24,7 @@ from kmsconn.control import server
 from kmsconn.errors import Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, recording, rewinding, schema
-from kmsconn.journal.values import Place
+from kmsconn.journal.values import JournalPlace
 from kmsconn.kms import status
 from kmsconn.kms.codes import Status
 from kmsconn.model.steps import Gathered
@@ -250,7 +250,7 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
 
 def first_look_believed(monkeypatch: Any) -> None:
     """What one node says once about an absence is taken for the truth."""
-    monkeypatch.setattr(nonces.Suspicion, "is_confirmed", lambda *_: True)
+    monkeypatch.setattr(nonces.NonceSuspicion, "is_confirmed", lambda *_: True)
 
 
 def done_is_a_failure(monkeypatch: Any) -> None:
@@ -466,9 +466,9 @@ def commands_of_any_size(monkeypatch: Any) -> None:
 def the_mark_of_the_proof_ignored(monkeypatch: Any) -> None:
     """The proof of completeness counts from the first id, whatever the journal says to be complete."""
 
-    async def from_the_first(proof: Completeness, kind: Any, _newest: int) -> Place:
+    async def from_the_first(proof: Completeness, kind: Any, _newest: int) -> JournalPlace:
         await trio.lowlevel.checkpoint()
         numbering = proof._numberings[kind]
-        return Place(make_id(numbering.tag, numbering.before_first), 0)
+        return JournalPlace(make_id(numbering.tag, numbering.before_first), 0)
 
     monkeypatch.setattr(Completeness, "_low_water", from_the_first)

@@ -13,13 +13,13 @@ import attrs
 import trio
 
 from kmsconn.config.settings import Chain, LogFormat, Settings
-from kmsconn.emulator.core_faults import Call, Fault, FaultInjection
+from kmsconn.emulator.core_faults import Fault, FaultInjection, InterceptedCall
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertRaised, Event
-from kmsconn.monitoring.exchange import Answer
+from kmsconn.monitoring.exchange import ProbeAnswer
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer
@@ -47,7 +47,7 @@ class Scene:
     log: io.StringIO = attrs.field(factory=io.StringIO)
     monitor: Monitor = attrs.field(factory=Monitor)
 
-    def http(self, path: str) -> Answer:
+    def http(self, path: str) -> ProbeAnswer:
         """Return what the monitoring port answers."""
         return answer(path, self.monitor, Identity("kmsconn", "0"))
 
@@ -131,7 +131,7 @@ class Scene:
     def core_does(self, fault: Fault, identifier: int, method: str | None = None) -> FaultInjection:
         """Let the Core do something wrong with one request, always, until the chance is taken back."""
 
-        async def act(call: Call) -> bytes:
+        async def act(call: InterceptedCall) -> bytes:
             ours = identifier.to_bytes(32).hex().encode() in call.request
             return await (fault.act(call) if ours else call.proceed())
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import attrs
 
-from kmsconn.testing.world import Report
+from kmsconn.testing.world import WorldReport
 
 
 @attrs.define
@@ -20,7 +20,7 @@ class Tally:
     faults: Counter[str] = attrs.field(factory=Counter)
     sometimes: Counter[str] = attrs.field(factory=Counter)
 
-    def add(self, report: Report) -> None:
+    def add(self, report: WorldReport) -> None:
         self.worlds += 1
         self.seconds += report.seconds
         self.requests += len(report.truth.requested)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.service.completeness import NAME, PROOF_INTERVAL
 from kmsconn.testing.acts import arrange
@@ -19,7 +19,7 @@ from tests.faults.scene import Scene, open_scene
 FORMS = ("public", "direct", "unified")
 
 
-def hide(scene: Scene, fault: Fault) -> None:
+def hide(scene: Scene, fault: NodeFault) -> None:
     """Let every node of the gateway hide logs until it is healed."""
     for node in scene.dependencies.clusters["gateway"].nodes:
         node.faults.probability[fault] = 1.0
@@ -34,10 +34,10 @@ def of_the_proof(scene: Scene) -> list[AlertRaised | AlertCleared]:
     return [event for event in (*scene.events,) if getattr(event, "dependency", "").startswith(NAME)]  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("fault", [Fault.EMPTY_LOGS, Fault.PARTIAL_LOGS])
+@pytest.mark.parametrize("fault", [NodeFault.EMPTY_LOGS, NodeFault.PARTIAL_LOGS])
 @pytest.mark.parametrize("before", [0, 3], ids=["from the first one", "after others"])
 async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
-    fault: Fault, before: int, tmp_path: Path, autojump_clock: Any
+    fault: NodeFault, before: int, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene:
         early = await scene.ask(*FORMS[:before])
@@ -62,7 +62,7 @@ async def test_while_they_are_hidden_health_and_statistics_say_so(
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        hide(scene, Fault.EMPTY_LOGS)
+        hide(scene, NodeFault.EMPTY_LOGS)
         hidden = await scene.ask(*FORMS)
         await scene.wait(lambda: connector.statistics().gaps == len(hidden), 4 * PROOF_INTERVAL)
         [told] = of_the_proof(scene)
@@ -89,7 +89,7 @@ async def test_the_proof_goes_on_after_a_restart_without_a_start_block(
             early = await scene.ask("public")
             await scene.wait(lambda: set(early) <= scene.answered)
         async with scene.connected(decryption_from_block_number=None):
-            hide(scene, Fault.EMPTY_LOGS)
+            hide(scene, NodeFault.EMPTY_LOGS)
             hidden = await scene.ask(*FORMS)
             await trio.sleep(3 * scene.settings().reorg_window)
             heal(scene)

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
-from kmsconn.config.settings import Attestation
+from kmsconn.config.settings import AttestationMode
 from kmsconn.emulator import fhevm_dependencies
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
@@ -20,7 +20,7 @@ from kmsconn.model.events import AlertRaised, AttestationMismatch, RequestDeferr
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")
-ENFORCE = {"attestation": Attestation.ENFORCE}
+ENFORCE = {"attestation": AttestationMode.ENFORCE}
 
 
 def lie(scene: Scene, transaction: bytes, index: int, body: bytes | None = None) -> None:

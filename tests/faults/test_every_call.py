@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from kmsconn.testing.harness import Outcome, Scenario, run_scenario
+from kmsconn.testing.harness import Scenario, ScenarioOutcome, run_scenario
 from kmsconn.testing.spoiling import OF_BURSTS, Spoil, Spoiler
 from tests.faults.bounds import points_of
 
@@ -19,7 +19,7 @@ SCENARIOS = pytest.mark.parametrize("scenario", [WEBSOCKET, HTTP], ids=["websock
 
 
 @cache
-def undisturbed(scenario: Scenario) -> Outcome:
+def undisturbed(scenario: Scenario) -> ScenarioOutcome:
     return run_scenario(scenario)
 
 

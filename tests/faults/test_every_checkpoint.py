@@ -11,7 +11,7 @@ import pytest
 
 from kmsconn.model.life import State
 from kmsconn.testing.endings import Ending
-from kmsconn.testing.harness import Outcome, Scenario, points, run_scenario
+from kmsconn.testing.harness import Scenario, ScenarioOutcome, points, run_scenario
 from tests.faults.bounds import points_of
 
 SMALL = Scenario(("public",), ())
@@ -20,7 +20,7 @@ OTHERS = Scenario(("delegated", "wallet"), ("unified_delegated",), seed=1)
 
 
 @cache
-def undisturbed(scenario: Scenario) -> Outcome:
+def undisturbed(scenario: Scenario) -> ScenarioOutcome:
     """Play a scenario that nothing happens to; it says how many steps there are."""
     return run_scenario(scenario)
 

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from kmsconn.testing.harness import points
-from kmsconn.testing.hostile import SETTINGS, Lie, Outcome, every_lie, play
+from kmsconn.testing.hostile import SETTINGS, HostileOutcome, Lie, every_lie, play
 
 WANTED = os.environ.get("KMSCONN_HOSTILE", "4")
 DAY = 86_400
@@ -32,7 +32,7 @@ class Figures:
     exits: int = 0
     not_struck: Counter[str] = attrs.field(factory=Counter)
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, outcome: HostileOutcome) -> None:
         """Count one more world."""
         self.played += 1
         self.struck += bool(outcome.struck)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.config.settings import Attestation
+from kmsconn.config.settings import AttestationMode
 from kmsconn.model.events import RequestDeferred, RequestRecorded
 from kmsconn.testing.acts import Ask, Kill, Reorg, Upgrade
 from kmsconn.testing.truth import replies_of, requests_of
@@ -32,10 +32,10 @@ def replies(scene: Scene) -> list[int]:
     return sorted(identifier for identifier, _ in replies_of(scene.dependencies))
 
 
-@pytest.mark.parametrize("attestation", Attestation)
+@pytest.mark.parametrize("attestation", AttestationMode)
 @pytest.mark.parametrize("only", [False, True], ids=["both forms", "the later form only"])
 async def test_every_kind_of_request_is_one_request_and_answered_once(
-    only: bool, attestation: Attestation, tmp_path: Path, autojump_clock: Any
+    only: bool, attestation: AttestationMode, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene:
         upgrade(scene, only=only)

@@ -28,7 +28,7 @@ from kmsconn.testing.acts import (
     StrangeLog,
     Wait,
 )
-from kmsconn.testing.world import Act, Report, run_world
+from kmsconn.testing.world import Act, WorldReport, run_world
 from tests.faults import mutations
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
@@ -45,7 +45,7 @@ SHORTENED: list[Act] = [
 ]
 
 
-def broken(report: Report) -> bool:
+def broken(report: WorldReport) -> bool:
     """Say whether a promise was broken."""
     try:
         report.check()
@@ -54,34 +54,34 @@ def broken(report: Report) -> bool:
     return False
 
 
-def last_is_late(report: Report) -> bool:
+def last_is_late(report: WorldReport) -> bool:
     """Say whether the request that came last waited for something that was none of its business."""
     return report.truth.blocks.get(report.truth.requested[-1], 1000) > 5
 
 
-def asks_in_vain(report: Report) -> bool:
+def asks_in_vain(report: WorldReport) -> bool:
     """Say whether the contract was asked about a reply to a request that is not there."""
     return any("DecryptionNotRequested" in reason for reason in report.reasons)
 
 
-def answers_again(report: Report) -> bool:
+def answers_again(report: WorldReport) -> bool:
     """Say whether the Core was asked for more answers than there are requests."""
     return report.events["AnswerKept"] > len(report.truth.requested)
 
 
-def left_the_chain(report: Report) -> bool:
+def left_the_chain(report: WorldReport) -> bool:
     """Say whether a request was held for off chain; no block was replaced."""
     return report.sometimes["a request left the chain"] > 0
 
 
-def comes_back_slowly(report: Report) -> bool:
+def comes_back_slowly(report: WorldReport) -> bool:
     """Say whether the answer to a request that came back was kept more than three seconds after that."""
     back = max(at for at, event in report.log if isinstance(event, ChainReorganised))
     kept = next(at for at, event in report.log if isinstance(event, AnswerKept) and at > back)
     return kept > back + 3.0
 
 
-def works(report: Report) -> bool:
+def works(report: WorldReport) -> bool:
     """Say whether the connector ran and wrote all the same: a patch that is broken itself turns every world red."""
     return not report.crashes and not any("could not be written" in reason for reason in report.reasons)
 
@@ -93,14 +93,14 @@ class Trial:
     mutation: mutations.Patch
     plan: list[Act]
     options: dict[str, Any] = attrs.field(factory=dict)
-    red: Callable[[Report], bool] = broken
+    red: Callable[[WorldReport], bool] = broken
 
-    def play(self) -> Report:
+    def play(self) -> WorldReport:
         return run_world([*self.plan, Wait(UNHEALED)], **{"nodes": 1, "patience": 150.0, **self.options})
 
 
 def _trial(
-    mutation: mutations.Patch, plan: list[Any], red: Callable[[Report], bool] = broken, **options: Any
+    mutation: mutations.Patch, plan: list[Any], red: Callable[[WorldReport], bool] = broken, **options: Any
 ) -> Any:
     return pytest.param(Trial(mutation, plan, options, red), id=mutation.__name__)
 

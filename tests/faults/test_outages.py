@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from kmsconn.testing.acts import Ask, Grant, Outage
-from kmsconn.testing.world import Act, Report, run_world
+from kmsconn.testing.world import Act, WorldReport, run_world
 from tests.faults.bounds import points_of
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
@@ -31,7 +31,7 @@ def traffic() -> list[Act]:
     return [Ask(at, "any", 3) for at in (1.0, 5.0, 6.0, 7.0, 60.0, 300.0, 590.0, 606.0, 615.0)]
 
 
-def gone(*dependencies: str, how: str) -> Report:
+def gone(*dependencies: str, how: str) -> WorldReport:
     outages = [Outage(BEGIN, name, how, TEN_MINUTES) for name in dependencies]  # type: ignore[arg-type]
     return run_world([*traffic(), *outages], seed=1, block_time=2.0)
 

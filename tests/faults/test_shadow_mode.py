@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
-from kmsconn.config.settings import Attestation
+from kmsconn.config.settings import AttestationMode
 from kmsconn.emulator.buckets import EmulatedBucket, Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
 from kmsconn.emulator.dependencies import key_for
@@ -81,7 +81,7 @@ async def test_buckets_that_hang_at_attestations_delay_no_request(
 async def test_switched_off_no_bucket_is_asked(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask(*FORMS)
-        async with scene.connected(attestation=Attestation.OFF):
+        async with scene.connected(attestation=AttestationMode.OFF):
             await scene.wait(lambda: scene.answered == set(ids))
             await trio.sleep(10)
     methods = {method for one in scene.dependencies.buckets for method, _ in one.bucket.counts}

@@ -15,7 +15,7 @@ from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Fault, F
 from kmsconn.emulator.core_table import CAPACITY
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.acts import Ask, Outage
-from kmsconn.testing.world import Act, Report, World, run_world
+from kmsconn.testing.world import Act, World, WorldReport, run_world
 
 SHARDS, BAD = 4, 2
 PLACES = 4
@@ -75,7 +75,7 @@ def restarted(core: FaultyCore[Any]) -> Callable[[], None]:
     return lambda: None
 
 
-def played(*acts: Act, **options: object) -> Report:
+def played(*acts: Act, **options: object) -> WorldReport:
     usual = {"shards": SHARDS, "pools": Pools(PLACES, PLACES), "patience": 400.0}
     report = run_world([*GOOD, *acts], seed=4, **(usual | options))
     report.check()
@@ -83,21 +83,21 @@ def played(*acts: Act, **options: object) -> Report:
     return report
 
 
-def blocks_of(report: Report, shard: int) -> list[int]:
+def blocks_of(report: WorldReport, shard: int) -> list[int]:
     """Return how many blocks the requests of a shard took, the shortest first."""
     return sorted(
         blocks for identifier, blocks in report.truth.blocks.items() if identifier % SHARDS == shard
     )
 
 
-def p99_of_the_others(report: Report, *bad: int) -> int:
+def p99_of_the_others(report: WorldReport, *bad: int) -> int:
     blocks = sorted(
         each for shard in range(SHARDS) if shard not in (bad or (BAD,)) for each in blocks_of(report, shard)
     )
     return blocks[int(len(blocks) * 0.99)]
 
 
-def told(report: Report) -> list[tuple[str, str]]:
+def told(report: WorldReport) -> list[tuple[str, str]]:
     """Return what was told of the Core, in order: the name of the event, and of whom."""
     return [
         (type(event).__name__, event.dependency)

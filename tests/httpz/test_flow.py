@@ -16,7 +16,7 @@ from kmsconn.model.events import AlertRaised, AnswerMismatch, LogQuarantined, Re
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi
-from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
+from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.user_decryption import NAMELESS_EVENT
 from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world
 
@@ -40,13 +40,13 @@ async def test_decryptions_of_every_revision_are_answered(
         world.ask_user(one)
         (public,) = await world.wait_replies("publicDecryptionResponse")
         (user,) = await world.wait_replies("userDecryptionResponse")
-        assert public[:2] == (1, encode(Form.P3, [U64, (0, b"\x01")]))
+        assert public[:2] == (1, encode(PlaintextForm.P3, [U64, (0, b"\x01")]))
         assert user[0] == 1
 
 
-@pytest.mark.parametrize("form", [Form.P3, Form.P1, Form.P2])
+@pytest.mark.parametrize("form", [PlaintextForm.P3, PlaintextForm.P1, PlaintextForm.P2])
 async def test_the_form_that_the_core_signs_is_found(
-    autojump_clock: MockClock, tmp_path: Path, form: Form
+    autojump_clock: MockClock, tmp_path: Path, form: PlaintextForm
 ) -> None:
     async with open_world(tmp_path, form=form) as world, world.connected():
         world.ask_public(world.reference(1000))
@@ -56,7 +56,7 @@ async def test_the_form_that_the_core_signs_is_found(
 
 async def test_a_form_that_nobody_configured_is_not_sent(autojump_clock: MockClock, tmp_path: Path) -> None:
     only_p3 = HttpzSettings(plaintext_encoding="p3")
-    async with open_world(tmp_path, form=Form.P1) as world, world.connected(httpz=only_p3):
+    async with open_world(tmp_path, form=PlaintextForm.P1) as world, world.connected(httpz=only_p3):
         world.ask_public(world.reference(1000))
         (deferred, *_) = await world.wait(lambda: world.told(RequestDeferred))
         assert "not signed by this node" in deferred.reason

@@ -49,7 +49,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, typed_data, user_decryption, views
-from kmsconn.protocols.httpz_rc7.plaintexts import Form
+from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
 from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
 from kmsconn.protocols.port import Verdict
@@ -633,9 +633,9 @@ async def test_row_084_each_event_reaches_its_operation(autojump_clock: MockCloc
                 assert [one for one, _ in starts(world)] == [method]
 
 
-@pytest.mark.parametrize(("form", "words"), [(Form.P1, [16]), (Form.P3, [16, 0x60])])
+@pytest.mark.parametrize(("form", "words"), [(PlaintextForm.P1, [16]), (PlaintextForm.P3, [16, 0x60])])
 async def test_row_085_a_public_decryption_is_the_words_of_its_form(
-    autojump_clock: MockClock, tmp_path: Path, form: Form, words: list[int]
+    autojump_clock: MockClock, tmp_path: Path, form: PlaintextForm, words: list[int]
 ) -> None:
     async with open_world(tmp_path, form=form) as world, world.connected():
         world.ask_public(world.reference(16, 3))

@@ -17,16 +17,15 @@ from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import LogFormat, Secret, Settings
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.buckets import EmulatedBucket
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.httpz.core import FirstCore
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
 from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
+from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.rpc import Cluster
-from kmsconn.emulator.rpc import Node as RpcNode
+from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
@@ -65,9 +64,9 @@ class RecordingCore(FirstCore):
 class World:
     """EmulatedDependencies, and everything that the connector told: ``events``, and ``log`` as text."""
 
-    chain: Chain
+    chain: EmulatedChain
     cluster: Cluster
-    httpz: Httpz
+    httpz: HttpzContract
     manager: DecryptionManager
     keys: KeyManager
     core: RecordingCore
@@ -83,8 +82,8 @@ class World:
     @classmethod
     def make(cls, folder: Path, revision: str = "main", **core: Any) -> World:
         """Make a world of a revision of the contracts: main, rc7 (handles are numbers) or rc9 (other getters)."""
-        chain = Chain(GATEWAY_ID, lambda: BEGIN + trio.current_time(), block_time=0.5, finality=4)
-        registry = Httpz(vectors.address("HTTPZ"), revision)
+        chain = EmulatedChain(GATEWAY_ID, lambda: BEGIN + trio.current_time(), block_time=0.5, finality=4)
+        registry = HttpzContract(vectors.address("HTTPZ"), revision)
         # shares are counted, so that several nodes can come to a user's response at all (httpz-rc7.md, 13.16)
         manager = DecryptionManager(
             vectors.address("DecryptionManager"), GATEWAY_ID, registry, counts_shares=True
@@ -117,7 +116,7 @@ class World:
 
     def _register(self, count: int, threshold: int) -> None:
         known = [vectors.node(number) for number in range(1, count + 1)]
-        nodes = [Node(parse_address(one["tx_sender"]), parse_address(one["signer"])) for one in known]
+        nodes = [HttpzNode(parse_address(one["tx_sender"]), parse_address(one["signer"])) for one in known]
         self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
 
     def share_among(self, count: int, threshold: int) -> list[FirstCore]:
@@ -150,7 +149,7 @@ class World:
 
     def set_buckets(self, buckets: dict[Address, str]) -> None:
         """Say which coprocessor keeps its ciphertexts where."""
-        coprocessors = [Coprocessor(sender, sender, bucket) for sender, bucket in buckets.items()]
+        coprocessors = [HttpzCoprocessor(sender, sender, bucket) for sender, bucket in buckets.items()]
         self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors))
 
     def settings(self, **changes: Any) -> Settings:

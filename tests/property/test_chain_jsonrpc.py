@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kmsconn.chain.jsonrpc import (
     MAX_MESSAGE,
-    Answer,
+    RpcAnswer,
     clean,
     decode,
     encode,
@@ -51,7 +51,9 @@ def test_answers_in_any_order_find_their_questions(values: list[Any], first: int
     answers = [{"jsonrpc": "2.0", "id": one["id"], "result": one["params"][0]} for one in asked]
     random.shuffle(answers)
     found = {
-        message.id: message.outcome for message in decode(json.dumps(answers)) if isinstance(message, Answer)
+        message.id: message.outcome
+        for message in decode(json.dumps(answers))
+        if isinstance(message, RpcAnswer)
     }
     assert [found[first + number] for number in range(len(values))] == values
 

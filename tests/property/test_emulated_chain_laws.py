@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmsconn.emulator.blocks import Transaction
-from kmsconn.emulator.chain import Chain
-from kmsconn.emulator.state import Overlay, State, difference
+from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.state import ChainState, Overlay, difference
 from tests.unit.emulator.small_world import SENDER, World, signed, world
 
 KEYS = [("a",), ("b",), ("c",)]
@@ -23,7 +23,7 @@ def snapshot(storage: Any) -> list[Any]:
 
 @given(st.lists(WRITES, min_size=1, max_size=8))
 def test_every_past_state_is_readable_and_taking_back_returns_to_it(blocks: list[list[Any]]) -> None:
-    state, seen, changes = State(), [snapshot(State())], []
+    state, seen, changes = ChainState(), [snapshot(ChainState())], []
     for writes in blocks:
         for key, value in writes:
             state.set(key, value)
@@ -40,7 +40,7 @@ def test_every_past_state_is_readable_and_taking_back_returns_to_it(blocks: list
 
 @given(WRITES, WRITES)
 def test_a_rollback_leaves_exactly_what_was_before_its_mark(before: list[Any], after: list[Any]) -> None:
-    state = State()
+    state = ChainState()
     for key, value in before:
         state.set(key, value)
     expected, mark = snapshot(state), state.checkpoint()
@@ -50,7 +50,7 @@ def test_a_rollback_leaves_exactly_what_was_before_its_mark(before: list[Any], a
     assert snapshot(state) == expected
 
 
-def story(chain: Chain) -> list[Any]:
+def story(chain: EmulatedChain) -> list[Any]:
     """Return everything that a node would tell about the chain."""
     view = chain.view()
     blocks = [view.block(number) for number in range(view.head.number + 1)]

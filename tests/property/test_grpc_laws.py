@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kmsconn.errors import Broken, KmsconnError
 from kmsconn.kms.frames import Http2Error
-from kmsconn.kms.framing import Reply, percent_decoded, request_headers, timeout_text
+from kmsconn.kms.framing import GrpcReply, percent_decoded, request_headers, timeout_text
 from kmsconn.kms.http2 import Connection
 from kmsconn.kms.streams import DataCame, Event
 
@@ -28,7 +28,7 @@ def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def outcome(pieces: list[bytes]) -> bytes | str:
-    reply = Reply(limit=1000)
+    reply = GrpcReply(limit=1000)
     reply.take_headers(OK)
     for piece in pieces:
         reply.take_data(piece)
@@ -61,7 +61,7 @@ def test_arbitrary_bytes_mean_the_same_however_they_are_split(data: bytes, cuts:
     )
 )
 def test_no_header_crashes_the_reply(fields: list[tuple[bytes, bytes]]) -> None:
-    reply = Reply()
+    reply = GrpcReply()
     reply.take_headers(fields)
     reply.take_end()
     with pytest.raises(KmsconnError):

@@ -13,14 +13,14 @@ import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.config.settings import Chain as ChainSettings
-from kmsconn.emulator.chain import Chain
-from kmsconn.emulator.contracts.decryption import Decryption
+from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
 from kmsconn.emulator.contracts.materials import Material
-from kmsconn.emulator.contracts.wallets import Mood, Wallet
+from kmsconn.emulator.contracts.wallets import Mood, WalletContract
 from kmsconn.emulator.dependencies import GATEWAY_ID, HOST_ID, address_for, key_for
 from kmsconn.emulator.network import serve_sockets
-from kmsconn.emulator.rpc import Cluster, Node
+from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.net.http import open_http
@@ -146,10 +146,10 @@ class EmulatedGateway:
     """The Gateway that we emulate, with a pool like geth's."""
 
     rpc: Endpoint
-    chain: Chain
-    contract: Decryption
+    chain: EmulatedChain
+    contract: DecryptionContract
     config: GatewayConfig
-    purse: Wallet
+    purse: WalletContract
 
     @property
     def decryption(self) -> Address:
@@ -219,16 +219,16 @@ async def open_anvil_gateway(binary: Path, folder: Path) -> AsyncIterator[AnvilG
 @asynccontextmanager
 async def open_emulated_gateway() -> AsyncIterator[EmulatedGateway]:
     """Run the emulated one on a socket."""
-    chain = Chain(GATEWAY_ID, time.time, block_time=EMULATED_BLOCKS, pool="geth")
+    chain = EmulatedChain(GATEWAY_ID, time.time, block_time=EMULATED_BLOCKS, pool="geth")
     config = GatewayConfig(address_for("GatewayConfig"))
-    decryption = Decryption(address_for("Decryption"), GATEWAY_ID, config)
-    wallet = Wallet(address_for("wallet"), key_for("wallet owner").address)
+    decryption = DecryptionContract(address_for("Decryption"), GATEWAY_ID, config)
+    wallet = WalletContract(address_for("wallet"), key_for("wallet owner").address)
     for contract in (config, decryption, wallet):
         chain.deploy(contract)
     chain.set_up(decryption.address, decryption.initialize)
     chain.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
     async with trio.open_nursery() as nursery:
-        port: int = await nursery.start(serve_sockets, Cluster([Node(chain)], seed=0).serve)
+        port: int = await nursery.start(serve_sockets, Cluster([RpcNode(chain)], seed=0).serve)
         nursery.start_soon(chain.run)
         async with (
             open_http(ports()) as http,

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from kmsconn.chain.endpoint import open_endpoint
-from kmsconn.ciphertexts.places import Place
+from kmsconn.ciphertexts.places import ObjectPlace
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import AwsKmsKey, Chain
@@ -179,7 +179,7 @@ async def test_an_object_with_credentials_goes_through_the_proxy(
         store = connect(port)
         store.create_bucket(Bucket="ciphertexts")
         store.put_object(Bucket="ciphertexts", Key="key", Body=b"bytes")
-        place = Place("us-east-1", f"http://s3.us-east-1.amazonaws.com:{port}", "ciphertexts")
+        place = ObjectPlace("us-east-1", f"http://s3.us-east-1.amazonaws.com:{port}", "ciphertexts")
         async with (
             open_sdk(offload_to_threads, proxies(proxy)) as sdk,
             sdk.get(place, "key", 100) as body,

@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED
 from kmsconn.ciphertexts.fetch import Fetcher
-from kmsconn.ciphertexts.places import Place, Substitute
+from kmsconn.ciphertexts.places import ObjectPlace, Substitute
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.sources import ByPlace
@@ -87,11 +87,11 @@ def fetcher(
     return Fetcher(sources, BucketPolicy(True, True), offload_to_threads, max_size)
 
 
-def place_of(bucket: ServedBucket, region: str = "eu-west-1") -> Place:
-    return Place(region, f"http://127.0.0.1:{bucket.port}", bucket.name)
+def place_of(bucket: ServedBucket, region: str = "eu-west-1") -> ObjectPlace:
+    return ObjectPlace(region, f"http://127.0.0.1:{bucket.port}", bucket.name)
 
 
-async def got(sdk: Sdk, place: Place, key: str, cap: int = 1 << 24) -> bytes:
+async def got(sdk: Sdk, place: ObjectPlace, key: str, cap: int = 1 << 24) -> bytes:
     async with sdk.get(place, key, cap) as body:
         return b"".join([piece async for piece in body])
 
@@ -177,7 +177,7 @@ async def test_an_object_that_is_not_there_yet_is_found_once_it_is(
 async def test_a_bucket_that_is_not_there_is_named(store: ServedStore, sdk: Sdk) -> None:
     bucket = await store.open_bucket()
     with pytest.raises(Unreachable, match="NoSuchBucket"):
-        await got(sdk, Place("eu-west-1", f"http://127.0.0.1:{bucket.port}", "not-there"), "key")
+        await got(sdk, ObjectPlace("eu-west-1", f"http://127.0.0.1:{bucket.port}", "not-there"), "key")
 
 
 @SERVED
@@ -236,7 +236,7 @@ async def test_downloads_that_are_cancelled_leave_their_places(store: ServedStor
 
 async def test_where_nobody_listens_it_is_unreachable(sdk: Sdk, credentials: None) -> None:
     with pytest.raises(Unreachable, match="EndpointConnectionError"):
-        await got(sdk, Place("eu-west-1", "http://127.0.0.1:1", "b"), "key")
+        await got(sdk, ObjectPlace("eu-west-1", "http://127.0.0.1:1", "b"), "key")
 
 
 # Where credentials and regions come from, on plain Trio
@@ -277,7 +277,7 @@ async def test_a_machine_without_a_metadata_service_just_has_no_credentials(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}")
     with pytest.raises(Unreachable, match="NoCredentialsError"):
-        await got(sdk, Place("eu-west-1", f"http://127.0.0.1:{port}", "b"), "key")
+        await got(sdk, ObjectPlace("eu-west-1", f"http://127.0.0.1:{port}", "b"), "key")
     nursery.cancel_scope.cancel()
 
 
@@ -297,7 +297,7 @@ async def test_a_signature_for_the_wrong_region_is_made_again_for_the_right_one(
         return HttpResponse(400, (("content-type", "application/xml"),), f"<Error>{code}</Error>".encode())
 
     port = await nursery.start(serve_sockets, partial(serve_http, handler=strict))
-    assert await got(sdk, Place("us-east-1", f"http://127.0.0.1:{port}", "b"), "key") == b"body"
+    assert await got(sdk, ObjectPlace("us-east-1", f"http://127.0.0.1:{port}", "b"), "key") == b"body"
     assert asked == ["us-east-1", "eu-central-1"]
     nursery.cancel_scope.cancel()
 

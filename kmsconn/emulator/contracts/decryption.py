@@ -1,4 +1,4 @@
-"""``Decryption`` on the Gateway: takes requests and replies with the real rules, emits G1 to G3. Knows no node and no block.
+"""``DecryptionContract`` on the Gateway: takes requests and replies with the real rules, emits G1 to G3. Knows no node and no block.
 
 Storage is laid out as in the real contract where somebody may look (fhevm-0.14.md, E.1); the order of the checks is that of
 annex A.
@@ -50,7 +50,7 @@ _FIRST_REPLY_GAS = 17_100  # a list begins, two for public replies
 _PUBLIC_CONSENSUS_GAS, _SIGNATURE_GAS, _USER_CONSENSUS_GAS = 33_000, 9_500, 20_000
 
 
-class Decryption(AbiContract):
+class DecryptionContract(AbiContract):
     """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``)."""
 
     def __init__(self, address: Address, chain_id: int, config: GatewayConfig) -> None:

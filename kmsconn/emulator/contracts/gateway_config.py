@@ -32,7 +32,7 @@ NO_NODE = KmsNode(ZERO_ADDRESS, ZERO_ADDRESS)
 
 
 @attrs.frozen
-class Coprocessor:
+class EmulatedCoprocessor:
     """One coprocessor."""
 
     tx_sender: Address
@@ -41,11 +41,11 @@ class Coprocessor:
 
     @property
     def as_abi(self) -> tuple[Any, ...]:
-        """Return the struct ``Coprocessor``."""
+        """Return the struct ``EmulatedCoprocessor``."""
         return (self.tx_sender, self.signer, self.bucket_url)
 
 
-_NO_COPROCESSOR = Coprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
+_NO_COPROCESSOR = EmulatedCoprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
 
 
 @attrs.frozen
@@ -110,7 +110,9 @@ class GatewayConfig(AbiContract):
             },
         )
 
-    def set_coprocessors(self, frame: Frame, coprocessors: Sequence[Coprocessor], threshold: int) -> None:
+    def set_coprocessors(
+        self, frame: Frame, coprocessors: Sequence[EmulatedCoprocessor], threshold: int
+    ) -> None:
         """Replace the registered coprocessors, in this order."""
         frame.write(tuple(coprocessors), "coprocessors")
         frame.write(threshold, "coprocessor_threshold")
@@ -157,8 +159,8 @@ class GatewayConfig(AbiContract):
         registered = frame.at(self.address).read("host_chains")
         return registered is None or chain_id in registered
 
-    def _coprocessors(self, frame: Frame) -> tuple[Coprocessor, ...]:
-        found: tuple[Coprocessor, ...] = frame.read("coprocessors", default=())
+    def _coprocessors(self, frame: Frame) -> tuple[EmulatedCoprocessor, ...]:
+        found: tuple[EmulatedCoprocessor, ...] = frame.read("coprocessors", default=())
         return found
 
     def _coprocessor(self, frame: Frame, tx_sender: Address) -> tuple[Any, ...]:

@@ -31,7 +31,7 @@ class Mood(StrEnum):
     """Four bytes, which is no ABI result."""
 
 
-class Wallet:
+class WalletContract:
     """A wallet at ``address`` that accepts what ``owner`` signed."""
 
     def __init__(self, address: Address, owner: Address) -> None:

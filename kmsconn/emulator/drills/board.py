@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage
+from kmsconn.emulator.drills.drill import Drill, DrillBody, DrillError, DrillScene, End
 from kmsconn.emulator.drills.table import DRILLS, body_in_words, find, members_of, targets_of
 from kmsconn.emulator.users import Users
 
@@ -29,7 +29,7 @@ class Active:
 
     target: str
     drill: Drill[Any]
-    body: Body
+    body: DrillBody
     since: float
     end: End = attrs.field(repr=False)
 
@@ -38,7 +38,7 @@ class DrillBoard:
     """The drills of one emulation. ``run`` must run for those that have tasks, or look at each block."""
 
     def __init__(self, dependencies: EmulatedDependencies, users: Users[EmulatedDependencies]) -> None:
-        self.stage = Stage(dependencies, users, self._start)
+        self.stage = DrillScene(dependencies, users, self._start)
         self.active: list[Active] = []
         """In the order in which they were put on."""
         self._dependencies = dependencies

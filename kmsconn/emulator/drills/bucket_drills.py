@@ -11,7 +11,16 @@ import attrs
 from kmsconn.emulator import bucket_faults, injections
 from kmsconn.emulator.bucket_faults import BucketFaults, Fault
 from kmsconn.emulator.buckets import error
-from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage, Target, appended, changing
+from kmsconn.emulator.drills.drill import (
+    Drill,
+    DrillBody,
+    DrillError,
+    DrillScene,
+    End,
+    Target,
+    appended,
+    changing,
+)
 from kmsconn.emulator.http import HttpRequest, HttpResponse, Send
 
 _CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
@@ -24,62 +33,62 @@ _SPOILS = {
 }  # fmt: skip
 
 
-class Share(Body, frozen=True):
+class BucketShare(DrillBody, frozen=True):
     """The share of requests that meet it."""
 
     share: float = 1.0
 
 
-class Answering(Share, frozen=True):
+class AnsweringBuckets(BucketShare, frozen=True):
     """And the HTTP status that they get."""
 
     code: int = 403
 
 
-class Pointing(Share, frozen=True):
+class Pointing(BucketShare, frozen=True):
     """And where they are pointed, where a path begins with {path}; empty: to the same object in the next bucket."""
 
     location: str = ""
 
 
-class Pieces(Share, frozen=True):
+class Pieces(BucketShare, frozen=True):
     """And the bytes of each chunk of a body without a length."""
 
     bytes: int = 1
 
 
-class Stalling(Share, frozen=True):
+class Stalling(BucketShare, frozen=True):
     """And after how many bytes nothing follows."""
 
     after: int = 0
 
 
-class Size(Share, frozen=True):
+class Size(BucketShare, frozen=True):
     """And how long bodies are; ``announced``: a header says so."""
 
     bytes: int = 1 << 30
     announced: bool = False
 
 
-class Delay(Body, frozen=True):
+class BucketDelay(DrillBody, frozen=True):
     """How late answers begin."""
 
     seconds: float = 5.0
 
 
-class Spoiling(Share, frozen=True):
+class SpoiledBucket(BucketShare, frozen=True):
     """And how bodies are spoilt."""
 
     how: str = "wrong bytes"
 
 
-class Url(Body, frozen=True):
+class BucketUrl(DrillBody, frozen=True):
     """What the contract says where the bucket is."""
 
     url: str
 
 
-def _bucket(stage: Stage, name: str) -> BucketFaults:
+def _bucket(stage: DrillScene, name: str) -> BucketFaults:
     return stage.dependencies.buckets[_index(name)]
 
 
@@ -87,21 +96,21 @@ def _index(name: str) -> int:
     return int(name.removeprefix("bucket"))
 
 
-def _struck(stage: Stage, name: str, share: float, fault: Fault) -> End:
+def _struck(stage: DrillScene, name: str, share: float, fault: Fault) -> End:
     faults = _bucket(stage, name)
     end = appended(faults.injections, injections.FaultInjection(share, fault))
     faults.injections.insert(0, faults.injections.pop())
     return end
 
 
-def _status(stage: Stage, name: str, body: Answering) -> End:
+def _status(stage: DrillScene, name: str, body: AnsweringBuckets) -> End:
     if not 200 <= body.code < 600:  # noqa: PLR2004 - HTTP statuses
         raise DrillError("code", f"{body.code} is no HTTP status of an answer", "name one from 200 to 599")
     response = error(body.code, _CODES.get(body.code, "Error"))
     return _struck(stage, name, body.share, Fault(f"status {body.code}", lambda _, __: response))
 
 
-def _redirect(stage: Stage, name: str, body: Pointing) -> End:
+def _redirect(stage: DrillScene, name: str, body: Pointing) -> End:
     index = _index(name)
     following = stage.dependencies.bucket_url((index + 1) % len(stage.dependencies.buckets))
 
@@ -114,7 +123,7 @@ def _redirect(stage: Stage, name: str, body: Pointing) -> End:
     return _struck(stage, name, body.share, Fault("redirect", act))
 
 
-def _chunked(stage: Stage, name: str, body: Pieces) -> End:
+def _chunked(stage: DrillScene, name: str, body: Pieces) -> End:
     if body.bytes < 1:
         raise DrillError("bytes", f"{body.bytes} bytes are no chunk", "name at least 1")
 
@@ -130,31 +139,31 @@ async def _send_pieces(content: bytes, size: int, send: Send) -> None:
         await send(content[start : start + size])
 
 
-def _stall(stage: Stage, name: str, body: Stalling) -> End:
+def _stall(stage: DrillScene, name: str, body: Stalling) -> End:
     return _struck(stage, name, body.share, bucket_faults.stall(body.after))
 
 
-def _oversized(stage: Stage, name: str, body: Size) -> End:
+def _oversized(stage: DrillScene, name: str, body: Size) -> End:
     return _struck(stage, name, body.share, bucket_faults.oversized(body.bytes, announced=body.announced))
 
 
-def _spoil(stage: Stage, name: str, body: Spoiling) -> End:
+def _spoil(stage: DrillScene, name: str, body: SpoiledBucket) -> End:
     fault = _SPOILS.get(body.how)
     if fault is None:
         raise DrillError("how", f"no such fault: {body.how!r}", f"there are: {', '.join(_SPOILS)}")
     return _struck(stage, name, body.share, fault)
 
 
-def _slow(stage: Stage, name: str, body: Delay) -> End:
+def _slow(stage: DrillScene, name: str, body: BucketDelay) -> End:
     return changing(_bucket(stage, name).bucket, "latency", body.seconds)
 
 
-def _hang(stage: Stage, name: str, body: Body) -> End:
+def _hang(stage: DrillScene, name: str, body: DrillBody) -> End:
     del body
     return changing(_bucket(stage, name).bucket, "latency", math.inf)
 
 
-def _address(stage: Stage, name: str, body: Url) -> End:
+def _address(stage: DrillScene, name: str, body: BucketUrl) -> End:
     dependencies, index = stage.dependencies, _index(name)
     dependencies.told_urls[index] = body.url
     dependencies.settled()
@@ -168,7 +177,7 @@ def _address(stage: Stage, name: str, body: Url) -> End:
 
 BUCKET_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
-        "status", Target.BUCKET, Answering, _status,
+        "status", Target.BUCKET, AnsweringBuckets, _status,
         "Requests are answered with this HTTP status.",
         "Other buckets and forms of keys are tried; when none passes, requests wait and a critical alert names the buckets.",
     ),
@@ -193,22 +202,22 @@ BUCKET_DRILLS: tuple[Drill[Any], ...] = (
         "Given up at the limit of size.",
     ),
     Drill(
-        "spoil", Target.BUCKET, Spoiling, _spoil,
+        "spoil", Target.BUCKET, SpoiledBucket, _spoil,
         f"Bodies are spoilt: {', '.join(_SPOILS)}.",
         "The digest decides; another bucket is asked.",
     ),
     Drill(
-        "slow", Target.BUCKET, Delay, _slow,
+        "slow", Target.BUCKET, BucketDelay, _slow,
         "Answers begin that much later.",
         "The next bucket is asked meanwhile.",
     ),
     Drill(
-        "hang", Target.BUCKET, Body, _hang,
+        "hang", Target.BUCKET, DrillBody, _hang,
         "Requests are never answered.",
         "The next bucket is asked meanwhile; the request waits when all are silent.",
     ),
     Drill(
-        "address", Target.BUCKET, Url, _address,
+        "address", Target.BUCKET, BucketUrl, _address,
         "The contract names this URL for the bucket: without TLS, of a private address, of nobody.",
         "A URL that the bucket policy forbids is left out and named with its option; where it leaves none, requests wait.",
     ),

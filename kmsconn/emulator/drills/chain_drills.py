@@ -11,28 +11,28 @@ import msgspec
 
 from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.call_rules import CallRule, Honest, Spoiled, hanging
-from kmsconn.emulator.chain import Chain, keep_all
+from kmsconn.emulator.chain import EmulatedChain, keep_all
 from kmsconn.emulator.drills.drill import (
-    Body,
     Drill,
+    DrillBody,
     DrillError,
+    DrillScene,
     End,
-    Stage,
     Target,
     appended,
     changing,
     together,
 )
 from kmsconn.emulator.node_error import INVALID_PARAMS, SERVER_ERROR, NodeError
-from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.rpc import RpcNode
 from kmsconn.emulator.sequencer import pool_of
 from kmsconn.ethereum.hexes import from_quantity, quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 
 
-class Calls(Body, frozen=True):
+class RpcCalls(DrillBody, frozen=True):
     """Which calls: see ``CallRule``. An empty method stands for all."""
 
     method: str = ""
@@ -42,7 +42,7 @@ class Calls(Body, frozen=True):
     one: bool = False
 
 
-class Refusal(Calls, frozen=True):
+class RefusedCalls(RpcCalls, frozen=True):
     """And the error that they get; ``nested``: how deep its data are nested."""
 
     code: int = SERVER_ERROR
@@ -51,20 +51,20 @@ class Refusal(Calls, frozen=True):
     nested: int = 0
 
 
-class Lie(Calls, frozen=True):
+class LyingNode(RpcCalls, frozen=True):
     """And the result that they get; ``nested``: how deep it is nested, in place of ``value``."""
 
     value: Any = None
     nested: int = 0
 
 
-class Limit(Body, frozen=True):
+class Limit(DrillBody, frozen=True):
     """The most calls in a batch."""
 
     calls: int
 
 
-class Fees(Body, frozen=True):
+class WildFees(DrillBody, frozen=True):
     """What nodes say of fees, in wei as number or hex text. ``really``: the chain's own base fee as well."""
 
     base_fee: int | str | None = None
@@ -73,46 +73,46 @@ class Fees(Body, frozen=True):
     really: bool = False
 
 
-class Percent(Body, frozen=True):
+class Percent(DrillBody, frozen=True):
     """A share of the truth, and how often."""
 
     percent: int = 50
     times: int | None = None
 
 
-class Finality(Body, frozen=True):
+class Finality(DrillBody, frozen=True):
     """``known`` false: nodes do not know the tag."""
 
     known: bool = True
 
 
-class Lag(Body, frozen=True):
+class LaggingNode(DrillBody, frozen=True):
     """Blocks behind the head."""
 
     blocks: int = 5
 
 
-class Balance(Body, frozen=True):
+class Balance(DrillBody, frozen=True):
     """What the connector's account has, in wei."""
 
     wei: int = 0
 
 
-class PoolChoice(Body, frozen=True):
+class PoolChoice(DrillBody, frozen=True):
     """A kind of pool."""
 
     kind: PoolKind = "geth"
 
 
-class Misbehaviour(Body, frozen=True):
+class Misbehaviour(DrillBody, frozen=True):
     """A fault of a node by name, and how often: a share of the occasions, or a number of them."""
 
-    how: Fault
+    how: NodeFault
     share: float = 1.0
     times: int | None = None
 
 
-class Reorganisation(Body, frozen=True):
+class Reorganisation(DrillBody, frozen=True):
     """``blocks`` deep. ``reuse_ids``: other requests come under the same ids. ``drop``: what is gone for good, besides.
 
     ``shorter``: no blocks take the place of those that go; the head goes back.
@@ -124,28 +124,28 @@ class Reorganisation(Body, frozen=True):
     shorter: bool = False
 
 
-class Copies(Body, frozen=True):
+class Copies(DrillBody, frozen=True):
     """The share of replies that the second sender sends too."""
 
     share: float = 1.0
 
 
-def _ruled(stage: Stage, name: str, body: Calls, act: Spoiled) -> End:
+def _ruled(stage: DrillScene, name: str, body: RpcCalls, act: Spoiled) -> End:
     """Put one rule on all nodes of a chain."""
     methods = frozenset({body.method} - {""})
     rule = CallRule(act, methods, body.share, body.times, body.containing, body.one)
     return _on_nodes(stage, name, lambda node: appended(node.faults.rules, rule))
 
 
-def _on_nodes(stage: Stage, name: str, put_on: Callable[[Node], End]) -> End:
+def _on_nodes(stage: DrillScene, name: str, put_on: Callable[[RpcNode], End]) -> End:
     return together(*(put_on(node) for node in stage.dependencies.clusters[name].nodes))
 
 
-def _hang(stage: Stage, name: str, body: Calls) -> End:
+def _hang(stage: DrillScene, name: str, body: RpcCalls) -> End:
     return _ruled(stage, name, body, hanging)
 
 
-def _refuse(stage: Stage, name: str, body: Refusal) -> End:
+def _refuse(stage: DrillScene, name: str, body: RefusedCalls) -> End:
     data = _nested(body.nested) if body.nested else body.data
 
     def refuse(honest: Honest) -> Any:
@@ -155,7 +155,7 @@ def _refuse(stage: Stage, name: str, body: Refusal) -> End:
     return _ruled(stage, name, body, refuse)
 
 
-def _lie(stage: Stage, name: str, body: Lie) -> End:
+def _lie(stage: DrillScene, name: str, body: LyingNode) -> End:
     value = _nested(body.nested) if body.nested else body.value
     return _ruled(stage, name, body, lambda _: value)
 
@@ -164,14 +164,14 @@ def _nested(depth: int) -> msgspec.Raw:
     return msgspec.Raw(b"[" * depth + b"]" * depth)
 
 
-def _batch_limit(stage: Stage, name: str, body: Limit) -> End:
+def _batch_limit(stage: DrillScene, name: str, body: Limit) -> End:
     return _on_nodes(stage, name, lambda node: changing(node, "batch_limit", body.calls))
 
 
-def _fees(stage: Stage, name: str, body: Fees) -> End:
+def _fees(stage: DrillScene, name: str, body: WildFees) -> End:
     base, tip = _wei("base_fee", body.base_fee), _wei("priority_fee", body.priority_fee)
     ends = [
-        _ruled(stage, name, Calls(method, times=body.times), partial(_retold, tell, base, tip))
+        _ruled(stage, name, RpcCalls(method, times=body.times), partial(_retold, tell, base, tip))
         for method, tell in _FEES.items()
     ]
     if body.really and base is not None:
@@ -222,43 +222,45 @@ def _wei(field: str, text: int | str | None) -> int | None:
         raise DrillError(field, str(error), "write a number, or hex text such as 0x3b9aca00") from error
 
 
-def _short_estimate(stage: Stage, name: str, body: Percent) -> End:
+def _short_estimate(stage: DrillScene, name: str, body: Percent) -> End:
     def shorten(honest: Honest) -> Any:
         return quantity(from_quantity(honest()) * body.percent // 100)
 
-    return _ruled(stage, name, Calls("eth_estimateGas", times=body.times), shorten)
+    return _ruled(stage, name, RpcCalls("eth_estimateGas", times=body.times), shorten)
 
 
-def _finality(stage: Stage, name: str, body: Finality) -> End:
+def _finality(stage: DrillScene, name: str, body: Finality) -> End:
     chain = stage.chain(name)
     if body.known:
         return changing(chain, "finalized", chain.final_number(chain.head.number))
-    refusal = Refusal(containing='"finalized"', code=INVALID_PARAMS, message="invalid block tag: finalized")
+    refusal = RefusedCalls(
+        containing='"finalized"', code=INVALID_PARAMS, message="invalid block tag: finalized"
+    )
     return _refuse(stage, name, refusal)
 
 
-def _lag(stage: Stage, name: str, body: Lag) -> End:
+def _lag(stage: DrillScene, name: str, body: LaggingNode) -> End:
     return _on_nodes(stage, name, lambda node: changing(node, "lag", body.blocks))
 
 
-def _stall(stage: Stage, name: str, body: Body) -> End:
+def _stall(stage: DrillScene, name: str, body: DrillBody) -> End:
     del body
     return changing(stage.chain(name), "stalled", True)
 
 
-def _balance(stage: Stage, name: str, body: Balance) -> End:
+def _balance(stage: DrillScene, name: str, body: Balance) -> End:
     chain, owner = stage.chain(name), stage.dependencies.sender.address
     before = chain.account(owner).balance
     chain.set_balance(owner, body.wei)
     return lambda: chain.set_balance(owner, before)
 
 
-def _pool(stage: Stage, name: str, body: PoolChoice) -> End:
+def _pool(stage: DrillScene, name: str, body: PoolChoice) -> End:
     return changing(stage.chain(name), "pool", pool_of(body.kind))
 
 
-def _misbehave(stage: Stage, name: str, body: Misbehaviour) -> End:
-    def put_on(node: Node) -> End:
+def _misbehave(stage: DrillScene, name: str, body: Misbehaviour) -> End:
+    def put_on(node: RpcNode) -> End:
         faults = node.faults
         if body.times is not None:
             faults.script(body.how, body.times)
@@ -269,7 +271,7 @@ def _misbehave(stage: Stage, name: str, body: Misbehaviour) -> End:
     return _on_nodes(stage, name, put_on)
 
 
-def _reorganise(stage: Stage, name: str, body: Reorganisation) -> End:
+def _reorganise(stage: DrillScene, name: str, body: Reorganisation) -> End:
     chain = stage.chain(name)
     deepest = chain.head.number - chain.pruned_before
     if not 0 < body.blocks <= deepest:
@@ -284,7 +286,7 @@ def _reorganise(stage: Stage, name: str, body: Reorganisation) -> End:
     return lambda: _put_back(chain, branch)
 
 
-def _dropping(stage: Stage, body: Reorganisation) -> Callable[[Transaction], bool]:
+def _dropping(stage: DrillScene, body: Reorganisation) -> Callable[[Transaction], bool]:
     requests = body.reuse_ids or body.drop in {"requests", "everything"}
     replies = body.reuse_ids or body.drop in {"replies", "everything"}
     if not (requests or replies):
@@ -298,7 +300,7 @@ def _dropping(stage: Stage, body: Reorganisation) -> Callable[[Transaction], boo
     return is_dropped
 
 
-def _requests(stage: Stage, branch: Branch) -> list[Transaction]:
+def _requests(stage: DrillScene, branch: Branch) -> list[Transaction]:
     requested = stage.dependencies.generation_events.requested
     return [
         mined.transaction
@@ -308,7 +310,7 @@ def _requests(stage: Stage, branch: Branch) -> list[Transaction]:
     ]
 
 
-def _put_back(chain: Chain, branch: Branch) -> None:
+def _put_back(chain: EmulatedChain, branch: Branch) -> None:
     """Let the old branch return where its root still stands."""
     root = chain.block(branch.root)
     if root is not None and root.hash == branch.blocks[0].parent and chain.head.number > branch.root:
@@ -318,7 +320,7 @@ def _put_back(chain: Chain, branch: Branch) -> None:
 class _SecondSender:
     """Another process with the connector's key: sends a reply again, once it is in a block, under the next nonce."""
 
-    def __init__(self, stage: Stage, share: float) -> None:
+    def __init__(self, stage: DrillScene, share: float) -> None:
         self._chain, self._dependencies, self._share = stage.dependencies.gateway, stage.dependencies, share
         self._own: set[bytes] = set()
         self._random = Random(0)
@@ -351,24 +353,24 @@ class _SecondSender:
             self._own.discard(own_hash)
 
 
-def _second_sender(stage: Stage, name: str, body: Copies) -> End:
+def _second_sender(stage: DrillScene, name: str, body: Copies) -> End:
     del name
     return appended(stage.each_block, _SecondSender(stage, body.share).look)
 
 
 CHAIN_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
-        "hang", Target.CHAIN, Calls, _hang,
+        "hang", Target.CHAIN, RpcCalls, _hang,
         "Calls are never answered; others on the same connection are. With `one`, only those about the first reply that is struck.",
         "The row waits for a later look, the others go on; a node that answers nothing at all is dropped and named after 10 s.",
     ),
     Drill(
-        "error", Target.CHAIN, Refusal, _refuse,
+        "error", Target.CHAIN, RefusedCalls, _refuse,
         "Calls are answered with this JSON-RPC error.",
         "A refusal that says nothing about the request is a missing answer: asked again later, named in an alert.",
     ),
     Drill(
-        "answer", Target.CHAIN, Lie, _lie,
+        "answer", Target.CHAIN, LyingNode, _lie,
         "Calls are answered with this result and not carried out: a wild estimate, a head of 2^63−1, a chain id of 5,000 digits.",
         "A result that cannot be true is refused at the edge and named; one that may be true is asked for again before money is spent.",
     ),
@@ -378,7 +380,7 @@ CHAIN_DRILLS: tuple[Drill[Any], ...] = (
         "Batches are split until the node takes them; nothing waits longer than one round.",
     ),
     Drill(
-        "fees", Target.CHAIN, Fees, _fees,
+        "fees", Target.CHAIN, WildFees, _fees,
         "Nodes tell these fees, `times` times or until the end; with `really` the chain asks for them.",
         "Within the limits of the options the replies go out at that price; beyond them they wait, with a critical alert.",
     ),
@@ -393,12 +395,12 @@ CHAIN_DRILLS: tuple[Drill[Any], ...] = (
         "What needs finality waits and is named; without the tag a depth by option stands in for it.",
     ),
     Drill(
-        "lag", Target.CHAIN, Lag, _lag,
+        "lag", Target.CHAIN, LaggingNode, _lag,
         "The nodes stay that many blocks behind.",
         "Nothing is believed of blocks that a node does not have; the cursor waits.",
     ),
     Drill(
-        "stall", Target.CHAIN, Body, _stall,
+        "stall", Target.CHAIN, DrillBody, _stall,
         "No blocks are made. The sequencer answers no broadcast, and leaves out what waited for 12 s.",
         "An old head is named; broadcasts are repeated with the same bytes when blocks come again.",
     ),

@@ -9,13 +9,13 @@ import trio
 
 from kmsconn.emulator import core_faults, injections
 from kmsconn.emulator.core import LONG_POLL, EmulatedCore
-from kmsconn.emulator.core_faults import HEALTH, STRANGER, Call, Fault, FaultyCore
+from kmsconn.emulator.core_faults import HEALTH, STRANGER, Fault, FaultyCore, InterceptedCall
 from kmsconn.emulator.drills.drill import (
-    Body,
     Drill,
+    DrillBody,
     DrillError,
+    DrillScene,
     End,
-    Stage,
     Target,
     appended,
     changing,
@@ -35,14 +35,14 @@ _SPOILS: dict[str, Fault] = {
 }
 
 
-class Calls(Body, frozen=True):
+class CoreCalls(DrillBody, frozen=True):
     """Which calls of the Core, by name; an empty one stands for all, the health check among them."""
 
     method: str = ""
     share: float = 1.0
 
 
-class Failure(Calls, frozen=True):
+class CoreFailure(CoreCalls, frozen=True):
     """And the gRPC status that they end with. ``after``: the work is done all the same."""
 
     code: Code = "INTERNAL"
@@ -50,25 +50,25 @@ class Failure(Calls, frozen=True):
     after: bool = False
 
 
-class Delay(Calls, frozen=True):
+class CoreDelay(CoreCalls, frozen=True):
     """And how late they are."""
 
     seconds: float = 5.0
 
 
-class Spoiling(Calls, frozen=True):
+class SpoiledCore(CoreCalls, frozen=True):
     """And how their answers are spoilt."""
 
     how: str = "no payload"
 
 
-class Health(Body, frozen=True):
+class CoreHealthDrill(DrillBody, frozen=True):
     """What the health check says: NOT_SERVING, or that there is no such call."""
 
     known: bool = True
 
 
-def _struck(stage: Stage, name: str, body: Calls, fault: Fault) -> End:
+def _struck(stage: DrillScene, name: str, body: CoreCalls, fault: Fault) -> End:
     """Let a fault strike calls, before those that were put on earlier."""
     methods = [body.method] if body.method else [None, HEALTH]
     return together(
@@ -85,20 +85,20 @@ def _first(faults: FaultyCore[Any], chance: injections.FaultInjection[core_fault
     return end
 
 
-def _fail(stage: Stage, name: str, body: Failure) -> End:
+def _fail(stage: DrillScene, name: str, body: CoreFailure) -> End:
     make = core_faults.status_after if body.after else core_faults.status
     return _struck(stage, name, body, make(Status[body.code], body.message))
 
 
-def _hang(stage: Stage, name: str, body: Calls) -> End:
+def _hang(stage: DrillScene, name: str, body: CoreCalls) -> End:
     return _struck(stage, name, body, core_faults.HANG)
 
 
-def _slow(stage: Stage, name: str, body: Delay) -> End:
+def _slow(stage: DrillScene, name: str, body: CoreDelay) -> End:
     return _struck(stage, name, body, core_faults.slow(body.seconds))
 
 
-def _spoil(stage: Stage, name: str, body: Spoiling) -> End:
+def _spoil(stage: DrillScene, name: str, body: SpoiledCore) -> End:
     fault = _SPOILS.get(body.how)
     if fault is None:
         raise DrillError("how", f"no such fault: {body.how!r}", f"there are: {', '.join(_SPOILS)}")
@@ -107,7 +107,7 @@ def _spoil(stage: Stage, name: str, body: Spoiling) -> End:
     return _struck(stage, name, body, fault)
 
 
-def _signer(stage: Stage, name: str, body: Body) -> End:
+def _signer(stage: DrillScene, name: str, body: DrillBody) -> End:
     """Let a Core sign with the key of a stranger, decryptions and what it generates; answers that it gave out stay."""
     del body
     core = stage.core(name).core
@@ -117,7 +117,7 @@ def _signer(stage: Stage, name: str, body: Body) -> End:
     return together(changing(core, "node", other), changing(core.management, "node", other))
 
 
-async def _taken_act(call: Call) -> bytes:
+async def _taken_act(call: InterceptedCall) -> bytes:
     if call.method == HEALTH:
         return await call.proceed()
     if not call.method.startswith("Get"):
@@ -127,24 +127,24 @@ async def _taken_act(call: Call) -> bytes:
     raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
 
 
-def _taken(stage: Stage, name: str, body: Calls) -> End:
+def _taken(stage: DrillScene, name: str, body: CoreCalls) -> End:
     return _struck(stage, name, body, Fault("taken", _taken_act))
 
 
-async def _stuck_act(call: Call) -> bytes:
+async def _stuck_act(call: InterceptedCall) -> bytes:
     if not call.method.startswith("Get"):
         return await call.proceed()
     await trio.sleep(LONG_POLL)
     raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
 
 
-def _stuck(stage: Stage, name: str, body: Calls) -> End:
+def _stuck(stage: DrillScene, name: str, body: CoreCalls) -> End:
     return _struck(stage, name, body, Fault("stuck", _stuck_act))
 
 
-def _health(stage: Stage, name: str, body: Health) -> End:
+def _health(stage: DrillScene, name: str, body: CoreHealthDrill) -> End:
     if not body.known:
-        return _struck(stage, name, Calls(HEALTH), core_faults.status(Status.UNIMPLEMENTED))
+        return _struck(stage, name, CoreCalls(HEALTH), core_faults.status(Status.UNIMPLEMENTED))
     core = stage.core(name).core
     if not isinstance(core, EmulatedCore):
         raise DrillError("known", "Cores of this generation have no health check", "leave this drill out")
@@ -153,44 +153,44 @@ def _health(stage: Stage, name: str, body: Health) -> End:
 
 CORE_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
-        "fail", Target.CORE, Failure, _fail,
+        "fail", Target.CORE, CoreFailure, _fail,
         "Calls end with this gRPC status; with UNAVAILABLE and no method it is a proxy whose Core is gone.",
         "By status, see docs/outcomes.md, *Submit and answer*; when nothing passes, requests wait and a critical alert says so.",
     ),
     Drill(
-        "signer", Target.CORE, Body, _signer,
+        "signer", Target.CORE, DrillBody, _signer,
         "The Core signs with a key that belongs to no committee.",
         "No such answer is sent. One is quarantined while others pass; when all are alike they wait, with a critical alert "
         "that names both signers.",
     ),
     Drill(
-        "taken", Target.CORE, Calls, _taken,
+        "taken", Target.CORE, CoreCalls, _taken,
         "Start calls say ALREADY_EXISTS and no result ever comes, as after a start that failed inside the Core. A restart ends it.",
         "An alert names the ids and the remedy, restarting that Core.",
         restart_ends=True,
     ),
     Drill(
-        "stuck", Target.CORE, Calls, _stuck,
+        "stuck", Target.CORE, CoreCalls, _stuck,
         "Everything is taken, and results are UNAVAILABLE after each minute of waiting.",
         "The request waits through long polls; its worker is free between them.",
     ),
     Drill(
-        "health", Target.CORE, Health, _health,
+        "health", Target.CORE, CoreHealthDrill, _health,
         "The health check says NOT_SERVING; with `known` false there is no such call.",
         "A Core that does not serve is named within 10 s; one without health checks is judged by its calls.",
     ),
     Drill(
-        "hang", Target.CORE, Calls, _hang,
+        "hang", Target.CORE, CoreCalls, _hang,
         "Calls are never answered.",
         "The stage's deadline ends them; the request waits, other endpoints go on.",
     ),
     Drill(
-        "slow", Target.CORE, Delay, _slow,
+        "slow", Target.CORE, CoreDelay, _slow,
         "Calls are carried out that much later.",
         "Nothing, but latency.",
     ),
     Drill(
-        "spoil", Target.CORE, Spoiling, _spoil,
+        "spoil", Target.CORE, SpoiledCore, _spoil,
         f"Calls of one method are spoilt: {', '.join(_SPOILS)}.",
         "What does not verify is not sent: quarantine, or wait where it is transport alone.",
     ),

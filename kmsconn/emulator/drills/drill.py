@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, get_args
 import attrs
 import msgspec
 
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.users import Users
@@ -42,12 +42,12 @@ class DrillError(KmsconnError):
         super().__init__(f"{field}: {reason}; {remedy}")
 
 
-class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class DrillBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The JSON object of a ``POST``; this one is empty."""
 
 
 @attrs.define(eq=False)
-class Stage:
+class DrillScene:
     """Everything that drills act on."""
 
     dependencies: EmulatedDependencies
@@ -59,7 +59,7 @@ class Stage:
     monitoring: str = ""
     """Where the connector's monitoring port is, as host:port; empty as long as that is not known."""
 
-    def chain(self, name: str) -> Chain:
+    def chain(self, name: str) -> EmulatedChain:
         """Return a chain by the name under which its nodes listen."""
         return self.dependencies.clusters[name].nodes[0].chain
 
@@ -68,7 +68,7 @@ class Stage:
         return self.dependencies.cores_by_name[name]
 
 
-B = TypeVar("B", bound=Body)
+B = TypeVar("B", bound=DrillBody)
 
 
 @attrs.frozen
@@ -81,7 +81,7 @@ class Drill(Generic[B]):
     name: str
     target: Target
     body: type[B]
-    put_on: Callable[[Stage, str, B], End | None]
+    put_on: Callable[[DrillScene, str, B], End | None]
     does: str
     connector: str
     restart_ends: bool = False

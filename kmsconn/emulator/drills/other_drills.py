@@ -9,13 +9,13 @@ from typing import Any
 import trio
 
 from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, announce
-from kmsconn.emulator.contracts.decryption import Decryption
+from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
-from kmsconn.emulator.contracts.wallets import Mood, Wallet
+from kmsconn.emulator.contracts.wallets import Mood, WalletContract
 from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, address_for
-from kmsconn.emulator.drills.drill import Body, Drill, DrillError, End, Stage, Target, changing
-from kmsconn.emulator.execution import Contract, Frame
+from kmsconn.emulator.drills.drill import Drill, DrillBody, DrillError, DrillScene, End, Target, changing
+from kmsconn.emulator.execution import EmulatedContract, Frame
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.key_life import announcement_of
@@ -29,7 +29,7 @@ OTHER_CONTEXT, OTHER_EPOCH = CONTEXT - 1, EPOCH - 1
 _STRANGERS = (61, 62, 63, 64)  # members that no emulation has
 
 
-class Count(Body, frozen=True):
+class Count(DrillBody, frozen=True):
     """How many requests are made, at once."""
 
     count: int = 1
@@ -41,13 +41,13 @@ class Requests(Count, frozen=True):
     form: str = "any"
 
 
-class WalletMood(Body, frozen=True):
+class WalletMood(DrillBody, frozen=True):
     """How the contract wallet answers ``isValidSignature``."""
 
     says: Mood = Mood.NO
 
 
-class Flood(Body, frozen=True):
+class Flood(DrillBody, frozen=True):
     """How many connections, and how many requests on each, whose answers nobody reads."""
 
     connections: int = 64
@@ -73,7 +73,7 @@ def contracts_of(dependencies: EmulatedDependencies) -> dict[str, tuple[str, Add
     }
 
 
-def _fhevm(stage: Stage) -> FhevmDependencies:
+def _fhevm(stage: DrillScene) -> FhevmDependencies:
     if not isinstance(stage.dependencies, FhevmDependencies):
         raise DrillError(
             "route", "the first generation has no such thing", "start kmsconn emulate without --profile"
@@ -81,17 +81,17 @@ def _fhevm(stage: Stage) -> FhevmDependencies:
     return stage.dependencies
 
 
-def _refuse(stage: Stage, name: str, body: Body) -> End:
+def _refuse(stage: DrillScene, name: str, body: DrillBody) -> End:
     del body
     toggle_port = stage.dependencies.toggle_ports[name]
     toggle_port.shut()
     return toggle_port.open
 
 
-def _no_code(stage: Stage, name: str, body: Body) -> End:
+def _no_code(stage: DrillScene, name: str, body: DrillBody) -> End:
     del body
     chain_name, where = contracts_of(stage.dependencies)[name]
-    contracts: dict[Address, Contract] = stage.chain(chain_name).contracts
+    contracts: dict[Address, EmulatedContract] = stage.chain(chain_name).contracts
     gone = contracts.pop(where, None)
     return _nothing if gone is None else partial(contracts.__setitem__, where, gone)
 
@@ -100,10 +100,10 @@ def _nothing() -> None:
     """End a drill that changed nothing."""
 
 
-def _pause(stage: Stage, name: str, body: Body) -> End:
+def _pause(stage: DrillScene, name: str, body: DrillBody) -> End:
     del body
     contract = stage.dependencies.decryption
-    if name != "decryption" or not isinstance(contract, Decryption):
+    if name != "decryption" or not isinstance(contract, DecryptionContract):
         raise DrillError(
             "route", f"{name} of this generation cannot be paused", "pause decryption of fhevm-0.14"
         )
@@ -115,16 +115,16 @@ def _pause(stage: Stage, name: str, body: Body) -> End:
     return partial(turn, paused=False)
 
 
-def _deny(stage: Stage, name: str, body: Body) -> End:
+def _deny(stage: DrillScene, name: str, body: DrillBody) -> End:
     del name, body
     return changing(_fhevm(stage).acl, "denies", True)
 
 
-def _wallet(stage: Stage, name: str, body: WalletMood) -> End:
+def _wallet(stage: DrillScene, name: str, body: WalletMood) -> End:
     del name
     dependencies, where = _fhevm(stage), address_for("wallet")
     wallet = dependencies.host.contracts[where]
-    assert isinstance(wallet, Wallet)
+    assert isinstance(wallet, WalletContract)
 
     def turn(mood: Mood) -> None:
         dependencies.host.set_up(where, lambda frame: wallet.set_mood(frame, mood))
@@ -133,7 +133,7 @@ def _wallet(stage: Stage, name: str, body: WalletMood) -> End:
     return partial(turn, Mood.HONEST)
 
 
-def _destroy_context(stage: Stage, name: str, body: Body) -> None:
+def _destroy_context(stage: DrillScene, name: str, body: DrillBody) -> None:
     del name, body
     dependencies = _fhevm(stage)
     protocol, gateway = dependencies.protocol_config, dependencies.gateway_config
@@ -141,14 +141,14 @@ def _destroy_context(stage: Stage, name: str, body: Body) -> None:
     dependencies.gateway.act(gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT))
 
 
-def _destroy_epoch(stage: Stage, name: str, body: Body) -> None:
+def _destroy_epoch(stage: DrillScene, name: str, body: DrillBody) -> None:
     del name, body
     dependencies = _fhevm(stage)
     protocol = dependencies.protocol_config
     dependencies.ethereum.act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
 
 
-def _new_context(stage: Stage, name: str, body: Body) -> None:
+def _new_context(stage: DrillScene, name: str, body: DrillBody) -> None:
     del name, body
     dependencies = _fhevm(stage)
     protocol, announced = dependencies.protocol_config, announcement_of(dependencies.committee)
@@ -163,7 +163,7 @@ def _new_context(stage: Stage, name: str, body: Body) -> None:
     dependencies.ethereum.act(protocol.address, act)
 
 
-def _request(stage: Stage, name: str, body: Requests) -> None:
+def _request(stage: DrillScene, name: str, body: Requests) -> None:
     del name
     ask = stage.users.any if body.form == "any" else stage.users.forms.get(body.form)
     if ask is None:
@@ -178,7 +178,7 @@ def _repeat(ask: Callable[[], object], count: int) -> None:
         ask()
 
 
-def _unknown_chain(stage: Stage, name: str, body: Count) -> None:
+def _unknown_chain(stage: DrillScene, name: str, body: Count) -> None:
     del name
     dependencies = _fhevm(stage)
     config, chains = dependencies.gateway_config, [HOST_ID, UNKNOWN_CHAIN_ID]
@@ -188,7 +188,7 @@ def _unknown_chain(stage: Stage, name: str, body: Count) -> None:
     back()
 
 
-def _other_context(stage: Stage, name: str, body: Count) -> None:
+def _other_context(stage: DrillScene, name: str, body: Count) -> None:
     del name
     dependencies, users = _fhevm(stage), stage.users
     assert isinstance(users, Traffic)
@@ -214,7 +214,7 @@ def _make_context(protocol: ProtocolConfig, committee: Committee, frame: Frame) 
     protocol.set_epoch(frame, OTHER_CONTEXT, OTHER_EPOCH)
 
 
-def _flood(stage: Stage, name: str, body: Flood) -> End:
+def _flood(stage: DrillScene, name: str, body: Flood) -> End:
     del name
     if not stage.monitoring:
         raise DrillError(
@@ -243,22 +243,22 @@ async def _pour(host: str, port: int, asked: bytes) -> None:
 
 OTHER_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
-        "refuse", Target.ANY, Body, _refuse,
+        "refuse", Target.ANY, DrillBody, _refuse,
         "Its connections break and new ones are refused.",
         "Named within seconds; work that needs it waits and goes on by itself.",
     ),
     Drill(
-        "no-code", Target.CONTRACT, Body, _no_code,
+        "no-code", Target.CONTRACT, DrillBody, _no_code,
         "There is no code at the contract's address.",
         "At start: exit status 3 with option and address. While running: a critical alert; nothing is given up for it.",
     ),
     Drill(
-        "pause", Target.CONTRACT, Body, _pause,
+        "pause", Target.CONTRACT, DrillBody, _pause,
         "The contract is paused: it takes neither requests nor replies.",
         "Replies wait without a nonce and are sent after the pause.",
     ),
     Drill(
-        "deny", Target.HOST, Body, _deny,
+        "deny", Target.HOST, DrillBody, _deny,
         "The ACL says no to everything.",
         "Requests wait, and are asked again ever more rarely; see docs/outcomes.md, *Check*.",
     ),
@@ -268,17 +268,17 @@ OTHER_DRILLS: tuple[Drill[Any], ...] = (
         "Asked again for at most 10 minutes, then the request is rejected; running out of gas is a refusal.",
     ),
     Drill(
-        "destroy-context", Target.ETHEREUM, Body, _destroy_context,
+        "destroy-context", Target.ETHEREUM, DrillBody, _destroy_context,
         "The first context is destroyed, on Ethereum and on the Gateway. It does not come back.",
         "What was asked under it is final; its Core is told until it has forgotten it.",
     ),
     Drill(
-        "destroy-epoch", Target.ETHEREUM, Body, _destroy_epoch,
+        "destroy-epoch", Target.ETHEREUM, DrillBody, _destroy_epoch,
         "The first epoch is destroyed. It does not come back.",
         "Its Core is told until it has forgotten it.",
     ),
     Drill(
-        "new-context", Target.ETHEREUM, Body, _new_context,
+        "new-context", Target.ETHEREUM, DrillBody, _new_context,
         "A context of the same committee is announced, which its nodes must confirm.",
         "Its Core is asked to take it; with `fail` on NewMpcContext it is rejected, and an alert says so.",
     ),

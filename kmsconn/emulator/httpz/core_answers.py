@@ -36,7 +36,7 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, Form, encode
+from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.typed_data import link_digest, object_digest, public_digest, user_digest
 from kmsconn.protocols.httpz_rc7.user_decryption import share_payload
 
@@ -48,7 +48,7 @@ class FirstNode:
     key: PrivateKey
     plaintexts: Mapping[bytes, int] = attrs.field(repr=False)
     """The value in each ciphertext body that exists."""
-    form: Form = Form.P3
+    form: PlaintextForm = PlaintextForm.P3
     numeric: bool = False
     party_id: int = 1
     degree: int = 0

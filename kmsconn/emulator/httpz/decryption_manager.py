@@ -13,7 +13,7 @@ import attrs
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.execution import Frame, Reverted, revert
-from kmsconn.emulator.httpz.registry import Httpz
+from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
@@ -49,7 +49,9 @@ class DecryptionManager(AbiContract):
     that its event never fires where a node may fail.
     """
 
-    def __init__(self, address: Address, chain_id: int, httpz: Httpz, *, counts_shares: bool = False) -> None:
+    def __init__(
+        self, address: Address, chain_id: int, httpz: HttpzContract, *, counts_shares: bool = False
+    ) -> None:
         super().__init__(
             address,
             httpz.revision.manager,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import attrs
 
-from kmsconn.config.settings import Attestation, Contract, S3Fallback, Secret, Settings
+from kmsconn.config.settings import AttestationMode, Contract, S3Fallback, Secret, Settings
 from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.dependencies import (
     COPROCESSORS,
@@ -32,10 +32,9 @@ from kmsconn.emulator.httpz.core import FirstCore
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
 from kmsconn.emulator.httpz.generation_events import HTTPZ
 from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
+from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.rpc import Cluster
-from kmsconn.emulator.rpc import Node as RpcNode
+from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.keccak import keccak256
 
 KEY_ID = int.from_bytes(keccak256(b"kmsconn emulator key of httpz"))
@@ -49,7 +48,7 @@ class HttpzDependencies(EmulatedDependencies):
 
     generation_events = HTTPZ
 
-    httpz: Httpz
+    httpz: HttpzContract
     decryption: DecryptionManager
     keys: KeyManager
     cores: list[FaultyCore[FirstCore]]
@@ -73,8 +72,8 @@ class HttpzDependencies(EmulatedDependencies):
 
         Where a node may fail, users' answers are counted by request (httpz-rc7.md, 13.16): with the real rule there is no end.
         """
-        gateway = Chain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
-        httpz = Httpz(address_for("HTTPZ"), revision)
+        gateway = EmulatedChain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
+        httpz = HttpzContract(address_for("HTTPZ"), revision)
         plaintexts: dict[bytes, int] = {}
         degree = (members - 1) // 3
 
@@ -107,7 +106,7 @@ class HttpzDependencies(EmulatedDependencies):
         return made
 
     @property
-    def chains(self) -> tuple[Chain, ...]:
+    def chains(self) -> tuple[EmulatedChain, ...]:
         """The gateway alone."""
         return (self.gateway,)
 
@@ -132,7 +131,7 @@ class HttpzDependencies(EmulatedDependencies):
             decryption_from_block_number=0,
             allow_http_buckets=True,
             allow_private_buckets=True,
-            attestation=Attestation.OFF,
+            attestation=AttestationMode.OFF,
             httpz=HttpzSettings(s3=self._fallback()),
         )
         return attrs.evolve(settings, **changes)  # type: ignore[arg-type]
@@ -140,7 +139,7 @@ class HttpzDependencies(EmulatedDependencies):
     def settled(self) -> None:
         """Tell HTTPZ where the buckets are."""
         coprocessors = [
-            Coprocessor(
+            HttpzCoprocessor(
                 key_for(f"coprocessor sender {index}").address,
                 key_for(f"coprocessor signer {index}").address,
                 self.told_url(index),
@@ -160,7 +159,7 @@ class HttpzDependencies(EmulatedDependencies):
         for contract in (self.httpz, self.decryption, self.keys):
             self.gateway.deploy(contract)
         members = range(1 + len(self.others))
-        nodes = [Node(sender_of(member).address, signer_of(member).address) for member in members]
+        nodes = [HttpzNode(sender_of(member).address, signer_of(member).address) for member in members]
         self.gateway.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
         digest = keccak256(PARAMETERS.encode())
         self.gateway.set_up(

@@ -15,7 +15,7 @@ import attrs
 
 from kmsconn.emulator.contracts.contract import AbiContract, Handler
 from kmsconn.emulator.execution import Frame, revert
-from kmsconn.emulator.httpz.registry import Httpz
+from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi, views
@@ -56,7 +56,7 @@ _PREPARES = {Kind.PREP_KEYGEN: Kind.KEYGEN, Kind.PREP_KSKGEN: Kind.KSKGEN}
 class KeyManager(AbiContract):
     """The contract. Who may ask for keys is not looked at."""
 
-    def __init__(self, address: Address, httpz: Httpz) -> None:
+    def __init__(self, address: Address, httpz: HttpzContract) -> None:
         self._httpz = httpz
         replies = {_REPLIES[kind]: partial(self._take, kind) for kind in _OPERATIONS}
         super().__init__(address, abi.KEY_MANAGER, replies | self._requests() | self._activation())

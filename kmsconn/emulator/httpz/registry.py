@@ -23,7 +23,7 @@ _COPROCESSOR_ROLE = keccak256(b"COPROCESSOR_TX_SENDER_ROLE")
 
 
 @attrs.frozen
-class Node:
+class HttpzNode:
     """A node of the one set: who sends, and who signs."""
 
     tx_sender: Address
@@ -33,7 +33,7 @@ class Node:
 
 
 @attrs.frozen
-class Coprocessor:
+class HttpzCoprocessor:
     """A coprocessor, and where it keeps its ciphertexts."""
 
     tx_sender: Address
@@ -42,7 +42,7 @@ class Coprocessor:
     da_url: str = ""
 
 
-class Httpz(AbiContract):
+class HttpzContract(AbiContract):
     """The registry, read by the names of a ``revision``: main, rc7 or rc9."""
 
     def __init__(self, address: Address, revision: str = "main") -> None:
@@ -59,23 +59,23 @@ class Httpz(AbiContract):
             },
         )
 
-    def set_nodes(self, frame: Frame, nodes: Sequence[Node], threshold: int = 0) -> None:
+    def set_nodes(self, frame: Frame, nodes: Sequence[HttpzNode], threshold: int = 0) -> None:
         """Replace the nodes; ``threshold`` of them may fail."""
         frame.write(tuple(nodes), "nodes")
         frame.write(threshold, "threshold")
 
-    def set_coprocessors(self, frame: Frame, coprocessors: Sequence[Coprocessor]) -> None:
+    def set_coprocessors(self, frame: Frame, coprocessors: Sequence[HttpzCoprocessor]) -> None:
         """Replace the coprocessors."""
         frame.write(tuple(coprocessors), "coprocessors")
 
-    def nodes(self, frame: Frame) -> tuple[Node, ...]:
+    def nodes(self, frame: Frame) -> tuple[HttpzNode, ...]:
         """Return the nodes."""
-        found: tuple[Node, ...] = frame.at(self.address).read("nodes", default=())
+        found: tuple[HttpzNode, ...] = frame.at(self.address).read("nodes", default=())
         return found
 
-    def coprocessors(self, frame: Frame) -> tuple[Coprocessor, ...]:
+    def coprocessors(self, frame: Frame) -> tuple[HttpzCoprocessor, ...]:
         """Return the coprocessors."""
-        found: tuple[Coprocessor, ...] = frame.at(self.address).read("coprocessors", default=())
+        found: tuple[HttpzCoprocessor, ...] = frame.at(self.address).read("coprocessors", default=())
         return found
 
     def threshold(self, frame: Frame) -> int:
@@ -104,10 +104,10 @@ class Httpz(AbiContract):
 
     def _coprocessor(self, frame: Frame, who: Address) -> tuple[Any, ...]:
         found = [one for one in self.coprocessors(frame) if one.tx_sender == who]
-        one = found[0] if found else Coprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
+        one = found[0] if found else HttpzCoprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
         return (one.tx_sender, one.signer, *((one.da_url,) if self.revision.long else ()), one.bucket)
 
     def _node(self, frame: Frame, who: Address) -> tuple[Any, ...]:
         found = [one for one in self.nodes(frame) if one.tx_sender == who]
-        one = found[0] if found else Node(ZERO_ADDRESS, ZERO_ADDRESS)
+        one = found[0] if found else HttpzNode(ZERO_ADDRESS, ZERO_ADDRESS)
         return (one.tx_sender, one.signer, one.ip_address, *((one.da_url,) if self.revision.long else ()))

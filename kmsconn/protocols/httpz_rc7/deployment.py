@@ -9,9 +9,9 @@ import attrs
 from kmsconn.config.settings import Contract, Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.protocols.httpz_rc7.plaintexts import Form
+from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 
-AUTO = (Form.P3, Form.P1, Form.P2, Form.RAW)
+AUTO = (PlaintextForm.P3, PlaintextForm.P1, PlaintextForm.P2, PlaintextForm.RAW)
 """All forms of a public result, in the order in which they are tried."""
 
 
@@ -26,7 +26,7 @@ class Deployment:
     manager: Domain
     httpz: Domain
     key_manager: Address
-    forms: Sequence[Form] = AUTO
+    forms: Sequence[PlaintextForm] = AUTO
     parameters: Mapping[bytes, int] = attrs.field(factory=dict)
     preprocessing: bool = True
     keys_at_finality: bool = False
@@ -40,7 +40,7 @@ class Deployment:
             manager=_domain(settings.decryption_contract, gateway),
             httpz=_domain(settings.gateway_config_contract, gateway),
             key_manager=settings.kms_generation_contract.address,
-            forms=AUTO if auto else (Form(options.plaintext_encoding),),
+            forms=AUTO if auto else (PlaintextForm(options.plaintext_encoding),),
             parameters=options.fhe_parameters,
             preprocessing=options.preprocessing,
             keys_at_finality=options.key_management_at_finality,

@@ -24,7 +24,7 @@ Plaintext = tuple[int, bytes]
 """An FHE type and the little-endian bytes of a value."""
 
 
-class Form(StrEnum):
+class PlaintextForm(StrEnum):
     """The forms by their names as options."""
 
     P3 = "p3"
@@ -33,7 +33,7 @@ class Form(StrEnum):
     RAW = "raw"
 
 
-def encode(form: Form, plaintexts: Sequence[Plaintext]) -> bytes:
+def encode(form: PlaintextForm, plaintexts: Sequence[Plaintext]) -> bytes:
     """Return the values in a form. Raises ValueError for values that the form does not have."""
     for fhe_type, _ in plaintexts:
         if fhe_type not in SIZES:
@@ -93,9 +93,9 @@ def _kind(value: int | bytes) -> AbiType:
 
 
 _MASKS = {EBOOL: 1, EUINT4: 15}
-_FORMS: Mapping[Form, Callable[[Sequence[Plaintext]], bytes]] = {
-    Form.P3: _p3,
-    Form.P1: _p1,
-    Form.P2: _p2,
-    Form.RAW: _raw,
+_FORMS: Mapping[PlaintextForm, Callable[[Sequence[Plaintext]], bytes]] = {
+    PlaintextForm.P3: _p3,
+    PlaintextForm.P1: _p1,
+    PlaintextForm.P2: _p2,
+    PlaintextForm.RAW: _raw,
 }

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor
+from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
@@ -55,7 +55,7 @@ def ethereum_thresholds(context_id: int, committee: Committee) -> bytes:
     return turn("ProtocolConfig", "setThresholds", context_id, numbers)
 
 
-def coprocessors(members: Iterable[Coprocessor], threshold: int) -> bytes:
+def coprocessors(members: Iterable[EmulatedCoprocessor], threshold: int) -> bytes:
     """Return the call that replaces the registered coprocessors."""
     return turn("GatewayConfig", "setCoprocessors", tuple(each.as_abi for each in members), threshold)
 

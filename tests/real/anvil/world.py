@@ -15,9 +15,9 @@ import trio
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.config.settings import Chain, Contract, HostChain, Secret, Settings
 from kmsconn.emulator.buckets import EmulatedBucket
-from kmsconn.emulator.contracts.gateway_config import Committee, Coprocessor, KmsNode, Thresholds
+from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor, KmsNode, Thresholds
 from kmsconn.emulator.core import EmulatedCore
-from kmsconn.emulator.core_answers import Node
+from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.dependencies import COPROCESSORS, GATEWAY_ID, HOST_ID, key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, ETHEREUM_ID
 from kmsconn.emulator.grpc_server import serve_grpc
@@ -179,7 +179,7 @@ async def _serve(world: World, nursery: trio.Nursery, nodes: int) -> None:
 
     degree = (nodes - 1) // 3
     for number in range(nodes):
-        core = EmulatedCore(Node(signer_key(number), number + 1, degree), world.plaintexts)
+        core = EmulatedCore(SigningNode(signer_key(number), number + 1, degree), world.plaintexts)
         world.cores.append(core)
         world.core_urls.append(f"http://127.0.0.1:{await serve(partial(serve_grpc, methods=core.methods()))}")
     members = []
@@ -191,10 +191,10 @@ async def _serve(world: World, nursery: trio.Nursery, nodes: int) -> None:
     await world.gateway.owner.do((world.at.gateway_config, contracts.coprocessors(members, 1)))
 
 
-def coprocessor(index: int, url: str) -> Coprocessor:
+def coprocessor(index: int, url: str) -> EmulatedCoprocessor:
     """Return the coprocessor with this number and bucket."""
     sender, signer = key_for(f"coprocessor sender {index}"), key_for(f"coprocessor signer {index}")
-    return Coprocessor(sender.address, signer.address, url)
+    return EmulatedCoprocessor(sender.address, signer.address, url)
 
 
 async def _configure(world: World, members: Committee) -> None:

@@ -9,8 +9,8 @@ from kmsconn.chain.cursor import (
     MAX_SIZE,
     Cursor,
     Island,
-    Plan,
     Range,
+    ReadPlan,
     plan,
     shrunk,
     took,
@@ -18,44 +18,44 @@ from kmsconn.chain.cursor import (
 
 
 def test_near_the_head_the_tail_is_everything_that_is_new() -> None:
-    assert plan(Cursor(90), 100, 20, again=False) == Plan(Range(90, None))
+    assert plan(Cursor(90), 100, 20, again=False) == ReadPlan(Range(90, None))
 
 
 def test_with_nothing_new_the_head_block_is_read_so_that_no_node_is_asked_beyond_its_head() -> None:
-    assert plan(Cursor(101), 100, 20, again=False) == Plan(Range(100, None))
+    assert plan(Cursor(101), 100, 20, again=False) == ReadPlan(Range(100, None))
 
 
 def test_a_due_reorg_window_stretches_the_tail_downwards() -> None:
-    assert plan(Cursor(101), 100, 20, again=True) == Plan(Range(80, None))
+    assert plan(Cursor(101), 100, 20, again=True) == ReadPlan(Range(80, None))
 
 
 def test_an_reorg_window_larger_than_a_range_is_cut_highest_piece_first() -> None:
     due = plan(Cursor(1001, size=100), 1000, 250, again=True)
-    assert due == Plan(Range(901, None), (Range(801, 900), Range(750, 800)))
+    assert due == ReadPlan(Range(901, None), (Range(801, 900), Range(750, 800)))
 
 
 def test_nothing_below_the_origin_is_ever_read() -> None:
-    assert plan(Cursor(95, origin=95), 100, 50, again=True) == Plan(Range(95, None))
+    assert plan(Cursor(95, origin=95), 100, 50, again=True) == ReadPlan(Range(95, None))
 
 
 def test_a_cursor_above_the_head_waits_at_its_origin() -> None:
-    assert plan(Cursor(120, origin=120), 100, 50, again=True) == Plan(Range(120, None))
+    assert plan(Cursor(120, origin=120), 100, 50, again=True) == ReadPlan(Range(120, None))
 
 
 def test_a_head_below_what_was_read_makes_the_reorg_window_due() -> None:
     """A lagging node, or a reorganisation to a lower head."""
-    assert plan(Cursor(101), 95, 20, again=False) == Plan(Range(75, None))
+    assert plan(Cursor(101), 95, 20, again=False) == ReadPlan(Range(75, None))
 
 
 def test_far_behind_the_live_tail_comes_first_and_the_back_fill_beside_it() -> None:
     planned = plan(Cursor(0, size=100), 10_000, 20, again=False)
-    assert planned == Plan(Range(9901, None), (), Range(0, 99))
+    assert planned == ReadPlan(Range(9901, None), (), Range(0, 99))
     assert planned.ranges == (Range(9901, None), Range(0, 99))
 
 
 def test_the_tail_goes_on_from_the_island() -> None:
     cursor = Cursor(100, size=100, island=Island(9901, 10_000))
-    assert plan(cursor, 10_003, 20, again=False) == Plan(Range(10_001, None), (), Range(100, 199))
+    assert plan(cursor, 10_003, 20, again=False) == ReadPlan(Range(10_001, None), (), Range(100, 199))
 
 
 def test_an_island_left_behind_by_a_burst_is_not_waited_for() -> None:
@@ -69,7 +69,7 @@ def test_the_back_fill_stops_where_the_island_begins() -> None:
 
 
 def test_a_narrow_node_gets_ranges_with_an_end() -> None:
-    assert plan(Cursor(98, size=8), 100, 3, again=False) == Plan(Range(98, 100))
+    assert plan(Cursor(98, size=8), 100, 3, again=False) == ReadPlan(Range(98, 100))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 
 from kmsconn.chain.jsonrpc import (
     MAX_MESSAGE,
-    Answer,
     Complaint,
     Notification,
+    RpcAnswer,
     batch_results,
     call_result,
     clean,
@@ -40,15 +40,15 @@ def test_a_batch_is_an_array_with_ids_that_count_up_even_if_it_has_one_call() ->
 
 def test_answers_are_read_in_any_order() -> None:
     text = '[{"jsonrpc":"2.0","id":2,"result":"b"},{"jsonrpc":"2.0","id":1,"result":"a"}]'
-    assert decode(text) == [Answer(2, "b"), Answer(1, "a")]
+    assert decode(text) == [RpcAnswer(2, "b"), RpcAnswer(1, "a")]
 
 
 def test_a_result_of_null_is_an_answer() -> None:
-    assert decode(b'{"id":1,"result":null}') == [Answer(1, None)]
+    assert decode(b'{"id":1,"result":null}') == [RpcAnswer(1, None)]
 
 
 def test_an_error_of_null_beside_a_result_is_no_error() -> None:
-    assert decode('{"id":1,"result":"a","error":null}') == [Answer(1, "a")]
+    assert decode('{"id":1,"result":"a","error":null}') == [RpcAnswer(1, "a")]
 
 
 def test_a_push_is_a_notification() -> None:
@@ -133,7 +133,7 @@ def test_an_error_that_nests_as_deeply_as_can_be_read_is_an_error() -> None:
         nested = "[" * depth + "]" * depth
         with suppress(Unreachable):
             (message,) = decode(f'{{"id": 1, "error": {{"message": {nested}}}}}')
-            assert isinstance(message, Answer)
+            assert isinstance(message, RpcAnswer)
             assert isinstance(message.outcome, RpcError)
 
 

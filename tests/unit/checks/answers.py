@@ -13,7 +13,7 @@ from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Retryable
 from kmsconn.ethereum.hexes import from_hex, to_hex
-from kmsconn.model.requests import Place, Request
+from kmsconn.model.requests import EventPlace, Request
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from tests.vectors import log_of, request, vector_settings
@@ -73,7 +73,7 @@ def request_of(name: str, rid: int = 1, deadline: float = 1e12) -> Request:
     log = log_of(request(name))
     content = PROFILE.decode(log)
     assert content is not None
-    place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     return Request(rid, SETTINGS.gateway.chain_id, log.address, content, PROFILE.digest(log), place, deadline)
 
 

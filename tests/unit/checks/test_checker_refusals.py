@@ -14,7 +14,7 @@ from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import CiphertextReference, Kind, Place, Request
+from kmsconn.model.requests import CiphertextReference, EventPlace, Kind, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm_014.user_decryption import LegacyUserDecryption
 from kmsconn.protocols.port import View
@@ -27,7 +27,7 @@ HANDLE = bytes(22) + HOST.to_bytes(8) + bytes([5, 0])
 def request(rid: int = 1) -> Request:
     reference = CiphertextReference(HANDLE, 4, bytes(32), (SENDER,))
     content = LegacyUserDecryption(2 << 248 | rid, (reference,), SENDER, b"key", b"")
-    return Request(rid, GATEWAY, CONTRACT, content, bytes(32), Place(7, bytes(32), bytes(32), 0), 1e9)
+    return Request(rid, GATEWAY, CONTRACT, content, bytes(32), EventPlace(7, bytes(32), bytes(32), 0), 1e9)
 
 
 class Node:

@@ -15,7 +15,7 @@ from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.model.requests import Place, Request
+from kmsconn.model.requests import EventPlace, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE
 from kmsconn.protocols.storage import mapping_slot
@@ -47,7 +47,7 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
 
 def seen(name: str) -> Seen:
     log = keys.log(name)
-    place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     content = keys.content(name)
     return Seen(Request(1, ETHEREUM, log.address, content, bytes(32), place, float("inf")))
 

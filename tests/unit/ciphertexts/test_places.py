@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.ciphertexts.places import Place, Substitute, places, read_place
+from kmsconn.ciphertexts.places import ObjectPlace, Substitute, places, read_place
 
 KEY = "ab" * 32
 
@@ -74,7 +74,7 @@ def test_anything_else_is_no_place(address: str) -> None:
 @given(st.text())
 def test_no_text_is_an_error(text: str) -> None:
     for address in (text, f"https://{text}", f"https://h/{text}"):
-        assert isinstance(read_place(address), Place | None)
+        assert isinstance(read_place(address), ObjectPlace | None)
 
 
 @pytest.mark.parametrize(
@@ -129,10 +129,10 @@ def test_only_the_hosts_of_s3_itself_get_a_signature(address: str, expected: boo
     assert place.is_s3 is expected
 
 
-ADDRESS, PLACE = "http://h/b", Place("us-east-1", "http://h", "b")
+ADDRESS, PLACE = "http://h/b", ObjectPlace("us-east-1", "http://h", "b")
 MINIO = Substitute("eu-west-1", "spare", "http://minio:9000/")
 AWS = Substitute("eu-west-1", "spare")
-SPARE = Place("eu-west-1", "http://minio:9000", "spare")
+SPARE = ObjectPlace("eu-west-1", "http://minio:9000", "spare")
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ SPARE = Place("eu-west-1", "http://minio:9000", "spare")
         (["no address"], None, []),
         ([], None, []),
         ([], MINIO, [SPARE]),
-        ([], AWS, [Place("eu-west-1", "https://s3.eu-west-1.amazonaws.com", "spare")]),
+        ([], AWS, [ObjectPlace("eu-west-1", "https://s3.eu-west-1.amazonaws.com", "spare")]),
         ([], Substitute("eu-west-1", "", "http://minio:9000"), []),
         (["no address"], Substitute("eu-west-1", "", "http://minio:9000"), []),
     ],
 )
 def test_what_stands_in_for_an_address(
-    addresses: list[str], instead: Substitute | None, expected: list[Place]
+    addresses: list[str], instead: Substitute | None, expected: list[ObjectPlace]
 ) -> None:
     assert places(addresses, instead) == expected

@@ -17,7 +17,7 @@ from kmsconn.ciphertexts.shadow import (
     COMPARISON_BACKLOG,
     COMPARISON_WORKERS,
     COMPARISONS_PER_SECOND,
-    Look,
+    Comparison,
     Shadow,
 )
 from kmsconn.ciphertexts.urls import BucketPolicy
@@ -67,10 +67,10 @@ class Place:
         """How many questions each bucket heard."""
         return [sum(one.bucket.counts.values()) for one in self.buckets]
 
-    def gathered(self, index: int) -> Look:
+    def gathered(self, index: int) -> Comparison:
         """Return the reference as it came from a bucket, with what that one attests."""
         headers = dict(self.buckets[index].bucket.objects[Form.HANDLE.key(ONE)].headers)
-        return Look(REFERENCE, f"http://bucket{index}/ct", headers[ATTESTATION_HEADER])
+        return Comparison(REFERENCE, f"http://bucket{index}/ct", headers[ATTESTATION_HEADER])
 
     def store_all(self, **changes: Any) -> None:
         for index in range(3):
@@ -102,21 +102,21 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
 async def test_what_the_quorum_attests_is_not_doubted(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Look(REFERENCE)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
 
 
 async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.shadow.quorum.registry._threshold = 3
-        assert await place.shadow.doubt(Look(REFERENCE)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
         assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
 
 
 async def test_no_more_buckets_are_asked_than_a_quorum_needs(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Look(REFERENCE)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
         assert place.asked == [1, 1, 0]
 
 
@@ -143,7 +143,7 @@ async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_an
 ) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Look(REFERENCE, "http://bucket0/ct", header)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE, "http://bucket0/ct", header)) == ""
         assert place.asked == [1, 1, 0]
 
 
@@ -160,7 +160,7 @@ async def test_the_others_are_asked_when_the_first_do_not_agree(autojump_clock: 
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.doubt(Look(REFERENCE)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
         assert place.asked == [1, 1, 1]
         assert trio.current_time() < QUORUM_HEAD_START
 
@@ -169,7 +169,7 @@ async def test_the_others_are_asked_when_the_first_take_their_time(autojump_cloc
     async with open_place() as place:
         place.store_all()
         place.buckets[0].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.doubt(Look(REFERENCE)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
         assert trio.current_time() < 1
 
 
@@ -189,7 +189,7 @@ async def test_a_quorum_ends_the_questions(autojump_clock: Any) -> None:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
         place.buckets[0].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.doubt(Look(REFERENCE)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
         assert trio.current_time() < 1
 
 
@@ -197,7 +197,7 @@ async def test_a_lying_minority_changes_nothing(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.doubt(Look(REFERENCE)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ async def test_a_quorum_for_something_else_is_named(
 ) -> None:
     async with open_place() as place:
         place.store_all(**changes)
-        reason = await place.shadow.doubt(Look(REFERENCE))
+        reason = await place.shadow.doubt(Comparison(REFERENCE))
     assert named in reason
     assert "the chain names" in reason
 
@@ -218,7 +218,9 @@ async def test_a_quorum_for_something_else_is_named(
 async def test_strangers_are_no_quorum(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all(signer=STRANGER)
-        assert await place.shadow.doubt(Look(REFERENCE)) == "3 attestations were found, no 2 of them agree"
+        assert (
+            await place.shadow.doubt(Comparison(REFERENCE)) == "3 attestations were found, no 2 of them agree"
+        )
 
 
 @pytest.mark.parametrize("header", ["", "{}", "nonsense"])
@@ -229,7 +231,7 @@ async def test_what_cannot_be_read_is_none(header: str, autojump_clock: Any) -> 
             place.buckets[index].bucket.put(
                 Form.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
             )
-        assert "1 attestations were found" in await place.shadow.doubt(Look(REFERENCE))
+        assert "1 attestations were found" in await place.shadow.doubt(Comparison(REFERENCE))
 
 
 @pytest.mark.parametrize("fault", [bucket_faults.MISSING, bucket_faults.SLOW_DOWN], ids=["404", "503"])
@@ -237,10 +239,10 @@ async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.Fault, autoj
     async with open_place() as place:
         place.store_all()
         place.buckets[0].script(fault)
-        assert await place.shadow.doubt(Look(REFERENCE)) == ""
+        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
         place.buckets[0].script(fault)
         place.buckets[1].script(fault)
-        assert "1 attestations were found" in await place.shadow.doubt(Look(REFERENCE))
+        assert "1 attestations were found" in await place.shadow.doubt(Comparison(REFERENCE))
 
 
 async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock: Any) -> None:
@@ -248,7 +250,7 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
         place.store(0)
         for index in (1, 2):
             place.buckets[index].bucket.latency = 3600.0
-        assert await place.shadow.doubt(Look(REFERENCE))
+        assert await place.shadow.doubt(Comparison(REFERENCE))
         assert trio.current_time() == pytest.approx(HEAD_TIMEOUT, abs=0.5)
 
 
@@ -256,7 +258,7 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
 async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy, autojump_clock: Any) -> None:
     async with open_place(policy) as place:
         place.store_all()
-        assert await place.shadow.doubt(Look(REFERENCE))
+        assert await place.shadow.doubt(Comparison(REFERENCE))
         assert place.asked == [0, 0, 0]
 
 

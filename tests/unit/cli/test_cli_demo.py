@@ -17,9 +17,9 @@ from rich.console import Console
 from kmsconn.cli import demo as command
 from kmsconn.cli import demo_view as view
 from kmsconn.cli.main import make_parser
-from kmsconn.emulator.board import Board, Row, Stage, Totals
-from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
-from kmsconn.emulator.ground_truth import Verdict
+from kmsconn.emulator.board import ProgressRow, ProgressStage, ProgressTable, Totals
+from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
+from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.key_life import KeyResult
 from kmsconn.emulator.key_verdict import KeyVerdict
 from kmsconn.errors import ConfigError
@@ -48,16 +48,16 @@ def drawn(demo: Demo, seconds: float = 1.0) -> str:
     return file.getvalue()
 
 
-def still(plan: Plan | None = None, rows: int = 0) -> Demo:
+def still(plan: DemoPlan | None = None, rows: int = 0) -> Demo:
     """Return a demonstration at which nothing happens, with some rows."""
-    demo = Demo.of(plan or Plan(), lambda: BASE)
-    quiet = Board(demo.ground_truth, demo.ledger, clock=lambda: 0.0)
+    demo = Demo.of(plan or DemoPlan(), lambda: BASE)
+    quiet = ProgressTable(demo.ground_truth, demo.ledger, clock=lambda: 0.0)
     for number in range(1, rows + 1):
-        quiet.rows[number] = Row(number, Kind.USER_DECRYPTION, make_id(USER_DECRYPTION_TAG, number))
+        quiet.rows[number] = ProgressRow(number, Kind.USER_DECRYPTION, make_id(USER_DECRYPTION_TAG, number))
     return attrs.evolve(demo, board=quiet)
 
 
-async def finished(folder: Path, plan: Plan) -> Demo:
+async def finished(folder: Path, plan: DemoPlan) -> Demo:
     """Return a demonstration after its end."""
     demo = Demo.of(plan, wall)
     await run_demo(demo, folder / "journal.db", offload=offload_inline, wall=wall)
@@ -69,12 +69,16 @@ async def finished(folder: Path, plan: Plan) -> Demo:
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [([], Plan(40, 10.0, 0)), (["--kinds", "all"], Plan(300, keys=True)), (["--requests", "3"], Plan(3))],
+    [
+        ([], DemoPlan(40, 10.0, 0)),
+        (["--kinds", "all"], DemoPlan(300, keys=True)),
+        (["--requests", "3"], DemoPlan(3)),
+    ],
 )
 def test_without_a_number_forty_requests_come_and_more_beside_a_life_of_keys(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: Plan
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: DemoPlan
 ) -> None:
-    plans: list[Plan] = []
+    plans: list[DemoPlan] = []
     real = Demo.of
     monkeypatch.setattr(Demo, "of", classmethod(lambda _, plan, wall: real(noted(plans, plan), wall)))
     monkeypatch.setattr(trio, "run", lambda *_: None)
@@ -105,7 +109,7 @@ def test_wrong_numbers_are_wrong_usage(arguments: list[str]) -> None:
 async def test_a_frame_shows_each_request_with_form_stage_and_latency(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    demo = await finished(tmp_path, Plan(requests=3, rate=20))
+    demo = await finished(tmp_path, DemoPlan(requests=3, rate=20))
     rows = [line.split() for line in drawn(demo).splitlines() if " ms" in line and "…" in line]
     assert [row[1] for row in rows] == list(demo.ledger.forms.values())
     assert {row[3] for row in rows} == {"included"}
@@ -125,8 +129,8 @@ def test_a_frame_shows_the_newest_requests_the_newest_last() -> None:
     assert [line.split()[0] for line in lines] == [f"02…{number:04x}" for number in range(6, 21)]
 
 
-@pytest.mark.parametrize("stage", Stage)
-def test_the_stage_is_named(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", ProgressStage)
+def test_the_stage_is_named(stage: ProgressStage) -> None:
     demo = still(rows=1)
     demo.board.rows[1].stage = stage
     assert stage.name.lower() in drawn(demo)
@@ -162,7 +166,7 @@ def test_an_id_is_written_as_kind_and_number(identifier: int, expected: str) -> 
 
 async def shown(folder: Path, *, terminal: bool) -> str:
     """Return what is printed while a demonstration of three requests runs."""
-    demo = Demo.of(Plan(requests=3, rate=20), wall)
+    demo = Demo.of(DemoPlan(requests=3, rate=20), wall)
     screen, file = console(terminal=terminal)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(command.show_live if terminal else command.show_lines, demo, screen)
@@ -196,7 +200,7 @@ async def test_a_line_tells_of_a_request_that_failed() -> None:
 
 
 async def test_the_summary_of_a_good_run(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
-    result = (await finished(tmp_path, Plan(requests=3, rate=20))).result()
+    result = (await finished(tmp_path, DemoPlan(requests=3, rate=20))).result()
     p50, p99 = (f"{1_000 * (seconds or 0):.0f} ms" for seconds in (result.verdict.p50, result.verdict.p99))
     assert list(view.summary(result)) == [
         "3 requests: 3 answered by the Core, 3 replies included, none twice",
@@ -209,7 +213,7 @@ def test_the_summary_of_a_bad_run_says_so() -> None:
 
 
 async def test_the_result_for_machines(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
-    result = (await finished(tmp_path, Plan(requests=3, rate=20))).result()
+    result = (await finished(tmp_path, DemoPlan(requests=3, rate=20))).result()
     p50, p99 = (1_000 * (seconds or 0) for seconds in (result.verdict.p50, result.verdict.p99))
     assert p50 in {250.0, 500.0}
     assert command.as_json(result) == {
@@ -221,9 +225,11 @@ ASKED = ("prepKeygenResponse", 1)
 KEYS = KeyResult(KeyVerdict((ASKED,), (ASKED,), frozenset(), 0), ("announcement", "key"), 2)
 
 
-def with_keys(keys: KeyResult) -> Result:
+def with_keys(keys: KeyResult) -> DemoResult:
     totals = Totals(requested=1, seen=1, answered=1, included=1, failed=0, doubled=0)
-    return Result(1, totals, Verdict(emitted=1, answered=1, doubled=0, strays=0, p50=None, p99=None), keys)
+    return DemoResult(
+        1, totals, ChainVerdict(emitted=1, answered=1, doubled=0, strays=0, p50=None, p99=None), keys
+    )
 
 
 def test_what_came_of_the_keys_is_said() -> None:
@@ -251,16 +257,18 @@ def test_a_life_of_keys_that_is_not_well_is_no_good_run(keys: KeyResult) -> None
 
 
 def test_the_step_that_is_under_way_is_shown() -> None:
-    demo = still(Plan(keys=True), 1)
+    demo = still(DemoPlan(keys=True), 1)
     assert demo.keys is not None
     demo.keys.doing = "abort of a CRS"
-    demo.board.rows[2] = Row(2, Kind.ABORT_CRSGEN, make_id(CRS_TAG, 2), note="done", closed=True, well=True)
+    demo.board.rows[2] = ProgressRow(
+        2, Kind.ABORT_CRSGEN, make_id(CRS_TAG, 2), note="done", closed=True, well=True
+    )
     text = drawn(demo)
     assert "keys: abort of a CRS" in text
     assert "abort_crsgen" in text
 
 
-def noted(plans: list[Plan], plan: Plan) -> Plan:
+def noted(plans: list[DemoPlan], plan: DemoPlan) -> DemoPlan:
     plans.append(plan)
     return plan
 
@@ -269,8 +277,8 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *, well: bool, as_json: bool = 
     """Execute the command with a demonstration that has ended so."""
     included = 1 if well else 0
     totals = Totals(requested=1, seen=1, answered=1, included=included, failed=0, doubled=0)
-    verdict = Verdict(emitted=1, answered=included, doubled=0, strays=0, p50=None, p99=None)
-    monkeypatch.setattr(Demo, "result", lambda _: Result(1, totals, verdict))
+    verdict = ChainVerdict(emitted=1, answered=included, doubled=0, strays=0, p50=None, p99=None)
+    monkeypatch.setattr(Demo, "result", lambda _: DemoResult(1, totals, verdict))
     monkeypatch.setattr(trio, "run", lambda *_: None)
     return command.execute(
         argparse.Namespace(

@@ -17,12 +17,12 @@ from kmsconn.emulator import emulation
 from kmsconn.emulator.emulation import Emulation, seal_cheaply
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.ground_truth import GroundTruth, Verdict
+from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
 
 T = TypeVar("T")
-WELL = Verdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5)
+WELL = ChainVerdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5)
 
 
 def noted(things: list[T], thing: T) -> T:
@@ -30,7 +30,7 @@ def noted(things: list[T], thing: T) -> T:
     return thing
 
 
-def run_command(monkeypatch: pytest.MonkeyPatch, verdict: Verdict, *arguments: str) -> int:
+def run_command(monkeypatch: pytest.MonkeyPatch, verdict: ChainVerdict, *arguments: str) -> int:
     """Execute the command with an emulation that has ended with this verdict."""
     monkeypatch.setattr(trio, "run", lambda *_: None)
     monkeypatch.setattr(GroundTruth, "verdict", lambda _: verdict)
@@ -57,7 +57,7 @@ def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
 
 
 def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    plans: list[emulation.Plan] = []
+    plans: list[emulation.EmulationPlan] = []
     real = Emulation.of
     monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: real(noted(plans, plan))))
     run_command(
@@ -65,7 +65,7 @@ def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
         "--computing", "0.5", "--forms", "public", "wallet",
     )  # fmt: skip
     load = Load(5.0, 2.0, ("public", "wallet"))
-    assert plans == [emulation.Plan(Path("k.toml"), load, size=64, seed=7, shards=2, computing=0.5)]
+    assert plans == [emulation.EmulationPlan(Path("k.toml"), load, size=64, seed=7, shards=2, computing=0.5)]
 
 
 def test_a_life_of_keys_decides_over_the_status_too(
@@ -89,21 +89,21 @@ def test_a_generation_without_a_life_of_keys_is_told(
 
 
 def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    plans: list[emulation.Plan] = []
+    plans: list[emulation.EmulationPlan] = []
     real = Emulation.of
     monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: real(noted(plans, plan))))
     run_command(monkeypatch, WELL, "--rate", "0", "--control", "9000", "--history", "60")
-    assert plans == [emulation.Plan(Path("k.toml"), None, control=9000, history=60.0)]
+    assert plans == [emulation.EmulationPlan(Path("k.toml"), None, control=9000, history=60.0)]
 
 
 def test_history_is_counted_in_blocks_of_the_gateway() -> None:
-    made = Emulation.of(emulation.Plan(Path("k.toml"), None, history=60.0))
+    made = Emulation.of(emulation.EmulationPlan(Path("k.toml"), None, history=60.0))
     assert isinstance(made.dependencies, FhevmDependencies)
     assert (made.dependencies.gateway.history, made.dependencies.host.history) == (240, None)
 
 
 def test_the_moments_of_requests_reach_the_oracle() -> None:
-    made = Emulation.of(emulation.Plan(Path("k.toml"), None, shards=2))
+    made = Emulation.of(emulation.EmulationPlan(Path("k.toml"), None, shards=2))
     dependencies, ground_truth = made.dependencies, made.ground_truth
     assert dependencies.gateway.on_submit == ground_truth.note_sent
     assert {core.core.on_start for core in dependencies.cores} == {ground_truth.note_started}
@@ -142,7 +142,7 @@ def test_the_profile_chooses_the_dependencies(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_the_status_says_whether_every_request_was_answered_once(
-    monkeypatch: pytest.MonkeyPatch, verdict: Verdict, status: int
+    monkeypatch: pytest.MonkeyPatch, verdict: ChainVerdict, status: int
 ) -> None:
     assert run_command(monkeypatch, verdict) == status
 
@@ -159,7 +159,7 @@ def test_the_last_line_for_machines_is_one_object(
 
 
 def test_without_an_answer_there_are_no_latencies() -> None:
-    nothing = Verdict(emitted=1, answered=0, doubled=0, strays=0, p50=None, p99=None)
+    nothing = ChainVerdict(emitted=1, answered=0, doubled=0, strays=0, p50=None, p99=None)
     assert (command.summary(nothing, 1.0)["p50_ms"], command.progress(nothing, 1.0)[-1]) == (None, "-")
 
 
@@ -188,7 +188,7 @@ def test_progress_names_doubles_only_where_there_are_some() -> None:
 def test_a_fault_of_the_emulator_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = Emulation.of(emulation.Plan(Path("k.toml"), Load(1, 1)))
+    made = Emulation.of(emulation.EmulationPlan(Path("k.toml"), Load(1, 1)))
     made.dependencies.crashes.append(RuntimeError("a bug"))
     monkeypatch.setattr(Emulation, "of", classmethod(lambda *_: made))
     run_command(monkeypatch, WELL)

@@ -11,7 +11,7 @@ import pytest
 
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.options import environment_name
-from kmsconn.config.settings import Attestation, AwsKmsKey, S3Fallback, Secret, Settings
+from kmsconn.config.settings import AttestationMode, AwsKmsKey, S3Fallback, Secret, Settings
 from kmsconn.config.sources import load_config
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import checksum
@@ -230,7 +230,7 @@ def test_one_gateway_has_it_all() -> None:
     assert settings.host_chains == ()
     assert settings.protocol_config_contract == settings.gateway_config_contract
     assert settings.kms_generation_contract.address == settings.gateway_config_contract.address
-    assert settings.attestation is Attestation.OFF
+    assert settings.attestation is AttestationMode.OFF
 
 
 def test_the_file_may_name_the_generation_itself(tmp_path: Path) -> None:

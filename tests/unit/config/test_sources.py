@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kmsconn.config.settings import (
-    Attestation,
+    AttestationMode,
     Chain,
     Contract,
     CoreTls,
@@ -83,10 +83,10 @@ def test_the_environments_host_chains_replace_the_files(tmp_path: Path) -> None:
         ("get_logs_batch_size", 7, "get_logs_batch_size", 7),
         ("decryption_from_block_number", 0, "decryption_from_block_number", 0),
         ("kms_operation_from_block_number", 9, "kms_operation_from_block_number", 9),
-        ("ct_attestation.enabled", False, "attestation", Attestation.OFF),
-        ("ct_attestation.enabled", True, "attestation", Attestation.SHADOW),
-        ("attestation", "off", "attestation", Attestation.OFF),
-        ("attestation", "enforce", "attestation", Attestation.ENFORCE),
+        ("ct_attestation.enabled", False, "attestation", AttestationMode.OFF),
+        ("ct_attestation.enabled", True, "attestation", AttestationMode.SHADOW),
+        ("attestation", "off", "attestation", AttestationMode.OFF),
+        ("attestation", "enforce", "attestation", AttestationMode.ENFORCE),
         ("compressed_key_sets", True, "compressed_key_sets", True),
         ("ct_attestation.head_timeout", "2s", "attestation_head_timeout", 2.0),
         ("ct_attestation.registry_refresh", "30s", "registry_refresh", 30.0),

@@ -9,14 +9,14 @@ from typing import Any
 import attrs
 
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts import ceremonies
 from kmsconn.emulator.contracts.ceremonies import Announcement, NodeParams
 from kmsconn.emulator.contracts.gateway_config import KmsNode, Thresholds
 from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame
-from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from tests import vectors
@@ -50,8 +50,8 @@ BEGUN_BY_A_REPLY = {"keygen_default", "epoch_2_context_switch"}
 class Ceremony:
     """Ethereum after everything, with what each step gave."""
 
-    chain: Chain
-    node: Node
+    chain: EmulatedChain
+    node: RpcNode
     config: ProtocolConfig
     generation: KmsGeneration
     replies: dict[tuple[str, int], Mined] = attrs.field(factory=dict)
@@ -96,13 +96,13 @@ def announcement(entry: dict[str, Any]) -> Announcement:
 
 def fresh_ceremony() -> Ceremony:
     """Return Ethereum before the first context."""
-    chain = Chain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
+    chain = EmulatedChain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
     config = ProtocolConfig(_CONTRACTS["ProtocolConfig"], chain.chain_id)
     generation = KmsGeneration(_CONTRACTS["KMSGeneration"], chain.chain_id, config)
     chain.deploy(config)
     chain.deploy(generation)
     chain.set_up(generation.address, generation.initialize)
-    return Ceremony(chain, Node(chain), config, generation)
+    return Ceremony(chain, RpcNode(chain), config, generation)
 
 
 def _first_context(played: Ceremony, entry: dict[str, Any], frame: Frame) -> None:

@@ -14,8 +14,8 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     UserDecryptionRequest,
 )
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
-from kmsconn.emulator.core import DEFAULT_KEY, EmulatedCore, Operation
-from kmsconn.emulator.core_answers import Node
+from kmsconn.emulator.core import DEFAULT_KEY, CoreOperation, EmulatedCore
+from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain
@@ -32,11 +32,11 @@ PLAINTEXTS = {each.body: each.value for each in (ONE, TWO)}
 
 
 def core(**knobs: Any) -> EmulatedCore:
-    return EmulatedCore(Node(SIGNER), PLAINTEXTS, **knobs)
+    return EmulatedCore(SigningNode(SIGNER), PLAINTEXTS, **knobs)
 
 
 def threshold_core(**knobs: Any) -> EmulatedCore:
-    return EmulatedCore(Node(SIGNER, party_id=2, degree=1), PLAINTEXTS, **knobs)
+    return EmulatedCore(SigningNode(SIGNER, party_id=2, degree=1), PLAINTEXTS, **knobs)
 
 
 def public_id(number: int) -> bytes:
@@ -97,5 +97,5 @@ def user_request(
     return UserDecryptionRequest(**(content | members))
 
 
-async def poll(emulated: EmulatedCore, operation: Operation, request_id: bytes) -> bytes:
+async def poll(emulated: EmulatedCore, operation: CoreOperation, request_id: bytes) -> bytes:
     return await emulated.result(operation, bytes(name(request_id)))

@@ -13,7 +13,7 @@ import h2.settings
 import trio
 
 from kmsconn.emulator.grpc_server import MAX_MESSAGE, Method, Valve, serve_grpc
-from kmsconn.emulator.pipes import Connection, Direction
+from kmsconn.emulator.pipes import Direction, PipeConnection
 
 
 @attrs.define
@@ -161,7 +161,7 @@ async def calling(
     hold: bool = False,
 ) -> AsyncIterator[Caller]:
     """A caller connected to a served set of methods."""
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
 
     async def serve() -> None:
         async with pair.server:

@@ -9,12 +9,12 @@ from typing import Any
 import attrs
 
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
 from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
-from kmsconn.emulator.rpc import Node as RpcNode
+from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
+from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import CiphertextReference, Kind
@@ -60,9 +60,9 @@ class Step:
 class Replay:
     """The chain, and what became of each step by its name."""
 
-    chain: Chain
+    chain: EmulatedChain
     node: RpcNode
-    httpz: Httpz
+    httpz: HttpzContract
     manager: DecryptionManager
     keys: KeyManager
     mined: dict[str, Mined] = attrs.field(factory=dict)
@@ -170,8 +170,8 @@ def _parameters(group: dict[str, Any]) -> Iterator[Step]:
 
 def fresh(interface: str) -> Replay:
     """Return the gateway before the first request, four nodes of which one may fail, three coprocessors."""
-    chain = Chain(CHAIN_ID, lambda: 1_743_500_000.0)
-    httpz = Httpz(vectors.address("HTTPZ"), interface)
+    chain = EmulatedChain(CHAIN_ID, lambda: 1_743_500_000.0)
+    httpz = HttpzContract(vectors.address("HTTPZ"), interface)
     manager = DecryptionManager(vectors.address("DecryptionManager"), CHAIN_ID, httpz)
     keys = KeyManager(vectors.address("KeyManager"), httpz)
     for contract in (httpz, manager, keys):
@@ -183,13 +183,15 @@ def fresh(interface: str) -> Replay:
     return Replay(chain, RpcNode(chain), httpz, manager, keys)
 
 
-def _register(httpz: Httpz, keys: dict[str, Any], frame: Frame) -> None:
+def _register(httpz: HttpzContract, keys: dict[str, Any], frame: Frame) -> None:
     nodes = [
-        Node(parse_address(k["tx_sender"]), parse_address(k["signer"]), f"127.0.0.{n}", f"https://da-{n}.com")
+        HttpzNode(
+            parse_address(k["tx_sender"]), parse_address(k["signer"]), f"127.0.0.{n}", f"https://da-{n}.com"
+        )
         for n, k in enumerate(keys["kms_nodes"], 1)
     ]
     coprocessors = [
-        Coprocessor(
+        HttpzCoprocessor(
             parse_address(k["tx_sender"]),
             parse_address(k["signer"]),
             k["s3BucketUrl"],
@@ -201,7 +203,7 @@ def _register(httpz: Httpz, keys: dict[str, Any], frame: Frame) -> None:
     httpz.set_coprocessors(frame, coprocessors)
 
 
-def _lower_threshold(httpz: Httpz, frame: Frame) -> None:
+def _lower_threshold(httpz: HttpzContract, frame: Frame) -> None:
     httpz.set_nodes(frame, httpz.nodes(frame), 0)
 
 

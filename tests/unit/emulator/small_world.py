@@ -8,13 +8,13 @@ from functools import partial
 import attrs
 
 from kmsconn.emulator.blocks import Mined, Transaction
-from kmsconn.emulator.chain import Chain
-from kmsconn.emulator.contracts.decryption import PUBLIC_TYPE, Decryption
+from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.decryption import PUBLIC_TYPE, DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig, KmsNode
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import public_request
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.ids import CONTEXT_TAG, KEY_TAG, PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
@@ -50,10 +50,10 @@ def user_id(counter: int) -> int:
 class World:
     """The chain, its contracts and a node."""
 
-    chain: Chain
+    chain: EmulatedChain
     config: GatewayConfig
-    decryption: Decryption
-    node: Node
+    decryption: DecryptionContract
+    node: RpcNode
     nonce: int = 0
 
     def commit(self, *handles: bytes, key_id: int = KEY) -> None:
@@ -98,14 +98,14 @@ def signed(
 
 def world(*, pool: PoolKind = "arbitrum", base_fee: int | None = 100, block_time: float = 0.25) -> World:
     """Return a fresh world with handles 0 to 9 committed."""
-    chain = Chain(CHAIN_ID, lambda: NOW, base_fee=base_fee, block_time=block_time, pool=pool)
+    chain = EmulatedChain(CHAIN_ID, lambda: NOW, base_fee=base_fee, block_time=block_time, pool=pool)
     config = GatewayConfig(CONFIG_ADDRESS)
-    decryption = Decryption(DECRYPTION_ADDRESS, CHAIN_ID, config)
+    decryption = DecryptionContract(DECRYPTION_ADDRESS, CHAIN_ID, config)
     chain.deploy(config)
     chain.deploy(decryption)
     nodes = Committee((KmsNode(SENDER.address, SIGNER.address),))
     chain.set_up(CONFIG_ADDRESS, lambda f: config.set_context(f, CONTEXT, nodes))
-    made = World(chain, config, decryption, Node(chain))
+    made = World(chain, config, decryption, RpcNode(chain))
     made.commit(*(handle(i) for i in range(10)))
     return made
 

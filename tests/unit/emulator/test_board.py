@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.emulator.board import Board, Row, Stage, Totals
+from kmsconn.emulator.board import ProgressRow, ProgressStage, ProgressTable, Totals
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.load import Ledger
 from kmsconn.model.events import (
@@ -46,7 +46,7 @@ class Scene:
         clock = lambda: self.now  # noqa: E731 - one clock for both
         self.ground_truth = GroundTruth(self.world.chain, DECRYPTION_ADDRESS, SENDER.address, clock=clock)
         self.ledger = Ledger()
-        self.board = Board(self.ground_truth, self.ledger, clock=clock)
+        self.board = ProgressTable(self.ground_truth, self.ledger, clock=clock)
         self.take(*events)
 
     def take(self, *events: Event) -> None:
@@ -59,27 +59,27 @@ class Scene:
         self.ground_truth.read()
 
     @property
-    def row(self) -> Row:
+    def row(self) -> ProgressRow:
         return self.board.rows[1]
 
 
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        ([], Stage.PENDING),
-        ([stage("check")], Stage.CHECKED),
-        ([stage("check"), stage("gather")], Stage.GATHERED),
-        ([stage("gather"), stage("submit")], Stage.SUBMITTED),
-        ([stage("submit"), stage("answer")], Stage.SUBMITTED),
-        ([stage("answer"), KEPT], Stage.ANSWERED),
-        ([KEPT, SIGNED], Stage.SIGNED),
-        ([SIGNED, SENT], Stage.SENT),
-        ([SENT, INCLUDED], Stage.INCLUDED),
-        ([INCLUDED, ReplyReturned(1, KIND, State.ANSWERED, "its block is gone")], Stage.ANSWERED),
-        ([INCLUDED, ReplyReturned(1, KIND, State.PENDING, "its block is gone")], Stage.PENDING),
+        ([], ProgressStage.PENDING),
+        ([stage("check")], ProgressStage.CHECKED),
+        ([stage("check"), stage("gather")], ProgressStage.GATHERED),
+        ([stage("gather"), stage("submit")], ProgressStage.SUBMITTED),
+        ([stage("submit"), stage("answer")], ProgressStage.SUBMITTED),
+        ([stage("answer"), KEPT], ProgressStage.ANSWERED),
+        ([KEPT, SIGNED], ProgressStage.SIGNED),
+        ([SIGNED, SENT], ProgressStage.SENT),
+        ([SENT, INCLUDED], ProgressStage.INCLUDED),
+        ([INCLUDED, ReplyReturned(1, KIND, State.ANSWERED, "its block is gone")], ProgressStage.ANSWERED),
+        ([INCLUDED, ReplyReturned(1, KIND, State.PENDING, "its block is gone")], ProgressStage.PENDING),
     ],
 )
-def test_an_event_moves_its_row(events: list[Event], expected: Stage) -> None:
+def test_an_event_moves_its_row(events: list[Event], expected: ProgressStage) -> None:
     assert Scene(RECORDED, *events).row.stage is expected
 
 
@@ -110,7 +110,7 @@ def test_events_of_requests_of_an_earlier_run_are_passed_over(event: Event) -> N
 
 def test_other_events_are_passed_over() -> None:
     scene = Scene(RECORDED, CursorMoved(54321, DECRYPTION_ADDRESS, 5, 6))
-    assert scene.row == Row(1, Kind.PUBLIC_DECRYPTION, public_id(1))
+    assert scene.row == ProgressRow(1, Kind.PUBLIC_DECRYPTION, public_id(1))
 
 
 def test_an_answer_that_is_told_twice_counts_once() -> None:

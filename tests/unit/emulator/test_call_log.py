@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.call_log import log_calls
-from kmsconn.emulator.demo import Demo, Plan, run_demo
+from kmsconn.emulator.demo import Demo, DemoPlan, run_demo
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.net.offloading import offload_inline
 
@@ -30,7 +30,7 @@ async def test_each_request_and_each_call_is_one_line(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
     lines: list[str] = []
-    demo = Demo.of(Plan(requests=6, rate=20, profile=profile), wall)
+    demo = Demo.of(DemoPlan(requests=6, rate=20, profile=profile), wall)
     log_calls(demo.dependencies, demo.ground_truth, lines.append)
     await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
     asked = [line.split()[2] for line in lines if line.startswith("gateway  request ")]
@@ -46,7 +46,7 @@ async def test_each_request_and_each_call_is_one_line(
 
 def test_a_call_without_an_id_is_told_too() -> None:
     lines: list[str] = []
-    demo = Demo.of(Plan(profile="httpz-rc7"), lambda: 0.0)
+    demo = Demo.of(DemoPlan(profile="httpz-rc7"), lambda: 0.0)
     log_calls(demo.dependencies, demo.ground_truth, lines.append)
     demo.dependencies.cores[0].on_call("Init", b"")
     assert lines == ["core0    Init"]

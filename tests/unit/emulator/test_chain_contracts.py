@@ -19,7 +19,7 @@ from kmsconn.emulator.contracts.request_calls import (
     unified_request,
 )
 from kmsconn.emulator.contracts.user_rules import UNIFIED_TYPE, request_domain
-from kmsconn.emulator.contracts.wallets import MAGIC, Mood, Wallet
+from kmsconn.emulator.contracts.wallets import MAGIC, Mood, WalletContract
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
@@ -324,7 +324,7 @@ IS_VALID = ERC1271.function("isValidSignature")
 
 
 def wallet_answer(mood: Mood, signature: bytes, digest: bytes) -> bytes:
-    made, wallet = world(), Wallet(WALLET_ADDRESS, USER.address)
+    made, wallet = world(), WalletContract(WALLET_ADDRESS, USER.address)
     made.chain.deploy(wallet)
     made.chain.set_up(WALLET_ADDRESS, lambda frame: wallet.set_mood(frame, mood))
     call = IS_VALID.encode(digest, signature)

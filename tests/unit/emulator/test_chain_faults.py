@@ -11,9 +11,9 @@ import trio.testing
 
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
 from kmsconn.emulator.node_error import NodeError
-from kmsconn.emulator.node_faults import Fault, NodeFaults
+from kmsconn.emulator.node_faults import NodeFault, NodeFaults
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.rpc import Cluster, Node
+from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.hexes import to_hex
 from tests.unit.emulator.small_world import CHAIN_ID, SENDER, World, signed, world
 from tests.unit.emulator.vector_world import rpc
@@ -32,7 +32,7 @@ async def ask(made: World, request: HttpRequest = NUMBER) -> tuple[int, Any]:
     return response.status, json.loads(response.body)
 
 
-def faulty(*faults: Fault, pool: PoolKind = "arbitrum") -> World:
+def faulty(*faults: NodeFault, pool: PoolKind = "arbitrum") -> World:
     made = world(pool=pool)
     for fault in faults:
         made.node.faults.script(fault)
@@ -41,22 +41,22 @@ def faulty(*faults: Fault, pool: PoolKind = "arbitrum") -> World:
 
 def test_a_scripted_fault_happens_as_often_as_asked() -> None:
     faults = NodeFaults()
-    faults.script(Fault.HANG, 2)
-    assert [faults.happens(Fault.HANG) for _ in range(4)] == [True, True, False, False]
-    assert faults.happened[Fault.HANG] == 2
+    faults.script(NodeFault.HANG, 2)
+    assert [faults.happens(NodeFault.HANG) for _ in range(4)] == [True, True, False, False]
+    assert faults.happened[NodeFault.HANG] == 2
 
 
 def test_a_drawn_fault_happens_about_as_often_as_its_probability() -> None:
     faults = NodeFaults(seed=1)
-    faults.probability[Fault.SLOW] = 0.25
-    assert 180 < sum(faults.happens(Fault.SLOW) for _ in range(1_000)) < 320
+    faults.probability[NodeFault.SLOW] = 0.25
+    assert 180 < sum(faults.happens(NodeFault.SLOW) for _ in range(1_000)) < 320
 
 
 def test_the_same_seed_draws_the_same() -> None:
     def drawn() -> list[bool]:
         faults = NodeFaults(seed=5)
-        faults.probability[Fault.SLOW] = 0.5
-        return [faults.happens(Fault.SLOW) for _ in range(50)]
+        faults.probability[NodeFault.SLOW] = 0.5
+        return [faults.happens(NodeFault.SLOW) for _ in range(50)]
 
     assert drawn() == drawn()
 
@@ -64,12 +64,12 @@ def test_the_same_seed_draws_the_same() -> None:
 def test_one_knob_does_not_move_when_another_fault_happens() -> None:
     def drawn(*, other: bool) -> list[bool]:
         faults = NodeFaults(seed=5)
-        faults.probability = {Fault.SLOW: 0.5, Fault.ERROR: 0.5}
+        faults.probability = {NodeFault.SLOW: 0.5, NodeFault.ERROR: 0.5}
         happened = []
         for _ in range(50):
             if other:
-                faults.happens(Fault.ERROR)
-            happened.append(faults.happens(Fault.SLOW))
+                faults.happens(NodeFault.ERROR)
+            happened.append(faults.happens(NodeFault.SLOW))
         return happened
 
     assert drawn(other=True) == drawn(other=False)
@@ -77,63 +77,64 @@ def test_one_knob_does_not_move_when_another_fault_happens() -> None:
 
 def test_healing_ends_all_faults_and_keeps_the_counters() -> None:
     faults = NodeFaults()
-    faults.probability[Fault.SLOW] = 1.0
-    faults.script(Fault.HANG)
+    faults.probability[NodeFault.SLOW] = 1.0
+    faults.script(NodeFault.HANG)
     faults.answer("eth_call", NodeError(1, "no"))
-    assert faults.happens(Fault.SLOW)
+    assert faults.happens(NodeFault.SLOW)
     faults.heal()
-    assert not any(faults.happens(fault) for fault in Fault)
+    assert not any(faults.happens(fault) for fault in NodeFault)
     assert faults.error_for("eth_call") is None
-    assert faults.happened[Fault.SLOW] == 1
+    assert faults.happened[NodeFault.SLOW] == 1
 
 
 async def test_a_hung_request_is_never_answered(autojump_clock: trio.testing.MockClock) -> None:
     with trio.move_on_after(3_600) as scope:
-        await ask(faulty(Fault.HANG))
+        await ask(faulty(NodeFault.HANG))
     assert scope.cancelled_caught
 
 
 async def test_a_slow_answer_comes_late(autojump_clock: trio.testing.MockClock) -> None:
-    assert await ask(faulty(Fault.SLOW)) == (200, {"jsonrpc": "2.0", "id": 1, "result": "0x0"})
+    assert await ask(faulty(NodeFault.SLOW)) == (200, {"jsonrpc": "2.0", "id": 1, "result": "0x0"})
     assert trio.current_time() == 2
 
 
 async def test_a_connection_is_hung_up() -> None:
     with pytest.raises(HangUp):
-        await ask(faulty(Fault.HANG_UP))
+        await ask(faulty(NodeFault.HANG_UP))
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"), [(Fault.RATE_LIMITED, 429), (Fault.BAD_GATEWAY, 502), (Fault.UNAVAILABLE, 503)]
+    ("fault", "status"),
+    [(NodeFault.RATE_LIMITED, 429), (NodeFault.BAD_GATEWAY, 502), (NodeFault.UNAVAILABLE, 503)],
 )
-async def test_a_status_tells_the_fault(fault: Fault, status: int) -> None:
+async def test_a_status_tells_the_fault(fault: NodeFault, status: int) -> None:
     assert (await faulty(fault).node.http(NUMBER)).status == status
 
 
 async def test_retry_after_is_told_when_set() -> None:
-    made = faulty(Fault.RATE_LIMITED)
+    made = faulty(NodeFault.RATE_LIMITED)
     made.node.faults.retry_after = 1.5
     assert (await made.node.http(NUMBER)).headers == (("retry-after", "1.5"),)
 
 
-@pytest.mark.parametrize("fault", [Fault.TRUNCATED, Fault.NOT_JSON])
-async def test_a_spoiled_body_is_no_json(fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [NodeFault.TRUNCATED, NodeFault.NOT_JSON])
+async def test_a_spoiled_body_is_no_json(fault: NodeFault) -> None:
     with pytest.raises(json.JSONDecodeError):
         await ask(faulty(fault))
 
 
 async def test_a_wrong_id_is_not_the_requests() -> None:
-    assert (await ask(faulty(Fault.WRONG_ID)))[1]["id"] != 1
+    assert (await ask(faulty(NodeFault.WRONG_ID)))[1]["id"] != 1
 
 
 async def test_a_shuffled_batch_holds_the_same_answers() -> None:
     batch = post([{"id": n, "method": "eth_blockNumber"} for n in range(3)])
-    _, content = await ask(faulty(Fault.SHUFFLED), batch)
+    _, content = await ask(faulty(NodeFault.SHUFFLED), batch)
     assert [one["id"] for one in content] == [2, 1, 0]
 
 
 def test_an_error_is_the_configured_one() -> None:
-    made = faulty(Fault.ERROR)
+    made = faulty(NodeFault.ERROR)
     made.node.faults.error = NodeError(-32000, "internal trouble")
     assert rpc(made.node, "eth_blockNumber")["error"] == {"code": -32000, "message": "internal trouble"}
 
@@ -152,10 +153,10 @@ def test_an_unsupported_method_is_not_found() -> None:
 
 
 def test_a_wrong_chain_id_is_another_one() -> None:
-    assert rpc(faulty(Fault.WRONG_CHAIN_ID).node, "eth_chainId")["result"] == hex(CHAIN_ID + 1)
+    assert rpc(faulty(NodeFault.WRONG_CHAIN_ID).node, "eth_chainId")["result"] == hex(CHAIN_ID + 1)
 
 
-def spoiled(fault: Fault, requests: int = 4) -> list[Any]:
+def spoiled(fault: NodeFault, requests: int = 4) -> list[Any]:
     made = faulty(fault)
     for index in range(requests):
         made.ask(index)
@@ -166,31 +167,31 @@ def spoiled(fault: Fault, requests: int = 4) -> list[Any]:
 
 
 def test_logs_may_be_missing_altogether() -> None:
-    assert spoiled(Fault.EMPTY_LOGS) == []
+    assert spoiled(NodeFault.EMPTY_LOGS) == []
 
 
 def test_the_later_half_of_the_logs_may_be_missing() -> None:
-    assert [log["logIndex"] for log in spoiled(Fault.PARTIAL_LOGS)] == ["0x0", "0x1"]
+    assert [log["logIndex"] for log in spoiled(NodeFault.PARTIAL_LOGS)] == ["0x0", "0x1"]
 
 
 def test_logs_may_be_marked_as_removed() -> None:
-    assert {log["removed"] for log in spoiled(Fault.REMOVED_LOGS)} == {True}
+    assert {log["removed"] for log in spoiled(NodeFault.REMOVED_LOGS)} == {True}
 
 
 def test_logs_may_come_twice() -> None:
-    assert [log["logIndex"] for log in spoiled(Fault.DUPLICATE_LOGS, 2)] == ["0x0", "0x0", "0x1", "0x1"]
+    assert [log["logIndex"] for log in spoiled(NodeFault.DUPLICATE_LOGS, 2)] == ["0x0", "0x0", "0x1", "0x1"]
 
 
 def test_logs_may_come_backward() -> None:
-    assert [log["logIndex"] for log in spoiled(Fault.REVERSED_LOGS, 2)] == ["0x1", "0x0"]
+    assert [log["logIndex"] for log in spoiled(NodeFault.REVERSED_LOGS, 2)] == ["0x1", "0x0"]
 
 
 def test_a_fault_of_logs_is_not_spent_on_an_empty_answer() -> None:
-    spoiled(Fault.EMPTY_LOGS, 0)
+    spoiled(NodeFault.EMPTY_LOGS, 0)
 
 
 def test_a_swallowed_transaction_is_confirmed_and_never_mined() -> None:
-    made = faulty(Fault.SWALLOWED, pool="geth")
+    made = faulty(NodeFault.SWALLOWED, pool="geth")
     raw = signed(0)
     sent = rpc(made.node, "eth_sendRawTransaction", to_hex(raw))["result"]
     made.chain.mine_many(3)
@@ -199,7 +200,7 @@ def test_a_swallowed_transaction_is_confirmed_and_never_mined() -> None:
 
 
 def test_a_lost_reply_leaves_the_transaction_on_its_way() -> None:
-    made = faulty(Fault.LOST_REPLY)
+    made = faulty(NodeFault.LOST_REPLY)
     with pytest.raises(HangUp):
         rpc(made.node, "eth_sendRawTransaction", to_hex(signed(0)))
     made.chain.mine()
@@ -207,14 +208,14 @@ def test_a_lost_reply_leaves_the_transaction_on_its_way() -> None:
 
 
 async def test_a_synchronous_send_may_time_out_at_once() -> None:
-    made = faulty(Fault.SYNC_TIMEOUT, pool="geth")
+    made = faulty(NodeFault.SYNC_TIMEOUT, pool="geth")
     request = post({"id": 1, "method": "eth_sendRawTransactionSync", "params": [to_hex(signed(0))]})
     assert (await ask(made, request))[1]["error"]["code"] == 4
     assert made.chain.pending_nonce(SENDER.address) == 1
 
 
 def test_a_short_estimate_is_too_little() -> None:
-    made = faulty(Fault.SHORT_ESTIMATE)
+    made = faulty(NodeFault.SHORT_ESTIMATE)
     made.ask()
     made.chain.mine()
     call = {
@@ -227,7 +228,7 @@ def test_a_short_estimate_is_too_little() -> None:
 
 
 def test_a_receipt_may_come_without_its_block_or_not_at_all() -> None:
-    made = faulty(Fault.NO_RECEIPT, Fault.BARE_RECEIPT)
+    made = faulty(NodeFault.NO_RECEIPT, NodeFault.BARE_RECEIPT)
     sent = to_hex(made.chain.submit(signed(0)))
     made.chain.mine()
     first, second, third = (rpc(made.node, "eth_getTransactionReceipt", sent)["result"] for _ in range(3))
@@ -248,7 +249,7 @@ async def heads(cluster: Cluster, count: int) -> list[str]:
 async def test_requests_to_a_cluster_meet_nodes_with_different_heads() -> None:
     made = world()
     made.chain.mine_many(5)
-    behind = Node(made.chain)
+    behind = RpcNode(made.chain)
     behind.lag = 3
     assert set(await heads(Cluster([made.node, behind], seed=1), 20)) == {"0x5", "0x2"}
 
@@ -256,7 +257,7 @@ async def test_requests_to_a_cluster_meet_nodes_with_different_heads() -> None:
 async def test_a_cluster_chooses_the_same_with_the_same_seed() -> None:
     made = world()
     made.chain.mine_many(5)
-    behind = Node(made.chain)
+    behind = RpcNode(made.chain)
     behind.lag = 3
     first, second = (Cluster([made.node, behind], seed=9) for _ in range(2))
     assert await heads(first, 20) == await heads(second, 20)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.node_error import PRUNED_HISTORY
 
@@ -118,7 +118,7 @@ def test_what_was_read_is_not_lost_for_the_oracle() -> None:
 
 
 def test_empty_blocks_are_no_trouble() -> None:
-    chain = Chain(1, lambda: 0.0)
+    chain = EmulatedChain(1, lambda: 0.0)
     chain.history = 2
     chain.mine_many(10)
     assert chain.pruned_before == 8

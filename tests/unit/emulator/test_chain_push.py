@@ -14,7 +14,7 @@ import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.ethereum.hexes import to_hex
 from tests.unit.emulator.small_world import World, own_order, signed, world
 
@@ -203,7 +203,7 @@ async def test_a_silent_socket_sends_nothing_and_answers_pings(autojump_clock: M
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
-        made.node.faults.script(Fault.SILENT_SOCKET)
+        made.node.faults.script(NodeFault.SILENT_SOCKET)
         made.chain.mine_many(5)
         assert await client.pushes() == []
         await client.socket.ping(b"are you there?")
@@ -213,25 +213,27 @@ async def test_notifications_may_be_lost_or_doubled(autojump_clock: MockClock) -
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
-        made.node.faults.script(Fault.LOST_PUSH)
-        made.node.faults.script(Fault.DUPLICATE_PUSH)
+        made.node.faults.script(NodeFault.LOST_PUSH)
+        made.node.faults.script(NodeFault.DUPLICATE_PUSH)
         made.chain.mine_many(3)
         assert [head["number"] for head in await client.pushes()] == ["0x2", "0x2", "0x3"]
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG_UP, Fault.LOST_REPLY])
-async def test_a_socket_may_be_closed_instead_of_an_answer(autojump_clock: MockClock, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [NodeFault.HANG_UP, NodeFault.LOST_REPLY])
+async def test_a_socket_may_be_closed_instead_of_an_answer(
+    autojump_clock: MockClock, fault: NodeFault
+) -> None:
     made = world()
     made.node.faults.script(fault)
     async with connected(made) as client:
         with pytest.raises(ConnectionClosed):
             await client.ask("eth_sendRawTransaction", to_hex(signed(0)))
-    assert made.chain.pending_nonce(made.chain.check(signed(0)).sender) == (fault is Fault.LOST_REPLY)
+    assert made.chain.pending_nonce(made.chain.check(signed(0)).sender) == (fault is NodeFault.LOST_REPLY)
 
 
 async def test_a_question_may_be_forgotten(autojump_clock: MockClock) -> None:
     made = world()
-    made.node.faults.script(Fault.HANG)
+    made.node.faults.script(NodeFault.HANG)
     async with connected(made) as client:
         await client.send("eth_blockNumber", number=1)
         await client.send("eth_blockNumber", number=2)
@@ -240,7 +242,7 @@ async def test_a_question_may_be_forgotten(autojump_clock: MockClock) -> None:
 
 async def test_a_rate_limited_socket_says_so_with_an_error(autojump_clock: MockClock) -> None:
     made = world()
-    made.node.faults.script(Fault.RATE_LIMITED)
+    made.node.faults.script(NodeFault.RATE_LIMITED)
     async with connected(made) as client:
         assert (await client.ask("eth_blockNumber"))["code"] == -32005
 

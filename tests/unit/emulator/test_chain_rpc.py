@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.hexes import to_hex
 from tests.unit.emulator.small_world import (
     CHAIN_ID,
@@ -42,7 +42,7 @@ def reply_call(made: World) -> dict[str, str]:
     return {"from": OWNER, "to": TARGET, "data": to_hex(made.reply(1))}
 
 
-async def answer(node: Node, content: Any) -> Any:
+async def answer(node: RpcNode, content: Any) -> Any:
     return json.loads(await node.answer(json.dumps(content).encode()))
 
 
@@ -371,7 +371,7 @@ def test_a_node_on_a_stale_fork_calls_a_good_reply_wrong() -> None:
     made.node.fork = made.chain.reorg(1)
     made.ask()
     made.chain.mine()
-    assert rpc(Node(made.chain), "eth_call", reply_call(made), "latest")["result"] == "0x"
+    assert rpc(RpcNode(made.chain), "eth_call", reply_call(made), "latest")["result"] == "0x"
     assert rpc(made.node, "eth_call", reply_call(made), "latest")["error"]["data"].startswith("0xd48af942")
 
 

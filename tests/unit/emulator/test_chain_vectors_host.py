@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.contracts.protocol_slots import BASE, ContextState, EpochState
-from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm_014.abi import ACL
@@ -27,9 +27,9 @@ ACL_ADDRESS = parse_address(ETHEREUM["contracts"]["ACL"])
 CONFIG_ADDRESS = parse_address(ETHEREUM["contracts"]["ProtocolConfig"])
 
 
-def host_with_rights() -> Node:
+def host_with_rights() -> RpcNode:
     """Return a host chain whose ACL grants exactly what the recorded results say."""
-    chain = Chain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
+    chain = EmulatedChain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
     acl = Acl(ACL_ADDRESS)
     chain.deploy(acl)
     for entry in HOST["acl"]["results"]:
@@ -37,7 +37,7 @@ def host_with_rights() -> Node:
         function = ACL.functions_by_selector[data[:4]]
         if int(entry["result"], 16):
             chain.set_up(ACL_ADDRESS, partial(grant, acl, name=function.name, values=function.decode(data)))
-    return Node(chain)
+    return RpcNode(chain)
 
 
 def grant(acl: Acl, frame: Any, name: str, values: tuple[Any, ...]) -> None:
@@ -69,9 +69,9 @@ def test_the_acl_denies_as_recorded(entry: dict[str, Any]) -> None:
     assert entry["result"] == rpc(node, "eth_call", entry["call"], "latest")["result"]
 
 
-def config_at(stage: str) -> Node:
+def config_at(stage: str) -> RpcNode:
     """Return ProtocolConfig as it stood at a stage of the recording."""
-    chain = Chain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
+    chain = EmulatedChain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
     config = ProtocolConfig(CONFIG_ADDRESS, chain.chain_id)
     chain.deploy(config)
     first, second = (committee(f"0x{i:064x}", address=NODE_ADDRESS) for i in CONTEXTS)
@@ -97,7 +97,7 @@ def config_at(stage: str) -> Node:
             config.destroy_context(frame, CONTEXTS[0])
 
     chain.set_up(CONFIG_ADDRESS, build)
-    return Node(chain)
+    return RpcNode(chain)
 
 
 CONFIG_VIEWS = [view for view in HOST["views"] if view["contract"] == "ProtocolConfig"]

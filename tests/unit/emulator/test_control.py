@@ -12,7 +12,7 @@ import trio.testing
 
 from kmsconn.emulator.control import COLUMNS, Control
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.ground_truth import GroundTruth, Reply
+from kmsconn.emulator.ground_truth import GroundTruth, ReplyOnChain
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.toggle_port import TogglePort
@@ -80,7 +80,7 @@ async def test_requests_are_told_with_their_moments_in_unix_time(
     trace = handler.ground_truth.trace_of(sent)
     assert trace is not None
     trace.started, trace.given, trace.sent = trace.at + 1, trace.at + 2, trace.at + 3
-    trace.answer = Reply(b"", 1, 1, trace.at + 4)
+    trace.answer = ReplyOnChain(b"", 1, 1, trace.at + 4)
     begun = BASE + trace.at
     assert content_of(await handler.get("/requests")) == {
         "columns": list(COLUMNS),

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionResponse, UserDecryptionResponse
-from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, EmulatedCore, Operation
+from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_faults import (
     ANSWER_FAULTS,
     CUT,
@@ -58,12 +58,12 @@ def faults(emulated: EmulatedCore | None = None) -> CoreFaults:
     return CoreFaults(emulated or core())
 
 
-async def start(spoilt: CoreFaults, operation: Operation = PUBLIC) -> bytes:
+async def start(spoilt: CoreFaults, operation: CoreOperation = PUBLIC) -> bytes:
     request = public_request() if operation is PUBLIC else user_request()
     return await spoilt.methods()[f"/{SERVICE}/{operation.start}"](bytes(request))
 
 
-async def result(spoilt: CoreFaults, operation: Operation = PUBLIC) -> bytes:
+async def result(spoilt: CoreFaults, operation: CoreOperation = PUBLIC) -> bytes:
     request_id = public_id(1) if operation is PUBLIC else user_id(1)
     return await spoilt.methods()[f"/{SERVICE}/{operation.result}"](bytes(name(request_id)))
 
@@ -260,7 +260,7 @@ async def test_an_answer_may_lack_a_value() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.start)
 @pytest.mark.parametrize("fault", ANSWER_FAULTS, ids=lambda each: each.name)
-async def test_no_answer_fault_gives_the_honest_answer(operation: Operation, fault: Fault) -> None:
+async def test_no_answer_fault_gives_the_honest_answer(operation: CoreOperation, fault: Fault) -> None:
     spoilt = faults()
     spoilt.script(operation.result, fault, None)
     await start(spoilt, operation)

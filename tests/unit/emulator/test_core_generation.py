@@ -21,7 +21,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     RequestId,
 )
 from kmsconn.emulator.core import SERVICE, EmulatedCore
-from kmsconn.emulator.core_answers import Node
+from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH
 from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
 from kmsconn.ethereum.hexes import from_hex
@@ -53,7 +53,7 @@ async def status(core: EmulatedCore, method: str, request: bytes) -> Status:
 
 def core_for(answer: dict[str, Any], *, threshold: bool = False) -> EmulatedCore:
     key = PrivateKey.parse(vectors.load()["environment"]["keys"][f"signer{answer['node']}"]["private_key"])
-    core = EmulatedCore(Node(key, answer["node"], 1 if threshold else 0), {})
+    core = EmulatedCore(SigningNode(key, answer["node"], 1 if threshold else 0), {})
     core.management.digest = recorded_digest
     return core
 
@@ -90,7 +90,7 @@ async def reshare(core: EmulatedCore, *, in_new: bool) -> None:
 async def test_an_epoch_is_kept_by_the_nodes_of_its_context_and_helped_by_those_before(
     in_new: bool, autojump_clock: Any
 ) -> None:
-    core = EmulatedCore(Node(PrivateKey(b"\1" * 32)), {})
+    core = EmulatedCore(SigningNode(PrivateKey(b"\1" * 32)), {})
     await reshare(core, in_new=in_new)
     assert (SECOND_EPOCH in core.epochs) == in_new
 
@@ -105,7 +105,7 @@ async def test_a_newcomer_needs_no_epoch_to_begin_with_and_who_is_in_neither_con
         )
     )
     for in_new in (True, False):
-        core = EmulatedCore(Node(PrivateKey(b"\1" * 32)), {}, contexts=set(), epochs=set())
+        core = EmulatedCore(SigningNode(PrivateKey(b"\1" * 32)), {}, contexts=set(), epochs=set())
         await call(core, "NewMpcContext", bytes(first))
         if in_new:
             await reshare(core, in_new=True)
@@ -141,7 +141,7 @@ async def test_a_recorded_result_is_made_again_byte_for_byte(
 
 @pytest.fixture
 def core() -> EmulatedCore:
-    return EmulatedCore(Node(PrivateKey(bytes(31) + b"\x01")), {}, computing=30.0)
+    return EmulatedCore(SigningNode(PrivateKey(bytes(31) + b"\x01")), {}, computing=30.0)
 
 
 DOMAIN = Eip712DomainMsg(
@@ -271,7 +271,7 @@ def epoch_request() -> bytes:
 async def test_an_epoch_that_exists_is_refused_by_each_kind_of_core_in_its_way(core: EmulatedCore) -> None:
     await call(core, "NewMpcEpoch", epoch_request())
     assert await status(core, "NewMpcEpoch", epoch_request()) is Status.ALREADY_EXISTS
-    threshold = EmulatedCore(Node(PrivateKey(bytes(31) + b"\x01"), 1, 1), {})
+    threshold = EmulatedCore(SigningNode(PrivateKey(bytes(31) + b"\x01"), 1, 1), {})
     await call(threshold, "NewMpcEpoch", epoch_request())
     assert await status(threshold, "NewMpcEpoch", epoch_request()) is Status.INVALID_ARGUMENT
 

@@ -18,7 +18,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     TypedCiphertext,
     UserDecryptionResponse,
 )
-from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, EmulatedCore, Operation
+from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import link_digest
 from kmsconn.emulator.core_requests import read_user
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
@@ -46,12 +46,12 @@ from tests.unit.emulator.core_worlds import (
 )
 
 
-def request_of(operation: Operation, number: int = 1, **members: Any) -> bytes:
+def request_of(operation: CoreOperation, number: int = 1, **members: Any) -> bytes:
     make = public_request if operation is PUBLIC else user_request
     return bytes(make(number, **members))
 
 
-def id_of(operation: Operation, number: int = 1) -> bytes:
+def id_of(operation: CoreOperation, number: int = 1) -> bytes:
     return public_id(number) if operation is PUBLIC else user_id(number)
 
 
@@ -69,7 +69,7 @@ both = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.st
 
 
 @both
-async def test_a_started_request_is_answered(operation: Operation) -> None:
+async def test_a_started_request_is_answered(operation: CoreOperation) -> None:
     emulated = core()
     assert await emulated.start(operation, request_of(operation)) == b""
     assert await poll(emulated, operation, id_of(operation))
@@ -127,7 +127,7 @@ async def test_a_threshold_node_says_its_number_and_degree() -> None:
 
 
 @both
-async def test_an_answer_may_be_read_any_number_of_times(operation: Operation) -> None:
+async def test_an_answer_may_be_read_any_number_of_times(operation: CoreOperation) -> None:
     emulated = core()
     await emulated.start(operation, request_of(operation))
     first = await poll(emulated, operation, id_of(operation))
@@ -136,7 +136,7 @@ async def test_an_answer_may_be_read_any_number_of_times(operation: Operation) -
 
 @both
 async def test_an_unknown_id_is_not_found_at_once(
-    operation: Operation, autojump_clock: trio.testing.MockClock
+    operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
     start = trio.current_time()
     assert await status_of(poll(core(), operation, id_of(operation))) is Status.NOT_FOUND
@@ -144,20 +144,20 @@ async def test_an_unknown_id_is_not_found_at_once(
 
 
 @both
-async def test_a_malformed_id_is_an_invalid_argument(operation: Operation) -> None:
+async def test_a_malformed_id_is_an_invalid_argument(operation: CoreOperation) -> None:
     call = core().result(operation, bytes(RequestId(request_id="xy")))
     assert await status_of(call) is Status.INVALID_ARGUMENT
 
 
 @both
-async def test_bytes_that_are_no_message_are_internal(operation: Operation) -> None:
+async def test_bytes_that_are_no_message_are_internal(operation: CoreOperation) -> None:
     assert await status_of(core().start(operation, b"\xff")) is Status.INTERNAL
     assert await status_of(core().result(operation, b"\xff")) is Status.INTERNAL
 
 
 @both
 async def test_a_poll_waits_for_the_computation(
-    operation: Operation, autojump_clock: trio.testing.MockClock
+    operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
     emulated = core(computing=42.7)
     await emulated.start(operation, request_of(operation))
@@ -178,7 +178,7 @@ async def test_computing_times_may_be_drawn(autojump_clock: trio.testing.MockClo
 
 @both
 async def test_a_long_poll_ends_unavailable_after_sixty_seconds(
-    operation: Operation, autojump_clock: trio.testing.MockClock
+    operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
     emulated = core(computing=100)
     await emulated.start(operation, request_of(operation))
@@ -190,7 +190,7 @@ async def test_a_long_poll_ends_unavailable_after_sixty_seconds(
 
 
 @both
-async def test_the_same_id_already_exists(operation: Operation) -> None:
+async def test_the_same_id_already_exists(operation: CoreOperation) -> None:
     emulated = core()
     await emulated.start(operation, request_of(operation))
     assert await status_of(emulated.start(operation, request_of(operation))) is Status.ALREADY_EXISTS
@@ -203,7 +203,7 @@ async def test_the_two_kinds_have_tables_of_their_own() -> None:
 
 
 @both
-async def test_a_faulty_request_is_an_invalid_argument(operation: Operation) -> None:
+async def test_a_faulty_request_is_an_invalid_argument(operation: CoreOperation) -> None:
     assert (
         await status_of(core().start(operation, request_of(operation, domain=None)))
         is Status.INVALID_ARGUMENT
@@ -213,7 +213,7 @@ async def test_a_faulty_request_is_an_invalid_argument(operation: Operation) -> 
 @both
 @pytest.mark.parametrize("member", ["context_id", "epoch_id"])
 async def test_an_unknown_context_or_epoch_is_not_found_and_burns_nothing(
-    operation: Operation, member: str
+    operation: CoreOperation, member: str
 ) -> None:
     emulated = threshold_core()
     unknown: dict[str, Any] = {member: name(b"\7" * 32)}
@@ -223,7 +223,7 @@ async def test_an_unknown_context_or_epoch_is_not_found_and_burns_nothing(
 
 
 @both
-async def test_a_centralised_core_misses_a_key_before_it_looks_for_the_id(operation: Operation) -> None:
+async def test_a_centralised_core_misses_a_key_before_it_looks_for_the_id(operation: CoreOperation) -> None:
     emulated = core()
     await emulated.start(operation, request_of(operation))
     call = emulated.start(operation, request_of(operation, key_id=name(b"\4" * 32)))
@@ -232,7 +232,7 @@ async def test_a_centralised_core_misses_a_key_before_it_looks_for_the_id(operat
 
 @both
 async def test_a_threshold_core_without_a_key_share_burns_the_id(
-    operation: Operation, autojump_clock: trio.testing.MockClock
+    operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
     emulated = threshold_core()
     request = request_of(operation, key_id=name(b"\4" * 32))
@@ -261,13 +261,13 @@ async def test_a_restart_frees_a_burnt_id() -> None:
 
 
 @both
-async def test_without_its_signing_key_it_is_a_failed_precondition(operation: Operation) -> None:
+async def test_without_its_signing_key_it_is_a_failed_precondition(operation: CoreOperation) -> None:
     emulated = core(signing_key_loaded=False)
     assert await status_of(emulated.start(operation, request_of(operation))) is Status.FAILED_PRECONDITION
 
 
 @both
-async def test_a_full_table_aborts(operation: Operation) -> None:
+async def test_a_full_table_aborts(operation: CoreOperation) -> None:
     emulated = core(computing=10, capacity=2, kept=1)
     for number in (1, 2):
         await emulated.start(operation, request_of(operation, number))
@@ -329,7 +329,7 @@ async def test_a_long_handle_fails_when_the_answer_is_signed() -> None:
 
 
 @both
-async def test_a_restart_forgets_every_request(operation: Operation) -> None:
+async def test_a_restart_forgets_every_request(operation: CoreOperation) -> None:
     emulated = core()
     await emulated.start(operation, request_of(operation))
     emulated.restart()
@@ -402,7 +402,7 @@ def test_the_calls_are_those_of_the_service_but_for_inspection() -> None:
 
 
 @both
-async def test_a_core_of_0_14_has_no_calls_that_wait(operation: Operation) -> None:
+async def test_a_core_of_0_14_has_no_calls_that_wait(operation: CoreOperation) -> None:
     emulated = core()
     assert await status_of(emulated.start_and_wait(operation, request_of(operation))) is Status.UNIMPLEMENTED
     assert emulated.job(operation, id_of(operation)) is None
@@ -410,7 +410,7 @@ async def test_a_core_of_0_14_has_no_calls_that_wait(operation: Operation) -> No
 
 @both
 async def test_a_call_that_waits_gives_the_answer(
-    operation: Operation, autojump_clock: trio.testing.MockClock
+    operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
     emulated = core(waits_at_once=True, computing=7)
     reply = await emulated.start_and_wait(operation, request_of(operation))
@@ -420,7 +420,7 @@ async def test_a_call_that_waits_gives_the_answer(
 
 @both
 async def test_a_call_that_waits_attaches_to_what_runs_and_to_what_is_finished(
-    operation: Operation, autojump_clock: trio.testing.MockClock
+    operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
     emulated = core(waits_at_once=True, computing=7)
     await emulated.start(operation, request_of(operation))
@@ -431,7 +431,7 @@ async def test_a_call_that_waits_attaches_to_what_runs_and_to_what_is_finished(
 
 @both
 async def test_a_wait_ends_unavailable_and_the_work_goes_on(
-    operation: Operation, autojump_clock: trio.testing.MockClock
+    operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
     emulated = core(waits_at_once=True, computing=100)
     assert await status_of(emulated.start_and_wait(operation, request_of(operation))) is Status.UNAVAILABLE
@@ -442,7 +442,7 @@ async def test_a_wait_ends_unavailable_and_the_work_goes_on(
 @both
 @pytest.mark.parametrize("start", [EmulatedCore.start, EmulatedCore.start_and_wait])
 async def test_a_later_core_does_again_what_failed(
-    start: Any, operation: Operation, autojump_clock: trio.testing.MockClock
+    start: Any, operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
     emulated = threshold_core(waits_at_once=True)
     request = request_of(operation, key_id=name(b"\4" * 32))

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from kmsconn.emulator.core_requests import Job, read_public
-from kmsconn.emulator.core_table import Entry, Full, Known, Table
+from kmsconn.emulator.core_table import CoreTable, CoreTableEntry, Full, Known
 from tests.unit.emulator.core_worlds import PLAINTEXTS, public_id, public_request
 
 
@@ -15,11 +15,11 @@ def job(number: int) -> Job:
     return read_public(bytes(public_request(number)), PLAINTEXTS)
 
 
-def table(*ready_at: float, capacity: int = 4, kept: int = 2) -> Table:
+def table(*ready_at: float, capacity: int = 4, kept: int = 2) -> CoreTable:
     """A table whose entries 1, 2, … are ready at these times."""
-    made = Table(capacity, kept)
+    made = CoreTable(capacity, kept)
     for number, moment in enumerate(ready_at, start=1):
-        made.add(Entry(job(number), moment), 0)
+        made.add(CoreTableEntry(job(number), moment), 0)
     return made
 
 
@@ -35,7 +35,7 @@ def test_an_unknown_id_is_not_found() -> None:
 
 def test_an_id_is_taken_once() -> None:
     with pytest.raises(Known):
-        table(1).add(Entry(job(1), 2), 0)
+        table(1).add(CoreTableEntry(job(1), 2), 0)
 
 
 def test_pending_jobs_are_counted_as_time_goes_on() -> None:
@@ -45,7 +45,7 @@ def test_pending_jobs_are_counted_as_time_goes_on() -> None:
 
 def test_a_full_table_forgets_its_oldest_finished_entry() -> None:
     made = table(9, 1, 1, 1)
-    made.add(Entry(job(5), 9), 5)
+    made.add(CoreTableEntry(job(5), 9), 5)
     assert made.get(public_id(1)) is not None
     assert made.get(public_id(2)) is None
     assert len(made) == 4
@@ -54,7 +54,7 @@ def test_a_full_table_forgets_its_oldest_finished_entry() -> None:
 def test_a_full_table_with_too_few_finished_entries_refuses() -> None:
     made = table(1, 1, 9, 9)
     with pytest.raises(Full):
-        made.add(Entry(job(5), 9), 5)
+        made.add(CoreTableEntry(job(5), 9), 5)
     assert len(made) == 4
 
 
@@ -64,4 +64,4 @@ def test_a_known_id_is_known_in_a_full_table_too() -> None:
 
 
 def test_the_defaults_are_those_of_the_core() -> None:
-    assert (Table().capacity, Table().kept) == (10_000, 6_000)
+    assert (CoreTable().capacity, CoreTable().kept) == (10_000, 6_000)

@@ -9,7 +9,7 @@ import pytest
 from kmsconn._generated.fhevm_014.kms.v1 import UserDecryptionResponse
 from kmsconn.emulator.bincode import public_payload
 from kmsconn.emulator.core import PUBLIC, USER, EmulatedCore
-from kmsconn.emulator.core_answers import Node, public_answer
+from kmsconn.emulator.core_answers import SigningNode, public_answer
 from kmsconn.emulator.core_requests import Job, read_public
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import Randomness, open_share
@@ -26,10 +26,10 @@ PLAINTEXTS = {
 }
 
 
-def node_of(answer: dict[str, Any]) -> Node:
+def node_of(answer: dict[str, Any]) -> SigningNode:
     key = PrivateKey.parse(vectors.load()["environment"]["keys"][f"signer{answer['node']}"]["private_key"])
     payload = answer["response"]["payload"]
-    return Node(key, payload.get("party_id", 1), payload.get("degree", 0))
+    return SigningNode(key, payload.get("party_id", 1), payload.get("degree", 0))
 
 
 def core_of(answer: dict[str, Any]) -> EmulatedCore:

@@ -9,13 +9,13 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.board import Stage, Totals
+from kmsconn.emulator.board import ProgressStage, Totals
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.core_faults import FaultInjection, status
-from kmsconn.emulator.demo import Demo, Plan, Result, run_demo
+from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.ground_truth import Verdict
+from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.key_life import KeyLife
 from kmsconn.emulator.load import AFTERMATH
 from kmsconn.kms.codes import Status
@@ -29,7 +29,7 @@ def wall() -> float:
     return BASE + trio.current_time()
 
 
-async def played(plan: Plan, folder: Path) -> Demo:
+async def played(plan: DemoPlan, folder: Path) -> Demo:
     """Run a demonstration to its end."""
     demo = Demo.of(plan, wall)
     await run_demo(demo, folder / "journal.db", offload=offload_inline, wall=wall)
@@ -40,7 +40,7 @@ async def played(plan: Plan, folder: Path) -> Demo:
 async def test_every_request_is_answered_and_is_included_once(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
-    demo = await played(Plan(requests=12, rate=20, profile=profile), tmp_path)
+    demo = await played(DemoPlan(requests=12, rate=20, profile=profile), tmp_path)
     totals = demo.board.totals()
     assert (totals.requested, totals.seen, totals.answered, totals.included) == (12, 12, 12, 12)
     assert demo.result().well
@@ -50,8 +50,8 @@ async def test_every_request_is_answered_and_is_included_once(
 async def test_every_row_ends_included_with_form_and_latency(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
-    board = (await played(Plan(requests=6, profile=profile), tmp_path)).board
-    assert {row.stage for row in board.rows.values()} == {Stage.INCLUDED}
+    board = (await played(DemoPlan(requests=6, profile=profile), tmp_path)).board
+    assert {row.stage for row in board.rows.values()} == {ProgressStage.INCLUDED}
     assert all(board.form_of(row) and board.age_of(row) for row in board.rows.values())
 
 
@@ -59,7 +59,7 @@ async def test_it_ends_soon_after_the_last_reply(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Closing connections whose peer is gone already must not be waited for."""
-    await played(Plan(requests=1), tmp_path)
+    await played(DemoPlan(requests=1), tmp_path)
     assert trio.current_time() < 3 + AFTERMATH
 
 
@@ -70,7 +70,7 @@ async def test_the_same_seed_shows_the_same_requests(
     forms = []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         (tmp_path / name).mkdir()
-        demo = await played(Plan(requests=8, rate=40, seed=seed), tmp_path / name)
+        demo = await played(DemoPlan(requests=8, rate=40, seed=seed), tmp_path / name)
         forms.append(list(demo.ledger.forms.values()))
     assert forms[0] == forms[1] != forms[2]
 
@@ -78,7 +78,7 @@ async def test_the_same_seed_shows_the_same_requests(
 async def test_a_connector_that_gets_nothing_done_is_told_apart(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    plan = Plan(requests=3, rate=10, patience=2)
+    plan = DemoPlan(requests=3, rate=10, patience=2)
     demo = Demo.of(plan, wall)
     demo.traffic.granted = False
     result = await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
@@ -90,7 +90,7 @@ async def test_a_connector_that_gets_nothing_done_is_told_apart(
 async def test_a_demonstration_can_be_cancelled(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    demo = Demo.of(Plan(requests=100, rate=10), wall)
+    demo = Demo.of(DemoPlan(requests=100, rate=10), wall)
     with trio.move_on_after(3):
         await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
     assert 0 < demo.result().totals.included < 40
@@ -106,19 +106,19 @@ async def test_a_fault_of_the_emulator_itself_is_not_hidden(
         if crashes:
             raise crashes.pop()
 
-    demo = Demo.of(Plan(requests=1, patience=1), wall)
+    demo = Demo.of(DemoPlan(requests=1, patience=1), wall)
     monkeypatch.setattr(BucketFaults, "serve", lambda _bucket, stream: crash_once(stream))
     with pytest.RaisesGroup(RuntimeError, match="the emulator itself failed", flatten_subgroups=True):
         await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
 
 
-WELL = Verdict(emitted=2, answered=2, doubled=0, strays=0, p50=0.25, p99=0.5)
+WELL = ChainVerdict(emitted=2, answered=2, doubled=0, strays=0, p50=0.25, p99=0.5)
 
 
-def result_of(verdict: Verdict, *, answered: int = 2) -> Result:
+def result_of(verdict: ChainVerdict, *, answered: int = 2) -> DemoResult:
     """Return the result of a demonstration of two requests."""
     totals = Totals(2, 2, answered, verdict.answered, 0, verdict.doubled)
-    return Result(2, totals, verdict)
+    return DemoResult(2, totals, verdict)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,9 @@ def result_of(verdict: Verdict, *, answered: int = 2) -> Result:
         (result_of(WELL, answered=1), False),
     ],
 )
-def test_well_means_everything_answered_and_included_and_nothing_twice(result: Result, well: bool) -> None:
+def test_well_means_everything_answered_and_included_and_nothing_twice(
+    result: DemoResult, well: bool
+) -> None:
     assert result.well is well
 
 
@@ -140,7 +142,7 @@ async def test_a_life_of_keys_is_led_beside_the_requests(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """All steps are taken, each reply is included once, and no decryption waits for any of it."""
-    demo = await played(Plan(requests=120, rate=4, keys=True), tmp_path)
+    demo = await played(DemoPlan(requests=120, rate=4, keys=True), tmp_path)
     result = demo.result()
     assert result.well
     assert result.keys is not None
@@ -153,10 +155,10 @@ async def test_a_life_of_keys_is_led_beside_the_requests(
 async def test_rows_of_key_management_say_what_they_are_and_how_they_ended(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    board = (await played(Plan(requests=1, keys=True), tmp_path)).board
+    board = (await played(DemoPlan(requests=1, keys=True), tmp_path)).board
     rows = [row for row in board.rows.values() if not row.is_decryption]
     assert {board.form_of(row) for row in rows} >= {"prep_keygen", "abort_crsgen", "kms_context_destroyed"}
-    assert [row.kind for row in rows if not row.well and row.stage is not Stage.INCLUDED] == []
+    assert [row.kind for row in rows if not row.well and row.stage is not ProgressStage.INCLUDED] == []
     assert all((board.age_of(row) or 0) < 60 for row in rows)
     assert board.totals().failed == 0
 
@@ -165,7 +167,7 @@ async def test_rows_of_key_management_say_what_they_are_and_how_they_ended(
 async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    demo = Demo.of(Plan(requests=1, keys=True), wall)
+    demo = Demo.of(DemoPlan(requests=1, keys=True), wall)
     assert demo.keys is not None
     demo.dependencies.cores[0].injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE), "CrsGen"))
     await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)

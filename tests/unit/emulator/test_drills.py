@@ -21,7 +21,7 @@ from kmsconn.emulator.drills.table import DRILLS, targets_of
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.kms.codes import Status
@@ -280,7 +280,7 @@ async def test_batches_beyond_the_limit_are_refused_whole(autojump_clock: MockCl
     assert len(await batch_of(node, 4)) == 4
 
 
-async def batch_of(node: Node, size: int) -> Any:
+async def batch_of(node: RpcNode, size: int) -> Any:
     return json.loads(
         await node.answer(json.dumps([{"id": n, "method": "eth_chainId"} for n in range(size)]).encode())
     )

@@ -22,7 +22,7 @@ from kmsconn.emulator.http import (
     WebsocketHandler,
     serve_http,
 )
-from kmsconn.emulator.pipes import Connection, Direction
+from kmsconn.emulator.pipes import Direction, PipeConnection
 
 SIZE = 1000  # bytes of a pipelined request
 FEW = 100  # answers, until none comes any more
@@ -33,7 +33,7 @@ async def served(
     handler: Handler, *, websocket: WebsocketHandler | None = None, max_body: int = 1000
 ) -> AsyncIterator[trio.abc.Stream]:
     """A client's stream to a server."""
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
 
     async def serve() -> None:
         async with pair.server:
@@ -234,7 +234,7 @@ async def test_a_client_that_leaves_cancels_its_handler(
     size: int, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Also one whose own request was as much as a client may pipeline."""
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_http, pair.server, hang)
@@ -264,7 +264,7 @@ async def test_a_client_may_pipeline_only_so_far_however_many_are_answered(
 
 
 async def test_a_cut_connection_cancels_its_handler(autojump_clock: trio.testing.MockClock) -> None:
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_http, pair.server, hang)
@@ -274,7 +274,7 @@ async def test_a_cut_connection_cancels_its_handler(autojump_clock: trio.testing
 
 
 async def test_a_client_that_comes_and_goes_is_no_error() -> None:
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
     await pair.client.aclose()
     await serve_http(pair.server, mirror)
 
@@ -324,7 +324,7 @@ async def test_plain_requests_are_served_beside_websockets() -> None:
 
 
 async def test_a_broken_handshake_ends(autojump_clock: trio.testing.MockClock) -> None:
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=upper))
@@ -337,7 +337,7 @@ async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server(
 ) -> None:
     upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
     key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(60):
         await pair.client.send_all(f"GET / HTTP/1.1\r\n{upgrade}{key}\r\n".encode())
         await pair.client.aclose()
@@ -355,7 +355,7 @@ async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_serv
     upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
     key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     ping = bytes([0x89, 0x80, 0, 0, 0, 0])
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=leave))
@@ -365,7 +365,7 @@ async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_serv
 
 
 async def test_a_prefix_is_received_before_the_stream() -> None:
-    pair = Connection.between(Direction(), Direction())
+    pair = PipeConnection.between(Direction(), Direction())
     await pair.client.send_all(b"def")
     stream = PrefixedStream(b"abc", pair.server)
     assert [await stream.receive_some(2), await stream.receive_some(), await stream.receive_some()] == [

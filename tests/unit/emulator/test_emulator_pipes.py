@@ -6,11 +6,13 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.pipes import Connection, Direction
+from kmsconn.emulator.pipes import Direction, PipeConnection
 
 
-def joined(there: Direction | None = None, back: Direction | None = None, capacity: int = 64) -> Connection:
-    return Connection.between(there or Direction(), back or Direction(), capacity)
+def joined(
+    there: Direction | None = None, back: Direction | None = None, capacity: int = 64
+) -> PipeConnection:
+    return PipeConnection.between(there or Direction(), back or Direction(), capacity)
 
 
 async def all_of(stream: trio.abc.Stream) -> bytes:

@@ -8,7 +8,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.emulator.ground_truth import GroundTruth, Trace, Verdict, percentile
+from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth, Trace, percentile
 
 from .small_world import DECRYPTION_ADDRESS, SENDER, STRANGER, World, own_order, public_id, signed, world
 
@@ -40,7 +40,7 @@ class Watched:
         return self.ground_truth.traces[public_id(counter)]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ChainVerdict:
         return self.ground_truth.verdict()
 
 
@@ -51,7 +51,7 @@ def watched() -> Watched:
 
 def test_of_an_empty_chain_there_is_nothing_to_say(watched: Watched) -> None:
     watched.block(1.0)
-    assert watched.verdict == Verdict(emitted=0, answered=0, doubled=0, strays=0, p50=None, p99=None)
+    assert watched.verdict == ChainVerdict(emitted=0, answered=0, doubled=0, strays=0, p50=None, p99=None)
 
 
 def test_a_request_is_visible_with_its_block(watched: Watched) -> None:

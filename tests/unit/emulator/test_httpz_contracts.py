@@ -9,11 +9,11 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.emulator.blocks import Outcome
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.blocks import ExecutionOutcome
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
 from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import Coprocessor, Httpz, Node
+from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
 from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
@@ -33,29 +33,29 @@ DIGEST = b"\x9f" * 32
 
 @attrs.define
 class Scene:
-    chain: Chain
-    httpz: Httpz
+    chain: EmulatedChain
+    httpz: HttpzContract
     manager: DecryptionManager
     keys: KeyManager
 
-    def send(self, to: Address, data: bytes, sender: Address = SENDERS[0]) -> Outcome:
+    def send(self, to: Address, data: bytes, sender: Address = SENDERS[0]) -> ExecutionOutcome:
         sent = self.chain.transact(sender, to, data)
         self.chain.mine()
         mined = self.chain.find(sent)
         assert mined is not None
         return mined.outcome
 
-    def key_call(self, name: str, *values: Any, sender: Address = SENDERS[0]) -> Outcome:
+    def key_call(self, name: str, *values: Any, sender: Address = SENDERS[0]) -> ExecutionOutcome:
         return self.send(self.keys.address, abi.KEY_MANAGER.function(name).encode(*values), sender)
 
-    def ask(self, key: PrivateKey = USER, **changes: Any) -> Outcome:
+    def ask(self, key: PrivateKey = USER, **changes: Any) -> ExecutionOutcome:
         request = attrs.evolve(
             UserRequest(((HANDLE, APP),), (0, 10), 2025, (APP,), USER.address, KEY), **changes
         )
         signature = key.sign(request.digest(self.manager.domain))
         return self.send(self.manager.address, request.calldata(abi.DECRYPTION_MANAGER, signature))
 
-    def answer(self, member: int, share: bytes) -> Outcome:
+    def answer(self, member: int, share: bytes) -> ExecutionOutcome:
         signature = SIGNERS[member].sign(
             user_digest(self.manager.domain, KEY, [HANDLE], share, numeric=False)
         )
@@ -64,16 +64,17 @@ class Scene:
 
 
 def scene(threshold: int = 0, *, counts_shares: bool = False) -> Scene:
-    chain = Chain(54321, lambda: 1_743_500_000.0)
-    httpz = Httpz(Address(b"\x0a" * 20))
+    chain = EmulatedChain(54321, lambda: 1_743_500_000.0)
+    httpz = HttpzContract(Address(b"\x0a" * 20))
     manager = DecryptionManager(Address(b"\x0b" * 20), 54321, httpz, counts_shares=counts_shares)
     keys = KeyManager(Address(b"\x0c" * 20), httpz)
     for contract in (httpz, manager, keys):
         chain.deploy(contract)
-    nodes = [Node(sender, signer.address) for sender, signer in zip(SENDERS, SIGNERS, strict=True)]
+    nodes = [HttpzNode(sender, signer.address) for sender, signer in zip(SENDERS, SIGNERS, strict=True)]
     chain.set_up(httpz.address, lambda frame: httpz.set_nodes(frame, nodes, threshold))
     chain.set_up(
-        httpz.address, lambda frame: httpz.set_coprocessors(frame, [Coprocessor(APP, APP, "http://b/ct")])
+        httpz.address,
+        lambda frame: httpz.set_coprocessors(frame, [HttpzCoprocessor(APP, APP, "http://b/ct")]),
     )
     for handle, key_id in ((HANDLE, 7), (OTHER_KEY, 8)):
         material = CiphertextReference(handle, key_id, DIGEST, (APP,))
@@ -84,7 +85,7 @@ def scene(threshold: int = 0, *, counts_shares: bool = False) -> Scene:
     return Scene(chain, httpz, manager, keys)
 
 
-def error_of(outcome: Outcome) -> str | None:
+def error_of(outcome: ExecutionOutcome) -> str | None:
     """Name what a transaction was refused with; empty where it was refused without a word, None where it was not."""
     if outcome.status:
         return None
@@ -153,7 +154,7 @@ def with_parameters() -> Scene:
     return place
 
 
-REFUSED: list[tuple[str, Callable[[Scene], Outcome]]] = [
+REFUSED: list[tuple[str, Callable[[Scene], ExecutionOutcome]]] = [
     ("FheParamsNotInitialized", lambda p: p.key_call("crsgenRequest", "OTHER")),
     ("FheParamsNotInitialized", lambda p: p.key_call("updateFheParams", "OTHER", DIGEST)),
     ("FheParamsAlreadyInitialized", lambda p: p.key_call("addFheParams", "TEST", DIGEST)),
@@ -167,7 +168,7 @@ REFUSED: list[tuple[str, Callable[[Scene], Outcome]]] = [
 
 
 @pytest.mark.parametrize(("error", "act"), REFUSED)
-def test_a_key_request_out_of_turn_is_refused(error: str, act: Callable[[Scene], Outcome]) -> None:
+def test_a_key_request_out_of_turn_is_refused(error: str, act: Callable[[Scene], ExecutionOutcome]) -> None:
     place = with_parameters()
     make_key(place)
     assert error_of(act(place)) == error

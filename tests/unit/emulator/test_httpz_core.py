@@ -36,7 +36,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import recover
 from kmsconn.kms.codes import Status
 from kmsconn.kms.core import SERVICE
-from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
+from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest
 from tests.unit.emulator.h2_caller import Outcome, calling
 
@@ -119,10 +119,10 @@ async def test_a_core_without_the_insecure_calls_has_eleven(autojump_clock: trio
         assert outcome.status == Status.UNIMPLEMENTED.value
 
 
-@pytest.mark.parametrize("form", [Form.P1, Form.P2, Form.P3])
+@pytest.mark.parametrize("form", [PlaintextForm.P1, PlaintextForm.P2, PlaintextForm.P3])
 @pytest.mark.parametrize("numeric", [False, True])
 async def test_a_public_answer_is_signed_over_its_form(
-    autojump_clock: trio.testing.MockClock, form: Form, numeric: bool
+    autojump_clock: trio.testing.MockClock, form: PlaintextForm, numeric: bool
 ) -> None:
     async with calling(core(form=form, numeric=numeric).methods()) as caller:
         await Client(caller).start("Decrypt")

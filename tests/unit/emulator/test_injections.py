@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from kmsconn.emulator.injections import Fault, FaultInjection, struck
+from kmsconn.emulator.injections import FaultInjection, InjectedFault, struck
 
-SLOW, LOST = Fault("slow", 1), Fault("lost", 2)
+SLOW, LOST = InjectedFault("slow", 1), InjectedFault("lost", 2)
 
 
 def test_a_sure_fault_of_any_method_strikes() -> None:
@@ -34,4 +34,4 @@ def test_a_fault_strikes_as_often_as_is_said(probability: float) -> None:
 
 
 def test_faults_are_told_apart_by_name_alone() -> None:
-    assert Fault("slow", 1) == Fault("slow", 2)
+    assert InjectedFault("slow", 1) == InjectedFault("slow", 2)

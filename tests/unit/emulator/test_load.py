@@ -12,7 +12,7 @@ import trio.testing
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
-from kmsconn.emulator.ground_truth import Reply, ground_truth_of
+from kmsconn.emulator.ground_truth import ReplyOnChain, ground_truth_of
 from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
@@ -44,7 +44,7 @@ class Place:
         """Let the ground_truth have seen an answer."""
         trace = self.ground_truth.trace_of(transaction_hash)
         assert trace is not None
-        trace.answer = Reply(b"", 1, 1, trio.current_time())
+        trace.answer = ReplyOnChain(b"", 1, 1, trio.current_time())
 
 
 def still_users() -> Traffic:

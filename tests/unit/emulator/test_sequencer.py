@@ -10,7 +10,7 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.emulator.node_faults import Fault
+from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.sequencer import HELD_AT_MOST
 from kmsconn.ethereum.hexes import to_hex
 from tests.unit.emulator.small_world import SENDER, STRANGER, World, signed, world
@@ -251,7 +251,7 @@ async def test_a_caller_who_hangs_up_takes_the_transaction_with_it(autojump_cloc
 
 async def test_a_lost_reply_leaves_it_on_its_way(autojump_clock: MockClock) -> None:
     made = world()
-    made.node.faults.script(Fault.LOST_REPLY)
+    made.node.faults.script(NodeFault.LOST_REPLY)
     async with connected(made) as client:
         await client.send("eth_sendRawTransaction", to_hex(signed(0)))
         await trio.testing.wait_all_tasks_blocked()

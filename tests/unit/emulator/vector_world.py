@@ -10,18 +10,18 @@ import attrs
 import msgspec
 
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.chain import Chain
-from kmsconn.emulator.contracts.decryption import UNIFIED_CALL, Decryption
+from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.decryption import UNIFIED_CALL, DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
-    Coprocessor,
+    EmulatedCoprocessor,
     GatewayConfig,
     KmsNode,
     Thresholds,
 )
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import public_request
-from kmsconn.emulator.rpc import Node
+from kmsconn.emulator.rpc import RpcNode
 from kmsconn.emulator.rpc_begun import Begun
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
@@ -39,7 +39,7 @@ _GATEWAY = vectors.load()["environment"]["gateway"]
 _CONTRACTS = {name: parse_address(text) for name, text in _GATEWAY["contracts"].items()}
 
 
-def rpc(node: Node, method: str, *params: Any) -> dict[str, Any]:
+def rpc(node: RpcNode, method: str, *params: Any) -> dict[str, Any]:
     """Ask a node one question that needs no waiting; return the answer object."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
     begun = node.begin(body)
@@ -96,9 +96,9 @@ def vectors_handle(name: str) -> bytes:
 class Replay:
     """The chain after everything, with what each step gave."""
 
-    chain: Chain
-    node: Node
-    decryption: Decryption
+    chain: EmulatedChain
+    node: RpcNode
+    decryption: DecryptionContract
     config: GatewayConfig
     requests: dict[str, Mined] = attrs.field(factory=dict)
     replies: dict[tuple[str, int], Mined] = attrs.field(factory=dict)
@@ -131,7 +131,7 @@ class _Clock:
     """One second per block."""
 
     def __init__(self) -> None:
-        self.chain: Chain | None = None
+        self.chain: EmulatedChain | None = None
 
     def __call__(self) -> float:
         return FIRST_TIMESTAMP + (0 if self.chain is None else self.chain.head.number + 1)
@@ -140,13 +140,13 @@ class _Clock:
 def fresh_replay() -> Replay:
     """Return the Gateway before the first request."""
     clock = _Clock()
-    chain = Chain(_GATEWAY["chain_id"], clock)
+    chain = EmulatedChain(_GATEWAY["chain_id"], clock)
     clock.chain = chain
     config = GatewayConfig(_CONTRACTS["GatewayConfig"])
-    decryption = Decryption(_CONTRACTS["Decryption"], chain.chain_id, config)
+    decryption = DecryptionContract(_CONTRACTS["Decryption"], chain.chain_id, config)
     chain.deploy(config)
     chain.deploy(decryption)
-    replay = Replay(chain, Node(chain), decryption, config)
+    replay = Replay(chain, RpcNode(chain), decryption, config)
     _set_up(replay)
     return replay
 
@@ -154,7 +154,7 @@ def fresh_replay() -> Replay:
 def _set_up(replay: Replay) -> None:
     environment = vectors.load()["environment"]
     coprocessors = [
-        Coprocessor(parse_address(c["tx_sender"]), parse_address(c["signer"]), c["s3_bucket_url"])
+        EmulatedCoprocessor(parse_address(c["tx_sender"]), parse_address(c["signer"]), c["s3_bucket_url"])
         for c in environment["coprocessors"]
     ]
     first = environment["contexts"][0]["context_id"]

@@ -10,7 +10,7 @@ import pytest
 from kmsconn.journal import inspecting, moves, queries, retention
 from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import RETRIED, SLICE, RetryError
-from kmsconn.journal.values import Found, Position, Retention, Wanted
+from kmsconn.journal.values import Found, Position, RetentionStep, Wanted
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, new_row, row_of, take, walk, wall
@@ -153,7 +153,7 @@ def test_a_row_that_is_not_there_says_so(db: Database) -> None:
 @pytest.mark.parametrize("state", sorted(RETRIED))
 def test_what_retention_has_cleared_can_still_begin_again(db: Database, state: State) -> None:
     rid = walk(db, new_row(db), WAYS[state])
-    plan = Retention(clear_before=wall() + 1, delete_before=None, final={CHAIN: 99})
+    plan = RetentionStep(clear_before=wall() + 1, delete_before=None, final={CHAIN: 99})
     assert retention.step(db, plan, Position()).cleared == 1
     inspecting.retry(db, rid, 5000.0, 777.0)
     assert row_of(db, rid).log == arrival(1, 10).log

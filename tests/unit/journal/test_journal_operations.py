@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.journal import inspecting, moves, queries, recording, retention, rewinding
 from kmsconn.journal.operations import is_off_loop
-from kmsconn.journal.values import Position, Retention, Wanted
+from kmsconn.journal.values import Position, RetentionStep, Wanted
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, KIND, arrival, read_of, signing
 
 
@@ -33,7 +33,7 @@ def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any
         (queries.included_from_nonce, arguments(CHAIN, 0, 1), True),
         (queries.places, arguments(CHAIN, CONTRACT, KIND, (1, 9), limit=1), True),
         (rewinding.rewind, arguments(CHAIN, CONTRACT, 1, 2), True),
-        (retention.step, arguments(Retention(None, None, {}), Position()), True),
+        (retention.step, arguments(RetentionStep(None, None, {}), Position()), True),
         (inspecting.find, arguments(Wanted(), None, 1), True),
         (queries.due, arguments([KIND], 0.0, 1000), False),
         (queries.counts, arguments(0.0), False),

@@ -11,7 +11,7 @@ import pytest
 from kmsconn.journal import moves, queries, retention
 from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import rewind
-from kmsconn.journal.values import Place, Position, Retained, Retention
+from kmsconn.journal.values import JournalPlace, Position, Retained, RetentionStep
 from kmsconn.model.life import CLOSED, OPEN, State
 from tests.unit.journal.samples import (
     CHAIN,
@@ -28,12 +28,12 @@ from tests.unit.journal.samples import (
 )
 
 ENDED = wall()
-PLAN = Retention(clear_before=ENDED + 10, delete_before=ENDED + 10, final={CHAIN: 100})
+PLAN = RetentionStep(clear_before=ENDED + 10, delete_before=ENDED + 10, final={CHAIN: 100})
 CLEARING = attrs.evolve(PLAN, delete_before=None)
 DELETING = attrs.evolve(PLAN, clear_before=None)
 
 
-def play(db: Database, plan: Retention) -> Retained:
+def play(db: Database, plan: RetentionStep) -> Retained:
     """Take steps until a round is over, and return their sum."""
     position: Position | None = Position()
     cleared = deleted = pages = 0
@@ -87,7 +87,7 @@ def test_a_row_is_cleared_once(db: Database) -> None:
         {"final": {}},
     ],
 )
-def test_what_is_young_or_not_final_stays(db: Database, plan: Retention, change: dict[str, Any]) -> None:
+def test_what_is_young_or_not_final_stays(db: Database, plan: RetentionStep, change: dict[str, Any]) -> None:
     """The request stands in block 10, its reply in block 20."""
     walk(db, new_row(db, 1, 10), WAYS[State.FINALIZED])
     changed = {name: value for name, value in change.items() if getattr(plan, name) is not None}
@@ -106,7 +106,7 @@ def test_numbered_rows_go_only_below_the_low_water_mark(db: Database) -> None:
     made = [walk(db, new_row(db, number, 10), WAYS[State.FINALIZED]) for number in (1, 2, 3)]
     plan = attrs.evolve(PLAN, numbered=frozenset({KIND}))
     assert play(db, plan).deleted == 0
-    retention.raise_low_water(db, CHAIN, CONTRACT, KIND, Place(2, 10))
+    retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(2, 10))
     assert play(db, plan).deleted == 2
     assert rids(db) == made[2:]
 
@@ -114,28 +114,28 @@ def test_numbered_rows_go_only_below_the_low_water_mark(db: Database) -> None:
 def test_the_low_water_mark_only_rises(db: Database) -> None:
     assert retention.low_water(db, CHAIN, CONTRACT, KIND) is None
     for number in (256, 3):
-        retention.raise_low_water(db, CHAIN, CONTRACT, KIND, Place(number, number))
-    assert retention.low_water(db, CHAIN, CONTRACT, KIND) == Place(256, 256)
+        retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(number, number))
+    assert retention.low_water(db, CHAIN, CONTRACT, KIND) == JournalPlace(256, 256)
 
 
 def test_a_fork_below_the_mark_takes_it_back_to_what_stands_below(db: Database) -> None:
     for number in (1, 2, 3):
         new_row(db, number, 10 * number)
-    retention.raise_low_water(db, CHAIN, CONTRACT, KIND, Place(3, 30))
+    retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(3, 30))
     rewind(db, CHAIN, CONTRACT, 30, 40)
-    assert retention.low_water(db, CHAIN, CONTRACT, KIND) == Place(3, 30)
+    assert retention.low_water(db, CHAIN, CONTRACT, KIND) == JournalPlace(3, 30)
     rewind(db, CHAIN, CONTRACT, 25, 40)
-    assert retention.low_water(db, CHAIN, CONTRACT, KIND) == Place(2, 20)
+    assert retention.low_water(db, CHAIN, CONTRACT, KIND) == JournalPlace(2, 20)
     rewind(db, CHAIN, CONTRACT, 5, 40)
     assert retention.low_water(db, CHAIN, CONTRACT, KIND) is None
 
 
 def test_a_damaged_row_lowers_the_mark_to_its_id(db: Database) -> None:
     bad = new_row(db, 5, 10)
-    retention.raise_low_water(db, CHAIN, CONTRACT, KIND, Place(9, 30))
+    retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(9, 30))
     db.execute("UPDATE request SET log = x'00' WHERE rid = ?", (bad,))
     assert queries.row(db, bad) is None
-    assert retention.low_water(db, CHAIN, CONTRACT, KIND) == Place(4, 10)
+    assert retention.low_water(db, CHAIN, CONTRACT, KIND) == JournalPlace(4, 10)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_the_proof_costs_little_after_the_mark(db: Database) -> None:
     """Ids up to the mark are not asked for, whatever rows are left of them."""
     for number in range(1, 50):
         walk(db, new_row(db, number, 10), WAYS[State.FINALIZED])
-    retention.raise_low_water(db, CHAIN, CONTRACT, KIND, Place(40, 10))
+    retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(40, 10))
     play(db, attrs.evolve(PLAN, numbered=frozenset({KIND})))
     mark = retention.low_water(db, CHAIN, CONTRACT, KIND)
     assert mark is not None

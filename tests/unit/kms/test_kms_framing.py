@@ -10,7 +10,7 @@ from kmsconn.errors import Broken, Unreachable
 from kmsconn.kms.codes import Status
 from kmsconn.kms.framing import (
     MAX_MESSAGE,
-    Reply,
+    GrpcReply,
     message_parts,
     percent_decoded,
     request_headers,
@@ -24,8 +24,8 @@ HEAD: list[Header] = [(b":status", b"200"), (b"content-type", b"application/grpc
 OK: list[Header] = [(b"grpc-status", b"0")]
 
 
-def reply_of(*data: bytes, head: list[Header] = HEAD, trailers: list[Header] = OK) -> Reply:
-    reply = Reply()
+def reply_of(*data: bytes, head: list[Header] = HEAD, trailers: list[Header] = OK) -> GrpcReply:
+    reply = GrpcReply()
     reply.take_headers(head)
     for each in data:
         reply.take_data(each)
@@ -34,7 +34,7 @@ def reply_of(*data: bytes, head: list[Header] = HEAD, trailers: list[Header] = O
     return reply
 
 
-def status_of(reply: Reply) -> StatusError:
+def status_of(reply: GrpcReply) -> StatusError:
     with pytest.raises(StatusError) as caught:
         reply.message()
     return caught.value
@@ -93,7 +93,7 @@ def test_an_empty_message_is_a_message() -> None:
 
 
 def test_the_reply_is_finished_only_at_its_end() -> None:
-    reply = Reply()
+    reply = GrpcReply()
     reply.take_headers(HEAD)
     reply.take_data(b"\0\0\0\0\1x")
     assert not reply.finished
@@ -115,7 +115,7 @@ def test_more_than_one_message_is_broken(data: list[bytes]) -> None:
 
 
 def test_a_compressed_message_is_broken_at_once() -> None:
-    reply = Reply()
+    reply = GrpcReply()
     reply.take_data(b"\1\0\0\0\1x")
     assert reply.finished
     with pytest.raises(Broken, match="compressed"):
@@ -123,7 +123,7 @@ def test_a_compressed_message_is_broken_at_once() -> None:
 
 
 def test_a_message_over_the_limit_is_broken_before_it_is_read() -> None:
-    reply = Reply()
+    reply = GrpcReply()
     reply.take_data(b"\0" + (MAX_MESSAGE + 1).to_bytes(4))
     assert reply.finished
     with pytest.raises(Broken, match="104857601 bytes"):
@@ -131,7 +131,7 @@ def test_a_message_over_the_limit_is_broken_before_it_is_read() -> None:
 
 
 def test_a_message_of_exactly_the_limit_is_read() -> None:
-    reply = Reply(limit=3)
+    reply = GrpcReply(limit=3)
     for data in (b"\0\0\0\0\3abc",):
         reply.take_data(data)
     reply.take_headers(OK)
@@ -208,7 +208,7 @@ def test_a_grpc_status_wins_over_the_http_status() -> None:
     ],
 )
 def test_a_reset_is_mapped_and_not_the_core_s_word(code: int, status: Status) -> None:
-    reply = Reply()
+    reply = GrpcReply()
     reply.take_reset(code)
     error = status_of(reply)
     assert (status, False) == (error.status, error.spoken)

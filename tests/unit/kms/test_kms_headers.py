@@ -6,7 +6,7 @@ import hpack
 import pytest
 
 from kmsconn.kms.frames import ErrorCode, Http2Error
-from kmsconn.kms.headers import MAX_BLOCK, MAX_KNOWN, NO_TABLE, Block, Header, Reader, encode, judged
+from kmsconn.kms.headers import MAX_BLOCK, MAX_KNOWN, NO_TABLE, Header, HeaderBlock, Reader, encode, judged
 
 ANSWER = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 TRAILERS = ((b"grpc-status", b"0"),)
@@ -150,7 +150,7 @@ def test_a_response_has_a_status_and_may_be_interim(status: bytes, interim: bool
 
 
 def test_trailers_have_none() -> None:
-    assert judged(TRAILERS) == Block(TRAILERS)
+    assert judged(TRAILERS) == HeaderBlock(TRAILERS)
 
 
 @pytest.mark.parametrize(

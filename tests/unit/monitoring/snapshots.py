@@ -12,7 +12,7 @@ from kmsconn.journal.values import Counts
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.txmanager.manager import Statistics
+from kmsconn.txmanager.manager import TxStatistics
 
 CONTRACT = Address(bytes(19) + b"\x05")
 PUBLIC, USER = Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION
@@ -70,7 +70,7 @@ class Snapshot:
     stalled: tuple[Any, ...] = ()
     attestations_skipped: int = 3
     transactions: Mapping[str, Any] = attrs.field(
-        factory=lambda: {"gateway": Statistics(3 * 10**18, 41, 2, 5, 1, 10**9, None, 10**15)}
+        factory=lambda: {"gateway": TxStatistics(3 * 10**18, 41, 2, 5, 1, 10**9, None, 10**15)}
     )
     head_ages: Mapping[str, float] = attrs.field(factory=lambda: {"gateway": 0.5})
     finalized_ages: Mapping[str, float] = attrs.field(factory=lambda: {"ethereum": 800.0})

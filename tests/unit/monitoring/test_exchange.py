@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.monitoring.exchange import MAX_HEAD, Answer, BadRequest, Exchange
+from kmsconn.monitoring.exchange import MAX_HEAD, BadRequest, Exchange, ProbeAnswer
 
 HOST = b"host: x\r\n\r\n"
-ANSWER = Answer(200, "text/plain", b"four")
+ANSWER = ProbeAnswer(200, "text/plain", b"four")
 
 
 def asked(data: bytes) -> str | None:
@@ -91,7 +91,7 @@ def test_a_head_without_end_is_refused_once_it_is_too_large() -> None:
     with pytest.raises(BadRequest) as refused:
         exchange.receive(b"a")
     assert refused.value.status in {400, 431}
-    assert b"connection: close" in exchange.answer(Answer(431, "text/plain", b"")).lower()
+    assert b"connection: close" in exchange.answer(ProbeAnswer(431, "text/plain", b"")).lower()
 
 
 def test_what_is_pipelined_is_never_read_as_a_second_request() -> None:

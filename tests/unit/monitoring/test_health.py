@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.monitoring.health import Health, Report
+from kmsconn.monitoring.health import Health, HealthReport
 
 
 def critical(dependency: str, text: str, cause: str = "unreachable") -> AlertRaised:
@@ -16,7 +16,7 @@ def warning(dependency: str, text: str, cause: str = "unreachable") -> AlertRais
     return AlertRaised(dependency, cause, text, Severity.WARNING)
 
 
-def report(*seen: Event, ready: bool = True, draining: bool = False) -> Report:
+def report(*seen: Event, ready: bool = True, draining: bool = False) -> HealthReport:
     health = Health()
     for event in seen:
         health.on_event(event)
@@ -24,7 +24,7 @@ def report(*seen: Event, ready: bool = True, draining: bool = False) -> Report:
 
 
 def test_a_ready_connector_without_alerts_is_healthy() -> None:
-    assert report() == Report(True, True, True, True, True, "", True, False, ())
+    assert report() == HealthReport(True, True, True, True, True, "", True, False, ())
 
 
 def test_before_it_is_ready_it_is_not_healthy_and_says_so() -> None:

@@ -13,7 +13,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.monitoring.families import UNSUFFIXED
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.txmanager.manager import Statistics
+from kmsconn.txmanager.manager import TxStatistics
 from tests.unit.monitoring.snapshots import EACH, snapshot
 
 
@@ -206,7 +206,7 @@ def test_the_collector_fits_into_a_registry_of_an_embedding_program() -> None:
 def test_what_a_transaction_manager_does_not_know_yet_has_no_series() -> None:
     monitor = Monitor()
     monitor.watch(
-        lambda: snapshot(transactions={"gateway": Statistics(None, None, 0, 0, 0, None, None, None)})
+        lambda: snapshot(transactions={"gateway": TxStatistics(None, None, 0, 0, 0, None, None, None)})
     )
     names = {name for name, _, _ in samples(monitor)}
     assert "kmsconn_replies_in_flight" in names

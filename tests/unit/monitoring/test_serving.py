@@ -6,22 +6,22 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from kmsconn.emulator.pipes import Connection, Direction
-from kmsconn.monitoring.exchange import Answer
+from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.monitoring.exchange import ProbeAnswer
 from kmsconn.monitoring.serving import (
     ANSWER_SECONDS,
     CONNECTIONS,
     LINGER_SECONDS,
     REQUEST_SECONDS,
-    Held,
+    HeldConnections,
     exchange,
 )
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-def page(path: str) -> Answer:
-    return Answer(200, "text/plain", path.encode())
+def page(path: str) -> ProbeAnswer:
+    return ProbeAnswer(200, "text/plain", path.encode())
 
 
 async def read(stream: trio.abc.ReceiveStream) -> bytes:
@@ -67,9 +67,9 @@ async def test_a_byte_now_and_then_wins_no_more_time(autojump_clock: trio.testin
 
 async def test_a_client_that_takes_nothing_is_let_go(autojump_clock: trio.testing.MockClock) -> None:
     """Reproduced: clients that asked and never read held 1,024 descriptors for ever."""
-    connection = Connection.between(Direction(), Direction(), 1024)
+    connection = PipeConnection.between(Direction(), Direction(), 1024)
     await connection.client.send_all(REQUEST)
-    await exchange(connection.server, lambda _: Answer(200, "text/plain", b"m" * 100_000))  # type: ignore[arg-type]
+    await exchange(connection.server, lambda _: ProbeAnswer(200, "text/plain", b"m" * 100_000))  # type: ignore[arg-type]
     assert trio.current_time() == ANSWER_SECONDS
 
 
@@ -85,14 +85,14 @@ def dropped(scopes: list[trio.CancelScope]) -> list[int]:
 
 
 async def test_when_all_are_taken_the_oldest_makes_room() -> None:
-    held = Held()
+    held = HeldConnections()
     scopes = [held.record("10.0.0.1") for _ in range(CONNECTIONS + 2)]
     assert (dropped(scopes), len(held)) == ([0, 1], CONNECTIONS)
 
 
 async def test_the_address_that_holds_the_most_makes_room() -> None:
     """A stranger with 63 slow connections costs no probe its own."""
-    held = Held()
+    held = HeldConnections()
     probe = held.record("10.0.0.2")
     scopes = [held.record("10.0.0.1") for _ in range(2 * CONNECTIONS)]
     assert not probe.cancel_called
@@ -100,7 +100,7 @@ async def test_the_address_that_holds_the_most_makes_room() -> None:
 
 
 async def test_what_has_ended_makes_room_by_itself() -> None:
-    held = Held()
+    held = HeldConnections()
     scopes = [held.record("10.0.0.1") for _ in range(CONNECTIONS)]
     held.release(scopes[5])
     held.record("10.0.0.1")

@@ -11,7 +11,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import KeyGenPreprocResult, KeyGenReque
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.requests import Kind, Place, PoolName, Request
+from kmsconn.model.requests import EventPlace, Kind, PoolName, Request
 from kmsconn.model.steps import Gathered, Submitted
 from kmsconn.monitoring.families import event_type
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION
@@ -47,7 +47,7 @@ async def main() -> None:
     struct = hash_struct(SIGNED_TYPE, CHECK, KEY, content.extra_data)
     signature = NODE.sign(signing_digest(profile.deployment.generation, struct))
     core = Core(bytes(KeyGenPreprocResult(RequestId(id_hex(CHECK)), signature)))
-    place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     request = Request(1, subscription.chain_id, log.address, content, profile.digest(log), place, 1e12)
     line = attrs.evolve(stages(core, NODE.address), profile=profile)
     submitted = await line.submit(Gathered(request, CONTEXT, None, ()))

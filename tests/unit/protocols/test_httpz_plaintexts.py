@@ -6,7 +6,7 @@ import pytest
 from eth_abi.abi import decode as decode_abi
 
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, Form, Plaintext, encode
+from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, Plaintext, PlaintextForm, encode
 from tests.vectors import httpz
 
 ROWS = httpz.annex()["plaintext_encodings"]
@@ -41,12 +41,12 @@ def values(row: dict[str, Any]) -> list[Plaintext]:
 @pytest.mark.parametrize("form", ["P1", "P2", "P3"])
 @pytest.mark.parametrize("row", ROWS)
 def test_the_rows_of_the_specification(row: dict[str, Any], form: str) -> None:
-    assert encode(Form(form.lower()), values(row)).hex() == row[form]
+    assert encode(PlaintextForm(form.lower()), values(row)).hex() == row[form]
 
 
 def test_the_batch_of_annex_a7() -> None:
     large = words("100") + bytes(254) + b"\x01\x01"
-    assert encode(Form.P1, BATCH) == words(BATCH_HEAD) + large * 3
+    assert encode(PlaintextForm.P1, BATCH) == words(BATCH_HEAD) + large * 3
 
 
 def recorded() -> list[tuple[str, dict[str, Any]]]:
@@ -56,7 +56,9 @@ def recorded() -> list[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize(("revision", "entry"), recorded(), ids=httpz.name_of)
 def test_recorded_results_of_every_form(revision: str, entry: dict[str, Any]) -> None:
     reply = entry["reply"]
-    form = {"P0": Form.RAW}.get(reply["plaintext_form"]) or Form(reply["plaintext_form"].lower())
+    form = {"P0": PlaintextForm.RAW}.get(reply["plaintext_form"]) or PlaintextForm(
+        reply["plaintext_form"].lower()
+    )
     plaintexts = [(one["fhe_type"], from_hex(one["bytes"])) for one in reply["core_answer"]["plaintexts"]]
     assert encode(form, plaintexts) == from_hex(reply["decrypted_result"])
 
@@ -69,7 +71,7 @@ def test_p3_between_an_id_and_signatures_is_one_argument_list(entry: dict[str, A
     assert whole == from_hex(entry["concatenation"])
     decoded = decode_abi(entry["types"], whole)
     plaintexts = [_plaintext(value) for value in decoded[1:-1]]
-    assert encode(Form.P3, plaintexts) == from_hex(entry["P3"])
+    assert encode(PlaintextForm.P3, plaintexts) == from_hex(entry["P3"])
 
 
 def _plaintext(value: int | bytes) -> Plaintext:
@@ -82,7 +84,7 @@ def _plaintext(value: int | bytes) -> Plaintext:
 @pytest.mark.parametrize("fhe_type", [kind for kind, size in SIZES.items() if size <= 16])
 def test_sixteen_bytes_of_a_threshold_core_give_the_same_p1_and_p3(fhe_type: int) -> None:
     short = b"\x01" + bytes(SIZES[fhe_type] - 1)
-    for form in (Form.P1, Form.P3):
+    for form in (PlaintextForm.P1, PlaintextForm.P3):
         assert encode(form, [(fhe_type, short.ljust(16, b"\0"))]) == encode(form, [(fhe_type, short)])
 
 
@@ -100,36 +102,36 @@ def test_sixteen_bytes_of_a_threshold_core_give_the_same_p1_and_p3(fhe_type: int
 )
 def test_p1_narrows_to_the_type_and_p3_does_not(fhe_type: int, raw: str, p1: int, p3: int) -> None:
     plaintext = (fhe_type, bytes.fromhex(raw))
-    assert int.from_bytes(encode(Form.P1, [plaintext])) == p1
-    assert int.from_bytes(encode(Form.P3, [plaintext])[:32]) == p3
+    assert int.from_bytes(encode(PlaintextForm.P1, [plaintext])) == p1
+    assert int.from_bytes(encode(PlaintextForm.P3, [plaintext])[:32]) == p3
 
 
 @pytest.mark.parametrize("fhe_type", [0, 1, 2])
 def test_p1_has_no_value_without_its_first_byte(fhe_type: int) -> None:
     with pytest.raises(ValueError, match="no bytes"):
-        encode(Form.P1, [(fhe_type, b"")])
+        encode(PlaintextForm.P1, [(fhe_type, b"")])
 
 
 @pytest.mark.parametrize("plaintext", [(8, bytes(33)), (9, bytes(63)), (10, bytes(129)), (11, b"")])
 def test_p3_signs_no_zeros_for_a_value_of_the_wrong_size(plaintext: Plaintext) -> None:
     with pytest.raises(ValueError, match="bytes, "):
-        encode(Form.P3, [plaintext])
+        encode(PlaintextForm.P3, [plaintext])
 
 
-@pytest.mark.parametrize("form", Form)
-def test_unknown_types_have_no_form(form: Form) -> None:
+@pytest.mark.parametrize("form", PlaintextForm)
+def test_unknown_types_have_no_form(form: PlaintextForm) -> None:
     with pytest.raises(ValueError, match="FHE type 12"):
         encode(form, [(12, b"\x01")])
 
 
 def test_no_values() -> None:
-    assert encode(Form.P1, []) == encode(Form.P2, []) == b""
-    assert encode(Form.P3, []) == words("40")
+    assert encode(PlaintextForm.P1, []) == encode(PlaintextForm.P2, []) == b""
+    assert encode(PlaintextForm.P3, []) == words("40")
     with pytest.raises(ValueError, match="one value, not 0"):
-        encode(Form.RAW, [])
+        encode(PlaintextForm.RAW, [])
 
 
 def test_the_raw_form_is_one_value_untouched() -> None:
-    assert encode(Form.RAW, [(5, b"\x01\x02\x03")]) == b"\x01\x02\x03"
+    assert encode(PlaintextForm.RAW, [(5, b"\x01\x02\x03")]) == b"\x01\x02\x03"
     with pytest.raises(ValueError, match="one value, not 2"):
-        encode(Form.RAW, [(5, b"\x01"), (5, b"\x02")])
+        encode(PlaintextForm.RAW, [(5, b"\x01"), (5, b"\x02")])

@@ -15,7 +15,7 @@ from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER
 from kmsconn.protocols.httpz_rc7.deployment import AUTO
 from kmsconn.protocols.httpz_rc7.operations import aborted
-from kmsconn.protocols.httpz_rc7.plaintexts import Form
+from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
 from kmsconn.protocols.port import ContractQuery, Facts, Meaning, Profile, StorageRead, Verdict, View
@@ -231,8 +231,10 @@ def test_a_centralised_core_is_not_asked_to_prepare() -> None:
     assert answer.calldata == from_hex(expected)
 
 
-@pytest.mark.parametrize(("encoding", "forms"), [("auto", AUTO), ("p1", (Form.P1,)), ("raw", (Form.RAW,))])
-def test_the_forms_of_public_results_are_configured(encoding: str, forms: tuple[Form, ...]) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "forms"), [("auto", AUTO), ("p1", (PlaintextForm.P1,)), ("raw", (PlaintextForm.RAW,))]
+)
+def test_the_forms_of_public_results_are_configured(encoding: str, forms: tuple[PlaintextForm, ...]) -> None:
     profile = HttpzRc7(httpz.settings(httpz=Httpz(plaintext_encoding=encoding)))
     assert tuple(profile.deployment.forms) == forms
 

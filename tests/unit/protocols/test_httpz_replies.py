@@ -25,7 +25,7 @@ from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import public_decryption, user_decryption
 from kmsconn.protocols.httpz_rc7.deployment import AUTO, Deployment
-from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
+from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
 from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption, PublicDecryptions
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest, user_digest
@@ -38,7 +38,7 @@ class Replies:
     """Both operations under one domain of the DecryptionManager."""
 
     domain: Domain
-    forms: Sequence[Form] = AUTO
+    forms: Sequence[PlaintextForm] = AUTO
 
     @property
     def deployment(self) -> Deployment:
@@ -124,7 +124,7 @@ def test_the_link_of_an_answer_is_one_of_the_two(
     assert found.index(from_hex(reply["core_answer"]["digest"])) == (revision == "uint256")
 
 
-def public_answer(form: Form = Form.P3, key: PrivateKey = KEY, **changes: Any) -> bytes:
+def public_answer(form: PlaintextForm = PlaintextForm.P3, key: PrivateKey = KEY, **changes: Any) -> bytes:
     """Return an answer to PUBLIC: a u64 of 1000, signed in a form."""
     values = [(5, (1000).to_bytes(8, "little"))]
     digest = public_digest(httpz.annex_domain(), [HANDLE], encode(form, values), numeric=False)
@@ -138,14 +138,14 @@ def public_answer(form: Form = Form.P3, key: PrivateKey = KEY, **changes: Any) -
 
 
 def test_annex_a3_calldata() -> None:
-    found = ANNEX_READER.public(PUBLIC, public_answer(Form.P1), SIGNER)
+    found = ANNEX_READER.public(PUBLIC, public_answer(PlaintextForm.P1), SIGNER)
     assert found.calldata == from_hex(httpz.annex()["public_decryption_response_calldata"])
 
 
-@pytest.mark.parametrize("form", Form)
-def test_a_form_that_is_configured_is_the_only_one(form: Form) -> None:
+@pytest.mark.parametrize("form", PlaintextForm)
+def test_a_form_that_is_configured_is_the_only_one(form: PlaintextForm) -> None:
     reader = Replies(httpz.annex_domain(), (form,))
-    for signed in Form:
+    for signed in PlaintextForm:
         found = reader.public(PUBLIC, public_answer(signed), SIGNER)
         assert (found.signer == SIGNER) == (signed is form)
 
@@ -258,7 +258,7 @@ def test_answers_that_no_honest_core_gives(read: Read, reply: bytes, reason: str
 
 
 def test_values_that_no_form_can_hold() -> None:
-    reader = Replies(httpz.annex_domain(), (Form.P3,))
+    reader = Replies(httpz.annex_domain(), (PlaintextForm.P3,))
     wrong = [TypedPlaintext(bytes=bytes(33), fhe_type=FheType(5))]
     with pytest.raises(Broken, match="no form of that era"):
         reader.public(PUBLIC, public_answer(plaintexts=wrong), SIGNER)
@@ -282,9 +282,9 @@ def test_handles_as_numbers_are_other_digests() -> None:
 
 def test_the_expected_signer_decides_among_forms() -> None:
     """A form that recovers to somebody is not taken for that: only the node's own signature counts."""
-    found = ANNEX_READER.public(PUBLIC, public_answer(Form.P2), Address(SIGNER))
+    found = ANNEX_READER.public(PUBLIC, public_answer(PlaintextForm.P2), Address(SIGNER))
     result = public_decryption.RESPONSE.decode(found.calldata)[1]
-    assert result == encode(Form.P2, [(5, (1000).to_bytes(8, "little"))])
+    assert result == encode(PlaintextForm.P2, [(5, (1000).to_bytes(8, "little"))])
 
 
 def test_a_share_for_another_request_goes_out_in_doubt() -> None:

@@ -10,7 +10,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.httpz_rc7 import typed_data
-from kmsconn.protocols.httpz_rc7.plaintexts import Form, encode
+from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from tests.vectors import httpz
 
 ANNEX = httpz.annex()
@@ -55,16 +55,20 @@ def test_type_hashes_of_generated_objects(name: str, type_hash: str) -> None:
 
 @pytest.mark.parametrize(
     ("form", "numeric", "key"),
-    [(Form.P1, False, "P1_bytes32"), (Form.P1, True, "P1_uint256"), (Form.P3, False, "P3_bytes32")],
+    [
+        (PlaintextForm.P1, False, "P1_bytes32"),
+        (PlaintextForm.P1, True, "P1_uint256"),
+        (PlaintextForm.P3, False, "P3_bytes32"),
+    ],
 )
-def test_public_digests_of_the_specification(form: Form, numeric: bool, key: str) -> None:
+def test_public_digests_of_the_specification(form: PlaintextForm, numeric: bool, key: str) -> None:
     digest = typed_data.public_digest(DOMAIN, HANDLES, encode(form, THOUSAND), numeric=numeric)
     assert digest == from_hex(ANNEX["public_decrypt_digest"][key])
 
 
 def test_the_signature_of_annex_a4_recovers_its_key() -> None:
     vector = ANNEX["public_decrypt_digest"]
-    digest = typed_data.public_digest(DOMAIN, HANDLES, encode(Form.P1, THOUSAND), numeric=False)
+    digest = typed_data.public_digest(DOMAIN, HANDLES, encode(PlaintextForm.P1, THOUSAND), numeric=False)
     signature = from_hex(vector["signature_by_private_key_1_over_P1_bytes32"])
     assert recover(digest, signature) == parse_address("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf")
 

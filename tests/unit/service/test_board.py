@@ -5,10 +5,10 @@ from __future__ import annotations
 import attrs
 
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.service.board import UPDATE, Board, alert_of
-from kmsconn.service.passage import Verdict
+from kmsconn.service.board import UPDATE, AlertBoard, alert_of
+from kmsconn.service.passage import PassageVerdict
 
-VERDICT = Verdict("core[0]", "wrong-signer", "signed by 0xab", "", 5, ("public_decryption",), ())
+VERDICT = PassageVerdict("core[0]", "wrong-signer", "signed by 0xab", "", 5, ("public_decryption",), ())
 ALERT = alert_of(VERDICT)
 
 
@@ -31,7 +31,7 @@ def test_the_remedy_of_the_error_goes_before_the_usual_one() -> None:
 
 def test_what_goes_is_cleared_and_what_comes_is_raised() -> None:
     seen: list[Event] = []
-    board = Board(seen.append)
+    board = AlertBoard(seen.append)
     board.show([ALERT], 0.0)
     board.show([], 1.0)
     board.show([ALERT], 2.0)
@@ -40,7 +40,7 @@ def test_what_goes_is_cleared_and_what_comes_is_raised() -> None:
 
 def test_a_count_is_said_again_after_a_minute_and_a_severity_at_once() -> None:
     seen: list[Event] = []
-    board = Board(seen.append)
+    board = AlertBoard(seen.append)
     for second in range(int(UPDATE) + 2):
         board.show([attrs.evolve(ALERT, count=second)], float(second))
     assert [event.count for event in seen if isinstance(event, AlertRaised)] == [0, int(UPDATE)]

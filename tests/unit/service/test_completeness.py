@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.values import Place
+from kmsconn.journal.values import JournalPlace
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
@@ -65,7 +65,7 @@ class World:
     head: HeadTracker = attrs.field(factory=HeadTracker)
     chain_id: int = SUBSCRIPTION.chain_id
     damaged: dict[int, str] = attrs.field(factory=dict)
-    marks: dict[Kind, Place] = attrs.field(factory=dict)
+    marks: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     asked: list[tuple[int, int]] = attrs.field(factory=list)
     """The ids that the journal was asked for."""
     rewinds: int = 0
@@ -106,17 +106,17 @@ class World:
 
     async def places(
         self, _chain: int, _contract: bytes, kind: Kind, ids: tuple[int, int], limit: int
-    ) -> tuple[Place, ...]:
+    ) -> tuple[JournalPlace, ...]:
         await trio.lowlevel.checkpoint()
         self.asked.append(ids)
         found = sorted(one for one in self.known if ids[0] <= one <= ids[1] and kind not in self.unknown)
-        return tuple(Place(one, self.known[one]) for one in found[:limit])
+        return tuple(JournalPlace(one, self.known[one]) for one in found[:limit])
 
-    async def low_water(self, _chain: int, _contract: bytes, kind: Kind) -> Place | None:
+    async def low_water(self, _chain: int, _contract: bytes, kind: Kind) -> JournalPlace | None:
         await trio.lowlevel.checkpoint()
         return self.marks.get(kind)
 
-    async def raise_low_water(self, _chain: int, _contract: bytes, kind: Kind, place: Place) -> None:
+    async def raise_low_water(self, _chain: int, _contract: bytes, kind: Kind, place: JournalPlace) -> None:
         await trio.lowlevel.checkpoint()
         self.marks[kind] = place
 
@@ -383,7 +383,7 @@ async def test_many_ids_are_compared_piece_by_piece(
 
 async def test_nothing_below_the_low_water_mark_is_asked_for(autojump_clock: Any) -> None:
     """Most of its rows are deleted."""
-    world = World(marks={Kind.PUBLIC_DECRYPTION: Place(public(1000), 50)})
+    world = World(marks={Kind.PUBLIC_DECRYPTION: JournalPlace(public(1000), 50)})
     world.known[public(1001)] = 60
     world.counters[0] = public(1001)
     async with proving(world) as proof:
@@ -401,7 +401,7 @@ async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final(auto
         world.head.note(100_000, 1000 + 36_000)
         world.cursor = 100_001
         await rounds(2)
-        assert world.marks[Kind.PUBLIC_DECRYPTION] == Place(public(7), 70)
+        assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(7), 70)
 
 
 async def test_a_mark_stays_below_what_is_missing(autojump_clock: Any) -> None:
@@ -412,7 +412,7 @@ async def test_a_mark_stays_below_what_is_missing(autojump_clock: Any) -> None:
         world.head.note(100_000, 1000 + 36_000)
         world.cursor = 100_001
         await rounds(2)
-    assert world.marks[Kind.PUBLIC_DECRYPTION] == Place(public(2), 20)
+    assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(2), 20)
 
 
 async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again(autojump_clock: Any) -> None:

@@ -19,7 +19,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.net.wake_up import WakeUp
 from kmsconn.service.dispatcher import LOOK_AGAIN, OrderedDispatcher, run_dispatcher
-from kmsconn.service.pools import Pool
+from kmsconn.service.pools import WorkerPool
 from tests.unit.service.bench import PROFILE, Bench, open_bench, wall
 from tests.unit.service.test_pools import rows_of
 from tests.vectors import keys
@@ -27,7 +27,7 @@ from tests.vectors import keys
 NAME, KIND = PoolName.PUBLIC_DECRYPTION, Kind.PUBLIC_DECRYPTION
 
 
-class Record(Pool):
+class Record(WorkerPool):
     """A pool without workers that notes what it is handed, and when."""
 
     def __attrs_post_init__(self) -> None:
@@ -346,7 +346,7 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
             done.append(round(trio.current_time() - started))
             return await bench.journal.run(moves.close, row.rid, "reject", "done")
 
-        pool = Pool(NAME, (KIND,), size, WakeUp())
+        pool = WorkerPool(NAME, (KIND,), size, WakeUp())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
             nursery.start_soon(run_dispatcher, pool, journal, wall)

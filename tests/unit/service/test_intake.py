@@ -38,7 +38,7 @@ from kmsconn.protocols.fhevm_014.decryptions import Decryption
 from kmsconn.protocols.fhevm_014.profile import EVENTS
 from kmsconn.protocols.port import Subscription
 from kmsconn.service.intake import Intake
-from kmsconn.service.pools import Pool
+from kmsconn.service.pools import WorkerPool
 from kmsconn.service.pulse import Pulse
 from kmsconn.service.standstill import STANDSTILL
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
@@ -143,7 +143,7 @@ class Reading:
     bench: Bench
     chain: Chain
     intake: Intake
-    pools: dict[Kind, Pool]
+    pools: dict[Kind, WorkerPool]
 
     @property
     def recorded(self) -> list[int]:
@@ -170,7 +170,8 @@ async def reading(
 ) -> AsyncIterator[Reading]:
     async with open_bench(folder) as bench:
         pools = {
-            kind: Pool(PROFILE.operations[kind].pool, (kind,), 4, WakeUp()) for kind in PROFILE.operations
+            kind: WorkerPool(PROFILE.operations[kind].pool, (kind,), 4, WakeUp())
+            for kind in PROFILE.operations
         }
         components = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,

@@ -16,19 +16,19 @@ from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.net.wake_up import WakeUp
-from kmsconn.service.pools import LONGEST_TRACE, Pool
+from kmsconn.service.pools import LONGEST_TRACE, WorkerPool
 from kmsconn.service.retrying import DISK_PAUSE
 from tests.unit.service.bench import Bench, open_bench
 
 Work = Callable[[Row], Awaitable[Any]]
 
 
-def pool_of(size: int) -> Pool:
-    return Pool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, WakeUp())
+def pool_of(size: int) -> WorkerPool:
+    return WorkerPool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, WakeUp())
 
 
 @asynccontextmanager
-async def running(pool: Pool, work: Work, bench: Bench) -> AsyncIterator[None]:
+async def running(pool: WorkerPool, work: Work, bench: Bench) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
         yield
@@ -36,7 +36,7 @@ async def running(pool: Pool, work: Work, bench: Bench) -> AsyncIterator[None]:
 
 
 def held(shards: int, size: int, ids: Iterable[int]) -> frozenset[int]:
-    pool = Pool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, WakeUp(), shards)
+    pool = WorkerPool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), size, WakeUp(), shards)
     pool.busy.update({rid: identifier % shards for rid, identifier in enumerate(ids)})
     return pool.full.chosen
 

@@ -13,7 +13,7 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.journal import queries, recording, retention
-from kmsconn.journal.values import Place
+from kmsconn.journal.values import JournalPlace
 from kmsconn.model.events import AlertRaised, Event, ReplyFinalized, ReplyIncluded
 from kmsconn.model.requests import Kind
 from kmsconn.service import retaining
@@ -126,7 +126,7 @@ async def test_a_log_that_could_not_be_decoded_is_deleted_once_the_proof_of_comp
         log = attrs.evolve(log_of(request("public_one_v0")), block_number=block)
         await run(recording.record, attrs.evolve(bench.read(log), undecodable=((log, "no such layout"),)))
         if mark is not None:
-            place = Place(int.from_bytes(log.topics[1]) + mark, block)
+            place = JournalPlace(int.from_bytes(log.topics[1]) + mark, block)
             for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
                 await run(retention.raise_low_water, of.chain_id, of.contract, kind, place)
         head = HeadTracker()

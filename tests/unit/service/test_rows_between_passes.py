@@ -17,7 +17,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
 from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.fhevm_014.user_decryption import UnifiedUserDecryption
-from kmsconn.service.pools import LONGEST_TRACE, Pool
+from kmsconn.service.pools import LONGEST_TRACE, WorkerPool
 from kmsconn.service.retrying import DEFERRAL
 from tests.unit.service.bench import CHAIN_TIME, PROFILE, open_bench
 from tests.vectors import log_of, requests
@@ -88,7 +88,7 @@ async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
         async def work(_row: Row) -> bool:
             raise ZeroDivisionError("oops" * LONGEST_TRACE)
 
-        pool = Pool(PoolName.PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
+        pool = WorkerPool(PoolName.PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
         pool.dispatch(row)
         with trio.move_on_after(1):
             await pool.run(work, bench.journal, bench.events.append)

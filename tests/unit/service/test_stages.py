@@ -17,7 +17,7 @@ from kmsconn.errors import Broken, NotYet, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.kms.port import Started
-from kmsconn.model.requests import Kind, Place, Request
+from kmsconn.model.requests import EventPlace, Kind, Request
 from kmsconn.model.steps import Checked, Ciphertext, Gathered, Submitted
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import CoreCall
@@ -119,7 +119,7 @@ def stages(core: Core, signer: Address | None = SIGNER) -> Stages:
 
 def request(name: str) -> Request:
     log = keys.log(name)
-    place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     return Request(1, ETHEREUM, log.address, keys.content(name), bytes(32), place, float("inf"))
 
 
@@ -235,7 +235,7 @@ async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(auto
     profile = Fhevm014(vectors.vector_settings())
     content = profile.decode(log)
     assert content is not None
-    place = Place(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     asked = Request(1, ETHEREUM, log.address, content, bytes(32), place, 1e12)
     found = tuple(Ciphertext(reference.handle, b"body", 3) for reference in content.references)
     begun, core = trio.current_time(), Silent()

@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import inspecting, moves, recording
-from kmsconn.journal.values import Ending
+from kmsconn.journal.values import RowEnding
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.life import State
 from kmsconn.service.undone import UNDONE_INTERVAL, Undone, undone
@@ -100,8 +100,8 @@ async def test_a_rejected_decryption_is_not_of_key_management(tmp_path: Path, au
         assert told == []
 
 
-def ended(*states: State) -> list[Ending]:
-    return [Ending(rid, rid, state, "") for rid, state in enumerate(states)]
+def ended(*states: State) -> list[RowEnding]:
+    return [RowEnding(rid, rid, state, "") for rid, state in enumerate(states)]
 
 
 @pytest.mark.parametrize("done", [State.INCLUDED, State.FINALIZED, State.DONE])

@@ -13,7 +13,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker, ask_one_node
-from kmsconn.txmanager.questions import LATEST, Head, nonce_call, read_head
+from kmsconn.txmanager.questions import LATEST, HeadAnswer, nonce_call, read_head
 
 BLOCK = {"number": "0x10", "timestamp": "0x20", "baseFeePerGas": "0x7"}
 NONSENSE: list[Any] = [
@@ -53,13 +53,13 @@ class Says:
 SENDER = Address(b"\x11" * 20)
 
 
-async def look(*results: Any) -> Head:
+async def look(*results: Any) -> HeadAnswer:
     block, nonce = await ask_one_node(Says(results), [LATEST, nonce_call(SENDER)])
     return read_head(block, nonce)
 
 
 async def test_a_head_is_read_with_the_nonce() -> None:
-    assert await look(BLOCK, "0x3") == Head(16, 32, 7, 3)
+    assert await look(BLOCK, "0x3") == HeadAnswer(16, 32, 7, 3)
 
 
 async def test_a_block_without_base_fee_has_none() -> None:

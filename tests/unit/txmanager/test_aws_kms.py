@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault, Refusal
+from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault, KmsRefusal
 from kmsconn.errors import Misconfigured, Overloaded, StartRefused, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
@@ -54,7 +54,7 @@ class Direct:
                 k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in parameters.items()
             }
             answer = await self.kms.answer(name, coded)
-        except Refusal as refusal:
+        except KmsRefusal as refusal:
             if refusal.code == "ThrottlingException":
                 raise Overloaded(refusal.code) from None
             kind = Unreachable if refusal.status >= 500 else Misconfigured

@@ -7,7 +7,7 @@ import pytest
 from kmsconn.config.settings import Secret
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
-from kmsconn.txmanager.backoff import Backoff, delay
+from kmsconn.txmanager.backoff import ReplyBackoff, delay
 from kmsconn.txmanager.broadcasts import AGAIN_AFTER, LONGEST_RETRY, REPLACE_AFTER, RETRY_AFTER, Broadcasts
 from kmsconn.txmanager.evidence import Sent
 from kmsconn.txmanager.nonces import Debounce, NoncePlan, gaps, plan
@@ -178,7 +178,7 @@ def test_pauses_double_up_to_the_cap_with_half_of_them_drawn() -> None:
 
 
 def test_a_backoff_holds_longer_with_each_failure_and_lets_go() -> None:
-    backoff = Backoff(lambda: 1.0, first=1.0, cap=60.0)
+    backoff = ReplyBackoff(lambda: 1.0, first=1.0, cap=60.0)
     assert not backoff.holds(0.0)
     backoff.failed(0.0)
     assert backoff.holds(0.9)

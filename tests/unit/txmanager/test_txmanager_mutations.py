@@ -17,7 +17,7 @@ from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.txmanager import assess, decide, executor, view
-from kmsconn.txmanager.looking import Observer
+from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.state import TxState
 from kmsconn.txmanager.table import Evidence, Phase
 from kmsconn.txmanager.view import Finding
@@ -179,8 +179,10 @@ def old_block_finalizes(monkeypatch: Any) -> None:
 
 
 def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
-    honest = Observer._view
-    monkeypatch.setattr(Observer, "_view", lambda self, head: attrs.evolve(honest(self, head), fresh=True))
+    honest = ChainObserver._view
+    monkeypatch.setattr(
+        ChainObserver, "_view", lambda self, head: attrs.evolve(honest(self, head), fresh=True)
+    )
 
 
 def l2_two_replies_claim_one_kept_nonce(monkeypatch: Any) -> None:

@@ -15,12 +15,12 @@ from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import Contract as ContractSettings
 from kmsconn.config.settings import Secret, Settings
 from kmsconn.emulator.blocks import Branch, Mined
-from kmsconn.emulator.chain import Chain
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.submission import Submission
-from kmsconn.emulator.view import View
+from kmsconn.emulator.view import NodeView
 from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
@@ -153,7 +153,7 @@ def healthy(calls: Sequence[Call]) -> Fault:
 class Node:
     """Several nodes behind one URL, as a ``chain.port.Rpc``; ``fault`` says for each batch which one answers, and how."""
 
-    chain: Chain
+    chain: EmulatedChain
     fault: Callable[[Sequence[Call]], Fault] = healthy
     chain_id: int = CHAIN_ID
     branch: Branch | None = None
@@ -240,10 +240,10 @@ class Node:
         except NodeError as error:
             return RpcError(error.code, error.message)
 
-    def _eth_blockNumber(self, view: View) -> str:  # noqa: N802 - the method's name
+    def _eth_blockNumber(self, view: NodeView) -> str:  # noqa: N802 - the method's name
         return quantity(view.head.number)
 
-    def _eth_getBlockByNumber(self, view: View, number: str, full: bool) -> Any:  # noqa: N802
+    def _eth_getBlockByNumber(self, view: NodeView, number: str, full: bool) -> Any:  # noqa: N802
         if number == "finalized":
             if self.finality is None:
                 raise NodeError(-32602, "unknown block tag finalized")
@@ -259,13 +259,13 @@ class Node:
         }
         return block if found.base_fee is None else {**block, "baseFeePerGas": quantity(found.base_fee)}
 
-    def _eth_getTransactionCount(self, view: View, address: str, number: str) -> str:  # noqa: N802
+    def _eth_getTransactionCount(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
         return quantity(self.chain.account(Address(from_hex(address)), view.state()).nonce)
 
-    def _eth_getBalance(self, view: View, address: str, number: str) -> str:  # noqa: N802
+    def _eth_getBalance(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
         return quantity(self.chain.account(Address(from_hex(address)), view.state()).balance)
 
-    def _eth_getTransactionReceipt(self, view: View, transaction_hash: str) -> Any:  # noqa: N802
+    def _eth_getTransactionReceipt(self, view: NodeView, transaction_hash: str) -> Any:  # noqa: N802
         mined = view.find(from_hex(transaction_hash))
         if mined is None:
             return None
@@ -276,7 +276,7 @@ class Node:
             "gasUsed": quantity(mined.outcome.gas_used),
         }
 
-    def _run(self, view: View, message: Any, block: str = "latest") -> int:
+    def _run(self, view: NodeView, message: Any, block: str = "latest") -> int:
         sender, to = from_hex(message["from"]), from_hex(message["to"])
         at = None if block == "latest" else view.block(from_quantity(block))
         data = from_hex(message.get("data", "0x"))
@@ -285,30 +285,30 @@ class Node:
         except OutOfGas:
             raise NodeError(-32000, "out of gas") from None
 
-    def _eth_call(self, view: View, message: Any, block: str) -> str:
+    def _eth_call(self, view: NodeView, message: Any, block: str) -> str:
         self._run(view, message, block)
         return "0x"
 
-    def _eth_estimateGas(self, view: View, message: Any) -> str:  # noqa: N802
+    def _eth_estimateGas(self, view: NodeView, message: Any) -> str:  # noqa: N802
         return quantity(self._run(view, message))
 
-    def _eth_sendRawTransaction(self, view: View, raw: str) -> Submission:  # noqa: N802
+    def _eth_sendRawTransaction(self, view: NodeView, raw: str) -> Submission:  # noqa: N802
         entered = self.chain.enter(from_hex(raw))
         self._raws[entered.transaction.hash] = from_hex(raw)
         self.arrived.append(from_hex(raw))
         self.on_sent(from_hex(raw))
         return entered
 
-    def _eth_feeHistory(self, view: View, count: str, newest: str, percentiles: Any) -> Any:  # noqa: N802
+    def _eth_feeHistory(self, view: NodeView, count: str, newest: str, percentiles: Any) -> Any:  # noqa: N802
         return {"reward": [["0x0"], ["0x3"], ["0x5"]]}
 
-    def _eth_gasPrice(self, view: View) -> str:  # noqa: N802
+    def _eth_gasPrice(self, view: NodeView) -> str:  # noqa: N802
         return "0x7"
 
-    def _eth_getStorageAt(self, view: View, address: str, slot: str, block: str) -> str:  # noqa: N802
+    def _eth_getStorageAt(self, view: NodeView, address: str, slot: str, block: str) -> str:  # noqa: N802
         return to_hex(self.chain.state.get((CONTRACT, "state"), 0).to_bytes(32))
 
-    def _debug_traceTransaction(self, view: View, transaction_hash: str, options: Any) -> Any:  # noqa: N802
+    def _debug_traceTransaction(self, view: NodeView, transaction_hash: str, options: Any) -> Any:  # noqa: N802
         mined: Mined | None = view.find(from_hex(transaction_hash))
         if mined is None:
             raise NodeError(-32000, "transaction not found")
@@ -516,7 +516,7 @@ class World:
         block_time: float = 0.25,
         **changes: Any,
     ) -> None:
-        self.chain = Chain(CHAIN_ID, wall, pool=pool, base_fee=base_fee, block_time=block_time)
+        self.chain = EmulatedChain(CHAIN_ID, wall, pool=pool, base_fee=base_fee, block_time=block_time)
         self.chain.deploy(Decryption())
         self.node = Node(self.chain)
         self.journal = MemoryJournal(wall)
