@@ -514,11 +514,10 @@ async def test_an_abort_that_only_the_core_tells_of_is_asked_of_the_chain_and_is
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, answer=AbortedByCore("core[0] GetKeyGenResult: ABORTED")) as bench:
-        rid = await bench.record_key_request("prep_keygen_default")
-        row = await bench.run(rid)
+        row = await bench.run(await bench.record_key_request("prep_keygen_default"))
         assert (row.state, row.submitted) == (State.PENDING, False)
         assert row.next_attempt == pytest.approx(wall() + AbortedByCore.second_chance)
-        assert (await bench.run(rid)).state is State.REJECTED
+        assert (await bench.run(row)).state is State.REJECTED
     async with open_bench(tmp_path / "other", check=Aborted("it was aborted on chain")) as bench:
         assert (await bench.run(await bench.record_key_request("prep_keygen_default"))).state is State.ABORTED
 
