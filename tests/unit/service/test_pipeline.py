@@ -518,7 +518,10 @@ async def test_an_abort_that_only_the_core_tells_of_is_asked_of_the_chain_and_is
         assert (row.state, row.submitted) == (State.PENDING, False)
         assert row.next_attempt == pytest.approx(wall() + AbortedByCore.second_chance)
         assert (await bench.run(row)).state is State.REJECTED
-    async with open_bench(tmp_path / "other", check=Aborted("it was aborted on chain")) as bench:
+
+
+async def test_an_abort_that_the_chain_tells_of_is_a_quiet_end(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path, check=Aborted("it was aborted on chain")) as bench:
         assert (await bench.run(await bench.record_key_request("prep_keygen_default"))).state is State.ABORTED
 
 
