@@ -105,7 +105,7 @@ class ArbitrumPool:
 
     def _hold(self, entered: Submission, refusal: NodeError) -> None:
         key = entered.transaction.sender, entered.transaction.nonce
-        if key in self._held or entered.age >= HOLD_SECONDS:
+        if self.public or key in self._held or entered.age >= HOLD_SECONDS:
             entered.answer(refusal)
             return
         entered.held = refusal

@@ -263,3 +263,15 @@ async def test_the_pool_that_answers_at_once_takes_the_next_nonce_or_none(autoju
     said = await hand_in(made, [signed(0), signed(2), signed(1)])
     assert [(one.at, one.words) for one in said] == [(0.0, ""), (0.0, "nonce too high"), (0.0, "")]
     assert len(made.chain.mine().mined) == 2
+
+
+async def test_the_pool_that_answers_at_once_holds_nothing_back(autojump_clock: MockClock) -> None:
+    """Found by a world: what a reorganisation left behind a gap came into a block half a minute later."""
+    made = world(pool="arbitrum at once")
+    await hand_in(made, [signed(0)])
+    made.chain.mine()
+    await hand_in(made, [signed(1)])
+    made.chain.reorg(1, drop=lambda _: True)
+    assert made.chain.mine().mined == ()
+    await hand_in(made, [signed(0)])
+    assert len(made.chain.mine().mined) == 1
