@@ -65,7 +65,8 @@ class Model:
     rows: dict[int, Shadow] = attrs.Factory(dict)
     clock: int = 0
     cursor: int | None = None
-    quarantined: set[tuple[bytes, int]] = attrs.Factory(set)
+    quarantined: dict[tuple[bytes, int], int] = attrs.Factory(dict)
+    """The blocks of logs that could not be decoded."""
     kept: dict[int, bytes] = attrs.Factory(dict)
 
     def touch(self, row: Shadow) -> None:
@@ -102,6 +103,7 @@ class Model:
         """Return how many are not final any more, and how many left the chain."""
         self.cursor = None if self.cursor is None else min(self.cursor, fork + 1)
         self.kept = {number: hash_ for number, hash_ in self.kept.items() if number <= fork}
+        self.quarantined = {key: block for key, block in self.quarantined.items() if block <= fork}
         above = [
             rid
             for rid, row in self.rows.items()
@@ -249,7 +251,7 @@ class JournalMachine(RuleBasedStateMachine):
         read = read_of(asked=0, blocks=(1, 0), cursor=0, undecodable=((log, "no"),))
         assert recording.record(self.db, read).quarantined == (key not in self.model.quarantined)
         self.model.record(read, 0)
-        self.model.quarantined.add(key)
+        self.model.quarantined.setdefault(key, block)
 
     # --- moves
 
