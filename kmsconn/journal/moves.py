@@ -31,7 +31,7 @@ _SETS = {
     "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, reason = ''",
     "release": "next_attempt = :next_attempt, reason = :reason",
     "confirm": "included_block = :block, reason = ''",
-    "finalize": "reason = ''",
+    "finalize": "included_block = :block, reason = ''",
     "reopen": "reason = :reason",
     "reoffer": "included_block = NULL, next_attempt = :next_attempt, reason = :reason",
     "rejudge": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, reason = :reason",
@@ -141,9 +141,13 @@ def confirm(db: Database, inclusion: tuple[int, int]) -> bool:
     return move(db, "confirm", rid, block=block)
 
 
-def finalize(db: Database, rid: int) -> bool:
-    """INCLUDED → FINALIZED: the contract still says so ⑤."""
-    return move(db, "finalize", rid)
+def finalize(db: Database, inclusion: tuple[int, int]) -> bool:
+    """INCLUDED → FINALIZED: the contract still says so ⑤, a row and a block that is not below its reply's.
+
+    A fork of before may have lowered the block that is noted; by this one the next fork finds the reply above it.
+    """
+    rid, block = inclusion
+    return move(db, "finalize", rid, block=block)
 
 
 def unland(db: Database, rid: int, transition: str, reason: str) -> bool:

@@ -332,29 +332,37 @@ def _looked_at(view: View, track: Track, call: Finding, receipt: Finding | None)
     if not call.trusted:
         return Assessment(Evidence.NO_ANSWER)
     if is_done(_said_by_contract(call)):
-        return _has_reply(view, track, receipt)
+        return _has_reply(view, track, call, receipt)
     if isinstance(call.value, Accepts):
         gone = track.gone is not None and track.gone.is_confirmed(view.absence_seconds)
         return Assessment(Evidence.GONE if gone else Evidence.GONE_ONCE, "its block is gone")
-    return _by_receipt(view, receipt)
+    return _by_receipt(view, track, receipt)
 
 
-def _has_reply(view: View, track: Track, receipt: Finding | None) -> Assessment:
-    """Say whether the reply that the contract has is final: a reorganisation may have put it into a later block."""
+def _has_reply(view: View, track: Track, call: Finding, receipt: Finding | None) -> Assessment:
+    """Say whether the reply that the contract has is final: a reorganisation may have put it into a later block.
+
+    Where no receipt tells the block, it is not above the head of the node that has the reply.
+    """
     silent = receipt is not None and receipt.says_nothing and track.silences[Question.RECEIPT] < SILENCES
     if silent:
         return Assessment(Evidence.NO_ANSWER)
     found = receipt.value if receipt is not None and isinstance(receipt.value, Receipt) else None
-    block = max(track.row.included_block or 0, 0 if found is None else found.block)
-    return Assessment(Evidence.YOUNG if block > view.chain.final else Evidence.FINAL)
+    noted = track.row.included_block or 0
+    block = noted if found is None else max(noted, found.block)
+    if block > view.chain.final:
+        return Assessment(Evidence.YOUNG)
+    return Assessment(Evidence.FINAL, block=block if found is not None else max(noted, call.head))
 
 
-def _by_receipt(view: View, receipt: Finding | None) -> Assessment:
+def _by_receipt(view: View, track: Track, receipt: Finding | None) -> Assessment:
     """Decide by the receipt where the contract cannot tell any more: a destroyed context hides what was answered under it."""
     found = receipt.value if receipt is not None else None
-    if isinstance(found, Receipt) and found.succeeded:
-        return Assessment(Evidence.FINAL if found.block <= view.chain.final else Evidence.YOUNG)
-    return Assessment(Evidence.NO_ANSWER)
+    if not isinstance(found, Receipt) or not found.succeeded:
+        return Assessment(Evidence.NO_ANSWER)
+    if found.block > view.chain.final:
+        return Assessment(Evidence.YOUNG)
+    return Assessment(Evidence.FINAL, block=max(track.row.included_block or 0, found.block))
 
 
 _ASSESSORS: dict[Phase, Callable[[View, Track], Assessment]] = {

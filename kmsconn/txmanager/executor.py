@@ -218,7 +218,7 @@ class Executor:
         )
         found = [step for step in confirmed if step.row.state is State.ANSWERED]
         await together([partial(state.found, step.track, step.found.block) for step in found])
-        await state.finalize([step.track for step in plan.of(Action.FINALIZE)])
+        await state.finalize([(step.track, step.found.block) for step in plan.of(Action.FINALIZE)])
         others = [step for step in plan.steps if step.action in _MOVES]
         for step in others:
             tell_deferred(state.alerts, step.row, step.found, trio.current_time(), funds=self._funds())

@@ -352,12 +352,14 @@ class TxState:
         if await self.journal.run(moves.defer, row.rid, self.manager.ports.wall() + seconds, reason):
             self.manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds))
 
-    async def finalize(self, tracks: Sequence[Track]) -> None:
-        """Note that included replies are there for good ⑤."""
-        if not tracks:
+    async def finalize(self, finalized: Sequence[tuple[Track, int]]) -> None:
+        """Note that included replies are there for good ⑤, none above its block."""
+        if not finalized:
             return
-        moved = await self.journal.run_each(moves.finalize, [track.row.rid for track in tracks])
-        for track, is_moved in zip(tracks, moved, strict=True):
+        moved = await self.journal.run_each(
+            moves.finalize, [(track.row.rid, block) for track, block in finalized]
+        )
+        for (track, _), is_moved in zip(finalized, moved, strict=True):
             self.drop(track)
             self.alerts.clear_for(track.row.rid)
             if is_moved:

@@ -83,6 +83,35 @@ def test_a_node_that_stayed_on_a_branch_calls_it_final_and_nothing_is_lost() -> 
     run_world(plan, seed=347, nodes=2, block_time=0.25).check()
 
 
+AGAIN_FINAL: dict[str, tuple[list[Act], dict[str, Any]]] = {
+    "a fork below the reply's new block": (
+        [Ask(1.0, "public"), Reorg(30.5, 14, "moved"), Reorg(97.5, 72, "vanished"), Wait(100.0)],
+        {"computing": 20.0},
+    ),
+    "the same fork again": (
+        [
+            Ask(0.2, "public"),
+            Reorg(30.1, 100, "moved", stale=23.1, place="there"),
+            Reorg(68.0, 5, "moved", back=81.4),
+            Reorg(79.2, 3, "moved", back=7.4, place="there", shorter=2),
+            Reorg(94.5, 468, "moved", stale=23.4, place="there", shorter=432),
+        ],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN_FINAL)
+def test_a_reply_that_became_final_after_one_fork_is_asked_for_after_the_next(name: str) -> None:
+    """Nobody asked for a final reply again that a second reorganisation took, and its request was lost in silence.
+
+    The first fork had lowered the block that is noted for the reply, so that it was asked for again, and the reply became final
+    under that block: the second fork found nothing above it. Now a final reply has the block where it stands.
+    """
+    plan, options = AGAIN_FINAL[name]
+    run_world(plan, nodes=1, patience=300.0, **options).check()
+
+
 @pytest.mark.parametrize("back", [4.0, 12.0])
 def test_what_a_branch_refuses_for_good_is_sent_on_the_one_that_comes_back(back: float) -> None:
     """For 4 or 12 s the ids name other content, so that the contract takes the kept answers from no signer (S8).

@@ -55,7 +55,7 @@ def steps_of(journal: Journal) -> dict[State, Callable[[], Awaitable[object]]]:
         State.ANSWERED: lambda: journal.run(moves.answer, 1, ANSWER, 1000.0),
         State.SIGNED: lambda: journal.run_each(moves.sign, [signing(1)]),
         State.INCLUDED: lambda: journal.run_each(moves.confirm, [(1, 30)]),
-        State.FINALIZED: lambda: journal.run_each(moves.finalize, [1]),
+        State.FINALIZED: lambda: journal.run_each(moves.finalize, [(1, 30)]),
     }
 
 

@@ -275,7 +275,7 @@ class JournalMachine(RuleBasedStateMachine):
         moved = moves.move(self.db, "release", rid, next_attempt=now, reason="")
         assert moved == self.model.move("release", rid, next_attempt=now, nonce=None)
 
-    @rule(rid=rids, transition=st.sampled_from(["confirm", "found_included"]), block=blocks)
+    @rule(rid=rids, transition=st.sampled_from(["confirm", "found_included", "finalize"]), block=blocks)
     def confirm(self, rid: int, transition: str, block: int) -> None:
         moved = moves.move(self.db, transition, rid, block=block)
         assert moved == self.model.move(transition, rid, included_block=block)
@@ -285,7 +285,7 @@ class JournalMachine(RuleBasedStateMachine):
         moved = moves.move(self.db, transition, rid, next_attempt=now, reason="")
         assert moved == self.model.move(transition, rid, next_attempt=now, included_block=None, nonce=None)
 
-    @rule(rid=rids, transition=st.sampled_from(["finalize", "reopen", *sorted(moves.CLOSINGS)]))
+    @rule(rid=rids, transition=st.sampled_from(["reopen", *sorted(moves.CLOSINGS)]))
     def end(self, rid: int, transition: str) -> None:
         found = {"included_block": None} if transition == "found_finalized" else {}
         moved = moves.move(self.db, transition, rid, reason="", block=None)

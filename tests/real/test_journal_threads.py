@@ -30,7 +30,7 @@ async def one_life(journal: Journal, number: int) -> None:
     assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
     assert await journal.run_each(moves.sign, [signing(rid, number)]) == [True]
     assert await journal.run_each(moves.confirm, [(rid, number)]) == [True]
-    assert await journal.run_each(moves.finalize, [rid]) == [True]
+    assert await journal.run_each(moves.finalize, [(rid, number)]) == [True]
 
 
 async def test_many_lives_at_once_end_well_and_stay(tmp_path: Path) -> None:

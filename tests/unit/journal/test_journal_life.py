@@ -75,7 +75,7 @@ async def test_a_whole_life(path: Path) -> None:
         assert [row.raw for row in await journal.run(queries.signed, CHAIN)] == [b"raw"]
         assert await journal.run_each(moves.confirm, [(rid, 30)]) == [True]
         assert [row.included_block for row in await journal.run(queries.included, CHAIN, 30, 5)] == [30]
-        assert await journal.run_each(moves.finalize, [rid]) == [True]
+        assert await journal.run_each(moves.finalize, [(rid, 30)]) == [True]
         row = await row_of(journal, rid)
         assert (row.state, row.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
         assert (await journal.run(queries.counts, 1002.0)).states == {(KIND, State.FINALIZED): 1}
@@ -194,8 +194,8 @@ async def test_several_are_included_and_are_finalized_each_for_itself(path: Path
             True,
             False,
         ]
-        assert await journal.run_each(moves.finalize, [first, second]) == [True, False]
-        assert (await row_of(journal, first)).included_block == 31
+        assert await journal.run_each(moves.finalize, [(first, 33), (second, 33)]) == [True, False]
+        assert (await row_of(journal, first)).included_block == 33
 
 
 async def test_nothing_is_done_at_once(path: Path) -> None:
@@ -219,7 +219,7 @@ async def test_several_are_one_commit(path: Path) -> None:
         before = len(commits)
         await journal.run_each(moves.sign, [signing(rid, rid) for rid in rids])
         await journal.run_each(moves.confirm, [(rid, 30) for rid in rids])
-        await journal.run_each(moves.finalize, rids)
+        await journal.run_each(moves.finalize, [(rid, 30) for rid in rids])
         assert len(commits) - before == 3
 
 
@@ -335,7 +335,7 @@ async def life(journal: Journal) -> None:
         await journal.run_each(moves.sign, [signing(rid, 0)])
     if row.state in {State.PENDING, State.ANSWERED, State.SIGNED}:
         await journal.run_each(moves.confirm, [(rid, 30)])
-    await journal.run_each(moves.finalize, [rid])
+    await journal.run_each(moves.finalize, [(rid, 30)])
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -71,6 +71,15 @@ def test_an_included_reply_is_looked_at_once_the_fork_is_old(db: Database) -> No
     assert row_of(db, rid).included_block == 15
 
 
+@pytest.mark.parametrize("fork", [15, 18])
+def test_a_reply_that_became_final_after_one_fork_is_above_the_next(db: Database, fork: int) -> None:
+    rid = walk(db, new_row(db), WAYS[State.INCLUDED])
+    rewind(db, *HERE, 15, 90)
+    assert moves.finalize(db, (rid, 25))
+    assert rewind(db, *HERE, fork, 90) == Rewound(reopened=1)
+    assert (row_of(db, rid).state, row_of(db, rid).included_block) == (State.INCLUDED, fork)
+
+
 @pytest.mark.parametrize("state", list(State))
 def test_what_stands_above_the_new_head_is_off_chain_and_comes_back_with_its_block(
     db: Database, state: State

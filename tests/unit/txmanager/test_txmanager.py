@@ -327,6 +327,22 @@ async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_sec
     ]
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_final_reply_has_a_block_that_is_not_below_its_own(
+    known: bool, world: World, autojump_clock: Any
+) -> None:
+    """A reorganisation moves it; by that block a later one finds it again, also where no bytes are known and no receipt tells."""
+    world.chain.mine_many(10)
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        world.chain.reorg(8)
+        world.journal.change(1, included_block=3, **({} if known else {"raw": None, "reply_hash": None}))
+        await until(lambda: all_in(world, State.FINALIZED))
+    block = world.journal.rows[1].included_block or 0
+    assert block == world.ours()[0].block_number if known else block >= world.ours()[0].block_number
+
+
 async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock: Any) -> None:
     world.request(1)
     world.node.fault = lambda calls: (

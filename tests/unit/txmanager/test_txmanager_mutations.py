@@ -175,7 +175,9 @@ def finalized_unasked(monkeypatch: Any) -> None:
 def old_block_finalizes(monkeypatch: Any) -> None:
     """The block where a reply was first seen decides how old it is."""
     honest = assess._has_reply
-    monkeypatch.setattr(assess, "_has_reply", lambda view, track, _receipt: honest(view, track, None))
+    monkeypatch.setattr(
+        assess, "_has_reply", lambda view, track, call, _receipt: honest(view, track, call, None)
+    )
 
 
 def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:

@@ -477,8 +477,12 @@ class MemoryJournal:
     async def found_included(self, rid: int, verify_block: int) -> bool:
         return await self._move(rid, "found_included", included_block=verify_block)
 
-    async def finalize(self, rids: Sequence[int]) -> list[bool]:
-        return list(await self._do(lambda: [self._moved(rid, "finalize") for rid in rids]))
+    async def finalize(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
+        return list(
+            await self._do(
+                lambda: [self._moved(rid, "finalize", included_block=block) for rid, block in inclusions]
+            )
+        )
 
     async def close(self, rid: int, transition: str, reason: str) -> bool:
         return await self._move(rid, transition, reason=reason)
