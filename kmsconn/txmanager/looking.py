@@ -41,6 +41,8 @@ class ChainObserver:
     _heads: HeadTracker = attrs.field(factory=HeadTracker)
     _details_at: float = float("-inf")
     _finalized: int | None = None
+    _young: int = 0
+    """So many of the newest blocks were not final when finality was asked."""
     _balance: int | None = None
     _checkpoint: tuple[int, str] | None = None
 
@@ -68,6 +70,7 @@ class ChainObserver:
         balance, finalized, *checkpoint = results
         self._balance = read_wei(balance)
         self._finalized = read_block_number(finalized)
+        self._young = 0 if self._finalized is None else max(0, head.number - self._finalized)
         found = read_block_hash(checkpoint[0]) if checkpoint else None
         if found is not None and self._checkpoint is not None and found != self._checkpoint[1]:
             self.reorganised = True
@@ -96,7 +99,10 @@ class ChainObserver:
         )
 
     def _final(self, head: HeadAnswer) -> int:
-        """Return the newest block that cannot go: the finalized one, or so many below the head where the node knows none."""
+        """Return the newest block that cannot go: the finalized one, or so many below the head where the node knows none.
+
+        The finalized one was asked some looks ago, perhaps on a longer branch that went since. So it falls with the head.
+        """
         if self._finalized is not None:
-            return min(self._finalized, head.number)
+            return max(NOT_FINAL, min(self._finalized, head.number - self._young))
         return max(NOT_FINAL, head.number - self.manager.confirmations)

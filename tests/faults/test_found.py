@@ -162,3 +162,21 @@ def test_a_core_is_restarted_once_the_connector_knows_which_content_an_id_has() 
         CoreRestart(90.1),
     ]
     run_world(plan, nodes=1, block_time=0.25, computing=20.0, reorg_window=10.0, patience=300.0).check()
+
+
+def test_the_finalized_block_of_a_longer_branch_finalizes_nothing_on_a_shorter_one() -> None:
+    """The number of a branch that had gone was still in use, up to two seconds old, and the old branch came back 31 blocks shorter.
+
+    A reply of 19 s and 45 blocks, where finality takes 64, was below that number (S15). The reorganisations before make heads pass for
+    those of a node that lags, so that the row stands in the journal as it was on the old branch.
+    """
+    plan: list[Act] = [
+        Reorg(16.0, 95, "vanished", 7.4, place="there"),
+        Ask(25.6, "public"),
+        Reorg(28.2, 7, "moved", 47.9, stale=26.9, shorter=393),
+        Reorg(39.2, 251, "vanished", 2.7, shorter=96),
+        Ask(44.2, "direct"),
+        Reorg(58.5, 349, "moved", 12.4, stale=19.9, shorter=166),
+        Reorg(87.3, 403, "vanished", 7.7),
+    ]
+    run_world(plan, seed=6978, pool="geth", nodes=2, block_time=0.25, computing=20.0).check()

@@ -26,8 +26,10 @@ from kmsconn.model.events import (
     ReplySigned,
 )
 from kmsconn.model.life import State
+from kmsconn.txmanager.looking import Observer
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
+from kmsconn.txmanager.view import NOT_FINAL
 from tests.unit.txmanager.world import (
     CHAIN_ID,
     CONTRACT,
@@ -416,6 +418,19 @@ async def test_where_there_is_no_finalized_block_a_depth_counts(world: World, au
         block = world.journal.rows[1].included_block or 0
         await until(lambda: world.journal.rows[1].state is State.FINALIZED)
     assert block + 100 <= world.chain.head.number <= block + 120
+
+
+async def test_the_finalized_block_falls_with_a_head_that_falls(world: World, autojump_clock: Any) -> None:
+    """It was asked on a branch that went, and is not asked again before two seconds have passed."""
+    observer, chain = Observer(world.manager()), world.chain
+    chain.mine_many(50)
+    assert (await observer.look()).final == 30
+    chain.rewind(10)
+    assert (await observer.look()).final == 20
+    chain.rewind(30)
+    assert (await observer.look()).final == NOT_FINAL
+    chain.mine_many(60)
+    assert (await observer.look()).final == 30
 
 
 @pytest.mark.parametrize("depth", [30, 300])
