@@ -21,6 +21,7 @@ from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.node_faults import NodeFault as NodeFaultName
+from kmsconn.emulator.node_standing import NodeStanding
 from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
@@ -276,10 +277,17 @@ class Reorg:
     async def _stay_behind(self, world: World, branch: Branch) -> None:
         node = world.dependencies.clusters["gateway"].nodes[-1]
         if self.stale:
-            node.fork = branch
+            _follow(world, node, branch)
             await trio.sleep(self.stale)
-            node.fork = None
+            _follow(world, node, None)
         await trio.lowlevel.checkpoint()
+
+
+def _follow(world: World, node: NodeStanding, branch: Branch | None) -> None:
+    """Let a node follow a branch, None: the chain; what it followed before is shown no more."""
+    if node.fork is not None:
+        world.invariants.left(node.fork)
+    node.fork = branch
 
 
 def _contents(world: World) -> dict[int, bytes]:

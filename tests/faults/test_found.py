@@ -180,3 +180,16 @@ def test_the_finalized_block_of_a_longer_branch_finalizes_nothing_on_a_shorter_o
         Reorg(87.3, 403, "vanished", 7.7),
     ]
     run_world(plan, seed=6978, pool="geth", nodes=2, block_time=0.25, computing=20.0).check()
+
+
+def test_a_reply_is_as_old_as_on_the_branch_that_its_only_node_shows() -> None:
+    """The judge was wrong. The node stayed on a branch where replies were 24 s old and final; the chain had put them into its newest block.
+
+    They had been final, and the fork that was found made them included only: so they were asked about, of that node.
+    """
+    plan: list[Act] = [
+        Ask(5.8, "unified_delegated", 5),
+        Reorg(30.1, 100, "moved", stale=23.1, place="there"),
+        Reorg(30.8, 453, "moved", 4.7, stale=12.0),
+    ]
+    run_world(plan, seed=1176, pool="arbitrum at once", nodes=1, shards=2, block_time=0.25).check()

@@ -7,13 +7,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import trio
 
+from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.testing.invariants import Invariants
+from kmsconn.txmanager.view import FINDING_LIFETIME
 
 PUBLIC = Kind.PUBLIC_DECRYPTION
 RECORDED = RequestRecorded(1, PUBLIC, make_id(PUBLIC_DECRYPTION_TAG, 7), 1, 1, bytes(32), 0)
@@ -46,3 +52,71 @@ async def test_a_deep_reorganisation_excuses_nothing_that_did_not_stand_in_its_b
     invariants.reorganised(chain.reorg(4))
     invariants.hear(event)
     assert [text.split(": ")[1] for text in invariants.violations] == [promise]
+
+
+@attrs.frozen
+class Willing:
+    """A contract that takes every call."""
+
+    address: Address
+
+    def execute(self, frame: Frame) -> bytes:
+        del frame
+        return b""
+
+
+def replied(invariants: Invariants, deep: int) -> None:
+    """Let the reply to the request be included, with so many blocks on top: more than eight make it old."""
+    dependencies, chain = invariants.dependencies, invariants.dependencies.gateway
+    invariants.hear(RECORDED)
+    chain.deploy(Willing(dependencies.decryption.address))
+    calldata = DECRYPTION.function("publicDecryptionResponse").selector + RECORDED.id.to_bytes(32)
+    chain.transact(dependencies.sender.address, dependencies.decryption.address, calldata)
+    chain.mine_many(1 + deep)
+
+
+def promises_broken(invariants: Invariants) -> list[str]:
+    invariants.hear(ReplyFinalized(1, PUBLIC))
+    return [text.split(": ")[1] for text in invariants.violations]
+
+
+@pytest.mark.parametrize(("deep", "broken"), [(8, ["S15"]), (9, [])])
+async def test_a_reply_is_final_at_its_age_and_not_before(
+    invariants: Invariants, deep: int, broken: list[str]
+) -> None:
+    replied(invariants, deep)
+    assert promises_broken(invariants) == broken
+
+
+@pytest.mark.parametrize(("deep", "lag", "broken"), [(8, 0, ["S15"]), (9, 0, []), (9, 1, ["S15"])])
+async def test_a_reply_has_its_age_on_the_branch_that_a_node_still_shows(
+    invariants: Invariants, deep: int, lag: int, broken: list[str]
+) -> None:
+    """The chain put it into its newest block long ago; no other node can be asked. What is young there as well is red."""
+    replied(invariants, deep)
+    chain, [node] = invariants.dependencies.gateway, invariants.dependencies.clusters["gateway"].nodes
+    node.fork, node.lag = chain.reorg(1 + deep), lag
+    invariants.reorganised(node.fork)
+    await trio.sleep(2 * FINDING_LIFETIME)
+    assert promises_broken(invariants) == broken
+
+
+@pytest.mark.parametrize(
+    ("deep", "since", "broken"),
+    [
+        (9, FINDING_LIFETIME - 1, []),
+        (9, FINDING_LIFETIME + 1, ["S15"]),
+        (8, 0.0, ["S15"]),
+    ],
+)
+async def test_a_branch_that_nobody_shows_any_more_counts_as_long_as_an_answer(
+    invariants: Invariants, deep: int, since: float, broken: list[str]
+) -> None:
+    """A node told of it right before the chain, or that node, left it."""
+    replied(invariants, deep)
+    branch = invariants.dependencies.gateway.reorg(1 + deep)
+    invariants.reorganised(branch)
+    await trio.sleep(30.0)
+    invariants.left(branch)
+    await trio.sleep(since)
+    assert promises_broken(invariants) == broken

@@ -26,7 +26,7 @@ from kmsconn.model.events import (
     ReplySigned,
 )
 from kmsconn.model.life import State
-from kmsconn.txmanager.looking import Observer
+from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
 from kmsconn.txmanager.view import NOT_FINAL
@@ -422,7 +422,7 @@ async def test_where_there_is_no_finalized_block_a_depth_counts(world: World, au
 
 async def test_the_finalized_block_falls_with_a_head_that_falls(world: World, autojump_clock: Any) -> None:
     """It was asked on a branch that went, and is not asked again before two seconds have passed."""
-    observer, chain = Observer(world.manager()), world.chain
+    observer, chain = ChainObserver(world.manager()), world.chain
     chain.mine_many(50)
     assert (await observer.look()).final == 30
     chain.rewind(10)
