@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from urllib.parse import quote
 
 import attrs
@@ -355,6 +356,8 @@ def _open_h2(max_calls: int) -> h2.connection.H2Connection:
         normalize_outbound_headers=False,
     )
     connection = h2.connection.H2Connection(config)
+    # Huffman's code of hpack takes time that grows with the square of a text's length, which only hostile ones have
+    connection.encoder.encode = partial(connection.encoder.encode, huffman=False)  # type: ignore[method-assign]
     connection.local_settings = h2.settings.Settings(
         client=False,
         initial_values={

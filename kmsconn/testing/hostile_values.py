@@ -451,7 +451,7 @@ GRPC: Final[Mapping[str, tuple[Fields, bytes, Fields]]] = {
     "a text of broken percents": _status("2", ("grpc-message", "%zz%%%ff%fe%")),
     "a text of NUL bytes and colours": _status("2", ("grpc-message", "%00%1b[31m%0a%0d")),
     "a text of 40,000 letters": _status("2", ("grpc-message", "x" * 40_000)),
-    "a text of 100,000 letters": _status("2", ("grpc-message", "x" * 100_000)),
+    "a text of a million letters": _status("2", ("grpc-message", "x" * _BIG_TEXT)),
     "10,000 trailers": _status("2", *[(f"a{number}", "b") for number in range(10_000)]),
     "a trailer in capitals": _status("2", ("Grpc-Odd", "b")),
     "a trailer of control bytes": _status("2", ("grpc-odd", "\x00\x01")),
