@@ -46,6 +46,9 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "restart": (frozenset({State.INCLUDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.PENDING),
 }
 
+BLOCK_UNKNOWN = "its block is not known since the chain was reorganised"
+"""Why an included row is to be looked at again: the block that is noted is the fork's, and its reply may stand in a later one."""
+
 OPEN = frozenset({State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED})
 CLOSED = frozenset(State) - OPEN
 # May be deferred: the state stays, only the next try moves.

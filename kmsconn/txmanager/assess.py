@@ -9,6 +9,7 @@ import attrs
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.journal.values import Row
+from kmsconn.model.life import BLOCK_UNKNOWN
 from kmsconn.txmanager.broadcasts import LONGEST_RETRY, Broadcast
 from kmsconn.txmanager.evidence import (
     UNHELD,
@@ -342,12 +343,15 @@ def _looked_at(view: View, track: Track, call: Finding, receipt: Finding | None)
 def _has_reply(view: View, track: Track, call: Finding, receipt: Finding | None) -> Assessment:
     """Say whether the reply that the contract has is final: a reorganisation may have put it into a later block.
 
-    Where no receipt tells the block, it is not above the head of the node that has the reply.
+    Where no receipt tells the block, it is not above the head of the node that has the reply. After a reorganisation that may be far
+    above the block that is noted: the reply goes back, is found by its estimate, and waits from that head on.
     """
     silent = receipt is not None and receipt.says_nothing and track.silences[Question.RECEIPT] < SILENCES
     if silent:
         return Assessment(Evidence.NO_ANSWER)
     found = receipt.value if receipt is not None and isinstance(receipt.value, Receipt) else None
+    if found is None and track.row.reason == BLOCK_UNKNOWN:
+        return Assessment(Evidence.BLOCK_UNKNOWN, BLOCK_UNKNOWN)
     noted = track.row.included_block or 0
     block = noted if found is None else max(noted, found.block)
     if block > view.chain.final:

@@ -79,6 +79,7 @@ class Evidence(StrEnum):
     OFF_CHAIN = "its request left the chain"
     NO_ANSWER_KEPT = "it was found on chain, and no answer is kept"
     NONCE_OPEN = "its nonce is open again"
+    BLOCK_UNKNOWN = "a reorganisation hit it, the contract has the reply, and no receipt tells its block"
     YOUNG = "its block is not final"
     GONE_ONCE = "one look found no reply in the contract"
     GONE = "a later look found no reply in the contract either"
@@ -131,6 +132,7 @@ TABLE: dict[Phase, dict[Evidence, Action]] = {
         Evidence.OFF_CHAIN: Action.RESEND,
         Evidence.NO_ANSWER_KEPT: Action.RESTART,
         Evidence.NONCE_OPEN: Action.RESEND,
+        Evidence.BLOCK_UNKNOWN: Action.RESEND,
         Evidence.UNKNOWN: Action.ASK,
         Evidence.ASKED: Action.WAIT,
         Evidence.YOUNG: Action.WAIT,

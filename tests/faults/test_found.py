@@ -193,3 +193,18 @@ def test_a_reply_is_as_old_as_on_the_branch_that_its_only_node_shows() -> None:
         Reorg(30.8, 453, "moved", 4.7, stale=12.0),
     ]
     run_world(plan, seed=1176, pool="arbitrum at once", nodes=1, shards=2, block_time=0.25).check()
+
+
+def test_a_reply_whose_block_nobody_knows_is_not_final_by_the_block_of_the_fork() -> None:
+    """The journal was lost while the reply lay in the pool, so that no receipt tells its block, and a reorganisation moved it.
+
+    The fork's block was noted for it so that the contract was asked again, and the contract's yes made it final at once (S15).
+    """
+    plan: list[Act] = [
+        Ask(1.0, "public"),
+        Kill(9.2, 0.1, lose_journal=True),
+        CoreRestart(9.3),
+        Reorg(391.0, 64, "moved"),
+        Wait(460.0),
+    ]
+    run_world(plan, nodes=1, computing=2.5, block_time=6.0, pool="geth", patience=800.0).check()

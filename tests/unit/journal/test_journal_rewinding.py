@@ -9,7 +9,7 @@ from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import rewind
 from kmsconn.journal.values import Recorded, Rewound
-from kmsconn.model.life import State
+from kmsconn.model.life import BLOCK_UNKNOWN, State
 from tests.unit.journal.samples import (
     ANSWER,
     CHAIN,
@@ -54,6 +54,7 @@ def test_a_final_reply_above_the_fork_is_included_only_and_keeps_its_answer(
     row = row_of(db, rid)
     assert (row.state, row.answer, row.raw) == (state, ANSWER, b"raw")
     assert row.included_block == min(20, fork)
+    assert (row.reason == BLOCK_UNKNOWN) == (fork < 20)
 
 
 def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stands_above_the_fork(

@@ -470,17 +470,21 @@ class MemoryJournal:
     async def confirm(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
         return list(
             await self._do(
-                lambda: [self._moved(rid, "confirm", included_block=block) for rid, block in inclusions]
+                lambda: [
+                    self._moved(rid, "confirm", included_block=block, reason="") for rid, block in inclusions
+                ]
             )
         )
 
     async def found_included(self, rid: int, verify_block: int) -> bool:
-        return await self._move(rid, "found_included", included_block=verify_block)
+        return await self._move(rid, "found_included", included_block=verify_block, reason="")
 
     async def finalize(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
         return list(
             await self._do(
-                lambda: [self._moved(rid, "finalize", included_block=block) for rid, block in inclusions]
+                lambda: [
+                    self._moved(rid, "finalize", included_block=block, reason="") for rid, block in inclusions
+                ]
             )
         )
 
