@@ -196,7 +196,7 @@ class AbortedByCore(Refused):
     """
 
     cause = "aborted"
-    second_chance = 60.0
+    second_chance = 2.0
 
 
 class Aborted(Terminal):
