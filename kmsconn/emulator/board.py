@@ -68,6 +68,11 @@ class ProgressRow:
         """Whether it is one of the requests that totals count; the others manage keys."""
         return self.kind in _DECRYPTIONS
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it has neither ended nor its reply on chain."""
+        return not self.closed and self.stage is not ProgressStage.INCLUDED
+
 
 @attrs.frozen
 class Totals:

@@ -307,9 +307,8 @@ class EmulatedChain:
         replaced = self._pop(self.head.number - branch.root)
         for block in branch.blocks:
             self._append(list(block.transactions), block.timestamp, block)
-        self._actor_queue = [
-            t for t in self._actor_queue if t.hash not in self._mined
-        ]  # these have no nonces
+        # The emulator's own transactions have no nonces, which would keep one from being mined twice.
+        self._actor_queue = [t for t in self._actor_queue if t.hash not in self._mined]
         self._give_back([t for t in replaced.transactions if t.hash not in self._mined])
         self._announce()
         return replaced

@@ -97,6 +97,14 @@ class Demo:
         return DemoResult(self.plan.requests, self.board.totals(), self.ground_truth.verdict(), keys)
 
 
+async def _settle(demo: Demo) -> None:
+    """Wait until all rows of key management are through, or patience is over: an abort counts once a later head says the same."""
+    keys = [] if demo.keys is None else demo.board.rows.values()
+    with trio.move_on_after(demo.plan.patience):
+        while any(row.is_at_work and not row.is_decryption for row in keys):  # noqa: ASYNC110 - the board is read from outside
+            await trio.sleep(0.5)
+
+
 async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callable[[], float]) -> DemoResult:
     """Start the connector, make the requests, and wait until they have been included or patience is over; drain the connector.
 
@@ -122,6 +130,7 @@ async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callabl
                     ledger=demo.ledger,
                     patience=demo.plan.patience,
                 )
+            await _settle(demo)
             connector.drain()
         dependencies.cancel_scope.cancel()
     if network.crashes:

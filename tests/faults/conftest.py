@@ -36,9 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is marked ``long`` and has its turn on another day."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     long = [item for item in here if item.get_closest_marker("long")]
-    later = {item.nodeid for at, item in enumerate(long) if not has_its_turn(at)}
-    items[:] = [item for item in items if item.nodeid not in later]
-    config.hook.pytest_deselected(items=[item for item in long if item.nodeid in later])
+    later = {item for at, item in enumerate(long) if not has_its_turn(at)}
+    items[:] = [item for item in items if item not in later]
+    config.hook.pytest_deselected(items=[*later])
 
 
 @pytest.fixture
