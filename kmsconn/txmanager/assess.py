@@ -64,7 +64,7 @@ def _ask(evidence: Evidence, *questions: Question) -> Assessment:
 
 def _unsigned(view: View, track: Track) -> Assessment:
     finding = track.finding(Question.ESTIMATE, view.now)
-    if finding is None:
+    if finding is None or finding.head < view.stranger_block:
         return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
     match finding.value:
         case Accepts(gas):

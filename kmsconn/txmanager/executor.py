@@ -77,6 +77,7 @@ class Executor:
         await state.load()
         chain = await self.observer.look()
         state.chain = chain
+        self._see_strangers(chain)
         state.high = max(state.high, chain.nonce)
         state.stale = True
         self._see_gaps(chain)
@@ -84,6 +85,12 @@ class Executor:
         tell_market(self.state.alerts, self.market)
         await self._load_included(chain)
         self._forget()
+
+    def _see_strangers(self, chain: ChainView) -> None:
+        """Note that the account has sent what this journal does not know: the reply of a lost one, or of another process."""
+        state = self.state
+        if chain.nonce > nonces.top(0, state.nonces(), state.high):
+            state.stranger_block = chain.number
 
     def _see_gaps(self, chain: ChainView) -> None:
         state, window = self.state, self.state.manager.window
@@ -166,6 +173,7 @@ class Executor:
             tracks=state.tracks,
             broadcasts=state.broadcasts,
             high=state.high,
+            stranger_block=state.stranger_block,
             missing=missing,
             gaps=open_gaps,
             ripe=self._ripe.intersection(open_gaps),

@@ -146,6 +146,8 @@ class TxState:
     chain: ChainView | None = None
     high: int = 0
     """No nonce below it is free: it was seen used."""
+    stranger_block: int = 0
+    """The newest block by which a transaction that the journal does not know had used a nonce: it may have been a reply of ours."""
     loaded: bool = False
     waiting: bool = True
     """Something on chain is answered and not signed, due or not."""

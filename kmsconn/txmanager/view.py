@@ -173,7 +173,8 @@ FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before som
 class View:
     """Everything that a decision depends on.
 
-    ``tracks`` by rid; ``missing`` are nonces that nobody holds below one that somebody does, ``gaps`` the same of a fresh look,
+    ``tracks`` by rid; an estimate of before ``stranger_block`` is not believed, since another transaction of the account came in by it
+    and may have been that reply; ``missing`` are nonces that nobody holds below one that somebody does, ``gaps`` the same of a fresh look,
     ``ripe`` those of them that a later look confirmed.
     ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast holds the others back for a moment.
     """
@@ -182,6 +183,7 @@ class View:
     tracks: Mapping[int, Track]
     broadcasts: Broadcasts
     high: int
+    stranger_block: int
     missing: Collection[int]
     gaps: Collection[int]
     ripe: Collection[int]

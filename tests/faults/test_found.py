@@ -208,3 +208,9 @@ def test_a_reply_whose_block_nobody_knows_is_not_final_by_the_block_of_the_fork(
         Wait(460.0),
     ]
     run_world(plan, nodes=1, computing=2.5, block_time=6.0, pool="geth", patience=800.0).check()
+
+
+def test_an_estimate_of_before_the_reply_of_a_lost_journal_came_in_is_not_believed() -> None:
+    """The contract would take the reply while the bytes of the process before lay in the pool; a block later it was signed again (S5)."""
+    plan: list[Act] = [Ask(1.0, "public"), Kill(4.0, 0.1, lose_journal=True), Wait(60.0)]
+    run_world(plan, nodes=1, computing=0.5, block_time=3.0, pool="geth", patience=200.0).check()
