@@ -204,6 +204,7 @@ class Lag:
         """Hold it back, then let it catch up."""
         nodes = world.dependencies.clusters[self.chain].nodes
         node = nodes[self.node % len(nodes)]
+        world.invariants.note_shown()
         node.lag = self.blocks
         await trio.sleep(self.seconds)
         node.lag = 0
@@ -254,6 +255,7 @@ class Reorg:
         before = _contents(world)
         replaced = [chain.block(chain.head.number - up) for up in reversed(range(depth))]
         sizes = [len(block.mined) for block in replaced if block is not None]
+        world.invariants.note_shown()
         branch = chain.reorg(
             depth,
             drop=_always if self.how == "vanished" else _never,
@@ -285,8 +287,7 @@ class Reorg:
 
 def _follow(world: World, node: NodeStanding, branch: Branch | None) -> None:
     """Let a node follow a branch, None: the chain; what it followed before is shown no more."""
-    if node.fork is not None:
-        world.invariants.left(node.fork)
+    world.invariants.note_shown()
     node.fork = branch
 
 
@@ -303,6 +304,7 @@ def _put_back(world: World, branch: Branch) -> None:
     chain = world.dependencies.gateway
     root = chain.block(branch.root)
     if root is not None and root.hash == branch.blocks[0].parent and chain.head.number > branch.root:
+        world.invariants.note_shown()
         world.invariants.reorganised(chain.restore(branch))
 
 

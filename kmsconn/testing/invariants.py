@@ -18,6 +18,7 @@ import trio
 from kmsconn.chain.fork import LAGGING
 from kmsconn.emulator.blocks import Block, Branch, Mined
 from kmsconn.emulator.dependencies import EmulatedDependencies
+from kmsconn.emulator.view import NodeView
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
@@ -95,8 +96,8 @@ class Invariants:
     """When requests left the chain with their blocks, by their names."""
     _gone_final_replies: dict[int, float] = attrs.field(factory=dict)
     """When replies went with blocks that the chain had called final: what is said of those is put right once that is found."""
-    _left_old: dict[int, float] = attrs.field(factory=dict)
-    """When the chain, or a node, left a branch on which replies were old enough to be final."""
+    _shown_old: dict[int, float] = attrs.field(factory=dict)
+    """When the chain, or a node, last showed replies that are old enough to be final under its head, as far as that was noted."""
 
     def __attrs_post_init__(self) -> None:
         self.replies = SignedReplies(self.dependencies.gateway, self.dependencies.sender.address)
@@ -136,21 +137,21 @@ class Invariants:
         self._gone_requests.update(dict.fromkeys(requests, now))
         if len(branch.blocks) > self.dependencies.gateway.finality:
             self._gone_final_replies.update(dict.fromkeys(replies, now))
-        self.left(branch)
         self.sometimes["a reorganisation took an included reply"] += bool(replies - requests)
         self.sometimes["a reorganisation took an answered request"] += bool(replies & requests)
         self.sometimes["a reorganisation took an open request"] += bool(requests - replies)
 
-    def left(self, branch: Branch) -> None:
-        """A branch is shown no more, by the chain or by a node that stayed on it."""
-        old = self._old_on(branch, branch.blocks[-1])
-        self._left_old.update(dict.fromkeys(old, trio.current_time()))
+    def note_shown(self) -> None:
+        """Note which replies are old where the chain, or a node, shows them now: to be called before a head is taken away."""
+        for view in self._views():
+            replies = replies_of(self.dependencies, view)
+            old = (name for name, one in replies if one.outcome.status and self._is_old(one, view.head))
+            self._shown_old.update(dict.fromkeys(old, trio.current_time()))
 
-    def _old_on(self, branch: Branch, head: Block) -> set[int]:
-        """Return what is answered on a branch up to a head, by replies that are old enough to be final there."""
-        mined = (one for block in branch.blocks if block.number <= head.number for one in block.mined)
-        old = (one for one in mined if one.outcome.status and self._is_old(one, head))
-        return {name for one in old if (name := reply_to(self.dependencies, one)) is not None}
+    def _views(self) -> list[NodeView]:
+        """Return the chain, and the branches that nodes show instead: on any other node nothing is older than on the chain."""
+        nodes = [node.view() for node in self.dependencies.clusters["gateway"].nodes]
+        return [self.dependencies.gateway.view(), *(view for view in nodes if view.branch is not None)]
 
     # --- what the connector tells
 
@@ -193,8 +194,10 @@ class Invariants:
             found = self._must_be_found(self._gone_final_replies, rid)
             self._expect(not found, f"S15: finalized row {rid}, which the contract does not have")
             return
-        honest = self._is_old(included[0], head) or self._was_shown_old(identifier)
-        self._expect(honest, f"S15: finalized row {rid} after {head.timestamp - included[0].timestamp} s")
+        self._expect(
+            self._was_shown_old(identifier),
+            f"S15: finalized row {rid} after {head.timestamp - included[0].timestamp} s",
+        )
 
     def _is_old(self, mined: Mined, head: Block) -> bool:
         """Say whether a reply may be final where this is the head."""
@@ -202,11 +205,10 @@ class Invariants:
         return deep or head.timestamp - mined.timestamp >= self.reorg_window * QUICK_FINALITY
 
     def _was_shown_old(self, identifier: int) -> bool:
-        """Say whether a node shows a branch that went, on which the reply is old enough, or did so within an answer's lifetime."""
-        since = trio.current_time() - self._left_old.get(identifier, float("-inf"))
-        views = [node.view() for node in self.dependencies.clusters["gateway"].nodes]
-        shown = [self._old_on(view.branch, view.head) for view in views if view.branch is not None]
-        return since <= FINDING_LIFETIME or any(identifier in old for old in shown)
+        """Say whether the chain, or a node, shows a reply that is old enough, or did so within an answer's lifetime."""
+        self.note_shown()
+        since = trio.current_time() - self._shown_old.get(identifier, float("-inf"))
+        return since <= FINDING_LIFETIME
 
     def _must_be_found(self, gone: dict[int, float], rid: int) -> bool:
         """Say whether the connector must know by now what became of a row: it did not go with a block lately."""

@@ -9,6 +9,7 @@ import attrs
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generation_events import GenerationEvents
+from kmsconn.emulator.view import NodeView
 from kmsconn.ethereum.logs import Log
 from kmsconn.testing.doubles import Excuse, no_excuse
 
@@ -69,10 +70,12 @@ def name_of(generation_events: GenerationEvents, log: Log) -> int:
     return name
 
 
-def replies_of(dependencies: EmulatedDependencies, first: int = 0) -> Iterator[tuple[int, Mined]]:
-    """Yield our replies in the canonical chain from a block on, oldest first, each with the name of what it answers."""
-    chain = dependencies.gateway
-    for number in range(first, chain.head.number + 1):
+def replies_of(
+    dependencies: EmulatedDependencies, view: NodeView | None = None
+) -> Iterator[tuple[int, Mined]]:
+    """Yield our replies in a view of the gateway, None: the canonical chain. Oldest first, each with the name of what it answers."""
+    chain = dependencies.gateway if view is None else view
+    for number in range(chain.head.number + 1):
         block = chain.block(number)
         for mined in block.mined if block is not None else ():
             identifier = reply_to(dependencies, mined)

@@ -214,3 +214,12 @@ def test_an_estimate_of_before_the_reply_of_a_lost_journal_came_in_is_not_believ
     """The contract would take the reply while the bytes of the process before lay in the pool; a block later it was signed again (S5)."""
     plan: list[Act] = [Ask(1.0, "public"), Kill(4.0, 0.1, lose_journal=True), Wait(60.0)]
     run_world(plan, nodes=1, computing=0.5, block_time=3.0, pool="geth", patience=200.0).check()
+
+
+def test_a_reply_below_a_fork_is_as_old_as_under_the_head_that_its_only_node_shows() -> None:
+    """The judge was wrong. The reply stands below the fork, 17 s and 65 blocks deep where the node stayed, where finality takes 64.
+
+    The chain had become fourteen blocks shorter, and only what stood in the replaced blocks was judged by the old branch.
+    """
+    plan: list[Act] = [Ask(1.0, "public"), Reorg(18.1, 15, "moved", stale=7.0, shorter=14), Wait(40.0)]
+    run_world(plan, nodes=1, block_time=0.25).check()

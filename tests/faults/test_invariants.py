@@ -101,6 +101,31 @@ async def test_a_reply_has_its_age_on_the_branch_that_a_node_still_shows(
     assert promises_broken(invariants) == broken
 
 
+@pytest.mark.parametrize(("deep", "broken"), [(8, ["S15"]), (9, [])])
+async def test_a_reply_below_a_fork_has_its_age_under_the_head_that_a_node_still_shows(
+    invariants: Invariants, deep: int, broken: list[str]
+) -> None:
+    """The reply stands in both branches, and the new one is so short that the reply is young there."""
+    replied(invariants, deep)
+    chain, [node] = invariants.dependencies.gateway, invariants.dependencies.clusters["gateway"].nodes
+    node.fork = chain.reorg(3, shorter=2)
+    invariants.reorganised(node.fork)
+    await trio.sleep(2 * FINDING_LIFETIME)
+    assert promises_broken(invariants) == broken
+
+
+@pytest.mark.parametrize(("since", "broken"), [(FINDING_LIFETIME - 1, []), (FINDING_LIFETIME + 1, ["S15"])])
+async def test_a_head_that_the_chain_lost_counts_as_long_as_an_answer(
+    invariants: Invariants, since: float, broken: list[str]
+) -> None:
+    """The chain became shorter right after a node told of it."""
+    replied(invariants, 9)
+    invariants.note_shown()
+    invariants.reorganised(invariants.dependencies.gateway.reorg(3, shorter=2))
+    await trio.sleep(since)
+    assert promises_broken(invariants) == broken
+
+
 @pytest.mark.parametrize(
     ("deep", "since", "broken"),
     [
@@ -112,11 +137,13 @@ async def test_a_reply_has_its_age_on_the_branch_that_a_node_still_shows(
 async def test_a_branch_that_nobody_shows_any_more_counts_as_long_as_an_answer(
     invariants: Invariants, deep: int, since: float, broken: list[str]
 ) -> None:
-    """A node told of it right before the chain, or that node, left it."""
+    """A node told of it right before it left it."""
     replied(invariants, deep)
-    branch = invariants.dependencies.gateway.reorg(1 + deep)
-    invariants.reorganised(branch)
+    chain, [node] = invariants.dependencies.gateway, invariants.dependencies.clusters["gateway"].nodes
+    node.fork = chain.reorg(1 + deep)
+    invariants.reorganised(node.fork)
     await trio.sleep(30.0)
-    invariants.left(branch)
+    invariants.note_shown()
+    node.fork = None
     await trio.sleep(since)
     assert promises_broken(invariants) == broken
