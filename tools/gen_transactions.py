@@ -30,6 +30,7 @@ MEANINGS: dict[Action, str] = {
     Action.SIGN: "it gets a nonce, fees and a signature, all durable before it is broadcast",
     Action.BROADCAST: "its bytes are handed to a node; the answer is evidence for a later round and holds nobody up",
     Action.REPRICE: "it is signed again at the same nonce: for more, or for the market's fee where no node holds its bytes",
+    Action.MOVE_DOWN: "it is signed again for the nonce of a gap below it, the last reply in flight first, unless a new one takes that",
     Action.FILL_GAP: "an empty transfer to ourselves uses its nonce up, so that later ones can pass",
     Action.CONFIRM: "it is in the chain: the row is included",
     Action.RELEASE: "it gives its nonce up and goes back to answered",

@@ -155,10 +155,21 @@ def _open(view: View, track: Track) -> Assessment:
     if broadcast.said in UNPAYABLE:
         return Assessment(Evidence.DEARER_THAN_MARKET if _is_dear(view, row) else Evidence.NOT_HELD)
     if broadcast.said is Sent.GAP and any(gap < nonce_of(row) for gap in view.missing):
-        return Assessment(
-            Evidence.BEHIND_GAP
-        )  # again they would be held for a moment, and could come in behind a moved one
+        return _behind_gap(view, track)
     return _stuck(view, track, broadcast) or _delivery(view, broadcast)
+
+
+def _behind_gap(view: View, track: Track) -> Assessment:
+    """Say whether a reply may be signed again for a gap below; its bytes would be held for a moment, and could come in behind a moved one.
+
+    The gap may be there since a branch came back on which the contract has the reply by earlier bytes, so it is asked first: about as
+    many replies as there are gaps, since the last ones in flight are moved.
+    """
+    gaps = sum(gap < nonce_of(track.row) for gap in view.ripe)
+    if view.last is None or nonce_of(track.row) <= nonce_of(view.last.row) - gaps:
+        return Assessment(Evidence.BEHIND_GAP)
+    asked = _ask_contract(view, track, Evidence.BEHIND_RIPE_GAP)
+    return asked or _by_call(track, Evidence.BEHIND_RIPE_GAP_UNTAKEN) or Assessment(Evidence.BEHIND_GAP)
 
 
 def _delivery(view: View, broadcast: Broadcast) -> Assessment:
@@ -196,18 +207,25 @@ def _stuck(view: View, track: Track, broadcast: Broadcast) -> Assessment | None:
         return None
     if _is_old_word(view, broadcast) or not broadcast.is_stuck(view.now, view.block_time, view.replace_after):
         return None
+    return _ask_contract(view, track, Evidence.STUCK) or _by_call(track, Evidence.STUCK_UNTAKEN)
+
+
+def _ask_contract(view: View, track: Track, evidence: Evidence) -> Assessment | None:
+    """Let the contract be asked for a signed reply before it is signed again; None where it was a moment ago."""
     finding = track.finding(Question.CALL, view.now)
     if finding is None or (not finding.trusted and view.now >= finding.again):
-        return _asked(track, Question.CALL) or _ask(Evidence.STUCK, Question.CALL)
-    return _stuck_by_contract(finding)
+        return _asked(track, Question.CALL) or _ask(evidence, Question.CALL)
+    return None
 
 
-def _stuck_by_contract(finding: Finding) -> Assessment | None:
+def _by_call(track: Track, untaken: Evidence) -> Assessment | None:
+    """Decide about a signed reply by what the contract said; None where that does not tell."""
+    finding = track.findings[Question.CALL]
     if finding.says_nothing or not finding.trusted:
         return None
     if is_done(_said_by_contract(finding)):
         return Assessment(Evidence.HAS_REPLY, block=finding.head)
-    return Assessment(Evidence.STUCK_UNTAKEN)
+    return Assessment(untaken)
 
 
 def _is_old_word(view: View, broadcast: Broadcast) -> bool:
@@ -308,22 +326,26 @@ def _included(view: View, track: Track) -> Assessment:
         return Assessment(Evidence.OFF_CHAIN, "the request left the chain")
     if row.answer is None:
         return Assessment(Evidence.NO_ANSWER_KEPT, "found on chain before; to be checked again")
-    if row.nonce in view.ripe and (row.included_block or 0) <= view.chain.number:
-        return Assessment(Evidence.NONCE_OPEN, "its nonce is open again")
-    questions = _look_of(row)
+    questions = _look_of(view, row)
     call, receipt = (track.finding(question, view.now) for question in (Question.CALL, Question.RECEIPT))
-    if call is None or (receipt is None and row.reply_hash is not None):
+    if call is None or (receipt is None and Question.RECEIPT in questions):
         return _asked(track, *questions) or _ask(Evidence.UNKNOWN, *questions)
     return _again(view, track, call) or _looked_at(view, track, call, receipt)
 
 
-def _look_of(row: Row) -> tuple[Question, ...]:
-    return (Question.CALL,) if row.reply_hash is None else (Question.CALL, Question.RECEIPT)
+def _look_of(view: View, row: Row) -> tuple[Question, ...]:
+    bytes_are_in = row.reply_hash is not None and not _is_open_again(view, row)
+    return (Question.CALL, Question.RECEIPT) if bytes_are_in else (Question.CALL,)
+
+
+def _is_open_again(view: View, row: Row) -> bool:
+    """Say whether an included reply's nonce is a gap: it went with its block, or the contract has it by earlier bytes."""
+    return row.nonce in view.ripe and (row.included_block or 0) <= view.chain.number
 
 
 def _again(view: View, track: Track, call: Finding) -> Assessment | None:
     """Say that a look is due again, or on its way."""
-    questions = _look_of(track.row)
+    questions = _look_of(view, track.row)
     if view.now < call.again:
         return None
     return _asked(track, *questions) or _ask(Evidence.UNKNOWN, *questions)
@@ -334,6 +356,8 @@ def _looked_at(view: View, track: Track, call: Finding, receipt: Finding | None)
         return Assessment(Evidence.NO_ANSWER)
     if is_done(_said_by_contract(call)):
         return _has_reply(view, track, call, receipt)
+    if _is_open_again(view, track.row) and not call.says_nothing:
+        return Assessment(Evidence.NONCE_OPEN, "its nonce is open again")
     if isinstance(call.value, Accepts):
         gone = track.gone is not None and track.gone.is_confirmed(view.absence_seconds)
         return Assessment(Evidence.GONE if gone else Evidence.GONE_ONCE, "its block is gone")

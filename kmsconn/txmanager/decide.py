@@ -11,7 +11,6 @@ import attrs
 
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal.values import Row
-from kmsconn.model.life import State
 from kmsconn.txmanager import nonces
 from kmsconn.txmanager.assess import Assessment, assess, transaction_of
 from kmsconn.txmanager.evidence import Sent
@@ -72,13 +71,13 @@ def decide(view: View) -> ActionPlan:
     """Return what to do now."""
     steps = [_step(view, track) for track in view.tracks.values()]
     ready = [step for step in steps if step.action is Action.SIGN]
-    planned = _plan_nonces(view, ready)
+    planned = _plan_nonces(view, steps, ready)
     return ActionPlan(
         steps=tuple(step for step in steps if step.action is not Action.WAIT),
         sign=_signatures(view, ready, planned.nonces) if view.may_sign else (),
         reprice=tuple(_repricings(view, steps)),
         fill=tuple(_fills(view, steps, planned.unfilled)),
-        move_down=_moved_down(view, planned.unfilled),
+        move_down=_moved_down(view, steps, planned.unfilled),
         young=tuple(step.track for step in steps if step.found.evidence is Evidence.YOUNG),
     )
 
@@ -91,18 +90,18 @@ def _step(view: View, track: Track) -> Step:
 # --- nonces
 
 
-def _plan_nonces(view: View, ready: list[Step]) -> nonces.NoncePlan:
+def _plan_nonces(view: View, steps: Sequence[Step], ready: list[Step]) -> nonces.NoncePlan:
     """Give nonces to what may be signed, and take the others off ``ready``: without a price only earlier bytes go out.
 
     While a gap below something in flight is not confirmed, new replies would only wait behind it, and soon may fill it. A gap that an
-    included reply left is that reply's: it goes back first.
+    included reply left is that reply's: the contract is asked, and it goes back first.
     """
     in_flight = view.in_flight()
     _drop_second_claims(view, ready, in_flight)
     blocking = [gap for gap in view.gaps if gap < max(in_flight, default=-1)]
     if view.price is None or not set(blocking) <= set(view.ripe):
         ready[:] = [step for step in ready if _has_open_nonce(view, step)]
-    if any(_left_gap(view, track) for track in view.tracks.values()):
+    if any(_may_go_back(view, step) for step in steps):
         ready.clear()
         return nonces.NoncePlan((), ())
     del ready[view.room :]
@@ -110,8 +109,12 @@ def _plan_nonces(view: View, ready: list[Step]) -> nonces.NoncePlan:
     return nonces.plan(view.chain.nonce, in_flight, view.high, view.ripe, reusable)
 
 
-def _left_gap(view: View, track: Track) -> bool:
-    return track.row.state is State.INCLUDED and track.row.nonce in view.ripe
+_MAY_GO_BACK = frozenset({Evidence.UNKNOWN, Evidence.ASKED, Evidence.NONCE_OPEN})
+
+
+def _may_go_back(view: View, step: Step) -> bool:
+    left_gap = step.phase is Phase.INCLUDED and step.row.nonce in view.ripe
+    return left_gap and step.found.evidence in _MAY_GO_BACK
 
 
 def _has_open_nonce(view: View, step: Step) -> bool:
@@ -180,18 +183,16 @@ def _repricings(view: View, steps: Sequence[Step]) -> Iterator[Signature]:
 # --- gaps
 
 
-def _last(view: View) -> Track | None:
-    signed = [track for track in view.tracks.values() if track.row.state is State.SIGNED]
-    return max(signed, key=lambda track: nonce_of(track.row), default=None)
-
-
-def _moved_down(view: View, unfilled: Sequence[int]) -> Signature | None:
-    """Return the last reply in flight, signed again for the first gap, if its bytes were refused for the gap.
+def _moved_down(view: View, steps: Sequence[Step], unfilled: Sequence[int]) -> Signature | None:
+    """Return the last reply in flight, signed again for the first gap, if its bytes were refused for the gap and the contract has none.
 
     Only then: a pool that keeps later nonces could still include them, and the reply would be sent twice.
     """
-    last = _last(view) if unfilled and not view.sends_held else None
-    if last is None or nonce_of(last.row) < unfilled[0] or _said(view, last) is not Sent.GAP:
+    if not unfilled or view.sends_held:
+        return None
+    movable = (step.track for step in steps if step.action is Action.MOVE_DOWN)
+    last = next((track for track in movable if track is view.last), None)
+    if last is None or nonce_of(last.row) < unfilled[0]:
         return None
     old = transaction_of(last.row)
     return (
@@ -212,7 +213,7 @@ def _fills(view: View, steps: Sequence[Step], unfilled: Sequence[int]) -> Iterat
     """Yield the nonces that an empty transfer uses up: gaps below bytes that a pool holds, and a nonce whose bytes nobody takes."""
     if view.sends_held:
         return
-    last = _last(view) if unfilled else None
+    last = view.last if unfilled else None
     if last is not None and _said(view, last) not in _TELLS_NOTHING:
         yield from unfilled
     yield from (nonce_of(step.row) for step in steps if step.action is Action.FILL_GAP)

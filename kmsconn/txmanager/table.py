@@ -28,6 +28,7 @@ class Action(StrEnum):
     SIGN = "sign"  # give it a nonce, fees and a signature
     BROADCAST = "broadcast"  # hand its bytes to a node
     REPRICE = "reprice"  # sign it again at the same nonce for another fee
+    MOVE_DOWN = "move down"  # sign it again for the nonce of a gap below, the last in flight first
     FILL_GAP = "fill gap"  # use its nonce up by an empty transfer, so that others can pass
     CONFIRM = "confirm"  # it is in the chain: included
     RELEASE = "release"  # take its nonce away: back to answered
@@ -63,6 +64,8 @@ class Evidence(StrEnum):
     OVERDUE = "a node holds its bytes, and there is no receipt for long"
     NOT_HELD = "no node holds its bytes"
     BEHIND_GAP = "a node refused its bytes since an earlier nonce is missing, and it still is"
+    BEHIND_RIPE_GAP = "likewise, a later look confirms the gap, and this is one of the last in flight"
+    BEHIND_RIPE_GAP_UNTAKEN = "it could fill such a gap, and the contract has no reply"
     DEARER_THAN_MARKET = "the account cannot pay its fee, which is above the market"
     STUCK = "the node refuses its fee, or there is no receipt for very long"
     STUCK_UNTAKEN = "likewise, and the contract has no reply"
@@ -78,7 +81,7 @@ class Evidence(StrEnum):
     # of what is included
     OFF_CHAIN = "its request left the chain"
     NO_ANSWER_KEPT = "it was found on chain, and no answer is kept"
-    NONCE_OPEN = "its nonce is open again"
+    NONCE_OPEN = "its nonce is open again, and the contract has no reply"
     BLOCK_UNKNOWN = "a reorganisation hit it, the contract has the reply, and no receipt tells its block"
     YOUNG = "its block is not final"
     GONE_ONCE = "one look found no reply in the contract"
@@ -109,6 +112,8 @@ TABLE: dict[Phase, dict[Evidence, Action]] = {
         Evidence.OVERDUE: Action.BROADCAST,
         Evidence.NOT_HELD: Action.BROADCAST,
         Evidence.BEHIND_GAP: Action.WAIT,
+        Evidence.BEHIND_RIPE_GAP: Action.ASK,
+        Evidence.BEHIND_RIPE_GAP_UNTAKEN: Action.MOVE_DOWN,
         Evidence.DEARER_THAN_MARKET: Action.REPRICE,
         Evidence.STUCK: Action.ASK,
         Evidence.STUCK_UNTAKEN: Action.REPRICE,

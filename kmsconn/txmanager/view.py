@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
+from functools import cached_property
 
 import attrs
 
@@ -207,6 +208,12 @@ class View:
             for track in self.tracks.values()
             if track.row.state is State.SIGNED and track.row.nonce is not None
         }
+
+    @cached_property
+    def last(self) -> Track | None:
+        """The reply in flight with the highest nonce."""
+        signed = (track for track in self.tracks.values() if track.row.state is State.SIGNED)
+        return max(signed, key=lambda track: nonce_of(track.row), default=None)
 
     @property
     def room(self) -> int:

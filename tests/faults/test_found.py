@@ -13,6 +13,7 @@ from kmsconn.testing.acts import (
     Foreign,
     Grant,
     Kill,
+    MethodOutage,
     NodeTrouble,
     Reorg,
     Stall,
@@ -149,6 +150,38 @@ def test_a_reply_that_was_signed_for_a_branch_that_goes_again_is_not_doubled() -
     report = run_world(plan, pool="geth", **options)
     report.check()
     assert report.sometimes["a reply was signed anew under another nonce"]
+
+
+def test_a_reply_is_not_moved_into_the_gap_of_a_branch_that_came_back_with_it() -> None:
+    """Its block had gone, two foreign transactions used nonces, and it was signed again, while the node refused to send it.
+
+    The old branch came back: there the contract had the reply, one nonce fewer was used, and a node refused the new bytes for the gap.
+    They were signed for the gap without a question to the contract, and mined with status 0.
+    """
+    plan: list[Act] = [
+        Ask(0.1, "direct"),
+        Reorg(90.0, 400, "vanished", 30.0),
+        Foreign(90.3),
+        Foreign(90.6),
+        MethodOutage(90.5, "gateway", "eth_sendRawTransaction", 31.0),
+        Wait(150.0),
+    ]
+    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, patience=200.0).check()
+
+
+def test_a_reply_of_a_branch_that_came_back_is_final_although_its_last_nonce_is_open() -> None:
+    """It had been signed again, and included, under a higher nonce; on the old branch the contract has it by the first bytes.
+
+    Its nonce was open again, so it was taken for gone, found in the contract, and taken for gone again at each look, without end.
+    """
+    plan: list[Act] = [
+        Ask(0.1, "direct"),
+        Reorg(90.0, 400, "vanished", 30.0),
+        Foreign(90.3),
+        Foreign(90.6),
+        Wait(150.0),
+    ]
+    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, patience=200.0).check()
 
 
 def test_a_core_is_restarted_once_the_connector_knows_which_content_an_id_has() -> None:

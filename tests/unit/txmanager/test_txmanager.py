@@ -579,8 +579,43 @@ async def test_a_hole_with_nothing_new_takes_an_empty_transfer_in_a_pool_that_ke
     assert all(m.outcome.status == 1 for m in world.ours())
 
 
-async def _with_a_hole(pool: Any) -> World:
-    """Rows at nonces 1 and 2, nothing at 0: what a reorganisation of another process's transaction leaves behind."""
+async def test_a_hole_takes_no_flying_reply_that_the_contract_has_by_other_bytes(autojump_clock: Any) -> None:
+    """A branch came back with its earlier bytes. It becomes final, although the nonce of its last ones stays open."""
+    world = await _with_a_hole("arbitrum", has=2)
+    assert [(m.transaction.nonce, m.outcome.status) for m in world.ours()] == [(0, 1)]
+    assert not world.said(ReplyReturned)
+
+
+async def test_an_included_reply_with_an_open_nonce_that_nobody_can_tell_of_holds_nobody_up(
+    autojump_clock: Any,
+) -> None:
+    world = await _hole("arbitrum", has=2)
+    async with running(world):
+        await until(lambda: world.journal.rows[2].state is State.INCLUDED)
+        world.node.refuse = lambda call: (
+            RpcError(-32000, "busy")
+            if call.method == "eth_call" and calldata(2, 0).hex() in str(call.params)
+            else None
+        )
+        await trio.sleep(30)
+        assert world.journal.rows[2].state is State.INCLUDED
+        world.request(3)
+        world.wake.notify()
+        await until(lambda: world.answered_on_chain(3), 10)
+
+
+async def _with_a_hole(pool: Any, *, has: int | None = None) -> World:
+    world = await _hole(pool, has=has)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    return world
+
+
+async def _hole(pool: Any, *, has: int | None = None) -> World:
+    """Rows at nonces 1 and 2, nothing at 0: what a reorganisation of another process's transaction leaves behind.
+
+    The contract ``has`` the reply to one of them by other bytes.
+    """
     other = World(pool=pool)
     other.foreign()
     other.request(1)
@@ -593,8 +628,8 @@ async def _with_a_hole(pool: Any) -> World:
     world.request(1)
     world.request(2)
     world.journal.rows = other.journal.rows
-    async with running(world):
-        await until(lambda: all_in(world, State.FINALIZED))
+    if has is not None:
+        world.chain.set_up(CONTRACT, lambda frame: frame.write(True, "answered", has))
     return world
 
 
