@@ -6,7 +6,9 @@ fault all the same, but for two cases that no connector can avoid where a branch
 - The two answer different requests that had the id on different branches. Each was signed for what stood on the chain; that it did is
   for invariant S3.
 - The reply of branch A had gone with its block, and another transaction had used its nonce on branch B, so that the same bytes could
-  not be included there any more. The reply was signed again for B, A came back, and signed bytes cannot be recalled.
+  not be included there any more; or it failed on B. The reply was signed again for B, A came back, and bytes that a node took cannot
+  be recalled. What else was signed of that reply says nothing about these two. Only the moment of signing is looked at: that bytes
+  which no node took are kept back once A is there again is for the tests of the transaction manager.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ def no_excuse(first: Mined, later: Mined) -> bool:
 class SignedReply:
     """A reply that was signed: for the content with this digest, as the ``turn``-th one.
 
-    ``alone``: no other reply to the same content stood on the chain then, or could still be included by itself.
+    ``over``: hashes of earlier replies to the same content that did not succeed on the chain of that moment, and no longer could.
     """
 
     turn: int
     digest: bytes
     nonce: int
-    alone: bool
+    over: frozenset[bytes]
 
 
 @attrs.define
@@ -57,8 +59,8 @@ class SignedReplies:
         others = {
             hash_: one for hash_, one in self._signed.items() if one.digest == digest and one.nonce != nonce
         }
-        alone = all(self._is_over(hash_, one) for hash_, one in others.items())
-        self._signed[transaction_hash] = SignedReply(len(self._signed), digest, nonce, alone)
+        over = frozenset(hash_ for hash_, one in others.items() if self._is_over(hash_, one))
+        self._signed[transaction_hash] = SignedReply(len(self._signed), digest, nonce, over)
         return bool(others)
 
     def _is_over(self, transaction_hash: bytes, reply: SignedReply) -> bool:
@@ -69,7 +71,10 @@ class SignedReplies:
         return reply.nonce < self.chain.account(self.sender).nonce
 
     def excuse(self, first: Mined, later: Mined) -> bool:
-        """Say whether both may stand: they answer different contents, or the one signed last was alone then."""
-        found = [self._signed.get(one.transaction.hash) for one in (first, later)]
-        pair = sorted((one for one in found if one is not None), key=lambda one: one.turn)
-        return len(pair) == len(found) and (pair[0].digest != pair[1].digest or pair[1].alone)
+        """Say whether both may stand: they answer different contents, or one was over when the other one was signed."""
+        hashes = [one.transaction.hash for one in (first, later)]
+        if not all(one in self._signed for one in hashes):
+            return False
+        older, newer = sorted(hashes, key=lambda one: self._signed[one].turn)
+        same = self._signed[older].digest == self._signed[newer].digest
+        return not same or older in self._signed[newer].over

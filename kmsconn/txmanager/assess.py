@@ -64,7 +64,7 @@ def _ask(evidence: Evidence, *questions: Question) -> Assessment:
 
 def _unsigned(view: View, track: Track) -> Assessment:
     finding = track.finding(Question.ESTIMATE, view.now)
-    if finding is None or finding.head < view.stranger_block:
+    if finding is None or finding.head < view.stranger_block or finding.at < view.chain.reorganised_at:
         return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
     match finding.value:
         case Accepts(gas):
@@ -145,11 +145,47 @@ def _in_doubt(view: View, track: Track, finding: Finding) -> bool:
 
 
 def _open(view: View, track: Track) -> Assessment:
-    row, broadcast = track.row, view.broadcast_of(track.row)
+    broadcast = view.broadcast_of(track.row)
     if broadcast is None:
         return Assessment(Evidence.NOT_SENT)
     if broadcast.on_its_way:
         return Assessment(Evidence.ASKED)
+    found = _broadcast_before(view, track, broadcast)
+    goes_out = found.evidence in _GOES_OUT and not view.sends_held
+    return (_kept_back(view, track, broadcast) if goes_out else None) or found
+
+
+_GOES_OUT = frozenset(
+    {
+        Evidence.OVERDUE,
+        Evidence.NOT_HELD,
+        Evidence.DEARER_THAN_MARKET,
+        Evidence.STUCK_UNTAKEN,
+    }
+)
+"""After these a reply is broadcast once more, as it is or signed anew."""
+
+
+def _kept_back(view: View, track: Track, broadcast: Broadcast) -> Assessment | None:
+    """Return what keeps back a reply that was broadcast before: after a reorganisation the contract is asked whether it has one.
+
+    A branch that comes back brings the reply that was included there, and bytes that no node took need not follow it. None, also where
+    no node says: it may go out.
+    """
+    call = track.findings.get(Question.CALL)
+    asked_at = broadcast.since if call is None else max(broadcast.since, call.at)
+    if asked_at < view.chain.reorganised_at:
+        return _asked(track, Question.CALL) or _ask(Evidence.UNKNOWN, Question.CALL)
+    if call is None or not call.trusted or not is_done(_said_by_contract(call)):
+        return None
+    if call.head > view.chain.number:
+        return Assessment(Evidence.ASKED)  # these bytes may have come in since the look: the next one tells
+    return Assessment(Evidence.HAS_REPLY, block=call.head)
+
+
+def _broadcast_before(view: View, track: Track, broadcast: Broadcast) -> Assessment:
+    """Return what is known of bytes by what a node said to them last."""
+    row = track.row
     if _refused_often(view, row, broadcast):
         return Assessment(Evidence.REFUSED_OFTEN)
     if broadcast.said in UNPAYABLE:

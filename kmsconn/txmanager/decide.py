@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -90,23 +91,38 @@ def _step(view: View, track: Track) -> Step:
 # --- nonces
 
 
+_BEING_ASKED = frozenset({Evidence.UNKNOWN, Evidence.ASKED})
+
+
+def _claimed(view: View, steps: Sequence[Step]) -> set[int]:
+    """Return the open nonces of earlier bytes that go out again if the contract takes them, which it is being asked.
+
+    With another transaction there the reply would be signed under a second nonce, and once its branch came back it would be sent twice.
+    """
+    asked = (step for step in steps if step.phase is Phase.UNSIGNED and step.found.evidence in _BEING_ASKED)
+    claims = (step.track.earlier_nonce for step in asked)
+    return {nonce for nonce in claims if nonce is not None and nonce >= view.chain.nonce}
+
+
 def _plan_nonces(view: View, steps: Sequence[Step], ready: list[Step]) -> nonces.NoncePlan:
     """Give nonces to what may be signed, and take the others off ``ready``: without a price only earlier bytes go out.
 
     While a gap below something in flight is not confirmed, new replies would only wait behind it, and soon may fill it. A gap that an
-    included reply left is that reply's: the contract is asked, and it goes back first.
+    included reply left is that reply's: the contract is asked, and it goes back first. So is one that is claimed, and what stands above
+    waits for it.
     """
-    in_flight = view.in_flight()
+    in_flight, claimed = view.in_flight(), _claimed(view, steps)
     _drop_second_claims(view, ready, in_flight)
     blocking = [gap for gap in view.gaps if gap < max(in_flight, default=-1)]
-    if view.price is None or not set(blocking) <= set(view.ripe):
+    if view.price is None or claimed or not set(blocking) <= set(view.ripe):
         ready[:] = [step for step in ready if _has_open_nonce(view, step)]
     if any(_may_go_back(view, step) for step in steps):
         ready.clear()
         return nonces.NoncePlan((), ())
     del ready[view.room :]
     reusable = [step.track.earlier_nonce for step in ready]
-    return nonces.plan(view.chain.nonce, in_flight, view.high, view.ripe, reusable)
+    ripe = [gap for gap in view.ripe if gap < min(claimed, default=math.inf)]
+    return nonces.plan(view.chain.nonce, in_flight, view.high, ripe, reusable)
 
 
 _MAY_GO_BACK = frozenset({Evidence.UNKNOWN, Evidence.ASKED, Evidence.NONCE_OPEN})

@@ -45,6 +45,8 @@ class ChainObserver:
     """So many of the newest blocks were not final when finality was asked."""
     _balance: int | None = None
     _checkpoint: tuple[int, str] | None = None
+    _last: HeadAnswer | None = None
+    _reorganised_at: float = float("-inf")
 
     async def look(self) -> ChainView:
         """Look at the chain. Raises Unreachable, Overloaded, StageTimeout. Repeating: reads only."""
@@ -60,7 +62,13 @@ class ChainObserver:
         if details:
             self._details_at = now
             self._take_details(head, block, more)
+        self._compare(head)
         return self._view(head)
+
+    def _compare(self, head: HeadAnswer) -> None:
+        last, self._last = self._last, head
+        if last is not None and (head.number < last.number or head.nonce < last.nonce):
+            self._reorganised_at = trio.current_time()
 
     def _details(self) -> Sequence[Call]:
         checkpoint = () if self._checkpoint is None else (block_call(self._checkpoint[0]),)
@@ -74,6 +82,7 @@ class ChainObserver:
         found = read_block_hash(checkpoint[0]) if checkpoint else None
         if found is not None and self._checkpoint is not None and found != self._checkpoint[1]:
             self.reorganised = True
+            self._reorganised_at = trio.current_time()
         own = read_block_hash(block)
         self._checkpoint = None if own is None else (head.number, own)
 
@@ -96,6 +105,7 @@ class ChainObserver:
             final=self._final(head),
             balance=self._balance,
             at=trio.current_time(),
+            reorganised_at=self._reorganised_at,
         )
 
     def _final(self, head: HeadAnswer) -> int:

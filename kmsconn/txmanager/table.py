@@ -107,6 +107,7 @@ TABLE: dict[Phase, dict[Evidence, Action]] = {
     },
     Phase.OPEN: {
         Evidence.NOT_SENT: Action.BROADCAST,
+        Evidence.UNKNOWN: Action.ASK,
         Evidence.ASKED: Action.WAIT,
         Evidence.HELD: Action.WAIT,
         Evidence.OVERDUE: Action.BROADCAST,

@@ -40,6 +40,7 @@ class ChainView:
 
     ``fresh``: no node of this chain has shown a later block. ``reorg_blocks``: how many blocks the reorg window holds. ``final``: the
     newest block that cannot go any more, ``NOT_FINAL`` before one is known. ``balance`` in wei, None where the node does not say.
+    ``reorganised_at``: when a look last found another block than before, or a lower head or nonce, as a node that lags shows it too.
     """
 
     number: int
@@ -52,6 +53,7 @@ class ChainView:
     final: int
     balance: int | None
     at: float
+    reorganised_at: float = -math.inf
 
     @property
     def settled(self) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from kmsconn.testing.acts import (
     Ask,
+    Broke,
     CoreRestart,
     Drain,
     Foreign,
@@ -15,8 +16,10 @@ from kmsconn.testing.acts import (
     Kill,
     MethodOutage,
     NodeTrouble,
+    Outage,
     Reorg,
     Stall,
+    Upgrade,
     Wait,
 )
 from kmsconn.testing.world import Act, run_world
@@ -256,3 +259,45 @@ def test_a_reply_below_a_fork_is_as_old_as_under_the_head_that_its_only_node_sho
     """
     plan: list[Act] = [Ask(1.0, "public"), Reorg(18.1, 15, "moved", stale=7.0, shorter=14), Wait(40.0)]
     run_world(plan, nodes=1, block_time=0.25).check()
+
+
+def test_the_nonce_of_a_reply_that_may_go_out_again_is_left_to_it() -> None:
+    """Four replies had left their nonces with their blocks, and the contract was being asked whether it takes them on the new branch.
+
+    Meanwhile the last reply in flight was signed anew for the first of these nonces. So the first reply was signed for another one,
+    its branch came back, and it was moved down to a third nonce without a question: the contract had it, and reverted it.
+    """
+    plan: list[Act] = [
+        Upgrade(32.0, only=True),
+        Ask(39.9, "direct", 4),
+        Outage(46.3, "bucket0", "unreachable", 56.0),
+        Ask(53.0, "direct", 4),
+        Ask(55.2, "direct", 4),
+        Reorg(59.0, 185, "moved", 63.8, 11.0, shorter=78),
+        Reorg(66.0, 6, "vanished", 12.0),
+        Outage(113.0, "host", "unreachable", 73.0),
+    ]
+    run_world(plan, seed=10301, nodes=3, computing=0.0, reorg_window=10.0).check()
+
+
+def test_a_reply_that_nobody_took_does_not_follow_the_one_that_came_back_with_its_branch() -> None:
+    """A reply failed on a branch that gave its id away, and was signed again; the account could not pay until the old branch was back.
+
+    Then it went out without a question, and the contract had it. The judge held a third signature of that reply against it, too.
+    """
+    plan: list[Act] = [
+        Drain(5.5, 11.0),
+        Ask(6.0, "direct", 2),
+        Drain(17.0, 5.0),
+        Reorg(18.0, 357, "vanished", 8.0, shorter=112),
+        Ask(22.0, "direct", 2),
+        Ask(29.0, "direct"),
+        Broke(29.0, 16.0),
+        Reorg(32.0, 103, "swapped", 12.0, 23.0, place="there"),
+        Reorg(35.7, 9, "vanished", 8.3),
+        Reorg(48.0, 324, "swapped", 14.0, 7.0, place="there"),
+        Broke(53.0, 8.0),
+    ]
+    run_world(
+        plan, pool="arbitrum at once", nodes=2, block_time=0.25, computing=0.0, reorg_window=10.0
+    ).check()

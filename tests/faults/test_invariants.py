@@ -11,10 +11,12 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
+from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
@@ -147,3 +149,49 @@ async def test_a_branch_that_nobody_shows_any_more_counts_as_long_as_an_answer(
     node.fork = None
     await trio.sleep(since)
     assert promises_broken(invariants) == broken
+
+
+class Sender:
+    """Signs replies under one nonce after the other, as a transaction manager would, and has some of them included."""
+
+    def __init__(self, invariants: Invariants) -> None:
+        self.chain, self.replies = invariants.dependencies.gateway, invariants.replies
+        self.key, self.contract = invariants.dependencies.sender, invariants.dependencies.decryption.address
+
+    def sign(self, nonce: int, *, failing: bool = False) -> bytes:
+        """Sign a reply to one request; the contract takes none that fails."""
+        to = self.contract if failing else self.key.address
+        transaction = Eip1559Transaction(self.chain.chain_id, nonce, 1, 10**10, 100_000, to, 0, b"")
+        raw, hash_ = sign_transaction(transaction, self.key)
+        self.replies.note(hash_, bytes(32), nonce)
+        return raw
+
+    def include(self, raw: bytes) -> Mined:
+        """Let a reply be included in the next block."""
+        found = self.chain.submit(raw)
+        self.chain.mine()
+        mined = self.chain.find(found)
+        assert mined is not None
+        return mined
+
+
+async def test_a_reply_may_stand_beside_one_that_had_failed_when_it_was_signed(
+    invariants: Invariants,
+) -> None:
+    """Whatever else was signed for that request and may still come in: only these two stand there."""
+    sender = Sender(invariants)
+    failed = sender.include(sender.sign(0, failing=True))
+    sender.sign(9)
+    assert invariants.replies.excuse(failed, sender.include(sender.sign(1)))
+
+
+async def test_a_reply_may_not_stand_beside_one_that_was_there_or_open_when_it_was_signed(
+    invariants: Invariants,
+) -> None:
+    sender = Sender(invariants)
+    there, open_ = sender.include(sender.sign(0)), sender.sign(1)
+    later = sender.sign(2)
+    one, other = sender.include(open_), sender.include(later)
+    assert not invariants.replies.excuse(there, one)
+    assert not invariants.replies.excuse(there, other)
+    assert not invariants.replies.excuse(one, other)

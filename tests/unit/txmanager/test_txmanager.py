@@ -411,6 +411,42 @@ async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(
     assert all(mined.outcome.status == 1 for mined in world.ours())
 
 
+async def test_a_gap_waits_for_the_answer_about_the_reply_that_left_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """With something else at its nonce the reply was signed under another one, and the branch that took it may come back."""
+    world.request(1)
+    world.chain.mine_many(10)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+        world.request(2)
+        await until(lambda: all_in(world, State.FINALIZED))
+    ours = [(m.transaction.nonce, m.transaction.data) for m in world.ours()]
+    assert ours == [(0, calldata(1)), (1, calldata(2))]
+
+
+async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_reply_is_there_again(
+    world: World, autojump_clock: Any
+) -> None:
+    """They were signed for a branch without it, and the account could not pay until its own branch came back."""
+    world.request(1)
+    world.chain.mine_many(10)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        branch = world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+        world.foreign()
+        world.chain.mine()
+        world.chain.set_balance(KEY.address, 0)
+        await until(lambda: bool(world.said(AlertRaised)))
+        world.chain.set_balance(KEY.address, 10**20)
+        world.chain.restore(branch)
+        await until(lambda: all_in(world, State.FINALIZED))
+        await trio.sleep(30)
+    assert [m.outcome.status for m in world.ours()] == [1]
+    assert world.journal.history.count((1, "sign")) == 2
+
+
 async def test_a_included_reply_of_a_request_that_left_the_chain_waits_for_it(
     world: World, autojump_clock: Any
 ) -> None:

@@ -428,7 +428,8 @@ class MemoryJournal:
 
     async def included_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
         def work() -> tuple[Row, ...]:
-            return tuple(row for row in reversed(self._included()) if (row.nonce or -1) >= nonce)[:limit]
+            rows = (row for row in reversed(self._included()) if row.nonce is not None and row.nonce >= nonce)
+            return tuple(rows)[:limit]
 
         return await self._do(work)
 
