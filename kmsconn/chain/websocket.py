@@ -47,10 +47,10 @@ FOREIGN_ERRORS: tuple[type[Exception], ...] = (
 
 
 class _Asked:
-    """Questions that went out together, and their answers as they come."""
+    """Questions that went out together, as one batch or each for itself, and their answers as they come."""
 
-    def __init__(self, ids: range, method: str) -> None:
-        self.ids, self.method = ids, method
+    def __init__(self, ids: range, method: str, *, batch: bool) -> None:
+        self.ids, self.method, self.batch = ids, method, batch
         self.since = trio.current_time()
         self.outcomes: dict[int, Any] = {}
         self.failure: str | None = None
@@ -60,6 +60,11 @@ class _Asked:
         self.outcomes.setdefault(number, outcome)
         if len(self.outcomes) == len(self.ids):
             self.done.set()
+
+    def refuse(self, error: RpcError) -> None:
+        """Take an error as the outcome of all that have none."""
+        for number in self.ids:
+            self.take(number, error)
 
     def fail(self, reason: str) -> None:
         self.failure = reason
@@ -99,7 +104,7 @@ class WebSocketLink:
         Raises Unreachable when the connection ends before all are answered.
         Cancellation: at any time; what comes late is dropped. Repeating: the caller's question.
         """
-        asked = self._expect(calls)
+        asked = self._expect(calls, batch=batch)
         try:
             await self._send(self._text(encode(asked.ids.start, calls, batch=batch)))
             await asked.done.wait()
@@ -113,7 +118,7 @@ class WebSocketLink:
         Unreachable stands for those that were not answered when the connection ended.
         Cancellation: at any time; ``take`` gets what has come, and what comes late is dropped. Repeating: the caller's question.
         """
-        asked = self._expect(calls)
+        asked = self._expect(calls, batch=False)
         try:
             frames = []
             for number, call in zip(asked.ids, calls, strict=True):
@@ -129,10 +134,10 @@ class WebSocketLink:
             for index, outcome in asked.so_far():
                 take(index, outcome)
 
-    def _expect(self, calls: Sequence[Call]) -> _Asked:
+    def _expect(self, calls: Sequence[Call], *, batch: bool) -> _Asked:
         ids = range(self._next_id, self._next_id + len(calls))
         self._next_id = ids.stop
-        asked = _Asked(ids, calls[0].method)
+        asked = _Asked(ids, calls[0].method, batch=batch)
         self._asked.update(dict.fromkeys(ids, asked))
         return asked
 
@@ -252,16 +257,20 @@ class WebSocketLink:
         for message in messages:
             match message:
                 case RpcAnswer(number, outcome):
-                    self._answered(number, outcome)
+                    self._answered(number, outcome, alone=len(messages) == 1)
                 case Notification(subscription, result):
                     self._subscriptions.get(subscription, _ignore)(result)
                 case Complaint(error):
                     self._complained(error)
 
-    def _answered(self, number: int, outcome: Any) -> None:
+    def _answered(self, number: int, outcome: Any, *, alone: bool) -> None:
+        """Hand on an outcome; an error that comes ``alone`` for a batch is geth's refusal of the whole, under the id of its first call."""
         asked = self._asked.get(number)
-        if asked is not None:
-            asked.take(number, outcome)
+        if asked is None:
+            return
+        asked.take(number, outcome)
+        if alone and asked.batch and isinstance(outcome, RpcError):
+            asked.refuse(outcome)
 
     def _complained(self, error: RpcError) -> None:
         for number, asked in list(self._asked.items()):

@@ -120,6 +120,17 @@ async def test_a_complaint_answers_everything_that_is_asked(autojump_clock: Mock
     assert [outcome.code for outcome in outcomes] == [-32600, -32600]
 
 
+async def test_an_error_alone_for_the_first_call_of_a_batch_refuses_all_of_it(
+    autojump_clock: MockClock,
+) -> None:
+    """So geth refuses a batch; the other calls have no answer of their own, ever."""
+    node = Node()
+    node.raw = '[{"jsonrpc":"2.0","id":1,"error":{"code":-32600,"message":"batch too large"}}]'
+    async with linked(node) as link:
+        outcomes = await link.exchange([Call("echo", (1,)), Call("echo", (2,))], batch=True)
+    assert [outcome.code for outcome in outcomes] == [-32600, -32600]
+
+
 async def test_a_hang_up_fails_all_waiting_calls(autojump_clock: MockClock) -> None:
     node = Node()
     node.hang.add("echo")
