@@ -69,7 +69,9 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "see what the text says of it, and that it serves; requests wait",
     ),
     "too-slow": Cause(
-        "checks, buckets, core[N]", "A stage used up its time", "see why it takes so long; requests wait"
+        "checks, buckets, core[N]",
+        "A stage used up its time, or a Core gives no result of decryptions for 5 minutes",
+        "see why it takes so long; requests wait",
     ),
     "overloaded": Cause(
         "gateway, ethereum, host chain N, buckets, core[N]",

@@ -56,6 +56,7 @@ from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Operation, Profile
 from kmsconn.service.destruction import end_answered
 from kmsconn.service.held import Held
+from kmsconn.service.late import RESULT_LATE_AFTER, LateResults
 from kmsconn.service.passage import SEVERAL, Failure, Gate, Passage
 from kmsconn.service.retrying import DEFERRAL, DENIED
 from kmsconn.service.stages import Stages
@@ -122,6 +123,7 @@ class Pipeline:
     on_event: OnEvent
     ended: set[int] = attrs.field(factory=set)
     """Contexts and epochs under which every kept answer was ended."""
+    late: LateResults = attrs.field(factory=LateResults)
 
     async def run(self, row: Row) -> bool:
         """Work on a row once. When it returns the row is answered, deferred or closed; True: answered, so it is not due again by itself.
@@ -266,7 +268,7 @@ class Pipeline:
             raise
         except RequestError as error:
             self._failed(row, stage, error)
-            self.passage.answered(FAMILIES[stage], stage, row.rid)
+            self._note_said(row, stage, error)
             raise
         self.passage.passed(self._gate(row, stage), row.rid)
         self.held.free(row.rid)
@@ -282,6 +284,22 @@ class Pipeline:
             gate = attrs.evolve(gate, dependency=error.dependency)
         failure = Failure(error.cause, str(error), error.remedy)
         error.own = self.passage.failed(gate, row.rid, failure, trio.current_time())
+
+    def _note_said(self, row: Row, stage: str, error: RequestError) -> None:
+        """Note what is no failure; but a Core that gives no result for minutes fails, whatever it says."""
+        if self._is_late(row, stage, error):
+            text = f"no result for {RESULT_LATE_AFTER / 60:.0f} minutes: {error}"
+            failure = Failure(StageTimeout.cause, text)
+            self.passage.failed(self._gate(row, stage), row.rid, failure, trio.current_time())
+        else:
+            self.passage.answered(FAMILIES[stage], stage, row.rid)
+
+    def _is_late(self, row: Row, stage: str, error: RequestError) -> bool:
+        """Say whether the result of a decryption is late; what never expires has an alert of its own."""
+        unfinished = isinstance(error, (NotYet, Forgotten)) and error.again_in is None
+        if stage != "answer" or not unfinished or not self.operation(row).expires:
+            return False
+        return self.late.polled(row.rid, trio.current_time())
 
     def _gate(self, row: Row, stage: str) -> Gate:
         """Return whom a stage needs: of several shards of the Core the one that has the request.
@@ -301,6 +319,7 @@ class Pipeline:
         self.passage.ended(row.rid)
         self.held.free(row.rid)
         self.taken.ended(row.rid)
+        self.late.ended(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self._close(row, "finish", "done", "done")
@@ -405,6 +424,7 @@ class Pipeline:
         self.passage.ended(row.rid)
         self.held.free(row.rid)
         self.taken.ended(row.rid)
+        self.late.ended(row.rid)
         head = self.heads[row.chain_id].number if transition == "found_finalized" else None
         if await self.journal.run(moves.close, row.rid, transition, reason, block=head):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))
