@@ -28,6 +28,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "A node is on another chain than configured; it is not used",
         "correct the URL or the chain id",
     ),
+    "wrong-contract": Cause(
+        "gateway, ethereum, host chain N",
+        "A configured contract is not there any more: its address has no code, or that of another contract",
+        "see that the node is of this network, and that the option that the text names is right",
+    ),
     "no-answer-yet": Cause(
         "gateway, ethereum, host chain N",
         "It was reached at the start and has not given a usable answer yet",

@@ -23,6 +23,7 @@ from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
 from kmsconn.service.alerting import show_alerts
 from kmsconn.service.completeness import Completeness
+from kmsconn.service.contracts import ContractWatch
 from kmsconn.service.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.service.hook import Hook
 from kmsconn.service.intake import Intake, follow_heads
@@ -146,6 +147,8 @@ class Connector:
             for chain_context in components.chain_contexts.values():
                 services.start_soon(follow_heads, chain_context, components.on_event)
             services.start_soon(wait_for_dependencies, components, self._ready)
+            for endpoint in components.links.endpoints:
+                services.start_soon(ContractWatch(components.profile, endpoint, components.on_event).run)
             services.start_soon(self.watch.run)
             services.start_soon(
                 Retaining(

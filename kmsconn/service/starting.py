@@ -13,6 +13,7 @@ from kmsconn.chain.endpoint import Endpoint
 from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
+from kmsconn.protocols.port import Profile
 from kmsconn.service.wiring import Components
 
 SILENT = "no-answer-yet"
@@ -37,7 +38,12 @@ async def wait_for_dependencies(components: Components, ready: trio.Event) -> No
 async def _right(components: Components, endpoint: Endpoint) -> None:
     """Ask one chain for its id, and whether the contracts at the configured addresses are those that are meant."""
     await endpoint.probe()
-    checks = [one for one in components.profile.deployment_checks() if one.chain_id == endpoint.chain_id]
+    await see_contracts(components.profile, endpoint)
+
+
+async def see_contracts(profile: Profile, endpoint: Endpoint) -> None:
+    """Ask twice whether a chain's contracts are those that are meant. Raises WrongContract, Retryable. Repeating: reads only."""
+    checks = [one for one in profile.deployment_checks() if one.chain_id == endpoint.chain_id]
     with suppress(WrongContract):
         await ask_all(endpoint, checks)
         return
