@@ -91,7 +91,9 @@ def tell_market(alerts: TxAlerts, market: Market) -> None:
     """Say why nothing can be signed, or that it can again."""
     if market.beyond or market.failure:
         remedy = "raise the option that is named, if the chain really costs as much" if market.beyond else ""
-        alerts.raise_("fees", f"nothing is signed: {market.refusal}", critical=market.beyond, remedy=remedy)
+        what = "nothing is signed" if market.price is None else "the last known price is paid"
+        text = f"{what}: {market.refusal or market.failure}"
+        alerts.raise_("fees", text, critical=market.beyond, remedy=remedy)
     elif market.price is not None:
         alerts.clear("fees")
 

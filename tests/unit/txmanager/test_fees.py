@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from kmsconn.chain.port import RpcError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction
+from kmsconn.model.events import Severity
+from kmsconn.txmanager.alerts import TxAlerts, tell_market
 from kmsconn.txmanager.fees import (
     JUMP,
     FeeHistory,
@@ -208,6 +210,17 @@ def test_the_last_answer_serves_when_the_market_does_not_answer() -> None:
     market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
     market.judge(attrs.evolve(CHAIN, base_fee=1), 2 * USABLE)
     assert market.price == Fees(5, 3)
+
+
+def test_the_alert_says_that_the_last_answer_serves_and_why() -> None:
+    events: list[Any] = []
+    market = market_with({"reward": [["0x3"]]})
+    market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
+    market.judge(CHAIN, 2 * USABLE)
+    tell_market(TxAlerts("gateway", events.append), market)
+    [alert] = events
+    assert alert.text == "the last known price is paid: eth_feeHistory: -32000: busy"
+    assert alert.severity is Severity.WARNING
 
 
 def test_an_old_answer_serves_no_more_while_a_new_one_is_on_its_way() -> None:
