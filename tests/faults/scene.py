@@ -124,6 +124,11 @@ class Scene:
         """The ids that have this node's answer on chain."""
         return set(truth_of(self.dependencies).answered)
 
+    def answered_of(self, transactions: list[bytes]) -> bool:
+        """Say whether the requests of these transactions are on chain and answered."""
+        ids = self._ids()
+        return all(ids.get(transaction) in self.answered for transaction in transactions)
+
     async def wait_answered(self, ids: list[int]) -> None:
         """Wait until requests are answered."""
         await self.wait(lambda: self.answered >= set(ids))

@@ -118,7 +118,7 @@ def _signer(stage: DrillScene, name: str, body: DrillBody) -> End:
 
 
 async def _taken_act(call: InterceptedCall) -> bytes:
-    if call.method == HEALTH:
+    if call.method == HEALTH or call.method.endswith("Sync"):  # this Core has no calls that wait, and says so
         return await call.proceed()
     if not call.method.startswith("Get"):
         await trio.lowlevel.checkpoint()
@@ -161,33 +161,36 @@ CORE_DRILLS: tuple[Drill[Any], ...] = (
         "signer", Target.CORE, DrillBody, _signer,
         "The Core signs with a key that belongs to no committee.",
         "No such answer is sent. One is quarantined while others pass; when all are alike they wait, with a critical alert "
-        "that names both signers.",
+        "that names both signers. A Core keeps what it signed: without a `restart` after the end those are quarantined, to be retried.",
     ),
     Drill(
         "taken", Target.CORE, CoreCalls, _taken,
         "Start calls say ALREADY_EXISTS and no result ever comes, as after a start that failed inside the Core. A restart ends it.",
-        "An alert names the ids and the remedy, restarting that Core.",
+        "After 5 minutes a warning has their number and the remedy, restarting that Core; critical where none of their kind passes "
+        "(`too-slow`).",
         restart_ends=True,
     ),
     Drill(
         "stuck", Target.CORE, CoreCalls, _stuck,
         "Everything is taken, and results are UNAVAILABLE after each minute of waiting.",
-        "The request waits through long polls; its worker is free between them.",
+        "The request waits through long polls; its worker is free between them. It is named after 6 minutes, "
+        "critical where none of its kind passes.",
     ),
     Drill(
         "health", Target.CORE, CoreHealthDrill, _health,
         "The health check says NOT_SERVING; with `known` false there is no such call.",
-        "A Core that does not serve is named within 10 s; one without health checks is judged by its calls.",
+        "A Core that does not serve is named within 15 s, critical where none serves, although requests go on; one without health "
+        "checks is judged by its calls.",
     ),
     Drill(
         "hang", Target.CORE, CoreCalls, _hang,
         "Calls are never answered.",
-        "The stage's deadline ends them; the request waits, other endpoints go on.",
+        "Named by its health check within 15 s. The stage's deadline ends calls; the request waits, other endpoints go on.",
     ),
     Drill(
         "slow", Target.CORE, CoreDelay, _slow,
         "Calls are carried out that much later.",
-        "Nothing, but latency.",
+        "Nothing, but latency; a health check later than `healthcheck_timeout` (3 s) is a silent Core, although requests go on.",
     ),
     Drill(
         "spoil", Target.CORE, SpoiledCore, _spoil,

@@ -245,22 +245,23 @@ OTHER_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "refuse", Target.ANY, DrillBody, _refuse,
         "Its connections break and new ones are refused.",
-        "Named within seconds; work that needs it waits and goes on by itself.",
+        "Named within 15 s, but for one bucket beside another; work that needs it waits and goes on by itself.",
     ),
     Drill(
         "no-code", Target.CONTRACT, DrillBody, _no_code,
         "There is no code at the contract's address.",
-        "At start: exit status 3 with option and address. While running: a critical alert; nothing is given up for it.",
+        "At start: exit status 3 with option and address. While running: within a minute a critical alert "
+        "with both; nothing is given up for it. Replies to a Decryption without code go out again and again.",
     ),
     Drill(
         "pause", Target.CONTRACT, DrillBody, _pause,
-        "The contract is paused: it takes neither requests nor replies.",
-        "Replies wait without a nonce and are sent after the pause.",
+        "The contract is paused: it takes no requests. It takes replies.",
+        "Replies to what was asked before go out.",
     ),
     Drill(
         "deny", Target.HOST, DrillBody, _deny,
         "The ACL says no to everything.",
-        "Requests wait, and are asked again ever more rarely; see docs/outcomes.md, *Check*.",
+        "Requests wait without an alert, since rights come late, and are asked again ever more rarely; see docs/outcomes.md, *Check*.",
     ),
     Drill(
         "wallet", Target.HOST, WalletMood, _wallet,
@@ -270,17 +271,18 @@ OTHER_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "destroy-context", Target.ETHEREUM, DrillBody, _destroy_context,
         "The first context is destroyed, on Ethereum and on the Gateway. It does not come back.",
-        "What was asked under it is final; its Core is told until it has forgotten it.",
+        "What was asked under it is rejected; its Core is told until it has forgotten it.",
     ),
     Drill(
         "destroy-epoch", Target.ETHEREUM, DrillBody, _destroy_epoch,
         "The first epoch is destroyed. It does not come back.",
-        "Its Core is told until it has forgotten it.",
+        "Requests that name it are rejected; its Core is told until it has forgotten it.",
     ),
     Drill(
         "new-context", Target.ETHEREUM, DrillBody, _new_context,
         "A context of the same committee is announced, which its nodes must confirm.",
-        "Its Core is asked to take it; with `fail` on NewMpcContext it is rejected, and an alert says so.",
+        "Its Core is asked to take it; with `fail` on NewMpcContext it is rejected, and an alert says so. "
+        "Without a key, as there is none without `--keys`, so is its epoch.",
     ),
     Drill(
         "request", Target.USERS, Requests, _request,

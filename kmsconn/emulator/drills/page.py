@@ -1,4 +1,4 @@
-"""Writes the tables of docs/drills.md from the table of drills: ``python -m kmsconn.emulator.drills.page docs``. Drills nothing."""
+"""Writes the tables of docs/drills.md from those of this package: ``python -m kmsconn.emulator.drills.page docs``. Drills nothing."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from kmsconn.emulator.drills.drill import Drill, Target
+from kmsconn.emulator.drills.shown import SHOWN, Shown
 from kmsconn.emulator.drills.table import DRILLS
 
 BEGIN: Final = "<!-- made by kmsconn.emulator.drills.page: begin -->"
 END: Final = "<!-- end -->"
+_LONGEST = 110  # characters of an order that a row shows
 
 
 def tables() -> str:
-    """Return one table for each kind of target."""
-    return "\n".join(line for target in Target for line in _table(target))
+    """Return one table for each kind of target, and one of what the connector shows."""
+    return "\n".join([*(line for target in Target for line in _table(target)), *_shown()])
 
 
 def _table(target: Target) -> Iterator[str]:
@@ -29,6 +31,27 @@ def _table(target: Target) -> Iterator[str]:
     yield "|---|---|---|---|"
     yield from (_row(drill) for drill in drills)
     yield ""
+
+
+def _shown() -> Iterator[str]:
+    yield "### What the connector shows meanwhile"
+    yield ""
+    yield "Four requests are asked when the drill is put on (later by *asked*): the alerts that are there after so many seconds, and what"
+    yield "`/healthz` answers then; `/liveness` answers 200. Unless marked ¹, all requests are answered after the end of the drill, and no"
+    yield "alert is left. `tests/faults/test_drills.py` plays each row."
+    yield ""
+    yield "| order | asked | seconds | alerts | `/healthz` | requests |"
+    yield "|---|---|---|---|---|---|"
+    yield from (_shown_row(row) for row in SHOWN)
+    yield ""
+
+
+def _shown_row(row: Shown) -> str:
+    order = row.order if len(row.order) <= _LONGEST else f"{row.order[:_LONGEST]}…"
+    alerts = "<br>".join(one.words for one in row.alerts) or "–"
+    asked = "before" if row.pending else f"{row.lead:g} s" if row.lead else ""
+    requests = ("wait" if row.waits else "answered") + ("" if row.ends else " ¹")
+    return f"| `{order}` | {asked} | {row.after:g} | {_cell(alerts)} | {row.health} | {requests} |"
 
 
 def _row(drill: Drill[Any]) -> str:

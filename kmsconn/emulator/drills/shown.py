@@ -1,0 +1,154 @@
+"""What the connector shows at each drill: its alerts after a while. docs/drills.md prints it, a test plays it. Plays nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import attrs
+
+
+@attrs.frozen
+class Named:
+    """An alert by dependency and cause; in a dependency ``…`` stands for the rest of it."""
+
+    dependency: str
+    cause: str
+    critical: bool = False
+
+    @property
+    def words(self) -> str:
+        """The alert as a cell of the page has it."""
+        return f"`{self.dependency}`: `{self.cause}`{', critical' if self.critical else ''}"
+
+
+def critical(dependency: str, cause: str) -> Named:
+    """Return a critical alert."""
+    return Named(dependency, cause, critical=True)
+
+
+@attrs.frozen
+class Shown:
+    """One drill put on while four requests are asked: one public, and one by a user, in one unified form, and by a wallet.
+
+    ``alerts``: all that are there ``after`` seconds. ``waits``: not all requests are answered by then. ``pending``: they are on chain
+    before the drill is put on; ``lead``: seconds by which they come later. ``ends``: at the end of the drill all of them are answered
+    and no alert is left.
+    """
+
+    target: str
+    drill: str
+    body: dict[str, Any] = attrs.field(factory=dict)
+    alerts: tuple[Named, ...] = ()
+    after: float = 30.0
+    waits: bool = False
+    pending: bool = False
+    lead: float = 0.0
+    ends: bool = True
+
+    @property
+    def health(self) -> int:
+        """The status of ``/healthz`` meanwhile."""
+        return 503 if any(one.critical for one in self.alerts) else 200
+
+    @property
+    def order(self) -> str:
+        """The path and the body by which an operator puts the drill on."""
+        return (
+            f"/{self.target}/{self.drill} {json.dumps(self.body)}"
+            if self.body
+            else f"/{self.target}/{self.drill}"
+        )
+
+
+def _shown(path: str, *alerts: Named, body: dict[str, Any] | None = None, **options: Any) -> Shown:
+    target, drill = path.split("/")
+    return Shown(target, drill, body or {}, alerts, **options)
+
+
+_GATEWAY, _ETHEREUM, _CORE, _BUCKETS = "txmanager gateway", "txmanager ethereum", "core[0]", "buckets"
+_RESULT = "GetPublicDecryptionResult"
+_LOOKS = (Named(_GATEWAY, "rounds"), critical("gateway 0x…", "logs"))
+_FAILS = critical(_BUCKETS, "calls-fail")
+
+SHOWN: Final = (
+    _shown("gateway/refuse", critical("gateway", "unreachable"), Named(_GATEWAY, "rounds"), waits=True),
+    _shown("ethereum/refuse", critical("ethereum", "unreachable"), Named(_ETHEREUM, "rounds"), waits=True),
+    _shown("host/refuse", critical("host chain 12345", "unreachable"), waits=True),
+    _shown("core0/refuse", critical(_CORE, "unreachable"), waits=True),
+    _shown("bucket0/refuse"),
+    _shown("buckets/refuse", _FAILS, waits=True),
+    _shown("gateway/hang", critical("gateway", "unreachable"), Named(_GATEWAY, "rounds"), waits=True),
+    _shown("host/hang", critical("host chain 12345", "unreachable"), critical("host chain 12345", "calls-fail"), waits=True),
+    _shown("gateway/hang", Named(_GATEWAY, "gas-estimate-unanswered"), body={"method": "eth_estimateGas", "one": True}, waits=True),
+    _shown("gateway/hang", Named(_GATEWAY, "receipt-unanswered"), body={"method": "eth_getTransactionReceipt"}),
+    _shown("gateway/error", *_LOOKS, waits=True),
+    _shown("ethereum/error", Named(_ETHEREUM, "rounds"), Named("checks", "calls-fail"), critical("ethereum 0x…", "logs"),
+           after=120, waits=True),
+    _shown("host/error", critical("checks", "calls-fail"), waits=True),
+    _shown("gateway/error", Named(_GATEWAY, "receipt-unanswered"),
+           body={"method": "eth_getTransactionReceipt", "message": "indexing is in progress"}),
+    _shown("gateway/answer", *_LOOKS, waits=True),
+    _shown("gateway/answer", Named(_GATEWAY, "gas-estimate-unanswered"),
+           body={"method": "eth_estimateGas", "value": "0x1" + 64 * "0"}, waits=True),
+    _shown("gateway/answer", Named(_GATEWAY, "gas-estimate-unanswered"), Named(_GATEWAY, "fees"),
+           body={"method": "eth_blockNumber", "value": "0x7fffffffffffffff"}, waits=True),
+    _shown("gateway/batch-limit", body={"calls": 3}),
+    _shown("gateway/batch-limit", critical("gateway 0x…", "logs"), body={"calls": 2}, waits=True),
+    _shown("gateway/fees", critical(_GATEWAY, "fees"), body={"base_fee": "0x1000000000000000000000000000000"}, waits=True),
+    _shown("gateway/fees", body={"base_fee": "0x1000000000000000000000000000000", "times": 1}),
+    _shown("gateway/short-estimate"),
+    _shown("ethereum/finality", critical("ethereum", "not-finalizing"), after=3000),
+    _shown("gateway/finality"),
+    _shown("gateway/finality", body={"known": False}),
+    _shown("ethereum/finality", Named("checks", "calls-fail"), critical("ethereum 0x…", "logs"),
+           body={"known": False}, after=120, waits=True),
+    _shown("gateway/lag"),
+    _shown("gateway/stall", Named(_GATEWAY, "broadcast"), pending=True, waits=True),
+    _shown("gateway/balance", critical(_GATEWAY, "funds"), waits=True),
+    _shown("gateway/pool"),
+    _shown("gateway/misbehave", body={"how": "swallowed", "times": 2}),
+    _shown("gateway/reorganise", body={"blocks": 3}),
+    _shown("gateway/second-sender"),
+    _shown("ethereum/destroy-context", pending=True, ends=False, waits=True),
+    _shown("ethereum/destroy-epoch", ends=False),
+    _shown("ethereum/new-context", critical("new_kms_epoch", "undone"), after=90, ends=False),
+    _shown("host/deny", waits=True),
+    _shown("host/wallet", waits=True),
+    _shown("core0/fail", critical(_CORE, "internal-error"), critical(_CORE, "unreachable"), waits=True),
+    _shown("core0/fail", critical(_CORE, "unreachable"), body={"code": "UNAVAILABLE"}, waits=True),
+    _shown("core0/fail", critical(_CORE, "misconfigured"), body={"code": "UNAUTHENTICATED", "method": "UserDecrypt"}, waits=True),
+    _shown("core0/signer", critical(_CORE, "wrong-signer"), ends=False, waits=True),
+    _shown("core0/taken", Named(_CORE, "taken-ids"), critical(_CORE, "too-slow"), after=400, waits=True),
+    _shown("core0/stuck", critical(_CORE, "too-slow"), after=400, waits=True),
+    _shown("core0/health", critical(_CORE, "unreachable")),
+    _shown("core0/health", body={"known": False}),
+    _shown("core0/hang", critical(_CORE, "unreachable"), waits=True),
+    _shown("core0/slow", critical(_CORE, "unreachable")),
+    _shown("core0/slow", body={"seconds": 2.0}),
+    _shown("core0/spoil", critical(_CORE, "wrong-answer"), body={"method": "GetUserDecryptionResult"}, waits=True),
+    _shown("core0/spoil", critical(_CORE, "calls-fail"), body={"method": "GetUserDecryptionResult", "how": "cut"}, waits=True),
+    _shown("bucket0/status"),
+    _shown("buckets/status", _FAILS, waits=True),
+    _shown("bucket0/redirect"),
+    _shown("buckets/redirect", _FAILS, waits=True),
+    _shown("buckets/chunked"),
+    _shown("bucket0/stall"),
+    _shown("buckets/stall", _FAILS, after=60, waits=True),
+    _shown("buckets/oversized", _FAILS, body={"announced": True}, waits=True),
+    _shown("bucket0/spoil"),
+    _shown("buckets/spoil", _FAILS, waits=True),
+    _shown("bucket0/slow"),
+    _shown("bucket0/hang"),
+    _shown("buckets/hang", _FAILS, after=60, waits=True),
+    _shown("buckets/address", _FAILS, body={"url": "http://[::127.0.0.1]/ct0"}, lead=70, after=90, waits=True),
+    _shown("decryption/no-code", critical("gateway", "wrong-contract"), after=90, waits=True, ends=False),
+    _shown("gateway_config/no-code", critical("gateway", "wrong-contract"), Named("coprocessor registry", "unreadable"), after=90),
+    _shown("protocol_config/no-code", critical("ethereum", "wrong-contract"), Named("checks", "calls-fail"), after=90, waits=True),
+    _shown("kms_generation/no-code", critical("ethereum", "wrong-contract"), after=90),
+    _shown("acl/no-code", critical("host chain 12345", "wrong-contract"), critical("checks", "calls-fail"), after=90, waits=True),
+    _shown("decryption/pause", pending=True),
+    _shown("users/request"),
+    _shown("users/unknown-host-chain", Named("host chain 424242", "not-configured"), ends=False),
+    _shown("users/other-context", Named("context 0x…", "not-a-node"), ends=False),
+)  # fmt: skip
