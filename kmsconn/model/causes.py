@@ -166,6 +166,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "broadcast": Cause(
         "txmanager …", "A node does not take transactions", "see the node; the same bytes are sent again"
     ),
+    "not-included": Cause(
+        "txmanager …",
+        "No block has taken a signed reply for minutes, whatever the node says to its bytes",
+        "see that the node passes transactions on, and that the chain makes blocks; the reply is sent again",
+    ),
     "rounds": Cause(
         "txmanager …", "A round of the transaction manager failed", "see the text; it goes on by itself"
     ),

@@ -40,6 +40,10 @@ BROADCAST_TIMEOUT = (
     8.0  # seconds for the answer to a broadcast; shorter than a connection waits before it counts as dead
 )
 REPLIES_AT_ONCE = 256  # replies that are asked about and signed at once
+NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = (
+    300.0,
+    60,
+)  # seconds, and blocks at least, until a reply in flight is named
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
 EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain
 FILLER = b"filler"  # stands for the hash: any empty transfer of a nonce will do
@@ -60,6 +64,8 @@ class Executor:
     _ripe: frozenset[int] = frozenset()
     _included_from: int = 0
     """Below this block every included reply was looked at once."""
+    _in_flight_since: dict[int, float] = attrs.field(factory=dict)
+    """When each signed reply was first seen, whatever bytes it has had since."""
 
     @classmethod
     def of(cls, state: TxState) -> Executor:
@@ -85,6 +91,7 @@ class Executor:
         tell_market(self.state.alerts, self.market)
         await self._load_included(chain)
         self._forget()
+        self._name_late()
 
     def _see_strangers(self, chain: ChainView) -> None:
         """Note that the account has sent what this journal does not know: the reply of a lost one, or of another process."""
@@ -159,6 +166,17 @@ class Executor:
         state.broadcasts.keep(signed.keys())
         state.fillers.keep(self._ripe | state.nonces())
         state.alerts.forget(trio.current_time())
+
+    def _name_late(self) -> None:
+        """Say which replies no block has taken for long, whatever nodes say to their bytes."""
+        state, now = self.state, trio.current_time()
+        known, signed = self._in_flight_since, state.signed_rows
+        self._in_flight_since = {rid: known.get(rid, now) for rid in signed}
+        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.block_time)
+        for rid, since in self._in_flight_since.items():
+            if now - since >= late:
+                text = f"no block has taken it for {(now - since) / 60:.0f} minutes, with nonce {signed[rid].nonce}"
+                state.alerts.raise_for(signed[rid], "not-included", text, now)
 
     def view(self, chain: ChainView) -> View:
         """Return everything that a decision depends on."""

@@ -424,7 +424,7 @@ CHAIN_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "misbehave", Target.CHAIN, Misbehaviour, _misbehave,
         "One of the other faults of a node, by the names of `Fault` in `kmsconn/emulator/node_faults.py`.",
-        "See docs/outcomes.md, *Hearing* and *Reply*.",
+        "See docs/outcomes.md, *Hearing* and *Reply*. Replies whose receipts a node never finds look like those of another connector.",
     ),
     Drill(
         "reorganise", Target.GATEWAY, Reorganisation, _reorganise,

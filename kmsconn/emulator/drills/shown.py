@@ -67,7 +67,7 @@ def _shown(path: str, *alerts: Named, body: dict[str, Any] | None = None, **opti
 
 
 _GATEWAY, _ETHEREUM, _CORE, _BUCKETS = "txmanager gateway", "txmanager ethereum", "core[0]", "buckets"
-_RESULT = "GetPublicDecryptionResult"
+_WALLET = "wallet"
 _LOOKS = (Named(_GATEWAY, "rounds"), critical("gateway 0x…", "logs"))
 _FAILS = critical(_BUCKETS, "calls-fail")
 
@@ -108,6 +108,9 @@ SHOWN: Final = (
     _shown("gateway/balance", critical(_GATEWAY, "funds"), waits=True),
     _shown("gateway/pool"),
     _shown("gateway/misbehave", body={"how": "swallowed", "times": 2}),
+    _shown("gateway/misbehave", Named(_GATEWAY, "not-included"), body={"how": "swallowed"}, after=400, waits=True),
+    _shown("gateway/misbehave", critical("completeness 0x…", "missing-requests"), body={"how": "empty_logs"}, after=60, waits=True),
+    _shown("gateway/misbehave", critical(_WALLET, "used-by-another"), body={"how": "no_receipt"}, ends=False),
     _shown("gateway/reorganise", body={"blocks": 3}),
     _shown("gateway/second-sender"),
     _shown("ethereum/destroy-context", pending=True, ends=False, waits=True),
