@@ -23,7 +23,7 @@ from kmsconn.net.ports import Ports
 from kmsconn.net.real import real_ports
 from kmsconn.service.alerting import show_alerts
 from kmsconn.service.completeness import Completeness
-from kmsconn.service.contracts import ContractWatch
+from kmsconn.service.contracts import CONTRACTS_INTERVAL, HOST_CONTRACTS_INTERVAL, ContractWatch
 from kmsconn.service.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.service.hook import Hook
 from kmsconn.service.intake import Intake, follow_heads
@@ -148,7 +148,11 @@ class Connector:
                 services.start_soon(follow_heads, chain_context, components.on_event)
             services.start_soon(wait_for_dependencies, components, self._ready)
             for endpoint in components.links.endpoints:
-                services.start_soon(ContractWatch(components.profile, endpoint, components.on_event).run)
+                heard = endpoint.chain_id in components.chain_contexts
+                interval = CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL
+                services.start_soon(
+                    ContractWatch(components.profile, endpoint, components.on_event, interval).run
+                )
             services.start_soon(self.watch.run)
             services.start_soon(
                 Retaining(

@@ -1,4 +1,4 @@
-"""Asks every minute, as the start does, whether the contracts are where the configuration says: one that is gone is an alert."""
+"""Asks now and then, as the start does, whether the contracts are where the configuration says: one that is gone is an alert."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from kmsconn.protocols.port import Profile
 from kmsconn.service.starting import see_contracts
 
 CONTRACTS_INTERVAL = 60.0  # seconds between looks
+HOST_CONTRACTS_INTERVAL = (
+    3600.0  # on a chain that is only asked: what fails there is named by the requests that wait
+)
 WRONG_CONTRACT = "wrong-contract"
 
 
@@ -25,6 +28,7 @@ class ContractWatch:
     profile: Profile
     endpoint: Endpoint
     on_event: OnEvent
+    interval: float = CONTRACTS_INTERVAL
     _alerts: Alerts = attrs.field(
         default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
     )
@@ -32,7 +36,7 @@ class ContractWatch:
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: reads only."""
         while True:
-            await trio.sleep(CONTRACTS_INTERVAL)
+            await trio.sleep(self.interval)
             await self._look()
 
     async def _look(self) -> None:

@@ -149,7 +149,7 @@ SHOWN: Final = (
     _shown("gateway_config/no-code", critical("gateway", "wrong-contract"), Named("coprocessor registry", "unreadable"), after=90),
     _shown("protocol_config/no-code", critical("ethereum", "wrong-contract"), Named("checks", "calls-fail"), after=90, waits=True),
     _shown("kms_generation/no-code", critical("ethereum", "wrong-contract"), after=90),
-    _shown("acl/no-code", critical("host chain 12345", "wrong-contract"), critical("checks", "calls-fail"), after=90, waits=True),
+    _shown("acl/no-code", critical("checks", "calls-fail"), after=90, waits=True),
     _shown("decryption/pause", pending=True),
     _shown("users/request"),
     _shown("users/unknown-host-chain", Named("host chain 424242", "not-configured"), ends=False),
