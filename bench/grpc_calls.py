@@ -64,10 +64,10 @@ async def one_round(
 async def ours(port: int) -> list[dict[str, Any]]:
     import trio
 
-    from kmsconn.kms.channel import open_channel
-    from kmsconn.net.dialling import dial_sockets
-    from kmsconn.net.offloading import offload_to_threads
-    from kmsconn.net.ports import Ports
+    from kmsconn.transport.dialling import dial_sockets
+    from kmsconn.transport.grpc.channel import open_channel
+    from kmsconn.transport.offloading import offload_to_threads
+    from kmsconn.transport.ports import Ports
 
     async def together(callers: list[Callable[[], Awaitable[None]]]) -> None:
         async with trio.open_nursery() as nursery:
@@ -75,7 +75,7 @@ async def ours(port: int) -> list[dict[str, Any]]:
                 nursery.start_soon(caller)
 
     ports = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)
-    async with open_channel("127.0.0.1", port, ports) as channel:
+    async with open_channel("127.0.0.1", port, ports.dial) as channel:
         return await measure(lambda message: channel.unary(ECHO, [message]), together)
 
 

@@ -112,16 +112,16 @@ async def watch(peak: list[int]) -> None:
 
 async def call(port: int, direction: str, size: int, count: int, budget: int) -> dict[str, Any]:
     """Make the calls at once and return the row."""
-    from kmsconn.kms.allowance import Allowance
-    from kmsconn.kms.channel import open_channel
-    from kmsconn.net.dialling import dial_sockets
-    from kmsconn.net.offloading import offload_to_threads
-    from kmsconn.net.ports import Ports
+    from kmsconn.transport.dialling import dial_sockets
+    from kmsconn.transport.grpc.allowance import Allowance
+    from kmsconn.transport.grpc.channel import open_channel
+    from kmsconn.transport.offloading import offload_to_threads
+    from kmsconn.transport.ports import Ports
 
     ports = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)
     piece = bytes(MIB)
     question = [piece] * (size // MIB) if direction == "up" else [b"?"]
-    async with open_channel("127.0.0.1", port, ports, allowance=Allowance(budget)) as channel:
+    async with open_channel("127.0.0.1", port, ports.dial, allowance=Allowance(budget)) as channel:
 
         async def ask() -> None:
             reply = await channel.unary(f"/{direction}", question)

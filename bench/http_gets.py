@@ -16,10 +16,10 @@ import trio
 from bench.rows import Row, beside, run_module
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
-from kmsconn.net.dialling import dial_sockets
-from kmsconn.net.http import HttpClient, open_http
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.ports import Ports
+from kmsconn.transport.dialling import dial_sockets
+from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import Ports
 
 HEADERS = tuple((f"x-amz-meta-thing-{number}", "v" * 60) for number in range(6))
 CASES = [("HEAD", 0), ("GET", 205), ("GET", 64 * 1024), ("GET", 1024 * 1024), ("POST", 300)]

@@ -15,27 +15,27 @@ import attrs
 import msgspec
 import trio
 
-from kmsconn.chain.endpoint import Endpoint, open_endpoint
-from kmsconn.chain.logs import decode_log, decode_logs
-from kmsconn.chain.port import Call
 from kmsconn.ciphertexts.attestation import ciphertext_format
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import by_handle
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
+from kmsconn.core_client.client import CoreClient, open_core
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
-from kmsconn.kms.core import CoreClient, open_core
 from kmsconn.model.events import ignore
 from kmsconn.model.requests import CiphertextReference, Content
 from kmsconn.model.steps import Ciphertext
-from kmsconn.net.dialling import dial_sockets
-from kmsconn.net.http import HttpClient, open_http
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.ports import Ports
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.rpc.endpoint import Endpoint, open_endpoint
+from kmsconn.rpc.logs import decode_log, decode_logs
+from kmsconn.rpc.port import Call
+from kmsconn.transport.dialling import dial_sockets
+from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import Ports
 
 GAS, MAX_FEE = 5_000_000, 10**10
 LARGEST = 1 << 27

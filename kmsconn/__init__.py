@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kmsconn.chain.provider import Place, Provider, open_provider
+    from kmsconn.app.connector import Connector, Statistics, open_connector, serve
     from kmsconn.config.settings import Settings as Config
     from kmsconn.config.sources import load_config
     from kmsconn.errors import (
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from kmsconn.model.events import Event, OnEvent
     from kmsconn.model.life import State
     from kmsconn.model.requests import Kind
-    from kmsconn.net.ports import Dial, Offload, Ports
     from kmsconn.protocols.interfaces import Decoded, Interfaces, UnknownLog, interfaces
-    from kmsconn.service.connector import Connector, Statistics, open_connector, serve
+    from kmsconn.rpc.provider import Place, Provider, open_provider
+    from kmsconn.transport.ports import Dial, Offload, Ports
 
 __all__ = [
     "CallReverted",
@@ -67,7 +67,7 @@ __all__ = [
 
 # A name is imported when it is first used: `kmsconn --version` and `kmsconn.emulator` need not load the whole service.
 _HOMES = {
-    "kmsconn.chain.provider": ("Place", "Provider", "open_provider"),
+    "kmsconn.rpc.provider": ("Place", "Provider", "open_provider"),
     "kmsconn.protocols.interfaces": ("Decoded", "Interfaces", "UnknownLog", "interfaces"),
     "kmsconn.config.settings": ("Settings",),
     "kmsconn.config.sources": ("load_config",),
@@ -84,8 +84,8 @@ _HOMES = {
     "kmsconn.model.events": ("Event", "OnEvent"),
     "kmsconn.model.life": ("State",),
     "kmsconn.model.requests": ("Kind",),
-    "kmsconn.net.ports": ("Dial", "Offload", "Ports"),
-    "kmsconn.service.connector": ("Connector", "Statistics", "open_connector", "serve"),
+    "kmsconn.transport.ports": ("Dial", "Offload", "Ports"),
+    "kmsconn.app.connector": ("Connector", "Statistics", "open_connector", "serve"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {"Config": "Settings"}

@@ -41,16 +41,16 @@ import trio
 import trio.testing
 
 import kmsconn
+from kmsconn.app.connector import open_connector
 from kmsconn.config.settings import AttestationMode, Settings
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.journal.journal import Execution
 from kmsconn.model.events import Event, ReplyIncluded
-from kmsconn.net.offloading import offload_inline
-from kmsconn.net.ports import Ports
-from kmsconn.service.connector import open_connector
 from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import Ports
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem

@@ -11,9 +11,6 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.asking import MAX_BATCH, ask_all, inquire
-from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
@@ -34,8 +31,11 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
-from kmsconn.net.together import together
 from kmsconn.protocols.port import ContractQuery, Facts, PlannedQueries, Profile, QueryPlan
+from kmsconn.rpc.asking import MAX_BATCH, ask_all, inquire
+from kmsconn.rpc.heads import HeadTracker
+from kmsconn.rpc.port import Rpc, RpcError
+from kmsconn.transport.together import together
 
 Step = Callable[[], Awaitable[Any]]
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection
 
 import attrs
 
-from kmsconn.chain.asking import inquire
-from kmsconn.chain.port import Rpc
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.checks.shared import Shared
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet
 from kmsconn.ethereum.ids import id_name
 from kmsconn.protocols.port import Profile
+from kmsconn.rpc.asking import inquire
+from kmsconn.rpc.port import Rpc
 
 TIME_TO_LIVE = 60.0  # seconds that a valid pair is believed
 _FIRST, _RAREST = 0.5, 60.0  # seconds between two questions about a pair that is not valid

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 import attrs
 
-from kmsconn.chain.asking import ask, ask_all, inquire
-from kmsconn.chain.port import Rpc
 from kmsconn.checks.shared import Shared
 from kmsconn.errors import NotMember, NotYet
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Kind, Request
 from kmsconn.protocols.port import ContractQuery, Profile
+from kmsconn.rpc.asking import ask, ask_all, inquire
+from kmsconn.rpc.port import Rpc
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.errors import Aborted, AlreadyDone, Destroyed, NotYet, Over, Rejected
+from kmsconn.rpc.heads import CONFIRMING, HeadTracker
 
 WITHOUT_BLOCKS = (
     30.0  # seconds after which the same answer counts although the chain made no block: it has no traffic

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from kmsconn.net.urls import show_origin
+from kmsconn.transport.urls import show_origin
 
 MOST: Final = 64  # buckets with a count of their own; the others share one
 OTHERS: Final = "others"

@@ -20,7 +20,7 @@ from kmsconn.errors import NotYet, Overloaded, RequestError, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.net.ports import Offload
+from kmsconn.transport.ports import Offload
 
 HEDGE = 1.0  # seconds without a result after which the next bucket is asked too
 SILENCE = 10.0  # seconds without a byte after which a bucket counts as hung

@@ -12,14 +12,14 @@ from functools import partial
 import attrs
 import trio
 
-from kmsconn.chain.asking import ask
-from kmsconn.chain.port import Rpc
 from kmsconn.errors import Retryable, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
-from kmsconn.net.together import together
 from kmsconn.protocols.port import Profile
+from kmsconn.rpc.asking import ask
+from kmsconn.rpc.port import Rpc
+from kmsconn.transport.together import together
 
 
 @attrs.define

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from kmsconn.net.urls import DEFAULT_PORTS, Url, parse
+from kmsconn.transport.urls import DEFAULT_PORTS, Url, parse
 
 USUAL_REGION = "us-east-1"
 _AWS = ("amazonaws.com", "amazonaws.com.cn")

@@ -13,7 +13,7 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import BucketPolicy, by_handle
 from kmsconn.errors import Retryable, Undecodable
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.net.http import HttpClient
+from kmsconn.transport.http import HttpClient
 
 MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection
 QUORUM_HEAD_START = 0.25  # seconds for the buckets that are enough; then the others are asked too

@@ -8,14 +8,14 @@ from functools import partial
 import attrs
 import trio
 
-from kmsconn.chain.asking import ask
-from kmsconn.chain.port import Rpc
 from kmsconn.errors import Down, NotYet, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
-from kmsconn.net.together import together
 from kmsconn.protocols.port import Coprocessor, Profile
+from kmsconn.rpc.asking import ask
+from kmsconn.rpc.port import Rpc
+from kmsconn.transport.together import together
 
 NAME = "coprocessor registry"
 MOST = 1_000  # coprocessors; each is asked for, and there are five

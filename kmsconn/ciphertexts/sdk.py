@@ -18,9 +18,9 @@ import trio
 from kmsconn.ciphertexts.places import ObjectPlace
 from kmsconn.errors import Misconfigured, Unreachable
 from kmsconn.extras import require_extra
-from kmsconn.net.aws import AwsService, errors_of_the_sdk, open_aws, prepare, read_error
-from kmsconn.net.ports import Offload
-from kmsconn.net.proxies import NO_PROXIES, Proxies
+from kmsconn.transport.aws import AwsService, errors_of_the_sdk, open_aws, prepare, read_error
+from kmsconn.transport.ports import Offload
+from kmsconn.transport.proxies import NO_PROXIES, Proxies
 
 SERVICE = "s3"
 CONNECTIONS = 8  # for each client, as our own have; more callers wait, for a pool that is waited for in the SDK's client may leak places

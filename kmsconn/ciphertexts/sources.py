@@ -15,8 +15,8 @@ from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.ciphertexts.urls import by_digest, by_handle
 from kmsconn.errors import Unreachable
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.net.http import HttpClient
-from kmsconn.net.urls import show
+from kmsconn.transport.http import HttpClient
+from kmsconn.transport.urls import show
 
 
 class Body(Protocol):

@@ -9,8 +9,8 @@ import attrs
 
 from kmsconn.ciphertexts.attestation import COPROCESSOR_CONTEXT_ID
 from kmsconn.errors import Misconfigured
-from kmsconn.net.addresses import is_private_host, is_public_address
-from kmsconn.net.urls import parse
+from kmsconn.transport.addresses import is_private_host, is_public_address
+from kmsconn.transport.urls import parse
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from kmsconn.cli.endings import leaves
-from kmsconn.net.urls import show_origin
+from kmsconn.transport.urls import show_origin
 
 LONGEST_LINE: Final = 1_000  # characters; a dependency's answer of a megabyte may stand in an error's text
 _DEPTH: Final = (

@@ -26,7 +26,7 @@ from kmsconn.control.client import NOBODY_THERE, ask_running, ask_stopped
 from kmsconn.control.commands import CommandError
 from kmsconn.control.requests import MOST, USUAL
 from kmsconn.errors import StartRefused
-from kmsconn.net.real import real_ports
+from kmsconn.transport.real import real_ports
 
 HELP: Final = "list requests, show one, or let failed ones begin again"
 _WIDE: Final = 100  # characters of a reason in a list

@@ -34,11 +34,11 @@ from kmsconn.model.life import State
 from kmsconn.monitoring.logs import LibraryLogs, log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
-from kmsconn.net.ports import Ports
+from kmsconn.transport.ports import Ports
 
 if TYPE_CHECKING:
-    from kmsconn.service.connector import Connector
-    from kmsconn.service.wiring import Components
+    from kmsconn.app.connector import Connector
+    from kmsconn.app.wiring import Components
 
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 HELP: Final = "run the connector until SIGTERM or SIGINT"
@@ -95,7 +95,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
 
     Raises StartRefused, in groups. Cancellation: as ``open_connector``.
     """
-    from kmsconn.service.connector import open_connector
+    from kmsconn.app.connector import open_connector
 
     monitor = Monitor()
     log_event = log_events(log, settings.log_level)

@@ -15,7 +15,7 @@ from kmsconn.config.settings import Chain, Settings
 from kmsconn.config.sources import load_config
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.net.urls import show_origin
+from kmsconn.transport.urls import show_origin
 
 HELP: Final = "check the configuration without starting anything"
 

@@ -13,8 +13,8 @@ import attrs
 
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
-from kmsconn.net.proxies import NO_PROXIES, Proxies
-from kmsconn.net.urls import show_origin
+from kmsconn.transport.proxies import NO_PROXIES, Proxies
+from kmsconn.transport.urls import show_origin
 
 
 class Secret:

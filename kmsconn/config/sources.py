@@ -26,7 +26,7 @@ from kmsconn.config.settings import AwsKmsKey, Secret, Settings
 from kmsconn.config.structuring import structure
 from kmsconn.config.wallets import find_wallet
 from kmsconn.errors import ConfigError
-from kmsconn.net.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
+from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
 
 # Kubernetes puts these into every pod beside a Service named kms-connector or kms-connector-…: they are not meant for us.
 _SERVICE_LINK = re.compile(

@@ -9,14 +9,14 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from kmsconn.app.wiring import PROFILES
 from kmsconn.config.settings import Settings
 from kmsconn.control.address import address_of, control_path
 from kmsconn.control.commands import CommandError, Context, perform
 from kmsconn.control.requests import COMMANDS
 from kmsconn.errors import StartRefused
 from kmsconn.journal.opening import open_journal
-from kmsconn.net.ports import Ports
-from kmsconn.service.wiring import PROFILES
+from kmsconn.transport.ports import Ports
 
 CONTROL_REPLY_TIMEOUT: Final = 90.0  # seconds: more than the server takes for any command
 ANSWER_BYTES: Final = 64 << 20

@@ -19,11 +19,11 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from kmsconn.app.wiring import Components
 from kmsconn.control.address import address_of
 from kmsconn.control.commands import CommandError, Commands, Context, perform
 from kmsconn.control.requests import COMMANDS
 from kmsconn.errors import JournalFailed, StartRefused
-from kmsconn.service.wiring import Components
 
 CONNECTIONS: Final = 16  # an operator and some scripts; beyond it a connection is closed at once
 REQUEST_BYTES: Final = 64 * 1024

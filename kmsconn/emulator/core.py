@@ -36,8 +36,8 @@ from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.uptime import Uptime
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.ids import KEY_TAG, make_id
-from kmsconn.kms.codes import Status
 from kmsconn.protocols.protobuf import decode
+from kmsconn.transport.grpc.status import Status
 
 SERVICE = "kms_service.v1.CoreServiceEndpoint"
 LONG_POLL = 60.0

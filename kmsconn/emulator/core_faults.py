@@ -26,8 +26,8 @@ from kmsconn.emulator.core_answers import answer
 from kmsconn.emulator.core_requests import Job, read_id
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GoAway, GrpcFailure, Method, Valve
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.kms.codes import Status
 from kmsconn.protocols.protobuf import decode
+from kmsconn.transport.grpc.status import Status
 
 Response: TypeAlias = PublicDecryptionResponse | UserDecryptionResponse
 HEALTH = "Check"

@@ -41,8 +41,8 @@ from kmsconn.emulator.uptime import Uptime
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.kms.codes import Status
 from kmsconn.protocols.protobuf import decode
+from kmsconn.transport.grpc.status import Status
 
 KEY_TYPES = ("ServerKey", "PublicKey")
 COMPRESSED_KEY_TYPES = ("PublicKey", "CompressedXofKeySet")

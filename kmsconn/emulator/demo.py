@@ -10,6 +10,7 @@ from random import Random
 import attrs
 import trio
 
+from kmsconn.app.connector import serve
 from kmsconn.emulator.board import ProgressTable, Totals
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
@@ -19,8 +20,7 @@ from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, run_load
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
-from kmsconn.net.ports import Offload, Ports
-from kmsconn.service.connector import serve
+from kmsconn.transport.ports import Offload, Ports
 
 COMPUTING = (0.02, 0.12)
 """Seconds that the emulated Core takes for an answer, drawn between these."""

@@ -23,8 +23,8 @@ import trio
 from hyperframe.frame import GoAwayFrame
 
 from kmsconn.errors import Undecodable
-from kmsconn.kms.codes import Status
 from kmsconn.protocols.protobuf import fields
+from kmsconn.transport.grpc.status import Status
 
 MAX_MESSAGE = 104_857_600  # kms-core-grpc.md, section 1
 WINDOW = 1024 * 1024  # for a stream and for the connection, as tonic's server grants

@@ -22,7 +22,7 @@ from kmsconn.errors import JournalFailed, KmsconnError
 from kmsconn.journal.database import Database, NotWritten
 from kmsconn.journal.moves import note_submitted
 from kmsconn.journal.operations import is_off_loop
-from kmsconn.net.ports import Offload
+from kmsconn.transport.ports import Offload
 
 A = TypeVar("A")
 P = ParamSpec("P")

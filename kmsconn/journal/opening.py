@@ -14,7 +14,7 @@ from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import CLOSING, Journal
 from kmsconn.journal.sqlite import SqliteDriver, Synchronous
-from kmsconn.net.ports import Offload
+from kmsconn.transport.ports import Offload
 
 
 @asynccontextmanager

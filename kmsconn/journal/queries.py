@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from kmsconn.chain.checkpoints import Checkpoint, Checkpoints
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.damage import read_one, read_rows
@@ -35,6 +34,7 @@ from kmsconn.journal.values import (
 )
 from kmsconn.model.life import OPEN, State
 from kmsconn.model.requests import Kind
+from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints
 
 _NEXT = "SELECT min(next_attempt) FROM request"
 _RIDS = "SELECT rid FROM request"

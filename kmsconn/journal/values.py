@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from kmsconn.chain.checkpoints import Checkpoints
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
+from kmsconn.rpc.checkpoints import Checkpoints
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ from kmsconn.config.settings import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.net.urls import show
+from kmsconn.transport.urls import show
 
 LEVELS: Final[dict[type, int]] = {
     events.RequestRecorded: logging.INFO,

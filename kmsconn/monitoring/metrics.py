@@ -30,7 +30,7 @@ from kmsconn.monitoring.health import Health
 from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
-    from kmsconn.service.connector import Statistics
+    from kmsconn.app.connector import Statistics
     from kmsconn.txmanager.manager import TxStatistics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

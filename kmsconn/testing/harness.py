@@ -20,6 +20,7 @@ import attrs
 import trio
 import trio.testing
 
+from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Chain, Settings
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
@@ -27,14 +28,13 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.errors import StartRefused
 from kmsconn.journal.locking import locked
 from kmsconn.model.life import State
-from kmsconn.net.ports import Dial, Ports
-from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.endings import Ending, Steps
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.spoiling import Spoiler
 from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
+from kmsconn.transport.ports import Dial, Ports
 
 SCENARIO_TIMEOUT = 600.0  # virtual seconds in which everything must be replied and finalized
 UNWINDING = 2.0  # virtual seconds in which a cancelled connector must be gone

@@ -24,6 +24,7 @@ import msgspec
 import trio
 import trio.testing
 
+from kmsconn.app.connector import open_connector
 from kmsconn.config.settings import AwsKmsKey, Chain, Settings
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.buckets import serve_bucket
@@ -43,7 +44,6 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model import events
 from kmsconn.model.events import Event
 from kmsconn.model.life import State
-from kmsconn.service.connector import open_connector
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.hostile_aws import AWS, ENDPOINT, KEY_ID, in_memory, operation_of
 from kmsconn.testing.hostile_frames import HTTP2, WEBSOCKET, FramedStream

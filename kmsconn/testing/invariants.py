@@ -15,13 +15,13 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.fork import LAGGING
 from kmsconn.emulator.blocks import Block, Branch, Mined
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.view import NodeView
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
+from kmsconn.rpc.fork import LAGGING
 from kmsconn.testing.doubles import SignedReplies
 from kmsconn.testing.truth import is_request, name_of, replies_of, reply_to, requests_of
 from kmsconn.txmanager.view import FINDING_LIFETIME

@@ -13,7 +13,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kmsconn.net.ports import Dial, Ports
+from kmsconn.transport.ports import Dial, Ports
 
 T = TypeVar("T")
 

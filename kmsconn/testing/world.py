@@ -20,6 +20,7 @@ import attrs
 import trio
 import trio.testing
 
+from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
@@ -27,7 +28,6 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
-from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.invariants import Invariants
 from kmsconn.testing.killable import KillablePorts, Life

@@ -12,9 +12,9 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.asking import MAX_BATCH
-from kmsconn.chain.port import Call, PipelinedRpc, RpcError
 from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout
+from kmsconn.rpc.asking import MAX_BATCH
+from kmsconn.rpc.port import Call, PipelinedRpc, RpcError
 from kmsconn.txmanager.questions import HEAD, read_number
 
 QUESTION_TIMEOUT = (

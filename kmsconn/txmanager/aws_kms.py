@@ -19,8 +19,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import address_of_key, recoverable
 from kmsconn.extras import require_extra
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
-from kmsconn.net.aws import open_aws
-from kmsconn.net.proxies import NO_PROXIES, Proxies
+from kmsconn.transport.aws import open_aws
+from kmsconn.transport.proxies import NO_PROXIES, Proxies
 
 NAME: Final = "wallet"
 UNREACHABLE: Final = "unreachable"

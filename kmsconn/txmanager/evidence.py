@@ -11,12 +11,12 @@ from typing import Any
 
 import attrs
 
-from kmsconn.chain.jsonrpc import is_overload
-from kmsconn.chain.port import RpcError
 from kmsconn.errors import KmsconnError, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Profile, Revert, Verdict
+from kmsconn.rpc.jsonrpc import is_overload
+from kmsconn.rpc.port import RpcError
 
 
 class Sent(StrEnum):

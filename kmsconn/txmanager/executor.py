@@ -12,14 +12,14 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.asking import inquire
 from kmsconn.errors import Retryable, StageTimeout
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
 from kmsconn.model.life import State
-from kmsconn.net.together import together
-from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Revert
+from kmsconn.rpc.asking import inquire
+from kmsconn.transport.together import together
+from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager import nonces
 from kmsconn.txmanager.alerts import funds_of, tell_answer, tell_deferred, tell_market, tell_sent
 from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker

@@ -12,10 +12,10 @@ from typing import Any
 
 import attrs
 
-from kmsconn.chain.port import Call
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
+from kmsconn.rpc.port import Call
 from kmsconn.txmanager.nonces import NonceSuspicion
 
 LEAST_PRIORITY = 1  # wei

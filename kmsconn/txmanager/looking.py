@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Call
 from kmsconn.errors import StageTimeout
+from kmsconn.rpc.heads import HeadTracker
+from kmsconn.rpc.port import Call
 from kmsconn.txmanager.asking import ask_one_node
 from kmsconn.txmanager.questions import (
     FINALIZED,

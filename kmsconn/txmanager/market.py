@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 
-from kmsconn.chain.port import Call
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.hexes import from_quantity
+from kmsconn.rpc.port import Call
 from kmsconn.txmanager.fees import FeeHistory, FeeLimits, GasPrice, Price, in_gwei, market_fees, read_history
 from kmsconn.txmanager.questions import FEE_HISTORY, GAS_PRICE
 from kmsconn.txmanager.view import ChainView

@@ -6,12 +6,12 @@ from typing import Any
 
 import attrs
 
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
 from kmsconn.journal.values import Row
 from kmsconn.protocols.port import Profile
+from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.evidence import (
     Finds,
     Receipt,

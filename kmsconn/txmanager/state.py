@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import moves, queries
@@ -28,9 +26,11 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.net.ports import Ports
-from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import Profile
+from kmsconn.rpc.heads import HeadTracker
+from kmsconn.rpc.port import PipelinedRpc
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import TxAlerts
 from kmsconn.txmanager.backoff import ReplyBackoff, delay
 from kmsconn.txmanager.broadcasts import REPLACE_AFTER, Broadcasts

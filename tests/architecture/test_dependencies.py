@@ -19,7 +19,7 @@ from tests.installations import locked, packages_of
 
 PAGE = DOCS / "dependencies.md"
 MOST = 40
-OF_AWS = frozenset({"kmsconn.net.aws", "kmsconn.txmanager.aws_kms"})
+OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.txmanager.aws_kms"})
 """The modules that import the packages of the extra aws, inside functions."""
 
 _NAME = re.compile(r"[\w.-]+")
@@ -154,7 +154,7 @@ from tests.installations import install
 install("run.txt")
 limit = sys.getrecursionlimit()
 from kmsconn.cli.main import make_parser
-import kmsconn.service.connector, kmsconn.control.server
+import kmsconn.app.connector, kmsconn.control.server
 from kmsconn.ethereum.mnemonics import TEST_PHRASE, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
 make_parser()

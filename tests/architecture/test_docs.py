@@ -25,7 +25,7 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
-from kmsconn.net.offloading import offload_inline
+from kmsconn.transport.offloading import offload_inline
 from tests.architecture.test_layers import PACKAGES, WITHOUT_TRIO
 from tools.gen_source_map import renewed, source_map
 

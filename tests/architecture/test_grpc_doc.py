@@ -6,17 +6,17 @@ from pathlib import Path
 
 from tests.behaviours import PEERS, shown_by, table
 from tests.real import test_grpc_connections, test_grpc_peers, test_grpc_tls
-from tests.unit.kms import test_kms_channel, test_kms_framing, test_kms_http2, test_kms_link
+from tests.unit.transport.grpc import test_grpc_channel, test_grpc_framing, test_grpc_http2, test_grpc_link
 
 DOC = Path(__file__).parents[2] / "docs" / "grpc.md"
 MODULES = (
     test_grpc_peers,
     test_grpc_connections,
     test_grpc_tls,
-    test_kms_channel,
-    test_kms_link,
-    test_kms_http2,
-    test_kms_framing,
+    test_grpc_channel,
+    test_grpc_link,
+    test_grpc_http2,
+    test_grpc_framing,
 )
 
 

@@ -23,16 +23,16 @@ PACKAGES = (
     "emulator",
     "control",
     "monitoring",
-    "service",
+    "app",
     "txmanager",
-    "kms",
+    "core_client",
     "ciphertexts",
     "checks",
     "journal",
-    "chain",
+    "rpc",
     "protocols",
     "config",
-    "net",
+    "transport",
     "model",
     "ethereum",
     "extras",
@@ -45,11 +45,11 @@ WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", 
 
 MODULES_WITHOUT_TRIO = frozenset(
     {
-        "kmsconn.chain.cursor",
-        "kmsconn.chain.gaps",
-        "kmsconn.chain.logs",
-        "kmsconn.chain.port",
-        "kmsconn.chain.websocket_wire",
+        "kmsconn.rpc.cursor",
+        "kmsconn.rpc.gaps",
+        "kmsconn.rpc.logs",
+        "kmsconn.rpc.port",
+        "kmsconn.rpc.websocket_wire",
         "kmsconn.checks.windows",
         "kmsconn.ciphertexts.attestation",
         "kmsconn.ciphertexts.urls",
@@ -68,40 +68,40 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.schema",
         "kmsconn.journal.sqlite",
         "kmsconn.journal.values",
-        "kmsconn.kms.allowance",
-        "kmsconn.kms.codes",
-        "kmsconn.kms.flow",
-        "kmsconn.kms.frames",
-        "kmsconn.kms.framing",
-        "kmsconn.kms.headers",
-        "kmsconn.kms.http2",
-        "kmsconn.kms.outbox",
-        "kmsconn.kms.peer_settings",
-        "kmsconn.kms.status",
-        "kmsconn.kms.streams",
+        "kmsconn.transport.grpc.allowance",
+        "kmsconn.transport.grpc.status",
+        "kmsconn.transport.grpc.flow",
+        "kmsconn.transport.grpc.frames",
+        "kmsconn.transport.grpc.framing",
+        "kmsconn.transport.grpc.headers",
+        "kmsconn.transport.grpc.http2",
+        "kmsconn.transport.grpc.outbox",
+        "kmsconn.transport.grpc.peer_settings",
+        "kmsconn.core_client.statuses",
+        "kmsconn.transport.grpc.streams",
         "kmsconn.monitoring.exchange",
         "kmsconn.monitoring.families",
         "kmsconn.monitoring.health",
         "kmsconn.monitoring.logs",
         "kmsconn.monitoring.metrics",
         "kmsconn.monitoring.tally",
-        "kmsconn.net.addresses",
-        "kmsconn.net.http11",
-        "kmsconn.net.proxies",
-        "kmsconn.net.urls",
+        "kmsconn.transport.addresses",
+        "kmsconn.transport.http11",
+        "kmsconn.transport.proxies",
+        "kmsconn.transport.urls",
         "kmsconn.txmanager.nonces",
         "kmsconn.txmanager.table",
         "kmsconn.txmanager.fees",
-        "kmsconn.service.board",
-        "kmsconn.service.observer",
-        "kmsconn.service.passage",
-        "kmsconn.service.pulse",
+        "kmsconn.app.board",
+        "kmsconn.app.observer",
+        "kmsconn.app.passage",
+        "kmsconn.app.pulse",
     }
 )
 """The sans-IO modules of the other packages (◦ in the design)."""
 
 IO_LIBRARIES = frozenset({"trio", "trio_websocket", "httpx2", "asyncio", "anyio"})
-HTTP_MODULE = "kmsconn.net.http"
+HTTP_MODULE = "kmsconn.transport.http"
 
 
 def module_name(path: Path) -> str:
@@ -211,14 +211,14 @@ def test_a_sans_io_package_pulls_in_no_module_that_imports_trio(package: str) ->
 
 
 def test_http_is_read_by_its_client_and_where_a_tunnel_opens() -> None:
-    knowing = {name for name in modules() if "kmsconn.net.http11" in imports(name)}
-    assert knowing == {HTTP_MODULE, "kmsconn.net.proxying"}
+    knowing = {name for name in modules() if "kmsconn.transport.http11" in imports(name)}
+    assert knowing == {HTTP_MODULE, "kmsconn.transport.proxying"}
 
 
 def test_one_module_knows_the_library_of_websockets() -> None:
     """The emulator's server speaks trio-websocket, of which one error is wsproto's."""
     knowing = {name for name in modules() if "wsproto" in libraries(name)}
-    assert knowing - {"kmsconn.emulator.http"} == {"kmsconn.chain.websocket_wire"}
+    assert knowing - {"kmsconn.emulator.http"} == {"kmsconn.rpc.websocket_wire"}
 
 
 def test_nobody_uses_another_event_loop() -> None:
@@ -228,3 +228,16 @@ def test_nobody_uses_another_event_loop() -> None:
 @pytest.mark.parametrize("name", modules())
 def test_a_module_begins_by_saying_what_it_holds(name: str) -> None:
     assert ast.get_docstring(parsed(name))
+
+
+def test_the_grpc_library_knows_of_ours_the_errors_only() -> None:
+    """It can be given away: another project needs nothing else of this one."""
+    library = "kmsconn.transport.grpc"
+    imported = {
+        name
+        for module in modules()
+        if module.startswith(library)
+        for name in imported_names(parsed(module))
+        if name.startswith("kmsconn.") and not name.startswith(library)
+    }
+    assert {name.rpartition(".")[0] for name in imported} == {"kmsconn.errors"}

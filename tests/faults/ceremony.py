@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from kmsconn.app.connector import open_connector
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import sender_of
@@ -26,7 +27,6 @@ from kmsconn.ethereum.ids import counter_of
 from kmsconn.model.events import Event, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.service.connector import open_connector
 from kmsconn.testing.endings import Steps
 from kmsconn.testing.killable import KillablePorts, Killed, Life
 from tests.faults.scene import BEGIN

@@ -13,33 +13,33 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.cursor import Cursor, plan
-from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.logs import read_logs
+from kmsconn.app import dispatcher, intake, pipeline
+from kmsconn.app.completeness import Completeness
+from kmsconn.app.lineage import Lineage, Look
+from kmsconn.app.pipeline import Pipeline
+from kmsconn.app.retrying import DEFERRAL
+from kmsconn.app.stages import Stages
+from kmsconn.app.taken import TakenIds
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.shared import Shared
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.control import server
+from kmsconn.core_client import statuses
 from kmsconn.errors import Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.values import JournalPlace
-from kmsconn.kms import status
-from kmsconn.kms.codes import Status
 from kmsconn.model.steps import Gathered
 from kmsconn.monitoring import exchange, serving
 from kmsconn.protocols.fhevm_014 import contexts, decryptions, messages
 from kmsconn.protocols.fhevm_014.members import GatewayContexts
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Meaning, Verdict
-from kmsconn.service import dispatcher, intake, pipeline
-from kmsconn.service.completeness import Completeness
-from kmsconn.service.lineage import Lineage, Look
-from kmsconn.service.pipeline import Pipeline
-from kmsconn.service.retrying import DEFERRAL
-from kmsconn.service.stages import Stages
-from kmsconn.service.taken import TakenIds
+from kmsconn.rpc.cursor import Cursor, plan
+from kmsconn.rpc.heads import HeadTracker
+from kmsconn.rpc.logs import read_logs
+from kmsconn.transport.grpc.status import Status
 from kmsconn.txmanager import assess, executor, nonces
 from kmsconn.txmanager.evidence import Accepts
 from kmsconn.txmanager.questions import read_finding
@@ -281,13 +281,13 @@ def stranded_by_the_clock(monkeypatch: Any) -> None:
 
 def already_exists_is_a_failure(monkeypatch: Any) -> None:
     """The Core's "I have that already" rejects the request."""
-    monkeypatch.setattr(status, "START", {**status.START, Status.ALREADY_EXISTS: Rejected})
+    monkeypatch.setattr(statuses, "START", {**statuses.START, Status.ALREADY_EXISTS: Rejected})
 
 
 def unavailable_is_a_failure(monkeypatch: Any) -> None:
     """A Core that is not there rejects the request."""
-    monkeypatch.setattr(status, "START", {**status.START, Status.UNAVAILABLE: Rejected})
-    monkeypatch.setattr(status, "UNSPOKEN", dict.fromkeys(Status, Rejected))
+    monkeypatch.setattr(statuses, "START", {**statuses.START, Status.UNAVAILABLE: Rejected})
+    monkeypatch.setattr(statuses, "UNSPOKEN", dict.fromkeys(Status, Rejected))
 
 
 def waiting_holds_the_worker(monkeypatch: Any) -> None:

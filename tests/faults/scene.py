@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Chain, LogFormat, Settings
 from kmsconn.emulator.core_faults import Fault, FaultInjection, InterceptedCall
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
@@ -23,10 +24,9 @@ from kmsconn.monitoring.exchange import ProbeAnswer
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer
-from kmsconn.net.ports import Ports
-from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.truth import truth_of
+from kmsconn.transport.ports import Ports
 
 E = TypeVar("E")
 

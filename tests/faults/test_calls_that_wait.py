@@ -9,14 +9,14 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.app import stages
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.core_faults import Fault
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, RequestClosed
-from kmsconn.service import stages
 from kmsconn.testing.acts import Ask, CoreRestart, CoreTrouble, CoreUpgrade, Kill, Reorg
 from kmsconn.testing.truth import replies_of
 from kmsconn.testing.world import run_world
+from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")

@@ -13,11 +13,11 @@ import trio
 
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.key_life import KEY, PREP
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import ReplyIncluded, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.keygen import PREP_RESPONSE
+from kmsconn.transport.grpc.status import Status
 from tests.faults.bounds import WANTED
 from tests.faults.ceremony import ENDS, Ceremony, open_ceremony
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.app.completeness import NAME, PROOF_INTERVAL
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.service.completeness import NAME, PROOF_INTERVAL
 from kmsconn.testing.acts import arrange
 from kmsconn.testing.truth import truth_of
 from tests.faults.scene import Scene, open_scene

@@ -14,7 +14,6 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_life import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.traffic import naming
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import (
     AlertRaised,
     AnswerKept,
@@ -25,6 +24,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.transport.grpc.status import Status
 from tests.faults.ceremony import Ceremony, open_ceremony
 from tests.faults.scene import Scene, open_scene
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.app.connector import Connector, serve
 from kmsconn.emulator import core_faults
 from kmsconn.errors import StartRefused
 from kmsconn.model.events import AnswerKept, ReplyIncluded, ReplySent, RequestRecorded
-from kmsconn.service.connector import Connector, serve
 from tests.faults.scene import open_scene
 
 GRACE = 20.0

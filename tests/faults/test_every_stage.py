@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.logs import read_logs
+from kmsconn.app.wiring import Components, open_components
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
@@ -22,11 +22,11 @@ from kmsconn.model.events import ignore
 from kmsconn.model.life import State
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
-from kmsconn.net.offloading import offload_inline
-from kmsconn.net.ports import Ports
-from kmsconn.service.wiring import Components, open_components
+from kmsconn.rpc.logs import read_logs
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.testing.truth import truth_of
+from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import Ports
 from kmsconn.txmanager.manager import TxManager, run_txmanager
 from tests.faults.scene import BEGIN, Scene, open_scene
 

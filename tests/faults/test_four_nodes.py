@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import trio
 
+from kmsconn.app.connector import Connector, open_connector
 from kmsconn.emulator.contracts.decryption import BASE
 from kmsconn.emulator.core_faults import HANG, FaultInjection, status
 from kmsconn.emulator.dependencies import sender_of
@@ -20,11 +21,10 @@ from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
-from kmsconn.kms.codes import Status
-from kmsconn.net.ports import Ports
 from kmsconn.protocols.storage import mapping_slot
-from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.killable import KillablePorts, Life
+from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
 
 MEMBERS = 4

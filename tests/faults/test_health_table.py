@@ -15,6 +15,8 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.app.connector import open_connector
+from kmsconn.app.pulse import STALLED_AFTER
 from kmsconn.config.settings import Chain
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN
@@ -22,11 +24,9 @@ from kmsconn.emulator.core_faults import Fault, FaultInjection
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.injections import FaultInjection as BucketInjection
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.service.connector import open_connector
-from kmsconn.service.pulse import STALLED_AFTER
+from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.once
@@ -319,7 +319,7 @@ async def stands_still(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("part", "where"),
     [
-        ("reader", "kmsconn.service.intake.Intake._round"),
+        ("reader", "kmsconn.app.intake.Intake._round"),
         ("txmanager", "kmsconn.txmanager.executor.Executor.look"),
     ],
 )

@@ -12,6 +12,7 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.app.connector import Connector, open_connector
 from kmsconn.emulator.core_faults import HANG, FaultInjection, status
 from kmsconn.emulator.dependencies import key_for, sender_of
 from kmsconn.emulator.httpz.dependencies import PARAMETERS, HttpzDependencies
@@ -20,12 +21,11 @@ from kmsconn.emulator.httpz.traffic import SECRET, FirstTraffic
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.ethereum.addresses import Address
-from kmsconn.kms.codes import Status
-from kmsconn.net.ports import Ports
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi
-from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.killable import KillablePorts, Life
+from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
 
 MEMBERS, NEEDED, SHARES = 4, 2, 3

@@ -13,12 +13,12 @@ from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
 from kmsconn.emulator.traffic import naming
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.epochs import CONFIRM as CONFIRM_EPOCH
 from kmsconn.protocols.fhevm_014.keygen import KEY_RESPONSE
+from kmsconn.transport.grpc.status import Status
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 
 SETS = pytest.mark.parametrize(("members", "newcomers"), [(1, 0), (4, 1)], ids=["one", "four"])

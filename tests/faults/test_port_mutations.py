@@ -18,10 +18,10 @@ from kmsconn.monitoring.exchange import MAX_HEAD, BadRequest
 from tests.faults import mutations
 from tests.faults.scene import open_scene
 from tests.faults.test_waiting_mutations import leaves
+from tests.unit.app import test_completeness
 from tests.unit.control import scene as control_scene
 from tests.unit.control import test_control_server
 from tests.unit.monitoring import test_exchange, test_serving
-from tests.unit.service import test_completeness
 
 pytestmark = pytest.mark.once
 

@@ -13,7 +13,7 @@ import trio
 
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model.events import AlertRaised
-from kmsconn.net.proxies import proxies_of
+from kmsconn.transport.proxies import proxies_of
 from tests.faults.scene import open_scene
 
 PROXY = ("proxy.example", 3128)

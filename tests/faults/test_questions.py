@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.app import journal_watch
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AlertRaised
-from kmsconn.service import journal_watch
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.once

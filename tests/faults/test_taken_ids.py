@@ -7,9 +7,9 @@ from typing import Any
 
 import trio
 
+from kmsconn.app.taken import CAUSE, TAKEN_ID_AFTER
 from kmsconn.emulator.core_faults import SHARE_LOST
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.service.taken import CAUSE, TAKEN_ID_AFTER
 from tests.faults.scene import Scene, open_scene
 
 SOON = 2 * TAKEN_ID_AFTER

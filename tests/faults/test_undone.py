@@ -9,10 +9,10 @@ from typing import Any
 from kmsconn.emulator.core_faults import status
 from kmsconn.emulator.drills.board import DrillBoard
 from kmsconn.journal import inspecting
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 from tests.faults.test_health_table import alert, core_always
 

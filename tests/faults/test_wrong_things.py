@@ -14,12 +14,12 @@ from kmsconn.emulator import core_faults
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.execution import Emitted, Frame
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 
 HOUR = 3600.0

@@ -11,13 +11,13 @@ from trio.testing import MockClock
 
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import AlertRaised, AnswerMismatch, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.user_decryption import NAMELESS_EVENT
+from kmsconn.transport.grpc.status import Status
 from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world
 
 PARAMETERS = b"\x9f" * 32

@@ -18,8 +18,6 @@ import trio
 from trio.testing import MockClock
 
 from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest
-from kmsconn.chain.asking import ask
-from kmsconn.chain.port import Call
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.config.settings import Pools, S3Fallback
 from kmsconn.emulator.blocks import Transaction
@@ -34,7 +32,6 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import (
     AlertRaised,
     CiphertextMismatch,
@@ -53,6 +50,9 @@ from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
 from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
 from kmsconn.protocols.port import Verdict
+from kmsconn.rpc.asking import ask
+from kmsconn.rpc.port import Call
+from kmsconn.transport.grpc.status import Status
 from tests.httpz.world import COPROCESSOR, GATEWAY_ID, USER, USER_KEY, World, open_world
 from tests.vectors import httpz
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import LogFormat, Secret, Settings
 from kmsconn.emulator.blocks import Mined
@@ -33,7 +34,6 @@ from kmsconn.model.events import Event
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.protocols.httpz_rc7 import abi
-from kmsconn.service.connector import Connector, open_connector
 from kmsconn.testing.killable import KillablePorts, Life
 from tests.vectors import httpz as vectors
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from kmsconn.chain.checkpoints import DENSE, Checkpoint, Checkpoints, spacing, thinned
-from kmsconn.chain.cursor import Cursor, Range, rewound, took
-from kmsconn.chain.fork import Search
+from kmsconn.rpc.checkpoints import DENSE, Checkpoint, Checkpoints, spacing, thinned
+from kmsconn.rpc.cursor import Cursor, Range, rewound, took
+from kmsconn.rpc.fork import Search
 
 numbers = st.sets(st.integers(0, 1 << 40), min_size=1, max_size=200)
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmsconn.errors import Broken, KmsconnError
-from kmsconn.kms.frames import Http2Error
-from kmsconn.kms.framing import GrpcReply, percent_decoded, request_headers, timeout_text
-from kmsconn.kms.http2 import Connection
-from kmsconn.kms.streams import DataCame, Event
+from kmsconn.transport.grpc.frames import Http2Error
+from kmsconn.transport.grpc.framing import GrpcReply, percent_decoded, request_headers, timeout_text
+from kmsconn.transport.grpc.http2 import Connection
+from kmsconn.transport.grpc.streams import DataCame, Event
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
 OK = [(b":status", b"200"), (b"grpc-status", b"0")]

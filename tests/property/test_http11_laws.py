@@ -8,7 +8,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.net.http11 import HttpError, HttpExchange, make_request
+from kmsconn.transport.http11 import HttpError, HttpExchange, make_request
 from tests.property.test_grpc_laws import pieces_of
 
 METHODS = st.sampled_from(["GET", "HEAD", "POST"])

@@ -14,12 +14,12 @@ import hpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmsconn.kms import frames
-from kmsconn.kms.frames import Http2Error
-from kmsconn.kms.framing import request_headers
-from kmsconn.kms.headers import Header, Reader, encode
-from kmsconn.kms.http2 import MAX_FRAME, Connection
-from kmsconn.kms.streams import Event
+from kmsconn.transport.grpc import frames
+from kmsconn.transport.grpc.frames import Http2Error
+from kmsconn.transport.grpc.framing import request_headers
+from kmsconn.transport.grpc.headers import Header, Reader, encode
+from kmsconn.transport.grpc.http2 import MAX_FRAME, Connection
+from kmsconn.transport.grpc.streams import Event
 from tests.property.h2_oracle import Oracle
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)

@@ -19,12 +19,12 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from kmsconn.errors import KmsconnError
-from kmsconn.kms import frames, headers, http2
-from kmsconn.kms.frames import Cutter, Http2Error
-from kmsconn.kms.http2 import Connection
-from kmsconn.kms.link import Link
-from kmsconn.kms.peer_settings import settings_frame
-from kmsconn.kms.streams import DataCame, Event
+from kmsconn.transport.grpc import frames, headers, http2
+from kmsconn.transport.grpc.frames import Cutter, Http2Error
+from kmsconn.transport.grpc.http2 import Connection
+from kmsconn.transport.grpc.link import Link
+from kmsconn.transport.grpc.peer_settings import settings_frame
+from kmsconn.transport.grpc.streams import DataCame, Event
 from tests.property.h2_oracle import Oracle
 from tests.property.test_http2_differential import (
     GREETING,

@@ -7,7 +7,7 @@ from typing import Literal
 import hypothesis.strategies as st
 from hypothesis import given
 
-from kmsconn.service.passage import SEVERAL, Failure, Gate, Passage
+from kmsconn.app.passage import SEVERAL, Failure, Gate, Passage
 
 GATES = [Gate(core, "core", "answer", kind) for core in ("core[0]", "core[1]") for kind in ("public", "user")]
 CAUSES = ("wrong-signer", "internal-error")

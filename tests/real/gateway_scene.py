@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import attrs
 
-from kmsconn.chain.port import RpcError
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode
 from kmsconn.emulator.contracts.materials import Material
@@ -24,6 +23,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.public_decryption import public_digest
 from kmsconn.protocols.fhevm_014.user_decryption import user_digest
+from kmsconn.rpc.port import RpcError
 from tests.real.gateways import Gateway, domain, open_anvil_gateway, open_emulated_gateway
 
 Form = Literal["publicDecryptionResponse", "userDecryptionResponse"]

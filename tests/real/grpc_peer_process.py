@@ -283,9 +283,9 @@ async def serve_grpclib(options: Options) -> None:
 class EmulatedCall(Call):
     async def fail(self, code: int, text: str) -> NoReturn:
         from kmsconn.emulator.grpc_server import GrpcFailure
-        from kmsconn.kms import codes
+        from kmsconn.transport.grpc.status import Status
 
-        raise GrpcFailure(codes.Status(code), text)
+        raise GrpcFailure(Status(code), text)
 
     async def go_away(self) -> NoReturn:
         from kmsconn.emulator.grpc_server import GoAway

@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kmsconn.config.settings import CoreTls
-from kmsconn.kms.channel import Channel, open_channel
-from kmsconn.kms.framing import MAX_MESSAGE
-from kmsconn.kms.tls import client_context
-from kmsconn.net.dialling import dial_sockets
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.ports import Ports
+from kmsconn.core_client.tls import client_context
+from kmsconn.transport.dialling import dial_sockets
+from kmsconn.transport.grpc.channel import Channel, open_channel
+from kmsconn.transport.grpc.framing import MAX_MESSAGE
+from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import Ports
 
 SCRIPT = Path(__file__).with_name("grpc_peer_process.py")
 PORTS = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)
@@ -62,7 +62,7 @@ async def channel_to(
     """Open a channel to a server on this machine."""
     context = None if tls is None else client_context(tls)
     with trio.fail_after(LIMIT):
-        async with open_channel("127.0.0.1", port, PORTS, context, max_message=max_message) as channel:
+        async with open_channel("127.0.0.1", port, PORTS.dial, context, max_message=max_message) as channel:
             yield channel
 
 

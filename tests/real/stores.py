@@ -25,11 +25,11 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import ignore
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.net.dialling import dial_sockets
-from kmsconn.net.http import HttpClient, open_http
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Coprocessor
+from kmsconn.transport.dialling import dial_sockets
+from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import Ports
 from tests.real import store_client
 from tests.real.radosgw import S3_DOMAIN, WEBSITE_DOMAIN
 

@@ -20,6 +20,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from kmsconn.app.connector import open_connector
 from kmsconn.config.settings import AwsKmsKey
 from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
@@ -28,8 +29,7 @@ from kmsconn.errors import Misconfigured, Overloaded, StartRefused, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover, recoverable
 from kmsconn.model.events import AlertCleared, AlertRaised, ignore
-from kmsconn.net.aws import open_aws
-from kmsconn.service.connector import open_connector
+from kmsconn.transport.aws import open_aws
 from kmsconn.txmanager.aws_kms import open_aws_kms, read_public_key
 from tests.e2e.test_cli_process import config, exit_of
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right

@@ -10,10 +10,9 @@ import pytest
 import trio
 
 from kmsconn.errors import Broken, Unreachable
-from kmsconn.kms import link
-from kmsconn.kms.channel import Channel
-from kmsconn.kms.codes import Status
-from kmsconn.kms.status import NotProcessed, StatusError
+from kmsconn.transport.grpc import link
+from kmsconn.transport.grpc.channel import Channel
+from kmsconn.transport.grpc.status import NotProcessed, Status, StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, running_peer
 

@@ -9,9 +9,8 @@ from contextlib import suppress
 import pytest
 import trio
 
-from kmsconn.kms.channel import Channel
-from kmsconn.kms.codes import Status
-from kmsconn.kms.status import StatusError
+from kmsconn.transport.grpc.channel import Channel
+from kmsconn.transport.grpc.status import Status, StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, running_peer
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.net.dialling import sockets
-from kmsconn.net.http import HttpClient, open_http
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.ports import Ports
+from kmsconn.transport.dialling import sockets
+from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import Ports
 from tests.real.test_chain_sockets import certificates
 
 BODY = random.Random(1).randbytes(1_000_000)

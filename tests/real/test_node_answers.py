@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.logs import read_logs
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.contracts.wallets import Mood
 from kmsconn.emulator.dependencies import GATEWAY_ID, key_for
 from kmsconn.errors import KmsconnError
@@ -20,6 +18,8 @@ from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.port import Verdict
+from kmsconn.rpc.logs import read_logs
+from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.evidence import Sent, read_sent
 from tests import vectors
 from tests.real.gateway_scene import FORMS, Scene

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.endpoint import open_endpoint
 from kmsconn.ciphertexts.places import ObjectPlace
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.urls import BucketPolicy
@@ -23,19 +22,20 @@ from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import ignore
-from kmsconn.net.dialling import dial_sockets, sockets
-from kmsconn.net.http import open_http
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.ports import Ports
-from kmsconn.net.proxies import Proxies, proxies_of
-from kmsconn.net.proxying import Way
-from kmsconn.net.tls import start_tls
+from kmsconn.rpc.endpoint import open_endpoint
+from kmsconn.transport.dialling import dial_sockets, sockets
+from kmsconn.transport.http import open_http
+from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.proxies import Proxies, proxies_of
+from kmsconn.transport.proxying import Way
+from kmsconn.transport.tls import start_tls
 from kmsconn.txmanager.aws_kms import open_aws_kms
 from tests.real.connect_proxy import ConnectProxy, open_proxy
 from tests.real.stores import open_moto
 from tests.real.test_aws_kms_sockets import serving
 from tests.real.test_chain_sockets import certificates, listening
-from tests.unit.chain.scripted_node import CHAIN_ID, Node
+from tests.unit.rpc.scripted_node import CHAIN_ID, Node
 
 CREDENTIALS = {"Basic dXNlcjpodW50ZXIy"}
 

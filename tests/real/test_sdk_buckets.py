@@ -25,9 +25,9 @@ from kmsconn.emulator.network import serve_sockets
 from kmsconn.errors import Unreachable
 from kmsconn.model.events import ignore
 from kmsconn.model.steps import Ciphertext
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.together import together
 from kmsconn.protocols.port import Coprocessor
+from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.together import together
 from tests.httpz.world import COPROCESSOR, open_world
 from tests.real.store_client import ACCESS_KEY, SECRET_KEY
 from tests.real.stores import Client, ServedBucket, ServedStore, fetch, open_client, sender

@@ -21,13 +21,13 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     ReencryptionRequest,
     RequestId,
 )
+from kmsconn.core_client.client import SERVICE
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.core_answers import FirstNode
 from kmsconn.emulator.httpz.generation_events import HTTPZ
 from kmsconn.emulator.uptime import Uptime
-from kmsconn.kms.codes import Status
-from kmsconn.kms.core import SERVICE
 from kmsconn.model.requests import Kind
+from kmsconn.transport.grpc.status import Status
 
 LONG_POLL = 60.0
 CAPACITY = 10_000

@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.rpc.port import Call, RpcError
 from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
 from tests.real.anvil.world import OWNER, Place, open_place

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kmsconn.app.connector import open_connector
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.plaintexts import abi_word, little_endian
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm_014 import views
-from kmsconn.service.connector import open_connector
 from kmsconn.testing.truth import Truth
 from tests.real.anvil.slots import ask_slot
 from tests.real.anvil.truth import replies_of, wait_answered

@@ -12,13 +12,13 @@ from time import time
 import pytest
 import trio
 
+from kmsconn.app.connector import open_connector
 from kmsconn.emulator.key_life import CRS, KEY, LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, PREP
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, RequestRecorded, StageFinished
 from kmsconn.model.requests import Kind
-from kmsconn.net.dialling import dial_sockets
-from kmsconn.service.connector import open_connector
 from kmsconn.testing.killable import KillablePorts, Killed, Life
+from kmsconn.transport.dialling import dial_sockets
 from tests.real.anvil.key_truth import read_key_replies
 from tests.real.anvil.owner import Owner
 from tests.real.anvil.truth import wait_answered

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import attrs
 
+from kmsconn.app.connector import open_connector
 from kmsconn.emulator.contracts.decryption import UNIFIED_CALL
 from kmsconn.emulator.contracts.wallets import Mood
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.model.events import Event, RequestClosed, RequestDeferred
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.service.connector import open_connector
 from tests.real.anvil import contracts
 from tests.real.anvil.truth import wait_answered, wait_until
 from tests.real.anvil.users import Plan, Users

@@ -12,7 +12,6 @@ from pathlib import Path
 import attrs
 import trio
 
-from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.config.settings import Chain, Contract, HostChain, Secret, Settings
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor, KmsNode, Thresholds
@@ -25,10 +24,11 @@ from kmsconn.emulator.network import Handler, serve_sockets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.net.dialling import dial_sockets
-from kmsconn.net.http import open_http
-from kmsconn.net.offloading import offload_to_threads
-from kmsconn.net.ports import Ports
+from kmsconn.rpc.endpoint import Endpoint, open_endpoint
+from kmsconn.transport.dialling import dial_sockets
+from kmsconn.transport.http import open_http
+from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import Ports
 from tests.real.anvil import contracts
 from tests.real.anvil.account import Account
 from tests.real.anvil.process import Anvil, open_anvil

@@ -9,13 +9,13 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.heads import CONFIRMING, HeadTracker
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Retryable
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import EventPlace, Request
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.rpc.heads import CONFIRMING, HeadTracker
+from kmsconn.rpc.port import Call, RpcError
 from tests.vectors import log_of, request, vector_settings
 
 FUNCTIONS = {

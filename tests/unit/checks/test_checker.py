@@ -9,8 +9,6 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.asking import MAX_BATCH
-from kmsconn.chain.heads import CONFIRMING, HeadTracker
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.identity import NodeIdentity
@@ -29,6 +27,8 @@ from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.fhevm_014.public_decryption import PublicDecryption
 from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
+from kmsconn.rpc.asking import MAX_BATCH
+from kmsconn.rpc.heads import CONFIRMING, HeadTracker
 from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, confirmed, later, request_of
 from tests.vectors import load, request

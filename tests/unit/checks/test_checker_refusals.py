@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import RpcError
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
@@ -18,6 +16,8 @@ from kmsconn.model.requests import CiphertextReference, EventPlace, Kind, Reques
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm_014.user_decryption import LegacyUserDecryption
 from kmsconn.protocols.port import View
+from kmsconn.rpc.heads import HeadTracker
+from kmsconn.rpc.port import RpcError
 
 GATEWAY, HOST = 1, 2
 SENDER, SIGNER, CONTRACT = (Address(bytes([n]) * 20) for n in (1, 2, 3))

@@ -8,12 +8,12 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.contexts import TIME_TO_LIVE, Contexts
 from kmsconn.checks.second_look import WITHOUT_BLOCKS, SecondLook
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
 from kmsconn.protocols.fhevm_014.views import PROTOCOL_CONFIG_BASE
 from kmsconn.protocols.storage import mapping_slot
+from kmsconn.rpc.heads import HeadTracker
 from tests.unit.checks.answers import PROFILE, Answers, confirmed, later
 
 CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.port import RpcError
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.errors import NotMember, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
+from kmsconn.rpc.port import RpcError
 from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, request_of
 
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.heads import HeadTracker
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.identity import NodeIdentity
@@ -19,6 +18,7 @@ from kmsconn.model.requests import EventPlace, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE
 from kmsconn.protocols.storage import mapping_slot
+from kmsconn.rpc.heads import HeadTracker
 from tests.unit.checks.answers import Answers, confirmed, later
 from tests.vectors import keys
 

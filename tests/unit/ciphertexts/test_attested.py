@@ -18,7 +18,7 @@ from kmsconn.emulator.buckets import Form
 from kmsconn.errors import Unreachable
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.net.offloading import offload_inline
+from kmsconn.transport.offloading import offload_inline
 from tests.unit.ciphertexts.test_shadow import KEY, ONE, REFERENCE, SENDERS, STRANGER, Place, open_place
 
 BARE = CiphertextReference.bare(ONE.handle)

@@ -28,10 +28,10 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import ignore
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.net.http import open_http
-from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Coprocessor
 from kmsconn.testing.endings import cancel_everywhere
+from kmsconn.transport.http import open_http
+from kmsconn.transport.ports import Ports
 
 T = TypeVar("T")
 

@@ -31,10 +31,10 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import AttestationMismatch, Event, ignore
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.net.http import open_http
-from kmsconn.net.offloading import offload_inline
-from kmsconn.net.ports import Ports
 from kmsconn.protocols.port import Coprocessor
+from kmsconn.transport.http import open_http
+from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import Ports
 
 SIGNERS = [PrivateKey(bytes(31) + bytes([n])) for n in (1, 2, 3)]
 STRANGER = PrivateKey(bytes(31) + b"\x09")

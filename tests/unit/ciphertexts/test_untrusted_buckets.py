@@ -16,8 +16,8 @@ from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.net.http import _announced
-from kmsconn.net.offloading import offload_inline
+from kmsconn.transport.http import _announced
+from kmsconn.transport.offloading import offload_inline
 
 BODY = b"ciphertext"
 REFERENCE = CiphertextReference(bytes(30) + b"\x05\x00", 1, keccak256(BODY), (Address(bytes(20)),))

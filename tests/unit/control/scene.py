@@ -12,7 +12,7 @@ from kmsconn.control.commands import Context
 from kmsconn.journal import moves
 from kmsconn.journal.values import Row
 from kmsconn.model.requests import Kind
-from tests.unit.service.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
+from tests.unit.app.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
 
 
 @attrs.define

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.app.connector import open_connector
 from kmsconn.control.commands import perform
 from kmsconn.control.requests import COMMANDS
 from kmsconn.control.server import context_of
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.injections import FaultInjection
-from kmsconn.kms.codes import Status
 from kmsconn.model.events import Event, ReplyIncluded, RequestClosed
-from kmsconn.service.connector import open_connector
-from tests.unit.service.few_components import few_components
+from kmsconn.transport.grpc.status import Status
+from tests.unit.app.few_components import few_components
 
 COUNT = 3
 

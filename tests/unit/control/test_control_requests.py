@@ -13,8 +13,8 @@ from kmsconn.control.requests import COMMANDS
 from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from tests.unit.app.bench import CHAIN_TIME, EXPIRY, wall
 from tests.unit.control.scene import Scene, open_scene
-from tests.unit.service.bench import CHAIN_TIME, EXPIRY, wall
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ from kmsconn.emulator.core_faults import (
 )
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
 from kmsconn.ethereum.signing import recover
-from kmsconn.kms.codes import Status
 from kmsconn.protocols.fhevm_014.public_decryption import decrypted_result, public_digest
+from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.core_worlds import (
     DOMAIN,
     ONE,

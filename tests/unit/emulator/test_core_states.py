@@ -25,8 +25,8 @@ from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailur
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.ethereum.signing import recover
-from kmsconn.kms.codes import Status
 from kmsconn.protocols.fhevm_014.public_decryption import decrypted_result, public_digest
+from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.core_worlds import (
     CLIENT,
     DOMAIN,

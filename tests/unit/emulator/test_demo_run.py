@@ -18,8 +18,8 @@ from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.key_life import KeyLife
 from kmsconn.emulator.load import AFTERMATH
-from kmsconn.kms.codes import Status
-from kmsconn.net.offloading import offload_inline
+from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.offloading import offload_inline
 
 BASE = 1_767_225_600.0
 

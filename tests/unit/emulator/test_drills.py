@@ -24,9 +24,9 @@ from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
-from kmsconn.kms.codes import Status
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.test_control import Handler, content_of
 
 MockClock = trio.testing.MockClock

@@ -18,7 +18,7 @@ from kmsconn.emulator.grpc_server import (
     health_method,
     seconds_of,
 )
-from kmsconn.kms.codes import Status
+from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.h2_caller import calling, framed
 
 ECHO, FAIL, HANG, BIG, CUT, GOAWAY, SLOW = (f"/s/{name}" for name in ("E", "F", "H", "B", "C", "G", "S"))

@@ -26,6 +26,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     RequestId,
     TypedCiphertext,
 )
+from kmsconn.core_client.client import SERVICE
 from kmsconn.emulator.dependencies import address_for, key_for, secret_for
 from kmsconn.emulator.httpz import box
 from kmsconn.emulator.httpz.core import STARTS, FirstCore
@@ -34,10 +35,9 @@ from kmsconn.emulator.httpz.signcryption import open_share, pack_key
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import recover
-from kmsconn.kms.codes import Status
-from kmsconn.kms.core import SERVICE
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest
+from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.h2_caller import Outcome, calling
 
 HANDLE, BODY, SECRET = b"\x11" * 32, b"a ciphertext", secret_for("box")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import rewind
 from kmsconn.journal.values import Recorded, Rewound
 from kmsconn.model.life import BLOCK_UNKNOWN, State
+from kmsconn.rpc.checkpoints import Checkpoint
 from tests.unit.journal.samples import (
     ANSWER,
     CHAIN,

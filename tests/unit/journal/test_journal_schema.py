@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.chain.checkpoints import Checkpoint
 from kmsconn.journal import damage, queries, recording
 from kmsconn.journal.database import Database
 from kmsconn.journal.rows import RESIDUES
 from kmsconn.journal.schema import MIGRATIONS, VERSION, shard_indices
 from kmsconn.model.life import CLOSED, OPEN, State
+from kmsconn.rpc.checkpoints import Checkpoint
 from tests.unit.journal.samples import (
     CHAIN,
     CONTRACT,

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from kmsconn.app.pulse import Stalled
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer, make_app
-from kmsconn.service.pulse import Stalled
 from tests.unit.monitoring.snapshots import snapshot
 
 IDENTITY = Identity("kmsconn", "0.1.0")

@@ -17,8 +17,8 @@ from kmsconn.monitoring.families import event_type
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION
 from kmsconn.protocols.fhevm_014.extra_data import build
 from kmsconn.protocols.port import Verdict
+from tests.unit.app.test_stages import Core, stages
 from tests.unit.protocols.key_checks import EVENT, RESPONSE, SIGNED_TYPE
-from tests.unit.service.test_stages import Core, stages
 from tests.vectors import keys
 
 KIND = Kind("key_check")

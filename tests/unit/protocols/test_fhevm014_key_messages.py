@@ -16,9 +16,9 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     NewMpcContextRequest,
     NewMpcEpochRequest,
 )
+from kmsconn.core_client.statuses import START
 from kmsconn.errors import Refused, Rejected, RejectedByCore
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.kms.status import START
 from kmsconn.protocols.fhevm_014.contexts import ContextDestroyed, announce
 from kmsconn.protocols.fhevm_014.epochs import EpochDestroyed, EpochMaterial, KeyMaterial
 from kmsconn.protocols.fhevm_014.profile import Fhevm014

@@ -9,9 +9,9 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
+from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker, ask_one_node
 from kmsconn.txmanager.questions import LATEST, HeadAnswer, nonce_call, read_head
 

@@ -13,7 +13,6 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
@@ -26,6 +25,7 @@ from kmsconn.model.events import (
     ReplySigned,
 )
 from kmsconn.model.life import State
+from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager

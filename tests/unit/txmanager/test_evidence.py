@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.chain.port import RpcError
 from kmsconn.errors import StageTimeout, Unreachable
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Profile, Revert, Verdict
+from kmsconn.rpc.port import RpcError
 from kmsconn.txmanager.evidence import (
     SEND_ERRORS,
     Accepts,

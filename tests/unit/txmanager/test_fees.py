@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.chain.port import RpcError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction
 from kmsconn.model.events import Severity
+from kmsconn.rpc.port import RpcError
 from kmsconn.txmanager.alerts import TxAlerts, tell_market
 from kmsconn.txmanager.fees import (
     JUMP,

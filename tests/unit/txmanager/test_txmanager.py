@@ -11,7 +11,6 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, decode_transaction
 from kmsconn.model.events import (
@@ -26,6 +25,7 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import BLOCK_UNKNOWN, State
+from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
 from tests.unit.txmanager.world import (

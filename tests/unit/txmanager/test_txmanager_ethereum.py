@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import AlertCleared, AlertRaised, ReplyIncluded, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
+from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
 from tests.unit.txmanager.world import CONTRACT, KEY, World, calldata, until

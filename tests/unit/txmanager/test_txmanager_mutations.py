@@ -12,10 +12,10 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
+from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager import assess, decide, executor, view
 from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.state import TxState

@@ -9,12 +9,12 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import AlertCleared, AlertRaised, ReplySigned
 from kmsconn.model.life import State
+from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.wallet import KeyInMemory, Wallet
 from tests.unit.txmanager.test_txmanager import all_in, running
 from tests.unit.txmanager.world import CONTRACT, KEY, World, until

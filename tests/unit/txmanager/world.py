@@ -9,8 +9,6 @@ from typing import Any, Literal, TypeVar
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import Contract as ContractSettings
 from kmsconn.config.settings import Secret, Settings
@@ -32,9 +30,11 @@ from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
-from kmsconn.net.ports import Ports
-from kmsconn.net.wake_up import WakeUp
 from kmsconn.protocols.port import CoreCall, Operation, QueryPlan, Revert, StorageRead, Verdict
+from kmsconn.rpc.heads import HeadTracker
+from kmsconn.rpc.port import Call, RpcError
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.state import TxManager
 from kmsconn.txmanager.wallet import Wallet
 

@@ -1,0 +1,1 @@
+"""The tree that runs: connector, intake, dispatchers, pools, pipeline, stages."""

@@ -1,0 +1,53 @@
+"""Looks each second at what alerts follow from the state of the connector, and shows them on the board."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Never
+
+import trio
+
+from kmsconn.app.board import CONNECTION, AlertBoard, alert_of
+from kmsconn.app.observer import Observer
+from kmsconn.app.wiring import Components
+from kmsconn.model.events import AlertRaised, Severity
+
+ALERT_INTERVAL = 1.0  # seconds between looks
+FINALITY_IS_LATE_AFTER = 2700.0
+"""Seconds between the head and the finalized block: on Ethereum 13 to 20 minutes are usual."""
+
+
+async def show_alerts(components: Components, observer: Observer) -> Never:
+    """Look for ever. Cancellation: at any time; what was raised is not cleared."""
+    board = AlertBoard(components.on_event)
+    while True:
+        now = trio.current_time()
+        alerts = (
+            components.core_health.alerts(now),
+            _verdicts(components, now),
+            observer.alerts(now),
+            _finality(components),
+        )
+        board.show([alert for several in alerts for alert in several], now)
+        await trio.sleep(ALERT_INTERVAL)
+
+
+def _finality(components: Components) -> Iterator[AlertRaised]:
+    """Return an alert for each chain that is read up to its finalized block and has stopped finalizing."""
+    for chain_id in {one.chain_id for one in components.profile.subscriptions() if one.finalized}:
+        chain = components.chain_contexts[chain_id]
+        head, finalized = chain.head.timestamp, chain.finalized.timestamp
+        if head is not None and finalized is not None and head - finalized > FINALITY_IS_LATE_AFTER:
+            text = f"block {chain.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"
+            yield AlertRaised(chain.name, "not-finalizing", text, Severity.CRITICAL)
+
+
+def _verdicts(components: Components, now: float) -> Iterator[AlertRaised]:
+    """Return what requests meet; that calls to a Core fail only where its health check says otherwise."""
+    health, verdicts = components.core_health, components.pipeline.passage.verdicts(now)
+    failing = {one.dependency for one in verdicts if one.cause in CONNECTION}
+    serving = health.suspect(failing & set(health.core.endpoints), now)
+    for verdict in verdicts:
+        known = verdict.cause in CONNECTION and verdict.dependency in health.core.endpoints
+        if not known or verdict.dependency in serving:
+            yield alert_of(verdict)

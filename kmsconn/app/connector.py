@@ -1,0 +1,293 @@
+"""The tree: four nested nurseries that stop from the inside out. No flags, no service manager.
+
+services   stop last: registry, attestations, head listeners, start-up probes (journal, links, connections are resources around it)
+└ txmanagers  third: end when nothing is answered or signed, or at the grace's deadline
+  └ pools  second: cancelled; only an answer that has just arrived is still kept
+    └ intake  first: subscriptions, their proofs of completeness, dispatchers
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from kmsconn.app.alerting import show_alerts
+from kmsconn.app.completeness import Completeness
+from kmsconn.app.contracts import CONTRACTS_INTERVAL, HOST_CONTRACTS_INTERVAL, ContractWatch
+from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
+from kmsconn.app.hook import Hook
+from kmsconn.app.intake import Intake, follow_heads
+from kmsconn.app.journal_watch import JournalWatch
+from kmsconn.app.observer import Observer
+from kmsconn.app.overdue import Overdue
+from kmsconn.app.pools import WorkerPool
+from kmsconn.app.pulse import Stalled
+from kmsconn.app.retaining import Retaining
+from kmsconn.app.starting import wait_for_dependencies
+from kmsconn.app.undone import Undone
+from kmsconn.app.wiring import ChainContext, Components, open_components
+from kmsconn.config.settings import Settings
+from kmsconn.journal.values import Counts
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import Event, OnEvent, ignore
+from kmsconn.model.requests import IN_ORDER
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.real import real_ports
+from kmsconn.txmanager.manager import TxManager, TxStatistics, run_txmanager
+
+
+@attrs.frozen
+class Statistics:
+    """A snapshot of the connector; cheap to take, at most a second old where it comes from the journal."""
+
+    ready: bool
+    draining: bool
+    head: int | None
+    head_time: float | None
+    cursors: dict[str, int]
+    busy: dict[str, int]
+    places: dict[str, int]
+    bytes_held: int
+    counts: Counts | None
+    gaps: int = 0
+    stalled: tuple[Stalled, ...] = ()
+    """Parts of this process that do not come around, for ``/liveness``."""
+    attestations_skipped: int = 0
+    transactions: Mapping[str, TxStatistics] = attrs.field(factory=dict)
+    """Of the transaction manager of each chain, by the chain's name."""
+    head_ages: Mapping[str, float] = attrs.field(factory=dict)
+    finalized_ages: Mapping[str, float] = attrs.field(factory=dict)
+    """Seconds since the timestamps of head and finalized block, by the chain's name, as far as they are known."""
+    reconnects: Mapping[str, int] = attrs.field(factory=dict)
+    ciphertexts: int = 0
+    bucket_attempts: Mapping[str, int] = attrs.field(factory=dict)
+    bucket_failures: Mapping[str, int] = attrs.field(factory=dict)
+
+
+@attrs.define
+class Connector:
+    """A running connector. Made by ``open_connector``."""
+
+    components: Components
+    hook: Hook
+    watch: JournalWatch
+    observer: Observer
+    _ready: trio.Event = attrs.field(factory=trio.Event)
+    _draining: trio.Event = attrs.field(factory=trio.Event)
+    _drained: trio.Event = attrs.field(factory=trio.Event)
+    _txmanagers_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _intakes: list[Intake] = attrs.field(factory=list)
+    _proofs: list[Completeness] = attrs.field(factory=list)
+    _txmanagers: dict[str, TxManager] = attrs.field(factory=dict)
+
+    def drain(self) -> None:
+        """Begin to drain: hear nothing new, give the work back to the journal, broadcast and confirm answers. Repeating: no effect."""
+        self._draining.set()
+
+    def hurry(self) -> None:
+        """End a drain at once: what is answered but not included waits in the journal for the next start."""
+        self._draining.set()
+        self._txmanagers_scope.cancel()
+
+    async def wait_ready(self) -> None:
+        """Return once every dependency has answered."""
+        await self._ready.wait()
+
+    async def wait_drained(self) -> None:
+        """Return once a drain has ended."""
+        await self._drained.wait()
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot."""
+        components = self.components
+        return Statistics(
+            ready=self._ready.is_set(),
+            draining=self._draining.is_set(),
+            head=components.gateway.head.number,
+            head_time=components.gateway.head.timestamp,
+            cursors={intake.name: intake.cursor for intake in self._intakes if intake.cursor is not None},
+            busy={name.value: len(pool.busy) for name, pool in components.pools.items()},
+            places={name.value: pool.size for name, pool in components.pools.items()},
+            bytes_held=sum(budget.used for budget in components.pipeline.budgets),
+            counts=self.watch.counts,
+            gaps=sum(proof.missing for proof in self._proofs),
+            stalled=components.pulse.stalled(),
+            attestations_skipped=0 if components.shadow is None else components.shadow.skipped,
+            transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
+            head_ages=self._ages(lambda chain_context: chain_context.head.timestamp),
+            finalized_ages=self._ages(lambda chain_context: chain_context.finalized.timestamp),
+            reconnects={one.name: max(0, one.links - 1) for one in components.links.endpoints},
+            ciphertexts=components.buckets.fetched,
+            bucket_attempts=dict(components.buckets.attempts),
+            bucket_failures=dict(components.buckets.failures),
+        )
+
+    def _ages(self, timestamp: Callable[[ChainContext], int | None]) -> Mapping[str, float]:
+        known = (
+            (chain_context.name, timestamp(chain_context))
+            for chain_context in self.components.chain_contexts.values()
+        )
+        now = self.components.ports.wall()
+        return {name: max(0.0, now - seconds) for name, seconds in known if seconds is not None}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until drained. Raises what no stage may raise, as a group; StartRefused when running would be unsafe.
+
+        Cancellation: everything stops where it is; the journal goes on from there.
+        """
+        components = self.components
+        async with trio.open_nursery() as services:
+            services.start_soon(self.hook.watch)
+            services.start_soon(components.directory.run)
+            if components.shadow is not None:
+                services.start_soon(components.shadow.run)
+            for chain_context in components.chain_contexts.values():
+                services.start_soon(follow_heads, chain_context, components.on_event)
+            services.start_soon(wait_for_dependencies, components, self._ready)
+            for endpoint in components.links.endpoints:
+                heard = endpoint.chain_id in components.chain_contexts
+                interval = CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL
+                services.start_soon(
+                    ContractWatch(components.profile, endpoint, components.on_event, interval).run
+                )
+            services.start_soon(self.watch.run)
+            services.start_soon(
+                Retaining(
+                    components.settings,
+                    components.profile,
+                    components.journal,
+                    components.chain_contexts,
+                    components.ports,
+                ).run
+            )
+            services.start_soon(components.core_health.run)
+            services.start_soon(show_alerts, components, self.observer)
+            services.start_soon(
+                Overdue(components.profile, components.journal, components.ports, components.on_event).run
+            )
+            services.start_soon(Undone(components.journal, components.on_event).run)
+            with self._txmanagers_scope:
+                async with trio.open_nursery() as txmanagers:
+                    self._txmanagers = {
+                        chain_context.name: self._txmanager(chain_context)
+                        for chain_context in components.chain_contexts.values()
+                    }
+                    for manager in self._txmanagers.values():
+                        txmanagers.start_soon(run_txmanager, manager)
+                    async with trio.open_nursery() as pools:
+                        for pool in components.pools.values():
+                            pools.start_soon(
+                                pool.run, components.pipeline.run, components.journal, components.on_event
+                            )
+                        async with trio.open_nursery() as intake:
+                            self._start_intake(intake)
+                            task_status.started()
+                            await self._draining.wait()
+                            intake.cancel_scope.cancel()
+                        pools.cancel_scope.cancel()
+                    for manager in self._txmanagers.values():
+                        manager.closing.set()
+                        manager.wake.notify()
+                    txmanagers.cancel_scope.deadline = trio.current_time() + components.settings.drain_grace
+            services.cancel_scope.cancel()
+        self._drained.set()
+
+    def _start_intake(self, nursery: trio.Nursery) -> None:
+        """Start one task per contract, its proof of completeness, and one dispatcher per kind in the intake nursery."""
+        components = self.components
+        for subscription in components.profile.subscriptions():
+            intake = Intake.for_subscription(components, subscription)
+            self._intakes.append(intake)
+            nursery.start_soon(intake.run)
+            self._proofs.append(Completeness(components, intake))
+            nursery.start_soon(self._proofs[-1].run)
+        for pool in components.pools.values():
+            if pool.name in IN_ORDER:
+                nursery.start_soon(self._ordered(pool).run)
+            else:
+                nursery.start_soon(
+                    run_dispatcher, pool, components.journal, components.ports.wall, self._dispatches(pool)
+                )
+
+    def _ordered(self, pool: WorkerPool) -> OrderedDispatcher:
+        components = self.components
+        return OrderedDispatcher(
+            pool,
+            components.journal,
+            components.profile,
+            components.ports.wall,
+            components.pipeline.end,
+            self._dispatches(pool),
+        )
+
+    def _dispatches(self, pool: WorkerPool) -> Callable[[], None]:
+        return self.components.pulse.part(f"dispatcher of {pool.name}", "journal")
+
+    def _txmanager(self, chain_context: ChainContext) -> TxManager:
+        components = self.components
+        return TxManager(
+            rpc=chain_context.endpoint,
+            journal=components.journal,
+            wallet=components.wallet,
+            profile=components.profile,
+            head=chain_context.head,
+            wake=chain_context.wake_up,
+            settings=components.settings,
+            ports=components.ports,
+            on_event=components.on_event,
+            name=chain_context.name,
+            confirmations=chain_context.confirmations,
+            replace_after=chain_context.replace_after,
+            traces=chain_context.traces,
+            beat=components.pulse.part(f"txmanager {chain_context.name}", chain_context.name),
+        )
+
+
+@asynccontextmanager
+async def open_connector(
+    settings: Settings, *, ports: Ports | None = None, on_event: OnEvent = ignore
+) -> AsyncIterator[Connector]:
+    """Run a connector while the block lasts; leaving the block drains it.
+
+    Opens no port, installs no signal handler, configures no logging. The block begins before the dependencies have answered: see
+    ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever ``on_event`` raised.
+    Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
+    """
+    hook, observer = Hook(on_event), Observer()
+
+    def tell(event: Event) -> None:
+        observer.note(event, trio.current_time())
+        hook(event)
+
+    async with open_components(settings, ports or real_ports(), tell) as components:
+        watch = JournalWatch(
+            components.journal,
+            components.ports.wall,
+            Alerts(tell),
+            components.pulse.part("journal", "journal"),
+        )
+        connector = Connector(components, hook, watch, observer)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(connector.run)
+            yield connector
+            connector.drain()
+
+
+async def serve(
+    settings: Settings,
+    *,
+    ports: Ports | None = None,
+    on_event: OnEvent = ignore,
+    task_status: trio.TaskStatus[Connector] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a connector until it is drained, for ``nursery.start``: started means that every dependency has answered once.
+
+    Raises as ``open_connector``; the caller's deadline around ``nursery.start`` ends a start that takes too long.
+    """
+    async with open_connector(settings, ports=ports, on_event=on_event) as connector:
+        await connector.wait_ready()
+        task_status.started(connector)
+        await connector.wait_drained()

@@ -1,0 +1,508 @@
+"""One subscription per contract: a wake-up that pushes notify, and a reader that takes what happened from ``eth_getLogs``.
+
+The push is never trusted with content: whatever notifies it, the reader reads from its cursor to the head, and the reorg window again and
+again (design, ideas 1 and 2). A request is in the journal before the cursor passes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import attrs
+import trio
+
+from kmsconn.app.lineage import Lineage
+from kmsconn.app.retrying import until_kept
+from kmsconn.app.standstill import Standstill
+from kmsconn.app.wiring import ChainContext, Components
+from kmsconn.errors import Retryable, Undecodable, Unreachable
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal import queries, recording, rewinding
+from kmsconn.journal.values import Arrival, Read, Recorded, Reread
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import (
+    ChainReorganised,
+    CursorMoved,
+    LogQuarantined,
+    OnEvent,
+    RequestRecorded,
+    RequestsMoved,
+)
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.port import Subscription
+from kmsconn.rpc.checkpoints import Checkpoint
+from kmsconn.rpc.cursor import Cursor, Range, plan, rewound, shrunk, took
+from kmsconn.rpc.endpoint import Endpoint
+from kmsconn.rpc.fork import CONFIRMING, Search
+from kmsconn.rpc.heads import HeadTracker
+from kmsconn.rpc.jsonrpc import is_range_limit
+from kmsconn.rpc.logs import FINALIZED, LATEST, BlockHead, LogsRead, read_block, read_logs, read_pushed_head
+from kmsconn.rpc.port import RpcError
+from kmsconn.transport.wake_up import WakeUp
+
+ANEW = 0.05  # seconds from a fork that was found to the next round
+SLOW = 5.0  # seconds after which a read that failed counts as too wide
+DOUBTING = 900.0  # seconds for which the old block of a request that left the chain is looked at again
+BEFORE_ALL = -1  # a tick: every row has moved since
+_SILENCE = 2.0  # polls; one that was missed is no silence
+DOUBTS = 16  # such blocks in one round
+REMEMBERED_LOGS = (
+    20_000  # logs whose decoding is remembered, so that reading the reorg window again costs little
+)
+
+
+@attrs.frozen
+class Told:
+    """What is kept of a decoded log: little, since many are remembered."""
+
+    id: int
+    kind: Kind
+    digest: bytes
+    expires: bool
+    whole: bool
+
+
+@attrs.define
+class Intake:
+    """The subscription of one contract."""
+
+    components: Components
+    subscription: Subscription
+    endpoint: Endpoint
+    head: HeadTracker
+    polling: float
+    from_block: int | None
+    wake_up: WakeUp = attrs.field(factory=WakeUp)
+    lineage: Lineage = attrs.field(
+        default=attrs.Factory(lambda self: Lineage(self.endpoint), takes_self=True)
+    )
+    rewinds: int = 0
+    """How often the chain left what was read: what was asked before counts no more."""
+    _cursor: Cursor | None = None
+    _window_read: float = -math.inf
+    _last_round: float = math.inf
+    _behind: trio.Event = attrs.field(factory=trio.Event)
+    _reason: str = ""
+    """Why the last read that failed did."""
+    _decoded: dict[tuple[bytes, int], tuple[int, Told | None]] = attrs.field(factory=dict)
+
+    @classmethod
+    def for_subscription(cls, components: Components, subscription: Subscription) -> Intake:
+        """Make the intake of a contract."""
+        chain_context = components.chain_contexts[subscription.chain_id]
+        head = chain_context.finalized if subscription.finalized else chain_context.head
+        return cls(
+            components,
+            subscription,
+            chain_context.endpoint,
+            head,
+            chain_context.polling,
+            chain_context.from_block,
+        )
+
+    @property
+    def _tag(self) -> str:
+        """The name of the block up to which is read."""
+        return FINALIZED if self.subscription.finalized else LATEST
+
+    @property
+    def name(self) -> str:
+        """The contract's address as text."""
+        return checksum(self.subscription.contract)
+
+    @property
+    def cursor(self) -> int | None:
+        """The first block not read; None before the start is known."""
+        return None if self._cursor is None else self._cursor.next_block
+
+    async def run(self) -> None:
+        """Listen and read until cancelled. Cancellation: what was not recorded is read again. Repeating: reads are idempotent."""
+        wanted = {
+            "address": to_hex(self.subscription.contract),
+            "topics": [[to_hex(t) for t in self.subscription.topics]],
+        }
+        async with trio.open_nursery() as nursery:
+            if not self.subscription.finalized:  # a push tells of the head, long before
+                nursery.start_soon(self.endpoint.listen, ("logs", wanted), self._ring)
+            self._cursor = await self._start()
+            nursery.start_soon(self._backfill)
+            nursery.start_soon(self._read_once_more)
+            await self._follow()
+
+    def _ring(self, push: bytes | None) -> None:
+        if push is None:  # (re)subscribed: what was missed meanwhile lies in the reorg window
+            self._window_read = -math.inf
+        self.wake_up.notify()
+
+    async def _start(self) -> Cursor:
+        journal, chain_id, contract = (
+            self.components.journal,
+            self.subscription.chain_id,
+            self.subscription.contract,
+        )
+        known = await until_kept(lambda: journal.run(queries.cursor, chain_id, contract))
+        self.lineage.begin(await until_kept(lambda: journal.run(queries.checkpoints, chain_id, contract)))
+        size, origin = self.components.settings.get_logs_batch_size, self.from_block or 0
+        head = await self._first_head()  # else the first question would span everything since the last run
+        if known is None:
+            first = await self._first_block(head)
+            begun = Reread(first.number, first.number, first.number - 1)
+            await until_kept(lambda: journal.run(rewinding.note_reread, chain_id, contract, begun))
+            if first.hash is not None:
+                self.lineage.begin_at(Checkpoint(first.number, first.hash))
+            return Cursor(first.number, size=size, origin=first.number)
+        return Cursor(self._stepped_back(known, origin), size=size, origin=origin)
+
+    def _stepped_back(self, next_block: int, origin: int) -> int:
+        """Begin below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
+        return max(
+            min(origin, next_block), next_block - self.head.blocks_in(self.components.settings.reorg_window)
+        )
+
+    async def _first_head(self) -> BlockHead:
+        head = await self._until_had(self._tag)
+        self.head.note(head.number, head.timestamp)
+        return head
+
+    async def _first_block(self, head: BlockHead) -> BlockHead:
+        """Return where a contract begins that was never read: at the configured block, else at a head that a second look confirms.
+
+        What lies below is never read: a head that is too high, said once, must not hide what comes until then.
+        """
+        if self.from_block is None:
+            return await self._confirmed(head)
+        found = await self._until_had(quantity(self.from_block)) if self.from_block <= head.number else head
+        hash_ = found.hash if found.number == self.from_block else None
+        return BlockHead(self.from_block, found.timestamp, hash_)
+
+    async def _confirmed(self, head: BlockHead) -> BlockHead:
+        while True:
+            await trio.sleep(CONFIRMING)
+            later = await self._until_had(self._tag)
+            if later.number >= head.number:
+                return head
+            head = later
+            self.head.follow_down(head.number, head.timestamp)
+
+    async def _until_had(self, block: str) -> BlockHead:
+        """Ask for a block until it is had."""
+        standstill = self._standstill("logs")  # a node that knows no finalized block answers all else
+        while True:
+            try:
+                found = read_block(await self.endpoint.call("eth_getBlockByNumber", block, False))
+            except (Retryable, RpcError) as error:
+                standstill.failed(f"the {block} block cannot be had: {error}")
+                await trio.sleep(self.polling)
+            else:
+                standstill.worked()
+                return found
+
+    def _standstill(self, what: str) -> Standstill:
+        return Standstill(
+            f"{self.endpoint.name} {self.name}", what, self.components.on_event, lambda: self.endpoint.is_down
+        )
+
+    async def _follow(self) -> None:
+        standstill = self._standstill("logs")
+        beat = self.components.pulse.part(f"reader of {self.name}", self.endpoint.name)
+        while True:
+            beat()
+            rewinds = self.rewinds
+            if await self._round():
+                standstill.worked()
+            elif rewinds != self.rewinds:
+                await trio.sleep(ANEW)
+                continue
+            else:
+                standstill.failed(self._reason)
+                await trio.sleep(self.polling)
+            with trio.move_on_after(self.polling):
+                await self.wake_up.wait()
+
+    async def _round(self) -> bool:
+        """Read the tail, and the reorg window when it is due; say whether the answers could be trusted."""
+        settings, now = self.components.settings, trio.current_time()
+        if now - self._last_round > max(settings.reorg_window / 2, _SILENCE * self.polling):
+            self._after_silence()
+        cursor = self._known_cursor()
+        again = now - self._window_read >= settings.reorg_window / 4
+        head = self.head.number if self.head.number is not None else cursor.next_block
+        todo = plan(cursor, head, self.head.blocks_to_suspect(settings.reorg_window), again=again)
+        if todo.backfill is not None:
+            self._behind.set()
+        for blocks in (todo.tail, *todo.reorg_window):
+            if not await self._read(blocks):
+                return False
+        self._last_round = now
+        if again:
+            self._window_read = now
+            return await self._look_again(self.head.blocks_to_suspect(settings.reorg_window))
+        return True
+
+    def _after_silence(self) -> None:
+        cursor = self._known_cursor()
+        self._cursor = attrs.evolve(cursor, next_block=self._stepped_back(cursor.next_block, cursor.origin))
+        self._last_round = math.inf  # once; the next round that succeeds starts the watch again
+
+    async def _look_again(self, reorg_window: int) -> bool:
+        """Read blocks again that leave the reorg window while a request is missing there.
+
+        One bad answer, the last one before a block leaves the reorg window, must not lose what stands in it.
+        """
+        components, head = self.components, self.head.number or 0
+        oldest = head - self.head.blocks_in(DOUBTING)
+        chain, contract = self.subscription.chain_id, self.subscription.contract
+        blocks = await until_kept(
+            lambda: components.journal.run(queries.doubted, chain, contract, oldest, DOUBTS)
+        )
+        for block in blocks:
+            if block < head - reorg_window and not await self._read(Range(block, block)):
+                return False
+        return True
+
+    async def _backfill(self) -> None:
+        """Read what lies between the cursor and the live tail, one range after the other, beside it."""
+        standstill = self._standstill("back-fill")
+        while True:
+            await self._behind.wait()
+            self._behind = trio.Event()
+            while (blocks := self._next_backfill()) is not None:
+                if await self._read(blocks):
+                    standstill.worked()
+                else:
+                    standstill.failed(self._reason)
+                    await trio.sleep(self.polling)
+
+    async def _read_once_more(self) -> None:
+        """Read again from the configured block, once for each value of the option, beside the live end; a restart goes on with it.
+
+        Only what is missing is added: what such a read does not hold is not judged.
+        """
+        journal, of = self.components.journal, self.subscription
+        todo = await self._once_more()
+        standstill = self._standstill("once more")
+        while todo is not None and todo.next_block <= todo.to_block:
+            last = min(todo.to_block, todo.next_block + self._known_cursor().size - 1)
+            if await self.read_again(todo.next_block, last):
+                standstill.worked()
+                todo = attrs.evolve(todo, next_block=last + 1)
+                await until_kept(partial(journal.run, rewinding.note_reread, of.chain_id, of.contract, todo))
+            else:
+                standstill.failed(self._reason)
+                await trio.sleep(self.polling)
+
+    async def _once_more(self) -> Reread | None:
+        """Return what is to be read once more: what was begun, else from the configured block where that was not done before."""
+        journal, of, cursor = self.components.journal, self.subscription, self._known_cursor()
+        known = await until_kept(lambda: journal.run(queries.reread, of.chain_id, of.contract))
+        if self.from_block is None or (known is not None and known.from_block == self.from_block):
+            return known
+        return Reread(self.from_block, self.from_block, cursor.next_block - 1)
+
+    def _next_backfill(self) -> Range | None:
+        if self.head.number is None:
+            return None
+        return plan(self._known_cursor(), self.head.number, 0, again=False).backfill
+
+    async def read_again(self, first: int, last: int, *, judging: bool = False) -> bool:
+        """Look once more for what is missing in blocks below the cursor; say whether all could be read. Repeating: harmless.
+
+        What such a read does not hold is not judged, unless ``judging``: it may come from the node that hid something before.
+        """
+        while first <= last:
+            end = min(last, first + self._known_cursor().size - 1)
+            if not await self._read(Range(first, end), asked=None if judging else BEFORE_ALL):
+                return False
+            first = end + 1
+        return True
+
+    async def _read(self, blocks: Range, asked: int | None = None) -> bool:
+        asked, started = self.components.journal.tick if asked is None else asked, trio.current_time()
+        try:
+            return await self._ask(blocks, asked)
+        except (Retryable, RpcError) as error:
+            self._reason = str(error)
+            if trio.current_time() - started > SLOW:
+                self._cursor = shrunk(self._known_cursor())
+            return False
+
+    async def _ask(self, blocks: Range, asked: int) -> bool:
+        """Read blocks from a node that shows the chain that was read so far; go back to the fork when that chain is gone."""
+        of, kept, rewinds = self.subscription, self.lineage.newest, self.rewinds
+        found = await read_logs(
+            self.endpoint,
+            of.contract,
+            of.topics,
+            blocks.first,
+            blocks.last,
+            head=self._tag,
+            kept=None if kept is None else kept.number,
+        )
+        self.head.note(found.head_number, found.head_timestamp)
+        self._reason = _what_is_wrong(found)
+        if found.failure is not None and is_range_limit(found.failure):
+            self._cursor = shrunk(self._known_cursor())
+        look = await self.lineage.look(
+            found, kept, self.head.blocks_to_suspect(self.components.settings.reorg_window)
+        )
+        if rewinds != self.rewinds:
+            self._reason = "the chain was reorganised meanwhile"
+        elif look.fork is not None:
+            await self._rewind(look.fork, found)
+        elif look.doubt:
+            self._reason = look.doubt
+        elif found.trusted:
+            await self._record(found, asked)
+            return True
+        elif found.malformed:
+            await self._record_legible(found)
+        return False
+
+    async def _rewind(self, search: Search, found: LogsRead) -> None:
+        """Go back to a fork: what stands above it is read again, and judged by that."""
+        components, chain, contract = self.components, self.subscription.chain_id, self.subscription.contract
+        self.rewinds += 1
+        self._reason = "the chain was reorganised"
+        self._window_read = -math.inf
+        self._cursor = rewound(self._known_cursor(), search.fork)
+        self.lineage.rewind(search.fork)
+        self.head.follow_down(found.head_number, found.head_timestamp)
+        done = await until_kept(
+            lambda: components.journal.run(rewinding.rewind, chain, contract, search.fork, found.head_number)
+        )
+        components.on_event(ChainReorganised(chain, contract, search.fork, search.depth, done.reopened))
+        components.on_event(CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number))
+        if done.gone:
+            components.on_event(RequestsMoved(chain, 0, done.gone, 0))
+        components.chain_contexts[chain].wake_up.notify()
+
+    async def _record_legible(self, found: LogsRead) -> None:
+        """Take the logs of an answer with objects that are none, judge no absence by it, and leave the cursor: it is read again."""
+        arrivals, undecodable = self._decode(found.logs)
+        if arrivals or undecodable:
+            read = self._read_of(found, arrivals, undecodable, BEFORE_ALL)
+            self._tell(await self.components.journal.run(recording.record, read), undecodable)
+
+    def _read_of(
+        self, found: LogsRead, arrivals: Sequence[Arrival], undecodable: Sequence[tuple[Log, str]], asked: int
+    ) -> Read:
+        """Return what the journal is told of a read, the cursor where it stands."""
+        return Read(
+            chain_id=self.subscription.chain_id,
+            contract=self.subscription.contract,
+            from_block=found.from_block,
+            to_block=found.to_block,
+            arrivals=arrivals,
+            undecodable=undecodable,
+            cursor=self._known_cursor().next_block,
+            asked=asked,
+            now=self.components.ports.wall(),
+            chain_time=float(found.head_timestamp),
+            expiry=self.components.settings.decryption_expiry,
+        )
+
+    async def _record(self, found: LogsRead, asked: int) -> None:
+        arrivals, undecodable = self._decode(found.logs)
+        chain, contract = self.subscription.chain_id, self.subscription.contract
+        rewinds, before, extension = self.rewinds, self.cursor, self.lineage.extended(found)
+        read = attrs.evolve(
+            self._read_of(found, arrivals, undecodable, asked),
+            cursor=took(self._known_cursor(), found.from_block, found.to_block).next_block,
+            keep=extension.keep,
+            forget=extension.forget,
+        )
+        recorded = await self.components.journal.run(recording.record, read)
+        if rewinds == self.rewinds:
+            self.lineage.extend(extension)
+            self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))
+        if before != self._known_cursor().next_block:
+            self.components.on_event(
+                CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number)
+            )
+        self._tell(recorded, undecodable)
+
+    def _decode(self, logs: Iterable[Log]) -> tuple[list[Arrival], list[tuple[Log, str]]]:
+        arrivals: list[Arrival] = []
+        undecodable = []
+        for log in logs:
+            try:
+                arrival = self._arrival(log)
+                arrivals += [arrival] if arrival is not None else []
+            except Undecodable as error:
+                undecodable.append((log, str(error)))
+        return arrivals, undecodable
+
+    def _arrival(self, log: Log) -> Arrival | None:
+        place, fingerprint = (log.block_hash, log.log_index), hash(log)
+        known = self._decoded.get(place)
+        if known is None or known[0] != fingerprint:
+            if len(self._decoded) >= REMEMBERED_LOGS:
+                self._decoded.clear()
+            known = self._decoded[place] = fingerprint, self._read_log(log)
+        told = known[1]
+        return (
+            None if told is None else Arrival(told.id, told.kind, told.digest, log, told.expires, told.whole)
+        )
+
+    def _read_log(self, log: Log) -> Told | None:
+        profile = self.components.profile
+        content = profile.decode(log)
+        if content is None:
+            return None
+        expires = profile.operations[content.kind].expires
+        whole = not any(reference.is_bare for reference in content.references)
+        return Told(content.id, content.kind, profile.digest(log), expires, whole)
+
+    def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:
+        chain, on_event = self.subscription.chain_id, self.components.on_event
+        for rid, arrival in recorded.new:
+            log = arrival.log
+            place = (chain, log.block_number, log.transaction_hash, log.log_index)
+            on_event(RequestRecorded(rid, arrival.kind, arrival.id, *place))
+        if recorded.moved or recorded.gone or recorded.back:
+            on_event(RequestsMoved(chain, recorded.moved, recorded.gone, len(recorded.back)))
+        if recorded.quarantined:
+            for log, reason in undecodable:
+                on_event(LogQuarantined(chain, log.address, log.block_number, log.log_index, reason))
+        for kind in {arrival.kind for _, arrival in (*recorded.new, *recorded.back)}:
+            self.components.pool_for(kind).wake_up.notify()
+
+    def _known_cursor(self) -> Cursor:
+        assert self._cursor is not None, "reading begins once the start is known"
+        return self._cursor
+
+
+def _what_is_wrong(found: LogsRead) -> str:
+    """Say why a read that cannot be trusted is not."""
+    if found.failure is not None:
+        return str(found.failure)
+    if found.malformed:
+        blocks = f"blocks {found.from_block} to {found.to_block}"
+        return f"the answer to eth_getLogs of {blocks} holds an object that is no log that was asked for: {found.malformed[0]}"
+    return "the node does not have the blocks that were asked for"
+
+
+async def follow_heads(chain_context: ChainContext, on_event: OnEvent) -> None:
+    """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the transaction manager."""
+    alerts = Alerts(on_event)
+
+    def take(push: bytes | None) -> None:
+        # a push is a hint; the reader's own reads bring the head too
+        if push is not None:
+            alerts.put(chain_context.endpoint.name, "unreadable-push", _note_pushed(chain_context.head, push))
+        chain_context.wake_up.notify()
+
+    await chain_context.endpoint.listen(("newHeads",), take)
+
+
+def _note_pushed(head: HeadTracker, push: bytes) -> str:
+    """Take a pushed head; return what is wrong with one that cannot be read."""
+    try:
+        head.note(*read_pushed_head(push))
+    except Unreachable as error:
+        return str(error)
+    return ""

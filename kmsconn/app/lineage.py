@@ -1,0 +1,108 @@
+"""Whether a node shows the chain that was read so far: compares the newest kept block hash, and searches the fork where it differs.
+
+Never moves a cursor and never writes: the intake does, when a look says that the chain has left what was read.
+"""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints, thinned, up_to
+from kmsconn.rpc.fork import TRUSTING, ForkSuspicion, Search
+from kmsconn.rpc.logs import LogsRead, read_hash
+from kmsconn.rpc.port import Rpc
+
+SAME = ""
+SPARE = 32  # block hashes beyond those to keep: they are sorted out that many at a time
+
+
+@attrs.frozen
+class Look:
+    """What a look came to. ``doubt`` says why the read is not to be taken; ``fork`` is set when the chain has left what was read."""
+
+    doubt: str = SAME
+    fork: Search | None = None
+
+
+@attrs.frozen
+class Extension:
+    """Block hashes to be kept: all of them, those that are new to the journal, and the numbers of those that it may forget."""
+
+    kept: Checkpoints
+    keep: Checkpoints = ()
+    forget: tuple[int, ...] = ()
+
+
+@attrs.define
+class Lineage:
+    """The kept block hashes of one contract's reads."""
+
+    rpc: Rpc
+    kept: Checkpoints = ()
+    _suspicion: ForkSuspicion = TRUSTING
+    _thin_at: int = 0
+    _unsaved: Checkpoints = ()
+    """The first one: it is saved with the first read."""
+
+    def begin(self, kept: Checkpoints) -> None:
+        """Go on with what the journal kept."""
+        self.kept = kept
+
+    def begin_at(self, first: Checkpoint) -> None:
+        """Begin with the block below which nothing is ever read."""
+        self.kept = self._unsaved = (first,)
+
+    @property
+    def newest(self) -> Checkpoint | None:
+        """The block whose hash each read asks for."""
+        return self.kept[-1] if self.kept else None
+
+    async def look(self, found: LogsRead, asked: Checkpoint | None, window: int) -> Look:
+        """Judge a read that asked for the hash of ``asked``; ``window`` is the reorg window in blocks.
+
+        Raises Retryable or RpcError when a question of the search finds no answer. Repeating: reads only.
+        """
+        if asked is None or found.kept == asked.hash:
+            self._suspicion = TRUSTING
+            return Look()
+        search = await self._search(found.head_number)
+        now = trio.current_time()
+        self._suspicion = self._suspicion.after(search, now)
+        if self._suspicion.is_confirmed(search, now, window):
+            self._suspicion = TRUSTING
+            return Look("the chain was reorganised", search)
+        return Look(_doubt(found, asked, search))
+
+    async def _search(self, head: int) -> Search:
+        search = Search.below(self.kept, head)
+        while (question := search.question) is not None:
+            search = search.answered(await read_hash(self.rpc, question.number))
+        return search
+
+    def extended(self, found: LogsRead) -> Extension:
+        """Return what is to be kept after a read that was taken: its head is the newest, where that is news."""
+        newest = self.newest
+        if found.head_hash is None or (newest is not None and found.head_number <= newest.number):
+            return Extension(self.kept, self._unsaved)
+        head = Checkpoint(found.head_number, found.head_hash)
+        longer = (*self.kept, head)
+        kept = longer if len(longer) < self._thin_at else thinned(longer)
+        forget = {one.number for one in longer} - {one.number for one in kept} if kept is not longer else ()
+        return Extension(kept, (*self._unsaved, head), tuple(forget))
+
+    def extend(self, by: Extension) -> None:
+        """Note that an extension was saved."""
+        if by.forget or not self._thin_at:
+            self._thin_at = len(by.kept) + SPARE
+        self.kept, self._unsaved = by.kept, ()
+
+    def rewind(self, fork: int) -> None:
+        """Forget what stands above a fork."""
+        self.kept = up_to(self.kept, fork)
+
+
+def _doubt(found: LogsRead, asked: Checkpoint, search: Search) -> str:
+    if search.proved:
+        return f"block {asked.number} has another hash than when it was read: the chain forked above block {search.fork}"
+    return f"the node's head is {found.head_number}, below block {asked.number}, which was read before"

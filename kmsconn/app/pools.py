@@ -1,0 +1,100 @@
+"""Pools of workers, each for kinds of work that may wait for each other.
+
+A worker takes a row, runs it through the pipeline once, and is free again.
+
+Each shard of the Core may hold its share of the places and no more, so a shard that hangs takes nothing from the others: without
+any need to notice that it hangs, and however many requests wait for it.
+
+Here stands the one sanctioned ``except Exception``: an error that nobody foresaw quarantines its request and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import attrs
+import trio
+
+from kmsconn.app.retrying import DISK_PAUSE
+from kmsconn.errors import JournalFailed
+from kmsconn.journal import moves
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row, Shards
+from kmsconn.model.events import AlertRaised, OnEvent, RequestClosed, Severity
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind, PoolName
+from kmsconn.transport.wake_up import WakeUp
+
+Work = Callable[[Row], Awaitable[bool]]
+"""Works on a row once and says whether it is done: not due again by itself."""
+
+LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says most
+
+
+@attrs.define
+class WorkerPool:
+    """``size`` places; ``busy`` holds the rows being worked on with their shards, so that nobody is handed one twice."""
+
+    name: PoolName
+    kinds: tuple[Kind, ...]
+    size: int
+    wake_up: WakeUp  # notified when a row may have become due, or got a place
+    shards: int = 1
+    busy: dict[int, int] = attrs.field(factory=dict)
+    backlogged: bool = True
+    """Whether rows may be due that have no place: then every place that becomes free notifies."""
+    _send: trio.MemorySendChannel[Row] = attrs.field(init=False)
+    _receive: trio.MemoryReceiveChannel[Row] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # as many slots as places: a row is handed over only when a place is free, so sending never waits
+        self._send, self._receive = trio.open_memory_channel[Row](self.size)
+
+    @property
+    def free(self) -> int:
+        """How many places are free."""
+        return self.size - len(self.busy)
+
+    @property
+    def full(self) -> Shards:
+        """The shards that hold their share of the places."""
+        share, held = max(1, self.size // self.shards), Counter(self.busy.values())
+        return Shards(self.shards, frozenset(shard for shard, rows in held.items() if rows >= share))
+
+    def dispatch(self, row: Row) -> None:
+        """Give a row to a worker; only while ``free`` is positive."""
+        self.busy[row.rid] = row.id % self.shards
+        self._send.send_nowait(row)
+
+    async def run(self, work: Work, journal: Journal, on_event: OnEvent) -> None:
+        """Run the workers for ever. Cancellation: each row is left as its last durable step says; the next start goes on."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self.size):
+                nursery.start_soon(self._worker, work, journal, on_event)
+
+    async def _worker(self, work: Work, journal: Journal, on_event: OnEvent) -> None:
+        async for row in self._receive.clone():
+            done = False
+            try:
+                done = await work(row)
+            except JournalFailed:
+                await trio.sleep(DISK_PAUSE)
+            except Exception as error:  # noqa: BLE001 - the one boundary: a bug must cost one request, not the service
+                await _quarantine(row, error, journal, on_event)
+            finally:
+                del self.busy[row.rid]
+                if self.backlogged or not done:
+                    self.wake_up.notify()
+
+
+async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: OnEvent) -> None:
+    """Keep the traceback with the row; an event says only what it ends with."""
+    trace = "".join(traceback.format_exception(error))[-LONGEST_TRACE:]
+    reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
+    on_event(AlertRaised("connector", "unexpected-error", f"request {row.rid}: {reason}", Severity.CRITICAL))
+    with suppress(JournalFailed):
+        if await journal.run(moves.close, row.rid, "quarantine", trace):
+            on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, reason, "unexpected"))

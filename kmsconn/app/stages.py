@@ -1,0 +1,129 @@
+"""The stages of a request: one async function from each typed step to the next. Each may be cancelled and repeated at any await."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.app.retrying import retrying
+from kmsconn.checks.checker import Checker
+from kmsconn.checks.identity import NodeIdentity
+from kmsconn.ciphertexts.budget import Lease
+from kmsconn.ciphertexts.port import Gatherer
+from kmsconn.core_client.port import Core, Started
+from kmsconn.errors import Broken
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.ids import id_hex
+from kmsconn.model.requests import CiphertextReference, Request
+from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
+from kmsconn.protocols.port import CoreCall, Profile
+from kmsconn.rpc.asking import inquire
+from kmsconn.rpc.port import Rpc
+from kmsconn.transport.together import together
+
+# Bytes of a message whose result is waited for at once: larger ones are released before the wait.
+LARGE_MESSAGE = 1024 * 1024
+WAITING_SHARE = 0.8  # of what is left of the stage's time
+
+
+@attrs.frozen
+class Stages:
+    """The four stages over the dependencies that they ask; ``chains`` those of inquiries."""
+
+    profile: Profile
+    chains: Mapping[int, Rpc]
+    checker: Checker
+    identity: NodeIdentity
+    fetcher: Gatherer
+    core: Core
+    random: Callable[[], float]
+    shadow: Callable[[CiphertextReference, Ciphertext], None] = lambda _, __: None
+    """Takes each reference with what was gathered for it, to compare its attestations; returns at once."""
+
+    async def check(self, seen: Seen) -> Checked:
+        """Ask whether the request may be answered.
+
+        Raises Rejected, AlreadyDone when the contract has this node's answer for good, NotYet, Unreachable.
+        Repeating: reads only.
+        """
+        return await retrying(lambda: self.checker.check(seen), self.random)
+
+    async def gather(self, checked: Checked, lease: Lease) -> Gathered:
+        """Fetch every ciphertext, all at once; their bytes are held under ``lease``.
+
+        Raises Unreachable when no bucket gave the right bytes, or nobody attests them where that is needed. Repeating: reads only.
+        """
+        references = checked.request.content.references
+        ciphertexts = await together(
+            [partial(self.fetcher.fetch, reference, lease) for reference in references]
+        )
+        # now: before, buckets that are down would be doubted at every try
+        for pair in zip(references, ciphertexts, strict=True):
+            self.shadow(*pair)
+        found = await self._inquire(checked)
+        return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts), found)
+
+    async def _inquire(self, checked: Checked) -> Any:
+        request = checked.request
+        plan = self.profile.operations[request.kind].plan(request.content)
+        if plan is None:
+            return None
+        chain_id, rounds = plan
+        with self.checker.second_look.of((checked.request.rid, "gather"), chain_id):
+            return await inquire(self.chains[chain_id], rounds)
+
+    async def submit(self, gathered: Gathered) -> Submitted:
+        """Hand the request to the Core, and take its result if that comes at once.
+
+        Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused.
+        Repeating: the Core knows the id and says ALREADY_EXISTS, which is success, or attaches to what it has.
+        """
+        request = gathered.request
+        operation = self.profile.operations[request.kind]
+        calls = operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
+        if calls and calls[0].at_once and calls[0].message.size <= LARGE_MESSAGE:
+            started = await self._decrypt(calls[0])
+            return Submitted(request, existed=started.existed, reply=started.reply)
+        doubt, existed = "", False
+        for call in calls:  # one after the other: the second is made once the first was taken
+            started = await retrying(partial(self.core.start, call), self.random)
+            doubt, existed = started.doubt or doubt, started.existed
+        return Submitted(request, doubt, existed)
+
+    async def _decrypt(self, call: CoreCall) -> Started:
+        """Wait for a result at once, but not to the stage's end: the Core has it then, and is asked for the result without the payload."""
+        now = trio.current_time()
+        with trio.move_on_at(now + WAITING_SHARE * (trio.current_effective_deadline() - now)):
+            return await retrying(partial(self.core.decrypt, call), self.random)
+        return Started()
+
+    async def answer(self, submitted: Submitted) -> Answered:
+        """Wait for the Core's answer and see that it is this node's own for this very content, whose context still stands.
+
+        Raises Destroyed, NotYet when the long poll ended without one, Forgotten, Broken for an answer that must not be sent, and the rest.
+        Repeating: the Core gives a finished answer any number of times.
+        """
+        request = submitted.request
+        await self.checker.recheck(request)
+        expected = await retrying(lambda: self.identity.signer_for(request), self.random)
+        operation = self.profile.operations[request.kind]
+        call = operation.result_call(request.content)
+        reply = submitted.reply
+        if call is not None and reply is None:
+            reply = await retrying(partial(self.core.result, call), self.random)
+        if expected is None and operation.signed:
+            return Answered(request, None)  # not ours to reply to: what it says is for others
+        answer = operation.read_answer(request.content, reply, expected)
+        if answer is not None and answer.signer != expected:
+            raise _wrong_signer(request, answer, expected)
+        return Answered(request, answer)
+
+
+def _wrong_signer(request: Request, answer: Answer, expected: Address | None) -> Broken:
+    by, wanted = checksum(answer.signer), "nobody" if expected is None else checksum(expected)
+    said = f"the answer for request 0x{id_hex(request.id)} is signed by {by}, not signed by this node's signer, which is {wanted}"
+    return Broken("core", said).of(cause="wrong-signer")

@@ -1,1 +1,0 @@
-"""JSON-RPC, the wake-up, the cursor."""

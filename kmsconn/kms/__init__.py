@@ -1,1 +1,0 @@
-"""gRPC on Trio and the client of the Core."""

@@ -1,0 +1,1 @@
+"""JSON-RPC over websocket and HTTP: endpoints, logs, the cursor, heads, queries."""

@@ -1,1 +1,0 @@
-"""The tree: connector, intake, dispatchers, pools, the line of stages."""

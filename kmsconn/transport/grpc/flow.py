@@ -1,0 +1,42 @@
+"""Flow control, both directions, as numbers: what the peer may still send, what we may; no bytes, no I/O.
+
+Source: RFC 9113, 5.2 and 6.9.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from kmsconn.transport.grpc.frames import LARGEST_WINDOW
+
+
+@attrs.define
+class Credit:
+    """What the peer may still send of ``size`` bytes; half of it used up is granted again."""
+
+    size: int
+    left: int = attrs.Factory(lambda self: self.size, takes_self=True)
+
+    def take(self, amount: int) -> bool:
+        """Count what came; False when it was more than was granted."""
+        self.left -= amount
+        return self.left >= 0
+
+    def grant(self) -> int:
+        """Return how much to grant now: nothing while more than half is left."""
+        if self.left * 2 > self.size:
+            return 0
+        amount, self.left = self.size - self.left, self.size
+        return amount
+
+
+@attrs.define
+class Window:
+    """What we may still send. It is negative after the peer lowered its initial size below what was sent."""
+
+    left: int
+
+    def widen(self, amount: int) -> bool:
+        """Add what the peer grants, or take what it takes back; False when that leads beyond what is allowed."""
+        self.left += amount
+        return self.left <= LARGEST_WINDOW

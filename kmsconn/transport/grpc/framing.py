@@ -1,0 +1,183 @@
+"""gRPC over HTTP/2 as data: the request's headers and prefix, the reply's message and status; never does I/O.
+
+Sources: gRPC over HTTP2 (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) and the mapping of HTTP
+status codes (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import unquote_to_bytes
+
+from kmsconn.errors import Broken, KmsconnError
+from kmsconn.transport.grpc.frames import ErrorCode, code_name
+from kmsconn.transport.grpc.headers import Header
+from kmsconn.transport.grpc.status import NotProcessed, Status, StatusError
+
+MAX_MESSAGE = 100 * 1024 * 1024  # what a Core sends and takes as shipped (kms-core-grpc.md section 1)
+PREFIX = struct.Struct(">BI")
+
+_HTTP_STATUS: Mapping[int, Status] = {
+    400: Status.INTERNAL,
+    401: Status.UNAUTHENTICATED,
+    403: Status.PERMISSION_DENIED,
+    404: Status.UNIMPLEMENTED,
+    429: Status.UNAVAILABLE,
+    502: Status.UNAVAILABLE,
+    503: Status.UNAVAILABLE,
+    504: Status.UNAVAILABLE,
+}
+
+_RESET_STATUS: Mapping[int, Status] = {
+    ErrorCode.CANCEL: Status.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: Status.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: Status.PERMISSION_DENIED,
+}
+
+_MAX_TIMEOUT = 99_999_999  # at most eight digits
+
+
+def request_headers(path: str, authority: str, scheme: str, timeout: float) -> list[Header]:
+    """Return the headers of a unary call. ``timeout`` is in seconds; infinity sends none."""
+    headers = [
+        (b":method", b"POST"),
+        (b":scheme", scheme.encode()),
+        (b":path", path.encode()),
+        (b":authority", authority.encode()),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        (b"user-agent", b"kmsconn"),
+    ]
+    if timeout < math.inf:
+        headers.append((b"grpc-timeout", timeout_text(timeout)))
+    return headers
+
+
+def timeout_text(seconds: float) -> bytes:
+    """Return seconds as a grpc-timeout: whole milliseconds, or seconds where those need more than 8 digits."""
+    seconds = min(max(seconds, 0), _MAX_TIMEOUT)
+    milliseconds = math.ceil(seconds * 1000)
+    return b"%dm" % milliseconds if milliseconds <= _MAX_TIMEOUT else b"%dS" % math.ceil(seconds)
+
+
+def message_parts(parts: Sequence[bytes]) -> list[bytes]:
+    """Return a message with its length prefix in front, still in pieces."""
+    return [PREFIX.pack(0, sum(len(part) for part in parts)), *parts]
+
+
+class GrpcReply:
+    """The reply of one unary call, put together from events in whatever pieces they come.
+
+    ``finished`` becomes true when nothing more is awaited; ``message`` then gives the bytes or raises.
+    """
+
+    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+        self.finished = False
+        self._limit = limit
+        self._prefix = bytearray()
+        self._body = (
+            bytearray()
+        )  # not a list of pieces: bytes that come one by one would take fifty times their size
+        self._missing = 0
+        self._fields: dict[bytes, bytes] = {}
+        self._error: KmsconnError | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes the message has, as far as that is known."""
+        return self._missing + len(self._body)
+
+    def take_headers(self, fields: Iterable[Header]) -> None:
+        """Take headers or trailers. Of both, the trailers say how the call ended."""
+        self._fields.update(fields)
+
+    def take_data(self, data: bytes | memoryview) -> None:
+        """Take some bytes of the message; a wrong prefix or a second message ends the reply as broken."""
+        if self.finished:
+            return
+        if len(self._prefix) < PREFIX.size:
+            data = self._take_prefix(data)
+        if len(data) > self._missing:
+            self.fail(Broken("core", "more than one message in a unary reply"))
+        elif data:
+            self._body += data
+            self._missing -= len(data)
+
+    def _take_prefix(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Move what belongs to the prefix out of ``data`` and return the rest."""
+        wanted = PREFIX.size - len(self._prefix)
+        self._prefix += data[:wanted]
+        if len(self._prefix) < PREFIX.size:
+            return b""
+        compressed, self._missing = PREFIX.unpack(self._prefix)
+        if compressed:
+            self.fail(Broken("core", "compressed reply, but none was offered"))
+            return b""
+        if self._missing > self._limit:
+            self.fail(Broken("core", f"reply of {self._missing} bytes, more than {self._limit}"))
+            return b""
+        return data[wanted:]
+
+    def take_end(self) -> None:
+        """Take the regular end of the stream: the status decides."""
+        if self.finished:
+            return
+        self.finished = True
+        self._error = _status_error(self._fields) or self._incomplete()
+
+    def take_reset(self, code: int) -> None:
+        """Take the server's RST_STREAM with its HTTP/2 error code."""
+        if code == ErrorCode.REFUSED_STREAM:
+            self.fail(NotProcessed("the server did not process the call"))
+            return
+        status = _RESET_STATUS.get(code, Status.INTERNAL)
+        self.fail(StatusError(status, f"stream reset: {code_name(code)}", spoken=False))
+
+    def fail(self, error: KmsconnError) -> None:
+        """End the reply with an error, unless it has ended."""
+        if not self.finished:
+            self.finished, self._error = True, error
+            self._body = bytearray()
+
+    def _incomplete(self) -> Broken | None:
+        if self._missing or len(self._prefix) < PREFIX.size:
+            return Broken("core", "status OK without a whole message")
+        return None
+
+    def message(self) -> bytes:
+        """Dispatch the message. Raises StatusError, Broken or whatever ``fail`` was given."""
+        if self._error is not None:
+            raise self._error
+        return bytes(self._body)
+
+
+def _status_error(fields: Mapping[bytes, bytes]) -> StatusError | None:
+    """Read how a finished reply ended; None when the server said OK."""
+    said = fields.get(b"grpc-status")
+    if said is None:
+        return _unsaid(fields)
+    status = _status(said)
+    if status is Status.OK:
+        return None
+    return StatusError(status, percent_decoded(fields.get(b"grpc-message", b"")))
+
+
+def _unsaid(fields: Mapping[bytes, bytes]) -> StatusError:
+    http = fields.get(b":status", b"").decode("ascii", "replace")
+    status = _HTTP_STATUS.get(int(http), Status.UNKNOWN) if http.isdecimal() else Status.UNKNOWN
+    return StatusError(status, f"no grpc-status, HTTP status {http or 'missing'}", spoken=False)
+
+
+def _status(said: bytes) -> Status:
+    """Read a grpc-status; a number that gRPC does not know is UNKNOWN."""
+    try:
+        return Status(int(said))
+    except ValueError:
+        return Status.UNKNOWN
+
+
+def percent_decoded(text: bytes) -> str:
+    """Read a grpc-message; what is no percent-encoding or no UTF-8 is kept as well as it can be."""
+    return unquote_to_bytes(text).decode("utf-8", "replace")

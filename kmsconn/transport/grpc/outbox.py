@@ -1,0 +1,100 @@
+"""Messages on their way out: whose turn it is and how much the windows let go; knows no other frame than DATA, no I/O.
+
+Message bytes wait as views of the caller's pieces; they are copied once, by who joins what is to be written. Streams
+take turns, one frame each, so that a large message does not hold back small ones.
+
+Source: RFC 9113, 5.2 and 6.1.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import attrs
+
+from kmsconn.transport.grpc.flow import Window
+from kmsconn.transport.grpc.frames import DATA, END_STREAM, SMALLEST_MAX_FRAME, head
+from kmsconn.transport.grpc.peer_settings import FIRST_WINDOW
+
+Piece = bytes | memoryview
+
+
+@attrs.define(eq=False)
+class Message:
+    """What is not sent yet of one stream's message, and how much of it the peer will take."""
+
+    stream: int
+    window: Window
+    unsent: deque[memoryview]
+
+    @classmethod
+    def of(cls, stream: int, window: int, parts: Iterable[bytes]) -> Message:
+        """Return a message of these pieces; empty ones are left out."""
+        return cls(stream, Window(window), deque(memoryview(part) for part in parts if part))
+
+
+class Outbox:
+    """Messages that wait for their turn. ``window`` is the connection's, ``max_frame`` what the peer takes."""
+
+    def __init__(self) -> None:
+        self.window = Window(FIRST_WINDOW)
+        self.max_frame = SMALLEST_MAX_FRAME
+        self._turns: deque[Message] = deque()
+
+    def add(self, message: Message) -> None:
+        """Put a message last."""
+        self._turns.append(message)
+
+    def drop(self, message: Message) -> None:
+        """Send no more of a message."""
+        if message.unsent:
+            message.unsent.clear()
+            self._turns.remove(message)  # its turn may never come
+
+    def fill(self, budget: int) -> list[Piece]:
+        """Return the next frames, in pieces: about ``budget`` bytes, as far as the windows allow."""
+        out: list[Piece] = []
+        for _ in range(len(self._turns)):
+            if budget <= 0 or self.window.left <= 0:
+                break
+            budget -= self._take_turn(budget, out)
+        return out
+
+    def _take_turn(self, budget: int, out: list[Piece]) -> int:
+        """Give the first message frames while it is alone, else one, and put it last; return the bytes of them."""
+        message, sent = self._turns.popleft(), 0
+        while message.unsent and sent < budget and (size := self._send_frame(message, out)):
+            sent += size
+            if self._turns:
+                break
+        if message.unsent:
+            self._turns.append(message)
+        return sent
+
+    def _send_frame(self, message: Message, out: list[Piece]) -> int:
+        """Add one frame and return its size; 0 when a window is closed."""
+        room = min(message.window.left, self.window.left, self.max_frame)
+        if room <= 0:
+            return 0
+        pieces = _take(message.unsent, room)
+        size = sum(map(len, pieces))
+        message.window.left -= size
+        self.window.left -= size
+        out.append(head(DATA, 0 if message.unsent else END_STREAM, message.stream, size))
+        out += pieces
+        return size
+
+
+def _take(unsent: deque[memoryview], room: int) -> list[memoryview]:
+    """Take up to ``room`` bytes from the front."""
+    taken = []
+    while unsent and room:
+        piece = unsent[0]
+        if len(piece) <= room:
+            unsent.popleft()
+        else:
+            unsent[0], piece = piece[room:], piece[:room]
+        taken.append(piece)
+        room -= len(piece)
+    return taken

@@ -1,0 +1,51 @@
+"""A dependencies in memory with ports for one connector, for tests that need a whole tree and one thing wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.config.settings import Settings
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import Ports
+
+EPOCH = 1_767_225_600.0
+
+
+def wall() -> float:
+    return EPOCH + trio.current_time()
+
+
+@attrs.frozen
+class FewComponents:
+    """What a test gives to ``open_connector``, and the dependencies to spoil."""
+
+    dependencies: FhevmDependencies
+    network: MemoryNetwork
+    traffic: Traffic
+    ports: Ports
+    journal: Path
+
+    def settings(self, **changes: Any) -> Settings:
+        return self.dependencies.settings(self.journal, **changes)
+
+
+@asynccontextmanager
+async def few_components(folder: Path, **options: Any) -> AsyncIterator[FewComponents]:
+    """Run the dependencies while the block lasts; block time is a second of virtual time."""
+    dependencies, network = FhevmDependencies.make(wall, **options), MemoryNetwork()
+    dependencies.settle_in_memory(network)
+    ports = Ports(network, offload_inline, wall, lambda: 0.5)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(dependencies.run)
+        yield FewComponents(dependencies, network, Traffic(dependencies), ports, folder / "journal.db")
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,92 @@
+"""The health of the Core is asked every ten seconds, and at once when calls fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.app.core_health import ENDPOINT_FAILURE_GRACE, HEALTH_CHECK_INTERVAL, CoreHealth
+
+
+@attrs.define
+class Core:
+    endpoints: tuple[str, ...] = ("core[0]", "core[1]")
+    wrong: dict[int, str] = attrs.field(factory=dict)
+    asked: list[tuple[int, float]] = attrs.field(factory=list)
+
+    async def health(self, index: int) -> str:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((index, trio.current_time()))
+        return self.wrong.get(index, "")
+
+
+@asynccontextmanager
+async def watched(core: Core) -> AsyncIterator[CoreHealth]:
+    health = CoreHealth(core, limit=3.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(health.run)
+        await trio.sleep(0.5)
+        yield health
+        nursery.cancel_scope.cancel()
+
+
+def alerts(health: CoreHealth) -> list[tuple[str, bool]]:
+    return [(one.dependency, one.critical) for one in health.alerts(trio.current_time())]
+
+
+async def test_each_endpoint_is_asked_every_ten_seconds(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core):
+        await trio.sleep(10 * HEALTH_CHECK_INTERVAL)
+    assert 9 <= len([1 for index, _ in core.asked if index == 1]) <= 11
+
+
+async def test_one_of_two_that_is_gone_is_a_warning_and_both_are_critical(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core) as health:
+        core.wrong[1] = "refused"
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE + 1)
+        assert alerts(health) == [("core[1]", False)]
+        core.wrong[0] = "refused"
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE + 1)
+        assert set(alerts(health)) == {("core[0]", True), ("core[1]", True)}
+        core.wrong.clear()
+        await trio.sleep(2)
+        assert alerts(health) == []
+
+
+async def test_a_core_that_was_gone_for_a_moment_is_not_told(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core) as health:
+        core.wrong[0] = "restarting"
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE - 1)
+        core.wrong.clear()
+        await trio.sleep(ENDPOINT_FAILURE_GRACE)
+        assert alerts(health) == []
+
+
+async def test_an_endpoint_to_which_calls_fail_is_asked_at_once(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core) as health:
+        await trio.sleep(1)
+        now = trio.current_time()
+        assert health.suspect(["core[0]"], now) == set()
+        await trio.sleep(0.5)
+        assert {index for index, at in core.asked if at > now} == {0, 1}
+        assert health.suspect(["core[0]"], trio.current_time()) == {"core[0]"}
+        assert health.suspect([], trio.current_time()) == set()
+
+
+async def test_the_start_waits_until_each_has_served(autojump_clock: Any) -> None:
+    core = Core(wrong={1: "loading keys"})
+    async with watched(core) as health:
+        with trio.move_on_after(60) as scope:
+            await health.wait_served()
+        assert scope.cancelled_caught
+        core.wrong.clear()
+        with trio.fail_after(3):
+            await health.wait_served()

@@ -1,0 +1,136 @@
+"""Frames cut out of bytes, and the small pieces that they are made of."""
+
+from __future__ import annotations
+
+import pytest
+from hyperframe.frame import GoAwayFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
+
+from kmsconn.transport.grpc import frames
+from kmsconn.transport.grpc.frames import Cutter, ErrorCode, Http2Error, code_name
+
+LIMIT = 100
+ONE, TWO = frames.frame(frames.DATA, 1, 3, b"one"), frames.frame(frames.PING, 0, 0, b"12345678")
+
+
+def cut(cutter: Cutter, *chunks: bytes) -> list[tuple[int, int, int, bytes]]:
+    """Return the frames of these chunks."""
+    return [
+        (kind, flags, stream, bytes(payload))
+        for chunk in chunks
+        for kind, flags, stream, payload in cutter.cut(chunk)
+    ]
+
+
+def test_a_frame_is_made_as_another_library_makes_it() -> None:
+    assert (
+        frames.frame(frames.PING, frames.ACK, 0, b"12345678")
+        == PingFrame(0, b"12345678", flags=["ACK"]).serialize()
+    )
+
+
+def test_a_frame_of_a_number_is_made_as_another_library_makes_it() -> None:
+    assert frames.word_frame(frames.RST_STREAM, 3, 8) == RstStreamFrame(3, error_code=8).serialize()
+    assert (
+        frames.word_frame(frames.WINDOW_UPDATE, 5, 99)
+        == WindowUpdateFrame(5, window_increment=99).serialize()
+    )
+
+
+def test_a_large_frame_has_its_size_in_three_bytes() -> None:
+    assert frames.head(frames.DATA, 0, 1, 0x123456)[:3] == b"\x12\x34\x56"
+
+
+def test_whole_frames_come_out_in_order() -> None:
+    assert cut(Cutter(LIMIT), ONE + TWO) == [(0, 1, 3, b"one"), (6, 0, 0, b"12345678")]
+
+
+@pytest.mark.parametrize("size", range(1, 20))
+def test_frames_come_out_the_same_in_chunks_of_any_size(size: int) -> None:
+    data = ONE + TWO + ONE
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    assert cut(Cutter(LIMIT), *chunks) == cut(Cutter(LIMIT), data)
+
+
+def test_an_empty_chunk_brings_nothing() -> None:
+    assert cut(Cutter(LIMIT), b"") == []
+
+
+def test_the_reserved_bit_is_no_part_of_the_stream() -> None:
+    assert cut(Cutter(LIMIT), frames.frame(0, 0, 0x8000_0003))[0][2] == 3
+
+
+def test_a_frame_of_the_limit_is_taken() -> None:
+    assert len(cut(Cutter(LIMIT), frames.frame(0, 0, 1, bytes(LIMIT)))[0][3]) == LIMIT
+
+
+@pytest.mark.parametrize("split", [3, 9, 12])
+def test_a_larger_frame_is_refused_as_soon_as_its_size_is_known(split: int) -> None:
+    data = frames.head(frames.DATA, 0, 1, LIMIT + 1) + b"xxx"
+    cutter = Cutter(LIMIT)
+    with pytest.raises(Http2Error, match="101 bytes") as caught:
+        cut(cutter, data[:split], data[split:])
+    assert caught.value.code is ErrorCode.FRAME_SIZE_ERROR
+
+
+def test_a_frame_before_a_faulty_one_comes_out_first() -> None:
+    frames_of = Cutter(LIMIT).cut(ONE + frames.head(0, 0, 1, LIMIT + 1))
+    assert bytes(next(frames_of)[3]) == b"one"
+    with pytest.raises(Http2Error):
+        next(frames_of)
+
+
+# Padding and priority.
+
+
+@pytest.mark.parametrize(
+    ("payload", "data"), [(b"\x00data", b"data"), (b"\x02data??", b"data"), (b"\x02??", b""), (b"\x00", b"")]
+)
+def test_padding_is_cut_off(payload: bytes, data: bytes) -> None:
+    assert bytes(frames.unpadded(frames.PADDED, memoryview(payload))) == data
+
+
+def test_without_the_flag_nothing_is_padding() -> None:
+    assert bytes(frames.unpadded(0, memoryview(b"\x01x"))) == b"\x01x"
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"", ErrorCode.FRAME_SIZE_ERROR),
+        (b"\x01", ErrorCode.PROTOCOL_ERROR),
+        (b"\x05data", ErrorCode.PROTOCOL_ERROR),
+    ],
+)
+def test_padding_that_does_not_fit_is_a_fault(payload: bytes, code: ErrorCode) -> None:
+    with pytest.raises(Http2Error) as caught:
+        frames.unpadded(frames.PADDED, memoryview(payload))
+    assert caught.value.code is code
+
+
+def test_a_priority_in_front_of_headers_is_cut_off() -> None:
+    assert bytes(frames.without_priority(frames.WITH_PRIORITY, memoryview(b"12345block"))) == b"block"
+    assert bytes(frames.without_priority(0, memoryview(b"block"))) == b"block"
+
+
+def test_a_priority_that_is_too_short_is_a_fault() -> None:
+    with pytest.raises(Http2Error, match="too short"):
+        frames.without_priority(frames.WITH_PRIORITY, memoryview(b"1234"))
+
+
+# Numbers and names.
+
+
+def test_numbers_are_read_where_they_stand() -> None:
+    payload = memoryview(GoAwayFrame(0, last_stream_id=7, error_code=11).serialize())[9:]
+    assert (frames.word(payload), frames.word(payload, 4)) == (7, 11)
+
+
+@pytest.mark.parametrize("size", [0, 3, 5, 8])
+def test_a_number_of_another_size_is_a_fault(size: int) -> None:
+    with pytest.raises(Http2Error) as caught:
+        frames.only_word(memoryview(bytes(size)))
+    assert caught.value.code is ErrorCode.FRAME_SIZE_ERROR
+
+
+def test_codes_have_their_names_and_others_their_number() -> None:
+    assert (code_name(7), code_name(99)) == ("REFUSED_STREAM", "code 99")

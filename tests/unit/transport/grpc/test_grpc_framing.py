@@ -1,0 +1,228 @@
+"""gRPC's framing, from the specification's rules."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from kmsconn.errors import Broken, Unreachable
+from kmsconn.transport.grpc.framing import (
+    MAX_MESSAGE,
+    GrpcReply,
+    message_parts,
+    percent_decoded,
+    request_headers,
+    timeout_text,
+)
+from kmsconn.transport.grpc.headers import Header
+from kmsconn.transport.grpc.status import Status, StatusError
+from tests.behaviours import SCRIPTED, shows
+
+HEAD: list[Header] = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+OK: list[Header] = [(b"grpc-status", b"0")]
+
+
+def reply_of(*data: bytes, head: list[Header] = HEAD, trailers: list[Header] = OK) -> GrpcReply:
+    reply = GrpcReply()
+    reply.take_headers(head)
+    for each in data:
+        reply.take_data(each)
+    reply.take_headers(trailers)
+    reply.take_end()
+    return reply
+
+
+def status_of(reply: GrpcReply) -> StatusError:
+    with pytest.raises(StatusError) as caught:
+        reply.message()
+    return caught.value
+
+
+# The request.
+
+
+def test_the_headers_of_a_call() -> None:
+    headers = request_headers("/p.S/M", "host:1", "http", 1.5)
+    assert headers == [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", b"/p.S/M"),
+        (b":authority", b"host:1"),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        (b"user-agent", b"kmsconn"),
+        (b"grpc-timeout", b"1500m"),
+    ]
+
+
+def test_without_a_deadline_no_timeout_is_sent() -> None:
+    assert b"grpc-timeout" not in dict(request_headers("/p.S/M", "host:1", "http", math.inf))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0001, b"1m"),
+        (0, b"0m"),
+        (-5, b"0m"),
+        (75, b"75000m"),
+        (99_999.999, b"99999999m"),
+        (100_000.5, b"100001S"),
+        (1e12, b"99999999S"),
+    ],
+)
+def test_a_timeout_has_at_most_eight_digits_and_is_rounded_up(seconds: float, text: bytes) -> None:
+    assert text == timeout_text(seconds)
+
+
+def test_a_message_gets_its_length_in_front_and_stays_in_pieces() -> None:
+    assert message_parts([b"ab", b"", b"cde"]) == [b"\0\0\0\0\5", b"ab", b"", b"cde"]
+
+
+# The reply.
+
+
+def test_a_whole_reply() -> None:
+    assert reply_of(b"\0\0\0\0\5hello").message() == b"hello"
+
+
+def test_an_empty_message_is_a_message() -> None:
+    assert reply_of(b"\0\0\0\0\0").message() == b""
+
+
+def test_the_reply_is_finished_only_at_its_end() -> None:
+    reply = GrpcReply()
+    reply.take_headers(HEAD)
+    reply.take_data(b"\0\0\0\0\1x")
+    assert not reply.finished
+    reply.take_headers(OK)
+    reply.take_end()
+    assert reply.finished
+
+
+@pytest.mark.parametrize("data", [[], [b"\0\0\0"], [b"\0\0\0\0\5hell"]])
+def test_ok_without_a_whole_message_is_broken(data: list[bytes]) -> None:
+    with pytest.raises(Broken, match="without a whole message"):
+        reply_of(*data).message()
+
+
+@pytest.mark.parametrize("data", [[b"\0\0\0\0\1xy"], [b"\0\0\0\0\1x", b"\0\0\0\0\1y"], [b"\0\0\0\0\0", b"z"]])
+def test_more_than_one_message_is_broken(data: list[bytes]) -> None:
+    with pytest.raises(Broken, match="more than one message"):
+        reply_of(*data).message()
+
+
+def test_a_compressed_message_is_broken_at_once() -> None:
+    reply = GrpcReply()
+    reply.take_data(b"\1\0\0\0\1x")
+    assert reply.finished
+    with pytest.raises(Broken, match="compressed"):
+        reply.message()
+
+
+def test_a_message_over_the_limit_is_broken_before_it_is_read() -> None:
+    reply = GrpcReply()
+    reply.take_data(b"\0" + (MAX_MESSAGE + 1).to_bytes(4))
+    assert reply.finished
+    with pytest.raises(Broken, match="104857601 bytes"):
+        reply.message()
+
+
+def test_a_message_of_exactly_the_limit_is_read() -> None:
+    reply = GrpcReply(limit=3)
+    for data in (b"\0\0\0\0\3abc",):
+        reply.take_data(data)
+    reply.take_headers(OK)
+    reply.take_end()
+    assert reply.message() == b"abc"
+
+
+def test_what_comes_after_the_end_changes_nothing() -> None:
+    reply = reply_of(b"\0\0\0\0\1x")
+    reply.fail(Unreachable("late"))
+    reply.take_data(b"more")
+    reply.take_reset(8)
+    assert reply.message() == b"x"
+
+
+# The status.
+
+
+def test_trailers_only_give_the_status() -> None:
+    reply = reply_of(head=[*HEAD, (b"grpc-status", b"5"), (b"grpc-message", b"gone")], trailers=[])
+    error = status_of(reply)
+    assert (error.status, error.message, error.spoken) == (Status.NOT_FOUND, "gone", True)
+
+
+def test_a_status_in_the_trailers_wins_over_the_message() -> None:
+    assert Status.INTERNAL is status_of(reply_of(b"\0\0\0\0\1x", trailers=[(b"grpc-status", b"13")])).status
+
+
+@pytest.mark.parametrize("said", [b"17", b"99", b"-1", b"", b"five", b"\xff"])
+def test_a_status_that_grpc_does_not_know_is_unknown(said: bytes) -> None:
+    error = status_of(reply_of(trailers=[(b"grpc-status", said)]))
+    assert (error.status, error.spoken) == (Status.UNKNOWN, True)
+
+
+@pytest.mark.parametrize(
+    ("http", "status"),
+    [
+        (b"400", Status.INTERNAL),
+        (b"401", Status.UNAUTHENTICATED),
+        (b"403", Status.PERMISSION_DENIED),
+        (b"404", Status.UNIMPLEMENTED),
+        (b"429", Status.UNAVAILABLE),
+        (b"502", Status.UNAVAILABLE),
+        (b"503", Status.UNAVAILABLE),
+        (b"504", Status.UNAVAILABLE),
+        (b"200", Status.UNKNOWN),
+        (b"500", Status.UNKNOWN),
+        (b"302", Status.UNKNOWN),
+        (b"nonsense", Status.UNKNOWN),
+    ],
+)
+def test_an_http_status_without_grpc_status_is_mapped_and_not_the_core_s_word(
+    http: bytes, status: Status
+) -> None:
+    error = status_of(reply_of(head=[(b":status", http)], trailers=[]))
+    assert (status, False) == (error.status, error.spoken)
+
+
+def test_a_grpc_status_wins_over_the_http_status() -> None:
+    error = status_of(reply_of(head=[(b":status", b"404"), (b"grpc-status", b"14")], trailers=[]))
+    assert (error.status, error.spoken) == (Status.UNAVAILABLE, True)
+
+
+@shows("every code of RST_STREAM becomes its status", SCRIPTED)
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (0, Status.INTERNAL),
+        (7, Status.UNAVAILABLE),
+        (8, Status.CANCELLED),
+        (11, Status.RESOURCE_EXHAUSTED),
+        (12, Status.PERMISSION_DENIED),
+        (999, Status.INTERNAL),
+    ],
+)
+def test_a_reset_is_mapped_and_not_the_core_s_word(code: int, status: Status) -> None:
+    reply = GrpcReply()
+    reply.take_reset(code)
+    error = status_of(reply)
+    assert (status, False) == (error.status, error.spoken)
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (b"plain", "plain"),
+        (b"100%25 %C3%BCbel%0A", "100% übel\n"),
+        (b"%", "%"),
+        (b"%zz%4", "%zz%4"),
+        (b"%ff", "\ufffd"),
+        (b"\xc3\xbc", "ü"),
+    ],
+)
+def test_a_message_text_is_percent_decoded_without_fail(sent: bytes, text: str) -> None:
+    assert text == percent_decoded(sent)

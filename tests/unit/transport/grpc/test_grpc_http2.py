@@ -1,0 +1,827 @@
+"""The HTTP/2 connection against h2's server side, and frame by frame, in memory."""
+
+from __future__ import annotations
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.settings
+import hpack
+import pytest
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
+
+from kmsconn.transport.grpc import frames, http2, streams
+from kmsconn.transport.grpc.frames import Cutter, ErrorCode, Http2Error
+from kmsconn.transport.grpc.framing import request_headers
+from kmsconn.transport.grpc.headers import encode
+from kmsconn.transport.grpc.http2 import Connection
+from kmsconn.transport.grpc.peer_settings import settings_frame
+from kmsconn.transport.grpc.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
+from tests.behaviours import SCRIPTED, shows
+
+HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
+ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
+TRAILERS = [("grpc-status", "0")]
+DATA_ON_STREAM_0 = b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x"
+
+
+class Pair:
+    """A client under test and a server of h2, with what each has said to the other."""
+
+    def __init__(self, **settings: int) -> None:
+        self.client = Connection()
+        self.server = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=False, header_encoding=None)
+        )
+        codes = {h2.settings.SettingCodes[name.upper()]: value for name, value in settings.items()}
+        self.server.local_settings = h2.settings.Settings(client=False, initial_values=codes)
+        self.server.max_inbound_frame_size = settings.get("max_frame_size", 16_384)
+        self.server.initiate_connection()
+        self.seen: list[h2.events.Event] = []
+        self.exchange()
+
+    def exchange(self) -> list[Event]:
+        """Let both sides talk until neither has more to say; return the client's events."""
+        events: list[Event] = []
+        while True:
+            there, back = self.client.data_to_send(), self.server.data_to_send()
+            if not there and not back:
+                return events
+            if there:
+                self.seen += self.server.receive_data(there)
+            if back:
+                events += self.client.receive(back)
+
+    def received(self, stream: int) -> bytes:
+        """Return the message bytes that the server has of a stream."""
+        return b"".join(
+            event.data
+            for event in self.seen
+            if isinstance(event, h2.events.DataReceived) and event.stream_id == stream
+        )
+
+    def saw(self, kind: type[h2.events.Event]) -> bool:
+        return any(isinstance(event, kind) for event in self.seen)
+
+    def answer(self, stream: int, data: bytes = b"reply") -> None:
+        self.server.send_headers(stream, ANSWER)
+        self.server.send_data(stream, data)
+        self.server.send_headers(stream, TRAILERS, end_stream=True)
+
+
+# A call.
+
+
+def test_a_call_arrives_and_is_answered() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [b"question"])
+    pair.exchange()
+    assert pair.received(stream) == b"question"
+    assert pair.saw(h2.events.StreamEnded)
+    pair.answer(stream)
+    assert pair.exchange() == [
+        HeadersCame(stream, ((b":status", b"200"), (b"content-type", b"application/grpc"))),
+        DataCame(stream, b"reply"),
+        HeadersCame(stream, ((b"grpc-status", b"0"),)),
+        StreamEnded(stream),
+    ]
+
+
+def test_the_answer_means_the_same_byte_by_byte() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [b"question"])
+    pair.exchange()
+    pair.answer(stream)
+    events: list[Event] = []
+    for byte in pair.server.data_to_send():
+        events += pair.client.receive(bytes([byte]))
+    assert [type(event) for event in events] == [HeadersCame, DataCame, HeadersCame, StreamEnded]
+
+
+def test_small_pieces_share_a_frame_and_keep_their_order() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [b"a", b"", b"bc", b"d"])
+    pair.exchange()
+    assert pair.received(stream) == b"abcd"
+    assert len([event for event in pair.seen if isinstance(event, h2.events.DataReceived)]) == 1
+
+
+def test_no_pieces_are_no_data() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [])
+    pair.exchange()
+    assert pair.received(stream) == b""
+    assert pair.saw(h2.events.StreamEnded)
+
+
+def test_the_server_s_frame_size_is_respected() -> None:
+    pair = Pair(max_frame_size=20_000, initial_window_size=100_000)
+    pair.client.open(HEADERS, [bytes(50_000)])
+    pair.exchange()
+    sizes = [len(event.data) for event in pair.seen if isinstance(event, h2.events.DataReceived)]
+    assert sizes == [20_000, 20_000, 10_000]
+
+
+# Flow control.
+
+
+def test_nothing_is_sent_beyond_the_window() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    assert len(pair.received(stream)) == 65_535
+
+
+def test_a_window_update_lets_the_rest_go() -> None:
+    pair = Pair()
+    message = bytes(range(256)) * 1000
+    stream = pair.client.open(HEADERS, [message])
+    pair.exchange()
+    for _ in range(4):
+        pair.server.increment_flow_control_window(65_535)
+        pair.server.increment_flow_control_window(65_535, stream)
+        pair.exchange()
+    assert pair.received(stream) == message
+
+
+def test_a_stalled_stream_does_not_hold_back_another() -> None:
+    """The connection's window is wide, the first stream's is used up."""
+    pair = Pair()
+    pair.server.increment_flow_control_window(1_000_000)
+    pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    second = pair.client.open(HEADERS, [b"small"])
+    pair.exchange()
+    assert pair.received(second) == b"small"
+
+
+def test_streams_take_turns() -> None:
+    pair = Pair(initial_window_size=1_000_000)
+    pair.server.increment_flow_control_window(1_000_000)
+    first, second = pair.client.open(HEADERS, [bytes(200_000)]), pair.client.open(HEADERS, [bytes(200_000)])
+    pair.exchange()
+    order = [event.stream_id for event in pair.seen if isinstance(event, h2.events.DataReceived)]
+    assert order[:4] == [first, second, first, second]
+
+
+def test_a_large_message_is_sent_in_bursts() -> None:
+    """A reset or a ping answer never waits behind more than a burst."""
+    pair = Pair(initial_window_size=10_000_000)
+    pair.server.increment_flow_control_window(10_000_000)
+    pair.exchange()
+    pair.client.open(HEADERS, [bytes(5_000_000)])
+    assert len(pair.client.data_to_send()) <= http2.BURST + 20_000
+
+
+def test_a_lowered_initial_window_may_make_a_window_negative() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    pair.server.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10})
+    pair.server.increment_flow_control_window(100_000)
+    pair.exchange()
+    assert len(pair.received(stream)) == 65_535
+
+
+def test_20_mib_come_in_without_the_caller_s_help() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [b"?"])
+    pair.exchange()
+    pair.server.send_headers(stream, ANSWER)
+    missing, got = 20 * 1024 * 1024, 0
+    while missing:
+        size = min(
+            missing, pair.server.local_flow_control_window(stream), pair.server.max_outbound_frame_size
+        )
+        assert size
+        pair.server.send_data(stream, bytes(size))
+        missing -= size
+        got += sum(len(event.data) for event in pair.exchange() if isinstance(event, DataCame))
+    assert got == 20 * 1024 * 1024
+
+
+# The end of a stream before its end.
+
+
+def test_closing_an_open_stream_cancels_it() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [b"x"])
+    pair.exchange()
+    pair.client.close(stream)
+    pair.exchange()
+    reset = next(event for event in pair.seen if isinstance(event, h2.events.StreamReset))
+    assert (reset.stream_id, reset.error_code) == (stream, h2.errors.ErrorCodes.CANCEL)
+
+
+def test_closing_drops_what_was_not_sent() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    pair.client.close(stream)
+    pair.server.increment_flow_control_window(100_000)
+    pair.exchange()
+    assert len(pair.received(stream)) == 65_535
+
+
+def test_closing_a_stream_that_ended_says_nothing() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [b"x"])
+    pair.exchange()
+    pair.answer(stream)
+    pair.exchange()
+    pair.client.close(stream)
+    pair.client.close(stream)
+    assert pair.client.data_to_send() == b""
+
+
+def test_what_still_comes_for_a_closed_stream_keeps_the_connection_s_window() -> None:
+    pair = Pair()
+    for _ in range(100):
+        stream = pair.client.open(HEADERS, [b"x"])
+        pair.exchange()
+        pair.server.send_headers(stream, ANSWER)
+        for _ in range(10):
+            pair.server.send_data(stream, bytes(pair.server.max_outbound_frame_size))
+        pair.client.close(stream)
+        assert not [event for event in pair.exchange() if isinstance(event, DataCame)]
+    assert pair.server.outbound_flow_control_window > http2.CONNECTION_WINDOW // 4
+
+
+@shows("an answer before the question was read", SCRIPTED)
+def test_an_answer_before_the_question_was_read_stops_the_question() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    pair.server.send_headers(stream, [*ANSWER, ("grpc-status", "8")], end_stream=True)
+    assert pair.exchange()[-1] == StreamEnded(stream)
+    assert pair.saw(h2.events.StreamReset)
+
+
+def test_the_server_s_reset_is_told() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [b"x"])
+    pair.exchange()
+    pair.server.reset_stream(stream, h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+    assert pair.exchange() == [StreamReset(stream, 11)]
+
+
+def test_a_reset_after_the_end_is_harmless() -> None:
+    """It crosses our END_STREAM when a server answers before it has read all; h2 would end the connection."""
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [b"x"])
+    pair.exchange()
+    pair.answer(stream)
+    pair.exchange()
+    pair.client.open(HEADERS, [b"y"])
+    assert pair.client.receive(RstStreamFrame(stream, error_code=0).serialize()) == []
+    assert pair.client.usable
+
+
+# GOAWAY.
+
+
+def goaway(last: int, code: int = 0) -> bytes:
+    return GoAwayFrame(0, last_stream_id=last, error_code=code).serialize()
+
+
+def test_goaway_refuses_the_streams_above_the_last() -> None:
+    pair = Pair()
+    streams = [pair.client.open(HEADERS, [b"x"]) for _ in range(3)]
+    pair.exchange()
+    assert pair.client.receive(goaway(streams[0])) == [
+        StreamReset(streams[1], ErrorCode.REFUSED_STREAM),
+        StreamReset(streams[2], ErrorCode.REFUSED_STREAM),
+    ]
+
+
+@shows("GOAWAY: earlier calls end well, later ones go over a new connection", SCRIPTED)
+def test_the_streams_that_goaway_names_still_end() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    pair.client.receive(goaway(stream))
+    pair.server.increment_flow_control_window(100_000)
+    pair.server.increment_flow_control_window(100_000, stream)
+    pair.exchange()
+    assert len(pair.received(stream)) == 100_000
+    pair.answer(stream)
+    assert pair.exchange()[-1] == StreamEnded(stream)
+
+
+def test_after_goaway_no_stream_may_be_opened() -> None:
+    pair = Pair()
+    assert pair.client.usable
+    pair.client.receive(goaway(2**31 - 1))
+    assert not pair.client.usable
+    assert pair.client.draining
+
+
+# Limits and signs of life.
+
+
+def test_before_the_settings_no_stream_is_allowed() -> None:
+    connection = Connection()
+    assert (connection.settled, connection.max_streams) == (False, 0)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 250])
+def test_the_server_s_limit_of_streams_is_known(limit: int) -> None:
+    assert Pair(max_concurrent_streams=limit).client.max_streams == limit
+
+
+def test_a_server_without_a_limit_gets_a_finite_one() -> None:
+    connection = Connection()
+    connection.receive(SettingsFrame(0).serialize())
+    assert connection.max_streams == http2.MAX_STREAMS
+
+
+def test_a_limit_lowered_later_is_known() -> None:
+    pair = Pair()
+    pair.server.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 3})
+    pair.exchange()
+    assert pair.client.max_streams == 3
+
+
+@shows("pings of the server are answered", SCRIPTED)
+def test_pings_are_answered() -> None:
+    pair = Pair()
+    pair.server.ping(b"12345678")
+    pair.exchange()
+    assert pair.saw(h2.events.PingAckReceived)
+
+
+def test_a_ping_is_sent() -> None:
+    pair = Pair()
+    pair.client.ping()
+    assert pair.exchange() == []
+    assert pair.saw(h2.events.PingReceived)
+
+
+# A peer that breaks the protocol.
+
+
+@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        DATA_ON_STREAM_0,
+        DataFrame(5, b"never opened").serialize(),
+        b"\xff\xff\xff" + bytes(6),
+        b"\x00\x00\x04\x07\x00\x00\x00\x00\x00" + bytes(4),
+        SettingsFrame(0, settings={4: 2**31 - 1})
+        .serialize()
+        .replace(b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff"),
+    ],
+)
+def test_a_broken_protocol_ends_the_connection(data: bytes) -> None:
+    pair = Pair()
+    with pytest.raises(Http2Error):
+        pair.client.receive(data)
+    assert not pair.client.usable
+
+
+def test_a_broken_connection_takes_orders_without_complaint() -> None:
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    with pytest.raises(Http2Error):
+        pair.client.receive(DATA_ON_STREAM_0)
+    pair.client.close(stream)
+    pair.client.ping()
+    pair.client.data_to_send()
+
+
+@shows("unknown frames, and late ones of streams that are over, are passed over", SCRIPTED)
+def test_unknown_frames_are_ignored() -> None:
+    pair = Pair()
+    frame = b"\x00\x00\x03\xfa\x00\x00\x00\x00\x00abc"
+    assert Frame.parse_frame_header(memoryview(frame[:9]))[1] == 3
+    assert pair.client.receive(frame) == []
+
+
+def test_an_unknown_frame_of_a_stream_that_never_was_is_ignored() -> None:
+    assert Pair().client.receive(frames.frame(0xBE, 255, 77, b"anything")) == []
+
+
+# Frame by frame: what h2's server cannot be made to send.
+
+
+def raw() -> Connection:
+    """Return a connection that has the peer's settings and one stream whose message is gone; its output is empty."""
+    connection = Connection()
+    connection.receive(settings_frame({}))
+    connection.open(HEADERS, [b"x"])
+    connection.data_to_send()
+    return connection
+
+
+def headers(
+    fields: list[tuple[bytes, bytes]], stream: int = 1, flags: int = frames.END_HEADERS, pad: int = 0
+) -> bytes:
+    block = encode(fields)
+    if pad:
+        flags, block = flags | frames.PADDED, bytes([pad]) + block + bytes(pad)
+    return frames.frame(frames.HEADERS, flags, stream, block)
+
+
+RESPONSE = headers([(b":status", b"200")])
+ENDING = headers([(b"grpc-status", b"0")], flags=frames.END_HEADERS | frames.END_STREAM)
+CAME = HeadersCame(1, ((b":status", b"200"),))
+TRAILERS_CAME = [HeadersCame(1, ((b"grpc-status", b"0"),)), StreamEnded(1)]
+MALFORMED = [StreamReset(1, ErrorCode.PROTOCOL_ERROR)]
+RESET = frames.word_frame(frames.RST_STREAM, 1, ErrorCode.PROTOCOL_ERROR)
+
+
+def data(payload: bytes, stream: int = 1, flags: int = 0) -> bytes:
+    return frames.frame(frames.DATA, flags, stream, payload)
+
+
+def test_a_call_s_first_bytes_are_preface_settings_and_window() -> None:
+    server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+    events = server.receive_data(Connection().data_to_send())
+    assert [type(event) for event in events] == [h2.events.RemoteSettingsChanged, h2.events.WindowUpdated]
+    assert server.remote_settings.enable_push == 0
+    assert server.remote_settings.header_table_size == 0
+    assert server.outbound_flow_control_window == http2.CONNECTION_WINDOW
+
+
+def test_several_calls_leave_in_one_piece() -> None:
+    connection = raw()
+    for _ in range(3):
+        connection.open(HEADERS, [b"y"])
+    sent = list(Cutter(100_000).cut(connection.data_to_send()))
+    assert [(kind, stream) for kind, _, stream, _ in sent] == [(1, 3), (1, 5), (1, 7), (0, 3), (0, 5), (0, 7)]
+
+
+@pytest.mark.parametrize("first", [RESPONSE, settings_frame({})[:3] + b"\x04\x01" + bytes(4)])
+def test_a_peer_that_does_not_begin_with_settings_speaks_something_else(first: bytes) -> None:
+    with pytest.raises(Http2Error, match="did not begin"):
+        Connection().receive(first)
+
+
+# Headers.
+
+
+@shows("header blocks in many frames, with padding, with a table", SCRIPTED)
+def test_a_header_block_in_many_frames_is_one() -> None:
+    block = encode([(b":status", b"200"), (b"x", b"y" * 100)])
+    pieces = [block[at : at + 10] for at in range(0, len(block), 10)]
+    chunk = frames.frame(frames.HEADERS, 0, 1, pieces[0])
+    chunk += b"".join(frames.frame(frames.CONTINUATION, 0, 1, piece) for piece in pieces[1:])
+    connection = raw()
+    assert connection.receive(chunk) == []
+    assert connection.receive(frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, b"")) == [
+        HeadersCame(1, ((b":status", b"200"), (b"x", b"y" * 100)))
+    ]
+
+
+def test_the_end_of_a_stream_stands_in_the_first_frame_of_its_trailers() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    block = encode([(b"grpc-status", b"0")])
+    connection.receive(frames.frame(frames.HEADERS, frames.END_STREAM, 1, block[:5]))
+    rest = frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[5:])
+    assert connection.receive(rest) == TRAILERS_CAME
+
+
+@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
+@pytest.mark.parametrize(
+    "between",
+    [
+        data(b"x"),
+        frames.frame(frames.PING, 0, 0, bytes(8)),
+        frames.frame(0xBE, 0, 0),
+        frames.frame(frames.CONTINUATION, 4, 3),
+        RESPONSE,
+    ],
+    ids=["data", "ping", "unknown", "other stream", "headers"],
+)
+def test_nothing_may_stand_within_a_header_block(between: bytes) -> None:
+    connection = raw()
+    connection.receive(frames.frame(frames.HEADERS, 0, 1, b"\x88"))
+    with pytest.raises(Http2Error) as caught:
+        connection.receive(between)
+    assert caught.value.code is ErrorCode.PROTOCOL_ERROR
+
+
+def test_continuation_of_nothing_is_a_fault() -> None:
+    with pytest.raises(Http2Error, match="CONTINUATION"):
+        raw().receive(frames.frame(frames.CONTINUATION, 4, 1, b"\x88"))
+
+
+@shows("what there could be without end is stopped: header blocks, pings, settings", SCRIPTED)
+@pytest.mark.parametrize("piece", [b"", b"\0" * 1000])
+def test_an_endless_header_block_is_stopped(piece: bytes) -> None:
+    connection = raw()
+    connection.receive(frames.frame(frames.HEADERS, 0, 1, b""))
+    with pytest.raises(Http2Error, match="endless") as caught:
+        connection.receive(frames.frame(frames.CONTINUATION, 0, 1, piece) * 8000)
+    assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+
+@shows("interim responses (1xx) are passed over", SCRIPTED)
+def test_interim_responses_are_passed_over() -> None:
+    connection = raw()
+    interim = headers([(b":status", b"103"), (b"link", b"x")])
+    assert connection.receive(interim + interim + RESPONSE) == [CAME]
+
+
+@shows("header blocks in many frames, with padding, with a table", SCRIPTED)
+def test_headers_may_be_padded_and_carry_a_priority() -> None:
+    flags = frames.END_HEADERS | frames.WITH_PRIORITY | frames.PADDED
+    payload = b"\x03" + bytes(5) + encode([(b":status", b"200")]) + bytes(3)
+    assert raw().receive(frames.frame(frames.HEADERS, flags, 1, payload)) == [CAME]
+    assert raw().receive(headers([(b":status", b"200")], pad=200)) == [CAME]
+
+
+@shows("every status with its text, in trailers alone or after headers", SCRIPTED)
+def test_a_trailers_only_answer() -> None:
+    answer = [(b":status", b"200"), (b"grpc-status", b"5")]
+    came = raw().receive(headers(answer, flags=frames.END_HEADERS | frames.END_STREAM))
+    assert came == [HeadersCame(1, tuple(answer)), StreamEnded(1)]
+
+
+@shows("a malformed response resets its stream only", SCRIPTED)
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        data(b"x"),
+        ENDING,
+        headers([(b":status", b"100")], flags=frames.END_HEADERS | frames.END_STREAM),
+        headers([(b":status", b"200"), (b"Upper", b"1")]),
+        RESPONSE + RESPONSE,
+        RESPONSE + headers([(b"grpc-status", b"0")]),
+    ],
+    ids=["data first", "trailers first", "interim end", "bad name", "headers twice", "trailers without end"],
+)
+def test_a_malformed_response_resets_its_stream_only(chunk: bytes) -> None:
+    connection = raw()
+    assert [event for event in connection.receive(chunk) if event != CAME] == MALFORMED
+    assert connection.data_to_send() == RESET
+    assert connection.usable
+
+
+def test_what_still_comes_after_a_malformed_response_is_passed_over() -> None:
+    connection = raw()
+    connection.receive(data(b"x"))
+    assert connection.receive(RESPONSE + data(b"y") + ENDING) == []
+
+
+# Data and windows.
+
+
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
+def test_padding_is_no_message_but_counts() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    assert connection.receive(data(b"\x04text" + bytes(4), flags=frames.PADDED)) == [DataCame(1, b"text")]
+    assert connection._credit.left == http2.CONNECTION_WINDOW - 9
+
+
+def test_empty_data_is_no_event() -> None:
+    connection = raw()
+    assert connection.receive(RESPONSE + data(b"") + data(b"", flags=frames.END_STREAM)) == [
+        CAME,
+        StreamEnded(1),
+    ]
+
+
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
+def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "STREAM_WINDOW", 100)
+    connection = raw()
+    connection.receive(RESPONSE)
+    assert connection.receive(data(bytes(101))) == [StreamReset(1, ErrorCode.FLOW_CONTROL_ERROR)]
+    assert connection.usable
+
+
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
+def test_a_peer_that_does_not_keep_the_connection_s_window_loses_the_connection() -> None:
+    connection = raw()
+    connection._credit.left = 100
+    with pytest.raises(Http2Error) as caught:
+        connection.receive(data(bytes(101)))
+    assert caught.value.code is ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_a_grant_says_what_was_used_up() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    for _ in range(8):
+        connection.receive(data(bytes(http2.MAX_FRAME)))
+    assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, streams.STREAM_WINDOW // 2)
+
+
+def test_a_stream_that_is_held_is_granted_nothing_until_it_may_go_on() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    connection.hold(1)
+    for _ in range(16):
+        connection.receive(data(bytes(http2.MAX_FRAME)))
+    assert connection.data_to_send() == b""
+    connection.resume(1)
+    assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, streams.STREAM_WINDOW)
+
+
+def test_a_stream_that_is_over_may_be_held_and_resumed() -> None:
+    connection = raw()
+    connection.close(1)
+    connection.data_to_send()
+    connection.hold(1)
+    connection.resume(1)
+    assert connection.data_to_send() == b""
+
+
+def test_a_stream_that_ended_is_granted_nothing() -> None:
+    connection = raw()
+    connection.receive(RESPONSE)
+    for _ in range(7):
+        connection.receive(data(bytes(http2.MAX_FRAME)))
+    connection.receive(data(bytes(http2.MAX_FRAME), flags=frames.END_STREAM))
+    assert connection.data_to_send() == b""
+
+
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
+@pytest.mark.parametrize("amount", [0, 2**31 - 1])
+def test_a_stream_s_window_that_grows_by_nothing_or_too_much_loses_the_stream(amount: int) -> None:
+    connection = raw()
+    events = connection.receive(frames.word_frame(frames.WINDOW_UPDATE, 1, amount))
+    code = ErrorCode.FLOW_CONTROL_ERROR if amount else ErrorCode.PROTOCOL_ERROR
+    assert events == [StreamReset(1, code)]
+
+
+@pytest.mark.parametrize("amount", [0, 2**31 - 1])
+def test_the_connection_s_window_that_grows_by_nothing_or_too_much_loses_the_connection(amount: int) -> None:
+    with pytest.raises(Http2Error):
+        raw().receive(frames.word_frame(frames.WINDOW_UPDATE, 0, amount))
+
+
+def test_a_raised_initial_window_widens_open_streams_too_far() -> None:
+    connection = raw()
+    connection.receive(frames.word_frame(frames.WINDOW_UPDATE, 1, 2**31 - 1 - 65_534))
+    with pytest.raises(Http2Error) as caught:
+        connection.receive(settings_frame({4: 65_536}))
+    assert caught.value.code is ErrorCode.FLOW_CONTROL_ERROR
+
+
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
+def test_a_negative_window_must_be_filled_before_it_lets_anything_go() -> None:
+    """65,535 sent; the initial size goes down to 10, so that many less 10 are owed before the next byte."""
+    pair = Pair()
+    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, 0, 1_000_000))
+    pair.client.receive(settings_frame({4: 10}))
+    pair.client.data_to_send()
+    pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, stream, 65_525))
+    assert pair.client.data_to_send() == b""
+    pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, stream, 1))
+    assert pair.client.data_to_send() == data(b"\0", stream)
+
+
+@shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
+def test_a_raised_initial_window_lets_an_open_stream_go_on() -> None:
+    pair = Pair(initial_window_size=10)
+    stream = pair.client.open(HEADERS, [bytes(100)])
+    pair.exchange()
+    pair.server.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 60})
+    pair.exchange()
+    assert len(pair.received(stream)) == 60
+
+
+# Streams that are over, streams that never were.
+
+
+@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        data(b"x", stream=4),
+        data(b"x", stream=3),
+        headers([(b":status", b"200")], stream=2),
+        headers([(b":status", b"200")], stream=0),
+        frames.word_frame(frames.RST_STREAM, 3, 0),
+        frames.word_frame(frames.RST_STREAM, 0, 0),
+        frames.word_frame(frames.WINDOW_UPDATE, 3, 1),
+        frames.frame(frames.PRIORITY, 0, 0, bytes(5)),
+        frames.frame(frames.PUSH_PROMISE, 4, 1, bytes(4) + b"\x88"),
+        frames.frame(frames.SETTINGS, 0, 1),
+        frames.frame(frames.SETTINGS, 1, 0, bytes(6)),
+        frames.frame(frames.PING, 0, 1, bytes(8)),
+        frames.frame(frames.PING, 0, 0, bytes(7)),
+        frames.frame(frames.GOAWAY, 0, 1, bytes(8)),
+        frames.frame(frames.GOAWAY, 0, 0, bytes(7)),
+        frames.frame(frames.RST_STREAM, 0, 1, bytes(5)),
+        frames.frame(frames.WINDOW_UPDATE, 0, 1, bytes(3)),
+        frames.frame(frames.DATA, frames.PADDED, 1, b"\x09x"),
+        frames.frame(frames.HEADERS, 4, 1, b"\x80"),
+        frames.frame(frames.HEADERS, 4 | frames.WITH_PRIORITY, 1, b"1234"),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_of_the_connection_is_told_the_peer(chunk: bytes) -> None:
+    connection = raw()
+    with pytest.raises(Http2Error) as caught:
+        connection.receive(chunk)
+    farewell = connection.data_to_send()
+    assert (farewell[3], int.from_bytes(farewell[13:17])) == (frames.GOAWAY, caught.value.code)
+    assert str(caught.value).encode() in farewell
+    assert connection.data_to_send() == b""
+
+
+@shows("unknown frames, and late ones of streams that are over, are passed over", SCRIPTED)
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        RESPONSE,
+        data(b"late"),
+        ENDING,
+        frames.word_frame(frames.RST_STREAM, 1, 0),
+        frames.word_frame(frames.WINDOW_UPDATE, 1, 1),
+        frames.word_frame(frames.WINDOW_UPDATE, 1, 0),
+        frames.frame(frames.PRIORITY, 0, 1, bytes(5)),
+        frames.frame(frames.PRIORITY, 0, 9, bytes(5)),
+    ],
+)
+def test_what_comes_late_for_a_closed_stream_is_passed_over(chunk: bytes) -> None:
+    connection = raw()
+    connection.close(1)
+    connection.data_to_send()
+    assert connection.receive(chunk) == []
+    assert connection.data_to_send() == b""
+    assert connection.usable
+
+
+@shows("header blocks in many frames, with padding, with a table", SCRIPTED)
+def test_a_block_for_a_closed_stream_still_fills_the_table() -> None:
+    connection = raw()
+    connection.open(HEADERS, [b"y"])
+    connection.close(1)
+    encoder = hpack.Encoder()
+    fields = [(b":status", b"200"), (b"x", b"y")]
+    blocks = [frames.frame(frames.HEADERS, 4, stream, encoder.encode(fields)) for stream in (1, 3)]
+    assert connection.receive(b"".join(blocks)) == [HeadersCame(3, tuple(fields))]
+
+
+def test_a_priority_of_a_wrong_size_loses_its_stream() -> None:
+    events = raw().receive(frames.frame(frames.PRIORITY, 0, 1, bytes(4)))
+    assert events == [StreamReset(1, ErrorCode.FRAME_SIZE_ERROR)]
+
+
+# GOAWAY, pings, settings.
+
+
+def test_goaway_says_why() -> None:
+    connection = raw()
+    connection.receive(
+        GoAwayFrame(0, last_stream_id=1, error_code=11, additional_data=b"too_many_pings").serialize()
+    )
+    assert connection.goodbye == "ENHANCE_YOUR_CALM too_many_pings"
+
+
+@shows("GOAWAY: the call that was not processed is unreachable and says so", SCRIPTED)
+def test_a_second_goaway_refuses_more_streams() -> None:
+    """A server that stops in good order names all streams first, and then those that it will finish."""
+    connection = raw()
+    assert connection.receive(goaway(2**31 - 1)) == []
+    assert connection.receive(goaway(0)) == [StreamReset(1, ErrorCode.REFUSED_STREAM)]
+
+
+def test_of_a_stream_that_goaway_refused_nothing_more_is_sent() -> None:
+    pair = Pair()
+    pair.client.open(HEADERS, [bytes(100_000)])
+    pair.exchange()
+    pair.client.receive(goaway(0))
+    pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, 0, 100_000))
+    assert pair.client.data_to_send() == b""
+
+
+def test_after_the_last_stream_number_the_connection_drains() -> None:
+    connection = raw()
+    connection._streams._next = 2**31 - 1
+    assert connection.draining
+    assert not connection.usable
+
+
+@shows("what there could be without end is stopped: header blocks, pings, settings", SCRIPTED)
+@pytest.mark.parametrize("asked", [frames.frame(frames.PING, 0, 0, bytes(8)), settings_frame({})])
+def test_a_peer_that_asks_without_end_and_takes_no_answer_is_stopped(asked: bytes) -> None:
+    with pytest.raises(Http2Error) as caught:
+        raw().receive(asked * (http2.MAX_OWED + 1))
+    assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_peer_that_asks_without_end_and_takes_its_answers_may_go_on() -> None:
+    connection = raw()
+    for _ in range(3 * http2.MAX_OWED):
+        connection.receive(frames.frame(frames.PING, 0, 0, bytes(8)))
+        connection.data_to_send()
+
+
+def test_settings_are_acknowledged_after_they_hold() -> None:
+    connection = raw()
+    connection.receive(settings_frame({3: 7}))
+    assert connection.max_streams == 7
+    assert connection.data_to_send() == frames.frame(frames.SETTINGS, frames.ACK, 0)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from kmsconn.transport.dialling import within
+
+
+async def _late(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+    await trio.sleep(2)
+    return memory_stream_pair()[0]
+
+
+async def _refused(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+    await trio.lowlevel.checkpoint()
+    raise ConnectionRefusedError
+
+
+async def test_a_connection_in_time_is_given(autojump_clock: MockClock) -> None:
+    assert isinstance(await within(_late, 3)("node", 1), trio.abc.Stream)
+
+
+async def test_a_late_connection_is_a_timeout_that_is_an_os_error(autojump_clock: MockClock) -> None:
+    with pytest.raises(OSError, match="no connection with node:1 within 1 s"):
+        await within(_late, 1)("node", 1)
+    assert trio.current_time() == pytest.approx(1)
+
+
+async def test_a_refusal_comes_out_as_it_is(autojump_clock: MockClock) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        await within(_refused, 1)("node", 1)

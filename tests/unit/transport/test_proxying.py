@@ -1,0 +1,164 @@
+"""Tunnels and forwarded requests through a proxy in memory, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kmsconn.errors import Unreachable
+from kmsconn.testing.endings import cancel_everywhere
+from kmsconn.transport.http import open_http
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.proxies import proxies_of
+from kmsconn.transport.proxying import ProxyRefused, Way, way_of
+from tests.unit.transport.memory_proxy import BOTH, CREDENTIALS, ProxiedNet
+from tests.unit.transport.scripted_http import Asked, Reply
+
+
+async def echo(asked: Asked) -> Reply:
+    return Reply(200, f"{asked.method} {asked.target} {'authorization' in asked.headers}".encode())
+
+
+@asynccontextmanager
+async def proxied(said: bytes | None = None) -> AsyncIterator[ProxiedNet]:
+    async with trio.open_nursery() as nursery:
+        net = ProxiedNet(nursery, echo)
+        if said is not None:
+            net.said = said
+        yield net
+        nursery.cancel_scope.cancel()
+
+
+async def test_tls_goes_through_a_tunnel_with_the_peers_own_name(autojump_clock: MockClock) -> None:
+    async with proxied() as net, open_http(net.ports()) as client:
+        assert (await client.post("https://node.example/v2?key=1", b"")).body == b"POST /v2?key=1 False"
+    assert net.events == [
+        "dial proxy.example:3128",
+        "CONNECT node.example:443 HTTP/1.1",
+        "TLS with node.example",
+    ]
+    assert f"Proxy-Authorization: {CREDENTIALS}\r\n" in net.heads[0]
+    assert "Host: node.example:443\r\n" in net.heads[0]
+
+
+async def test_a_plain_request_is_forwarded_in_absolute_form(autojump_clock: MockClock) -> None:
+    async with proxied() as net, open_http(net.ports()) as client:
+        for _ in range(2):
+            await client.post("http://u:p@node.example:8545/v2", b"")
+    assert net.events == ["dial proxy.example:3128", "POST http://node.example:8545/v2 HTTP/1.1"]
+    head = net.heads[0]
+    assert f"Proxy-Authorization: {CREDENTIALS}\r\n" in head
+    assert "Authorization: Basic dTpw\r\n" in head
+    assert "Host: node.example:8545\r\n" in head
+
+
+async def test_the_proxys_credentials_do_not_go_into_the_tunnel(autojump_clock: MockClock) -> None:
+    seen: list[Asked] = []
+
+    async def note(asked: Asked) -> Reply:
+        seen.append(asked)
+        return Reply()
+
+    async with proxied() as net, open_http(net.ports()) as client:
+        net.handler = note
+        await client.head("https://b.example/k")
+    assert "proxy-authorization" not in seen[0].headers
+
+
+async def test_a_plain_stream_as_of_a_websocket_goes_through_a_tunnel(autojump_clock: MockClock) -> None:
+    async with proxied() as net:
+        stream = await way_of(net.ports())("node.example", 8546)
+        await trio.aclose_forcefully(stream)
+    assert net.events == ["dial proxy.example:3128", "CONNECT node.example:8546 HTTP/1.1"]
+
+
+async def test_an_ipv6_address_has_its_brackets(autojump_clock: MockClock) -> None:
+    async with proxied() as net:
+        await trio.aclose_forcefully(await way_of(net.ports())("2606:4700::1111", 443, tls=True))
+    assert net.events[1] == "CONNECT [2606:4700::1111]:443 HTTP/1.1"
+
+
+async def test_what_is_exempt_is_reached_straight(autojump_clock: MockClock) -> None:
+    proxies = proxies_of({**BOTH, "NO_PROXY": "node.example"})
+    async with proxied() as net, open_http(net.ports(proxies)) as client:
+        await client.post("https://node.example/", b"")
+        await client.post("http://node.example/", b"")
+    assert net.events == ["dial node.example:443 with TLS", "dial node.example:80"]
+
+
+async def test_the_straight_way_is_judged_and_the_proxy_is_not(autojump_clock: MockClock) -> None:
+    """A proxy mostly has a private address; a bucket must not."""
+
+    async def nowhere(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        raise ConnectionRefusedError("not allowed")
+
+    async with proxied() as net, open_http(net.ports(), way=Way(net.ports(), nowhere)) as client:
+        assert (await client.head("https://b.example/k")).status == 200
+        with pytest.raises(Unreachable, match="not allowed"):
+            await client.head("https://127.0.0.1/k")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n", "HTTP 407"),
+        (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<html>", "HTTP 502"),
+        (b"HTTP/1.1 200 OK\r\n\r\nearly", "spoke into the tunnel"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "no HTTP/1"),
+        (b"", "made no tunnel"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, "more than 256 lines"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 40_000 + b"\r\n\r\n", "larger than"),
+    ],
+)
+async def test_a_proxy_that_makes_no_tunnel_is_named_without_its_password(
+    said: bytes, words: str, autojump_clock: MockClock
+) -> None:
+    async with proxied(said) as net:
+        with pytest.raises(ProxyRefused) as refused:
+            await way_of(net.ports())("node.example", 443, tls=True)
+    assert words in str(refused.value)
+    assert "http://proxy.example:3128" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_a_tunnel_may_have_a_length_that_means_nothing(autojump_clock: MockClock) -> None:
+    async with proxied(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n") as net:
+        await trio.aclose_forcefully(await way_of(net.ports())("node.example", 443, tls=True))
+
+
+async def test_a_proxy_that_is_not_there_is_named(autojump_clock: MockClock) -> None:
+    async def refuse(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        raise ConnectionRefusedError("nobody there")
+
+    async with proxied() as net:
+        ports = net.ports()
+        with pytest.raises(OSError, match=r"the proxy http://proxy\.example:3128 cannot be reached"):
+            await way_of(Ports(refuse, ports.offload, ports.wall, ports.random, ports.secure, ports.proxies))(
+                "node.example", 443, tls=True
+            )
+
+
+async def test_a_silent_proxy_takes_no_longer_than_a_connection_may(autojump_clock: MockClock) -> None:
+    async with proxied(b"HTTP/1.1 200 OK\r\n") as net:
+        with pytest.raises(OSError, match=r"no connection with b\.example:443 within 3 s"):
+            await Way(net.ports(), net, 3.0)("b.example", 443, tls=True)
+
+
+@pytest.mark.slow
+async def test_cancelling_anywhere_leaves_nothing_open(autojump_clock: MockClock) -> None:
+    async with proxied() as net:
+
+        async def connect() -> None:
+            await trio.aclose_forcefully(await way_of(net.ports())("node.example", 443, tls=True))
+
+        async def look() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(net.nursery.child_tasks) == 0  # every server has seen its client leave
+
+        assert await cancel_everywhere(connect, look) > 2

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.transport.urls import parse, show, show_origin
+
+SECRET = "https://user:pa%20ss@Node.Example:8443/v2/key?token=hidden#frag"
+
+
+def test_a_url_is_taken_apart() -> None:
+    url = parse(SECRET)
+    assert (url.scheme, url.host, url.port, url.path) == ("https", "node.example", 8443, "/v2/key")
+
+
+def test_the_request_target_keeps_the_query() -> None:
+    assert parse(SECRET).target == "/v2/key?token=hidden"
+
+
+def test_an_empty_path_is_a_slash() -> None:
+    assert parse("ws://node").target == "/"
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "tls"),
+    [("http://a", 80, False), ("https://a", 443, True), ("ws://a", 80, False), ("wss://a", 443, True)],
+)
+def test_a_scheme_implies_port_and_tls(url: str, port: int, tls: bool) -> None:
+    assert (port, tls) == (parse(url).port, parse(url).tls)
+
+
+def test_an_ipv6_host_loses_its_brackets_and_gets_them_back_in_the_authority() -> None:
+    url = parse("http://[::1]:8545/")
+    assert (url.host, url.authority) == ("::1", "[::1]:8545")
+
+
+def test_the_schemes_own_port_is_left_out_of_the_authority() -> None:
+    assert parse("https://a:443/x").authority == "a"
+
+
+def test_user_info_becomes_basic_authorization() -> None:
+    assert parse("http://user:pa%20ss@a").authorization == "Basic dXNlcjpwYSBzcw=="
+
+
+def test_no_user_info_no_authorization() -> None:
+    assert parse("http://a").authorization is None
+
+
+@pytest.mark.parametrize("text", [SECRET, "https://tok:hidden@h/?token=hidden"])
+def test_nothing_secret_is_shown_or_in_the_repr(text: str) -> None:
+    for shown in (show(text), show_origin(text), repr(parse(text))):
+        assert "hidden" not in shown
+        assert "user" not in shown.replace("user_info", "")
+
+
+def test_show_keeps_the_path_and_show_origin_does_not() -> None:
+    assert (show(SECRET), show_origin(SECRET)) == (
+        "https://node.example:8443/v2/key",
+        "https://node.example:8443",
+    )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "a",
+        "ftp://a",
+        "http://",
+        "http://a:port",
+        "http://a:99999",
+        "http://[::1",
+        "http://a b",
+        "http://a\n",
+        "http://a\\@b",
+        "http://b\u00fccher/",
+        "http://a%2eb",
+    ],
+)
+def test_a_malformed_url_is_refused_without_being_repeated(bad: str) -> None:
+    with pytest.raises(ValueError, match="URL") as caught:
+        parse(bad)
+    assert bad in {"", "a"} or bad not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["", "user:secret@", "http://user:secret@:x/"])
+def test_showing_a_malformed_url_never_raises_and_shows_nothing_of_it(bad: str) -> None:
+    assert show(bad) == show_origin(bad) == "<malformed URL>"
