@@ -16,7 +16,7 @@ from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.figures import ANSWERED, Outcome, outcome, span
 from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
-from bench.series import standstills
+from bench.series import stalled_alerts
 from kmsconn.emulator.generations import FHEVM_014
 
 WARM_UP = {"rate": 10, "seconds": 2, "patience": 60}
@@ -51,7 +51,7 @@ class Case:
     machine: Usage
     """All cores and everybody on them; a share of 2 is two cores."""
     journal_bytes: int
-    standstill: float = 0.0
+    stalled: float = 0.0
     """Seconds for which the machine itself stood still meanwhile: then the times mean nothing."""
 
     @property
@@ -125,15 +125,15 @@ async def offer(pair: Pair, size: int, rate: float, seconds: float, forms: Seque
     moments = span(done["rows"])
     used = {side: usage(*between(samples, *moments)) for side, samples in pair.samples.items()}
     cpu_ms = 1000 * used["connector"].cpu / found.answered if found.answered else None
-    still = sum(seconds for at, seconds in standstills(pair.samples["machine"]) if at >= moments[0])
-    return Case(size, found, cpu_ms, **used, journal_bytes=journal_bytes(pair.journal), standstill=still)
+    still = sum(seconds for at, seconds in stalled_alerts(pair.samples["machine"]) if at >= moments[0])
+    return Case(size, found, cpu_ms, **used, journal_bytes=journal_bytes(pair.journal), stalled=still)
 
 
 async def offer_undisturbed(pair: Pair, size: int, rate: float, plan: Plan) -> Case:
     """Offer a load, and once more when the machine stood still meanwhile; tell of both."""
     case = await offer(pair, size, rate, plan.seconds, plan.forms)
     plan.told(case)
-    if case.standstill:
+    if case.stalled:
         case = await offer(pair, size, rate, plan.seconds, plan.forms)
         plan.told(case)
     return case

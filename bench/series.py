@@ -17,7 +17,7 @@ Span = Sequence[float | None]
 """One request: when it was visible, and when answered (Unix seconds)."""
 
 
-STANDSTILL = 4.0
+STALLED_AFTER = 4.0
 """Seconds without a sample after which the machine is said to have stood still, as a virtual one does that is moved or saved."""
 
 
@@ -62,7 +62,7 @@ def thinned(samples: Sequence[Sample], period: float) -> list[Sample]:
     return kept
 
 
-def standstills(samples: Sequence[Sample], shortest: float = STANDSTILL) -> list[tuple[float, float]]:
+def stalled_alerts(samples: Sequence[Sample], shortest: float = STALLED_AFTER) -> list[tuple[float, float]]:
     """Return when nothing was sampled for longer than a sampler is late: the machine itself stood still, and for how many seconds."""
     return [
         (first.at, after.at - first.at)

@@ -25,7 +25,7 @@ from bench.offering import Pair, Plan, open_pair
 from bench.plots import draw
 from bench.proc import Sample
 from bench.recipes import add_connector, connector_name, recipe_of
-from bench.series import columns_of, standstills
+from bench.series import columns_of, stalled_alerts
 from bench.table import milliseconds
 
 LATE = 120.0  # seconds after the last request in which open ones may still be answered
@@ -34,7 +34,7 @@ HISTORY = ("--history", "300")  # more than anybody looks back; all of half an h
 
 
 @attrs.frozen
-class Act:
+class PlanStep:
     """What is done at a share of the time: posts to the emulator's control, undone after the outage where there is a way back."""
 
     at: float
@@ -44,11 +44,11 @@ class Act:
 
 
 ACTS = (
-    Act(1 / 6, "Core restarts", ("/core0/restart",)),
-    Act(2 / 6, "node gone", ("/gateway/shut",), ("/gateway/open",)),
-    Act(3 / 6, "a bucket gone", ("/bucket0/shut",), ("/bucket0/open",)),
-    Act(4 / 6, "buckets gone", ("/bucket0/shut", "/bucket1/shut"), ("/bucket0/open", "/bucket1/open")),
-    Act(5 / 6, "Core gone", ("/core0/shut", "/core0/restart"), ("/core0/open",)),
+    PlanStep(1 / 6, "Core restarts", ("/core0/restart",)),
+    PlanStep(2 / 6, "node gone", ("/gateway/shut",), ("/gateway/open",)),
+    PlanStep(3 / 6, "a bucket gone", ("/bucket0/shut",), ("/bucket0/open",)),
+    PlanStep(4 / 6, "buckets gone", ("/bucket0/shut", "/bucket1/shut"), ("/bucket0/open", "/bucket1/open")),
+    PlanStep(5 / 6, "Core gone", ("/core0/shut", "/core0/restart"), ("/core0/open",)),
 )
 
 
@@ -99,7 +99,7 @@ async def play(pair: Pair, seconds: float) -> list[Happening]:
 
 def in_order(happened: Sequence[Happening], samples: Sequence[Sample]) -> list[Happening]:
     """Return what was done and what else happened, in its order: the machine may have stood still."""
-    still = [Happening(at, f"machine still {seconds:.0f} s") for at, seconds in standstills(samples)]
+    still = [Happening(at, f"machine still {seconds:.0f} s") for at, seconds in stalled_alerts(samples)]
     return sorted([*happened, *still], key=lambda one: one.at)
 
 

@@ -37,7 +37,7 @@ def row(case: Case) -> str:
 
 def kept_up(case: Case) -> str:
     """Return whether a load was sustained; of a machine that stood still meanwhile nothing can be said."""
-    if case.standstill:
+    if case.stalled:
         return "still"
     return "yes" if case.outcome.sustained else "NO"
 
@@ -52,7 +52,7 @@ def conclusion(cases: Sequence[Case], cores: int) -> str:
 
 def limit(case: Case, cores: int) -> str:
     """Return who was at the end of what one core gives; threads may take a little more."""
-    if case.standstill:
+    if case.stalled:
         return "the machine stood still"
     if case.emulator.share >= FULL:
         return "the emulator was the limit"

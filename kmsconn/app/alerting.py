@@ -7,8 +7,8 @@ from typing import Never
 
 import trio
 
-from kmsconn.app.board import CONNECTION, AlertBoard, alert_of
 from kmsconn.app.observer import Observer
+from kmsconn.app.state_alerts import CONNECTION, StateAlerts, alert_of
 from kmsconn.app.wiring import Components
 from kmsconn.model.events import AlertRaised, Severity
 
@@ -19,7 +19,7 @@ FINALITY_IS_LATE_AFTER = 2700.0
 
 async def show_alerts(components: Components, observer: Observer) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
-    board = AlertBoard(components.on_event)
+    board = StateAlerts(components.on_event)
     while True:
         now = trio.current_time()
         alerts = (

@@ -21,7 +21,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.app.intake import DOUBTING, Intake
+from kmsconn.app.intake import SUSPECT_SECONDS, Intake
 from kmsconn.app.retaining import final_block
 from kmsconn.app.retrying import until_kept
 from kmsconn.app.wiring import Components
@@ -142,7 +142,7 @@ class Completeness:
             self._rewinds, self._compared = self.intake.rewinds, None
             self._begin_again()
         if self._compared is None:
-            self._compared = max(0, settled - self._blocks_in(DOUBTING))
+            self._compared = max(0, settled - self._blocks_in(SUSPECT_SECONDS))
         while self._compared < settled:
             of, blocks = self.intake.subscription, (self._compared + 1, settled)
             standing = await self.components.journal.run(

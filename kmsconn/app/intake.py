@@ -15,7 +15,7 @@ import trio
 
 from kmsconn.app.lineage import Lineage
 from kmsconn.app.retrying import until_kept
-from kmsconn.app.standstill import Standstill
+from kmsconn.app.stalled import StalledAlert
 from kmsconn.app.wiring import ChainContext, Components
 from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import checksum
@@ -46,10 +46,10 @@ from kmsconn.transport.wake_up import WakeUp
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
-DOUBTING = 900.0  # seconds for which the old block of a request that left the chain is looked at again
+SUSPECT_SECONDS = 900.0  # seconds for which the old block of a request that left the chain is looked at again
 BEFORE_ALL = -1  # a tick: every row has moved since
 _SILENCE = 2.0  # polls; one that was missed is no silence
-DOUBTS = 16  # such blocks in one round
+SUSPECT_BLOCKS = 16  # such blocks in one round
 REMEMBERED_LOGS = (
     20_000  # logs whose decoding is remembered, so that reading the reorg window again costs little
 )
@@ -190,35 +190,35 @@ class Intake:
 
     async def _until_had(self, block: str) -> BlockHead:
         """Ask for a block until it is had."""
-        standstill = self._standstill("logs")  # a node that knows no finalized block answers all else
+        stalled = self._stalled_alert("logs")  # a node that knows no finalized block answers all else
         while True:
             try:
                 found = read_block(await self.endpoint.call("eth_getBlockByNumber", block, False))
             except (Retryable, RpcError) as error:
-                standstill.failed(f"the {block} block cannot be had: {error}")
+                stalled.failed(f"the {block} block cannot be had: {error}")
                 await trio.sleep(self.polling)
             else:
-                standstill.worked()
+                stalled.worked()
                 return found
 
-    def _standstill(self, what: str) -> Standstill:
-        return Standstill(
+    def _stalled_alert(self, what: str) -> StalledAlert:
+        return StalledAlert(
             f"{self.endpoint.name} {self.name}", what, self.components.on_event, lambda: self.endpoint.is_down
         )
 
     async def _follow(self) -> None:
-        standstill = self._standstill("logs")
+        stalled = self._stalled_alert("logs")
         beat = self.components.pulse.part(f"reader of {self.name}", self.endpoint.name)
         while True:
             beat()
             rewinds = self.rewinds
             if await self._round():
-                standstill.worked()
+                stalled.worked()
             elif rewinds != self.rewinds:
                 await trio.sleep(ANEW)
                 continue
             else:
-                standstill.failed(self._reason)
+                stalled.failed(self._reason)
                 await trio.sleep(self.polling)
             with trio.move_on_after(self.polling):
                 await self.wake_up.wait()
@@ -254,10 +254,10 @@ class Intake:
         One bad answer, the last one before a block leaves the reorg window, must not lose what stands in it.
         """
         components, head = self.components, self.head.number or 0
-        oldest = head - self.head.blocks_in(DOUBTING)
+        oldest = head - self.head.blocks_in(SUSPECT_SECONDS)
         chain, contract = self.subscription.chain_id, self.subscription.contract
         blocks = await until_kept(
-            lambda: components.journal.run(queries.doubted, chain, contract, oldest, DOUBTS)
+            lambda: components.journal.run(queries.suspect_blocks, chain, contract, oldest, SUSPECT_BLOCKS)
         )
         for block in blocks:
             if block < head - reorg_window and not await self._read(Range(block, block)):
@@ -266,15 +266,15 @@ class Intake:
 
     async def _backfill(self) -> None:
         """Read what lies between the cursor and the live tail, one range after the other, beside it."""
-        standstill = self._standstill("back-fill")
+        stalled = self._stalled_alert("back-fill")
         while True:
             await self._behind.wait()
             self._behind = trio.Event()
             while (blocks := self._next_backfill()) is not None:
                 if await self._read(blocks):
-                    standstill.worked()
+                    stalled.worked()
                 else:
-                    standstill.failed(self._reason)
+                    stalled.failed(self._reason)
                     await trio.sleep(self.polling)
 
     async def _read_once_more(self) -> None:
@@ -284,15 +284,15 @@ class Intake:
         """
         journal, of = self.components.journal, self.subscription
         todo = await self._once_more()
-        standstill = self._standstill("once more")
+        stalled = self._stalled_alert("once more")
         while todo is not None and todo.next_block <= todo.to_block:
             last = min(todo.to_block, todo.next_block + self._known_cursor().size - 1)
             if await self.read_again(todo.next_block, last):
-                standstill.worked()
+                stalled.worked()
                 todo = attrs.evolve(todo, next_block=last + 1)
                 await until_kept(partial(journal.run, rewinding.note_reread, of.chain_id, of.contract, todo))
             else:
-                standstill.failed(self._reason)
+                stalled.failed(self._reason)
                 await trio.sleep(self.polling)
 
     async def _once_more(self) -> Reread | None:
@@ -353,8 +353,8 @@ class Intake:
             self._reason = "the chain was reorganised meanwhile"
         elif look.fork is not None:
             await self._rewind(look.fork, found)
-        elif look.doubt:
-            self._reason = look.doubt
+        elif look.mistrust:
+            self._reason = look.mistrust
         elif found.trusted:
             await self._record(found, asked)
             return True

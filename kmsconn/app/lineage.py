@@ -19,9 +19,9 @@ SPARE = 32  # block hashes beyond those to keep: they are sorted out that many a
 
 @attrs.frozen
 class Look:
-    """What a look came to. ``doubt`` says why the read is not to be taken; ``fork`` is set when the chain has left what was read."""
+    """What a look came to. ``mistrust`` says why the read is not to be taken; ``fork`` is set when the chain has left what was read."""
 
-    doubt: str = SAME
+    mistrust: str = SAME
     fork: Search | None = None
 
 
@@ -72,7 +72,7 @@ class Lineage:
         if self._suspicion.is_confirmed(search, now, window):
             self._suspicion = TRUSTING
             return Look("the chain was reorganised", search)
-        return Look(_doubt(found, asked, search))
+        return Look(_mistrust(found, asked, search))
 
     async def _search(self, head: int) -> Search:
         search = Search.below(self.kept, head)
@@ -102,7 +102,7 @@ class Lineage:
         self.kept = up_to(self.kept, fork)
 
 
-def _doubt(found: LogsRead, asked: Checkpoint, search: Search) -> str:
+def _mistrust(found: LogsRead, asked: Checkpoint, search: Search) -> str:
     if search.proved:
         return f"block {asked.number} has another hash than when it was read: the chain forked above block {search.fork}"
     return f"the node's head is {found.head_number}, below block {asked.number}, which was read before"

@@ -218,7 +218,7 @@ class Pipeline:
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
         self.taken.started(row.rid, existed=submitted.existed)
-        if not submitted.doubt:
+        if not submitted.uncertain:
             self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)
 
@@ -233,9 +233,9 @@ class Pipeline:
                 raise
             raise self._no_result(row, str(error), trio.current_time() - started) from error
         except Forgotten as error:
-            if not submitted.doubt:
+            if not submitted.uncertain:
                 raise
-            lost = self._lost(f"{submitted.doubt}, and then {error}")
+            lost = self._lost(f"{submitted.uncertain}, and then {error}")
             self._blame(row, "answer", lost)
             lost.stage = "answer"
             raise lost from error
@@ -325,8 +325,8 @@ class Pipeline:
                 await self._close(row, "finish", "done", "done")
             elif kept := await self.journal.run(moves.answer, row.rid, answered.answer, now):
                 self.on_event(AnswerKept(row.rid, row.kind, now - row.recorded_at))
-                if answered.answer.doubt:
-                    self.on_event(AnswerMismatch(row.rid, row.kind, answered.answer.doubt))
+                if answered.answer.mismatch:
+                    self.on_event(AnswerMismatch(row.rid, row.kind, answered.answer.mismatch))
         self.txmanager_wake_ups[row.chain_id].notify()
         return kept
 

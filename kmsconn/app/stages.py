@@ -61,7 +61,7 @@ class Stages:
         ciphertexts = await together(
             [partial(self.fetcher.fetch, reference, lease) for reference in references]
         )
-        # now: before, buckets that are down would be doubted at every try
+        # now: before, buckets that are down would be reported at every attempt
         for pair in zip(references, ciphertexts, strict=True):
             self.shadow(*pair)
         found = await self._inquire(checked)
@@ -88,11 +88,11 @@ class Stages:
         if calls and calls[0].at_once and calls[0].message.size <= LARGE_MESSAGE:
             started = await self._decrypt(calls[0])
             return Submitted(request, existed=started.existed, reply=started.reply)
-        doubt, existed = "", False
+        uncertain, existed = "", False
         for call in calls:  # one after the other: the second is made once the first was taken
             started = await retrying(partial(self.core.start, call), self.random)
-            doubt, existed = started.doubt or doubt, started.existed
-        return Submitted(request, doubt, existed)
+            uncertain, existed = started.uncertain or uncertain, started.existed
+        return Submitted(request, uncertain, existed)
 
     async def _decrypt(self, call: CoreCall) -> Started:
         """Wait for a result at once, but not to the stage's end: the Core has it then, and is asked for the result without the payload."""

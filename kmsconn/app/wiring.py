@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import trio
 
-from kmsconn.app.board import CONNECTION
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.held import Held
 from kmsconn.app.passage import Passage
@@ -16,6 +15,7 @@ from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.pulse import Pulse
 from kmsconn.app.stages import Stages
+from kmsconn.app.state_alerts import CONNECTION
 from kmsconn.app.taken import TakenIds
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts

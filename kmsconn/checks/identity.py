@@ -28,7 +28,7 @@ _FIRST, _RAREST = 1.0, 3600.0
 
 
 @attrs.define
-class _Doubt:
+class _Alternative:
     """Whether a signer's answer is in the contract: the question, and what was said where it has been asked."""
 
     signer: Address | None
@@ -61,17 +61,17 @@ class NodeIdentity:
         Where the request's context must be asked for, so is the answer of the signer learnt last, in the same batch: it mostly is the one.
         """
         latest = next(reversed(self._signers.values()), None)
-        doubt = None if latest is None else self._doubt(request, latest)
-        signer = await self._signer_for(request, doubt)
-        if doubt is None or doubt.signer != signer:
-            doubt = self._doubt(request, signer)
-        if doubt is None:
+        alternative = None if latest is None else self._alternative(request, latest)
+        signer = await self._signer_for(request, alternative)
+        if alternative is None or alternative.signer != signer:
+            alternative = self._alternative(request, signer)
+        if alternative is None:
             return False
-        return await self._ask(doubt.question) if doubt.said is None else doubt.said
+        return await self._ask(alternative.question) if alternative.said is None else alternative.said
 
-    def _doubt(self, request: Request, signer: Address | None) -> _Doubt | None:
+    def _alternative(self, request: Request, signer: Address | None) -> _Alternative | None:
         question = self.profile.operations[request.kind].has_answered(request.content, signer, self.tx_sender)
-        return None if question is None else _Doubt(signer, question)
+        return None if question is None else _Alternative(signer, question)
 
     async def signer_for(self, request: Request) -> Address | None:
         """Return the signer whose answer the contract takes from us for this request.
@@ -83,11 +83,11 @@ class NodeIdentity:
         """
         return await self._signer_for(request, None)
 
-    async def _signer_for(self, request: Request, doubt: _Doubt | None) -> Address | None:
+    async def _signer_for(self, request: Request, alternative: _Alternative | None) -> Address | None:
         operation = self.profile.operations[request.kind]
         if not operation.signed:
             return None
-        context_id = await self._context_for(request, doubt)
+        context_id = await self._context_for(request, alternative)
         key = (request.chain_id, context_id)
         if key not in self._signers:
             try:
@@ -122,13 +122,13 @@ class NodeIdentity:
             return known
         return self.profile.operations[request.kind].replying_context(request.content)
 
-    async def _context_for(self, request: Request, doubt: _Doubt | None) -> int:
+    async def _context_for(self, request: Request, alternative: _Alternative | None) -> int:
         found = self._known_context(request)
         if isinstance(found, int):
             return found
         key = (request.id, request.digest)
         for_ever, *others = found
-        context_id = await self._ask_with(doubt, for_ever)
+        context_id = await self._ask_with(alternative, for_ever)
         if context_id and others:
             if len(self._contexts) >= _REMEMBERED:
                 self._contexts.clear()
@@ -137,12 +137,12 @@ class NodeIdentity:
             context_id = context_id or await self._ask(question)
         return context_id
 
-    async def _ask_with(self, doubt: _Doubt | None, question: ContractQuery[T]) -> T:
-        if doubt is None:
+    async def _ask_with(self, alternative: _Alternative | None, question: ContractQuery[T]) -> T:
+        if alternative is None:
             return await self._ask(question)
-        both: list[ContractQuery[Any]] = [question, doubt.question]
+        both: list[ContractQuery[Any]] = [question, alternative.question]
         answer: T
-        answer, doubt.said = await ask_all(self.chains[question.chain_id], both)
+        answer, alternative.said = await ask_all(self.chains[question.chain_id], both)
         return answer
 
     async def _ask(self, question: ContractQuery[T]) -> T:

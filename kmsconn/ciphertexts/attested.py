@@ -32,7 +32,7 @@ class Attested:
         if not (self.enforced or reference.is_bare):
             return await self.gatherer.fetch(reference, lease)
         told = await self.quorum.told(reference.handle)
-        if reason := self.quorum.doubt(reference, told):
+        if reason := self.quorum.mismatch(reference, told):
             raise Unreachable(f"ciphertext {reference.handle.hex()} is not attested: {reason}")
         group = self.quorum.agreed(reference.handle, told)
         said, senders = group[0], self.quorum.registry.senders_of({one.signer for one in group})

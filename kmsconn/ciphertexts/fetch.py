@@ -36,14 +36,14 @@ _OK = range(200, 300)
 class Fetcher:
     """Fetches from wherever ``sources`` says, as far as the policy allows.
 
-    ``doubt`` is told a handle and why when a bucket holds other bytes than the chain names; ``tolerant``: they are used all the same.
+    ``mismatch`` is told a handle and why when a bucket holds other bytes than the chain names; ``tolerant``: they are used all the same.
     """
 
     sources: Sources
     policy: BucketPolicy
     offload: Offload
     max_size: int
-    doubt: Callable[[bytes, str], None] = lambda _handle, _reason: None
+    mismatch: Callable[[bytes, str], None] = lambda _handle, _reason: None
     tolerant: bool = False
     counts: BucketCounts = attrs.field(factory=BucketCounts)
 
@@ -114,9 +114,9 @@ class Fetcher:
             f"their digest is {digest.hex()}, not {reference.digest.hex()}"
         )
         if not self.tolerant:
-            self.doubt(reference.handle, reason)
+            self.mismatch(reference.handle, reason)
             raise Unreachable(reason)
-        self.doubt(reference.handle, f"{reason}; used all the same, as tolerant_digests says")
+        self.mismatch(reference.handle, f"{reason}; used all the same, as tolerant_digests says")
 
     async def _digest(self, body: bytes) -> bytes:
         if len(body) <= HASH_INLINE:

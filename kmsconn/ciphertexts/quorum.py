@@ -63,7 +63,7 @@ class AttestationQuorum:
         threshold = self.registry.threshold
         return consensus(handle, told, self.registry.signers, threshold) if len(told) >= threshold else ()
 
-    def doubt(self, reference: CiphertextReference, told: Sequence[Attestation]) -> str:
+    def mismatch(self, reference: CiphertextReference, told: Sequence[Attestation]) -> str:
         """Return why no quorum stands behind what the chain names; empty when one does."""
         group = self.agreed(reference.handle, told)
         if not group:

@@ -64,15 +64,15 @@ class Shadow:
     async def _worker(self) -> None:
         async for look in self._receive.clone():
             started = trio.current_time()
-            reason = await self.doubt(look)
+            reason = await self.mismatch(look)
             if reason:
                 self.on_event(AttestationMismatch(look.reference.handle, reason))
             await trio.sleep_until(started + COMPARISON_WORKERS / COMPARISONS_PER_SECOND)
 
-    async def doubt(self, look: Comparison) -> str:
+    async def mismatch(self, look: Comparison) -> str:
         """Return why the coprocessors' quorum does not stand behind a reference; empty when it does.
 
         Repeating: reads only. Cancellation: at any time.
         """
         told = await self.quorum.told(look.reference.handle, look.bucket, look.header)
-        return self.quorum.doubt(look.reference, told)
+        return self.quorum.mismatch(look.reference, told)

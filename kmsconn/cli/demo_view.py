@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kmsconn.cli.results import keys_as_text, milliseconds
-from kmsconn.emulator.board import ProgressRow, ProgressStage, ProgressTable
 from kmsconn.emulator.demo import Demo, DemoResult
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict
+from kmsconn.emulator.progress_table import ProgressRow, ProgressStage, ProgressTable
 from kmsconn.ethereum.ids import counter_of, tag_of
 
 ROWS: Final = 15

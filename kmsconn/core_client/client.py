@@ -79,8 +79,8 @@ class CoreClient:
         """
         indices = range(len(self._channels)) if call.shard is None else [self._index(call)]
         said = await together([partial(self._start, index, call) for index in indices])
-        doubt = next((one.doubt for one in said if one.doubt), "")
-        return Started(doubt, any(one.existed for one in said))
+        uncertain = next((one.uncertain for one in said if one.uncertain), "")
+        return Started(uncertain, any(one.existed for one in said))
 
     async def _start(self, index: int, call: CoreCall) -> Started:
         where = f"{self.endpoints[index]} {call.method}"
@@ -94,7 +94,7 @@ class CoreClient:
                 raise NotYet(f"{where}: {error}") from error
             if meaning is None and (trouble := start_error(error, where)):
                 raise trouble from error
-            if meaning is Meaning.DOUBT:
+            if meaning is Meaning.UNCERTAIN:
                 return Started(f"{where}: {error}")
             return Started(existed=error.status is Status.ALREADY_EXISTS)
         return Started()

@@ -1,4 +1,4 @@
-"""How the pipeline talks to the Core. Implemented by ``kms.core``."""
+"""How the pipeline talks to the Core. Implemented by ``core_client.client``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kmsconn.protocols.port import CoreCall
 class Started:
     """What came of handing a request over.
 
-    ``doubt``: what the Core said instead, where the call takes that for a success in doubt. ``existed``: it has the id already
+    ``uncertain``: what the Core said instead, where only the result tells whether that is a success. ``existed``: it has the id already
     (``ALREADY_EXISTS``). ``reply``: the result's protobuf bytes, where it came at once.
     """
 
-    doubt: str = ""
+    uncertain: str = ""
     existed: bool = False
     reply: bytes | None = attrs.field(default=None, repr=False)
 

@@ -16,11 +16,11 @@ from kmsconn.emulator import injections
 from kmsconn.emulator.buckets import EmulatedBucket, error, serve_bucket
 from kmsconn.emulator.http import CHUNK, HangUp, HttpRequest, HttpResponse, Send
 
-Act = Callable[[HttpRequest, HttpResponse], HttpResponse]
+PlanStep = Callable[[HttpRequest, HttpResponse], HttpResponse]
 
 
-Fault = injections.InjectedFault[Act]
-FaultInjection = injections.FaultInjection[Act]
+Fault = injections.InjectedFault[PlanStep]
+FaultInjection = injections.FaultInjection[PlanStep]
 
 
 @attrs.define(eq=False)

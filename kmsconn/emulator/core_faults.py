@@ -76,11 +76,11 @@ class InterceptedCall:
         return self.core
 
 
-Act = Callable[[InterceptedCall], Awaitable[bytes]]
+PlanStep = Callable[[InterceptedCall], Awaitable[bytes]]
 
 
-Fault = injections.InjectedFault[Act]
-FaultInjection = injections.FaultInjection[Act]
+Fault = injections.InjectedFault[PlanStep]
+FaultInjection = injections.FaultInjection[PlanStep]
 
 
 @attrs.define(eq=False)

@@ -11,13 +11,13 @@ import attrs
 import trio
 
 from kmsconn.app.connector import serve
-from kmsconn.emulator.board import ProgressTable, Totals
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth, ground_truth_of
 from kmsconn.emulator.key_life import QUICK, KeyLife, KeyResult
 from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, run_load
 from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.progress_table import ProgressTable, Totals
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
 from kmsconn.transport.ports import Offload, Ports

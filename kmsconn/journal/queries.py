@@ -159,7 +159,9 @@ def standing(
     return tuple(Checkpoint(number, hash_) for number, hash_ in found)
 
 
-def doubted(db: Database, chain_id: int, contract: Address, from_block: int, limit: int) -> tuple[int, ...]:
+def suspect_blocks(
+    db: Database, chain_id: int, contract: Address, from_block: int, limit: int
+) -> tuple[int, ...]:
     """Return the blocks, from ``from_block`` on, where open requests stood that are off chain now; the newest first."""
     return tuple(block for (block,) in db.execute(_SUSPECT, (chain_id, contract, from_block, limit)))
 

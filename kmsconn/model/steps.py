@@ -61,13 +61,13 @@ class Gathered:
 
 @attrs.frozen
 class Submitted:
-    """The Core has it; the payload is released. ``doubt``: what the Core said instead, if only its result can tell.
+    """The Core has it; the payload is released. ``uncertain``: what the Core said instead, if only its result can tell.
 
     ``existed``: it said that it had the id already. ``reply`` is its result where that came at once.
     """
 
     request: Request
-    doubt: str = ""
+    uncertain: str = ""
     existed: bool = attrs.field(default=False, eq=False)
     reply: bytes | None = attrs.field(default=None, repr=False)
 
@@ -76,12 +76,12 @@ class Submitted:
 class Answer:
     """What is sent back: the calldata of the reply and the node signer recovered from the Core's signature, where it has one.
 
-    ``doubt``: what else is not as an honest Core has it, told and not kept.
+    ``mismatch``: what else is not as an honest Core has it, told and not kept.
     """
 
     calldata: bytes
     signer: Address | None
-    doubt: str = ""
+    mismatch: str = ""
 
 
 @attrs.frozen

@@ -174,7 +174,7 @@ def _returned(tally: Tally, event: events.ReplyReturned) -> None:
     _count_reply(tally, event, families.SEND_ERRORS, families.OTHER_RETURNED)
 
 
-def _doubted(tally: Tally, _event: events.AttestationMismatch) -> None:
+def _mismatched(tally: Tally, _event: events.AttestationMismatch) -> None:
     tally.add(families.CHECK_ERRORS, families.CONSENSUS)
 
 
@@ -207,7 +207,7 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.ReplyFinalized: _finalized,
     events.ReplyReturned: _returned,
     events.CiphertextMismatch: _nothing,
-    events.AttestationMismatch: _doubted,
+    events.AttestationMismatch: _mismatched,
     events.AlertRaised: _alert,
     events.AlertCleared: _nothing,
 }

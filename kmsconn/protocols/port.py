@@ -205,7 +205,7 @@ class Meaning(StrEnum):
     """What a status of the Core means for one call, where it is not what it usually means."""
 
     SUCCESS = "success"
-    DOUBT = "doubt"  # success, as far as the result says so too
+    UNCERTAIN = "uncertain"  # success, as far as the result says so too
     REFUSED = "refused"  # it can never be done
     WAIT = "wait"  # not done yet: to be tried again, however often that takes
 

@@ -30,9 +30,9 @@ from kmsconn.journal.locking import locked
 from kmsconn.model.life import State
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.endings import Ending, Steps
+from kmsconn.testing.ground_truth import Truth, truth_of
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.spoiling import Spoiler
-from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 from kmsconn.transport.ports import Dial, Ports
 

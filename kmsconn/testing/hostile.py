@@ -45,6 +45,7 @@ from kmsconn.model import events
 from kmsconn.model.events import Event
 from kmsconn.model.life import State
 from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.ground_truth import Truth, truth_of
 from kmsconn.testing.hostile_aws import AWS, ENDPOINT, KEY_ID, in_memory, operation_of
 from kmsconn.testing.hostile_frames import HTTP2, WEBSOCKET, FramedStream
 from kmsconn.testing.hostile_values import (
@@ -59,7 +60,6 @@ from kmsconn.testing.hostile_values import (
     RESULTS,
 )
 from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.testing.truth import Truth, truth_of
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 
 HOSTILE_FROM = 6.0  # virtual seconds until answers become hostile: the first requests are under way, and the next will be

@@ -23,7 +23,7 @@ from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
 from kmsconn.rpc.fork import LAGGING
 from kmsconn.testing.doubles import SignedReplies
-from kmsconn.testing.truth import is_request, name_of, replies_of, reply_to, requests_of
+from kmsconn.testing.ground_truth import is_request, name_of, replies_of, reply_to, requests_of
 from kmsconn.txmanager.view import FINDING_LIFETIME
 
 GRACE = 15.0  # seconds beside the reorg window, or the patience with a low head, in which a reorganisation may not be noticed yet

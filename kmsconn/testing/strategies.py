@@ -20,8 +20,8 @@ from kmsconn.emulator.core import OPERATIONS
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.testing import acts
-from kmsconn.testing.world import Act, WorldReport, run_world
+from kmsconn.testing import faults
+from kmsconn.testing.world import PlanStep, WorldReport, run_world
 
 SPAN = 120.0  # seconds in which the acts of a plan begin
 LONGEST = 25  # acts
@@ -61,7 +61,7 @@ GROUNDS = {
 class Case:
     """One world to play; its ``repr`` is a line of Python that plays it again."""
 
-    plan: tuple[Act, ...]
+    plan: tuple[PlanStep, ...]
     seed: int = 0
     pool: PoolKind = "arbitrum"
     nodes: int = 2
@@ -93,8 +93,8 @@ def seconds(most: int) -> st.SearchStrategy[float]:
     return st.integers(0, most * 10).map(lambda tenths: tenths / 10)
 
 
-def _asks(ground: Ground) -> st.SearchStrategy[Act]:
-    return st.builds(acts.Ask, moments(), st.sampled_from(ground.forms), st.integers(1, 6))
+def _asks(ground: Ground) -> st.SearchStrategy[PlanStep]:
+    return st.builds(faults.Ask, moments(), st.sampled_from(ground.forms), st.integers(1, 6))
 
 
 _HOWS = ("refuse", "unreachable", "mute", "lost")
@@ -105,10 +105,10 @@ _PLACES: st.SearchStrategy[Any] = st.sampled_from(["last", "there"])
 _SHORTER = st.just(0) | st.integers(0, 480)
 
 _REORGS_IN_PLACE = st.builds(
-    acts.Reorg, moments(), _DEPTHS, st.just("moved"), st.none(), seconds(30), _PLACES
+    faults.Reorg, moments(), _DEPTHS, st.just("moved"), st.none(), seconds(30), _PLACES
 )
 _REORGS = st.builds(
-    acts.Reorg,
+    faults.Reorg,
     moments(),
     _DEPTHS,
     st.sampled_from(["moved", "swapped", "vanished"]),
@@ -118,72 +118,76 @@ _REORGS = st.builds(
     _SHORTER,
 )
 
-_ANYWHERE: dict[str, st.SearchStrategy[Act]] = {
+_ANYWHERE: dict[str, st.SearchStrategy[PlanStep]] = {
     "reorg in place": _REORGS_IN_PLACE,
     "reorg": _REORGS,
-    "clock": st.builds(acts.ClockStep, moments(), st.sampled_from([-3600.0, 3600.0, -60.0, 60.0])),
-    "foreign": st.builds(acts.Foreign, moments()),
-    "kill": st.builds(acts.Kill, moments(), seconds(60)),
-    "lost journal": st.builds(acts.Kill, moments(), seconds(30), st.just(True)),
+    "clock": st.builds(faults.ClockStep, moments(), st.sampled_from([-3600.0, 3600.0, -60.0, 60.0])),
+    "foreign": st.builds(faults.Foreign, moments()),
+    "kill": st.builds(faults.Kill, moments(), seconds(60)),
+    "lost journal": st.builds(faults.Kill, moments(), seconds(30), st.just(True)),
     "kill at work": st.builds(
-        acts.KillAtWork, moments(), st.integers(1, 30), st.sampled_from(["before", "after"])
+        faults.KillAtWork, moments(), st.integers(1, 30), st.sampled_from(["before", "after"])
     ),
-    "drain": st.builds(acts.Drain, moments(), seconds(30)),
-    "core restart": st.builds(acts.CoreRestart, moments()),
-    "core upgrade": st.builds(acts.CoreUpgrade, moments(), st.booleans()),
+    "drain": st.builds(faults.Drain, moments(), seconds(30)),
+    "core restart": st.builds(faults.CoreRestart, moments()),
+    "core upgrade": st.builds(faults.CoreUpgrade, moments(), st.booleans()),
     "bucket": st.builds(
-        acts.BucketTrouble,
+        faults.BucketTrouble,
         moments(),
-        st.sampled_from(sorted(acts.BUCKET_FAULTS)),
+        st.sampled_from(sorted(faults.BUCKET_FAULTS)),
         st.integers(1, 6),
         st.integers(0, 1),
     ),
-    "stall": st.builds(acts.Stall, moments(), seconds(70), st.sampled_from([0, 1, 20, 500])),
-    "broke": st.builds(acts.Broke, moments(), seconds(60)),
-    "strange log": st.builds(acts.StrangeLog, moments()),
-    "upgrade": st.builds(acts.Upgrade, moments(), st.booleans()),
+    "stall": st.builds(faults.Stall, moments(), seconds(70), st.sampled_from([0, 1, 20, 500])),
+    "broke": st.builds(faults.Broke, moments(), seconds(60)),
+    "strange log": st.builds(faults.StrangeLog, moments()),
+    "upgrade": st.builds(faults.Upgrade, moments(), st.booleans()),
 }
 
 
 @cache
-def faults(profile: str) -> dict[str, st.SearchStrategy[Act]]:
+def faults_of(profile: str) -> dict[str, st.SearchStrategy[PlanStep]]:
     """Return what can go wrong in the worlds of a generation, by name."""
     ground = GROUNDS[profile]
     chains: st.SearchStrategy[Any] = st.sampled_from(ground.chains)
     return _ANYWHERE | {
         "outage": st.builds(
-            acts.Outage, moments(), st.sampled_from(ground.dependencies), st.sampled_from(_HOWS), seconds(90)
+            faults.Outage,
+            moments(),
+            st.sampled_from(ground.dependencies),
+            st.sampled_from(_HOWS),
+            seconds(90),
         ),
         "node": st.builds(
-            acts.NodeTrouble,
+            faults.NodeTrouble,
             moments(),
             chains,
             st.sampled_from(_NODE_FAULTS),
             st.integers(0, 2),
             st.integers(1, 6),
         ),
-        "lag": st.builds(acts.Lag, moments(), chains, st.integers(1, 20), seconds(60), st.integers(0, 2)),
+        "lag": st.builds(faults.Lag, moments(), chains, st.integers(1, 20), seconds(60), st.integers(0, 2)),
         "core": st.builds(
-            acts.CoreTrouble,
+            faults.CoreTrouble,
             moments(),
             st.sampled_from(ground.methods),
-            st.sampled_from(sorted(acts.CORE_FAULTS)),
+            st.sampled_from(sorted(faults.CORE_FAULTS)),
             st.integers(1, 5),
             st.integers(0, 1),
         ),
     }
 
 
-FAULTS = (*sorted(faults(FHEVM_014)),)
+FAULTS = (*sorted(faults_of(FHEVM_014)),)
 """What can go wrong, by name: the same in every generation."""
 
 
 @st.composite
-def plans(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -> tuple[Act, ...]:
+def plans(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -> tuple[PlanStep, ...]:
     """Draw a plan: requests, and a random subset of the faults, ``focus`` always among them."""
     enabled = draw(st.lists(st.sampled_from(FAULTS), unique=True, min_size=focus is None, max_size=6))
     enabled = [*dict.fromkeys(_compatible([focus, *enabled] if focus else enabled))]
-    asks, known = _asks(GROUNDS[profile]), faults(profile)
+    asks, known = _asks(GROUNDS[profile]), faults_of(profile)
     kinds = [asks, *(known[name] for name in enabled)]
     length = draw(st.integers(1, LONGEST))
     which = st.integers(-1, len(kinds) - 1).map(

@@ -29,9 +29,9 @@ from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
 from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.ground_truth import Truth, truth_of
 from kmsconn.testing.invariants import Invariants
 from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.testing.truth import Truth, truth_of
 
 EPOCH_SECONDS = 1_767_225_600.0  # where chain time and wall time begin
 HEALED_TIMEOUT = 1800.0  # seconds of virtual time in which a healed world must have answered everything
@@ -39,7 +39,7 @@ LOOK = 5.0  # seconds of virtual time between looks at whether it has
 REBIRTH = 0.5  # seconds from the end of one process to the start of the next
 
 
-class Act(Protocol):
+class PlanStep(Protocol):
     """Something that happens in a world at a moment."""
 
     @property
@@ -241,7 +241,7 @@ DRAIN_SLACK = 15.0  # seconds beside the grace: the journal and connections clos
 
 
 async def play_world(
-    plan: Sequence[Act],
+    plan: Sequence[PlanStep],
     *,
     seed: int = 0,
     profile: str = FHEVM_014,
@@ -296,19 +296,19 @@ def _as_text(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-async def _play_all(world: World, plan: Sequence[Act]) -> None:
+async def _play_all(world: World, plan: Sequence[PlanStep]) -> None:
     async with trio.open_nursery() as nursery:
         for act in plan:
             nursery.start_soon(_play_at, world, act)
 
 
-async def _play_at(world: World, act: Act) -> None:
+async def _play_at(world: World, act: PlanStep) -> None:
     await trio.sleep(act.at)
     world.acts[type(act).__name__] += 1
     await act.play(world)
 
 
-def run_world(plan: Sequence[Act], *, seed: int = 0, **options: Any) -> WorldReport:
+def run_world(plan: Sequence[PlanStep], *, seed: int = 0, **options: Any) -> WorldReport:
     """Play a plan under a clock of its own. Repeating: the same plan and options give the same report."""
     clock = trio.testing.MockClock(autojump_threshold=0)
     with seeded_scheduler(seed):

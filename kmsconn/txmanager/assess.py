@@ -120,9 +120,9 @@ def _accepted(view: View, track: Track, finding: Finding, estimate: int) -> Asse
             Evidence.GAS_ABOVE_BLOCK,
             f"the estimate is {estimate} gas, a block has {most}: the node may be wrong",
         )
-    if _in_doubt(view, track, finding):
+    if _may_be_included(view, track, finding):
         if view.now < finding.again:
-            return Assessment(Evidence.IN_DOUBT)
+            return Assessment(Evidence.MAYBE_INCLUDED)
         return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
     gas = gas_limit(estimate, view.gas_percent) + view.spare_gas(track.row.kind, estimate)
     gas = max(gas, track.least_gas)
@@ -132,7 +132,7 @@ def _accepted(view: View, track: Track, finding: Finding, estimate: int) -> Asse
     return Assessment(Evidence.ACCEPTED, gas=gas)
 
 
-def _in_doubt(view: View, track: Track, finding: Finding) -> bool:
+def _may_be_included(view: View, track: Track, finding: Finding) -> bool:
     """Say whether earlier bytes of a reply may still be included although their nonce is used: a node may lag, or be on a fork."""
     nonce = track.earlier_nonce
     if nonce is None or nonce >= view.chain.nonce:

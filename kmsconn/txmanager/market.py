@@ -38,7 +38,7 @@ class Market:
     _answer: int | None = None
     _at: float = float("-inf")
     _due: float = float("-inf")
-    _doubted: bool = False
+    _suspected: bool = False
     """The last answer made a price that another one has to confirm."""
 
     def question(self, chain: ChainView, now: float) -> Call | None:
@@ -49,7 +49,7 @@ class Market:
 
     def take(self, question: Call, result: Any, now: float) -> None:
         """Take an answer; one that cannot be read leaves the last one in use."""
-        self.asked, self._doubted = False, False
+        self.asked, self._suspected = False, False
         self._at, self._due = now, now + CURRENT
         try:
             self._answer = _read(question, result)
@@ -60,14 +60,14 @@ class Market:
     def judge(self, chain: ChainView, now: float) -> None:
         """Find the price for a look at the chain."""
         self.price = None
-        if self._doubted:
+        if self._suspected:
             return
         self.refusal, self.beyond = self.failure, False
         if self._answer is None or (now - self._at > USABLE and not self.failure):
             return
         price = self._offered(chain, self._answer)
         if not self.history.accepts(price, chain.number, now):
-            self._doubted, self._due = True, now + AGAIN_AFTER
+            self._suspected, self._due = True, now + AGAIN_AFTER
             self.refusal = self._jump(price)
             return
         self.refusal = self.limits.refusal(price)

@@ -47,7 +47,7 @@ class Evidence(StrEnum):
     ASKED = "the answer is on its way"
     # of an estimate
     ACCEPTED = "the contract would take it"
-    IN_DOUBT = "the contract would take it, but earlier bytes may still be included"
+    MAYBE_INCLUDED = "the contract would take it, but earlier bytes may still be included"
     GAS_ABOVE_BLOCK = "its estimate is above the block's gas limit"
     TOO_DEAR = "it would cost more than is allowed"
     NO_FUNDS = "the account cannot pay"
@@ -94,7 +94,7 @@ TABLE: dict[Phase, dict[Evidence, Action]] = {
         Evidence.UNKNOWN: Action.ASK,
         Evidence.ASKED: Action.WAIT,
         Evidence.ACCEPTED: Action.SIGN,
-        Evidence.IN_DOUBT: Action.WAIT,
+        Evidence.MAYBE_INCLUDED: Action.WAIT,
         Evidence.GAS_ABOVE_BLOCK: Action.DEFER,
         Evidence.TOO_DEAR: Action.DEFER,
         Evidence.NO_FUNDS: Action.DEFER,

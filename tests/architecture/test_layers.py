@@ -92,7 +92,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.txmanager.nonces",
         "kmsconn.txmanager.table",
         "kmsconn.txmanager.fees",
-        "kmsconn.app.board",
+        "kmsconn.app.state_alerts",
         "kmsconn.app.observer",
         "kmsconn.app.passage",
         "kmsconn.app.pulse",

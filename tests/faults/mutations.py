@@ -53,7 +53,7 @@ def no_reorg_window(monkeypatch: Any) -> None:
     honest = plan
     monkeypatch.setattr(intake, "plan", lambda *a, again: honest(*a, again=False))
     ids_not_counted(monkeypatch)
-    no_doubts(monkeypatch)
+    no_suspicions(monkeypatch)
 
 
 def ids_not_counted(monkeypatch: Any) -> None:
@@ -65,7 +65,7 @@ def ids_not_counted(monkeypatch: Any) -> None:
     monkeypatch.setattr(Completeness, "run", sleep)
 
 
-def no_doubts(monkeypatch: Any) -> None:
+def no_suspicions(monkeypatch: Any) -> None:
     """Nobody looks again at the block of a request that a read left out."""
 
     async def nothing(_intake: intake.Intake, _overlap: int) -> bool:

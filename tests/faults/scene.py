@@ -24,8 +24,8 @@ from kmsconn.monitoring.exchange import ProbeAnswer
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer
+from kmsconn.testing.ground_truth import truth_of
 from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.testing.truth import truth_of
 from kmsconn.transport.ports import Ports
 
 E = TypeVar("E")

@@ -13,8 +13,8 @@ from kmsconn.app import stages
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.core_faults import Fault
 from kmsconn.model.events import AlertRaised, RequestClosed
-from kmsconn.testing.acts import Ask, CoreRestart, CoreTrouble, CoreUpgrade, Kill, Reorg
-from kmsconn.testing.truth import replies_of
+from kmsconn.testing.faults import Ask, CoreRestart, CoreTrouble, CoreUpgrade, Kill, Reorg
+from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import run_world
 from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene

@@ -12,8 +12,8 @@ import trio
 from kmsconn.app.completeness import NAME, PROOF_INTERVAL
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.testing.acts import arrange
-from kmsconn.testing.truth import truth_of
+from kmsconn.testing.faults import arrange
+from kmsconn.testing.ground_truth import truth_of
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.testing.acts import Ask, CoreRestart, Kill, Outage, Reorg, Wait
-from kmsconn.testing.world import Act, run_world
+from kmsconn.testing.faults import Ask, CoreRestart, Kill, Outage, Reorg, Wait
+from kmsconn.testing.world import PlanStep, run_world
 
 LOST = 306  # blocks of 0.25 s: 76 s, the window is 30
 COMPUTING = {
     "final replies go, their requests stay": 4.0,
     "a reply goes that was found after the journal was lost": 4.0,
 }
-DEEP: dict[str, list[Act]] = {
+DEEP: dict[str, list[PlanStep]] = {
     "new requests under old ids": [
         Ask(20.0, "direct", 6),
         Reorg(90.0, LOST, "vanished", place="there", shorter=LOST),

@@ -24,7 +24,7 @@ from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.rpc.logs import read_logs
 from kmsconn.testing.endings import cancel_everywhere
-from kmsconn.testing.truth import truth_of
+from kmsconn.testing.ground_truth import truth_of
 from kmsconn.transport.offloading import offload_inline
 from kmsconn.transport.ports import Ports
 from kmsconn.txmanager.manager import TxManager, run_txmanager

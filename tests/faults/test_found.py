@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.testing.acts import (
+from kmsconn.testing.faults import (
     Ask,
     Broke,
     CoreRestart,
@@ -22,7 +22,7 @@ from kmsconn.testing.acts import (
     Upgrade,
     Wait,
 )
-from kmsconn.testing.world import Act, run_world
+from kmsconn.testing.world import PlanStep, run_world
 from tests.faults import mutations
 from tests.faults.test_mutations import SHORTENED
 
@@ -33,7 +33,7 @@ def test_one_empty_answer_at_the_end_of_the_reorg_window_loses_nothing(at: float
 
     Off chain for ever: nobody read that block again. Blocks of missing requests are now looked at again for a quarter of an hour.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(1.0, "public", granted=False),
         NodeTrouble(at, "gateway", "empty_logs"),
         Grant(90.0),
@@ -59,7 +59,7 @@ def test_requests_of_a_chain_that_went_back_and_grew_again_are_read(monkeypatch:
 def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was believed that nothing was in the rest of a back-fill, which nobody reads twice."""
     mutations.ids_not_counted(monkeypatch)
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Kill(0.1, 240.0),
         Ask(1.0, "public", 3),
         NodeTrouble(239.0, "gateway", "removed_logs"),
@@ -78,7 +78,7 @@ def test_a_node_that_stayed_on_a_branch_calls_it_final_and_nothing_is_lost() -> 
 
     The invariants asked for more than a chain that breaks its own finality can give.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(20.0, "direct", 3),
         Drain(36.3, 29.5),
         Reorg(64.6, 195, "swapped", 8.7, 10.1, shorter=478),
@@ -87,7 +87,7 @@ def test_a_node_that_stayed_on_a_branch_calls_it_final_and_nothing_is_lost() -> 
     run_world(plan, seed=347, nodes=2, block_time=0.25).check()
 
 
-AGAIN_FINAL: dict[str, tuple[list[Act], dict[str, Any]]] = {
+AGAIN_FINAL: dict[str, tuple[list[PlanStep], dict[str, Any]]] = {
     "a fork below the reply's new block": (
         [Ask(1.0, "public"), Reorg(30.5, 14, "moved"), Reorg(97.5, 72, "vanished"), Wait(100.0)],
         {"computing": 20.0},
@@ -122,13 +122,17 @@ def test_what_a_branch_refuses_for_good_is_sent_on_the_one_that_comes_back(back:
 
     The request was older than the window, so the first such no was believed. Now the node that says it must show the request's block.
     """
-    plan: list[Act] = [Ask(72.0, "direct", 4), Reorg(90.0, 306, "swapped", back, place="there"), Wait(120.0)]
+    plan: list[PlanStep] = [
+        Ask(72.0, "direct", 4),
+        Reorg(90.0, 306, "swapped", back, place="there"),
+        Wait(120.0),
+    ]
     run_world(plan, nodes=1, block_time=0.25, computing=20.0, reorg_window=10.0, patience=200.0).check()
 
 
 def test_final_replies_of_ids_that_another_branch_gives_away_are_there_when_theirs_comes_back() -> None:
     """Replies were final; their requests went with the branch, others got their ids, and the old branch came back (S8), as above."""
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(20.0, "direct", 2),
         Reorg(90.0, 306, "vanished", 30.0),
         Ask(91.0, "direct", 2),
@@ -142,7 +146,7 @@ def test_a_reply_that_was_signed_for_a_branch_that_goes_again_is_not_doubled() -
 
     Then the old branch came back, and the new bytes were included behind the old ones: no connector can recall what it has sent.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(0.1, "direct", 2),
         Reorg(90.0, 400, "vanished", 30.0),
         Foreign(90.3),
@@ -192,7 +196,7 @@ def test_a_core_is_restarted_once_the_connector_knows_which_content_an_id_has() 
 
     So the Core was given the other content once more, and held it for ever: an operator would restart it again.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(75.0, "direct", 4),
         Reorg(90.0, 306, "swapped", 12.0, place="there"),
         CoreRestart(90.1),
@@ -206,7 +210,7 @@ def test_the_finalized_block_of_a_longer_branch_finalizes_nothing_on_a_shorter_o
     A reply of 19 s and 45 blocks, where finality takes 64, was below that number (S15). The reorganisations before make heads pass for
     those of a node that lags, so that the row stands in the journal as it was on the old branch.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Reorg(16.0, 95, "vanished", 7.4, place="there"),
         Ask(25.6, "public"),
         Reorg(28.2, 7, "moved", 47.9, stale=26.9, shorter=393),
@@ -223,7 +227,7 @@ def test_a_reply_is_as_old_as_on_the_branch_that_its_only_node_shows() -> None:
 
     They had been final, and the fork that was found made them included only: so they were asked about, of that node.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(5.8, "unified_delegated", 5),
         Reorg(30.1, 100, "moved", stale=23.1, place="there"),
         Reorg(30.8, 453, "moved", 4.7, stale=12.0),
@@ -236,7 +240,7 @@ def test_a_reply_whose_block_nobody_knows_is_not_final_by_the_block_of_the_fork(
 
     The fork's block was noted for it so that the contract was asked again, and the contract's yes made it final at once (S15).
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(1.0, "public"),
         Kill(9.2, 0.1, lose_journal=True),
         CoreRestart(9.3),
@@ -248,7 +252,7 @@ def test_a_reply_whose_block_nobody_knows_is_not_final_by_the_block_of_the_fork(
 
 def test_an_estimate_of_before_the_reply_of_a_lost_journal_came_in_is_not_believed() -> None:
     """The contract would take the reply while the bytes of the process before lay in the pool; a block later it was signed again (S5)."""
-    plan: list[Act] = [Ask(1.0, "public"), Kill(4.0, 0.1, lose_journal=True), Wait(60.0)]
+    plan: list[PlanStep] = [Ask(1.0, "public"), Kill(4.0, 0.1, lose_journal=True), Wait(60.0)]
     run_world(plan, nodes=1, computing=0.5, block_time=3.0, pool="geth", patience=200.0).check()
 
 

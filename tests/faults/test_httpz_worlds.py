@@ -9,7 +9,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from kmsconn.emulator.generations import HTTPZ_RC7
-from kmsconn.testing.acts import (
+from kmsconn.testing.determinism import watchdog
+from kmsconn.testing.faults import (
     Ask,
     BucketTrouble,
     CoreRestart,
@@ -24,13 +25,12 @@ from kmsconn.testing.acts import (
     Reorg,
     StrangeLog,
 )
-from kmsconn.testing.determinism import watchdog
 from kmsconn.testing.strategies import FAULTS, Case, cases
-from kmsconn.testing.world import Act, run_world
+from kmsconn.testing.world import PlanStep, run_world
 from tests.faults.conftest import FEW, MANY, WORLDS
 
 ASKED = [Ask(1.0, "public", 4), Ask(2.0, "user", 4), Ask(12.0, "delegated", 2), Ask(25.0, "any", 5)]
-WORST: dict[str, Sequence[Act]] = {
+WORST: dict[str, Sequence[PlanStep]] = {
     "killed again and again": [Kill(at, 1.5) for at in (2.3, 7.1, 13.2, 26.4)],
     "killed with its journal": [Kill(3.2, 2.0, lose_journal=True), Kill(27.0, 1.0, lose_journal=True)],
     "killed at its work": [

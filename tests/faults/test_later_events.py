@@ -11,8 +11,8 @@ import trio
 
 from kmsconn.config.settings import AttestationMode
 from kmsconn.model.events import RequestDeferred, RequestRecorded
-from kmsconn.testing.acts import Ask, Kill, Reorg, Upgrade
-from kmsconn.testing.truth import replies_of, requests_of
+from kmsconn.testing.faults import Ask, Kill, Reorg, Upgrade
+from kmsconn.testing.ground_truth import replies_of, requests_of
 from kmsconn.testing.world import run_world
 from tests.faults.scene import Scene, open_scene
 

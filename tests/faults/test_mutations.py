@@ -13,7 +13,7 @@ import pytest
 
 from kmsconn.config.settings import Pools
 from kmsconn.model.events import AnswerKept, ChainReorganised
-from kmsconn.testing.acts import (
+from kmsconn.testing.faults import (
     Ask,
     BucketTrouble,
     ClockStep,
@@ -28,7 +28,7 @@ from kmsconn.testing.acts import (
     StrangeLog,
     Wait,
 )
-from kmsconn.testing.world import Act, WorldReport, run_world
+from kmsconn.testing.world import PlanStep, WorldReport, run_world
 from tests.faults import mutations
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.once, pytest.mark.long]
 UNHEALED = 45.0  # seconds for which the dependencies stay as the plan left them
 
 # Found by Hypothesis: the second branch ends below the first, and requests come where the reader thinks it has been.
-SHORTENED: list[Act] = [
+SHORTENED: list[PlanStep] = [
     Ask(18.1, "unified_delegated", 5),
     Reorg(25.7, 10, "swapped", 6.1),
     Reorg(28.0, 9, "vanished"),
@@ -91,7 +91,7 @@ class Trial:
     """A mutation and the world that notices it."""
 
     mutation: mutations.Patch
-    plan: list[Act]
+    plan: list[PlanStep]
     options: dict[str, Any] = attrs.field(factory=dict)
     red: Callable[[WorldReport], bool] = broken
 
@@ -108,7 +108,7 @@ def _trial(
 TRIALS = [
     _trial(mutations.no_reorg_window, [NodeTrouble(0.5, "gateway", "empty_logs", 0, 4), Ask(1.0, "public")]),
     _trial(
-        mutations.no_doubts,
+        mutations.no_suspicions,
         [Ask(1.0, "public", granted=False), NodeTrouble(59.0, "gateway", "empty_logs"), Grant(90.0)],
     ),
     _trial(

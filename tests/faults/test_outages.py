@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from kmsconn.testing.acts import Ask, Grant, Outage
-from kmsconn.testing.world import Act, WorldReport, run_world
+from kmsconn.testing.faults import Ask, Grant, Outage
+from kmsconn.testing.world import PlanStep, WorldReport, run_world
 from tests.faults.bounds import points_of
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
@@ -26,7 +26,7 @@ GONE = {
 }
 
 
-def traffic() -> list[Act]:
+def traffic() -> list[PlanStep]:
     """Requests before, during and after; the chain goes on for its users while the connector does not see it."""
     return [Ask(at, "any", 3) for at in (1.0, 5.0, 6.0, 7.0, 60.0, 300.0, 590.0, 606.0, 615.0)]
 

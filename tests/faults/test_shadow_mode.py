@@ -36,7 +36,7 @@ def attest_another_digest(scene: Scene, transaction: bytes) -> set[bytes]:
     return {one.handle for one in ciphertexts}
 
 
-async def test_honest_coprocessors_are_never_doubted(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_honest_coprocessors_are_never_reported(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask(*FORMS * 3)
         async with scene.connected() as connector:

@@ -14,8 +14,8 @@ from kmsconn.emulator.core import PUBLIC, RATE_LIMIT
 from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Fault, FaultInjection, FaultyCore
 from kmsconn.emulator.core_table import CAPACITY
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.testing.acts import Ask, Outage
-from kmsconn.testing.world import Act, World, WorldReport, run_world
+from kmsconn.testing.faults import Ask, Outage
+from kmsconn.testing.world import PlanStep, World, WorldReport, run_world
 
 SHARDS, BAD = 4, 2
 PLACES = 4
@@ -75,7 +75,7 @@ def restarted(core: FaultyCore[Any]) -> Callable[[], None]:
     return lambda: None
 
 
-def played(*acts: Act, **options: object) -> WorldReport:
+def played(*acts: PlanStep, **options: object) -> WorldReport:
     usual = {"shards": SHARDS, "pools": Pools(PLACES, PLACES), "patience": 400.0}
     report = run_world([*GOOD, *acts], seed=4, **(usual | options))
     report.check()

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from kmsconn.testing.acts import Ask, Kill, Lag, Reorg
 from kmsconn.testing.determinism import watchdog
+from kmsconn.testing.faults import Ask, Kill, Lag, Reorg
 from kmsconn.testing.strategies import FAULTS, Case, cases
-from kmsconn.testing.world import Act, run_world
+from kmsconn.testing.world import PlanStep, run_world
 from tests.faults.conftest import MANY, SAMPLE, WORLDS
 from tests.faults.tally import TALLY
 
@@ -55,7 +55,7 @@ else:
 
 def test_a_reorganisation_takes_an_answered_request() -> None:
     """FaultInjection brings it about too seldom to rely on: the block of the requests goes, and that of their replies with it."""
-    plan: list[Act] = [Ask(1.0, "public", 5), Reorg(6.0, 20, "vanished"), Ask(8.0, "public", 2)]
+    plan: list[PlanStep] = [Ask(1.0, "public", 5), Reorg(6.0, 20, "vanished"), Ask(8.0, "public", 2)]
     report = run_world(plan, seed=1)
     report.check()
     TALLY.add(report)
@@ -72,7 +72,7 @@ def test_the_worlds_were_not_empty() -> None:
 
 def test_a_world_is_a_function_of_its_plan_and_seed() -> None:
     """A line that replays a failure is worth nothing otherwise: every event at the same moment."""
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(1.0, "any", 5),
         Lag(2.0, "gateway", 3, 9.0),
         Kill(4.3, 2.0),

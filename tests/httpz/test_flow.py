@@ -84,8 +84,8 @@ async def test_a_share_that_is_tied_to_another_request_is_told(
     async with open_world(tmp_path, wrong_link=True) as world, world.connected():
         world.ask_user(world.reference(1000))
         await world.wait_replies("userDecryptionResponse")
-        (doubted,) = world.told(AnswerMismatch)
-        assert "not that of the request" in doubted.reason
+        (mismatch,) = world.told(AnswerMismatch)
+        assert "not that of the request" in mismatch.reason
 
 
 async def ceremony(world: World) -> None:

@@ -339,9 +339,9 @@ async def test_row_032_wrong_bytes_at_the_first_bucket_are_told(
         await world.wait_replies(PUBLIC)
         (request,) = world.core.requests
         assert (request.ciphertexts[0].ciphertext != b"wrong") is right
-        (doubted,) = world.told(CiphertextMismatch)
-        assert reference.digest.hex() in doubted.reason
-        assert keccak256(b"wrong").hex() in doubted.reason
+        (mismatch,) = world.told(CiphertextMismatch)
+        assert reference.digest.hex() in mismatch.reason
+        assert keccak256(b"wrong").hex() in mismatch.reason
 
 
 @pytest.mark.parametrize("address", ["", "not-a-url"])

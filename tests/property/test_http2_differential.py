@@ -25,17 +25,17 @@ from tests.property.h2_oracle import Oracle
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
 STREAMS = (1, 3, 5)
 Server = h2.connection.H2Connection
-Act = Callable[[Server], None]
+PlanStep = Callable[[Server], None]
 
 
 # A server that h2 plays, on three streams.
 
 
-def respond(stream: int, status: int, extra: list[Header], *, end: bool) -> Act:
+def respond(stream: int, status: int, extra: list[Header], *, end: bool) -> PlanStep:
     return lambda server: server.send_headers(stream, [(b":status", b"%d" % status), *extra], end_stream=end)
 
 
-def trail(stream: int, extra: list[Header]) -> Act:
+def trail(stream: int, extra: list[Header]) -> PlanStep:
     def act(server: Server) -> None:
         after_headers(server, stream)
         server.send_headers(stream, [(b"grpc-status", b"0"), *extra], end_stream=True)
@@ -43,7 +43,7 @@ def trail(stream: int, extra: list[Header]) -> Act:
     return act
 
 
-def send(stream: int, data: bytes, pad: int | None, *, end: bool) -> Act:
+def send(stream: int, data: bytes, pad: int | None, *, end: bool) -> PlanStep:
     def act(server: Server) -> None:
         after_headers(server, stream)
         server.send_data(stream, data, end_stream=end, pad_length=pad)
@@ -57,7 +57,7 @@ def after_headers(server: Server, stream: int) -> None:
         raise h2.exceptions.ProtocolError
 
 
-def configure(identifier: int, value: int) -> Act:
+def configure(identifier: int, value: int) -> PlanStep:
     return lambda server: server.update_settings({identifier: value})
 
 
@@ -83,7 +83,7 @@ acts = st.one_of(
 )  # fmt: skip
 
 
-def play(script: list[Act], last: int | None) -> bytes:
+def play(script: list[PlanStep], last: int | None) -> bytes:
     """Return what a server says that tries these acts in turn; what it may not do it leaves out."""
     server = Server(h2.config.H2Configuration(client_side=False, header_encoding=None))
     server.initiate_connection()
@@ -131,7 +131,7 @@ cuts = st.lists(st.integers(0, 10_000), max_size=6)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(acts, max_size=12), st.one_of(st.none(), st.sampled_from([0, 1, 3, 2**31 - 1])), cuts)
 def test_what_a_server_says_means_the_same_to_h2(
-    script: list[Act], last: int | None, cuts: list[int]
+    script: list[PlanStep], last: int | None, cuts: list[int]
 ) -> None:
     data = play(script, last)
     oracle = asking(Oracle())
@@ -183,7 +183,7 @@ def test_what_h2_takes_means_the_same_to_us(data: bytes, cuts: list[int]) -> Non
     cuts,
 )
 def test_changed_bytes_are_taken_or_refused(
-    script: list[Act], changes: list[tuple[int, int]], cuts: list[int]
+    script: list[PlanStep], changes: list[tuple[int, int]], cuts: list[int]
 ) -> None:
     data = bytearray(play(script, None))
     for place, value in changes:

@@ -28,7 +28,7 @@ from kmsconn.transport.grpc.streams import DataCame, Event
 from tests.property.h2_oracle import Oracle
 from tests.property.test_http2_differential import (
     GREETING,
-    Act,
+    PlanStep,
     asking,
     configure,
     ours,
@@ -43,12 +43,12 @@ ONE = os.environ.get("KMSCONN_FUZZ_ONE", "")
 SAMPLE = 1500
 LONGEST = 5.0  # CPU seconds for one input, on a machine that does much else
 
-ANSWER: list[Act] = [
+ANSWER: list[PlanStep] = [
     respond(1, 200, [], end=False),
     send(1, b"\0\0\0\0\x02ok", None, end=False),
     trail(1, []),
 ]
-SCRIPTS: list[list[Act]] = [
+SCRIPTS: list[list[PlanStep]] = [
     ANSWER,
     [*ANSWER, respond(3, 200, [(b"grpc-status", b"5"), (b"grpc-message", b"no")], end=True)],
     [respond(1, 103, [], end=False), *ANSWER],

@@ -79,7 +79,7 @@ def _struck(stage: DrillScene, name: str, body: CoreCalls, fault: Fault) -> End:
     )
 
 
-def _first(faults: FaultyCore[Any], chance: injections.FaultInjection[core_faults.Act]) -> End:
+def _first(faults: FaultyCore[Any], chance: injections.FaultInjection[core_faults.PlanStep]) -> End:
     end = appended(faults.injections, chance)
     faults.injections.insert(0, faults.injections.pop())
     return end

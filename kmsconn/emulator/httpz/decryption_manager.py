@@ -79,7 +79,7 @@ class DecryptionManager(AbiContract):
         frame.write(True, "allowed", handle, account)
 
     def ask_public(self, frame: Frame, materials: Sequence[CiphertextReference]) -> None:
-        """Emit a public request, whose right nobody doubts here."""
+        """Emit a public request; nobody contests its right here."""
         number = _count(frame, _PUBLIC_COUNTER)
         frame.store(mapping_slot(_PUBLIC_HANDLES, number), len(materials))
         frame.write(tuple(one.handle for one in materials), "public", number)
@@ -92,7 +92,7 @@ class DecryptionManager(AbiContract):
     def ask_user(
         self, frame: Frame, materials: Sequence[CiphertextReference], user: Address, key: bytes
     ) -> None:
-        """Emit a user's request, whose right nobody doubts here."""
+        """Emit a user's request; nobody contests its right here."""
         number = _count(frame, _USER_COUNTER)
         frame.store(mapping_slot(_USER_REQUEST, number) + 1, len(materials))
         frame.write((tuple(one.handle for one in materials), key), "user", number)

@@ -52,7 +52,7 @@ from kmsconn.protocols.port import (
 from kmsconn.protocols.proto_writer import encode
 
 CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
-_PERHAPS_THERE = {"INVALID_ARGUMENT": Meaning.DOUBT}
+_PERHAPS_THERE = {"INVALID_ARGUMENT": Meaning.UNCERTAIN}
 
 
 @attrs.frozen

@@ -30,7 +30,7 @@ from kmsconn.protocols.proto_writer import encode
 COMPLETING_GAS = 500_000
 """What the reply that completes a request may need beyond its estimate; what is not used is not paid."""
 
-CONSUMED: Mapping[str, Reading] = {**MEANS, "NOT_FOUND": Meaning.DOUBT}
+CONSUMED: Mapping[str, Reading] = {**MEANS, "NOT_FOUND": Meaning.UNCERTAIN}
 """A Core removes a preprocessing once a key generation names it: the same call again finds none, and its result tells why."""
 
 DECOMPRESSION_ONLY = kms.KeySetConfig(kms.KeySetType.DecompressionOnly)

@@ -116,8 +116,8 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         signed = ((image, self._digest(content, image)) for image in images)
         share, signer = first_signed(signed, signature, expected)
         linked = payload.digest in links(self.deployment.manager, content)
-        doubt = "" if linked else "the digest in the share is not that of the request"
-        return Answer(RESPONSE.encode(content.id, share, signature), signer, doubt)
+        mismatch = "" if linked else "the digest in the share is not that of the request"
+        return Answer(RESPONSE.encode(content.id, share, signature), signer, mismatch)
 
     def _digest(self, content: UserDecryption, share: bytes) -> bytes:
         manager, key, handles = self.deployment.manager, content.public_key, content.handles

@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.app.connector import open_connector
 from kmsconn.model.events import ChainReorganised, Event, ReplyFinalized, ReplyIncluded, RequestRecorded
-from kmsconn.testing.truth import Truth
+from kmsconn.testing.ground_truth import Truth
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
 from tests.real.anvil.truth import wait_answered, wait_until
 from tests.real.anvil.users import FORMS, Users

@@ -11,7 +11,7 @@ from kmsconn.emulator.plaintexts import abi_word, little_endian
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm_014 import views
-from kmsconn.testing.truth import Truth
+from kmsconn.testing.ground_truth import Truth
 from tests.real.anvil.slots import ask_slot
 from tests.real.anvil.truth import replies_of, wait_answered
 from tests.real.anvil.users import FORMS, Asked, Users

@@ -14,7 +14,7 @@ from kmsconn.protocols.fhevm_014.public_decryption import RESPONSE as PUBLIC_RES
 from kmsconn.protocols.fhevm_014.user_decryption import RESPONSE as USER_RESPONSE
 from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.rpc.port import Call
-from kmsconn.testing.truth import Truth
+from kmsconn.testing.ground_truth import Truth
 
 PATIENCE = 40.0  # seconds for everything to be included on a busy machine; undisturbed it is about one
 AFTERMATH = 1.0  # seconds in which a double would still come

@@ -51,7 +51,7 @@ class ScriptedStages:
     does: dict[str, BaseException | Callable[[], Any]] = attrs.field(factory=dict)
     took: list[str] = attrs.field(factory=list)
     bytes: int = 100
-    doubt: str = ""
+    uncertain: str = ""
     existed: bool = False
     kept: Answer | None = ANSWER
 
@@ -75,7 +75,7 @@ class ScriptedStages:
 
     async def submit(self, gathered: Gathered) -> Submitted:
         await self._play("submit")
-        return Submitted(gathered.request, self.doubt, self.existed)
+        return Submitted(gathered.request, self.uncertain, self.existed)
 
     async def answer(self, submitted: Submitted) -> Answered:
         await self._play("answer")

@@ -17,7 +17,7 @@ import trio
 from kmsconn.app.intake import Intake
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.pulse import Pulse
-from kmsconn.app.standstill import STANDSTILL
+from kmsconn.app.stalled import STALLED_AFTER
 from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
@@ -572,7 +572,7 @@ async def test_a_node_without_a_finalized_block_is_told_by_contract(
     """It answers everything else, so that nothing else shows that no key request is ever read."""
     chain = Chain(next_=deque([RpcError(-39001, "Unknown block")] * 100))
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
-        await trio.sleep(STANDSTILL + 2 * POLLING)
+        await trio.sleep(STALLED_AFTER + 2 * POLLING)
         [told] = it.bench.told(AlertRaised)
         assert told.critical
         assert told.dependency == f"gateway {checksum(GENERATION.contract)}"

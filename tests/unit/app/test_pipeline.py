@@ -581,26 +581,26 @@ async def test_an_end_is_told_until_a_core_takes_it_however_long_that_lasts(
         assert (await bench.run(row)).state is State.DONE
 
 
-async def test_a_success_in_doubt_is_not_noted_as_submitted(tmp_path: Path, autojump_clock: Any) -> None:
-    """Each pass begins again, so that the doubt is not forgotten while its result is waited for."""
+async def test_an_uncertain_start_is_not_noted_as_submitted(tmp_path: Path, autojump_clock: Any) -> None:
+    """Each pass begins again, so that it is not forgotten that the start is uncertain while its result is waited for."""
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
-        bench.stages.doubt = "INVALID_ARGUMENT"
+        bench.stages.uncertain = "INVALID_ARGUMENT"
         assert not (await bench.run(await bench.record_key_request("epoch_2_context_switch"))).submitted
 
 
-async def test_a_doubt_with_a_result_is_none(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_uncertain_start_with_a_result_is_a_success(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path) as bench:
-        bench.stages.doubt = "INVALID_ARGUMENT"
+        bench.stages.uncertain = "INVALID_ARGUMENT"
         assert (
             await bench.run(await bench.record_key_request("epoch_2_context_switch"))
         ).state is State.ANSWERED
 
 
-async def test_a_doubt_without_a_result_is_told_in_red_once_and_waited_for(
+async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_for(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, answer=Forgotten("NOT_FOUND")) as bench:
-        bench.stages.doubt = "INVALID_ARGUMENT"
+        bench.stages.uncertain = "INVALID_ARGUMENT"
         row = await bench.record_key_request("epoch_2_context_switch")
         for _ in range(3):
             row = await bench.run(row)

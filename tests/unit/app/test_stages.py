@@ -71,7 +71,7 @@ class Ethereum:
 
 @attrs.define
 class Core:
-    """Takes every call and answers as recorded; ``says`` is a doubt, or an error, by method."""
+    """Takes every call and answers as recorded; ``says`` is an uncertain start, or an error, by method."""
 
     reply: bytes = b""
     says: dict[str, Any] = attrs.field(factory=dict)
@@ -175,10 +175,10 @@ async def test_what_needs_nothing_more_is_gathered_at_once(autojump_clock: Any) 
     assert (found.ciphertexts, found.found) == ((), None)
 
 
-async def test_a_doubt_of_the_start_is_handed_on(autojump_clock: Any) -> None:
+async def test_an_uncertain_start_is_handed_on(autojump_clock: Any) -> None:
     core = Core(says={"NewMpcEpoch": "core[0] NewMpcEpoch: INVALID_ARGUMENT"})
     submitted = await stages(core).submit(await gathered("epoch_3_same_set", core))
-    assert submitted.doubt == "core[0] NewMpcEpoch: INVALID_ARGUMENT"
+    assert submitted.uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT"
 
 
 def reply_of(name: str, node: int = 0) -> bytes:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.proc import Sample
-from bench.series import Window, as_columns, columns_of, open_over, standstills, thinned, windows
+from bench.series import Window, as_columns, columns_of, open_over, stalled_alerts, thinned, windows
 
 MOMENT = st.floats(0, 1000)
 REQUESTS = st.lists(
@@ -66,8 +66,8 @@ def test_the_machine_has_no_columns() -> None:
 
 
 def test_a_machine_that_stood_still_is_seen_by_the_missing_samples() -> None:
-    assert standstills(samples(0, 1, 2, 22, 23, 26)) == [(2, 20)]
+    assert stalled_alerts(samples(0, 1, 2, 22, 23, 26)) == [(2, 20)]
 
 
 def test_of_one_sample_nothing_follows() -> None:
-    assert standstills(samples(5)) == standstills([]) == []
+    assert stalled_alerts(samples(5)) == stalled_alerts([]) == []

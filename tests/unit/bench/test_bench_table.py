@@ -47,7 +47,7 @@ def test_a_load_that_was_not_sustained_is_loud() -> None:
 
 
 def test_of_a_machine_that_stood_still_nothing_is_said() -> None:
-    assert cells(attrs.evolve(CASE, standstill=20.0))["kept up"] == "still"
+    assert cells(attrs.evolve(CASE, stalled=20.0))["kept up"] == "still"
 
 
 def test_without_an_answer_nothing_is_made_up() -> None:
@@ -102,5 +102,5 @@ def test_what_was_at_its_end_is_named(shares: dict[str, float], words: str) -> N
 
 
 def test_a_machine_that_stood_still_explains_everything() -> None:
-    still = attrs.evolve(failed(emulator=1.0), standstill=9.0)
+    still = attrs.evolve(failed(emulator=1.0), stalled=9.0)
     assert conclusion([still], 2) == "kept up with none of these loads; at 50/s the machine stood still"

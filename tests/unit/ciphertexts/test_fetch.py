@@ -323,7 +323,7 @@ async def test_other_bytes_are_told_and_used_only_where_that_is_configured(
         there.publish(attrs.evolve(SMALL, body=b"wrong"), 0)
         there.publish(SMALL, 1)
         told: list[str] = []
-        there.fetcher.doubt = lambda _, reason: told.append(reason)
+        there.fetcher.mismatch = lambda _, reason: told.append(reason)
         there.fetcher.tolerant = tolerant
         assert (await there.fetch()).body == (b"wrong" if tolerant else SMALL.body)
         (reason,) = told

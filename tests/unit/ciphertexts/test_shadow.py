@@ -1,4 +1,4 @@
-"""Attestations compared beside the requests: what is doubted and why, and that nobody ever waits for it."""
+"""Attestations compared beside the requests: what is reported and why, and that nobody ever waits for it."""
 
 from __future__ import annotations
 
@@ -99,31 +99,31 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
     assert network.crashes == []
 
 
-async def test_what_the_quorum_attests_is_not_doubted(autojump_clock: Any) -> None:
+async def test_what_the_quorum_attests_is_not_reported(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
 
 
 async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.shadow.quorum.registry._threshold = 3
-        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
         assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
 
 
 async def test_no_more_buckets_are_asked_than_a_quorum_needs(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
         assert place.asked == [1, 1, 0]
 
 
 async def test_what_came_with_the_bytes_is_not_asked_again(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(place.gathered(0)) == ""
+        assert await place.shadow.mismatch(place.gathered(0)) == ""
         assert place.asked == [0, 1, 0]
 
 
@@ -132,9 +132,9 @@ async def test_what_came_with_the_bytes_counts_like_any_other(autojump_clock: An
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
         look = place.gathered(0)
-        assert await place.shadow.doubt(look) == ""
+        assert await place.shadow.mismatch(look) == ""
         place.store(1, sns_ciphertext_digest=bytes(32))
-        assert "the chain names" in await place.shadow.doubt(look)
+        assert "the chain names" in await place.shadow.mismatch(look)
 
 
 @pytest.mark.parametrize("header", ["", "nonsense"])
@@ -143,7 +143,7 @@ async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_an
 ) -> None:
     async with open_place() as place:
         place.store_all()
-        assert await place.shadow.doubt(Comparison(REFERENCE, "http://bucket0/ct", header)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE, "http://bucket0/ct", header)) == ""
         assert place.asked == [1, 1, 0]
 
 
@@ -152,7 +152,7 @@ async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another(
         place.store_all()
         look = place.gathered(0)
         del place.shadow.quorum.registry._coprocessors[SENDERS[0]]
-        assert await place.shadow.doubt(look) == ""
+        assert await place.shadow.mismatch(look) == ""
         assert place.asked == [0, 1, 1]
 
 
@@ -160,7 +160,7 @@ async def test_the_others_are_asked_when_the_first_do_not_agree(autojump_clock: 
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
         assert place.asked == [1, 1, 1]
         assert trio.current_time() < QUORUM_HEAD_START
 
@@ -169,7 +169,7 @@ async def test_the_others_are_asked_when_the_first_take_their_time(autojump_cloc
     async with open_place() as place:
         place.store_all()
         place.buckets[0].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
         assert trio.current_time() < 1
 
 
@@ -179,7 +179,7 @@ async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_th
     async with open_place() as place:
         place.store_all()
         place.shadow.quorum.registry._threshold = 1
-        assert await place.shadow.doubt(place.gathered(0)) == ""
+        assert await place.shadow.mismatch(place.gathered(0)) == ""
         assert place.asked == [0, 0, 0]
         assert trio.current_time() == 0
 
@@ -189,7 +189,7 @@ async def test_a_quorum_ends_the_questions(autojump_clock: Any) -> None:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
         place.buckets[0].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
         assert trio.current_time() < 1
 
 
@@ -197,7 +197,7 @@ async def test_a_lying_minority_changes_nothing(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ async def test_a_quorum_for_something_else_is_named(
 ) -> None:
     async with open_place() as place:
         place.store_all(**changes)
-        reason = await place.shadow.doubt(Comparison(REFERENCE))
+        reason = await place.shadow.mismatch(Comparison(REFERENCE))
     assert named in reason
     assert "the chain names" in reason
 
@@ -219,7 +219,8 @@ async def test_strangers_are_no_quorum(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all(signer=STRANGER)
         assert (
-            await place.shadow.doubt(Comparison(REFERENCE)) == "3 attestations were found, no 2 of them agree"
+            await place.shadow.mismatch(Comparison(REFERENCE))
+            == "3 attestations were found, no 2 of them agree"
         )
 
 
@@ -231,7 +232,7 @@ async def test_what_cannot_be_read_is_none(header: str, autojump_clock: Any) -> 
             place.buckets[index].bucket.put(
                 Form.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
             )
-        assert "1 attestations were found" in await place.shadow.doubt(Comparison(REFERENCE))
+        assert "1 attestations were found" in await place.shadow.mismatch(Comparison(REFERENCE))
 
 
 @pytest.mark.parametrize("fault", [bucket_faults.MISSING, bucket_faults.SLOW_DOWN], ids=["404", "503"])
@@ -239,10 +240,10 @@ async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.Fault, autoj
     async with open_place() as place:
         place.store_all()
         place.buckets[0].script(fault)
-        assert await place.shadow.doubt(Comparison(REFERENCE)) == ""
+        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
         place.buckets[0].script(fault)
         place.buckets[1].script(fault)
-        assert "1 attestations were found" in await place.shadow.doubt(Comparison(REFERENCE))
+        assert "1 attestations were found" in await place.shadow.mismatch(Comparison(REFERENCE))
 
 
 async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock: Any) -> None:
@@ -250,7 +251,7 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
         place.store(0)
         for index in (1, 2):
             place.buckets[index].bucket.latency = 3600.0
-        assert await place.shadow.doubt(Comparison(REFERENCE))
+        assert await place.shadow.mismatch(Comparison(REFERENCE))
         assert trio.current_time() == pytest.approx(HEAD_TIMEOUT, abs=0.5)
 
 
@@ -258,7 +259,7 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
 async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy, autojump_clock: Any) -> None:
     async with open_place(policy) as place:
         place.store_all()
-        assert await place.shadow.doubt(Comparison(REFERENCE))
+        assert await place.shadow.mismatch(Comparison(REFERENCE))
         assert place.asked == [0, 0, 0]
 
 
@@ -269,7 +270,7 @@ async def test_handing_over_never_waits_and_what_is_too_much_is_counted(autojump
         assert place.shadow.skipped == 7
 
 
-async def test_doubts_are_told_with_their_handle(autojump_clock: Any) -> None:
+async def test_mismatches_are_told_with_their_handle(autojump_clock: Any) -> None:
     async with open_place() as place:
         place.store_all(sns_ciphertext_digest=bytes(32))
         async with trio.open_nursery() as nursery:

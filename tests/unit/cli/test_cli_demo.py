@@ -17,11 +17,11 @@ from rich.console import Console
 from kmsconn.cli import demo as command
 from kmsconn.cli import demo_view as view
 from kmsconn.cli.main import make_parser
-from kmsconn.emulator.board import ProgressRow, ProgressStage, ProgressTable, Totals
 from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
 from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.key_life import KeyResult
 from kmsconn.emulator.key_verdict import KeyVerdict
+from kmsconn.emulator.progress_table import ProgressRow, ProgressStage, ProgressTable, Totals
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.ids import CRS_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.model.requests import Kind

@@ -307,7 +307,7 @@ async def test_tls_files_that_are_not_there_refuse_the_start(tmp_path: Path) -> 
             pass
 
 
-EVERYWHERE = CoreCall("NewMpcEpoch", Chunks([b"message"]), None, {"INVALID_ARGUMENT": Meaning.DOUBT})
+EVERYWHERE = CoreCall("NewMpcEpoch", Chunks([b"message"]), None, {"INVALID_ARGUMENT": Meaning.UNCERTAIN})
 
 
 async def test_a_call_without_a_shard_reaches_every_endpoint(autojump_clock: MockClock) -> None:
@@ -325,9 +325,9 @@ async def test_a_start_tells_whether_the_core_had_the_id_already(
         assert await core.start(call(START)) == Started(existed=code is Status.ALREADY_EXISTS)
 
 
-async def test_a_success_in_doubt_comes_back_as_what_the_core_said(autojump_clock: MockClock) -> None:
+async def test_an_uncertain_start_comes_back_as_what_the_core_said(autojump_clock: MockClock) -> None:
     async with core_with(Cores(status=Status.INVALID_ARGUMENT)) as core:
-        assert (await core.start(EVERYWHERE)).doubt == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
+        assert (await core.start(EVERYWHERE)).uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
 
 
 async def test_a_call_says_which_status_is_its_success(autojump_clock: MockClock) -> None:

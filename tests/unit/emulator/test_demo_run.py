@@ -9,7 +9,6 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.board import ProgressStage, Totals
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
@@ -18,6 +17,7 @@ from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.key_life import KeyLife
 from kmsconn.emulator.load import AFTERMATH
+from kmsconn.emulator.progress_table import ProgressStage, Totals
 from kmsconn.transport.grpc.status import Status
 from kmsconn.transport.offloading import offload_inline
 

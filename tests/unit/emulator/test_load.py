@@ -17,7 +17,7 @@ from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_loa
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.requests import Kind
-from kmsconn.testing.truth import requests_of
+from kmsconn.testing.ground_truth import requests_of
 
 BASE = 1_767_225_600.0
 

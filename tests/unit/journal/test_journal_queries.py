@@ -281,30 +281,30 @@ def test_hashes_come_back_as_they_were_stored(db: Database) -> None:
     assert row_of(db, rid).log.block_hash == bytes32("block 10'")
 
 
-def doubted(db: Database, from_block: int = 0, limit: int = 10) -> tuple[int, ...]:
-    return queries.doubted(db, CHAIN, CONTRACT, from_block, limit)
+def suspect_blocks(db: Database, from_block: int = 0, limit: int = 10) -> tuple[int, ...]:
+    return queries.suspect_blocks(db, CHAIN, CONTRACT, from_block, limit)
 
 
-def test_a_block_is_doubted_while_an_open_request_of_it_is_off_chain(db: Database) -> None:
+def test_a_block_is_suspect_while_an_open_request_of_it_is_off_chain(db: Database) -> None:
     new_row(db, 1, 10)
-    assert doubted(db) == ()
+    assert suspect_blocks(db) == ()
     take(db, blocks=(10, 10))
-    assert doubted(db) == (10,)
+    assert suspect_blocks(db) == (10,)
     take(db, arrival(1, 10), blocks=(10, 10))
-    assert doubted(db) == ()
+    assert suspect_blocks(db) == ()
 
 
-def test_doubted_blocks_come_newest_first_and_each_once(db: Database) -> None:
+def test_suspect_blocks_come_newest_first_and_each_once(db: Database) -> None:
     for number, block in enumerate((10, 12, 12, 11, 5), start=1):
         new_row(db, number, block, index=number)
     take(db)
-    assert doubted(db, from_block=10, limit=2) == (12, 11)
+    assert suspect_blocks(db, from_block=10, limit=2) == (12, 11)
 
 
-def test_nobody_doubts_the_block_of_a_closed_request(db: Database) -> None:
+def test_nobody_suspects_the_block_of_a_closed_request(db: Database) -> None:
     walk(db, new_row(db, 1, 10), WAYS[State.FINALIZED])
     take(db, blocks=(10, 10))
-    assert doubted(db) == ()
+    assert suspect_blocks(db) == ()
 
 
 def places(db: Database, first: int, last: int, limit: int = 10) -> list[tuple[int, int]]:

@@ -36,7 +36,7 @@ OUTSIDE = {
 """File of the package → after which line which line is added."""
 
 ROWS: list[type[Operation[Any]]] = [*fhevm_014.OPERATIONS, *httpz_rc7.OPERATIONS]
-OF_EVERY_GENERATION = {"model/requests.py", "monitoring/families.py", "service/undone.py"}
+OF_EVERY_GENERATION = {"model/requests.py", "monitoring/families.py", "app/undone.py"}
 """Where kinds are named beside the modules of their operations: the list of them, labels of metrics, and what a late one holds up."""
 
 APART = ("_generated", "emulator", "testing")
@@ -100,7 +100,7 @@ def contents(of: type[Any] = Content) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in SOURCES if name.startswith(("protocols/", "service/", "checks/"))]
+    "name", [name for name in SOURCES if name.startswith(("protocols/", "app/", "checks/"))]
 )
 def test_nobody_asks_a_content_for_its_class(name: str) -> None:
     names = set(contents())

@@ -99,9 +99,9 @@ def test_nothing_to_abort_is_as_good() -> None:
         assert call.means == {"NOT_FOUND": Meaning.SUCCESS}
 
 
-def test_an_epoch_that_may_be_there_is_a_success_in_doubt() -> None:
+def test_an_epoch_that_may_be_there_is_uncertain() -> None:
     [call] = keys.calls("epoch_3_same_set")
-    assert call.means == {"INVALID_ARGUMENT": Meaning.DOUBT}
+    assert call.means == {"INVALID_ARGUMENT": Meaning.UNCERTAIN}
 
 
 def test_the_end_of_a_context_names_its_epochs() -> None:

@@ -123,8 +123,8 @@ def test_a_digest_that_a_table_does_not_have_is_named() -> None:
 
 
 @pytest.mark.parametrize("content", [Keygen(3, DEFAULT_PARAMETERS), Kskgen(1, 1, 3, TEST_PARAMETERS)])
-def test_a_preprocessing_that_is_gone_is_in_doubt_until_the_result_tells(content: KeyRequest) -> None:
-    assert start(content).means["NOT_FOUND"] is Meaning.DOUBT
+def test_a_preprocessing_that_is_gone_is_uncertain_until_the_result_tells(content: KeyRequest) -> None:
+    assert start(content).means["NOT_FOUND"] is Meaning.UNCERTAIN
     assert "NOT_FOUND" not in start(PrepKeygen(1, DEFAULT_PARAMETERS)).means
 
 

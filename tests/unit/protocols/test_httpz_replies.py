@@ -287,15 +287,15 @@ def test_the_expected_signer_decides_among_forms() -> None:
     assert result == encode(PlaintextForm.P2, [(5, (1000).to_bytes(8, "little"))])
 
 
-def test_a_share_for_another_request_goes_out_in_doubt() -> None:
+def test_a_share_for_another_request_goes_out_with_a_mismatch() -> None:
     """The contract takes it all the same, so that only a word is said (3.4)."""
-    assert "not that of the request" in ANNEX_READER.user(USERS, user_answer(user_payload()), SIGNER).doubt
+    assert "not that of the request" in ANNEX_READER.user(USERS, user_answer(user_payload()), SIGNER).mismatch
 
 
 @pytest.mark.parametrize("numeric", [False, True])
-def test_a_share_with_either_form_of_the_link_is_beyond_doubt(numeric: bool) -> None:
+def test_a_share_with_either_form_of_the_link_has_no_mismatch(numeric: bool) -> None:
     link = links(httpz.annex_domain(), USERS)[numeric]
-    assert ANNEX_READER.user(USERS, user_answer(user_payload(digest=link)), SIGNER).doubt == ""
+    assert ANNEX_READER.user(USERS, user_answer(user_payload(digest=link)), SIGNER).mismatch == ""
 
 
 @pytest.mark.parametrize(("revision", "entry"), httpz.exchanges("client_library"), ids=httpz.name_of)

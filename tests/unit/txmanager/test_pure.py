@@ -73,7 +73,7 @@ def test_a_later_head_or_the_patience_confirms() -> None:
     assert look.confirms(1, 100, 5.0)
 
 
-def test_a_cleared_doubt_begins_anew() -> None:
+def test_a_cleared_suspicion_begins_anew() -> None:
     look = Debounce(5.0)
     look.confirms(1, 100, 0.0)
     look.keep({2})

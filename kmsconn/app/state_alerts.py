@@ -31,7 +31,7 @@ def alert_of(verdict: PassageVerdict) -> AlertRaised:
 
 
 @attrs.define
-class AlertBoard:
+class StateAlerts:
     """What stands on the board now. The owner of every key that was ever shown."""
 
     on_event: OnEvent

@@ -26,7 +26,7 @@ from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.protocols.fhevm_014.profile import EVENTS
-from kmsconn.testing.truth import name_of, requests_of
+from kmsconn.testing.ground_truth import name_of, requests_of
 from kmsconn.testing.world import World
 from kmsconn.transport.grpc.status import Status
 

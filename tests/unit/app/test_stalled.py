@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.app.connector import open_connector
 from kmsconn.app.core_health import CoreHealth
-from kmsconn.app.standstill import STANDSTILL, Standstill
+from kmsconn.app.stalled import STALLED_AFTER, StalledAlert
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
@@ -19,24 +19,24 @@ from tests.unit.app.few_components import few_components
 
 async def test_what_fails_for_a_moment_is_not_told(autojump_clock: Any) -> None:
     seen: list[Event] = []
-    standstill = Standstill("gateway", "logs", seen.append)
-    standstill.failed("lag")
-    await trio.sleep(STANDSTILL / 2)
-    standstill.failed("lag")
-    standstill.worked()
-    await trio.sleep(STANDSTILL)
-    standstill.failed("lag")
+    stalled = StalledAlert("gateway", "logs", seen.append)
+    stalled.failed("lag")
+    await trio.sleep(STALLED_AFTER / 2)
+    stalled.failed("lag")
+    stalled.worked()
+    await trio.sleep(STALLED_AFTER)
+    stalled.failed("lag")
     assert seen == []
 
 
 async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock: Any) -> None:
     seen: list[Event] = []
-    standstill = Standstill("gateway", "logs", seen.append)
+    stalled = StalledAlert("gateway", "logs", seen.append)
     for _ in range(5):
-        standstill.failed("pruned")
-        await trio.sleep(STANDSTILL)
-    standstill.worked()
-    standstill.worked()
+        stalled.failed("pruned")
+        await trio.sleep(STALLED_AFTER)
+    stalled.worked()
+    stalled.worked()
     assert seen == [
         AlertRaised("gateway", "logs", "pruned", Severity.CRITICAL),
         AlertCleared("gateway", "logs"),
@@ -51,7 +51,7 @@ async def test_a_node_that_never_gives_logs_is_named(autojump_clock: Any, tmp_pa
         for node in components.dependencies.clusters["gateway"].nodes:
             node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
         async with open_connector(components.settings(), ports=components.ports, on_event=seen.append):
-            await trio.sleep(STANDSTILL + 10)
+            await trio.sleep(STALLED_AFTER + 10)
             name = f"gateway {checksum(components.settings().decryption_contract.address)}"
             told = [event for event in seen if isinstance(event, AlertRaised) and event.dependency == name]
             assert [(event.critical, "no logs are kept" in event.text) for event in told] == [(True, True)]

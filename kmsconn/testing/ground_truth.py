@@ -59,7 +59,7 @@ def requests_of(dependencies: EmulatedDependencies) -> Iterator[Log]:
 
 def is_request(generation_events: GenerationEvents, log: Log) -> bool:
     """Say whether a log of the contract for decryptions is a request that can be read."""
-    # an id of zero is the mark of a log that nobody can read (acts.StrangeLog)
+    # an id of zero is the mark of a log that nobody can read (faults.StrangeLog)
     return log.topics[0] in generation_events.requests and any(log.topics[1])
 
 

@@ -10,11 +10,11 @@ import trio
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 
-STANDSTILL = 10.0  # seconds for which something may fail before it is said: nodes lag and connections break all the time
+STALLED_AFTER = 10.0  # seconds for which something may fail before it is said: nodes lag and connections break all the time
 
 
 @attrs.define
-class Standstill:
+class StalledAlert:
     """Raises one alert when something has not worked for a while, and clears it when it works again.
 
     ``is_excused`` says whether another alert tells why already.
@@ -40,5 +40,5 @@ class Standstill:
             return
         now = trio.current_time()
         self._since = now if self._since is None else self._since
-        if now - self._since >= STANDSTILL and (self.dependency, self.cause) not in self._alerts:
+        if now - self._since >= STALLED_AFTER and (self.dependency, self.cause) not in self._alerts:
             self._alerts.raise_(self.dependency, self.cause, text, Severity.CRITICAL)

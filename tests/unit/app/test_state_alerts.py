@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from kmsconn.app.board import UPDATE, AlertBoard, alert_of
 from kmsconn.app.passage import PassageVerdict
+from kmsconn.app.state_alerts import UPDATE, StateAlerts, alert_of
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 
 VERDICT = PassageVerdict("core[0]", "wrong-signer", "signed by 0xab", "", 5, ("public_decryption",), ())
@@ -31,7 +31,7 @@ def test_the_remedy_of_the_error_goes_before_the_usual_one() -> None:
 
 def test_what_goes_is_cleared_and_what_comes_is_raised() -> None:
     seen: list[Event] = []
-    board = AlertBoard(seen.append)
+    board = StateAlerts(seen.append)
     board.show([ALERT], 0.0)
     board.show([], 1.0)
     board.show([ALERT], 2.0)
@@ -40,7 +40,7 @@ def test_what_goes_is_cleared_and_what_comes_is_raised() -> None:
 
 def test_a_count_is_said_again_after_a_minute_and_a_severity_at_once() -> None:
     seen: list[Event] = []
-    board = AlertBoard(seen.append)
+    board = StateAlerts(seen.append)
     for second in range(int(UPDATE) + 2):
         board.show([attrs.evolve(ALERT, count=second)], float(second))
     assert [event.count for event in seen if isinstance(event, AlertRaised)] == [0, int(UPDATE)]
