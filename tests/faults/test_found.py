@@ -261,7 +261,7 @@ def test_a_reply_below_a_fork_is_as_old_as_under_the_head_that_its_only_node_sho
 
     The chain had become fourteen blocks shorter, and only what stood in the replaced blocks was judged by the old branch.
     """
-    plan: list[Act] = [Ask(1.0, "public"), Reorg(18.1, 15, "moved", stale=7.0, shorter=14), Wait(40.0)]
+    plan: list[PlanStep] = [Ask(1.0, "public"), Reorg(18.1, 15, "moved", stale=7.0, shorter=14), Wait(40.0)]
     run_world(plan, nodes=1, block_time=0.25).check()
 
 
