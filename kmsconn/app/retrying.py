@@ -8,29 +8,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import attrs
 import trio
 
 from kmsconn.errors import JournalFailed, Overloaded, Unreachable
+from kmsconn.transport.backoff import Backoff
 
 T = TypeVar("T")
 
-
-@attrs.frozen
-class Backoff:
-    """Exponential waits in seconds with jitter: each lies between ``least`` (a share) of and the whole of ``min(cap, first · 2ⁿ)``."""
-
-    first: float
-    cap: float
-    least: float = 0.5
-
-    def seconds(self, tries: int, random: float) -> float:
-        """Return the wait after ``tries`` earlier ones; ``random`` in [0, 1)."""
-        full = self.cap if tries >= _ENOUGH else min(self.cap, self.first * 2**tries)
-        return full * (self.least + random * (1 - self.least))
-
-
-_ENOUGH = 32  # 2**32 is beyond every cap; keeps the power small
 
 DEFERRAL = Backoff(first=0.5, cap=60.0)
 # A chain that denied a right says so again: at most 39 times in a day, half of them within the first hour, in which rights are given.

@@ -13,9 +13,10 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.asking import inquire
 from kmsconn.rpc.port import Rpc
+from kmsconn.transport.backoff import Backoff
 
 TIME_TO_LIVE = 60.0  # seconds that a valid pair is believed
-_FIRST, _RAREST = 0.5, 60.0  # seconds between two questions about a pair that is not valid
+_INVALID = Backoff(0.5, 60.0, least=1.0)  # between two questions about a pair that is not valid
 
 Pair = tuple[int | None, int | None]
 
@@ -29,7 +30,7 @@ class Contexts:
     now: Callable[[], float]
     second_look: SecondLook
     _valid: dict[Pair, float] = attrs.field(factory=dict)
-    _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _FIRST, _RAREST))
+    _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _INVALID))
     _destroyed: set[int] = attrs.field(factory=set)
     """So many only as the contract has destroyed."""
 

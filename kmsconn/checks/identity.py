@@ -16,6 +16,7 @@ from kmsconn.model.requests import Kind, Request
 from kmsconn.protocols.port import ContractQuery, Profile
 from kmsconn.rpc.asking import ask, ask_all, inquire
 from kmsconn.rpc.port import Rpc
+from kmsconn.transport.backoff import Backoff
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ Context = tuple[int, int]
 
 # The nodes of a context never change, so who is not in one stays out of it. It is asked again all the same, since the one node that said
 # so may be on a fork; and all requests of the context wait for the one question.
-_FIRST, _RAREST = 1.0, 3600.0
+_OUTSIDE = Backoff(1.0, 3600.0, least=1.0)  # between two questions about a context in which this node is not
 
 
 @attrs.define
@@ -44,7 +45,7 @@ class NodeIdentity:
     chains: Mapping[int, Rpc]
     tx_sender: Address
     _signers: dict[Context, Address] = attrs.field(factory=dict)
-    _outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _FIRST, _RAREST))
+    _outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _OUTSIDE))
     _contexts: dict[tuple[int, bytes], int] = attrs.field(factory=dict)
 
     def recall(self, request: Request) -> None:

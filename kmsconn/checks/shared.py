@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from kmsconn.errors import RequestError, Retryable
+from kmsconn.transport.backoff import Backoff
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -40,14 +41,13 @@ class _Asking:
 
 @attrs.define
 class Shared(Generic[K]):
-    """Questions by key. The wait after a "no" doubles from ``first`` to ``cap`` seconds.
+    """Questions by key. The wait after a "no" is that of ``backoff``, without jitter.
 
     ``noes`` are the errors that say "no" and are remembered; any other failure is that of those who waited for this question alone.
     """
 
     noes: tuple[type[Retryable], ...]
-    first: float
-    cap: float
+    backoff: Backoff
     _said: dict[K, _No] = attrs.field(factory=dict)
     _asking: dict[K, _Asking] = attrs.field(factory=dict)
 
@@ -90,14 +90,11 @@ class Shared(Generic[K]):
     def _remember(self, key: K, error: Retryable) -> None:
         before = self._said.pop(key, None)
         times = 0 if before is None else before.times + 1
-        wait = min(self.cap, self.first * 2.0 ** min(times, _ENOUGH))
+        wait = self.backoff.seconds(times)
         error.again_in = wait
         if len(self._said) >= _REMEMBERED:
             del self._said[next(iter(self._said))]  # the one that was asked about longest ago
         self._said[key] = _No(error, times, trio.current_time() + wait)
-
-
-_ENOUGH = 32  # 2**32 is beyond every cap; keeps the power small
 
 
 def _copy(error: RequestError, again_in: float | None) -> RequestError:

@@ -26,6 +26,7 @@ from kmsconn.rpc.jsonrpc import batch_results, call_result, each_result
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.rpc.posting import HttpLink
 from kmsconn.rpc.websocket import WebSocketLink, run_websocket
+from kmsconn.transport.backoff import Backoff
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import way_of
@@ -35,7 +36,8 @@ ATTEMPT_SECONDS = 10.0  # for a connection
 MOMENT = 1.0  # for a connection to a chain whose every URL has just failed, while a call waits for it
 STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
 RENEW_SECONDS = 30.0  # of an HTTP link
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
+LONGEST_PAUSE = 5.0
+DIAL_BACKOFF = Backoff(0.25, LONGEST_PAUSE)
 RESUBSCRIBE_SECONDS = 30.0  # after a node refused a subscription
 
 
@@ -318,8 +320,7 @@ class Endpoint:
             self._troubled = True
             self._on_event(AlertRaised(self.name, "unreachable", self._reason, Severity.CRITICAL))
         self._change()
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
-        await trio.sleep(longest * (0.5 + 0.5 * self._ports.random()))
+        await trio.sleep(DIAL_BACKOFF.seconds(failures - 1, self._ports.random()))
         self._down = None
         self._wanted = trio.Event()
         self._change()

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import attrs
 
+from kmsconn.transport.backoff import Backoff
 from kmsconn.txmanager.evidence import THERE, UNHELD, Sent
 
 AGAIN_AFTER = 5.0  # seconds without a receipt until the same bytes are broadcast again; doubled each time
@@ -13,11 +14,9 @@ _DOUBLINGS = 4
 REPLACE_AFTER = 30.0  # seconds without a receipt until a higher fee is tried
 _BLOCKS_TO_WAIT = 3  # on a slow chain: so many blocks instead
 _SENT_TWICE = 2
-RETRY_AFTER, LONGEST_RETRY = (
-    0.25,
-    15.0,
-)  # seconds until bytes go out again that a node refused; doubled each time
-_MANY = 6
+LONGEST_RETRY = 15.0
+REFUSED_BACKOFF = Backoff(0.25, LONGEST_RETRY, least=1.0)
+"""Until bytes go out again that a node refused."""
 
 
 @attrs.frozen
@@ -53,8 +52,8 @@ class Broadcast:
         if self.said in {None, Sent.FAILED, Sent.FUNDS}:
             return 0.0
         if self.said is Sent.GAP:
-            return RETRY_AFTER
-        return min(LONGEST_RETRY, RETRY_AFTER * 2.0 ** min(self.times - 1, _MANY))
+            return REFUSED_BACKOFF.first
+        return REFUSED_BACKOFF.seconds(self.times - 1)
 
     def says_used(self, now: float, block_time: float) -> bool:
         """Say whether the node's word that the nonce is used still counts: a reorganisation may have opened it since."""

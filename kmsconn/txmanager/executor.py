@@ -18,13 +18,13 @@ from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.protocols.port import Revert
 from kmsconn.rpc.asking import inquire
+from kmsconn.transport.backoff import Backoff
 from kmsconn.transport.together import together
 from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager import nonces
 from kmsconn.txmanager.alerts import funds_of, tell_answer, tell_deferred, tell_market, tell_sent
 from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker
 from kmsconn.txmanager.assess import out_of_gas
-from kmsconn.txmanager.backoff import delay
 from kmsconn.txmanager.decide import ActionPlan, Signature, Step, decide
 from kmsconn.txmanager.evidence import Finds, Receipt, Says, Sent, Unclear, read_gas, read_sent
 from kmsconn.txmanager.fees import TransactionRequest, gas_limit, highest_cost
@@ -45,6 +45,7 @@ NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = (
     60,
 )  # seconds, and blocks at least, until a reply in flight is named
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
+SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
 EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain
 FILLER = b"filler"  # stands for the hash: any empty transfer of a nonce will do
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
@@ -346,7 +347,7 @@ class Executor:
         state = self.state
         if isinstance(said, Unclear):
             random = state.manager.ports.random()
-            return delay(track.silences[question], random, first=0.5, cap=15.0)
+            return SILENCE_BACKOFF.seconds(track.silences[question], random)
         if track.row.state is State.INCLUDED:
             return max(1.0, state.block_time)
         return max(EAGER, state.block_time / 4)

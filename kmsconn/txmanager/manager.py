@@ -14,7 +14,7 @@ import trio
 from kmsconn.errors import JournalFailed, NonceTaken, Retryable
 from kmsconn.journal import queries
 from kmsconn.model.life import State
-from kmsconn.txmanager.backoff import ReplyBackoff
+from kmsconn.transport.backoff import Backoff, Hold
 from kmsconn.txmanager.executor import Executor
 from kmsconn.txmanager.state import TxManager, TxState, TxStatistics
 
@@ -23,6 +23,7 @@ __all__ = ["TxManager", "TxStatistics", "run_txmanager"]
 IDLE = 1.0  # seconds without a wake-up until the next look
 EAGER = 0.25  # likewise, while something is in flight and no heads are heard
 SLOWEST = 12.0  # seconds between blocks of the slowest chain to keep up with
+ROUND_BACKOFF = Backoff(first=0.5, cap=8.0)
 PACE = 0.05  # seconds between looks under load; what is answered in between needs no look to be asked about
 BREATH = 0.005  # seconds between rounds: answers of one moment are taken together
 CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible
@@ -40,7 +41,7 @@ async def run_txmanager(
     executor = Executor.of(TxState.of(manager))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_empty, manager, nursery.cancel_scope)
-        loop = _Loop(executor, ReplyBackoff(manager.ports.random, first=0.5, cap=8.0))
+        loop = _Loop(executor, Hold(ROUND_BACKOFF, manager.ports.random))
         nursery.start_soon(loop.hear)
         await loop.run(nursery)
         nursery.cancel_scope.cancel()
@@ -64,7 +65,7 @@ class _Loop:
     """The rounds of one transaction manager."""
 
     executor: Executor
-    backoff: ReplyBackoff
+    backoff: Hold
     woken: bool = True
     """Somebody notified: an answer is durable, or there is a new head."""
     heard: bool = False

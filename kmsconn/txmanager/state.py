@@ -29,10 +29,10 @@ from kmsconn.model.life import State
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import PipelinedRpc
+from kmsconn.transport.backoff import Backoff, Hold
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import TxAlerts
-from kmsconn.txmanager.backoff import ReplyBackoff, delay
 from kmsconn.txmanager.broadcasts import REPLACE_AFTER, Broadcasts
 from kmsconn.txmanager.evidence import Receipt, Sent
 from kmsconn.txmanager.fees import FeeLimits, Price
@@ -41,6 +41,9 @@ from kmsconn.txmanager.view import ChainView, Question, Track, nonce_of
 from kmsconn.txmanager.wallet import Signed, Wallet
 
 STAGE = "reply"
+SEND_BACKOFF = Backoff(first=0.25, cap=15.0)
+SIGNING_BACKOFF = Backoff(first=0.5, cap=15.0)
+REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
 GAP_SECONDS = (
     3.0  # until a nonce gap is believed without a later head; filling a gap that was none does no harm
 )
@@ -135,8 +138,8 @@ class TxState:
 
     manager: TxManager
     alerts: TxAlerts
-    sends: ReplyBackoff
-    signings: ReplyBackoff
+    sends: Hold
+    signings: Hold
     gaps: Debounce
     tracks: dict[int, Track] = attrs.field(factory=dict)
     broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
@@ -166,8 +169,8 @@ class TxState:
         return cls(
             manager=manager,
             alerts=TxAlerts(manager.name, manager.on_event),
-            sends=ReplyBackoff(random, first=0.25, cap=15.0),
-            signings=ReplyBackoff(random, first=0.5, cap=15.0),
+            sends=Hold(SEND_BACKOFF, random),
+            signings=Hold(SIGNING_BACKOFF, random),
             gaps=Debounce(min(manager.settings.reorg_window, GAP_SECONDS)),
         )
 
@@ -390,7 +393,7 @@ class TxState:
         return moved
 
     def _delay(self, times: int) -> float:
-        return delay(times, self.manager.ports.random(), first=0.5, cap=60.0)
+        return REPLY_BACKOFF.seconds(times, self.manager.ports.random())
 
 
 def limits_of(settings: Settings) -> FeeLimits:

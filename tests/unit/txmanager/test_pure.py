@@ -7,8 +7,13 @@ import pytest
 from kmsconn.config.settings import Secret
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
-from kmsconn.txmanager.backoff import ReplyBackoff, delay
-from kmsconn.txmanager.broadcasts import AGAIN_AFTER, LONGEST_RETRY, REPLACE_AFTER, RETRY_AFTER, Broadcasts
+from kmsconn.txmanager.broadcasts import (
+    AGAIN_AFTER,
+    LONGEST_RETRY,
+    REFUSED_BACKOFF,
+    REPLACE_AFTER,
+    Broadcasts,
+)
 from kmsconn.txmanager.evidence import Sent
 from kmsconn.txmanager.nonces import Debounce, NoncePlan, gaps, plan
 from kmsconn.txmanager.wallet import Wallet
@@ -111,8 +116,8 @@ def test_bytes_that_failed_for_all_are_due_at_once(said: Sent) -> None:
 def test_bytes_that_a_node_refused_are_due_after_a_pause(said: Sent) -> None:
     broadcasts = Broadcasts()
     broadcasts.note(1, HASH, said, 0.0)
-    assert not broadcasts.due(1, HASH, RETRY_AFTER - 0.01, 0.25)
-    assert broadcasts.due(1, HASH, RETRY_AFTER, 0.25)
+    assert not broadcasts.due(1, HASH, REFUSED_BACKOFF.first - 0.01, 0.25)
+    assert broadcasts.due(1, HASH, REFUSED_BACKOFF.first, 0.25)
 
 
 def test_bytes_that_are_refused_again_and_again_are_due_ever_more_rarely() -> None:
@@ -170,23 +175,6 @@ def test_forgotten_broadcasts_are_due_again() -> None:
     broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
     broadcasts.keep({2})
     assert broadcasts.due(1, HASH, 0.0, 0.25)
-
-
-def test_pauses_double_up_to_the_cap_with_half_of_them_drawn() -> None:
-    assert [delay(n, 1.0, first=0.5, cap=3.0) for n in range(4)] == [0.5, 1.0, 2.0, 3.0]
-    assert delay(10**9, 0.0, first=0.5, cap=3.0) == 1.5
-
-
-def test_a_backoff_holds_longer_with_each_failure_and_lets_go() -> None:
-    backoff = ReplyBackoff(lambda: 1.0, first=1.0, cap=60.0)
-    assert not backoff.holds(0.0)
-    backoff.failed(0.0)
-    assert backoff.holds(0.9)
-    assert not backoff.holds(1.0)
-    backoff.failed(1.0)
-    assert backoff.holds(2.9)
-    backoff.worked()
-    assert not backoff.holds(1.0)
 
 
 async def test_a_wallet_signs_as_its_address() -> None:
