@@ -1,1 +1,1 @@
-"""The tree that runs: connector, intake, dispatchers, pools, pipeline, stages."""
+"""The tree that runs: connector, readers, dispatchers, pools, pipeline, stages."""

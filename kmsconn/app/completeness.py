@@ -21,7 +21,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.app.intake import SUSPECT_SECONDS, Intake
+from kmsconn.app.reader import SUSPECT_SECONDS, LogReader
 from kmsconn.app.retaining import final_block
 from kmsconn.app.retrying import until_kept
 from kmsconn.app.wiring import Components
@@ -54,7 +54,7 @@ class Completeness:
     """The proof for one contract; ``missing`` is how many requests the last round did not find."""
 
     components: Components
-    intake: Intake
+    reader: LogReader
     missing: int = 0
     _numberings: dict[Kind, Numbering] = attrs.field(factory=dict)
     """By kind, and so is all that follows: tags do not tell the counters of the first generation apart."""
@@ -79,7 +79,7 @@ class Completeness:
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: the low water is found in the journal again."""
         while True:
-            reading = self.intake.cursor is not None
+            reading = self.reader.cursor is not None
             if reading:
                 with suppress(
                     Retryable
@@ -96,25 +96,25 @@ class Completeness:
         issued = await self._counters()
         if self._is_rewound:
             return
-        if self._issued and (self.intake.cursor or 0) > self._head:
+        if self._issued and (self.reader.cursor or 0) > self._head:
             sure = {kind: min(before, issued.get(kind, 0)) for kind, before in self._issued.items()}
             spans = await self._look(sure)
             for first, last in merged(spans):
-                await self.intake.read_again(first, last)
+                await self.reader.read_again(first, last)
             if spans:
                 await self._look(sure)
         await self._raise_marks()
-        self._issued, self._head = issued, self.intake.head.number or 0
+        self._issued, self._head = issued, self.reader.head.number or 0
 
     @property
     def _is_rewound(self) -> bool:
         """Whether the reader has gone back to a fork since the round began: what the round has seen is of a chain that is gone."""
-        return self._rewinds != self.intake.rewinds
+        return self._rewinds != self.reader.rewinds
 
     async def _raise_marks(self) -> None:
         """Remember in the journal what is complete and final, so that no later start asks for it again."""
-        of, journal = self.intake.subscription, self.components.journal
-        final = min(final_block(self.intake.head) or 0, self._compared or 0)
+        of, journal = self.reader.subscription, self.components.journal
+        final = min(final_block(self.reader.head) or 0, self._compared or 0)
         for kind, complete in tuple(self._complete.items()):
             mark = self._marks.setdefault(kind, complete)
             if mark.block <= final and not self._is_rewound:
@@ -137,14 +137,14 @@ class Completeness:
 
     async def _compare(self) -> None:
         """Compare the blocks where requests stand, as far as the reorg window has passed them, with the chain's, each once."""
-        settled = (self.intake.cursor or 0) - 1 - self._blocks_in(self.components.settings.reorg_window)
+        settled = (self.reader.cursor or 0) - 1 - self._blocks_in(self.components.settings.reorg_window)
         if self._is_rewound:
-            self._rewinds, self._compared = self.intake.rewinds, None
+            self._rewinds, self._compared = self.reader.rewinds, None
             self._begin_again()
         if self._compared is None:
             self._compared = max(0, settled - self._blocks_in(SUSPECT_SECONDS))
         while self._compared < settled:
-            of, blocks = self.intake.subscription, (self._compared + 1, settled)
+            of, blocks = self.reader.subscription, (self._compared + 1, settled)
             standing = await self.components.journal.run(
                 queries.standing, of.chain_id, of.contract, blocks, BLOCKS
             )
@@ -155,7 +155,7 @@ class Completeness:
     async def _stand(self, standing: Checkpoints) -> bool:
         """Say whether all of these blocks are the chain's; those that are not are read again, and compared again in the next round."""
         try:
-            hashes = await read_hashes(self.intake.endpoint, [block.number for block in standing])
+            hashes = await read_hashes(self.reader.endpoint, [block.number for block in standing])
         except RpcError:
             return False
         replaced = [
@@ -163,20 +163,20 @@ class Completeness:
         ]
         for block in replaced:
             self._begin_again()
-            await self.intake.read_again(block.number, block.number, judging=True)
+            await self.reader.read_again(block.number, block.number, judging=True)
         return not replaced and None not in hashes
 
     def _blocks_in(self, seconds: float) -> int:
-        return self.intake.head.blocks_in(seconds)
+        return self.reader.head.blocks_in(seconds)
 
     async def _counters(self) -> dict[Kind, int]:
         """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
-        numberings = self.components.profile.numberings(self.intake.subscription)
+        numberings = self.components.profile.numberings(self.reader.subscription)
         self._numberings = {numbering.kind: numbering for numbering in numberings}
-        found = await ask_all(self.intake.endpoint, [numbering.newest for numbering in numberings])
+        found = await ask_all(self.reader.endpoint, [numbering.newest for numbering in numberings])
         newest = {one: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)}
         issued = {one.kind: n for one, n in newest.items() if tag_of(n) == one.tag and counter_of(n) < _SENSE}
-        block = max(0, (self.intake.cursor or 0) - self._blocks_in(self.components.settings.reorg_window))
+        block = max(0, (self.reader.cursor or 0) - self._blocks_in(self.components.settings.reorg_window))
         for kind, number in issued.items():
             self._began.setdefault(kind, JournalPlace(number, block))
         return issued
@@ -196,7 +196,7 @@ class Completeness:
         found: list[tuple[Gap, Span]] = []
         tag = self._numberings[kind].tag
         place = self._complete.get(kind) or await self._low_water(kind, newest)
-        end = (self.intake.cursor or 1) - 1
+        end = (self.reader.cursor or 1) - 1
         while place.id < newest:
             known = await self._places(kind, (place.id + 1, newest), CHUNK)
             high = known[-1].id if len(known) == CHUNK else newest
@@ -213,23 +213,23 @@ class Completeness:
 
     async def _low_water(self, kind: Kind, newest: int) -> JournalPlace:
         """Return where the journal begins to be complete: nothing older was ever its business."""
-        of, numbering, began = self.intake.subscription, self._numberings[kind], self._began[kind]
+        of, numbering, began = self.reader.subscription, self._numberings[kind], self._began[kind]
         if mark := await self.components.journal.run(retention.low_water, of.chain_id, of.contract, kind):
             return mark
-        if self.intake.from_block == 0:
+        if self.reader.chain_context.from_block == 0:
             return JournalPlace(make_id(numbering.tag, numbering.before_first), 0)
         lowest = await self._places(kind, (make_id(numbering.tag, 0), newest), 1)
         return min(*lowest, began, key=_id) if lowest else began
 
     async def _places(self, kind: Kind, ids: tuple[int, int], limit: int) -> tuple[JournalPlace, ...]:
-        of = self.intake.subscription
+        of = self.reader.subscription
         return await self.components.journal.run(
             queries.places, of.chain_id, of.contract, kind, ids, limit=limit
         )
 
     async def _set_aside(self) -> list[JournalPlace]:
         """Return the ids of logs that could not be read: they were heard."""
-        of, id_of = self.intake.subscription, self.components.profile.id_of
+        of, id_of = self.reader.subscription, self.components.profile.id_of
         logs = await self.components.journal.run(queries.quarantined, of.chain_id, of.contract)
         return [JournalPlace(found, log.block_number) for log in logs if (found := id_of(log)) is not None]
 
@@ -237,7 +237,7 @@ class Completeness:
         names = ", ".join(f"0x{make_id(gap.tag, gap.first):064x}" for gap in missing[:SHOWN])
         more = " …" if self.missing > len(missing[:SHOWN]) else ""
         reason = f"{self.missing} requests are not in the journal: {names}{more}" if missing else ""
-        name = f"{NAME} {checksum(self.intake.subscription.contract)}"
+        name = f"{NAME} {checksum(self.reader.subscription.contract)}"
         self._alerts.put(name, "missing-requests", reason, Severity.CRITICAL)
 
 

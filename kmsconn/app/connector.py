@@ -3,7 +3,7 @@
 services   stop last: registry, attestations, head listeners, start-up probes (journal, links, connections are resources around it)
 └ txmanagers  third: end when nothing is answered or signed, or at the grace's deadline
   └ pools  second: cancelled; only an answer that has just arrived is still kept
-    └ intake  first: subscriptions, their proofs of completeness, dispatchers
+    └ reading  first: subscriptions, their proofs of completeness, dispatchers
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from kmsconn.app.completeness import Completeness
 from kmsconn.app.contracts import CONTRACTS_INTERVAL, HOST_CONTRACTS_INTERVAL, ContractWatch
 from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.app.hook import Hook
-from kmsconn.app.intake import Intake, follow_heads
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.observer import Observer
 from kmsconn.app.overdue import Overdue
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.pulse import Stalled
+from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.retaining import Retaining
 from kmsconn.app.starting import wait_for_dependencies
 from kmsconn.app.undone import Undone
@@ -79,7 +79,7 @@ class Connector:
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
     _txmanagers_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    _intakes: list[Intake] = attrs.field(factory=list)
+    _readers: list[LogReader] = attrs.field(factory=list)
     _proofs: list[Completeness] = attrs.field(factory=list)
     _txmanagers: dict[str, TxManager] = attrs.field(factory=dict)
 
@@ -108,7 +108,7 @@ class Connector:
             draining=self._draining.is_set(),
             head=components.gateway.head.number,
             head_time=components.gateway.head.timestamp,
-            cursors={intake.name: intake.cursor for intake in self._intakes if intake.cursor is not None},
+            cursors={reader.name: reader.cursor for reader in self._readers if reader.cursor is not None},
             busy={name.value: len(pool.busy) for name, pool in components.pools.items()},
             places={name.value: pool.size for name, pool in components.pools.items()},
             bytes_held=sum(budget.used for budget in components.pipeline.budgets),
@@ -182,11 +182,11 @@ class Connector:
                             pools.start_soon(
                                 pool.run, components.pipeline.run, components.journal, components.on_event
                             )
-                        async with trio.open_nursery() as intake:
-                            self._start_intake(intake)
+                        async with trio.open_nursery() as reading:
+                            self._start_reading(reading)
                             task_status.started()
                             await self._draining.wait()
-                            intake.cancel_scope.cancel()
+                            reading.cancel_scope.cancel()
                         pools.cancel_scope.cancel()
                     for manager in self._txmanagers.values():
                         manager.closing.set()
@@ -195,14 +195,14 @@ class Connector:
             services.cancel_scope.cancel()
         self._drained.set()
 
-    def _start_intake(self, nursery: trio.Nursery) -> None:
-        """Start one task per contract, its proof of completeness, and one dispatcher per kind in the intake nursery."""
+    def _start_reading(self, nursery: trio.Nursery) -> None:
+        """Start one task per contract, its proof of completeness, and one dispatcher per kind in the reading nursery."""
         components = self.components
         for subscription in components.profile.subscriptions():
-            intake = Intake.for_subscription(components, subscription)
-            self._intakes.append(intake)
-            nursery.start_soon(intake.run)
-            self._proofs.append(Completeness(components, intake))
+            reader = LogReader.of(components, subscription)
+            self._readers.append(reader)
+            nursery.start_soon(reader.run)
+            self._proofs.append(Completeness(components, reader))
             nursery.start_soon(self._proofs[-1].run)
         for pool in components.pools.values():
             if pool.name in IN_ORDER:

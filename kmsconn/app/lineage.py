@@ -1,6 +1,6 @@
 """Whether a node shows the chain that was read so far: compares the newest kept block hash, and searches the fork where it differs.
 
-Never moves a cursor and never writes: the intake does, when a look says that the chain has left what was read.
+Never moves a cursor and never writes: the reader does, when a look says that the chain has left what was read.
 """
 
 from __future__ import annotations

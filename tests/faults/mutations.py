@@ -13,10 +13,12 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app import dispatcher, intake, pipeline
+from kmsconn.app import dispatcher, pipeline, reader
 from kmsconn.app.completeness import Completeness
+from kmsconn.app.decoding import DecodeCache, DecodedLogs
 from kmsconn.app.lineage import Lineage, Look
 from kmsconn.app.pipeline import Pipeline
+from kmsconn.app.recorder import Recorder
 from kmsconn.app.retrying import DEFERRAL
 from kmsconn.app.stages import Stages
 from kmsconn.app.taken import TakenIds
@@ -51,7 +53,7 @@ Patch = Callable[[Any], None]
 def no_reorg_window(monkeypatch: Any) -> None:
     """The reader never reads a block twice."""
     honest = plan
-    monkeypatch.setattr(intake, "plan", lambda *a, again: honest(*a, again=False))
+    monkeypatch.setattr(reader, "plan", lambda *a, again: honest(*a, again=False))
     ids_not_counted(monkeypatch)
     no_suspicions(monkeypatch)
 
@@ -68,11 +70,11 @@ def ids_not_counted(monkeypatch: Any) -> None:
 def no_suspicions(monkeypatch: Any) -> None:
     """Nobody looks again at the block of a request that a read left out."""
 
-    async def nothing(_intake: intake.Intake, _overlap: int) -> bool:
+    async def nothing(_reader: reader.LogReader, _overlap: int) -> bool:
         await trio.lowlevel.checkpoint()
         return True
 
-    monkeypatch.setattr(intake.Intake, "_look_again", nothing)
+    monkeypatch.setattr(reader.LogReader, "_look_again", nothing)
     ids_not_counted(monkeypatch)
 
 
@@ -96,39 +98,39 @@ def a_move_begins_anew(monkeypatch: Any) -> None:
 def restart_at_the_head(monkeypatch: Any) -> None:
     """A start reads from the head on, not from where the last process ended."""
 
-    async def at_head(self: intake.Intake) -> Any:
-        head = (await self._first_head()).number
+    async def at_head(self: reader.LogReader) -> Any:
+        head = (await self._first_looks().head()).number
         return Cursor(head, size=100, origin=head)
 
-    async def nothing(_intake: intake.Intake) -> None:
+    async def nothing(_reader: reader.LogReader) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(intake.Intake, "_start", at_head)
-    monkeypatch.setattr(intake.Intake, "_read_once_more", nothing)
+    monkeypatch.setattr(reader.LogReader, "_start", at_head)
+    monkeypatch.setattr(reader.LogReader, "_read_once_more", nothing)
     ids_not_counted(monkeypatch)
 
 
 def deaf_without_pushes(monkeypatch: Any) -> None:
     """Nobody reads unless a push notifies."""
 
-    async def follow(self: intake.Intake) -> None:
+    async def follow(self: reader.LogReader) -> None:
         while True:
             await self._round()
             await self.wake_up.wait()
 
-    monkeypatch.setattr(intake.Intake, "_follow", follow)
+    monkeypatch.setattr(reader.LogReader, "_follow", follow)
 
 
 def one_bad_log_stops_everything(monkeypatch: Any) -> None:
     """The reader stands still before a log that cannot be read."""
 
-    def decode(self: intake.Intake, logs: Any) -> Any:
+    def decode(self: DecodeCache, logs: Any) -> Any:
         try:
-            return [self._arrival(log) for log in logs], []
+            return DecodedLogs(tuple(arrival for log in logs if (arrival := self._arrival(log)) is not None))
         except Undecodable as error:
             raise Unreachable(str(error)) from error
 
-    monkeypatch.setattr(intake.Intake, "_decode", decode)
+    monkeypatch.setattr(DecodeCache, "decode", decode)
 
 
 def removed_logs_are_an_answer(monkeypatch: Any) -> None:
@@ -138,14 +140,14 @@ def removed_logs_are_an_answer(monkeypatch: Any) -> None:
     async def trusting(*arguments: Any, **named: Any) -> Any:
         return attrs.evolve(await honest(*arguments, **named), trusted=True)
 
-    monkeypatch.setattr(intake, "read_logs", trusting)
+    monkeypatch.setattr(reader, "read_logs", trusting)
     ids_not_counted(monkeypatch)
 
 
 def only_the_usual_reorg_window(monkeypatch: Any) -> None:
     """The reorg window ends where the chain's usual pace says, and nobody steps back below the cursor after a silence."""
     monkeypatch.setattr(HeadTracker, "blocks_to_suspect", HeadTracker.blocks_in)
-    monkeypatch.setattr(intake.Intake, "_stepped_back", lambda _self, next_block, _origin: next_block)
+    monkeypatch.setattr(reader.LogReader, "_stepped_back", lambda _self, next_block, _origin: next_block)
     forks_not_found(monkeypatch)
     ids_not_counted(monkeypatch)
 
@@ -171,36 +173,36 @@ def final_whatever_becomes_of_the_block(monkeypatch: Any) -> None:
 
 def the_proof_judges_absences(monkeypatch: Any) -> None:
     """What a read of the proof of completeness does not hold is off chain."""
-    monkeypatch.setattr(intake, "BEFORE_ALL", None)
+    monkeypatch.setattr(reader, "BEFORE_ALL", None)
 
 
 def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
     """Neither the first round nor the one after a new subscription reads the reorg window again."""
-    honest = intake.Intake.for_subscription
+    honest = reader.LogReader.of
 
-    def make(*arguments: Any) -> intake.Intake:
+    def make(*arguments: Any) -> reader.LogReader:
         made = honest(*arguments)
         made._window_read = trio.current_time()
         return made
 
-    monkeypatch.setattr(intake.Intake, "_ring", lambda self, _push: self.wake_up.notify())
-    monkeypatch.setattr(intake.Intake, "for_subscription", make)
+    monkeypatch.setattr(reader.LogReader, "_ring", lambda self, _push: self.wake_up.notify())
+    monkeypatch.setattr(reader.LogReader, "of", make)
 
 
 def no_step_back_after_a_silence(monkeypatch: Any) -> None:
     """Reading goes on at the cursor, however long nobody could read."""
-    monkeypatch.setattr(intake.Intake, "_after_silence", lambda _self: None)
+    monkeypatch.setattr(reader.LogReader, "_after_silence", lambda _self: None)
     ids_not_counted(monkeypatch)
 
 
 def who_came_back_wakes_nobody(monkeypatch: Any) -> None:
     """A request that is on chain again waits for the dispatcher's next look."""
-    honest = intake.Intake._tell
+    honest = Recorder._wake
 
-    def tell(self: intake.Intake, recorded: Any, undecodable: Any) -> None:
-        honest(self, attrs.evolve(recorded, back=()), undecodable)
+    def wake(self: Recorder, recorded: Any) -> None:
+        honest(self, attrs.evolve(recorded, back=()))
 
-    monkeypatch.setattr(intake.Intake, "_tell", tell)
+    monkeypatch.setattr(Recorder, "_wake", wake)
 
 
 def the_arrived_answer_is_not_shielded(monkeypatch: Any) -> None:

@@ -319,7 +319,7 @@ async def stands_still(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("part", "where"),
     [
-        ("reader", "kmsconn.app.intake.Intake._round"),
+        ("reader", "kmsconn.app.reader.LogReader._round"),
         ("txmanager", "kmsconn.txmanager.executor.Executor.look"),
     ],
 )

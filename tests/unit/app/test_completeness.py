@@ -77,6 +77,10 @@ class World:
     def endpoint(self) -> World:
         return self
 
+    @property
+    def chain_context(self) -> World:
+        return self
+
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         await trio.lowlevel.checkpoint()
         if self.down:

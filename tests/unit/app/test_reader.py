@@ -14,10 +14,11 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app.intake import Intake
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.pulse import Pulse
+from kmsconn.app.reader import LogReader
 from kmsconn.app.stalled import STALLED_AFTER
+from kmsconn.app.wiring import ChainContext
 from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
@@ -38,7 +39,6 @@ from kmsconn.protocols.fhevm_014.profile import EVENTS
 from kmsconn.protocols.port import Subscription
 from kmsconn.rpc.cursor import MAX_SIZE
 from kmsconn.rpc.fork import CONFIRMING, LAGGING
-from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.transport.wake_up import WakeUp
 from tests.unit.app.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
@@ -138,11 +138,11 @@ class Chain:
 
 @attrs.define
 class Reading:
-    """An intake, its endpoint and its journal."""
+    """A reader, its endpoint and its journal."""
 
     bench: Bench
     chain: Chain
-    intake: Intake
+    reader: LogReader
     pools: dict[Kind, WorkerPool]
 
     @property
@@ -173,6 +173,7 @@ async def reading(
             kind: WorkerPool(PROFILE.operations[kind].pool, (kind,), 4, WakeUp())
             for kind in PROFILE.operations
         }
+        chain_context = ChainContext("gateway", chain, POLLING, from_block)  # type: ignore[arg-type]
         components = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
             settings=attrs.evolve(SETTINGS, reorg_window=REORG_WINDOW, get_logs_batch_size=size),
@@ -181,13 +182,13 @@ async def reading(
             pulse=Pulse(trio.current_time),
             on_event=bench.events.append,
             pool_for=pools.__getitem__,
-            chain_contexts={subscription.chain_id: SimpleNamespace(wake_up=WakeUp())},
+            chain_contexts={subscription.chain_id: chain_context},
         )
-        intake = Intake(components, subscription, chain, HeadTracker(), POLLING, from_block)  # type: ignore[arg-type]
+        reader = LogReader.of(components, subscription)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(intake.run)
+            nursery.start_soon(reader.run)
             await trio.sleep(0.1)
-            yield Reading(bench, chain, intake, pools)
+            yield Reading(bench, chain, reader, pools)
             nursery.cancel_scope.cancel()
 
 
@@ -199,15 +200,15 @@ async def test_a_first_start_begins_at_the_head(tmp_path: Path, autojump_clock: 
     async with reading(tmp_path, chain, from_block=None) as it:
         await trio.sleep(CONFIRMING)
         assert it.recorded == []
-        assert it.intake.cursor == 101
+        assert it.reader.cursor == 101
 
 
 async def test_a_first_start_waits_for_a_head(tmp_path: Path, autojump_clock: Any) -> None:
     chain = Chain(next_=deque([Unreachable("down"), RpcError(-32000, "starting")]))
     async with reading(tmp_path, chain, from_block=None) as it:
-        assert it.intake.cursor is None
+        assert it.reader.cursor is None
         await trio.sleep(3 * POLLING + CONFIRMING)
-        assert it.intake.cursor == 101
+        assert it.reader.cursor == 101
 
 
 async def test_a_first_head_that_the_second_look_does_not_reach_hides_nothing(
@@ -246,7 +247,7 @@ async def test_an_earlier_block_beside_a_cursor_is_read_from_once_more(
     async with reading(tmp_path, chain, from_block=300) as it:
         await trio.sleep(5)
         assert it.recorded == [id_of(NAMES[0])]
-        assert it.intake.cursor == 1001
+        assert it.reader.cursor == 1001
     chain.ranges.clear()
     async with reading(tmp_path, chain, from_block=300):
         await trio.sleep(5)
@@ -327,7 +328,7 @@ async def test_what_a_lagging_node_left_out_is_found_in_the_reorg_window(
         chain.logs.append(log(NAMES[0], chain.head - 1))
         chain.push()
         await trio.sleep(POLLING)
-        assert it.intake.cursor == chain.head + 1
+        assert it.reader.cursor == chain.head + 1
         assert it.recorded == []
         await trio.sleep(REORG_WINDOW / 2)
         assert it.recorded == [id_of(NAMES[0])]
@@ -390,10 +391,10 @@ async def test_a_bad_answer_moves_nothing_and_is_asked_again(
         chain.next_.extend([trouble] * 3)
         chain.push()
         await trio.sleep(POLLING / 2)
-        assert it.intake.cursor == chain.head
+        assert it.reader.cursor == chain.head
         await trio.sleep(8 * POLLING)
         assert it.recorded == [id_of(NAMES[0])]
-        assert it.intake.cursor == chain.head + 1
+        assert it.reader.cursor == chain.head + 1
 
 
 @pytest.mark.slow
@@ -444,7 +445,7 @@ async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the
         chain.spoil = spoilt
         chain.push()
         await trio.sleep(POLLING)
-        assert (it.recorded, it.intake.cursor, await it.stored_cursor()) == ([id_of(NAMES[1])], 101, 101)
+        assert (it.recorded, it.reader.cursor, await it.stored_cursor()) == ([id_of(NAMES[1])], 101, 101)
         chain.head = 200
         await trio.sleep(2 * REORG_WINDOW)
         assert await it.stored_cursor() == 101
@@ -452,7 +453,7 @@ async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the
         assert "is no log that was asked for" in told.text
         chain.spoil = None
         await trio.sleep(2 * POLLING)
-        assert (it.recorded, it.intake.cursor) == ([id_of(NAMES[1]), id_of(NAMES[0])], 201)
+        assert (it.recorded, it.reader.cursor) == ([id_of(NAMES[1]), id_of(NAMES[0])], 201)
         assert len(it.bench.told(AlertCleared)) == 1
 
 
@@ -475,11 +476,11 @@ async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_c
 
     chain = Chain(logs=[log(NAMES[0], 50)])
     async with reading(tmp_path, chain, journal=Full) as it:
-        assert it.intake.cursor == 0
+        assert it.reader.cursor == 0
         assert it.bench.told(CursorMoved) == []
         await trio.sleep(10 * POLLING)
         assert it.recorded == [id_of(NAMES[0])]
-        assert it.intake.cursor == 101
+        assert it.reader.cursor == 101
 
 
 # Reorganisations.
@@ -607,7 +608,7 @@ async def test_a_context_without_predecessor_is_no_request_and_no_trouble(
     chain = Chain(logs=[key_log("context_1_first", 50)])
     async with reading(tmp_path, chain, subscription=CONFIG) as it:
         assert (it.recorded, it.bench.told(LogQuarantined)) == ([], [])
-        assert it.intake.cursor == 101
+        assert it.reader.cursor == 101
 
 
 async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path, autojump_clock: Any) -> None:
@@ -640,7 +641,7 @@ async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(
         assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
         (told,) = it.bench.told(ChainReorganised)
         assert told.fork <= 50
-        assert it.intake.cursor == chain.head + 1
+        assert it.reader.cursor == chain.head + 1
 
 
 async def test_a_reorganisation_is_found_after_a_restart_too(tmp_path: Path, autojump_clock: Any) -> None:
@@ -667,7 +668,7 @@ async def test_a_node_that_lags_takes_nothing_back(tmp_path: Path, autojump_cloc
         await trio.sleep(5)
         assert it.bench.told(ChainReorganised) == []
         assert it.bench.told(RequestsMoved) == []
-        assert it.intake.cursor == chain.head + 1
+        assert it.reader.cursor == chain.head + 1
 
 
 async def test_head_and_cursor_follow_a_chain_that_became_shorter(
@@ -677,7 +678,7 @@ async def test_head_and_cursor_follow_a_chain_that_became_shorter(
         await trio.sleep(5)
         chain.head, chain.logs = 50, []
         await trio.sleep(LAGGING + 5)
-        assert (it.intake.cursor, it.intake.head.number) == (51, 50)
+        assert (it.reader.cursor, it.reader.head.number) == (51, 50)
         assert (await it.stored_cursor()) == 51
         assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
 
@@ -688,12 +689,12 @@ async def test_a_read_that_was_asked_before_a_fork_was_found_counts_no_more(
     """A back-fill's answer is on its way while the tail's read shows the fork."""
     async with reading(tmp_path, chain := Chain()) as it:
         await trio.sleep(5)
-        before = it.intake.cursor
+        before = it.reader.cursor
         async with trio.open_nursery() as nursery:
             chain.latency = 1.0
-            nursery.start_soon(it.intake.read_again, 1, 2)
+            nursery.start_soon(it.reader.read_again, 1, 2)
             await trio.sleep(0.1)
-            it.intake.rewinds += 1
+            it.reader.rewinds += 1
             chain.latency = 0.001
-        assert it.intake.cursor == before
-        assert it.intake._reason == "the chain was reorganised meanwhile"
+        assert it.reader.cursor == before
+        assert it.reader._reason == "the chain was reorganised meanwhile"

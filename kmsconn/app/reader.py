@@ -7,40 +7,38 @@ again (design, ideas 1 and 2). A request is in the journal before the cursor pas
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from functools import partial
 
 import attrs
 import trio
 
+from kmsconn.app.decoding import DecodeCache
+from kmsconn.app.first_block import FirstBlock
 from kmsconn.app.lineage import Lineage
+from kmsconn.app.recorder import Recorder
 from kmsconn.app.retrying import until_kept
 from kmsconn.app.stalled import StalledAlert
 from kmsconn.app.wiring import ChainContext, Components
-from kmsconn.errors import Retryable, Undecodable, Unreachable
+from kmsconn.errors import Retryable, Unreachable
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.ethereum.hexes import quantity, to_hex
-from kmsconn.ethereum.logs import Log
-from kmsconn.journal import queries, recording, rewinding
-from kmsconn.journal.values import Arrival, Read, Recorded, Reread
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.journal import queries, rewinding
+from kmsconn.journal.values import Reread
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import (
     ChainReorganised,
     CursorMoved,
-    LogQuarantined,
     OnEvent,
-    RequestRecorded,
     RequestsMoved,
 )
-from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Subscription
 from kmsconn.rpc.checkpoints import Checkpoint
 from kmsconn.rpc.cursor import Cursor, Range, plan, rewound, shrunk, took
 from kmsconn.rpc.endpoint import Endpoint
-from kmsconn.rpc.fork import CONFIRMING, Search
+from kmsconn.rpc.fork import Search
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.jsonrpc import is_range_limit
-from kmsconn.rpc.logs import FINALIZED, LATEST, BlockHead, LogsRead, read_block, read_logs, read_pushed_head
+from kmsconn.rpc.logs import FINALIZED, LATEST, BlockHead, LogsRead, read_logs, read_pushed_head
 from kmsconn.rpc.port import RpcError
 from kmsconn.transport.wake_up import WakeUp
 
@@ -50,59 +48,56 @@ SUSPECT_SECONDS = 900.0  # seconds for which the old block of a request that lef
 BEFORE_ALL = -1  # a tick: every row has moved since
 _SILENCE = 2.0  # polls; one that was missed is no silence
 SUSPECT_BLOCKS = 16  # such blocks in one round
-REMEMBERED_LOGS = (
-    20_000  # logs whose decoding is remembered, so that reading the reorg window again costs little
-)
-
-
-@attrs.frozen
-class Told:
-    """What is kept of a decoded log: little, since many are remembered."""
-
-    id: int
-    kind: Kind
-    digest: bytes
-    expires: bool
-    whole: bool
 
 
 @attrs.define
-class Intake:
-    """The subscription of one contract."""
+class LogReader:
+    """The subscription of one contract. ``rewinds`` counts how often the chain left what was read: what was asked before counts no more."""
 
     components: Components
     subscription: Subscription
-    endpoint: Endpoint
-    head: HeadTracker
-    polling: float
-    from_block: int | None
+    recorder: Recorder
+    decode_cache: DecodeCache
+    lineage: Lineage
     wake_up: WakeUp = attrs.field(factory=WakeUp)
-    lineage: Lineage = attrs.field(
-        default=attrs.Factory(lambda self: Lineage(self.endpoint), takes_self=True)
-    )
     rewinds: int = 0
-    """How often the chain left what was read: what was asked before counts no more."""
     _cursor: Cursor | None = None
     _window_read: float = -math.inf
     _last_round: float = math.inf
     _behind: trio.Event = attrs.field(factory=trio.Event)
     _reason: str = ""
     """Why the last read that failed did."""
-    _decoded: dict[tuple[bytes, int], tuple[int, Told | None]] = attrs.field(factory=dict)
 
     @classmethod
-    def for_subscription(cls, components: Components, subscription: Subscription) -> Intake:
-        """Make the intake of a contract."""
-        chain_context = components.chain_contexts[subscription.chain_id]
-        head = chain_context.finalized if subscription.finalized else chain_context.head
+    def of(cls, components: Components, subscription: Subscription) -> LogReader:
+        """Make the reader of a contract."""
+        lineage = Lineage(components.chain_contexts[subscription.chain_id].endpoint)
         return cls(
             components,
             subscription,
-            chain_context.endpoint,
-            head,
-            chain_context.polling,
-            chain_context.from_block,
+            Recorder(components, subscription),
+            DecodeCache(components.profile),
+            lineage,
         )
+
+    @property
+    def chain_context(self) -> ChainContext:
+        """The chain on which the contract is."""
+        return self.components.chain_contexts[self.subscription.chain_id]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The way to it."""
+        return self.chain_context.endpoint
+
+    @property
+    def head(self) -> HeadTracker:
+        """What is known of the block up to which is read."""
+        return self.chain_context.finalized if self.subscription.finalized else self.chain_context.head
+
+    @property
+    def _polling(self) -> float:
+        return self.chain_context.polling
 
     @property
     def _tag(self) -> str:
@@ -139,67 +134,37 @@ class Intake:
         self.wake_up.notify()
 
     async def _start(self) -> Cursor:
-        journal, chain_id, contract = (
-            self.components.journal,
-            self.subscription.chain_id,
-            self.subscription.contract,
+        journal, of = self.components.journal, self.subscription
+        known = await until_kept(lambda: journal.run(queries.cursor, of.chain_id, of.contract))
+        self.lineage.begin(
+            await until_kept(lambda: journal.run(queries.checkpoints, of.chain_id, of.contract))
         )
-        known = await until_kept(lambda: journal.run(queries.cursor, chain_id, contract))
-        self.lineage.begin(await until_kept(lambda: journal.run(queries.checkpoints, chain_id, contract)))
-        size, origin = self.components.settings.get_logs_batch_size, self.from_block or 0
-        head = await self._first_head()  # else the first question would span everything since the last run
-        if known is None:
-            first = await self._first_block(head)
-            begun = Reread(first.number, first.number, first.number - 1)
-            await until_kept(lambda: journal.run(rewinding.note_reread, chain_id, contract, begun))
-            if first.hash is not None:
-                self.lineage.begin_at(Checkpoint(first.number, first.hash))
-            return Cursor(first.number, size=size, origin=first.number)
-        return Cursor(self._stepped_back(known, origin), size=size, origin=origin)
+        size, from_block = self.components.settings.get_logs_batch_size, self.chain_context.from_block
+        looks = self._first_looks()
+        head = await looks.head()  # else the first question would span everything since the last run
+        if known is not None:
+            origin = from_block or 0
+            return Cursor(self._stepped_back(known, origin), size=size, origin=origin)
+        first = await looks.block(head, from_block)
+        await self._begin(first)
+        return Cursor(first.number, size=size, origin=first.number)
+
+    def _first_looks(self) -> FirstBlock:
+        return FirstBlock(self.endpoint, self._tag, self.head, self._polling, self._stalled_alert("logs"))
+
+    async def _begin(self, first: BlockHead) -> None:
+        """Note where a contract begins that was never read."""
+        journal, of = self.components.journal, self.subscription
+        begun = Reread(first.number, first.number, first.number - 1)
+        await until_kept(lambda: journal.run(rewinding.note_reread, of.chain_id, of.contract, begun))
+        if first.hash is not None:
+            self.lineage.begin_at(Checkpoint(first.number, first.hash))
 
     def _stepped_back(self, next_block: int, origin: int) -> int:
         """Begin below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
         return max(
             min(origin, next_block), next_block - self.head.blocks_in(self.components.settings.reorg_window)
         )
-
-    async def _first_head(self) -> BlockHead:
-        head = await self._until_had(self._tag)
-        self.head.note(head.number, head.timestamp)
-        return head
-
-    async def _first_block(self, head: BlockHead) -> BlockHead:
-        """Return where a contract begins that was never read: at the configured block, else at a head that a second look confirms.
-
-        What lies below is never read: a head that is too high, said once, must not hide what comes until then.
-        """
-        if self.from_block is None:
-            return await self._confirmed(head)
-        found = await self._until_had(quantity(self.from_block)) if self.from_block <= head.number else head
-        hash_ = found.hash if found.number == self.from_block else None
-        return BlockHead(self.from_block, found.timestamp, hash_)
-
-    async def _confirmed(self, head: BlockHead) -> BlockHead:
-        while True:
-            await trio.sleep(CONFIRMING)
-            later = await self._until_had(self._tag)
-            if later.number >= head.number:
-                return head
-            head = later
-            self.head.follow_down(head.number, head.timestamp)
-
-    async def _until_had(self, block: str) -> BlockHead:
-        """Ask for a block until it is had."""
-        stalled = self._stalled_alert("logs")  # a node that knows no finalized block answers all else
-        while True:
-            try:
-                found = read_block(await self.endpoint.call("eth_getBlockByNumber", block, False))
-            except (Retryable, RpcError) as error:
-                stalled.failed(f"the {block} block cannot be had: {error}")
-                await trio.sleep(self.polling)
-            else:
-                stalled.worked()
-                return found
 
     def _stalled_alert(self, what: str) -> StalledAlert:
         return StalledAlert(
@@ -219,14 +184,14 @@ class Intake:
                 continue
             else:
                 stalled.failed(self._reason)
-                await trio.sleep(self.polling)
-            with trio.move_on_after(self.polling):
+                await trio.sleep(self._polling)
+            with trio.move_on_after(self._polling):
                 await self.wake_up.wait()
 
     async def _round(self) -> bool:
         """Read the tail, and the reorg window when it is due; say whether the answers could be trusted."""
         settings, now = self.components.settings, trio.current_time()
-        if now - self._last_round > max(settings.reorg_window / 2, _SILENCE * self.polling):
+        if now - self._last_round > max(settings.reorg_window / 2, _SILENCE * self._polling):
             self._after_silence()
         cursor = self._known_cursor()
         again = now - self._window_read >= settings.reorg_window / 4
@@ -275,7 +240,7 @@ class Intake:
                     stalled.worked()
                 else:
                     stalled.failed(self._reason)
-                    await trio.sleep(self.polling)
+                    await trio.sleep(self._polling)
 
     async def _read_once_more(self) -> None:
         """Read again from the configured block, once for each value of the option, beside the live end; a restart goes on with it.
@@ -293,15 +258,16 @@ class Intake:
                 await until_kept(partial(journal.run, rewinding.note_reread, of.chain_id, of.contract, todo))
             else:
                 stalled.failed(self._reason)
-                await trio.sleep(self.polling)
+                await trio.sleep(self._polling)
 
     async def _once_more(self) -> Reread | None:
         """Return what is to be read once more: what was begun, else from the configured block where that was not done before."""
         journal, of, cursor = self.components.journal, self.subscription, self._known_cursor()
+        from_block = self.chain_context.from_block
         known = await until_kept(lambda: journal.run(queries.reread, of.chain_id, of.contract))
-        if self.from_block is None or (known is not None and known.from_block == self.from_block):
+        if from_block is None or (known is not None and known.from_block == from_block):
             return known
-        return Reread(self.from_block, self.from_block, cursor.next_block - 1)
+        return Reread(from_block, from_block, cursor.next_block - 1)
 
     def _next_backfill(self) -> Range | None:
         if self.head.number is None:
@@ -375,101 +341,31 @@ class Intake:
             lambda: components.journal.run(rewinding.rewind, chain, contract, search.fork, found.head_number)
         )
         components.on_event(ChainReorganised(chain, contract, search.fork, search.depth, done.reopened))
-        components.on_event(CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number))
+        self._tell_cursor(found)
         if done.gone:
             components.on_event(RequestsMoved(chain, 0, done.gone, 0))
         components.chain_contexts[chain].wake_up.notify()
 
     async def _record_legible(self, found: LogsRead) -> None:
         """Take the logs of an answer with objects that are none, judge no absence by it, and leave the cursor: it is read again."""
-        arrivals, undecodable = self._decode(found.logs)
-        if arrivals or undecodable:
-            read = self._read_of(found, arrivals, undecodable, BEFORE_ALL)
-            self._tell(await self.components.journal.run(recording.record, read), undecodable)
-
-    def _read_of(
-        self, found: LogsRead, arrivals: Sequence[Arrival], undecodable: Sequence[tuple[Log, str]], asked: int
-    ) -> Read:
-        """Return what the journal is told of a read, the cursor where it stands."""
-        return Read(
-            chain_id=self.subscription.chain_id,
-            contract=self.subscription.contract,
-            from_block=found.from_block,
-            to_block=found.to_block,
-            arrivals=arrivals,
-            undecodable=undecodable,
-            cursor=self._known_cursor().next_block,
-            asked=asked,
-            now=self.components.ports.wall(),
-            chain_time=float(found.head_timestamp),
-            expiry=self.components.settings.decryption_expiry,
-        )
+        decoded = self.decode_cache.decode(found.logs)
+        if decoded.arrivals or decoded.undecodable:
+            await self.recorder.record(found, decoded, self._known_cursor().next_block, BEFORE_ALL)
 
     async def _record(self, found: LogsRead, asked: int) -> None:
-        arrivals, undecodable = self._decode(found.logs)
-        chain, contract = self.subscription.chain_id, self.subscription.contract
         rewinds, before, extension = self.rewinds, self.cursor, self.lineage.extended(found)
-        read = attrs.evolve(
-            self._read_of(found, arrivals, undecodable, asked),
-            cursor=took(self._known_cursor(), found.from_block, found.to_block).next_block,
-            keep=extension.keep,
-            forget=extension.forget,
-        )
-        recorded = await self.components.journal.run(recording.record, read)
+        decoded = self.decode_cache.decode(found.logs)
+        cursor = took(self._known_cursor(), found.from_block, found.to_block).next_block
+        await self.recorder.record(found, decoded, cursor, asked, extension)
         if rewinds == self.rewinds:
             self.lineage.extend(extension)
             self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))
         if before != self._known_cursor().next_block:
-            self.components.on_event(
-                CursorMoved(chain, contract, self._known_cursor().next_block, found.head_number)
-            )
-        self._tell(recorded, undecodable)
+            self._tell_cursor(found)
 
-    def _decode(self, logs: Iterable[Log]) -> tuple[list[Arrival], list[tuple[Log, str]]]:
-        arrivals: list[Arrival] = []
-        undecodable = []
-        for log in logs:
-            try:
-                arrival = self._arrival(log)
-                arrivals += [arrival] if arrival is not None else []
-            except Undecodable as error:
-                undecodable.append((log, str(error)))
-        return arrivals, undecodable
-
-    def _arrival(self, log: Log) -> Arrival | None:
-        place, fingerprint = (log.block_hash, log.log_index), hash(log)
-        known = self._decoded.get(place)
-        if known is None or known[0] != fingerprint:
-            if len(self._decoded) >= REMEMBERED_LOGS:
-                self._decoded.clear()
-            known = self._decoded[place] = fingerprint, self._read_log(log)
-        told = known[1]
-        return (
-            None if told is None else Arrival(told.id, told.kind, told.digest, log, told.expires, told.whole)
-        )
-
-    def _read_log(self, log: Log) -> Told | None:
-        profile = self.components.profile
-        content = profile.decode(log)
-        if content is None:
-            return None
-        expires = profile.operations[content.kind].expires
-        whole = not any(reference.is_bare for reference in content.references)
-        return Told(content.id, content.kind, profile.digest(log), expires, whole)
-
-    def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:
-        chain, on_event = self.subscription.chain_id, self.components.on_event
-        for rid, arrival in recorded.new:
-            log = arrival.log
-            place = (chain, log.block_number, log.transaction_hash, log.log_index)
-            on_event(RequestRecorded(rid, arrival.kind, arrival.id, *place))
-        if recorded.moved or recorded.gone or recorded.back:
-            on_event(RequestsMoved(chain, recorded.moved, recorded.gone, len(recorded.back)))
-        if recorded.quarantined:
-            for log, reason in undecodable:
-                on_event(LogQuarantined(chain, log.address, log.block_number, log.log_index, reason))
-        for kind in {arrival.kind for _, arrival in (*recorded.new, *recorded.back)}:
-            self.components.pool_for(kind).wake_up.notify()
+    def _tell_cursor(self, found: LogsRead) -> None:
+        of, cursor = self.subscription, self._known_cursor()
+        self.components.on_event(CursorMoved(of.chain_id, of.contract, cursor.next_block, found.head_number))
 
     def _known_cursor(self) -> Cursor:
         assert self._cursor is not None, "reading begins once the start is known"
