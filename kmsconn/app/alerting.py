@@ -7,9 +7,9 @@ from typing import Never
 
 import trio
 
+from kmsconn.app.components import Components
 from kmsconn.app.observer import Observer
 from kmsconn.app.state_alerts import CONNECTION, StateAlerts, alert_of
-from kmsconn.app.wiring import Components
 from kmsconn.model.events import AlertRaised, Severity
 
 ALERT_INTERVAL = 1.0  # seconds between looks

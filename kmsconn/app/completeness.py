@@ -21,10 +21,10 @@ from typing import Never
 import attrs
 import trio
 
+from kmsconn.app.components import Components
 from kmsconn.app.reader import SUSPECT_SECONDS, LogReader
 from kmsconn.app.retaining import final_block
 from kmsconn.app.retrying import until_kept
-from kmsconn.app.wiring import Components
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of

@@ -16,6 +16,7 @@ import trio
 
 from kmsconn.app.alerting import show_alerts
 from kmsconn.app.completeness import Completeness
+from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.contracts import CONTRACTS_INTERVAL, HOST_CONTRACTS_INTERVAL, ContractWatch
 from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.app.hook import Hook
@@ -28,7 +29,7 @@ from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.retaining import Retaining
 from kmsconn.app.starting import wait_for_dependencies
 from kmsconn.app.undone import Undone
-from kmsconn.app.wiring import ChainContext, Components, open_components
+from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import Settings
 from kmsconn.journal.values import Counts
 from kmsconn.model.alerts import Alerts

@@ -12,13 +12,13 @@ from functools import partial
 import attrs
 import trio
 
+from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.decoding import DecodeCache
 from kmsconn.app.first_block import FirstBlock
 from kmsconn.app.lineage import Lineage
 from kmsconn.app.recorder import Recorder
 from kmsconn.app.retrying import until_kept
 from kmsconn.app.stalled import StalledAlert
-from kmsconn.app.wiring import ChainContext, Components
 from kmsconn.errors import Retryable, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex

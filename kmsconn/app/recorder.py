@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import attrs
 
+from kmsconn.app.components import Components
 from kmsconn.app.decoding import DecodedLogs
 from kmsconn.app.lineage import Extension
-from kmsconn.app.wiring import Components
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import recording
 from kmsconn.journal.values import Arrival, Read, Recorded

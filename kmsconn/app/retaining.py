@@ -8,8 +8,8 @@ from typing import Never
 import attrs
 import trio
 
+from kmsconn.app.components import ChainContext
 from kmsconn.app.retrying import until_kept
-from kmsconn.app.wiring import ChainContext
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.ids import tag_of
 from kmsconn.ethereum.logs import Log

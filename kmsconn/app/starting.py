@@ -8,7 +8,7 @@ from functools import partial
 
 import trio
 
-from kmsconn.app.wiring import Components
+from kmsconn.app.components import Components
 from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity

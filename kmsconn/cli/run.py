@@ -37,8 +37,8 @@ from kmsconn.monitoring.server import Identity, make_app, open_server
 from kmsconn.transport.ports import Ports
 
 if TYPE_CHECKING:
+    from kmsconn.app.components import Components
     from kmsconn.app.connector import Connector
-    from kmsconn.app.wiring import Components
 
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 HELP: Final = "run the connector until SIGTERM or SIGINT"

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from kmsconn.app.wiring import Components
+from kmsconn.app.components import Components
 from kmsconn.control.address import address_of
 from kmsconn.control.commands import CommandError, Commands, Context, perform
 from kmsconn.control.requests import COMMANDS

@@ -12,7 +12,8 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app.wiring import Components, open_components
+from kmsconn.app.components import Components
+from kmsconn.app.wiring import open_components
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex

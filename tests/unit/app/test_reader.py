@@ -14,11 +14,11 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.app.components import ChainContext
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.pulse import Pulse
 from kmsconn.app.reader import LogReader
 from kmsconn.app.stalled import STALLED_AFTER
-from kmsconn.app.wiring import ChainContext
 from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex

@@ -1,0 +1,111 @@
+"""What a connector is made of: the ways to its dependencies, the chains that are read, and every part. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from kmsconn.app.core_health import CoreHealth
+from kmsconn.app.pipeline import Pipeline
+from kmsconn.app.pools import WorkerPool
+from kmsconn.app.pulse import Pulse
+from kmsconn.ciphertexts.counting import BucketCounts
+from kmsconn.ciphertexts.port import Directory
+from kmsconn.ciphertexts.sdk import Sdk
+from kmsconn.ciphertexts.shadow import Shadow
+from kmsconn.config.settings import Settings
+from kmsconn.core_client.client import CoreClient
+from kmsconn.journal.journal import Journal
+from kmsconn.model.events import OnEvent
+from kmsconn.model.requests import Kind, PoolName
+from kmsconn.protocols.port import Profile
+from kmsconn.rpc.endpoint import Endpoint
+from kmsconn.rpc.heads import HeadTracker
+from kmsconn.transport.http import HttpClient
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.wake_up import WakeUp
+from kmsconn.txmanager.broadcasts import REPLACE_AFTER
+from kmsconn.txmanager.wallet import Wallet
+
+
+@attrs.frozen
+class Links:
+    """What has to be closed: the journal, and the ways to every dependency."""
+
+    journal: Journal
+    gateway: Endpoint
+    ethereum: Endpoint
+    traces: Mapping[int, Endpoint]
+    """Ways of their own to the chains of replies: a trace may take long."""
+    hosts: Mapping[int, Endpoint]
+    core: CoreClient
+    buckets: HttpClient
+    attestations: HttpClient
+    sdk: Sdk | None
+    """For generations whose buckets may want credentials."""
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All chains, each once."""
+        several = (self.gateway, self.ethereum, *self.hosts.values())
+        return tuple({id(one): one for one in several}.values())
+
+    @property
+    def chains(self) -> Mapping[int, Endpoint]:
+        """All chains by id; where Ethereum is a host chain too, the way of that one."""
+        return {self.gateway.chain_id: self.gateway, self.ethereum.chain_id: self.ethereum, **self.hosts}
+
+
+@attrs.frozen
+class ChainContext:
+    """A chain that is listened to and answered: its ways, what is known of its head, and how it is read.
+
+    ``finalized`` is the last finalized block as reads saw it, for contracts that are read no further. ``wake_up`` wakes the
+    transaction manager, whose are ``confirmations``, ``replace_after`` and ``traces``, a way of its own to the same node.
+    """
+
+    name: str
+    endpoint: Endpoint
+    polling: float
+    from_block: int | None
+    confirmations: int = 0
+    replace_after: float = REPLACE_AFTER
+    traces: Endpoint | None = None
+    head: HeadTracker = attrs.field(factory=HeadTracker)
+    finalized: HeadTracker = attrs.field(factory=HeadTracker)
+    wake_up: WakeUp = attrs.field(factory=WakeUp)
+
+
+@attrs.frozen
+class Components:
+    """Everything one connector is made of."""
+
+    settings: Settings
+    ports: Ports
+    profile: Profile
+    wallet: Wallet
+    links: Links
+    directory: Directory
+    shadow: Shadow | None
+    core_health: CoreHealth
+    pulse: Pulse
+    chain_contexts: Mapping[int, ChainContext]
+    pools: Mapping[PoolName, WorkerPool]
+    pipeline: Pipeline
+    on_event: OnEvent
+    buckets: BucketCounts
+
+    @property
+    def journal(self) -> Journal:
+        """The memory of the connector."""
+        return self.links.journal
+
+    @property
+    def gateway(self) -> ChainContext:
+        """The Gateway, where decryptions are asked for and answered."""
+        return self.chain_contexts[self.settings.gateway.chain_id]
+
+    def pool_for(self, kind: Kind) -> WorkerPool:
+        """Return the pool that works on a kind of request."""
+        return self.pools[self.profile.operations[kind].pool]
