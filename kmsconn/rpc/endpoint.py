@@ -10,7 +10,6 @@ the chain id is compared again, and the websocket tried first.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Never, Protocol
@@ -23,6 +22,7 @@ from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity, ignore
 from kmsconn.rpc.jsonrpc import batch_results, call_result, each_result
+from kmsconn.rpc.link_state import LinkState, moved
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.rpc.posting import HttpLink
 from kmsconn.rpc.websocket import WebSocketLink, run_websocket
@@ -33,7 +33,6 @@ from kmsconn.transport.proxying import way_of
 from kmsconn.transport.urls import parse, show_origin
 
 ATTEMPT_SECONDS = 10.0  # for a connection
-MOMENT = 1.0  # for a connection to a chain whose every URL has just failed, while a call waits for it
 STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
 RENEW_SECONDS = 30.0  # of an HTTP link
 LONGEST_PAUSE = 5.0
@@ -72,9 +71,8 @@ class Endpoint:
         self._urls = sorted(chain.urls, key=lambda url: not _is_websocket(url))
         self._wrong: dict[str, int] = {}
         self._link: RpcLink | None = None
-        self._down: str | None = None  # why nothing can be asked just now
+        self._state = LinkState.CONNECTING
         self._reason = ""  # of the last link that ended or could not be made
-        self._troubled = False
         self.links = 0
         """How many connections were made so far; renewals of HTTP are none."""
         self._renewing = False
@@ -89,7 +87,7 @@ class Endpoint:
     @property
     def is_down(self) -> bool:
         """Whether every URL has failed and none works yet; an alert says so."""
-        return self._troubled
+        return self._state.is_down
 
     async def call(self, method: str, *params: Any) -> Any:
         """Ask one question and return its JSON result.
@@ -208,16 +206,14 @@ class Endpoint:
             self._wanted.set()
             if self._link is not None and not self._link.ended.is_set():
                 return self._link
-            if self._down is not None:
-                raise self._gone(self._down)
-            with trio.move_on_after(MOMENT if self._troubled else math.inf) as scope:
+            with trio.move_on_after(self._state.patience) as scope:
                 await self._changed.wait()
             if scope.cancelled_caught:
                 raise self._gone(self._reason)
 
     def _gone(self, reason: str) -> Unreachable:
         """Return the error of a chain that cannot be reached, which its own alert says once every URL has failed."""
-        return (Down if self._troubled else Unreachable)(f"{self.name}: {reason}").of(self.name)
+        return (Down if self.is_down else Unreachable)(f"{self.name}: {reason}").of(self.name)
 
     async def _websocket(self) -> WebSocketLink:
         await trio.lowlevel.checkpoint()
@@ -297,11 +293,10 @@ class Endpoint:
 
     def _offer(self, link: RpcLink) -> None:
         self.links += not self._renewing
-        self._link, self._down = link, None
-        if self._troubled:
-            self._troubled = False
+        self._link, was_down = link, self.is_down
+        self._move("made")
+        if was_down:
             self._on_event(AlertCleared(self.name, "unreachable"))
-        self._change()
 
     async def _serve(self, link: RpcLink) -> tuple[float, bool]:
         began = trio.current_time()
@@ -310,22 +305,20 @@ class Endpoint:
         if not scope.cancelled_caught:
             self._reason = link.reason
             self._wanted = trio.Event()
-            self._change()
+            self._move("ended")
         return trio.current_time() - began, scope.cancelled_caught
 
     async def _pause(self, failures: int) -> None:
-        self._down = self._reason
-        self._link = None
-        if not self._troubled:
-            self._troubled = True
+        self._link, was_down = None, self.is_down
+        self._move("all_failed")
+        if not was_down:
             self._on_event(AlertRaised(self.name, "unreachable", self._reason, Severity.CRITICAL))
-        self._change()
         await trio.sleep(DIAL_BACKOFF.seconds(failures - 1, self._ports.random()))
-        self._down = None
         self._wanted = trio.Event()
-        self._change()
+        self._move("pause_over")
 
-    def _change(self) -> None:
+    def _move(self, transition: str) -> None:
+        self._state = moved(self._state, transition)
         self._changed.set()
         self._changed = trio.Event()
 

@@ -47,6 +47,7 @@ MODULES_WITHOUT_TRIO = frozenset(
     {
         "kmsconn.rpc.cursor",
         "kmsconn.rpc.gaps",
+        "kmsconn.rpc.link_state",
         "kmsconn.rpc.logs",
         "kmsconn.rpc.port",
         "kmsconn.rpc.websocket_wire",
@@ -92,6 +93,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.txmanager.nonces",
         "kmsconn.txmanager.table",
         "kmsconn.txmanager.fees",
+        "kmsconn.app.decoding",
         "kmsconn.app.state_alerts",
         "kmsconn.app.observer",
         "kmsconn.app.passage",

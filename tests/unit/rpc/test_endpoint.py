@@ -14,11 +14,11 @@ from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.rpc.endpoint import (
     ATTEMPT_SECONDS,
     LONGEST_PAUSE,
-    MOMENT,
     RENEW_SECONDS,
     Endpoint,
     open_endpoint,
 )
+from kmsconn.rpc.link_state import MOMENT
 from kmsconn.rpc.port import Call, PipelinedRpc, RpcError
 from kmsconn.transport.http import open_http
 from tests.unit.rpc.scripted_node import CHAIN_ID, Node, Refusal, serving
