@@ -9,6 +9,9 @@ UPGRADE ?= --upgrade
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-annotate --no-header
 
+# Files go to the two workers in their order, the long ones first: what is small (unit) fills the end.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
 .DEFAULT_GOAL := help
 .PHONY: help setup oldest check lint types test quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks bench soak one-request clean
 
@@ -47,12 +50,12 @@ types: $(STAMP) ## mypy, strict
 
 # A worker that ends in mid-test, as one that hung is made to, ends the run: with a new one in its place xdist may wait for ever.
 test: $(STAMP) ## the test suite, on two cores (TESTS="which, as pytest takes it")
-	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 $(TESTS)
+	$(PYTEST) $(TESTS)
 
 # The emulator's own suite is left out, since everything else plays among it; so is what needs a second or more.
 QUICK_WORLDS := tests/faults/test_found.py
 quick: $(STAMP) ## the tests that matter while one works, under a minute: unit, architecture, some worlds
-	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow and not once" \
+	$(PYTEST) -m "not slow and not once" \
 		--ignore tests/unit/emulator --ignore tests/unit/bench tests/unit tests/architecture $(QUICK_WORLDS)
 
 coverage: $(STAMP) ## lines and branches that the unit tests reach (TESTS="which, as pytest takes it")
@@ -70,7 +73,7 @@ hostile: $(STAMP) ## replace each answer by each hostile one, some hours (HOSTIL
 	KMSCONN_HOSTILE=$(or $(HOSTILE),each) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/faults/test_hostile_answers.py
 
 long: $(STAMP) ## run every test marked long: make test runs a third of them, others each day
-	KMSCONN_LONG=all $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m long tests/faults
+	KMSCONN_LONG=all $(PYTEST) -m long tests/faults
 
 fuzz: $(STAMP) ## spoil what gRPC servers say for a while (SECONDS=n); a failure prints the number that replays it
 	KMSCONN_FUZZ=$(or $(SECONDS),300) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/property/test_http2_fuzz.py
