@@ -165,7 +165,7 @@ def test_a_reply_is_not_moved_into_the_gap_of_a_branch_that_came_back_with_it() 
     The old branch came back: there the contract had the reply, one nonce fewer was used, and a node refused the new bytes for the gap.
     They were signed for the gap without a question to the contract, and mined with status 0.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(0.1, "direct"),
         Reorg(90.0, 400, "vanished", 30.0),
         Foreign(90.3),
@@ -181,7 +181,7 @@ def test_a_reply_of_a_branch_that_came_back_is_final_although_its_last_nonce_is_
 
     Its nonce was open again, so it was taken for gone, found in the contract, and taken for gone again at each look, without end.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Ask(0.1, "direct"),
         Reorg(90.0, 400, "vanished", 30.0),
         Foreign(90.3),
@@ -271,7 +271,7 @@ def test_the_nonce_of_a_reply_that_may_go_out_again_is_left_to_it() -> None:
     Meanwhile the last reply in flight was signed anew for the first of these nonces. So the first reply was signed for another one,
     its branch came back, and it was moved down to a third nonce without a question: the contract had it, and reverted it.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Upgrade(32.0, only=True),
         Ask(39.9, "direct", 4),
         Outage(46.3, "bucket0", "unreachable", 56.0),
@@ -289,7 +289,7 @@ def test_a_reply_that_nobody_took_does_not_follow_the_one_that_came_back_with_it
 
     Then it went out without a question, and the contract had it. The judge held a third signature of that reply against it, too.
     """
-    plan: list[Act] = [
+    plan: list[PlanStep] = [
         Drain(5.5, 11.0),
         Ask(6.0, "direct", 2),
         Drain(17.0, 5.0),
