@@ -28,6 +28,11 @@ class Alerts:
     def __iter__(self) -> Iterator[AlertRaised]:
         return iter(tuple(self._present.values()))
 
+    def severity(self, dependency: str, cause: str) -> Severity | None:
+        """Return how severe a present alert is, None where there is none."""
+        alert = self._present.get((dependency, cause))
+        return None if alert is None else alert.severity
+
     def raise_(
         self,
         dependency: str,

@@ -166,6 +166,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "broadcast": Cause(
         "txmanager …", "A node does not take transactions", "see the node; the same bytes are sent again"
     ),
+    "contract-refuses": Cause(
+        "txmanager …",
+        "The contract refuses every reply for now, as when it is paused or the account is no node of the context",
+        "see the contract and the account; the replies wait, and go out once one is taken",
+    ),
     "not-included": Cause(
         "txmanager …",
         "No block has taken a signed reply for minutes, whatever the node says to its bytes",

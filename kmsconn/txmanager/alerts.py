@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import attrs
@@ -13,13 +14,16 @@ from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.txmanager.assess import Assessment, transaction_of
-from kmsconn.txmanager.evidence import THERE, Finds, Sent, Unclear
+from kmsconn.txmanager.evidence import THERE, Accepts, Finds, Sent, Unclear
 from kmsconn.txmanager.fees import highest_cost, in_ether
 from kmsconn.txmanager.market import Market
 from kmsconn.txmanager.table import Evidence
 from kmsconn.txmanager.view import Question
 
 ALERT_KEPT_FOR = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
+
+SEVERAL = 3  # replies that wait alike for so long, while none got further: then no reply passes
+WAITING_LONG = 15.0  # seconds; a node that lags, or misses one question, holds none up for longer
 
 SEND_FUNDS = "send funds to the account"
 CAUSES = {
@@ -32,11 +36,20 @@ CAUSES = {
 }
 
 
+@attrs.frozen
+class _WaitingReply:
+    """Since when a reply waits, and when it was last heard of."""
+
+    since: float
+    last: float
+
+
 @attrs.define
 class TxAlerts:
     """The alerts of one transaction manager, under its name: another one's recovery is not its own.
 
-    An alert about replies lasts while one of them has its cause.
+    An alert about replies lasts while one of them has its cause. It is critical while several wait for long and none has got further
+    since: then no reply passes at all.
     """
 
     name: str
@@ -44,7 +57,9 @@ class TxAlerts:
     _alerts: Alerts = attrs.field(
         default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
     )
-    _replies: dict[str, dict[int, float]] = attrs.field(factory=dict)
+    _replies: dict[str, dict[int, _WaitingReply]] = attrs.field(factory=dict)
+    _passed_at: dict[str, float] = attrs.field(factory=dict)
+    """When a reply last got past what others wait for, by the cause."""
 
     @property
     def dependency(self) -> str:
@@ -52,9 +67,9 @@ class TxAlerts:
         return f"txmanager {self.name}"
 
     def raise_(self, cause: str, text: str, *, critical: bool = False, remedy: str = "") -> None:
-        """Raise an alert, once."""
-        if (self.dependency, cause) not in self._alerts:
-            severity = Severity.CRITICAL if critical else Severity.WARNING
+        """Raise an alert, once, and again when its severity changes."""
+        severity = Severity.CRITICAL if critical else Severity.WARNING
+        if self._alerts.severity(self.dependency, cause) is not severity:
             self._alerts.raise_(self.dependency, cause, text, severity, remedy=remedy)
 
     def clear(self, cause: str) -> None:
@@ -66,8 +81,31 @@ class TxAlerts:
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, remedy: str = ""
     ) -> None:
         """Raise an alert about a reply, once for all that have its cause."""
-        self._replies.setdefault(cause, {})[row.rid] = now
-        self.raise_(cause, f"the reply to request {row.id:#066x}: {text}", critical=critical, remedy=remedy)
+        text = f"the reply to request {row.id:#066x}: {text}"
+        if stuck := self._wait(row.rid, cause, now):
+            text = f"no reply passes, {stuck} wait: {text}"
+        self.raise_(cause, text, critical=critical or stuck > 0, remedy=remedy)
+
+    def blocked_for(self, row: Row, cause: str, text: str, now: float) -> None:
+        """Raise an alert about a reply that waits as others do now and then, but only while no reply passes."""
+        if stuck := self._wait(row.rid, cause, now):
+            text = f"no reply passes, {stuck} wait: the reply to request {row.id:#066x}: {text}"
+            self.raise_(cause, text, critical=True)
+        else:
+            self._alerts.clear(self.dependency, cause)
+
+    def passed(self, cause: str, now: float) -> None:
+        """Note that a reply got past what others wait for."""
+        self._passed_at[cause] = now
+
+    def _wait(self, rid: int, cause: str, now: float) -> int:
+        """Note that a reply waits; return how many do where none passes."""
+        replies = self._replies.setdefault(cause, {})
+        since = replies[rid].since if rid in replies else now
+        replies[rid] = _WaitingReply(since, now)
+        passed = self._passed_at.get(cause, -math.inf)
+        stuck = sum(one.since > passed and now - one.since >= WAITING_LONG for one in replies.values())
+        return len(replies) if stuck >= SEVERAL else 0
 
     def clear_for(self, rid: int, causes: Collection[str] | None = None) -> None:
         """Note that it is over for a reply, for all causes or for some."""
@@ -79,7 +117,9 @@ class TxAlerts:
     def forget(self, now: float) -> None:
         """Forget replies that were not heard of for long."""
         for cause, replies in list(self._replies.items()):
-            self._replies[cause] = {rid: at for rid, at in replies.items() if now - at < ALERT_KEPT_FOR}
+            self._replies[cause] = {
+                rid: one for rid, one in replies.items() if now - one.last < ALERT_KEPT_FOR
+            }
             self._clear_empty(cause)
 
     def _clear_empty(self, cause: str) -> None:
@@ -107,13 +147,16 @@ def tell_deferred(alerts: TxAlerts, row: Row, found: Assessment, now: float, *, 
         alerts.raise_for(row, "cost", f"{found.reason}: it waits", now, critical=True, remedy=remedy)
     elif found.evidence is Evidence.GAS_ABOVE_BLOCK:
         alerts.raise_for(row, "gas-estimate", f"{found.reason}: it waits", now)
+    elif found.evidence is Evidence.REFUSED_NOW:
+        alerts.blocked_for(row, "contract-refuses", found.reason, now)
 
 
-def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, *, funds: str) -> None:
+def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float, *, funds: str) -> None:
     """Say that bytes were not taken, or that they are again."""
     if said in THERE:
         alerts.clear("funds")
         alerts.clear("broadcast")
+        alerts.passed("broadcast", now)
     elif said is Sent.FUNDS:
         transaction = transaction_of(row)
         need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
@@ -121,14 +164,20 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, *, funds: 
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
         why = str(result) if isinstance(result, KmsconnError) else "the node's answer is no hash"
-        alerts.raise_("broadcast", f"the transaction with nonce {row.nonce} was not taken: {why}")
+        alerts.raise_for(
+            row, "broadcast", f"the transaction with nonce {row.nonce} was not taken: {why}", now
+        )
 
 
 def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now: float) -> None:
     """Say that a question about a reply has no answer, or none that tells, and when it has one again."""
     cause = CAUSES[question]
     if not isinstance(said, Unclear):
+        alerts.passed(cause, now)
         alerts.clear_for(row.rid, {cause})
+        if isinstance(said, Accepts):
+            alerts.passed("contract-refuses", now)
+            alerts.clear_for(row.rid, {"contract-refuses"})
     elif not said.funds and question is not Question.TRACE:
         which = f" of {to_hex(row.reply_hash)}" if question is Question.RECEIPT and row.reply_hash else ""
         alerts.raise_for(row, cause, f"{question.value}{which}: {said.reason}", now)

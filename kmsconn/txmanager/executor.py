@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -44,6 +45,7 @@ NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = (
     300.0,
     60,
 )  # seconds, and blocks at least, until a reply in flight is named
+NAMED_AT_ONCE = 16  # replies that an alert is about, the oldest ones
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
 SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
 EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain
@@ -174,10 +176,12 @@ class Executor:
         known, signed = self._in_flight_since, state.signed_rows
         self._in_flight_since = {rid: known.get(rid, now) for rid in signed}
         late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.block_time)
-        for rid, since in self._in_flight_since.items():
-            if now - since >= late:
-                text = f"no block has taken it for {(now - since) / 60:.0f} minutes, with nonce {signed[rid].nonce}"
-                state.alerts.raise_for(signed[rid], "not-included", text, now)
+        named = (one for one in self._in_flight_since.items() if now - one[1] >= late)
+        for rid, since in islice(named, NAMED_AT_ONCE):
+            text = (
+                f"no block has taken it for {(now - since) / 60:.0f} minutes, with nonce {signed[rid].nonce}"
+            )
+            state.alerts.raise_for(signed[rid], "not-included", text, now)
 
     def view(self, chain: ChainView) -> View:
         """Return everything that a decision depends on."""
@@ -452,7 +456,7 @@ class Executor:
         """Note an answer to a broadcast; say whether it holds others back."""
         row, said, now = rows[place], read_sent(result), trio.current_time()
         self.state.note_sent(row, said, now)
-        tell_sent(self.state.alerts, row, said, result, funds=self._funds())
+        tell_sent(self.state.alerts, row, said, result, now, funds=self._funds())
         self.news.notify()
         if said not in {Sent.FAILED, Sent.FUNDS}:
             return False

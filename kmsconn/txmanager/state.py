@@ -310,6 +310,7 @@ class TxState:
 
     def _included(self, row: Row, block: int, *, found: bool, foreign: bool = False) -> None:
         self._settled(row)
+        self.alerts.passed("not-included", trio.current_time())
         seconds = max(0.0, self.manager.ports.wall() - row.recorded_at)
         own = None if foreign else row.reply_hash
         self.manager.on_event(ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign))

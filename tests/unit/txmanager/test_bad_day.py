@@ -150,6 +150,46 @@ async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(
     assert f"{7:064x}" in alerts(world)["gas-estimate-unanswered"].text
 
 
+SILENT = RpcError(-32000, "not now")
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "cause"),
+    [
+        ("eth_estimateGas", SILENT, "gas-estimate-unanswered"),
+        ("eth_estimateGas", RpcError(3, "execution reverted", b"paused"), "contract-refuses"),
+        ("eth_sendRawTransaction", RpcError(-32000, "internal error"), "broadcast"),
+    ],
+)
+async def test_what_no_reply_passes_is_critical_until_one_does(
+    method: str, error: RpcError, cause: str, world: World, autojump_clock: Any
+) -> None:
+    requested(world, 5)
+    world.node.refuse = lambda call: error if call.method == method else None
+    async with running(world):
+        await until(lambda: any(one.critical for one in world.said(AlertRaised)), 60)
+        assert [one.cause for one in world.said(AlertRaised) if one.critical] == [cause]
+        assert "no reply passes, 5 wait: " in alerts(world)[cause].text
+        world.node.refuse = lambda call: None
+        await until(lambda: answered(world, range(1, 6)), 120)
+        await until(lambda: AlertCleared("txmanager gateway", cause) in world.said(AlertCleared))
+
+
+@pytest.mark.parametrize("error", [SILENT, RpcError(3, "execution reverted", b"paused")])
+async def test_what_others_pass_is_never_critical(error: RpcError, world: World, autojump_clock: Any) -> None:
+    """Four replies wait for minutes; a fifth one passes every now and then."""
+    requested(world, 4)
+    bad = [is_about(rid, "eth_estimateGas") for rid in range(1, 5)]
+    world.node.refuse = lambda call: error if any(one(call) for one in bad) else None
+    async with running(world):
+        for rid in range(5, 25):
+            world.request(rid)
+            world.wake.notify()
+            await trio.sleep(10)
+    assert answered(world, range(5, 25))
+    assert not any(one.critical for one in world.said(AlertRaised))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("most", [20, 1])
 async def test_a_node_that_refuses_larger_batches_gets_smaller_ones(
