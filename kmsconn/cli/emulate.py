@@ -178,7 +178,7 @@ def report(verdict: ChainVerdict, seconds: float, keys: KeyResult | None = None)
         f"answered  {verdict.answered}",
         f"open      {verdict.open}",
         f"doubled   {verdict.doubled}",
-        *([f"strays    {verdict.strays} replies to ids that nobody was given"] if verdict.strays else []),
+        *([f"strays    {verdict.strays} replies to unknown ids"] if verdict.strays else []),
         f"latency   p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)} from the event's block to the reply's",
         *([] if keys is None else keys_as_text(keys)),
         *(["NOT all of the life of keys was well"] if keys is not None and not keys.well else []),

@@ -116,7 +116,7 @@ async def _ask(arguments: argparse.Namespace, command: str, values: Mapping[str,
         try:
             return await ask_running(arguments.socket, command, values)
         except NOBODY_THERE as error:
-            raise StartRefused(f"nobody listens at {arguments.socket}: {error.strerror}") from error
+            raise StartRefused(f"no connector listens at {arguments.socket}: {error.strerror}") from error
     settings = load_config(config_file(arguments), environ=os.environ, network=arguments.network)
     try:
         return await ask_running(control_path(settings), command, values)

@@ -22,7 +22,7 @@ def find_network(name: str | None, table: OptionTable, findings: Findings) -> Ne
         return None
     if name not in NETWORKS:
         remedy = suggestion(name, NETWORKS) or f"one of {', '.join(NETWORKS)}"
-        findings.fault("network", f"is none that is known: {name}", remedy)
+        findings.fault("network", f"is not a known network: {name}", remedy)
     return NETWORKS.get(name)
 
 

@@ -78,7 +78,7 @@ async def ask_stopped(settings: Settings, ports: Ports, command: str, arguments:
     """
     if not settings.journal.exists():
         raise StartRefused(
-            f"there is no journal {settings.journal}, and nobody listens at {control_path(settings)}: "
+            f"there is no journal {settings.journal}, and no connector listens at {control_path(settings)}: "
             "run this with the configuration of the connector"
         )
     shards = len(settings.core_endpoints)
@@ -87,7 +87,7 @@ async def ask_stopped(settings: Settings, ports: Ports, command: str, arguments:
             return await perform(COMMANDS, _context(settings, ports, journal), command, arguments)
     except StartRefused as refused:
         raise StartRefused(
-            f"{refused}; nobody listens at {control_path(settings)} (a connector that is embedded, or has another control_socket?)"
+            f"{refused}; no connector listens at {control_path(settings)} (a connector that is embedded, or has another control_socket?)"
         ) from refused
 
 

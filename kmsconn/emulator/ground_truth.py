@@ -59,7 +59,7 @@ class Trace:
 class ChainVerdict:
     """What the chain says about all requests together. Percentiles in seconds, None before the first answer.
 
-    ``strays`` are replies to ids that nobody was given.
+    ``strays`` are replies to unknown ids.
     """
 
     emitted: int

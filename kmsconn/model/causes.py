@@ -203,7 +203,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "unexpected-error": Cause(
         "connector",
-        "An error that nobody foresaw; that request is quarantined",
+        "An unexpected error; that request is quarantined",
         "report it with its traceback",
     ),
 }

@@ -50,7 +50,7 @@ PICKED = Family(
 )
 PICK_ERRORS = Family(
     "kms_connector_worker_event_received_errors",
-    "Requests that could not be worked on, by an error that nobody foresaw",
+    "Requests that could not be worked on, by an unexpected error",
     ("event_type",),
 )
 CIPHERTEXTS = Family("kms_connector_worker_s3_ciphertext_retrieval_counter", "Ciphertexts that were fetched")

@@ -66,5 +66,5 @@ def _understand(question: ContractQuery[T], result: Any) -> T:
 def _logs(result: Any) -> list[Log]:
     logs, malformed = decode_logs(result)
     if malformed:
-        raise Undecodable(f"a log that is none: {malformed[0]}")
+        raise Undecodable(f"an object that is not a log: {malformed[0]}")
     return logs

@@ -62,7 +62,7 @@ class AwsService:
             # not chained: an answer of AWS may quote what was signed, a session token among it
             raise read_error(self.name, error) from None
         except _NOT_OF_AWS as error:
-            raise Unreachable(f"{self.name}: an answer that is none of AWS") from error
+            raise Unreachable(f"{self.name}: the answer is not one of AWS KMS") from error
         return answer
 
 

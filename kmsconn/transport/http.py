@@ -210,7 +210,7 @@ class HttpClient:
         try:
             self._judge(target)
         except Misconfigured as error:
-            raise Unreachable(f"{request.shown} redirects where nobody is asked: {error}") from error
+            raise Unreachable(f"{request.shown} redirects to a forbidden address: {error}") from error
         return self._request(request.method, without_user_info(target), None)
 
     async def aclose(self) -> None:

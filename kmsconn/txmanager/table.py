@@ -43,7 +43,7 @@ class Action(StrEnum):
 class Evidence(StrEnum):
     """What is known of a reply."""
 
-    UNKNOWN = "nobody was asked yet, or too long ago"
+    UNKNOWN = "not asked yet, or too long ago"
     ASKED = "the answer is on its way"
     # of an estimate
     ACCEPTED = "the contract would take it"
@@ -72,7 +72,7 @@ class Evidence(StrEnum):
     REFUSED_OFTEN = "nodes refused its bytes again and again, and its nonce is the chain's next one"
     # of a receipt
     SUCCEEDED = "its receipt has status 1"
-    FAILED = "its receipt has status 0, and nobody was asked why"
+    FAILED = "its receipt has status 0, and the reason was not asked yet"
     FAILED_SILENT = "its receipt has status 0, and the trace says nothing"
     FAILED_KNOWN = "its receipt has status 0, and the contract may take another one"
     MISSING_ONCE = "one look found no receipt"

@@ -160,11 +160,11 @@ async def test_where_there_is_nothing_it_says_what_to_do(folder: Path) -> None:
         status, _, err = await requests("list", "-c", str(path))
         assert status == 3
         assert (
-            f"there is no journal {folder}/journal.db, and nobody listens at {folder}/journal.db.sock" in err
+            f"there is no journal {folder}/journal.db, and no connector listens at {folder}/journal.db.sock" in err
         )
         assert not (folder / "journal.db").exists()
         status, _, err = await requests("list", "--socket", str(folder / "none.sock"))
-        assert (status, "nobody listens at" in err) == (3, True)
+        assert (status, "no connector listens at" in err) == (3, True)
 
 
 async def test_a_journal_in_use_by_somebody_without_a_socket_is_refused(folder: Path) -> None:
@@ -179,7 +179,7 @@ async def test_a_journal_in_use_by_somebody_without_a_socket_is_refused(folder: 
             status, _, err = await requests("list", "-c", str(path))
             assert status == 3
             assert "is in use by another process" in err
-            assert "nobody listens at" in err
+            assert "no connector listens at" in err
 
 
 async def test_a_socket_that_cannot_be_made_is_an_alert_and_no_end(folder: Path) -> None:

@@ -60,7 +60,7 @@ class UserDecryption(Decryption):
 
 def _refuse_nameless(*_: object) -> NoReturn:
     raise Undecodable(
-        "a user request of the interface rc4, which names no user address: nobody can answer it"
+        "a user request of the interface rc4, which names no user address: it cannot be answered"
     )
 
 

@@ -176,7 +176,7 @@ def test_the_text_says_what_came_of_it() -> None:
 
 def test_the_text_of_a_bad_end_says_so() -> None:
     text = command.report(attrs.evolve(WELL, strays=2), 1.0)
-    assert "strays    2 replies to ids that nobody was given" in text
+    assert "strays    2 replies to unknown ids" in text
     assert text[-1] == "NOT every request was answered once"
 
 

@@ -222,9 +222,9 @@ GOOD = KEY.sign(bytes(32))
         (read_public, public_answer(signature=bytes(64)), "64 bytes, not 65"),
         (read_public, public_answer(signature=b""), "0 bytes, not 65"),
         (read_public, public_answer(signature=None), "0 bytes, not 65"),
-        (read_public, public_answer(signature=GOOD[:64] + b"\x00"), "none that the contract takes"),
-        (read_public, public_answer(signature=GOOD[:64] + b"\x1d"), "none that the contract takes"),
-        (read_public, public_answer(signature=bytes(64) + b"\x1b"), "none that the contract takes"),
+        (read_public, public_answer(signature=GOOD[:64] + b"\x00"), "does not take signatures of this form"),
+        (read_public, public_answer(signature=GOOD[:64] + b"\x1d"), "does not take signatures of this form"),
+        (read_public, public_answer(signature=bytes(64) + b"\x1b"), "does not take signatures of this form"),
         (read_public, public_answer(plaintexts=[]), "0 values for 1 handles"),
         (
             read_public,

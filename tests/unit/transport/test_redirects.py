@@ -70,7 +70,7 @@ async def test_a_redirect_that_the_policy_forbids_is_not_followed(
     target: str, autojump_clock: MockClock
 ) -> None:
     async with client_of(leading(a=target), BucketPolicy()) as (client, net):
-        with pytest.raises(Unreachable, match=r"a\.example/k redirects where nobody is asked"):
+        with pytest.raises(Unreachable, match=r"a\.example/k redirects to a forbidden address"):
             await get(client, "https://a.example/k")
     assert net.dialled == [("a.example", 443, True)]
 
