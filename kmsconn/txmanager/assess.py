@@ -147,33 +147,35 @@ def _may_be_included(view: View, track: Track, finding: Finding) -> bool:
 def _open(view: View, track: Track) -> Assessment:
     broadcast = view.broadcast_of(track.row)
     if broadcast is None:
-        return Assessment(Evidence.NOT_SENT)
-    if broadcast.on_its_way:
+        since, found = track.signed_at, Assessment(Evidence.NOT_SENT)
+    elif broadcast.on_its_way:
         return Assessment(Evidence.ASKED)
-    found = _broadcast_before(view, track, broadcast)
+    else:
+        since, found = broadcast.since, _broadcast_before(view, track, broadcast)
     goes_out = found.evidence in _GOES_OUT and not view.sends_held
-    return (_kept_back(view, track, broadcast) if goes_out else None) or found
+    return (_kept_back(view, track, since) if goes_out else None) or found
 
 
 _GOES_OUT = frozenset(
     {
+        Evidence.NOT_SENT,
         Evidence.OVERDUE,
         Evidence.NOT_HELD,
         Evidence.DEARER_THAN_MARKET,
         Evidence.STUCK_UNTAKEN,
     }
 )
-"""After these a reply is broadcast once more, as it is or signed anew."""
+"""After these a reply is broadcast, as it is or signed anew."""
 
 
-def _kept_back(view: View, track: Track, broadcast: Broadcast) -> Assessment | None:
-    """Return what keeps back a reply that was broadcast before: after a reorganisation the contract is asked whether it has one.
+def _kept_back(view: View, track: Track, since: float) -> Assessment | None:
+    """Return what keeps back a reply that was signed before: after a reorganisation, or a start, the contract is asked whether it has one.
 
-    A branch that comes back brings the reply that was included there, and bytes that no node took need not follow it. None, also where
-    no node says: it may go out.
+    ``since`` is when this process signed it or broadcast it first. A branch that comes back brings the reply that was included there, and
+    bytes that no node took need not follow it. None, also where no node says: it may go out.
     """
     call = track.findings.get(Question.CALL)
-    asked_at = broadcast.since if call is None else max(broadcast.since, call.at)
+    asked_at = since if call is None else max(since, call.at)
     if asked_at < view.chain.reorganised_at:
         return _asked(track, Question.CALL) or _ask(Evidence.UNKNOWN, Question.CALL)
     if call is None or not call.trusted or not is_done(_said_by_contract(call)):

@@ -46,7 +46,7 @@ class ChainObserver:
     _balance: int | None = None
     _checkpoint: tuple[int, str] | None = None
     _last: HeadAnswer | None = None
-    _reorganised_at: float = float("-inf")
+    _reorganised_at: float = attrs.field(factory=trio.current_time)
 
     async def look(self) -> ChainView:
         """Look at the chain. Raises Unreachable, Overloaded, StageTimeout. Repeating: reads only."""

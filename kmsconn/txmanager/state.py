@@ -270,6 +270,7 @@ class TxState:
         track.moved(
             attrs.evolve(row, state=State.SIGNED, nonce=by.nonce, raw=by.raw, reply_hash=by.reply_hash)
         )
+        track.signed_at = trio.current_time()
         self.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash))
 
     def note_sent(self, row: Row, said: Sent, now: float) -> None:

@@ -40,7 +40,8 @@ class ChainView:
 
     ``fresh``: no node of this chain has shown a later block. ``reorg_blocks``: how many blocks the reorg window holds. ``final``: the
     newest block that cannot go any more, ``NOT_FINAL`` before one is known. ``balance`` in wei, None where the node does not say.
-    ``reorganised_at``: when a look last found another block than before, or a lower head or nonce, as a node that lags shows it too.
+    ``reorganised_at``: when a look last found another block than before, or a lower head or nonce, as a node that lags shows it too;
+    at first the start, before which everything may have happened.
     """
 
     number: int
@@ -105,6 +106,8 @@ class Track:
     silences: Counter[Question] = attrs.field(factory=Counter)
     alone: set[Question] = attrs.field(factory=set)
     least_gas: int = 0
+    signed_at: float = -math.inf
+    """When this process signed it last; never, for what an earlier one did."""
     phase: Phase | None = None
 
     def file(self, question: Question, finding: Finding, chain: ChainView | None) -> None:

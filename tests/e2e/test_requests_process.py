@@ -160,7 +160,8 @@ async def test_where_there_is_nothing_it_says_what_to_do(folder: Path) -> None:
         status, _, err = await requests("list", "-c", str(path))
         assert status == 3
         assert (
-            f"there is no journal {folder}/journal.db, and no connector listens at {folder}/journal.db.sock" in err
+            f"there is no journal {folder}/journal.db, and no connector listens at {folder}/journal.db.sock"
+            in err
         )
         assert not (folder / "journal.db").exists()
         status, _, err = await requests("list", "--socket", str(folder / "none.sock"))

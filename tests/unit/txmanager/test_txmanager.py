@@ -447,6 +447,27 @@ async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_rep
     assert world.journal.history.count((1, "sign")) == 2
 
 
+async def test_a_start_keeps_back_bytes_of_a_reply_that_the_contract_has_since_its_branch_is_back(
+    world: World, autojump_clock: Any
+) -> None:
+    """As above, and the process ended before its branch came back: the next one knows nothing of reorganisations before its start."""
+    world.request(1)
+    world.chain.mine_many(10)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        branch = world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+        world.foreign()
+        world.chain.mine()
+        world.chain.set_balance(KEY.address, 0)
+        await until(lambda: bool(world.said(AlertRaised)))
+    world.chain.set_balance(KEY.address, 10**20)
+    world.chain.restore(branch)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+        await trio.sleep(30)
+    assert [m.outcome.status for m in world.ours()] == [1]
+
+
 async def test_a_included_reply_of_a_request_that_left_the_chain_waits_for_it(
     world: World, autojump_clock: Any
 ) -> None:
