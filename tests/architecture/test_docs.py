@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import re
@@ -142,6 +143,18 @@ def test_the_packages_in_the_text_are_those_of_the_layers_in_their_order() -> No
     rows = [cells[0] for cells in table_rows(section(DOCS / "architecture.md", "The packages"))]
     assert [row.split("`")[1] for row in rows] == list(PACKAGES)
     assert {row.split("`")[1] for row in rows if "◦" in row} == WITHOUT_TRIO
+
+
+def test_the_route_of_a_request_is_ten_functions_that_exist() -> None:
+    rows = table_rows(section(DOCS / "architecture.md", "The route of a request"))
+    steps = [cells for cells in rows if cells[1].count("`") == 4]
+    assert len(steps) == 10
+    for _, cell, _ in steps:
+        path, name = cell.replace("`", "").split()
+        found: object = importlib.import_module(f"kmsconn.{path.removesuffix('.py').replace('/', '.')}")
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert inspect.iscoroutinefunction(found), cell
 
 
 def test_every_event_is_explained() -> None:
