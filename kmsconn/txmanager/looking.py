@@ -37,7 +37,7 @@ class ChainObserver:
 
     manager: TxManager
     reorganised: bool = False
-    """A block that was seen is another one now; for the executor to read and to clear."""
+    """A block that was seen is another one now; for whoever tracks replies to read and to clear."""
     _heads: HeadTracker = attrs.field(factory=HeadTracker)
     _details_at: float = float("-inf")
     _finalized: int | None = None

@@ -107,7 +107,7 @@ class _Loop:
         self.state.stale = self.state.stale or woken
         if now - self.looked_at >= (PACE if self.owed else CURRENT):
             self.owed, self.looked_at = False, now
-            await self.executor.look()
+            await self.executor.tracking.look()
         await self.executor.round(nursery)
 
     async def _failed(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""What a unit of gas costs now, as far as nodes are believed. Pure; the executor asks.
+"""What a unit of gas costs now, as far as nodes are believed. Pure; the questioner asks.
 
 The base fee comes with each look at the chain, the priority fee (or the gas price) from a question of its own. A price that jumps far
 above the recent median waits for another look; one beyond the operator's limits is not used at all, and the reason has the figures.

@@ -42,7 +42,7 @@ from kmsconn.rpc.cursor import Cursor, plan
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import read_logs
 from kmsconn.transport.grpc.status import Status
-from kmsconn.txmanager import assess, executor, nonces
+from kmsconn.txmanager import assess, nonces, questioning
 from kmsconn.txmanager.evidence import Accepts
 from kmsconn.txmanager.questions import read_finding
 from kmsconn.txmanager.view import Question, View
@@ -228,7 +228,7 @@ class _Other:
 def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:
     """A nonce is burnt on a reply that the contract would not take."""
     monkeypatch.setattr(
-        executor,
+        questioning,
         "read_finding",
         lambda profile, track, question, result: (
             Accepts(500_000)

@@ -320,7 +320,7 @@ async def stands_still(*_: Any) -> None:
     ("part", "where"),
     [
         ("reader", "kmsconn.app.reader.LogReader._round"),
-        ("txmanager", "kmsconn.txmanager.executor.Executor.look"),
+        ("txmanager", "kmsconn.txmanager.tracking.Tracking.look"),
     ],
 )
 async def test_a_part_of_the_process_that_stands_still(

@@ -16,7 +16,7 @@ from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.rpc.port import Call, RpcError
-from kmsconn.txmanager import assess, decide, executor, view
+from kmsconn.txmanager import assess, decide, questioning, view
 from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.state import TxState
 from kmsconn.txmanager.table import Evidence, Phase
@@ -194,7 +194,7 @@ def l2_two_replies_claim_one_kept_nonce(monkeypatch: Any) -> None:
 def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
     honest = Finding
     monkeypatch.setattr(
-        executor, "Finding", lambda said, head, _trusted, at, again: honest(said, head, True, at, again)
+        questioning, "Finding", lambda said, head, _trusted, at, again: honest(said, head, True, at, again)
     )
 
 
