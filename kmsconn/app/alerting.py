@@ -44,7 +44,7 @@ def _finality(components: Components) -> Iterator[AlertRaised]:
 
 def _verdicts(components: Components, now: float) -> Iterator[AlertRaised]:
     """Return what requests meet; that calls to a Core fail only where its health check says otherwise."""
-    health, verdicts = components.core_health, components.pipeline.passage.verdicts(now)
+    health, verdicts = components.core_health, components.pipeline.runner.passage.verdicts(now)
     failing = {one.dependency for one in verdicts if one.cause in CONNECTION}
     serving = health.suspect(failing & set(health.core.endpoints), now)
     for verdict in verdicts:

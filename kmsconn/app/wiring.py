@@ -15,6 +15,8 @@ from kmsconn.app.passage import Passage
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.pulse import Pulse
+from kmsconn.app.row_outcomes import RowOutcomes
+from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
 from kmsconn.app.state_alerts import CONNECTION
 from kmsconn.app.taken import TakenIds
@@ -270,21 +272,21 @@ def _stages(base: _Base, links: Links, checker: Checker, gatherer: Gatherer, sha
 def _pipeline(
     base: _Base, links: Links, chain_contexts: Mapping[int, ChainContext], stages: Stages
 ) -> Pipeline:
-    held = Held(base.on_event)
+    held, heads, shards = Held(base.on_event), stages.checker.heads, len(base.settings.core_endpoints)
+    runner = StageRunner(base.profile, Passage(), held, TakenIds(held), shards, base.on_event)
     return Pipeline(
         profile=base.profile,
         stages=stages,
         journal=links.journal,
-        heads=stages.checker.heads,
+        heads=heads,
         txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in chain_contexts.items()},
         contexts=stages.checker.contexts,
         budgets=_budgets(base.settings),
         deadlines=base.settings.deadlines,
-        held=held,
-        taken=TakenIds(held),
-        passage=Passage(),
-        wall=base.ports.wall,
-        random=base.ports.random,
+        runner=runner,
+        outcomes=RowOutcomes(
+            base.profile, links.journal, heads, runner, base.ports.wall, base.ports.random, base.on_event
+        ),
         on_event=base.on_event,
     )
 
@@ -300,7 +302,7 @@ def _core_health(base: _Base, links: Links, pipeline: Pipeline) -> CoreHealth:
     return CoreHealth(
         links.core,
         base.settings.healthcheck_timeout,
-        on_recovery=lambda name: pipeline.passage.forgive(name, CONNECTION),
+        on_recovery=lambda name: pipeline.runner.passage.forgive(name, CONNECTION),
     )
 
 

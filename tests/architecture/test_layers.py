@@ -98,6 +98,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.app.observer",
         "kmsconn.app.passage",
         "kmsconn.app.pulse",
+        "kmsconn.app.rows",
     }
 )
 """The sans-IO modules of the other packages (◦ in the design)."""

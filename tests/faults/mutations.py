@@ -20,6 +20,7 @@ from kmsconn.app.lineage import Lineage, Look
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.recorder import Recorder
 from kmsconn.app.retrying import DEFERRAL
+from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stages import Stages
 from kmsconn.app.taken import TakenIds
 from kmsconn.checks.checker import Checker
@@ -265,8 +266,8 @@ def deadline_by_the_wall(monkeypatch: Any) -> None:
     honest = Pipeline.run
 
     async def run(self: Pipeline, row: Any) -> None:
-        if self.wall() > row.deadline:
-            await self._close(row, "expire", "by the wall clock")
+        if self.outcomes.wall() > row.deadline:
+            await self.outcomes.close(row, "expire", "by the wall clock")
         else:
             await honest(self, row)
 
@@ -294,13 +295,15 @@ def unavailable_is_a_failure(monkeypatch: Any) -> None:
 
 def waiting_holds_the_worker(monkeypatch: Any) -> None:
     """A deferred request keeps its place in the pool until its next try."""
-    honest = Pipeline._defer
+    honest = RowOutcomes._defer
 
-    async def defer(self: Pipeline, row: Any, stage: str, reason: str, seconds: float, **others: Any) -> None:
+    async def defer(
+        self: RowOutcomes, row: Any, stage: str, reason: str, seconds: float, **others: Any
+    ) -> None:
         await trio.sleep(seconds)
         await honest(self, row, stage, reason, 0.0, **others)
 
-    monkeypatch.setattr(Pipeline, "_defer", defer)
+    monkeypatch.setattr(RowOutcomes, "_defer", defer)
 
 
 def any_bytes_taken(monkeypatch: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from kmsconn.app.components import Components
+from kmsconn.app.rows import request_of
 from kmsconn.app.wiring import open_components
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ethereum.addresses import Address
@@ -86,7 +87,7 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
             head = scene.dependencies.gateway.head
             components.gateway.head.note(head.number, head.timestamp)
             row = await recorded(components)
-            yield Line(components, scene, row, components.pipeline.request_of(row))
+            yield Line(components, scene, row, request_of(components.profile, row))
 
 
 async def recorded(components: Components) -> Row:

@@ -13,6 +13,8 @@ import trio
 from kmsconn.app.held import Held
 from kmsconn.app.passage import Passage
 from kmsconn.app.pipeline import Pipeline
+from kmsconn.app.row_outcomes import RowOutcomes
+from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.taken import TakenIds
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.second_look import SecondLook
@@ -168,20 +170,19 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
         stages, head = ScriptedStages(does), HeadTracker()
         head.note(100, CHAIN_TIME)
         held = Held(events.append)
+        heads = {SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()}
+        runner = StageRunner(PROFILE, Passage(), held, TakenIds(held), shards, events.append)
         pipeline = Pipeline(
             profile=PROFILE,
             stages=stages,  # type: ignore[arg-type]
             journal=journal,
-            heads={SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()},
+            heads=heads,
             txmanager_wake_ups={chain.chain_id: WakeUp() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
             contexts=Contexts(PROFILE, _NOBODY, trio.current_time, SecondLook({})),
-            budgets=[ByteBudget(1000)],
+            budgets=[ByteBudget(1000) for _ in range(shards)],
             deadlines=Deadlines(),
-            passage=Passage(),
-            held=held,
-            taken=TakenIds(held),
-            wall=wall,
-            random=lambda: 0.5,
+            runner=runner,
+            outcomes=RowOutcomes(PROFILE, journal, heads, runner, wall, lambda: 0.5, events.append),
             on_event=events.append,
         )
         yield Bench(pipeline, stages, journal, head, events)

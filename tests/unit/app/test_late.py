@@ -14,7 +14,7 @@ from tests.unit.app.bench import Bench, open_bench
 
 
 def named(bench: Bench) -> list[tuple[str, str, int]]:
-    verdicts = bench.pipeline.passage.verdicts(trio.current_time())
+    verdicts = bench.pipeline.runner.passage.verdicts(trio.current_time())
     return [(one.dependency, one.cause, one.count) for one in verdicts]
 
 

@@ -12,9 +12,10 @@ import pytest
 import trio
 
 from kmsconn import errors
-from kmsconn.app.pipeline import KEEPING, LONG_POLL
+from kmsconn.app.pipeline import KEEPING
 from kmsconn.app.retrying import DEFERRAL
-from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.app.rows import request_of
+from kmsconn.app.stage_runner import LONG_POLL
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import (
     Aborted,
@@ -58,7 +59,7 @@ from kmsconn.model.steps import Answered
 from kmsconn.rpc.port import RpcError
 from kmsconn.testing.endings import cancel_everywhere
 from tests.faults.mutations import the_arrived_answer_is_not_shielded
-from tests.unit.app.bench import ANSWER, CHAIN_TIME, EXPIRY, Bench, open_bench, other_data, wall
+from tests.unit.app.bench import ANSWER, CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, other_data, wall
 from tests.vectors import keys
 
 STAGES = ("check", "gather", "submit", "answer")
@@ -199,8 +200,7 @@ async def test_the_payload_is_given_back_before_the_answer_is_waited_for(
 
 async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path, autojump_clock: Any) -> None:
     held = []
-    async with open_bench(tmp_path) as bench:
-        bench.pipeline.budgets = [ByteBudget(1000) for _ in range(3)]
+    async with open_bench(tmp_path, shards=3) as bench:
         row = await bench.record()
 
         async def look() -> None:
@@ -215,11 +215,10 @@ async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path,
 async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_bench(tmp_path, submit=Unreachable("down")) as bench:
-        bench.pipeline.budgets = [ByteBudget(1000) for _ in range(3)]
+    async with open_bench(tmp_path, shards=3, submit=Unreachable("down")) as bench:
         row = await bench.record()
         await bench.run(row)
-    [verdict] = bench.pipeline.passage.verdicts(0.0)
+    [verdict] = bench.pipeline.runner.passage.verdicts(0.0)
     assert (verdict.dependency, verdict.cause) == (f"core[{row.id % 3}]", "calls-fail")
 
 
@@ -258,7 +257,7 @@ async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path, aut
     error = Misconfigured("it is not configured").of("host chain 5", "not-configured", "add it")
     async with open_bench(tmp_path, check=error) as bench:
         await bench.run(await bench.record())
-        [verdict] = bench.pipeline.passage.verdicts(0.0)
+        [verdict] = bench.pipeline.runner.passage.verdicts(0.0)
     assert (verdict.dependency, verdict.cause, verdict.text, verdict.remedy) == (
         "host chain 5", "not-configured", "it is not configured", "add it",
     )  # fmt: skip
@@ -465,7 +464,7 @@ async def test_keeping_an_answer_has_a_deadline_of_its_own(tmp_path: Path, autoj
                 return True
 
         bench.pipeline.journal = Hanging()  # type: ignore[assignment]
-        await bench.pipeline._keep(row, Answered(bench.pipeline.request_of(row), ANSWER))
+        await bench.pipeline._keep(row, Answered(request_of(PROFILE, row), ANSWER))
     assert trio.current_time() == pytest.approx(KEEPING)
 
 
@@ -605,13 +604,13 @@ async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_fo
         for _ in range(3):
             row = await bench.run(row)
         assert row.state is State.PENDING
-        [verdict] = bench.pipeline.passage.verdicts(0.0)
+        [verdict] = bench.pipeline.runner.passage.verdicts(0.0)
         assert (verdict.cause, verdict.blocked) == ("result-lost", ("new_kms_epoch",))
         assert "INVALID_ARGUMENT" in verdict.text
         assert "NOT_FOUND" in verdict.text
         bench.stages.does.clear()
         assert (await bench.run(row)).state is State.ANSWERED
-        assert bench.pipeline.passage.verdicts(0.0) == ()
+        assert bench.pipeline.runner.passage.verdicts(0.0) == ()
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from kmsconn.app.destruction import PAGE
-from kmsconn.app.pipeline import LAST_LOOK, NOT_A_NODE, SPREAD
 from kmsconn.app.retrying import DEFERRAL, DENIED
+from kmsconn.app.row_outcomes import LAST_LOOK, NOT_A_NODE, SPREAD
 from kmsconn.errors import Denied, NotMember, NotYet, Unreachable
 from kmsconn.journal import moves, queries
 from kmsconn.journal.values import Arrival, Row
@@ -49,7 +49,7 @@ async def test_a_denied_request_is_tried_39_times_in_a_day_at_most(
 ) -> None:
     """Whatever the jitter; a right that is given within minutes is noticed within minutes."""
     async with open_bench(tmp_path, check=NO) as bench:
-        bench.pipeline.random = lambda: random
+        bench.pipeline.outcomes.random = lambda: random
         times = await run_when_due(bench, await bench.record(), DAY)
     assert 30 <= times <= 39
     assert waits(bench)[:4] == pytest.approx([DENIED.first * 2**n * (0.9 + random / 10) for n in range(4)])

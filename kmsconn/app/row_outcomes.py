@@ -1,0 +1,183 @@
+"""What becomes of a row that a stage did not pass: it waits, begins again, or ends (outcomes.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from kmsconn.app.retrying import DEFERRAL, DENIED
+from kmsconn.app.rows import operation_of, request_of
+from kmsconn.app.stage_runner import LongPollEnded, StageRunner
+from kmsconn.errors import (
+    Aborted,
+    AlreadyDone,
+    Broken,
+    Denied,
+    Forgotten,
+    NotMember,
+    Over,
+    Refused,
+    RejectedByCore,
+    RequestError,
+    Retryable,
+    Terminal,
+    Undecodable,
+    cause_of,
+)
+from kmsconn.journal import moves, queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row
+from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred, Severity
+from kmsconn.model.life import TRANSITIONS
+from kmsconn.model.requests import PoolName
+from kmsconn.protocols.port import Profile
+from kmsconn.rpc.heads import HeadTracker
+
+NOT_A_NODE = "not-a-node"
+ANOTHER_WALLET = (
+    "the nodes of the context answer; if this should be one, use the wallet that it was registered with"
+)
+SPREAD = 5.0  # seconds over which those are spread who wait for the same question
+LAST_LOOK = 60.0  # seconds after the end of a request's time at which it is looked at once more: chain time is believed at a second look
+SECOND_CHANCE_MARK = "second chance: "
+
+
+@attrs.define
+class RowOutcomes:
+    """Writes what became of rows into the journal, each with its event."""
+
+    profile: Profile
+    journal: Journal
+    heads: Mapping[int, HeadTracker]
+    runner: StageRunner
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    on_event: OnEvent
+
+    async def failed(self, row: Row, error: RequestError | Undecodable) -> None:
+        """Let a row wait, begin again or end, as the error says. Cancellation: nothing is written. Repeating: it is told once."""
+        match error:
+            case Forgotten():
+                await self._forgotten(row, error)
+            case LongPollEnded():
+                await self._defer(row, "answer", str(error), 0.0)
+            case Retryable():
+                await self._wait(row, error)
+            case Refused() | RejectedByCore() | Broken():
+                await self._said_no(row, error)
+            case Terminal():
+                await self.close(row, self._ending(row, error), str(error), cause_of(error))
+            case _:
+                await self.close(row, "quarantine", str(error), cause_of(error))
+
+    def _ending(self, row: Row, error: Terminal) -> str:
+        """Return how a request ends; nobody can abort anything but a generation, so that would be a failure (L11)."""
+        if isinstance(error, Aborted) and operation_of(self.profile, row).pool is PoolName.KEY_GENERATION:
+            return "abort"
+        return (
+            "found_finalized"
+            if isinstance(error, AlreadyDone)
+            else "finish"
+            if isinstance(error, Over)
+            else "reject"
+        )
+
+    async def _wait(self, row: Row, error: Retryable) -> None:
+        if isinstance(error, NotMember):
+            severity = Severity.CRITICAL if error.alone else Severity.WARNING
+            self.runner.held.hold((error.context, NOT_A_NODE), row.rid, str(error), severity, ANOTHER_WALLET)
+        if isinstance(error, Denied):
+            await self._wait_for_right(row, error)
+        elif error.again_in is not None:
+            await self._wait_for_others(row, error, error.again_in)
+        else:
+            seconds = min(
+                DEFERRAL.seconds(row.deferred, self.random()), operation_of(self.profile, row).longest_wait
+            )
+            await self._defer(row, error.stage, str(error), seconds)
+
+    async def _wait_for_others(self, row: Row, error: Retryable, again_in: float) -> None:
+        """Wait until the one question for all is asked again; what never expires looks every minute whether it is over."""
+        if not operation_of(self.profile, row).expires:
+            again_in = min(again_in, DEFERRAL.cap)
+        seconds = self._until_over(row, again_in + self.random() * min(again_in, SPREAD))
+        await self._defer(row, error.stage, str(error), seconds, max_wait=max(seconds, DEFERRAL.cap))
+
+    async def _wait_for_right(self, row: Row, error: Denied) -> None:
+        """Wait for a right that was not given yet, ever longer; what was waited for before does not count."""
+        again = row.reason.removeprefix(SECOND_CHANCE_MARK) == str(error)
+        seconds = self._until_over(row, DENIED.seconds(row.deferred if again else 0, self.random()))
+        longest = max(seconds, DEFERRAL.cap)
+        await self._defer(row, error.stage, str(error), seconds, max_wait=longest, again=again)
+
+    def _until_over(self, row: Row, seconds: float) -> float:
+        """Return the wait, but no longer than until the request is too late, in chain time."""
+        request = request_of(self.profile, row)
+        now = self.heads[request.chain_id].timestamp
+        if now is None:
+            return seconds
+        until = request.content.valid_until
+        last = request.deadline if until is None else min(request.deadline, until)
+        return min(seconds, max(LAST_LOOK, last + LAST_LOOK - now))
+
+    async def _forgotten(self, row: Row, error: Forgotten) -> None:
+        """Submit again soon; but a Core that forgets what it has just taken is not hurried."""
+        self.journal.note_submitted(row.rid, False)
+        tries = 0 if row.submitted else row.deferred
+        await self._defer(row, "answer", str(error), DEFERRAL.seconds(tries, self.random()))
+
+    async def _defer(
+        self,
+        row: Row,
+        stage: str,
+        reason: str,
+        seconds: float,
+        *,
+        max_wait: float = 60.0,
+        again: bool = True,
+    ) -> None:
+        """Let a row wait, ``again`` or for something else; the mark of a second chance stays on it whatever it waits for."""
+        if row.reason.startswith(SECOND_CHANCE_MARK):
+            reason = SECOND_CHANCE_MARK + reason
+        if await self.journal.run(
+            moves.defer, row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again
+        ):
+            self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds))
+
+    async def _said_no(self, row: Row, error: Refused | RejectedByCore | Broken) -> None:
+        """End a request for what the Core said of it, unless it may say that of all: then the request waits."""
+        if isinstance(error, Broken) and await self.journal.run(queries.has_sibling, row.rid):
+            await self._submit_again(row, error, f"{error}; it may still hold other content under this id")
+        elif not self._is_own_fault(row, error):
+            await self._submit_again(row, error, str(error))
+        elif isinstance(error, Refused) and not _had_second_chance(row):
+            self.runner.passage.ended(row.rid)  # it is silent for longer than anybody would count it
+            self.journal.note_submitted(row.rid, False)
+            reason = SECOND_CHANCE_MARK + str(error)
+            await self._defer(row, error.stage, reason, error.second_chance, max_wait=error.second_chance)
+        else:
+            transition = "quarantine" if isinstance(error, Broken) else "reject"
+            await self.close(row, transition, str(error), cause_of(error))
+
+    def _is_own_fault(self, row: Row, error: RequestError) -> bool:
+        """Say whether others have passed meanwhile where a request fails.
+
+        Key management is no crowd that could pass meanwhile, and what comes behind it in the order of the chain must go on.
+        """
+        return error.own or not operation_of(self.profile, row).expires
+
+    async def _submit_again(self, row: Row, error: RequestError, reason: str) -> None:
+        self.journal.note_submitted(row.rid, False)
+        await self._defer(row, error.stage, reason, DEFERRAL.seconds(row.deferred, self.random()))
+
+    async def close(self, row: Row, transition: str, reason: str, cause: str = "other") -> None:
+        """End a row. Repeating: it is told once."""
+        self.runner.forget(row.rid)
+        head = self.heads[row.chain_id].number if transition == "found_finalized" else None
+        if await self.journal.run(moves.close, row.rid, transition, reason, block=head):
+            self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))
+
+
+def _had_second_chance(row: Row) -> bool:
+    return row.reason.startswith(SECOND_CHANCE_MARK)

@@ -1,0 +1,28 @@
+"""What a row of the journal asks for, and what is known of its kind. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kmsconn.errors import Undecodable
+from kmsconn.journal.values import Row
+from kmsconn.model.requests import EventPlace, Request
+from kmsconn.protocols.port import Operation, Profile
+
+
+def operation_of(profile: Profile, row: Row) -> Operation[Any]:
+    """Return what is known of requests of a row's kind. Raises Undecodable for a kind of another generation."""
+    try:
+        return profile.operations[row.kind]
+    except KeyError as error:
+        raise Undecodable(f"{profile.name} knows no {row.kind}") from error
+
+
+def request_of(profile: Profile, row: Row) -> Request:
+    """Read the request of a row from its stored event. Raises Undecodable (then an older program wrote it)."""
+    log = row.log
+    content = profile.decode(log)
+    if content is None:
+        raise Undecodable("the event asks for nothing")
+    place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    return Request(row.rid, row.chain_id, row.contract, content, row.digest, place, row.deadline)
