@@ -18,6 +18,7 @@ from kmsconn.txmanager.decide import ActionPlan, Step, decide
 from kmsconn.txmanager.evidence import Receipt
 from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.market import Market
+from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.questioning import Questioner
 from kmsconn.txmanager.sending import Sender
 from kmsconn.txmanager.state import TxState, limits_of
@@ -34,6 +35,7 @@ class Executor:
 
     state: TxState
     market: Market
+    moves: ReplyMoves
     tracking: Tracking
     questioner: Questioner
     sender: Sender
@@ -45,12 +47,14 @@ class Executor:
         manager, news, market = state.manager, WakeUp(), Market(limits_of(state.manager.settings))
         asker = Asker(manager.rpc)
         tracer = asker if manager.traces is None else Asker(manager.traces)
+        moves = ReplyMoves(state)
         return cls(
             state,
             market,
+            moves,
             Tracking(state, ChainObserver(manager), market),
             Questioner(state, market, asker, tracer, news),
-            Sender(state, market, asker, news),
+            Sender(state, moves, market, asker, news),
             news,
         )
 
@@ -84,12 +88,12 @@ class Executor:
     async def _move(self, plan: ActionPlan) -> bool:
         state = self.state
         confirmed = plan.of(Action.CONFIRM)
-        await state.confirm(
+        await self.moves.confirm(
             [(step.track, step.found.block) for step in confirmed if step.row.state is State.SIGNED]
         )
         found = [step for step in confirmed if step.row.state is State.ANSWERED]
-        await together([partial(state.found, step.track, step.found.block) for step in found])
-        await state.finalize([(step.track, step.found.block) for step in plan.of(Action.FINALIZE)])
+        await together([partial(self.moves.found, step.track, step.found.block) for step in found])
+        await self.moves.finalize([(step.track, step.found.block) for step in plan.of(Action.FINALIZE)])
         others = [step for step in plan.steps if step.action in _MOVES]
         for step in others:
             tell_deferred(state.alerts, step.row, step.found, trio.current_time(), funds=self.sender.funds())
@@ -98,17 +102,17 @@ class Executor:
         return bool(confirmed or others)
 
     async def _move_one(self, step: Step) -> None:
-        state, track, reason = self.state, step.track, step.found.reason
+        track, reason = step.track, step.found.reason
         match step.action:
             case Action.DEFER:
-                await state.defer(track, reason)
+                await self.moves.defer(track, reason)
             case Action.RESEND:
-                await state.resend(track, reason)
+                await self.moves.resend(track, reason)
             case Action.RESTART:
-                await state.restart(track, reason)
+                await self.moves.restart(track, reason)
             case Action.RELEASE:
                 self._note_gas(step)
-                await state.release(track, reason)
+                await self.moves.release(track, reason)
             case Action.REJECT | Action.FINISH:
                 await self._end(step)
             case _:
@@ -116,7 +120,7 @@ class Executor:
 
     async def _end(self, step: Step) -> None:
         """End a reply that can never be taken."""
-        end = self.state.finish if step.action is Action.FINISH else self.state.reject
+        end = self.moves.finish if step.action is Action.FINISH else self.moves.reject
         await end(step.track, step.found.reason)
 
     def _note_gas(self, step: Step) -> None:

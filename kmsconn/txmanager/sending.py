@@ -18,6 +18,7 @@ from kmsconn.txmanager.decide import Signature
 from kmsconn.txmanager.evidence import Sent, read_gas, read_sent
 from kmsconn.txmanager.fees import TransactionRequest, gas_limit, highest_cost
 from kmsconn.txmanager.market import Market
+from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.questions import broadcast_call, transfer_estimate
 from kmsconn.txmanager.state import TxState
 from kmsconn.txmanager.view import Track, nonce_of
@@ -33,6 +34,7 @@ class Sender:
     """Sends for one transaction manager. ``news`` is notified of each answer."""
 
     state: TxState
+    moves: ReplyMoves
     market: Market
     asker: Asker
     news: WakeUp
@@ -70,7 +72,7 @@ class Sender:
         if new:
             self.state.manager.memory.reply_cost = highest_cost(new[-1])
         self.state.stale = True
-        await self.state.sign(signed)
+        await self.moves.sign(signed)
         return True
 
     def broadcast(self, rows: Iterable[Row], nursery: trio.Nursery) -> None:
@@ -111,7 +113,7 @@ class Sender:
     def _sent(self, rows: Sequence[Row], place: int, result: Any, *, first: bool) -> bool:
         """Note an answer to a broadcast; say whether it holds others back."""
         row, said, now = rows[place], read_sent(result), trio.current_time()
-        self.state.note_sent(row, said, now)
+        self.moves.note_sent(row, said, now)
         tell_sent(self.state.alerts, row, said, result, now, funds=self.funds())
         self.news.notify()
         if said not in {Sent.FAILED, Sent.FUNDS}:

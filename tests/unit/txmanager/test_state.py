@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from kmsconn.model.life import State
+from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.state import TxState
 from tests.unit.txmanager.world import World
 
@@ -18,11 +19,12 @@ async def test_nothing_is_remembered_of_a_reply_that_was_returned_and_ended(
 ) -> None:
     world = World()
     state = TxState.of(world.manager())
+    moves = ReplyMoves(state)
     world.request(1)
     row = world.journal.rows[1]
     track = state.track(attrs.evolve(row, state=State.SIGNED, nonce=0, raw=b"raw", reply_hash=bytes(32)))
     state.least_gas[row.rid] = 1
-    await state.release(track, "status 0")
-    assert (row.rid in state.reusable, row.rid in state._returned) == (True, True)
-    await getattr(state, end)(state.track(row), "never")
-    assert (state.reusable, state._returned, state.least_gas) == ({}, {}, {})
+    await moves.release(track, "status 0")
+    assert (row.rid in state.reusable, row.rid in moves._returned) == (True, True)
+    await getattr(moves, end)(state.track(row), "never")
+    assert (state.reusable, moves._returned, state.least_gas) == ({}, {}, {})

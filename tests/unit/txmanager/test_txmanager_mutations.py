@@ -18,6 +18,7 @@ from kmsconn.model.life import State
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager import assess, decide, questioning, view
 from kmsconn.txmanager.looking import ChainObserver
+from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.state import TxState
 from kmsconn.txmanager.table import Evidence, Phase
 from kmsconn.txmanager.view import Finding
@@ -199,23 +200,23 @@ def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
 
 
 def l12_bytes_of_a_released_reply_forgotten(monkeypatch: Any) -> None:
-    honest = TxState.release
+    honest = ReplyMoves.release
 
-    async def release(self: TxState, track: Any, reason: str) -> None:
+    async def release(self: ReplyMoves, track: Any, reason: str) -> None:
         await honest(self, track, reason)
-        self.reusable.pop(track.row.rid, None)
+        self.state.reusable.pop(track.row.rid, None)
 
-    monkeypatch.setattr(TxState, "release", release)
+    monkeypatch.setattr(ReplyMoves, "release", release)
 
 
 def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:
-    honest = TxState._unland
+    honest = ReplyMoves._unland
 
-    async def unland(self: TxState, track: Any, *arguments: Any) -> None:
+    async def unland(self: ReplyMoves, track: Any, *arguments: Any) -> None:
         await honest(self, track, *arguments)
-        self.reusable.pop(track.row.rid, None)
+        self.state.reusable.pop(track.row.rid, None)
 
-    monkeypatch.setattr(TxState, "_unland", unland)
+    monkeypatch.setattr(ReplyMoves, "_unland", unland)
 
 
 def l19_the_full_window_ignored(monkeypatch: Any) -> None:
