@@ -45,7 +45,9 @@ async def fates(scene: Scene, **arguments: Any) -> list[str]:
         ({"limit": 2}, ["done", "expired"]),
     ],
 )
-async def test_requests_are_listed(scene: Scene, arguments: dict[str, Any], expected: list[str]) -> None:
+async def test_requests_are_listed(
+    scene: Scene, autojump_clock: Any, arguments: dict[str, Any], expected: list[str]
+) -> None:
     assert await fates(scene, **arguments) == expected
 
 
@@ -110,7 +112,7 @@ async def test_what_is_asked_of_many_says_why_some_are_left(scene: Scene, autoju
     ],
 )
 async def test_many_begin_again_by_kind_state_or_cause(
-    scene: Scene, arguments: dict[str, Any], expected: set[str]
+    scene: Scene, autojump_clock: Any, arguments: dict[str, Any], expected: set[str]
 ) -> None:
     answer = await ask(scene, "requests.retry", **arguments)
     names = {row.rid: fate for fate, row in scene.rows.items()}
@@ -146,7 +148,7 @@ async def test_many_begin_again_by_kind_state_or_cause(
     ],
 )
 async def test_what_makes_no_sense_is_refused(
-    scene: Scene, command: str, arguments: dict[str, Any], words: str
+    scene: Scene, autojump_clock: Any, command: str, arguments: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(CommandError) as refused:
         await ask(scene, command, **arguments)
@@ -155,12 +157,12 @@ async def test_what_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("arguments", [None, 7, [], "text"])
-async def test_arguments_are_an_object(scene: Scene, arguments: object) -> None:
+async def test_arguments_are_an_object(scene: Scene, autojump_clock: Any, arguments: object) -> None:
     with pytest.raises(CommandError, match="must be an object"):
         await perform(COMMANDS, scene.context, "requests.list", arguments)
 
 
 @pytest.mark.parametrize("name", [None, 7, ["requests.list"]])
-async def test_a_command_is_a_name(scene: Scene, name: object) -> None:
+async def test_a_command_is_a_name(scene: Scene, autojump_clock: Any, name: object) -> None:
     with pytest.raises(CommandError, match="there is no command"):
         await perform(COMMANDS, scene.context, name, {})

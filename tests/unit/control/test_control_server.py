@@ -78,12 +78,16 @@ async def test_a_line_may_come_in_pieces(scene: Scene, autojump_clock: Any) -> N
         (line("requests.list", {"kinds": [{}], "limit": []}), "there is no {}"),
     ],
 )
-async def test_what_is_no_request_is_told_so(scene: Scene, said: bytes, words: str) -> None:
+async def test_what_is_no_request_is_told_so(
+    scene: Scene, autojump_clock: Any, said: bytes, words: str
+) -> None:
     assert words in (await said_to(scene, said))["error"]
 
 
 @pytest.mark.parametrize("said", [b"", b'{"command": "requests'])
-async def test_who_goes_away_before_the_end_of_the_line_gets_nothing(scene: Scene, said: bytes) -> None:
+async def test_who_goes_away_before_the_end_of_the_line_gets_nothing(
+    scene: Scene, autojump_clock: Any, said: bytes
+) -> None:
     began = trio.current_time()
     assert await said_to(scene, said, end=True) is None
     assert trio.current_time() - began < READING
@@ -91,7 +95,9 @@ async def test_who_goes_away_before_the_end_of_the_line_gets_nothing(scene: Scen
 
 @pytest.mark.slow
 @pytest.mark.parametrize("said", [b"", b'{"command": "requests'])
-async def test_who_does_not_end_the_line_is_left_after_a_while(scene: Scene, said: bytes) -> None:
+async def test_who_does_not_end_the_line_is_left_after_a_while(
+    scene: Scene, autojump_clock: Any, said: bytes
+) -> None:
     began = trio.current_time()
     assert await said_to(scene, said) is None
     assert trio.current_time() - began == pytest.approx(READING, abs=2.0)
