@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app import dispatcher, pipeline, reader
+from kmsconn.app import dispatcher, pipeline, reader, row_outcomes
 from kmsconn.app.completeness import Completeness
 from kmsconn.app.decoding import DecodeCache, DecodedLogs
 from kmsconn.app.lineage import Lineage, Look
@@ -365,7 +365,7 @@ def answered_is_not_asked(monkeypatch: Any) -> None:
 
 def denied_like_any_wait(monkeypatch: Any) -> None:
     """A host chain's "no" is asked again every minute."""
-    monkeypatch.setattr(pipeline, "DENIED", DEFERRAL)
+    monkeypatch.setattr(row_outcomes, "DENIED", DEFERRAL)
 
 
 def each_asks_for_itself(monkeypatch: Any) -> None:

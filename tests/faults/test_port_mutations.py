@@ -77,7 +77,12 @@ TRIALS: list[tuple[mutations.Patch, Scenario]] = [
     (mutations.probes_of_any_size, a_head_without_end),
     (
         mutations.commands_may_take_for_ever,
-        at_the_socket(test_control_server.test_who_does_not_end_the_line_is_left_after_a_while, said=b""),
+        at_the_socket(
+            partial(
+                test_control_server.test_who_does_not_end_the_line_is_left_after_a_while, autojump_clock=None
+            ),
+            said=b"",
+        ),
     ),
     (
         mutations.results_may_be_left_unread,
