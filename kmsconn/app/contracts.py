@@ -14,7 +14,8 @@ from kmsconn.model.events import OnEvent, Severity
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.endpoint import Endpoint
 
-CONTRACTS_INTERVAL = 60.0  # seconds between looks
+CONTRACTS_INTERVAL = 600.0  # seconds between looks
+MISSING_INTERVAL = 60.0  # likewise, while one is missing
 HOST_CONTRACTS_INTERVAL = (
     3600.0  # on a chain that is only asked: what fails there is named by the requests that wait
 )
@@ -36,7 +37,8 @@ class ContractWatch:
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: reads only."""
         while True:
-            await trio.sleep(self.interval)
+            missing = (self.endpoint.name, WRONG_CONTRACT) in self._alerts
+            await trio.sleep(MISSING_INTERVAL if missing else self.interval)
             await self._look()
 
     async def _look(self) -> None:

@@ -66,7 +66,9 @@ async def _ask_and_wait(scene: Scene, forms: Sequence[str], what: str, hours: fl
 
 
 BATCH = 8  # questions that one try of these requests asks its host chain at most
-REGISTRY = 240  # questions of an hour to the Gateway about the coprocessors, whatever is requested
+REGISTRY = (
+    260  # questions of an hour to the Gateway about the coprocessors and its contracts, whatever is requested
+)
 
 
 async def test_a_denied_request_is_tried_39_times_in_a_day(tmp_path: Path, autojump_clock: Any) -> None:

@@ -250,7 +250,7 @@ OTHER_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "no-code", Target.CONTRACT, DrillBody, _no_code,
         "There is no code at the contract's address.",
-        "At start: exit status 3 with option and address. While running: within a minute a critical alert "
+        "At start: exit status 3 with option and address. While running: within ten minutes a critical alert "
         "with both, within an hour for an ACL, whose requests are named at once; "
         "nothing is given up for it. Replies to a Decryption without code go out again and again.",
     ),
