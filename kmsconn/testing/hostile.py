@@ -75,7 +75,7 @@ PROMPT = 12  # blocks; a request that was answered within them was not disturbed
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "gateway": ("gateway", "54321", "completeness", "deferred in check", "deferred in reply"),
-    "ethereum": ("ethereum", "11155111", "deferred in reply"),
+    "ethereum": ("ethereum", "11155111", "deferred in check", "deferred in reply"),
     "host": ("host chain", "12345", "deferred in check"),
     "core0": ("core", "deferred in submit", "deferred in answer"),
     "bucket0": ("bucket", "deferred in gather"),

@@ -161,7 +161,7 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float
         transaction = transaction_of(row)
         need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
         alerts.raise_("funds", f"{funds}{need} ({result})", critical=True, remedy=SEND_FUNDS)
-    elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED}:
+    elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
         why = str(result) if isinstance(result, KmsconnError) else "the node's answer is no hash"
         alerts.raise_for(

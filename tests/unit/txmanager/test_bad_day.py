@@ -150,6 +150,21 @@ async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(
     assert f"{7:064x}" in alerts(world)["gas-estimate-unanswered"].text
 
 
+async def test_bytes_that_a_node_refuses_are_named_until_one_takes_them(
+    world: World, autojump_clock: Any
+) -> None:
+    """The node says no in words that mean nothing to us: they were broadcast again and again, and no alert said so."""
+    world.request(1)
+    refusal = RpcError(3, "execution reverted", b"x")
+    world.node.refuse = lambda call: refusal if call.method == "eth_sendRawTransaction" else None
+    async with running(world):
+        await until(lambda: "broadcast" in alerts(world))
+        assert "execution reverted" in alerts(world)["broadcast"].text
+        world.node.refuse = lambda call: None
+        await until(lambda: AlertCleared("txmanager gateway", "broadcast") in world.said(AlertCleared), 60)
+        await until(lambda: answered(world, [1]), 60)
+
+
 SILENT = RpcError(-32000, "not now")
 
 

@@ -159,7 +159,8 @@ async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empt
         signer.out = lambda: trio.current_time() < until_then
         await until(lambda: all_in(world, State.FINALIZED))
     assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT]
-    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
+    raised = [(t.dependency, t.cause) for t in world.said(AlertRaised)]
+    assert raised == [("txmanager gateway", "broadcast"), ("txmanager gateway", "wallet")]
 
 
 async def test_a_key_in_memory_lets_others_run_while_it_signs_many() -> None:
