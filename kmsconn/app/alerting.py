@@ -1,4 +1,4 @@
-"""Looks each second at what alerts follow from the state of the connector, and shows them on the board."""
+"""Recomputes the state alerts of the connector every second, and raises and clears them as they change."""
 
 from __future__ import annotations
 

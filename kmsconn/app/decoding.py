@@ -1,4 +1,4 @@
-"""Logs decoded once: what came of each is remembered, so that reading the reorg window again costs little. Pure."""
+"""Decodes each log once: the result is remembered, so that reading the reorg window again costs little. Pure."""
 
 from __future__ import annotations
 

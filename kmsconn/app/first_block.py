@@ -1,4 +1,4 @@
-"""Where the reading of a contract begins: at the configured block, else at a head that a second look confirms."""
+"""Finds the block at which the reading of a contract begins: the configured one, else a head that a second look confirms."""
 
 from __future__ import annotations
 

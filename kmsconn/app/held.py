@@ -1,4 +1,4 @@
-"""Requests that one cause holds up are one alert with their number: raised with the first, cleared with the last. Decides nothing else."""
+"""Groups the requests that one cause holds up into one alert with a count, raised with the first. Decides nothing else."""
 
 from __future__ import annotations
 

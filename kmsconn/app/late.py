@@ -1,4 +1,4 @@
-"""Decryptions that a Core has taken and gives no result of for minutes, whatever it says meanwhile. Pure."""
+"""Tracks decryptions for which the Core gives no result for minutes after it has accepted them. Pure."""
 
 from __future__ import annotations
 

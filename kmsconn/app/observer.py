@@ -1,4 +1,4 @@
-"""What only the course of events tells: another connector with this node's key. Pure.
+"""Detects another connector that uses this node's key, from the order of events. Pure.
 
 *Another connector.* A request that came while this process ran, and whose reply is in the contract under this node's signer although
 this process never signed it, was answered by somebody else; so was one whose nonce a foreign transaction took, and whose reply is there,

@@ -1,4 +1,4 @@
-"""What of a line of requests, in the order of the chain, may begin, and what a later one has ended: pure decisions over ``Order``."""
+"""Decides which requests of an ordered queue may begin, and which a later request has ended: pure decisions over ``Order``."""
 
 from __future__ import annotations
 

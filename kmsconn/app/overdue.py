@@ -1,4 +1,4 @@
-"""Says what has waited for an hour although it never expires: key generation, contexts, epochs. Ends nothing.
+"""Alerts about key generation, contexts and epochs that have waited for an hour: such requests never expire. Ends nothing.
 
 These requests wait until the chain says that they are over, for days if need be; but nobody must learn of it from their absence.
 """

@@ -1,4 +1,4 @@
-"""What passes and what does not, by dependency, stage and kind of request; and whose fault it is. Pure, without a clock.
+"""Decides whether requests fail by their own fault or their dependency's, from what passes at each stage. Pure, without a clock.
 
 One rule carries everything. A request that fails is *suspect of its dependency* as long as nobody has passed the same gate since
 it first failed. Once others have passed meanwhile and it fails again, the failure is its own.

@@ -1,4 +1,4 @@
-"""When each part of this process last came around. Pure but for the clock it is given; for ``/liveness``, which asks for a restart.
+"""Records the last progress of each part of the process. Pure but for the clock it is given; for ``/liveness``, which asks for a restart.
 
 A part that comes around is alive, whatever it found: what a dependency does is told by alerts, and no restart would help.
 """

@@ -1,4 +1,4 @@
-"""Keeps the journal small for years: has it drop what is not needed any more, a little at a time. Decides only how old that is."""
+"""Keeps the journal small for years: deletes what is not needed any more, a little at a time. Decides only how old that is."""
 
 from __future__ import annotations
 

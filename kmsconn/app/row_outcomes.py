@@ -1,4 +1,4 @@
-"""What becomes of a row that a stage did not pass: it waits, begins again, or ends (outcomes.md)."""
+"""Decides what happens to a row that has failed a stage: it waits, begins again, or ends (outcomes.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a row of the journal asks for, and what is known of its kind. Pure."""
+"""Reads the request of a journal row, and the operation of its kind. Pure."""
 
 from __future__ import annotations
 

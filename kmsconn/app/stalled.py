@@ -1,4 +1,4 @@
-"""An alert for what has not worked for a while, such as reading the logs of a contract: raised once, cleared when it works again."""
+"""An alert for work that has not succeeded for a while, such as reading the logs of a contract: raised once, cleared on success."""
 
 from __future__ import annotations
 

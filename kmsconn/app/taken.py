@@ -1,4 +1,4 @@
-"""Ids that a Core says to have (``ALREADY_EXISTS``), though this connector did not start them, and gives no result of.
+"""Tracks request ids that a Core reports as taken (``ALREADY_EXISTS``) although this connector did not start them, without a result.
 
 Seen on a real Core: a start that fails inside it leaves the id taken, and there is no result until that Core is restarted. A request
 of before, whose start this connector forgot, looks the same at first; so an alert waits for several polls and some minutes.

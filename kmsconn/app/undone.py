@@ -1,4 +1,4 @@
-"""Says which key management ended without being done, from the rows of the journal: a restart forgets none of it. Ends nothing.
+"""Alerts about key management that ended without being done, read from the journal: a restart forgets none of it. Ends nothing.
 
 A request that was rejected or quarantined is undone until a later one of its kind is done, or until an operator lets it begin again.
 What was destroyed meanwhile is meant to end.

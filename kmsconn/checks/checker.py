@@ -1,4 +1,4 @@
-"""May this request be answered? Puts what the operation wants known to the chains, all at once, and judges nothing itself."""
+"""Checks whether a request may be answered: puts the operation's questions to the chains, all at once, and judges nothing itself."""
 
 from __future__ import annotations
 

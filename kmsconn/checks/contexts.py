@@ -1,4 +1,4 @@
-"""Is the context, and its epoch, of a request valid on chain? Cached with a time to live, asked anew after it (3.5)."""
+"""Checks that the context and the epoch of a request are valid on chain: cached with a time to live, asked anew after it (3.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which node am I? The signer that goes with our tx sender in a context, learnt from the contracts and never guessed (3.9)."""
+"""Finds this node's signer in a context, learnt from the contracts by the tx sender's address and never guessed (3.9)."""
 
 from __future__ import annotations
 

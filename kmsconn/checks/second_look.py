@@ -1,4 +1,4 @@
-"""Lets an answer of a chain that ends a request for good count only once a later head says the same. Never asks anybody itself.
+"""Debounces final answers of a chain: one that ends a request counts only once a later head confirms it. Never asks anybody itself.
 
 Behind one URL may stand many nodes, and one of them may lag, be on a fork or answer nonsense: what it says once must close nothing.
 What is remembered is a cache: a process that begins anew looks twice again.

@@ -1,4 +1,4 @@
-"""Fetches what a quorum of the coprocessors stands behind: always where that is enforced, else where the chain names a handle only.
+"""Fetches ciphertexts that a quorum of the coprocessors attests: always where that is enforced, else where the chain names a handle only.
 
 The quorum says key, digest and format; the bytes come from the buckets of those who said so, and from no other (RFC-023;
 fhevm-0.14.md, annex C).

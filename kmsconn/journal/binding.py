@@ -1,4 +1,4 @@
-"""Whose journal it is: the network, contract and sender that its first rows name. Pure; never opens a file."""
+"""Binds a journal to the network, contract and sender that its first rows name. Pure; never opens a file."""
 
 from __future__ import annotations
 

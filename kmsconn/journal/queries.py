@@ -1,4 +1,4 @@
-"""What the journal is asked. Reads only; never changes a row.
+"""The queries of the journal. Reads only; never changes a row.
 
 A row is due when its ``next_attempt`` has come, and also when it lies further away than the row's own ``max_wait``: it was set by a clock
 that has been set back since.

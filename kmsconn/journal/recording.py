@@ -1,4 +1,4 @@
-"""What one trusted read of a block range means for the journal. Runs in one savepoint; never asks a chain.
+"""Records one trusted read of a block range: new rows, moves, and rows that left the chain. Runs in one savepoint; never asks a chain.
 
 The rules (design: ideas 1, 5; outcomes: record). A request is chain, contract, kind, id and digest of its content: an abort has the id
 of what it aborts.

@@ -1,4 +1,4 @@
-"""What a fork of the chain means for the journal: back to it, and nothing above it is final. One savepoint; never asks a chain.
+"""Rewinds the journal to a fork of the chain: nothing above it is final any more. One savepoint; never asks a chain.
 
 Requests above the fork keep their state until their blocks are read again (``journal.recording``). Only what stands above the new head
 cannot be read again soon, and is off chain at once: it comes back with its block.

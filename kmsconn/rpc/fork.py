@@ -1,4 +1,4 @@
-"""Where the chain that a node shows leaves the one that was read: which block to ask for next, and when to believe it. Pure.
+"""Finds the fork between the chain that a node shows and the one that was read: which block to ask for next, and when to believe it. Pure.
 
 A kept block that the node shows with another hash proves that its chain forked below. A head below the newest kept block proves
 nothing: the node may lag. The search gallops down from the newest kept block that the node can have, and bisects once one stands.

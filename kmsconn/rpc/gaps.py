@@ -1,4 +1,4 @@
-"""Completeness from contiguous ids: which ids the chain has given out that nobody here has seen. Pure.
+"""Finds ids that the chain has assigned and the journal has not seen. Pure.
 
 Ids of one tag count up without gaps (fhevm-0.14.md, 0.2 and E.1), so every id in (low water, newest] must be known. What is
 missing is not necessarily lost: it may lie in blocks that are still to be read.

@@ -1,4 +1,4 @@
-"""What a transaction manager alerts to: each cause once, until it is over. Texts have the figures and what to do. Asks nobody."""
+"""The alerts of a transaction manager: each cause once, until it is over. Texts have the figures and what to do. Asks nobody."""
 
 from __future__ import annotations
 

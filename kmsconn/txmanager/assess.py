@@ -1,4 +1,4 @@
-"""What the answers about one reply amount to, by its phase. Pure; the action follows from ``table``."""
+"""Turns the answers about one reply into evidence, by the reply's phase. Pure; the action follows from ``table``."""
 
 from __future__ import annotations
 

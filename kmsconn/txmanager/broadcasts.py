@@ -1,4 +1,4 @@
-"""What was broadcast in this process, and what is due again. Pure; a cache: after a restart everything is broadcast anew."""
+"""Remembers the broadcasts of this process, and when each is due again. Pure; a cache: after a restart everything is broadcast anew."""
 
 from __future__ import annotations
 

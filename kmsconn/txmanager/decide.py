@@ -1,4 +1,4 @@
-"""What to do now with every reply of a chain: from a view to steps. Pure; the executor carries them out.
+"""Decides the next step of every reply of a chain: from a view to steps. Pure; the executor carries them out.
 
 ``assess`` says what is known of each reply, ``table`` which action follows; here nonces are planned over all of them.
 """

@@ -1,4 +1,4 @@
-"""Which nonces to use next. Pure; never signs, sends or waits.
+"""Chooses the nonces to use next. Pure; never signs, sends or waits.
 
 A nonce is *in flight* while a journaled reply holds it. The next one is the lowest that is not below the chain's and not in flight.
 Nonces that were seen used (``high``) and are not on the chain any more are *gaps*, like those between nonces in flight: either the
