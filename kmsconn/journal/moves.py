@@ -150,13 +150,13 @@ def finalize(db: Database, inclusion: tuple[int, int]) -> bool:
     return move(db, "finalize", rid, block=block)
 
 
-def unland(db: Database, rid: int, transition: str, reason: str) -> bool:
-    """INCLUDED → ANSWERED (``resend``, when an answer is kept) or PENDING (``restart``), due at once: the reply is gone from the chain.
+def unland(db: Database, rid: int, transition: str, reason: str, seconds: float = 0.0) -> bool:
+    """INCLUDED → ANSWERED (``resend``, when an answer is kept) or PENDING (``restart``), due in ``seconds``: the reply is gone.
 
     Raises ValueError for another transition.
     """
     _expect(transition, RETURNS)
-    return move(db, transition, rid, next_attempt=db.wall(), reason=reason)
+    return move(db, transition, rid, next_attempt=db.wall() + seconds, reason=reason)
 
 
 def defer(

@@ -22,7 +22,7 @@ from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.questioning import Questioner
 from kmsconn.txmanager.sending import Sender
 from kmsconn.txmanager.state import TxState, limits_of
-from kmsconn.txmanager.table import Action
+from kmsconn.txmanager.table import Action, Evidence
 from kmsconn.txmanager.tracking import Tracking
 from kmsconn.txmanager.view import Question
 
@@ -107,7 +107,7 @@ class Executor:
             case Action.DEFER:
                 await self.moves.defer(track, reason)
             case Action.RESEND:
-                await self.moves.resend(track, reason)
+                await self.moves.resend(track, reason, gone=step.found.evidence is Evidence.GONE)
             case Action.RESTART:
                 await self.moves.restart(track, reason)
             case Action.RELEASE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
@@ -38,6 +39,8 @@ class ReplyMoves:
     _returned: dict[int, int] = attrs.field(factory=dict)
     _signed_once: set[int] = attrs.field(factory=set)
     """Replies of which this process signed all bytes there ever were, and only one set of them."""
+    _gone: Counter[int] = attrs.field(factory=Counter)
+    """How often the contract had lost a reply, by rid."""
 
     async def sign(self, signed: Sequence[tuple[Track, int, Signed]]) -> None:
         """Make signed bytes durable ③, each with its nonce, in this order.
@@ -153,6 +156,7 @@ class ReplyMoves:
         row = track.row
         self.state.reusable.pop(row.rid, None)
         self._settled(row)
+        self._gone.pop(row.rid, None)
         if self._left(track, await self.state.journal.run(moves.close, row.rid, transition, reason)):
             self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply"))
 
@@ -174,24 +178,32 @@ class ReplyMoves:
         )
         for (track, _), is_moved in zip(finalized, moved, strict=True):
             self.state.drop(track)
+            self._gone.pop(track.row.rid, None)
             self.state.alerts.clear_for(track.row.rid)
             if is_moved:
                 self.state.manager.on_event(ReplyFinalized(track.row.rid, track.row.kind))
 
-    async def resend(self, track: Track, reason: str) -> None:
-        """Take an included reply back to answered."""
-        await self._unland(track, "resend", State.ANSWERED, reason)
+    async def resend(self, track: Track, reason: str, *, gone: bool = False) -> None:
+        """Take an included reply back to answered. One that is ``gone`` again and again waits ever longer: each time it is paid."""
+        seconds = 0.0
+        if gone:
+            times = self._gone[track.row.rid]
+            seconds = self._delay(times) if times else 0.0
+            self._gone[track.row.rid] += 1
+        await self._unland(track, "resend", State.ANSWERED, reason, seconds)
 
     async def restart(self, track: Track, reason: str) -> None:
         """Take a request whose reply is gone, and of which no answer is kept, back to the start."""
         await self._unland(track, "restart", State.PENDING, reason)
 
-    async def _unland(self, track: Track, transition: str, state: State, reason: str) -> None:
+    async def _unland(
+        self, track: Track, transition: str, state: State, reason: str, seconds: float = 0.0
+    ) -> None:
         row = track.row
         if row.raw is not None:
             self.state.reusable[row.rid] = row
         self.state.drop(track)
-        if await self.state.journal.run(moves.unland, row.rid, transition, reason):
+        if await self.state.journal.run(moves.unland, row.rid, transition, reason, seconds):
             self._say_returned(row, state, reason)
 
     def _left(self, track: Track, moved: bool) -> bool:

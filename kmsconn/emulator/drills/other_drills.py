@@ -252,7 +252,7 @@ OTHER_DRILLS: tuple[Drill[Any], ...] = (
         "There is no code at the contract's address.",
         "At start: exit status 3 with option and address. While running: within ten minutes a critical alert "
         "with both, within an hour for an ACL, whose requests are named at once; "
-        "nothing is given up for it. Replies to a Decryption without code go out again and again.",
+        "nothing is given up for it. Replies to a Decryption without code go out again, at most once a minute each.",
     ),
     Drill(
         "pause", Target.CONTRACT, DrillBody, _pause,

@@ -165,6 +165,19 @@ async def test_bytes_that_a_node_refuses_are_named_until_one_takes_them(
         await until(lambda: answered(world, [1]), 60)
 
 
+async def test_a_reply_that_the_contract_loses_each_time_is_paid_ever_more_rarely(
+    world: World, autojump_clock: Any
+) -> None:
+    """There is no code at the contract's address: every transaction succeeds and answers nothing. It went out every few seconds."""
+    world.request(1)
+    contract = world.chain.contracts.pop(CONTRACT)
+    async with running(world):
+        await trio.sleep(600)
+        assert 5 <= len(world.ours()) <= 20
+        world.chain.deploy(contract)
+        await until(lambda: answered(world, [1]), 120)
+
+
 SILENT = RpcError(-32000, "not now")
 
 

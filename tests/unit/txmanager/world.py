@@ -492,8 +492,8 @@ class MemoryJournal:
     async def close(self, rid: int, transition: str, reason: str) -> bool:
         return await self._move(rid, transition, reason=reason)
 
-    async def unland(self, rid: int, transition: str, reason: str) -> bool:
-        values = {"next_attempt": self.wall(), "reason": reason, "included_block": None}
+    async def unland(self, rid: int, transition: str, reason: str, seconds: float = 0.0) -> bool:
+        values = {"next_attempt": self.wall() + seconds, "reason": reason, "included_block": None}
         return await self._move(rid, transition, **values, **self._unsigned())
 
     def _unsigned(self) -> dict[str, None]:
