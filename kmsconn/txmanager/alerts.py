@@ -163,7 +163,7 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float
         alerts.raise_("funds", f"{funds}{need} ({result})", critical=True, remedy=SEND_FUNDS)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
-        why = str(result) if isinstance(result, KmsconnError) else "the node's answer is no hash"
+        why = str(result) if isinstance(result, KmsconnError) else "the node's answer is not its hash"
         alerts.raise_for(
             row, "broadcast", f"the transaction with nonce {row.nonce} was not taken: {why}", now
         )

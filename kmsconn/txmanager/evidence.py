@@ -82,12 +82,18 @@ _HASH = re.compile("0x[0-9a-fA-F]{64}")
 _SEND_ERRORS = tuple((_plain(text), sent) for text, sent in SEND_ERRORS)
 
 
-def read_sent(result: Any) -> Sent:
-    """Return what came of an ``eth_sendRawTransaction``: its result, or the error that came instead."""
+def read_sent(result: Any, expected: bytes | None = None) -> Sent:
+    """Return what came of an ``eth_sendRawTransaction``: its result, or the error that came instead.
+
+    A hash that is not the ``expected`` one is no answer: whether the node has the bytes is not known.
+    """
     if isinstance(result, StageTimeout):
         return Sent.UNANSWERED
     if not isinstance(result, RpcError):
-        return Sent.ACCEPTED if isinstance(result, str) and _HASH.fullmatch(result) else Sent.FAILED
+        if not isinstance(result, str) or not _HASH.fullmatch(result):
+            return Sent.FAILED
+        is_ours = expected is None or int(result, 16) == int.from_bytes(expected)
+        return Sent.ACCEPTED if is_ours else Sent.UNANSWERED
     said = _plain(result.message)
     return next((sent for text, sent in _SEND_ERRORS if text in said), Sent.FAILED)
 

@@ -112,7 +112,8 @@ class Sender:
 
     def _sent(self, rows: Sequence[Row], place: int, result: Any, *, first: bool) -> bool:
         """Note an answer to a broadcast; say whether it holds others back."""
-        row, said, now = rows[place], read_sent(result), trio.current_time()
+        row, now = rows[place], trio.current_time()
+        said = read_sent(result, row.reply_hash)
         self.moves.note_sent(row, said, now)
         tell_sent(self.state.alerts, row, said, result, now, funds=self.funds())
         self.news.notify()

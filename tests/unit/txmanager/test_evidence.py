@@ -73,6 +73,8 @@ def test_every_entry_of_the_table_is_found_in_any_case_and_spelling(text: str, s
 
 def test_a_send_with_a_result_is_accepted() -> None:
     assert read_sent("0x" + "00" * 32) is Sent.ACCEPTED
+    assert read_sent("0x" + "0A" * 32, b"\n" * 32) is Sent.ACCEPTED
+    assert read_sent("0x" + "00" * 32, b"\n" * 32) is Sent.UNANSWERED
 
 
 def test_a_broadcast_over_a_broken_connection_has_failed() -> None:
