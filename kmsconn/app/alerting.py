@@ -19,7 +19,7 @@ FINALITY_IS_LATE_AFTER = 2700.0
 
 async def show_alerts(components: Components, observer: Observer) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
-    board = StateAlerts(components.on_event)
+    shown = StateAlerts(components.on_event)
     while True:
         now = trio.current_time()
         alerts = (
@@ -28,7 +28,7 @@ async def show_alerts(components: Components, observer: Observer) -> Never:
             observer.alerts(now),
             _finality(components),
         )
-        board.show([alert for several in alerts for alert in several], now)
+        shown.show([alert for several in alerts for alert in several], now)
         await trio.sleep(ALERT_INTERVAL)
 
 

@@ -16,9 +16,8 @@ from kmsconn.rpc.endpoint import Endpoint
 
 CONTRACTS_INTERVAL = 600.0  # seconds between looks
 MISSING_INTERVAL = 60.0  # likewise, while one is missing
-HOST_CONTRACTS_INTERVAL = (
-    3600.0  # on a chain that is only asked: what fails there is named by the requests that wait
-)
+HOST_CONTRACTS_INTERVAL = 3600.0
+"""Likewise on a chain that is only asked: what fails there is named by the requests that wait."""
 WRONG_CONTRACT = "wrong-contract"
 
 

@@ -80,10 +80,7 @@ class Pipeline:
     def _is_over(self, request: Request) -> bool:
         """Say whether it is too late for an answer: in chain time that is sure, since it was recorded or by the request's own window."""
         now = self.heads[request.chain_id].settled_timestamp
-        if now is None:
-            return False
-        until = request.content.valid_until
-        return now > (request.deadline if until is None else min(request.deadline, until))
+        return now is not None and now > request.answered_until
 
     async def _destroy(self, request: Request) -> None:
         """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides."""
@@ -130,14 +127,11 @@ class Pipeline:
         except Forgotten as error:
             if not submitted.uncertain:
                 raise
-            lost = self._lost(f"{submitted.uncertain}, and then {error}")
+            what = f"{submitted.uncertain}, and then {error}"
+            lost = Lost(f"{what}: the Core was restarted before its result was asked for")
             self.runner.blame(row, "answer", lost)
             lost.stage = "answer"
             raise lost from error
-
-    def _lost(self, reason: str) -> Lost:
-        """Return the error for a result that nobody can have any more."""
-        return Lost(f"{reason}: the Core was restarted before its result was asked for")
 
     async def _keep(self, row: Row, answered: Answered) -> bool:
         now, kept = self.outcomes.wall(), False

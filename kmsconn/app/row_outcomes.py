@@ -75,13 +75,9 @@ class RowOutcomes:
         """Return how a request ends; nobody can abort anything but a generation, so that would be a failure (L11)."""
         if isinstance(error, Aborted) and operation_of(self.profile, row).pool is PoolName.KEY_GENERATION:
             return "abort"
-        return (
-            "found_finalized"
-            if isinstance(error, AlreadyDone)
-            else "finish"
-            if isinstance(error, Over)
-            else "reject"
-        )
+        if isinstance(error, AlreadyDone):
+            return "found_finalized"
+        return "finish" if isinstance(error, Over) else "reject"
 
     async def _wait(self, row: Row, error: Retryable) -> None:
         if isinstance(error, NotMember):
@@ -117,9 +113,7 @@ class RowOutcomes:
         now = self.heads[request.chain_id].timestamp
         if now is None:
             return seconds
-        until = request.content.valid_until
-        last = request.deadline if until is None else min(request.deadline, until)
-        return min(seconds, max(LAST_LOOK, last + LAST_LOOK - now))
+        return min(seconds, max(LAST_LOOK, request.answered_until + LAST_LOOK - now))
 
     async def _forgotten(self, row: Row, error: Forgotten) -> None:
         """Submit again soon; but a Core that forgets what it has just taken is not hurried."""

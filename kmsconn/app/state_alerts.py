@@ -32,7 +32,7 @@ def alert_of(verdict: PassageVerdict) -> AlertRaised:
 
 @attrs.define
 class StateAlerts:
-    """What stands on the board now. The owner of every key that was ever shown."""
+    """The state alerts that are raised now. The owner of every key that was ever shown."""
 
     on_event: OnEvent
     _alerts: Alerts = attrs.field(

@@ -146,6 +146,12 @@ class Request:
         return self.content.id
 
     @property
+    def answered_until(self) -> float:
+        """The chain time until which an answer is of use: the deadline, or the end of the request's own window."""
+        until = self.content.valid_until
+        return self.deadline if until is None else min(self.deadline, until)
+
+    @property
     def kind(self) -> Kind:
         """What is asked for."""
         return self.content.kind

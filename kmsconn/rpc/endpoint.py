@@ -165,7 +165,7 @@ class Endpoint:
             self.keeper.wanted.set()
             if (link := self.keeper.usable) is not None:
                 return link
-            with trio.move_on_after(self.keeper.state.patience) as scope:
+            with trio.move_on_after(self.keeper.state.wait_limit) as scope:
                 await self.keeper.changed.wait()
             if scope.cancelled_caught:
                 raise self._gone(self.keeper.reason)

@@ -26,12 +26,12 @@ class LinkState(StrEnum):
         return self in {LinkState.PAUSED, LinkState.RETRYING}
 
     @property
-    def patience(self) -> float:
+    def wait_limit(self) -> float:
         """For how many seconds a call waits for a link."""
-        return _PATIENCE[self]
+        return _WAIT_LIMITS[self]
 
 
-_PATIENCE = {
+_WAIT_LIMITS = {
     LinkState.CONNECTING: math.inf,
     LinkState.LINKED: math.inf,  # the link may have ended a moment ago
     LinkState.PAUSED: 0.0,

@@ -1,4 +1,4 @@
-"""The acts that a world can play: what users ask, and every fault of the dependencies by name (docs/testing.md lists them)."""
+"""The steps of a plan: what users ask, and every fault of the dependencies by name (docs/testing.md lists them)."""
 
 from __future__ import annotations
 

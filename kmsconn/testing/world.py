@@ -1,6 +1,6 @@
 """A whole world in virtual time: the dependencies, one connector process that lives and dies, and faults by name.
 
-A world plays a plan, a list of timed acts (``testing.faults``), heals everything, waits until the connector owes nothing, and reports
+A world plays a plan, a list of timed steps (``testing.faults``), heals everything, waits until the connector owes nothing, and reports
 what is true on chain and which invariants were broken. The same seed and plan give the same world.
 """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
+from itertools import islice
 
 import attrs
 
@@ -36,14 +36,6 @@ CAUSES = {
 }
 
 
-@attrs.frozen
-class _WaitingReply:
-    """Since when a reply waits, and when it was last heard of."""
-
-    since: float
-    last: float
-
-
 @attrs.define
 class TxAlerts:
     """The alerts of one transaction manager, under its name: another one's recovery is not its own.
@@ -57,9 +49,10 @@ class TxAlerts:
     _alerts: Alerts = attrs.field(
         default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
     )
-    _replies: dict[str, dict[int, _WaitingReply]] = attrs.field(factory=dict)
-    _passed_at: dict[str, float] = attrs.field(factory=dict)
-    """When a reply last got past what others wait for, by the cause."""
+    _replies: dict[str, dict[int, float]] = attrs.field(factory=dict)
+    """When each waiting reply was last heard of, by the cause."""
+    _stuck: dict[str, dict[int, float]] = attrs.field(factory=dict)
+    """Those that have waited since nobody passed, each with the moment since when; the oldest first."""
 
     @property
     def dependency(self) -> str:
@@ -75,56 +68,61 @@ class TxAlerts:
     def clear(self, cause: str) -> None:
         """Clear an alert."""
         self._replies.pop(cause, None)
+        self._stuck.pop(cause, None)
         self._alerts.clear(self.dependency, cause)
 
     def raise_for(
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, remedy: str = ""
     ) -> None:
         """Raise an alert about a reply, once for all that have its cause."""
-        text = f"the reply to request {row.id:#066x}: {text}"
-        if stuck := self._wait(row.rid, cause, now):
-            text = f"no reply passes, {stuck} wait: {text}"
-        self.raise_(cause, text, critical=critical or stuck > 0, remedy=remedy)
+        stuck = self._wait(row.rid, cause, now)
+        self.raise_(cause, _about(row, text, stuck), critical=critical or stuck > 0, remedy=remedy)
 
     def blocked_for(self, row: Row, cause: str, text: str, now: float) -> None:
         """Raise an alert about a reply that waits as others do now and then, but only while no reply passes."""
         if stuck := self._wait(row.rid, cause, now):
-            text = f"no reply passes, {stuck} wait: the reply to request {row.id:#066x}: {text}"
-            self.raise_(cause, text, critical=True)
+            self.raise_(cause, _about(row, text, stuck), critical=True)
         else:
             self._alerts.clear(self.dependency, cause)
 
-    def passed(self, cause: str, now: float) -> None:
-        """Note that a reply got past what others wait for."""
-        self._passed_at[cause] = now
+    def passed(self, cause: str) -> None:
+        """Note that a reply got past what others wait for: those that wait already do so by their own fault."""
+        self._stuck.pop(cause, None)
 
     def _wait(self, rid: int, cause: str, now: float) -> int:
-        """Note that a reply waits; return how many do where none passes."""
+        """Note that a reply waits; return how many do where none passes. Costs the same however many wait."""
         replies = self._replies.setdefault(cause, {})
-        since = replies[rid].since if rid in replies else now
-        replies[rid] = _WaitingReply(since, now)
-        passed = self._passed_at.get(cause, -math.inf)
-        stuck = sum(one.since > passed and now - one.since >= WAITING_LONG for one in replies.values())
-        return len(replies) if stuck >= SEVERAL else 0
+        stuck = self._stuck.setdefault(cause, {})
+        if rid not in replies:
+            stuck[rid] = now
+        replies[rid] = now
+        oldest = [*islice(stuck.values(), SEVERAL)]
+        return len(replies) if len(oldest) == SEVERAL and now - oldest[-1] >= WAITING_LONG else 0
 
     def clear_for(self, rid: int, causes: Collection[str] | None = None) -> None:
         """Note that it is over for a reply, for all causes or for some."""
         for cause in list(self._replies):
             if causes is None or cause in causes:
                 self._replies[cause].pop(rid, None)
+                self._stuck.get(cause, {}).pop(rid, None)
                 self._clear_empty(cause)
 
     def forget(self, now: float) -> None:
         """Forget replies that were not heard of for long."""
         for cause, replies in list(self._replies.items()):
-            self._replies[cause] = {
-                rid: one for rid, one in replies.items() if now - one.last < ALERT_KEPT_FOR
-            }
-            self._clear_empty(cause)
+            silent = {rid for rid, last in replies.items() if now - last >= ALERT_KEPT_FOR}
+            for rid in silent:
+                self.clear_for(rid, {cause})
 
     def _clear_empty(self, cause: str) -> None:
         if not self._replies[cause]:
             self.clear(cause)
+
+
+def _about(row: Row, text: str, stuck: int) -> str:
+    """Return a text about a reply; where none passes it says how many wait."""
+    none_passes = f"no reply passes, {stuck} wait: " if stuck else ""
+    return f"{none_passes}the reply to request {row.id:#066x}: {text}"
 
 
 def tell_market(alerts: TxAlerts, market: Market) -> None:
@@ -156,7 +154,6 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float
     if said in THERE:
         alerts.clear("funds")
         alerts.clear("broadcast")
-        alerts.passed("broadcast", now)
     elif said is Sent.FUNDS:
         transaction = transaction_of(row)
         need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
@@ -173,10 +170,10 @@ def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now
     """Say that a question about a reply has no answer, or none that tells, and when it has one again."""
     cause = CAUSES[question]
     if not isinstance(said, Unclear):
-        alerts.passed(cause, now)
+        alerts.passed(cause)
         alerts.clear_for(row.rid, {cause})
         if isinstance(said, Accepts):
-            alerts.passed("contract-refuses", now)
+            alerts.passed("contract-refuses")
             alerts.clear_for(row.rid, {"contract-refuses"})
     elif not said.funds and question is not Question.TRACE:
         which = f" of {to_hex(row.reply_hash)}" if question is Question.RECEIPT and row.reply_hash else ""

@@ -118,7 +118,7 @@ class ReplyMoves:
 
     def _included(self, row: Row, block: int, *, found: bool, foreign: bool = False) -> None:
         self._settled(row)
-        self.state.alerts.passed("not-included", trio.current_time())
+        self.state.alerts.passed("not-included")
         seconds = max(0.0, self.state.manager.ports.wall() - row.recorded_at)
         own = None if foreign else row.reply_hash
         self.state.manager.on_event(ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign))

@@ -43,4 +43,4 @@ def test_no_other_transition_is_taken(state: LinkState, transition: str) -> None
 
 def test_a_chain_is_down_from_the_first_pause_on_and_calls_fail_at_once_or_wait_a_moment() -> None:
     assert [state for state in LinkState if state.is_down] == [LinkState.PAUSED, LinkState.RETRYING]
-    assert [state.patience for state in LinkState] == [math.inf, math.inf, 0.0, MOMENT]
+    assert [state.wait_limit for state in LinkState] == [math.inf, math.inf, 0.0, MOMENT]

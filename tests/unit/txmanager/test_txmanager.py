@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.emulator.blocks import Branch
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, decode_transaction
 from kmsconn.model.events import (
@@ -426,6 +427,17 @@ async def test_a_gap_waits_for_the_answer_about_the_reply_that_left_it(
     assert ours == [(0, calldata(1)), (1, calldata(2))]
 
 
+async def signed_for_another_branch(world: World) -> Branch:
+    """Let the reply go with its branch, which is returned, and be signed under another nonce; the account cannot pay for that."""
+    await until(lambda: all_in(world, State.INCLUDED))
+    branch = world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+    world.foreign()
+    world.chain.mine()
+    world.chain.set_balance(KEY.address, 0)
+    await until(lambda: bool(world.said(AlertRaised)))
+    return branch
+
+
 async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_reply_is_there_again(
     world: World, autojump_clock: Any
 ) -> None:
@@ -433,12 +445,7 @@ async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_rep
     world.request(1)
     world.chain.mine_many(10)
     async with running(world):
-        await until(lambda: all_in(world, State.INCLUDED))
-        branch = world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
-        world.foreign()
-        world.chain.mine()
-        world.chain.set_balance(KEY.address, 0)
-        await until(lambda: bool(world.said(AlertRaised)))
+        branch = await signed_for_another_branch(world)
         world.chain.set_balance(KEY.address, 10**20)
         world.chain.restore(branch)
         await until(lambda: all_in(world, State.FINALIZED))
@@ -454,12 +461,7 @@ async def test_a_start_keeps_back_bytes_of_a_reply_that_the_contract_has_since_i
     world.request(1)
     world.chain.mine_many(10)
     async with running(world):
-        await until(lambda: all_in(world, State.INCLUDED))
-        branch = world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
-        world.foreign()
-        world.chain.mine()
-        world.chain.set_balance(KEY.address, 0)
-        await until(lambda: bool(world.said(AlertRaised)))
+        branch = await signed_for_another_branch(world)
     world.chain.set_balance(KEY.address, 10**20)
     world.chain.restore(branch)
     async with running(world):
