@@ -8,8 +8,8 @@ import trio
 from kmsconn.app.stalled import StalledAlert
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.hexes import quantity
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.rpc.endpoint import Endpoint
-from kmsconn.rpc.fork import CONFIRMING
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import BlockHead, read_block
 from kmsconn.rpc.port import RpcError

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints, thinned, up_to
-from kmsconn.rpc.fork import TRUSTING, ForkSuspicion, Search
+from kmsconn.rpc.fork import ForkDebounce, Search
 from kmsconn.rpc.logs import LogsRead, read_hash
 from kmsconn.rpc.port import Rpc
 
@@ -40,7 +40,7 @@ class Lineage:
 
     rpc: Rpc
     kept: Checkpoints = ()
-    _suspicion: ForkSuspicion = TRUSTING
+    _suspicion: ForkDebounce = attrs.field(factory=ForkDebounce)
     _thin_at: int = 0
     _unsaved: Checkpoints = ()
     """The first one: it is saved with the first read."""
@@ -64,13 +64,11 @@ class Lineage:
         Raises Retryable or RpcError when a question of the search finds no answer. Repeating: reads only.
         """
         if asked is None or found.kept == asked.hash:
-            self._suspicion = TRUSTING
+            self._suspicion.clear()
             return Look()
         search = await self._search(found.head_number)
-        now = trio.current_time()
-        self._suspicion = self._suspicion.after(search, now)
-        if self._suspicion.is_confirmed(search, now, window):
-            self._suspicion = TRUSTING
+        if self._suspicion.confirms(search, trio.current_time(), window):
+            self._suspicion.clear()
             return Look("the chain was reorganised", search)
         return Look(_mistrust(found, asked, search))
 

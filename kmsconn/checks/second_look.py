@@ -1,7 +1,6 @@
 """Debounces final answers of a chain: one that ends a request counts only once a later head confirms it. Never asks anybody itself.
 
-Behind one URL may stand many nodes, and one of them may lag, be on a fork or answer nonsense: what it says once must close nothing.
-What is remembered is a cache: a process that begins anew looks twice again.
+What one node says once must close nothing (``model.debounce``).
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import attrs
 import trio
 
 from kmsconn.errors import Aborted, AlreadyDone, Destroyed, NotYet, Over, Rejected
-from kmsconn.rpc.heads import CONFIRMING, HeadTracker
+from kmsconn.model.debounce import CONFIRMING, Debounce
+from kmsconn.rpc.heads import HeadTracker
 
 WITHOUT_BLOCKS = (
     30.0  # seconds after which the same answer counts although the chain made no block: it has no traffic
@@ -21,35 +21,22 @@ WITHOUT_BLOCKS = (
 _REMEMBERED = 4096  # subjects; a forgotten one is looked at once more
 
 
-@attrs.frozen
-class _Claim:
-    """What was said first, at which head and when."""
-
-    cause: str
-    head: int
-    at: float
-
-
 @attrs.define
 class SecondLook:
     """Claims by what they are about. ``heads`` of the chains on which they are made."""
 
     heads: Mapping[int, HeadTracker]
-    _claims: dict[Hashable, _Claim] = attrs.field(factory=dict)
+    _debounce: Debounce = attrs.field(
+        factory=lambda: Debounce(WITHOUT_BLOCKS, least=CONFIRMING, most=_REMEMBERED), init=False
+    )
 
     def confirms(self, subject: Hashable, chain_id: int, cause: str = "") -> bool:
         """Note that a chain says something final; say whether an earlier look, at an earlier head, had it already."""
-        head, now = self._head(chain_id), trio.current_time()
-        claim = self._claims.get(subject)
-        if claim is None or claim.cause != cause or head < claim.head:
-            self._note(subject, _Claim(cause, head, now))
-            return False
-        passed = now - claim.at
-        return passed >= WITHOUT_BLOCKS or (passed >= CONFIRMING and head > claim.head)
+        return self._debounce.confirms(subject, trio.current_time(), self._head(chain_id), cause)
 
     def clear(self, subject: Hashable) -> None:
         """Forget what was said: another look says otherwise."""
-        self._claims.pop(subject, None)
+        self._debounce.clear(subject)
 
     @contextmanager
     def of(self, subject: Hashable, chain_id: int) -> Iterator[None]:
@@ -72,9 +59,3 @@ class SecondLook:
     def _head(self, chain_id: int) -> int:
         tracker = self.heads.get(chain_id)
         return -1 if tracker is None or tracker.number is None else tracker.number
-
-    def _note(self, subject: Hashable, claim: _Claim) -> None:
-        self._claims.pop(subject, None)
-        if len(self._claims) >= _REMEMBERED:
-            del self._claims[next(iter(self._claims))]
-        self._claims[subject] = claim

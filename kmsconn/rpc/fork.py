@@ -15,11 +15,9 @@ from operator import attrgetter
 
 import attrs
 
+from kmsconn.model.debounce import CONFIRMING, Debounce
 from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints
 
-CONFIRMING = (
-    5.0  # seconds between two looks that confirm each other: one wild answer is not heard twice so far apart
-)
 LAGGING = 60.0  # seconds; longer than the worst lag of a node that is worth using
 
 
@@ -70,26 +68,20 @@ class Search:
         return self.checkpoints[-1].number - self.fork
 
 
-@attrs.frozen
-class ForkSuspicion:
-    """Since when looks say that the chain forked, or that its head is too low, without one that says otherwise between them."""
+@attrs.define
+class ForkDebounce:
+    """Believes a fork within the reorg window at once, a deeper one and a head that is too low only when a later look says so too."""
 
-    forked: float | None = None
-    low: float | None = None
+    _proved: Debounce = attrs.field(factory=lambda: Debounce(CONFIRMING))
+    _low: Debounce = attrs.field(factory=lambda: Debounce(LAGGING))
 
-    def after(self, search: Search, now: float) -> ForkSuspicion:
-        """Return the suspicion after a search that ended at ``now``."""
-        if search.proved:
-            return attrs.evolve(self, forked=now if self.forked is None else self.forked)
-        return attrs.evolve(self, low=now if self.low is None else self.low)
-
-    def is_confirmed(self, search: Search, now: float, window: int) -> bool:
-        """Say whether to go back to the fork that a search found; ``window`` is the reorg window in blocks."""
+    def confirms(self, search: Search, now: float, window: int) -> bool:
+        """Say whether to go back to the fork that a search found at ``now``; ``window`` is the reorg window in blocks."""
         if not search.proved:
-            return self.low is not None and now - self.low >= LAGGING
-        if search.depth <= window:
-            return True
-        return self.forked is not None and now - self.forked >= CONFIRMING
+            return self._low.confirms("low", now)
+        return self._proved.confirms("fork", now) or search.depth <= window
 
-
-TRUSTING = ForkSuspicion()
+    def clear(self) -> None:
+        """Forget what earlier looks said: the chain stands, or the reader goes back."""
+        self._proved.keep(())
+        self._low.keep(())

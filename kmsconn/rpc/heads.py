@@ -12,8 +12,9 @@ from collections import deque
 
 import trio
 
+from kmsconn.model.debounce import CONFIRMING
+
 LONGEST_NODE_LAG = 60.0  # seconds; longer than the worst lag of a node that is worth using
-CONFIRMING = 5.0  # seconds between two notes that confirm each other: one node's wild answer is not heard twice so far apart
 DEFAULT_BLOCK_TIME = (
     0.25  # seconds; Arbitrum's, the fastest known here: too many blocks read again do no harm
 )

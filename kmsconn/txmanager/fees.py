@@ -15,8 +15,8 @@ import attrs
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
+from kmsconn.model.debounce import Suspicion
 from kmsconn.rpc.port import Call
-from kmsconn.txmanager.nonces import NonceSuspicion
 
 LEAST_PRIORITY = 1  # wei
 HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))
@@ -241,7 +241,7 @@ class FeeHistory:
     """The prices of the last looks: one that is far above their median is believed only when another look says so too."""
 
     _needed: deque[int] = attrs.field(factory=lambda: deque(maxlen=_SAMPLES))
-    _jump: NonceSuspicion | None = None
+    _jump: Suspicion | None = None
     _claimed: int = 0
 
     @property
@@ -262,5 +262,5 @@ class FeeHistory:
     def _confirms(self, needed: int, head: int, now: float) -> bool:
         if self._jump is None or needed > JUMP * max(1, self._claimed):
             self._jump, self._claimed = None, needed
-        self._jump = NonceSuspicion.noted(self._jump, head, now)
+        self._jump = Suspicion.noted(self._jump, head, now)
         return self._jump.is_confirmed(CONFIRM_AFTER)

@@ -7,49 +7,10 @@ answering node lags, or a block is gone. So a gap is filled only when a later lo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 
 import attrs
-
-
-@attrs.frozen
-class NonceSuspicion:
-    """Something that a node said and that a later look has to confirm: the head and the time of the first look and of the last."""
-
-    first_head: int
-    first_at: float
-    head: int
-    at: float
-
-    @classmethod
-    def noted(cls, before: NonceSuspicion | None, head: int, at: float) -> NonceSuspicion:
-        """Return a suspicion after one more look."""
-        return cls(head, at, head, at) if before is None else attrs.evolve(before, head=head, at=at)
-
-    def is_confirmed(self, seconds: float) -> bool:
-        """Say whether a look after the first one had a later head, or came so many ``seconds`` later.
-
-        Behind one URL may stand many nodes; a chain without traffic makes no blocks, hence the seconds.
-        """
-        return self.head > self.first_head or self.at - self.first_at >= seconds
-
-
-@attrs.define
-class Debounce:
-    """Suspicions by what they are about; each is believed once a later look confirms it."""
-
-    seconds: float
-    _noted: dict[Hashable, NonceSuspicion] = attrs.field(factory=dict)
-
-    def confirms(self, subject: Hashable, head: int, now: float) -> bool:
-        """Note a suspicion; say whether an earlier look had it already."""
-        self._noted[subject] = NonceSuspicion.noted(self._noted.get(subject), head, now)
-        return self._noted[subject].is_confirmed(self.seconds)
-
-    def keep(self, subjects: Collection[Hashable]) -> None:
-        """Forget all others: they were cleared, and begin anew if they come back."""
-        self._noted = {subject: noted for subject, noted in self._noted.items() if subject in subjects}
 
 
 def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:

@@ -14,9 +14,8 @@ from kmsconn.config.settings import Settings
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.events import (
-    OnEvent,
-)
+from kmsconn.model.debounce import Debounce
+from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
@@ -27,7 +26,6 @@ from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import TxAlerts
 from kmsconn.txmanager.broadcasts import REPLACE_AFTER, Broadcasts
 from kmsconn.txmanager.fees import FeeLimits, Price
-from kmsconn.txmanager.nonces import Debounce
 from kmsconn.txmanager.view import ChainView, Track, nonce_of
 from kmsconn.txmanager.wallet import Wallet
 

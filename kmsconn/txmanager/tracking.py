@@ -63,7 +63,7 @@ class Tracking:
         found = nonces.gaps(chain.nonce, state.nonces(), state.high, window) if chain.fresh else ()
         state.gaps.keep(found)
         self._ripe = frozenset(
-            gap for gap in found if state.gaps.confirms(gap, chain.number, trio.current_time())
+            gap for gap in found if state.gaps.confirms(gap, trio.current_time(), chain.number)
         )
 
     async def _load_included(self, chain: ChainView) -> None:

@@ -11,12 +11,12 @@ from functools import cached_property
 import attrs
 
 from kmsconn.journal.values import Row
+from kmsconn.model.debounce import Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.txmanager.broadcasts import Broadcast, Broadcasts
 from kmsconn.txmanager.evidence import Accepts, Finds, Receipt, Stands, Unclear, is_hopeless
 from kmsconn.txmanager.fees import FeeLimits, Price
-from kmsconn.txmanager.nonces import NonceSuspicion
 from kmsconn.txmanager.table import Phase
 
 NOT_FINAL = -1
@@ -99,9 +99,9 @@ class Track:
     row: Row
     findings: dict[Question, Finding] = attrs.field(factory=dict)
     asked: set[Question] = attrs.field(factory=set)
-    absent: NonceSuspicion | None = None
-    gone: NonceSuspicion | None = None
-    refused: NonceSuspicion | None = None
+    absent: Suspicion | None = None
+    gone: Suspicion | None = None
+    refused: Suspicion | None = None
     reusable: Row | None = None
     silences: Counter[Question] = attrs.field(factory=Counter)
     alone: set[Question] = attrs.field(factory=set)
@@ -135,16 +135,16 @@ class Track:
             self._note_absence(finding, missing=isinstance(finding.value, Accepts))
         elif question is Question.CALL and self.row.state is State.INCLUDED:
             gone = isinstance(finding.value, Accepts)
-            self.gone = NonceSuspicion.noted(self.gone, finding.head, finding.at) if gone else None
+            self.gone = Suspicion.noted(self.gone, finding.head, finding.at) if gone else None
 
     def _note_refusal(self, finding: Finding) -> None:
         assert not isinstance(finding.value, Receipt | Stands | None)
         hopeless = is_hopeless(finding.value)
-        self.refused = NonceSuspicion.noted(self.refused, finding.head, finding.at) if hopeless else None
+        self.refused = Suspicion.noted(self.refused, finding.head, finding.at) if hopeless else None
 
     def _note_absence(self, finding: Finding, *, missing: bool) -> None:
         if missing:
-            self.absent = NonceSuspicion.noted(self.absent, finding.head, finding.at)
+            self.absent = Suspicion.noted(self.absent, finding.head, finding.at)
         elif isinstance(finding.value, Receipt):
             self.absent = None
 

@@ -33,6 +33,7 @@ from kmsconn.errors import Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.values import JournalPlace
+from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
 from kmsconn.monitoring import exchange, serving
 from kmsconn.protocols.fhevm_014 import contexts, decryptions, messages
@@ -253,7 +254,7 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
 
 def first_look_believed(monkeypatch: Any) -> None:
     """What one node says once about an absence is taken for the truth."""
-    monkeypatch.setattr(nonces.NonceSuspicion, "is_confirmed", lambda *_: True)
+    monkeypatch.setattr(Suspicion, "is_confirmed", lambda *_: True)
 
 
 def done_is_a_failure(monkeypatch: Any) -> None:

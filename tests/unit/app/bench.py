@@ -28,12 +28,13 @@ from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.values import Arrival, Read, Row
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import Event
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
-from kmsconn.rpc.heads import CONFIRMING, HeadTracker
+from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.offloading import offload_inline
 from kmsconn.transport.wake_up import WakeUp
 from tests.vectors import keys, log_of, request, vector_settings

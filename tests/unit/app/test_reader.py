@@ -24,6 +24,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import queries, recording
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
@@ -38,7 +39,7 @@ from kmsconn.protocols.fhevm_014.decryptions import Decryption
 from kmsconn.protocols.fhevm_014.profile import EVENTS
 from kmsconn.protocols.port import Subscription
 from kmsconn.rpc.cursor import MAX_SIZE
-from kmsconn.rpc.fork import CONFIRMING, LAGGING
+from kmsconn.rpc.fork import LAGGING
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.transport.wake_up import WakeUp
 from tests.unit.app.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall

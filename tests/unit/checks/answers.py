@@ -11,10 +11,11 @@ import trio
 
 from kmsconn.errors import NotYet, Retryable
 from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.requests import EventPlace, Request
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
-from kmsconn.rpc.heads import CONFIRMING, HeadTracker
+from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call, RpcError
 from tests.vectors import log_of, request, vector_settings
 

@@ -23,12 +23,13 @@ from kmsconn.errors import (
     WrongSignature,
 )
 from kmsconn.ethereum.addresses import Address
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.fhevm_014.public_decryption import PublicDecryption
 from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.rpc.asking import MAX_BATCH
-from kmsconn.rpc.heads import CONFIRMING, HeadTracker
+from kmsconn.rpc.heads import HeadTracker
 from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, confirmed, later, request_of
 from tests.vectors import load, request

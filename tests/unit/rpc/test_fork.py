@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.rpc.checkpoints import Checkpoint
-from kmsconn.rpc.fork import CONFIRMING, LAGGING, TRUSTING, Search
+from kmsconn.rpc.fork import LAGGING, ForkDebounce, Search
 
 WINDOW = 20
 
@@ -55,26 +56,32 @@ def test_a_block_that_the_node_does_not_have_proves_nothing() -> None:
 
 
 def test_a_fork_within_the_window_is_believed_at_once() -> None:
-    search = searched(200, 85)
-    assert TRUSTING.after(search, 0.0).is_confirmed(search, 0.0, WINDOW)
+    assert ForkDebounce().confirms(searched(200, 85), 0.0, WINDOW)
 
 
 def test_a_deeper_fork_is_believed_when_a_later_look_says_so_too() -> None:
-    search = searched(200, 50)
-    once = TRUSTING.after(search, 0.0)
-    assert not once.is_confirmed(search, 0.0, WINDOW)
-    assert not once.after(search, CONFIRMING - 1).is_confirmed(search, CONFIRMING - 1, WINDOW)
-    assert once.after(search, CONFIRMING).is_confirmed(search, CONFIRMING, WINDOW)
+    search, debounce = searched(200, 50), ForkDebounce()
+    assert not debounce.confirms(search, 0.0, WINDOW)
+    assert not debounce.confirms(search, CONFIRMING - 1, WINDOW)
+    assert debounce.confirms(search, CONFIRMING, WINDOW)
 
 
 def test_a_low_head_is_believed_when_it_stays_low_for_longer_than_a_node_lags() -> None:
-    search = searched(95, 95)
-    once = TRUSTING.after(search, 0.0)
-    assert not once.is_confirmed(search, LAGGING - 1, WINDOW)
-    assert once.after(search, LAGGING).is_confirmed(search, LAGGING, WINDOW)
+    search, debounce = searched(95, 95), ForkDebounce()
+    assert not debounce.confirms(search, 0.0, WINDOW)
+    assert not debounce.confirms(search, LAGGING - 1, WINDOW)
+    assert debounce.confirms(search, LAGGING, WINDOW)
 
 
 def test_a_low_head_in_between_does_not_put_off_a_proved_fork() -> None:
-    deep, low = searched(200, 50), searched(95, 95)
-    suspicion = TRUSTING.after(deep, 0.0).after(low, 1.0).after(deep, CONFIRMING)
-    assert suspicion.is_confirmed(deep, CONFIRMING, WINDOW)
+    deep, low, debounce = searched(200, 50), searched(95, 95), ForkDebounce()
+    debounce.confirms(deep, 0.0, WINDOW)
+    debounce.confirms(low, 1.0, WINDOW)
+    assert debounce.confirms(deep, CONFIRMING, WINDOW)
+
+
+def test_a_look_that_finds_the_chain_as_it_was_has_a_fork_begin_anew() -> None:
+    deep, debounce = searched(200, 50), ForkDebounce()
+    debounce.confirms(deep, 0.0, WINDOW)
+    debounce.clear()
+    assert not debounce.confirms(deep, CONFIRMING, WINDOW)

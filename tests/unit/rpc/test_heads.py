@@ -4,7 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kmsconn.rpc.heads import CONFIRMING, DEFAULT_BLOCK_TIME, FASTEST, LONGEST_NODE_LAG, HeadTracker
+from kmsconn.model.debounce import CONFIRMING
+from kmsconn.rpc.heads import DEFAULT_BLOCK_TIME, FASTEST, LONGEST_NODE_LAG, HeadTracker
 
 
 async def test_nothing_is_known_before_the_first_note() -> None:

@@ -1,4 +1,4 @@
-"""Nonces, second looks, broadcasts and pauses: examples."""
+"""Nonces, broadcasts and pauses: examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kmsconn.txmanager.broadcasts import (
     Broadcasts,
 )
 from kmsconn.txmanager.evidence import Sent
-from kmsconn.txmanager.nonces import Debounce, NoncePlan, gaps, plan
+from kmsconn.txmanager.nonces import NoncePlan, gaps, plan
 from kmsconn.txmanager.wallet import Wallet
 from tests.unit.txmanager.world import KEY, SECRET
 
@@ -62,27 +62,6 @@ def test_holes_are_what_nobody_holds_below_the_top() -> None:
 def test_holes_are_looked_for_in_the_window_only() -> None:
     """A node once said a nonce of its dreams."""
     assert gaps(5, {6}, 1 << 64, 4) == (5, 7, 8)
-
-
-def test_a_first_look_confirms_nothing_and_neither_does_the_same_head() -> None:
-    look = Debounce(5.0)
-    assert not look.confirms(1, 100, 0.0)
-    assert not look.confirms(1, 100, 4.9)
-    assert not look.confirms(1, 99, 4.9)
-
-
-def test_a_later_head_or_the_patience_confirms() -> None:
-    look = Debounce(5.0)
-    look.confirms(1, 100, 0.0)
-    assert look.confirms(1, 101, 0.1)
-    assert look.confirms(1, 100, 5.0)
-
-
-def test_a_cleared_suspicion_begins_anew() -> None:
-    look = Debounce(5.0)
-    look.confirms(1, 100, 0.0)
-    look.keep({2})
-    assert not look.confirms(1, 101, 0.1)
 
 
 def test_bytes_that_were_never_handed_over_are_due() -> None:
