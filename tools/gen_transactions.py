@@ -11,35 +11,35 @@ from kmsconn.txmanager.table import Action, markdown
 TARGET = Path(__file__).parents[1] / "docs" / "transactions.md"
 
 INTRODUCTION = """\
-# What the transaction manager does with a reply
+# Actions of the transaction manager
 
-<!-- Printed by `make gen` from kmsconn/txmanager/table.py; a test says when it is stale. -->
+<!-- Printed by `make gen` from kmsconn/txmanager/table.py; a test fails when it is stale. -->
 
-One loop for each chain looks at the chain, works out what is known of every reply, and takes the action that this table names
+One loop per chain reads the chain, classifies every reply, and takes the action in this table
 (`kmsconn/txmanager/decide.py`). The *phase* of a reply follows from its row in the journal and the sender's nonce on chain, the
-*evidence* from the answers so far (`kmsconn/txmanager/assess.py`). An answer that fails concerns its own reply alone: all others take
-their next step in the same round. Nothing here is remembered beyond the process; journal and chain rebuild it.
+*evidence* from the answers so far (`kmsconn/txmanager/assess.py`). A failed query affects only its own reply: all others take
+their next step in the same round. Evidence lives in memory; journal and chain rebuild it.
 
 ## Actions
 
 """
 
 MEANINGS: dict[Action, str] = {
-    Action.WAIT: "nothing: time or another answer brings the next step",
-    Action.ASK: "a node is asked the next question about it",
-    Action.SIGN: "it gets a nonce, fees and a signature, all durable before it is broadcast",
-    Action.BROADCAST: "its bytes are handed to a node; the answer is evidence for a later round and holds nobody up",
-    Action.REPRICE: "it is signed again at the same nonce: for more, or for the market's fee where no node holds its bytes",
-    Action.MOVE_DOWN: "it is signed again for the nonce of a gap below it, the last reply in flight first, unless a new one takes that",
-    Action.FILL_GAP: "an empty transfer to ourselves uses its nonce up, so that later ones can pass",
-    Action.CONFIRM: "it is in the chain: the row is included",
-    Action.RELEASE: "it gives its nonce up and goes back to answered",
-    Action.DEFER: "it waits in the journal without a nonce, longer each time, at most a minute",
-    Action.REJECT: "it can never be taken: the row is rejected, with the reason",
-    Action.FINISH: "it is not this node's to give: the row is done",
-    Action.RESEND: "its block is gone: back to answered; its bytes go out again while their nonce is open",
-    Action.RESTART: "its block is gone and no answer is kept: the request starts again",
-    Action.FINALIZE: "it is there for good: the row is finalized",
+    Action.WAIT: "take no action; time or another answer brings the next step",
+    Action.ASK: "send the next query about the reply to a node",
+    Action.SIGN: "give the reply a nonce, fees and a signature, all durable before the broadcast",
+    Action.BROADCAST: "send the reply's bytes to a node; the answer is evidence for a later round and blocks no other reply",
+    Action.REPRICE: "sign the reply again at the same nonce: for a higher fee, or for the market's fee if no node holds its bytes",
+    Action.MOVE_DOWN: "sign the reply again for a nonce gap below it, the last reply in flight first, unless a new reply fills the gap",
+    Action.FILL_GAP: "use the reply's nonce for an empty transfer to the own account, so that later nonces can pass",
+    Action.CONFIRM: "mark the row as included; the reply is in the chain",
+    Action.RELEASE: "free the reply's nonce; the row is answered again",
+    Action.DEFER: "let the reply wait in the journal without a nonce, longer each time, at most a minute",
+    Action.REJECT: "reject the row with the reason; the contract will never accept the reply",
+    Action.FINISH: "mark the row as done; other nodes give this reply",
+    Action.RESEND: "mark the row as answered, because the reply's block is gone; the same bytes are sent while their nonce is open",
+    Action.RESTART: "start the request again, because the reply's block is gone and no answer is kept",
+    Action.FINALIZE: "mark the row as finalized; the reply's block is final",
 }
 
 

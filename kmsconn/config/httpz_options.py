@@ -25,7 +25,7 @@ _GATEWAY = Section(
         Option(
             "chain_id",
             types.ChainId,
-            "Its chain id, compared with the node before it is used.",
+            "Chain id of the gateway. The connector compares it with the node's before it uses the node.",
             "gateway.chain_id",
             31337,
             in_file=True,
@@ -77,7 +77,7 @@ _GATEWAY = Section(
         Option(
             "key_manager_address",
             types.KeyManagerAddress,
-            "Address of the KeyManager; without it key requests are listened to at `httpz_address`, as that generation had it.",
+            "Address of the KeyManager. Default: `httpz_address`, as in that generation's connector.",
             "kms_generation_contract.address",
             None,
             '"0x…"',
@@ -85,7 +85,7 @@ _GATEWAY = Section(
         Option(
             "key_management_at_finality",
             types.Flag,
-            "Let key operations wait until their block is final.",
+            "Whether key operations wait until their block is final.",
             "httpz.key_management_at_finality",
         ),
     ),
@@ -97,7 +97,8 @@ _CORE = Section(
         Option(
             "kms_core_endpoint",
             types.CoreEndpoints,
-            "The gRPC endpoint of this node's Core, `http://host:port`: one, a comma list, or a list. A request's id chooses.",
+            "The gRPC endpoint of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request selects the "
+            "endpoint.",
             "core_endpoints",
             ("http://[::1]:50052",),
             in_file=True,
@@ -108,25 +109,25 @@ _CORE = Section(
         Option(
             "plaintext_encoding",
             types.PlaintextEncoding,
-            "How the Core encodes public results: `auto` tells it by the signature, else `p3`, `p1`, `p2` or `raw`.",
+            "Encoding of public results by the Core: `p3`, `p1`, `p2`, `raw`, or `auto`, which detects it by the signature.",
             "httpz.plaintext_encoding",
         ),
         Option(
             "tolerant_digests",
             types.Flag,
-            "Use the bytes of a ciphertext though their digest is not the one on chain, as that generation did. For test networks only.",
+            "Accept ciphertexts whose digest differs from the one on chain, as that generation did. For test networks only.",
             "httpz.tolerant_digests",
         ),
         Option(
             "preprocessing",
             types.Flag,
-            "Whether keys are prepared; a centralised Core has no preprocessing.",
+            "Whether keys need a preprocessing; a centralised Core has none.",
             "httpz.preprocessing",
         ),
         Option(
             "fhe_parameters",
             types.FheParameters,
-            "Numbers of the Core's parameters by their digest on chain, `{ 0x… = 1 }`; without them the Core's default for all.",
+            "Parameter numbers of the Core by the digest on chain, `{ 0x… = 1 }`. Default: the Core's own default for all.",
             "httpz.fhe_parameters",
             None,
             '{ "0x…" = 1 }',
@@ -158,7 +159,7 @@ _PROCESS = Section(
         Option(
             "service_name",
             types.Name,
-            "Name in logs and at `/version`; `--name` replaces it. A number after its last dash is the mnemonic's account.",
+            "Name in logs and at `/version`; `--name` overrides it. A number after its last dash is the mnemonic's account.",
             "service_name",
             "kms-connector",
         ),
@@ -192,16 +193,23 @@ _CIPHERTEXTS = Section(
         Option(
             "s3_config.region",
             types.Name,
-            "Region of a bucket for ciphertexts that the chain names no usable one for; required in its table.",
+            "Region of a fallback bucket, for ciphertexts without a usable bucket on chain. Required in its table.",
             "",
             None,
             '"us-east-1"',
         ),
-        Option("s3_config.bucket", types.Name, "That bucket; required in its table.", "", None, '"ct128"'),
+        Option(
+            "s3_config.bucket",
+            types.Name,
+            "Name of the fallback bucket. Required in its table.",
+            "",
+            None,
+            '"ct128"',
+        ),
         Option(
             "s3_config.endpoint",
             types.HttpUrl,
-            "Its URL, where it is not AWS's own.",
+            "URL of the fallback bucket's S3 service, if it is not AWS's own.",
             "",
             None,
             '"http://127.0.0.1:9000"',
@@ -234,7 +242,7 @@ _REPLIES = Section(
 )
 
 _ACCEPTED = (
-    Accepted("channel_size", "pools.* set how much is on its way at once", types.Count),
+    Accepted("channel_size", "pools.* limit concurrent requests", types.Count),
     Accepted(
         "decryption_timeout_secs", "work ends by its deadline (deadlines.*, decryption_expiry)", types.Number
     ),
@@ -243,8 +251,8 @@ _ACCEPTED = (
         "work ends by its deadline (deadlines.*, decryption_expiry)",
         types.Number,
     ),
-    Accepted("retry_interval_secs", "pauses grow by themselves", types.Number),
-    Accepted("verify_coprocessors", "HTTPZ is asked for every coprocessor", types.Flag),
+    Accepted("retry_interval_secs", "delays grow exponentially", types.Number),
+    Accepted("verify_coprocessors", "the connector reads every coprocessor from HTTPZ", types.Flag),
 )
 
 HTTPZ_RC7: Final = OptionTable(

@@ -141,8 +141,8 @@ SECTIONS: Final = (
             Option(
                 "gateway_url",
                 types.RpcUrls,
-                "JSON-RPC of the Gateway, `http(s)` or `ws(s)`: one, a comma list, or a list in order of preference. Over a websocket "
-                "calls, sends and wake-ups use one connection; over HTTP the reader polls.",
+                "JSON-RPC of the Gateway, `http(s)` or `ws(s)`: one, a comma list, or a list in order of preference. A websocket "
+                "carries calls, broadcasts and wake-ups on one connection; over HTTP the reader polls.",
                 "gateway.urls",
                 REQUIRED,
                 '"https://gateway.example:8547"',
@@ -150,7 +150,7 @@ SECTIONS: Final = (
             Option(
                 "gateway_ws_url",
                 types.WebsocketUrls,
-                "Websocket of the Gateway beside an HTTP `gateway_url`; it is preferred, HTTP is the fallback.",
+                "Websocket of the Gateway beside an HTTP `gateway_url`. The connector prefers it and falls back to HTTP.",
                 "gateway.urls",
                 None,
                 '"wss://gateway.example:8548"',
@@ -158,7 +158,7 @@ SECTIONS: Final = (
             Option(
                 "gateway_chain_id",
                 types.ChainId,
-                "Chain id of the Gateway, compared with the node before it is used.",
+                "Chain id of the Gateway. The connector compares it with the node's before it uses the node.",
                 "gateway.chain_id",
                 REQUIRED,
                 "10901",
@@ -182,7 +182,7 @@ SECTIONS: Final = (
             Option(
                 "ethereum_chain_id",
                 types.ChainId,
-                "Chain id of Ethereum, compared with the node before it is used.",
+                "Chain id of Ethereum. The connector compares it with the node's before it uses the node.",
                 "ethereum.chain_id",
                 REQUIRED,
                 "11155111",
@@ -190,8 +190,8 @@ SECTIONS: Final = (
             Option(
                 "host_chains",
                 types.HostChains,
-                "The chains whose ACL contracts say who may see what: a list of `url`, `chain_id` and `acl_address`; a JSON array in the "
-                "environment, which then replaces the file's list.",
+                "The host chains, whose ACL contracts control access to ciphertexts: a list of `url`, `chain_id` and `acl_address`. A "
+                "JSON array in the environment replaces the file's list.",
                 "host_chains",
                 REQUIRED,
                 '[\n  { url = "https://ethereum.example:8545", chain_id = 11155111, '
@@ -234,7 +234,8 @@ SECTIONS: Final = (
             Option(
                 "kms_core_endpoints",
                 types.CoreEndpoints,
-                "The gRPC endpoints of this node's Core, `http://host:port`: one, a comma list, or a list. A request's id chooses.",
+                "The gRPC endpoints of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request "
+                "selects the endpoint.",
                 "core_endpoints",
                 REQUIRED,
                 '["http://127.0.0.1:50051"]',
@@ -266,7 +267,7 @@ SECTIONS: Final = (
             Option(
                 "core_reply_budget",
                 types.ByteSize,
-                "Bytes of large replies of the Core (over 1 MiB) that come in at once; the others wait.",
+                "Limit on the bytes of large Core replies (over 1 MiB) received at the same time; further ones wait.",
                 "core_reply_budget",
             ),
         ),
@@ -277,7 +278,7 @@ SECTIONS: Final = (
             Option(
                 "private_key",
                 values.Secret,
-                "Key of the tx sender, 32 bytes as hex, `0x` optional. Better in `private_key_file`.",
+                "Key of the tx sender, 32 bytes as hex, `0x` optional. Prefer `private_key_file`.",
                 "",
                 None,
                 '"0x…"',
@@ -285,7 +286,7 @@ SECTIONS: Final = (
             Option(
                 "private_key_file",
                 types.FilePath,
-                "File that holds the key of the tx sender as hex (mode 0600). The systemd credential `private_key` is found by itself.",
+                "File with the key of the tx sender as hex (mode 0600). A systemd credential `private_key` is found without this option.",
                 "",
                 None,
                 '"/etc/kmsconn/private_key"',
@@ -293,7 +294,7 @@ SECTIONS: Final = (
             Option(
                 "signing_key_path",
                 types.FilePath,
-                "File in which the KMS Core wrote a signing key (its safe serialisation, 91 bytes), used as the key of the tx sender.",
+                "File with a signing key written by the KMS Core (its safe serialisation, 91 bytes), used as the key of the tx sender.",
                 "",
                 None,
                 '"/etc/kmsconn/signing_key"',
@@ -309,7 +310,7 @@ SECTIONS: Final = (
             Option(
                 "account_index",
                 types.Number,
-                "Account of the mnemonic. Without it, the number after the last dash of `service_name`, else 0.",
+                "Account of the mnemonic. Default: the number after the last dash of `service_name`, else 0.",
                 "",
                 None,
                 "0",
@@ -317,8 +318,8 @@ SECTIONS: Final = (
             Option(
                 "aws_kms_config.key_id",
                 types.Name,
-                "Key of the tx sender in AWS KMS: id, ARN or `alias/…` of an ECC_SECG_P256K1 key for SIGN_VERIFY. Credentials are found as "
-                "AWS's SDKs find them. Needs the extra `aws`.",
+                "Key of the tx sender in AWS KMS: id, ARN or `alias/…` of an ECC_SECG_P256K1 key for SIGN_VERIFY. Credentials come "
+                "from the usual places of the AWS SDKs. Needs the extra `aws`.",
                 "",
                 None,
                 '"alias/tx-sender"',
@@ -326,7 +327,7 @@ SECTIONS: Final = (
             Option(
                 "aws_kms_config.region",
                 types.Name,
-                "Its region; without it AWS's own resolution, and `us-east-1` beside an endpoint.",
+                "Region of that key. Default: the resolution of the AWS SDKs, or `us-east-1` if an endpoint is set.",
                 "",
                 None,
                 '"eu-west-1"',
@@ -334,7 +335,7 @@ SECTIONS: Final = (
             Option(
                 "aws_kms_config.endpoint",
                 types.HttpUrl,
-                "URL of the service, where it is not AWS's own.",
+                "URL of the AWS KMS service, if it is not AWS's own.",
                 "",
                 None,
                 '"http://127.0.0.1:4566"',
@@ -355,28 +356,29 @@ SECTIONS: Final = (
             Option(
                 "journal",
                 types.JournalUrl,
-                "Where requests and answers are kept, `sqlite:///PATH` (a fourth slash begins an absolute path). Deleting it loses no "
-                "request where `decryption_from_block_number` is set: the chain is read again from there. Without that, reading begins at "
-                "the head.",
+                "Database of requests and answers, `sqlite:///PATH` (a fourth slash begins an absolute path). After its deletion the "
+                "connector reads the chain again from `decryption_from_block_number` and loses no request; without that option it "
+                "begins at the head.",
                 "journal",
             ),
             Option(
                 "retention.contents",
                 types.Age,
-                "How long the journal keeps event, answer and signed bytes of a request after its end: at least `1h`; `0s`: for ever.",
+                "How long the journal keeps event, answer and signed bytes of a request after its end: at least `1h`; `0s` keeps them "
+                "for ever.",
                 "retention.contents",
             ),
             Option(
                 "retention.rows",
                 types.Age,
-                "How long it keeps all else that is known of a request after its end: at least `1h`; `0s`: for ever.",
+                "How long the journal keeps the row of a request after its end: at least `1h`; `0s` keeps it for ever.",
                 "retention.rows",
             ),
             Option(
                 "control_socket",
                 types.FilePath,
-                "Unix socket of `kmsconn run` for `kmsconn requests` (mode 0600); without it the path of the journal with `.sock` at its "
-                "end. An embedded connector opens none.",
+                "Unix socket of `kmsconn run` for `kmsconn requests` (mode 0600). Default: the journal's path with `.sock` appended. "
+                "An embedded connector opens none.",
                 "control_socket",
                 example='"/run/kmsconn/control.sock"',
             ),
@@ -384,19 +386,20 @@ SECTIONS: Final = (
             Option(
                 "monitoring_endpoint",
                 types.SocketAddress,
-                "Where `kmsconn run` serves `/metrics`, `/healthz`, `/liveness` and `/version`. An embedded connector opens no port.",
+                "Address where `kmsconn run` serves `/metrics`, `/healthz`, `/liveness` and `/version`. An embedded connector opens "
+                "no port.",
                 "monitoring_endpoint",
             ),
             Option(
                 "healthcheck_timeout",
                 types.Seconds,
-                "How long a Core may take to answer a probe at start before it is named.",
+                "Time limit for a health probe of a Core; a later answer raises an alert.",
                 "healthcheck_timeout",
             ),
             Option(
                 "log_level",
                 types.LogLevel,
-                "Least level that is logged: `debug`, `info`, `warning` or `error`.",
+                "Minimum level of log lines: `debug`, `info`, `warning` or `error`.",
                 "log_level",
             ),
             Option(
@@ -408,7 +411,7 @@ SECTIONS: Final = (
             Option(
                 "drain_grace",
                 types.Grace,
-                "How long answered requests may take to be included after SIGTERM.",
+                "Time for including answered requests after SIGTERM.",
                 "drain_grace",
             ),
         ),
@@ -419,32 +422,32 @@ SECTIONS: Final = (
             Option(
                 "decryption_polling",
                 types.Seconds,
-                "Safety poll of the Gateway beneath the websocket; the poll where there is none.",
+                "Interval of polling the Gateway, also beside a websocket.",
                 "decryption_polling",
             ),
             Option(
                 "key_management_polling",
                 types.Seconds,
-                "How often the finalized blocks of Ethereum are read for key management.",
+                "Interval of reading Ethereum's finalized blocks for key management.",
                 "key_management_polling",
             ),
             Option(
                 "get_logs_batch_size",
                 types.Count,
-                "First number of blocks of one `eth_getLogs`; it grows and shrinks by itself.",
+                "Initial number of blocks of one `eth_getLogs`; the reader adapts it to the node.",
                 "get_logs_batch_size",
             ),
             Option(
                 "reorg_window",
                 types.Seconds,
-                "How much of the chain is read again each round; longer than the worst lag among the nodes behind one URL.",
+                "Span of recent blocks that the reader reads again. It must exceed the worst lag among the nodes behind one URL.",
                 "reorg_window",
             ),
             Option(
                 "decryption_from_block_number",
                 types.Number,
-                "First Gateway block to read. A journal that was begun elsewhere is not moved: the blocks from here on are read once "
-                "more, beside the live end.",
+                "First Gateway block to read. If the journal has a cursor already, the cursor stays, and the blocks from here on are "
+                "read once more beside the head.",
                 "decryption_from_block_number",
                 None,
                 "1000000",
@@ -452,8 +455,8 @@ SECTIONS: Final = (
             Option(
                 "kms_operation_from_block_number",
                 types.Number,
-                "First Ethereum block to read. A journal that was begun elsewhere is not moved: the blocks from here on are read once "
-                "more, beside the live end.",
+                "First Ethereum block to read. If the journal has a cursor already, the cursor stays, and the blocks from here on are "
+                "read once more beside the head.",
                 "kms_operation_from_block_number",
                 None,
                 "7000000",
@@ -472,53 +475,59 @@ SECTIONS: Final = (
             Option(
                 "pools.public_decryption",
                 types.Count,
-                "Public decryptions on their way at once.",
+                "Number of concurrent public decryptions.",
                 "pools.public_decryption",
             ),
             Option(
                 "pools.user_decryption",
                 types.Count,
-                "User decryptions on their way at once.",
+                "Number of concurrent user decryptions.",
                 "pools.user_decryption",
             ),
             Option(
                 "pools.key_generation",
                 types.Count,
-                "Preprocessings, key and CRS generations on their way at once.",
+                "Number of concurrent preprocessings, key and CRS generations.",
                 "pools.key_generation",
             ),
-            Option("pools.aborts", types.Count, "Aborts of these on their way at once.", "pools.aborts"),
+            Option(
+                "pools.aborts", types.Count, "Number of concurrent aborts of generations.", "pools.aborts"
+            ),
             Option(
                 "pools.protocol_config",
                 types.Count,
-                "Contexts, epochs and their ends on their way at once; one waits only for an earlier one of the same context.",
+                "Number of concurrent requests about contexts, epochs and their ends; one waits only for an earlier one of the same "
+                "context.",
                 "pools.protocol_config",
             ),
             Option(
                 "deadlines.check",
                 types.Seconds,
-                "Time for one pass of the checks before a request is deferred.",
+                "Time limit for one pass of the checks; then the request is deferred.",
                 "deadlines.check",
             ),
             Option(
                 "deadlines.gather",
                 types.Seconds,
-                "Time for one pass of fetching its ciphertexts.",
+                "Time limit for one pass of fetching the ciphertexts of a request.",
                 "deadlines.gather",
             ),
             Option(
                 "deadlines.submit",
                 types.Seconds,
-                "Time for one pass of handing it to the Core.",
+                "Time limit for one pass of submitting a request to the Core.",
                 "deadlines.submit",
             ),
             Option(
-                "deadlines.answer", types.Seconds, "Time for one long poll of its answer.", "deadlines.answer"
+                "deadlines.answer",
+                types.Seconds,
+                "Time limit for one long poll of the Core's answer.",
+                "deadlines.answer",
             ),
             Option(
                 "decryption_expiry",
                 types.Seconds,
-                "Age in chain time at which a decryption without an answer is given up.",
+                "Age in chain time at which a decryption without an answer expires.",
                 "decryption_expiry",
             ),
             Option(
@@ -532,37 +541,42 @@ SECTIONS: Final = (
     Section(
         "Ciphertexts",
         (
-            Option("s3_connect_timeout", types.Seconds, "Time to connect to a bucket.", "s3_connect_timeout"),
+            Option(
+                "s3_connect_timeout",
+                types.Seconds,
+                "Time limit for connecting to a bucket.",
+                "s3_connect_timeout",
+            ),
             Option(
                 "max_ciphertext_size",
                 types.ByteSize,
-                "Largest ciphertext that is accepted.",
+                "Maximum size of a ciphertext.",
                 "max_ciphertext_size",
             ),
             Option(
                 "ciphertext_budget",
                 types.ByteSize,
-                "Bytes of ciphertexts in memory at once.",
+                "Limit on the bytes of ciphertexts in memory.",
                 "ciphertext_budget",
             ),
             Option(
                 "attestation",
                 values.AttestationMode,
-                "Ciphertext attestations: `shadow` compares and reports, beside the requests and 20 in a second at most; `off` does not "
-                "look; with `enforce` a ciphertext that no quorum attests as the chain names it is waited for. "
-                "Requests that name handles only (0.15) need a quorum in any case.",
+                "Ciphertext attestations: `shadow` compares at most 20 per second beside the requests and reports mismatches; `off` "
+                "skips the comparison; `enforce` defers a request until a quorum attests its ciphertexts as the chain names them. "
+                "Requests with handles only (0.15) always need a quorum.",
                 "attestation",
             ),
             Option(
                 "ct_attestation.head_timeout",
                 types.Seconds,
-                "Time for one HEAD of an attestation.",
+                "Time limit for one HEAD request of an attestation.",
                 "attestation_head_timeout",
             ),
             Option(
                 "ct_attestation.registry_refresh",
                 types.Seconds,
-                "Age at which the registry of coprocessors is read again.",
+                "Interval of reading the registry of coprocessors.",
                 "registry_refresh",
             ),
             Option(
@@ -571,7 +585,7 @@ SECTIONS: Final = (
             Option(
                 "allow_private_buckets",
                 types.Flag,
-                "Allow loopback, link-local and private bucket addresses; bucket addresses come from a chain.",
+                "Allow loopback, link-local and private bucket addresses. Bucket addresses come from a chain.",
                 "allow_private_buckets",
             ),
         ),
@@ -582,49 +596,49 @@ SECTIONS: Final = (
             Option(
                 "gas_multiplier_percent",
                 types.Percent,
-                "Gas limit in percent of the estimate.",
+                "Gas limit of a reply in percent of the estimate.",
                 "gas_multiplier_percent",
             ),
             Option(
                 "trace_reverted_tx",
                 types.Flag,
-                "Ask the node for the reason of a reply mined with status 0.",
+                "Request a trace of a reply mined with status 0, to learn the reason.",
                 "trace_reverted_tx",
             ),
             Option(
                 "ethereum_tx_required_confirmations",
                 types.Count,
-                "Blocks upon a reply on Ethereum until it is final, where the node knows no finalized block.",
+                "Confirmations that make a reply on Ethereum final if the node knows no finalized block.",
                 "ethereum_tx_required_confirmations",
             ),
             Option(
                 "gateway_tx_required_confirmations",
                 types.Count,
-                "Blocks upon a reply on the Gateway until it is final, where the node knows no finalized block.",
+                "Confirmations that make a reply on the Gateway final if the node knows no finalized block.",
                 "gateway_tx_required_confirmations",
             ),
             Option(
                 "ethereum_tx_get_receipt_timeout",
                 types.Seconds,
-                "How long a reply may stay without a receipt on Ethereum before it is replaced for a higher fee.",
+                "Time without a receipt after which a reply on Ethereum is replaced with a higher fee.",
                 "ethereum_tx_get_receipt_timeout",
             ),
             Option(
                 "max_fee_per_gas",
                 types.Wei,
-                "The most that a unit of gas may cost. While it costs more, replies wait, and an alert says so.",
+                "Maximum price of a unit of gas. At a higher price replies wait and an alert is raised.",
                 "max_fee_per_gas",
             ),
             Option(
                 "max_priority_fee_per_gas",
                 types.Wei,
-                "The highest priority fee for a unit of gas, likewise.",
+                "Maximum priority fee of a unit of gas. At a higher fee replies wait and an alert is raised.",
                 "max_priority_fee_per_gas",
             ),
             Option(
                 "max_reply_cost",
                 types.Wei,
-                "The most that one reply may cost, gas limit times fee, likewise.",
+                "Maximum cost of one reply, gas limit times fee. A dearer reply waits and an alert is raised.",
                 "max_reply_cost",
             ),
         ),
@@ -657,13 +671,13 @@ ALIASES: Final = {
     )
 }
 
-_BY_DEADLINE = "work ends by its deadline, not by a count (deadlines.*, decryption_expiry)"
-_NO_TABLE = "nothing here polls a table"
+_BY_DEADLINE = "deadlines end work, not a count (deadlines.*, decryption_expiry)"
+_NO_TABLE = "this connector polls no table"
 
 ACCEPTED: Final = {
     name: Accepted(name, instead)
     for instead, names in {
-        "pools.public_decryption and pools.user_decryption set how much is on its way at once": (
+        "pools.public_decryption and pools.user_decryption limit concurrent requests": (
             "task_limit", "events_batch_size", "responses_batch_size",
         ),
         _BY_DEADLINE: (
@@ -674,11 +688,11 @@ ACCEPTED: Final = {
             "db_fast_event_polling", "db_long_event_polling", "database_polling_timeout", "operation_recovery_run_interval",
             "operation_under_process_timeout", "gauge_update_interval", "grpc_poll_interval",
         ),
-        "the journal is one SQLite file, which has no pool of connections": ("database_pool_size",),
+        "the journal is one SQLite file without a connection pool": ("database_pool_size",),
         "deadlines.gather": ("s3_get_timeout",),
-        "ciphertext_budget bounds what is fetched at once": ("s3_max_concurrent_heads_per_bucket", "s3_max_concurrent_gets"),
+        "ciphertext_budget limits concurrent downloads": ("s3_max_concurrent_heads_per_bucket", "s3_max_concurrent_gets"),
         "deadlines.check": ("host_rpc_call_timeout",),
-        "the checks of one request are asked in one batch; pools.* bound them": ("host_rpc_max_concurrent_calls",),
+        "the checks of one request are one batch; pools.* limit concurrent batches": ("host_rpc_max_concurrent_calls",),
     }.items()
     for name in names
 }  # fmt: skip

@@ -37,29 +37,29 @@ _FORMS: dict[Any, str] = {
 _INTRODUCTION = """\
 # Options
 
-<!-- Printed by `make gen` from kmsconn/config/options.py; a test says when it is stale. -->
+<!-- Printed by `make gen` from kmsconn/config/options.py; a test fails when it is stale. -->
 
-One file, one process. Sources, later wins: the defaults, the TOML file (`-c`), the environment. The variable of an option is
-`KMS_CONNECTOR_` and its name in upper case, `__` for a dot. All faults are reported at once, each with its place; an unknown
-name is a fault. Durations are texts such as `500ms`, `5m`, `24h`; sizes are numbers of bytes or texts such as `66MiB`; amounts are numbers
-of wei or texts such as `50 gwei` and `0.5 ether`.
+One configuration serves one process. A later source overrides an earlier one: the defaults, the TOML file (`-c`), the environment. The
+variable of an option is `KMS_CONNECTOR_` and its name in upper case, `__` for a dot. All faults are reported at once, each with its
+place; an unknown name is a fault. Durations are texts such as `500ms`, `5m`, `24h`; sizes are numbers of bytes or texts such as `66MiB`;
+amounts are numbers of wei or texts such as `50 gwei` and `0.5 ether`.
 """
 
 _NETWORKS = """\
 ## Networks
 
-`--network NAME` of `kmsconn run` and `kmsconn validate` (`load_config(network=…)`) fills in what is published of a deployment; file and
-environment win over it. Without `host_chains` Ethereum is the one host chain, by `ethereum_url`; listed ones get their ACL. The charts
+`--network NAME` of `kmsconn run` and `kmsconn validate` (`load_config(network=…)`) fills in the published values of a deployment; file and
+environment override them. Without `host_chains` Ethereum is the only host chain, by `ethereum_url`; listed ones get their ACL. The charts
 of 0.14 give KMSVerifier's address as ProtocolConfig's. The start asks the configured ProtocolConfig for its current context and epoch,
-and is refused, with the address to use, where another contract answers.
+and fails with the address to use if another contract answers.
 """
 
 _HTTPZ = """
 ## The generation httpz-rc7
 
-With `profile = "httpz-rc7"` (or `KMS_CONNECTOR_PROFILE`) the options are those of that generation, under its names and with its
-defaults, and those shared with the other one. `kmsconn validate -c FILE` then judges the file alone, without the environment: what is
-marked *file* must stand in it. Empty values count as unset. Addresses may be in any case of letters.
+`profile = "httpz-rc7"` (or `KMS_CONNECTOR_PROFILE`) selects the options of that generation, with its names and
+defaults, and the shared options. `kmsconn validate -c FILE` then checks the file alone, without the environment: options
+marked *file* must be in it. Empty values count as unset. Addresses may use any letter case.
 """
 
 _EXIT = """
@@ -67,15 +67,15 @@ _EXIT = """
 
 | status | meaning |
 |---|---|
-| 0 | ended well: drained, or nothing was wrong |
+| 0 | success: drained, or no faults |
 | 1 | crashed |
 | 2 | wrong usage, or faults in the configuration |
-| 3 | refused to start: wrong chain id, zero threshold, a journal that is foreign or in use, an address that is taken |
+| 3 | refused to start: wrong chain id, zero threshold, a foreign or locked journal, a monitoring address in use |
 """
 
 _SAMPLE_INTRODUCTION = """\
-# kmsconn: a sample configuration. What is required stands below with an example, the rest as a comment with its default.
-# Every option can be given in the environment too: KMS_CONNECTOR_ and its name in upper case, __ for a dot.
+# kmsconn: a sample configuration. Required options have an example, the others are comments with their default.
+# The environment can set every option: KMS_CONNECTOR_ and its name in upper case, __ for a dot.
 # Check it with: kmsconn validate -c FILE
 """
 
@@ -123,13 +123,13 @@ def _reference_lines() -> Iterator[str]:
     yield from _sections(FHEVM_014, "##")
     yield from _networks()
     yield "## Other names\n"
-    yield "| name | taken as | |\n|---|---|---|"
+    yield "| name | option | |\n|---|---|---|"
     yield from (
         f"| `{one.name}` | `{one.option}` | {one.warning and 'with a warning'} |"
         for one in FHEVM_014.aliases.values()
     )
     yield "\n## Accepted without effect\n"
-    yield "Options of the 0.14 and 0.15 services that mean nothing here; each is a warning that names what takes its place.\n"
+    yield "Options of the 0.14 and 0.15 services without a meaning here. Each causes a warning that names its replacement.\n"
     yield "| name | instead |\n|---|---|"
     yield from _accepted(FHEVM_014)
     yield _HTTPZ

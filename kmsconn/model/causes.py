@@ -20,135 +20,136 @@ class Cause:
 CAUSES: Final[Mapping[str, Cause]] = {
     "unreachable": Cause(
         "gateway, ethereum, host chain N, core[N], coprocessor 0x…, wallet",
-        "Nobody answers there: refused, silent, not serving, or every URL failed in turn",
-        "see that it runs and that the option names it; requests wait and nothing is lost",
+        "The dependency does not answer: it refused, was silent, does not serve, or every URL failed in turn",
+        "check that it runs and that the option has its address; requests wait and none is lost",
     ),
     "wrong-chain": Cause(
         "a chain's name with the URL",
-        "A node is on another chain than configured; it is not used",
+        "A node is on another chain than configured; the connector does not use it",
         "correct the URL or the chain id",
     ),
     "wrong-contract": Cause(
         "gateway, ethereum, host chain N",
-        "A configured contract is not there any more: its address has no code, or that of another contract",
-        "see that the node is of this network, and that the option that the text names is right",
+        "A configured contract is gone: its address has no code, or the code of another contract",
+        "check that the node belongs to this network, and check the option in the text",
     ),
     "no-answer-yet": Cause(
         "gateway, ethereum, host chain N",
-        "It was reached at the start and has not given a usable answer yet",
-        "see what the text says of it; the start goes on by itself",
+        "The chain was reached at the start and has not given a usable answer yet",
+        "see the text; the start continues without a restart",
     ),
     "logs": Cause(
         "a chain's name with the contract",
-        "No node has given logs of the contract that could be trusted for 10 s: nothing new is heard",
-        "see whether the node keeps logs, follows the chain, and takes the range",
+        "No node has given usable logs of the contract for 10 s: no new request is heard",
+        "check that the node keeps logs, follows the chain, and accepts the range",
     ),
     "back-fill": Cause(
         "a chain's name with the contract",
-        "Blocks between the cursor and the head cannot be read",
+        "The connector cannot read blocks between the cursor and the head",
         "use a node that keeps the history since the cursor",
     ),
     "missing-requests": Cause(
         "completeness 0x…",
-        "The contract has numbered requests that the journal does not know; their blocks are read again",
-        "use a node that shows all logs of those blocks",
+        "The journal lacks requests that the contract has numbered; the connector reads their blocks again",
+        "use a node that returns all logs of those blocks",
     ),
     "not-finalizing": Cause(
         "ethereum",
-        "The finalized block is more than 45 minutes behind the head: key management is not heard",
-        "see whether the network finalizes, and whether the node follows its consensus client",
+        "The finalized block is more than 45 minutes behind the head: no request of key management is heard",
+        "check that the network finalizes, and that the node follows its consensus client",
     ),
     "unreadable": Cause(
         "coprocessor registry",
-        "The registry of coprocessors cannot be read; the last snapshot counts on",
-        "see gateway_config_contract, and that the Gateway answers its views",
+        "The connector cannot read the registry of coprocessors; it uses the last snapshot",
+        "check gateway_config_contract, and that the Gateway answers its views",
     ),
     "no-bucket": Cause(
         "coprocessor 0x…",
-        "A coprocessor has no bucket registered; its ciphertexts are asked of the others",
-        "the coprocessor's operator registers one",
+        "A coprocessor has no bucket registered; the connector asks the others for its ciphertexts",
+        "the coprocessor's operator must register one",
     ),
     "calls-fail": Cause(
         "gateway, ethereum, host chain N, checks, buckets, core[N]",
-        "Calls fail although it can be reached: errors of a node, HTTP statuses of buckets, statuses of a Core or of a proxy before it",
-        "see what the text says of it, and that it serves; requests wait",
+        "The dependency can be reached, but calls fail: errors of a node, HTTP statuses of buckets, statuses of a Core or of a proxy "
+        "before it",
+        "see the text, and check that the dependency serves; requests wait",
     ),
     "too-slow": Cause(
         "checks, buckets, core[N]",
-        "A stage used up its time, or a Core gives no result of decryptions for 5 minutes",
-        "see why it takes so long; requests wait",
+        "A stage passed its deadline, or a Core gives no result of decryptions for 5 minutes",
+        "find out why it is slow; requests wait",
     ),
     "overloaded": Cause(
         "gateway, ethereum, host chain N, buckets, core[N]",
-        "It asks for less",
+        "The dependency asks for fewer calls",
         "give it more resources or a higher limit, or lower the sizes of the pools",
     ),
     "misconfigured": Cause(
         "checks, buckets, core[N]",
-        "It refuses what is configured: no right, no such call, an address that is not allowed",
-        "change what the text names and restart",
+        "The dependency refuses the configured access: missing right, unknown call, or forbidden address",
+        "change the option in the text and restart",
     ),
     "not-configured": Cause(
         "host chain N",
         "Requests name handles of a host chain that is not configured",
-        "add the chain to host_chains; nothing to do where this network has no such chain",
+        "add the chain to host_chains, unless this network has no such chain",
     ),
     "not-a-node": Cause(
         "a context",
-        "This node is not in the context of requests; critical where it is in no valid one",
+        "This node does not belong to the context of requests; critical if it belongs to no valid context",
         "use the wallet that was registered for the node",
     ),
     "wrong-signer": Cause(
         "core[N]",
-        "The Core signs with another key than the one registered for this node; nothing of it is sent",
-        "give the Core the registered key, or see that kms_core_endpoints names this node's Core",
+        "The Core signs with another key than the one registered for this node; its answers are not sent",
+        "give the Core the registered key, or check that kms_core_endpoints names this node's Core",
     ),
     "wrong-answer": Cause(
         "core[N]",
-        "The Core answers what no honest Core answers; nothing of it is sent",
-        "compare the Core's version with the profile, and look into its log",
+        "The Core gives an answer that no honest Core gives; the answer is not sent",
+        "compare the Core's version with the profile, and read its log",
     ),
     "internal-error": Cause(
-        "core[N]", "The Core says INTERNAL", "look into the Core's log; requests wait until it answers"
+        "core[N]", "The Core says INTERNAL", "read the Core's log; requests wait until it answers"
     ),
     "rejects": Cause(
         "core[N]",
         "The Core says that requests are invalid",
-        "look into the Core's log; requests wait until others pass",
+        "read the Core's log; requests wait until others pass",
     ),
     "result-lost": Cause(
         "core[N]",
-        "The Core has the request and not its result, which its restart lost",
+        "The Core lost the result of a request in a restart",
         "the generation must be done again",
     ),
     "taken-ids": Cause(
         "core[N]",
-        "The Core says that it has requests and never gives a result of them",
+        "The Core says that it already has requests, but gives no result",
         "restart that Core",
     ),
     "overdue": Cause(
         "a request of key management",
-        "It has waited for more than an hour",
-        "see what the text says it waits for",
+        "The request has waited for more than an hour",
+        "see the text for what it waits for",
     ),
     "undone": Cause(
         "new_kms_context and the other kinds of key management",
-        "Such a request ended without being done, and none of its kind was done since; critical for contexts and epochs, "
-        "without which nothing is answered later",
-        "mend what the text names, then `kmsconn requests retry`",
+        "A request ended unfinished, and none of its kind was finished since; critical for contexts and epochs, because later "
+        "requests need them",
+        "fix the problem in the text, then run `kmsconn requests retry`",
     ),
     "used-by-another": Cause(
         "wallet",
-        "Replies under this node's key are in the contract that this connector did not send",
-        "stop the other connector, or give it a key of its own",
+        "The contract has replies with this node's key that this connector did not send",
+        "stop the other connector, or give it its own key",
     ),
     "funds": Cause(
         "txmanager …", "The account cannot pay; signed replies are kept", "send funds to the account"
     ),
     "fees": Cause(
         "txmanager …",
-        "The price of gas is beyond the options, or cannot be had",
-        "see the options that the text names",
+        "The gas price exceeds the options, or is unknown",
+        "see the options in the text",
     ),
     "cost": Cause(
         "txmanager …",
@@ -157,27 +158,33 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "gas-estimate": Cause(
         "txmanager …",
-        "The estimate of a reply is above the block's gas limit; that reply waits",
-        "see the node",
+        "The gas estimate of a reply is above the block's gas limit; that reply waits",
+        "check the node",
     ),
     "wallet": Cause(
-        "txmanager …", "The wallet does not sign", "see that the signer can be reached and may be used"
+        "txmanager …",
+        "The wallet does not sign",
+        "check that the signer can be reached and that its permissions allow signing",
     ),
     "broadcast": Cause(
-        "txmanager …", "A node does not take transactions", "see the node; the same bytes are sent again"
+        "txmanager …",
+        "A node does not take transactions",
+        "check the node; the connector sends the same bytes again",
     ),
     "contract-refuses": Cause(
         "txmanager …",
-        "The contract refuses every reply for now, as when it is paused or the account is no node of the context",
-        "see the contract and the account; the replies wait, and go out once one is taken",
+        "The contract refuses every reply for now, for example because it is paused or the account is no node of the context",
+        "check the contract and the account; the replies wait, and are sent once one is accepted",
     ),
     "not-included": Cause(
         "txmanager …",
-        "No block has taken a signed reply for minutes, whatever the node says to its bytes",
-        "see that the node passes transactions on, and that the chain makes blocks; the reply is sent again",
+        "No block has included a signed reply for minutes, whatever the node answers to its broadcast",
+        "check that the node forwards transactions, and that the chain makes blocks; the connector sends the reply again",
     ),
     "rounds": Cause(
-        "txmanager …", "A round of the transaction manager failed", "see the text; it goes on by itself"
+        "txmanager …",
+        "A round of the transaction manager failed",
+        "see the text; the next round runs by itself",
     ),
     "gas-estimate-unanswered": Cause(
         "txmanager …", "A node does not estimate a reply; that reply waits", "see the node"
@@ -186,20 +193,26 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "txmanager …", "A node does not answer a call about a reply", "see the node"
     ),
     "receipt-unanswered": Cause(
-        "txmanager …", "A node does not give receipts", "see the node; the contract is asked instead"
+        "txmanager …",
+        "A node does not give receipts",
+        "check the node; the connector asks the contract instead",
     ),
     "trace-unanswered": Cause(
-        "txmanager …", "A node does not trace a failed reply", "see the node; the reason stays unknown"
+        "txmanager …", "A node does not trace a failed reply", "check the node; the reason stays unknown"
     ),
     "unwritable": Cause(
-        "journal", "The journal cannot be written: nothing is answered meanwhile", "free the disk, or mend it"
+        "journal",
+        "The connector cannot write the journal: no request is answered meanwhile",
+        "free or repair the disk",
     ),
     "misplaced": Cause(
         "journal", "The file of the journal was moved or replaced", "move the same file back, or restart"
     ),
     "permissions": Cause("journal file", "Others may read the journal", "chmod 600"),
     "damaged-rows": Cause(
-        "journal rows", "Rows of the journal cannot be read and were set aside", "check the disk"
+        "journal rows",
+        "The connector cannot read rows of the journal; it has quarantined them",
+        "check the disk",
     ),
     "unexpected-error": Cause(
         "connector",

@@ -38,7 +38,7 @@ RECEIVED = Family(
     "kms_connector_gw_listener_event_received_counter", "Requests new to the journal", ("event_type",)
 )
 LISTENING_ERRORS = Family(
-    "kms_connector_gw_listener_event_listening_errors", "Alerts of a chain that were raised", ("contract",)
+    "kms_connector_gw_listener_event_listening_errors", "Alerts raised for a chain", ("contract",)
 )
 CHECK_ERRORS = Family(
     "kms_connector_worker_request_check_errors",
@@ -50,7 +50,7 @@ PICKED = Family(
 )
 PICK_ERRORS = Family(
     "kms_connector_worker_event_received_errors",
-    "Requests that could not be worked on, by an unexpected error",
+    "Requests that failed by an unexpected error",
     ("event_type",),
 )
 CIPHERTEXTS = Family("kms_connector_worker_s3_ciphertext_retrieval_counter", "Ciphertexts that were fetched")
@@ -71,7 +71,7 @@ POLL_ERRORS = Family(
 )
 DECRYPTION_LATENCY = Family(
     "kms_connector_worker_decryption_latency_seconds",
-    "Record in the journal to durable answer",
+    "Time from the record in the journal to the durable answer",
     ("event_type",),
     Shape.HISTOGRAM,
     (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -83,7 +83,7 @@ RESPONSES = Family(
 )
 RESPONSE_ERRORS = Family(
     "kms_connector_tx_sender_response_received_errors",
-    "Durable answers that ended before a reply of theirs was included",
+    "Durable answers whose request ended before a reply was included",
     ("response_type",),
 )
 SENT = Family(
@@ -96,7 +96,7 @@ SEND_ERRORS = Family(
 )
 FORWARDING_LATENCY = Family(
     "kms_connector_tx_sender_response_forwarding_latency_seconds",
-    "Durable answer to inclusion",
+    "Time from the durable answer to the inclusion",
     ("response_type",),
     Shape.HISTOGRAM,
     (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0),
@@ -105,20 +105,24 @@ FORWARDING_LATENCY = Family(
 # Our own.
 STAGE_SECONDS = Family(
     "kmsconn_stage_seconds",
-    "One pass of a stage that succeeded",
+    "Duration of one successful pass of a stage",
     ("kind", "stage"),
     Shape.HISTOGRAM,
     _LATENCY,
 )
 HANDOVER_SECONDS = Family(
     "kmsconn_handover_seconds",
-    "Durable answer to transaction handed to the node",
+    "Time from the durable answer to the transaction's broadcast",
     ("kind",),
     Shape.HISTOGRAM,
     _LATENCY,
 )
 INCLUSION_SECONDS = Family(
-    "kmsconn_inclusion_seconds", "Record in the journal to inclusion", ("kind",), Shape.HISTOGRAM, _LONG
+    "kmsconn_inclusion_seconds",
+    "Time from the record in the journal to the inclusion",
+    ("kind",),
+    Shape.HISTOGRAM,
+    _LONG,
 )
 OTHER_SENT = Family(
     "kmsconn_replies_sent_total",
@@ -131,13 +135,13 @@ OTHER_RETURNED = Family(
     ("chain", "response_type"),
 )
 FOUND = Family(
-    "kmsconn_found_included_total", "Replies that the contract knew before they were sent", ("kind",)
+    "kmsconn_found_included_total", "Replies that the contract had before this connector sent them", ("kind",)
 )
 FINALIZED = Family("kmsconn_finalized_total", "Replies that became final", ("kind",))
-DEFERRED = Family("kmsconn_deferred_total", "Times that a request was put back to wait", ("kind", "stage"))
+DEFERRED = Family("kmsconn_deferred_total", "Deferrals of requests", ("kind", "stage"))
 CLOSED = Family("kmsconn_closed_total", "Requests that ended without a reply", ("kind", "state"))
 ENDS = Family(
-    "kmsconn_ends_total", "Requests that ended without a reply, by why", ("kind", "state", "reason")
+    "kmsconn_ends_total", "Requests that ended without a reply, by reason", ("kind", "state", "reason")
 )
 REORGANISED = Family(
     "kmsconn_reorganised_total",
@@ -145,11 +149,13 @@ REORGANISED = Family(
     ("chain", "change"),
 )
 REORGANISATIONS = Family(
-    "kmsconn_reorganisations_total", "Times that a chain left blocks that were read of a contract", ("chain",)
+    "kmsconn_reorganisations_total",
+    "Reorganisations that replaced blocks already read for a contract",
+    ("chain",),
 )
 REORGANISATION_DEPTH = Family(
     "kmsconn_reorganisation_depth_blocks",
-    "Blocks that the last reorganisation took, as far as they had been read",
+    "Blocks already read that the last reorganisation replaced",
     ("chain",),
     Shape.GAUGE,
 )

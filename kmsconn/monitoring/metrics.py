@@ -41,23 +41,28 @@ def _gauge(name: str, doc: str, *labels: str) -> Family:
 
 
 UNPROCESSED = _gauge(
-    "kms_connector_unprocessed_operations", "Rows of the journal by what they were in 0.14", "table", "status"
+    "kms_connector_unprocessed_operations",
+    "Rows of the journal by their 0.14 table and status",
+    "table",
+    "status",
 )
 READY = _gauge("kmsconn_ready", "1 once every dependency has answered")
-DRAINING = _gauge("kmsconn_draining", "1 while the connector ends")
-ALERT = _gauge("kmsconn_alert", "1 for a present alert, 2 for a critical one", "dependency", "cause")
+DRAINING = _gauge("kmsconn_draining", "1 while the connector drains")
+ALERT = _gauge(
+    "kmsconn_alert", "1 for a raised warning, 2 for a raised critical alert", "dependency", "cause"
+)
 HEAD_TIME = _gauge("kmsconn_head_timestamp_seconds", "Timestamp of the Gateway's head")
 REQUESTS = _gauge("kmsconn_requests", "Requests in the journal", "kind", "state")
 OPEN = _gauge("kmsconn_open_requests", "Requests whose reply is not final yet", "kind")
-DEFERRED = _gauge("kmsconn_deferred_requests", "Requests that wait for their next try", "kind")
+DEFERRED = _gauge("kmsconn_deferred_requests", "Requests that wait for their next attempt", "kind")
 OLDEST = _gauge("kmsconn_oldest_open_seconds", "Age of the oldest open request", "kind")
 QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
 QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
 OFF_CHAIN = _gauge("kmsconn_off_chain_requests", "Requests that a reorganisation took from the chain")
-GAPS = _gauge("kmsconn_gaps", "Requests that the contract has numbered and the journal does not know")
-SKIPPED = Family("kmsconn_attestations_skipped_total", "Ciphertexts whose attestations were not looked at")
-BUSY = _gauge("kmsconn_pool_busy", "Requests on their way in a pool", "kind")
-PLACES = _gauge("kmsconn_pool_places", "Places of a pool", "kind")
+GAPS = _gauge("kmsconn_gaps", "Requests that the contract has numbered and the journal lacks")
+SKIPPED = Family("kmsconn_attestations_skipped_total", "Ciphertexts whose attestations were not compared")
+BUSY = _gauge("kmsconn_pool_busy", "Busy workers of a pool", "kind")
+PLACES = _gauge("kmsconn_pool_places", "Workers of a pool", "kind")
 BYTES = _gauge("kmsconn_ciphertext_bytes", "Bytes of ciphertexts in memory")
 
 DELETED = _gauge(
@@ -67,7 +72,7 @@ BALANCE = _gauge("kmsconn_account_balance_eth", "Balance of the tx sender", "cha
 REPLIES_LEFT = _gauge(
     "kmsconn_replies_left", "Replies that the balance pays for at the present cost", "chain"
 )
-NEXT_NONCE = _gauge("kmsconn_next_nonce", "Nonce that the chain takes next", "chain")
+NEXT_NONCE = _gauge("kmsconn_next_nonce", "Next nonce of the account on chain", "chain")
 IN_FLIGHT = _gauge("kmsconn_replies_in_flight", "Replies that are signed and not included", "chain")
 UNSENT = _gauge("kmsconn_replies_waiting", "Answers that wait to be signed", "chain")
 HEAD_AGE = _gauge("kmsconn_head_age_seconds", "Seconds since the timestamp of the head", "chain")
@@ -76,10 +81,12 @@ FINALIZED_AGE = _gauge(
 )
 RECONNECTS = Family("kmsconn_reconnects_total", "Connections to a chain after the first one", ("chain",))
 BUCKET_ATTEMPTS = Family(
-    "kmsconn_bucket_attempts_total", "Times that a bucket was asked for a ciphertext", ("bucket",)
+    "kmsconn_bucket_attempts_total", "Requests to a bucket for a ciphertext", ("bucket",)
 )
 BUCKET_FAILURES = Family(
-    "kmsconn_bucket_failures_total", "Times that it did not give the right one", ("bucket",)
+    "kmsconn_bucket_failures_total",
+    "Requests to a bucket that did not return the right ciphertext",
+    ("bucket",),
 )
 
 _ETH = 1e18

@@ -12,9 +12,9 @@ from kmsconn.monitoring.families import FROM_THE_START, Family
 
 _HEAD: Final = """# Metrics
 
-What `/metrics` shows, and what `Monitor.collector` gives to an embedding program. Printed from the code by
+This page lists the metrics of `/metrics` and of `Monitor.collector` for embedding programs. It is printed from the code by
 `python -m kmsconn.monitoring.reference docs/metrics.md`; a test compares both. The names that begin with `kms_connector_` are those of the
-0.14 services, where they still mean something. Series marked with 0 are there from the first scrape on, before anything has happened.
+0.14 services that still have a meaning. Series marked with 0 exist from the first scrape on.
 
 | name | type | labels | from 0 | meaning |
 |---|---|---|---|---|

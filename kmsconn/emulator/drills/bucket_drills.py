@@ -179,48 +179,48 @@ BUCKET_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "status", Target.BUCKET, AnsweringBuckets, _status,
         "Requests are answered with this HTTP status.",
-        "Other buckets and forms of keys are tried; when none passes, requests wait and a critical alert names the buckets.",
+        "The connector tries other buckets and forms of keys; if all fail, requests wait and a critical alert names the buckets.",
     ),
     Drill(
         "redirect", Target.BUCKET, Pointing, _redirect,
-        "Requests are pointed elsewhere, to another origin.",
+        "Requests are redirected to another origin.",
         "Followed up to three times, each judged by the bucket policy (a written configuration allows every address), without "
         "credentials; beyond that the bucket failed.",
     ),
     Drill(
         "chunked", Target.BUCKET, Pieces, _chunked,
-        "Bodies come without a length, in chunks of so many bytes.",
+        "Bodies have no length and come in chunks of this many bytes.",
         "Bytes count against the budget as they arrive; a body in more than 1,024 chunks of under 64 bytes is given up. Those of the "
         "usual size, 1 KiB, pass.",
     ),
     Drill(
         "stall", Target.BUCKET, Stalling, _stall,
-        "Bodies stop after so many bytes.",
-        "Given up after 10 s of silence; another bucket is asked.",
+        "Bodies stop after this many bytes.",
+        "The download ends after 10 s of silence; the connector asks another bucket.",
     ),
     Drill(
         "oversized", Target.BUCKET, Size, _oversized,
-        "Bodies are longer than anybody wants, announced or not.",
-        "Given up at the limit of size.",
+        "Bodies exceed the size limit, announced or not.",
+        "The download ends at the size limit.",
     ),
     Drill(
         "spoil", Target.BUCKET, SpoiledBucket, _spoil,
         f"Bodies are spoilt: {', '.join(_SPOILS)}.",
-        "The digest decides; another bucket is asked.",
+        "The digest does not match; the connector asks another bucket.",
     ),
     Drill(
         "slow", Target.BUCKET, BucketDelay, _slow,
-        "Answers begin that much later.",
-        "The next bucket is asked meanwhile.",
+        "Answers begin later by this time.",
+        "The connector asks the next bucket meanwhile.",
     ),
     Drill(
         "hang", Target.BUCKET, DrillBody, _hang,
         "Requests are never answered.",
-        "The next bucket is asked meanwhile; the request waits when all are silent.",
+        "The connector asks the next bucket meanwhile; the request waits if all are silent.",
     ),
     Drill(
         "address", Target.BUCKET, BucketUrl, _address,
-        "The contract names this URL for the bucket: without TLS, of a private address, of nobody.",
+        "The contract names this URL for the bucket: without TLS, of a private address, or without a server.",
         "A URL that the bucket policy forbids is left out and named with its option; where it leaves none, requests wait. A written "
         "configuration allows every address: there the bucket fails. Within `registry_refresh` (60 s).",
     ),

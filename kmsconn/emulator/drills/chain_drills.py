@@ -361,65 +361,65 @@ def _second_sender(stage: DrillScene, name: str, body: Copies) -> End:
 CHAIN_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "hang", Target.CHAIN, RpcCalls, _hang,
-        "Calls are never answered; others on the same connection are. With `one`, only those about the first reply that is struck.",
+        "Calls get no answer; others on the same connection do. With `one`, only calls about the first affected reply.",
         "The row waits for a later look, the others go on; a node that answers nothing at all is dropped after 10 s and "
         "named after 20 s.",
     ),
     Drill(
         "error", Target.CHAIN, RefusedCalls, _refuse,
-        "Calls are answered with this JSON-RPC error.",
+        "Calls get this JSON-RPC error.",
         "A refusal that says nothing about the request is a missing answer: asked again later, named in an alert. That is critical where "
         "logs cannot be read or no request of a kind passes its checks; of replies alone it is a warning, however many wait.",
     ),
     Drill(
         "answer", Target.CHAIN, LyingNode, _lie,
-        "Calls are answered with this result and not carried out: a wild estimate, a head of 2^63−1, a chain id of 5,000 digits.",
+        "Calls get this result and are not executed: a wild estimate, a head of 2^63−1, a chain id of 5,000 digits.",
         "A result that cannot be true is refused at the edge and named; one that may be true is asked for again before money is spent. "
         "The chain id is looked at with each connection. `0x` to an `eth_call` of the host chain says that a wallet is no contract, "
         "which rejects its request.",
     ),
     Drill(
         "batch-limit", Target.CHAIN, Limit, _batch_limit,
-        "Batches of more calls are refused as a whole, as geth does.",
+        "The node refuses batches of more calls as a whole, as geth does.",
         "Batches are split until the node takes them; nothing waits longer than one round. Logs need batches of 3: a lower limit is "
         "named.",
     ),
     Drill(
         "fees", Target.CHAIN, WildFees, _fees,
-        "Nodes tell these fees, `times` times or until the end; with `really` the chain asks for them.",
-        "Within the limits of the options the replies go out at that price; beyond them they wait, with a critical alert.",
+        "Nodes report these fees, `times` times or until the end; with `really` the chain requires them.",
+        "Within the limits of the options the replies are sent at that price; beyond them they wait, with a critical alert.",
     ),
     Drill(
         "short-estimate", Target.CHAIN, Percent, _short_estimate,
-        "`eth_estimateGas` says this share of what is needed, as when other nodes' replies make ours dearer: replies run out of gas.",
-        "Out of gas is recognised by the gas used; the reply is sent again with more. An event names it, no alert.",
+        "`eth_estimateGas` returns this share of the needed gas, as when other nodes' replies make ours dearer: replies run out of gas.",
+        "The connector detects out of gas by the gas used and sends the reply again with more. An event reports it, no alert.",
     ),
     Drill(
         "finality", Target.CHAIN, Finality, _finality,
         "The chain stops finalizing; with `known` false its nodes do not know the tag.",
         "Key management waits, and is named once Ethereum's finalized block is 45 minutes behind its head; replies stay `included`. "
-        "A node without the tag is named where key management needs it; for replies a depth by option stands in.",
+        "An alert names a node without the tag where key management needs it; replies use the confirmations option instead.",
     ),
     Drill(
         "lag", Target.CHAIN, LaggingNode, _lag,
         "The nodes stay that many blocks behind.",
-        "Nothing is believed of blocks that a node does not have; the cursor waits, without an alert.",
+        "The connector discards answers about blocks that a node lacks; the cursor waits, without an alert.",
     ),
     Drill(
         "stall", Target.CHAIN, DrillBody, _stall,
-        "No blocks are made. The sequencer answers no broadcast, and leaves out what waited for 12 s.",
+        "The chain makes no blocks. The sequencer answers no broadcast, and drops transactions that waited for 12 s.",
         "No alert for the head, since a chain that nobody uses makes no blocks: see `kmsconn_head_age_seconds`. Replies on their way are "
         "named, repeated with the same bytes, and then signed again for more where there is a fee market.",
     ),
     Drill(
         "balance", Target.CHAIN, Balance, _balance,
         "The connector's account has this many wei.",
-        "Replies wait; a critical alert names the account, what a reply needs, and what the node says of the balance.",
+        "Replies wait; a critical alert names the account, its balance and the cost of a reply.",
     ),
     Drill(
         "pool", Target.CHAIN, PoolChoice, _pool,
-        "Another pool takes the transactions: `arbitrum`, `arbitrum at once` or `geth`; what waited is lost.",
-        "Bytes that no node has are broadcast again.",
+        "Another pool accepts the transactions: `arbitrum`, `arbitrum at once` or `geth`; waiting ones are lost.",
+        "The connector broadcasts bytes that no node has again.",
     ),
     Drill(
         "misbehave", Target.CHAIN, Misbehaviour, _misbehave,
@@ -429,13 +429,13 @@ CHAIN_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "reorganise", Target.GATEWAY, Reorganisation, _reorganise,
         "The last blocks are replaced. Everything comes again, unless it is dropped; with `reuse_ids` other requests have the same ids. "
-        "The end brings the old branch back where its root still stands.",
+        "The end restores the old branch if its root still exists.",
         "The fork is found and read again from there; other content is another request, and a reply that is gone is sent again. "
         "Where a Core still holds other content under reused ids, those wait until its restart (`wrong-answer`).",
     ),
     Drill(
         "second-sender", Target.GATEWAY, Copies, _second_sender,
         "Another process has the connector's key and sends replies a second time.",
-        "An event names each reply whose nonce somebody else used, no alert; it is confirmed from the contract, or sent again.",
+        "An event names each reply whose nonce another process used, no alert; the reply is confirmed by the contract, or sent again.",
     ),
 )  # fmt: skip

@@ -154,8 +154,8 @@ def _health(stage: DrillScene, name: str, body: CoreHealthDrill) -> End:
 CORE_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "fail", Target.CORE, CoreFailure, _fail,
-        "Calls end with this gRPC status; with UNAVAILABLE and no method it is a proxy whose Core is gone.",
-        "By status, see docs/outcomes.md, *Submit and answer*; when nothing passes, requests wait and a critical alert says so.",
+        "Calls end with this gRPC status; UNAVAILABLE without a method acts like a proxy whose Core is gone.",
+        "The status decides, see docs/outcomes.md, *Submit and answer*; if no request passes, all wait with a critical alert.",
     ),
     Drill(
         "signer", Target.CORE, DrillBody, _signer,
@@ -165,36 +165,36 @@ CORE_DRILLS: tuple[Drill[Any], ...] = (
     ),
     Drill(
         "taken", Target.CORE, CoreCalls, _taken,
-        "Start calls say ALREADY_EXISTS and no result ever comes, as after a start that failed inside the Core. A restart ends it.",
+        "Start calls return ALREADY_EXISTS and no result ever comes, as after a start that failed inside the Core. A restart ends it.",
         "After 5 minutes a warning has their number and the remedy, restarting that Core; critical where none of their kind passes "
         "(`too-slow`).",
         restart_ends=True,
     ),
     Drill(
         "stuck", Target.CORE, CoreCalls, _stuck,
-        "Everything is taken, and results are UNAVAILABLE after each minute of waiting.",
+        "The Core accepts all start calls, and results are UNAVAILABLE after each minute of waiting.",
         "The request waits through long polls; its worker is free between them. It is named after 6 minutes, "
         "critical where none of its kind passes.",
     ),
     Drill(
         "health", Target.CORE, CoreHealthDrill, _health,
-        "The health check says NOT_SERVING; with `known` false there is no such call.",
+        "The health check returns NOT_SERVING; with `known` false the Core has no such call.",
         "A Core that does not serve is named within 15 s, critical where none serves, although requests go on; one without health "
         "checks is judged by its calls.",
     ),
     Drill(
         "hang", Target.CORE, CoreCalls, _hang,
-        "Calls are never answered.",
-        "Named by its health check within 15 s. The stage's deadline ends calls; the request waits, other endpoints go on.",
+        "Calls get no answer.",
+        "The health check raises an alert within 15 s. The stage's deadline ends calls; the request waits, other endpoints continue.",
     ),
     Drill(
         "slow", Target.CORE, CoreDelay, _slow,
-        "Calls are carried out that much later.",
-        "Nothing, but latency; a health check later than `healthcheck_timeout` (3 s) is a silent Core, although requests go on.",
+        "Calls are executed later by this time.",
+        "Latency grows. A health check later than `healthcheck_timeout` (3 s) raises an alert, although requests continue.",
     ),
     Drill(
         "spoil", Target.CORE, SpoiledCore, _spoil,
         f"Calls of one method are spoilt: {', '.join(_SPOILS)}.",
-        "What does not verify is not sent: quarantine, or wait where it is transport alone.",
+        "An answer that does not verify is not sent: quarantine, or wait if only the transport is at fault.",
     ),
 )  # fmt: skip

@@ -244,40 +244,40 @@ async def _pour(host: str, port: int, asked: bytes) -> None:
 OTHER_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "refuse", Target.ANY, DrillBody, _refuse,
-        "Its connections break and new ones are refused.",
-        "Named within 15 s, but for one bucket beside another; work that needs it waits and goes on by itself.",
+        "Connections of the dependency break and new ones are refused.",
+        "An alert names the dependency within 15 s, except one bucket beside another; work that needs it waits and resumes.",
     ),
     Drill(
         "no-code", Target.CONTRACT, DrillBody, _no_code,
-        "There is no code at the contract's address.",
+        "The contract's address has no code.",
         "At start: exit status 3 with option and address. While running: within ten minutes a critical alert "
         "with both, within an hour for an ACL, whose requests are named at once; "
-        "nothing is given up for it. Replies to a Decryption without code go out again, at most once a minute each.",
+        "no request ends for it. Replies to a Decryption without code are sent again, at most once a minute each.",
     ),
     Drill(
         "pause", Target.CONTRACT, DrillBody, _pause,
-        "The contract is paused: it takes no requests. It takes replies.",
-        "Replies to what was asked before go out.",
+        "The contract is paused: it accepts replies, but no requests.",
+        "The connector sends replies to earlier requests.",
     ),
     Drill(
         "deny", Target.HOST, DrillBody, _deny,
-        "The ACL says no to everything.",
-        "Requests wait without an alert, since rights come late, and are asked again ever more rarely; see docs/outcomes.md, *Check*.",
+        "The ACL denies every request.",
+        "Requests wait without an alert, since rights may come late, with growing delays; see docs/outcomes.md, *Check*.",
     ),
     Drill(
         "wallet", Target.HOST, WalletMood, _wallet,
         "The users' contract wallet answers `isValidSignature` like this: no, revert, burn (all gas), short.",
-        "Asked again for at most 10 minutes, then the request is rejected; running out of gas is a refusal.",
+        "The connector asks again for at most 10 minutes, then rejects the request; running out of gas is a refusal.",
     ),
     Drill(
         "destroy-context", Target.ETHEREUM, DrillBody, _destroy_context,
-        "The first context is destroyed, on Ethereum and on the Gateway. It does not come back.",
-        "What was asked under it is rejected; its Core is told until it has forgotten it.",
+        "The first context is destroyed, on Ethereum and on the Gateway. The end of the drill does not restore it.",
+        "The connector rejects its requests, and repeats the end until the Core has accepted it.",
     ),
     Drill(
         "destroy-epoch", Target.ETHEREUM, DrillBody, _destroy_epoch,
-        "The first epoch is destroyed. It does not come back.",
-        "Requests that name it are rejected; its Core is told until it has forgotten it.",
+        "The first epoch is destroyed. The end of the drill does not restore it.",
+        "The connector rejects its requests, and repeats the end until the Core has accepted it.",
     ),
     Drill(
         "new-context", Target.ETHEREUM, DrillBody, _new_context,
@@ -288,21 +288,21 @@ OTHER_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "request", Target.USERS, Requests, _request,
         "Users make requests, at once.",
-        "They are answered.",
+        "The connector answers them.",
     ),
     Drill(
         "unknown-host-chain", Target.USERS, Count, _unknown_chain,
         "Users make public requests whose handles name a host chain that is not configured.",
-        "They wait; health stays as it is, one alert names the chain and the option.",
+        "The requests wait; health stays unchanged, one alert names the chain and the option.",
     ),
     Drill(
         "other-context", Target.USERS, Count, _other_context,
-        "Users make public requests of a context in which this node is not.",
-        "They wait for one shared question for each context; critical only when the node is in no valid context.",
+        "Users make public requests of a context without this node.",
+        "The requests of each context share one query; critical only if the node is in no valid context.",
     ),
     Drill(
         "flood", Target.MONITORING, Flood, _flood,
-        "The connector's monitoring port gets many connections with pipelined requests whose answers nobody reads.",
-        "At most 64 connections, one request each; replies go on.",
+        "The connector's monitoring port gets many connections with pipelined requests, whose answers stay unread.",
+        "The port takes at most 64 connections, one request each; replies continue.",
     ),
 )  # fmt: skip

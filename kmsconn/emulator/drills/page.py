@@ -34,11 +34,11 @@ def _table(target: Target) -> Iterator[str]:
 
 
 def _shown() -> Iterator[str]:
-    yield "### What the connector shows meanwhile"
+    yield "### Alerts during the drills"
     yield ""
-    yield "Four requests are asked when the drill is put on (later by *asked*): the alerts that are there after so many seconds, and what"
-    yield "`/healthz` answers then; `/liveness` answers 200. Unless marked ¹, all requests are answered after the end of the drill, and no"
-    yield "alert is left. `tests/faults/test_drills.py` plays each row."
+    yield "Users make four requests when the drill starts (later by *asked*). The table shows the alerts after the given seconds and the"
+    yield "status of `/healthz`; `/liveness` answers 200. Unless marked ¹, all requests are answered after the end of the drill, and no"
+    yield "alert is left. `tests/faults/test_drills.py` runs each row."
     yield ""
     yield "| order | asked | seconds | alerts | `/healthz` | requests |"
     yield "|---|---|---|---|---|---|"
