@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, DistributionFinder, PackageNotFoundError, distribution
 from pathlib import Path
@@ -31,6 +32,7 @@ def wanted(lock: str) -> list[str]:
     return [name for name, marker in locked(lock).items() if not marker or Marker(marker).evaluate()]
 
 
+@cache
 def packages_of(name: str) -> frozenset[str]:
     """Return what a distribution is imported as; nothing where it is not installed."""
     try:

@@ -7,6 +7,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.architecture.test_layers import PACKAGES
@@ -45,6 +46,7 @@ def entries(folder: Path, depth: int, order: tuple[str, ...] = ()) -> Iterator[s
             yield from entries(package, depth + 1)
 
 
+@cache
 def source_map() -> str:
     """Return the source map as a fenced block."""
     root = entry(0, "kmsconn/", PACKAGE / "__init__.py")

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
 
-import pytest
-
 from kmsconn.extras import EXTRAS
 from tests.architecture.test_docs import DOCS, ROOT, section, table_rows, text_of
 from tests.architecture.test_layers import imported_names, modules, package_of, parsed
@@ -45,6 +43,7 @@ def project() -> Mapping[str, object]:
     return found
 
 
+@cache
 def declared() -> list[str]:
     """Return what the base installation asks for by name."""
     asked = project()["dependencies"]
@@ -52,6 +51,7 @@ def declared() -> list[str]:
     return names(asked)
 
 
+@cache
 def declared_extras() -> dict[str, list[str]]:
     """Return what each extra asks for by name; one that takes another in has its packages too."""
     asked = project()["optional-dependencies"]
@@ -64,7 +64,8 @@ def declared_extras() -> dict[str, list[str]]:
     }
 
 
-def imported(distributions: list[str]) -> frozenset[str]:
+@cache
+def imported(distributions: tuple[str, ...]) -> frozenset[str]:
     """Return what distributions are imported as."""
     return frozenset[str]().union(*map(packages_of, distributions))
 
@@ -83,14 +84,14 @@ def third_party(name: str) -> set[str]:
 
 def allowed(name: str) -> frozenset[str]:
     """Return what a module may import; botocore comes with aiobotocore, in a version that it names."""
-    base = imported(declared())
+    base = imported(tuple(declared()))
     if name in OF_AWS:
         extra = "aws"
     elif name in {"kmsconn.cli.demo", "kmsconn.cli.demo_view"}:
         extra = "emulator"
     else:
         extra = package_of(name)
-    found = base | imported(declared_extras().get(extra, []))
+    found = base | imported(tuple(declared_extras().get(extra, ())))
     return found | {"botocore"} if "aiobotocore" in found else found
 
 
@@ -114,28 +115,28 @@ def test_what_is_asked_for_by_name_is_what_modules_import() -> None:
     assert sorted(declared()) == [name for name, by in rows().items() if by.endswith(".py")]
 
 
-@pytest.mark.parametrize("name", [name for name, by in rows().items() if by.endswith(".py")])
-def test_the_module_that_is_named_imports_it(name: str) -> None:
-    module = f"kmsconn.{rows()[name].removesuffix('.py').replace('/', '.')}"
-    assert package_of(module) not in {"emulator", "testing"}
-    assert packages_of(name) & third_party(module)
+def test_the_module_that_is_named_imports_it() -> None:
+    named = {
+        name: by.removesuffix(".py").replace("/", ".") for name, by in rows().items() if by[-3:] == ".py"
+    }
+    assert {package_of(f"kmsconn.{module}") for module in named.values()} & {"emulator", "testing"} == set()
+    assert [n for n, m in named.items() if not packages_of(n) & third_party(f"kmsconn.{m}")] == []
 
 
-@pytest.mark.parametrize("name", [name for name, by in rows().items() if not by.endswith(".py")])
-def test_the_package_that_is_named_requires_it(name: str) -> None:
-    assert name in requirements_of(rows()[name])
+def test_the_package_that_is_named_requires_it() -> None:
+    named = {name: by for name, by in rows().items() if by[-3:] != ".py"}
+    assert [(name, by) for name, by in named.items() if name not in requirements_of(by)] == []
 
 
-@pytest.mark.parametrize("name", modules())
-def test_a_module_imports_what_its_installation_has(name: str) -> None:
-    assert sorted(third_party(name) - allowed(name)) == []
+def test_a_module_imports_what_its_installation_has() -> None:
+    assert [(name, missing) for name in modules() if (missing := third_party(name) - allowed(name))] == []
 
 
 def test_each_extra_looks_for_the_packages_it_installs() -> None:
     assert set(declared_extras()) == set(EXTRAS)
     for extra, asked in declared_extras().items():
         assert all(packages_of(name) & set(EXTRAS[extra]) for name in asked)
-        assert set(EXTRAS[extra]) <= imported(asked)
+        assert set(EXTRAS[extra]) <= imported(tuple(asked))
 
 
 def test_the_page_has_the_extras() -> None:
