@@ -72,8 +72,8 @@ worlds: $(STAMP) ## play thousands of new faulty worlds (WORLDS=n); a failure pr
 hostile: $(STAMP) ## replace each answer by each hostile one, some hours (HOSTILE=all: in each kind of world, n: n there)
 	KMSCONN_HOSTILE=$(or $(HOSTILE),each) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/faults/test_hostile_answers.py
 
-long: $(STAMP) ## run every test marked long: make test runs a third of them, others each day
-	KMSCONN_LONG=all $(PYTEST) -m long tests/faults
+long: $(STAMP) ## run every test marked long or sampled: make test runs a part of them, others each day
+	KMSCONN_LONG=all $(PYTEST) -m "long or sampled"
 
 fuzz: $(STAMP) ## spoil what gRPC servers say for a while (SECONDS=n); a failure prints the number that replays it
 	KMSCONN_FUZZ=$(or $(SECONDS),300) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/property/test_http2_fuzz.py

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests import sampling
 from tests.faults.tally import TALLY
 from tests.real import peer_cases, peers
 
 # How long a case takes is for benchmarks to say: on a busy machine a deadline turns what is right red.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=sampling.examples())
 settings.load_profile("untimed")
 
 RECURSION_LIMIT = sys.getrecursionlimit()
@@ -45,7 +46,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         output["worlds"] = _lines()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has its turn on another day, unless it was asked for by name, and what needs a peer that is not there."""
+    if not any("::" in arg for arg in config.args):
+        later = sampling.left_out(items)
+        items[:] = [item for item in items if item not in later]
+        config.hook.pytest_deselected(items=[*later])
     _COLLECTED[:] = items
     peer_cases.note(items)
     peer_cases.leave_out(items, peers.left_out())

@@ -6,7 +6,6 @@ be answered, nothing twice, and nothing left behind. Hand ``run_scenario`` every
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -92,12 +91,6 @@ def run_scenario(
     play = partial(_play, scenario, ending=ending, at=at, spoiler=spoiler or Spoiler())
     with seeded_scheduler(scenario.seed):
         return trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
-def points(total: int, wanted: int, turn: int = 0) -> range:
-    """Return about ``wanted`` of the numbers 1 to ``total``, evenly spread; another ``turn`` gives others, and all come in turn."""
-    stride = max(1, math.ceil(total / wanted))
-    return range(1 + turn % stride, total + 1, stride)
 
 
 async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: Spoiler) -> ScenarioOutcome:

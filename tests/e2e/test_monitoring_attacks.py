@@ -15,6 +15,8 @@ import trio
 from kmsconn.monitoring.serving import CONNECTIONS
 from tests.e2e.test_cli_process import PATIENCE, config, running, until
 
+pytestmark = pytest.mark.sampled
+
 REQUEST = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 PROBE = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 OTHERS = 16

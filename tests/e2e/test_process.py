@@ -21,6 +21,8 @@ import trio
 
 from kmsconn.emulator.config_file import journal_beside
 
+pytestmark = pytest.mark.sampled
+
 PATIENCE = 60.0  # seconds for a whole test on a busy machine; an undisturbed run takes about seven
 RATE, SECONDS = 20, 3
 COUNT = RATE * SECONDS

@@ -21,6 +21,8 @@ import trio
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from tests.e2e.test_cli_process import PATIENCE, config, environment, running, until
 
+pytestmark = pytest.mark.sampled
+
 NOBODY_ID = 65534
 
 

@@ -1,7 +1,6 @@
 """How many worlds are played, and where the files of a test lie.
 
-``make test`` plays a fixed sample, ``KMSCONN_SAMPLE=n`` worlds for each kind of fault; ``make worlds`` plays thousands of new ones,
-``KMSCONN_WORLDS=n`` n of them.
+``make test`` plays a fixed sample (tests/sampling.py); ``make worlds`` plays thousands of new ones, ``KMSCONN_WORLDS=n`` n of them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from kmsconn.testing.world import memory_backed
-from tests.faults.bounds import has_its_turn
+from tests.sampling import sample
 
 _COMMON = {
     "deadline": None,
@@ -24,21 +23,11 @@ _COMMON = {
     "print_blob": True,
 }
 WORLDS = int(os.environ.get("KMSCONN_WORLDS", "0"))
-SAMPLE_OF_EACH = int(
-    os.environ.get("KMSCONN_SAMPLE", "2")
-)  # worlds for each kind of fault; the first is the simplest there is
+SAMPLE_OF_EACH = int(sample("KMSCONN_SAMPLE", small=2, ci=2))
+"""Worlds for each kind of fault; the first is the simplest there is."""
 SAMPLE = settings(max_examples=SAMPLE_OF_EACH, derandomize=True, database=None, **_COMMON)  # type: ignore[arg-type]
 FEW = settings(SAMPLE, max_examples=2)
 MANY = settings(max_examples=WORLDS or 1, **_COMMON)  # type: ignore[arg-type]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``long`` and has its turn on another day."""
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
-    long = [item for item in here if item.get_closest_marker("long")]
-    later = {item for at, item in enumerate(long) if not has_its_turn(at)}
-    items[:] = [item for item in items if item not in later]
-    config.hook.pytest_deselected(items=[*later])
 
 
 @pytest.fixture

@@ -88,6 +88,7 @@ async def test_large_requests_are_started_so_that_their_bytes_are_released(
         assert not calls(scene).keys() & set(SYNC)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "fault",
     [

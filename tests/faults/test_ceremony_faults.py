@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,8 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014.keygen import PREP_RESPONSE
 from kmsconn.transport.grpc.status import Status
-from tests.faults.bounds import WANTED
 from tests.faults.ceremony import ENDS, Ceremony, open_ceremony
+from tests.sampling import every_point
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
 
@@ -40,7 +39,7 @@ async def test_a_core_that_is_unavailable_for_hours_costs_nothing(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     """From before the first preparation on; meanwhile nothing is given up. All points: ten hours."""
-    hours = 10.0 if os.environ.get(WANTED) == "all" else 0.4
+    hours = 10.0 if every_point() else 0.4
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK) as ceremony:
         [core] = ceremony.core_faults
         core.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))

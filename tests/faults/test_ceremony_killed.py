@@ -23,8 +23,8 @@ from kmsconn.model.events import (
     StageFinished,
 )
 from kmsconn.model.requests import Kind
-from tests.faults.bounds import points_of
 from tests.faults.ceremony import ENDS, LONG, open_ceremony
+from tests.sampling import points_of
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
 

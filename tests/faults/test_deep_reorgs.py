@@ -7,6 +7,8 @@ import pytest
 from kmsconn.testing.faults import Ask, CoreRestart, Kill, Outage, Reorg, Wait
 from kmsconn.testing.world import PlanStep, run_world
 
+pytestmark = pytest.mark.sampled
+
 LOST = 306  # blocks of 0.25 s: 76 s, the window is 30
 COMPUTING = {
     "final replies go, their requests stay": 4.0,

@@ -28,6 +28,8 @@ from kmsconn.transport.grpc.status import Status
 from tests.faults.ceremony import Ceremony, open_ceremony
 from tests.faults.scene import Scene, open_scene
 
+pytestmark = pytest.mark.sampled
+
 AT_WORK = 300.0  # seconds that the Core computes: long enough for Ethereum to make a destruction final
 MINUTES = 900.0
 NAMING = {"nothing": b"", "context": naming(CONTEXT, EPOCH)[0], "epoch": naming(CONTEXT, EPOCH)[1]}

@@ -16,8 +16,8 @@ from kmsconn.emulator.drills.shown import SHOWN, Shown
 from kmsconn.emulator.drills.table import DRILLS
 from kmsconn.emulator.network import Line
 from kmsconn.model.events import RequestClosed
-from tests.faults.bounds import points_of
 from tests.faults.scene import Scene, open_scene
+from tests.sampling import points_of
 
 pytestmark = pytest.mark.once
 

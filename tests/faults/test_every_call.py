@@ -11,7 +11,7 @@ import pytest
 
 from kmsconn.testing.harness import Scenario, ScenarioOutcome, run_scenario
 from kmsconn.testing.spoiling import OF_BURSTS, Spoil, Spoiler
-from tests.faults.bounds import points_of
+from tests.sampling import points_of
 
 WEBSOCKET = Scenario(("public", "direct"), ("unified",))
 HTTP = Scenario(("delegated", "wallet"), ("unified_delegated",), seed=1, websocket=False)

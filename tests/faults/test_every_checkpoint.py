@@ -11,8 +11,8 @@ import pytest
 
 from kmsconn.model.life import State
 from kmsconn.testing.endings import Ending
-from kmsconn.testing.harness import Scenario, ScenarioOutcome, points, run_scenario
-from tests.faults.bounds import points_of
+from kmsconn.testing.harness import Scenario, ScenarioOutcome, run_scenario
+from tests.sampling import points_of
 
 SMALL = Scenario(("public",), ())
 MIXED = Scenario(("public", "direct"), ("unified",))
@@ -67,9 +67,3 @@ def test_a_lost_request_would_be_seen() -> None:
             outcome.check(SMALL)
     finally:
         del outcome.states[State.PENDING]
-
-
-def test_every_point_has_its_turn() -> None:
-    turns = [set(points(100, 30, turn)) for turn in range(4)]
-    assert set().union(*turns) == set(range(1, 101))
-    assert max(map(len, turns)) <= 30

@@ -32,6 +32,8 @@ from kmsconn.transport.ports import Ports
 from kmsconn.txmanager.manager import TxManager, run_txmanager
 from tests.faults.scene import BEGIN, Scene, open_scene
 
+pytestmark = pytest.mark.sampled
+
 FORMS = ["public", "direct", "delegated", "unified", "unified_delegated", "wallet"]
 
 

@@ -29,7 +29,7 @@ from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.sampled]
 
 FORMS = ("public", "direct", "unified")
 RESULTS = ("GetPublicDecryptionResult", "GetUserDecryptionResult")

@@ -7,19 +7,18 @@ struck: a lie in the place of an answer that nobody asked for proves nothing.
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
 from itertools import takewhile
 
 import attrs
 import pytest
 
-from kmsconn.testing.harness import points
 from kmsconn.testing.hostile import SETTINGS, HostileOutcome, Lie, every_lie, play
+from tests.sampling import points, sample, today
 
-WANTED = os.environ.get("KMSCONN_HOSTILE", "4")
-DAY = 86_400
+pytestmark = pytest.mark.sampled
+
+WANTED = sample("KMSCONN_HOSTILE", small=1, ci=4)
 
 
 @attrs.define
@@ -95,14 +94,14 @@ def test_no_hostile_answer_ends_the_process_or_stays_unnamed(setting: str) -> No
     lies = new_lies(setting) if WANTED == "each" else every_lie(setting)
     wanted = int(WANTED) if WANTED.isdigit() else len(lies)
     failures, figures = [], Figures()
-    for at in points(len(lies), wanted, int(time.time() // DAY)):
+    for at in points(len(lies), wanted, today()):
         subject, lie = lies[at - 1]
         outcome = play(subject, lie, setting=setting)
         figures.count(outcome)
         failures += [f"{setting}: {subject}: {lie}: {text}" for text in outcome.complaints()]
     print(f"\n{setting}: {figures}", end="")  # noqa: T201 - what ``make hostile`` shows
     assert not failures, "\n".join(failures)
-    assert figures.struck > wanted // 2
+    assert figures.struck > wanted // 2 or wanted == 1
 
 
 def new_lies(setting: str) -> list[tuple[str, Lie]]:

@@ -28,6 +28,8 @@ from kmsconn.transport.grpc.status import Status
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
 
+pytestmark = pytest.mark.sampled
+
 MEMBERS, NEEDED, SHARES = 4, 2, 3
 
 

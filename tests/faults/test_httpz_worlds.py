@@ -107,6 +107,7 @@ if WORLDS:
 
 else:
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("fault", FAULTS)
     @FEW
     @given(data=st.data())

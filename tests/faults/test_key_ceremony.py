@@ -21,6 +21,8 @@ from kmsconn.protocols.fhevm_014.keygen import KEY_RESPONSE
 from kmsconn.transport.grpc.status import Status
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 
+pytestmark = pytest.mark.sampled
+
 SETS = pytest.mark.parametrize(("members", "newcomers"), [(1, 0), (4, 1)], ids=["one", "four"])
 WITHOUT_REPLY = (
     Kind.ABORT_KEYGEN,

@@ -16,6 +16,8 @@ from kmsconn.testing.ground_truth import replies_of, requests_of
 from kmsconn.testing.world import run_world
 from tests.faults.scene import Scene, open_scene
 
+pytestmark = pytest.mark.sampled
+
 FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "wallet")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kmsconn.testing.faults import Ask, Grant, Outage
 from kmsconn.testing.world import PlanStep, WorldReport, run_world
-from tests.faults.bounds import points_of
+from tests.sampling import points_of
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
 

@@ -23,7 +23,7 @@ from tests.unit.control import scene as control_scene
 from tests.unit.control import test_control_server
 from tests.unit.monitoring import test_exchange, test_serving
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.sampled]
 
 LONGEST = 600.0  # virtual seconds: what hangs is red
 Scenario = Callable[[Path], Awaitable[None]]

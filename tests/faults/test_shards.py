@@ -17,6 +17,8 @@ from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.faults import Ask, Outage
 from kmsconn.testing.world import PlanStep, World, WorldReport, run_world
 
+pytestmark = pytest.mark.sampled
+
 SHARDS, BAD = 4, 2
 PLACES = 4
 BEGIN, SECONDS = 2.5, 40.0

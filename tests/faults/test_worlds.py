@@ -46,6 +46,7 @@ if WORLDS:
 
 else:
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("fault", FAULTS)
     @SAMPLE
     @given(data=st.data())

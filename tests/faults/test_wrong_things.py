@@ -22,6 +22,8 @@ from kmsconn.protocols.fhevm_014.profile import EVENTS
 from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 
+pytestmark = pytest.mark.sampled
+
 HOUR = 3600.0
 GOOD = ("public", "direct", "unified")
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock, memory_stream_pair
 from kmsconn.errors import Unreachable
 from kmsconn.rpc.port import Call
 from kmsconn.rpc.websocket import WebSocketLink, run_websocket
+from tests.sampling import examples
 
 PIECES = st.one_of(
     st.binary(max_size=20),
@@ -76,7 +77,7 @@ async def _ask(link: WebSocketLink) -> None:
         return
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(PIECES, max_size=8).map(b"".join))
 @example(b"rubbish\r\n\r\n")
 def test_any_handshake_is_unreachable_in_the_end(said: bytes) -> None:
@@ -102,7 +103,7 @@ def _accept(request: bytes) -> bytes:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(FRAMES, max_size=6), st.booleans())
 def test_any_frames_are_an_answer_or_the_end_of_the_link(frames: list[bytes], at_once: bool) -> None:
     async def serve(stream: trio.abc.Stream) -> None:

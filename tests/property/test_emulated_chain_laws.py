@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.state import ChainState, Overlay, difference
+from tests.sampling import examples
 from tests.unit.emulator.small_world import SENDER, World, signed, world
 
 KEYS = [("a",), ("b",), ("c",)]
@@ -85,7 +86,7 @@ def shuffled(seed: int) -> Any:
 STEPS = st.lists(st.integers(0, 3), min_size=1, max_size=25)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(STEPS, st.integers(0, 1_000), st.integers(1, 8))
 def test_a_branch_restored_is_the_same_chain(steps: list[int], seed: int, depth: int) -> None:
     made = world()
@@ -97,7 +98,7 @@ def test_a_branch_restored_is_the_same_chain(steps: list[int], seed: int, depth:
     assert made.chain.account(SENDER.address) == account
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(STEPS, st.integers(0, 1_000), st.integers(1, 8))
 def test_a_reorganisation_executes_each_survivor_once_in_nonce_order(
     steps: list[int], seed: int, depth: int
@@ -116,7 +117,7 @@ def test_a_reorganisation_executes_each_survivor_once_in_nonce_order(
     assert nonces == list(range(len(nonces)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(STEPS, st.integers(0, 1_000), st.integers(1, 8))
 def test_a_stale_fork_tells_what_it_told_before(steps: list[int], seed: int, depth: int) -> None:
     made = world()

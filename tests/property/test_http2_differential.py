@@ -21,6 +21,7 @@ from kmsconn.transport.grpc.headers import Header, Reader, encode
 from kmsconn.transport.grpc.http2 import MAX_FRAME, Connection
 from kmsconn.transport.grpc.streams import Event
 from tests.property.h2_oracle import Oracle
+from tests.sampling import examples
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
 STREAMS = (1, 3, 5)
@@ -128,7 +129,7 @@ def taken(connection: Connection, data: bytes, cuts: list[int]) -> tuple[list[Ev
 cuts = st.lists(st.integers(0, 10_000), max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(acts, max_size=12), st.one_of(st.none(), st.sampled_from([0, 1, 3, 2**31 - 1])), cuts)
 def test_what_a_server_says_means_the_same_to_h2(
     script: list[PlanStep], last: int | None, cuts: list[int]
@@ -162,7 +163,7 @@ wild_frames = st.builds(
 wild_chunks = st.one_of(wild_frames, wild_frames, wild_frames, st.binary(max_size=20))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(wild_chunks, max_size=8).map(b"".join), cuts)
 def test_what_h2_takes_means_the_same_to_us(data: bytes, cuts: list[int]) -> None:
     """h2 refuses more: it ends the connection where a stream is at fault, and where a frame is late.
@@ -176,7 +177,7 @@ def test_what_h2_takes_means_the_same_to_us(data: bytes, cuts: list[int]) -> Non
         assert (events, fault) == (expected, False)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(acts, max_size=8),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),

@@ -20,6 +20,7 @@ from kmsconn.journal.values import Arrival, Due, Read, Recorded, Rewound, Row, S
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
 from kmsconn.rpc.checkpoints import Checkpoint
+from tests.sampling import examples
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, bytes32, opened, read_of, signing
 
 KINDS = list(Kind)
@@ -453,5 +454,5 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.db.execute(odd).fetchall() == []
 
 
-JournalMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+JournalMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestJournalMachine = JournalMachine.TestCase

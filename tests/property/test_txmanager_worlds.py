@@ -22,6 +22,7 @@ from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.life import State
 from kmsconn.rpc.port import Call
 from kmsconn.txmanager.manager import run_txmanager
+from tests.sampling import examples
 from tests.unit.txmanager.world import CONTRACT, HEALTHY, Fault, World, digest_of
 
 FAULTY = 30.0  # seconds of trouble
@@ -290,7 +291,10 @@ CALM_CHAIN = frozenset(TROUBLES) - {"reorg", "drop", "reassign", "restore"}
 
 
 LIVES = hypothesis.settings(
-    max_examples=60, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), print_blob=True
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    print_blob=True,
 )
 
 

@@ -39,9 +39,11 @@ class FewComponents:
 
 
 @asynccontextmanager
-async def few_components(folder: Path, **options: Any) -> AsyncIterator[FewComponents]:
-    """Run the dependencies while the block lasts; block time is a second of virtual time."""
-    dependencies, network = FhevmDependencies.make(wall, **options), MemoryNetwork()
+async def few_components(
+    folder: Path, *, block_time: float = 1.0, **options: Any
+) -> AsyncIterator[FewComponents]:
+    """Run the dependencies while the block lasts; each block of the gateway costs some milliseconds of CPU."""
+    dependencies, network = FhevmDependencies.make(wall, block_time=block_time, **options), MemoryNetwork()
     dependencies.settle_in_memory(network)
     ports = Ports(network, offload_inline, wall, lambda: 0.5)
     async with trio.open_nursery() as nursery:

@@ -143,7 +143,7 @@ async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answere
     """Its event is read again from the chain: the proof of completeness finds its id missing."""
     seen: list[Event] = []
     with trio.fail_after(3600):
-        async with few_components(tmp_path) as components:
+        async with few_components(tmp_path, block_time=2.0) as components:
             settings = components.settings(decryption_from_block_number=0)
             async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
                 await connector.wait_ready()

@@ -64,7 +64,7 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
     seen: list[Event] = []
     calendar = Calendar()
     with trio.fail_after(3600):
-        async with few_components(tmp_path) as components:
+        async with few_components(tmp_path, block_time=2.0) as components:
             settings = components.settings(decryption_from_block_number=0)
             ports = attrs.evolve(components.ports, wall=calendar)
             async with open_connector(settings, ports=ports, on_event=seen.append) as connector:

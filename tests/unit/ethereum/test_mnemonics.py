@@ -107,7 +107,8 @@ def test_the_checksums_that_are_right_are_those_of_eth_account(
 ) -> None:
     """The seed takes a millisecond for each phrase and is not what is asked here."""
     monkeypatch.setattr(Mnemonic, "to_seed", lambda *_: bytes(64))
-    told = {word: refusal(f"{entry['first']} {word}") for word in Mnemonic("english").wordlist}
+    words = {*Mnemonic("english").wordlist[::20], *entry["last"]}
+    told = {word: refusal(f"{entry['first']} {word}") for word in words}
     assert {word for word in told if not told[word]} == set(entry["last"])
     assert all("checksum" in words for words in told.values() if words)
 
