@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from kmsconn.ethereum.hexes import from_hex, to_hex
@@ -19,64 +17,49 @@ READS = vectors.load()["storage"]["reads"]
 VIEWS = vectors.load()["views"]
 
 
-@pytest.mark.parametrize("entry", REQUESTS, ids=lambda entry: entry["name"])
-def test_a_request_emits_the_recorded_log(entry: dict[str, Any]) -> None:
-    (log,) = replay().requests[entry["name"]].logs
-    expected = vectors.log_of(entry)
-    assert (expected.address, expected.topics, expected.data) == (log.address, log.topics, log.data)
-    assert expected.block_number == log.block_number
+def test_a_request_emits_the_recorded_log_at_the_recorded_time() -> None:
+    for entry in REQUESTS:
+        mined, expected = replay().requests[entry["name"]], vectors.log_of(entry)
+        (log,) = mined.logs
+        assert (expected.address, expected.topics, expected.data) == (log.address, log.topics, log.data)
+        assert (expected.block_number, entry["block_timestamp"]) == (log.block_number, mined.timestamp)
 
 
-@pytest.mark.parametrize("entry", REQUESTS, ids=lambda entry: entry["name"])
-def test_a_request_stands_at_the_recorded_time(entry: dict[str, Any]) -> None:
-    assert entry["block_timestamp"] == replay().requests[entry["name"]].timestamp
+def test_a_recorded_reply_is_accepted_with_its_events() -> None:
+    for entry, answer in ANSWERS:
+        mined = replay().replies[entry["name"], answer["node"]]
+        expected = [(event["topics"], event["data_keccak256"]) for event in answer["proof"]["events"]]
+        got = [([to_hex(t) for t in log.topics], to_hex(keccak256(log.data))) for log in mined.logs]
+        assert (1, expected) == (mined.outcome.status, got), entry["name"]
 
 
-@pytest.mark.parametrize(("entry", "answer"), ANSWERS, ids=lambda v: str(v.get("name", v.get("node"))))
-def test_a_recorded_reply_is_accepted_with_its_events(entry: dict[str, Any], answer: dict[str, Any]) -> None:
-    mined = replay().replies[entry["name"], answer["node"]]
-    expected = [(event["topics"], event["data_keccak256"]) for event in answer["proof"]["events"]]
-    got = [([to_hex(t) for t in log.topics], to_hex(keccak256(log.data))) for log in mined.logs]
-    assert (1, expected) == (mined.outcome.status, got)
+def test_the_gas_of_a_reply_is_near_the_real_one() -> None:
+    for entry, answer in ANSWERS:
+        used = replay().replies[entry["name"], answer["node"]].outcome.gas_used
+        assert used == pytest.approx(int(answer["proof"]["gas_used"], 16), rel=0.05), entry["name"]
 
 
-@pytest.mark.parametrize(("entry", "answer"), ANSWERS, ids=lambda v: str(v.get("name", v.get("node"))))
-def test_the_gas_of_a_reply_is_near_the_real_one(entry: dict[str, Any], answer: dict[str, Any]) -> None:
-    used = replay().replies[entry["name"], answer["node"]].outcome.gas_used
-    assert used == pytest.approx(int(answer["proof"]["gas_used"], 16), rel=0.05)
+def test_a_call_and_an_estimate_of_a_refused_reply_give_the_recorded_error_object() -> None:
+    for entry in REVERTS:
+        key = entry["name"], entry["state"]
+        assert (
+            replay().reverts[key]["error"] == replay().estimates[key]["error"] == entry["eth_call_error"]
+        ), key
+        assert entry["error"] == ALL_ERRORS[from_hex(entry["eth_call_error"]["data"])[:4]].signature
 
 
-@pytest.mark.parametrize("entry", REVERTS, ids=lambda entry: f"{entry['state']}: {entry['name']}")
-def test_a_refused_reply_gives_the_recorded_error_object(entry: dict[str, Any]) -> None:
-    answer = replay().reverts[entry["name"], entry["state"]]
-    assert entry["eth_call_error"] == answer["error"]
-
-
-@pytest.mark.parametrize("entry", REVERTS, ids=lambda entry: f"{entry['state']}: {entry['name']}")
-def test_an_estimate_of_a_refused_reply_gives_the_same_error(entry: dict[str, Any]) -> None:
-    assert entry["eth_call_error"] == replay().estimates[entry["name"], entry["state"]]["error"]
-
-
-@pytest.mark.parametrize("entry", REVERTS, ids=lambda entry: f"{entry['state']}: {entry['name']}")
-def test_a_refused_reply_names_the_recorded_custom_error(entry: dict[str, Any]) -> None:
-    data = from_hex(replay().reverts[entry["name"], entry["state"]]["error"]["data"])
-    assert entry["error"] == ALL_ERRORS[data[:4]].signature
-
-
-@pytest.mark.parametrize("entry", READS, ids=lambda entry: f"{entry['stage']}: {entry['what']}")
-def test_a_storage_slot_holds_the_recorded_value(entry: dict[str, Any]) -> None:
+def test_a_storage_slot_holds_the_recorded_value() -> None:
     address = vectors.load()["storage"]["address"]
-    answer = rpc(replay().node, "eth_getStorageAt", address, entry["slot"], entry["block_number"])
-    assert entry["value"] == answer["result"]
+    for entry in READS:
+        answer = rpc(replay().node, "eth_getStorageAt", address, entry["slot"], entry["block_number"])
+        assert entry["value"] == answer["result"], entry["what"]
 
 
-@pytest.mark.parametrize("entry", VIEWS, ids=lambda entry: f"{entry['stage']}: {entry['function']}")
-def test_a_view_gives_the_recorded_bytes(entry: dict[str, Any]) -> None:
-    answer = rpc(replay().node, "eth_call", entry["call"], hex(END_OF_STAGE[entry["stage"]]))
-    if "error" in entry:
-        assert entry["error"] == answer["error"]
-    else:
-        assert entry["result"] == answer["result"]
+def test_a_view_gives_the_recorded_bytes() -> None:
+    for entry in VIEWS:
+        answer = rpc(replay().node, "eth_call", entry["call"], hex(END_OF_STAGE[entry["stage"]]))
+        what = "error" if "error" in entry else "result"
+        assert entry[what] == answer[what], (entry["stage"], entry["function"])
 
 
 def test_the_consensus_digest_of_public_requests_stands_in_storage() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.contracts import ceremonies
 from kmsconn.emulator.contracts.kms_generation import BASE
@@ -31,54 +29,43 @@ INEXACT = {"EpochActivationConfirmation"}
 REPLIES = [(entry, answer) for entry in EVENTS for answer in entry["answers"]]
 
 
-def name_of(case: Any) -> str:
-    entry, answer = case
-    return f"{entry['name']} by node {answer['node']}"
-
-
 def logged(mined: Mined) -> list[tuple[str, list[str]]]:
     return [(to_hex(log.data), [to_hex(t) for t in log.topics]) for log in mined.logs]
 
 
-@pytest.mark.parametrize("entry", EVENTS, ids=lambda entry: entry["name"])
-def test_an_event_is_emitted_byte_for_byte_in_its_block(entry: dict[str, Any]) -> None:
-    block = ceremony().chain.block(int(entry["log"]["blockNumber"], 16))
-    assert block is not None
-    emitted = [facts for mined in block.mined for facts in logged(mined)]
-    assert (entry["log"]["data"], entry["log"]["topics"]) in emitted
+def test_an_event_is_emitted_byte_for_byte_in_its_block() -> None:
+    for entry in EVENTS:
+        block = ceremony().chain.block(int(entry["log"]["blockNumber"], 16))
+        assert block is not None
+        emitted = [facts for mined in block.mined for facts in logged(mined)]
+        assert (entry["log"]["data"], entry["log"]["topics"]) in emitted, entry["name"]
 
 
-@pytest.mark.parametrize("case", REPLIES, ids=name_of)
-def test_a_reply_is_included_with_the_recorded_events(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    entry, answer = case
-    mined = ceremony().replies[entry["name"], answer["node"]]
-    assert mined.outcome.status == 1
-    recorded = answer["proof"]["events"]
-    assert [topics for _, topics in logged(mined)] == [event["topics"] for event in recorded]
-    for log, event in zip(mined.logs, recorded, strict=True):
-        if event["name"] not in INEXACT:
-            assert to_hex(keccak256(log.data)) == event["data_keccak256"]
+def test_a_reply_is_included_with_the_recorded_events() -> None:
+    for entry, answer in REPLIES:
+        mined, recorded = ceremony().replies[entry["name"], answer["node"]], answer["proof"]["events"]
+        assert mined.outcome.status == 1, entry["name"]
+        assert [topics for _, topics in logged(mined)] == [event["topics"] for event in recorded]
+        for log, event in zip(mined.logs, recorded, strict=True):
+            assert event["name"] in INEXACT or to_hex(keccak256(log.data)) == event["data_keccak256"]
 
 
-@pytest.mark.parametrize("entry", REVERTS, ids=lambda entry: entry["name"])
-def test_a_refused_reply_gets_the_recorded_error_object(entry: dict[str, Any]) -> None:
-    assert ceremony().reverts[entry["name"]]["error"] == entry["eth_call_error"]
+def test_a_refused_reply_gets_the_recorded_error_object() -> None:
+    for entry in REVERTS:
+        assert ceremony().reverts[entry["name"]]["error"] == entry["eth_call_error"], entry["name"]
 
 
-@pytest.mark.parametrize("entry", HOST["storage"]["reads"], ids=lambda entry: entry["what"])
-def test_a_slot_holds_the_recorded_value(entry: dict[str, Any]) -> None:
-    address = ETHEREUM["contracts"][entry["contract"]]
-    assert (
-        entry["value"] == rpc(ceremony().node, "eth_getStorageAt", address, entry["slot"], "latest")["result"]
-    )
+def test_a_slot_holds_the_recorded_value() -> None:
+    for entry in HOST["storage"]["reads"]:
+        address = ETHEREUM["contracts"][entry["contract"]]
+        found = rpc(ceremony().node, "eth_getStorageAt", address, entry["slot"], "latest")["result"]
+        assert entry["value"] == found, entry["what"]
 
 
-HISTORIC = [view for view in HOST["views"] if view["contract"] == "KMSGeneration"]
-
-
-@pytest.mark.parametrize("entry", HISTORIC, ids=lambda entry: f"{entry['stage']} {entry['function']}")
-def test_a_view_of_an_old_block_gives_the_recorded_bytes(entry: dict[str, Any]) -> None:
-    assert entry["result"] == rpc(ceremony().node, "eth_call", entry["call"], entry["block"])["result"]
+def test_a_view_of_an_old_block_gives_the_recorded_bytes() -> None:
+    for entry in (view for view in HOST["views"] if view["contract"] == "KMSGeneration"):
+        found = rpc(ceremony().node, "eth_call", entry["call"], entry["block"])["result"]
+        assert entry["result"] == found, (entry["stage"], entry["function"])
 
 
 def test_the_base_slot_of_kms_generation_is_the_documented_one() -> None:

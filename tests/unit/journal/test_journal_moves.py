@@ -56,17 +56,18 @@ def test_an_allowed_transition_happens(db: Database, transition: str, state: Sta
     assert row_of(db, rid).state == TRANSITIONS[transition][1]
 
 
-@pytest.mark.parametrize(("transition", "state"), [case for case in CASES if not allowed(*case)])
-def test_any_other_transition_changes_nothing(db: Database, transition: str, state: State) -> None:
+@pytest.mark.parametrize("state", State)
+def test_any_other_transition_changes_nothing(db: Database, state: State) -> None:
     rid = in_state(db, state)
     before, tick = dump(db), db.tick
-    assert not move(db, transition, rid)
-    assert (dump(db), db.tick) == (before, tick)
+    for transition in TRANSITIONS:
+        if not allowed(transition, state):
+            assert not move(db, transition, rid), transition
+            assert (dump(db), db.tick) == (before, tick), transition
 
 
-@pytest.mark.parametrize("transition", TRANSITIONS)
-def test_a_transition_of_a_row_that_is_not_there_says_so(db: Database, transition: str) -> None:
-    assert not move(db, transition, 99)
+def test_a_transition_of_a_row_that_is_not_there_says_so(db: Database) -> None:
+    assert [transition for transition in TRANSITIONS if move(db, transition, 99)] == []
 
 
 @pytest.mark.parametrize(("transition", "state"), [case for case in CASES if allowed(*case)])

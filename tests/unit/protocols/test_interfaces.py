@@ -152,16 +152,11 @@ def test_a_known_event_with_other_content_is_reported_by_name() -> None:
 # --- reverts
 
 
-@pytest.mark.parametrize("entry", ERRORS, ids=lambda entry: f"{entry[0]}/{entry[1]}.{entry[2].name}")
-def test_every_error_is_shown_by_name_with_as_many_arguments_as_it_has(
-    entry: tuple[str, str, object],
-) -> None:
-    generation, _, error = entry
-    inputs = error.signature[len(error.name) :]  # type: ignore[attr-defined]
-    data = error.selector + bytes(32 * 20)  # type: ignore[attr-defined]
-    values = _lenient(inputs, data[4:])
-    shown = interfaces(generation).show_revert(error.encode(*values))  # type: ignore[attr-defined]
-    assert (shown.name, len(shown.arguments)) == (error.name, len(values))  # type: ignore[attr-defined]
+def test_every_error_is_shown_by_name_with_as_many_arguments_as_it_has() -> None:
+    for generation, _, error in ERRORS:
+        values = _lenient(error.signature[len(error.name) :], bytes(32 * 20))
+        shown = interfaces(generation).show_revert(error.encode(*values))
+        assert (shown.name, len(shown.arguments)) == (error.name, len(values))
 
 
 def _lenient(inputs: str, data: bytes) -> tuple[object, ...]:
