@@ -17,6 +17,8 @@ from tests.real.anvil.truth import wait_answered, wait_until
 from tests.real.anvil.users import FORMS, Users
 from tests.real.anvil.world import World, open_world, sender_key
 
+pytestmark = pytest.mark.sampled
+
 REORG_WINDOW = 3.0  # seconds; replies are asked for again when they are older
 DOWN = 1.5  # seconds that a node is away
 

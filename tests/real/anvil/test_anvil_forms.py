@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from kmsconn.app.connector import open_connector
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
@@ -16,6 +18,8 @@ from tests.real.anvil.slots import ask_slot
 from tests.real.anvil.truth import replies_of, wait_answered
 from tests.real.anvil.users import FORMS, Asked, Users
 from tests.real.anvil.world import World, open_world, sender_key, signer_key
+
+pytestmark = pytest.mark.sampled
 
 EXTRA_DATA = (
     b"",

@@ -25,6 +25,8 @@ from tests.real.anvil.truth import wait_answered
 from tests.real.anvil.users import Users
 from tests.real.anvil.world import World, open_world, sender_key
 
+pytestmark = pytest.mark.sampled
+
 ALL = {
     ("prepKeygenResponse", PREP): ["0x1"],
     ("keygenResponse", KEY): ["0x1"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+import pytest
 
 from kmsconn.app.connector import open_connector
 from kmsconn.emulator.contracts.decryption import UNIFIED_CALL
@@ -17,6 +18,8 @@ from tests.real.anvil.truth import wait_answered, wait_until
 from tests.real.anvil.users import Plan, Users
 from tests.real.anvil.world import World, open_world, sender_key
 from tests.real.gateways import MOODS
+
+pytestmark = pytest.mark.sampled
 
 _SIGNATURE = 5
 """Which argument of the unified call it is."""

@@ -400,6 +400,7 @@ def cost(db: Database, look: Callable[[], object]) -> int:
     return len(ticks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize(
     ("name", "now", "without"),
@@ -427,6 +428,7 @@ def test_a_look_costs_the_same_however_many_rows_wait(
     db.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", [30.0, 999.0], ids=["deferred", "the clock was set back"])
 def test_a_look_for_what_to_sign_costs_the_same_however_many_answers_wait(db: Database, wait: float) -> None:
     db.begin()

@@ -165,6 +165,7 @@ async def test_bytes_that_a_node_refuses_are_named_until_one_takes_them(
         await until(lambda: answered(world, [1]), 60)
 
 
+@pytest.mark.slow
 async def test_a_reply_that_the_contract_loses_each_time_is_paid_ever_more_rarely(
     world: World, autojump_clock: Any
 ) -> None:
@@ -203,6 +204,7 @@ async def test_what_no_reply_passes_is_critical_until_one_does(
         await until(lambda: AlertCleared("txmanager gateway", cause) in world.said(AlertCleared))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [SILENT, RpcError(3, "execution reverted", b"paused")])
 async def test_what_others_pass_is_never_critical(error: RpcError, world: World, autojump_clock: Any) -> None:
     """Four replies wait for minutes; a fifth one passes every now and then."""
@@ -280,6 +282,7 @@ def _fees(world: World) -> list[int]:
     return [one.max_fee for one in transactions if isinstance(one, Eip1559Transaction)]
 
 
+@pytest.mark.slow
 async def test_a_base_fee_that_stays_beyond_the_limit_is_a_critical_alert_with_figures(
     world: World, autojump_clock: Any
 ) -> None:
