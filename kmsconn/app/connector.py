@@ -37,7 +37,7 @@ from kmsconn.model.events import Event, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.real import real_ports
-from kmsconn.txmanager.manager import TxManager, TxStatistics, run_txmanager
+from kmsconn.txmanager.manager import TxConfig, TxEndpoint, TxManager, TxStatistics, run_txmanager
 
 
 @attrs.frozen
@@ -230,19 +230,19 @@ class Connector:
     def _txmanager(self, chain_context: ChainContext) -> TxManager:
         components = self.components
         return TxManager(
-            rpc=chain_context.endpoint,
+            endpoint=TxEndpoint(
+                chain_context.endpoint, chain_context.head, chain_context.name, chain_context.traces
+            ),
             journal=components.journal,
             wallet=components.wallet,
             profile=components.profile,
-            head=chain_context.head,
             wake=chain_context.wake_up,
             settings=components.settings,
             ports=components.ports,
             on_event=components.on_event,
-            name=chain_context.name,
-            confirmations=chain_context.confirmations,
-            replace_after=chain_context.replace_after,
-            traces=chain_context.traces,
+            config=TxConfig(
+                confirmations=chain_context.confirmations, replace_after=chain_context.replace_after
+            ),
             beat=components.pulse.part(f"txmanager {chain_context.name}", chain_context.name),
         )
 

@@ -27,7 +27,8 @@ class SecondLook:
 
     heads: Mapping[int, HeadTracker]
     _debounce: Debounce = attrs.field(
-        factory=lambda: Debounce(WITHOUT_BLOCKS, least=CONFIRMING, most=_REMEMBERED), init=False
+        factory=lambda: Debounce(WITHOUT_BLOCKS, least=CONFIRMING, most=_REMEMBERED, anew_below=True),
+        init=False,
     )
 
     def confirms(self, subject: Hashable, chain_id: int, cause: str = "") -> bool:

@@ -38,20 +38,24 @@ class Suspicion:
 
 @attrs.define
 class Debounce:
-    """Suspicions by what they are about. The numbers are those of ``Suspicion.is_confirmed``; at most ``most`` are remembered."""
+    """Suspicions by what they are about. The numbers are those of ``Suspicion.is_confirmed``; at most ``most`` are remembered.
+
+    ``anew_below``: a head below that of the first look begins anew; else it counts as one more look.
+    """
 
     seconds: float
     least: float = 0.0
     most: int | None = None
+    anew_below: bool = False
     _noted: dict[Hashable, tuple[str, Suspicion]] = attrs.field(factory=dict)
 
     def confirms(self, subject: Hashable, now: float, head: int = 0, says: str = "") -> bool:
         """Note what a look at ``head`` says of a subject; say whether an earlier look confirms it.
 
-        Something else that is said, or a head below that of the first look, begins anew.
+        Something else that is said begins anew.
         """
         said, before = self._noted.get(subject, (says, None))
-        if before is None or said != says or head < before.first_head:
+        if before is None or said != says or (self.anew_below and head < before.first_head):
             self._make_room(subject)
             before = None
         suspicion = Suspicion.noted(before, head, now)

@@ -49,15 +49,14 @@ class TxAlerts:
     _alerts: Alerts = attrs.field(
         default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
     )
+    dependency: str = attrs.field(
+        default=attrs.Factory(lambda self: f"txmanager {self.name}", takes_self=True), init=False
+    )
+    """What the alerts are about."""
     _replies: dict[str, dict[int, float]] = attrs.field(factory=dict)
     """When each waiting reply was last heard of, by the cause."""
     _stuck: dict[str, dict[int, float]] = attrs.field(factory=dict)
     """Those that have waited since nobody passed, each with the moment since when; the oldest first."""
-
-    @property
-    def dependency(self) -> str:
-        """What the alerts are about."""
-        return f"txmanager {self.name}"
 
     def raise_(self, cause: str, text: str, *, critical: bool = False, remedy: str = "") -> None:
         """Raise an alert, once, and again when its severity changes."""

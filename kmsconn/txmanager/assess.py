@@ -64,7 +64,7 @@ def _ask(evidence: Evidence, *questions: Question) -> Assessment:
 
 def _unsigned(view: View, track: Track) -> Assessment:
     finding = track.finding(Question.ESTIMATE, view.now)
-    if finding is None or finding.head < view.stranger_block or finding.at < view.chain.reorganised_at:
+    if finding is None or finding.head < view.nonces.stranger_block or finding.at < view.chain.reorganised_at:
         return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
     match finding.value:
         case Accepts(gas):
@@ -82,7 +82,7 @@ def _refused(view: View, track: Track, finding: Finding) -> Assessment:
     if is_done(said):
         return Assessment(Evidence.HAS_REPLY, reason_of(said), finding.head)
     if is_hopeless(said) and finding.trusted and view.chain.is_old(track.row):
-        if track.refused is not None and track.refused.is_confirmed(view.absence_seconds):
+        if track.refused is not None and track.refused.is_confirmed(view.policy.absence_seconds):
             return _refused_for_good(view, track, said)
         if view.now >= finding.again:
             return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
@@ -124,11 +124,11 @@ def _accepted(view: View, track: Track, finding: Finding, estimate: int) -> Asse
         if view.now < finding.again:
             return Assessment(Evidence.MAYBE_INCLUDED)
         return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
-    gas = gas_limit(estimate, view.gas_percent) + view.spare_gas(track.row.kind, estimate)
-    gas = max(gas, track.least_gas)
+    gas = gas_limit(estimate, view.policy.gas_percent) + view.policy.spare_gas(track.row.kind, estimate)
+    gas = max(gas, track.history.least_gas)
     gas = gas if most is None else min(gas, most)
-    if view.price is not None and view.limits.for_gas(view.price, gas) is None:
-        return Assessment(Evidence.TOO_DEAR, view.limits.too_dear(view.price, gas))
+    if view.price is not None and view.policy.limits.for_gas(view.price, gas) is None:
+        return Assessment(Evidence.TOO_DEAR, view.policy.limits.too_dear(view.price, gas))
     return Assessment(Evidence.ACCEPTED, gas=gas)
 
 
@@ -137,7 +137,7 @@ def _may_be_included(view: View, track: Track, finding: Finding) -> bool:
     nonce = track.earlier_nonce
     if nonce is None or nonce >= view.chain.nonce:
         return False
-    confirmed = track.absent is not None and track.absent.is_confirmed(view.absence_seconds)
+    confirmed = track.absent is not None and track.absent.is_confirmed(view.policy.absence_seconds)
     return not (view.chain.fresh and finding.trusted and confirmed)
 
 
@@ -192,7 +192,7 @@ def _broadcast_before(view: View, track: Track, broadcast: Broadcast) -> Assessm
         return Assessment(Evidence.REFUSED_OFTEN)
     if broadcast.said in UNPAYABLE:
         return Assessment(Evidence.DEARER_THAN_MARKET if _is_dear(view, row) else Evidence.NOT_HELD)
-    if broadcast.said is Sent.GAP and any(gap < nonce_of(row) for gap in view.missing):
+    if broadcast.said is Sent.GAP and any(gap < nonce_of(row) for gap in view.nonces.missing):
         return _behind_gap(view, track)
     return _stuck(view, track, broadcast) or _delivery(view, broadcast)
 
@@ -203,7 +203,7 @@ def _behind_gap(view: View, track: Track) -> Assessment:
     The gap may be there since a branch came back on which the contract has the reply by earlier bytes, so it is asked first: about as
     many replies as there are gaps, since the last ones in flight are moved.
     """
-    gaps = sum(gap < nonce_of(track.row) for gap in view.ripe)
+    gaps = sum(gap < nonce_of(track.row) for gap in view.nonces.ripe)
     if view.last is None or nonce_of(track.row) <= nonce_of(view.last.row) - gaps:
         return Assessment(Evidence.BEHIND_GAP)
     asked = _ask_contract(view, track, Evidence.BEHIND_RIPE_GAP)
@@ -243,7 +243,9 @@ def _stuck(view: View, track: Track, broadcast: Broadcast) -> Assessment | None:
         return None
     if nonce_of(track.row) >= view.chain.nonce + REPRICED_AT_ONCE:
         return None
-    if _is_old_word(view, broadcast) or not broadcast.is_stuck(view.now, view.block_time, view.replace_after):
+    if _is_old_word(view, broadcast) or not broadcast.is_stuck(
+        view.now, view.block_time, view.policy.replace_after
+    ):
         return None
     return _ask_contract(view, track, Evidence.STUCK) or _by_call(track, Evidence.STUCK_UNTAKEN)
 
@@ -290,7 +292,7 @@ def _used(view: View, track: Track) -> Assessment:
 
 def _is_missing(view: View, track: Track, finding: Finding | None) -> bool:
     noted = finding is not None and track.absent is not None
-    return noted and track.absent is not None and track.absent.is_confirmed(view.absence_seconds)
+    return noted and track.absent is not None and track.absent.is_confirmed(view.policy.absence_seconds)
 
 
 def _missing(view: View, track: Track) -> Assessment:
@@ -318,7 +320,7 @@ def _by_contract(finding: Finding, *, block: int, what: str, otherwise: Evidence
 def _failed(view: View, track: Track, receipt: Receipt) -> Assessment:
     """Find out why a reply was mined with status 0; its nonce is used in any case. A trace is asked for once."""
     trace = track.findings.get(Question.TRACE)
-    if trace is None and view.tracing:
+    if trace is None and view.policy.tracing:
         return _asked(track, Question.TRACE) or _ask(Evidence.FAILED, Question.TRACE)
     if trace is not None and not trace.says_nothing:
         return _by_contract(
@@ -378,7 +380,7 @@ def _look_of(view: View, row: Row) -> tuple[Question, ...]:
 
 def _is_open_again(view: View, row: Row) -> bool:
     """Say whether an included reply's nonce is a gap: it went with its block, or the contract has it by earlier bytes."""
-    return row.nonce in view.ripe and (row.included_block or 0) <= view.chain.number
+    return row.nonce in view.nonces.ripe and (row.included_block or 0) <= view.chain.number
 
 
 def _again(view: View, track: Track, call: Finding) -> Assessment | None:
@@ -397,7 +399,7 @@ def _looked_at(view: View, track: Track, call: Finding, receipt: Finding | None)
     if _is_open_again(view, track.row) and not call.says_nothing:
         return Assessment(Evidence.NONCE_OPEN, "its nonce is open again")
     if isinstance(call.value, Accepts):
-        gone = track.gone is not None and track.gone.is_confirmed(view.absence_seconds)
+        gone = track.gone is not None and track.gone.is_confirmed(view.policy.absence_seconds)
         return Assessment(Evidence.GONE if gone else Evidence.GONE_ONCE, "its block is gone")
     return _by_receipt(view, track, receipt)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
@@ -68,6 +68,9 @@ class ActionPlan:
                 yield from ((step.track, question) for question in step.found.questions)
 
 
+NOTHING = ActionPlan()
+
+
 def decide(view: View) -> ActionPlan:
     """Return what to do now."""
     steps = [_step(view, track) for track in view.tracks.values()]
@@ -111,25 +114,25 @@ def _plan_nonces(view: View, steps: Sequence[Step], ready: list[Step]) -> nonces
     included reply left is that reply's: the contract is asked, and it goes back first. So is one that is claimed, and what stands above
     waits for it.
     """
-    in_flight, claimed = view.in_flight(), _claimed(view, steps)
+    in_flight, claimed = view.in_flight, _claimed(view, steps)
     _drop_second_claims(view, ready, in_flight)
-    blocking = [gap for gap in view.gaps if gap < max(in_flight, default=-1)]
-    if view.price is None or claimed or not set(blocking) <= set(view.ripe):
+    blocking = [gap for gap in view.nonces.gaps if gap < max(in_flight, default=-1)]
+    if view.price is None or claimed or not set(blocking) <= set(view.nonces.ripe):
         ready[:] = [step for step in ready if _has_open_nonce(view, step)]
     if any(_may_go_back(view, step) for step in steps):
         ready.clear()
         return nonces.NoncePlan((), ())
     del ready[view.room :]
     reusable = [step.track.earlier_nonce for step in ready]
-    ripe = [gap for gap in view.ripe if gap < min(claimed, default=math.inf)]
-    return nonces.plan(view.chain.nonce, in_flight, view.high, ripe, reusable)
+    ripe = [gap for gap in view.nonces.ripe if gap < min(claimed, default=math.inf)]
+    return nonces.plan(view.chain.nonce, in_flight, view.nonces.high, ripe, reusable)
 
 
 _MAY_GO_BACK = frozenset({Evidence.UNKNOWN, Evidence.ASKED, Evidence.NONCE_OPEN})
 
 
 def _may_go_back(view: View, step: Step) -> bool:
-    left_gap = step.phase is Phase.INCLUDED and step.row.nonce in view.ripe
+    left_gap = step.phase is Phase.INCLUDED and step.row.nonce in view.nonces.ripe
     return left_gap and step.found.evidence in _MAY_GO_BACK
 
 
@@ -138,7 +141,7 @@ def _has_open_nonce(view: View, step: Step) -> bool:
     return nonce is not None and nonce >= view.chain.nonce
 
 
-def _drop_second_claims(view: View, ready: list[Step], in_flight: set[int]) -> None:
+def _drop_second_claims(view: View, ready: list[Step], in_flight: Collection[int]) -> None:
     """Let one reply claim each open nonce of earlier bytes: nobody signs two transactions for one nonce."""
     claimed = set(in_flight)
     kept = []
@@ -164,7 +167,7 @@ def _signature(view: View, step: Step, nonce: int) -> Signature | None:
         return Signature(step.track, nonce, 0, None)
     if view.price is None:
         return None
-    price = view.limits.for_gas(view.price, step.found.gas)
+    price = view.policy.limits.for_gas(view.price, step.found.gas)
     if price is None:
         return None
     return Signature(
@@ -187,12 +190,12 @@ def _repricings(view: View, steps: Sequence[Step]) -> Iterator[Signature]:
         if step.action is not Action.REPRICE or view.price is None or view.sends_held:
             continue
         old = transaction_of(step.row)
-        price = None if old is None else view.limits.for_gas(view.price, old.gas)
+        price = None if old is None else view.policy.limits.for_gas(view.price, old.gas)
         if old is None or price is None:
             continue
         dear = step.found.evidence is Evidence.DEARER_THAN_MARKET
         new = repriced(old, price) if dear else replacement(old, price)
-        if view.limits.allows(new):
+        if view.policy.limits.allows(new):
             yield Signature(step.track, new.nonce, new.gas, new)
 
 

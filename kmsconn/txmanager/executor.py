@@ -14,17 +14,17 @@ from kmsconn.txmanager import nonces
 from kmsconn.txmanager.alerts import tell_deferred
 from kmsconn.txmanager.asking import Asker
 from kmsconn.txmanager.assess import out_of_gas
-from kmsconn.txmanager.decide import ActionPlan, Step, decide
+from kmsconn.txmanager.decide import NOTHING, ActionPlan, Step, decide
 from kmsconn.txmanager.evidence import Receipt
 from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.market import Market
 from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.questioning import Questioner
 from kmsconn.txmanager.sending import Sender
-from kmsconn.txmanager.state import TxState, limits_of
+from kmsconn.txmanager.state import TxState, policy_of
 from kmsconn.txmanager.table import Action, Evidence
 from kmsconn.txmanager.tracking import Tracking
-from kmsconn.txmanager.view import Question
+from kmsconn.txmanager.view import Question, Track
 
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
 
@@ -44,15 +44,15 @@ class Executor:
     @classmethod
     def of(cls, state: TxState) -> Executor:
         """Return the executor of a transaction manager that begins."""
-        manager, news, market = state.manager, WakeUp(), Market(limits_of(state.manager.settings))
-        asker = Asker(manager.rpc)
-        tracer = asker if manager.traces is None else Asker(manager.traces)
-        moves = ReplyMoves(state)
+        manager, news, moves = state.manager, WakeUp(), ReplyMoves(state)
+        endpoint, policy = manager.endpoint, policy_of(manager)
+        market, asker = Market(policy.limits), Asker(endpoint.rpc)
+        tracer = asker if endpoint.traces is None else Asker(endpoint.traces)
         return cls(
             state,
             market,
             moves,
-            Tracking(state, ChainObserver(manager), market),
+            Tracking(state, ChainObserver(manager), market, policy),
             Questioner(state, market, asker, tracer, news),
             Sender(state, moves, market, asker, news),
             news,
@@ -68,8 +68,10 @@ class Executor:
             chain = self.state.chain
             assert chain is not None
             self.questioner.ask_market(chain, nursery)
+            if not self.state.tracks.by_rid:
+                break
             plan = decide(self.tracking.view(chain))
-            if not await self._perform(plan, nursery):
+            if plan == NOTHING or not await self._perform(plan, nursery):
                 break
         self._remember()
 
@@ -107,29 +109,19 @@ class Executor:
             case Action.DEFER:
                 await self.moves.defer(track, reason)
             case Action.RESEND:
-                await self.moves.resend(track, reason, gone=step.found.evidence is Evidence.GONE)
+                gone = step.found.evidence is Evidence.GONE
+                await self.moves.unland(track, "resend", reason, gone=gone)
             case Action.RESTART:
-                await self.moves.restart(track, reason)
+                await self.moves.unland(track, "restart", reason)
             case Action.RELEASE:
-                self._note_gas(step)
+                _note_gas(track)
                 await self.moves.release(track, reason)
-            case Action.REJECT | Action.FINISH:
-                await self._end(step)
+            case Action.REJECT:
+                await self.moves.close(track, "reject", reason)
+            case Action.FINISH:
+                await self.moves.close(track, "finish", reason)
             case _:
                 raise AssertionError(step.action)
-
-    async def _end(self, step: Step) -> None:
-        """End a reply that can never be taken."""
-        end = self.moves.finish if step.action is Action.FINISH else self.moves.reject
-        await end(step.track, step.found.reason)
-
-    def _note_gas(self, step: Step) -> None:
-        """Let the next transaction of a reply that ran out of gas have half as much again."""
-        finding = step.track.findings.get(Question.RECEIPT)
-        if finding is not None and isinstance(finding.value, Receipt):
-            limit = out_of_gas(step.row, finding.value)
-            if limit is not None:
-                self.state.least_gas[step.row.rid] = limit * 3 // 2
 
     def _drop_young(self, plan: ActionPlan) -> None:
         """Let included replies be that were looked at and wait for finality."""
@@ -137,16 +129,25 @@ class Executor:
         assert chain is not None
         for track in plan.young:
             if (track.row.included_block or 0) > chain.final:
-                self.state.drop(track)
+                self.state.tracks.drop(track)
 
     def _remember(self) -> None:
         state, memory = self.state, self.state.manager.memory
-        chain = state.chain
-        memory.in_flight, memory.waiting = len(state.signed_rows), len(state.in_state(State.ANSWERED))
-        memory.included, memory.price = len(state.in_state(State.INCLUDED)), self.market.price
+        chain, tracks = state.chain, state.tracks
+        memory.in_flight, memory.waiting = len(tracks.of(State.SIGNED)), len(tracks.of(State.ANSWERED))
+        memory.included, memory.price = len(tracks.of(State.INCLUDED)), self.market.price
         if chain is not None:
             memory.balance = chain.balance
-            memory.next_nonce = nonces.top(chain.nonce, state.nonces(), state.high)
+            memory.next_nonce = nonces.top(chain.nonce, tracks.nonces, state.nonces.high)
+
+
+def _note_gas(track: Track) -> None:
+    """Let the next transaction of a reply that ran out of gas have half as much again."""
+    finding = track.findings.get(Question.RECEIPT)
+    if finding is not None and isinstance(finding.value, Receipt):
+        limit = out_of_gas(track.row, finding.value)
+        if limit is not None:
+            track.history.least_gas = limit * 3 // 2
 
 
 _MOVES = frozenset(

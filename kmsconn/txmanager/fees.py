@@ -241,13 +241,10 @@ class FeeHistory:
     """The prices of the last looks: one that is far above their median is believed only when another look says so too."""
 
     _needed: deque[int] = attrs.field(factory=lambda: deque(maxlen=_SAMPLES))
+    median: int | None = attrs.field(default=None, init=False)
+    """The median of what a unit of gas cost lately, in wei; None before two looks agreed."""
     _jump: Suspicion | None = None
     _claimed: int = 0
-
-    @property
-    def median(self) -> int | None:
-        """The median of what a unit of gas cost lately, in wei; None before two looks agreed."""
-        return median_low(self._needed) if self._needed else None
 
     def accepts(self, price: Price, head: int, now: float) -> bool:
         """Take the price of a look at ``head``; say whether it may be used: no jump, or one that a later look confirms."""
@@ -257,6 +254,7 @@ class FeeHistory:
             self._needed.clear()
         self._jump = None
         self._needed.append(price.needed)
+        self.median = median_low(self._needed)
         return True
 
     def _confirms(self, needed: int, head: int, now: float) -> bool:

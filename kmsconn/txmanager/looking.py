@@ -55,7 +55,7 @@ class ChainObserver:
         calls = [LATEST, nonce_call(self.manager.wallet.address), *(self._details() if details else ())]
         try:
             with trio.fail_after(LOOK_TIMEOUT):
-                block, nonce, *more = await ask_one_node(self.manager.rpc, calls)
+                block, nonce, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
         except trio.TooSlowError as error:
             raise StageTimeout("a look at the chain", LOOK_TIMEOUT) from error
         head = read_head(block, nonce)
@@ -87,7 +87,7 @@ class ChainObserver:
         self._checkpoint = None if own is None else (head.number, own)
 
     def _view(self, head: HeadAnswer) -> ChainView:
-        tracker, reorg_window = self.manager.head, self.manager.settings.reorg_window
+        tracker, reorg_window = self.manager.endpoint.head, self.manager.settings.reorg_window
         tracker.note(head.number, head.timestamp)
         self._heads.note(head.number, head.timestamp)
         # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
@@ -115,4 +115,4 @@ class ChainObserver:
         """
         if self._finalized is not None:
             return max(NOT_FINAL, min(self._finalized, head.number - self._young))
-        return max(NOT_FINAL, head.number - self.manager.confirmations)
+        return max(NOT_FINAL, head.number - self.manager.config.confirmations)

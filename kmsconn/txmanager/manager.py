@@ -16,9 +16,9 @@ from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.transport.backoff import Backoff, Hold
 from kmsconn.txmanager.executor import Executor
-from kmsconn.txmanager.state import TxManager, TxState, TxStatistics
+from kmsconn.txmanager.state import TxConfig, TxEndpoint, TxManager, TxState, TxStatistics
 
-__all__ = ["TxManager", "TxStatistics", "run_txmanager"]
+__all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
 
 IDLE = 1.0  # seconds without a wake-up until the next look
 EAGER = 0.25  # likewise, while something is in flight and no heads are heard
@@ -38,10 +38,10 @@ async def run_txmanager(
     Cancellation: at any await; what is signed is durable before it is broadcast. Repeating: goes on from journal and chain.
     """
     task_status.started()
-    executor = Executor.of(TxState.of(manager))
+    state = TxState.of(manager)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_empty, manager, nursery.cancel_scope)
-        loop = _Loop(executor, Hold(ROUND_BACKOFF, manager.ports.random))
+        loop = _Loop(state, Executor.of(state), Hold(ROUND_BACKOFF, manager.ports.random))
         nursery.start_soon(loop.hear)
         await loop.run(nursery)
         nursery.cancel_scope.cancel()
@@ -51,11 +51,13 @@ async def _end_when_empty(manager: TxManager, work: trio.CancelScope) -> None:
     """End the work once the manager is closing and the journal holds nothing for it: that needs no chain, which may not answer."""
     await manager.closing.wait()
     with suppress(JournalFailed):
-        due = await manager.journal.run(queries.answered, manager.rpc.chain_id, manager.ports.wall(), 1)
+        due = await manager.journal.run(
+            queries.answered, manager.endpoint.rpc.chain_id, manager.ports.wall(), 1
+        )
         if (
             not due.rows
             and due.next_due is None
-            and not await manager.journal.run(queries.signed, manager.rpc.chain_id)
+            and not await manager.journal.run(queries.signed, manager.endpoint.rpc.chain_id)
         ):
             work.cancel()
 
@@ -64,6 +66,7 @@ async def _end_when_empty(manager: TxManager, work: trio.CancelScope) -> None:
 class _Loop:
     """The rounds of one transaction manager."""
 
+    state: TxState
     executor: Executor
     backoff: Hold
     woken: bool = True
@@ -73,10 +76,6 @@ class _Loop:
     owed: bool = False
     """Somebody notified, and the last look was too recent for another one."""
     looked_at: float = float("-inf")
-
-    @property
-    def state(self) -> TxState:
-        return self.executor.state
 
     async def hear(self) -> None:
         """Pass on what wakes the manager, for ever."""
@@ -119,14 +118,14 @@ class _Loop:
 
     def _is_done(self) -> bool:
         state = self.state
-        return state.manager.closing.is_set() and not state.waiting and not state.in_state(State.SIGNED)
+        return state.manager.closing.is_set() and not state.waiting and not state.tracks.of(State.SIGNED)
 
     async def _rest(self) -> None:
         """Wait for an answer, a wake-up, or the time of the next look."""
         state = self.state
-        pace = min(state.block_time, SLOWEST)  # nothing happens between two blocks
+        pace = min(state.manager.endpoint.block_time, SLOWEST)  # nothing happens between two blocks
         unpriced = self.executor.market.price is None and state.waiting
-        eager = (unpriced or bool(state.in_state(State.SIGNED))) and not self.heard
+        eager = (unpriced or bool(state.tracks.of(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)
         with trio.move_on_at(self.looked_at + (PACE if self.owed else seconds)) as scope:

@@ -12,6 +12,9 @@ from itertools import count
 
 import attrs
 
+from kmsconn.model.debounce import Debounce
+from kmsconn.txmanager.view import AccountNonces, ChainView
+
 
 def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:
     """Return the lowest nonce above everything known."""
@@ -63,3 +66,30 @@ def _again(chain_nonce: int, nonce: int | None, taken: set[int]) -> int | None:
         return None
     taken.add(nonce)
     return nonce
+
+
+@attrs.define
+class NonceTracker:
+    """What looks at the chain showed of the account's nonces: see ``AccountNonces``."""
+
+    debounce: Debounce
+    high: int = 0
+    stranger_block: int = 0
+    ripe: frozenset[int] = frozenset()
+
+    def look(self, chain: ChainView, in_flight: Collection[int], window: int) -> None:
+        """Compare a look at the chain with the nonces in flight."""
+        if chain.nonce > top(0, in_flight, self.high):
+            self.stranger_block = chain.number
+        self.high = max(self.high, chain.nonce)
+        found = gaps(chain.nonce, in_flight, self.high, window) if chain.fresh else ()
+        self.debounce.keep(found)
+        self.ripe = frozenset(gap for gap in found if self.debounce.confirms(gap, chain.at, chain.number))
+
+    def snapshot(self, chain: ChainView, in_flight: frozenset[int], window: int) -> AccountNonces:
+        """Return the nonces on which the next decision rests."""
+        missing = gaps(chain.nonce, in_flight, self.high, window)
+        open_gaps = missing if chain.fresh else ()
+        return AccountNonces(
+            in_flight, self.high, self.stranger_block, missing, open_gaps, self.ripe.intersection(open_gaps)
+        )

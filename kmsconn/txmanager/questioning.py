@@ -69,7 +69,7 @@ class Questioner:
         explained: Says = said
         with trio.move_on_after(QUESTION_TIMEOUT) as scope:
             try:
-                verdict = await inquire(self.state.manager.rpc, said.plan())
+                verdict = await inquire(self.state.manager.endpoint.rpc, said.plan())
                 explained = attrs.evolve(said, verdict=verdict, plan=None)
             except Retryable as error:
                 explained = Unclear(f"{said}; what it means could not be asked: {error}")
@@ -93,14 +93,13 @@ class Questioner:
             random = state.manager.ports.random()
             return SILENCE_BACKOFF.seconds(track.silences[question], random)
         if track.row.state is State.INCLUDED:
-            return max(1.0, state.block_time)
-        return max(EAGER, state.block_time / 4)
+            return max(1.0, state.manager.endpoint.block_time)
+        return max(EAGER, state.manager.endpoint.block_time / 4)
 
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what a unit of gas costs when something may be signed, and until its history has begun."""
-        wanted = self.market.history.median is None or any(
-            track.row.state is not State.INCLUDED for track in self.state.tracks.values()
-        )
+        tracks = self.state.tracks
+        wanted = self.market.history.median is None or len(tracks.by_rid) > len(tracks.of(State.INCLUDED))
         question = self.market.question(chain, trio.current_time()) if wanted else None
         if question is not None:
             self.market.asked = True

@@ -11,6 +11,7 @@ import trio
 
 from kmsconn.errors import Retryable, StageTimeout
 from kmsconn.journal.values import Row
+from kmsconn.model.events import ReplySent
 from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import funds_of, tell_sent
 from kmsconn.txmanager.asking import Asker
@@ -104,7 +105,7 @@ class Sender:
             broken = sent(place, result, first=not broken) or broken
 
         with trio.move_on_after(BROADCAST_TIMEOUT):
-            await self.state.manager.rpc.each([broadcast_call(raw) for raw in raws], take)
+            await self.state.manager.endpoint.rpc.each([broadcast_call(raw) for raw in raws], take)
         for place in sorted(unanswered):
             take(place, StageTimeout("eth_sendRawTransaction", BROADCAST_TIMEOUT))
         if not broken:
@@ -114,7 +115,7 @@ class Sender:
         """Note an answer to a broadcast; say whether it holds others back."""
         row, now = rows[place], trio.current_time()
         said = read_sent(result, row.reply_hash)
-        self.moves.note_sent(row, said, now)
+        self._note_sent(row, said, now)
         tell_sent(self.state.alerts, row, said, result, now, funds=self.funds())
         self.news.notify()
         if said not in {Sent.FAILED, Sent.FUNDS}:
@@ -123,10 +124,17 @@ class Sender:
             self.state.sends.failed(now)
         return True
 
+    def _note_sent(self, row: Row, said: Sent, now: float) -> None:
+        """Note what a node said to a reply's bytes, with an event when a node holds them first."""
+        if self.state.broadcasts.note(row.rid, row.reply_hash or b"", said, now):
+            manager, answered_at = self.state.manager, row.answered_at
+            since = None if answered_at is None else max(0.0, manager.ports.wall() - answered_at)
+            manager.on_event(ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name))
+
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:
         """Use nonces up by empty transfers to ourselves."""
         state, now = self.state, trio.current_time()
-        due = [gap for gap in gaps if state.fillers.due(gap, FILLER, now, state.block_time)]
+        due = [gap for gap in gaps if state.fillers.due(gap, FILLER, now, state.manager.endpoint.block_time)]
         price = self.market.price
         if not due or price is None:
             return

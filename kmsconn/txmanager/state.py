@@ -26,7 +26,8 @@ from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import TxAlerts
 from kmsconn.txmanager.broadcasts import REPLACE_AFTER, Broadcasts
 from kmsconn.txmanager.fees import FeeLimits, Price
-from kmsconn.txmanager.view import ChainView, Track, nonce_of
+from kmsconn.txmanager.nonces import NonceTracker
+from kmsconn.txmanager.view import ChainView, ReplyHistory, Track, TxPolicy, nonce_of
 from kmsconn.txmanager.wallet import Wallet
 
 SEND_BACKOFF = Backoff(first=0.25, cap=15.0)
@@ -75,31 +76,54 @@ class Memory:
 
 
 @attrs.frozen
+class TxEndpoint:
+    """Where replies go: the chain's RPC endpoint, its head and its name.
+
+    ``traces`` is a way to the same node of its own, since a trace may take long; None: ``rpc``.
+    """
+
+    rpc: PipelinedRpc
+    head: HeadTracker
+    name: str = "gateway"
+    traces: PipelinedRpc | None = None
+
+    @property
+    def block_time(self) -> float:
+        """Seconds between blocks, as far as known."""
+        return self.head.block_time or 0.0
+
+
+@attrs.frozen
+class TxConfig:
+    """The limits of one transaction manager: ``window`` is how many replies may be in flight at once.
+
+    An included reply is final once its block is; where the node has no ``finalized`` block, once ``confirmations`` blocks stand upon it.
+    One without a receipt for ``replace_after`` seconds is replaced.
+    """
+
+    window: int = WINDOW
+    confirmations: int = 0
+    replace_after: float = REPLACE_AFTER
+
+
+@attrs.frozen
 class TxManager:
     """What one transaction manager needs: its chain, the journal, who sends, and when to wake.
 
     ``wake`` is notified when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes it
-    end once nothing is answered or signed. ``window`` is how many replies may be in flight at once. An included reply is final once its
-    block is; where the node has no ``finalized`` block, once ``confirmations`` blocks stand upon it. One without a receipt for
-    ``replace_after`` seconds is replaced. ``traces`` is a way to the chain of its own, since a trace may take long; None: ``rpc``.
+    end once nothing is answered or signed. ``beat`` is called with each round.
     """
 
-    rpc: PipelinedRpc
+    endpoint: TxEndpoint
     journal: Journal
     wallet: Wallet
     profile: Profile
-    head: HeadTracker
     wake: WakeUp
     settings: Settings
     ports: Ports
     on_event: OnEvent
-    name: str = "gateway"
-    window: int = WINDOW
-    confirmations: int = 0
-    replace_after: float = REPLACE_AFTER
-    traces: PipelinedRpc | None = None
+    config: TxConfig = TxConfig()
     beat: Callable[[], None] = lambda: None
-    """Is called with each round."""
     closing: trio.Event = attrs.field(factory=trio.Event)
     memory: Memory = attrs.field(factory=Memory)
 
@@ -120,31 +144,82 @@ class TxManager:
 
 
 @attrs.define
+class Tracks:
+    """The replies that may need a step, by rid, and what is remembered of replies beside their rows."""
+
+    by_rid: dict[int, Track] = attrs.field(factory=dict)
+    histories: dict[int, ReplyHistory] = attrs.field(factory=dict)
+    newly_included: bool = True
+    """A reply became included since the journal was asked for final ones."""
+    _by_state: dict[State, list[Track]] | None = None
+    _nonces: frozenset[int] | None = None
+
+    def of(self, state: State) -> list[Track]:
+        """Return the tracks whose row is in a state."""
+        if self._by_state is None:
+            self._by_state = {}
+            for track in self.by_rid.values():
+                self._by_state.setdefault(track.row.state, []).append(track)
+        return self._by_state.get(state, [])
+
+    @property
+    def nonces(self) -> frozenset[int]:
+        """The nonces in flight."""
+        if self._nonces is None:
+            self._nonces = frozenset(nonce_of(track.row) for track in self.of(State.SIGNED))
+        return self._nonces
+
+    def note(self, row: Row) -> Track:
+        """Return the track of a row, with the row as it is now."""
+        track = self.by_rid.get(row.rid)
+        if track is None:
+            history = self.histories.setdefault(row.rid, ReplyHistory())
+            track = self.by_rid[row.rid] = Track(row, history)
+        elif track.row.state is not row.state or track.row.reply_hash != row.reply_hash:
+            track.moved(row)
+        else:
+            track.row = row
+        self._by_state = self._nonces = None
+        return track
+
+    def move(self, track: Track, row: Row) -> None:
+        """Give a track its row after a step."""
+        track.moved(row)
+        self._by_state = self._nonces = None
+
+    def drop(self, track: Track) -> None:
+        """Forget a reply that needs nothing now; its history stays while it says something."""
+        rid = track.row.rid
+        if self.by_rid.get(rid) is track:
+            del self.by_rid[rid]
+            self._by_state = self._nonces = None
+        if track.history == ReplyHistory():
+            self.histories.pop(rid, None)
+
+    def forget(self, track: Track) -> None:
+        """Forget a reply with its history: it is over."""
+        track.history = ReplyHistory()
+        self.drop(track)
+
+
+@attrs.define
 class TxState:
     """A transaction manager at work."""
 
     manager: TxManager
     alerts: TxAlerts
+    nonces: NonceTracker
     sends: Hold
     signings: Hold
-    gaps: Debounce
-    tracks: dict[int, Track] = attrs.field(factory=dict)
+    tracks: Tracks = attrs.field(factory=Tracks)
     broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
     fillers: Broadcasts = attrs.field(factory=Broadcasts)
-    reusable: dict[int, Row] = attrs.field(factory=dict)
-    """Replies whose bytes lost their block or their nonce, by rid."""
     chain: ChainView | None = None
-    high: int = 0
-    """No nonce below it is free: it was seen used."""
-    stranger_block: int = 0
-    """The newest block by which a transaction that the journal does not know had used a nonce: it may have been a reply of ours."""
     loaded: bool = False
     waiting: bool = True
     """Something on chain is answered and not signed, due or not."""
     stale: bool = True
     """The journal may hold answers that are not among the tracks."""
-    least_gas: dict[int, int] = attrs.field(factory=dict)
-    """What replies need at least that ran out of gas before, by rid."""
 
     @classmethod
     def of(cls, manager: TxManager) -> TxState:
@@ -152,78 +227,46 @@ class TxState:
         random = manager.ports.random
         return cls(
             manager=manager,
-            alerts=TxAlerts(manager.name, manager.on_event),
+            alerts=TxAlerts(manager.endpoint.name, manager.on_event),
+            nonces=NonceTracker(Debounce(min(manager.settings.reorg_window, GAP_SECONDS))),
             sends=Hold(SEND_BACKOFF, random),
             signings=Hold(SIGNING_BACKOFF, random),
-            gaps=Debounce(min(manager.settings.reorg_window, GAP_SECONDS)),
         )
 
     @property
     def chain_id(self) -> int:
         """The chain."""
-        return self.manager.rpc.chain_id
-
-    @property
-    def journal(self) -> Journal:
-        """The journal."""
-        return self.manager.journal
-
-    @property
-    def block_time(self) -> float:
-        """Seconds between blocks, as far as known."""
-        return self.manager.head.block_time or 0.0
-
-    # --- tracks
-
-    def in_state(self, state: State) -> list[Track]:
-        """Return the tracks whose row is in a state."""
-        return [track for track in self.tracks.values() if track.row.state is state]
-
-    @property
-    def signed_rows(self) -> dict[int, Row]:
-        """What is in flight, by rid."""
-        return {track.row.rid: track.row for track in self.in_state(State.SIGNED)}
-
-    def nonces(self) -> set[int]:
-        """Return the nonces in flight."""
-        return {nonce_of(row) for row in self.signed_rows.values()}
+        return self.manager.endpoint.rpc.chain_id
 
     @property
     def room(self) -> int:
         """How many more replies may be in flight."""
-        return max(0, self.manager.window - len(self.in_state(State.SIGNED)))
+        return max(0, self.manager.config.window - len(self.tracks.of(State.SIGNED)))
 
     async def load(self) -> None:
         """Read what is in flight from the journal, once; every other change of it is made here."""
         if self.loaded:
             return
-        rows = {row.rid: row for row in await self.journal.run(queries.signed, self.chain_id)}
-        for track in self.in_state(State.SIGNED):
+        rows = {row.rid: row for row in await self.manager.journal.run(queries.signed, self.chain_id)}
+        for track in self.tracks.of(State.SIGNED):
             if track.row.rid not in rows:
-                del self.tracks[track.row.rid]
+                self.tracks.drop(track)
         for row in rows.values():
-            self.track(row)
+            self.tracks.note(row)
         self.loaded = self.stale = True
 
-    def track(self, row: Row) -> Track:
-        """Return the track of a row, with the row as it is now."""
-        track = self.tracks.get(row.rid)
-        if track is None:
-            track = self.tracks[row.rid] = Track(row)
-        elif track.row.state is not row.state or track.row.reply_hash != row.reply_hash:
-            track.moved(row)
-        else:
-            track.row = row
-        track.reusable = self.reusable.get(row.rid)
-        track.least_gas = self.least_gas.get(row.rid, 0)
-        return track
 
-    def drop(self, track: Track) -> None:
-        """Forget a reply that needs nothing now."""
-        if self.tracks.get(track.row.rid) is track:
-            del self.tracks[track.row.rid]
-
-
-def limits_of(settings: Settings) -> FeeLimits:
-    """Return what the settings let a reply cost."""
-    return FeeLimits(settings.max_fee_per_gas, settings.max_priority_fee_per_gas, settings.max_reply_cost)
+def policy_of(manager: TxManager) -> TxPolicy:
+    """Return the rules by which a transaction manager decides."""
+    settings, operations = manager.settings, manager.profile.operations
+    return TxPolicy(
+        limits=FeeLimits(
+            settings.max_fee_per_gas, settings.max_priority_fee_per_gas, settings.max_reply_cost
+        ),
+        gas_percent=settings.gas_multiplier_percent,
+        spare_gas=lambda kind, estimate: operations[kind].spare(estimate),
+        window=manager.config.window,
+        tracing=settings.trace_reverted_tx,
+        replace_after=manager.config.replace_after,
+        absence_seconds=settings.reorg_window,
+    )

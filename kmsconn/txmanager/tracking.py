@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 import attrs
 import trio
 
 from kmsconn.journal import queries
+from kmsconn.journal.values import Row
 from kmsconn.model.life import State
-from kmsconn.txmanager import nonces
 from kmsconn.txmanager.alerts import tell_market
-from kmsconn.txmanager.looking import ChainObserver
+from kmsconn.txmanager.looking import DETAILS_EVERY, ChainObserver
 from kmsconn.txmanager.market import Market
 from kmsconn.txmanager.state import TxState
-from kmsconn.txmanager.view import ChainView, View
+from kmsconn.txmanager.view import NOT_FINAL, ChainView, TxPolicy, View
 
 REPLIES_AT_ONCE = 256  # replies that are asked about and signed at once
 NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
@@ -30,9 +31,12 @@ class Tracking:
     state: TxState
     observer: ChainObserver
     market: Market
-    _ripe: frozenset[int] = frozenset()
+    policy: TxPolicy
     _included_from: int = 0
     """Below this block every included reply was looked at once."""
+    _final: int = NOT_FINAL
+    """The final block of the last time when the journal was asked for what stands up to it, and that time."""
+    _final_at: float = float("-inf")
     _in_flight_since: dict[int, float] = attrs.field(factory=dict)
     """When each signed reply was first seen, whatever bytes it has had since."""
 
@@ -40,64 +44,62 @@ class Tracking:
         """Look at the chain, and at the journal for what it makes due. Raises Retryable. Repeating: reads only."""
         state = self.state
         await state.load()
-        chain = await self.observer.look()
-        state.chain = chain
-        self._see_strangers(chain)
-        state.high = max(state.high, chain.nonce)
+        chain = state.chain = await self.observer.look()
+        state.nonces.look(chain, state.tracks.nonces, self.policy.window)
         state.stale = True
-        self._see_gaps(chain)
         self.market.judge(chain, trio.current_time())
-        tell_market(self.state.alerts, self.market)
+        tell_market(state.alerts, self.market)
         await self._load_included(chain)
         self._forget()
         self._name_late()
 
-    def _see_strangers(self, chain: ChainView) -> None:
-        """Note that the account has sent what this journal does not know: the reply of a lost one, or of another process."""
-        state = self.state
-        if chain.nonce > nonces.top(0, state.nonces(), state.high):
-            state.stranger_block = chain.number
-
-    def _see_gaps(self, chain: ChainView) -> None:
-        state, window = self.state, self.state.manager.window
-        found = nonces.gaps(chain.nonce, state.nonces(), state.high, window) if chain.fresh else ()
-        state.gaps.keep(found)
-        self._ripe = frozenset(
-            gap for gap in found if state.gaps.confirms(gap, trio.current_time(), chain.number)
-        )
-
     async def _load_included(self, chain: ChainView) -> None:
         """Track the included replies that are to be looked at: once when the reorg window is over, and again when they may be final."""
-        state = self.state
         if self.observer.reorganised:
             self.observer.reorganised, self._included_from = False, 0
         await self._load_open_again(chain)
-        if not chain.fresh:
+        if chain.fresh:
+            await self._load_young(chain)
+            await self._load_final(chain)
+
+    async def _load_young(self, chain: ChainView) -> None:
+        """Track the included replies whose blocks left the reorg window."""
+        if chain.settled < self._included_from:
             return
-        young = await state.journal.run(
-            queries.included, state.chain_id, chain.settled, INCLUDED_AT_ONCE, from_block=self._included_from
+        rows = await self._included(chain.settled, INCLUDED_AT_ONCE, from_block=self._included_from)
+        full = len(rows) == INCLUDED_AT_ONCE
+        self._included_from = (rows[-1].included_block or 0) if full else chain.settled + 1
+
+    async def _load_final(self, chain: ChainView) -> None:
+        """Track the included replies whose blocks are final; a moment ago there were none, where nothing has changed since."""
+        tracks = self.state.tracks
+        tracked = len(tracks.of(State.INCLUDED))
+        same = chain.final == self._final and chain.at - self._final_at < DETAILS_EVERY
+        if same and not tracked and not tracks.newly_included:
+            return
+        await self._included(chain.final, INCLUDED_AT_ONCE + tracked)
+        tracks.newly_included, self._final, self._final_at = False, chain.final, chain.at
+
+    async def _included(self, up_to_block: int, limit: int, *, from_block: int = 0) -> Sequence[Row]:
+        state = self.state
+        rows = await state.manager.journal.run(
+            queries.included, state.chain_id, up_to_block, limit, from_block=from_block
         )
-        full = len(young) == INCLUDED_AT_ONCE
-        self._included_from = (
-            (young[-1].included_block or 0) if full else max(self._included_from, chain.settled + 1)
-        )
-        tracked = len(state.in_state(State.INCLUDED))
-        deep = await state.journal.run(
-            queries.included, state.chain_id, chain.final, INCLUDED_AT_ONCE + tracked
-        )
-        for row in (*young, *deep[: INCLUDED_AT_ONCE + tracked]):
-            state.track(row)
+        for row in rows:
+            state.tracks.note(row)
+        return rows
 
     async def _load_open_again(self, chain: ChainView) -> None:
         """Track included replies whose nonce is open again: a reorganisation took their block."""
         state = self.state
-        if not self._ripe or not (state.in_state(State.ANSWERED) or state.in_state(State.SIGNED)):
+        ripe, tracks = state.nonces.ripe, state.tracks
+        if not ripe or not (tracks.of(State.ANSWERED) or tracks.of(State.SIGNED)):
             return
-        for row in await state.journal.run(
+        for row in await state.manager.journal.run(
             queries.included_from_nonce, state.chain_id, chain.nonce, INCLUDED_AT_ONCE
         ):
-            if row.nonce in self._ripe:
-                state.track(row)
+            if row.nonce in ripe:
+                tracks.note(row)
 
     async def load_answered(self) -> None:
         """Track what is answered and due, as much as there is room in flight."""
@@ -108,64 +110,50 @@ class Tracking:
         if not room:
             return
         state.stale = False
-        due = await state.journal.run(queries.answered, state.chain_id, state.manager.ports.wall(), room)
+        due = await state.manager.journal.run(
+            queries.answered, state.chain_id, state.manager.ports.wall(), room
+        )
         state.waiting = bool(due.rows) or due.next_due is not None
         wanted = {row.rid for row in due.rows}
-        for track in state.in_state(State.ANSWERED):
+        for track in state.tracks.of(State.ANSWERED):
             if track.row.rid not in wanted:
-                state.drop(track)
+                state.tracks.drop(track)
         for row in due.rows:
-            if row.rid not in state.tracks or state.tracks[row.rid].row.state is State.ANSWERED:
-                state.track(row)
+            known = state.tracks.by_rid.get(row.rid)
+            if known is None or known.row.state is State.ANSWERED:
+                state.tracks.note(row)
 
     def _forget(self) -> None:
         """Drop what was remembered about replies and nonces that are not in question any more."""
         state = self.state
-        signed = state.signed_rows
-        state.broadcasts.keep(signed.keys())
-        state.fillers.keep(self._ripe | state.nonces())
+        state.broadcasts.keep({track.row.rid for track in state.tracks.of(State.SIGNED)})
+        state.fillers.keep(state.nonces.ripe | state.tracks.nonces)
         state.alerts.forget(trio.current_time())
 
     def _name_late(self) -> None:
         """Say which replies no block has taken for long, whatever nodes say to their bytes."""
         state, now = self.state, trio.current_time()
-        known, signed = self._in_flight_since, state.signed_rows
-        self._in_flight_since = {rid: known.get(rid, now) for rid in signed}
-        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.block_time)
-        named = (one for one in self._in_flight_since.items() if now - one[1] >= late)
-        for rid, since in islice(named, NAMED_AT_ONCE):
-            text = (
-                f"no block has taken it for {(now - since) / 60:.0f} minutes, with nonce {signed[rid].nonce}"
-            )
-            state.alerts.raise_for(signed[rid], "not-included", text, now)
+        signed, known = state.tracks.of(State.SIGNED), self._in_flight_since
+        self._in_flight_since = {track.row.rid: known.get(track.row.rid, now) for track in signed}
+        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.block_time)
+        waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
+        for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):
+            text = f"no block has taken it for {seconds / 60:.0f} minutes, with nonce {row.nonce}"
+            state.alerts.raise_for(row, "not-included", text, now)
 
     def view(self, chain: ChainView) -> View:
         """Return everything that a decision depends on."""
-        state, manager = self.state, self.state.manager
-        now = trio.current_time()
-        in_flight = state.nonces()
-        missing = nonces.gaps(chain.nonce, in_flight, state.high, manager.window)
-        open_gaps = missing if chain.fresh else ()
-        operations = manager.profile.operations
+        state, now = self.state, trio.current_time()
         return View(
             chain=chain,
-            tracks=state.tracks,
+            tracks=state.tracks.by_rid,
+            signed=state.tracks.of(State.SIGNED),
             broadcasts=state.broadcasts,
-            high=state.high,
-            stranger_block=state.stranger_block,
-            missing=missing,
-            gaps=open_gaps,
-            ripe=self._ripe.intersection(open_gaps),
+            nonces=state.nonces.snapshot(chain, state.tracks.nonces, self.policy.window),
+            policy=self.policy,
             price=self.market.price,
-            limits=self.market.limits,
-            gas_percent=manager.settings.gas_multiplier_percent,
-            spare_gas=lambda kind, estimate: operations[kind].spare(estimate),
             now=now,
-            block_time=state.block_time,
-            window=manager.window,
+            block_time=state.manager.endpoint.block_time,
             sends_held=state.sends.holds(now),
             may_sign=not state.signings.holds(now),
-            tracing=manager.settings.trace_reverted_tx,
-            replace_after=manager.replace_after,
-            absence_seconds=manager.settings.reorg_window,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 
@@ -86,29 +86,47 @@ class Finding:
 
 
 @attrs.define
+class ReplyHistory:
+    """What this process remembers of a reply beside its row. A cache: journal and chain rebuild it.
+
+    ``reusable`` has bytes that lost their nonce or their block: while that nonce is open they go out again as they are. ``least_gas`` is
+    what a reply needs that ran out of gas; ``returned`` counts how often it lost its nonce, ``gone`` how often the contract had lost it.
+    ``signed_once``: this process signed all bytes that there ever were, and only one set of them.
+    """
+
+    reusable: Row | None = None
+    least_gas: int = 0
+    returned: int = 0
+    gone: int = 0
+    signed_once: bool = False
+
+    def included(self) -> None:
+        """Forget what says nothing of a reply that is in the chain."""
+        self.least_gas = self.returned = 0
+        self.signed_once = False
+
+
+@attrs.define
 class Track:
-    """A reply, and all that is remembered of it. A cache: journal and chain rebuild it.
+    """A reply, with the answers about it. A cache: journal and chain rebuild it.
 
     ``absent`` and ``gone`` are suspicions that the chain does not have it: that the nonce of its bytes was used without them, that its
-    block is gone. ``refused`` is the suspicion that the contract will never take it. ``reusable`` has bytes that lost their nonce or
-    their block: while that nonce is open they go out again as they are.
+    block is gone. ``refused`` is the suspicion that the contract will never take it.
     ``silences`` counts in a row, for each question, answers that do not tell; ``alone`` are questions that had no answer at all: they
     are asked alone the next time, so that they spoil no batch.
     """
 
     row: Row
+    history: ReplyHistory
     findings: dict[Question, Finding] = attrs.field(factory=dict)
     asked: set[Question] = attrs.field(factory=set)
     absent: Suspicion | None = None
     gone: Suspicion | None = None
     refused: Suspicion | None = None
-    reusable: Row | None = None
     silences: Counter[Question] = attrs.field(factory=Counter)
     alone: set[Question] = attrs.field(factory=set)
-    least_gas: int = 0
     signed_at: float = -math.inf
     """When this process signed it last; never, for what an earlier one did."""
-    phase: Phase | None = None
 
     def file(self, question: Question, finding: Finding, chain: ChainView | None) -> None:
         """Note an answer, and what it makes suspicious."""
@@ -163,7 +181,7 @@ class Track:
     @property
     def earlier(self) -> Row | None:
         """The row with earlier bytes of this reply, where the journal or this process still has them."""
-        return self.row if self.row.raw is not None else self.reusable
+        return self.row if self.row.raw is not None else self.history.reusable
 
     @property
     def earlier_nonce(self) -> int | None:
@@ -176,54 +194,69 @@ FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before som
 
 
 @attrs.frozen
-class View:
-    """Everything that a decision depends on.
+class AccountNonces:
+    """The account's nonces as a decision sees them.
 
-    ``tracks`` by rid; an estimate of before ``stranger_block`` is not believed, since another transaction of the account came in by it
-    and may have been that reply; ``missing`` are nonces that nobody holds below one that somebody does, ``gaps`` the same of a fresh look,
-    ``ripe`` those of them that a later look confirmed.
-    ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast holds the others back for a moment.
+    ``in_flight`` are those that signed replies hold; no nonce below ``high`` is free, since it was seen used. An estimate of before
+    ``stranger_block`` is not believed: another transaction of the account came in by it, and may have been that reply. ``missing`` are
+    nonces that nobody holds below one that somebody does, ``gaps`` the same of a fresh look, ``ripe`` those of them that a later look
+    confirmed.
     """
 
-    chain: ChainView
-    tracks: Mapping[int, Track]
-    broadcasts: Broadcasts
+    in_flight: frozenset[int]
     high: int
     stranger_block: int
     missing: Collection[int]
     gaps: Collection[int]
     ripe: Collection[int]
-    price: Price | None
+
+
+@attrs.frozen
+class TxPolicy:
+    """The rules of a transaction manager that stay the same while it runs; seconds and percent where amounts are meant."""
+
     limits: FeeLimits
     gas_percent: int
     spare_gas: Callable[[Kind, int], int]
+    window: int
+    tracing: bool
+    replace_after: float
+    absence_seconds: float
+
+
+@attrs.frozen
+class View:
+    """Everything that a decision depends on; ``tracks`` by rid.
+
+    ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast holds the others back for a moment.
+    """
+
+    chain: ChainView
+    tracks: Mapping[int, Track]
+    signed: Sequence[Track]
+    broadcasts: Broadcasts
+    nonces: AccountNonces
+    policy: TxPolicy
+    price: Price | None
     now: float
     block_time: float
-    window: int = 512
-    sends_held: bool = False
-    may_sign: bool = True
-    tracing: bool = True
-    replace_after: float = math.inf
-    absence_seconds: float = 30.0
+    sends_held: bool
+    may_sign: bool
 
-    def in_flight(self) -> set[int]:
-        """Return the nonces that signed replies hold."""
-        return {
-            track.row.nonce
-            for track in self.tracks.values()
-            if track.row.state is State.SIGNED and track.row.nonce is not None
-        }
+    @property
+    def in_flight(self) -> frozenset[int]:
+        """The nonces that signed replies hold."""
+        return self.nonces.in_flight
 
     @cached_property
     def last(self) -> Track | None:
         """The reply in flight with the highest nonce."""
-        signed = (track for track in self.tracks.values() if track.row.state is State.SIGNED)
-        return max(signed, key=lambda track: nonce_of(track.row), default=None)
+        return max(self.signed, key=lambda track: nonce_of(track.row), default=None)
 
     @property
     def room(self) -> int:
         """How many more replies may be in flight."""
-        return max(0, self.window - len(self.in_flight()))
+        return max(0, self.policy.window - len(self.in_flight))
 
     def broadcast_of(self, row: Row) -> Broadcast | None:
         """Return what became of a row's bytes in this process."""

@@ -42,10 +42,6 @@ NOT_YET_SPLIT = frozenset(
         "transport.grpc.http2.Connection",
         "transport.grpc.link.Link",
         "transport.grpc.streams.Streams",
-        "txmanager.moving.ReplyMoves",
-        "txmanager.state.TxManager",
-        "txmanager.state.TxState",
-        "txmanager.view.View",
     }
 )
 """Classes above a limit. A row goes when its class is split; no row is added."""

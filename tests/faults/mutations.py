@@ -249,7 +249,7 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
     monkeypatch.setattr("kmsconn.journal.sqlite.MIGRATIONS", lenient)
     honest = nonces.plan
     monkeypatch.setattr(nonces, "plan", lambda chain, _in_flight, _high, *rest: honest(chain, (), 0, *rest))
-    monkeypatch.setattr(View, "in_flight", lambda _view: set())
+    monkeypatch.setattr(View, "in_flight", frozenset())
 
 
 def first_look_believed(monkeypatch: Any) -> None:

@@ -29,7 +29,7 @@ from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.testing.ground_truth import truth_of
 from kmsconn.transport.offloading import offload_inline
 from kmsconn.transport.ports import Ports
-from kmsconn.txmanager.manager import TxManager, run_txmanager
+from kmsconn.txmanager.manager import TxEndpoint, TxManager, run_txmanager
 from tests.faults.scene import BEGIN, Scene, open_scene
 
 pytestmark = pytest.mark.sampled
@@ -208,9 +208,9 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
         components = line.components
         await components.journal.run(moves.answer, line.row.rid, await line.answer(), components.ports.wall())
         manager = TxManager(
-            rpc=components.gateway.endpoint, journal=components.journal, wallet=components.wallet, profile=components.profile,
-            head=components.gateway.head, wake=components.gateway.wake_up, settings=components.settings, ports=components.ports,
-            on_event=ignore,
+            endpoint=TxEndpoint(components.gateway.endpoint, components.gateway.head), journal=components.journal,
+            wallet=components.wallet, profile=components.profile, wake=components.gateway.wake_up,
+            settings=components.settings, ports=components.ports, on_event=ignore,
         )  # fmt: skip
         states: list[State] = []
 

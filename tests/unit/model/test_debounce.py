@@ -31,11 +31,18 @@ def test_a_later_head_that_comes_too_soon_confirms_nothing() -> None:
 
 
 def test_a_head_below_that_of_the_first_look_begins_anew() -> None:
-    look = Debounce(5.0)
+    look = Debounce(5.0, anew_below=True)
     look.confirms(1, 0.0, 100)
     assert not look.confirms(1, 4.9, 99)
     assert not look.confirms(1, 5.0, 99)
     assert look.confirms(1, 5.0, 100)
+
+
+def test_a_lower_head_counts_as_one_more_look_where_it_does_not_begin_anew() -> None:
+    look = Debounce(5.0)
+    look.confirms(1, 0.0, 100)
+    assert not look.confirms(1, 4.9, 99)
+    assert look.confirms(1, 5.0, 99)
 
 
 def test_something_else_that_is_said_begins_anew() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
@@ -15,16 +15,17 @@ from tests.unit.txmanager.world import World
 
 @pytest.mark.parametrize("end", ["reject", "finish"])
 async def test_nothing_is_remembered_of_a_reply_that_was_returned_and_ended(
-    end: str, autojump_clock: Any
+    end: Literal["reject", "finish"], autojump_clock: Any
 ) -> None:
     world = World()
     state = TxState.of(world.manager())
     moves = ReplyMoves(state)
     world.request(1)
     row = world.journal.rows[1]
-    track = state.track(attrs.evolve(row, state=State.SIGNED, nonce=0, raw=b"raw", reply_hash=bytes(32)))
-    state.least_gas[row.rid] = 1
+    track = state.tracks.note(
+        attrs.evolve(row, state=State.SIGNED, nonce=0, raw=b"raw", reply_hash=bytes(32))
+    )
     await moves.release(track, "status 0")
-    assert (row.rid in state.reusable, row.rid in moves._returned) == (True, True)
-    await getattr(moves, end)(state.track(row), "never")
-    assert (state.reusable, moves._returned, state.least_gas) == ({}, {}, {})
+    assert state.tracks.histories[row.rid].returned == 1
+    await moves.close(state.tracks.note(row), end, "never")
+    assert (state.tracks.by_rid, state.tracks.histories) == ({}, {})

@@ -204,19 +204,19 @@ def l12_bytes_of_a_released_reply_forgotten(monkeypatch: Any) -> None:
 
     async def release(self: ReplyMoves, track: Any, reason: str) -> None:
         await honest(self, track, reason)
-        self.state.reusable.pop(track.row.rid, None)
+        track.history.reusable = None
 
     monkeypatch.setattr(ReplyMoves, "release", release)
 
 
 def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:
-    honest = ReplyMoves._unland
+    honest = ReplyMoves.unland
 
-    async def unland(self: ReplyMoves, track: Any, *arguments: Any) -> None:
-        await honest(self, track, *arguments)
-        self.state.reusable.pop(track.row.rid, None)
+    async def unland(self: ReplyMoves, track: Any, *arguments: Any, **options: Any) -> None:
+        await honest(self, track, *arguments, **options)
+        track.history.reusable = None
 
-    monkeypatch.setattr(ReplyMoves, "_unland", unland)
+    monkeypatch.setattr(ReplyMoves, "unland", unland)
 
 
 def l19_the_full_window_ignored(monkeypatch: Any) -> None:

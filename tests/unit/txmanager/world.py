@@ -35,7 +35,7 @@ from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.wake_up import WakeUp
-from kmsconn.txmanager.state import TxManager
+from kmsconn.txmanager.state import TxConfig, TxEndpoint, TxManager
 from kmsconn.txmanager.wallet import Wallet
 
 CHAIN_ID = 412346
@@ -536,19 +536,18 @@ class World:
         self.wallet = Wallet.from_hex(Secret(SECRET))
         self.profile = Reverts()
 
-    def manager(self, **changes: Any) -> TxManager:
+    def manager(self, name: str = "gateway", traces: Any = None, **limits: Any) -> TxManager:
         ports = Ports(_nobody, _inline, wall, self.random)
         return TxManager(
-            rpc=self.node,
+            endpoint=TxEndpoint(self.node, HeadTracker(), name, traces),
             journal=self.journal,  # type: ignore[arg-type]  # as much of it as a transaction manager needs
             wallet=self.wallet,
             profile=self.profile,  # type: ignore[arg-type]  # likewise
-            head=HeadTracker(),
             wake=self.wake,
             settings=self.settings,
             ports=ports,
             on_event=self.events.append,
-            **changes,
+            config=TxConfig(**limits),
         )
 
     def request(self, rid: int, *, on_contract: bool = True, block: int = 0) -> None:
