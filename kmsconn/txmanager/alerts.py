@@ -15,8 +15,7 @@ from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.txmanager.assess import Assessment, transaction_of
 from kmsconn.txmanager.evidence import THERE, Accepts, Finds, Sent, Unclear
-from kmsconn.txmanager.fees import highest_cost, in_ether
-from kmsconn.txmanager.market import Market
+from kmsconn.txmanager.fees import Market, highest_cost, in_ether
 from kmsconn.txmanager.table import Evidence
 from kmsconn.txmanager.view import Question
 
@@ -159,7 +158,11 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float
         alerts.raise_("funds", f"{funds}{need} ({result})", critical=True, remedy=SEND_FUNDS)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
-        why = str(result) if isinstance(result, KmsconnError) else "the node's answer is not its hash"
+        why = (
+            str(result)
+            if isinstance(result, KmsconnError)
+            else "the node's answer is not the transaction's hash"
+        )
         alerts.raise_for(
             row, "broadcast", f"the transaction with nonce {row.nonce} was not taken: {why}", now
         )

@@ -24,7 +24,7 @@ GROWS_AFTER = 8  # full batches in a row that a node answered, until the next on
 _SPLIT = 4
 
 Take = Callable[[int, Any, int | None], None]
-"""Gets what came of a question with its place: a result or a KmsconnError, and the head of the node that answered; None: nobody did."""
+"""Takes the outcome of a question by its place: a result or a KmsconnError, and the head of the node; None: no node answered."""
 
 
 @attrs.define

@@ -118,7 +118,7 @@ def _accepted(view: View, track: Track, finding: Finding, estimate: int) -> Asse
     if most is not None and estimate > most:
         return Assessment(
             Evidence.GAS_ABOVE_BLOCK,
-            f"the estimate is {estimate} gas, a block has {most}: the node may be wrong",
+            f"the estimate of {estimate} gas is above the block's limit of {most}: the node may be wrong",
         )
     if _may_be_included(view, track, finding):
         if view.now < finding.again:

@@ -99,24 +99,6 @@ class Broadcasts:
         broadcast = self.of(holder, transaction_hash)
         return broadcast is None or broadcast.is_due(now, block_time)
 
-    def stuck(
-        self,
-        holder: int,
-        transaction_hash: bytes | None,
-        now: float,
-        block_time: float,
-        *,
-        replace_after: float = REPLACE_AFTER,
-    ) -> bool:
-        """Say whether bytes need another fee, as ``Broadcast.is_stuck``; what was never broadcast needs none."""
-        broadcast = self.of(holder, transaction_hash)
-        return broadcast is not None and broadcast.is_stuck(now, block_time, replace_after)
-
-    def said(self, holder: int, transaction_hash: bytes | None) -> Sent | None:
-        """Return what the node said last about these bytes; None when it said nothing yet in this process."""
-        broadcast = self.of(holder, transaction_hash)
-        return None if broadcast is None else broadcast.said
-
     def keep(self, holders: Collection[int]) -> None:
         """Forget all others."""
         self._broadcasts = {holder: one for holder, one in self._broadcasts.items() if holder in holders}

@@ -122,6 +122,8 @@ def _plan_nonces(view: View, steps: Sequence[Step], ready: list[Step]) -> nonces
     if any(_may_go_back(view, step) for step in steps):
         ready.clear()
         return nonces.NoncePlan((), ())
+    if not ready and not view.nonces.ripe:
+        return nonces.NoncePlan((), ())
     del ready[view.room :]
     reusable = [step.track.earlier_nonce for step in ready]
     ripe = [gap for gap in view.nonces.ripe if gap < min(claimed, default=math.inf)]

@@ -1,4 +1,4 @@
-"""What a node's answer about a reply means: to a broadcast, an estimate, a call, a receipt, a trace. Tables; never does I/O.
+"""Reads what a node answers about a reply: to a broadcast, an estimate, a call, a receipt, a trace. Tables; never does I/O.
 
 Texts are compared without case, spaces and punctuation, because nodes agree on the words and on nothing else.
 """
@@ -20,7 +20,7 @@ from kmsconn.rpc.port import RpcError
 
 
 class Sent(StrEnum):
-    """What became of a raw transaction that was broadcast."""
+    """The outcome of a broadcast of a raw transaction."""
 
     ACCEPTED = "accepted"
     KNOWN = "known"  # the node has them already
@@ -130,7 +130,11 @@ def read_call(profile: Profile, kind: Kind, result: Any) -> Says:
         return _unanswered(result)
     if isinstance(result, RpcError):
         return _refusal(profile, kind, result)
-    return Accepts() if result == "0x" else Unclear("the node gave a result that such a call has not")
+    return (
+        Accepts()
+        if result == "0x"
+        else Unclear("the node answered with a result, but the function returns none")
+    )
 
 
 def read_estimate(profile: Profile, kind: Kind, result: Any) -> Says:
@@ -142,7 +146,7 @@ def read_estimate(profile: Profile, kind: Kind, result: Any) -> Says:
     try:
         return Accepts(from_quantity(result))
     except (ValueError, TypeError):
-        return Unclear("the node gave an estimate that is no number")
+        return Unclear("the node's estimate is not a number")
 
 
 def read_gas(result: Any) -> int:
@@ -152,7 +156,7 @@ def read_gas(result: Any) -> int:
     try:
         return from_quantity(result)
     except (ValueError, TypeError) as error:
-        raise Unreachable("the node gave an estimate that is no number") from error
+        raise Unreachable("the node's estimate is not a number") from error
 
 
 def _refusal(profile: Profile, kind: Kind, error: RpcError) -> Revert | Unclear:
@@ -221,7 +225,7 @@ def read_receipt(result: Any) -> Receipt | Unclear | None:
         return _unanswered(result)
     try:
         if result["blockHash"] is None:
-            return Unclear("a receipt without a block")
+            return Unclear("the node's receipt names no block")
         used = result.get("gasUsed")
         return Receipt(
             from_count(result["blockNumber"]),
@@ -229,7 +233,7 @@ def read_receipt(result: Any) -> Receipt | Unclear | None:
             None if used is None else from_quantity(used),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        return Unclear("a receipt that cannot be read")
+        return Unclear("the node's receipt cannot be decoded")
 
 
 @attrs.frozen
@@ -250,7 +254,7 @@ def read_stands(block_hash: bytes, result: Any) -> Stands | Unclear:
     try:
         return Stands(result is not None and from_hex(result["hash"]) == block_hash)
     except (KeyError, TypeError, ValueError, AttributeError):
-        return Unclear("a block without a hash that can be read")
+        return Unclear("the node's block has no readable hash")
 
 
 def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:
@@ -260,5 +264,5 @@ def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:
     try:
         error, output = result.get("error", "failed"), from_hex(result.get("output", "0x"))
     except (AttributeError, TypeError, ValueError):
-        return Unclear("a trace that cannot be read")
+        return Unclear("the node's trace cannot be decoded")
     return profile.operations[kind].revert(output) if output else Unclear(f"status 0: {error}")

@@ -1,4 +1,4 @@
-"""Carries out what ``decide`` says: asks, signs, broadcasts, and moves rows in the journal. Decides nothing."""
+"""Carries out the plans of ``decide``: asks, signs, broadcasts, and moves rows in the journal. Decides nothing."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from kmsconn.txmanager.asking import Asker
 from kmsconn.txmanager.assess import out_of_gas
 from kmsconn.txmanager.decide import NOTHING, ActionPlan, Step, decide
 from kmsconn.txmanager.evidence import Receipt
-from kmsconn.txmanager.looking import ChainObserver
-from kmsconn.txmanager.market import Market
+from kmsconn.txmanager.fees import Market
 from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.questioning import Questioner
 from kmsconn.txmanager.sending import Sender
 from kmsconn.txmanager.state import TxState, policy_of
 from kmsconn.txmanager.table import Action, Evidence
-from kmsconn.txmanager.tracking import Tracking
+from kmsconn.txmanager.tracking import ChainObserver, Tracking
 from kmsconn.txmanager.view import Question, Track
 
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
@@ -31,7 +30,7 @@ STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is l
 
 @attrs.frozen
 class Executor:
-    """A transaction manager's hands. ``news`` is notified when an answer came."""
+    """Carries out the plans of one transaction manager. ``news`` is notified when an answer came."""
 
     state: TxState
     market: Market

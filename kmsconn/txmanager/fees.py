@@ -1,5 +1,7 @@
-"""What a transaction may cost: market fees, limits, replacements, and the transactions that carry them. Pure.
+"""What a transaction may cost: the market's price, the operator's limits, replacements, and the transactions that carry them. Pure.
 
+The base fee comes with each look at the chain; ``questioning`` asks for the priority fee, or for the gas price. A price that jumps far
+above the recent median waits for another look; one beyond a limit is not used at all, and the reason has the figures.
 Source: fhevm-0.14.md 8.3 steps 2 and 4; EIP-1559.
 """
 
@@ -8,21 +10,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from statistics import median_low
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
 from kmsconn.model.debounce import Suspicion
 from kmsconn.rpc.port import Call
 
+if TYPE_CHECKING:
+    from kmsconn.txmanager.view import ChainView
+
 LEAST_PRIORITY = 1  # wei
-HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))
+FEE_HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))
 GAS_PRICE = Call("eth_gasPrice")
-
-
 GWEI = 10**9
 ETHER = 10**18
 
@@ -121,7 +125,7 @@ def read_history(history: Any) -> int:
     try:
         return median_priority([from_quantity(block[0]) for block in history["reward"] or () if block])
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError("a fee history that cannot be read") from error
+        raise ValueError("the node's fee history cannot be decoded") from error
 
 
 def bumped(fee: int) -> int:
@@ -262,3 +266,79 @@ class FeeHistory:
             self._jump, self._claimed = None, needed
         self._jump = Suspicion.noted(self._jump, head, now)
         return self._jump.is_confirmed(CONFIRM_AFTER)
+
+
+# --- the market
+
+CURRENT = 3.0  # seconds for which an answer is taken as current
+ASKED_AGAIN_AFTER = 0.25  # seconds until an answer is asked for again that another one has to confirm
+USABLE = 30.0  # seconds for which it is used while a newer one is on its way
+
+
+@attrs.define
+class Market:
+    """The price on one chain. ``refusal`` says why there is none; empty when nobody was asked yet."""
+
+    limits: FeeLimits
+    history: FeeHistory = attrs.field(factory=FeeHistory)
+    price: Price | None = None
+    refusal: str = ""
+    beyond: bool = False
+    """The refusal is the operator's limit."""
+    asked: bool = False
+    failure: str = ""
+    """Why the last question found no answer; empty when it found one."""
+    _answer: int | None = None
+    _at: float = float("-inf")
+    _due: float = float("-inf")
+    _suspected: bool = False
+    """The last answer made a price that another one has to confirm."""
+
+    def question(self, chain: ChainView, now: float) -> Call | None:
+        """Return the question that is due, None while the last answer is current or one is on its way."""
+        if self.asked or now < self._due:
+            return None
+        return GAS_PRICE if chain.base_fee is None else FEE_HISTORY
+
+    def take(self, question: Call, result: Any, now: float) -> None:
+        """Take an answer; one that cannot be read leaves the last one in use."""
+        self.asked, self._suspected = False, False
+        self._at, self._due = now, now + CURRENT
+        try:
+            self._answer = _read_price(question, result)
+            self.failure = ""
+        except (ValueError, TypeError, KmsconnError) as error:
+            self.failure = f"{question.method}: {error}"
+
+    def judge(self, chain: ChainView, now: float) -> None:
+        """Find the price for a look at the chain."""
+        self.price = None
+        if self._suspected:
+            return
+        self.refusal, self.beyond = self.failure, False
+        if self._answer is None or (now - self._at > USABLE and not self.failure):
+            return
+        price = self._offered(chain, self._answer)
+        if not self.history.accepts(price, chain.number, now):
+            self._suspected, self._due = True, now + ASKED_AGAIN_AFTER
+            self.refusal = self._jump(price)
+            return
+        self.refusal = self.limits.refusal(price)
+        self.beyond = bool(self.refusal)
+        self.price = None if self.beyond else price.at_most(self.limits.fee)
+
+    @staticmethod
+    def _offered(chain: ChainView, answer: int) -> Price:
+        return GasPrice(answer) if chain.base_fee is None else market_fees(chain.base_fee, answer)
+
+    def _jump(self, price: Price) -> str:
+        median = self.history.median
+        if median is None:
+            return ""
+        return f"a unit of gas costs {in_gwei(price.needed)}, lately {in_gwei(median)}: another look has to confirm it"
+
+
+def _read_price(question: Call, result: Any) -> int:
+    if isinstance(result, KmsconnError):
+        raise result
+    return from_quantity(result) if question is GAS_PRICE else read_history(result)

@@ -32,10 +32,10 @@ CURRENT = 0.1  # seconds for which a look at the chain is good enough for what a
 async def run_txmanager(
     manager: TxManager, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Include what is answered, until ``manager.closing`` is set and nothing is answered or signed; finality is not waited for.
+    """Send the replies of a chain until ``manager.closing`` is set and no reply is answered or signed; finality is not waited for.
 
     Failures of the chain, and of the journal, are alerts and waited out.
-    Cancellation: at any await; what is signed is durable before it is broadcast. Repeating: goes on from journal and chain.
+    Cancellation: at any await; a signed transaction is durable before it is broadcast. Repeating: goes on from journal and chain.
     """
     task_status.started()
     state = TxState.of(manager)

@@ -1,4 +1,4 @@
-"""How a reply moves on: each transition in the journal with its event. Decides nothing and asks no node."""
+"""Moves replies in the journal and reports each transition as an event. Decides nothing and asks no node."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _again(chain_nonce: int, nonce: int | None, taken: set[int]) -> int | None:
 
 @attrs.define
 class NonceTracker:
-    """What looks at the chain showed of the account's nonces: see ``AccountNonces``."""
+    """Follows the account's nonces over the looks at the chain; ``AccountNonces`` says what each one means."""
 
     debounce: Debounce
     high: int = 0

@@ -1,4 +1,4 @@
-"""Puts questions to nodes: about single replies, and what a unit of gas costs. They run beside the rounds, and each answer wakes one."""
+"""Asks nodes about single replies and about the price of gas. Questions run beside the rounds, and each answer wakes one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import tell_answer, tell_market
 from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker
 from kmsconn.txmanager.evidence import Finds, Says, Unclear
-from kmsconn.txmanager.market import Market
+from kmsconn.txmanager.fees import Market
 from kmsconn.txmanager.questions import call_for, read_finding
 from kmsconn.txmanager.state import TxState
 from kmsconn.txmanager.view import ChainView, Finding, Question, Track

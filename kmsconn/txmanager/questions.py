@@ -21,14 +21,11 @@ from kmsconn.txmanager.evidence import (
     read_stands,
     read_trace,
 )
-from kmsconn.txmanager.fees import HISTORY
 from kmsconn.txmanager.view import Question, Track
 
 HEAD = Call("eth_blockNumber")
 LATEST = Call("eth_getBlockByNumber", ("latest", False))
 FINALIZED = Call("eth_getBlockByNumber", ("finalized", False))
-GAS_PRICE = Call("eth_gasPrice")
-FEE_HISTORY = HISTORY
 
 
 @attrs.frozen
@@ -128,7 +125,7 @@ def read_number(result: Any) -> int:
     try:
         return from_count(usable(result))
     except (TypeError, ValueError) as error:
-        raise Unreachable("the node's eth_blockNumber is no block number") from error
+        raise Unreachable("the node's answer to eth_blockNumber is not a number") from error
 
 
 def read_head(block: Any, nonce: Any) -> HeadAnswer:
@@ -144,7 +141,7 @@ def read_head(block: Any, nonce: Any) -> HeadAnswer:
             gas_limit=None if gas_limit is None else from_quantity(gas_limit),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Unreachable("the node's latest block or nonce cannot be read") from error
+        raise Unreachable("the node's latest block or nonce cannot be decoded") from error
 
 
 def read_block_number(block: Any) -> int | None:

@@ -17,8 +17,7 @@ from kmsconn.txmanager.alerts import funds_of, tell_sent
 from kmsconn.txmanager.asking import Asker
 from kmsconn.txmanager.decide import Signature
 from kmsconn.txmanager.evidence import Sent, read_gas, read_sent
-from kmsconn.txmanager.fees import TransactionRequest, gas_limit, highest_cost
-from kmsconn.txmanager.market import Market
+from kmsconn.txmanager.fees import Market, TransactionRequest, gas_limit, highest_cost
 from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.questions import broadcast_call, transfer_estimate
 from kmsconn.txmanager.state import TxState

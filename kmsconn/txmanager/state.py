@@ -1,4 +1,4 @@
-"""What a transaction manager is given, and what it remembers. Asks no node.
+"""The parts and the memory of a transaction manager: endpoint, limits, tracked replies, statistics. Asks no node.
 
 All memory here is a cache: the journal and the chain rebuild it, so a transaction manager may end at any await.
 """
@@ -64,7 +64,7 @@ class TxStatistics:
 
 @attrs.define
 class Memory:
-    """What ``statistics`` shows; written by the executor."""
+    """The figures of ``TxManager.statistics``; written by the executor."""
 
     balance: int | None = None
     next_nonce: int | None = None
@@ -108,7 +108,7 @@ class TxConfig:
 
 @attrs.frozen
 class TxManager:
-    """What one transaction manager needs: its chain, the journal, who sends, and when to wake.
+    """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it.
 
     ``wake`` is notified when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes it
     end once nothing is answered or signed. ``beat`` is called with each round.
@@ -204,7 +204,7 @@ class Tracks:
 
 @attrs.define
 class TxState:
-    """A transaction manager at work."""
+    """The memory of a transaction manager at work."""
 
     manager: TxManager
     alerts: TxAlerts

@@ -1,4 +1,4 @@
-"""What the transaction manager does with a reply, as data: phase × evidence → action. Decides nothing else, asks nobody.
+"""The decision table of the transaction manager: phase × evidence → action. Pure data.
 
 A *phase* follows from the journal's row and the chain's nonce. *Evidence* is what the answers so far amount to (``assess``). The table
 names the one action for each pair; a pair that it does not name cannot occur. ``docs/transactions.md`` is printed from it.
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """Where a reply stands."""
+    """The phase of a reply."""
 
     UNSIGNED = "unsigned"  # answered; it holds no nonce
     OPEN = "signed, nonce open"  # the chain has not used its nonce yet
@@ -21,7 +21,7 @@ class Phase(StrEnum):
 
 
 class Action(StrEnum):
-    """What is done with a reply now."""
+    """The next action for a reply."""
 
     WAIT = "wait"  # nothing: time or another answer brings the next step
     ASK = "ask"  # put the next question about it to a node
@@ -41,7 +41,7 @@ class Action(StrEnum):
 
 
 class Evidence(StrEnum):
-    """What is known of a reply."""
+    """The evidence about a reply."""
 
     UNKNOWN = "no answer yet, or an old one"
     ASKED = "a query is in flight"

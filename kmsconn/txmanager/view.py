@@ -1,4 +1,4 @@
-"""What the transaction manager knows when it decides: the chain as a node showed it, each reply with the answers about it. Values only."""
+"""Values on which the transaction manager decides: the chain as a node showed it, and each reply with the answers about it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SILENCES = 3  # in a row, until no answer counts as one that says nothing
 
 
 class Question(StrEnum):
-    """What a node is asked about one reply."""
+    """A question to a node about one reply."""
 
     ESTIMATE = "eth_estimateGas"
     CALL = "eth_call"
@@ -68,7 +68,7 @@ class ChainView:
 
 @attrs.frozen
 class Finding:
-    """What a question about a reply found out, with the head of the node that answered.
+    """The answer to a question about a reply, with the head of the node that answered.
 
     ``trusted``: that node was not behind the look at the chain of its moment. ``again``: when the question may be put once more.
     """

@@ -1,4 +1,4 @@
-"""Who sends: an account that signs transactions. Knows neither chains nor fees.
+"""The account that sends: signs transactions. Knows neither chains nor fees.
 
 The signer may be far away (a key service), hence async and for many digests at once; a key in memory signs them one by one.
 """

@@ -26,9 +26,9 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.rpc.port import Call, RpcError
-from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
+from kmsconn.txmanager.tracking import ChainObserver
 from kmsconn.txmanager.view import NOT_FINAL
 from tests.unit.txmanager.world import (
     CHAIN_ID,

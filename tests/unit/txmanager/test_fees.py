@@ -15,11 +15,16 @@ from kmsconn.model.events import Severity
 from kmsconn.rpc.port import RpcError
 from kmsconn.txmanager.alerts import TxAlerts, tell_market
 from kmsconn.txmanager.fees import (
+    CURRENT,
+    FEE_HISTORY,
+    GAS_PRICE,
     JUMP,
+    USABLE,
     FeeHistory,
     FeeLimits,
     Fees,
     GasPrice,
+    Market,
     TransactionRequest,
     bumped,
     gas_limit,
@@ -29,8 +34,6 @@ from kmsconn.txmanager.fees import (
     replacement,
     repriced,
 )
-from kmsconn.txmanager.market import CURRENT, USABLE, Market
-from kmsconn.txmanager.questions import FEE_HISTORY, GAS_PRICE
 from kmsconn.txmanager.view import ChainView
 
 TO = Address(b"\x01" * 20)

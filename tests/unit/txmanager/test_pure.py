@@ -22,6 +22,12 @@ from tests.unit.txmanager.world import KEY, SECRET
 HASH = b"h" * 32
 
 
+def is_stuck(broadcasts: Broadcasts, holder: int, now: float) -> bool:
+    broadcast = broadcasts.of(holder, HASH)
+    assert broadcast is not None
+    return broadcast.is_stuck(now, 0.25, REPLACE_AFTER)
+
+
 def test_new_replies_take_the_nonces_from_the_chains_on() -> None:
     assert plan(5, (), 0, (), [None, None]) == NoncePlan((5, 6), ())
 
@@ -120,8 +126,7 @@ def test_other_bytes_of_the_same_reply_are_new() -> None:
     broadcasts = Broadcasts()
     broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
     assert broadcasts.due(1, b"other", 0.0, 0.25)
-    assert broadcasts.said(1, b"other") is None
-    assert not broadcasts.stuck(1, b"other", 1e6, 0.25)
+    assert broadcasts.of(1, b"other") is None
 
 
 def test_only_the_first_taking_of_bytes_is_news() -> None:
@@ -134,19 +139,19 @@ def test_only_the_first_taking_of_bytes_is_news() -> None:
 def test_bytes_are_stuck_only_after_they_were_sent_again() -> None:
     broadcasts = Broadcasts()
     broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
-    assert not broadcasts.stuck(1, HASH, 10 * REPLACE_AFTER, 0.25)
+    assert not is_stuck(broadcasts, 1, 10 * REPLACE_AFTER)
     broadcasts.note(1, HASH, Sent.KNOWN, 10.0)
-    assert not broadcasts.stuck(1, HASH, REPLACE_AFTER - 0.1, 0.25)
-    assert broadcasts.stuck(1, HASH, REPLACE_AFTER, 0.25)
+    assert not is_stuck(broadcasts, 1, REPLACE_AFTER - 0.1)
+    assert is_stuck(broadcasts, 1, REPLACE_AFTER)
 
 
 def test_bytes_that_pay_too_little_are_stuck_at_once_and_used_nonces_never() -> None:
     broadcasts = Broadcasts()
     broadcasts.note(1, HASH, Sent.UNDERPRICED, 0.0)
-    assert broadcasts.stuck(1, HASH, 0.0, 0.25)
+    assert is_stuck(broadcasts, 1, 0.0)
     for now in (0.0, 40.0):
         broadcasts.note(2, HASH, Sent.USED, now)
-    assert not broadcasts.stuck(2, HASH, 1e6, 0.25)
+    assert not is_stuck(broadcasts, 2, 1e6)
 
 
 def test_forgotten_broadcasts_are_due_again() -> None:

@@ -17,10 +17,10 @@ from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager import assess, decide, questioning, view
-from kmsconn.txmanager.looking import ChainObserver
 from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.state import TxState
 from kmsconn.txmanager.table import Evidence, Phase
+from kmsconn.txmanager.tracking import ChainObserver
 from kmsconn.txmanager.view import Finding
 from tests.unit.txmanager.test_bad_day import running
 from tests.unit.txmanager.world import HEALTHY, KEY, Fault, World, until
