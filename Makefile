@@ -84,6 +84,7 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python -m kmsconn.config.reference docs
 	$(BIN)/python tools/gen_transactions.py
 	$(BIN)/python -m tools.gen_source_map
+	$(BIN)/python -m tools.gen_completions
 	$(BIN)/python -m kmsconn.emulator.drills.page docs
 
 fresh: $(STAMP) ## say whether what is generated is up to date
@@ -92,6 +93,7 @@ fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_contracts.py --check
 	$(BIN)/python tools/gen_transactions.py --check
 	$(BIN)/python -m tools.gen_source_map --check
+	$(BIN)/python -m tools.gen_completions --check
 
 lock: $(STAMP) ## choose exact versions anew, with hashes (UPGRADE= keeps those that fit)
 	$(LOCK) $(UPGRADE) --output-file requirements/dev.txt pyproject.toml requirements/dev.in --all-extras

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from kmsconn.emulator.demo import Demo, DemoResult
 
-HELP: Final = "show a connector at work among emulated dependencies, all in one process"
+EXAMPLES: Final = (
+    "kmsconn demo",
+    "kmsconn demo --requests 200 --rate 20",
+)
 _REQUESTS, _BESIDE_KEYS = 40, 300
 _FRAMES = 8  # a second: smooth enough for the eye, and cheap beside what is shown
 

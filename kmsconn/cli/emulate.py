@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from kmsconn.emulator.ground_truth import ChainVerdict
     from kmsconn.emulator.key_life import KeyResult
 
-HELP: Final = (
-    "emulate chains, Core and buckets under a load, for a connector started with the file this writes"
+EXAMPLES: Final = (
+    "kmsconn emulate --write-config emu.toml --rate 5",
+    "kmsconn run -c emu.toml    # in a second shell",
 )
 SMALLEST: Final = 32
 _PROGRESS = 1.0  # seconds

@@ -16,6 +16,8 @@ class ExitStatus(IntEnum):
     CRASHED = 1
     WRONG_USAGE = 2  # wrong usage or configuration
     REFUSED = 3  # running would be unsafe
+    INTERRUPTED = 130  # SIGINT before the command heeds it
+    BROKEN_PIPE = 141  # the reader of standard output went away
 
 
 def only(kind: type[E], group: BaseExceptionGroup[BaseException]) -> tuple[E, ...]:

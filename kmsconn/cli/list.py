@@ -13,7 +13,10 @@ from typing import Final
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.config.files import configurations, directory
 
-HELP: Final = "list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments"
+EXAMPLES: Final = (
+    "kmsconn list",
+    "kmsconn list --full-path",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

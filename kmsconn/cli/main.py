@@ -1,12 +1,14 @@
 """The command line: finds the command, runs it, turns what ends it into words and an exit status. Knows nothing else.
 
-A command is a module of this room with ``HELP``, ``configure(parser)`` and ``execute(arguments) -> int``.
+A command is a module of this package with ``configure(parser)``, ``execute(arguments) -> int`` and ``EXAMPLES``, the lines that its
+``--help`` ends with. Only the module of the command that is run is imported.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -16,25 +18,69 @@ from kmsconn.cli.crashes import crash_report
 from kmsconn.cli.endings import ExitStatus, only
 from kmsconn.errors import ConfigError, Fault, StartRefused
 
-COMMANDS: Final = ("run", "validate", "requests", "list", "emulate", "demo")
+COMMANDS: Final = {
+    "run": "run the connector until SIGTERM or SIGINT",
+    "validate": "check the configuration without starting anything",
+    "config": "explain the configuration, or make one file of those of the three services of 0.14",
+    "requests": "list requests, show one, or let failed ones begin again",
+    "list": "list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments",
+    "emulate": "emulate chains, Core and buckets under a load, for a connector started with the file this writes",
+    "demo": "show a connector at work among emulated dependencies, all in one process",
+    "completion": "print what makes a shell complete the commands",
+}
+
+ALIASES: Final = {"start": "run"}
+"""Names of the services of 0.14 for our commands."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def make_parser(only_command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands; with ``only_command`` the others are named, and take no arguments."""
     parser = argparse.ArgumentParser(prog="kmsconn", description="Connects a KMS Core to the fhEVM gateway.")
     parser.add_argument("--version", action="version", version=f"kmsconn {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module = importlib.import_module(f"kmsconn.cli.{name}")
-        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
-        module.configure(command)
-        command.set_defaults(execute=module.execute)
+    for name, words in COMMANDS.items():
+        aliases = [alias for alias, meant in ALIASES.items() if meant == name]
+        command = commands.add_parser(
+            name,
+            aliases=aliases,
+            help=words,
+            description=words,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if only_command in (None, name, *aliases):
+            _configure(name, command)
     return parser
 
 
+def _configure(name: str, command: argparse.ArgumentParser) -> None:
+    module = importlib.import_module(f"kmsconn.cli.{name}")
+    module.configure(command)
+    command.epilog = "\n".join(("examples:", *(f"  {line}" for line in module.EXAMPLES)))
+    command.set_defaults(execute=module.execute)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status (docs/options.md names them). Wrong usage exits with 2 at once."""
-    arguments = make_parser().parse_args(argv)
+    """Run a command and return the exit status (docs/options.md names them). Wrong usage exits with 2 at once.
+
+    SIGINT before a command heeds it, and a reader that closes standard output early, end the command without a word, with the
+    statuses that a shell gives to the signals.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # what Python flushes as it ends goes nowhere
+        return ExitStatus.BROKEN_PIPE
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
+    return status
+
+
+def _run(words: Sequence[str]) -> int:
+    arguments = make_parser(words[0] if words else None).parse_args(words)
     try:
         status: int = arguments.execute(arguments)
     except ConfigError as error:
@@ -66,6 +112,8 @@ def _say_group(group: BaseExceptionGroup[BaseException]) -> int:
         return _say_faults([fault for error in errors for fault in error.faults])
     if refusals := only(StartRefused, group):
         return _say_refused(*refusals)
+    if only(KeyboardInterrupt, group):
+        return ExitStatus.INTERRUPTED
     _say(crash_report(group))
     return ExitStatus.CRASHED
 

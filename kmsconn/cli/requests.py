@@ -28,7 +28,11 @@ from kmsconn.control.requests import MOST, USUAL
 from kmsconn.errors import StartRefused
 from kmsconn.transport.real import real_ports
 
-HELP: Final = "list requests, show one, or let failed ones begin again"
+EXAMPLES: Final = (
+    "kmsconn requests list -c kmsconn.toml --state failed",
+    "kmsconn requests show -c kmsconn.toml ID",
+    "kmsconn requests retry -c kmsconn.toml --state failed",
+)
 _WIDE: Final = 100  # characters of a reason in a list
 _TIMES: Final = frozenset({"recorded_at", "answered_at", "closed_at", "next_attempt", "deadline"})
 

@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from kmsconn.app.connector import Connector
 
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
-HELP: Final = "run the connector until SIGTERM or SIGINT"
+EXAMPLES: Final = (
+    "kmsconn run -c kmsconn.toml",
+    "kmsconn run --network testnet    # the rest from KMS_CONNECTOR_… variables",
+)
 
 
 class Drainable(Protocol):

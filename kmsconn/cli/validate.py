@@ -17,7 +17,10 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.transport.urls import show_origin
 
-HELP: Final = "check the configuration without starting anything"
+EXAMPLES: Final = (
+    "kmsconn validate -c kmsconn.toml",
+    "kmsconn validate -c kmsconn.toml --network mainnet",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
-from kmsconn.config.generations import generation_of
-from kmsconn.config.options import FHEVM_014, OptionTable
+from kmsconn.config.options import FHEVM_014, Accepted, OptionTable
 from kmsconn.config.structuring import structure, suggestion
 from kmsconn.errors import Fault
 
@@ -38,39 +38,42 @@ class Findings:
         """Note one thing that is accepted, but should be known."""
         self.warnings.append(Fault(place, message, remedy))
 
-    def take(self, source: dict[str, Given]) -> None:
-        """Take all that one source gives; its right names win over its aliases."""
+    def take(self, source: dict[str, Given], *, strict: bool = True) -> None:
+        """Take all that one source gives; its right names win over its aliases.
+
+        An unknown name is a fault in a file. With ``strict`` off it is a warning: an environment is shared with other programs, and
+        the variables of the three services of 0.14 must not keep a connector from starting.
+        """
         for name, one in source.items():
             if name in self.table.aliases:
                 self._take_alias(name, one, source)
             elif name in self.table.options:
                 self.given[name] = one
+            elif name in self.table.accepted:
+                self._take_accepted(self.table.accepted[name], one)
             else:
-                self._judge_other(name, one)
+                self._judge_unknown(name, one, self.fault if strict else self.warn)
 
     def _take_alias(self, name: str, one: Given, source: dict[str, Given]) -> None:
         alias = self.table.aliases[name]
         if alias.option in source:
             self.warn(one.place, f"is not used: {alias.option} is given too")
             return
+        if without := alias.unused(one.value) if alias.unused else "":
+            self.warn(one.place, "has no effect", without)
+            return
         if alias.warning:
             self.warn(one.place, alias.warning, f"taken as {alias.option}")
         value = alias.translate(one.value) if alias.translate else one.value
         self.given[alias.option] = attrs.evolve(one, value=value)
 
-    def _judge_other(self, name: str, one: Given) -> None:
-        accepted = self.table.accepted.get(name)
-        if accepted is not None:
-            self.warn(one.place, "has no effect", accepted.instead)
-            if accepted.type is not None:
-                structure(one.value, accepted.type, one.place, self.faults)
-        elif inside := [known for known in self.table.options if known.startswith(f"{name}.")]:
+    def _take_accepted(self, accepted: Accepted, one: Given) -> None:
+        self.warn(one.place, "has no effect", accepted.instead)
+        if accepted.type is not None:
+            structure(one.value, accepted.type, one.place, self.faults)
+
+    def _judge_unknown(self, name: str, one: Given, note: Callable[[str, str, str], None]) -> None:
+        if inside := [known for known in self.table.options if known.startswith(f"{name}.")]:
             self.fault(one.place, "is a table", f"its options are {', '.join(inside)}")
         else:
-            self.fault(one.place, "is unknown", self._remedy(name))
-
-    def _remedy(self, name: str) -> str:
-        other = generation_of(name)
-        if other is not None:
-            return f'it is an option of another generation: profile = "{other}"'
-        return suggestion(name, self.table.known_names)
+            note(one.place, "is unknown", suggestion(name, self.table.known_names))

@@ -9,8 +9,3 @@ from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.options import FHEVM_014, OptionTable
 
 TABLES: Final[Mapping[str, OptionTable]] = {"fhevm-0.14": FHEVM_014, "httpz-rc7": HTTPZ_RC7}
-
-
-def generation_of(name: str) -> str | None:
-    """Return the generation that knows a name, or None."""
-    return next((generation for generation, table in TABLES.items() if name in table.known_names), None)

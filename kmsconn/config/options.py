@@ -67,12 +67,16 @@ class Option:
 
 @attrs.frozen
 class Alias:
-    """Another name of an option. ``warning`` is said when it is used; ``translate`` turns its value into the option's."""
+    """Another name of an option. ``warning`` is said when it is used; ``translate`` turns its value into the option's.
+
+    ``unused`` says of a value why it has no effect here, and returns an empty text for every other one.
+    """
 
     name: str
     option: str
     warning: str = ""
     translate: Callable[[Any], Any] | None = None
+    unused: Callable[[Any], str] | None = None
 
 
 @attrs.frozen
@@ -652,14 +656,39 @@ def _attestation(enabled: Any) -> Any:
     return enabled if faults else ("shadow" if wanted else "off")
 
 
+def _seconds(number: Any) -> Any:
+    return f"{number}s" if str(number).isdecimal() else number
+
+
+def _milliseconds(number: Any) -> Any:
+    return f"{number}ms" if str(number).isdecimal() else number
+
+
+def _postgresql(url: Any) -> str:
+    """Say why the database of the three services is not opened: its tables are theirs, and nothing of it needs to be taken over."""
+    if not str(url).strip().startswith(("postgres://", "postgresql://")):
+        return ""
+    return (
+        "it is the database of the three services, which kmsconn does not read: what they have not answered is read from the chain "
+        "(decryption_from_block_number), and the journal is the SQLite file that journal names"
+    )
+
+
 _WRONG = "is a wrong name from the sample files of 0.14"
 _LATER = "is the name that 0.15 gives it"
 _FORMER = "is the former name"
+_BEFORE = "is the name before 0.14"
 
 ALIASES: Final = {
     alias.name: alias
     for alias in (
-        Alias("database_url", "journal"),
+        Alias("database_url", "journal", unused=_postgresql),
+        Alias("chain_id", "gateway_chain_id", _BEFORE),
+        Alias("kms_core_endpoint", "kms_core_endpoints", _BEFORE),
+        Alias("from_block_number", "decryption_from_block_number", _BEFORE),
+        Alias("healthcheck_timeout_secs", "healthcheck_timeout", _BEFORE, _seconds),
+        Alias("decryption_polling_ms", "decryption_polling", _BEFORE, _milliseconds),
+        Alias("key_management_polling_ms", "key_management_polling", _BEFORE, _milliseconds),
         Alias("ct_attestation.enabled", "attestation", translate=_attestation),
         Alias("decryption_domain_version", "decryption_contract.domain_version", _WRONG),
         Alias("kms_generation_polling", "key_management_polling", _WRONG),

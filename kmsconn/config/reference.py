@@ -11,16 +11,14 @@ from typing import Any
 
 from kmsconn.config import settings as values
 from kmsconn.config import structuring as types
+from kmsconn.config.amounts import DURATIONS, duration_text, wei_text
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.networks import NETWORKS, Network
 from kmsconn.config.options import FHEVM_014, REQUIRED, SECTIONS, Option, OptionTable
 from kmsconn.config.presets import preset
 from kmsconn.ethereum.addresses import Address, checksum
 
-_DURATIONS = (types.Seconds, types.Grace, types.Age)
-_UNITS = ((3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
 _WIDTH = 100
-_ETHER = 10**18
 
 _FORMS: dict[Any, str] = {
     Address: "address", values.Secret: "secret", values.AttestationMode: "word", values.LogFormat: "word",
@@ -80,21 +78,6 @@ _SAMPLE_INTRODUCTION = """\
 """
 
 
-def duration_text(seconds: float) -> str:
-    """Write seconds as the largest unit that needs no fraction."""
-    for unit, name in _UNITS:
-        if seconds >= unit and not round(seconds * 1000) % round(unit * 1000):
-            return f"{round(seconds / unit)}{name}"
-    return f"{round(seconds * 1000)}ms"
-
-
-def wei_text(wei: int) -> str:
-    """Write an amount in ether, or in gwei where it is small."""
-    if wei >= _ETHER // 1000:
-        return f"{wei / _ETHER:g} ether"
-    return f"{wei / 10**9:g} gwei"
-
-
 def toml_value(option: Option) -> str:
     """Write the default of an option as TOML, or its example where it has no default."""
     default = option.default
@@ -102,7 +85,7 @@ def toml_value(option: Option) -> str:
         return option.example
     if option.type is types.JournalUrl:
         return f'"sqlite:///{default}"'
-    if option.type in _DURATIONS:
+    if option.type in DURATIONS:
         return f'"{duration_text(default)}"'
     if option.type is types.ByteSize:
         return f'"{default >> 20}MiB"'

@@ -66,6 +66,39 @@ def load_config(
     What was accepted without effect, or is unsafe, stands in ``Settings.warnings``. Raises ConfigError with every fault at once.
     Repeating: reads again, changes nothing.
     """
+    reading = read_sources(path, environ=environ, network=network, service_name=service_name, alone=alone)
+    settings = reading.assemble(environ)
+    proxies = NO_PROXIES if reading.alone else _proxies(environ, reading.findings)
+    if reading.findings.faults or settings is None:
+        raise ConfigError(tuple(reading.findings.faults))
+    return attrs.evolve(settings, proxies=proxies)
+
+
+@attrs.frozen
+class Reading:
+    """What the sources say before it becomes settings: every option's typed value (None: faulty, or not set), faults and warnings."""
+
+    generation: _Generation
+    findings: Findings
+    values: Mapping[str, Any] = attrs.field(repr=False)
+    alone: bool
+
+    def assemble(self, environ: Mapping[str, str]) -> Settings | None:
+        """Return the settings; None after noting what else is wrong. Reads the files that hold keys."""
+        chain_ids = {self.values[name] for name in self.generation.chain_ids}
+        wallet = find_wallet(self.values, self.findings, environ, chain_ids)
+        return self.generation.assemble(self.values, wallet, self.findings)
+
+
+def read_sources(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str],
+    network: str | None = None,
+    service_name: str | None = None,
+    alone: bool = False,
+) -> Reading:
+    """Return what the sources of ``load_config`` say, faulty or not. Raises ConfigError where the file cannot be read."""
     findings = Findings()
     document = {} if path is None else read_toml(Path(path), findings)
     if findings.faults:  # what a file that cannot be read would have said is not missing
@@ -77,13 +110,8 @@ def load_config(
     if alone:
         variables = {name: one for name, one in variables.items() if name == "profile"}
     named = {} if service_name is None else {"service_name": Given(service_name, "--name", "service_name")}
-    settings = _settings(
-        generation, (document, variables, named), findings, environ, network=network, alone=alone
-    )
-    proxies = NO_PROXIES if alone else _proxies(environ, findings)
-    if findings.faults or settings is None:
-        raise ConfigError(tuple(findings.faults))
-    return attrs.evolve(settings, proxies=proxies)
+    values = _values(generation, (document, variables, named), findings, network=network, alone=alone)
+    return Reading(generation, findings, values, alone)
 
 
 def _proxies(environ: Mapping[str, str], findings: Findings) -> Proxies:
@@ -100,28 +128,29 @@ def profile_of(given: Mapping[str, Given]) -> str:
     return str(asked).strip().lower() if str(asked).strip().lower() in _GENERATIONS else "fhevm-0.14"
 
 
-def _settings(
+def _values(
     generation: _Generation,
     sources: tuple[dict[str, Given], ...],
     findings: Findings,
-    environ: Mapping[str, str],
     *,
     network: str | None,
     alone: bool,
-) -> Settings | None:
+) -> dict[str, Any]:
+    """Return every option's typed value; later sources win, and a known network fills in what they leave out."""
     known = presets.find_network(network, generation.table, findings)
     if known is not None:
         findings.take(presets.preset(known))
-    for source in sources:
-        findings.take(source)
+    document, *others = sources
+    findings.take(document)
+    for source in others:
+        findings.take(source, strict=False)
     generation.tidy(findings)
     if known is not None:
         presets.complete(known, findings)
     values = _structured(findings, alone=alone)
     if known is not None:
         presets.compare(values, known, findings)
-    wallet = find_wallet(values, findings, environ, {values[name] for name in generation.chain_ids})
-    return generation.assemble(values, wallet, findings)
+    return values
 
 
 def read_toml(path: Path, findings: Findings) -> dict[str, Given]:

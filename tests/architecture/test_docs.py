@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -169,9 +170,8 @@ def test_the_methods_of_a_connector_that_are_told_are_there() -> None:
 def test_the_readme_names_every_command_and_exit_status() -> None:
     readme = text_of(ROOT / "README.md")
     assert [name for name in COMMANDS if f"kmsconn {name}" not in readme] == []
-    assert [cells[0] for cells in table_rows(section(ROOT / "README.md", "Running it"))] == [
-        str(status.value) for status in ExitStatus
-    ]
+    told = [cells[0].split(", ") for cells in table_rows(section(ROOT / "README.md", "Running it"))]
+    assert [*chain(*told)] == [str(status.value) for status in ExitStatus]
 
 
 def test_the_options_of_the_quickstart_exist() -> None:

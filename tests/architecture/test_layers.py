@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "kmsconn"
 
 PACKAGES = (
+    "__main__",
     "cli",
     "testing",
     "emulator",

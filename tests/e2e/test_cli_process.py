@@ -13,6 +13,7 @@ from subprocess import PIPE
 from typing import Any
 
 import httpx2
+import pytest
 import trio
 
 from tests.unit.config.sample_values import KEY, write_toml
@@ -203,3 +204,42 @@ async def test_a_file_of_httpz_starts_and_its_settings_and_wallet_are_logged(tmp
     ]
     assert "ended" in {line["event"] for line in seen}
     assert not any(secret in json.dumps(seen) for secret in ("hunter2", "junk", "/path"))
+
+
+async def test_a_reader_that_goes_away_ends_a_command_without_a_word(tmp_path: Path) -> None:
+    """As in ``kmsconn config explain --all | head -n 1``."""
+    command = [sys.executable, "-m", "kmsconn", "config", "explain", "--all", "-c", str(config(tmp_path))]
+    with trio.fail_after(PATIENCE):
+        process = await trio.lowlevel.open_process(command, stdout=PIPE, stderr=PIPE, env=environment())
+        assert process.stdout is not None
+        assert process.stderr is not None
+        await process.stdout.aclose()
+        assert [chunk async for chunk in process.stderr] == []
+        assert await process.wait() == 141
+
+
+FROM_THE_FIRST_LINE = (
+    "print(flush=True); import runpy; runpy.run_module('kmsconn', run_name='__main__', alter_sys=True)"
+)
+"""Says that Python itself has started: what a signal does before that is Python's own affair."""
+
+
+@pytest.mark.parametrize("moment", [0.1, 0.3, 1.0])
+async def test_ctrl_c_in_the_first_second_ends_without_a_traceback(tmp_path: Path, moment: float) -> None:
+    command = [sys.executable, "-c", FROM_THE_FIRST_LINE, "run", "-c", str(config(tmp_path))]
+    with trio.fail_after(PATIENCE):
+        process = await trio.lowlevel.open_process(command, stdout=PIPE, stderr=PIPE, env=environment())
+        assert process.stdout is not None
+        assert process.stderr is not None
+        await process.stdout.receive_some()
+        await trio.sleep(moment)
+        process.send_signal(signal.SIGINT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_all, process.stdout)
+            said = await read_all(process.stderr)
+        assert b"Traceback" not in said
+        assert await process.wait() in {0, 130, -signal.SIGINT}
+
+
+async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
+    return b"".join([bytes(chunk) async for chunk in stream])

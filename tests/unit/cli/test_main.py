@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,3 +127,41 @@ def test_a_crash_exits_with_1_and_a_traceback(
 ) -> None:
     assert ending_with(monkeypatch, ExceptionGroup("tree", [ValueError("unexpected")])) == 1
     assert "ValueError: unexpected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), BaseExceptionGroup("", [KeyboardInterrupt()])], ids=["alone", "in a group"]
+)
+def test_ctrl_c_before_a_command_heeds_it_ends_without_a_word(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending_with(monkeypatch, error) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_start_is_another_name_of_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """The services of 0.14 are started with it."""
+    assert command_line.main(["start", "-c", "/nowhere/kmsconn.toml"]) == 2
+    assert "/nowhere/kmsconn.toml: cannot be read" in capsys.readouterr().err
+
+
+def test_only_the_module_of_the_command_is_imported() -> None:
+    """The emulator's libraries must not be loaded to validate a file."""
+    code = "import sys; from kmsconn.cli.main import main; main(['list']); print('kmsconn.cli.emulate' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own code
+    assert result.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("name", command_line.COMMANDS)
+def test_every_help_ends_with_examples_that_are_understood(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An example's words are parsed as they stand; nothing is run."""
+    module = importlib.import_module(f"kmsconn.cli.{name}")
+    for line in module.EXAMPLES:
+        words = shlex.split(re.split(r"\s[>#|]", line)[0])
+        assert words[0] == "kmsconn"
+        command_line.make_parser().parse_args(words[1:])
+    with pytest.raises(SystemExit):
+        command_line.main([name, "--help"])
+    assert capsys.readouterr().out.rstrip().endswith(module.EXAMPLES[-1])

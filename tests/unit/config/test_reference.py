@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kmsconn.config.amounts import duration_text
 from kmsconn.config.options import OPTIONS
-from kmsconn.config.reference import duration_text, reference, sample
+from kmsconn.config.reference import reference, sample
 from kmsconn.config.sources import load_config
 from tests.unit.config.sample_values import KEY
 

@@ -18,7 +18,7 @@ from kmsconn.config.settings import (
     Secret,
     Settings,
 )
-from kmsconn.config.sources import load_config
+from kmsconn.config.sources import load_config, read_sources
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import parse_address
 from tests.unit.config.sample_values import ACL, COMPLETE, KEY, faults_of, load, warnings_of, write_toml
@@ -191,7 +191,6 @@ def test_a_missing_option_is_named_with_its_variable(tmp_path: Path, name: str) 
         ("profile", "httpz-rc8", "must be fhevm-0.14 or httpz-rc7"),
         ("journal", "kmsconn.db", "sqlite:///"),
         ("journal", "postgresql://u:p@h/d", "not supported yet"),
-        ("database_url", "postgres://u:p@h/d", "not supported yet"),
         ("service_name", " ", "empty"),
         ("monitoring_endpoint", "9100", "host:port"),
         ("healthcheck_timeout", "soon", "duration"),
@@ -261,11 +260,43 @@ def test_an_unknown_option_gets_a_suggestion(tmp_path: Path) -> None:
     assert (fault.message, fault.remedy) == ("is unknown", "did you mean gateway_url?")
 
 
-def test_an_unknown_variable_gets_a_suggestion(tmp_path: Path) -> None:
-    fault = faults_of(tmp_path, environ={"KMS_CONNECTOR_DECRYPTION_POLING": "1s"})[
-        "KMS_CONNECTOR_DECRYPTION_POLING"
-    ]
-    assert fault.remedy == "did you mean decryption_polling?"
+def test_an_unknown_variable_is_a_warning_with_a_suggestion(tmp_path: Path) -> None:
+    found = warnings_of(tmp_path, environ={"KMS_CONNECTOR_DECRYPTION_POLING": "1s"})
+    assert found["KMS_CONNECTOR_DECRYPTION_POLING"].remedy == "did you mean decryption_polling?"
+
+
+def test_the_database_of_the_three_services_is_explained_and_the_journal_keeps_its_default(
+    tmp_path: Path,
+) -> None:
+    url = "postgresql://hunter2:hunter2@db/hunter2"
+    settings = load(tmp_path, environ={"KMS_CONNECTOR_DATABASE_URL": url})
+    warning = str(settings.warnings[0])
+    assert "the database of the three services" in warning
+    assert "hunter2" not in warning
+    assert settings.journal == load(tmp_path).journal
+
+
+def test_a_journal_in_postgresql_is_a_fault(tmp_path: Path) -> None:
+    assert "not supported yet" in faults_of(tmp_path, {"journal": "postgres://u:p@h/d"})["journal"].message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "option", "expected"),
+    [
+        ("chain_id", 7, "gateway_chain_id", 7),
+        ("kms_core_endpoint", "http://127.0.0.1:5", "kms_core_endpoints", ("http://127.0.0.1:5",)),
+        ("from_block_number", 12, "decryption_from_block_number", 12),
+        ("healthcheck_timeout_secs", 4, "healthcheck_timeout", 4.0),
+        ("decryption_polling_ms", "200", "decryption_polling", 0.2),
+        ("key_management_polling_ms", 7000, "key_management_polling", 7.0),
+    ],
+)
+def test_a_name_before_0_14_is_taken_for_its_option(
+    tmp_path: Path, name: str, value: Any, option: str, expected: Any
+) -> None:
+    reading = read_sources(write_toml(tmp_path, {option: None, name: value}), environ={})
+    assert reading.values[option] == expected
+    assert [warning.remedy for warning in reading.findings.warnings] == [f"taken as {option}"]
 
 
 def test_a_value_where_a_table_belongs_names_the_tables_options(tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+# Usage:
+# 1) Copy this to ~/.config/fish/completions/kmsconn.fish
+# 2) Ensure a binary named kmsconn is in your PATH
+# See also: https://fishshell.com/docs/current/completions.html#where-to-put-completions
+
+
+# Parse current commandline:
+# - _shtab_kmsconn_cmdpath=(sub)command path seen so far
+# - _shtab_kmsconn_npos=number of positional arguments given after it
+# - options are skipped based on _shtab_kmsconn_opts_with_value & _shtab_kmsconn_commands lists
+function _shtab_kmsconn_scan
+  set -g _shtab_kmsconn_cmdpath ''
+  set -g _shtab_kmsconn_npos 0
+  set -l tokens (commandline -opc)
+  set -e tokens[1]
+  set -l expect_value 0
+  for t in $tokens
+    if test $expect_value -eq 1
+      set expect_value 0
+      continue
+    end
+    switch "$t"
+      case '--*=*'
+        continue
+      case '-*'
+        if contains -- $t $_shtab_kmsconn_opts_with_value
+          set expect_value 1
+        end
+        continue
+      case '*'
+        if test $_shtab_kmsconn_npos -eq 0
+          set -l candidate $t
+          if test -n "$_shtab_kmsconn_cmdpath"
+            set candidate "$_shtab_kmsconn_cmdpath $t"
+          end
+          if contains -- $candidate $_shtab_kmsconn_commands
+            set -g _shtab_kmsconn_cmdpath $candidate
+            continue
+          end
+        end
+        set -g _shtab_kmsconn_npos (math $_shtab_kmsconn_npos + 1)
+    end
+  end
+end
+
+# Condition helper: true if the current (sub)command path equals the given one.
+function _shtab_kmsconn_using
+  _shtab_kmsconn_scan
+  test "$_shtab_kmsconn_cmdpath" = "$argv"
+end
+
+set -g _shtab_kmsconn_commands run start validate config 'config explain' 'config import' requests 'requests list' 'requests show' 'requests retry' list emulate demo completion
+set -g _shtab_kmsconn_opts_with_value --cause --computing --config --control --duration --forms --history --kind --kinds --limit --name --network --output --profile --rate --requests --seed --shards --size --socket --state --write-config -c -n -o
+
+complete -c kmsconn -e
+complete -c kmsconn -f
+
+complete -c kmsconn -n _shtab_kmsconn_using -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n _shtab_kmsconn_using -l version -d 'show program'"'"'s version number and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a run -d 'run the connector until SIGTERM or SIGINT'
+complete -c kmsconn -n '_shtab_kmsconn_using run' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using run' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is'
+complete -c kmsconn -n '_shtab_kmsconn_using run' -l network -xka "testnet mainnet devnet" -d 'take chain ids and addresses of a known deployment; file and environment win over them'
+complete -c kmsconn -n '_shtab_kmsconn_using run' -s n -l name -x -d 'the service name, in place of any other source'"'"'s'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a start -d 'run the connector until SIGTERM or SIGINT'
+complete -c kmsconn -n '_shtab_kmsconn_using start' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using start' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is'
+complete -c kmsconn -n '_shtab_kmsconn_using start' -l network -xka "testnet mainnet devnet" -d 'take chain ids and addresses of a known deployment; file and environment win over them'
+complete -c kmsconn -n '_shtab_kmsconn_using start' -s n -l name -x -d 'the service name, in place of any other source'"'"'s'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a validate -d 'check the configuration without starting anything'
+complete -c kmsconn -n '_shtab_kmsconn_using validate' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using validate' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is'
+complete -c kmsconn -n '_shtab_kmsconn_using validate' -l network -xka "testnet mainnet devnet" -d 'take chain ids and addresses of a known deployment; file and environment win over them'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a config -d 'explain the configuration, or make one file of those of the three services of 0.14'
+complete -c kmsconn -n '_shtab_kmsconn_using config' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using config; and test $_shtab_kmsconn_npos -eq 0' -a explain -d 'print each option with its value, its source and its variable'
+complete -c kmsconn -n '_shtab_kmsconn_using config explain' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using config explain' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is'
+complete -c kmsconn -n '_shtab_kmsconn_using config explain' -l network -xka "testnet mainnet devnet" -d 'take chain ids and addresses of a known deployment; file and environment win over them'
+complete -c kmsconn -n '_shtab_kmsconn_using config explain' -l all -d 'also print options that have their default'
+complete -c kmsconn -n '_shtab_kmsconn_using config; and test $_shtab_kmsconn_npos -eq 0' -a import -d 'merge gw-listener.toml, kms-worker.toml and tx-sender.toml'
+complete -c kmsconn -n '_shtab_kmsconn_using config import' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using config import' -s o -l output -x -d 'where to write; has mode 0600, since it may hold the key'
+complete -c kmsconn -n '_shtab_kmsconn_using config import' -l force -d 'overwrite that file'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a requests -d 'list requests, show one, or let failed ones begin again'
+complete -c kmsconn -n '_shtab_kmsconn_using requests' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using requests; and test $_shtab_kmsconn_npos -eq 0' -a list -d 'list requests, the newest first'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -l network -xka "testnet mainnet devnet" -d 'take chain ids and addresses of a known deployment; file and environment win over them'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -l socket -x -d 'the control socket of a running connector; no configuration is read'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -l json -d 'print one JSON object'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -l kind -x -d 'of this kind, such as user_decryption; several times'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -l state -x -d 'in this state: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted; failed means rejected, expired or quarantined; several times'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -l cause -x -d 'whose reason holds this text'
+complete -c kmsconn -n '_shtab_kmsconn_using requests list' -l limit -x -d 'at most so many, up to 1000 (100)'
+complete -c kmsconn -n '_shtab_kmsconn_using requests; and test $_shtab_kmsconn_npos -eq 0' -a show -d 'show all that is known of a request'
+complete -c kmsconn -n '_shtab_kmsconn_using requests show' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using requests show' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is'
+complete -c kmsconn -n '_shtab_kmsconn_using requests show' -l network -xka "testnet mainnet devnet" -d 'take chain ids and addresses of a known deployment; file and environment win over them'
+complete -c kmsconn -n '_shtab_kmsconn_using requests show' -l socket -x -d 'the control socket of a running connector; no configuration is read'
+complete -c kmsconn -n '_shtab_kmsconn_using requests show' -l json -d 'print one JSON object'
+complete -c kmsconn -n '_shtab_kmsconn_using requests; and test $_shtab_kmsconn_npos -eq 0' -a retry -d 'let rejected, expired and quarantined requests begin again'
+complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is'
+complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l network -xka "testnet mainnet devnet" -d 'take chain ids and addresses of a known deployment; file and environment win over them'
+complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l socket -x -d 'the control socket of a running connector; no configuration is read'
+complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l json -d 'print one JSON object'
+complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l kind -x -d 'of this kind, such as user_decryption; several times'
+complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l state -x -d 'in this state: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted; failed means rejected, expired or quarantined; several times'
+complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l cause -x -d 'whose reason holds this text'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a list -d 'list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments'
+complete -c kmsconn -n '_shtab_kmsconn_using list' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using list' -s f -l full-path -d 'print paths instead of names'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a emulate -d 'emulate chains, Core and buckets under a load, for a connector started with the file this writes'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l profile -xka "fhevm-0.14 httpz-rc7" -d 'the generation (fhevm-0.14)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l kinds -xka "decryptions all" -d 'decryptions alone, or all: a life of keys of fhevm-0.14 beside them (decryptions)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l write-config -x -d 'where the connector'"'"'s configuration goes'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l rate -x -d 'requests per second; 0: none, until a signal (10)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l duration -x -d 'seconds of requests (60)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l size -x -d 'bytes of each ciphertext (1024)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l seed -x -d 'the same seed makes the same requests (0)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l shards -x -d 'Cores that share the requests (1)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l computing -x -d 'time of a Core for an answer (0)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l forms -x -d 'forms of requests, in turn: public, delegated; direct, unified, unified_delegated, wallet of fhevm-0.14; user of httpz-rc7 (all, drawn by chance)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l history -x -d 'how long Gateway blocks are kept; a long run does not grow by older ones (for ever)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l control -x -d 'loopback port for status, loads and faults by HTTP (none)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l log -d 'a line for each request and each call of a Core, on standard error'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l json -d 'end with one JSON object instead of text'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a demo -d 'show a connector at work among emulated dependencies, all in one process'
+complete -c kmsconn -n '_shtab_kmsconn_using demo' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using demo' -l profile -xka "fhevm-0.14 httpz-rc7" -d 'the generation (fhevm-0.14)'
+complete -c kmsconn -n '_shtab_kmsconn_using demo' -l kinds -xka "decryptions all" -d 'decryptions alone, or all: a life of keys of fhevm-0.14 beside them (decryptions)'
+complete -c kmsconn -n '_shtab_kmsconn_using demo' -l requests -x -d 'how many requests (40; 300 with --kinds all)'
+complete -c kmsconn -n '_shtab_kmsconn_using demo' -l rate -x -d 'requests per second (10)'
+complete -c kmsconn -n '_shtab_kmsconn_using demo' -l seed -x -d 'the same seed makes the same requests (0)'
+complete -c kmsconn -n '_shtab_kmsconn_using demo' -l json -d 'print one JSON object and nothing else'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a completion -d 'print what makes a shell complete the commands'
+complete -c kmsconn -n '_shtab_kmsconn_using completion' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using completion; and test $_shtab_kmsconn_npos -eq 0' -ka "bash zsh fish" -d 'the shell that completes'

@@ -1,0 +1,296 @@
+#compdef kmsconn
+
+# Usage:
+# 1) Copy this to a file named _kmsconn (e.g. ~/.local/share/zsh_completion/_kmsconn).
+# 2) Add the following line to your .zshrc:
+#    fpath=(~/.local/share/zsh_completion $fpath)
+# See also: https://github.com/zsh-users/zsh-completions/blob/master/zsh-completions-howto.org
+
+
+_shtab_kmsconn_commands() {
+  local _commands=(
+    completion:'print what makes a shell complete the commands'
+    config:'explain the configuration, or make one file of those of the three services of 0.14'
+    demo:'show a connector at work among emulated dependencies, all in one process'
+    emulate:'emulate chains, Core and buckets under a load, for a connector started with the file this writes'
+    list:'list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments'
+    requests:'list requests, show one, or let failed ones begin again'
+    run:'run the connector until SIGTERM or SIGINT'
+    start:'run the connector until SIGTERM or SIGINT'
+    validate:'check the configuration without starting anything'
+  )
+  _describe 'kmsconn commands' _commands
+}
+
+_shtab_kmsconn_config_commands() {
+  local _commands=(
+    explain:'print each option with its value, its source and its variable'
+    import:'merge gw-listener.toml, kms-worker.toml and tx-sender.toml'
+  )
+  _describe 'kmsconn config commands' _commands
+}
+
+_shtab_kmsconn_requests_commands() {
+  local _commands=(
+    list:'list requests, the newest first'
+    retry:'let rejected, expired and quarantined requests begin again'
+    show:'show all that is known of a request'
+  )
+  _describe 'kmsconn requests commands' _commands
+}
+
+_shtab_kmsconn_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "(- : *)--version[show program\'s version number and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_defaults_added=0
+
+_shtab_kmsconn_completion_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  ":the shell that completes:(bash zsh fish)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_completion_defaults_added=0
+
+_shtab_kmsconn_config_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_config_defaults_added=0
+
+_shtab_kmsconn_config_explain_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
+  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  "--all[also print options that have their default]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_config_explain_defaults_added=0
+
+_shtab_kmsconn_config_import_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-o,--output}"[where to write\; has mode 0600, since it may hold the key]:FILE:"
+  "--force[overwrite that file]"
+  "(*):a file of the three services of 0.14:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_config_import_defaults_added=0
+
+_shtab_kmsconn_demo_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--profile[the generation (fhevm-0.14)]:profile:(fhevm-0.14 httpz-rc7)"
+  "--kinds[decryptions alone, or all\: a life of keys of fhevm-0.14 beside them (decryptions)]:kinds:(decryptions all)"
+  "--requests[how many requests (40\; 300 with --kinds all)]:N:"
+  "--rate[requests per second (10)]:R:"
+  "--seed[the same seed makes the same requests (0)]:N:"
+  "--json[print one JSON object and nothing else]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_demo_defaults_added=0
+
+_shtab_kmsconn_emulate_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--profile[the generation (fhevm-0.14)]:profile:(fhevm-0.14 httpz-rc7)"
+  "--kinds[decryptions alone, or all\: a life of keys of fhevm-0.14 beside them (decryptions)]:kinds:(decryptions all)"
+  "--write-config[where the connector\'s configuration goes]:FILE:"
+  "--rate[requests per second\; 0\: none, until a signal (10)]:R:"
+  "--duration[seconds of requests (60)]:S:"
+  "--size[bytes of each ciphertext (1024)]:BYTES:"
+  "--seed[the same seed makes the same requests (0)]:N:"
+  "--shards[Cores that share the requests (1)]:N:"
+  "--computing[time of a Core for an answer (0)]:SECONDS:"
+  "--forms[forms of requests, in turn\: public, delegated\; direct, unified, unified_delegated, wallet of fhevm-0.14\; user of httpz-rc7 (all, drawn by chance)]:FORM:"
+  "--history[how long Gateway blocks are kept\; a long run does not grow by older ones (for ever)]:SECONDS:"
+  "--control[loopback port for status, loads and faults by HTTP (none)]:PORT:"
+  "--log[a line for each request and each call of a Core, on standard error]"
+  "--json[end with one JSON object instead of text]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_emulate_defaults_added=0
+
+_shtab_kmsconn_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-f,--full-path}"[print paths instead of names]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_list_defaults_added=0
+
+_shtab_kmsconn_requests_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_requests_defaults_added=0
+
+_shtab_kmsconn_requests_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
+  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  "*--kind[of this kind, such as user_decryption\; several times]:KIND:"
+  "*--state[in this state\: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted\; failed means rejected, expired or quarantined\; several times]:STATE:"
+  "--cause[whose reason holds this text]:TEXT:"
+  "--limit[at most so many, up to 1000 (100)]:N:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_requests_list_defaults_added=0
+
+_shtab_kmsconn_requests_retry_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
+  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  "*--kind[of this kind, such as user_decryption\; several times]:KIND:"
+  "*--state[in this state\: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted\; failed means rejected, expired or quarantined\; several times]:STATE:"
+  "--cause[whose reason holds this text]:TEXT:"
+  "(*)::on-chain id with 0x, or row number of the journal:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_requests_retry_defaults_added=0
+
+_shtab_kmsconn_requests_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
+  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  ":on-chain id with 0x, or row number of the journal:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_requests_show_defaults_added=0
+
+_shtab_kmsconn_run_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
+  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  {-n,--name}"[the service name, in place of any other source\'s]:NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_run_defaults_added=0
+
+_shtab_kmsconn_start_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
+  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  {-n,--name}"[the service name, in place of any other source\'s]:NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_start_defaults_added=0
+
+_shtab_kmsconn_validate_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
+  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_validate_defaults_added=0
+
+
+_shtab_kmsconn() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->kmsconn'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_kmsconn_defaults_added )); then
+    if (( ${_shtab_kmsconn_options[(I)${(q)one_or_more}*]} +          ${_shtab_kmsconn_options[(I)${(q)remainder}*]} +          ${_shtab_kmsconn_options[(I)${(q)default}]} == 0 )); then
+      _shtab_kmsconn_options+=(': :_shtab_kmsconn_commands' '*::: :->kmsconn')
+    fi
+    _shtab_kmsconn_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_kmsconn_options
+
+  case $state in
+    kmsconn)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_kmsconn-$line[1]:"
+      case $line[1] in
+        completion) _arguments -C -s $_shtab_kmsconn_completion_options ;;
+        config) _shtab_kmsconn_config ;;
+        demo) _arguments -C -s $_shtab_kmsconn_demo_options ;;
+        emulate) _arguments -C -s $_shtab_kmsconn_emulate_options ;;
+        list) _arguments -C -s $_shtab_kmsconn_list_options ;;
+        requests) _shtab_kmsconn_requests ;;
+        run) _arguments -C -s $_shtab_kmsconn_run_options ;;
+        start) _arguments -C -s $_shtab_kmsconn_start_options ;;
+        validate) _arguments -C -s $_shtab_kmsconn_validate_options ;;
+      esac
+  esac
+}
+
+_shtab_kmsconn_config() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->config'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_kmsconn_config_defaults_added )); then
+    if (( ${_shtab_kmsconn_config_options[(I)${(q)one_or_more}*]} +          ${_shtab_kmsconn_config_options[(I)${(q)remainder}*]} +          ${_shtab_kmsconn_config_options[(I)${(q)default}]} == 0 )); then
+      _shtab_kmsconn_config_options+=(': :_shtab_kmsconn_config_commands' '*::: :->config')
+    fi
+    _shtab_kmsconn_config_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_kmsconn_config_options
+
+  case $state in
+    config)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_kmsconn_config-$line[1]:"
+      case $line[1] in
+        explain) _arguments -C -s $_shtab_kmsconn_config_explain_options ;;
+        import) _arguments -C -s $_shtab_kmsconn_config_import_options ;;
+      esac
+  esac
+}
+
+_shtab_kmsconn_requests() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->requests'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_kmsconn_requests_defaults_added )); then
+    if (( ${_shtab_kmsconn_requests_options[(I)${(q)one_or_more}*]} +          ${_shtab_kmsconn_requests_options[(I)${(q)remainder}*]} +          ${_shtab_kmsconn_requests_options[(I)${(q)default}]} == 0 )); then
+      _shtab_kmsconn_requests_options+=(': :_shtab_kmsconn_requests_commands' '*::: :->requests')
+    fi
+    _shtab_kmsconn_requests_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_kmsconn_requests_options
+
+  case $state in
+    requests)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_kmsconn_requests-$line[1]:"
+      case $line[1] in
+        list) _arguments -C -s $_shtab_kmsconn_requests_list_options ;;
+        retry) _arguments -C -s $_shtab_kmsconn_requests_retry_options ;;
+        show) _arguments -C -s $_shtab_kmsconn_requests_show_options ;;
+      esac
+  esac
+}
+
+
+
+typeset -A opt_args
+
+if [[ $zsh_eval_context[-1] == eval ]]; then
+  # eval/source/. command, register function for later
+  compdef _shtab_kmsconn -N kmsconn
+else
+  # autoload from fpath, call function directly
+  _shtab_kmsconn "$@"
+fi
