@@ -10,7 +10,7 @@ from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.pulse import Pulse
-from kmsconn.ciphertexts.counting import BucketCounts
+from kmsconn.ciphertexts.fetch import BucketCounts
 from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.ciphertexts.shadow import Shadow

@@ -24,14 +24,12 @@ from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
-from kmsconn.ciphertexts.attested import Attested
 from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.counting import BucketCounts
-from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.fetch import BucketCounts, Fetcher
 from kmsconn.ciphertexts.lookup import Lookup
 from kmsconn.ciphertexts.places import Substitute
 from kmsconn.ciphertexts.port import Directory, Gatherer
-from kmsconn.ciphertexts.quorum import AttestationQuorum
+from kmsconn.ciphertexts.quorum import AttestationQuorum, Attested
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.shadow import Shadow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -12,7 +13,6 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
 from kmsconn.ciphertexts.budget import Attempt, Lease
-from kmsconn.ciphertexts.counting import BucketCounts
 from kmsconn.ciphertexts.racing import first_success
 from kmsconn.ciphertexts.sources import Body, CiphertextSource, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
@@ -21,6 +21,7 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.transport.ports import Offload
+from kmsconn.transport.urls import show_origin
 
 HEDGE = 1.0  # seconds without a result after which the next bucket is asked too
 SILENCE = 10.0  # seconds without a byte after which a bucket counts as hung
@@ -28,8 +29,26 @@ SLOWEST = (
     64 * 1024
 )  # bytes a second on average; a body that drips holds its bytes of the budget for SILENCE, not until the deadline
 HASH_INLINE = 64 * 1024  # bytes; hashing more takes over 0.2 ms and is moved off the loop
+MOST = 64  # buckets with a count of their own; the others share one
+OTHERS = "others"
 
 _OK = range(200, 300)
+
+
+@attrs.define
+class BucketCounts:
+    """Attempts and failures by the origin of a bucket, ``MOST`` origins at most; ``fetched`` counts ciphertexts, whatever their bucket."""
+
+    fetched: int = 0
+    attempts: Counter[str] = attrs.field(factory=Counter)
+    failures: Counter[str] = attrs.field(factory=Counter)
+
+    def tried(self, url: str) -> str:
+        """Count an attempt, and return the name under which its failure is counted."""
+        origin = show_origin(url)
+        name = origin if origin in self.attempts or len(self.attempts) < MOST else OTHERS
+        self.attempts[name] += 1
+        return name
 
 
 @attrs.define
@@ -82,23 +101,16 @@ class Fetcher:
     async def _object(
         self, source: CiphertextSource, reference: CiphertextReference, lease: Lease
     ) -> Ciphertext:
-        with lease.attempt() as attempt:
-            found = await self._try(source, reference, attempt)
-            attempt.keep()
-        return found
-
-    async def _try(
-        self, source: CiphertextSource, reference: CiphertextReference, attempt: Attempt
-    ) -> Ciphertext:
-        with trio.CancelScope() as silence:
+        with lease.attempt() as attempt, trio.CancelScope() as silence:
             async with source.open(self.max_size, partial(_heard, silence)) as response:
                 if response.status not in _OK:
                     raise Unreachable(f"{source.shown} answered {response.status}")
                 body = await _read(response, attempt, silence)
             self._judge(source, reference, await self._digest(body))
-            attestation, stored = (
-                response.headers.get(ATTESTATION_HEADER, ""),
+            attempt.keep()
+            stored, attestation = (
                 ciphertext_format(response.headers),
+                response.headers.get(ATTESTATION_HEADER, ""),
             )
             return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
         raise Unreachable(

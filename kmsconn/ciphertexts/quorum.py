@@ -1,4 +1,4 @@
-"""What a quorum of the coprocessors attests about a ciphertext, asked of their buckets (RFC-023; fhevm-0.14.md, 4.5). Fetches none."""
+"""The quorum of coprocessors that attests a ciphertext, and fetching by its word (RFC-023; fhevm-0.14.md, 4.5)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import attrs
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, consensus, parse_attestation
+from kmsconn.ciphertexts.budget import Lease
+from kmsconn.ciphertexts.port import Gatherer
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import BucketPolicy, by_handle
-from kmsconn.errors import Retryable, Undecodable
+from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.model.requests import CiphertextReference
+from kmsconn.model.steps import Ciphertext
 from kmsconn.transport.http import HttpClient
 
 MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection
@@ -85,6 +88,34 @@ class AttestationQuorum:
             if response.status in _OK:
                 return _read(response.headers.get(ATTESTATION_HEADER, ""))
         return []
+
+
+@attrs.frozen
+class Attested:
+    """Has a ``gatherer`` fetch what a quorum attests: always where that is ``enforced``, else where the chain names a handle only.
+
+    The quorum says key, digest and format; the bytes come from the buckets of those who said so, and from no other (annex C).
+    """
+
+    gatherer: Gatherer
+    quorum: AttestationQuorum
+    enforced: bool
+
+    async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
+        """Return the ciphertext of a reference; its bytes are held under ``lease``.
+
+        Raises Unreachable when no quorum stands behind it, and as the gatherer does. Repeating: reads only.
+        """
+        if not (self.enforced or reference.is_bare):
+            return await self.gatherer.fetch(reference, lease)
+        told = await self.quorum.told(reference.handle)
+        if reason := self.quorum.mismatch(reference, told):
+            raise Unreachable(f"ciphertext {reference.handle.hex()} is not attested: {reason}")
+        group = self.quorum.agreed(reference.handle, told)
+        said, senders = group[0], self.quorum.registry.senders_of({one.signer for one in group})
+        named = CiphertextReference(reference.handle, said.key_id, said.sns_ciphertext_digest, senders)
+        found = await self.gatherer.fetch(named, lease)
+        return attrs.evolve(found, format=said.format.as_core, key_id=said.key_id)
 
 
 def _read(header: str) -> list[Attestation]:

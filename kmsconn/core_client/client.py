@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 from kmsconn.config.settings import CoreTls
 from kmsconn.core_client.port import Started
 from kmsconn.core_client.statuses import result_error, start_error
-from kmsconn.core_client.tls import client_context
-from kmsconn.errors import NotYet, RejectedByCore, RequestError, Undecodable
+from kmsconn.errors import NotYet, RejectedByCore, RequestError, StartRefused, Undecodable
 from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.protobuf import fields
 from kmsconn.transport.grpc.allowance import REPLY_BUDGET, Allowance
-from kmsconn.transport.grpc.channel import Channel, open_channel
+from kmsconn.transport.grpc.channel import ALPN, Channel, open_channel
 from kmsconn.transport.grpc.status import Status, StatusError
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.together import together
@@ -209,6 +208,21 @@ async def open_core(
                 )
             )
         yield CoreClient(channels)
+
+
+def client_context(tls: CoreTls) -> ssl.SSLContext:
+    """Return a context that offers HTTP/2 and trusts the given authority, or the system's when none is given.
+
+    Raises StartRefused when a file cannot be read or does not hold what it should.
+    """
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.certificate_file is not None:
+            context.load_cert_chain(tls.certificate_file, tls.key_file)
+    except OSError as error:  # SSLError is one
+        raise StartRefused(f"core_tls: {error}") from error
+    context.set_alpn_protocols([ALPN])
+    return context
 
 
 def _context(core_tls: CoreTls | None, *, secure: bool) -> ssl.SSLContext | None:

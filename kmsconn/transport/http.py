@@ -69,31 +69,45 @@ class Response:
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
 
 
-class Download:
-    """An answer whose body is still on its way: iterate over it for the chunks, as they come.
+class Download(trio.abc.AsyncResource):
+    """An answer whose head is there; iterate over it for the body's chunks, as they come. Holds its connection until it is closed.
 
     Iterating raises Unreachable when the connection breaks, when the body ends early and when it is larger than the cap.
     """
 
-    def __init__(self, answer: _Answer, max_bytes: int) -> None:
-        self.status, self.headers = answer.head.status, answer.head.headers
-        self._answer, self._max, self._taken = answer, max_bytes, 0
+    def __init__(
+        self,
+        request: _Request,
+        connection: _HttpConnection,
+        exchange: HttpExchange,
+        head: HttpHead,
+        piece: bytes,
+    ) -> None:
+        self.status, self.headers = head.status, head.headers
         self.announced = _announced(self.headers)
         """How many bytes the body will have, if the server said so."""
+        self._request, self._connection, self._exchange, self._piece = request, connection, exchange, piece
+        self._max, self._taken = MAX_BODY, 0
+
+    def cap(self, max_bytes: int) -> None:
+        """Take no more than so many bytes. Raises Unreachable when more are announced."""
+        self._max = max_bytes
         if self.announced is not None and self.announced > max_bytes:
             raise self._too_large()
 
     def _too_large(self) -> Unreachable:
-        return Unreachable(f"{self._answer.request.shown}: the body is larger than {self._max} bytes")
+        return Unreachable(f"{self._request.shown}: the body is larger than {self._max} bytes")
 
     def __aiter__(self) -> Download:
         return self
 
     async def __anext__(self) -> bytes:
+        chunk, self._piece = self._piece, b""
         try:
-            chunk = await self._answer.next_piece()
+            while not chunk and not self._exchange.done:
+                chunk = await self._connection.feed(self._exchange)
         except FOREIGN_ERRORS as error:
-            raise _unreachable(self._answer.request.shown, error) from error
+            raise _unreachable(self._request.shown, error) from error
         if not chunk:
             raise StopAsyncIteration
         self._taken += len(chunk)
@@ -108,6 +122,10 @@ class Download:
             body.write(chunk)
         return body.getvalue()
 
+    async def aclose(self) -> None:
+        """Give the connection back if it can carry another request; else close it, without waiting for the peer."""
+        await self._connection.end(reusable=self._exchange.reusable)
+
 
 def _announced(headers: Mapping[str, str]) -> int | None:
     digits = headers.get("content-length", "").lstrip("0") or "0"
@@ -119,7 +137,8 @@ class HttpClient:
     """Requests over a bounded number of connections to each origin, which are kept for the next one."""
 
     def __init__(self, way: Way, limit: int, judge: Judge | None = None) -> None:
-        self._limit, self._judge, self._connections = limit, judge, _Connections(way)
+        self._way, self._limit, self._judge = way, limit, judge
+        self._connections = _Connections(way)
         self._places: dict[str, trio.Semaphore] = {}
 
     async def post(
@@ -132,8 +151,8 @@ class HttpClient:
         """
         request = self._request("POST", url, headers, body)
         async with self._place(request), await self._connections.begin(request) as answer:
-            download = Download(answer, max_bytes)
-            return Response(download.status, download.headers, await download.read())
+            answer.cap(max_bytes)
+            return Response(answer.status, answer.headers, await answer.read())
 
     async def head(self, url: str, headers: Mapping[str, str] | None = None) -> Response:
         """Return status and headers, whatever the status; redirects are followed as by ``stream_get``.
@@ -141,19 +160,20 @@ class HttpClient:
         Raises Unreachable when there is no answer. Cancellation: closes the connection. Repeating: harmless, and done once
         when a kept connection turns out to be dead.
         """
-        async with self._followed(self._request("HEAD", url, headers)) as answer:
-            return Response(answer.head.status, answer.head.headers, b"")
+        async with self.stream_get(url, headers=headers, method="HEAD") as answer:
+            return Response(answer.status, answer.headers, b"")
 
     @asynccontextmanager
     async def stream_get(
         self,
         url: str,
         *,
-        max_bytes: int,
+        max_bytes: int | None = None,
         headers: Mapping[str, str] | None = None,
         begun: Callable[[], None] = lambda: None,
+        method: str = "GET",
     ) -> AsyncIterator[Download]:
-        """Ask for a URL and give the answer, whatever its status, with its body to be iterated over.
+        """Ask for a URL and give the answer, whatever its status, with its body to be iterated over; with ``method`` HEAD it has none.
 
         Up to ``REDIRECTS`` redirects are followed: within the origin always, to another one where the client's judge allows it, without
         ``headers`` and without a user name or password; where there is no judge it is given as it is. Holds one of the origin's
@@ -164,13 +184,33 @@ class HttpClient:
         where nobody may be asked. Cancellation: closes the connection. Repeating: harmless, and done once when a kept connection turns
         out to be dead.
         """
-        async with self._followed(self._request("GET", url, headers), begun) as answer:
-            yield Download(answer, max_bytes)
+        request = self._request(method, url, headers)
+        for _ in range(REDIRECTS + 1):
+            async with self._place(request):
+                begun()
+                async with await self._connections.begin(request) as answer:
+                    onward = self._onward(request, answer)
+                    if onward is None:
+                        if max_bytes is not None:
+                            answer.cap(max_bytes)
+                        yield answer
+                        return
+            request = onward
+        raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
 
     def _request(
         self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None = None
     ) -> _Request:
-        return _request(method, url, headers, body, self._connections.way)
+        try:
+            parsed = _http_url(url)
+            forwarder = self._way.forwarder(parsed)
+            fields = _fields(parsed, headers, body, forwarder)
+            target = parsed.request_target if forwarder is None else parsed.origin + parsed.request_target
+            head = make_request(method, target, fields.items())
+            return _Request(method, url, parsed, parsed.origin, headers, head, body or b"", forwarder)
+        except ValueError as error:
+            shown = show_origin(url) if method == "POST" else show(url)
+            raise Unreachable(f"{shown}: {error}") from None
 
     @asynccontextmanager
     async def _place(self, request: _Request) -> AsyncIterator[None]:
@@ -183,24 +223,9 @@ class HttpClient:
             if place.value == self._limit and not place.statistics().tasks_waiting:
                 self._places.pop(request.origin, None)
 
-    @asynccontextmanager
-    async def _followed(
-        self, request: _Request, begun: Callable[[], None] = lambda: None
-    ) -> AsyncIterator[_Answer]:
-        for _ in range(REDIRECTS + 1):
-            async with self._place(request):
-                begun()
-                async with await self._connections.begin(request) as answer:
-                    onward = self._onward(request, answer.head)
-                    if onward is None:
-                        yield answer
-                        return
-            request = onward
-        raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
-
-    def _onward(self, request: _Request, head: HttpHead) -> _Request | None:
+    def _onward(self, request: _Request, answer: Download) -> _Request | None:
         """Return the request that a redirect asks for; None where the answer is none, or leads elsewhere and nobody judges that."""
-        target = _redirect(request, head)
+        target = _redirect(request, answer)
         if target is None:
             return None
         if parse(target).origin == request.origin:
@@ -238,21 +263,6 @@ class _Request:
         return self.origin if self.method == "POST" else show(self.text)
 
 
-def _request(
-    method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None, way: Way
-) -> _Request:
-    try:
-        parsed = _http_url(url)
-        forwarder = way.forwarder(parsed)
-        fields = _fields(parsed, headers, body, forwarder)
-        target = parsed.request_target if forwarder is None else parsed.origin + parsed.request_target
-        head = make_request(method, target, fields.items())
-        return _Request(method, url, parsed, parsed.origin, headers, head, body or b"", forwarder)
-    except ValueError as error:
-        shown = show_origin(url) if method == "POST" else show(url)
-        raise Unreachable(f"{shown}: {error}") from None
-
-
 def _http_url(url: str) -> Url:
     parsed = parse(url)
     if parsed.scheme not in {"http", "https"}:
@@ -276,10 +286,10 @@ def _fields(
     }
 
 
-def _redirect(request: _Request, head: HttpHead) -> str | None:
+def _redirect(request: _Request, answer: Download) -> str | None:
     """Return the URL that an answer redirects to; None where it does not, or not to a URL."""
-    location = head.headers.get("location")
-    if head.status not in _REDIRECT_STATUS or not location:
+    location = answer.headers.get("location")
+    if answer.status not in _REDIRECT_STATUS or not location:
         return None
     try:
         target = urljoin(request.text, location)
@@ -293,19 +303,28 @@ def _redirect(request: _Request, head: HttpHead) -> str | None:
 
 
 class _HttpConnection:
-    """One stream, and when it was last used."""
+    """One stream, and when it was last used. ``keep`` takes it for another request."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream, self._socket = stream, _socket_of(stream)
+    def __init__(self, stream: trio.abc.Stream, keep: Callable[[_HttpConnection], None]) -> None:
+        self._stream, self._socket, self._keep = stream, _socket_of(stream), keep
+        self._sound = True  # whatever was sent went out whole
         self.used = trio.current_time()
 
-    async def send(self, data: bytes) -> bool:
-        """Send, and say whether that went well; if not, there may be an answer all the same."""
+    async def ask(self, request: _Request) -> Download:
+        """Send a request and return its answer, which must be closed. Closes the connection where there is none."""
+        exchange = HttpExchange(request.head, request.body)
         try:
-            await self._stream.send_all(data)
-        except (trio.BrokenResourceError, OSError):
-            return False
-        return True
+            try:
+                await self._stream.send_all(exchange.request)
+            except (trio.BrokenResourceError, OSError):
+                self._sound = False  # there may be an answer all the same
+            piece: bytes = b""
+            while exchange.head is None:
+                piece = await self.feed(exchange)
+            return Download(request, self, exchange, exchange.head, piece)
+        except BaseException:
+            await self.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
+            raise
 
     async def feed(self, exchange: HttpExchange) -> bytes:
         """Let the exchange have what comes next, and return the body's bytes in it."""
@@ -329,6 +348,14 @@ class _HttpConnection:
         """Whether something came that nobody asked for, such as the end."""
         return self._socket is not None and self._socket.is_readable()
 
+    async def end(self, *, reusable: bool) -> None:
+        """End a request: the connection is kept where it can carry another one, else closed."""
+        if reusable and self._sound:
+            self.used = trio.current_time()
+            self._keep(self)
+        else:
+            await self.aclose()
+
     async def aclose(self) -> None:
         """Close without waiting for the peer."""
         with trio.move_on_after(1, shield=True):
@@ -341,114 +368,62 @@ def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
     return stream.socket if isinstance(stream, trio.SocketStream) else None
 
 
-class _Answer(trio.abc.AsyncResource):
-    """An answer whose head is there, and the connection that it came over until it is closed."""
-
-    def __init__(
-        self,
-        request: _Request,
-        connection: _HttpConnection,
-        exchange: HttpExchange,
-        head: HttpHead,
-        piece: bytes,
-        *,
-        sent: bool,
-        keep: Callable[[_HttpConnection], None],
-    ) -> None:
-        self.request, self.head = request, head
-        self._connection, self._exchange, self._piece = connection, exchange, piece
-        self._sent, self._keep = sent, keep
-
-    @property
-    def reusable(self) -> bool:
-        """Whether the connection may carry another request: all of this one went over it, and the answer came whole."""
-        return self._sent and self._exchange.reusable
-
-    async def next_piece(self) -> bytes:
-        """Return the next bytes of the body, or none at its end."""
-        piece, self._piece = self._piece, b""
-        while not piece and not self._exchange.done:
-            piece = await self._connection.feed(self._exchange)
-        return piece
-
-    async def aclose(self) -> None:
-        """Let the connection be kept if it can be; else close it, without waiting for the peer."""
-        if self.reusable:
-            self._keep(self._connection)
-        else:
-            await self._connection.aclose()
-
-
 class _Connections:
     """The idle connections to each origin, the one used last at the end."""
 
     def __init__(self, way: Way) -> None:
-        self.way = way
+        self._way = way
         self._idle: dict[str, list[_HttpConnection]] = {}
 
-    async def begin(self, request: _Request) -> _Answer:
-        """Send a request and return its answer, which must be closed."""
+    async def begin(self, request: _Request) -> Download:
+        """Send a request and return its answer, which must be closed.
+
+        A kept connection that was dead is replaced by a new one, where asking twice does no harm.
+        """
         try:
-            return await self._ask_again(request) or await self._ask(await self._dialled(request), request)
+            await self._drop_idle()
+            if (kept := await self._kept(request.origin)) is not None:
+                try:
+                    return await kept.ask(request)
+                except NoAnswer:
+                    if request.method not in _HARMLESS_TWICE:
+                        raise
+            return await (await self._dialled(request)).ask(request)
         except FOREIGN_ERRORS as error:
             raise _unreachable(request.shown, error) from error
 
-    async def _ask_again(self, request: _Request) -> _Answer | None:
-        """Ask on a connection that is kept. None when there is none, or when it was dead and asking twice does no harm."""
-        await self._drop_idle()
-        kept = await self._kept(request.origin)
-        if kept is None:
-            return None
-        try:
-            return await self._ask(kept, request)
-        except NoAnswer:
-            if request.method not in _HARMLESS_TWICE:
-                raise
-        return None
-
     async def _drop_idle(self) -> None:
         """Close what was idle for too long, to whatever origin, and the oldest of what is more than IDLE."""
-        while (found := self._oldest()) and (found[1][0].old or sum(map(len, self._idle.values())) > IDLE):
-            origin, idle = found
-            connection = idle.pop(0)
-            if not idle:
-                del self._idle[origin]
-            await connection.aclose()
-
-    def _oldest(self) -> tuple[str, list[_HttpConnection]] | None:
-        return min(self._idle.items(), key=lambda item: item[1][0].used, default=None)
+        while self._idle:
+            origin, idle = min(self._idle.items(), key=lambda item: item[1][0].used)
+            if not idle[0].old and sum(map(len, self._idle.values())) <= IDLE:
+                return
+            await self._taken(origin, 0).aclose()
 
     async def _kept(self, origin: str) -> _HttpConnection | None:
-        while idle := self._idle.get(origin):
-            connection = idle.pop()
-            if not idle:
-                del self._idle[origin]
+        while origin in self._idle:
+            connection = self._taken(origin, -1)
             if not connection.disturbed:
                 return connection
             await connection.aclose()
         return None
 
+    def _taken(self, origin: str, index: int) -> _HttpConnection:
+        idle = self._idle[origin]
+        connection = idle.pop(index)
+        if not idle:
+            del self._idle[origin]
+        return connection
+
     async def _dialled(self, request: _Request) -> _HttpConnection:
         if request.forwarder is not None:
-            return _HttpConnection(await self.way.to(request.forwarder))
-        url = request.url
-        return _HttpConnection(await self.way(url.host, url.port, tls=url.tls))
-
-    async def _ask(self, connection: _HttpConnection, request: _Request) -> _Answer:
-        exchange = HttpExchange(request.head, request.body)
-        try:
-            sent = await connection.send(exchange.request)
-            piece: bytes = b""
-            while exchange.head is None:
-                piece = await connection.feed(exchange)
-            keep = partial(self._keep, request.origin)
-            return _Answer(request, connection, exchange, exchange.head, piece, sent=sent, keep=keep)
-        except BaseException:
-            await connection.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
-            raise
+            stream = await self._way.to(request.forwarder)
+        else:
+            url = request.url
+            stream = await self._way(url.host, url.port, tls=url.tls)
+        return _HttpConnection(stream, partial(self._keep, request.origin))
 
     def _keep(self, origin: str, connection: _HttpConnection) -> None:
-        connection.used = trio.current_time()
         self._idle.setdefault(origin, []).append(connection)
 
     async def aclose(self) -> None:

@@ -309,19 +309,19 @@ def waiting_holds_the_worker(monkeypatch: Any) -> None:
 
 def any_bytes_taken(monkeypatch: Any) -> None:
     """A ciphertext is what the bucket gives, whatever digest the chain names."""
-    honest = Fetcher._try
+    honest = Fetcher._object
 
-    async def trusting(self: Fetcher, url: str, material: Any, attempt: Any) -> Any:
-        digest = material.digest
+    async def trusting(self: Fetcher, source: Any, reference: Any, lease: Any) -> Any:
+        digest = reference.digest
 
         async def same(_body: bytes) -> bytes:
             await trio.lowlevel.checkpoint()
             return bytes(digest)
 
         self_ = _Lying(self, same)
-        return await honest(self_, url, material, attempt)  # type: ignore[arg-type]
+        return await honest(self_, source, reference, lease)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Fetcher, "_try", trusting)
+    monkeypatch.setattr(Fetcher, "_object", trusting)
 
 
 class _Lying:

@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, FORMAT_HEADER
-from kmsconn.ciphertexts.attested import Attested
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.quorum import Attested
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator.buckets import Form
 from kmsconn.errors import Unreachable

@@ -12,8 +12,16 @@ import trio
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, BIG_EXPANDED, StoredFormat
 from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.counting import MOST, OTHERS, BucketCounts
-from kmsconn.ciphertexts.fetch import HASH_INLINE, HEDGE, SILENCE, SLOWEST, Fetcher
+from kmsconn.ciphertexts.fetch import (
+    HASH_INLINE,
+    HEDGE,
+    MOST,
+    OTHERS,
+    SILENCE,
+    SLOWEST,
+    BucketCounts,
+    Fetcher,
+)
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.ciphertexts.urls import BucketPolicy
