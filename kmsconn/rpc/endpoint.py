@@ -33,23 +33,16 @@ RESUBSCRIBE_SECONDS = 30.0  # after a node refused a subscription
 class Endpoint:
     """One chain; implements ``rpc.port.PipelinedRpc``. Made by ``open_endpoint``. ``alerts``: of subscriptions."""
 
+    chain_id: int
+    name: str
+    """What events and errors call it."""
     keeper: LinkKeeper
     alerts: Alerts
-
-    @property
-    def name(self) -> str:
-        """What events and errors call it."""
-        return self.keeper.name
 
     @property
     def links(self) -> int:
         """How many connections were made so far; renewals of HTTP are none."""
         return self.keeper.links
-
-    @property
-    def chain_id(self) -> int:
-        """The configured chain id."""
-        return self.keeper.chain.chain_id
 
     @property
     def is_down(self) -> bool:
@@ -194,7 +187,9 @@ async def open_endpoint(
     ``on_event`` gets a critical alert when every URL failed in turn, and one for each URL found on another chain; each is cleared.
     An exception of the body comes out in a group, as out of any nursery.
     """
-    endpoint = Endpoint(LinkKeeper(chain, name, ports, http, on_event), Alerts(on_event))
+    endpoint = Endpoint(
+        chain.chain_id, name, LinkKeeper(chain, name, ports, http, on_event), Alerts(on_event)
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(endpoint.keeper.keep)
         yield endpoint

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import attrs
 import trio
 
 from kmsconn.model.debounce import CONFIRMING
@@ -26,57 +27,46 @@ _TRUSTED_SPAN = (
 _SAMPLES = 600  # one per second of chain time at most: ten minutes
 
 
+@attrs.define(eq=False)
 class HeadTracker:
-    """What is known of a chain's head."""
+    """What is known of a chain's head; None before the first note."""
 
-    def __init__(self) -> None:
-        self._number: int | None = None
-        self._timestamp: int | None = None
-        self._settled: int | None = None
-        self._claim: tuple[int, float] | None = None
-        self._confirmed = -math.inf
-        self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
+    number: int | None = attrs.field(default=None, init=False)
+    timestamp: int | None = attrs.field(default=None, init=False)
+    """The head's timestamp in Unix seconds, which is the chain's time."""
+    settled_timestamp: int | None = attrs.field(default=None, init=False)
+    """The highest timestamp that two notes agree to have been reached, ``CONFIRMING`` seconds of Trio time apart.
 
-    @property
-    def number(self) -> int | None:
-        """The head's number; None before the first note."""
-        return self._number
-
-    @property
-    def timestamp(self) -> int | None:
-        """The head's timestamp in Unix seconds, which is the chain's time; None before the first note."""
-        return self._timestamp
-
-    @property
-    def settled_timestamp(self) -> int | None:
-        """The highest timestamp that two notes agree to have been reached, ``CONFIRMING`` seconds of Trio time apart; None before.
-
-        It is behind the chain's time by as much, and twice that at most while heads are noted often.
-        """
-        return self._settled
+    It is behind the chain's time by as much, and twice that at most while heads are noted often.
+    """
+    block_time: float = attrs.field(default=DEFAULT_BLOCK_TIME, init=False)
+    """Seconds between blocks, over the last minutes; a fast chain's until enough was seen."""
+    _claim: tuple[int, float] | None = attrs.field(default=None, init=False)
+    _confirmed: float = attrs.field(default=-math.inf, init=False)
+    _samples: deque[tuple[int, int]] = attrs.field(factory=lambda: deque(maxlen=_SAMPLES), init=False)
 
     def note(self, number: int, timestamp: int) -> None:
         """Take a head that a node told."""
         now = trio.current_time()
         self._settle(timestamp, now)
-        if self._number is not None and number < self._number:
+        if self.number is not None and number < self.number:
             if now - self._confirmed <= LONGEST_NODE_LAG:
                 return
             self._samples.clear()
-        self._number, self._timestamp, self._confirmed = number, timestamp, now
+        self.number, self.timestamp, self._confirmed = number, timestamp, now
         self._sample(number, timestamp)
 
     def follow_down(self, number: int, timestamp: int) -> None:
         """Take a lower head at once: that the chain went back to it is proved."""
-        if self._number is not None and number < self._number:
+        if self.number is not None and number < self.number:
             self._samples.clear()
-            self._number, self._timestamp, self._confirmed = number, timestamp, trio.current_time()
+            self.number, self.timestamp, self._confirmed = number, timestamp, trio.current_time()
             self._sample(number, timestamp)
 
     def _settle(self, timestamp: int, now: float) -> None:
         claimed, since = self._claim or (timestamp, now)
         if now - since >= CONFIRMING:
-            self._settled = _settled(self._settled, min(claimed, timestamp))
+            self.settled_timestamp = _settled(self.settled_timestamp, min(claimed, timestamp))
         if self._claim is None or now - since >= CONFIRMING:
             self._claim = (timestamp, now)
 
@@ -90,16 +80,9 @@ class HeadTracker:
             )  # a burst: many blocks of one second
         elif not self._samples or timestamp > self._samples[-1][1]:
             self._samples.append((number, timestamp))
-
-    @property
-    def block_time(self) -> float:
-        """Seconds between blocks, over the last minutes; a fast chain's until enough was seen."""
-        if not self._samples:
-            return DEFAULT_BLOCK_TIME
         (old, then), (new, now) = self._samples[0], self._samples[-1]
-        if now - then < _TRUSTED_SPAN or new <= old:
-            return DEFAULT_BLOCK_TIME
-        return max(FASTEST, (now - then) / (new - old))
+        watched = now - then >= _TRUSTED_SPAN and new > old
+        self.block_time = max(FASTEST, (now - then) / (new - old)) if watched else DEFAULT_BLOCK_TIME
 
     def blocks_in(self, seconds: float) -> int:
         """Return how many blocks ``seconds`` may hold: at the usual pace, or as many as just came, if that was a burst."""
@@ -120,12 +103,12 @@ class HeadTracker:
         )
 
     def _came_in(self, seconds: float) -> int:
-        if self._number is None or self._timestamp is None:
+        if self.number is None or self.timestamp is None:
             return 0
-        since = self._timestamp - seconds
-        oldest = self._samples[0][0] if self._samples else self._number
+        since = self.timestamp - seconds
+        oldest = self._samples[0][0] if self._samples else self.number
         before = (number for number, timestamp in reversed(self._samples) if timestamp <= since)
-        return self._number - next(before, oldest)
+        return self.number - next(before, oldest)
 
 
 def _settled(before: int | None, agreed: int) -> int:

@@ -114,7 +114,7 @@ async def read_logs(
     if isinstance(found, RpcError):
         return LogsRead(number, top.timestamp, (), False, from_block, last, (), found, *hashes)
     logs, malformed = decode_logs(found)
-    whole = not any(isinstance(item, dict) and item.get("removed") is True for item in found)
+    whole = len(logs) + len(malformed) == len(found)
     highest = last + _NEWER if to_block is None else to_block
     foreign = tuple(
         f"a log of {to_hex(log.address)} in block {log.block_number}"

@@ -1,30 +1,22 @@
 """JSON-RPC over one websocket: calls pipelined by id, pushes handed on by subscription. Never reconnects.
 
-A reader, which never waits for anybody, so that pings are answered however slow the others are; a writer, so that cancelling a call
-cannot leave half a frame on the wire; and a pulse, so that a peer that is gone shows though nobody asks it anything. What is asked in
-one moment goes out in one piece.
+The reader never waits for anybody, so that pings are answered however slow the others are. The writer is a task of its own, so that
+cancelling a call cannot leave half a frame on the wire; it sends what was asked in one moment in one piece. The pulse finds out that
+a peer is gone though nobody asks it anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import trio
 
 from kmsconn.errors import Unreachable
-from kmsconn.rpc.jsonrpc import (
-    Complaint,
-    Message,
-    Notification,
-    RpcAnswer,
-    call_result,
-    clean,
-    decode,
-    encode,
-)
-from kmsconn.rpc.port import RPC_CALL_TIMEOUT, Call, RpcError
+from kmsconn.rpc.exchanges import Exchanges
+from kmsconn.rpc.jsonrpc import call_result, clean, decode, encode
+from kmsconn.rpc.port import RPC_CALL_TIMEOUT, Call
 from kmsconn.rpc.websocket_wire import NoWebsocket, WebSocketWire
 from kmsconn.transport.ports import Dial
 from kmsconn.transport.urls import parse
@@ -46,54 +38,13 @@ FOREIGN_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-class _Asked:
-    """Questions that went out together, as one batch or each for itself, and their answers as they come."""
-
-    def __init__(self, ids: range, method: str, *, batch: bool) -> None:
-        self.ids, self.method, self.batch = ids, method, batch
-        self.since = trio.current_time()
-        self.outcomes: dict[int, Any] = {}
-        self.failure: str | None = None
-        self.done = trio.Event()
-
-    def take(self, number: int, outcome: Any) -> None:
-        self.outcomes.setdefault(number, outcome)
-        if len(self.outcomes) == len(self.ids):
-            self.done.set()
-
-    def refuse(self, error: RpcError) -> None:
-        """Take an error as the outcome of all that have none."""
-        for number in self.ids:
-            self.take(number, error)
-
-    def fail(self, reason: str) -> None:
-        self.failure = reason
-        self.done.set()
-
-    def so_far(self) -> Iterator[tuple[int, Any]]:
-        """Return the outcomes with their places; those that will never come are Unreachable."""
-        for index, number in enumerate(self.ids):
-            if number in self.outcomes:
-                yield index, self.outcomes[number]
-            elif self.failure is not None:
-                yield index, Unreachable(self.failure)
-
-    def results(self) -> list[Any]:
-        if self.failure is not None:
-            raise Unreachable(self.failure)
-        return [self.outcomes[number] for number in self.ids]
-
-
 class WebSocketLink:
     """One connection, from its handshake to its end. Made by ``run_websocket``."""
 
     def __init__(self, origin: str, wire: WebSocketWire) -> None:
         self.ended = trio.Event()
         self.reason = ""
-        self._origin, self._wire = origin, wire
-        self._next_id = 1
-        self._asked: dict[int, _Asked] = {}
-        self._subscriptions: dict[str, Callable[[bytes], None]] = {}
+        self._origin, self._wire, self._exchanges = origin, wire, Exchanges()
         self._written = trio.Event()
         self._heard = trio.current_time()
         self._outbox, self._frames = trio.open_memory_channel[bytes](OUTBOX)
@@ -104,13 +55,13 @@ class WebSocketLink:
         Raises Unreachable when the connection ends before all are answered.
         Cancellation: at any time; what comes late is dropped. Repeating: the caller's question.
         """
-        asked = self._expect(calls, batch=batch)
+        exchange = self._exchanges.begin(calls, batch=batch)
         try:
-            await self._send(self._text(encode(asked.ids.start, calls, batch=batch)))
-            await asked.done.wait()
+            await self._send([encode(exchange.ids.start, calls, batch=batch)])
+            await exchange.done.wait()
         finally:
-            self._expect_no_more(asked)
-        return asked.results()
+            self._exchanges.end(exchange)
+        return exchange.results()
 
     async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
         """Ask each in a frame of its own, all in one piece; ``take`` gets the outcome of each with its place.
@@ -118,49 +69,32 @@ class WebSocketLink:
         Unreachable stands for those that were not answered when the connection ended.
         Cancellation: at any time; ``take`` gets what has come, and what comes late is dropped. Repeating: the caller's question.
         """
-        asked = self._expect(calls, batch=False)
+        exchange = self._exchanges.begin(calls, batch=False)
+        questions = zip(exchange.ids, calls, strict=True)
         try:
-            frames = []
-            for number, call in zip(asked.ids, calls, strict=True):
-                frames.append(self._text(encode(number, [call], batch=False)))
-                if len(frames) % BREATH == 0:
-                    await trio.lowlevel.checkpoint()
-            await self._send(b"".join(frames))
-            await asked.done.wait()
+            await self._send(encode(number, [call], batch=False) for number, call in questions)
+            await exchange.done.wait()
         except Unreachable as error:
-            asked.fail(str(error))
+            exchange.fail(str(error))
         finally:
-            self._expect_no_more(asked)
-            for index, outcome in asked.so_far():
+            self._exchanges.end(exchange)
+            for index, outcome in exchange.so_far():
                 take(index, outcome)
 
-    def _expect(self, calls: Sequence[Call], *, batch: bool) -> _Asked:
-        ids = range(self._next_id, self._next_id + len(calls))
-        self._next_id = ids.stop
-        asked = _Asked(ids, calls[0].method, batch=batch)
-        self._asked.update(dict.fromkeys(ids, asked))
-        return asked
-
-    def _expect_no_more(self, asked: _Asked) -> None:
-        for number in asked.ids:
-            self._asked.pop(number, None)
-
-    def _text(self, message: bytes) -> bytes:
+    async def _send(self, messages: Iterable[bytes]) -> None:
+        """Have messages written in one piece; waits only while too many are before them. Raises Unreachable."""
+        frames: list[bytes] = []
         try:
-            return self._wire.text(message)
-        except ConnectionError as error:
-            raise Unreachable(self.reason) from error
-
-    async def _send(self, data: bytes) -> None:
-        try:
-            self._outbox.send_nowait(data)
-        except (trio.WouldBlock, trio.ClosedResourceError):
-            await self._send_later(data)
-
-    async def _send_later(self, data: bytes) -> None:
-        try:
-            await self._outbox.send(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            for message in messages:
+                frames.append(self._wire.text(message))
+                if len(frames) % BREATH == 0:
+                    await trio.lowlevel.checkpoint()
+            data = b"".join(frames)
+            try:
+                self._outbox.send_nowait(data)
+            except trio.WouldBlock:
+                await self._outbox.send(data)
+        except (ConnectionError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Unreachable(self.reason) from error
 
     async def subscribe(self, subscription: Sequence[Any], notify: Callable[[bytes], None]) -> str:
@@ -172,21 +106,19 @@ class WebSocketLink:
         identifier = call_result(outcome)
         if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_SUBSCRIPTION:
             raise Unreachable(f"{self._origin}: eth_subscribe gave no id of a subscription")
-        self._subscriptions[identifier] = notify
+        self._exchanges.subscriptions[identifier] = notify
         return identifier
 
     def forget(self, identifier: str) -> None:
-        """Ring no more for a subscription."""
-        self._subscriptions.pop(identifier, None)
+        """Drop the pushes of a subscription."""
+        self._exchanges.subscriptions.pop(identifier, None)
 
     def drop(self, reason: str) -> None:
         """Give the connection up: all waiting calls fail with ``reason``, and its tasks end."""
         if self.ended.is_set():
             return
         self.reason = f"{self._origin}: {clean(reason)}"
-        for asked in list(self._asked.values()):
-            asked.fail(self.reason)
-        self._subscriptions.clear()
+        self._exchanges.fail(self.reason)
         self._outbox.close()
         self.ended.set()
 
@@ -198,7 +130,7 @@ class WebSocketLink:
         One watch for all questions: the oldest is the first in the dict, and a later one has more time.
         """
         while not self.ended.is_set():
-            oldest, now = next(iter(self._asked.values()), None), trio.current_time()
+            oldest, now = next(iter(self._exchanges.waiting.values()), None), trio.current_time()
             until = (now if oldest is None else oldest.since) + RPC_CALL_TIMEOUT
             if oldest is not None and now >= until:
                 self.drop(f"no answer to {oldest.method} in {RPC_CALL_TIMEOUT:g} s")
@@ -235,7 +167,7 @@ class WebSocketLink:
         """Hand on what came, and say whether there may be more."""
         for count, message in enumerate(self._wire.receive(data, self._owe), 1):
             if message is not None:
-                self._dispatch(decode(message))
+                self._exchanges.dispatch(decode(message))
             if count % BREATH == 0 and self._wire.ended is None:
                 await trio.lowlevel.checkpoint()
         return self._wire.ended is None
@@ -253,48 +185,23 @@ class WebSocketLink:
             await self._written.wait()
         self.drop(reason)
 
-    def _dispatch(self, messages: list[Message]) -> None:
-        for message in messages:
-            match message:
-                case RpcAnswer(number, outcome):
-                    self._answered(number, outcome, alone=len(messages) == 1)
-                case Notification(subscription, result):
-                    self._subscriptions.get(subscription, _ignore)(result)
-                case Complaint(error):
-                    self._complained(error)
-
-    def _answered(self, number: int, outcome: Any, *, alone: bool) -> None:
-        """Hand on an outcome; an error that comes ``alone`` for a batch is geth's refusal of the whole, under the id of its first call."""
-        asked = self._asked.get(number)
-        if asked is None:
-            return
-        asked.take(number, outcome)
-        if alone and asked.batch and isinstance(outcome, RpcError):
-            asked.refuse(outcome)
-
-    def _complained(self, error: RpcError) -> None:
-        for number, asked in list(self._asked.items()):
-            asked.take(number, error)
-
     async def write(self, stream: trio.abc.Stream) -> None:
         """Send frames, those that wait together, until there are no more or the connection breaks."""
         try:
             async for data in self._frames:
-                await stream.send_all(b"".join([data, *self._waiting()]))
+                await stream.send_all(b"".join([data, *_at_hand(self._frames)]))
         except FOREIGN_ERRORS as error:
             self.drop(_describe(error))
         self._written.set()
 
-    def _waiting(self) -> list[bytes]:
-        found: list[bytes] = []
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while True:
-                found.append(self._frames.receive_nowait())
-        return found
 
-
-def _ignore(push: bytes) -> None:
-    """Take a push of a subscription that nobody listens to any more."""
+def _at_hand(channel: trio.MemoryReceiveChannel[bytes]) -> list[bytes]:
+    """Take what waits in a channel."""
+    found: list[bytes] = []
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        while True:
+            found.append(channel.receive_nowait())
+    return found
 
 
 def _describe(error: Exception) -> str:

@@ -84,7 +84,7 @@ class WebSocketWire:
         self._ws.receive_data(data)
         for event in self._ws.events():
             message = self._gather(event) if isinstance(event, Message) else None
-            if (owed := self._owed(event)) is not None:
+            if message is None and (owed := self._owed(event)) is not None:
                 respond(self._ws.send(owed))
             yield message
             if self.ended is not None:

@@ -79,6 +79,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.transport.grpc.outbox",
         "kmsconn.transport.grpc.peer_settings",
         "kmsconn.core_client.statuses",
+        "kmsconn.transport.grpc.stream_frames",
         "kmsconn.transport.grpc.streams",
         "kmsconn.monitoring.exchange",
         "kmsconn.monitoring.families",

@@ -91,7 +91,7 @@ def opened() -> tuple[Connection, h2.connection.H2Connection]:
     server.initiate_connection()
     client.receive(server.data_to_send())
     for _ in range(2):
-        client.open(HEADERS, [b"question"])
+        client.streams.open(HEADERS, [b"question"])
     server.receive_data(client.data_to_send())
     client.receive(server.data_to_send())
     return client, server
@@ -149,7 +149,7 @@ def test_no_bytes_crash_the_connection(chunks: list[bytes]) -> None:
     client, _ = opened()
     received(client, chunks)
     for stream in (1, 3):
-        client.close(stream)
+        client.streams.close(stream)
     client.ping()
     client.data_to_send()
 
@@ -172,7 +172,8 @@ def test_windows_are_kept_and_nothing_is_lost_or_reordered(sizes: list[int], gra
     """The server's h2 raises when a window is not kept."""
     client, server = opened()
     messages = {
-        client.open(HEADERS, [bytes([n]) * size]): bytes([n]) * size for n, size in enumerate(sizes, 1)
+        client.streams.open(HEADERS, [bytes([n]) * size]): bytes([n]) * size
+        for n, size in enumerate(sizes, 1)
     }
     got = dict.fromkeys(messages, b"")
 

@@ -107,7 +107,7 @@ def asking(oracle: Oracle) -> Oracle:
 def ours() -> Connection:
     connection = Connection()
     for _ in STREAMS:
-        connection.open(HEADERS, [])
+        connection.streams.open(HEADERS, [])
     connection.data_to_send()
     return connection
 
@@ -193,7 +193,7 @@ def test_changed_bytes_are_taken_or_refused(
     taken(connection, bytes(data), cuts)
     assert len(connection._cutter._rest) <= MAX_FRAME + 9
     for stream in STREAMS:
-        connection.close(stream)
+        connection.streams.close(stream)
     connection.data_to_send()
 
 

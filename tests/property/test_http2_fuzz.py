@@ -23,6 +23,7 @@ from kmsconn.transport.grpc import frames, headers, http2
 from kmsconn.transport.grpc.frames import Cutter, Http2Error
 from kmsconn.transport.grpc.http2 import Connection
 from kmsconn.transport.grpc.link import Link
+from kmsconn.transport.grpc.outbox import MAX_OWED
 from kmsconn.transport.grpc.peer_settings import settings_frame
 from kmsconn.transport.grpc.streams import DataCame, Event
 from tests.property.h2_oracle import Oracle
@@ -172,10 +173,13 @@ def taken(connection: Connection, chunks: list[bytes]) -> tuple[list[Event], boo
 def bounded(connection: Connection) -> None:
     """Assert that what is kept for a peer has its bounds."""
     assert len(connection._cutter._rest) < http2.MAX_FRAME + 9
-    assert connection._unfinished is None or len(connection._unfinished.data) <= headers.MAX_BLOCK
+    assert (
+        connection._on_streams.unfinished is None
+        or len(connection._on_streams.unfinished.data) <= headers.MAX_BLOCK
+    )
     assert len(connection._reader._known) <= headers.MAX_KNOWN
     assert connection._reader._decoder.header_table.maxsize <= 4096
-    assert connection._owed <= http2.MAX_OWED + 1
+    assert connection._outbox.owed <= MAX_OWED + 1
 
 
 def joined(events: list[Event]) -> list[Event]:
@@ -196,7 +200,7 @@ def examine(number: int) -> bool:
     assert sum(len(event.data) for event in events if isinstance(event, DataCame)) <= len(data)
     oracle = asking(Oracle())
     expected = oracle.receive(data)
-    if oracle.refused or oracle.waits or number_of_pings(data) > http2.MAX_OWED:
+    if oracle.refused or oracle.waits or number_of_pings(data) > MAX_OWED:
         return False
     assert not fault
     assert joined(events) == joined(expected)

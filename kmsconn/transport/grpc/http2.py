@@ -4,24 +4,22 @@ What gRPC's unary calls need, and of that all: no pushes, no priorities, request
 
 * GOAWAY ends the streams that the peer says it did not process; the others go on, as RFC 9113 wants it.
 * What breaks the rules of the connection ends it, and ``data_to_send`` then gives the GOAWAY that says why.
-* What comes for a stream that is over still counts against the connection's window and updates the header table.
 * Whatever the peer does, what is kept for it is bounded: a frame, a header block, the answers that it is owed.
 
-Source: RFC 9113; flow control 5.2, frames 6. What the streams themselves do stands in ``transport/grpc/streams.py``.
+Source: RFC 9113; flow control 5.2, frames 6. The frames of streams are taken by ``stream_frames``, their table is ``streams``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import attrs
+from collections.abc import Callable, Mapping
 
 from kmsconn.transport.grpc import frames, peer_settings
 from kmsconn.transport.grpc.flow import Credit
 from kmsconn.transport.grpc.frames import ErrorCode, Http2Error, protocol_error
-from kmsconn.transport.grpc.headers import MAX_BLOCK, Header, Reader
-from kmsconn.transport.grpc.outbox import Piece
+from kmsconn.transport.grpc.headers import MAX_BLOCK, Reader
+from kmsconn.transport.grpc.outbox import Outbox
 from kmsconn.transport.grpc.peer_settings import PeerSettings
+from kmsconn.transport.grpc.stream_frames import StreamFrames
 from kmsconn.transport.grpc.streams import STREAM_WINDOW, Event, Streams
 
 MAX_FRAME = 64 * 1024
@@ -29,7 +27,6 @@ CONNECTION_WINDOW = 16 * 1024 * 1024
 BURST = 128 * 1024  # message bytes per data_to_send: what may wait in front of a reset or a ping answer
 MAX_STREAMS = 100_000
 MAX_TEXT = 200  # characters of what a GOAWAY says
-MAX_OWED = 1000  # answers to pings and settings that wait to be written
 
 _GREETING = (
     frames.PREFACE
@@ -46,50 +43,40 @@ _GREETING = (
 )
 
 
-@attrs.define
-class _Unfinished:
-    """A header block of which more frames must come, and nothing else before them."""
-
-    stream: int
-    ends: bool
-    data: bytearray
-    cost: int = 0
-
-
 class Connection:
-    """One HTTP/2 connection, client side. Every method is synchronous; ``data_to_send`` is what to write next."""
+    """One HTTP/2 connection, client side. Every method is synchronous; ``data_to_send`` is what to write next.
+
+    ``streams`` opens and closes them. ``settled``: the peer's settings are here. ``goodbye`` is what its GOAWAY said.
+    """
 
     def __init__(self) -> None:
-        self.settled = False  # the peer's settings are here
-        self.goodbye: str | None = None  # what the peer's GOAWAY said, once it came
-        self.broken = False
+        self.settled = self.broken = False
+        self.goodbye: str | None = None
         self._peer = PeerSettings()
         self._cutter = frames.Cutter(MAX_FRAME)
-        self._reader = Reader()
-        self._unfinished: _Unfinished | None = None
-        self._credit = Credit(CONNECTION_WINDOW)
-        self._out: list[Piece] = [_GREETING]
+        self._outbox = Outbox()
+        self._outbox.say(_GREETING)
         self._farewell = b""
-        self._owed = 0
-        self._events: list[Event] = []
-        self._streams = Streams(self._say, self._tell)
+        self.streams = Streams(self._outbox)
+        self._reader = Reader()
+        self._on_streams = StreamFrames(self.streams, self._outbox, self._reader, Credit(CONNECTION_WINDOW))
         self._take: Mapping[int, Callable[[int, int, memoryview], None]] = {
-            frames.DATA: self._take_data,
-            frames.HEADERS: self._take_headers,
-            frames.PRIORITY: self._take_priority,
-            frames.RST_STREAM: self._take_reset,
+            frames.DATA: self._on_streams.take_data,
+            frames.HEADERS: self._on_streams.take_headers,
+            frames.PRIORITY: self._on_streams.take_priority,
+            frames.RST_STREAM: self._on_streams.take_reset,
             frames.SETTINGS: self._take_settings,
             frames.PUSH_PROMISE: self._take_push,
             frames.PING: self._take_ping,
             frames.GOAWAY: self._take_goaway,
             frames.WINDOW_UPDATE: self._take_window,
-            frames.CONTINUATION: self._take_continuation,
+            frames.CONTINUATION: self._on_streams.take_continuation,
         }
 
     @property
     def draining(self) -> bool:
         """Whether no new stream will ever be opened, and the connection is over with its last one."""
-        return self.goodbye is not None or self._streams.exhausted
+        return self.goodbye is not None or self.streams.exhausted
 
     @property
     def usable(self) -> bool:
@@ -104,55 +91,30 @@ class Connection:
         allowed = self._peer.max_streams
         return MAX_STREAMS if allowed is None else min(allowed, MAX_STREAMS)
 
-    def open(self, headers: Sequence[Header], parts: Iterable[bytes]) -> int:
-        """Open a stream, queue its headers and message, and return its number."""
-        return self._streams.open(headers, parts)
-
-    def close(self, stream: int) -> None:
-        """Give a stream up: RST_STREAM with CANCEL unless it is over, and nothing more is sent of it."""
-        self._streams.close(stream)
-
-    def hold(self, stream: int) -> None:
-        """Grant the peer no more of a stream than it has."""
-        self._streams.hold(stream)
-
-    def resume(self, stream: int) -> None:
-        """Grant again what was used up."""
-        self._streams.resume(stream)
-
     def ping(self) -> None:
         """Ask the peer for a sign of life."""
-        self._say(frames.frame(frames.PING, 0, 0, b"kmsconn?"))
+        self._outbox.say(frames.frame(frames.PING, 0, 0, b"kmsconn?"))
 
     def data_to_send(self) -> bytes:
         """Return the next bytes to write, as far as the peer's windows allow; empty when there is nothing."""
         if self.broken:
             farewell, self._farewell = self._farewell, b""
             return farewell
-        out, self._out, self._owed = self._out, [], 0
-        out += self._streams.outbox.fill(BURST)
-        return b"".join(out)
+        return b"".join(self._outbox.fill(BURST))
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes from the peer and return what they mean.
 
         Raises Http2Error when the peer broke the protocol; the events of the same bytes are lost with it.
         """
-        events: list[Event] = []
-        self._events = events
         try:
             for kind, flags, stream, payload in self._cutter.cut(data):
                 self._take_frame(kind, flags, stream, payload)
         except Http2Error as error:
             self._break(error)
             raise
+        events, self.streams.events = self.streams.events, []
         return events
-
-    def _say(self, frame: bytes) -> None:
-        self._out.append(frame)
-
-    def _tell(self, event: Event) -> None:
-        self._events.append(event)
 
     def _break(self, error: Http2Error) -> None:
         self.broken = True
@@ -162,59 +124,13 @@ class Connection:
     def _take_frame(self, kind: int, flags: int, stream: int, payload: memoryview) -> None:
         if not self.settled and (kind != frames.SETTINGS or flags & frames.ACK):
             raise protocol_error("the peer did not begin with its settings")
-        if self._unfinished is not None and kind != frames.CONTINUATION:
+        if self._on_streams.unfinished is not None and kind != frames.CONTINUATION:
             raise protocol_error("a header block was interrupted")
         if take := self._take.get(kind):
             take(flags, stream, payload)
 
-    # Frames of streams.
-
-    def _take_data(self, flags: int, stream: int, payload: memoryview) -> None:
-        self._streams.check(stream)
-        if not self._credit.take(len(payload)):
-            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was not kept")
-        if grant := self._credit.grant():
-            self._say(frames.word_frame(frames.WINDOW_UPDATE, 0, grant))
-        data, ends = frames.unpadded(flags, payload), bool(flags & frames.END_STREAM)
-        self._streams.take_data(stream, len(payload), data, ends=ends)
-
-    def _take_headers(self, flags: int, stream: int, payload: memoryview) -> None:
-        self._streams.check(stream)
-        data = frames.without_priority(flags, frames.unpadded(flags, payload))
-        ends = bool(flags & frames.END_STREAM)
-        if flags & frames.END_HEADERS:
-            self._streams.take_block(stream, self._reader.read(bytes(data)), ends=ends)
-        else:
-            self._unfinished = _Unfinished(stream, ends, bytearray(data))
-
-    def _take_continuation(self, flags: int, stream: int, payload: memoryview) -> None:
-        unfinished = self._unfinished
-        if unfinished is None or stream != unfinished.stream:
-            raise protocol_error("CONTINUATION of nothing")
-        unfinished.data += payload
-        unfinished.cost += frames.HEADER.size  # empty frames are not for nothing
-        if len(unfinished.data) + unfinished.cost > MAX_BLOCK:
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "an endless header block")
-        if flags & frames.END_HEADERS:
-            self._unfinished = None
-            block = self._reader.read(bytes(unfinished.data))
-            self._streams.take_block(stream, block, ends=unfinished.ends)
-
-    def _take_reset(self, _flags: int, stream: int, payload: memoryview) -> None:
-        code = frames.only_word(payload)
-        self._streams.check(stream)
-        self._streams.take_reset(stream, code)
-
-    def _take_priority(self, _flags: int, stream: int, payload: memoryview) -> None:
-        if not stream:
-            raise protocol_error("PRIORITY of the connection")
-        if len(payload) != frames.PRIORITY_SIZE:
-            self._streams.fail(stream, ErrorCode.FRAME_SIZE_ERROR)
-
     def _take_push(self, _flags: int, _stream: int, _payload: memoryview) -> None:
         raise protocol_error("a push, which was not enabled")
-
-    # Frames of the connection.
 
     def _take_settings(self, flags: int, stream: int, payload: memoryview) -> None:
         _of_connection(stream)
@@ -225,23 +141,16 @@ class Connection:
             return
         self._peer = self._peer.after(payload)
         self.settled = True
-        self._streams.outbox.max_frame = self._peer.max_frame
-        self._streams.change_initial_window(self._peer.initial_window)
-        self._answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._outbox.max_frame = self._peer.max_frame
+        self.streams.change_initial_window(self._peer.initial_window)
+        self._outbox.answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def _take_ping(self, flags: int, stream: int, payload: memoryview) -> None:
         _of_connection(stream)
         if len(payload) != frames.PING_SIZE:
             raise frames.size_error("PING of a wrong size")
         if not flags & frames.ACK:
-            self._answer(frames.frame(frames.PING, frames.ACK, 0, bytes(payload)))
-
-    def _answer(self, answer: bytes) -> None:
-        """Queue what the peer is owed. One that asks and takes no answers is stopped."""
-        self._owed += 1
-        if self._owed > MAX_OWED:
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "the peer asks more than it takes answers")
-        self._say(answer)
+            self._outbox.answer(frames.frame(frames.PING, frames.ACK, 0, bytes(payload)))
 
     def _take_goaway(self, _flags: int, stream: int, payload: memoryview) -> None:
         """Take no new streams; those that the peer did not process are over."""
@@ -249,16 +158,15 @@ class Connection:
         last, code = frames.word(payload) & frames.STREAM_MASK, frames.word(payload, 4)
         text = bytes(payload[8 : 8 + MAX_TEXT]).decode("ascii", "replace")
         self.goodbye = f"{frames.code_name(code)} {text}".rstrip()
-        self._streams.refuse_above(last)
+        self.streams.refuse_above(last)
 
     def _take_window(self, _flags: int, stream: int, payload: memoryview) -> None:
         amount = frames.only_word(payload) & frames.STREAM_MASK
         if stream:
-            self._streams.check(stream)
-            self._streams.widen(stream, amount)
+            self._on_streams.take_window(stream, amount)
         elif not amount:
             raise protocol_error("a window update of nothing")
-        elif not self._streams.outbox.window.widen(amount):
+        elif not self._outbox.window.widen(amount):
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window grew too large")
 
 

@@ -9,25 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import attrs
 import trio
 
 from kmsconn.errors import Unreachable
-from kmsconn.transport.grpc import framing, http2, streams
-from kmsconn.transport.grpc.allowance import Allowance, Claim
+from kmsconn.transport.grpc import framing, http2
+from kmsconn.transport.grpc.allowance import Allowance
+from kmsconn.transport.grpc.calls import ClientCalls
 from kmsconn.transport.grpc.frames import Http2Error
 
 READ_SIZE = 64 * 1024  # a buffer of 128 KiB or more may be mapped anew for each read, and brings no speed
 QUIET = 30.0  # seconds without a byte, with calls in flight, before the peer is asked for a sign of life
 PING_TIMEOUT = 15.0  # seconds it has for that
 FAREWELL = 1.0  # seconds to tell a peer that broke the protocol so
-
-
-@attrs.define(eq=False)
-class _ClientCall:
-    reply: framing.GrpcReply
-    claim: Claim | None = None
-    done: trio.Event = attrs.field(factory=trio.Event)
 
 
 class Link:
@@ -53,9 +46,8 @@ class Link:
         self.lost: str | None = None
         self._heard = 0  # reads that brought something
         self._stream, self._authority, self._scheme = stream, authority, scheme
-        self._max_message, self._allowance = max_message, allowance or Allowance()
         self._http2 = http2.Connection()
-        self._calls: dict[int, _ClientCall] = {}
+        self._calls = ClientCalls(self._http2.streams, max_message, allowance or Allowance(), self._wake)
         self._wake_up = trio.Event()
         self._scope = trio.CancelScope()
 
@@ -72,18 +64,11 @@ class Link:
         """
         timeout = trio.current_effective_deadline() - trio.current_time()
         headers = framing.request_headers(path, self._authority, self._scheme, timeout)
-        stream = self._http2.open(headers, framing.message_parts(parts))
-        call = _ClientCall(framing.GrpcReply(self._max_message))
-        self._calls[stream] = call
-        self._wake_up.set()
+        call = self._calls.begin(headers, framing.message_parts(parts))
         try:
             await call.done.wait()
         finally:
-            del self._calls[stream]
-            self._http2.close(stream)
-            if call.claim is not None:
-                self._allowance.give_back(call.claim)
-            self._wake_up.set()
+            self._calls.end(call)
             self._leave_if_drained()
         return call.reply.message()
 
@@ -111,13 +96,14 @@ class Link:
         if self.lost is not None:
             return
         self.lost = f"{self._authority}: {reason}"
-        for call in self._calls.values():
-            call.reply.fail(Unreachable(self.lost))
-            call.done.set()
+        self._calls.fail(Unreachable(self.lost))
         self.slots.total_tokens = math.inf
         self.ready.set()
         self._wake_up.set()
         self._scope.deadline = trio.current_time() + grace
+
+    def _wake(self) -> None:
+        self._wake_up.set()
 
     async def _write(self) -> None:
         try:
@@ -161,7 +147,7 @@ class Link:
     def _take(self, data: bytes) -> None:
         self._heard += 1
         for event in self._http2.receive(data):
-            self._deliver(event)
+            self._calls.deliver(event)
         self._allow()
         self._wake_up.set()
         self._leave_if_drained()
@@ -173,34 +159,6 @@ class Link:
             self.slots.total_tokens = places
         if self._http2.settled:
             self.ready.set()
-
-    def _deliver(self, event: streams.Event) -> None:
-        call = self._calls.get(event.stream)
-        if call is None:
-            return
-        match event:
-            case streams.HeadersCame():
-                call.reply.take_headers(event.fields)
-            case streams.DataCame():
-                call.reply.take_data(event.data)
-                if call.claim is None and call.reply.size > streams.STREAM_WINDOW:
-                    self._claim(event.stream, call)
-            case streams.StreamEnded():
-                call.reply.take_end()
-            case streams.StreamReset():
-                call.reply.take_reset(event.code)
-        if call.reply.finished:
-            call.done.set()
-
-    def _claim(self, stream: int, call: _ClientCall) -> None:
-        """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
-
-        def come() -> None:
-            self._http2.resume(stream)
-            self._wake_up.set()
-
-        self._http2.hold(stream)
-        call.claim = self._allowance.ask(call.reply.size, come)
 
     def _leave_if_drained(self) -> None:
         if self._http2.draining and not self._calls:

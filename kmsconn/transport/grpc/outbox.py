@@ -1,4 +1,4 @@
-"""Messages on their way out: whose turn it is and how much the windows let go; knows no other frame than DATA, no I/O.
+"""What is to be written: control frames first, then messages as their turn comes and the windows allow; no I/O.
 
 Message bytes wait as views of the caller's pieces; they are copied once, by who joins what is to be written. Streams
 take turns, one frame each, so that a large message does not hold back small ones.
@@ -14,8 +14,17 @@ from collections.abc import Iterable
 import attrs
 
 from kmsconn.transport.grpc.flow import Window
-from kmsconn.transport.grpc.frames import DATA, END_STREAM, SMALLEST_MAX_FRAME, head
+from kmsconn.transport.grpc.frames import (
+    DATA,
+    END_STREAM,
+    SMALLEST_MAX_FRAME,
+    ErrorCode,
+    Http2Error,
+    head,
+)
 from kmsconn.transport.grpc.peer_settings import FIRST_WINDOW
+
+MAX_OWED = 1000  # answers to pings and settings that wait to be written
 
 Piece = bytes | memoryview
 
@@ -35,12 +44,26 @@ class Message:
 
 
 class Outbox:
-    """Messages that wait for their turn. ``window`` is the connection's, ``max_frame`` what the peer takes."""
+    """Frames and messages that wait to be written. ``window`` is the connection's, ``max_frame`` what the peer takes."""
 
     def __init__(self) -> None:
+        self.owed = 0
+        """Answers to the peer among them."""
+        self._control: list[Piece] = []
         self.window = Window(FIRST_WINDOW)
         self.max_frame = SMALLEST_MAX_FRAME
         self._turns: deque[Message] = deque()
+
+    def say(self, frame: bytes) -> None:
+        """Put a control frame last."""
+        self._control.append(frame)
+
+    def answer(self, frame: bytes) -> None:
+        """Put an answer last that the peer is owed. Raises Http2Error for a peer that asks and takes no answers."""
+        self.owed += 1
+        if self.owed > MAX_OWED:
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "the peer asks more than it takes answers")
+        self._control.append(frame)
 
     def add(self, message: Message) -> None:
         """Put a message last."""
@@ -53,8 +76,8 @@ class Outbox:
             self._turns.remove(message)  # its turn may never come
 
     def fill(self, budget: int) -> list[Piece]:
-        """Return the next frames, in pieces: about ``budget`` bytes, as far as the windows allow."""
-        out: list[Piece] = []
+        """Return the next frames, in pieces: about ``budget`` message bytes, as far as the windows allow."""
+        out, self._control, self.owed = self._control, [], 0
         for _ in range(len(self._turns)):
             if budget <= 0 or self.window.left <= 0:
                 break

@@ -358,7 +358,7 @@ async def test_a_cancelled_call_leaves_the_link_usable(autojump_clock: MockClock
         node.hang.clear()
         assert await echo(link, 2) == 2
         assert not link.ended.is_set()
-        assert link._asked == {}
+        assert link._exchanges.waiting == {}
 
 
 async def test_a_late_answer_to_a_cancelled_call_is_dropped(autojump_clock: MockClock) -> None:

@@ -16,6 +16,7 @@ from kmsconn.transport.grpc.frames import Cutter, ErrorCode, Http2Error
 from kmsconn.transport.grpc.framing import request_headers
 from kmsconn.transport.grpc.headers import encode
 from kmsconn.transport.grpc.http2 import Connection
+from kmsconn.transport.grpc.outbox import MAX_OWED
 from kmsconn.transport.grpc.peer_settings import settings_frame
 from kmsconn.transport.grpc.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from tests.behaviours import SCRIPTED, shows
@@ -75,7 +76,7 @@ class Pair:
 
 def test_a_call_arrives_and_is_answered() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [b"question"])
+    stream = pair.client.streams.open(HEADERS, [b"question"])
     pair.exchange()
     assert pair.received(stream) == b"question"
     assert pair.saw(h2.events.StreamEnded)
@@ -90,7 +91,7 @@ def test_a_call_arrives_and_is_answered() -> None:
 
 def test_the_answer_means_the_same_byte_by_byte() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [b"question"])
+    stream = pair.client.streams.open(HEADERS, [b"question"])
     pair.exchange()
     pair.answer(stream)
     events: list[Event] = []
@@ -101,7 +102,7 @@ def test_the_answer_means_the_same_byte_by_byte() -> None:
 
 def test_small_pieces_share_a_frame_and_keep_their_order() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [b"a", b"", b"bc", b"d"])
+    stream = pair.client.streams.open(HEADERS, [b"a", b"", b"bc", b"d"])
     pair.exchange()
     assert pair.received(stream) == b"abcd"
     assert len([event for event in pair.seen if isinstance(event, h2.events.DataReceived)]) == 1
@@ -109,7 +110,7 @@ def test_small_pieces_share_a_frame_and_keep_their_order() -> None:
 
 def test_no_pieces_are_no_data() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [])
+    stream = pair.client.streams.open(HEADERS, [])
     pair.exchange()
     assert pair.received(stream) == b""
     assert pair.saw(h2.events.StreamEnded)
@@ -117,7 +118,7 @@ def test_no_pieces_are_no_data() -> None:
 
 def test_the_server_s_frame_size_is_respected() -> None:
     pair = Pair(max_frame_size=20_000, initial_window_size=100_000)
-    pair.client.open(HEADERS, [bytes(50_000)])
+    pair.client.streams.open(HEADERS, [bytes(50_000)])
     pair.exchange()
     sizes = [len(event.data) for event in pair.seen if isinstance(event, h2.events.DataReceived)]
     assert sizes == [20_000, 20_000, 10_000]
@@ -128,7 +129,7 @@ def test_the_server_s_frame_size_is_respected() -> None:
 
 def test_nothing_is_sent_beyond_the_window() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
     pair.exchange()
     assert len(pair.received(stream)) == 65_535
 
@@ -136,7 +137,7 @@ def test_nothing_is_sent_beyond_the_window() -> None:
 def test_a_window_update_lets_the_rest_go() -> None:
     pair = Pair()
     message = bytes(range(256)) * 1000
-    stream = pair.client.open(HEADERS, [message])
+    stream = pair.client.streams.open(HEADERS, [message])
     pair.exchange()
     for _ in range(4):
         pair.server.increment_flow_control_window(65_535)
@@ -149,9 +150,9 @@ def test_a_stalled_stream_does_not_hold_back_another() -> None:
     """The connection's window is wide, the first stream's is used up."""
     pair = Pair()
     pair.server.increment_flow_control_window(1_000_000)
-    pair.client.open(HEADERS, [bytes(100_000)])
+    pair.client.streams.open(HEADERS, [bytes(100_000)])
     pair.exchange()
-    second = pair.client.open(HEADERS, [b"small"])
+    second = pair.client.streams.open(HEADERS, [b"small"])
     pair.exchange()
     assert pair.received(second) == b"small"
 
@@ -159,7 +160,10 @@ def test_a_stalled_stream_does_not_hold_back_another() -> None:
 def test_streams_take_turns() -> None:
     pair = Pair(initial_window_size=1_000_000)
     pair.server.increment_flow_control_window(1_000_000)
-    first, second = pair.client.open(HEADERS, [bytes(200_000)]), pair.client.open(HEADERS, [bytes(200_000)])
+    first, second = (
+        pair.client.streams.open(HEADERS, [bytes(200_000)]),
+        pair.client.streams.open(HEADERS, [bytes(200_000)]),
+    )
     pair.exchange()
     order = [event.stream_id for event in pair.seen if isinstance(event, h2.events.DataReceived)]
     assert order[:4] == [first, second, first, second]
@@ -170,13 +174,13 @@ def test_a_large_message_is_sent_in_bursts() -> None:
     pair = Pair(initial_window_size=10_000_000)
     pair.server.increment_flow_control_window(10_000_000)
     pair.exchange()
-    pair.client.open(HEADERS, [bytes(5_000_000)])
+    pair.client.streams.open(HEADERS, [bytes(5_000_000)])
     assert len(pair.client.data_to_send()) <= http2.BURST + 20_000
 
 
 def test_a_lowered_initial_window_may_make_a_window_negative() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
     pair.exchange()
     pair.server.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10})
     pair.server.increment_flow_control_window(100_000)
@@ -186,7 +190,7 @@ def test_a_lowered_initial_window_may_make_a_window_negative() -> None:
 
 def test_20_mib_come_in_without_the_caller_s_help() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [b"?"])
+    stream = pair.client.streams.open(HEADERS, [b"?"])
     pair.exchange()
     pair.server.send_headers(stream, ANSWER)
     missing, got = 20 * 1024 * 1024, 0
@@ -206,9 +210,9 @@ def test_20_mib_come_in_without_the_caller_s_help() -> None:
 
 def test_closing_an_open_stream_cancels_it() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [b"x"])
+    stream = pair.client.streams.open(HEADERS, [b"x"])
     pair.exchange()
-    pair.client.close(stream)
+    pair.client.streams.close(stream)
     pair.exchange()
     reset = next(event for event in pair.seen if isinstance(event, h2.events.StreamReset))
     assert (reset.stream_id, reset.error_code) == (stream, h2.errors.ErrorCodes.CANCEL)
@@ -216,9 +220,9 @@ def test_closing_an_open_stream_cancels_it() -> None:
 
 def test_closing_drops_what_was_not_sent() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
     pair.exchange()
-    pair.client.close(stream)
+    pair.client.streams.close(stream)
     pair.server.increment_flow_control_window(100_000)
     pair.exchange()
     assert len(pair.received(stream)) == 65_535
@@ -226,24 +230,24 @@ def test_closing_drops_what_was_not_sent() -> None:
 
 def test_closing_a_stream_that_ended_says_nothing() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [b"x"])
+    stream = pair.client.streams.open(HEADERS, [b"x"])
     pair.exchange()
     pair.answer(stream)
     pair.exchange()
-    pair.client.close(stream)
-    pair.client.close(stream)
+    pair.client.streams.close(stream)
+    pair.client.streams.close(stream)
     assert pair.client.data_to_send() == b""
 
 
 def test_what_still_comes_for_a_closed_stream_keeps_the_connection_s_window() -> None:
     pair = Pair()
     for _ in range(100):
-        stream = pair.client.open(HEADERS, [b"x"])
+        stream = pair.client.streams.open(HEADERS, [b"x"])
         pair.exchange()
         pair.server.send_headers(stream, ANSWER)
         for _ in range(10):
             pair.server.send_data(stream, bytes(pair.server.max_outbound_frame_size))
-        pair.client.close(stream)
+        pair.client.streams.close(stream)
         assert not [event for event in pair.exchange() if isinstance(event, DataCame)]
     assert pair.server.outbound_flow_control_window > http2.CONNECTION_WINDOW // 4
 
@@ -251,7 +255,7 @@ def test_what_still_comes_for_a_closed_stream_keeps_the_connection_s_window() ->
 @shows("an answer before the question was read", SCRIPTED)
 def test_an_answer_before_the_question_was_read_stops_the_question() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
     pair.exchange()
     pair.server.send_headers(stream, [*ANSWER, ("grpc-status", "8")], end_stream=True)
     assert pair.exchange()[-1] == StreamEnded(stream)
@@ -260,7 +264,7 @@ def test_an_answer_before_the_question_was_read_stops_the_question() -> None:
 
 def test_the_server_s_reset_is_told() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [b"x"])
+    stream = pair.client.streams.open(HEADERS, [b"x"])
     pair.exchange()
     pair.server.reset_stream(stream, h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
     assert pair.exchange() == [StreamReset(stream, 11)]
@@ -269,11 +273,11 @@ def test_the_server_s_reset_is_told() -> None:
 def test_a_reset_after_the_end_is_harmless() -> None:
     """It crosses our END_STREAM when a server answers before it has read all; h2 would end the connection."""
     pair = Pair()
-    stream = pair.client.open(HEADERS, [b"x"])
+    stream = pair.client.streams.open(HEADERS, [b"x"])
     pair.exchange()
     pair.answer(stream)
     pair.exchange()
-    pair.client.open(HEADERS, [b"y"])
+    pair.client.streams.open(HEADERS, [b"y"])
     assert pair.client.receive(RstStreamFrame(stream, error_code=0).serialize()) == []
     assert pair.client.usable
 
@@ -287,7 +291,7 @@ def goaway(last: int, code: int = 0) -> bytes:
 
 def test_goaway_refuses_the_streams_above_the_last() -> None:
     pair = Pair()
-    streams = [pair.client.open(HEADERS, [b"x"]) for _ in range(3)]
+    streams = [pair.client.streams.open(HEADERS, [b"x"]) for _ in range(3)]
     pair.exchange()
     assert pair.client.receive(goaway(streams[0])) == [
         StreamReset(streams[1], ErrorCode.REFUSED_STREAM),
@@ -298,7 +302,7 @@ def test_goaway_refuses_the_streams_above_the_last() -> None:
 @shows("GOAWAY: earlier calls end well, later ones go over a new connection", SCRIPTED)
 def test_the_streams_that_goaway_names_still_end() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
     pair.exchange()
     pair.client.receive(goaway(stream))
     pair.server.increment_flow_control_window(100_000)
@@ -384,10 +388,10 @@ def test_a_broken_protocol_ends_the_connection(data: bytes) -> None:
 
 def test_a_broken_connection_takes_orders_without_complaint() -> None:
     pair = Pair()
-    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
     with pytest.raises(Http2Error):
         pair.client.receive(DATA_ON_STREAM_0)
-    pair.client.close(stream)
+    pair.client.streams.close(stream)
     pair.client.ping()
     pair.client.data_to_send()
 
@@ -411,7 +415,7 @@ def raw() -> Connection:
     """Return a connection that has the peer's settings and one stream whose message is gone; its output is empty."""
     connection = Connection()
     connection.receive(settings_frame({}))
-    connection.open(HEADERS, [b"x"])
+    connection.streams.open(HEADERS, [b"x"])
     connection.data_to_send()
     return connection
 
@@ -449,7 +453,7 @@ def test_a_call_s_first_bytes_are_preface_settings_and_window() -> None:
 def test_several_calls_leave_in_one_piece() -> None:
     connection = raw()
     for _ in range(3):
-        connection.open(HEADERS, [b"y"])
+        connection.streams.open(HEADERS, [b"y"])
     sent = list(Cutter(100_000).cut(connection.data_to_send()))
     assert [(kind, stream) for kind, _, stream, _ in sent] == [(1, 3), (1, 5), (1, 7), (0, 3), (0, 5), (0, 7)]
 
@@ -576,7 +580,7 @@ def test_padding_is_no_message_but_counts() -> None:
     connection = raw()
     connection.receive(RESPONSE)
     assert connection.receive(data(b"\x04text" + bytes(4), flags=frames.PADDED)) == [DataCame(1, b"text")]
-    assert connection._credit.left == http2.CONNECTION_WINDOW - 9
+    assert connection._on_streams.credit.left == http2.CONNECTION_WINDOW - 9
 
 
 def test_empty_data_is_no_event() -> None:
@@ -601,7 +605,7 @@ def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
 @shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_a_peer_that_does_not_keep_the_connection_s_window_loses_the_connection() -> None:
     connection = raw()
-    connection._credit.left = 100
+    connection._on_streams.credit.left = 100
     with pytest.raises(Http2Error) as caught:
         connection.receive(data(bytes(101)))
     assert caught.value.code is ErrorCode.FLOW_CONTROL_ERROR
@@ -618,20 +622,20 @@ def test_a_grant_says_what_was_used_up() -> None:
 def test_a_stream_that_is_held_is_granted_nothing_until_it_may_go_on() -> None:
     connection = raw()
     connection.receive(RESPONSE)
-    connection.hold(1)
+    connection.streams.hold(1)
     for _ in range(16):
         connection.receive(data(bytes(http2.MAX_FRAME)))
     assert connection.data_to_send() == b""
-    connection.resume(1)
+    connection.streams.resume(1)
     assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, streams.STREAM_WINDOW)
 
 
 def test_a_stream_that_is_over_may_be_held_and_resumed() -> None:
     connection = raw()
-    connection.close(1)
+    connection.streams.close(1)
     connection.data_to_send()
-    connection.hold(1)
-    connection.resume(1)
+    connection.streams.hold(1)
+    connection.streams.resume(1)
     assert connection.data_to_send() == b""
 
 
@@ -671,7 +675,7 @@ def test_a_raised_initial_window_widens_open_streams_too_far() -> None:
 def test_a_negative_window_must_be_filled_before_it_lets_anything_go() -> None:
     """65,535 sent; the initial size goes down to 10, so that many less 10 are owed before the next byte."""
     pair = Pair()
-    stream = pair.client.open(HEADERS, [bytes(100_000)])
+    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
     pair.exchange()
     pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, 0, 1_000_000))
     pair.client.receive(settings_frame({4: 10}))
@@ -685,7 +689,7 @@ def test_a_negative_window_must_be_filled_before_it_lets_anything_go() -> None:
 @shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_a_raised_initial_window_lets_an_open_stream_go_on() -> None:
     pair = Pair(initial_window_size=10)
-    stream = pair.client.open(HEADERS, [bytes(100)])
+    stream = pair.client.streams.open(HEADERS, [bytes(100)])
     pair.exchange()
     pair.server.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 60})
     pair.exchange()
@@ -747,7 +751,7 @@ def test_a_broken_rule_of_the_connection_is_told_the_peer(chunk: bytes) -> None:
 )
 def test_what_comes_late_for_a_closed_stream_is_passed_over(chunk: bytes) -> None:
     connection = raw()
-    connection.close(1)
+    connection.streams.close(1)
     connection.data_to_send()
     assert connection.receive(chunk) == []
     assert connection.data_to_send() == b""
@@ -757,8 +761,8 @@ def test_what_comes_late_for_a_closed_stream_is_passed_over(chunk: bytes) -> Non
 @shows("header blocks in many frames, with padding, with a table", SCRIPTED)
 def test_a_block_for_a_closed_stream_still_fills_the_table() -> None:
     connection = raw()
-    connection.open(HEADERS, [b"y"])
-    connection.close(1)
+    connection.streams.open(HEADERS, [b"y"])
+    connection.streams.close(1)
     encoder = hpack.Encoder()
     fields = [(b":status", b"200"), (b"x", b"y")]
     blocks = [frames.frame(frames.HEADERS, 4, stream, encoder.encode(fields)) for stream in (1, 3)]
@@ -791,7 +795,7 @@ def test_a_second_goaway_refuses_more_streams() -> None:
 
 def test_of_a_stream_that_goaway_refused_nothing_more_is_sent() -> None:
     pair = Pair()
-    pair.client.open(HEADERS, [bytes(100_000)])
+    pair.client.streams.open(HEADERS, [bytes(100_000)])
     pair.exchange()
     pair.client.receive(goaway(0))
     pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, 0, 100_000))
@@ -800,7 +804,7 @@ def test_of_a_stream_that_goaway_refused_nothing_more_is_sent() -> None:
 
 def test_after_the_last_stream_number_the_connection_drains() -> None:
     connection = raw()
-    connection._streams._next = 2**31 - 1
+    connection.streams._next = 2**31 - 1
     assert connection.draining
     assert not connection.usable
 
@@ -809,13 +813,13 @@ def test_after_the_last_stream_number_the_connection_drains() -> None:
 @pytest.mark.parametrize("asked", [frames.frame(frames.PING, 0, 0, bytes(8)), settings_frame({})])
 def test_a_peer_that_asks_without_end_and_takes_no_answer_is_stopped(asked: bytes) -> None:
     with pytest.raises(Http2Error) as caught:
-        raw().receive(asked * (http2.MAX_OWED + 1))
+        raw().receive(asked * (MAX_OWED + 1))
     assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
 
 
 def test_a_peer_that_asks_without_end_and_takes_its_answers_may_go_on() -> None:
     connection = raw()
-    for _ in range(3 * http2.MAX_OWED):
+    for _ in range(3 * MAX_OWED):
         connection.receive(frames.frame(frames.PING, 0, 0, bytes(8)))
         connection.data_to_send()
 
