@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
         return 0
     found = [path for generation, package in GENERATIONS.items() for path in stale(generation, package)]
     for path in found:
-        print(f"stale: {path.relative_to(ROOT)}")  # noqa: T201 - a command prints
+        print(f"stale: {path.relative_to(ROOT)}")
     return 1 if found else 0
 
 
