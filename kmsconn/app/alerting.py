@@ -8,7 +8,7 @@ from typing import Never
 import trio
 
 from kmsconn.app.components import Components
-from kmsconn.app.observer import Observer
+from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.state_alerts import CONNECTION, StateAlerts, alert_of
 from kmsconn.model.events import AlertRaised, Severity
 
@@ -17,7 +17,7 @@ FINALITY_IS_LATE_AFTER = 2700.0
 """Seconds between the head and the finalized block: on Ethereum 13 to 20 minutes are usual."""
 
 
-async def show_alerts(components: Components, observer: Observer) -> Never:
+async def show_alerts(components: Components, foreign_replies: ForeignReplies) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
     shown = StateAlerts(components.on_event)
     while True:
@@ -25,7 +25,7 @@ async def show_alerts(components: Components, observer: Observer) -> Never:
         alerts = (
             components.core_health.alerts(now),
             _verdicts(components, now),
-            observer.alerts(now),
+            foreign_replies.alerts(now),
             _finality(components),
         )
         shown.show([alert for several in alerts for alert in several], now)
@@ -44,7 +44,7 @@ def _finality(components: Components) -> Iterator[AlertRaised]:
 
 def _verdicts(components: Components, now: float) -> Iterator[AlertRaised]:
     """Return what requests meet; that calls to a Core fail only where its health check says otherwise."""
-    health, verdicts = components.core_health, components.pipeline.runner.passage.verdicts(now)
+    health, verdicts = components.core_health, components.pipeline.tracker.failures.verdicts(now)
     failing = {one.dependency for one in verdicts if one.cause in CONNECTION}
     serving = health.suspect(failing & set(health.core.endpoints), now)
     for verdict in verdicts:

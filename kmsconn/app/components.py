@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import attrs
 
 from kmsconn.app.core_health import CoreHealth
+from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.pulse import Pulse
 from kmsconn.ciphertexts.fetch import BucketCounts
 from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.sdk import Sdk
@@ -89,7 +89,7 @@ class Components:
     directory: Directory
     shadow: Shadow | None
     core_health: CoreHealth
-    pulse: Pulse
+    heartbeats: Heartbeats
     chain_contexts: Mapping[int, ChainContext]
     pools: Mapping[PoolName, WorkerPool]
     pipeline: Pipeline

@@ -17,18 +17,21 @@ import trio
 from kmsconn.app.alerting import show_alerts
 from kmsconn.app.completeness import Completeness
 from kmsconn.app.components import ChainContext, Components
-from kmsconn.app.contracts import CONTRACTS_INTERVAL, HOST_CONTRACTS_INTERVAL, ContractWatch
+from kmsconn.app.dependency_checks import (
+    CONTRACTS_INTERVAL,
+    HOST_CONTRACTS_INTERVAL,
+    ContractWatch,
+    wait_for_dependencies,
+)
 from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
-from kmsconn.app.hook import Hook
+from kmsconn.app.event_hook import EventHook
+from kmsconn.app.foreign_replies import ForeignReplies
+from kmsconn.app.heartbeats import StalledTask
 from kmsconn.app.journal_watch import JournalWatch
-from kmsconn.app.observer import Observer
-from kmsconn.app.overdue import Overdue
+from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.pulse import Stalled
 from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.retaining import Retaining
-from kmsconn.app.starting import wait_for_dependencies
-from kmsconn.app.undone import Undone
 from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import Settings
 from kmsconn.journal.values import Counts
@@ -54,7 +57,7 @@ class Statistics:
     bytes_held: int
     counts: Counts | None
     gaps: int = 0
-    stalled: tuple[Stalled, ...] = ()
+    stalled: tuple[StalledTask, ...] = ()
     """Parts of this process that do not come around, for ``/liveness``."""
     attestations_skipped: int = 0
     transactions: Mapping[str, TxStatistics] = attrs.field(factory=dict)
@@ -73,9 +76,9 @@ class Connector:
     """A running connector. Made by ``open_connector``."""
 
     components: Components
-    hook: Hook
+    hook: EventHook
     watch: JournalWatch
-    observer: Observer
+    foreign_replies: ForeignReplies
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
@@ -115,7 +118,7 @@ class Connector:
             bytes_held=sum(budget.used for budget in components.pipeline.budgets),
             counts=self.watch.counts,
             gaps=sum(proof.missing for proof in self._proofs),
-            stalled=components.pulse.stalled(),
+            stalled=components.heartbeats.stalled(),
             attestations_skipped=0 if components.shadow is None else components.shadow.skipped,
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
             head_ages=self._ages(lambda chain_context: chain_context.head.timestamp),
@@ -165,11 +168,13 @@ class Connector:
                 ).run
             )
             services.start_soon(components.core_health.run)
-            services.start_soon(show_alerts, components, self.observer)
+            services.start_soon(show_alerts, components, self.foreign_replies)
             services.start_soon(
-                Overdue(components.profile, components.journal, components.ports, components.on_event).run
+                OverdueRequests(
+                    components.profile, components.journal, components.ports, components.on_event
+                ).run
             )
-            services.start_soon(Undone(components.journal, components.on_event).run)
+            services.start_soon(FailedKeyManagement(components.journal, components.on_event).run)
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:
                     self._txmanagers = {
@@ -220,12 +225,12 @@ class Connector:
             components.journal,
             components.profile,
             components.ports.wall,
-            components.pipeline.end,
+            components.pipeline.outcomes.reject,
             self._dispatches(pool),
         )
 
     def _dispatches(self, pool: WorkerPool) -> Callable[[], None]:
-        return self.components.pulse.part(f"dispatcher of {pool.name}", "journal")
+        return self.components.heartbeats.part(f"dispatcher of {pool.name}", "journal")
 
     def _txmanager(self, chain_context: ChainContext) -> TxManager:
         components = self.components
@@ -243,7 +248,7 @@ class Connector:
             config=TxConfig(
                 confirmations=chain_context.confirmations, replace_after=chain_context.replace_after
             ),
-            beat=components.pulse.part(f"txmanager {chain_context.name}", chain_context.name),
+            beat=components.heartbeats.part(f"txmanager {chain_context.name}", chain_context.name),
         )
 
 
@@ -257,10 +262,10 @@ async def open_connector(
     ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
-    hook, observer = Hook(on_event), Observer()
+    hook, foreign_replies = EventHook(on_event), ForeignReplies()
 
     def tell(event: Event) -> None:
-        observer.note(event, trio.current_time())
+        foreign_replies.note(event, trio.current_time())
         hook(event)
 
     async with open_components(settings, ports or real_ports(), tell) as components:
@@ -268,9 +273,9 @@ async def open_connector(
             components.journal,
             components.ports.wall,
             Alerts(tell),
-            components.pulse.part("journal", "journal"),
+            components.heartbeats.part("journal", "journal"),
         )
-        connector = Connector(components, hook, watch, observer)
+        connector = Connector(components, hook, watch, foreign_replies)
         async with trio.open_nursery() as nursery:
             await nursery.start(connector.run)
             yield connector

@@ -6,41 +6,58 @@ what the contract refuses is ended by its revert (``Operation.revert``).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 
-from kmsconn.errors import Undecodable
+import attrs
+
+from kmsconn.app.rows import order_of
+from kmsconn.checks.contexts import Contexts
+from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
+from kmsconn.model.requests import Request
 from kmsconn.protocols.port import Profile
 
 PAGE = 256  # rows read at once: milliseconds of the loop, however many wait
 _START = (-1, -1)
 
 
-async def end_answered(
-    journal: Journal,
-    profile: Profile,
-    chain_ids: Iterable[int],
-    destroyed: frozenset[int],
-    end: Callable[[Row], Awaitable[None]],
-) -> None:
-    """End every kept answer to a request that one of the ``destroyed`` ends.
+@attrs.define
+class Destruction:
+    """What to do once contexts and epochs are destroyed. ``end`` rejects a row with a reason."""
 
-    Raises JournalFailed. Cancellation: between rows. Repeating: ends what is left.
-    """
-    for chain_id in chain_ids:
+    profile: Profile
+    journal: Journal
+    chain_ids: Collection[int]
+    contexts: Contexts
+    end: Callable[[Row, str], Awaitable[None]]
+    _ended: set[int] = attrs.field(factory=set)
+    """Contexts and epochs under which every kept answer was ended."""
+
+    def refuse(self, request: Request) -> None:
+        """Raise Destroyed where a context or epoch of a request is known as destroyed; asks nothing."""
+        self.contexts.refuse_destroyed(request.content.order.under)
+
+    async def apply(self, request: Request) -> None:
+        """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides.
+
+        Raises JournalFailed. Cancellation: between rows. Repeating: ends what is left.
+        """
+        destroyed = request.content.order.ends
+        if destroyed <= self._ended:  # once in a process is enough: nothing is answered under it any more
+            return
+        self.contexts.note_destroyed(destroyed)
+        reason = f"{' and '.join(map(id_name, destroyed))} was destroyed before the answer was sent"
+        for chain_id in self.chain_ids:
+            await self._end_answered(chain_id, destroyed, reason)
+        self._ended |= destroyed
+
+    async def _end_answered(self, chain_id: int, destroyed: frozenset[int], reason: str) -> None:
+        """End every kept answer to a request of a chain that one of the ``destroyed`` ends."""
         after = _START
-        while rows := await journal.run(queries.answered_after, chain_id, after, PAGE):
+        while rows := await self.journal.run(queries.answered_after, chain_id, after, PAGE):
             for row in rows:
-                if _under(profile, row) & destroyed:
-                    await end(row)
+                if order_of(self.profile, row).under & destroyed:
+                    await self.end(row, reason)
             after = rows[-1].log.block_number, rows[-1].log.log_index
-
-
-def _under(profile: Profile, row: Row) -> frozenset[int]:
-    try:
-        content = profile.decode(row.log)
-    except Undecodable:  # of an older program; not ours to judge
-        return frozenset()
-    return frozenset() if content is None else content.order.under

@@ -10,12 +10,11 @@ import trio
 from kmsconn.app.ordering import Entry, ended, free_to_begin
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.retrying import until_kept
-from kmsconn.errors import Undecodable
+from kmsconn.app.rows import order_of
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Queued, Row
-from kmsconn.model.requests import Order
+from kmsconn.journal.values import Row
 from kmsconn.protocols.port import Profile
 
 LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
@@ -88,7 +87,7 @@ class OrderedDispatcher:
         queued = await until_kept(
             lambda: self.journal.run(queries.in_order, self.pool.kinds, self.wall(), LINE)
         )
-        line = [Entry(one, self._order_of(one)) for one in queued]
+        line = [Entry(one, order_of(self.profile, one.row)) for one in queued]
         for entry, identifier in ended(line):
             if entry.rid not in self.pool.busy:
                 await self._end(entry, identifier)
@@ -101,11 +100,3 @@ class OrderedDispatcher:
     async def _end(self, entry: Entry, identifier: int) -> None:
         reason = f"{id_name(identifier)} was destroyed"
         await until_kept(lambda: self.end(entry.queued.row, reason))
-
-    def _order_of(self, queued: Queued) -> Order:
-        """Return the order of a request; of one that cannot be read none, so that it comes to its end soon."""
-        try:
-            content = self.profile.decode(queued.row.log)
-        except Undecodable:
-            return Order()
-        return Order() if content is None else content.order

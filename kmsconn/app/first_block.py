@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import trio
 
-from kmsconn.app.stalled import StalledAlert
+from kmsconn.app.stalled_alert import StalledAlert
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.hexes import quantity
 from kmsconn.model.debounce import CONFIRMING

@@ -8,17 +8,15 @@ from functools import partial
 import attrs
 import trio
 
-from kmsconn.app.destruction import end_answered
+from kmsconn.app.destruction import Destruction
+from kmsconn.app.request_tracker import MARK, RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.rows import request_of
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
-from kmsconn.app.taken import MARK
-from kmsconn.checks.contexts import Contexts
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import Forgotten, Misconfigured, NotYet, RequestError, Undecodable
-from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import moves
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
@@ -49,14 +47,13 @@ class Pipeline:
     journal: Journal
     heads: Mapping[int, HeadTracker]
     txmanager_wake_ups: Mapping[int, WakeUp]
-    contexts: Contexts
+    destruction: Destruction
     budgets: Sequence[ByteBudget]  # one for each shard of the Core
     deadlines: Deadlines
     runner: StageRunner
+    tracker: RequestTracker
     outcomes: RowOutcomes
     on_event: OnEvent
-    ended: set[int] = attrs.field(factory=set)
-    """Contexts and epochs under which every kept answer was ended."""
 
     async def run(self, row: Row) -> bool:
         """Work on a row once. When it returns the row is answered, deferred or closed; True: answered, so it is not due again by itself.
@@ -69,9 +66,9 @@ class Pipeline:
                 reason = f"expired; what it last waited for: {row.reason or 'its turn'}"
                 await self.outcomes.close(row, "expire", reason, "deadline")
                 return False
-            await self._destroy(request)
+            await self.destruction.apply(request)
             answered = await self._line(row, request)
-            self.contexts.refuse_destroyed(request.content.order.under)
+            self.destruction.refuse(request)
             return await self._keep(row, answered)
         except (RequestError, Undecodable) as error:
             await self.outcomes.failed(row, error)
@@ -82,22 +79,10 @@ class Pipeline:
         now = self.heads[request.chain_id].settled_timestamp
         return now is not None and now > request.answered_until
 
-    async def _destroy(self, request: Request) -> None:
-        """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides."""
-        destroyed = request.content.order.ends
-        if destroyed <= self.ended:  # once in a process is enough: nothing is answered under it any more
-            return
-        self.contexts.note_destroyed(destroyed)
-        reason = f"{' and '.join(map(id_name, destroyed))} was destroyed before the answer was sent"
-        await end_answered(
-            self.journal, self.profile, self.heads, destroyed, lambda row: self.end(row, reason)
-        )
-        self.ended |= destroyed
-
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.submitted:
             if MARK in row.reason:
-                self.runner.taken.started(row.rid, existed=True)
+                self.tracker.taken.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
         checked = await self.runner.run(
             row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request))
@@ -109,7 +94,7 @@ class Pipeline:
             submitted = await self.runner.run(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
-        self.runner.taken.started(row.rid, existed=submitted.existed)
+        self.tracker.taken.started(row.rid, existed=submitted.existed)
         if not submitted.uncertain:
             self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)
@@ -135,7 +120,7 @@ class Pipeline:
 
     async def _keep(self, row: Row, answered: Answered) -> bool:
         now, kept = self.outcomes.wall(), False
-        self.runner.forget(row.rid)
+        self.tracker.forget(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self.outcomes.close(row, "finish", "done", "done")
@@ -145,7 +130,3 @@ class Pipeline:
                     self.on_event(AnswerMismatch(row.rid, row.kind, answered.answer.mismatch))
         self.txmanager_wake_ups[row.chain_id].notify()
         return kept
-
-    async def end(self, row: Row, reason: str) -> None:
-        """Reject a row that nobody works on. Repeating: it is told once."""
-        await self.outcomes.close(row, "reject", reason)

@@ -15,10 +15,10 @@ import trio
 from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.decoding import DecodeCache
 from kmsconn.app.first_block import FirstBlock
-from kmsconn.app.lineage import Lineage
+from kmsconn.app.fork_detector import ForkDetector
 from kmsconn.app.recorder import Recorder
 from kmsconn.app.retrying import until_kept
-from kmsconn.app.stalled import StalledAlert
+from kmsconn.app.stalled_alert import StalledAlert
 from kmsconn.errors import Retryable, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
@@ -58,7 +58,7 @@ class LogReader:
     subscription: Subscription
     recorder: Recorder
     decode_cache: DecodeCache
-    lineage: Lineage
+    fork_detector: ForkDetector
     wake_up: WakeUp = attrs.field(factory=WakeUp)
     rewinds: int = 0
     _cursor: Cursor | None = None
@@ -71,13 +71,13 @@ class LogReader:
     @classmethod
     def of(cls, components: Components, subscription: Subscription) -> LogReader:
         """Make the reader of a contract."""
-        lineage = Lineage(components.chain_contexts[subscription.chain_id].endpoint)
+        fork_detector = ForkDetector(components.chain_contexts[subscription.chain_id].endpoint)
         return cls(
             components,
             subscription,
             Recorder(components, subscription),
             DecodeCache(components.profile),
-            lineage,
+            fork_detector,
         )
 
     @property
@@ -136,7 +136,7 @@ class LogReader:
     async def _start(self) -> Cursor:
         journal, of = self.components.journal, self.subscription
         known = await until_kept(lambda: journal.run(queries.cursor, of.chain_id, of.contract))
-        self.lineage.begin(
+        self.fork_detector.begin(
             await until_kept(lambda: journal.run(queries.checkpoints, of.chain_id, of.contract))
         )
         size, from_block = self.components.settings.get_logs_batch_size, self.chain_context.from_block
@@ -158,7 +158,7 @@ class LogReader:
         begun = Reread(first.number, first.number, first.number - 1)
         await until_kept(lambda: journal.run(rewinding.note_reread, of.chain_id, of.contract, begun))
         if first.hash is not None:
-            self.lineage.begin_at(Checkpoint(first.number, first.hash))
+            self.fork_detector.begin_at(Checkpoint(first.number, first.hash))
 
     def _stepped_back(self, next_block: int, origin: int) -> int:
         """Begin below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
@@ -173,7 +173,7 @@ class LogReader:
 
     async def _follow(self) -> None:
         stalled = self._stalled_alert("logs")
-        beat = self.components.pulse.part(f"reader of {self.name}", self.endpoint.name)
+        beat = self.components.heartbeats.part(f"reader of {self.name}", self.endpoint.name)
         while True:
             beat()
             rewinds = self.rewinds
@@ -298,7 +298,7 @@ class LogReader:
 
     async def _ask(self, blocks: Range, asked: int) -> bool:
         """Read blocks from a node that shows the chain that was read so far; go back to the fork when that chain is gone."""
-        of, kept, rewinds = self.subscription, self.lineage.newest, self.rewinds
+        of, kept, rewinds = self.subscription, self.fork_detector.newest, self.rewinds
         found = await read_logs(
             self.endpoint,
             of.contract,
@@ -312,7 +312,7 @@ class LogReader:
         self._reason = _what_is_wrong(found)
         if found.failure is not None and is_range_limit(found.failure):
             self._cursor = shrunk(self._known_cursor())
-        look = await self.lineage.look(
+        look = await self.fork_detector.look(
             found, kept, self.head.blocks_to_suspect(self.components.settings.reorg_window)
         )
         if rewinds != self.rewinds:
@@ -335,7 +335,7 @@ class LogReader:
         self._reason = "the chain was reorganised"
         self._window_read = -math.inf
         self._cursor = rewound(self._known_cursor(), search.fork)
-        self.lineage.rewind(search.fork)
+        self.fork_detector.rewind(search.fork)
         self.head.follow_down(found.head_number, found.head_timestamp)
         done = await until_kept(
             lambda: components.journal.run(rewinding.rewind, chain, contract, search.fork, found.head_number)
@@ -353,12 +353,12 @@ class LogReader:
             await self.recorder.record(found, decoded, self._known_cursor().next_block, BEFORE_ALL)
 
     async def _record(self, found: LogsRead, asked: int) -> None:
-        rewinds, before, extension = self.rewinds, self.cursor, self.lineage.extended(found)
+        rewinds, before, extension = self.rewinds, self.cursor, self.fork_detector.extended(found)
         decoded = self.decode_cache.decode(found.logs)
         cursor = took(self._known_cursor(), found.from_block, found.to_block).next_block
         await self.recorder.record(found, decoded, cursor, asked, extension)
         if rewinds == self.rewinds:
-            self.lineage.extend(extension)
+            self.fork_detector.extend(extension)
             self._cursor = took(self._known_cursor(), found.from_block, found.to_block, logs=len(found.logs))
         if before != self._known_cursor().next_block:
             self._tell_cursor(found)

@@ -8,7 +8,7 @@ import attrs
 
 from kmsconn.app.components import Components
 from kmsconn.app.decoding import DecodedLogs
-from kmsconn.app.lineage import Extension
+from kmsconn.app.fork_detector import Extension
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import recording
 from kmsconn.journal.values import Arrival, Read, Recorded

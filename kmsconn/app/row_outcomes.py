@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.retrying import DEFERRAL, DENIED
 from kmsconn.app.rows import operation_of, request_of
-from kmsconn.app.stage_runner import LongPollEnded, StageRunner
+from kmsconn.app.stage_runner import LongPollEnded
 from kmsconn.errors import (
     Aborted,
     AlreadyDone,
@@ -50,7 +51,7 @@ class RowOutcomes:
     profile: Profile
     journal: Journal
     heads: Mapping[int, HeadTracker]
-    runner: StageRunner
+    tracker: RequestTracker
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
@@ -82,7 +83,9 @@ class RowOutcomes:
     async def _wait(self, row: Row, error: Retryable) -> None:
         if isinstance(error, NotMember):
             severity = Severity.CRITICAL if error.alone else Severity.WARNING
-            self.runner.held.hold((error.context, NOT_A_NODE), row.rid, str(error), severity, ANOTHER_WALLET)
+            self.tracker.alerts.hold(
+                (error.context, NOT_A_NODE), row.rid, str(error), severity, ANOTHER_WALLET
+            )
         if isinstance(error, Denied):
             await self._wait_for_right(row, error)
         elif error.again_in is not None:
@@ -146,7 +149,7 @@ class RowOutcomes:
         elif not self._is_own_fault(row, error):
             await self._submit_again(row, error, str(error))
         elif isinstance(error, Refused) and not _had_second_chance(row):
-            self.runner.passage.ended(row.rid)  # it is silent for longer than anybody would count it
+            self.tracker.failures.ended(row.rid)  # it is silent for longer than anybody would count it
             self.journal.note_submitted(row.rid, False)
             reason = SECOND_CHANCE_MARK + str(error)
             await self._defer(row, error.stage, reason, error.second_chance, max_wait=error.second_chance)
@@ -165,9 +168,13 @@ class RowOutcomes:
         self.journal.note_submitted(row.rid, False)
         await self._defer(row, error.stage, reason, DEFERRAL.seconds(row.deferred, self.random()))
 
+    async def reject(self, row: Row, reason: str) -> None:
+        """Reject a row that nobody works on. Repeating: it is told once."""
+        await self.close(row, "reject", reason)
+
     async def close(self, row: Row, transition: str, reason: str, cause: str = "other") -> None:
         """End a row. Repeating: it is told once."""
-        self.runner.forget(row.rid)
+        self.tracker.forget(row.rid)
         head = self.heads[row.chain_id].number if transition == "found_finalized" else None
         if await self.journal.run(moves.close, row.rid, transition, reason, block=head):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))

@@ -1,4 +1,4 @@
-"""Reads the request of a journal row, and the operation of its kind. Pure."""
+"""Reads the request of a journal row, and the operation of its kind and its order among others. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from kmsconn.errors import Undecodable
 from kmsconn.journal.values import Row
-from kmsconn.model.requests import EventPlace, Request
+from kmsconn.model.requests import EventPlace, Order, Request
 from kmsconn.protocols.port import Operation, Profile
 
 
@@ -26,3 +26,12 @@ def request_of(profile: Profile, row: Row) -> Request:
         raise Undecodable("the event asks for nothing")
     place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     return Request(row.rid, row.chain_id, row.contract, content, row.digest, place, row.deadline)
+
+
+def order_of(profile: Profile, row: Row) -> Order:
+    """Return the order of a row's request; no order for an event that cannot be read, so that its row comes to its end soon."""
+    try:
+        content = profile.decode(row.log)
+    except Undecodable:
+        return Order()
+    return Order() if content is None else content.order

@@ -8,11 +8,9 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kmsconn.app.held import Held
-from kmsconn.app.late import RESULT_LATE_AFTER, LateResults
-from kmsconn.app.passage import SEVERAL, Failure, Gate, Passage
+from kmsconn.app.failure_tracker import SEVERAL, Failure, Gate
+from kmsconn.app.request_tracker import MARK, RESULT_LATE_AFTER, RequestTracker
 from kmsconn.app.rows import operation_of
-from kmsconn.app.taken import MARK, TakenIds
 from kmsconn.errors import (
     Broken,
     Down,
@@ -59,12 +57,9 @@ class StageRunner:
     """Runs stages for all requests. ``shards``: of the Core."""
 
     profile: Profile
-    passage: Passage
-    held: Held
-    taken: TakenIds
+    tracker: RequestTracker
     shards: int
     on_event: OnEvent
-    late: LateResults = attrs.field(factory=LateResults)
 
     async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
@@ -80,8 +75,8 @@ class StageRunner:
             self._failed(row, stage, error)
             self._note_said(row, stage, error)
             raise
-        self.passage.passed(self._gate(row, stage), row.rid)
-        self.held.free(row.rid)
+        self.tracker.failures.passed(self._gate(row, stage), row.rid)
+        self.tracker.alerts.free(row.rid)
         self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))
         return result
 
@@ -97,41 +92,34 @@ class StageRunner:
         if error.dependency:
             gate = attrs.evolve(gate, dependency=error.dependency)
         failure = Failure(error.cause, str(error), error.remedy)
-        error.own = self.passage.failed(gate, row.rid, failure, trio.current_time())
+        error.own = self.tracker.failures.failed(gate, row.rid, failure, trio.current_time())
 
     def _note_said(self, row: Row, stage: str, error: RequestError) -> None:
         """Note what is no failure; but a Core that gives no result for minutes fails, whatever it says."""
         if self._is_late(row, stage, error):
             text = f"no result for {RESULT_LATE_AFTER / 60:.0f} minutes: {error}"
             failure = Failure(StageTimeout.cause, text)
-            self.passage.failed(self._gate(row, stage), row.rid, failure, trio.current_time())
+            self.tracker.failures.failed(self._gate(row, stage), row.rid, failure, trio.current_time())
         else:
-            self.passage.answered(FAMILIES[stage], stage, row.rid)
+            self.tracker.failures.answered(FAMILIES[stage], stage, row.rid)
 
     def _is_late(self, row: Row, stage: str, error: RequestError) -> bool:
         """Say whether the result of a decryption is late; what never expires has an alert of its own."""
         unfinished = isinstance(error, (NotYet, Forgotten)) and error.again_in is None
         if stage != "answer" or not unfinished or not operation_of(self.profile, row).expires:
             return False
-        return self.late.polled(row.rid, trio.current_time())
+        return self.tracker.is_late(row.rid, trio.current_time())
 
     def no_result(self, row: Row, reason: str, seconds: float) -> NotYet:
         """Return the error for a poll that ended without a result, after so many seconds."""
-        self.taken.polled(
+        self.tracker.taken.polled(
             row.rid, f"core[{self.shard(row)}]", long=not operation_of(self.profile, row).expires
         )
-        if row.rid in self.taken:
+        if row.rid in self.tracker.taken:
             reason = MARK + reason
         error = NotYet(reason) if seconds < LONG_POLL else LongPollEnded(reason)
         error.stage = "answer"
         return error
-
-    def forget(self, rid: int) -> None:
-        """Forget what was noted of a request that is answered or over."""
-        self.passage.ended(rid)
-        self.held.free(rid)
-        self.taken.ended(rid)
-        self.late.ended(rid)
 
     def _gate(self, row: Row, stage: str) -> Gate:
         """Return whom a stage needs: of several shards of the Core the one that has the request.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from kmsconn.app.passage import PassageVerdict
+from kmsconn.app.failure_tracker import FailureVerdict
 from kmsconn.model.alerts import Alerts, Key
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, OnEvent, Severity
@@ -19,7 +19,7 @@ CONNECTION = frozenset({"calls-fail", "too-slow"})
 """Causes that say nothing more than the health of the Core does."""
 
 
-def alert_of(verdict: PassageVerdict) -> AlertRaised:
+def alert_of(verdict: FailureVerdict) -> AlertRaised:
     """Say what a verdict means: which dependency, what, how many wait, what to do."""
     waiting = "1 request waits" if verdict.count == 1 else f"{verdict.count} requests wait"
     text = f"{waiting}: {verdict.text}"

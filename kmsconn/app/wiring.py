@@ -10,16 +10,16 @@ import trio
 
 from kmsconn.app.components import ChainContext, Components, Links
 from kmsconn.app.core_health import CoreHealth
-from kmsconn.app.held import Held
-from kmsconn.app.passage import Passage
+from kmsconn.app.destruction import Destruction
+from kmsconn.app.grouped_alerts import GroupedAlerts
+from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.pulse import Pulse
+from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
 from kmsconn.app.state_alerts import CONNECTION
-from kmsconn.app.taken import TakenIds
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.identity import NodeIdentity
@@ -157,7 +157,7 @@ def _build(base: _Base, links: Links) -> Components:
         directory=directory,
         shadow=shadow,
         core_health=_core_health(base, links, pipeline),
-        pulse=Pulse(trio.current_time),
+        heartbeats=Heartbeats(trio.current_time),
         chain_contexts=chain_contexts,
         pools=_pools(base),
         pipeline=pipeline,
@@ -270,21 +270,26 @@ def _stages(base: _Base, links: Links, checker: Checker, gatherer: Gatherer, sha
 def _pipeline(
     base: _Base, links: Links, chain_contexts: Mapping[int, ChainContext], stages: Stages
 ) -> Pipeline:
-    held, heads, shards = Held(base.on_event), stages.checker.heads, len(base.settings.core_endpoints)
-    runner = StageRunner(base.profile, Passage(), held, TakenIds(held), shards, base.on_event)
+    tracker, heads, journal = (
+        RequestTracker(GroupedAlerts(base.on_event)),
+        stages.checker.heads,
+        links.journal,
+    )
+    outcomes = RowOutcomes(
+        base.profile, journal, heads, tracker, base.ports.wall, base.ports.random, base.on_event
+    )
     return Pipeline(
         profile=base.profile,
         stages=stages,
-        journal=links.journal,
+        journal=journal,
         heads=heads,
         txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in chain_contexts.items()},
-        contexts=stages.checker.contexts,
+        destruction=Destruction(base.profile, journal, heads, stages.checker.contexts, outcomes.reject),
         budgets=_budgets(base.settings),
         deadlines=base.settings.deadlines,
-        runner=runner,
-        outcomes=RowOutcomes(
-            base.profile, links.journal, heads, runner, base.ports.wall, base.ports.random, base.on_event
-        ),
+        runner=StageRunner(base.profile, tracker, len(base.settings.core_endpoints), base.on_event),
+        tracker=tracker,
+        outcomes=outcomes,
         on_event=base.on_event,
     )
 
@@ -300,7 +305,7 @@ def _core_health(base: _Base, links: Links, pipeline: Pipeline) -> CoreHealth:
     return CoreHealth(
         links.core,
         base.settings.healthcheck_timeout,
-        on_recovery=lambda name: pipeline.runner.passage.forgive(name, CONNECTION),
+        on_recovery=lambda name: pipeline.tracker.failures.forgive(name, CONNECTION),
     )
 
 

@@ -96,9 +96,9 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.txmanager.fees",
         "kmsconn.app.decoding",
         "kmsconn.app.state_alerts",
-        "kmsconn.app.observer",
-        "kmsconn.app.passage",
-        "kmsconn.app.pulse",
+        "kmsconn.app.foreign_replies",
+        "kmsconn.app.failure_tracker",
+        "kmsconn.app.heartbeats",
         "kmsconn.app.rows",
     }
 )

@@ -16,13 +16,14 @@ import trio
 from kmsconn.app import dispatcher, pipeline, reader, row_outcomes
 from kmsconn.app.completeness import Completeness
 from kmsconn.app.decoding import DecodeCache, DecodedLogs
-from kmsconn.app.lineage import Lineage, Look
+from kmsconn.app.destruction import Destruction
+from kmsconn.app.fork_detector import ChainCheck, ForkDetector
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.recorder import Recorder
+from kmsconn.app.request_tracker import TakenIds
 from kmsconn.app.retrying import DEFERRAL
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stages import Stages
-from kmsconn.app.taken import TakenIds
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.shared import Shared
@@ -157,14 +158,14 @@ def only_the_usual_reorg_window(monkeypatch: Any) -> None:
 def forks_not_found(monkeypatch: Any) -> None:
     """Nobody compares kept block hashes with the chain's: the net beneath the reorg window."""
 
-    async def trusting(_lineage: Lineage, *_arguments: Any) -> Look:
+    async def trusting(_detector: ForkDetector, *_arguments: Any) -> ChainCheck:
         await trio.lowlevel.checkpoint()
-        return Look()
+        return ChainCheck()
 
     async def nothing(_proof: Completeness) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(Lineage, "look", trusting)
+    monkeypatch.setattr(ForkDetector, "look", trusting)
     monkeypatch.setattr(Completeness, "_compare", nothing)
 
 
@@ -380,7 +381,7 @@ def kept_answers_are_sent(monkeypatch: Any) -> None:
     async def nothing(*_: Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(pipeline, "end_answered", nothing)
+    monkeypatch.setattr(Destruction, "_end_answered", nothing)
 
 
 def checked_once(monkeypatch: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from kmsconn.app.connector import open_connector
-from kmsconn.app.pulse import STALLED_AFTER
+from kmsconn.app.heartbeats import STALLED_AFTER
 from kmsconn.config.settings import Chain
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from kmsconn.app.taken import CAUSE, TAKEN_ID_AFTER
+from kmsconn.app.request_tracker import CAUSE, TAKEN_ID_AFTER
 from kmsconn.emulator.core_faults import SHARE_LOST
 from kmsconn.model.events import AlertCleared, AlertRaised
 from tests.faults.scene import Scene, open_scene

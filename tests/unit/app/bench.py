@@ -10,12 +10,12 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app.held import Held
-from kmsconn.app.passage import Passage
+from kmsconn.app.destruction import Destruction
+from kmsconn.app.grouped_alerts import GroupedAlerts
 from kmsconn.app.pipeline import Pipeline
+from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
-from kmsconn.app.taken import TakenIds
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
@@ -170,20 +170,22 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
     ) as journal:
         stages, head = ScriptedStages(does), HeadTracker()
         head.note(100, CHAIN_TIME)
-        held = Held(events.append)
+        tracker = RequestTracker(GroupedAlerts(events.append))
         heads = {SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()}
-        runner = StageRunner(PROFILE, Passage(), held, TakenIds(held), shards, events.append)
+        outcomes = RowOutcomes(PROFILE, journal, heads, tracker, wall, lambda: 0.5, events.append)
+        contexts = Contexts(PROFILE, _NOBODY, trio.current_time, SecondLook({}))
         pipeline = Pipeline(
             profile=PROFILE,
             stages=stages,  # type: ignore[arg-type]
             journal=journal,
             heads=heads,
             txmanager_wake_ups={chain.chain_id: WakeUp() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
-            contexts=Contexts(PROFILE, _NOBODY, trio.current_time, SecondLook({})),
+            destruction=Destruction(PROFILE, journal, heads, contexts, outcomes.reject),
             budgets=[ByteBudget(1000) for _ in range(shards)],
             deadlines=Deadlines(),
-            runner=runner,
-            outcomes=RowOutcomes(PROFILE, journal, heads, runner, wall, lambda: 0.5, events.append),
+            runner=StageRunner(PROFILE, tracker, shards, events.append),
+            tracker=tracker,
+            outcomes=outcomes,
             on_event=events.append,
         )
         yield Bench(pipeline, stages, journal, head, events)

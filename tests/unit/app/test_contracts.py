@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.app import connector as app
 from kmsconn.app.connector import open_connector
-from kmsconn.app.contracts import MISSING_INTERVAL, WRONG_CONTRACT
+from kmsconn.app.dependency_checks import MISSING_INTERVAL, WRONG_CONTRACT
 from kmsconn.emulator.dependencies import address_for
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from tests.unit.app.few_components import few_components

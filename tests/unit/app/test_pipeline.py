@@ -218,7 +218,7 @@ async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
     async with open_bench(tmp_path, shards=3, submit=Unreachable("down")) as bench:
         row = await bench.record()
         await bench.run(row)
-    [verdict] = bench.pipeline.runner.passage.verdicts(0.0)
+    [verdict] = bench.pipeline.tracker.failures.verdicts(0.0)
     assert (verdict.dependency, verdict.cause) == (f"core[{row.id % 3}]", "calls-fail")
 
 
@@ -257,7 +257,7 @@ async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path, aut
     error = Misconfigured("it is not configured").of("host chain 5", "not-configured", "add it")
     async with open_bench(tmp_path, check=error) as bench:
         await bench.run(await bench.record())
-        [verdict] = bench.pipeline.runner.passage.verdicts(0.0)
+        [verdict] = bench.pipeline.tracker.failures.verdicts(0.0)
     assert (verdict.dependency, verdict.cause, verdict.text, verdict.remedy) == (
         "host chain 5", "not-configured", "it is not configured", "add it",
     )  # fmt: skip
@@ -604,13 +604,13 @@ async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_fo
         for _ in range(3):
             row = await bench.run(row)
         assert row.state is State.PENDING
-        [verdict] = bench.pipeline.runner.passage.verdicts(0.0)
+        [verdict] = bench.pipeline.tracker.failures.verdicts(0.0)
         assert (verdict.cause, verdict.blocked) == ("result-lost", ("new_kms_epoch",))
         assert "INVALID_ARGUMENT" in verdict.text
         assert "NOT_FOUND" in verdict.text
         bench.stages.does.clear()
         assert (await bench.run(row)).state is State.ANSWERED
-        assert bench.pipeline.runner.passage.verdicts(0.0) == ()
+        assert bench.pipeline.tracker.failures.verdicts(0.0) == ()
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ import pytest
 import trio
 
 from kmsconn.app.components import ChainContext
+from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.pulse import Pulse
 from kmsconn.app.reader import LogReader
-from kmsconn.app.stalled import STALLED_AFTER
+from kmsconn.app.stalled_alert import STALLED_AFTER
 from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
@@ -180,7 +180,7 @@ async def reading(
             settings=attrs.evolve(SETTINGS, reorg_window=REORG_WINDOW, get_logs_batch_size=size),
             profile=PROFILE,
             ports=SimpleNamespace(wall=wall),
-            pulse=Pulse(trio.current_time),
+            heartbeats=Heartbeats(trio.current_time),
             on_event=bench.events.append,
             pool_for=pools.__getitem__,
             chain_contexts={subscription.chain_id: chain_context},

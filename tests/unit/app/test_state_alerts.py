@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from kmsconn.app.passage import PassageVerdict
+from kmsconn.app.failure_tracker import FailureVerdict
 from kmsconn.app.state_alerts import UPDATE, StateAlerts, alert_of
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 
-VERDICT = PassageVerdict("core[0]", "wrong-signer", "signed by 0xab", "", 5, ("public_decryption",), ())
+VERDICT = FailureVerdict("core[0]", "wrong-signer", "signed by 0xab", "", 5, ("public_decryption",), ())
 ALERT = alert_of(VERDICT)
 
 

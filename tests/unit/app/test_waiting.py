@@ -192,7 +192,7 @@ async def test_an_answer_that_comes_after_the_end_is_not_kept(tmp_path: Path, au
 
 async def note(bench: Bench, context: Any) -> None:
     await trio.lowlevel.checkpoint()
-    bench.pipeline.contexts.note_destroyed([context])
+    bench.pipeline.destruction.contexts.note_destroyed([context])
 
 
 async def test_the_next_process_goes_on_with_a_destruction(tmp_path: Path, autojump_clock: Any) -> None:

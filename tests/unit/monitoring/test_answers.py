@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.app.pulse import Stalled
+from kmsconn.app.heartbeats import StalledTask
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.monitoring.monitor import Monitor
@@ -28,7 +28,7 @@ def test_liveness_says_alive_in_the_words_of_0_14() -> None:
     assert (found.status, json.loads(found.body)) == (200, {"status_code": "200", "status": "alive"})
 
 
-STALLED = Stalled("reader of 0x01", "gateway", 301.0)
+STALLED = StalledTask("reader of 0x01", "gateway", 301.0)
 
 
 def test_liveness_is_503_where_a_part_stands_still_and_names_it() -> None:

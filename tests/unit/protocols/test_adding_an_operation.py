@@ -36,7 +36,7 @@ OUTSIDE = {
 """File of the package → after which line which line is added."""
 
 ROWS: list[type[Operation[Any]]] = [*fhevm_014.OPERATIONS, *httpz_rc7.OPERATIONS]
-OF_EVERY_GENERATION = {"model/requests.py", "monitoring/families.py", "app/undone.py"}
+OF_EVERY_GENERATION = {"model/requests.py", "monitoring/families.py", "app/key_management_alerts.py"}
 """Where kinds are named beside the modules of their operations: the list of them, labels of metrics, and what a late one holds up."""
 
 APART = ("_generated", "emulator", "testing")

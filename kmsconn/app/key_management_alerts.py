@@ -1,7 +1,10 @@
-"""Alerts about key management that ended without being done, read from the journal: a restart forgets none of it. Ends nothing.
+"""Alerts about key management, read from the journal, so that a restart forgets none of it. Ends no request.
 
-A request that was rejected or quarantined is undone until a later one of its kind is done, or until an operator lets it begin again.
-What was destroyed meanwhile is meant to end.
+*Overdue.* Requests for keys, contexts and epochs never expire: they wait until the chain says that they are over, for days if need be. One
+that has waited for an hour is named.
+
+*Undone.* A request that was rejected or quarantined is undone until a later one of its kind is done, or until an operator retries it.
+A request whose context or epoch was destroyed meanwhile is meant to end.
 """
 
 from __future__ import annotations
@@ -17,11 +20,18 @@ from kmsconn.app.retrying import until_kept
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import RowEnding
+from kmsconn.journal.values import RowEnding, Waiting
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.port import Profile
+from kmsconn.transport.ports import Ports
+
+LONG = 3600.0  # seconds
+OVERDUE_INTERVAL = 60.0  # seconds between looks
+OVERDUE = "overdue"
+NAMED = 16  # overdue requests; more are not named one by one
 
 UNDONE_INTERVAL = 5.0  # seconds between looks
 NEWEST = 64  # endings of a kind that are looked at
@@ -34,7 +44,38 @@ _FAILED = frozenset({State.REJECTED, State.QUARANTINED})
 
 
 @attrs.define
-class Undone:
+class OverdueRequests:
+    """The watch over requests that never expire."""
+
+    profile: Profile
+    journal: Journal
+    ports: Ports
+    on_event: OnEvent
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: each is told once, and again when its reason changes."""
+        kinds = [kind for kind, operation in self.profile.operations.items() if not operation.expires]
+        while True:
+            self._tell(
+                await until_kept(
+                    lambda: self.journal.run(queries.waiting, kinds, self.ports.wall() - LONG, NAMED)
+                )
+            )
+            await trio.sleep(OVERDUE_INTERVAL)
+
+    def _tell(self, waiting: tuple[Waiting, ...]) -> None:
+        present = {f"{one.kind} 0x{one.id:064x}": one.reason or "its turn" for one in waiting}
+        for name in {alert.dependency for alert in self._alerts} - present.keys():
+            self._alerts.clear(name, OVERDUE)
+        for name, reason in present.items():
+            self._alerts.raise_(name, OVERDUE, f"has waited for more than an hour; for what: {reason}")
+
+
+@attrs.define
+class FailedKeyManagement:
     """The watch over how key management ended."""
 
     journal: Journal

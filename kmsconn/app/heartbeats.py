@@ -15,7 +15,7 @@ STALLED_AFTER = 300.0
 
 
 @attrs.frozen
-class Stalled:
+class StalledTask:
     """A part that has not come around for ``seconds``; where its ``dependency`` has a critical alert, that is why."""
 
     part: str
@@ -24,7 +24,7 @@ class Stalled:
 
 
 @attrs.define
-class Pulse:
+class Heartbeats:
     """The last time of each part that has ever come around."""
 
     now: Callable[[], float]
@@ -38,11 +38,11 @@ class Pulse:
     def _beat(self, key: tuple[str, str]) -> None:
         self._last[key] = self.now()
 
-    def stalled(self) -> tuple[Stalled, ...]:
+    def stalled(self) -> tuple[StalledTask, ...]:
         """Return the parts that stand still."""
         now = self.now()
         return tuple(
-            Stalled(name, dependency, now - last)
+            StalledTask(name, dependency, now - last)
             for (name, dependency), last in self._last.items()
             if now - last > STALLED_AFTER
         )

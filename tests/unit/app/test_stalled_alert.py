@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.app.connector import open_connector
 from kmsconn.app.core_health import CoreHealth
-from kmsconn.app.stalled import STALLED_AFTER, StalledAlert
+from kmsconn.app.stalled_alert import STALLED_AFTER, StalledAlert
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity

@@ -32,7 +32,7 @@ TAKEN = "nonce"
 
 
 @attrs.define
-class Observer:
+class ForeignReplies:
     """Takes every event and keeps what may become an alert."""
 
     _began: dict[int, int] = attrs.field(factory=dict)

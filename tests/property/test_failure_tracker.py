@@ -1,4 +1,4 @@
-"""The laws of passage, for any history: a dependency that lets nobody pass ends nobody, and the count is who waits."""
+"""The laws of the failure tracker, for any history: a dependency that lets nobody pass ends nobody, and the count is who waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import hypothesis.strategies as st
 from hypothesis import given
 
-from kmsconn.app.passage import SEVERAL, Failure, Gate, Passage
+from kmsconn.app.failure_tracker import SEVERAL, Failure, FailureTracker, Gate
 
 GATES = [Gate(core, "core", "answer", kind) for core in ("core[0]", "core[1]") for kind in ("public", "user")]
 CAUSES = ("wrong-signer", "internal-error")
@@ -24,17 +24,17 @@ steps: st.SearchStrategy[list[Step]] = st.lists(
 )
 
 
-def play(passage: Passage, step: Step) -> bool:
+def play(failures: FailureTracker, step: Step) -> bool:
     what, rid, gate, cause = step
     match what:
         case "pass":
-            passage.passed(gate, rid)
+            failures.passed(gate, rid)
         case "end":
-            passage.ended(rid)
+            failures.ended(rid)
         case "answer":
-            passage.answered("core", "answer", rid)
+            failures.answered("core", "answer", rid)
         case "fail":
-            return passage.failed(gate, rid, Failure(cause, cause), 0.0)
+            return failures.failed(gate, rid, Failure(cause, cause), 0.0)
     return False
 
 
@@ -42,9 +42,9 @@ def play(passage: Passage, step: Step) -> bool:
 def test_nobody_fails_by_itself_where_no_other_passed_since_it_first_failed_alike(
     history: list[Step],
 ) -> None:
-    passage = Passage()
+    failures = FailureTracker()
     for index, step in enumerate(history):
-        own = play(passage, step)
+        own = play(failures, step)
         if own:
             _, rid, gate, cause = step
             earlier = [at for at, one in enumerate(history[:index]) if one == ("fail", rid, gate, cause)]
@@ -61,10 +61,10 @@ def test_nobody_fails_by_itself_where_no_other_passed_since_it_first_failed_alik
 @given(steps)
 def test_a_kind_is_blocked_only_where_nobody_of_the_family_passed_since(history: list[Step]) -> None:
     """Blocked: at least so many distinct requests failed alike after the last pass of that kind."""
-    passage = Passage()
+    failures = FailureTracker()
     for step in history:
-        play(passage, step)
-    for verdict in passage.verdicts(0.0):
+        play(failures, step)
+    for verdict in failures.verdicts(0.0):
         for kind in verdict.blocked:
             last = max(
                 (at for at, one in enumerate(history) if one[0] == "pass" and one[2].kind == kind), default=-1
@@ -80,9 +80,9 @@ def test_a_kind_is_blocked_only_where_nobody_of_the_family_passed_since(history:
 
 @given(steps)
 def test_the_count_is_the_requests_whose_last_word_at_a_gate_was_that_failure(history: list[Step]) -> None:
-    passage, last = Passage(), dict[tuple[int, Gate], str]()
+    failures, last = FailureTracker(), dict[tuple[int, Gate], str]()
     for step in history:
-        play(passage, step)
+        play(failures, step)
         what, rid, gate, cause = step
         if what == "fail":
             last[rid, gate] = cause
@@ -96,16 +96,16 @@ def test_the_count_is_the_requests_whose_last_word_at_a_gate_was_that_failure(hi
         for dependency in ("core[0]", "core[1]")
         for cause in CAUSES
     }
-    found = {(one.dependency, one.cause): one.count for one in passage.verdicts(0.0)}
+    found = {(one.dependency, one.cause): one.count for one in failures.verdicts(0.0)}
     assert found == {key: len(rids) for key, rids in expected.items() if rids}
 
 
 @given(steps)
 def test_once_all_have_passed_nothing_is_left(history: list[Step]) -> None:
-    passage = Passage()
+    failures = FailureTracker()
     for step in history:
-        play(passage, step)
+        play(failures, step)
     for rid in range(9):
-        passage.passed(GATES[0], rid)
-    assert passage.verdicts(0.0) == ()
-    assert passage._gates == {}
+        failures.passed(GATES[0], rid)
+    assert failures.verdicts(0.0) == ()
+    assert failures._gates == {}

@@ -1,11 +1,16 @@
-"""The start: every dependency must answer once; a wrong one ends the start, a silent one is waited for, by name."""
+"""Checks that every dependency answers, and that each contract is where the configuration says.
+
+At the start a wrong dependency ends the start, and a silent one is waited for and named. Later a contract that is gone is an alert.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from typing import Never
 
+import attrs
 import trio
 
 from kmsconn.app.components import Components
@@ -18,6 +23,12 @@ from kmsconn.rpc.endpoint import Endpoint
 
 SILENT = "no-answer-yet"
 AGAIN = 1.0  # seconds between looks at a dependency that does not answer
+
+CONTRACTS_INTERVAL = 600.0  # seconds between looks
+MISSING_INTERVAL = 60.0  # likewise, while one is missing
+HOST_CONTRACTS_INTERVAL = 3600.0
+"""Likewise on a chain that is only asked: what fails there is named by the requests that wait."""
+WRONG_CONTRACT = "wrong-contract"
 
 
 async def wait_for_dependencies(components: Components, ready: trio.Event) -> None:
@@ -65,3 +76,34 @@ async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], on_
             break
         await trio.sleep(AGAIN)
     alerts.clear(name, SILENT)
+
+
+@attrs.define
+class ContractWatch:
+    """The watch over the configured contracts of one chain."""
+
+    profile: Profile
+    endpoint: Endpoint
+    on_event: OnEvent
+    interval: float = CONTRACTS_INTERVAL
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: reads only."""
+        while True:
+            missing = (self.endpoint.name, WRONG_CONTRACT) in self._alerts
+            await trio.sleep(MISSING_INTERVAL if missing else self.interval)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look once; a chain that does not answer has an alert of its own, and changes nothing here."""
+        try:
+            await see_contracts(self.profile, self.endpoint)
+        except WrongContract as error:
+            self._alerts.raise_(self.endpoint.name, WRONG_CONTRACT, str(error), Severity.CRITICAL)
+        except Retryable:
+            return
+        else:
+            self._alerts.clear(self.endpoint.name, WRONG_CONTRACT)

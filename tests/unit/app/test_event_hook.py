@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kmsconn.app.connector import open_connector
-from kmsconn.app.hook import Hook
+from kmsconn.app.event_hook import EventHook
 from kmsconn.errors import Unreachable
 from kmsconn.model.events import AlertCleared, AnswerKept, Event, RequestClosed, StageFinished
 from tests.unit.app.few_components import few_components
@@ -54,7 +54,7 @@ async def test_an_exception_of_the_hook_ends_the_connector(
 
 async def test_the_hook_does_not_fail_where_it_was_called(autojump_clock: Any) -> None:
     """Who tells an event must not be disturbed half-way through a change of its own."""
-    hook = Hook(_raise)
+    hook = EventHook(_raise)
     hook(EVENT)
     with pytest.raises(BugError):
         await hook.watch()
@@ -62,7 +62,7 @@ async def test_the_hook_does_not_fail_where_it_was_called(autojump_clock: Any) -
 
 async def test_a_hook_that_works_is_watched_for_ever(autojump_clock: Any) -> None:
     seen: list[Event] = []
-    hook = Hook(seen.append)
+    hook = EventHook(seen.append)
     hook(EVENT)
     with trio.move_on_after(5) as scope:
         await hook.watch()

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from kmsconn.app.pulse import STALLED_AFTER, Pulse
+from kmsconn.app.heartbeats import STALLED_AFTER, Heartbeats
 
 
 def test_a_part_stands_still_after_the_limit_and_not_before() -> None:
     now = [0.0]
-    pulse = Pulse(lambda: now[0])
-    beat = pulse.part("reader of 0x01", "gateway")
+    heartbeats = Heartbeats(lambda: now[0])
+    beat = heartbeats.part("reader of 0x01", "gateway")
     now[0] = STALLED_AFTER
-    assert pulse.stalled() == ()
+    assert heartbeats.stalled() == ()
     now[0] += 1
-    [found] = pulse.stalled()
+    [found] = heartbeats.stalled()
     assert (found.part, found.dependency, found.seconds) == ("reader of 0x01", "gateway", STALLED_AFTER + 1)
     beat()
-    assert pulse.stalled() == ()
+    assert heartbeats.stalled() == ()
 
 
 def test_each_part_stands_for_itself() -> None:
     now = [0.0]
-    pulse = Pulse(lambda: now[0])
-    pulse.part("journal", "journal")
-    beat = pulse.part("txmanager gateway", "gateway")
+    heartbeats = Heartbeats(lambda: now[0])
+    heartbeats.part("journal", "journal")
+    beat = heartbeats.part("txmanager gateway", "gateway")
     now[0] = STALLED_AFTER + 1
     beat()
-    assert [one.part for one in pulse.stalled()] == ["journal"]
+    assert [one.part for one in heartbeats.stalled()] == ["journal"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.app.observer import MEMORY, Observer
+from kmsconn.app.foreign_replies import MEMORY, ForeignReplies
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import (
     CursorMoved,
@@ -31,10 +31,10 @@ def included(rid: int, *, found: bool = True) -> Event:
 
 
 def causes(*events: Event, now: float = 0.0) -> list[tuple[str, str, int, bool]]:
-    observer = Observer()
+    foreign_replies = ForeignReplies()
     for event in events:
-        observer.note(event, 0.0)
-    return [(one.dependency, one.cause, one.count, one.critical) for one in observer.alerts(now)]
+        foreign_replies.note(event, 0.0)
+    return [(one.dependency, one.cause, one.count, one.critical) for one in foreign_replies.alerts(now)]
 
 
 ANOTHER = [("wallet", "used-by-another", 2, True)]

@@ -15,7 +15,7 @@ from kmsconn.model.events import Event, OnEvent
 
 
 @attrs.define
-class Hook:
+class EventHook:
     """Calls the hook; after its first exception never again."""
 
     on_event: OnEvent

@@ -18,7 +18,7 @@ SPARE = 32  # block hashes beyond those to keep: they are sorted out that many a
 
 
 @attrs.frozen
-class Look:
+class ChainCheck:
     """What a look came to. ``mistrust`` says why the read is not to be taken; ``fork`` is set when the chain has left what was read."""
 
     mistrust: str = SAME
@@ -35,7 +35,7 @@ class Extension:
 
 
 @attrs.define
-class Lineage:
+class ForkDetector:
     """The kept block hashes of one contract's reads."""
 
     rpc: Rpc
@@ -58,19 +58,19 @@ class Lineage:
         """The block whose hash each read asks for."""
         return self.kept[-1] if self.kept else None
 
-    async def look(self, found: LogsRead, asked: Checkpoint | None, window: int) -> Look:
+    async def look(self, found: LogsRead, asked: Checkpoint | None, window: int) -> ChainCheck:
         """Judge a read that asked for the hash of ``asked``; ``window`` is the reorg window in blocks.
 
         Raises Retryable or RpcError when a question of the search finds no answer. Repeating: reads only.
         """
         if asked is None or found.kept == asked.hash:
             self._suspicion.clear()
-            return Look()
+            return ChainCheck()
         search = await self._search(found.head_number)
         if self._suspicion.confirms(search, trio.current_time(), window):
             self._suspicion.clear()
-            return Look("the chain was reorganised", search)
-        return Look(_mistrust(found, asked, search))
+            return ChainCheck("the chain was reorganised", search)
+        return ChainCheck(_mistrust(found, asked, search))
 
     async def _search(self, head: int) -> Search:
         search = Search.below(self.kept, head)

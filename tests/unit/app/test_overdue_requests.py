@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.overdue import LONG, OVERDUE_INTERVAL, Overdue
+from kmsconn.app.key_management_alerts import LONG, OVERDUE_INTERVAL, OverdueRequests
 from kmsconn.journal import moves, recording
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.requests import Kind
@@ -25,7 +25,7 @@ async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
     async with open_bench(folder) as bench, trio.open_nursery() as nursery:
         told: list[Event] = []
         ports: Any = SimpleNamespace(wall=wall)
-        nursery.start_soon(Overdue(PROFILE, bench.journal, ports, told.append).run)
+        nursery.start_soon(OverdueRequests(PROFILE, bench.journal, ports, told.append).run)
         yield bench, told
         nursery.cancel_scope.cancel()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.undone import UNDONE_INTERVAL, Undone, undone
+from kmsconn.app.key_management_alerts import UNDONE_INTERVAL, FailedKeyManagement, undone
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import inspecting, moves, recording
 from kmsconn.journal.values import RowEnding
@@ -26,7 +26,7 @@ CONTEXT, KEY = "context_2_new", "keygen_default"
 async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
     async with open_bench(folder) as bench, trio.open_nursery() as nursery:
         told: list[Event] = []
-        nursery.start_soon(Undone(bench.journal, told.append).run)
+        nursery.start_soon(FailedKeyManagement(bench.journal, told.append).run)
         yield bench, told
         nursery.cancel_scope.cancel()
 

@@ -12,7 +12,7 @@ Key = tuple[str, str]
 
 
 @attrs.define
-class Held:
+class GroupedAlerts:
     """The requests that wait, by what they wait for. An alert is raised again when their number has doubled, not for each."""
 
     on_event: OnEvent

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.held import Held
-from kmsconn.app.taken import CAUSE, MARK, POLLS, TAKEN_ID_AFTER, TAKEN_KEY_ID_AFTER, TakenIds
+from kmsconn.app.grouped_alerts import GroupedAlerts
+from kmsconn.app.request_tracker import CAUSE, MARK, POLLS, TAKEN_ID_AFTER, TAKEN_KEY_ID_AFTER, TakenIds
 from kmsconn.errors import Forgotten, NotYet
 from kmsconn.model.events import AlertCleared, AlertRaised
 from tests.unit.app.bench import Bench, open_bench
@@ -21,7 +21,7 @@ def raised(bench: Bench) -> list[AlertRaised]:
 
 async def test_neither_polls_alone_nor_minutes_alone_are_enough(autojump_clock: Any) -> None:
     events: list[Any] = []
-    taken = TakenIds(Held(events.append))
+    taken = TakenIds(GroupedAlerts(events.append))
     taken.started(1, existed=True)
     for _ in range(POLLS + 2):
         taken.polled(1, "core[0]", long=False)
@@ -36,7 +36,7 @@ async def test_neither_polls_alone_nor_minutes_alone_are_enough(autojump_clock: 
 
 
 async def test_an_id_that_was_started_here_is_not_taken(autojump_clock: Any) -> None:
-    taken = TakenIds(Held(lambda _: pytest.fail("told")))
+    taken = TakenIds(GroupedAlerts(lambda _: pytest.fail("told")))
     for existed in (True, False):
         taken.started(1, existed=existed)
     await trio.sleep(TAKEN_KEY_ID_AFTER)

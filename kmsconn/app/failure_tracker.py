@@ -62,7 +62,7 @@ class _Waiting:
 
 
 @attrs.frozen
-class PassageVerdict:
+class FailureVerdict:
     """Requests fail at a dependency for one cause: how many wait, of which kinds, and which kinds cannot pass at all."""
 
     dependency: str
@@ -75,7 +75,7 @@ class PassageVerdict:
 
 
 @attrs.define
-class Passage:
+class FailureTracker:
     """What became of requests at the gates. Whose fault it is follows from the order of steps, which are counted."""
 
     _step: int = 0
@@ -127,7 +127,7 @@ class Passage:
         if not self._gates[rid]:
             del self._gates[rid]
 
-    def verdicts(self, now: float) -> tuple[PassageVerdict, ...]:
+    def verdicts(self, now: float) -> tuple[FailureVerdict, ...]:
         """Return one verdict for each dependency and cause that holds up requests; forget what the window has left behind."""
         self._forget(now - WINDOW)
         groups: dict[tuple[str, str], list[tuple[Gate, list[_Waiting]]]] = defaultdict(list)
@@ -141,9 +141,9 @@ class Passage:
 
     def _verdict(
         self, dependency: str, cause: str, group: list[tuple[Gate, list[_Waiting]]]
-    ) -> PassageVerdict:
+    ) -> FailureVerdict:
         latest = max((one for _, several in group for one in several), key=lambda one: one.last).failure
-        return PassageVerdict(
+        return FailureVerdict(
             dependency,
             cause,
             latest.text,

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.late import RESULT_LATE_AFTER
+from kmsconn.app.request_tracker import RESULT_LATE_AFTER
 from kmsconn.errors import Forgotten, NotYet
 from tests.unit.app.bench import Bench, open_bench
 
 
 def named(bench: Bench) -> list[tuple[str, str, int]]:
-    verdicts = bench.pipeline.runner.passage.verdicts(trio.current_time())
+    verdicts = bench.pipeline.tracker.failures.verdicts(trio.current_time())
     return [(one.dependency, one.cause, one.count) for one in verdicts]
 
 
