@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kmsconn.app.connector import Connector, Statistics, open_connector, serve
+    from kmsconn.app.connector import Connector, open_connector, serve
+    from kmsconn.app.snapshot import Statistics
     from kmsconn.config.settings import Settings as Config
     from kmsconn.config.sources import load_config
     from kmsconn.errors import (
@@ -85,7 +86,8 @@ _HOMES = {
     "kmsconn.model.life": ("State",),
     "kmsconn.model.requests": ("Kind",),
     "kmsconn.transport.ports": ("Dial", "Offload", "Ports"),
-    "kmsconn.app.connector": ("Connector", "Statistics", "open_connector", "serve"),
+    "kmsconn.app.connector": ("Connector", "open_connector", "serve"),
+    "kmsconn.app.snapshot": ("Statistics",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {"Config": "Settings"}

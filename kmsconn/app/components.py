@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -10,6 +10,8 @@ from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
+from kmsconn.app.snapshot import CiphertextStatistics
+from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import BucketCounts
 from kmsconn.ciphertexts.port import Directory
 from kmsconn.ciphertexts.sdk import Sdk
@@ -58,6 +60,26 @@ class Links:
 
 
 @attrs.frozen
+class CiphertextParts:
+    """What the connector keeps about ciphertexts: where they are, who attests them, counts of buckets, and memory for each Core shard."""
+
+    directory: Directory
+    shadow: Shadow | None
+    buckets: BucketCounts
+    budgets: Sequence[ByteBudget]
+
+    def statistics(self) -> CiphertextStatistics:
+        """Return a snapshot."""
+        return CiphertextStatistics(
+            bytes_held=sum(budget.used for budget in self.budgets),
+            fetched=self.buckets.fetched,
+            bucket_attempts=dict(self.buckets.attempts),
+            bucket_failures=dict(self.buckets.failures),
+            attestations_skipped=0 if self.shadow is None else self.shadow.skipped,
+        )
+
+
+@attrs.frozen
 class ChainContext:
     """A chain that is listened to and answered: its ways, what is known of its head, and how it is read.
 
@@ -86,15 +108,13 @@ class Components:
     profile: Profile
     wallet: Wallet
     links: Links
-    directory: Directory
-    shadow: Shadow | None
+    ciphertexts: CiphertextParts
     core_health: CoreHealth
     heartbeats: Heartbeats
     chain_contexts: Mapping[int, ChainContext]
     pools: Mapping[PoolName, WorkerPool]
     pipeline: Pipeline
     on_event: OnEvent
-    buckets: BucketCounts
 
     @property
     def journal(self) -> Journal:

@@ -8,7 +8,7 @@ services   stop last: registry, attestations, head listeners, start-up probes (j
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -26,49 +26,21 @@ from kmsconn.app.dependency_checks import (
 from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.app.event_hook import EventHook
 from kmsconn.app.foreign_replies import ForeignReplies
-from kmsconn.app.heartbeats import StalledTask
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.retaining import Retaining
+from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
 from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import Settings
-from kmsconn.journal.values import Counts
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Event, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER
+from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.real import real_ports
-from kmsconn.txmanager.manager import TxConfig, TxEndpoint, TxManager, TxStatistics, run_txmanager
-
-
-@attrs.frozen
-class Statistics:
-    """A snapshot of the connector; cheap to take, at most a second old where it comes from the journal."""
-
-    ready: bool
-    draining: bool
-    head: int | None
-    head_time: float | None
-    cursors: dict[str, int]
-    busy: dict[str, int]
-    places: dict[str, int]
-    bytes_held: int
-    counts: Counts | None
-    gaps: int = 0
-    stalled: tuple[StalledTask, ...] = ()
-    """Parts of this process that do not come around, for ``/liveness``."""
-    attestations_skipped: int = 0
-    transactions: Mapping[str, TxStatistics] = attrs.field(factory=dict)
-    """Of the transaction manager of each chain, by the chain's name."""
-    head_ages: Mapping[str, float] = attrs.field(factory=dict)
-    finalized_ages: Mapping[str, float] = attrs.field(factory=dict)
-    """Seconds since the timestamps of head and finalized block, by the chain's name, as far as they are known."""
-    reconnects: Mapping[str, int] = attrs.field(factory=dict)
-    ciphertexts: int = 0
-    bucket_attempts: Mapping[str, int] = attrs.field(factory=dict)
-    bucket_failures: Mapping[str, int] = attrs.field(factory=dict)
+from kmsconn.txmanager.manager import TxConfig, TxEndpoint, TxManager, run_txmanager
 
 
 @attrs.define
@@ -110,32 +82,32 @@ class Connector:
         return Statistics(
             ready=self._ready.is_set(),
             draining=self._draining.is_set(),
-            head=components.gateway.head.number,
-            head_time=components.gateway.head.timestamp,
+            queue=QueueStatistics(
+                counts=self.watch.counts,
+                busy={name.value: len(pool.busy) for name, pool in components.pools.items()},
+                places={name.value: pool.size for name, pool in components.pools.items()},
+                gaps=sum(proof.missing for proof in self._proofs),
+            ),
+            chains={one.name: self._chain_statistics(one) for one in components.links.endpoints},
             cursors={reader.name: reader.cursor for reader in self._readers if reader.cursor is not None},
-            busy={name.value: len(pool.busy) for name, pool in components.pools.items()},
-            places={name.value: pool.size for name, pool in components.pools.items()},
-            bytes_held=sum(budget.used for budget in components.pipeline.budgets),
-            counts=self.watch.counts,
-            gaps=sum(proof.missing for proof in self._proofs),
-            stalled=components.heartbeats.stalled(),
-            attestations_skipped=0 if components.shadow is None else components.shadow.skipped,
+            ciphertexts=components.ciphertexts.statistics(),
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
-            head_ages=self._ages(lambda chain_context: chain_context.head.timestamp),
-            finalized_ages=self._ages(lambda chain_context: chain_context.finalized.timestamp),
-            reconnects={one.name: max(0, one.links - 1) for one in components.links.endpoints},
-            ciphertexts=components.buckets.fetched,
-            bucket_attempts=dict(components.buckets.attempts),
-            bucket_failures=dict(components.buckets.failures),
+            stalled=components.heartbeats.stalled(),
         )
 
-    def _ages(self, timestamp: Callable[[ChainContext], int | None]) -> Mapping[str, float]:
-        known = (
-            (chain_context.name, timestamp(chain_context))
-            for chain_context in self.components.chain_contexts.values()
+    def _chain_statistics(self, endpoint: Endpoint) -> ChainStatistics:
+        reconnects = max(0, endpoint.links - 1)
+        known = self.components.chain_contexts.get(endpoint.chain_id)
+        if known is None or known.endpoint is not endpoint:
+            return ChainStatistics(reconnects=reconnects)
+        head, now = known.head, self.components.ports.wall()
+        return ChainStatistics(
+            head.number,
+            head.timestamp,
+            _age(head.timestamp, now),
+            _age(known.finalized.timestamp, now),
+            reconnects,
         )
-        now = self.components.ports.wall()
-        return {name: max(0.0, now - seconds) for name, seconds in known if seconds is not None}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until drained. Raises what no stage may raise, as a group; StartRefused when running would be unsafe.
@@ -145,9 +117,9 @@ class Connector:
         components = self.components
         async with trio.open_nursery() as services:
             services.start_soon(self.hook.watch)
-            services.start_soon(components.directory.run)
-            if components.shadow is not None:
-                services.start_soon(components.shadow.run)
+            services.start_soon(components.ciphertexts.directory.run)
+            if components.ciphertexts.shadow is not None:
+                services.start_soon(components.ciphertexts.shadow.run)
             for chain_context in components.chain_contexts.values():
                 services.start_soon(follow_heads, chain_context, components.on_event)
             services.start_soon(wait_for_dependencies, components, self._ready)
@@ -250,6 +222,10 @@ class Connector:
             ),
             beat=components.heartbeats.part(f"txmanager {chain_context.name}", chain_context.name),
         )
+
+
+def _age(timestamp: float | None, now: float) -> float | None:
+    return None if timestamp is None else max(0.0, now - timestamp)
 
 
 @asynccontextmanager

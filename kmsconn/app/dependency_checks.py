@@ -42,7 +42,7 @@ async def wait_for_dependencies(components: Components, ready: trio.Event) -> No
                 _until_it_answers, endpoint.name, partial(_right, components, endpoint), components.on_event
             )
         nursery.start_soon(components.core_health.wait_served)
-        nursery.start_soon(components.directory.wait_loaded)
+        nursery.start_soon(components.ciphertexts.directory.wait_loaded)
     ready.set()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import attrs
 import trio
 
-from kmsconn.app.components import ChainContext, Components, Links
+from kmsconn.app.components import ChainContext, CiphertextParts, Components, Links
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.grouped_alerts import GroupedAlerts
@@ -147,22 +147,21 @@ def _build(base: _Base, links: Links) -> Components:
     gatherer = _gatherer(base, _sources(base, links, directory), quorum, buckets)
     checker = _checker(base, links, chain_contexts)
     stages = _stages(base, links, checker, gatherer, shadow)
-    pipeline = _pipeline(base, links, chain_contexts, stages)
+    budgets = _budgets(base.settings)
+    pipeline = _pipeline(base, links, chain_contexts, stages, budgets)
     return Components(
         settings=base.settings,
         ports=base.ports,
         profile=base.profile,
         wallet=base.wallet,
         links=links,
-        directory=directory,
-        shadow=shadow,
+        ciphertexts=CiphertextParts(directory, shadow, buckets, budgets),
         core_health=_core_health(base, links, pipeline),
         heartbeats=Heartbeats(trio.current_time),
         chain_contexts=chain_contexts,
         pools=_pools(base),
         pipeline=pipeline,
         on_event=base.on_event,
-        buckets=buckets,
     )
 
 
@@ -268,7 +267,11 @@ def _stages(base: _Base, links: Links, checker: Checker, gatherer: Gatherer, sha
 
 
 def _pipeline(
-    base: _Base, links: Links, chain_contexts: Mapping[int, ChainContext], stages: Stages
+    base: _Base,
+    links: Links,
+    chain_contexts: Mapping[int, ChainContext],
+    stages: Stages,
+    budgets: Sequence[ByteBudget],
 ) -> Pipeline:
     tracker, heads, journal = (
         RequestTracker(GroupedAlerts(base.on_event)),
@@ -285,7 +288,7 @@ def _pipeline(
         heads=heads,
         txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in chain_contexts.items()},
         destruction=Destruction(base.profile, journal, heads, stages.checker.contexts, outcomes.reject),
-        budgets=_budgets(base.settings),
+        budgets=budgets,
         deadlines=base.settings.deadlines,
         runner=StageRunner(base.profile, tracker, len(base.settings.core_endpoints), base.on_event),
         tracker=tracker,

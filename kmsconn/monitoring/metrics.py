@@ -6,7 +6,7 @@ Never registers itself anywhere: ``run`` prints it at ``/metrics``, an embedding
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
@@ -30,7 +30,7 @@ from kmsconn.monitoring.health import Health
 from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
-    from kmsconn.app.connector import Statistics
+    from kmsconn.app.snapshot import ChainStatistics, CiphertextStatistics, Statistics
     from kmsconn.txmanager.manager import TxStatistics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -92,6 +92,7 @@ BUCKET_FAILURES = Family(
 _ETH = 1e18
 _OPEN_STATES = (State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED)
 
+T = TypeVar("T")
 Series = dict[Family, dict[Labels, float]]
 
 
@@ -128,28 +129,28 @@ def _from_statistics(statistics: Statistics) -> Series:
     series: Series = {
         READY: {(): float(statistics.ready)},
         DRAINING: {(): float(statistics.draining)},
-        BUSY: {(kind,): float(busy) for kind, busy in statistics.busy.items()},
-        PLACES: {(kind,): float(places) for kind, places in statistics.places.items()},
-        BYTES: {(): float(statistics.bytes_held)},
-        GAPS: {(): float(statistics.gaps)},
-        SKIPPED: {(): float(statistics.attestations_skipped)},
+        BUSY: {(kind,): float(busy) for kind, busy in statistics.queue.busy.items()},
+        PLACES: {(kind,): float(places) for kind, places in statistics.queue.places.items()},
+        GAPS: {(): float(statistics.queue.gaps)},
     }
     series |= _from_transactions(statistics)
-    series |= _from_dependencies(statistics)
-    if statistics.head_time is not None:
-        series[HEAD_TIME] = {(): statistics.head_time}
-    if statistics.counts is not None:
-        series.update(_from_counts(statistics.counts, statistics.busy))
+    series |= _from_chains(statistics.chains)
+    series |= _from_ciphertexts(statistics.ciphertexts)
+    if statistics.queue.counts is not None:
+        series.update(_from_counts(statistics.queue.counts, statistics.queue.busy))
     return series
+
+
+def _by_chain(of: Mapping[str, T], value: Callable[[T], float | None]) -> dict[Labels, float]:
+    values = ((name, value(one)) for name, one in of.items())
+    return {(name,): float(number) for name, number in values if number is not None}
 
 
 def _from_transactions(statistics: Statistics) -> Series:
     """Return what the transaction managers say; what they do not know yet has no series."""
-    of = statistics.transactions
 
     def by_chain(value: Callable[[TxStatistics], float | None]) -> dict[Labels, float]:
-        values = ((name, value(one)) for name, one in of.items())
-        return {(name,): float(number) for name, number in values if number is not None}
+        return _by_chain(statistics.transactions, value)
 
     return {
         BALANCE: by_chain(lambda one: None if one.balance is None else one.balance / _ETH),
@@ -160,18 +161,33 @@ def _from_transactions(statistics: Statistics) -> Series:
     }
 
 
-def _from_dependencies(statistics: Statistics) -> Series:
-    def by(numbers: Mapping[str, float]) -> dict[Labels, float]:
+def _from_chains(chains: Mapping[str, ChainStatistics]) -> Series:
+    """Return what is known of each chain; what is not known yet has no series."""
+
+    def by_chain(value: Callable[[ChainStatistics], float | None]) -> dict[Labels, float]:
+        return _by_chain(chains, value)
+
+    gateway = chains.get("gateway")
+    return {
+        HEAD_TIME: {} if gateway is None or gateway.head_time is None else {(): float(gateway.head_time)},
+        HEAD_AGE: by_chain(lambda one: one.head_age),
+        FINALIZED_AGE: by_chain(lambda one: one.finalized_age),
+        RECONNECTS: by_chain(lambda one: one.reconnects),
+    }
+
+
+def _from_ciphertexts(statistics: CiphertextStatistics) -> Series:
+    def by_bucket(numbers: Mapping[str, int]) -> dict[Labels, float]:
         return {(name,): float(number) for name, number in numbers.items()}
 
+    failures = statistics.bucket_failures
     return {
-        HEAD_AGE: by(statistics.head_ages),
-        FINALIZED_AGE: by(statistics.finalized_ages),
-        RECONNECTS: by(statistics.reconnects),
-        BUCKET_ATTEMPTS: by(statistics.bucket_attempts),
-        BUCKET_FAILURES: by(dict.fromkeys(statistics.bucket_attempts, 0) | dict(statistics.bucket_failures)),
-        CIPHERTEXTS: {(): float(statistics.ciphertexts)},
-        CIPHERTEXT_ERRORS: {(): float(sum(statistics.bucket_failures.values()))},
+        BYTES: {(): float(statistics.bytes_held)},
+        SKIPPED: {(): float(statistics.attestations_skipped)},
+        BUCKET_ATTEMPTS: by_bucket(statistics.bucket_attempts),
+        BUCKET_FAILURES: by_bucket({name: failures.get(name, 0) for name in statistics.bucket_attempts}),
+        CIPHERTEXTS: {(): float(statistics.fetched)},
+        CIPHERTEXT_ERRORS: {(): float(sum(failures.values()))},
     }
 
 

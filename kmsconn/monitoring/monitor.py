@@ -11,7 +11,7 @@ from kmsconn.monitoring.metrics import ConnectorCollector, exposition
 from kmsconn.monitoring.tally import Tally
 
 if TYPE_CHECKING:
-    from kmsconn.app.connector import Statistics
+    from kmsconn.app.snapshot import Statistics
 
 
 class Monitor:

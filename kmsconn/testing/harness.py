@@ -236,7 +236,7 @@ class _Process:
         self.finished = True
 
     def _all_replied(self, connector: Connector) -> bool:
-        counts = connector.statistics().counts
+        counts = connector.statistics().queue.counts
         if counts is not None:
             self.states = Counter()
             for (_, state), number in counts.states.items():

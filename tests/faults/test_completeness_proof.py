@@ -52,7 +52,7 @@ async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
                 not set(hidden) <= scene.answered
             )  # the reorg window had passed: nobody reads there any more
             await scene.wait(lambda: scene.answered == {*early, *hidden}, 4 * PROOF_INTERVAL)
-            await scene.wait(lambda: connector.statistics().gaps == 0, 2 * PROOF_INTERVAL)
+            await scene.wait(lambda: connector.statistics().queue.gaps == 0, 2 * PROOF_INTERVAL)
     assert [type(event) for event in of_the_proof(scene)] == [AlertRaised, AlertCleared]
     assert of_the_proof(scene)[0].critical  # type: ignore[union-attr]
 
@@ -64,7 +64,7 @@ async def test_while_they_are_hidden_health_and_statistics_say_so(
         await connector.wait_ready()
         hide(scene, NodeFault.EMPTY_LOGS)
         hidden = await scene.ask(*FORMS)
-        await scene.wait(lambda: connector.statistics().gaps == len(hidden), 4 * PROOF_INTERVAL)
+        await scene.wait(lambda: connector.statistics().queue.gaps == len(hidden), 4 * PROOF_INTERVAL)
         [told] = of_the_proof(scene)
         assert "3 requests are not in the journal: 0x" in told.text  # type: ignore[union-attr]
         heal(scene)
@@ -76,7 +76,7 @@ async def test_nothing_is_suspected_in_an_honest_world(tmp_path: Path, autojump_
         for _ in range(8):
             await scene.ask(*FORMS)
             await trio.sleep(PROOF_INTERVAL / 2)
-        assert connector.statistics().gaps == 0
+        assert connector.statistics().queue.gaps == 0
     assert of_the_proof(scene) == []
 
 
@@ -118,7 +118,7 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
         assert truth_of(scene.dependencies).open
         await scene.wait(lambda: not truth_of(scene.dependencies).open, 6 * PROOF_INTERVAL)
         assert truth_of(scene.dependencies).doubled == ()
-        await scene.wait(lambda: connector.statistics().gaps == 0, 2 * PROOF_INTERVAL)
+        await scene.wait(lambda: connector.statistics().queue.gaps == 0, 2 * PROOF_INTERVAL)
 
 
 async def test_a_start_block_that_is_set_later_is_read_from_once_more(

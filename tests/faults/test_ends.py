@@ -138,17 +138,17 @@ async def test_statistics_follow_a_request(tmp_path: Path, autojump_clock: Any) 
         await scene.ask("public")
         async with scene.open() as connector:
             before = connector.statistics()
-            assert (before.ready, before.draining, before.counts) == (False, False, None)
+            assert (before.ready, before.draining, before.queue.counts) == (False, False, None)
             await scene.wait(lambda: scene.told(ReplyIncluded))
             await trio.sleep(2)
             during = connector.statistics()
             await drain(connector)
             after = connector.statistics()
-    assert (during.ready, during.bytes_held, set(during.busy.values())) == (True, 0, {0})
-    assert during.head is not None
+    assert (during.ready, during.ciphertexts.bytes_held, set(during.queue.busy.values())) == (True, 0, {0})
+    assert during.chains["gateway"].head is not None
     assert all(cursor > 0 for cursor in during.cursors.values())
-    assert during.counts is not None
-    assert sum(during.counts.states.values()) == 1
+    assert during.queue.counts is not None
+    assert sum(during.queue.counts.states.values()) == 1
     assert after.draining
 
 

@@ -229,7 +229,7 @@ async def test_row_018_a_full_queue_drops_nothing(autojump_clock: MockClock, tmp
             world.ask_public(reference)
         await trio.sleep(100)
         assert world.replies(PUBLIC) == []
-        assert connector.statistics().counts is not None
+        assert connector.statistics().queue.counts is not None
         world.core.computing = 0.0
         world.core.known = {key: attrs.evolve(job, ready_at=0.0) for key, job in world.core.known.items()}
         replies = await world.wait_replies(PUBLIC, 5, 600.0)

@@ -108,7 +108,7 @@ async def test_a_reply_and_its_request_that_go_with_more_blocks_than_the_window_
             others = await users.ask(*FORMS)
             truth = await truth_about(world, len(before) + len(others))
             await wait_until(heard.has(ChainReorganised, 1))
-            assert connector.statistics().gaps == 0
+            assert connector.statistics().queue.gaps == 0
         assert [one.id for one in others] == [one.id for one in lost]
         assert_all_once([*before, *others], truth)
         await assert_right(world, users, [*before, *others])

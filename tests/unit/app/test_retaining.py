@@ -83,7 +83,7 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
                 calendar.ahead = 90.1
                 await trio.sleep(130)
                 assert rows(components.journal) == 0
-                counts = connector.statistics().counts
+                counts = connector.statistics().queue.counts
                 assert counts is not None
                 assert sum(counts.deleted.values()) == 3
             seen.clear()
@@ -91,7 +91,7 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
                 await connector.wait_ready()
                 components.traffic.forms["public"]()
                 await trio.sleep(100)
-                assert connector.statistics().gaps == 0
+                assert connector.statistics().queue.gaps == 0
     assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "missing-requests"] == []
     assert len([e for e in seen if isinstance(e, ReplyIncluded)]) == 1
 

@@ -1,12 +1,12 @@
-"""A snapshot of a connector and one event of each type, for the tests of this room."""
+"""A snapshot of a connector and one event of each type, for the tests of monitoring."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from kmsconn.app.snapshot import ChainStatistics, CiphertextStatistics, QueueStatistics, Statistics
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.values import Counts
 from kmsconn.model import events
@@ -51,35 +51,32 @@ COUNTS = Counts(
 )
 
 
-@attrs.frozen
-class Snapshot:
-    """What ``Connector.statistics()`` gives."""
-
-    ready: bool = True
-    draining: bool = False
-    head: int | None = 55
-    head_time: float | None = 1_700_000_000.0
-    cursors: Mapping[str, int] = attrs.field(factory=lambda: {"gateway": 50})
-    busy: Mapping[str, int] = attrs.field(factory=lambda: {"public_decryption": 3, "user_decryption": 0})
-    places: Mapping[str, int] = attrs.field(
-        factory=lambda: {"public_decryption": 128, "user_decryption": 128}
-    )
-    bytes_held: int = 4096
-    counts: Counts | None = COUNTS
-    gaps: int = 2
-    stalled: tuple[Any, ...] = ()
-    attestations_skipped: int = 3
-    transactions: Mapping[str, Any] = attrs.field(
-        factory=lambda: {"gateway": TxStatistics(3 * 10**18, 41, 2, 5, 1, 10**9, None, 10**15)}
-    )
-    head_ages: Mapping[str, float] = attrs.field(factory=lambda: {"gateway": 0.5})
-    finalized_ages: Mapping[str, float] = attrs.field(factory=lambda: {"ethereum": 800.0})
-    reconnects: Mapping[str, int] = attrs.field(factory=lambda: {"gateway": 0, "ethereum": 2})
-    ciphertexts: int = 9
-    bucket_attempts: Mapping[str, int] = attrs.field(factory=lambda: {"https://a": 10, "https://b": 1})
-    bucket_failures: Mapping[str, int] = attrs.field(factory=lambda: {"https://a": 4})
+SNAPSHOT = Statistics(
+    ready=True,
+    draining=False,
+    queue=QueueStatistics(
+        counts=COUNTS,
+        busy={"public_decryption": 3, "user_decryption": 0},
+        places={"public_decryption": 128, "user_decryption": 128},
+        gaps=2,
+    ),
+    chains={
+        "gateway": ChainStatistics(55, 1_700_000_000.0, 0.5),
+        "ethereum": ChainStatistics(finalized_age=800.0, reconnects=2),
+    },
+    cursors={"gateway": 50},
+    ciphertexts=CiphertextStatistics(
+        bytes_held=4096,
+        fetched=9,
+        bucket_attempts={"https://a": 10, "https://b": 1},
+        bucket_failures={"https://a": 4},
+        attestations_skipped=3,
+    ),
+    transactions={"gateway": TxStatistics(3 * 10**18, 41, 2, 5, 1, 10**9, None, 10**15)},
+)
+"""What ``Connector.statistics()`` gives."""
 
 
-def snapshot(**changes: Any) -> Any:
+def snapshot(**changes: Any) -> Statistics:
     """Return a snapshot with changes."""
-    return Snapshot(**changes)
+    return attrs.evolve(SNAPSHOT, **changes)

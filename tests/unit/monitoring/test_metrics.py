@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from kmsconn.app.snapshot import QueueStatistics
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred, Severity, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -191,7 +192,7 @@ def test_before_there_is_a_connector_there_are_metrics_already() -> None:
 
 def test_before_the_journal_was_looked_at_its_gauges_are_absent() -> None:
     monitor = Monitor()
-    monitor.watch(lambda: snapshot(counts=None, head_time=None))
+    monitor.watch(lambda: snapshot(queue=QueueStatistics(None, {}, {}), chains={}))
     names = {name for name, _, _ in samples(monitor)}
     assert "kmsconn_ready" in names
     assert not names & {"kmsconn_requests", "kmsconn_head_timestamp_seconds"}

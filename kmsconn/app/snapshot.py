@@ -1,0 +1,65 @@
+"""The snapshot of a running connector: frozen values, one for each part that an operator asks about. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from kmsconn.app.heartbeats import StalledTask
+from kmsconn.journal.values import Counts
+from kmsconn.txmanager.manager import TxStatistics
+
+
+@attrs.frozen
+class QueueStatistics:
+    """The requests: rows of the journal (``counts``, None before the first look), and the worker slots of each pool."""
+
+    counts: Counts | None
+    busy: Mapping[str, int]
+    places: Mapping[str, int]
+    gaps: int = 0
+    """Requests that the contract has numbered and the journal does not know."""
+
+
+@attrs.frozen
+class ChainStatistics:
+    """One chain, as far as it is known: its newest block, the seconds since head and finalized block, and lost connections.
+
+    A chain that is only asked, such as a host chain, has no head here.
+    """
+
+    head: int | None = None
+    head_time: float | None = None
+    head_age: float | None = None
+    finalized_age: float | None = None
+    reconnects: int = 0
+
+
+@attrs.frozen
+class CiphertextStatistics:
+    """The ciphertexts: bytes in memory, how many were fetched, and how often each bucket was asked and failed."""
+
+    bytes_held: int = 0
+    fetched: int = 0
+    bucket_attempts: Mapping[str, int] = attrs.field(factory=dict)
+    bucket_failures: Mapping[str, int] = attrs.field(factory=dict)
+    attestations_skipped: int = 0
+
+
+@attrs.frozen
+class Statistics:
+    """A snapshot of the connector; cheap to take, at most a second old where it comes from the journal."""
+
+    ready: bool
+    draining: bool
+    queue: QueueStatistics
+    chains: Mapping[str, ChainStatistics] = attrs.field(factory=dict)
+    """By name: ``gateway``, ``ethereum``, ``host chain 1``."""
+    cursors: Mapping[str, int] = attrs.field(factory=dict)
+    """The first block not read, by the address of the contract."""
+    ciphertexts: CiphertextStatistics = attrs.field(factory=CiphertextStatistics)
+    transactions: Mapping[str, TxStatistics] = attrs.field(factory=dict)
+    """Of the transaction manager of each chain, by the chain's name."""
+    stalled: tuple[StalledTask, ...] = ()
+    """Tasks of this process that make no progress, for ``/liveness``."""
