@@ -29,9 +29,11 @@ from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
 from kmsconn.app.pools import WorkerPool
+from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.retaining import Retaining
 from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
+from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import Settings
 from kmsconn.model.alerts import Alerts
@@ -55,7 +57,7 @@ class Connector:
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
     _txmanagers_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    _readers: list[LogReader] = attrs.field(factory=list)
+    _ranges: list[RangeReader] = attrs.field(factory=list)
     _proofs: list[Completeness] = attrs.field(factory=list)
     _txmanagers: dict[str, TxManager] = attrs.field(factory=dict)
 
@@ -89,7 +91,7 @@ class Connector:
                 gaps=sum(proof.missing for proof in self._proofs),
             ),
             chains={one.name: self._chain_statistics(one) for one in components.links.endpoints},
-            cursors={reader.name: reader.cursor for reader in self._readers if reader.cursor is not None},
+            cursors={one.contract.name: one.next_block for one in self._ranges if one.next_block is not None},
             ciphertexts=components.ciphertexts.statistics(),
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
             stalled=components.heartbeats.stalled(),
@@ -177,10 +179,10 @@ class Connector:
         """Start one task per contract, its proof of completeness, and one dispatcher per kind in the reading nursery."""
         components = self.components
         for subscription in components.profile.subscriptions():
-            reader = LogReader.of(components, subscription)
-            self._readers.append(reader)
+            reader = LogReader.of(WatchedContract.of(components, subscription))
+            self._ranges.append(reader.ranges)
             nursery.start_soon(reader.run)
-            self._proofs.append(Completeness(components, reader))
+            self._proofs.append(Completeness.of(reader.ranges))
             nursery.start_soon(self._proofs[-1].run)
         for pool in components.pools.values():
             if pool.name in IN_ORDER:

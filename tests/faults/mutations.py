@@ -13,17 +13,21 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app import dispatcher, pipeline, reader, row_outcomes
+from kmsconn.app import dispatcher, pipeline, range_reader, reader, row_outcomes
+from kmsconn.app.block_comparison import BlockComparison
 from kmsconn.app.completeness import Completeness
 from kmsconn.app.decoding import DecodeCache, DecodedLogs
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.fork_detector import ChainCheck, ForkDetector
+from kmsconn.app.known_ids import KnownIds
 from kmsconn.app.pipeline import Pipeline
+from kmsconn.app.reading_start import first_looks
 from kmsconn.app.recorder import Recorder
 from kmsconn.app.request_tracker import TakenIds
 from kmsconn.app.retrying import DEFERRAL
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stages import Stages
+from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.shared import Shared
@@ -101,15 +105,15 @@ def a_move_begins_anew(monkeypatch: Any) -> None:
 def restart_at_the_head(monkeypatch: Any) -> None:
     """A start reads from the head on, not from where the last process ended."""
 
-    async def at_head(self: reader.LogReader) -> Any:
-        head = (await self._first_looks().head()).number
+    async def at_head(contract: WatchedContract, _detector: ForkDetector) -> Any:
+        head = (await first_looks(contract).head()).number
         return Cursor(head, size=100, origin=head)
 
-    async def nothing(_reader: reader.LogReader) -> None:
+    async def nothing(_ranges: range_reader.RangeReader) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(reader.LogReader, "_start", at_head)
-    monkeypatch.setattr(reader.LogReader, "_read_once_more", nothing)
+    monkeypatch.setattr(reader, "start_cursor", at_head)
+    monkeypatch.setattr(reader, "read_once_more", nothing)
     ids_not_counted(monkeypatch)
 
 
@@ -143,14 +147,14 @@ def removed_logs_are_an_answer(monkeypatch: Any) -> None:
     async def trusting(*arguments: Any, **named: Any) -> Any:
         return attrs.evolve(await honest(*arguments, **named), trusted=True)
 
-    monkeypatch.setattr(reader, "read_logs", trusting)
+    monkeypatch.setattr(range_reader, "read_logs", trusting)
     ids_not_counted(monkeypatch)
 
 
 def only_the_usual_reorg_window(monkeypatch: Any) -> None:
     """The reorg window ends where the chain's usual pace says, and nobody steps back below the cursor after a silence."""
     monkeypatch.setattr(HeadTracker, "blocks_to_suspect", HeadTracker.blocks_in)
-    monkeypatch.setattr(reader.LogReader, "_stepped_back", lambda _self, next_block, _origin: next_block)
+    monkeypatch.setattr(WatchedContract, "stepped_back", lambda _self, next_block, _origin: next_block)
     forks_not_found(monkeypatch)
     ids_not_counted(monkeypatch)
 
@@ -162,11 +166,11 @@ def forks_not_found(monkeypatch: Any) -> None:
         await trio.lowlevel.checkpoint()
         return ChainCheck()
 
-    async def nothing(_proof: Completeness) -> None:
+    async def nothing(_comparison: BlockComparison, _settled: int) -> None:
         await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr(ForkDetector, "look", trusting)
-    monkeypatch.setattr(Completeness, "_compare", nothing)
+    monkeypatch.setattr(BlockComparison, "compare", nothing)
 
 
 def final_whatever_becomes_of_the_block(monkeypatch: Any) -> None:
@@ -176,7 +180,7 @@ def final_whatever_becomes_of_the_block(monkeypatch: Any) -> None:
 
 def the_proof_judges_absences(monkeypatch: Any) -> None:
     """What a read of the proof of completeness does not hold is off chain."""
-    monkeypatch.setattr(reader, "BEFORE_ALL", None)
+    monkeypatch.setattr(range_reader, "BEFORE_ALL", None)
 
 
 def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
@@ -185,10 +189,10 @@ def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
 
     def make(*arguments: Any) -> reader.LogReader:
         made = honest(*arguments)
-        made._window_read = trio.current_time()
+        made.ranges.window_read = trio.current_time()
         return made
 
-    monkeypatch.setattr(reader.LogReader, "_ring", lambda self, _push: self.wake_up.notify())
+    monkeypatch.setattr(reader.LogReader, "_take_push", lambda self, _push: self.wake_up.notify())
     monkeypatch.setattr(reader.LogReader, "of", make)
 
 
@@ -473,9 +477,9 @@ def commands_of_any_size(monkeypatch: Any) -> None:
 def the_mark_of_the_proof_ignored(monkeypatch: Any) -> None:
     """The proof of completeness counts from the first id, whatever the journal says to be complete."""
 
-    async def from_the_first(proof: Completeness, kind: Any, _newest: int) -> JournalPlace:
+    async def from_the_first(ids: KnownIds, kind: Any, _newest: int) -> JournalPlace:
         await trio.lowlevel.checkpoint()
-        numbering = proof._numberings[kind]
+        numbering = ids.numberings[kind]
         return JournalPlace(make_id(numbering.tag, numbering.before_first), 0)
 
-    monkeypatch.setattr(Completeness, "_low_water", from_the_first)
+    monkeypatch.setattr(KnownIds, "_low_water", from_the_first)

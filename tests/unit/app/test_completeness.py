@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app import completeness
+from kmsconn.app import known_ids
 from kmsconn.app.completeness import NAME, PROOF_INTERVAL, Completeness
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import checksum
@@ -55,7 +55,7 @@ class World:
     """Kinds of which the journal knows none."""
     profile: Any = PROFILE
     logs: tuple[Log, ...] = ()
-    cursor: int | None = 101
+    next_block: int | None = 101
     from_block: int | None = 0
     down: bool = False
     error: RpcError | None = None
@@ -69,6 +69,7 @@ class World:
     asked: list[tuple[int, int]] = attrs.field(factory=list)
     """The ids that the journal was asked for."""
     rewinds: int = 0
+    components: Any = None
     replaced: set[int] = attrs.field(factory=set)
     """Blocks that have another hash on chain than in the journal."""
     compared: list[int] = attrs.field(factory=list)
@@ -80,6 +81,18 @@ class World:
     @property
     def chain_context(self) -> World:
         return self
+
+    @property
+    def contract(self) -> World:
+        return self
+
+    @property
+    def journal(self) -> World:
+        return self
+
+    @property
+    def name(self) -> str:
+        return checksum(self.subscription.contract)
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         await trio.lowlevel.checkpoint()
@@ -156,11 +169,11 @@ class World:
 @asynccontextmanager
 async def proving(world: World) -> AsyncIterator[Completeness]:
     world.head.note(100, 1000)
-    components = SimpleNamespace(
-        journal=world, profile=world.profile, settings=SETTINGS,
+    world.components = SimpleNamespace(
+        profile=world.profile, settings=SETTINGS,
         on_event=world.events.append,
     )  # fmt: skip
-    proof = Completeness(components, world)  # type: ignore[arg-type]
+    proof = Completeness.of(world)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(proof.run)
         await trio.sleep(1)
@@ -273,23 +286,23 @@ async def test_what_was_just_issued_has_a_round_to_arrive(autojump_clock: Any) -
 
 
 async def test_nothing_is_said_while_the_reader_has_not_passed_the_head_of_then(autojump_clock: Any) -> None:
-    world = World(cursor=50)
+    world = World(next_block=50)
     world.blocks([1], issued=9)
     async with proving(world):
         await rounds(3)
         assert world.events == []
-        world.cursor = 101
+        world.next_block = 101
         await rounds()
         assert len(world.events) == 1
 
 
 async def test_it_begins_once_the_reader_has(autojump_clock: Any) -> None:
-    world = World(cursor=None)
+    world = World(next_block=None)
     world.blocks([1], issued=2)
     async with proving(world):
         await rounds(2)
         assert world.events == []
-        world.cursor = 101
+        world.next_block = 101
         await rounds(2)
         assert len(world.events) == 1
 
@@ -376,7 +389,7 @@ async def test_a_log_that_could_not_be_read_was_heard(autojump_clock: Any) -> No
 async def test_many_ids_are_compared_piece_by_piece(
     autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completeness, "CHUNK", 3)
+    monkeypatch.setattr(known_ids, "CHUNK", 3)
     world = World()
     world.blocks([number for number in range(1, 21) if number not in {4, 11}])
     async with proving(world) as proof:
@@ -403,7 +416,7 @@ async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final(auto
         await rounds(3)
         assert world.marks == {}
         world.head.note(100_000, 1000 + 36_000)
-        world.cursor = 100_001
+        world.next_block = 100_001
         await rounds(2)
         assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(7), 70)
 
@@ -414,7 +427,7 @@ async def test_a_mark_stays_below_what_is_missing(autojump_clock: Any) -> None:
     async with proving(world):
         await rounds(2)
         world.head.note(100_000, 1000 + 36_000)
-        world.cursor = 100_001
+        world.next_block = 100_001
         await rounds(2)
     assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(2), 20)
 
@@ -456,11 +469,13 @@ async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody
     async with proving(world) as proof:
         await rounds(2)
         world.head.note(100_000, 1000 + 36_000)
-        world.cursor = 100_001
+        world.next_block = 100_001
         world.blocks([8])
         await rounds(1)
         world.marks.clear()
-        proof._marks = {kind: attrs.evolve(place, id=place.id - 1) for kind, place in proof._complete.items()}
+        proof.ids._marks = {
+            kind: attrs.evolve(place, id=place.id - 1) for kind, place in proof.ids._complete.items()
+        }
 
         async def strike(self: World, *given: Any, **options: Any) -> Any:
             monkeypatch.setattr(World, call, honest)
@@ -481,7 +496,7 @@ async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_
     autojump_clock: Any,
 ) -> None:
     """Id 3 stands in another block with other content."""
-    world = World(cursor=1000)
+    world = World(next_block=1000)
     world.blocks([1, 2, 3, 4, 5])
     async with proving(world) as proof:
         await rounds()
@@ -494,7 +509,7 @@ async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_
 
 
 async def test_each_block_is_compared_once(autojump_clock: Any) -> None:
-    world = World(cursor=1000)
+    world = World(next_block=1000)
     world.blocks(range(1, 40))
     async with proving(world):
         await rounds(4)
@@ -502,7 +517,7 @@ async def test_each_block_is_compared_once(autojump_clock: Any) -> None:
 
 
 async def test_after_a_fork_all_are_compared_again(autojump_clock: Any) -> None:
-    world = World(cursor=1000)
+    world = World(next_block=1000)
     world.blocks([1, 2])
     async with proving(world):
         await rounds()

@@ -19,6 +19,7 @@ from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.reader import LogReader
 from kmsconn.app.stalled_alert import STALLED_AFTER
+from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
@@ -185,7 +186,7 @@ async def reading(
             pool_for=pools.__getitem__,
             chain_contexts={subscription.chain_id: chain_context},
         )
-        reader = LogReader.of(components, subscription)  # type: ignore[arg-type]
+        reader = LogReader.of(WatchedContract.of(components, subscription))  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reader.run)
             await trio.sleep(0.1)
@@ -201,15 +202,15 @@ async def test_a_first_start_begins_at_the_head(tmp_path: Path, autojump_clock: 
     async with reading(tmp_path, chain, from_block=None) as it:
         await trio.sleep(CONFIRMING)
         assert it.recorded == []
-        assert it.reader.cursor == 101
+        assert it.reader.ranges.next_block == 101
 
 
 async def test_a_first_start_waits_for_a_head(tmp_path: Path, autojump_clock: Any) -> None:
     chain = Chain(next_=deque([Unreachable("down"), RpcError(-32000, "starting")]))
     async with reading(tmp_path, chain, from_block=None) as it:
-        assert it.reader.cursor is None
+        assert it.reader.ranges.next_block is None
         await trio.sleep(3 * POLLING + CONFIRMING)
-        assert it.reader.cursor == 101
+        assert it.reader.ranges.next_block == 101
 
 
 async def test_a_first_head_that_the_second_look_does_not_reach_hides_nothing(
@@ -248,7 +249,7 @@ async def test_an_earlier_block_beside_a_cursor_is_read_from_once_more(
     async with reading(tmp_path, chain, from_block=300) as it:
         await trio.sleep(5)
         assert it.recorded == [id_of(NAMES[0])]
-        assert it.reader.cursor == 1001
+        assert it.reader.ranges.next_block == 1001
     chain.ranges.clear()
     async with reading(tmp_path, chain, from_block=300):
         await trio.sleep(5)
@@ -329,7 +330,7 @@ async def test_what_a_lagging_node_left_out_is_found_in_the_reorg_window(
         chain.logs.append(log(NAMES[0], chain.head - 1))
         chain.push()
         await trio.sleep(POLLING)
-        assert it.reader.cursor == chain.head + 1
+        assert it.reader.ranges.next_block == chain.head + 1
         assert it.recorded == []
         await trio.sleep(REORG_WINDOW / 2)
         assert it.recorded == [id_of(NAMES[0])]
@@ -392,10 +393,10 @@ async def test_a_bad_answer_moves_nothing_and_is_asked_again(
         chain.next_.extend([trouble] * 3)
         chain.push()
         await trio.sleep(POLLING / 2)
-        assert it.reader.cursor == chain.head
+        assert it.reader.ranges.next_block == chain.head
         await trio.sleep(8 * POLLING)
         assert it.recorded == [id_of(NAMES[0])]
-        assert it.reader.cursor == chain.head + 1
+        assert it.reader.ranges.next_block == chain.head + 1
 
 
 @pytest.mark.slow
@@ -446,7 +447,11 @@ async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the
         chain.spoil = spoilt
         chain.push()
         await trio.sleep(POLLING)
-        assert (it.recorded, it.reader.cursor, await it.stored_cursor()) == ([id_of(NAMES[1])], 101, 101)
+        assert (it.recorded, it.reader.ranges.next_block, await it.stored_cursor()) == (
+            [id_of(NAMES[1])],
+            101,
+            101,
+        )
         chain.head = 200
         await trio.sleep(2 * REORG_WINDOW)
         assert await it.stored_cursor() == 101
@@ -454,7 +459,7 @@ async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the
         assert "is no log that was asked for" in told.text
         chain.spoil = None
         await trio.sleep(2 * POLLING)
-        assert (it.recorded, it.reader.cursor) == ([id_of(NAMES[1]), id_of(NAMES[0])], 201)
+        assert (it.recorded, it.reader.ranges.next_block) == ([id_of(NAMES[1]), id_of(NAMES[0])], 201)
         assert len(it.bench.told(AlertCleared)) == 1
 
 
@@ -477,11 +482,11 @@ async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_c
 
     chain = Chain(logs=[log(NAMES[0], 50)])
     async with reading(tmp_path, chain, journal=Full) as it:
-        assert it.reader.cursor == 0
+        assert it.reader.ranges.next_block == 0
         assert it.bench.told(CursorMoved) == []
         await trio.sleep(10 * POLLING)
         assert it.recorded == [id_of(NAMES[0])]
-        assert it.reader.cursor == 101
+        assert it.reader.ranges.next_block == 101
 
 
 # Reorganisations.
@@ -609,7 +614,7 @@ async def test_a_context_without_predecessor_is_no_request_and_no_trouble(
     chain = Chain(logs=[key_log("context_1_first", 50)])
     async with reading(tmp_path, chain, subscription=CONFIG) as it:
         assert (it.recorded, it.bench.told(LogQuarantined)) == ([], [])
-        assert it.reader.cursor == 101
+        assert it.reader.ranges.next_block == 101
 
 
 async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path, autojump_clock: Any) -> None:
@@ -642,7 +647,7 @@ async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(
         assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
         (told,) = it.bench.told(ChainReorganised)
         assert told.fork <= 50
-        assert it.reader.cursor == chain.head + 1
+        assert it.reader.ranges.next_block == chain.head + 1
 
 
 async def test_a_reorganisation_is_found_after_a_restart_too(tmp_path: Path, autojump_clock: Any) -> None:
@@ -669,7 +674,7 @@ async def test_a_node_that_lags_takes_nothing_back(tmp_path: Path, autojump_cloc
         await trio.sleep(5)
         assert it.bench.told(ChainReorganised) == []
         assert it.bench.told(RequestsMoved) == []
-        assert it.reader.cursor == chain.head + 1
+        assert it.reader.ranges.next_block == chain.head + 1
 
 
 async def test_head_and_cursor_follow_a_chain_that_became_shorter(
@@ -679,7 +684,7 @@ async def test_head_and_cursor_follow_a_chain_that_became_shorter(
         await trio.sleep(5)
         chain.head, chain.logs = 50, []
         await trio.sleep(LAGGING + 5)
-        assert (it.reader.cursor, it.reader.head.number) == (51, 50)
+        assert (it.reader.ranges.next_block, it.reader.contract.head.number) == (51, 50)
         assert (await it.stored_cursor()) == 51
         assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
 
@@ -690,12 +695,12 @@ async def test_a_read_that_was_asked_before_a_fork_was_found_counts_no_more(
     """A back-fill's answer is on its way while the tail's read shows the fork."""
     async with reading(tmp_path, chain := Chain()) as it:
         await trio.sleep(5)
-        before = it.reader.cursor
+        before = it.reader.ranges.next_block
         async with trio.open_nursery() as nursery:
             chain.latency = 1.0
-            nursery.start_soon(it.reader.read_again, 1, 2)
+            nursery.start_soon(it.reader.ranges.read_again, 1, 2)
             await trio.sleep(0.1)
-            it.reader.rewinds += 1
+            it.reader.ranges.rewinds += 1
             chain.latency = 0.001
-        assert it.reader.cursor == before
-        assert it.reader._reason == "the chain was reorganised meanwhile"
+        assert it.reader.ranges.next_block == before
+        assert it.reader.ranges.reason == "the chain was reorganised meanwhile"

@@ -1,14 +1,25 @@
-"""Finds the block at which the reading of a contract begins: the configured one, else a head that a second look confirms."""
+"""Finds the cursor at which the reading of a contract begins.
+
+A contract that was read before goes on a reorg window below its cursor. One that was never read begins at the configured block, else
+at a head that a second look confirms.
+"""
 
 from __future__ import annotations
 
 import attrs
 import trio
 
+from kmsconn.app.fork_detector import ForkDetector
+from kmsconn.app.retrying import until_kept
 from kmsconn.app.stalled_alert import StalledAlert
+from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.hexes import quantity
+from kmsconn.journal import queries, rewinding
+from kmsconn.journal.values import Reread
 from kmsconn.model.debounce import CONFIRMING
+from kmsconn.rpc.checkpoints import Checkpoint
+from kmsconn.rpc.cursor import Cursor
 from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import BlockHead, read_block
@@ -62,3 +73,28 @@ class FirstBlock:
             else:
                 self.stalled.worked()
                 return found
+
+
+async def start_cursor(contract: WatchedContract, fork_detector: ForkDetector) -> Cursor:
+    """Return where to begin, and let the fork detector go on with the block hashes that the journal kept. Repeating: the same."""
+    journal, of = contract.journal, contract.subscription
+    known = await until_kept(lambda: journal.run(queries.cursor, of.chain_id, of.contract))
+    fork_detector.begin(await until_kept(lambda: journal.run(queries.checkpoints, of.chain_id, of.contract)))
+    size, from_block = contract.components.settings.get_logs_batch_size, contract.chain_context.from_block
+    looks = first_looks(contract)
+    head = await looks.head()  # else the first question would span everything since the last run
+    if known is not None:
+        origin = from_block or 0
+        return Cursor(contract.stepped_back(known, origin), size=size, origin=origin)
+    first = await looks.block(head, from_block)
+    begun = Reread(first.number, first.number, first.number - 1)
+    await until_kept(lambda: journal.run(rewinding.note_reread, of.chain_id, of.contract, begun))
+    if first.hash is not None:
+        fork_detector.begin_at(Checkpoint(first.number, first.hash))
+    return Cursor(first.number, size=size, origin=first.number)
+
+
+def first_looks(contract: WatchedContract) -> FirstBlock:
+    """Make the first questions about a contract's chain."""
+    polling, alert = contract.chain_context.polling, contract.stalled_alert("logs")
+    return FirstBlock(contract.endpoint, contract.tag, contract.head, polling, alert)
