@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 import trio
 
-from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints, thinned, up_to
+from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints, Extension, thinned, up_to
 from kmsconn.rpc.fork import ForkDebounce, Search
 from kmsconn.rpc.logs import LogsRead, read_hash
 from kmsconn.rpc.port import Rpc
@@ -23,15 +23,6 @@ class ChainCheck:
 
     mistrust: str = SAME
     fork: Search | None = None
-
-
-@attrs.frozen
-class Extension:
-    """Block hashes to be kept: all of them, those that are new to the journal, and the numbers of those that it may forget."""
-
-    kept: Checkpoints
-    keep: Checkpoints = ()
-    forget: tuple[int, ...] = ()
 
 
 @attrs.define

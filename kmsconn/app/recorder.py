@@ -8,12 +8,12 @@ import attrs
 
 from kmsconn.app.components import Components
 from kmsconn.app.decoding import DecodedLogs
-from kmsconn.app.fork_detector import Extension
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import recording
 from kmsconn.journal.values import Arrival, Read, Recorded
 from kmsconn.model.events import LogQuarantined, RequestRecorded, RequestsMoved
 from kmsconn.protocols.port import Subscription
+from kmsconn.rpc.checkpoints import NO_EXTENSION, Extension
 from kmsconn.rpc.logs import LogsRead
 
 
@@ -30,7 +30,7 @@ class Recorder:
         decoded: DecodedLogs,
         cursor: int,
         asked: int,
-        extension: Extension | None = None,
+        extension: Extension = NO_EXTENSION,
     ) -> None:
         """Make durable what a read saw, with ``cursor`` as the first block not read, and tell it.
 
@@ -50,8 +50,7 @@ class Recorder:
             now=self.components.ports.wall(),
             chain_time=float(found.head_timestamp),
             expiry=settings.decryption_expiry,
-            keep=() if extension is None else extension.keep,
-            forget=() if extension is None else extension.forget,
+            extension=extension,
         )
         recorded = await self.components.journal.run(recording.record, read)
         self._tell(recorded, decoded.undecodable)

@@ -109,9 +109,9 @@ def _record(db: Database, read: Read) -> Recorded:
 
 
 def _keep(db: Database, read: Read) -> None:
-    for one in read.keep:
+    for one in read.extension.keep:
         db.execute(_CHECKPOINT, (read.chain_id, read.contract, one.number, one.hash))
-    for number in read.forget:
+    for number in read.extension.forget:
         db.execute(_FORGET, (read.chain_id, read.contract, number))
 
 

@@ -15,7 +15,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
-from kmsconn.rpc.checkpoints import Checkpoints
+from kmsconn.rpc.checkpoints import NO_EXTENSION, Extension
 
 
 @attrs.frozen
@@ -40,7 +40,7 @@ class Read:
 
     ``asked`` is the value of ``Journal.tick`` when the question was sent: rows that moved since are not judged by this read.
     ``cursor`` is the first block not read yet; a read never takes it back. ``now`` wall, ``chain_time`` the head's timestamp.
-    ``keep`` and ``forget`` are block hashes to remember from now on, and the numbers of those that are not needed any more.
+    ``extension`` says which block hashes to remember from now on, and which are not needed any more.
     """
 
     chain_id: int
@@ -54,8 +54,7 @@ class Read:
     now: float
     chain_time: float
     expiry: float
-    keep: Checkpoints = ()
-    forget: Sequence[int] = ()
+    extension: Extension = NO_EXTENSION
 
 
 @attrs.frozen

@@ -28,6 +28,18 @@ Checkpoints = tuple[Checkpoint, ...]
 """In the order of their numbers, which differ."""
 
 
+@attrs.frozen
+class Extension:
+    """Block hashes to be kept: all of them, those that are new to the journal, and the numbers of those that it may forget."""
+
+    kept: Checkpoints = ()
+    keep: Checkpoints = ()
+    forget: tuple[int, ...] = ()
+
+
+NO_EXTENSION = Extension()
+
+
 def spacing(distance: int) -> int:
     """Return how many blocks share one checkpoint, so far below the newest one: a power of two."""
     return 1 if distance < DENSE else 1 << (distance // _PER_DOUBLING).bit_length() - 1

@@ -19,7 +19,7 @@ from kmsconn.journal import moves, queries, recording, rewinding
 from kmsconn.journal.values import Arrival, Due, Read, Recorded, Rewound, Row, Shards
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
-from kmsconn.rpc.checkpoints import Checkpoint
+from kmsconn.rpc.checkpoints import Checkpoint, Extension
 from tests.sampling import examples
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, bytes32, opened, read_of, signing
 
@@ -90,8 +90,10 @@ class Model:
                 row.on_chain = False
                 self.touch(row)
         self.cursor = max(self.cursor or 0, read.cursor)
-        self.kept |= {one.number: one.hash for one in read.keep}
-        self.kept = {number: hash_ for number, hash_ in self.kept.items() if number not in read.forget}
+        self.kept |= {one.number: one.hash for one in read.extension.keep}
+        self.kept = {
+            number: hash_ for number, hash_ in self.kept.items() if number not in read.extension.forget
+        }
         new = found - before.keys()
         gone = {rid for rid, flag in before.items() if flag and not self.rows[rid].on_chain}
         back = {rid for rid, flag in before.items() if not flag and self.rows[rid].on_chain}
@@ -217,7 +219,9 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(keep=st.sets(blocks), forget=st.sets(blocks), fork=st.sampled_from("AB"))
     def keep_hashes(self, keep: set[int], forget: set[int], fork: str) -> None:
         hashes = tuple(Checkpoint(number, bytes32(f"{number}{fork}")) for number in sorted(keep))
-        read = read_of(asked=0, blocks=(1, 0), cursor=0, keep=hashes, forget=sorted(forget))
+        read = read_of(
+            asked=0, blocks=(1, 0), cursor=0, extension=Extension((), hashes, tuple(sorted(forget)))
+        )
         recording.record(self.db, read)
         self.model.record(read, 0)
 

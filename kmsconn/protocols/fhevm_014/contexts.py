@@ -142,7 +142,7 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
 
     def numbering(self) -> Numbering:
         """Return the counter of contexts; the first one is made by the contract itself."""
-        return Numbering(self.kind, CONTEXT_TAG, self.ask.newest_context_id(), before_first=1)
+        return Numbering(self.kind, CONTEXT_TAG, self.ask.config.newest_context_id(), before_first=1)
 
     def standing(self, content: NewContext, tx_sender: Address) -> PlannedQueries[bool]:
         """Ask whether it was destroyed: its Core needs it until then, confirmed or not. Raises Destroyed."""
@@ -156,7 +156,7 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
         self, content: NewContext, signer: Address | None, tx_sender: Address
     ) -> StorageRead[bool]:
         """Ask whether this node's confirmation is in the contract."""
-        return self.ask.has_confirmed_context(content.id, tx_sender)
+        return self.ask.config.has_confirmed_context(content.id, tx_sender)
 
     def start_calls(
         self,
@@ -245,7 +245,7 @@ def _node(node: ContextNode) -> kms.MpcNode:
 
 def context_stands(ask: KeyViews, content: NewContext) -> QueryPlan[bool]:
     """Ask about a new context: its Core needs it as long as it is not destroyed, confirmed or not. Raises Destroyed."""
-    [destroyed] = yield [final(ask.is_context_destroyed(content.id))]
+    [destroyed] = yield [final(ask.config.is_context_destroyed(content.id))]
     if destroyed:
         raise was_destroyed(content.id)
     return True
@@ -257,11 +257,11 @@ def previous_context(ask: KeyViews, content: NewContext) -> QueryPlan[NewContext
     None where that context was destroyed: its Core is to forget it, and must not be told of it again.
     Raises NotYet when it is not there, or another.
     """
-    [destroyed] = yield [final(ask.is_context_destroyed(content.previous_id))]
+    [destroyed] = yield [final(ask.config.is_context_destroyed(content.previous_id))]
     if destroyed:
         return None
-    [(block, digest)] = yield [ask.anchor(content.previous_id)]
-    [logs] = yield [ask.announcements(content.previous_id, block)]
+    [(block, digest)] = yield [ask.config.anchor(content.previous_id)]
+    [logs] = yield [ask.config.announcements(content.previous_id, block)]
     return _announced(content.previous_id, logs, digest)
 
 
@@ -282,16 +282,19 @@ def _announced(context_id: int, logs: Sequence[Log], digest: bytes) -> NewContex
 
 def epochs_of(ask: KeyViews, content: ContextDestroyed) -> QueryPlan[tuple[int, ...]]:
     """Find the epochs that a context had, the newest of them if there are too many for one call."""
-    [newest] = yield [ask.newest_epoch_id()]
+    [newest] = yield [ask.config.newest_epoch_id()]
     last = counter_of(newest) if tag_of(newest) == EPOCH_TAG else 0
     ids = [make_id(EPOCH_TAG, counter) for counter in range(max(1, last - _MOST_EPOCHS + 1), last + 1)]
-    contexts = yield [ask.context_of_epoch(epoch_id) for epoch_id in ids]
+    contexts = yield [ask.config.context_of_epoch(epoch_id) for epoch_id in ids]
     return tuple(epoch_id for epoch_id, context in zip(ids, contexts, strict=True) if context == content.id)
 
 
 def after_no_pending_context(ask: KeyViews, context_id: int) -> QueryPlan[Verdict]:
     """Say what "not pending" means for a confirmation: done where the context lives, final where it was destroyed (annex A)."""
-    standing, destroyed = yield [ask.context_standing(context_id), ask.is_context_destroyed(context_id)]
+    standing, destroyed = yield [
+        ask.config.context_standing(context_id),
+        ask.config.is_context_destroyed(context_id),
+    ]
     if destroyed:
         return Verdict.FINAL
     return Verdict.DONE if standing in {Standing.CREATED, Standing.ACTIVE} else Verdict.RETRY

@@ -68,7 +68,7 @@ class Crsgens(Generation[Crsgen]):
 
     def numbering(self) -> Numbering:
         """Return the counter of common reference strings."""
-        return Numbering(self.kind, CRS_TAG, self.ask.newest_crs_id())
+        return Numbering(self.kind, CRS_TAG, self.ask.generation.newest_crs_id())
 
     def start_calls(
         self,

@@ -56,7 +56,7 @@ class Deployment:
     @property
     def keys(self) -> KeyViews:
         """The questions to the two contracts on Ethereum."""
-        return KeyViews(self.ethereum, self.generation.verifying_contract, self.config.verifying_contract)
+        return KeyViews.at(self.ethereum, self.generation.verifying_contract, self.config.verifying_contract)
 
     @property
     def contexts(self) -> GatewayContexts:

@@ -117,7 +117,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
 
     def numbering(self) -> Numbering:
         """Return the counter of epochs; the first one is made by the contract itself."""
-        return Numbering(self.kind, EPOCH_TAG, final(self.ask.newest_epoch_id()), before_first=1)
+        return Numbering(self.kind, EPOCH_TAG, final(self.ask.config.newest_epoch_id()), before_first=1)
 
     def standing(self, content: NewEpoch, tx_sender: Address) -> PlannedQueries[bool]:
         """Ask whether it is still made, with this node. Raises Destroyed."""
@@ -135,7 +135,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
         self, content: NewEpoch, signer: Address | None, tx_sender: Address
     ) -> StorageRead[bool] | None:
         """Ask whether this node's activation is in the contract."""
-        return None if signer is None else self.ask.has_confirmed_epoch(content.id, signer)
+        return None if signer is None else self.ask.config.has_confirmed_epoch(content.id, signer)
 
     def start_calls(
         self,
@@ -225,10 +225,10 @@ def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryP
 
     It needs the nodes of both contexts. The Core of any other node refuses it for ever, and would hold up what comes behind.
     """
-    where = (ask.chain_id, ask.config)
+    where = (ask.chain_id, ask.config.address)
     destroyed, standing, *signers = yield [
-        final(ask.is_context_destroyed(content.context_id)),
-        ask.epoch_standing(content.id),
+        final(ask.config.is_context_destroyed(content.context_id)),
+        ask.config.epoch_standing(content.id),
         *(
             views.node_signer(*where, context_id, tx_sender)
             for context_id in (content.previous_context_id, content.context_id)
@@ -243,8 +243,11 @@ def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryP
 def epoch_material(ask: KeyViews, content: NewEpoch) -> QueryPlan[EpochMaterial]:
     """Read what is reshared, as of the block that the event names (3.7). Raises Rejected for a type that is not known."""
     block = content.material_block
-    key_ids, crs_ids = yield [ask.completed_keys(block), ask.completed_crs(block)]
-    found = yield [*map(ask.key, key_ids, repeat(block)), *map(ask.crs_digest, crs_ids, repeat(block))]
+    key_ids, crs_ids = yield [ask.generation.completed_keys(block), ask.generation.completed_crs(block)]
+    found = yield [
+        *map(ask.generation.key, key_ids, repeat(block)),
+        *map(ask.generation.crs_digest, crs_ids, repeat(block)),
+    ]
     keys, digests = found[: len(key_ids)], found[len(key_ids) :]
     material = EpochMaterial(
         tuple(KeyMaterial(*key) for key in keys), tuple(zip(crs_ids, digests, strict=True))
@@ -257,7 +260,7 @@ def epoch_material(ask: KeyViews, content: NewEpoch) -> QueryPlan[EpochMaterial]
 
 def after_no_pending_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[Verdict]:
     """Say what "not pending" means for an activation: done where the epoch is active, final where it was destroyed (annex A)."""
-    standing, newest = yield [ask.epoch_standing(epoch_id), ask.newest_epoch_id()]
+    standing, newest = yield [ask.config.epoch_standing(epoch_id), ask.config.newest_epoch_id()]
     if standing is Standing.CREATED:
         return Verdict.DONE
     destroyed = standing is Standing.NONE and is_issued(epoch_id, newest)

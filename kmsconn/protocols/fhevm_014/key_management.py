@@ -52,11 +52,11 @@ class EthereumOperation(Fhevm014Operation[C]):
     def replying_context(self, content: C) -> int | Sequence[ContractQuery[int]]:
         """Return the context of extraData, or else ask for the current one."""
         named, _ = content.context
-        return (self.ask.current_context(),) if named is None else named
+        return (self.ask.config.current_context(),) if named is None else named
 
     def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask ProtocolConfig for the signer of a tx sender in a context, pending ones too."""
-        return views.node_signer(self.ask.chain_id, self.ask.config, context_id, tx_sender)
+        return views.node_signer(self.ask.chain_id, self.ask.config.address, context_id, tx_sender)
 
 
 class KmsGenerationOperation(EthereumOperation[C]):
@@ -65,7 +65,7 @@ class KmsGenerationOperation(EthereumOperation[C]):
     @property
     def contract(self) -> tuple[int, Address]:
         """KMSGeneration on Ethereum."""
-        return self.ask.chain_id, self.ask.generation
+        return self.ask.chain_id, self.ask.generation.address
 
 
 class ProtocolConfigOperation(EthereumOperation[C]):
@@ -79,7 +79,7 @@ class ProtocolConfigOperation(EthereumOperation[C]):
     @property
     def contract(self) -> tuple[int, Address]:
         """ProtocolConfig on Ethereum."""
-        return self.ask.chain_id, self.ask.config
+        return self.ask.chain_id, self.ask.config.address
 
 
 class Generation(KmsGenerationOperation[G]):
@@ -97,7 +97,7 @@ class Generation(KmsGenerationOperation[G]):
         self, content: G, signer: Address | None, tx_sender: Address
     ) -> StorageRead[bool] | None:
         """Ask whether this node's answer is in the contract."""
-        return None if signer is None else self.ask.has_answered(content.id, signer)
+        return None if signer is None else self.ask.generation.has_answered(content.id, signer)
 
     def follow_up(self, error: str) -> FollowUp | None:
         """Ask whether a context that the contract does not take was destroyed."""
@@ -145,7 +145,7 @@ _DIGITS = 64
 
 def generation_stands(ask: KeyViews, identifier: int) -> QueryPlan[bool]:
     """Ask about a preparation, key or CRS; return whether it still waits for answers. Raises Aborted."""
-    over, consensus = yield [ask.is_over(identifier), ask.has_consensus(identifier)]
+    over, consensus = yield [ask.generation.is_over(identifier), ask.generation.has_consensus(identifier)]
     if over and not consensus:
         raise Aborted("it was aborted on chain")
     return not over
@@ -158,9 +158,9 @@ def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> QueryPla
     the finalized block ends a request for good. A destroyed epoch looks like one that is not issued yet, but for its number, which the
     counter has passed.
     """
-    where = (ask.chain_id, ask.config)
+    where = (ask.chain_id, ask.config.address)
     destroyed, valid, *epoch_valid = yield [
-        final(ask.is_context_destroyed(context_id)),
+        final(ask.config.is_context_destroyed(context_id)),
         views.is_valid_context(*where, context_id),
         *([] if epoch_id is None else [views.is_valid_epoch(*where, context_id, epoch_id)]),
     ]
@@ -187,7 +187,7 @@ def was_destroyed(identifier: int) -> Destroyed:
 
 def expect_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[None]:
     """Raise Destroyed for an epoch that was destroyed, as of the finalized block."""
-    standing, newest = yield [final(ask.epoch_standing(epoch_id)), final(ask.newest_epoch_id())]
+    standing, newest = yield [final(ask.config.epoch_standing(epoch_id)), final(ask.config.newest_epoch_id())]
     if standing is Standing.NONE and is_issued(epoch_id, newest):
         raise was_destroyed(epoch_id)
 
@@ -199,5 +199,5 @@ def is_issued(epoch_id: int, newest: int) -> bool:
 
 def after_invalid_context(ask: KeyViews, context_id: int) -> QueryPlan[Verdict]:
     """Say what "invalid context" means for an answer: final once it was destroyed (annex A, bounded)."""
-    [destroyed] = yield [ask.is_context_destroyed(context_id)]
+    [destroyed] = yield [ask.config.is_context_destroyed(context_id)]
     return Verdict.FINAL if destroyed and tag_of(context_id) == CONTEXT_TAG else Verdict.RETRY

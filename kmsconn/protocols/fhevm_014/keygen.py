@@ -78,7 +78,7 @@ class PrepKeygens(Generation[PrepKeygen]):
 
     def numbering(self) -> Numbering:
         """Return the counter of preparations; a key has an event only if its preparation succeeds (annex E.2)."""
-        return Numbering(self.kind, PREP_KEYGEN_TAG, self.ask.newest_prep_id())
+        return Numbering(self.kind, PREP_KEYGEN_TAG, self.ask.generation.newest_prep_id())
 
     def start_calls(
         self,

@@ -56,8 +56,10 @@ class Fhevm014(Profile):
                 "Decryption", "decryption_contract.address", at.gateway, at.decryption.verifying_contract
             ),
             has_version("GatewayConfig", "gateway_config_contract.address", at.gateway, at.gateway_config),
-            has_version("KMSGeneration", "kms_generation_contract.address", at.ethereum, at.keys.generation),
-            views.is_protocol_config(at.ethereum, at.keys.config),
+            has_version(
+                "KMSGeneration", "kms_generation_contract.address", at.ethereum, at.keys.generation.address
+            ),
+            views.is_protocol_config(at.ethereum, at.keys.config.address),
             *(
                 has_version("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
                 for place, (chain_id, acl) in enumerate(at.acls.items())

@@ -64,17 +64,17 @@ class Owner:
     async def make_key(self) -> None:
         """Have a key made."""
         await self._generation("keygen", 0)
-        await self._until(self._ask.has_consensus(KEY))
+        await self._until(self._ask.generation.has_consensus(KEY))
 
     async def make_crs(self) -> None:
         """Have a CRS made."""
         await self._generation("crsgenRequest", 2048, 0)
-        await self._until(self._ask.has_consensus(CRS))
+        await self._until(self._ask.generation.has_consensus(CRS))
 
     async def change_context(self) -> None:
         """Go over to a new context with its epoch; the Gateway follows."""
         await self._config("beginContext", *self.announcement.as_abi)
-        await self._until(self._ask.context_standing(NEXT_CONTEXT), Standing.ACTIVE)
+        await self._until(self._ask.config.context_standing(NEXT_CONTEXT), Standing.ACTIVE)
         members = committee(len(self.world.cores))
         gateway = self.world.gateway.owner
         await gateway.do((self.world.at.gateway_config, contracts.gateway_context(NEXT_CONTEXT, members)))
@@ -82,12 +82,12 @@ class Owner:
     async def change_epoch(self) -> None:
         """Reshare in the new context."""
         await self._config("beginEpoch")
-        await self._until(self._ask.epoch_standing(LAST_EPOCH), Standing.CREATED)
+        await self._until(self._ask.config.epoch_standing(LAST_EPOCH), Standing.CREATED)
 
     async def abort_key(self) -> None:
         """Abort a key that every Core works on."""
         await self._generation("keygen", 0)
-        await self._until(self._ask.has_consensus(PREP + 1))
+        await self._until(self._ask.generation.has_consensus(PREP + 1))
         self._set_pace(_FOR_EVER)
         await self._until_cores(lambda core: core.management.at_work("key", (KEY + 1).to_bytes(32)))
         self._set_pace(self.generating)
@@ -113,7 +113,7 @@ class Owner:
     @property
     def _ask(self) -> KeyViews:
         at = self.world.at
-        return KeyViews(self.world.ethereum.node.chain_id, at.kms_generation, at.protocol_config)
+        return KeyViews.at(self.world.ethereum.node.chain_id, at.kms_generation, at.protocol_config)
 
     def _set_pace(self, seconds: float) -> None:
         for core in self.world.cores:

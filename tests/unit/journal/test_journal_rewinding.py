@@ -9,7 +9,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import rewind
 from kmsconn.journal.values import Recorded, Rewound
 from kmsconn.model.life import BLOCK_UNKNOWN, State
-from kmsconn.rpc.checkpoints import Checkpoint
+from kmsconn.rpc.checkpoints import Checkpoint, Extension
 from tests.unit.journal.samples import (
     ANSWER,
     CHAIN,
@@ -31,7 +31,7 @@ def test_the_cursor_goes_back_to_the_block_above_the_fork_and_hashes_above_it_ar
     db: Database,
 ) -> None:
     kept = tuple(Checkpoint(number, bytes32(f"block {number}")) for number in (40, 50, 60))
-    take(db, blocks=(0, 60), keep=kept)
+    take(db, blocks=(0, 60), extension=Extension(kept, kept))
     rewind(db, *HERE, 50, 70)
     assert queries.cursor(db, *HERE) == 51
     assert queries.checkpoints(db, *HERE) == kept[:2]

@@ -21,7 +21,7 @@ from kmsconn.protocols.storage import mapping_slot
 from tests.vectors import keys
 
 SETTINGS = keys.SETTINGS
-ASK = KeyViews(
+ASK = KeyViews.at(
     SETTINGS.ethereum.chain_id,
     SETTINGS.kms_generation_contract.address,
     SETTINGS.protocol_config_contract.address,
@@ -104,7 +104,7 @@ def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
         signer = SIGNER if context in of_contexts else ZERO_ADDRESS
         node = SENDER.rjust(32, b"\0") + signer.rjust(32, b"\0")
         strings = (128).to_bytes(32) + (160).to_bytes(32) + bytes(64)
-        question = views.node_signer(ASK.chain_id, ASK.config, context, SENDER)
+        question = views.node_signer(ASK.chain_id, ASK.config.address, context, SENDER)
         contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
     return contracts.run(epochs.epoch_stands(ASK, content, SENDER))
 
@@ -184,7 +184,7 @@ def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for()
     nonsense = attrs.evolve(first, data=b"nonsense")
     contracts = Contracts(logs=[nonsense])
     anchor = (int.from_bytes(first.block_number.to_bytes(32)), keccak256(nonsense.data))
-    key = next(k for k in contracts.views if k[0] == ASK.anchor(7 << 248 | 1).data)
+    key = next(k for k in contracts.views if k[0] == ASK.config.anchor(7 << 248 | 1).data)
     contracts.views[key] = anchor[0].to_bytes(32) + anchor[1]
     with pytest.raises(NotYet, match="cannot be read"):
         contracts.run(contexts.previous_context(ASK, keys.content("context_2_new")))
@@ -203,7 +203,10 @@ def test_the_material_of_an_epoch_is_that_of_its_block_in_the_contracts_order(na
 def test_without_keys_and_crs_the_material_is_empty() -> None:
     """It is sent as such; the contract refuses the activation later."""
     content, contracts = keys.content("epoch_2_context_switch"), Contracts()
-    for question in (ASK.completed_keys(content.material_block), ASK.completed_crs(content.material_block)):
+    for question in (
+        ASK.generation.completed_keys(content.material_block),
+        ASK.generation.completed_crs(content.material_block),
+    ):
         contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + bytes(32)
     found = contracts.run(epochs.epoch_material(ASK, content))
     assert (found.keys, found.crs) == ((), ())
@@ -300,4 +303,4 @@ def test_other_reverts_speak_for_themselves() -> None:
             Kind.KMS_EPOCH_DESTROYED,
         }:
             assert keys.PROFILE.operations[kind].revert(None).plan is None
-    assert Address(ASK.config) == SETTINGS.protocol_config_contract.address
+    assert Address(ASK.config.address) == SETTINGS.protocol_config_contract.address

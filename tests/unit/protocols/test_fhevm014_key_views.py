@@ -15,7 +15,7 @@ from tests import vectors
 from tests.vectors import keys
 
 SETTINGS = keys.SETTINGS
-ASK = KeyViews(
+ASK = KeyViews.at(
     SETTINGS.ethereum.chain_id,
     SETTINGS.kms_generation_contract.address,
     SETTINGS.protocol_config_contract.address,
@@ -28,23 +28,23 @@ def _address(text: str) -> Address:
 
 
 SLOTS: dict[tuple[str, str], Any] = {
-    ("KMSGeneration", "base+4"): lambda _: ASK.newest_prep_id(),
-    ("KMSGeneration", "base+9"): lambda _: ASK.newest_crs_id(),
-    ("KMSGeneration", "base+1["): lambda read: ASK.is_over(int(read["id"], 16)),
-    ("KMSGeneration", "base+3["): lambda read: ASK.has_consensus(int(read["id"], 16)),
-    ("KMSGeneration", "base+0["): lambda read: ASK.has_answered(
+    ("KMSGeneration", "base+4"): lambda _: ASK.generation.newest_prep_id(),
+    ("KMSGeneration", "base+9"): lambda _: ASK.generation.newest_crs_id(),
+    ("KMSGeneration", "base+1["): lambda read: ASK.generation.is_over(int(read["id"], 16)),
+    ("KMSGeneration", "base+3["): lambda read: ASK.generation.has_consensus(int(read["id"], 16)),
+    ("KMSGeneration", "base+0["): lambda read: ASK.generation.has_answered(
         int(read["id"], 16), _address(read["signer"])
     ),
-    ("ProtocolConfig", "base+0 "): lambda _: ASK.newest_context_id(),
-    ("ProtocolConfig", "base+12"): lambda _: ASK.newest_epoch_id(),
-    ("ProtocolConfig", "base+14["): lambda read: ASK.context_standing(int(read["id"], 16)),
-    ("ProtocolConfig", "base+10["): lambda read: ASK.is_context_destroyed(int(read["id"], 16)),
-    ("ProtocolConfig", "base+15["): lambda read: ASK.epoch_standing(int(read["id"], 16)),
-    ("ProtocolConfig", "base+16["): lambda read: ASK.context_of_epoch(int(read["id"], 16)),
-    ("ProtocolConfig", "base+17["): lambda read: ASK.has_confirmed_context(
+    ("ProtocolConfig", "base+0 "): lambda _: ASK.config.newest_context_id(),
+    ("ProtocolConfig", "base+12"): lambda _: ASK.config.newest_epoch_id(),
+    ("ProtocolConfig", "base+14["): lambda read: ASK.config.context_standing(int(read["id"], 16)),
+    ("ProtocolConfig", "base+10["): lambda read: ASK.config.is_context_destroyed(int(read["id"], 16)),
+    ("ProtocolConfig", "base+15["): lambda read: ASK.config.epoch_standing(int(read["id"], 16)),
+    ("ProtocolConfig", "base+16["): lambda read: ASK.config.context_of_epoch(int(read["id"], 16)),
+    ("ProtocolConfig", "base+17["): lambda read: ASK.config.has_confirmed_context(
         int(read["id"], 16), _address(read["sender"])
     ),
-    ("ProtocolConfig", "base+18["): lambda read: ASK.has_confirmed_epoch(
+    ("ProtocolConfig", "base+18["): lambda read: ASK.config.has_confirmed_epoch(
         int(read["id"], 16), _address(read["signer"])
     ),
 }
@@ -71,27 +71,33 @@ def test_every_slot_is_that_of_the_real_contract(read: dict[str, Any]) -> None:
 
 def test_the_counters_of_the_proof_are_those_of_the_finalized_block() -> None:
     """The reader goes no further; a counter of the head would miss what it has not reached yet."""
-    for slot in (ASK.newest_prep_id(), ASK.newest_crs_id(), ASK.newest_context_id()):
+    for slot in (
+        ASK.generation.newest_prep_id(),
+        ASK.generation.newest_crs_id(),
+        ASK.config.newest_context_id(),
+    ):
         assert slot.call()[1][2] == FINALIZED
 
 
 @pytest.mark.parametrize("value", range(4))
 def test_a_standing_has_four_values(value: int) -> None:
-    assert ASK.context_standing(1).understand(value.to_bytes(32)) == Standing(value)
+    assert ASK.config.context_standing(1).understand(value.to_bytes(32)) == Standing(value)
 
 
 def test_a_standing_of_no_sense_is_no_answer() -> None:
     with pytest.raises(Undecodable):
-        ASK.context_standing(1).understand((4).to_bytes(32))
+        ASK.config.context_standing(1).understand((4).to_bytes(32))
 
 
 MADE: dict[str, Any] = {
-    "getKmsContextAnchor": lambda entry, _: ASK.anchor(int(entry["call"]["data"][10:], 16)),
-    "getCompletedKeyIds": lambda _, block: ASK.completed_keys(block),
-    "getCompletedCrsIds": lambda _, block: ASK.completed_crs(block),
-    "getKeyInfo": lambda entry, block: ASK.key(int(entry["call"]["data"][10:], 16), block),
-    "getCrsMaterials": lambda entry, block: ASK.crs_digest(int(entry["call"]["data"][10:], 16), block),
-    "getCurrentKmsContextAndEpoch": lambda _entry, _block: ASK.current_context(),
+    "getKmsContextAnchor": lambda entry, _: ASK.config.anchor(int(entry["call"]["data"][10:], 16)),
+    "getCompletedKeyIds": lambda _, block: ASK.generation.completed_keys(block),
+    "getCompletedCrsIds": lambda _, block: ASK.generation.completed_crs(block),
+    "getKeyInfo": lambda entry, block: ASK.generation.key(int(entry["call"]["data"][10:], 16), block),
+    "getCrsMaterials": lambda entry, block: ASK.generation.crs_digest(
+        int(entry["call"]["data"][10:], 16), block
+    ),
+    "getCurrentKmsContextAndEpoch": lambda _entry, _block: ASK.config.current_context(),
 }
 CALLED = [entry for entry in keys.views() if entry["function"].split("(")[0] in MADE]
 
@@ -107,7 +113,7 @@ def test_every_view_is_asked_as_recorded_at_its_block(entry: dict[str, Any]) -> 
 
 
 def test_announcements_are_asked_for_by_the_id_of_the_context() -> None:
-    question = ASK.announcements(7 << 248 | 1, 12)
+    question = ASK.config.announcements(7 << 248 | 1, 12)
     method, (criteria,) = question.call()
     first = keys.log("context_1_first")
     assert method == "eth_getLogs"
