@@ -60,4 +60,4 @@ class Destruction:
             for row in rows:
                 if order_of(self.profile, row).under & destroyed:
                     await self.end(row, reason)
-            after = rows[-1].log.block_number, rows[-1].log.log_index
+            after = rows[-1].event.log.block_number, rows[-1].event.log.log_index

@@ -94,7 +94,9 @@ class OrderedDispatcher:
         free = free_to_begin(line, self.pool.busy)
         for entry in [entry for entry in free if entry.queued.due][: max(0, self.pool.free)]:
             self.pool.dispatch(entry.queued.row)
-        later = [entry.queued.row.next_attempt - self.wall() for entry in free if not entry.queued.due]
+        later = [
+            entry.queued.row.progress.next_attempt - self.wall() for entry in free if not entry.queued.due
+        ]
         return max(SOONEST, min([LOOK_AGAIN, *later]))
 
     async def _end(self, entry: Entry, identifier: int) -> None:

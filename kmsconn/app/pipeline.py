@@ -63,7 +63,7 @@ class Pipeline:
         try:
             request = request_of(self.profile, row)
             if self._is_over(request):
-                reason = f"expired; what it last waited for: {row.reason or 'its turn'}"
+                reason = f"expired; what it last waited for: {row.progress.reason or 'its turn'}"
                 await self.outcomes.close(row, "expire", reason, "deadline")
                 return False
             await self.destruction.apply(request)
@@ -80,8 +80,8 @@ class Pipeline:
         return now is not None and now > request.answered_until
 
     async def _line(self, row: Row, request: Request) -> Answered:
-        if row.submitted:
-            if MARK in row.reason:
+        if row.progress.submitted:
+            if MARK in row.progress.reason:
                 self.tracker.taken.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
         checked = await self.runner.run(
@@ -125,8 +125,8 @@ class Pipeline:
             if answered.answer is None:
                 await self.outcomes.close(row, "finish", "done", "done")
             elif kept := await self.journal.run(moves.answer, row.rid, answered.answer, now):
-                self.on_event(AnswerKept(row.rid, row.kind, now - row.recorded_at))
+                self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded))
                 if answered.answer.mismatch:
                     self.on_event(AnswerMismatch(row.rid, row.kind, answered.answer.mismatch))
-        self.txmanager_wake_ups[row.chain_id].notify()
+        self.txmanager_wake_ups[row.event.chain_id].notify()
         return kept

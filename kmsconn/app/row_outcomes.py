@@ -92,7 +92,8 @@ class RowOutcomes:
             await self._wait_for_others(row, error, error.again_in)
         else:
             seconds = min(
-                DEFERRAL.seconds(row.deferred, self.random()), operation_of(self.profile, row).longest_wait
+                DEFERRAL.seconds(row.progress.deferred, self.random()),
+                operation_of(self.profile, row).longest_wait,
             )
             await self._defer(row, error.stage, str(error), seconds)
 
@@ -105,8 +106,8 @@ class RowOutcomes:
 
     async def _wait_for_right(self, row: Row, error: Denied) -> None:
         """Wait for a right that was not given yet, ever longer; what was waited for before does not count."""
-        again = row.reason.removeprefix(SECOND_CHANCE_MARK) == str(error)
-        seconds = self._until_over(row, DENIED.seconds(row.deferred if again else 0, self.random()))
+        again = row.progress.reason.removeprefix(SECOND_CHANCE_MARK) == str(error)
+        seconds = self._until_over(row, DENIED.seconds(row.progress.deferred if again else 0, self.random()))
         longest = max(seconds, DEFERRAL.cap)
         await self._defer(row, error.stage, str(error), seconds, max_wait=longest, again=again)
 
@@ -121,7 +122,7 @@ class RowOutcomes:
     async def _forgotten(self, row: Row, error: Forgotten) -> None:
         """Submit again soon; but a Core that forgets what it has just taken is not hurried."""
         self.journal.note_submitted(row.rid, False)
-        tries = 0 if row.submitted else row.deferred
+        tries = 0 if row.progress.submitted else row.progress.deferred
         await self._defer(row, "answer", str(error), DEFERRAL.seconds(tries, self.random()))
 
     async def _defer(
@@ -135,7 +136,7 @@ class RowOutcomes:
         again: bool = True,
     ) -> None:
         """Let a row wait, ``again`` or for something else; the mark of a second chance stays on it whatever it waits for."""
-        if row.reason.startswith(SECOND_CHANCE_MARK):
+        if row.progress.reason.startswith(SECOND_CHANCE_MARK):
             reason = SECOND_CHANCE_MARK + reason
         if await self.journal.run(
             moves.defer, row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again
@@ -166,7 +167,7 @@ class RowOutcomes:
 
     async def _submit_again(self, row: Row, error: RequestError, reason: str) -> None:
         self.journal.note_submitted(row.rid, False)
-        await self._defer(row, error.stage, reason, DEFERRAL.seconds(row.deferred, self.random()))
+        await self._defer(row, error.stage, reason, DEFERRAL.seconds(row.progress.deferred, self.random()))
 
     async def reject(self, row: Row, reason: str) -> None:
         """Reject a row that nobody works on. Repeating: it is told once."""
@@ -175,10 +176,10 @@ class RowOutcomes:
     async def close(self, row: Row, transition: str, reason: str, cause: str = "other") -> None:
         """End a row. Repeating: it is told once."""
         self.tracker.forget(row.rid)
-        head = self.heads[row.chain_id].number if transition == "found_finalized" else None
+        head = self.heads[row.event.chain_id].number if transition == "found_finalized" else None
         if await self.journal.run(moves.close, row.rid, transition, reason, block=head):
             self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))
 
 
 def _had_second_chance(row: Row) -> bool:
-    return row.reason.startswith(SECOND_CHANCE_MARK)
+    return row.progress.reason.startswith(SECOND_CHANCE_MARK)

@@ -20,18 +20,26 @@ def operation_of(profile: Profile, row: Row) -> Operation[Any]:
 
 def request_of(profile: Profile, row: Row) -> Request:
     """Read the request of a row from its stored event. Raises Undecodable (then an older program wrote it)."""
-    log = row.log
+    log = row.event.log
     content = profile.decode(log)
     if content is None:
         raise Undecodable("the event asks for nothing")
     place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
-    return Request(row.rid, row.chain_id, row.contract, content, row.digest, place, row.deadline)
+    return Request(
+        row.rid,
+        row.event.chain_id,
+        row.event.contract,
+        content,
+        row.event.digest,
+        place,
+        row.progress.deadline,
+    )
 
 
 def order_of(profile: Profile, row: Row) -> Order:
     """Return the order of a row's request; no order for an event that cannot be read, so that its row comes to its end soon."""
     try:
-        content = profile.decode(row.log)
+        content = profile.decode(row.event.log)
     except Undecodable:
         return Order()
     return Order() if content is None else content.order

@@ -20,39 +20,39 @@ _EXACT = 2**53  # beyond it JSON readers lose digits
 
 def as_json(row: Row, *, whole: bool = False) -> dict[str, Any]:
     """Return a row; ``whole``: with its reason in full, and with the bytes of answer and transaction."""
-    log = row.log
+    log = row.event.log
     shown = {
         "row": row.rid,
         "kind": row.kind.value,
         "id": f"0x{row.id:064x}",
         "state": STATES[row.state],
         "on_chain": row.on_chain,
-        "reason": row.reason if whole else row.reason[:SHORT],
-        "recorded_at": row.recorded_at,
-        "answered_at": row.answered_at,
-        "closed_at": row.closed_at,
-        "next_attempt": row.next_attempt,
-        "deferred": row.deferred,
-        "submitted": row.submitted,
-        "nonce": row.nonce,
-        "transaction": None if row.reply_hash is None else to_hex(row.reply_hash),
-        "included_block": row.included_block,
+        "reason": row.progress.reason if whole else row.progress.reason[:SHORT],
+        "recorded_at": row.times.recorded,
+        "answered_at": row.times.answered,
+        "closed_at": row.times.closed,
+        "next_attempt": row.progress.next_attempt,
+        "deferred": row.progress.deferred,
+        "submitted": row.progress.submitted,
+        "nonce": row.reply.nonce,
+        "transaction": None if row.reply.hash is None else to_hex(row.reply.hash),
+        "included_block": row.reply.included_block,
     }
     if not whole:
         return shown
     return {
         **shown,
-        "chain_id": row.chain_id,
-        "contract": checksum(row.contract),
-        "digest": to_hex(row.digest),
-        "deadline": None if math.isinf(row.deadline) else row.deadline,
+        "chain_id": row.event.chain_id,
+        "contract": checksum(row.event.contract),
+        "digest": to_hex(row.event.digest),
+        "deadline": None if math.isinf(row.progress.deadline) else row.progress.deadline,
         "block": log.block_number,
         "block_hash": to_hex(log.block_hash),
         "request_transaction": to_hex(log.transaction_hash),
         "log_index": log.log_index,
         "signer": None if row.answer is None or row.answer.signer is None else checksum(row.answer.signer),
         "calldata": None if row.answer is None else to_hex(row.answer.calldata),
-        "raw_transaction": None if row.raw is None else to_hex(row.raw),
+        "raw_transaction": None if row.reply.raw is None else to_hex(row.reply.raw),
     }
 
 

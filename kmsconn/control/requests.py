@@ -51,7 +51,7 @@ async def _whole(context: Context, row: Row) -> dict[str, Any]:
     ]
     shown = {**as_json(row, whole=True), "others_of_this_id": others}
     try:
-        content = context.profile.decode(row.log)
+        content = context.profile.decode(row.event.log)
     except Undecodable as error:
         return {**shown, "event": f"cannot be decoded: {error}"}
     return {**shown, "event": None if content is None else content_as_json(content)}
@@ -109,7 +109,7 @@ def _deadline(context: Context, row: Row) -> float:
     """Return a deadline as of a request that is recorded now, in chain time."""
     operation = context.profile.operations.get(row.kind)
     expires = operation is not None and operation.expires
-    return context.chain_time(row.chain_id) + context.expiry if expires else math.inf
+    return context.chain_time(row.event.chain_id) + context.expiry if expires else math.inf
 
 
 def _name_of(row: Row) -> dict[str, Any]:

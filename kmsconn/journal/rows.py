@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from kmsconn.ethereum.addresses import Address, address
 from kmsconn.ethereum.logs import Log
-from kmsconn.journal.values import Row
+from kmsconn.journal.values import Row, RowEvent, RowProgress, RowReply, RowTimes
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 
 ID_BYTES = 32
 
-# In the order in which ``read_row`` takes them.
-COLUMNS = (
-    "rid, chain_id, contract, id, digest, kind, state, on_chain, block, block_hash, transaction_hash, log_index, log, next_attempt, "
-    "deadline, submitted, deferred, reason, calldata, signer, nonce, raw, reply_hash, included_block, recorded_at, answered_at, closed_at"
+# Of each part of a row, in the order in which ``read_row`` takes them.
+_PARTS = (
+    "rid, id, kind, state, on_chain",
+    "chain_id, contract, digest, log, block, block_hash, transaction_hash, log_index",
+    "next_attempt, deadline, submitted, deferred, reason",
+    "calldata, signer",
+    "nonce, raw, reply_hash, included_block",
+    "recorded_at, answered_at, closed_at",
 )
+COLUMNS = ", ".join(_PARTS)
+_LENGTHS = tuple(part.count(",") + 1 for part in _PARTS)
 
 _said = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, ...], bytes])
 _say = msgspec.msgpack.Encoder()
@@ -68,56 +75,23 @@ def place_of(log: Log) -> tuple[int, bytes, bytes, int]:
 
 def read_row(stored: tuple[Any, ...]) -> Row:
     """Return the value of one row selected with ``COLUMNS``. Raises ValueError or TypeError for what is none."""
-    (
-        rid,
-        chain_id,
-        contract,
-        identifier,
-        digest,
-        kind,
-        state,
-        on_chain,
-        block,
-        block_hash,
-        transaction_hash,
-        log_index,
-    ) = stored[:12]
-    (
-        log,
-        next_attempt,
-        deadline,
-        submitted,
-        deferred,
-        reason,
-        calldata,
-        signer,
-        nonce,
-        raw,
-        reply_hash,
-        *rest,
-    ) = stored[12:]
-    included_block, recorded_at, answered_at, closed_at = rest
+    values = iter(stored)
+    request, event, progress, answer, reply, times = (tuple(islice(values, length)) for length in _LENGTHS)
+    rid, identifier, kind, state, on_chain = request
+    chain_id, contract, digest, log, *place = event
+    next_attempt, deadline, submitted, deferred, reason = progress
+    calldata, signer = answer
     return Row(
         rid=rid,
-        chain_id=chain_id,
-        contract=address(contract),
         id=_unpack_id(identifier),
-        digest=digest,
         kind=Kind(kind),
         state=State(state),
         on_chain=bool(on_chain),
-        log=unpack_log(log or pack_nothing(contract), block, block_hash, transaction_hash, log_index),
-        next_attempt=next_attempt,
-        deadline=deadline,
-        submitted=bool(submitted),
-        deferred=deferred,
-        reason=reason,
+        event=RowEvent(
+            chain_id, address(contract), digest, unpack_log(log or pack_nothing(contract), *place)
+        ),
+        progress=RowProgress(next_attempt, deadline, bool(submitted), deferred, reason),
         answer=None if calldata is None else Answer(calldata, None if signer is None else Address(signer)),
-        nonce=nonce,
-        raw=raw,
-        reply_hash=reply_hash,
-        included_block=included_block,
-        recorded_at=recorded_at,
-        answered_at=answered_at,
-        closed_at=closed_at,
+        reply=RowReply(*reply),
+        times=RowTimes(*times),
     )

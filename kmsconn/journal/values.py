@@ -94,34 +94,62 @@ class JournalPlace:
 
 
 @attrs.frozen
-class Row:
-    """A request as stored. ``log`` is the whole event; ``deadline`` in chain time, infinite for what never expires.
+class RowEvent:
+    """The event of a request as stored: of which contract, the whole log, and the digest of its content."""
 
-    ``deferred`` counts deferrals in a row.
-    """
-
-    rid: int
     chain_id: int
     contract: Address
-    id: int
     digest: bytes
-    kind: Kind
-    state: State
-    on_chain: bool
     log: Log
+
+
+@attrs.frozen
+class RowProgress:
+    """How far the work on a request has come, and what it waits for. ``deferred`` counts deferrals in a row.
+
+    ``deadline`` is in chain time, infinite for what never expires. ``submitted``: the Core has the request.
+    """
+
     next_attempt: float
     deadline: float
     submitted: bool
     deferred: int
     reason: str
+
+
+@attrs.frozen
+class RowReply:
+    """The reply to a request as far as it has come: nonce, signed bytes and their hash, and the block that has it."""
+
+    nonce: int | None = None
+    raw: bytes | None = None
+    hash: bytes | None = None
+    included_block: int | None = None
+
+
+@attrs.frozen
+class RowTimes:
+    """When a request was recorded, answered and ended, in wall time."""
+
+    recorded: float
+    answered: float | None = None
+    closed: float | None = None
+
+
+@attrs.frozen
+class Row:
+    """A request as stored. ``answer`` is what the Core said, once it is durable."""
+
+    rid: int
+    id: int
+    kind: Kind
+    state: State
+    on_chain: bool
+    event: RowEvent
+    progress: RowProgress
     answer: Answer | None
-    nonce: int | None
-    raw: bytes | None
-    reply_hash: bytes | None
-    included_block: int | None
-    recorded_at: float
-    answered_at: float | None
-    closed_at: float | None = None
+    reply: RowReply
+    times: RowTimes
 
 
 @attrs.frozen

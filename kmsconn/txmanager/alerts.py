@@ -164,7 +164,7 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float
             else "the node's answer is not the transaction's hash"
         )
         alerts.raise_for(
-            row, "broadcast", f"the transaction with nonce {row.nonce} was not taken: {why}", now
+            row, "broadcast", f"the transaction with nonce {row.reply.nonce} was not taken: {why}", now
         )
 
 
@@ -178,7 +178,7 @@ def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now
             alerts.passed("contract-refuses")
             alerts.clear_for(row.rid, {"contract-refuses"})
     elif not said.funds and question is not Question.TRACE:
-        which = f" of {to_hex(row.reply_hash)}" if question is Question.RECEIPT and row.reply_hash else ""
+        which = f" of {to_hex(row.reply.hash)}" if question is Question.RECEIPT and row.reply.hash else ""
         alerts.raise_for(row, cause, f"{question.value}{which}: {said.reason}", now)
 
 

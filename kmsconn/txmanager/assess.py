@@ -224,7 +224,7 @@ def _refused_often(view: View, row: Row, broadcast: Broadcast) -> bool:
 def transaction_of(row: Row) -> Transaction | None:
     """Return the transaction in a row's bytes, None where they cannot be read."""
     try:
-        return decode_transaction(row.raw or b"").transaction
+        return decode_transaction(row.reply.raw or b"").transaction
     except Undecodable:
         return None
 
@@ -374,13 +374,13 @@ def _included(view: View, track: Track) -> Assessment:
 
 
 def _look_of(view: View, row: Row) -> tuple[Question, ...]:
-    bytes_are_in = row.reply_hash is not None and not _is_open_again(view, row)
+    bytes_are_in = row.reply.hash is not None and not _is_open_again(view, row)
     return (Question.CALL, Question.RECEIPT) if bytes_are_in else (Question.CALL,)
 
 
 def _is_open_again(view: View, row: Row) -> bool:
     """Say whether an included reply's nonce is a gap: it went with its block, or the contract has it by earlier bytes."""
-    return row.nonce in view.nonces.ripe and (row.included_block or 0) <= view.chain.number
+    return row.reply.nonce in view.nonces.ripe and (row.reply.included_block or 0) <= view.chain.number
 
 
 def _again(view: View, track: Track, call: Finding) -> Assessment | None:
@@ -414,9 +414,9 @@ def _has_reply(view: View, track: Track, call: Finding, receipt: Finding | None)
     if silent:
         return Assessment(Evidence.NO_ANSWER)
     found = receipt.value if receipt is not None and isinstance(receipt.value, Receipt) else None
-    if found is None and track.row.reason == BLOCK_UNKNOWN:
+    if found is None and track.row.progress.reason == BLOCK_UNKNOWN:
         return Assessment(Evidence.BLOCK_UNKNOWN, BLOCK_UNKNOWN)
-    noted = track.row.included_block or 0
+    noted = track.row.reply.included_block or 0
     block = noted if found is None else max(noted, found.block)
     if block > view.chain.final:
         return Assessment(Evidence.YOUNG)
@@ -430,7 +430,7 @@ def _by_receipt(view: View, track: Track, receipt: Finding | None) -> Assessment
         return Assessment(Evidence.NO_ANSWER)
     if found.block > view.chain.final:
         return Assessment(Evidence.YOUNG)
-    return Assessment(Evidence.FINAL, block=max(track.row.included_block or 0, found.block))
+    return Assessment(Evidence.FINAL, block=max(track.row.reply.included_block or 0, found.block))
 
 
 _ASSESSORS: dict[Phase, Callable[[View, Track], Assessment]] = {

@@ -134,7 +134,7 @@ _MAY_GO_BACK = frozenset({Evidence.UNKNOWN, Evidence.ASKED, Evidence.NONCE_OPEN}
 
 
 def _may_go_back(view: View, step: Step) -> bool:
-    left_gap = step.phase is Phase.INCLUDED and step.row.nonce in view.nonces.ripe
+    left_gap = step.phase is Phase.INCLUDED and step.row.reply.nonce in view.nonces.ripe
     return left_gap and step.found.evidence in _MAY_GO_BACK
 
 
@@ -165,7 +165,7 @@ def _signatures(view: View, ready: Sequence[Step], planned: Sequence[int]) -> tu
 
 def _signature(view: View, step: Step, nonce: int) -> Signature | None:
     earlier = step.track.earlier
-    if earlier is not None and earlier.nonce == nonce and earlier.raw is not None:
+    if earlier is not None and earlier.reply.nonce == nonce and earlier.reply.raw is not None:
         return Signature(step.track, nonce, 0, None)
     if view.price is None:
         return None
@@ -180,7 +180,9 @@ def _signature(view: View, step: Step, nonce: int) -> Signature | None:
 def transaction_for(row: Row, nonce: int, gas: int, price: Price) -> Transaction:
     """Return the transaction that carries a reply."""
     assert row.answer is not None
-    return TransactionRequest(row.chain_id, row.contract, row.answer.calldata, gas).at(nonce, price)
+    return TransactionRequest(row.event.chain_id, row.event.contract, row.answer.calldata, gas).at(
+        nonce, price
+    )
 
 
 # --- other fees at the same nonce

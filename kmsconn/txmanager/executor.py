@@ -127,7 +127,7 @@ class Executor:
         chain = self.state.chain
         assert chain is not None
         for track in plan.young:
-            if (track.row.included_block or 0) > chain.final:
+            if (track.row.reply.included_block or 0) > chain.final:
                 self.state.tracks.drop(track)
 
     def _remember(self) -> None:

@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import moves
-from kmsconn.journal.values import Row, Signing
+from kmsconn.journal.values import Row, RowReply, Signing
 from kmsconn.model.events import (
     ReplyFinalized,
     ReplyIncluded,
@@ -60,7 +60,8 @@ class ReplyMoves:
         first = row.state is State.ANSWERED and not history.returned and history.reusable is None
         history.reusable, history.signed_once = None, first
         self.state.alerts.clear_for(row.rid)
-        signed = attrs.evolve(row, state=State.SIGNED, nonce=by.nonce, raw=by.raw, reply_hash=by.reply_hash)
+        reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
+        signed = attrs.evolve(row, state=State.SIGNED, reply=reply)
         self.state.tracks.move(track, signed)
         track.signed_at = trio.current_time()
         self.state.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash))
@@ -91,8 +92,8 @@ class ReplyMoves:
         state.tracks.newly_included = True
         state.alerts.clear_for(row.rid)
         state.alerts.passed("not-included")
-        seconds = max(0.0, state.manager.ports.wall() - row.recorded_at)
-        own = None if foreign else row.reply_hash
+        seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
+        own = None if foreign else row.reply.hash
         state.manager.on_event(ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign))
 
     async def release(self, track: Track, reason: str) -> None:
@@ -115,7 +116,7 @@ class ReplyMoves:
         row, history = track.row, track.history
         seconds = self._delay(history.gone) if gone and history.gone else 0.0
         history.gone += gone
-        if row.raw is not None:
+        if row.reply.raw is not None:
             history.reusable = row
         self.state.tracks.drop(track)
         if await self.state.manager.journal.run(moves.unland, row.rid, transition, reason, seconds):
@@ -136,7 +137,7 @@ class ReplyMoves:
 
     async def defer(self, track: Track, reason: str) -> None:
         """Let a reply wait in the journal, without a nonce."""
-        row, manager, seconds = track.row, self.state.manager, self._delay(track.row.deferred)
+        row, manager, seconds = track.row, self.state.manager, self._delay(track.row.progress.deferred)
         self.state.tracks.drop(track)
         if await manager.journal.run(moves.defer, row.rid, manager.ports.wall() + seconds, reason):
             manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds))

@@ -75,11 +75,11 @@ def call_for(track: Track, question: Question, sender: Address) -> Call:
         case Question.CALL_AT_BLOCK:
             return Call("eth_call", (_message(row, sender), quantity(_receipt_block(track))))
         case Question.RECEIPT:
-            return Call("eth_getTransactionReceipt", (to_hex(row.reply_hash or b""),))
+            return Call("eth_getTransactionReceipt", (to_hex(row.reply.hash or b""),))
         case Question.TRACE:
-            return Call("debug_traceTransaction", (to_hex(row.reply_hash or b""), {"tracer": "callTracer"}))
+            return Call("debug_traceTransaction", (to_hex(row.reply.hash or b""), {"tracer": "callTracer"}))
         case Question.BLOCK:
-            return block_call(row.log.block_number)
+            return block_call(row.event.log.block_number)
 
 
 def _receipt_block(track: Track) -> int:
@@ -88,7 +88,7 @@ def _receipt_block(track: Track) -> int:
 
 
 def _message(row: Row, sender: Address) -> dict[str, str]:
-    return {"from": to_hex(sender), "to": to_hex(row.contract), "data": to_hex(calldata_of(row))}
+    return {"from": to_hex(sender), "to": to_hex(row.event.contract), "data": to_hex(calldata_of(row))}
 
 
 def calldata_of(row: Row) -> bytes:
@@ -110,7 +110,7 @@ def read_finding(profile: Profile, track: Track, question: Question, result: Any
         case Question.TRACE:
             return read_trace(profile, kind, result)
         case Question.BLOCK:
-            return read_stands(track.row.log.block_hash, result)
+            return read_stands(track.row.event.log.block_hash, result)
 
 
 def usable(result: Any) -> Any:

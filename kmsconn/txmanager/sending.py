@@ -82,10 +82,10 @@ class Sender:
             return
         ordered = sorted(rows, key=nonce_of)
         for row in ordered:
-            self.state.broadcasts.begin(row.rid, row.reply_hash or b"", now)
+            self.state.broadcasts.begin(row.rid, row.reply.hash or b"", now)
         if ordered:
             nursery.start_soon(
-                self._hand_over, [row.raw or b"" for row in ordered], partial(self._sent, ordered)
+                self._hand_over, [row.reply.raw or b"" for row in ordered], partial(self._sent, ordered)
             )
 
     async def _hand_over(self, raws: Sequence[bytes], sent: Any) -> None:
@@ -113,7 +113,7 @@ class Sender:
     def _sent(self, rows: Sequence[Row], place: int, result: Any, *, first: bool) -> bool:
         """Note an answer to a broadcast; say whether it holds others back."""
         row, now = rows[place], trio.current_time()
-        said = read_sent(result, row.reply_hash)
+        said = read_sent(result, row.reply.hash)
         self._note_sent(row, said, now)
         tell_sent(self.state.alerts, row, said, result, now, funds=self.funds())
         self.news.notify()
@@ -125,8 +125,8 @@ class Sender:
 
     def _note_sent(self, row: Row, said: Sent, now: float) -> None:
         """Note what a node said to a reply's bytes, with an event when a node holds them first."""
-        if self.state.broadcasts.note(row.rid, row.reply_hash or b"", said, now):
-            manager, answered_at = self.state.manager, row.answered_at
+        if self.state.broadcasts.note(row.rid, row.reply.hash or b"", said, now):
+            manager, answered_at = self.state.manager, row.times.answered
             since = None if answered_at is None else max(0.0, manager.ports.wall() - answered_at)
             manager.on_event(ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name))
 
@@ -164,6 +164,6 @@ class Sender:
 
 def _earlier(one: Signature) -> Signed | None:
     earlier = one.track.earlier
-    if earlier is None or earlier.raw is None or earlier.reply_hash is None:
+    if earlier is None or earlier.reply.raw is None or earlier.reply.hash is None:
         return None
-    return earlier.raw, earlier.reply_hash
+    return earlier.reply.raw, earlier.reply.hash

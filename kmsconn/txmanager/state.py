@@ -175,7 +175,7 @@ class Tracks:
         if track is None:
             history = self.histories.setdefault(row.rid, ReplyHistory())
             track = self.by_rid[row.rid] = Track(row, history)
-        elif track.row.state is not row.state or track.row.reply_hash != row.reply_hash:
+        elif track.row.state is not row.state or track.row.reply.hash != row.reply.hash:
             track.moved(row)
         else:
             track.row = row

@@ -176,7 +176,7 @@ class Tracking:
             return
         rows = await self._included(chain.settled, INCLUDED_AT_ONCE, from_block=self._included_from)
         full = len(rows) == INCLUDED_AT_ONCE
-        self._included_from = (rows[-1].included_block or 0) if full else chain.settled + 1
+        self._included_from = (rows[-1].reply.included_block or 0) if full else chain.settled + 1
 
     async def _load_final(self, chain: ChainView) -> None:
         """Track the included replies whose blocks are final; a moment ago there were none, where nothing has changed since."""
@@ -206,7 +206,7 @@ class Tracking:
         for row in await state.manager.journal.run(
             queries.included_from_nonce, state.chain_id, chain.nonce, INCLUDED_AT_ONCE
         ):
-            if row.nonce in ripe:
+            if row.reply.nonce in ripe:
                 tracks.note(row)
 
     async def load_answered(self) -> None:
@@ -246,7 +246,7 @@ class Tracking:
         late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.block_time)
         waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
         for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):
-            text = f"no block has taken it for {seconds / 60:.0f} minutes, with nonce {row.nonce}"
+            text = f"no block has taken it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
             state.alerts.raise_for(row, "not-included", text, now)
 
     def view(self, chain: ChainView) -> View:

@@ -63,7 +63,7 @@ class ChainView:
 
     def is_old(self, row: Row) -> bool:
         """Say whether a row's request is older than the reorg window: only then is a final no believed."""
-        return row.log.block_number <= self.settled
+        return row.event.log.block_number <= self.settled
 
 
 @attrs.frozen
@@ -181,13 +181,13 @@ class Track:
     @property
     def earlier(self) -> Row | None:
         """The row with earlier bytes of this reply, where the journal or this process still has them."""
-        return self.row if self.row.raw is not None else self.history.reusable
+        return self.row if self.row.reply.raw is not None else self.history.reusable
 
     @property
     def earlier_nonce(self) -> int | None:
         """The nonce of earlier bytes."""
         earlier = self.earlier
-        return None if earlier is None or earlier.raw is None else earlier.nonce
+        return None if earlier is None or earlier.reply.raw is None else earlier.reply.nonce
 
 
 FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before something is done
@@ -260,13 +260,13 @@ class View:
 
     def broadcast_of(self, row: Row) -> Broadcast | None:
         """Return what became of a row's bytes in this process."""
-        return self.broadcasts.of(row.rid, row.reply_hash)
+        return self.broadcasts.of(row.rid, row.reply.hash)
 
 
 def nonce_of(row: Row) -> int:
     """Return the nonce of a signed row."""
-    assert row.nonce is not None
-    return row.nonce
+    assert row.reply.nonce is not None
+    return row.reply.nonce
 
 
 def phase_of(view: View, row: Row) -> Phase:

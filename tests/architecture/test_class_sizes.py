@@ -28,7 +28,6 @@ NOT_YET_SPLIT = frozenset(
         "emulator.key_life.KeyLife",
         "emulator.node_standing.NodeStanding",
         "emulator.rpc_push._Session",
-        "journal.values.Row",
         "testing.hostile.HostileOutcome",
         "testing.invariants.Invariants",
         "testing.world.World",

@@ -272,7 +272,7 @@ def deadline_by_the_wall(monkeypatch: Any) -> None:
     honest = Pipeline.run
 
     async def run(self: Pipeline, row: Any) -> None:
-        if self.outcomes.wall() > row.deadline:
+        if self.outcomes.wall() > row.progress.deadline:
             await self.outcomes.close(row, "expire", "by the wall clock")
         else:
             await honest(self, row)

@@ -137,7 +137,7 @@ async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> No
         assert not await journal.run(moves.answer, line.row.rid, other, 3.0)
         row = await journal.run(queries.row, line.row.rid)
         assert row is not None
-        assert (row.answer, row.answered_at) == (answer, 1.0)
+        assert (row.answer, row.times.answered) == (answer, 1.0)
 
 
 async def test_a_read_recorded_twice_makes_one_row(tmp_path: Path, autojump_clock: Any) -> None:

@@ -169,19 +169,19 @@ class Model:
 def shadow_of(row: Row, moved_at: int) -> Shadow:
     return Shadow(
         row.id,
-        row.digest,
+        row.event.digest,
         row.kind,
-        (row.log.block_number, row.log.block_hash, row.log.log_index),
-        row.next_attempt,
+        (row.event.log.block_number, row.event.log.block_hash, row.event.log.log_index),
+        row.progress.next_attempt,
         moved_at,
         row.state,
         row.on_chain,
         0.0,
-        row.deferred,
+        row.progress.deferred,
         row.answer is not None,
-        row.nonce,
-        row.included_block,
-        row.submitted,
+        row.reply.nonce,
+        row.reply.included_block,
+        row.progress.submitted,
     )
 
 

@@ -169,7 +169,7 @@ class Life:
         while True:
             state = self.world.chain.state
             for rid, row in list(self.world.journal.rows.items()):
-                there = state.get((CONTRACT, "request", row.id)) == row.digest
+                there = state.get((CONTRACT, "request", row.id)) == row.event.digest
                 if there != row.on_chain:
                     self.world.journal.change(rid, on_chain=there)
             self.notify()
@@ -248,14 +248,14 @@ class Life:
     def live(self) -> list[int]:
         state = self.world.chain.state
         rows = self.world.journal.rows.values()
-        return [row.rid for row in rows if state.get((CONTRACT, "request", row.id)) == row.digest]
+        return [row.rid for row in rows if state.get((CONTRACT, "request", row.id)) == row.event.digest]
 
     def wrong(self) -> list[str]:
         """Return what is not as it should be, in words."""
         live = set(self.live())
         rows = self.world.journal.rows
         faults = [
-            f"{r.rid} is {r.state}: {r.reason}"
+            f"{r.rid} is {r.state}: {r.progress.reason}"
             for r in rows.values()
             if r.rid in live and r.state is not State.FINALIZED
         ]

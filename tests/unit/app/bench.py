@@ -150,7 +150,7 @@ class Bench:
 def other_data(row: Row) -> bytes:
     """Return the data of the same event with other extraData."""
     event = DECRYPTION.event("PublicDecryptionRequest")
-    identifier, references, extra_data = event.decode(row.log.topics, row.log.data)
+    identifier, references, extra_data = event.decode(row.event.log.topics, row.event.log.data)
     return event.encode(identifier, references, extra_data + b"\x01")[1]
 
 

@@ -275,7 +275,7 @@ async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(
             (epoch, State.REJECTED),
             (context, State.REJECTED),
         }
-        assert "context 0x07" in (await bench.row(context)).reason
+        assert "context 0x07" in (await bench.row(context)).progress.reason
 
 
 def end_of_context_2() -> Arrival:

@@ -87,7 +87,7 @@ async def test_what_was_destroyed_meanwhile_is_not_undone(tmp_path: Path, autoju
 async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await closed(bench, CONTEXT)
-        gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).log))
+        gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).event.log))
         assert gone.gone == 1
         await trio.sleep(2 * UNDONE_INTERVAL)
         assert isinstance(told[-1], AlertCleared)

@@ -98,7 +98,7 @@ async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clo
 async def test_what_left_the_chain_waits_for_nobody(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
-        gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).log))
+        gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).event.log))
         assert gone.gone == 1
         await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
         assert told == []

@@ -115,7 +115,7 @@ async def test_every_error_of_every_stage_has_its_outcome(
     async with bench_whose(tmp_path, stage, error) as bench:
         row = await bench.run(await bench.record())
     assert row.state is state
-    assert str(error) in row.reason
+    assert str(error) in row.progress.reason
     assert bench.stages.took == list(STAGES[: STAGES.index(stage) + 1])
     told = bench.told(RequestDeferred if state is State.PENDING else RequestClosed)
     assert [str(error) in event.reason for event in told] == [True]
@@ -143,9 +143,9 @@ async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
         row = await bench.run(await bench.record())
         with trio.fail_after(1):
             await bench.pipeline.txmanager_wake_ups[
-                row.chain_id
+                row.event.chain_id
             ].wait()  # the transaction manager was notified
-    assert (row.state, row.answer, row.reason) == (State.ANSWERED, ANSWER, "")
+    assert (row.state, row.answer, row.progress.reason) == (State.ANSWERED, ANSWER, "")
     assert [event.stage for event in bench.told(StageFinished)] == list(STAGES)
     assert len(bench.told(AnswerKept)) == 1
 
@@ -172,7 +172,7 @@ async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path, aut
 async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path, answer=Forgotten("restarted")) as bench:
         row = await bench.run(await bench.record())
-        assert not row.submitted
+        assert not row.progress.submitted
         bench.stages.does.clear()
         bench.stages.took.clear()
         assert (await bench.run(row)).state is State.ANSWERED
@@ -181,7 +181,7 @@ async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path, au
 
 async def test_the_core_is_noted_to_have_it_once_it_took_it(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
-        assert (await bench.run(await bench.record())).submitted
+        assert (await bench.run(await bench.record())).progress.submitted
 
 
 async def test_the_payload_is_given_back_before_the_answer_is_waited_for(
@@ -272,7 +272,7 @@ async def test_a_deadline_is_in_chain_time_and_tells_what_was_waited_for(
         await bench.chain_time(CHAIN_TIME + int(EXPIRY) + late)
         row = await bench.run(row)
     assert row.state is state
-    assert "not allowed" in row.reason
+    assert "not allowed" in row.progress.reason
 
 
 async def test_one_node_that_dreams_of_the_future_expires_nothing(
@@ -303,7 +303,7 @@ async def test_a_stage_that_hangs_is_ended_by_its_deadline(
         row = await bench.run(await bench.record())
     seconds = getattr(Deadlines(), stage)
     assert trio.current_time() == pytest.approx(seconds)
-    assert (row.state, row.reason) == (State.PENDING, f"{stage} took longer than {seconds:g} s")
+    assert (row.state, row.progress.reason) == (State.PENDING, f"{stage} took longer than {seconds:g} s")
 
 
 async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_others(
@@ -311,8 +311,8 @@ async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_oth
 ) -> None:
     async with open_bench(tmp_path, answer=partial(later, LONG_POLL, NotYet("still computing"))) as bench:
         row = await bench.run(await bench.record())
-    assert row.submitted
-    assert row.next_attempt == pytest.approx(wall())
+    assert row.progress.submitted
+    assert row.progress.next_attempt == pytest.approx(wall())
 
 
 async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(
@@ -320,7 +320,7 @@ async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(
 ) -> None:
     async with open_bench(tmp_path, answer=NotYet("busy")) as bench:
         row = await bench.run(await bench.record())
-    assert row.next_attempt > wall()
+    assert row.progress.next_attempt > wall()
 
 
 async def later(seconds: float, error: Exception) -> None:
@@ -355,7 +355,7 @@ async def test_a_request_ends_only_for_what_the_core_does_not_say_to_all(
         row = await bench.record()
         for _ in range(20):
             row = await bench.run(row)
-        assert (row.state, row.reason) == (State.PENDING, str(error))
+        assert (row.state, row.progress.reason) == (State.PENDING, str(error))
         row = await while_others_pass(bench, row)
     assert row.state is state
 
@@ -376,9 +376,9 @@ async def test_a_refused_request_is_tried_once_more_in_an_hour_from_the_start(
 ) -> None:
     async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
         row = await bench.run(await bench.record())
-        assert (row.state, row.submitted) == (State.PENDING, False)
+        assert (row.state, row.progress.submitted) == (State.PENDING, False)
         row = await while_others_pass(bench, row)
-        assert row.next_attempt == pytest.approx(wall() + Refused.second_chance)
+        assert row.progress.next_attempt == pytest.approx(wall() + Refused.second_chance)
         row = await bench.run(row)
         assert (await while_others_pass(bench, row)).state is State.REJECTED
 
@@ -417,8 +417,8 @@ async def test_an_answer_for_content_that_was_replaced_is_waited_out(
         first = await bench.record("public_one_v0", block=10)
         second = await bench.record("public_one_v0", block=20, data=other_data(first))
         row = await bench.run(second)
-        assert (row.state, row.submitted) == (State.PENDING, False)
-        assert "other content" in row.reason
+        assert (row.state, row.progress.submitted) == (State.PENDING, False)
+        assert "other content" in row.progress.reason
         assert (await while_others_pass(bench, row)).state is State.PENDING
 
 
@@ -481,7 +481,7 @@ async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on
             assert row.state in {State.PENDING, State.ANSWERED}
             if row.state is State.PENDING:
                 assert (await bench.run(row)).state is State.ANSWERED
-            row = await bench.record(block=row.log.block_number + 1, data=other_data(row))
+            row = await bench.record(block=row.event.log.block_number + 1, data=other_data(row))
 
         steps = await cancel_everywhere(lambda: bench.pipeline.run(row), look)
     assert steps >= 5  # one in each stage, and one for the answer
@@ -514,8 +514,8 @@ async def test_an_abort_that_only_the_core_tells_of_is_asked_of_the_chain_and_is
 ) -> None:
     async with open_bench(tmp_path, answer=AbortedByCore("core[0] GetKeyGenResult: ABORTED")) as bench:
         row = await bench.run(await bench.record_key_request("prep_keygen_default"))
-        assert (row.state, row.submitted) == (State.PENDING, False)
-        assert row.next_attempt == pytest.approx(wall() + AbortedByCore.second_chance)
+        assert (row.state, row.progress.submitted) == (State.PENDING, False)
+        assert row.progress.next_attempt == pytest.approx(wall() + AbortedByCore.second_chance)
         assert (await bench.run(row)).state is State.REJECTED
 
 
@@ -584,7 +584,9 @@ async def test_an_uncertain_start_is_not_noted_as_submitted(tmp_path: Path, auto
     """Each pass begins again, so that it is not forgotten that the start is uncertain while its result is waited for."""
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
         bench.stages.uncertain = "INVALID_ARGUMENT"
-        assert not (await bench.run(await bench.record_key_request("epoch_2_context_switch"))).submitted
+        assert not (
+            await bench.run(await bench.record_key_request("epoch_2_context_switch"))
+        ).progress.submitted
 
 
 async def test_an_uncertain_start_with_a_result_is_a_success(tmp_path: Path, autojump_clock: Any) -> None:

@@ -123,8 +123,8 @@ async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_o
         kept = await bench.row(bad.rid)
     assert done == [good.rid]
     assert kept.state is State.QUARANTINED
-    assert "Traceback" in kept.reason
-    assert type(error).__name__ in kept.reason
+    assert "Traceback" in kept.progress.reason
+    assert type(error).__name__ in kept.progress.reason
     [closed] = bench.told(RequestClosed)
     assert (closed.rid, closed.state) == (bad.rid, State.QUARANTINED)
     assert [event.critical for event in bench.told(AlertRaised)] == [True]
@@ -142,7 +142,7 @@ async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(
         async with running(pool := pool_of(1), work, bench):
             pool.dispatch(row)
             await trio.sleep(1)
-        assert len((await bench.row(row.rid)).reason) == LONGEST_TRACE
+        assert len((await bench.row(row.rid)).progress.reason) == LONGEST_TRACE
 
 
 async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_row_due(

@@ -501,7 +501,7 @@ async def test_a_request_at_another_place_is_moved_and_not_recorded_again(
         assert it.recorded == [id_of(NAMES[0])]
         assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
         row = await it.bench.row(1)
-        assert (row.log.block_number, row.on_chain) == (100, True)
+        assert (row.event.log.block_number, row.on_chain) == (100, True)
 
 
 async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is_seen_again(
@@ -537,7 +537,7 @@ async def test_both_forms_of_a_request_are_one_row_with_its_materials(
     async with reading(tmp_path, Chain(logs=[first, later(first, indices[1])])) as it:
         await trio.sleep(REORG_WINDOW)
         assert it.recorded == [id_of(name)]
-        assert (await it.bench.row(1)).log == first
+        assert (await it.bench.row(1)).event.log == first
         assert it.bench.told(RequestsMoved) == []
 
 
@@ -551,7 +551,7 @@ async def test_a_reorganisation_into_the_later_form_moves_the_request(
         assert it.recorded == [id_of(NAMES[0])]
         assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
         row = await it.bench.row(1)
-        assert (row.log, row.on_chain) == (chain.logs[0], True)
+        assert (row.event.log, row.on_chain) == (chain.logs[0], True)
 
 
 # Key management, which counts once it is final.
@@ -605,7 +605,7 @@ async def test_key_management_has_no_deadline(tmp_path: Path, autojump_clock: An
     chain = Chain(logs=[key_log("keygen_default", 50)])
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
         [event] = it.bench.told(RequestRecorded)
-        assert (await it.bench.row(event.rid)).deadline == math.inf
+        assert (await it.bench.row(event.rid)).progress.deadline == math.inf
 
 
 async def test_a_context_without_predecessor_is_no_request_and_no_trouble(

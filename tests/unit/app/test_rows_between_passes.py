@@ -34,8 +34,10 @@ async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(
     end = content.start + content.duration
     async with open_bench(tmp_path, answer=NotYet("still computing")) as bench:
         row = await bench.record(UNIFIED["name"])
-        assert row.deadline == CHAIN_TIME + 86_400
-        row = attrs.evolve(row, deadline=float(end + 1000), submitted=True)
+        assert row.progress.deadline == CHAIN_TIME + 86_400
+        row = attrs.evolve(
+            row, progress=attrs.evolve(row.progress, deadline=float(end + 1000), submitted=True)
+        )
         await bench.chain_time(end)
         assert (await bench.run(row)).state is State.PENDING
         await bench.chain_time(end + 1)
@@ -94,7 +96,7 @@ async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
             await pool.run(work, bench.journal, bench.events.append)
         kept = await bench.row(row.rid)
     assert kept.state is State.QUARANTINED
-    assert len(kept.reason) == LONGEST_TRACE
+    assert len(kept.progress.reason) == LONGEST_TRACE
     [closed], [trouble] = bench.told(RequestClosed), bench.told(AlertRaised)
     assert closed.reason.startswith("unexpected ZeroDivisionError")
     assert trouble.critical

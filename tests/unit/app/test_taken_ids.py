@@ -62,7 +62,7 @@ async def test_the_row_says_what_it_waits_for_and_the_alert_how_many(
 ) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         row = await taken_row(bench, name)
-        assert row.reason == MARK + "UNAVAILABLE"
+        assert row.progress.reason == MARK + "UNAVAILABLE"
         await trio.sleep(patience - 1)
         row = await bench.run(row)
         assert raised(bench) == []
@@ -90,4 +90,4 @@ async def test_the_alert_is_over_with_a_result_or_a_new_start(
             bench.stages.does["answer"] = NotYet("UNAVAILABLE")
         row = await bench.run(row)
         assert AlertCleared("core[0]", CAUSE) in bench.events
-        assert MARK not in row.reason
+        assert MARK not in row.progress.reason

@@ -25,7 +25,7 @@ NO = Denied("handle aa is not allowed")
 
 
 def context_of(row: Row) -> int | None:
-    content = PROFILE.decode(row.log)
+    content = PROFILE.decode(row.event.log)
     assert content is not None
     return content.context[0]
 
@@ -39,7 +39,7 @@ async def run_when_due(bench: Bench, row: Row, seconds: float) -> int:
     end, times = trio.current_time() + seconds, 0
     while trio.current_time() < end:
         row, times = await bench.run(row), times + 1
-        await trio.sleep(max(0.0, row.next_attempt - wall()))
+        await trio.sleep(max(0.0, row.progress.next_attempt - wall()))
     return times
 
 
@@ -175,7 +175,7 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
         assert end.state is State.DONE
         for row in under:
             found = await bench.row(row.rid)
-            assert (found.state, "was destroyed" in found.reason) == (State.REJECTED, True)
+            assert (found.state, "was destroyed" in found.progress.reason) == (State.REJECTED, True)
         assert (await bench.row(other.rid)).state is State.ANSWERED
         assert {one.rid for one in bench.told(RequestClosed)} == {end.rid, *(row.rid for row in under)}
 
@@ -187,7 +187,7 @@ async def test_an_answer_that_comes_after_the_end_is_not_kept(tmp_path: Path, au
         bench.stages.does["answer"] = lambda: note(bench, context)
         found = await bench.run(row)
     assert (found.state, found.answer) == (State.REJECTED, None)
-    assert found.reason == f"context 0x{context:064x} was destroyed"
+    assert found.progress.reason == f"context 0x{context:064x} was destroyed"
 
 
 async def note(bench: Bench, context: Any) -> None:

@@ -63,7 +63,7 @@ async def test_all_that_is_known_of_a_request_is_shown(scene: Scene, autojump_cl
     assert shown["row"] == row.rid
     assert shown["reason"] == "because it was rejected"
     assert shown["state"] == "rejected"
-    assert shown["block_hash"] == f"0x{row.log.block_hash.hex()}"
+    assert shown["block_hash"] == f"0x{row.event.log.block_hash.hex()}"
     assert shown["event"]["type"] == "PublicDecryption"
     assert len(shown["event"]["references"]) == 3
     assert shown["others_of_this_id"] == []
@@ -76,8 +76,8 @@ async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene, 
     assert [one["row"] for one in answer["retried"]] == [row.rid]
     assert answer["refused"] == []
     after = await scene.bench.row(row.rid)
-    assert (after.state, after.deadline) == (State.PENDING, CHAIN_TIME + EXPIRY)
-    assert after.recorded_at == pytest.approx(wall(), abs=1)
+    assert (after.state, after.progress.deadline) == (State.PENDING, CHAIN_TIME + EXPIRY)
+    assert after.times.recorded == pytest.approx(wall(), abs=1)
     assert scene.woken == [Kind.PUBLIC_DECRYPTION]
 
 

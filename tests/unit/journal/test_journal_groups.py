@@ -151,7 +151,7 @@ async def test_a_statement_that_is_refused_has_changed_nothing(db: Database) -> 
     async with writing(db, gate) as journal:
         bad, last = await all_at_once(journal, gate, lambda db: db.execute(clash), adds(3))
     assert isinstance(bad, JournalFailed)
-    assert [row_of(db, rid).nonce for rid in (1, 2, last)] == [None, None, None]
+    assert [row_of(db, rid).reply.nonce for rid in (1, 2, last)] == [None, None, None]
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), OverflowError("o"), KeyError("k"), TypeError("t")])
@@ -294,10 +294,10 @@ async def test_a_note_is_written_with_the_first_group_after_a_second(
     async with writing(db, Gate()) as journal:
         rid = await journal.run(adds(1))
         journal.note_submitted(rid, True)
-        assert not await journal.run(lambda db: row_of(db, rid).submitted)
+        assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
         await trio.sleep(NOTE_DELAY)
-        assert not row_of(db, rid).submitted
-        assert await journal.run(lambda db: row_of(db, rid).submitted)
+        assert not row_of(db, rid).progress.submitted
+        assert await journal.run(lambda db: row_of(db, rid).progress.submitted)
 
 
 async def test_notes_are_written_with_the_oldest_of_them(db: Database, autojump_clock: Any) -> None:
@@ -305,7 +305,10 @@ async def test_notes_are_written_with_the_oldest_of_them(db: Database, autojump_
         for number in (1, 2):
             journal.note_submitted(await journal.run(adds(number)), True)
             await trio.sleep(NOTE_DELAY / 2)
-        assert await journal.run(lambda db: [row_of(db, rid).submitted for rid in (1, 2)]) == [True, True]
+        assert await journal.run(lambda db: [row_of(db, rid).progress.submitted for rid in (1, 2)]) == [
+            True,
+            True,
+        ]
 
 
 async def test_the_last_of_several_notes_counts(db: Database, autojump_clock: Any) -> None:
@@ -314,7 +317,7 @@ async def test_the_last_of_several_notes_counts(db: Database, autojump_clock: An
         journal.note_submitted(rid, True)
         journal.note_submitted(rid, False)
         await trio.sleep(NOTE_DELAY)
-        assert not await journal.run(lambda db: row_of(db, rid).submitted)
+        assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
 
 
 async def test_a_note_made_again_does_not_hold_back_the_others(db: Database, autojump_clock: Any) -> None:
@@ -325,7 +328,10 @@ async def test_a_note_made_again_does_not_hold_back_the_others(db: Database, aut
         await trio.sleep(NOTE_DELAY / 2)
         journal.note_submitted(rids[0], True)
         await trio.sleep(NOTE_DELAY / 2)
-        assert await journal.run(lambda db: [row_of(db, rid).submitted for rid in rids]) == [True, True]
+        assert await journal.run(lambda db: [row_of(db, rid).progress.submitted for rid in rids]) == [
+            True,
+            True,
+        ]
 
 
 async def test_a_note_that_was_taken_is_not_written(db: Database, autojump_clock: Any) -> None:
@@ -334,7 +340,7 @@ async def test_a_note_that_was_taken_is_not_written(db: Database, autojump_clock
         journal.note_submitted(rid, True)
         assert (db.notes.take(rid), db.notes.take(rid)) == (True, None)
         await trio.sleep(NOTE_DELAY)
-        assert not await journal.run(lambda db: row_of(db, rid).submitted)
+        assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
 
 
 async def test_a_note_on_a_row_that_is_not_there_is_lost(db: Database, autojump_clock: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from kmsconn.journal import inspecting, moves, queries, retention
 from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import RETRIED, SLICE, RetryError
-from kmsconn.journal.values import Found, Position, RetentionStep, Wanted
+from kmsconn.journal.values import Found, Position, RetentionStep, RowProgress, RowTimes, Wanted
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, new_row, row_of, take, walk, wall
@@ -97,12 +97,14 @@ def test_what_failed_begins_again_from_the_start(db: Database, state: State) -> 
     assert after == attrs.evolve(
         before,
         state=State.PENDING,
-        next_attempt=5000.0,
-        recorded_at=5000.0,
-        deadline=777.0,
-        submitted=False,
-        closed_at=None,
-        reason=f"retried by an operator; it had ended as {state}: because",
+        progress=RowProgress(
+            5000.0,
+            777.0,
+            submitted=False,
+            deferred=0,
+            reason=f"retried by an operator; it had ended as {state}: because",
+        ),
+        times=RowTimes(5000.0, before.times.answered),
     )
     assert [row.rid for row in queries.due(db, [KIND], 5000.0, 9).rows] == [rid]
     with pytest.raises(RetryError, match="pending already"):
@@ -113,7 +115,9 @@ def test_a_reply_that_was_rejected_is_asked_for_anew(db: Database) -> None:
     rid = walk(db, new_row(db), ["answer", "sign", "reject"])
     inspecting.retry(db, rid, 5000.0, 777.0)
     after = row_of(db, rid)
-    assert (after.answer, after.nonce, after.raw, after.reply_hash, after.answered_at) == (None,) * 5
+    assert (after.answer, after.reply.nonce, after.reply.raw, after.reply.hash, after.times.answered) == (
+        None,
+    ) * 5
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_what_retention_has_cleared_can_still_begin_again(db: Database, state: S
     plan = RetentionStep(clear_before=wall() + 1, delete_before=None, final={CHAIN: 99})
     assert retention.step(db, plan, Position()).cleared == 1
     inspecting.retry(db, rid, 5000.0, 777.0)
-    assert row_of(db, rid).log == arrival(1, 10).log
+    assert row_of(db, rid).event.log == arrival(1, 10).log
 
 
 def test_a_row_without_its_event_is_left(db: Database) -> None:
@@ -172,7 +176,7 @@ def test_a_damaged_row_is_listed_and_says_what_it_is(db: Database) -> None:
     assert queries.row(db, rid) is None
     db.damaged.clear()  # as in another process
     [row] = inspecting.find(db, Wanted(states=frozenset({State.QUARANTINED})), None, 9).rows
-    assert (row.rid, row.reason[:9], db.damaged) == (rid, "damaged: ", {})
+    assert (row.rid, row.progress.reason[:9], db.damaged) == (rid, "damaged: ", {})
 
 
 def test_counts_follow_a_retry(db: Database) -> None:

@@ -72,12 +72,12 @@ async def test_a_whole_life(path: Path) -> None:
         assert await journal.run(moves.answer, rid, ANSWER, 1001.0)
         assert [row.rid for row in (await journal.run(queries.answered, CHAIN, 1001.0, 5)).rows] == [rid]
         assert await journal.run_each(moves.sign, [signing(rid, 0)]) == [True]
-        assert [row.raw for row in await journal.run(queries.signed, CHAIN)] == [b"raw"]
+        assert [row.reply.raw for row in await journal.run(queries.signed, CHAIN)] == [b"raw"]
         assert await journal.run_each(moves.confirm, [(rid, 30)]) == [True]
-        assert [row.included_block for row in await journal.run(queries.included, CHAIN, 30, 5)] == [30]
+        assert [row.reply.included_block for row in await journal.run(queries.included, CHAIN, 30, 5)] == [30]
         assert await journal.run_each(moves.finalize, [(rid, 30)]) == [True]
         row = await row_of(journal, rid)
-        assert (row.state, row.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
+        assert (row.state, row.progress.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
         assert (await journal.run(queries.counts, 1002.0)).states == {(KIND, State.FINALIZED): 1}
         assert await journal.run(queries.cursor, CHAIN, CONTRACT) == 11
 
@@ -88,7 +88,7 @@ async def test_closing(path: Path, transition: str) -> None:
         rid = await record_one(journal)
         assert await journal.run(moves.close, rid, transition, "because")
         assert not await journal.run(moves.close, rid, transition, "again")
-        assert (await row_of(journal, rid)).reason == "because"
+        assert (await row_of(journal, rid)).progress.reason == "because"
 
 
 @pytest.mark.parametrize("transition", ["answer", "sign", "restart", "nonsense"])
@@ -112,7 +112,7 @@ async def test_a_reply_that_is_gone_is_due_at_once(path: Path) -> None:
         await journal.run_each(moves.confirm, [(rid, 30)])
         assert await journal.run(moves.unland, rid, "resend", "gone")
         row = await row_of(journal, rid)
-        assert (row.state, row.next_attempt, row.reason) == (State.ANSWERED, 7000.0, "gone")
+        assert (row.state, row.progress.next_attempt, row.progress.reason) == (State.ANSWERED, 7000.0, "gone")
 
 
 async def test_a_request_answered_by_nobody_we_know_starts_again(path: Path) -> None:
@@ -142,7 +142,8 @@ async def test_a_deferred_row_comes_back_with_what_was_noted(path: Path, submitt
             journal.note_submitted(rid, noted)
             await journal.run(moves.defer, rid, 0.0, "soon")
         assert [
-            row.submitted for row in (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).rows
+            row.progress.submitted
+            for row in (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).rows
         ] == [submitted]
 
 
@@ -152,7 +153,7 @@ async def test_deferral_without_a_note_leaves_what_is_known(path: Path) -> None:
         journal.note_submitted(rid, True)
         for _ in range(2):
             await journal.run(moves.defer, rid, 0.0, "soon")
-        assert (await row_of(journal, rid)).submitted
+        assert (await row_of(journal, rid)).progress.submitted
 
 
 async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock: object) -> None:
@@ -161,7 +162,7 @@ async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock
         journal.note_submitted(rid, True)
         await journal.run(moves.answer, rid, ANSWER, 1000.0)
         await trio.sleep(60)
-        assert not (await row_of(journal, rid)).submitted
+        assert not (await row_of(journal, rid)).progress.submitted
 
 
 async def answered_rows(journal: Journal, count: int) -> list[int]:
@@ -179,7 +180,7 @@ async def test_of_several_signatures_a_taken_nonce_spoils_its_own_only(path: Pat
         )
         assert [isinstance(one, NonceTaken) or one for one in done] == [True, True, True, False]
         assert isinstance(done[1], NonceTaken)
-        assert [(row.rid, row.nonce) for row in await journal.run(queries.signed, CHAIN)] == [
+        assert [(row.rid, row.reply.nonce) for row in await journal.run(queries.signed, CHAIN)] == [
             (first, 5),
             (third, 6),
         ]
@@ -195,7 +196,7 @@ async def test_several_are_included_and_are_finalized_each_for_itself(path: Path
             False,
         ]
         assert await journal.run_each(moves.finalize, [(first, 33), (second, 33)]) == [True, False]
-        assert (await row_of(journal, first)).included_block == 33
+        assert (await row_of(journal, first)).reply.included_block == 33
 
 
 async def test_nothing_is_done_at_once(path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_transition_ends_the_deferral(db: Database, transition: str, state: St
     rid = in_state(db, state)
     moves.defer(db, rid, 5000.0, "later", max_wait=3600.0)
     move(db, transition, rid)
-    assert row_of(db, rid).deferred == 0
+    assert row_of(db, rid).progress.deferred == 0
     assert db.execute("SELECT max_wait FROM request").fetchone() == (moves.LONGEST_WAIT,)
 
 
@@ -110,7 +110,7 @@ def test_deferrals_in_a_row_are_counted(db: Database) -> None:
     for reason in ("first", "second"):
         moves.defer(db, rid, 5000.0, reason)
     row = row_of(db, rid)
-    assert (row.deferred, row.next_attempt, row.reason) == (2, 5000.0, "second")
+    assert (row.progress.deferred, row.progress.next_attempt, row.progress.reason) == (2, 5000.0, "second")
 
 
 def test_deferral_is_no_move(db: Database) -> None:
@@ -125,7 +125,7 @@ def test_an_answer_is_kept_with_its_signer_and_is_due_at_once(db: Database) -> N
     rid = new_row(db)
     moves.answer(db, rid, ANSWER, 1234.0)
     row = row_of(db, rid)
-    assert (row.answer, row.answered_at, row.next_attempt) == (ANSWER, 1234.0, 1234.0)
+    assert (row.answer, row.times.answered, row.progress.next_attempt) == (ANSWER, 1234.0, 1234.0)
 
 
 def test_a_second_answer_replaces_nothing(db: Database) -> None:
@@ -150,14 +150,14 @@ def test_signing_keeps_nonce_bytes_and_hash(db: Database) -> None:
     rid = in_state(db, State.ANSWERED)
     assert moves.sign(db, signing(rid, 7, b"bytes", b"hash")) is True
     row = row_of(db, rid)
-    assert (row.nonce, row.raw, row.reply_hash) == (7, b"bytes", b"hash")
+    assert (row.reply.nonce, row.reply.raw, row.reply.hash) == (7, b"bytes", b"hash")
 
 
 def test_signing_again_replaces_bytes_and_nonce(db: Database) -> None:
     rid = in_state(db, State.SIGNED)
     assert moves.sign(db, signing(rid, 8, b"dearer", b"other")) is True
     row = row_of(db, rid)
-    assert (row.nonce, row.raw, row.reply_hash) == (8, b"dearer", b"other")
+    assert (row.reply.nonce, row.reply.raw, row.reply.hash) == (8, b"dearer", b"other")
 
 
 @pytest.mark.parametrize("state", [State.ANSWERED, State.SIGNED])
@@ -196,21 +196,31 @@ def test_a_reply_that_goes_back_keeps_its_bytes(db: Database, state: State, way:
     rid = in_state(db, state)
     move(db, way, rid)
     row = row_of(db, rid)
-    assert (row.nonce, row.raw, row.reply_hash, row.included_block) == (1, b"raw", b"hash", None)
-    assert row.reason == "because"
+    assert (row.reply.nonce, row.reply.raw, row.reply.hash, row.reply.included_block) == (
+        1,
+        b"raw",
+        b"hash",
+        None,
+    )
+    assert row.progress.reason == "because"
 
 
 def test_a_request_that_begins_again_drops_its_bytes(db: Database) -> None:
     rid = in_state(db, State.INCLUDED)
     move(db, "restart", rid)
     row = row_of(db, rid)
-    assert (row.nonce, row.raw, row.reply_hash, row.included_block) == (None, None, None, None)
+    assert (row.reply.nonce, row.reply.raw, row.reply.hash, row.reply.included_block) == (
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("state", [State.INCLUDED, State.FINALIZED])
 def test_a_included_reply_keeps_its_bytes(db: Database, state: State) -> None:
     row = row_of(db, in_state(db, state))
-    assert (row.raw, row.included_block) == (b"raw", 20)
+    assert (row.reply.raw, row.reply.included_block) == (b"raw", 20)
 
 
 def test_without_an_answer_there_is_nothing_to_send_again(db: Database) -> None:
@@ -224,4 +234,4 @@ def test_what_the_core_knows_is_written_down(db: Database, submitted: bool) -> N
     rid = new_row(db)
     moves.note_submitted(db, rid, not submitted)
     moves.note_submitted(db, rid, submitted)
-    assert row_of(db, rid).submitted is submitted
+    assert row_of(db, rid).progress.submitted is submitted

@@ -278,7 +278,7 @@ def test_deferred_rows_are_counted_until_they_move(db: Database) -> None:
 
 def test_hashes_come_back_as_they_were_stored(db: Database) -> None:
     rid = new_row(db, 1, 10, fork="'")
-    assert row_of(db, rid).log.block_hash == bytes32("block 10'")
+    assert row_of(db, rid).event.log.block_hash == bytes32("block 10'")
 
 
 def suspect_blocks(db: Database, from_block: int = 0, limit: int = 10) -> tuple[int, ...]:
@@ -470,7 +470,7 @@ def test_deferrals_are_counted_from_the_first_that_is_not_again(db: Database) ->
         moves.defer(db, row, NOW + 5, "waits", again=again)
         found = queries.row(db, row)
         assert found is not None
-        assert found.deferred == deferred
+        assert found.progress.deferred == deferred
 
 
 def test_answered_rows_come_in_pages_due_or_not(db: Database) -> None:
@@ -480,7 +480,7 @@ def test_answered_rows_come_in_pages_due_or_not(db: Database) -> None:
     moves.defer(db, rows[1], NOW + 1000, "waits", max_wait=2000.0)
     first = queries.answered_after(db, CHAIN, (-1, -1), 3)
     assert rids(Due(first, None)) == rows[:3]
-    last = first[-1].log
+    last = first[-1].event.log
     assert (
         rids(Due(queries.answered_after(db, CHAIN, (last.block_number, last.log_index), 3), None))
         == rows[3:4]

@@ -44,15 +44,21 @@ def test_a_new_request_is_a_row_due_at_once(db: Database) -> None:
     ((rid, told),) = recorded.new
     row = row_of(db, rid)
     assert (told, recorded) == (seen, Recorded(new=((rid, seen),)))
-    assert (row.id, row.log, row.digest, row.state, row.on_chain) == (
+    assert (row.id, row.event.log, row.event.digest, row.state, row.on_chain) == (
         2**255 + 1,
         seen.log,
         seen.digest,
         State.PENDING,
         True,
     )
-    assert (row.next_attempt, row.deadline, row.recorded_at) == (1000.0, 560.0, 1000.0)
-    assert (row.submitted, row.deferred, row.answer, row.nonce, row.included_block) == (
+    assert (row.progress.next_attempt, row.progress.deadline, row.times.recorded) == (1000.0, 560.0, 1000.0)
+    assert (
+        row.progress.submitted,
+        row.progress.deferred,
+        row.answer,
+        row.reply.nonce,
+        row.reply.included_block,
+    ) == (
         False,
         0,
         None,
@@ -98,7 +104,7 @@ def test_known_content_elsewhere_is_moved_and_not_run_again(db: Database) -> Non
     elsewhere = arrival(1, 12, fork="'", index=4)
     assert take(db, elsewhere) == Recorded(moved=1)
     row = row_of(db, rid)
-    assert (row.log, row.state, row.answer) == (elsewhere.log, State.ANSWERED, ANSWER)
+    assert (row.event.log, row.state, row.answer) == (elsewhere.log, State.ANSWERED, ANSWER)
 
 
 def test_a_block_of_the_same_number_and_another_hash_is_another_place(db: Database) -> None:
@@ -186,10 +192,10 @@ def test_a_row_may_come_back_elsewhere(db: Database) -> None:
 
 def test_coming_back_gives_no_new_deadline(db: Database) -> None:
     rid = new_row(db, 1, 10)
-    before = row_of(db, rid).deadline
+    before = row_of(db, rid).progress.deadline
     take(db)
     take(db, arrival(1, 12), chain_time=9999.0)
-    assert row_of(db, rid).deadline == before
+    assert row_of(db, rid).progress.deadline == before
 
 
 def test_other_content_under_the_id_is_another_request_and_the_old_one_is_off_chain(db: Database) -> None:
@@ -291,7 +297,7 @@ def test_a_log_without_topics_or_data_is_kept_as_it_is(db: Database) -> None:
     seen = arrival(1, 10)
     bare = attrs.evolve(seen, log=attrs.evolve(seen.log, topics=(), data=b""))
     ((rid, _),) = take(db, bare).new
-    assert row_of(db, rid).log == bare.log
+    assert row_of(db, rid).event.log == bare.log
 
 
 def test_an_abort_has_the_id_of_what_it_aborts_and_takes_its_place_from_nobody(db: Database) -> None:
@@ -304,7 +310,7 @@ def test_an_abort_has_the_id_of_what_it_aborts_and_takes_its_place_from_nobody(d
 
 def test_what_does_not_expire_has_no_deadline(db: Database) -> None:
     take(db, attrs.evolve(arrival(3, 10, kind=Kind.KEYGEN), expires=False))
-    assert row_of(db, 1).deadline == math.inf
+    assert row_of(db, 1).progress.deadline == math.inf
 
 
 # Two forms of one request.
@@ -317,7 +323,7 @@ def test_of_two_forms_of_a_request_the_whole_one_is_kept_in_whatever_order_they_
     forms = [arrival(1, 10, index=index, whole=index == whole_at) for index in (0, 1)]
     recorded = take(db, *forms)
     assert [one for _, one in recorded.new] == [forms[whole_at]]
-    assert row_of(db, recorded.new[0][0]).log.log_index == whole_at
+    assert row_of(db, recorded.new[0][0]).event.log.log_index == whole_at
 
 
 def test_both_forms_read_again_change_nothing(db: Database) -> None:
@@ -333,7 +339,7 @@ def test_a_later_form_alone_is_a_request(db: Database) -> None:
 def test_a_later_form_in_a_later_block_is_the_same_request_moved(db: Database) -> None:
     rid = new_row(db, 1, 10)
     assert take(db, arrival(1, 12, index=1, whole=False)) == Recorded(moved=1)
-    assert row_of(db, rid).log.block_number == 12
+    assert row_of(db, rid).event.log.block_number == 12
 
 
 def test_other_content_in_a_later_block_counts_whole_or_not(db: Database) -> None:

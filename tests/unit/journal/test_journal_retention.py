@@ -62,11 +62,16 @@ def test_of_a_cleared_row_all_else_stays(db: Database, state: State) -> None:
     before = row_of(db, rid)
     play(db, CLEARING)
     after = row_of(db, rid)
-    assert (after.answer, after.raw) == (None, None)
-    log = before.log if state in {State.EXPIRED, State.REJECTED, State.QUARANTINED} else after.log
-    assert after == attrs.evolve(before, answer=None, raw=None, log=log)
-    assert (after.log.topics, after.log.address, after.log.block_number) == (
-        (log.topics, before.log.address, before.log.block_number)
+    assert (after.answer, after.reply.raw) == (None, None)
+    log = before.event.log if state in {State.EXPIRED, State.REJECTED, State.QUARANTINED} else after.event.log
+    assert after == attrs.evolve(
+        before,
+        answer=None,
+        event=attrs.evolve(before.event, log=log),
+        reply=attrs.evolve(before.reply, raw=None),
+    )
+    assert (after.event.log.topics, after.event.log.address, after.event.log.block_number) == (
+        (log.topics, before.event.log.address, before.event.log.block_number)
     )
 
 
@@ -179,7 +184,7 @@ def test_a_cleared_request_that_comes_again_elsewhere_has_its_event_again(db: Da
     rid = walk(db, new_row(db, 1, 10), WAYS[State.FINALIZED])
     play(db, CLEARING)
     take(db, arrival(1, 12))
-    assert row_of(db, rid).log == arrival(1, 12).log
+    assert row_of(db, rid).event.log == arrival(1, 12).log
     assert play(db, CLEARING).cleared == 1
 
 

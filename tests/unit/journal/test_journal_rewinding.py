@@ -52,9 +52,9 @@ def test_a_final_reply_above_the_fork_is_included_only_and_keeps_its_answer(
     rid = walk(db, new_row(db), WAYS[State.FINALIZED])
     assert rewind(db, *HERE, fork, 90).reopened == (state is State.INCLUDED)
     row = row_of(db, rid)
-    assert (row.state, row.answer, row.raw) == (state, ANSWER, b"raw")
-    assert row.included_block == min(20, fork)
-    assert (row.reason == BLOCK_UNKNOWN) == (fork < 20)
+    assert (row.state, row.answer, row.reply.raw) == (state, ANSWER, b"raw")
+    assert row.reply.included_block == min(20, fork)
+    assert (row.progress.reason == BLOCK_UNKNOWN) == (fork < 20)
 
 
 def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stands_above_the_fork(
@@ -63,13 +63,13 @@ def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stand
     rid = new_row(db)
     assert moves.move(db, "found_finalized", rid, reason="", block=None)
     rewind(db, *HERE, 5, 90)
-    assert (row_of(db, rid).state, row_of(db, rid).included_block) == (State.INCLUDED, 5)
+    assert (row_of(db, rid).state, row_of(db, rid).reply.included_block) == (State.INCLUDED, 5)
 
 
 def test_an_included_reply_is_looked_at_once_the_fork_is_old(db: Database) -> None:
     rid = walk(db, new_row(db), WAYS[State.INCLUDED])
     assert rewind(db, *HERE, 15, 90) == Rewound()
-    assert row_of(db, rid).included_block == 15
+    assert row_of(db, rid).reply.included_block == 15
 
 
 @pytest.mark.parametrize("fork", [15, 18])
@@ -78,7 +78,7 @@ def test_a_reply_that_became_final_after_one_fork_is_above_the_next(db: Database
     rewind(db, *HERE, 15, 90)
     assert moves.finalize(db, (rid, 25))
     assert rewind(db, *HERE, fork, 90) == Rewound(reopened=1)
-    assert (row_of(db, rid).state, row_of(db, rid).included_block) == (State.INCLUDED, fork)
+    assert (row_of(db, rid).state, row_of(db, rid).reply.included_block) == (State.INCLUDED, fork)
 
 
 @pytest.mark.parametrize("state", list(State))

@@ -140,7 +140,7 @@ async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(
         began = trio.current_time()
         await until(lambda: answered(world, others))
         assert trio.current_time() - began < 15
-        await until(lambda: world.journal.rows[7].deferred > 1)
+        await until(lambda: world.journal.rows[7].progress.deferred > 1)
         world.request(count + 1)
         world.wake.notify()
         began = trio.current_time()
@@ -306,7 +306,7 @@ async def test_bytes_signed_at_a_wild_fee_by_an_earlier_process_are_repriced_dow
     world.request(1)
     reply = Eip1559Transaction(CHAIN_ID, 0, 3, 2**121, 1_000_000, CONTRACT, 0, calldata(1))
     raw, reply_hash = sign_transaction(reply, KEY)
-    world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, reply_hash=reply_hash)
+    world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, hash=reply_hash)
     world.chain.set_balance(KEY.address, 10**18)
     async with running(world):
         await until(lambda: answered(world, [1]), 60)
@@ -319,7 +319,7 @@ async def test_bytes_whose_fee_no_node_takes_are_repriced_too(world: World, auto
     world.request(1)
     reply = Eip1559Transaction(CHAIN_ID, 0, 3, 2**90, 1_000_000, CONTRACT, 0, calldata(1))
     raw, reply_hash = sign_transaction(reply, KEY)
-    world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, reply_hash=reply_hash)
+    world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, hash=reply_hash)
     world.node.refuse = lambda call: (
         RpcError(-32000, "tx fee (1237940039.00 ether) exceeds the configured cap (1.00 ether)")
         if call.params == (to_hex(raw),)
@@ -474,7 +474,7 @@ async def test_a_reply_is_final_with_its_block_and_not_before(world: World, auto
     requested(world, 1)
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.INCLUDED)
-        block = world.journal.rows[1].included_block or 0
+        block = world.journal.rows[1].reply.included_block or 0
         await trio.sleep(80)
         assert world.journal.rows[1].state is State.INCLUDED
         await until(lambda: world.journal.rows[1].state is State.FINALIZED)
@@ -486,7 +486,7 @@ async def test_where_there_is_no_finalized_block_a_depth_counts(world: World, au
     requested(world, 1)
     async with running(world, confirmations=100):
         await until(lambda: world.journal.rows[1].state is State.INCLUDED)
-        block = world.journal.rows[1].included_block or 0
+        block = world.journal.rows[1].reply.included_block or 0
         await until(lambda: world.journal.rows[1].state is State.FINALIZED)
     assert block + 100 <= world.chain.head.number <= block + 120
 

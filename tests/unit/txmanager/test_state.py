@@ -7,6 +7,7 @@ from typing import Any, Literal
 import attrs
 import pytest
 
+from kmsconn.journal.values import RowReply
 from kmsconn.model.life import State
 from kmsconn.txmanager.moving import ReplyMoves
 from kmsconn.txmanager.state import TxState
@@ -22,9 +23,7 @@ async def test_nothing_is_remembered_of_a_reply_that_was_returned_and_ended(
     moves = ReplyMoves(state)
     world.request(1)
     row = world.journal.rows[1]
-    track = state.tracks.note(
-        attrs.evolve(row, state=State.SIGNED, nonce=0, raw=b"raw", reply_hash=bytes(32))
-    )
+    track = state.tracks.note(attrs.evolve(row, state=State.SIGNED, reply=RowReply(0, b"raw", bytes(32))))
     await moves.release(track, "status 0")
     assert state.tracks.histories[row.rid].returned == 1
     await moves.close(state.tracks.note(row), end, "never")

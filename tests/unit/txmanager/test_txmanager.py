@@ -188,7 +188,7 @@ async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_
     async with running(world):
         await until(lambda: world.journal.rows[2].state is State.FINALIZED)
         assert world.journal.rows[1].state is State.ANSWERED
-        assert world.journal.rows[1].nonce is None
+        assert world.journal.rows[1].reply.nonce is None
         assert world.said(RequestDeferred)[0].reason == "notrequested()"
         world.chain.set_up(CONTRACT, lambda frame: frame.write(digest_of(1), "request", 1))
         await until(lambda: all_in(world, State.FINALIZED))
@@ -255,7 +255,10 @@ async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(
     async with running(world):
         await until(lambda: world.chain.head.number >= 60)
         row = world.journal.rows[1]
-        assert (row.state, "does not show the request's block" in row.reason) == (State.ANSWERED, True)
+        assert (row.state, "does not show the request's block" in row.progress.reason) == (
+            State.ANSWERED,
+            True,
+        )
         world.chain.restore(gone)
         world.chain.mine_many(60)
         await until(lambda: world.journal.rows[1].state is State.REJECTED)
@@ -337,12 +340,12 @@ async def test_a_reply_whose_block_nobody_can_tell_waits_from_the_head_that_show
     async with running(world):
         await until(lambda: all_in(world, State.INCLUDED))
         world.chain.reorg(8)
-        world.journal.change(1, included_block=3, raw=None, reply_hash=None, reason=BLOCK_UNKNOWN)
+        world.journal.change(1, included_block=3, raw=None, hash=None, reason=BLOCK_UNKNOWN)
         found = world.chain.head.number
         await until(lambda: all_in(world, State.FINALIZED))
     assert [what for _, what in world.journal.history][-3:] == ["resend", "found_included", "finalize"]
     assert world.journal.history.count((1, "sign")) == 1
-    assert (world.journal.rows[1].included_block or 0) >= found
+    assert (world.journal.rows[1].reply.included_block or 0) >= found
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -355,9 +358,9 @@ async def test_a_final_reply_has_a_block_that_is_not_below_its_own(
     async with running(world):
         await until(lambda: all_in(world, State.INCLUDED))
         world.chain.reorg(8)
-        world.journal.change(1, included_block=3, **({} if known else {"raw": None, "reply_hash": None}))
+        world.journal.change(1, included_block=3, **({} if known else {"raw": None, "hash": None}))
         await until(lambda: all_in(world, State.FINALIZED))
-    block = world.journal.rows[1].included_block or 0
+    block = world.journal.rows[1].reply.included_block or 0
     assert block == world.ours()[0].block_number if known else block >= world.ours()[0].block_number
 
 
@@ -368,7 +371,7 @@ async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock
     )
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.SIGNED)
-    signed = world.journal.rows[1].raw
+    signed = world.journal.rows[1].reply.raw
     world.node.fault = lambda calls: HEALTHY
     async with running(world):
         await until(lambda: all_in(world, State.FINALIZED))
@@ -526,9 +529,7 @@ async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_foun
         await until(lambda: all(world.answered_on_chain(rid) for rid in range(1, 151)))
     head = world.chain.head.number
     for rid in range(1, 151):
-        world.journal.rows[rid] = attrs.evolve(
-            world.journal.rows[rid], state=State.ANSWERED, nonce=None, raw=None, reply_hash=None
-        )
+        world.journal.change(rid, state=State.ANSWERED, nonce=None, raw=None, hash=None)
     last = to_hex(calldata(150))
     world.node.fault = lambda calls: (
         Fault(lag=2)
@@ -537,7 +538,7 @@ async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_foun
     )
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.INCLUDED)
-        assert (world.journal.rows[1].included_block or 0) >= head
+        assert (world.journal.rows[1].reply.included_block or 0) >= head
 
 
 async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, autojump_clock: Any) -> None:

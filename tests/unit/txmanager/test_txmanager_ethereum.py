@@ -106,7 +106,7 @@ async def test_a_reply_whose_state_cannot_be_asked_holds_up_no_other(autojump_cl
     async with running(world):
         await until(lambda: world.journal.rows[2].state is State.INCLUDED, 600)
     assert world.journal.rows[1].state is State.ANSWERED
-    assert "missing trie node" in world.journal.rows[1].reason
+    assert "missing trie node" in world.journal.rows[1].progress.reason
 
 
 async def test_each_transaction_manager_tells_and_takes_back_its_own_troubles(autojump_clock: Any) -> None:

@@ -56,7 +56,7 @@ async def two_replies_have_bytes_for_one_nonce() -> bool:
     world.sign_behind(2)
     for rid in (1, 2):
         world.journal.change(rid, state=State.ANSWERED)
-    raw = world.journal.rows[2].raw
+    raw = world.journal.rows[2].reply.raw
     assert raw is not None
     world.chain.submit(raw)
     world.chain.stalled = True
@@ -156,7 +156,7 @@ async def a_reply_moves_to_a_later_block() -> bool:
     world.request(1)
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.INCLUDED)
-        included = world.journal.rows[1].included_block or 0
+        included = world.journal.rows[1].reply.included_block or 0
         await until(lambda: world.chain.head.number == included + 15)
         world.chain.reorg(16)
         await until(lambda: world.journal.rows[1].state is State.FINALIZED)

@@ -25,7 +25,7 @@ from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
-from kmsconn.journal.values import Due, Row, Signing
+from kmsconn.journal.values import Due, Row, RowEvent, RowProgress, RowReply, RowTimes, Signing
 from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, State
 from kmsconn.model.requests import Kind, PoolName
@@ -350,32 +350,29 @@ class MemoryJournal:
         log = Log(CONTRACT, (), b"", block, block_hash, bytes(32), 0)
         row = Row(
             rid=rid,
-            chain_id=CHAIN_ID,
-            contract=CONTRACT,
             id=identifier,
-            digest=digest_of(identifier, variant),
             kind=Kind.PUBLIC_DECRYPTION,
             state=State.ANSWERED,
             on_chain=True,
-            log=log,
-            next_attempt=0.0,
-            deadline=0.0,
-            submitted=True,
-            deferred=0,
-            reason="",
+            event=RowEvent(CHAIN_ID, CONTRACT, digest_of(identifier, variant), log),
+            progress=RowProgress(next_attempt=0.0, deadline=0.0, submitted=True, deferred=0, reason=""),
             answer=answer,
-            nonce=None,
-            raw=None,
-            reply_hash=None,
-            included_block=None,
-            recorded_at=self.wall(),
-            answered_at=self.wall(),
+            reply=RowReply(),
+            times=RowTimes(self.wall(), self.wall()),
         )
         self.rows[rid] = row
         return row
 
     def change(self, rid: int, **values: Any) -> None:
-        self.rows[rid] = attrs.evolve(self.rows[rid], **values)
+        """Change values of a row, those of its progress, reply and times too, each by its own name."""
+        row = self.rows[rid]
+        parts: dict[str, Any] = {
+            part: attrs.evolve(
+                whole, **{name: values.pop(name) for name in list(values) if hasattr(whole, name)}
+            )
+            for part, whole in (("progress", row.progress), ("reply", row.reply), ("times", row.times))
+        }
+        self.rows[rid] = attrs.evolve(row, **parts, **values)
 
     def states(self) -> list[State]:
         return [row.state for row in self.rows.values()]
@@ -399,8 +396,10 @@ class MemoryJournal:
     async def answered(self, chain_id: int, now: float, limit: int) -> Due:
         def work() -> Due:
             rows = [row for row in self.rows.values() if row.state is State.ANSWERED and row.on_chain]
-            due = [row for row in rows if row.next_attempt <= now]
-            later = min((row.next_attempt for row in rows if row.next_attempt > now), default=None)
+            due = [row for row in rows if row.progress.next_attempt <= now]
+            later = min(
+                (row.progress.next_attempt for row in rows if row.progress.next_attempt > now), default=None
+            )
             return Due(tuple(due[:limit]), now if len(due) > limit else later)
 
         return await self._do(work)
@@ -408,27 +407,33 @@ class MemoryJournal:
     async def signed(self, chain_id: int) -> tuple[Row, ...]:
         def work() -> tuple[Row, ...]:
             rows = [row for row in self.rows.values() if row.state is State.SIGNED]
-            return tuple(sorted(rows, key=lambda row: row.nonce or 0))
+            return tuple(sorted(rows, key=lambda row: row.reply.nonce or 0))
 
         return await self._do(work)
 
     def _included(self) -> list[Row]:
         rows = [row for row in self.rows.values() if row.state is State.INCLUDED]
-        return sorted(rows, key=lambda row: row.included_block or 0)
+        return sorted(rows, key=lambda row: row.reply.included_block or 0)
 
     async def included(
         self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
     ) -> tuple[Row, ...]:
         def work() -> tuple[Row, ...]:
             return tuple(
-                row for row in self._included() if from_block <= (row.included_block or 0) <= up_to_block
+                row
+                for row in self._included()
+                if from_block <= (row.reply.included_block or 0) <= up_to_block
             )[:limit]
 
         return await self._do(work)
 
     async def included_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
         def work() -> tuple[Row, ...]:
-            rows = (row for row in reversed(self._included()) if row.nonce is not None and row.nonce >= nonce)
+            rows = (
+                row
+                for row in reversed(self._included())
+                if row.reply.nonce is not None and row.reply.nonce >= nonce
+            )
             return tuple(rows)[:limit]
 
         return await self._do(work)
@@ -447,7 +452,7 @@ class MemoryJournal:
         ):
             return False
         if transition == "sign" and any(
-            other.nonce == values["nonce"] and other.state is State.SIGNED and other.rid != rid
+            other.reply.nonce == values["nonce"] and other.state is State.SIGNED and other.rid != rid
             for other in self.rows.values()
         ):
             self.conflicts += 1
@@ -461,7 +466,7 @@ class MemoryJournal:
 
     def _sign(self, one: Signing) -> bool | NonceTaken:
         try:
-            return self._moved(one.rid, "sign", nonce=one.nonce, raw=one.raw, reply_hash=one.reply_hash)
+            return self._moved(one.rid, "sign", nonce=one.nonce, raw=one.raw, hash=one.reply_hash)
         except NonceTaken as error:
             return error
 
@@ -497,14 +502,14 @@ class MemoryJournal:
         return await self._move(rid, transition, **values, **self._unsigned())
 
     def _unsigned(self) -> dict[str, None]:
-        return {} if self.keeps else {"nonce": None, "raw": None, "reply_hash": None}
+        return {} if self.keeps else {"nonce": None, "raw": None, "hash": None}
 
     async def defer(self, rid: int, next_attempt: float, reason: str, *, max_wait: float = 60.0) -> bool:
         def work() -> bool:
             row = self.rows[rid]
             if row.state not in {State.PENDING, State.ANSWERED}:
                 return False
-            self.change(rid, next_attempt=next_attempt, reason=reason, deferred=row.deferred + 1)
+            self.change(rid, next_attempt=next_attempt, reason=reason, deferred=row.progress.deferred + 1)
             return True
 
         return bool(await self._do(work))
@@ -592,7 +597,7 @@ class World:
         free = self.chain.pending_nonce(KEY.address)
         reply = Eip1559Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))
         raw, reply_hash = sign_transaction(reply, KEY)
-        self.journal.change(rid, state=State.SIGNED, nonce=free, raw=raw, reply_hash=reply_hash)
+        self.journal.change(rid, state=State.SIGNED, nonce=free, raw=raw, hash=reply_hash)
 
     def said(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
