@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
@@ -36,6 +37,7 @@ from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import Settings
+from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Event, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER
@@ -95,6 +97,7 @@ class Connector:
             ciphertexts=components.ciphertexts.statistics(),
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
             stalled=components.heartbeats.stalled(),
+            journal_free=self.watch.free,
         )
 
     def _chain_statistics(self, endpoint: Endpoint) -> ChainStatistics:
@@ -252,6 +255,7 @@ async def open_connector(
             components.ports.wall,
             Alerts(tell),
             components.heartbeats.part("journal", "journal"),
+            measure=partial(free_bytes, settings.journal),
         )
         connector = Connector(components, hook, watch, foreign_replies)
         async with trio.open_nursery() as nursery:

@@ -45,6 +45,9 @@ class JournalWatch:
     beat: Callable[[], None] = lambda: None
     """Is called after each look."""
     counts: Counts | None = None
+    measure: Callable[[], int | None] = lambda: None
+    """Returns the bytes left on the file system of the journal."""
+    free: int | None = None
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: each alert is raised once, and again when its text changes."""
@@ -56,7 +59,7 @@ class JournalWatch:
             await trio.sleep(JOURNAL_WATCH_INTERVAL)
 
     async def _look(self) -> None:
-        misplaced = ""
+        misplaced, self.free = "", self.measure()
         with suppress(JournalFailed):
             misplaced = await self.journal.run(Database.misplaced)
             self.counts = await self.journal.run(queries.counts, self.wall())

@@ -63,3 +63,5 @@ class Statistics:
     """Of the transaction manager of each chain, by the chain's name."""
     stalled: tuple[StalledTask, ...] = ()
     """Tasks of this process that make no progress, for ``/liveness``."""
+    journal_free: int | None = None
+    """Free bytes on the file system of the journal, as far as that is known."""

@@ -160,6 +160,15 @@ def _files_of(journal: Path) -> tuple[Path, ...]:
     return journal, journal.with_name(journal.name + "-wal"), lock_path(journal)
 
 
+def free_bytes(path: Path) -> int | None:
+    """Return how many bytes this process may still write to the file system of a journal; None where the file is gone."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
 def _identity(file: Path) -> tuple[int, int] | None:
     try:
         found = file.stat()

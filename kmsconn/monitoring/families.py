@@ -8,10 +8,27 @@ from typing import Final
 
 import attrs
 
+from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 
 _LATENCY: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LONG: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86400.0)
+
+
+_UNITS: Final = {
+    "_timestamp_seconds": "Unix time",
+    "_seconds": "seconds",
+    "_bytes": "bytes",
+    "_blocks": "blocks",
+    "_block": "block number",
+    "_eth": "ETH",
+    "_ready": "0 or 1",
+    "_live": "0 or 1",
+    "_healthy": "0 or 1",
+    "_draining": "0 or 1",
+    "_nonce": "nonce",
+}
+"""Units by the ends of names, the longest first."""
 
 
 class Shape(StrEnum):
@@ -31,6 +48,12 @@ class Family:
     labels: tuple[str, ...] = ()
     shape: Shape = Shape.COUNTER
     buckets: tuple[float, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """What one of its numbers counts or measures, as its name says it."""
+        name = self.name.removesuffix("_total")
+        return next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "number")
 
 
 # Names of the 0.14 services (fhevm-0.14.md, 10.4), where they still mean something here.
@@ -165,7 +188,8 @@ CURSOR = Family("kmsconn_cursor_block", "First block not read yet", ("chain", "c
 HEAD = Family("kmsconn_head_block", "Head seen with the cursor", ("chain", "contract"), Shape.GAUGE)
 LAG = Family("kmsconn_lag_blocks", "Blocks between cursor and head", ("chain", "contract"), Shape.GAUGE)
 
-DECRYPTIONS: Final = frozenset({Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION})
+DECRYPTIONS: Final = (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)
+STAGES: Final = ("check", "gather", "submit", "answer")
 WITHOUT_REPLY: Final = frozenset(
     {Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED}
 )
@@ -224,10 +248,15 @@ CHECK_TYPES: Final = {
 
 CONSENSUS: Final = "copro_consensus"
 
+_WITHOUT_REPLY_ENDED: Final = (State.EXPIRED, State.REJECTED, State.QUARANTINED, State.DONE)
 _EVENT: Final = tuple((event_type(kind),) for kind in Kind)
 _RESPONSE: Final = tuple((response_type(kind),) for kind in Kind if kind not in WITHOUT_REPLY)
 _BY_EVENT: Final = (RECEIVED, PICKED, PICK_ERRORS, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS)
 _BY_RESPONSE: Final = (RESPONSES, RESPONSE_ERRORS, SENT, SEND_ERRORS)
+
+_KINDS: Final = tuple((kind,) for kind in Kind)
+_DECRYPTIONS: Final = tuple((kind,) for kind in DECRYPTIONS)
+_STAGES: Final = tuple((kind, stage) for kind in DECRYPTIONS for stage in STAGES)
 
 FROM_THE_START: Final[dict[Family, tuple[tuple[str, ...], ...]]] = {
     **dict.fromkeys(_BY_EVENT, _EVENT),
@@ -236,7 +265,18 @@ FROM_THE_START: Final[dict[Family, tuple[tuple[str, ...], ...]]] = {
     CHECK_ERRORS: tuple((check,) for check in sorted({*CHECK_TYPES.values(), CONSENSUS})),
     CIPHERTEXTS: ((),),
     CIPHERTEXT_ERRORS: ((),),
-    FOUND: tuple((kind,) for kind in Kind),
-    FINALIZED: tuple((kind,) for kind in Kind),
+    FOUND: _KINDS,
+    FINALIZED: _KINDS,
+    DECRYPTION_LATENCY: tuple((event_type(kind),) for kind in DECRYPTIONS),
+    FORWARDING_LATENCY: tuple((response_type(kind),) for kind in DECRYPTIONS),
+    STAGE_SECONDS: _STAGES,
+    HANDOVER_SECONDS: _DECRYPTIONS,
+    INCLUSION_SECONDS: _DECRYPTIONS,
+    DEFERRED: _STAGES,
+    CLOSED: tuple((kind, state) for kind in DECRYPTIONS for state in _WITHOUT_REPLY_ENDED),
 }
-"""The series that are there from the first scrape on, with 0: a rate has no gap then, and an alert on it no blind spot."""
+"""The series that are there from the first scrape on, with 0: a rate has no gap then, and an alert on it no blind spot.
+
+Histograms and what is counted by stage or state are there for decryptions, of which there are many; those of key management, a few in a
+year, come with their first value: each histogram is a dozen lines of every scrape.
+"""

@@ -6,9 +6,14 @@ in the details and changes nothing else: the connector waits it out by itself, a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
+
+if TYPE_CHECKING:
+    from kmsconn.app.snapshot import Statistics
 
 CONNECTION = frozenset({"unreachable", "calls-fail", "too-slow", "no-answer-yet", "unwritable", "misplaced"})
 """Causes for which a dependency cannot be used, as far as the flags of 0.14 go."""
@@ -67,6 +72,17 @@ class Health:
             draining=draining,
             alerts=self.alerts,
         )
+
+    def stalled(self, statistics: Statistics) -> list[str]:
+        """Return what stands still in the process although its dependency answers; while it ends, nothing does."""
+        if statistics.draining:
+            return []
+        excused = {alert.dependency for alert in self._alerts.values() if alert.critical}
+        return [
+            f"the {one.part} has not come around for {one.seconds:.0f} s"
+            for one in statistics.stalled
+            if one.dependency not in excused
+        ]
 
     def _is_well(self, dependency: str) -> bool:
         """Say whether a dependency can be used: that one of several Cores cannot is a warning."""

@@ -26,6 +26,39 @@ from kmsconn.monitoring.families import (
     request_table,
     response_table,
 )
+from kmsconn.monitoring.gauges import (
+    ALERT,
+    BALANCE,
+    BUCKET_ATTEMPTS,
+    BUCKET_FAILURES,
+    BUSY,
+    BYTES,
+    DEFERRED,
+    DELETED,
+    DRAINING,
+    FINALIZED_AGE,
+    GAPS,
+    HEAD_AGE,
+    HEAD_TIME,
+    HEALTHY,
+    IN_FLIGHT,
+    JOURNAL_FREE,
+    LIVE,
+    NEXT_NONCE,
+    OFF_CHAIN,
+    OLDEST,
+    OPEN,
+    PLACES,
+    QUARANTINED,
+    QUARANTINED_LOGS,
+    READY,
+    RECONNECTS,
+    REPLIES_LEFT,
+    REQUESTS,
+    SKIPPED,
+    UNPROCESSED,
+    UNSENT,
+)
 from kmsconn.monitoring.health import Health
 from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
@@ -35,59 +68,6 @@ if TYPE_CHECKING:  # only its fields are read: monitoring can be imported withou
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-
-def _gauge(name: str, doc: str, *labels: str) -> Family:
-    return Family(name, doc, labels, Shape.GAUGE)
-
-
-UNPROCESSED = _gauge(
-    "kms_connector_unprocessed_operations",
-    "Rows of the journal by their 0.14 table and status",
-    "table",
-    "status",
-)
-READY = _gauge("kmsconn_ready", "1 once every dependency has answered")
-DRAINING = _gauge("kmsconn_draining", "1 while the connector drains")
-ALERT = _gauge(
-    "kmsconn_alert", "1 for a raised warning, 2 for a raised critical alert", "dependency", "cause"
-)
-HEAD_TIME = _gauge("kmsconn_head_timestamp_seconds", "Timestamp of the Gateway's head")
-REQUESTS = _gauge("kmsconn_requests", "Requests in the journal", "kind", "state")
-OPEN = _gauge("kmsconn_open_requests", "Requests whose reply is not final yet", "kind")
-DEFERRED = _gauge("kmsconn_deferred_requests", "Requests that wait for their next attempt", "kind")
-OLDEST = _gauge("kmsconn_oldest_open_seconds", "Age of the oldest open request", "kind")
-QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
-QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
-OFF_CHAIN = _gauge("kmsconn_off_chain_requests", "Requests that a reorganisation took from the chain")
-GAPS = _gauge("kmsconn_gaps", "Requests that the contract has numbered and the journal lacks")
-SKIPPED = Family("kmsconn_attestations_skipped_total", "Ciphertexts whose attestations were not compared")
-BUSY = _gauge("kmsconn_pool_busy", "Busy workers of a pool", "kind")
-PLACES = _gauge("kmsconn_pool_places", "Workers of a pool", "kind")
-BYTES = _gauge("kmsconn_ciphertext_bytes", "Bytes of ciphertexts in memory")
-
-DELETED = _gauge(
-    "kmsconn_deleted_requests", "Rows that retention has deleted since the journal was made", "kind", "state"
-)
-BALANCE = _gauge("kmsconn_account_balance_eth", "Balance of the tx sender", "chain")
-REPLIES_LEFT = _gauge(
-    "kmsconn_replies_left", "Replies that the balance pays for at the present cost", "chain"
-)
-NEXT_NONCE = _gauge("kmsconn_next_nonce", "Next nonce of the account on chain", "chain")
-IN_FLIGHT = _gauge("kmsconn_replies_in_flight", "Replies that are signed and not included", "chain")
-UNSENT = _gauge("kmsconn_replies_waiting", "Answers that wait to be signed", "chain")
-HEAD_AGE = _gauge("kmsconn_head_age_seconds", "Seconds since the timestamp of the head", "chain")
-FINALIZED_AGE = _gauge(
-    "kmsconn_finalized_age_seconds", "Seconds since the timestamp of the finalized block", "chain"
-)
-RECONNECTS = Family("kmsconn_reconnects_total", "Connections to a chain after the first one", ("chain",))
-BUCKET_ATTEMPTS = Family(
-    "kmsconn_bucket_attempts_total", "Requests to a bucket for a ciphertext", ("bucket",)
-)
-BUCKET_FAILURES = Family(
-    "kmsconn_bucket_failures_total",
-    "Requests to a bucket that did not return the right ciphertext",
-    ("bucket",),
-)
 
 _ETH = 1e18
 _OPEN_STATES = (State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED)
@@ -110,6 +90,7 @@ class ConnectorCollector(Collector):
         statistics = self._statistics()
         if statistics is not None:
             gauges.update(_from_statistics(statistics))
+            gauges.update(_from_health(self._health, statistics))
         series: dict[Family, Mapping[Labels, Value]] = {**self._tally.families, **gauges}
         yield from (_metric(family, values) for family, values in series.items() if values)
 
@@ -125,10 +106,18 @@ def exposition(collector: Collector) -> bytes:
     return text
 
 
-def _from_statistics(statistics: Statistics) -> Series:
-    series: Series = {
+def _from_health(health: Health, statistics: Statistics) -> Series:
+    report = health.report(ready=statistics.ready, draining=statistics.draining)
+    return {
         READY: {(): float(statistics.ready)},
         DRAINING: {(): float(statistics.draining)},
+        HEALTHY: {(): float(report.healthy)},
+        LIVE: {(): float(not health.stalled(statistics))},
+    }
+
+
+def _from_statistics(statistics: Statistics) -> Series:
+    series: Series = {
         BUSY: {(kind,): float(busy) for kind, busy in statistics.queue.busy.items()},
         PLACES: {(kind,): float(places) for kind, places in statistics.queue.places.items()},
         GAPS: {(): float(statistics.queue.gaps)},
@@ -136,6 +125,8 @@ def _from_statistics(statistics: Statistics) -> Series:
     series |= _from_transactions(statistics)
     series |= _from_chains(statistics.chains)
     series |= _from_ciphertexts(statistics.ciphertexts)
+    if statistics.journal_free is not None:
+        series[JOURNAL_FREE] = {(): float(statistics.journal_free)}
     if statistics.queue.counts is not None:
         series.update(_from_counts(statistics.queue.counts, statistics.queue.busy))
     return series

@@ -45,14 +45,7 @@ class Monitor:
     def stalled(self) -> list[str]:
         """Return what stands still in this process although its dependency answers; while it ends, nothing does."""
         statistics = self._snapshot()
-        if statistics is None or statistics.draining:
-            return []
-        excused = {alert.dependency for alert in self._health.alerts if alert.critical}
-        return [
-            f"the {one.part} has not come around for {one.seconds:.0f} s"
-            for one in statistics.stalled
-            if one.dependency not in excused
-        ]
+        return [] if statistics is None else self._health.stalled(statistics)
 
     def metrics(self) -> bytes:
         """Return the metrics of this moment as Prometheus text."""

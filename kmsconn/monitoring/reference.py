@@ -1,4 +1,4 @@
-"""The table of all metrics, printed for the documentation: ``python -m kmsconn.monitoring.reference docs/metrics.md``."""
+"""The table of all metrics, printed for the documentation: ``python -m kmsconn.monitoring.reference docs/reference/metrics.md``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from kmsconn.monitoring import families, metrics
+from kmsconn.monitoring import families, gauges
 from kmsconn.monitoring.families import FROM_THE_START, Family
 
 _HEAD: Final = """# Metrics
 
 This page lists the metrics of `/metrics` and of `Monitor.collector` for embedding programs. It is printed from the code by
-`python -m kmsconn.monitoring.reference docs/metrics.md`; a test compares both. The names that begin with `kms_connector_` are those of the
-0.14 services that still have a meaning. Series marked with 0 exist from the first scrape on.
+`python -m kmsconn.monitoring.reference docs/reference/metrics.md`; a test compares both. The names that begin with `kms_connector_` are
+those of the 0.14 services that still have a meaning. Series marked with 0 exist from the first scrape on; of histograms, and of counters
+by stage or state, those of decryptions do. The [alerts](../alerts.md) are made of these metrics.
 
-| name | type | labels | from 0 | meaning |
-|---|---|---|---|---|
+| name | type | labels | unit | from 0 | meaning |
+|---|---|---|---|---|---|
 """
 
 
@@ -25,7 +26,7 @@ def known_families() -> tuple[Family, ...]:
     """Return every family, by name."""
     found = {
         one.name: one
-        for module in (families, metrics)
+        for module in (families, gauges)
         for one in vars(module).values()
         if isinstance(one, Family)
     }
@@ -35,7 +36,7 @@ def known_families() -> tuple[Family, ...]:
 def _rows() -> Iterator[str]:
     for one in known_families():
         labels = ", ".join(f"`{label}`" for label in one.labels)
-        yield f"| `{one.name}` | {one.shape} | {labels} | {'0' if one in FROM_THE_START else ''} | {one.doc} |\n"
+        yield f"| `{one.name}` | {one.shape} | {labels} | {one.unit} | {'0' if one in FROM_THE_START else ''} | {one.doc} |\n"
 
 
 def reference() -> str:

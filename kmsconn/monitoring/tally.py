@@ -10,7 +10,7 @@ from typing import Any, Final
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model import events
 from kmsconn.monitoring import families
-from kmsconn.monitoring.families import Family
+from kmsconn.monitoring.families import Family, Shape
 
 _REMEMBERED: Final = (
     100_000  # answers whose inclusion is awaited; beyond that the forwarding latency is left out
@@ -44,12 +44,17 @@ Labels = tuple[str, ...]
 Value = float | Histogram
 
 
+def _zero(family: Family) -> Value:
+    return Histogram(family.buckets) if family.shape is Shape.HISTOGRAM else 0
+
+
 class Tally:
     """Takes every event and keeps the numbers. Memory is bounded by kinds, stages, chains and dependencies, not by requests."""
 
     def __init__(self) -> None:
         self.families: dict[Family, dict[Labels, Value]] = {
-            family: dict.fromkeys(series, 0) for family, series in families.FROM_THE_START.items()
+            family: {labels: _zero(family) for labels in series}
+            for family, series in families.FROM_THE_START.items()
         }
         self.answered: dict[int, float] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from contextlib import suppress
@@ -17,7 +18,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
 from kmsconn.journal.schema import VERSION
-from kmsconn.journal.sqlite import SqliteDriver
+from kmsconn.journal.sqlite import SqliteDriver, free_bytes
 from tests.unit.journal.samples import BINDING, dump, new_row, opened, raw_connection, row_of, wall
 
 
@@ -78,6 +79,15 @@ def test_the_tick_goes_on_after_opening_again(db: Database, path: Path) -> None:
     again = opened(path)
     assert (again.tick, tick) == (1, 1)
     again.close()
+
+
+def test_the_free_bytes_are_those_of_the_file_system(path: Path) -> None:
+    path.touch()
+    assert free_bytes(path) == pytest.approx(shutil.disk_usage(path).free, abs=1 << 30)
+
+
+def test_nobody_knows_the_free_bytes_of_a_journal_that_is_gone(path: Path) -> None:
+    assert free_bytes(path) is None
 
 
 def test_closing_twice_is_closing_once(db: Database) -> None:

@@ -62,7 +62,7 @@ SNAPSHOT = Statistics(
     ),
     chains={
         "gateway": ChainStatistics(55, 1_700_000_000.0, 0.5),
-        "ethereum": ChainStatistics(finalized_age=800.0, reconnects=2),
+        "ethereum": ChainStatistics(head_age=6.0, finalized_age=800.0, reconnects=2),
     },
     cursors={"gateway": 50},
     ciphertexts=CiphertextStatistics(
@@ -73,6 +73,7 @@ SNAPSHOT = Statistics(
         attestations_skipped=3,
     ),
     transactions={"gateway": TxStatistics(3 * 10**18, 41, 2, 5, 1, 10**9, None, 10**15)},
+    journal_free=1 << 30,
 )
 """What ``Connector.statistics()`` gives."""
 

@@ -8,11 +8,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from kmsconn.app.heartbeats import StalledTask
 from kmsconn.app.snapshot import QueueStatistics
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred, Severity, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.monitoring.families import UNSUFFIXED
+from kmsconn.monitoring.families import DECRYPTIONS, FROM_THE_START, UNSUFFIXED, Family, Shape
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.txmanager.manager import TxStatistics
 from tests.unit.monitoring.snapshots import EACH, snapshot
@@ -114,7 +115,10 @@ def test_our_counters_end_in_total() -> None:
     ("name", "labels", "expected"),
     [
         ("kmsconn_ready", {}, 1),
+        ("kmsconn_live", {}, 1),
+        ("kmsconn_healthy", {}, 1),
         ("kmsconn_draining", {}, 0),
+        ("kmsconn_journal_free_bytes", {}, 1 << 30),
         ("kmsconn_head_timestamp_seconds", {}, 1_700_000_000),
         ("kmsconn_requests", {"kind": "public_decryption", "state": "pending"}, 5),
         ("kmsconn_requests", {"kind": "user_decryption", "state": "pending"}, 0),
@@ -180,6 +184,32 @@ def test_a_present_alert_is_a_gauge() -> None:
     monitor = watched()
     monitor.on_event(AlertRaised("txmanager gateway", "funds", "0 wei", Severity.CRITICAL))
     assert value(monitor, "kmsconn_alert", dependency="txmanager gateway", cause="funds") == 2
+
+
+def test_a_part_that_stands_still_is_not_live() -> None:
+    monitor = Monitor()
+    monitor.watch(lambda: snapshot(stalled=(StalledTask("reader of decryption", "gateway", 301.0),)))
+    assert value(monitor, "kmsconn_live") == 0
+
+
+def test_a_critical_alert_is_not_healthy() -> None:
+    monitor = watched()
+    monitor.on_event(AlertRaised("journal", "unwritable", "full", Severity.CRITICAL))
+    assert (value(monitor, "kmsconn_healthy"), value(monitor, "kmsconn_ready")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "family", [one for one in FROM_THE_START if one.shape is Shape.HISTOGRAM], ids=lambda one: one.name
+)
+@pytest.mark.parametrize("kind", DECRYPTIONS)
+def test_histograms_of_decryptions_are_there_from_the_first_scrape(family: Family, kind: Kind) -> None:
+    first = [
+        one for one in samples(Monitor()) if one[0] == f"{family.name}_bucket" and one[1]["le"] == "+Inf"
+    ]
+    [label] = set(family.labels) - {"stage"}
+    own = [number for _, labels, number in first if labels[label].startswith(kind)]
+    assert own
+    assert set(own) == {0}
 
 
 def test_before_there_is_a_connector_there_are_metrics_already() -> None:

@@ -9,7 +9,7 @@ from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.reference import known_families, reference
 from tests.unit.monitoring.snapshots import EACH, snapshot
 
-PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
 def test_the_page_is_fresh() -> None:

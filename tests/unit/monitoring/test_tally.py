@@ -86,9 +86,15 @@ def test_a_cursor_at_the_head_has_no_lag() -> None:
     assert list(tally.families[families.LAG].values()) == [0]
 
 
+def observed(tally: Tally, family: families.Family) -> int:
+    """Return how many observations there are in a histogram, whatever their labels."""
+    found = [one for one in tally.families[family].values() if isinstance(one, Histogram)]
+    return sum(dict(one.cumulative)["+Inf"] for one in found)
+
+
 def test_a_reply_found_in_the_contract_has_no_latency_of_ours() -> None:
     tally = tallied(events.ReplyIncluded(1, PUBLIC, 60, 900.0, found=True))
-    assert families.INCLUSION_SECONDS not in tally.families
+    assert observed(tally, families.INCLUSION_SECONDS) == 0
     assert counted(tally, families.FOUND) == {("public_decryption",): 1}
 
 
@@ -159,7 +165,7 @@ def test_replies_of_other_chains_are_not_counted_as_the_gateways() -> None:
 
 
 def test_the_latency_of_decryptions_is_that_of_decryptions() -> None:
-    assert families.DECRYPTION_LATENCY not in tallied(events.AnswerKept(1, Kind.KEYGEN, 90_000.0)).families
+    assert observed(tallied(events.AnswerKept(1, Kind.KEYGEN, 90_000.0)), families.DECRYPTION_LATENCY) == 0
 
 
 @pytest.mark.parametrize(

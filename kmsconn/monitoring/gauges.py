@@ -1,0 +1,65 @@
+"""The families of metrics that a snapshot of the connector feeds, as data. Reads no snapshot."""
+
+from __future__ import annotations
+
+from kmsconn.monitoring.families import Family, Shape
+
+
+def _gauge(name: str, doc: str, *labels: str) -> Family:
+    return Family(name, doc, labels, Shape.GAUGE)
+
+
+UNPROCESSED = _gauge(
+    "kms_connector_unprocessed_operations",
+    "Rows of the journal by their 0.14 table and status",
+    "table",
+    "status",
+)
+READY = _gauge("kmsconn_ready", "1 once every dependency has answered")
+LIVE = _gauge("kmsconn_live", "1 while every part of the process makes progress, as `/liveness` says")
+HEALTHY = _gauge(
+    "kmsconn_healthy",
+    "1 while every dependency can be used and no critical alert is raised, as `/healthz` says",
+)
+DRAINING = _gauge("kmsconn_draining", "1 while the connector drains")
+ALERT = _gauge(
+    "kmsconn_alert", "1 for a raised warning, 2 for a raised critical alert", "dependency", "cause"
+)
+HEAD_TIME = _gauge("kmsconn_head_timestamp_seconds", "Timestamp of the Gateway's head")
+REQUESTS = _gauge("kmsconn_requests", "Requests in the journal", "kind", "state")
+OPEN = _gauge("kmsconn_open_requests", "Requests whose reply is not final yet", "kind")
+DEFERRED = _gauge("kmsconn_deferred_requests", "Requests that wait for their next attempt", "kind")
+OLDEST = _gauge("kmsconn_oldest_open_seconds", "Age of the oldest open request", "kind")
+QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
+QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
+OFF_CHAIN = _gauge("kmsconn_off_chain_requests", "Requests that a reorganisation took from the chain")
+GAPS = _gauge("kmsconn_gaps", "Requests that the contract has numbered and the journal lacks")
+SKIPPED = Family("kmsconn_attestations_skipped_total", "Ciphertexts whose attestations were not compared")
+BUSY = _gauge("kmsconn_pool_busy", "Busy workers of a pool", "kind")
+PLACES = _gauge("kmsconn_pool_places", "Workers of a pool", "kind")
+BYTES = _gauge("kmsconn_ciphertext_bytes", "Bytes of ciphertexts in memory")
+JOURNAL_FREE = _gauge("kmsconn_journal_free_bytes", "Free bytes on the file system of the journal")
+
+DELETED = _gauge(
+    "kmsconn_deleted_requests", "Rows that retention has deleted since the journal was made", "kind", "state"
+)
+BALANCE = _gauge("kmsconn_account_balance_eth", "Balance of the tx sender", "chain")
+REPLIES_LEFT = _gauge(
+    "kmsconn_replies_left", "Replies that the balance pays for at the present cost", "chain"
+)
+NEXT_NONCE = _gauge("kmsconn_next_nonce", "Next nonce of the account on chain", "chain")
+IN_FLIGHT = _gauge("kmsconn_replies_in_flight", "Replies that are signed and not included", "chain")
+UNSENT = _gauge("kmsconn_replies_waiting", "Answers that wait to be signed", "chain")
+HEAD_AGE = _gauge("kmsconn_head_age_seconds", "Seconds since the timestamp of the head", "chain")
+FINALIZED_AGE = _gauge(
+    "kmsconn_finalized_age_seconds", "Seconds since the timestamp of the finalized block", "chain"
+)
+RECONNECTS = Family("kmsconn_reconnects_total", "Connections to a chain after the first one", ("chain",))
+BUCKET_ATTEMPTS = Family(
+    "kmsconn_bucket_attempts_total", "Requests to a bucket for a ciphertext", ("bucket",)
+)
+BUCKET_FAILURES = Family(
+    "kmsconn_bucket_failures_total",
+    "Requests to a bucket that did not return the right ciphertext",
+    ("bucket",),
+)
