@@ -68,7 +68,7 @@ class Completeness:
             if reading:
                 with suppress(
                     Retryable
-                ):  # who needs the dependency names it; without an answer nothing is proved
+                ):  # an alert of its own names the dependency; without an answer nothing is proved
                     await self._round()
             await trio.sleep(interval if reading else READER_CHECK_INTERVAL)
 

@@ -14,15 +14,12 @@ import trio
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
+from kmsconn.checks.still_open import StillOpen
 from kmsconn.errors import (
-    AlreadyDone,
-    Destroyed,
     DestroyedOnce,
     KmsconnError,
     Misconfigured,
-    NotMember,
     NotYet,
-    Over,
     Rejected,
     Retryable,
     Unreachable,
@@ -31,8 +28,8 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
-from kmsconn.protocols.port import ContractQuery, Facts, PlannedQueries, Profile, QueryPlan
-from kmsconn.rpc.asking import MAX_BATCH, ask_all, inquire
+from kmsconn.protocols.port import ContractQuery, Facts, Profile
+from kmsconn.rpc.asking import MAX_BATCH, ask_all
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Rpc, RpcError
 from kmsconn.transport.together import together
@@ -40,7 +37,6 @@ from kmsconn.transport.together import together
 Step = Callable[[], Awaitable[Any]]
 
 RECHECKING = 2.0  # seconds; an Ethereum that says nothing holds up no answer
-_REMEMBERED = 100_000  # requests found answered, each until it is old enough; a few MiB
 
 
 @attrs.define
@@ -55,7 +51,15 @@ class Checker:
     second_look: SecondLook
     expiry: float
     reorg_window: float
-    _answered_since: dict[int, float] = attrs.field(factory=dict)
+    _open: StillOpen = attrs.field(
+        default=attrs.Factory(
+            lambda self: StillOpen(
+                self.profile, self.chains, self.heads, self.identity, self.contexts, self.reorg_window
+            ),
+            takes_self=True,
+        ),
+        init=False,
+    )
 
     async def check(self, seen: Seen) -> Checked:
         """Return the request with its context when everything holds.
@@ -69,7 +73,7 @@ class Checker:
         context_id, epoch_id = request.content.context
         self._recall(request, context_id, epoch_id)
         facts = self._facts(request)
-        steps: list[Step] = [partial(self._wanted, request)]
+        steps: list[Step] = [partial(self._open.check, request)]
         if not self.contexts.knows(context_id, epoch_id):
             steps.append(partial(self.contexts.check, context_id, epoch_id))
         if request.content.needs_transaction:
@@ -102,7 +106,7 @@ class Checker:
         What others may finish without this node is asked about all the same.
         """
         self.contexts.recall(context_id, epoch_id)
-        if self._standing(request) is None:
+        if self._open.standing(request) is None:
             self.identity.recall(request)
 
     def _facts(self, request: Request) -> Facts:
@@ -180,53 +184,6 @@ class Checker:
                 partial(ask_all, rpc, batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)
             ]
         return steps
-
-    async def _wanted(self, request: Request) -> None:
-        """Let a request pass that this node has not answered and that still waits for answers.
-
-        Who is no node of its context waits for others, but not longer than the request does.
-        """
-        no_member: NotMember | None = None
-        try:
-            await self._not_answered(request)
-        except NotMember as error:
-            no_member = error
-        await self._stands(request)
-        if no_member is not None:
-            raise no_member
-
-    def _standing(self, request: Request) -> PlannedQueries[bool] | None:
-        operation = self.profile.operations[request.kind]
-        return operation.standing(request.content, self.identity.tx_sender)
-
-    async def _stands(self, request: Request) -> None:
-        standing = self._standing(request)
-        if standing is not None and not await self._still_stands(*standing):
-            raise Over("it is finished on chain without this node, or never was this node's to do")
-
-    async def _still_stands(self, chain_id: int, rounds: QueryPlan[bool]) -> bool:
-        try:
-            return await inquire(self.chains[chain_id], rounds)
-        except Destroyed as error:
-            self.contexts.weigh(error)
-            raise
-
-    async def _not_answered(self, request: Request) -> None:
-        """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""
-        if not await self.identity.has_answered(request):
-            self._answered_since.pop(request.rid, None)
-            return
-        if (
-            len(self._answered_since) >= _REMEMBERED
-        ):  # of requests that ended otherwise; forgetting only asks again
-            self._answered_since.clear()
-        now = float(self.heads[request.chain_id].timestamp or 0)
-        if now - self._answered_since.setdefault(request.rid, now) > self.reorg_window:
-            del self._answered_since[request.rid]
-            raise AlreadyDone("this node's answer is in the contract")
-        raise NotYet(
-            "this node's answer is in the contract; asked again once its block is older than the reorg window"
-        )
 
 
 async def _failure_of(steps: Sequence[Step]) -> KmsconnError | None:

@@ -31,6 +31,7 @@ from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.shared import Shared
+from kmsconn.checks.still_open import StillOpen
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.control import server
 from kmsconn.core_client import statuses
@@ -360,10 +361,10 @@ def no_version_byte(monkeypatch: Any) -> None:
 def answered_is_not_asked(monkeypatch: Any) -> None:
     """After a lost journal nobody asks whether this node has answered."""
 
-    async def pass_by(_self: Checker, _request: Any) -> None:
+    async def pass_by(_self: StillOpen, _request: Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(Checker, "_not_answered", pass_by)
+    monkeypatch.setattr(StillOpen, "_not_answered", pass_by)
 
 
 # --- waiting that ends, questions that are not asked in vain; ``tests/faults/test_waiting_mutations.py`` plays these
