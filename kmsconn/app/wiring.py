@@ -28,8 +28,8 @@ from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import BucketCounts, Fetcher
 from kmsconn.ciphertexts.lookup import Lookup
 from kmsconn.ciphertexts.places import Substitute
-from kmsconn.ciphertexts.port import Directory, Gatherer
-from kmsconn.ciphertexts.quorum import AttestationQuorum, Attested
+from kmsconn.ciphertexts.port import Directory
+from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.shadow import Shadow
@@ -144,9 +144,9 @@ def _build(base: _Base, links: Links) -> Components:
     quorum = _quorum(base, links, directory)
     shadow = _shadow(base, quorum)
     buckets = BucketCounts()
-    gatherer = _gatherer(base, _sources(base, links, directory), quorum, buckets)
+    fetcher = _fetcher(base, _sources(base, links, directory), quorum, buckets)
     checker = _checker(base, links, chain_contexts)
-    stages = _stages(base, links, checker, gatherer, shadow)
+    stages = _stages(base, links, checker, fetcher, shadow)
     budgets = _budgets(base.settings)
     pipeline = _pipeline(base, links, chain_contexts, stages, budgets)
     return Components(
@@ -223,11 +223,11 @@ def _sources(base: _Base, links: Links, directory: Directory) -> Sources:
     return ByPlace(links.buckets, directory, links.sdk, instead)
 
 
-def _gatherer(
+def _fetcher(
     base: _Base, sources: Sources, quorum: AttestationQuorum | None, counts: BucketCounts
-) -> Gatherer:
+) -> Fetcher:
     settings = base.settings
-    fetcher = Fetcher(
+    return Fetcher(
         sources,
         base.policy,
         base.ports.offload,
@@ -235,10 +235,9 @@ def _gatherer(
         lambda handle, reason: base.on_event(CiphertextMismatch(handle, reason)),
         settings.httpz.tolerant_digests,
         counts,
+        quorum,
+        settings.attestation is AttestationMode.ENFORCE,
     )
-    if quorum is None:
-        return fetcher
-    return Attested(fetcher, quorum, settings.attestation is AttestationMode.ENFORCE)
 
 
 # --- requests
@@ -259,9 +258,9 @@ def _checker(base: _Base, links: Links, chain_contexts: Mapping[int, ChainContex
     )
 
 
-def _stages(base: _Base, links: Links, checker: Checker, gatherer: Gatherer, shadow: Shadow | None) -> Stages:
+def _stages(base: _Base, links: Links, checker: Checker, fetcher: Fetcher, shadow: Shadow | None) -> Stages:
     stages = Stages(
-        base.profile, links.chains, checker, checker.identity, gatherer, links.core, base.ports.random
+        base.profile, links.chains, checker, checker.identity, fetcher, links.core, base.ports.random
     )
     return stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand)
 

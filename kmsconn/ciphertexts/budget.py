@@ -1,4 +1,8 @@
-"""A budget of bytes in memory, shared by all requests; each reserves before it reads and gives back when the Core has them."""
+"""A budget of bytes in memory, shared by all requests; each reserves before it reads and gives back when the Core has them.
+
+The ``Allowance`` of ``transport/grpc`` stays apart: it belongs to a library that imports nothing of ours, does no I/O, and knows the size
+of each reply beforehand, while bodies here are counted as they arrive.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
 from kmsconn.ciphertexts.budget import Attempt, Lease
+from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.ciphertexts.racing import first_success
 from kmsconn.ciphertexts.sources import Body, CiphertextSource, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
@@ -65,21 +66,29 @@ class Fetcher:
     mismatch: Callable[[bytes, str], None] = lambda _handle, _reason: None
     tolerant: bool = False
     counts: BucketCounts = attrs.field(factory=BucketCounts)
+    quorum: AttestationQuorum | None = None
+    """Names key, digest, format and buckets where that is ``enforced``, and where the chain names a handle only (annex C)."""
+    enforced: bool = False
 
     async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
         """Return the ciphertext whose Keccak-256 the chain names; its bytes are held under ``lease``.
 
-        Raises NotYet when no bucket of its coprocessors is known, Unreachable when every candidate failed, each with its reason,
-        Misconfigured when the operator's policy forbids every one of them.
+        Raises NotYet when no bucket of its coprocessors is known, Unreachable when every candidate failed, each with its reason, or no
+        quorum attests what must be attested, Misconfigured when the operator's policy forbids every one of them.
         Repeating: reads only.
         """
+        attested = None
+        if self.quorum is not None and (self.enforced or reference.is_bare):
+            reference, attested = await self.quorum.attested(reference)
         buckets = await self.sources.of(reference)
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
         ways = [partial(self._from_bucket, bucket, reference, lease) for bucket in buckets]
         found = await first_success(ways, HEDGE)
         self.counts.fetched += 1
-        return found
+        if attested is None:
+            return found
+        return attrs.evolve(found, format=attested.format.as_core, key_id=attested.key_id)
 
     async def _from_bucket(
         self, bucket: Iterable[CiphertextSource], reference: CiphertextReference, lease: Lease

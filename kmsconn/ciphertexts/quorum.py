@@ -1,4 +1,4 @@
-"""The quorum of coprocessors that attests a ciphertext, and fetching by its word (RFC-023; fhevm-0.14.md, 4.5)."""
+"""The quorum of coprocessors that attests a ciphertext, asked of their buckets (RFC-023; fhevm-0.14.md, 4.5). Fetches no ciphertext."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import attrs
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, consensus, parse_attestation
-from kmsconn.ciphertexts.budget import Lease
-from kmsconn.ciphertexts.port import Gatherer
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import BucketPolicy, by_handle
 from kmsconn.errors import Retryable, Undecodable, Unreachable
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.transport.http import HttpClient
 
 MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection
@@ -80,6 +77,19 @@ class AttestationQuorum:
             return f"attested is the key 0x{said.key_id:x}, the chain names 0x{reference.key_id:x}"
         return ""
 
+    async def attested(self, reference: CiphertextReference) -> tuple[CiphertextReference, Attestation]:
+        """Return a reference as a quorum names it, and the attestation: of the bytes, only the buckets of those who said so are asked.
+
+        Raises Unreachable when no quorum stands behind it. Repeating: reads only. Cancellation: at any time.
+        """
+        told = await self.told(reference.handle)
+        if reason := self.mismatch(reference, told):
+            raise Unreachable(f"ciphertext {reference.handle.hex()} is not attested: {reason}")
+        group = self.agreed(reference.handle, told)
+        said, senders = group[0], self.registry.senders_of({one.signer for one in group})
+        named = CiphertextReference(reference.handle, said.key_id, said.sns_ciphertext_digest, senders)
+        return named, said
+
     async def _attestation(self, bucket: str, handle: bytes) -> list[Attestation]:
         """Return what a bucket's object says of itself, if anything: it is not allowed, silent, missing, without one, or unreadable."""
         with suppress(Retryable), trio.move_on_after(self.head_timeout):
@@ -88,34 +98,6 @@ class AttestationQuorum:
             if response.status in _OK:
                 return _read(response.headers.get(ATTESTATION_HEADER, ""))
         return []
-
-
-@attrs.frozen
-class Attested:
-    """Has a ``gatherer`` fetch what a quorum attests: always where that is ``enforced``, else where the chain names a handle only.
-
-    The quorum says key, digest and format; the bytes come from the buckets of those who said so, and from no other (annex C).
-    """
-
-    gatherer: Gatherer
-    quorum: AttestationQuorum
-    enforced: bool
-
-    async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
-        """Return the ciphertext of a reference; its bytes are held under ``lease``.
-
-        Raises Unreachable when no quorum stands behind it, and as the gatherer does. Repeating: reads only.
-        """
-        if not (self.enforced or reference.is_bare):
-            return await self.gatherer.fetch(reference, lease)
-        told = await self.quorum.told(reference.handle)
-        if reason := self.quorum.mismatch(reference, told):
-            raise Unreachable(f"ciphertext {reference.handle.hex()} is not attested: {reason}")
-        group = self.quorum.agreed(reference.handle, told)
-        said, senders = group[0], self.quorum.registry.senders_of({one.signer for one in group})
-        named = CiphertextReference(reference.handle, said.key_id, said.sns_ciphertext_digest, senders)
-        found = await self.gatherer.fetch(named, lease)
-        return attrs.evolve(found, format=said.format.as_core, key_id=said.key_id)
 
 
 def _read(header: str) -> list[Attestation]:

@@ -12,7 +12,6 @@ import pytest
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, FORMAT_HEADER
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
-from kmsconn.ciphertexts.quorum import Attested
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator.buckets import Form
 from kmsconn.errors import Unreachable
@@ -35,17 +34,23 @@ class Scene:
 
     async def fetch(self, reference: CiphertextReference) -> Ciphertext:
         quorum = self.place.shadow.quorum
-        sources = BothForms(quorum.http, quorum.registry)
-        fetcher = Fetcher(sources, quorum.policy, offload_inline, 1 << 20)
         scene = self
 
-        class Noted:
-            async def fetch(self, reference: CiphertextReference, lease: Any) -> Ciphertext:
+        class Noted(BothForms):
+            async def of(self, reference: CiphertextReference) -> Any:
                 scene.fetched.append(reference)
-                return await fetcher.fetch(reference, lease)
+                return await super().of(reference)
 
+        fetcher = Fetcher(
+            Noted(quorum.http, quorum.registry),
+            quorum.policy,
+            offload_inline,
+            1 << 20,
+            quorum=quorum,
+            enforced=self.enforced,
+        )
         with ByteBudget(1 << 20).lease() as lease:
-            return await Attested(Noted(), quorum, self.enforced).fetch(reference, lease)
+            return await fetcher.fetch(reference, lease)
 
     def gets(self) -> list[int]:
         """How many objects each bucket was asked for."""
