@@ -1,8 +1,8 @@
 """Proves that no request was missed: the contract numbers its requests, so every number must be in the journal (annex E.1).
 
-The counter is asked in rounds. What it had reached a round ago, in blocks that the reader has passed since, must be known now. What is
-missing is named, in red, and its blocks are read again each round until it is found; such a read adds and judges nothing absent.
-A counter of no sense, such as another layout of the contract would give, proves nothing and is left alone.
+Each round asks the counter. The journal must know every id up to the counter of the round before, in blocks that the reader has passed
+since. A critical alert names the missing ids, and their blocks are read again each round until the ids are found; such a read adds requests
+and judges no absence. A counter that makes no sense, as another layout of the contract would give, proves nothing and is left alone.
 
 Ids are reused after a reorganisation; so the blocks are compared first (``block_comparison``): what does not stand in its block is off
 chain. Then its number is missing, and its other content is found by that.

@@ -1,4 +1,4 @@
-"""What a connector is made of: the ways to its dependencies, the chains that are read, and every part. Data only."""
+"""The parts of a connector: the connections to its dependencies, the chains that it reads, and every component. Data only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from kmsconn.txmanager.wallet import Wallet
 
 @attrs.frozen
 class Links:
-    """What has to be closed: the journal, and the ways to every dependency."""
+    """The resources that are closed at the end: the journal, and the connections to every dependency."""
 
     journal: Journal
     gateway: Endpoint
@@ -61,7 +61,7 @@ class Links:
 
 @attrs.frozen
 class CiphertextParts:
-    """What the connector keeps about ciphertexts: where they are, who attests them, counts of buckets, and memory for each Core shard."""
+    """The parts about ciphertexts: registry of buckets, check of attestations, bucket counts, and a memory budget for each Core shard."""
 
     directory: Directory
     shadow: Shadow | None

@@ -24,7 +24,7 @@ CAUSE = "unreachable"
 
 
 class CheckedEndpoint(Protocol):
-    """Whose health is asked: the client of the Core."""
+    """The client of the Core, as far as health checks need it."""
 
     @property
     def endpoints(self) -> Sequence[str]:
@@ -38,7 +38,7 @@ class CheckedEndpoint(Protocol):
 
 @attrs.define
 class CoreHealth:
-    """What the endpoints said last. ``limit`` is how long one may take to answer, in seconds."""
+    """The last answers of the endpoints. ``limit`` is how long one may take to answer, in seconds."""
 
     core: CheckedEndpoint
     limit: float

@@ -17,7 +17,7 @@ REMEMBERED_LOGS = 20_000
 
 @attrs.frozen
 class _Decoded:
-    """What is kept of a log: little, since many are remembered."""
+    """The part of a decoded log that is kept: little, since many are remembered."""
 
     id: int
     kind: Kind

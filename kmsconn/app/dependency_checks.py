@@ -27,7 +27,7 @@ AGAIN = 1.0  # seconds between looks at a dependency that does not answer
 CONTRACTS_INTERVAL = 600.0  # seconds between looks
 MISSING_INTERVAL = 60.0  # likewise, while one is missing
 HOST_CONTRACTS_INTERVAL = 3600.0
-"""Likewise on a chain that is only asked: what fails there is named by the requests that wait."""
+"""Likewise on a host chain: its failures show in the alerts of the requests that wait."""
 WRONG_CONTRACT = "wrong-contract"
 
 

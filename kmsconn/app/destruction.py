@@ -1,7 +1,7 @@
-"""Ends what is answered and not yet signed under a context or epoch that was destroyed. Signed replies are left to the contract.
+"""Ends the answers that are kept and not yet signed under a destroyed context or epoch. Signed replies are left to the contract.
 
-A reply that was broadcast may be in the chain already, and its nonce must be used in any case; so only kept answers are ended here, and
-what the contract refuses is ended by its revert (``Operation.revert``).
+A reply that was broadcast may be in the chain already, and its nonce must be used in any case. So only kept answers are ended here; a
+reply that the contract refuses ends by its revert (``Operation.revert``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _START = (-1, -1)
 
 @attrs.define
 class Destruction:
-    """What to do once contexts and epochs are destroyed. ``end`` rejects a row with a reason."""
+    """Remembers destroyed contexts and epochs, and ends their kept answers once in a process. ``end`` rejects a row with a reason."""
 
     profile: Profile
     journal: Journal

@@ -1,7 +1,7 @@
-"""The caller's ``on_event`` hook, kept so that its exceptions end the connector: no boundary of ours ever takes them for its own.
+"""The caller's ``on_event`` hook, kept so that its exceptions end the connector: no boundary of the connector handles them.
 
-A hook that raised where it was called would leave a change half done there, and a stage, an edge or the worker boundary could swallow
-what it raised.
+A hook that raised where it was called would leave a change half done there, and a stage or the worker boundary could swallow the
+exception.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decides whether requests fail by their own fault or their dependency's, from what passes at each stage. Pure, without a clock.
+"""Decides whether a request fails by its own fault or its dependency's, from the requests that pass each stage. Pure, without a clock.
 
 One rule carries everything. A request that fails is *suspect of its dependency* as long as nobody has passed the same gate since
 it first failed. Once others have passed meanwhile and it fails again, the failure is its own.
@@ -7,7 +7,7 @@ it first failed. Once others have passed meanwhile and it fails again, the failu
 - A suspect waits. Only a request whose failure is its own is rejected or quarantined for what a dependency said: a Core that signs
   with another key, or says INTERNAL to everybody, ends no request, not even the first one.
 
-What is not heard of for ``WINDOW`` seconds is forgotten: its request has left the chain, or was ended elsewhere.
+A request that has not failed again for ``WINDOW`` seconds is forgotten: it has left the chain, or was ended elsewhere.
 
 A *gate* is one dependency at one stage for one kind. Its *family* are the dependencies that stand in for each other, such as the shards
 of the Core: a kind cannot pass at all only where it passes none of them, while each judges its own requests.
@@ -76,7 +76,7 @@ class FailureVerdict:
 
 @attrs.define
 class FailureTracker:
-    """What became of requests at the gates. Whose fault it is follows from the order of steps, which are counted."""
+    """The outcomes of requests at the gates. The order of passes and failures, which are counted, tells whose fault a failure is."""
 
     _step: int = 0
     _passed: dict[Gate, int] = attrs.field(factory=dict)
@@ -85,19 +85,19 @@ class FailureTracker:
     _gates: dict[int, set[Gate]] = attrs.field(factory=dict)
 
     def passed(self, gate: Gate, rid: int) -> None:
-        """A request passed a gate."""
+        """Note that a request passed a gate."""
         self._step += 1
         self._passed[gate] = self._family_passed[gate.family, gate.stage, gate.kind] = self._step
         self.answered(gate.family, gate.stage, rid)
 
     def answered(self, family: str, stage: str, rid: int) -> None:
-        """A dependency said of a request what is neither a pass nor a failure, such as "not yet": it waits no longer for its fault."""
+        """Note an answer that is neither a pass nor a failure, such as "not yet": the dependency does not fail this request any more."""
         for gate in tuple(self._gates.get(rid, ())):
             if (gate.family, gate.stage) == (family, stage):
                 self._leave(gate, rid)
 
     def failed(self, gate: Gate, rid: int, failure: Failure, now: float) -> bool:
-        """A request failed at a gate; say whether the fault is its own: it failed alike before, and another has passed since."""
+        """Note that a request failed at a gate; say whether the fault is its own: it failed alike before, and another has passed since."""
         self._step += 1
         waiting = self._waiting[gate]
         known = waiting.get(rid)
@@ -110,12 +110,12 @@ class FailureTracker:
         return False
 
     def ended(self, rid: int) -> None:
-        """A request is over, or leaves for long."""
+        """Note that a request is over, or is deferred for long."""
         for gate in tuple(self._gates.get(rid, ())):
             self._leave(gate, rid)
 
     def forgive(self, dependency: str, causes: Collection[str]) -> None:
-        """Forget what failed at a dependency for these causes: it is known to work again, and who waits is tried again."""
+        """Forget the failures at a dependency for these causes: it works again, and the requests that wait are tried again."""
         for gate, waiting in self._waiting.items():
             if gate.dependency == dependency:
                 for rid in [rid for rid, one in waiting.items() if one.failure.cause in causes]:

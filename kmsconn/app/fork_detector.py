@@ -1,6 +1,6 @@
-"""Whether a node shows the chain that was read so far: compares the newest kept block hash, and searches the fork where it differs.
+"""Detects forks: compares the newest kept block hash with the node's, and searches the fork where they differ.
 
-Never moves a cursor and never writes: the reader does, when a look says that the chain has left what was read.
+Never moves a cursor and never writes: the reader does, when a fork was found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SPARE = 32  # block hashes beyond those to keep: they are sorted out that many a
 
 @attrs.frozen
 class ChainCheck:
-    """What a look came to. ``mistrust`` says why the read is not to be taken; ``fork`` is set when the chain has left what was read."""
+    """A read compared with the chain read so far. ``mistrust`` says why the read is discarded; ``fork`` is the fork that was found."""
 
     mistrust: str = SAME
     fork: Search | None = None

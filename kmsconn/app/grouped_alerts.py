@@ -13,7 +13,7 @@ Key = tuple[str, str]
 
 @attrs.define
 class GroupedAlerts:
-    """The requests that wait, by what they wait for. An alert is raised again when their number has doubled, not for each."""
+    """The waiting requests by cause. An alert is raised again when their number has doubled, not for each request."""
 
     on_event: OnEvent
     _alerts: Alerts = attrs.field(
@@ -23,7 +23,7 @@ class GroupedAlerts:
     _told: dict[Key, tuple[int, Severity]] = attrs.field(factory=dict)
 
     def hold(self, key: Key, rid: int, text: str, severity: Severity, remedy: str) -> None:
-        """Note that a request waits; what is wrong stands in ``text``, what to do about it in ``remedy``."""
+        """Note that a request waits; ``text`` says what is wrong, ``remedy`` what to do about it."""
         rids = self._rids.setdefault(key, set())
         rids.add(rid)
         told, before = self._told.get(key, (0, severity))

@@ -1,6 +1,6 @@
 """Records the last progress of each part of the process. Pure but for the clock it is given; for ``/liveness``, which asks for a restart.
 
-A part that comes around is alive, whatever it found: what a dependency does is told by alerts, and no restart would help.
+A task that finishes a round is alive, whatever it found: alerts tell about dependencies, and no restart would help there.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from functools import partial
 import attrs
 
 STALLED_AFTER = 300.0
-"""Seconds without coming around after which a part stands still: every wait of theirs has a far shorter deadline."""
+"""Seconds without a finished round after which a task is stalled: every wait inside a round has a far shorter deadline."""
 
 
 @attrs.frozen
 class StalledTask:
-    """A part that has not come around for ``seconds``; where its ``dependency`` has a critical alert, that is why."""
+    """A task that has finished no round for ``seconds``; a critical alert of its ``dependency`` explains it."""
 
     part: str
     dependency: str
@@ -25,13 +25,13 @@ class StalledTask:
 
 @attrs.define
 class Heartbeats:
-    """The last time of each part that has ever come around."""
+    """The time of each task's last round."""
 
     now: Callable[[], float]
     _last: dict[tuple[str, str], float] = attrs.field(factory=dict)
 
     def part(self, name: str, dependency: str) -> Callable[[], None]:
-        """Return what a part calls each time it comes around; it counts from now on."""
+        """Return the function that a task calls in each round; the task counts from now on."""
         self._beat((name, dependency))
         return partial(self._beat, (name, dependency))
 
@@ -39,7 +39,7 @@ class Heartbeats:
         self._last[key] = self.now()
 
     def stalled(self) -> tuple[StalledTask, ...]:
-        """Return the parts that stand still."""
+        """Return the tasks that make no progress."""
         now = self.now()
         return tuple(
             StalledTask(name, dependency, now - last)

@@ -26,7 +26,7 @@ CHUNK = 2000  # ids in one question to the journal, which others use meanwhile
 
 @attrs.define
 class KnownIds:
-    """What is known of the ids of a contract, by kind: tags do not tell the counters of the first generation apart."""
+    """The ids of a contract, by kind: tags do not tell the counters of the first generation apart."""
 
     ranges: RangeReader
     numberings: Mapping[Kind, Numbering] = attrs.field(factory=dict)

@@ -64,7 +64,7 @@ class RangeReader:
     async def read_again(self, first: int, last: int, *, judging: bool = False) -> bool:
         """Look once more for what is missing in blocks below the cursor; say whether all could be read. Repeating: harmless.
 
-        What such a read does not hold is not judged, unless ``judging``: it may come from the node that hid something before.
+        Requests that are absent from such a read stay on chain, unless ``judging``: the answer may come from the node that hid them before.
         """
         while first <= last:
             end = min(last, first + self.cursor.size - 1)

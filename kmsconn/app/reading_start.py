@@ -45,7 +45,7 @@ class FirstBlock:
     async def block(self, head: BlockHead, from_block: int | None) -> BlockHead:
         """Return where a contract begins that was never read; below the head with its hash.
 
-        What lies below is never read: a head that is too high, said once, must not hide what comes until then.
+        Blocks below are never read: one answer with a head that is too high must not hide the requests that come until then.
         """
         if from_block is None:
             return await self._confirmed(head)

@@ -1,6 +1,6 @@
 """Reads a contract once more from the configured block, once for each value of the option, beside the live end; a restart goes on with it.
 
-Only what is missing is added: what such a read does not hold is not judged.
+Such a read adds missing requests and judges no absence.
 """
 
 from __future__ import annotations

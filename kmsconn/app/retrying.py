@@ -1,6 +1,6 @@
 """How long to wait before the next try: inside a worker for seconds, in the journal for up to a minute.
 
-A policy is a value; the loop is here and nowhere else. What is retried must be safe to repeat: each stage says why.
+A policy is a value; the loop is here and nowhere else. A step that is retried must be safe to repeat: each stage says why.
 """
 
 from __future__ import annotations

@@ -30,12 +30,12 @@ class StalledAlert:
     )
 
     def worked(self) -> None:
-        """It worked."""
+        """Note a success, and clear the alert."""
         self._since = None
         self._alerts.clear(self.dependency, self.cause)
 
     def failed(self, text: str) -> None:
-        """It failed once more."""
+        """Note a failure, and raise the alert when nothing has worked for ``STALLED_AFTER`` seconds."""
         if self.is_excused():
             return
         now = trio.current_time()

@@ -59,7 +59,7 @@ PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014,
 
 @attrs.frozen
 class _Base:
-    """What every part is made from."""
+    """The values that every component is built from."""
 
     settings: Settings
     ports: Ports

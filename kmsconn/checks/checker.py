@@ -103,7 +103,7 @@ class Checker:
     def _recall(self, request: Request, context_id: int | None, epoch_id: int | None) -> None:
         """Raise what is known to stand in the way of all requests of a context, before anything is asked for this one.
 
-        What others may finish without this node is asked about all the same.
+        A request that others may finish without this node is asked about all the same.
         """
         self.contexts.recall(context_id, epoch_id)
         if self._open.standing(request) is None:
@@ -129,7 +129,7 @@ class Checker:
     ) -> Sequence[ContractQuery[None]]:
         """Return the questions that the request's transaction leads to, once the other steps have passed beside it.
 
-        What the transaction says comes out first, however fast another step fails: a wrong one can never be waited right.
+        A fault of the transaction comes out first, however fast another step fails: waiting never repairs it.
         """
 
         async def read() -> Sequence[ContractQuery[None]]:

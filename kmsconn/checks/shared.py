@@ -1,6 +1,6 @@
-"""One question for all who wait for the same answer: asked by one of them, its "no" remembered for all, and asked ever more rarely.
+"""Shares one question among all requests that wait for its answer: one asks, a "no" counts for all, and is asked ever more rarely.
 
-Holds no question itself. What is remembered is a cache: a process that begins anew asks again.
+Holds no question itself. Its memory is a cache: a process that begins anew asks again.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Shared(Generic[K]):
 
 
 def _copy(error: RequestError, again_in: float | None) -> RequestError:
-    """Return the same error for another who waits: each has a traceback and a stage of its own."""
+    """Return the same error for another waiting request: each has a traceback and a stage of its own."""
     mine = copy.copy(error).with_traceback(None)
     if isinstance(mine, Retryable):
         mine.again_in = again_in

@@ -1,1 +1,1 @@
-"""What an operator does to a running connector, over a local socket, or to the journal of one that is stopped."""
+"""Commands of operators: to a running connector over a local socket, or to the journal of one that is stopped."""

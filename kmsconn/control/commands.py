@@ -25,7 +25,7 @@ class CommandError(KmsconnError):
 
 @attrs.frozen
 class Context:
-    """What commands work on. ``chain_time`` is the time of a chain by its id; ``wake`` has requests of a kind looked at."""
+    """The objects that commands work on. ``chain_time`` is the time of a chain by its id; ``wake`` wakes the dispatcher of a kind."""
 
     journal: Journal
     profile: Profile

@@ -1,6 +1,6 @@
 """The control socket of a running connector: one JSON line asks, one JSON line answers, then the connection ends.
 
-Only its owner may connect (mode 0600). Nobody who connects holds anything up: as the monitoring server, it has at most ``CONNECTIONS``
+Only its owner may connect (mode 0600). No client holds anything up: as the monitoring server, it has at most ``CONNECTIONS``
 at a time, takes requests of ``REQUEST_BYTES`` at most, and each step has its deadline. Opened by ``kmsconn run``; an embedding program
 may call ``open_control`` itself.
 """
@@ -115,7 +115,7 @@ async def _serve(
 
 
 async def converse(stream: trio.abc.Stream, context: Context, commands: Commands = COMMANDS) -> None:
-    """Answer one request of a connection. Cancellation: at any time. Whoever goes away, or is too slow, gets nothing."""
+    """Answer one request of a connection. Cancellation: at any time. A client that goes away, or is too slow, gets nothing."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         line = b""
         with trio.move_on_after(READING):
