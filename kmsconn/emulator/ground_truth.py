@@ -19,6 +19,7 @@ from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generation_events import FHEVM_014, GenerationEvents
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 
 
@@ -80,6 +81,55 @@ class ChainVerdict:
         return not (self.open or self.doubled or self.strays)
 
 
+@attrs.define
+class _Tally:
+    """What was counted so far."""
+
+    strays: int = 0
+    answered: int = 0
+    doubled: int = 0
+    latencies: list[float] = attrs.field(factory=list)
+
+    def take(self, trace: Trace, reply: ReplyOnChain) -> None:
+        """Add a reply to its request, and count it."""
+        self.doubled += bool(trace.replies)
+        trace.replies.append(reply)
+        if reply.status and trace.answer is None:
+            trace.answer = reply
+            self.answered += 1
+            self.latencies.append(reply.at - trace.at)
+
+    def verdict(self, emitted: int) -> ChainVerdict:
+        """Judge what was counted, of so many requests."""
+        ordered = sorted(self.latencies)
+        return ChainVerdict(
+            emitted=emitted,
+            answered=self.answered,
+            doubled=self.doubled,
+            strays=self.strays,
+            p50=percentile(ordered, 0.50),
+            p99=percentile(ordered, 0.99),
+        )
+
+
+@attrs.frozen
+class _Replier:
+    """The one whose replies are followed, and the contract that they go to."""
+
+    decryption: Address
+    sender: Address
+    generation_events: GenerationEvents
+
+    def replied(self, transaction: Transaction) -> int | None:
+        """Return the name of the request that a transaction answers for this sender."""
+        ours = transaction.to == self.decryption and transaction.sender == self.sender
+        return self.generation_events.replied(transaction.data) if ours else None
+
+    def requested(self, log: Log) -> int | None:
+        """Return the name of the request that a log of the contract announces."""
+        return self.generation_events.requested(log.topics) if log.address == self.decryption else None
+
+
 class GroundTruth:
     """Follows the chain for the replies of one tx sender, which stands for one node signer."""
 
@@ -94,16 +144,13 @@ class GroundTruth:
     ) -> None:
         self.traces: dict[int, Trace] = {}
         """Requests by name, in the order of the chain."""
-        self.strays = 0
         self.on_request: Callable[[Trace], None] = lambda _: None
         """Is told each request when its block is read."""
-        self._chain, self._decryption, self._sender, self._clock = chain, decryption, sender, clock
-        self._generation_events = generation_events
+        self._chain, self._clock = chain, clock
+        self._replier = _Replier(decryption, sender, generation_events)
         self._seen_at: dict[bytes, float] = {}
         self._by_transaction: dict[bytes, Trace] = {}
-        self._answered = 0
-        self._doubled = 0
-        self._latencies: list[float] = []
+        self._tally = _Tally()
         self._last: Block | None = None
 
     def read(self) -> None:
@@ -111,7 +158,7 @@ class GroundTruth:
 
         New blocks are noted as visible now. Repeating: no effect without a new block.
         """
-        if self._last is not None and self._was_replaced(self._last):
+        if self._last is not None and _was_replaced(self._chain, self._last):
             self._begin_again()
         start = 0 if self._last is None else self._last.number + 1
         for number in range(start, self._chain.head.number + 1):
@@ -137,7 +184,7 @@ class GroundTruth:
 
     def name(self, kind: Kind, identifier: int) -> int:
         """Return the name by which a request is known here."""
-        return self._generation_events.name(kind, identifier)
+        return self._replier.generation_events.name(kind, identifier)
 
     def note_started(self, request_id: bytes) -> None:
         """Take note that a start call for this name reached the Core; only the first one counts."""
@@ -153,33 +200,20 @@ class GroundTruth:
 
     def note_sent(self, transaction: Transaction) -> None:
         """Take note that a signed transaction reached the node; only the first with a reply of a request counts."""
-        name = self._replied(transaction)
+        name = self._replier.replied(transaction)
         trace = None if name is None else self.traces.get(name)
         if trace is not None and trace.sent is None:
             trace.sent = self._clock()
 
     def verdict(self) -> ChainVerdict:
         """Judge what was read so far."""
-        ordered = sorted(self._latencies)
-        return ChainVerdict(
-            emitted=len(self.traces),
-            answered=self._answered,
-            doubled=self._doubled,
-            strays=self.strays,
-            p50=percentile(ordered, 0.50),
-            p99=percentile(ordered, 0.99),
-        )
-
-    def _was_replaced(self, block: Block) -> bool:
-        there = self._chain.block(block.number)
-        return there is None or there.hash != block.hash
+        return self._tally.verdict(len(self.traces))
 
     def _begin_again(self) -> None:
         """Forget the reading, not when a block was first seen: one that comes back is no news."""
         self.traces.clear()
         self._by_transaction.clear()
-        self._latencies.clear()
-        self._answered = self._doubled = self.strays = 0
+        self._tally = _Tally()
         self._last = None
 
     def _take(self, block: Block) -> None:
@@ -191,21 +225,13 @@ class GroundTruth:
 
     def _take_transaction(self, mined: Mined, at: float) -> None:
         transaction = mined.transaction
-        if transaction.to != self._decryption:
+        if transaction.to != self._replier.decryption:
             return
-        if (answered := self._replied(transaction)) is not None:
+        if (answered := self._replier.replied(transaction)) is not None:
             self._take_reply(answered, mined, at)
         for log in mined.logs:
-            if (
-                log.address == self._decryption
-                and (name := self._generation_events.requested(log.topics)) is not None
-            ):
+            if (name := self._replier.requested(log)) is not None:
                 self._take_request(Trace(name, transaction.hash, mined.block_number, at))
-
-    def _replied(self, transaction: Transaction) -> int | None:
-        """Return what a transaction answers for the one whom we follow."""
-        ours = transaction.to == self._decryption and transaction.sender == self._sender
-        return self._generation_events.replied(transaction.data) if ours else None
 
     def _take_request(self, trace: Trace) -> None:
         self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace
@@ -214,15 +240,15 @@ class GroundTruth:
     def _take_reply(self, name: int, mined: Mined, at: float) -> None:
         trace = self.traces.get(name)
         if trace is None:
-            self.strays += 1
+            self._tally.strays += 1
             return
         reply = ReplyOnChain(mined.transaction.hash, mined.outcome.status, mined.block_number, at)
-        self._doubled += bool(trace.replies)
-        trace.replies.append(reply)
-        if reply.status and trace.answer is None:
-            trace.answer = reply
-            self._answered += 1
-            self._latencies.append(at - trace.at)
+        self._tally.take(trace, reply)
+
+
+def _was_replaced(chain: EmulatedChain, block: Block) -> bool:
+    there = chain.block(block.number)
+    return there is None or there.hash != block.hash
 
 
 def ground_truth_of(dependencies: EmulatedDependencies) -> GroundTruth:

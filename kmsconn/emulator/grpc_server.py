@@ -108,7 +108,7 @@ async def serve_grpc(
     """
     connection = _ServerConnection(stream, methods, max_message, max_calls, valve or Valve())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.write)
+        nursery.start_soon(connection.output.write)
         await connection.read(nursery)
         nursery.cancel_scope.cancel()
 
@@ -161,6 +161,41 @@ class _ServedCall:
         return data[PREFIX_BYTES:]
 
 
+class _Output:
+    """What leaves by the stream: h2's bytes, and GOAWAY of our own, as h2 closes the connection with its own one."""
+
+    def __init__(self, stream: trio.abc.Stream, connection: h2.connection.H2Connection) -> None:
+        self._stream, self._h2 = stream, connection
+        self._goaway = b""
+        self._sending = trio.Lock()
+        self._wake_up = trio.Event()
+
+    async def write(self) -> None:
+        """Send what the other tasks left in h2, for ever."""
+        while True:
+            wake_up = self._wake_up
+            await self.flush()
+            await wake_up.wait()
+
+    async def flush(self) -> None:
+        """Send everything that is there."""
+        async with self._sending:
+            while data := self._h2.data_to_send() + self._goaway:
+                self._goaway = b""
+                await self._stream.send_all(data)
+
+    def notify(self) -> None:
+        """Say that there is something to send."""
+        self._wake_up.set()
+        self._wake_up = trio.Event()
+
+    def go_away(self, last_stream: int) -> None:
+        """Say that nothing after this stream was processed; earlier calls end."""
+        frame = GoAwayFrame(0)
+        frame.last_stream_id = last_stream
+        self._goaway += frame.serialize()
+
+
 class _ServerConnection:
     """h2 on a stream: one task reads, one writes, one runs each call. h2's state changes without awaiting."""
 
@@ -177,19 +212,10 @@ class _ServerConnection:
         self._max_message = max_message
         self._valve = valve
         self._h2 = _open_h2(max_calls)
-        self._goaway = b""  # h2 closes the connection with its own GOAWAY; ours lets earlier calls end
+        self.output = _Output(stream, self._h2)
         self._going = False
         self._calls: dict[int, _ServedCall] = {}
-        self._sending = trio.Lock()
-        self._wake_up = trio.Event()
         self._window = trio.Event()
-
-    async def write(self) -> None:
-        """Send what the other tasks left in h2, for ever."""
-        while True:
-            wake_up = self._wake_up
-            await self._flush()
-            await wake_up.wait()
 
     async def read(self, nursery: trio.Nursery) -> None:
         """Take events until the client leaves or breaks the protocol; calls run in ``nursery``."""
@@ -197,11 +223,11 @@ class _ServerConnection:
             try:
                 events = self._h2.receive_data(bytes(data))
             except h2.exceptions.ProtocolError:
-                await self._flush()
+                await self.output.flush()
                 return
             for event in events:
                 self._take(event, nursery)
-            self._ring()
+            self.output.notify()
 
     def _take(self, event: h2.events.Event, nursery: trio.Nursery) -> None:
         match event:
@@ -250,7 +276,7 @@ class _ServerConnection:
     async def _acknowledge_later(self, stream_id: int, size: int) -> None:
         await self._valve.wait_open()
         self._h2.acknowledge_received_data(size, stream_id)
-        self._ring()
+        self.output.notify()
 
     async def _run(self, call: _ServedCall, connection: trio.CancelScope) -> None:
         try:
@@ -263,9 +289,9 @@ class _ServerConnection:
         except CutConnection:
             connection.cancel()
         self._calls.pop(call.stream_id, None)
-        self._ring()
+        self.output.notify()
         if self._going and not self._calls:
-            await self._flush()
+            await self.output.flush()
             connection.cancel()
 
     async def _answer(self, call: _ServedCall) -> None:
@@ -306,7 +332,7 @@ class _ServerConnection:
                 continue
             self._h2.send_data(stream_id, bytes(view[:room]))
             view = view[room:]
-            self._ring()
+            self.output.notify()
 
     def _fail(self, call: _ServedCall, status: Status, message: str) -> None:
         """End a call without a reply: trailers only, or only the trailers that were missing."""
@@ -314,23 +340,11 @@ class _ServerConnection:
         self._h2.send_headers(call.stream_id, [*head, *_status(status, message)], end_stream=True)
 
     def _go_away(self, call: _ServedCall) -> None:
-        frame = GoAwayFrame(0)
-        frame.last_stream_id = max(call.stream_id - 2, 0)
-        self._goaway += frame.serialize()
+        self.output.go_away(max(call.stream_id - 2, 0))
         self._going = True
         for unprocessed in [other for other in self._calls.values() if other.stream_id > call.stream_id]:
             unprocessed.scope.cancel()
             del self._calls[unprocessed.stream_id]
-
-    async def _flush(self) -> None:
-        async with self._sending:
-            while data := self._h2.data_to_send() + self._goaway:
-                self._goaway = b""
-                await self._stream.send_all(data)
-
-    def _ring(self) -> None:
-        self._wake_up.set()
-        self._wake_up = trio.Event()
 
 
 _HEAD = [(":status", "200"), ("content-type", "application/grpc")]

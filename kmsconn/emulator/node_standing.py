@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 
+import attrs
+
 from kmsconn.emulator.blocks import Branch
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.node_faults import NodeFaults
 from kmsconn.emulator.view import NodeView
 
 
+@attrs.define
+class NodeLimits:
+    """What a node refuses. Every attribute may be changed at any time.
+
+    ``log_range`` in blocks, ``logs`` and ``pruned_before`` (a block number) limit what it tells; ``strict_range`` refuses ranges beyond
+    its head; ``unsupported`` names methods that it does not know; ``batch`` calls are the most that it takes in a batch.
+    """
+
+    log_range: int | None = None
+    logs: int | None = None
+    pruned_before: int = 0
+    strict_range: bool = False
+    unsupported: set[str] = attrs.field(factory=set)
+    batch: int | None = None
+
+
 class NodeStanding:
-    """One node's knobs. Every attribute may be turned at any time.
+    """One node's chain, faults and limits. Every attribute may be changed at any time.
 
     ``lag`` in blocks; ``fork``: a branch that this node still follows; ``log_fork``: one from which it still answers for logs, out of a
-    cache, though its headers are the chain's; ``max_log_range`` in blocks, ``max_logs`` and
-    ``pruned_before`` (a block number) limit what it tells; ``strict_range`` refuses ranges beyond its head;
-    ``unsupported`` names methods that it does not know; ``batch_limit`` calls are the most that it takes in a batch.
+    cache, though its headers are the chain's.
     """
 
     def __init__(self, chain: EmulatedChain, faults: NodeFaults | None = None) -> None:
@@ -25,12 +41,7 @@ class NodeStanding:
         self.lag = 0
         self.fork: Branch | None = None
         self.log_fork: Branch | None = None
-        self.max_log_range: int | None = None
-        self.max_logs: int | None = None
-        self.pruned_before = 0
-        self.strict_range = False
-        self.unsupported: set[str] = set()
-        self.batch_limit: int | None = None
+        self.limits = NodeLimits()
         self.sync_seconds = 20.0
         self.tip = 0
         self.legacy_price = 1_000_000_000

@@ -59,7 +59,7 @@ class RpcNode(NodeStanding):
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return Begun(None, error=NodeError(PARSE_ERROR, f"parse error: {error}"))
         if isinstance(content, list) and content:
-            if self.batch_limit is not None and len(content) > self.batch_limit:
+            if self.limits.batch is not None and len(content) > self.limits.batch:
                 return BegunBatch(iter([_too_large(content)]))
             return BegunBatch(self._begin_one(request, subscriptions) for request in content)
         return self._begin_one(content, subscriptions)
@@ -89,7 +89,7 @@ class RpcNode(NodeStanding):
                 if method == "eth_subscribe"
                 else subscriptions.unsubscribe(params)
             )
-        function = None if method in self.unsupported else METHODS.get(method)
+        function = None if method in self.limits.unsupported else METHODS.get(method)
         if function is None:
             raise NodeError(METHOD_NOT_FOUND, f"the method {method} does not exist/is not available")
         return function(self, params)

@@ -106,7 +106,7 @@ def _block(node: NodeStanding, tag: Any) -> Block:
     found = _find_block(node, tag)
     if found is None:
         raise NodeError(SERVER_ERROR, "header not found")
-    if found.number < max(node.pruned_before, node.chain.pruned_before):
+    if found.number < max(node.limits.pruned_before, node.chain.pruned_before):
         raise NodeError(SERVER_ERROR, "missing trie node: state is not available")
     return found
 
@@ -345,8 +345,8 @@ def _logs(node: NodeStanding, params: Params) -> list[Any]:
     found = [
         log_json(log, mined) for mined in _mined(node, start, end) for log in mined.logs if wanted.takes(log)
     ]
-    if node.max_logs is not None and len(found) > node.max_logs:
-        raise NodeError(LIMIT_EXCEEDED, f"query returned more than {node.max_logs} results")
+    if node.limits.logs is not None and len(found) > node.limits.logs:
+        raise NodeError(LIMIT_EXCEEDED, f"query returned more than {node.limits.logs} results")
     return _spoiled(node, found) if found else found
 
 
@@ -379,12 +379,12 @@ def _bound(node: NodeStanding, tag: Any) -> int:
 def _check_range(node: NodeStanding, start: int, end: int) -> None:
     if start > end:
         raise NodeError(SERVER_ERROR, "invalid block range params")
-    if start < max(node.pruned_before, node.chain.pruned_before):
+    if start < max(node.limits.pruned_before, node.chain.pruned_before):
         raise NodeError(PRUNED_HISTORY, "pruned history unavailable")
-    if node.strict_range and end > node.view().head.number:
+    if node.limits.strict_range and end > node.view().head.number:
         raise NodeError(INVALID_PARAMS, "block range extends beyond current head block")
-    if node.max_log_range is not None and end - start + 1 > node.max_log_range:
-        raise NodeError(LIMIT_EXCEEDED, f"query exceeds max block range {node.max_log_range}")
+    if node.limits.log_range is not None and end - start + 1 > node.limits.log_range:
+        raise NodeError(LIMIT_EXCEEDED, f"query exceeds max block range {node.limits.log_range}")
 
 
 def _spoiled(node: NodeStanding, logs: list[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ reorganisations and a node that changes its mind are one case. A slow reader hol
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -67,6 +68,52 @@ class _Subscription:
     wanted: LogFilter | None  # None: new heads
     told: bool = False  # its id was answered: from now on it is notified
 
+    def contents(self, chain: EmulatedChain, block: Block, *, removed: bool) -> list[Any]:
+        """Return what it is told of a block that came, or was removed."""
+        if self.wanted is None:
+            return [] if removed else [_head(chain, block)]
+        return [
+            log_json(log, mined, removed=removed)
+            for mined in block.mined
+            for log in mined.logs
+            if self.wanted.takes(log)
+        ]
+
+
+def _head(chain: EmulatedChain, block: Block) -> Any:
+    return block_json(block, chain_id=chain.chain_id, gas_limit=chain.block_gas_limit, full=False)
+
+
+class _ToldBlocks:
+    """The blocks that one session was told, against what its node shows now."""
+
+    def __init__(self, view: Callable[[], NodeView]) -> None:
+        self._view = view
+        self._known: deque[Block] = deque([view().head], _REMEMBERED)
+        self._lowest_left = 0  # where to go on when every remembered block was left
+
+    def difference(self) -> tuple[list[Block], list[Block]]:
+        """Return the told blocks that the node left, newest first, and the new ones, oldest first; note them as told.
+
+        A head that goes backward is no news.
+        """
+        view = self._view()
+        if any(block.hash == view.head.hash for block in self._known):
+            return [], []
+        removed: list[Block] = []
+        while self._known and not _holds(view, self._known[-1]):
+            removed.append(self._known.pop())
+            self._lowest_left = removed[-1].number
+        start = self._known[-1].number + 1 if self._known else self._lowest_left
+        added = [block for n in range(start, view.head.number + 1) if (block := view.block(n)) is not None]
+        self._known.extend(added)
+        return removed, added
+
+
+def _holds(view: NodeView, block: Block) -> bool:
+    there = view.block(block.number)
+    return there is not None and there.hash == block.hash
+
 
 class _Session:
     def __init__(self, node: Answering, connection: WebSocketConnection) -> None:
@@ -75,8 +122,7 @@ class _Session:
         self._subscriptions: dict[str, _Subscription] = {}
         self._count = 0
         self._silent = False
-        self._known: deque[Block] = deque([node.view().head], _REMEMBERED)
-        self._lowest_left = 0  # where to go on when every remembered block was left
+        self._blocks = _ToldBlocks(node.view)
         self._places = trio.Semaphore(_WAITING)
         self._outgoing, self._queue = trio.open_memory_channel[bytes](_QUEUE)
 
@@ -153,7 +199,7 @@ class _Session:
 
     async def _push(self) -> None:
         while True:
-            removed, added = self._difference()
+            removed, added = self._blocks.difference()
             if not removed and not added:
                 await self._node.chain.wait_change()
             for block in removed:
@@ -161,44 +207,12 @@ class _Session:
             for block in added:
                 await self._tell(block, removed=False)
 
-    def _difference(self) -> tuple[list[Block], list[Block]]:
-        """Return the told blocks that this node left, newest first, and the new ones, oldest first; note them as told.
-
-        A head that goes backward is no news.
-        """
-        view = self._node.view()
-        if any(block.hash == view.head.hash for block in self._known):
-            return [], []
-        removed: list[Block] = []
-        while self._known and not _holds(view, self._known[-1]):
-            removed.append(self._known.pop())
-            self._lowest_left = removed[-1].number
-        start = self._known[-1].number + 1 if self._known else self._lowest_left
-        added = [block for n in range(start, view.head.number + 1) if (block := view.block(n)) is not None]
-        self._known.extend(added)
-        return removed, added
-
     async def _tell(self, block: Block, *, removed: bool) -> None:
         for subscription in list(self._subscriptions.values()):
             if not subscription.told:
                 continue
-            for content in self._contents(subscription, block, removed=removed):
+            for content in subscription.contents(self._node.chain, block, removed=removed):
                 await self._notify(subscription.id, content)
-
-    def _contents(self, subscription: _Subscription, block: Block, *, removed: bool) -> list[Any]:
-        wanted = subscription.wanted
-        if wanted is None:
-            return [] if removed else [self._head(block)]
-        return [
-            log_json(log, mined, removed=removed)
-            for mined in block.mined
-            for log in mined.logs
-            if wanted.takes(log)
-        ]
-
-    def _head(self, block: Block) -> Any:
-        chain = self._node.chain
-        return block_json(block, chain_id=chain.chain_id, gas_limit=chain.block_gas_limit, full=False)
 
     async def _notify(self, subscription: str, content: Any) -> None:
         params = {"subscription": subscription, "result": self._node.pushed(content)}
@@ -215,8 +229,3 @@ def _as_text(message: bytes) -> str | bytes:
         return message.decode()
     except UnicodeDecodeError:
         return message
-
-
-def _holds(view: NodeView, block: Block) -> bool:
-    there = view.block(block.number)
-    return there is not None and there.hash == block.hash

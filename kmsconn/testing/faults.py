@@ -184,10 +184,10 @@ class MethodOutage:
         """Refuse it, and end that."""
         nodes = world.dependencies.clusters[self.chain].nodes
         for node in nodes:
-            node.unsupported.add(self.method)
+            node.limits.unsupported.add(self.method)
         await trio.sleep(self.seconds)
         for node in nodes:
-            node.unsupported.discard(self.method)
+            node.limits.unsupported.discard(self.method)
 
 
 @attrs.frozen

@@ -195,7 +195,7 @@ class World:
         for cluster in self.dependencies.clusters.values():
             for node in cluster.nodes:
                 node.lag, node.fork, node.log_fork = 0, None, None
-                node.unsupported.clear()
+                node.limits.unsupported.clear()
                 node.faults.heal()
         for chain in self.dependencies.chains:
             chain.stalled = False

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kmsconn.emulator.core_faults import FaultInjection, status
-from kmsconn.emulator.key_life import KEY, PREP
+from kmsconn.emulator.key_ceremonies import KEY, PREP
 from kmsconn.model.events import ReplyIncluded, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -104,9 +104,9 @@ async def test_a_preparation_that_is_lost_is_left_to_the_others(
 ) -> None:
     """No key can be made of it here: the three others make theirs, and this node's request ends with theirs."""
     async with open_ceremony(tmp_path, members=4, computing=60.0) as ceremony:
-        await ceremony.owner.announce_first()
+        await ceremony.owner.ceremonies.announce_first()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ceremony.owner.make_key)
+            nursery.start_soon(ceremony.owner.ceremonies.make_key)
             await moment(ceremony)
             ceremony.cores[0].restart()
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KEYGEN))
@@ -140,9 +140,9 @@ async def test_a_reply_that_fell_with_its_block_is_given_again(tmp_path: Path, a
     async with open_ceremony(tmp_path, members=1) as ceremony:
         ethereum = ceremony.dependencies.ethereum
         ethereum.finality = 6
-        await ceremony.owner.announce_first()
+        await ceremony.owner.ceremonies.announce_first()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ceremony.owner.make_key)
+            nursery.start_soon(ceremony.owner.ceremonies.make_key)
             await prepared(ceremony)
             ethereum.reorg(2, drop=lambda one: one.data[:4] == PREP_RESPONSE.selector)
             assert ceremony.keys(0).replied == ()
@@ -167,15 +167,15 @@ async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
-            await ceremony.owner.announce_first()
+            await ceremony.owner.ceremonies.announce_first()
             async with trio.open_nursery() as making:
-                making.start_soon(ceremony.owner.make_key)
+                making.start_soon(ceremony.owner.ceremonies.make_key)
                 await ceremony.wait(lambda: was_submitted(ceremony, Kind.PREP_KEYGEN))
                 core.generating = None
             began = trio.current_time()
             assert began > HOUR
-            await ceremony.owner.make_crs()
-            await ceremony.owner.abort_crs()
+            await ceremony.owner.ceremonies.make_crs()
+            await ceremony.owner.ceremonies.abort_crs()
             assert trio.current_time() - began < 30 * BLOCK
             decryptions.cancel()
         await trio.sleep(ENDS)

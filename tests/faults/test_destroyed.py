@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
-from kmsconn.emulator.key_life import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
+from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import (
@@ -136,7 +136,11 @@ def ended(closed: list[RequestClosed], kind: Kind) -> set[State]:
 
 async def begun(ceremony: Ceremony) -> None:
     """Let the owner begin a new context, whose epoch the Core takes and never makes."""
-    for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
+    for step in (
+        ceremony.owner.ceremonies.announce_first,
+        ceremony.owner.ceremonies.make_key,
+        ceremony.owner.ceremonies.make_crs,
+    ):
         await step()
     ceremony.core_faults[0].injections.append(
         FaultInjection(1.0, status(Status.UNAVAILABLE), "GetEpochResult")
@@ -194,7 +198,11 @@ async def told_for(
 ) -> list[AlertRaised]:
     """Let the Core refuse to destroy an epoch for so long, see that it is told until it has done it, and return the alerts."""
     async with open_ceremony(folder, members=1, block_time=block_time) as ceremony:
-        for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
+        for step in (
+            ceremony.owner.ceremonies.announce_first,
+            ceremony.owner.ceremonies.make_key,
+            ceremony.owner.ceremonies.make_crs,
+        ):
             await step()
         core, config = ceremony.core_faults[0], ceremony.dependencies.protocol_config
         core.injections.append(FaultInjection(1.0, status(code), "DestroyMpcEpoch"))

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from kmsconn.app.connector import Connector, open_connector
-from kmsconn.emulator.contracts.decryption import BASE
+from kmsconn.emulator.contracts.decryption_slots import BASE
 from kmsconn.emulator.core_faults import HANG, FaultInjection, status
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies

@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
-from kmsconn.emulator.key_life import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
+from kmsconn.emulator.key_ceremonies import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed, StageFinished
 from kmsconn.model.life import State
@@ -141,7 +141,11 @@ async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(
 ) -> None:
     """The Core keeps the result in memory only: after a restart it has the epoch and not what it signed (L10)."""
     async with open_ceremony(tmp_path) as ceremony:
-        for step in (ceremony.owner.announce_first, ceremony.owner.make_key, ceremony.owner.make_crs):
+        for step in (
+            ceremony.owner.ceremonies.announce_first,
+            ceremony.owner.ceremonies.make_key,
+            ceremony.owner.ceremonies.make_crs,
+        ):
             await step()
         lost = ceremony.dependencies.cores[0]
         lost.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE), "GetEpochResult"))

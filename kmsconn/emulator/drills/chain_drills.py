@@ -165,7 +165,7 @@ def _nested(depth: int) -> msgspec.Raw:
 
 
 def _batch_limit(stage: DrillScene, name: str, body: Limit) -> End:
-    return _on_nodes(stage, name, lambda node: changing(node, "batch_limit", body.calls))
+    return _on_nodes(stage, name, lambda node: changing(node.limits, "batch", body.calls))
 
 
 def _fees(stage: DrillScene, name: str, body: WildFees) -> End:

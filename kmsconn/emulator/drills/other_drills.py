@@ -18,7 +18,7 @@ from kmsconn.emulator.drills.drill import Drill, DrillBody, DrillError, DrillSce
 from kmsconn.emulator.execution import EmulatedContract, Frame
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
-from kmsconn.emulator.key_life import announcement_of
+from kmsconn.emulator.key_ceremonies import announcement_of
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.addresses import Address
 

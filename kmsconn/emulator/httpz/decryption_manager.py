@@ -1,4 +1,4 @@
-"""DecryptionManager: takes requests and replies by the real rules and counts as the real one does. Knows no node and no block.
+"""DecryptionManager: takes requests by the real rules; replies are taken in ``manager_replies``. Knows no node and no block.
 
 Storage that somebody may look at is laid out as in the real contract. Source: httpz-rc7.md, 1.2, 2.2 and annex C.
 """
@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import attrs
-
-from kmsconn.emulator.contracts.contract import AbiContract
-from kmsconn.emulator.contracts.recovery import recover_strictly
+from kmsconn.emulator.contracts.contract import AbiContract, Handler
 from kmsconn.emulator.execution import Frame, Reverted, revert
+from kmsconn.emulator.httpz.manager_replies import ManagerReplies
 from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.ethereum.addresses import Address
@@ -20,26 +18,15 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, user_decryption, views
-from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, public_digest, user_digest
+from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES
 from kmsconn.protocols.storage import mapping_slot
 
 _BASE = views.DECRYPTION_MANAGER_BASE
-_PUBLIC_COUNTER, _PUBLIC_ANSWERED, _PUBLIC_HANDLES, _PUBLIC_DONE = (_BASE + n for n in (1, 2, 4, 5))
-_USER_COUNTER, _USER_ANSWERED, _USER_REQUEST, _USER_DONE = (_BASE + n for n in (6, 7, 9, 10))
-_REQUEST_GAS, _REPLY_GAS = 200_000, 150_000
-_ANY_DIGEST = b""
+_PUBLIC_COUNTER, _PUBLIC_HANDLES = _BASE + 1, _BASE + 4
+_USER_COUNTER, _USER_REQUEST = _BASE + 6, _BASE + 9
+_REQUEST_GAS = 200_000
 _EIP_712_DOMAIN = DECRYPTION.function("eip712Domain")  # EIP-5267: the same of every contract
 _NAME_VERSION_CHAIN_CONTRACT = b"\x0f"
-
-
-@attrs.frozen
-class _Reply:
-    """What is answered: request, storage of who answered, what is signed, and under what it is counted."""
-
-    number: int
-    answered: int
-    digest: bytes
-    counted: tuple[str, bytes]
 
 
 class DecryptionManager(AbiContract):
@@ -52,23 +39,16 @@ class DecryptionManager(AbiContract):
     def __init__(
         self, address: Address, chain_id: int, httpz: HttpzContract, *, counts_shares: bool = False
     ) -> None:
-        super().__init__(
-            address,
-            httpz.revision.manager,
-            {
-                "publicDecryptionRequest": self._public_request,
-                "userDecryptionRequest": self._user_request,
-                "delegatedUserDecryptionRequest": self._delegated_request,
-                "publicDecryptionResponse": self._public_reply,
-                "userDecryptionResponse": self._user_reply,
-                "isPublicDecryptionDone": lambda frame, i: (_is_set(frame, _PUBLIC_DONE, i),),
-                "isUserDecryptionDone": lambda frame, i: (_is_set(frame, _USER_DONE, i),),
-            },
-        )
         self.domain = Domain("DecryptionManager", "1", chain_id, address)
-        self.offer(_EIP_712_DOMAIN, lambda _: _as_eip_5267(self.domain))
         self.numeric = httpz.revision.numeric
-        self._httpz, self._counts_shares = httpz, counts_shares
+        replies = ManagerReplies(self.domain, httpz, counts_shares=counts_shares)
+        requests: dict[str, Handler] = {
+            "publicDecryptionRequest": self._public_request,
+            "userDecryptionRequest": self._user_request,
+            "delegatedUserDecryptionRequest": self._delegated_request,
+        }
+        super().__init__(address, httpz.revision.manager, requests | replies.handlers)
+        self.offer(_EIP_712_DOMAIN, lambda _: _as_eip_5267(self.domain))
 
     def commit(self, frame: Frame, material: CiphertextReference) -> None:
         """Let the coprocessors have committed a ciphertext."""
@@ -152,55 +132,10 @@ class DecryptionManager(AbiContract):
             for m in materials
         )
 
-    def _public_reply(self, frame: Frame, number: int, result: bytes, signature: bytes) -> None:
-        handles = frame.read("public", number, default=())
-        digest = public_digest(self.domain, handles, result, numeric=self.numeric)
-        reply = _Reply(number, _PUBLIC_ANSWERED, digest, ("public", digest))
-        replies = self._take(frame, reply, (signature,))
-        needed = self._httpz.threshold(frame) + 1
-        if len(replies) >= needed and _set_once(frame, _PUBLIC_DONE, number):
-            event = abi.DECRYPTION_MANAGER.event("PublicDecryptionResponse")
-            frame.emit(event, number, result, tuple(one[0] for one in replies))
-
-    def _user_reply(self, frame: Frame, number: int, share: bytes, signature: bytes) -> None:
-        handles, key = frame.read("user", number, default=((), b""))
-        digest = user_digest(self.domain, key, handles, share, numeric=self.numeric)
-        counted = "user", _ANY_DIGEST if self._counts_shares else digest
-        replies = self._take(frame, _Reply(number, _USER_ANSWERED, digest, counted), (share, signature))
-        needed = 2 * self._httpz.threshold(frame) + 1
-        if len(replies) >= needed and _set_once(frame, _USER_DONE, number):
-            event = abi.DECRYPTION_MANAGER.event("UserDecryptionResponse")
-            frame.emit(event, number, tuple(one[0] for one in replies), tuple(one[1] for one in replies))
-
-    def _take(self, frame: Frame, to: _Reply, reply: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], ...]:
-        """Check sender, signature, signer and that it is the signer's first; note the reply and return all that count with it."""
-        frame.meter.burn(_REPLY_GAS)
-        self._httpz.check_sender(frame)
-        signer = recover_strictly(to.digest, reply[-1])
-        self._httpz.check_signer(frame, signer)
-        if not _set_once(frame, mapping_slot(to.answered, to.number), signer):
-            revert(abi.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded"), to.number, signer)
-        where = ("replies", *to.counted, to.number)
-        replies: tuple[tuple[bytes, ...], ...] = (*frame.read(*where, default=()), reply)
-        frame.write(replies, *where)
-        return replies
-
 
 def _as_eip_5267(domain: Domain) -> tuple[Any, ...]:
     where = (domain.name, domain.version, domain.chain_id, domain.verifying_contract)
     return (_NAME_VERSION_CHAIN_CONTRACT, *where, bytes(32), ())
-
-
-def _is_set(frame: Frame, mapping: int, key: int) -> bool:
-    return bool(frame.load(mapping_slot(mapping, key)))
-
-
-def _set_once(frame: Frame, mapping: int, key: int | Address) -> bool:
-    """Set a flag of a mapping; False where it was set before."""
-    slot = mapping_slot(mapping, key)
-    was = frame.load(slot)
-    frame.store(slot, 1)
-    return not was
 
 
 def _count(frame: Frame, slot: int) -> int:

@@ -11,7 +11,7 @@ import trio
 from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
-from kmsconn.emulator.key_life import (
+from kmsconn.emulator.key_ceremonies import (
     CRS,
     KEY,
     LAST_EPOCH,

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from kmsconn.app.connector import open_connector
-from kmsconn.emulator.key_life import CRS, KEY, LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, PREP
+from kmsconn.emulator.key_ceremonies import CRS, KEY, LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, PREP
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, RequestRecorded, StageFinished
 from kmsconn.model.requests import Kind

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from kmsconn.app.connector import open_connector
-from kmsconn.emulator.contracts.decryption import UNIFIED_CALL
+from kmsconn.emulator.contracts.decryption_requests import UNIFIED_CALL
 from kmsconn.emulator.contracts.wallets import Mood
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.model.events import Event, RequestClosed, RequestDeferred

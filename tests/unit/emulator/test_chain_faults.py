@@ -148,7 +148,7 @@ def test_a_scripted_answer_meets_its_method_only() -> None:
 
 def test_an_unsupported_method_is_not_found() -> None:
     made = world()
-    made.node.unsupported.add("eth_sendRawTransactionSync")
+    made.node.limits.unsupported.add("eth_sendRawTransactionSync")
     assert rpc(made.node, "eth_sendRawTransactionSync", to_hex(signed(0)))["error"]["code"] == -32601
 
 

@@ -334,21 +334,21 @@ def test_a_log_says_where_it_stands() -> None:
 def test_a_range_beyond_the_head_is_cut_or_refused() -> None:
     made = asked(world())
     assert len(logs(made, fromBlock="0x4", toBlock="0x99")) == 1
-    made.node.strict_range = True
+    made.node.limits.strict_range = True
     assert error(made, "eth_getLogs", {"fromBlock": "0x4", "toBlock": "0x5"})[0] == -32602
 
 
 def test_a_node_may_limit_blocks_and_results() -> None:
     made = asked(world())
-    made.node.max_log_range = 3
+    made.node.limits.log_range = 3
     assert error(made, "eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x4"})[0] == -32005
-    made.node.max_logs = 1
+    made.node.limits.logs = 1
     assert error(made, "eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x2"})[0] == -32005
 
 
 def test_a_pruned_node_has_no_old_logs_and_states() -> None:
     made = asked(world())
-    made.node.pruned_before = 2
+    made.node.limits.pruned_before = 2
     assert error(made, "eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x2"})[0] == 4444
     assert error(made, "eth_getBalance", OWNER, "0x1")[0] == -32000
 

@@ -15,7 +15,7 @@ from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict
-from kmsconn.emulator.key_life import KeyLife
+from kmsconn.emulator.key_ceremonies import KeyCeremonies
 from kmsconn.emulator.load import AFTERMATH
 from kmsconn.emulator.progress_table import ProgressStage, Totals
 from kmsconn.transport.grpc.status import Status
@@ -146,7 +146,7 @@ async def test_a_life_of_keys_is_led_beside_the_requests(
     result = demo.result()
     assert result.well
     assert result.keys is not None
-    assert result.keys.done == tuple(KeyLife(FhevmDependencies.make(wall)).steps)
+    assert result.keys.done == tuple(KeyCeremonies(FhevmDependencies.make(wall)).by_name)
     assert (len(result.keys.verdict.replied), len(result.keys.verdict.aborted)) == (7, 2)
     assert (result.verdict.p99 or 0) <= 2 * demo.dependencies.gateway.block_time
     rows = [row for row in demo.board.rows.values() if not row.is_decryption]

@@ -6,7 +6,7 @@ from typing import Any
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.contracts import ceremonies
-from kmsconn.emulator.contracts.kms_generation import BASE
+from kmsconn.emulator.contracts.generation_slots import BASE
 from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.keccak import keccak256

@@ -11,7 +11,8 @@ import msgspec
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.contracts.decryption import UNIFIED_CALL, DecryptionContract
+from kmsconn.emulator.contracts.decryption import DecryptionContract
+from kmsconn.emulator.contracts.decryption_requests import UNIFIED_CALL
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
     EmulatedCoprocessor,

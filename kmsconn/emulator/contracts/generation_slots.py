@@ -1,0 +1,13 @@
+"""Where ``KMSGeneration`` keeps what. Source: fhevm-0.14.md, E.2."""
+
+from __future__ import annotations
+
+from kmsconn.protocols.storage import base_slot
+
+PREP_TAG, KEY_TAG, CRS_TAG = 0x03, 0x04, 0x05
+TAG_SHIFT = 248
+BASE = base_slot("fhevm.storage.KMSGeneration")
+ANSWERED, DONE, DIGEST, PAIR = BASE, BASE + 1, BASE + 3, BASE + 6
+PREP_COUNTER, KEY_COUNTER, CRS_COUNTER = BASE + 4, BASE + 5, BASE + 9
+CONTEXT = slice(1, 33)
+"""Where extraData has the context."""

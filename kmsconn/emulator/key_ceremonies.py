@@ -1,0 +1,166 @@
+"""The ceremonies of the owner of the two contracts on Ethereum, one function each. Judges nothing.
+
+Each begins something and waits until the contracts and the Cores show what came of it. Source: fhevm-0.14.md, 1.3-1.5, 3.5-3.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+
+from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement, NodeParams, announce
+from kmsconn.emulator.contracts.gateway_config import Committee
+from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
+from kmsconn.emulator.ground_truth import GroundTruth
+from kmsconn.emulator.key_contracts import KeyContracts
+from kmsconn.emulator.key_cores import KeyCores
+from kmsconn.emulator.traffic import Traffic, naming
+from kmsconn.ethereum.ids import CRS_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
+
+NEXT_CONTEXT, NEXT_EPOCH, LAST_EPOCH = CONTEXT + 1, EPOCH + 1, EPOCH + 2
+"""The context that is gone over to, the epoch that comes with it, and the one made in it later."""
+PREP, KEY, CRS = (make_id(tag, 1) for tag in (PREP_KEYGEN_TAG, KEY_TAG, CRS_TAG))
+
+
+def announcement_of(committee: Committee) -> Announcement:
+    """Return what is announced of a context of this committee: its nodes are told places and numbers by their order."""
+    nodes = (
+        NodeParams(
+            attrs.evolve(node, ip_address=f"http://kms-{n}:50001", storage_url=f"https://kms-{n}/public"),
+            n,
+            f"kms-{n}",
+        )
+        for n, node in enumerate(committee.nodes, 1)
+    )
+    return Announcement(tuple(nodes), committee.thresholds)
+
+
+@attrs.define(eq=False)
+class KeyCeremonies:
+    """The owner. ``incoming``: the nodes of the next context. ``traffic`` names that one once there is one.
+
+    With a ``ground_truth`` nothing is destroyed before the decryptions that may name it are answered.
+    """
+
+    dependencies: FhevmDependencies
+    incoming: tuple[int, ...] = (0,)
+    traffic: Traffic | None = None
+    ground_truth: GroundTruth | None = None
+    contracts: KeyContracts = attrs.field(init=False)
+    cores: KeyCores = attrs.field(init=False)
+    _switched: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.contracts = KeyContracts(self.dependencies)
+        self.cores = KeyCores(self.dependencies, self.incoming)
+
+    @property
+    def by_name(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """The ceremonies by name, in their order."""
+        return {
+            "announcement": self.announce_first,
+            "key": self.make_key,
+            "CRS": self.make_crs,
+            "context": self.change_context,
+            "epoch": self.change_epoch,
+            "abort of a key": self.abort_key,
+            "abort of a CRS": self.abort_crs,
+            "end of an epoch": self.end_epoch,
+            "end of a context": self.end_context,
+            "end on the Gateway": self.end_on_gateway,
+        }
+
+    async def announce_first(self) -> None:
+        """Announce the first context, whose anchor the next one is reached by."""
+        first = announcement_of(self.dependencies.committee)
+        self.contracts.act_on_config(lambda frame: announce(frame, CONTEXT, FIRST_PREDECESSOR, first))
+        await self.dependencies.ethereum.wait_change()
+
+    async def make_key(self) -> None:
+        """Have a key prepared and made."""
+        self.contracts.act_on_generation(self.dependencies.kms_generation.request_keygen)
+        await self.contracts.until(lambda: self.contracts.is_made(KEY))
+
+    async def make_crs(self) -> None:
+        """Have a CRS made."""
+        self.contracts.act_on_generation(self.dependencies.kms_generation.request_crsgen)
+        await self.contracts.until(lambda: self.contracts.is_made(CRS))
+
+    async def change_context(self) -> None:
+        """Go over to the next context and its first epoch; the Gateway follows once it is active."""
+        config, following = self.dependencies.protocol_config, announcement_of(committee_of(self.incoming))
+        self.contracts.act_on_config(lambda frame: config.begin_context(frame, following))
+        await self.contracts.until(lambda: self.contracts.context_state(NEXT_CONTEXT) is ContextState.ACTIVE)
+        await self._name(NEXT_CONTEXT, NEXT_EPOCH)
+
+    async def change_epoch(self) -> None:
+        """Have the keys reshared in a new epoch of that context."""
+        self.contracts.act_on_config(self.dependencies.protocol_config.begin_epoch)
+        await self.contracts.until(lambda: self.contracts.epoch_state(LAST_EPOCH) is EpochState.ACTIVE)
+        await self._name(NEXT_CONTEXT, LAST_EPOCH)
+
+    async def abort_key(self) -> None:
+        """Begin another key, and abort it while every Core of the committee is at work on it."""
+        generation = self.dependencies.kms_generation
+        self.contracts.act_on_generation(generation.request_keygen)
+        await self.contracts.until(lambda: self.contracts.is_made(PREP + 1))
+        with self.cores.slow():
+            await self.contracts.until(lambda: self.cores.at_work("key", KEY + 1))
+        self.contracts.act_on_generation(lambda frame: generation.abort_keygen(frame, PREP + 1))
+        await self.contracts.until(
+            lambda: self.contracts.is_over(KEY + 1) and not self.cores.any_at_work("key", KEY + 1)
+        )
+
+    async def abort_crs(self) -> None:
+        """Begin another CRS, and abort it likewise."""
+        generation = self.dependencies.kms_generation
+        with self.cores.slow():
+            self.contracts.act_on_generation(generation.request_crsgen)
+            await self.contracts.until(lambda: self.cores.at_work("crs", CRS + 1))
+        self.contracts.act_on_generation(lambda frame: generation.abort_crsgen(frame, CRS + 1))
+        await self.contracts.until(
+            lambda: self.contracts.is_over(CRS + 1) and not self.cores.any_at_work("crs", CRS + 1)
+        )
+
+    async def end_epoch(self) -> None:
+        """Destroy the epoch before the present one, until no Core has it."""
+        config = self.dependencies.protocol_config
+        await self.contracts.until(self._settled)
+        self.contracts.act_on_config(lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
+        await self.contracts.until(
+            lambda: not self.cores.any(lambda core: NEXT_EPOCH.to_bytes(32) in core.epochs)
+        )
+
+    async def end_context(self) -> None:
+        """Destroy the first context, until no Core has it or its epoch."""
+        config = self.dependencies.protocol_config
+        await self.contracts.until(self._settled)
+        self.contracts.act_on_config(lambda frame: config.destroy_context(frame, CONTEXT))
+        ended = {CONTEXT.to_bytes(32), EPOCH.to_bytes(32)}
+        await self.contracts.until(
+            lambda: not self.cores.any(lambda core: bool(ended & (core.contexts | core.epochs)))
+        )
+
+    async def end_on_gateway(self) -> None:
+        """Let the Gateway follow: it takes no request any more that names that context."""
+        config, gateway = self.dependencies.gateway_config, self.dependencies.gateway
+        gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
+        await gateway.wait_change()
+
+    async def _name(self, context_id: int, epoch_id: int) -> None:
+        """Let the Gateway have the context as its current one, and the users name it and the epoch."""
+        config, committee = self.dependencies.gateway_config, committee_of(self.incoming)
+        gateway = self.dependencies.gateway
+        gateway.act(config.address, lambda frame: config.set_context(frame, context_id, committee))
+        await gateway.wait_change()
+        self._switched = gateway.head.number + 1  # what is queued already is mined in the next block
+        if self.traffic is not None:
+            _, both = naming(context_id, epoch_id)
+            self.traffic.extra_data = (both,)  # where a request names none, the Core takes its default epoch
+
+    def _settled(self) -> bool:
+        """Tell whether no decryption of before the last change of names is open."""
+        traces = () if self.ground_truth is None else self.ground_truth.traces.values()
+        return not any(trace.answer is None and trace.block <= self._switched for trace in traces)
