@@ -15,9 +15,9 @@ import trio
 from kmsconn._generated.fhevm_014.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
 from kmsconn.emulator.core_generation import KeyManagement
+from kmsconn.emulator.core_jobs import KeyJobs
+from kmsconn.emulator.core_known import KnownIds
 from kmsconn.emulator.core_requests import (
-    DEFAULT_CONTEXT,
-    DEFAULT_EPOCH,
     ID_BYTES,
     Invalid,
     Job,
@@ -25,7 +25,8 @@ from kmsconn.emulator.core_requests import (
     read_public,
     read_user,
 )
-from kmsconn.emulator.core_table import CoreTable, CoreTableEntry, Full, Known
+from kmsconn.emulator.core_results import KeyResults
+from kmsconn.emulator.core_table import CoreMemory, CoreTableEntry, Full, Known
 from kmsconn.emulator.grpc_server import (
     HEALTH_CHECK,
     GrpcFailure,
@@ -33,16 +34,14 @@ from kmsconn.emulator.grpc_server import (
     health_method,
 )
 from kmsconn.emulator.signcryption import Randomness
-from kmsconn.emulator.uptime import Uptime
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.ids import KEY_TAG, make_id
 from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.status import Status
 
 SERVICE = "kms_service.v1.CoreServiceEndpoint"
 LONG_POLL = 60.0
-RATE_LIMIT = 50_000
-DEFAULT_KEY = make_id(KEY_TAG, 1).to_bytes(ID_BYTES)
+_SEED = b"kmsconn"
+"""Where the randomness of shares comes from, together with node, id, place and restarts."""
 _NO_ID = b"\x01" + bytes(ID_BYTES - 1)
 
 
@@ -60,6 +59,15 @@ class CoreOperation:
     def at_once(self) -> str:
         """The call of later Cores that starts and waits."""
         return f"{self.start}Sync"
+
+    def job(self, request: bytes, plaintexts: Mapping[bytes, int]) -> Job:
+        """Read a request of this kind. Raises GrpcFailure."""
+        try:
+            return self.read(request, plaintexts)
+        except Undecodable as error:
+            raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
+        except Invalid as error:
+            raise _failure(f"{self.label}_request", Status.INVALID_ARGUMENT) from error
 
 
 PUBLIC = CoreOperation(
@@ -84,43 +92,29 @@ class EmulatedCore:
     """The value in each ciphertext body that exists."""
     computing: float | Callable[[], float] = 0.0
     """Seconds from start to answer, or what draws them."""
-    generating: float | None = None
-    """Seconds for a key, a CRS or an epoch; None: as for a decryption."""
-    contexts: set[bytes] = attrs.field(factory=lambda: {DEFAULT_CONTEXT})
-    epochs: set[bytes] = attrs.field(factory=lambda: {DEFAULT_EPOCH})
-    keys: set[bytes] = attrs.field(factory=lambda: {DEFAULT_KEY})
+    known: KnownIds = attrs.field(factory=KnownIds)
     signing_key_loaded: bool = True
-    rate_limit: int = RATE_LIMIT
     waits_at_once: bool = False
     """Whether it is a later Core: it has calls that start and wait, and does again what failed (annex C)."""
     serving: bool = True
     """What the health check says."""
-    seed: bytes = b"kmsconn"
-    """Where the randomness of shares comes from, together with node, id, place and restarts."""
     sealing: Callable[[Job, int], Randomness] | None = None
-    """Gives the randomness of each share of a job by its place, in place of ``seed``."""
+    """Gives the randomness of each share of a job by its place, in place of one from node, id, place and restarts."""
     on_start: Callable[[bytes], None] = _nobody
     """Is told the id of each start call that was understood, whatever comes of it."""
     on_answer: Callable[[bytes], None] = _nobody
     """Is told the id of each answer that goes out."""
-    capacity: int = 10_000
-    kept: int = 6_000
+    memory: CoreMemory = attrs.field(factory=CoreMemory, repr=False)
     management: KeyManagement = attrs.field(init=False, repr=False)
-    _tables: dict[str, CoreTable] = attrs.field(factory=dict, init=False, repr=False)
-    _uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.management = KeyManagement(
-            self.node,
-            self.contexts,
-            self.epochs,
-            self.keys,
-            lambda: self._draw(self.generating),
-            on_start=self._started,
-        )
+        # node, pace and listener are looked up late: they are knobs
+        results = KeyResults(lambda: self.node)
+        jobs = KeyJobs(lambda: self._draw(None), self._started)
+        self.management = KeyManagement(self.known, results, jobs)
 
     def _started(self, request_id: bytes) -> None:
-        self.on_start(request_id)  # looked up late: a knob
+        self.on_start(request_id)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls for `serve_grpc`, keyed by path."""
@@ -135,13 +129,12 @@ class EmulatedCore:
     @property
     def restarts(self) -> int:
         """How often it was restarted."""
-        return self._uptime.restarts
+        return self.memory.uptime.restarts
 
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""
-        self._tables.clear()
         self.management.restart()
-        self._uptime.restart()
+        self.memory.restart()
 
     async def start(
         self,
@@ -154,9 +147,9 @@ class EmulatedCore:
         """Take a request; ``seconds`` overrides `computing`, ``share_lost`` burns the id. Raises GrpcFailure."""
         await trio.lowlevel.checkpoint()
         failed = partial(_failure, f"{operation.label}_request")
-        if sum(table.pending(trio.current_time()) for table in self._tables.values()) >= self.rate_limit:
+        if self.memory.is_busy(trio.current_time()):
             raise failed(Status.RESOURCE_EXHAUSTED)
-        job = self._read(operation, request)
+        job = operation.job(request, self.plaintexts)
         self.on_start(job.request_id)
         self._check_names(job, failed)
         self._check_id(operation, job, failed)
@@ -175,7 +168,7 @@ class EmulatedCore:
         except GrpcFailure as failure:
             if failure.status is not Status.ALREADY_EXISTS:
                 raise
-        name = RequestId(request_id=self._read(operation, request).request_id.hex())
+        name = RequestId(request_id=operation.job(request, self.plaintexts).request_id.hex())
         return await self.result(operation, bytes(name))
 
     async def result(self, operation: CoreOperation, request: bytes) -> bytes:
@@ -183,11 +176,11 @@ class EmulatedCore:
         await trio.lowlevel.checkpoint()
         failed = partial(_failure, f"{operation.label}_result")
         request_id = _asked_id(request, failed)
-        entry = self._table(operation).get(request_id)
+        entry = self.memory.table(operation.start).get(request_id)
         if entry is None:
             raise failed(Status.NOT_FOUND, request_id)
         longest = trio.current_time() + LONG_POLL
-        await self._uptime.wait(lambda: min(entry.ready_at, longest))
+        await self.memory.uptime.wait(lambda: min(entry.ready_at, longest))
         if entry.ready_at > trio.current_time():
             raise failed(Status.UNAVAILABLE, request_id)
         reply = self._reply(entry, failed)
@@ -196,7 +189,7 @@ class EmulatedCore:
 
     def job(self, operation: CoreOperation, request_id: bytes) -> Job | None:
         """Return what the Core remembers under an id."""
-        entry = self._table(operation).get(request_id)
+        entry = self.memory.table(operation.start).get(request_id)
         return None if entry is None else entry.job
 
     def randomness(self, job: Job, place: int) -> Randomness:
@@ -204,28 +197,20 @@ class EmulatedCore:
         if self.sealing is not None:
             return self.sealing(job, place)
         number = self.restarts.to_bytes(4) + place.to_bytes(4) + self.node.party_id.to_bytes(4)
-        return Randomness.from_seed(self.seed + number + job.request_id)
+        return Randomness.from_seed(_SEED + number + job.request_id)
 
     def answer(self, job: Job) -> bytes:
         """Make the answer of a job. Raises JobFailed."""
         return answer(self.node, job, partial(self.randomness, job))
 
-    def _read(self, operation: CoreOperation, request: bytes) -> Job:
-        try:
-            return operation.read(request, self.plaintexts)
-        except Undecodable as error:
-            raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
-        except Invalid as error:
-            raise _failure(f"{operation.label}_request", Status.INVALID_ARGUMENT) from error
-
     def _check_names(self, job: Job, failed: Fail) -> None:
         """Look the names up; a threshold Core misses its key share only after the id was recorded."""
-        known = job.context_id in self.contexts and job.epoch_id in self.epochs
-        if not known or (not self.node.degree and job.key_id not in self.keys):
+        known = job.context_id in self.known.contexts and job.epoch_id in self.known.epochs
+        if not known or (not self.node.degree and job.key_id not in self.known.keys):
             raise failed(Status.NOT_FOUND, job.request_id)
 
     def _check_id(self, operation: CoreOperation, job: Job, failed: Fail) -> None:
-        table = self._table(operation)
+        table = self.memory.table(operation.start)
         known = table.get(job.request_id)
         if self.waits_at_once and known is not None and known.failed:
             table.forget(known)
@@ -239,9 +224,11 @@ class EmulatedCore:
     def _remember(
         self, operation: CoreOperation, job: Job, seconds: float | None, *, share_lost: bool
     ) -> None:
-        burnt = share_lost or job.key_id not in self.keys
+        burnt = share_lost or job.key_id not in self.known.keys
         ready_at = float("inf") if burnt else trio.current_time() + self._draw(seconds)
-        self._table(operation).add(CoreTableEntry(job, ready_at, failed=burnt), trio.current_time())
+        self.memory.table(operation.start).add(
+            CoreTableEntry(job, ready_at, failed=burnt), trio.current_time()
+        )
         if burnt:
             raise _failure(operation.missing_share, Status.NOT_FOUND, job.request_id)
 
@@ -259,9 +246,6 @@ class EmulatedCore:
             status = Status.ABORTED if "abort" in str(error).lower() else Status.INTERNAL
             raise failed(status, entry.job.request_id) from error
         return entry.reply
-
-    def _table(self, operation: CoreOperation) -> CoreTable:
-        return self._tables.setdefault(operation.start, CoreTable(self.capacity, self.kept))
 
 
 Fail = Callable[..., GrpcFailure]

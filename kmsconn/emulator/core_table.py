@@ -10,9 +10,11 @@ import heapq
 import attrs
 
 from kmsconn.emulator.core_requests import Job
+from kmsconn.emulator.uptime import Uptime
 
 CAPACITY = 10_000
 KEPT = 6_000
+RATE_LIMIT = 50_000
 
 
 class Known(Exception):  # noqa: N818 - the id is
@@ -80,3 +82,27 @@ class CoreTable:
     def _forget_oldest(self, now: float) -> None:
         oldest = next(name for name, entry in self._entries.items() if entry.ready_at <= now)
         del self._entries[oldest]
+
+
+@attrs.define(eq=False)
+class CoreMemory:
+    """The tables of one process by operation, until it restarts; ``rate_limit`` jobs may run at once."""
+
+    capacity: int = CAPACITY
+    kept: int = KEPT
+    rate_limit: int = RATE_LIMIT
+    uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
+    _tables: dict[str, CoreTable] = attrs.field(factory=dict, init=False, repr=False)
+
+    def table(self, operation: str) -> CoreTable:
+        """Return the table of an operation, by the name of its start call."""
+        return self._tables.setdefault(operation, CoreTable(self.capacity, self.kept))
+
+    def is_busy(self, now: float) -> bool:
+        """Tell whether as many jobs run as may run."""
+        return sum(table.pending(now) for table in self._tables.values()) >= self.rate_limit
+
+    def restart(self) -> None:
+        """Lose every request; calls that wait lose their connection."""
+        self._tables.clear()
+        self.uptime.restart()

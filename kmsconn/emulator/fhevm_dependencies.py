@@ -136,8 +136,7 @@ class FhevmDependencies(EmulatedDependencies):
             members=tuple(range(members)),
         )
         for late in made.others[members - 1 :]:
-            for known in (late.core.contexts, late.core.epochs, late.core.keys):
-                known.clear()
+            late.core.known.clear()
         made._deploy()
         return made
 

@@ -130,7 +130,7 @@ class KeyCeremonies:
         await self.contracts.until(self._settled)
         self.contracts.act_on_config(lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
         await self.contracts.until(
-            lambda: not self.cores.any(lambda core: NEXT_EPOCH.to_bytes(32) in core.epochs)
+            lambda: not self.cores.any(lambda core: NEXT_EPOCH.to_bytes(32) in core.known.epochs)
         )
 
     async def end_context(self) -> None:
@@ -140,7 +140,7 @@ class KeyCeremonies:
         self.contracts.act_on_config(lambda frame: config.destroy_context(frame, CONTEXT))
         ended = {CONTEXT.to_bytes(32), EPOCH.to_bytes(32)}
         await self.contracts.until(
-            lambda: not self.cores.any(lambda core: bool(ended & (core.contexts | core.epochs)))
+            lambda: not self.cores.any(lambda core: bool(ended & (core.known.contexts | core.known.epochs)))
         )
 
     async def end_on_gateway(self) -> None:

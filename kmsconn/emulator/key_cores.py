@@ -23,14 +23,14 @@ class KeyCores:
     @contextmanager
     def slow(self) -> Iterator[None]:
         """Let what begins within the block take for ever, so that it can be aborted under way."""
-        before = {core: core.generating for core in self._cores()}
+        before = {core: core.management.jobs.generating for core in self._cores()}
         try:
             for core in before:
-                core.generating = _FOR_EVER
+                core.management.jobs.generating = _FOR_EVER
             yield
         finally:
             for core, seconds in before.items():
-                core.generating = seconds
+                core.management.jobs.generating = seconds
 
     def at_work(self, kind: str, identifier: int) -> bool:
         """Tell whether every Core of the present committee works on something."""

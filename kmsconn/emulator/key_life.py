@@ -56,7 +56,7 @@ class KeyLife:
         dependencies = traffic.dependencies
         dependencies.ethereum.block_time, dependencies.ethereum.finality = PACE, FINALITY
         for core in dependencies.cores:
-            core.core.generating = GENERATING
+            core.core.management.jobs.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
         return cls(KeyCeremonies(dependencies, traffic=traffic, ground_truth=ground_truth))
 

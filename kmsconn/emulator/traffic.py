@@ -20,7 +20,7 @@ from kmsconn.emulator.contracts.request_calls import (
     unified_request,
 )
 from kmsconn.emulator.contracts.wallets import WalletContract
-from kmsconn.emulator.core import DEFAULT_KEY
+from kmsconn.emulator.core_known import DEFAULT_KEY
 from kmsconn.emulator.dependencies import HOST_ID, address_for, key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.plaintexts import bits_of

@@ -172,8 +172,8 @@ async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(
         assert closed == [(State.REJECTED, True)]
         ceremony.act(config, lambda frame: config.destroy_context(frame, NEXT_CONTEXT))
         await ceremony.wait(lambda: len(ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED)) == 2)
-        assert ceremony.cores[0].contexts == set()
-        assert NEXT_EPOCH.to_bytes(32) not in ceremony.cores[0].epochs
+        assert ceremony.cores[0].known.contexts == set()
+        assert NEXT_EPOCH.to_bytes(32) not in ceremony.cores[0].known.epochs
 
 
 REFUSALS = [Status.INTERNAL, Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED, Status.UNAVAILABLE]
@@ -213,7 +213,7 @@ async def told_for(
         await ceremony.wait(
             lambda: ended(ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED), Kind.KMS_EPOCH_DESTROYED)
         )
-        assert EPOCH.to_bytes(32) not in ceremony.cores[0].epochs
+        assert EPOCH.to_bytes(32) not in ceremony.cores[0].known.epochs
         return [one for one in ceremony.events[0] if isinstance(one, AlertRaised)]
 
 

@@ -66,8 +66,8 @@ async def test_a_committee_takes_its_keys_through_a_whole_life(
             assert State.ABORTED in ends(ceremony, node, Kind.KEYGEN)
             assert State.ABORTED in ends(ceremony, node, Kind.CRSGEN)
         for node, core in enumerate(ceremony.cores):
-            assert core.contexts == {NEXT_CONTEXT.to_bytes(32)}
-            assert core.epochs == ({LAST_EPOCH.to_bytes(32)} if node in ceremony.incoming else set())
+            assert core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+            assert core.known.epochs == ({LAST_EPOCH.to_bytes(32)} if node in ceremony.incoming else set())
 
 
 def refused(ceremony: Ceremony, node: int) -> bool:
@@ -98,7 +98,7 @@ async def test_a_node_that_has_left_passes_over_what_the_others_do(
             )
         )
         assert ("confirmKmsContextCreation", NEXT_CONTEXT + 1) not in ceremony.keys(0).replied
-        assert (NEXT_CONTEXT + 1).to_bytes(32) in ceremony.cores[0].contexts
+        assert (NEXT_CONTEXT + 1).to_bytes(32) in ceremony.cores[0].known.contexts
         assert ceremony.keys(0).doubled == 0
 
 
@@ -110,8 +110,8 @@ async def test_contexts_and_epochs_reach_every_endpoint_of_a_core(
         with trio.fail_after(LONG):
             await ceremony.owner.play()
         for shard in ceremony.dependencies.cores:
-            assert shard.core.contexts == {NEXT_CONTEXT.to_bytes(32)}
-            assert shard.core.epochs == {LAST_EPOCH.to_bytes(32)}
+            assert shard.core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+            assert shard.core.known.epochs == {LAST_EPOCH.to_bytes(32)}
 
 
 async def test_an_abort_overtakes_what_it_aborts(tmp_path: Path, autojump_clock: Any) -> None:

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from kmsconn.config.settings import Pools
-from kmsconn.emulator.core import PUBLIC, RATE_LIMIT
+from kmsconn.emulator.core import PUBLIC
 from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Fault, FaultInjection, FaultyCore
-from kmsconn.emulator.core_table import CAPACITY
+from kmsconn.emulator.core_table import CAPACITY, RATE_LIMIT
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.faults import Ask, Outage
 from kmsconn.testing.world import PlanStep, World, WorldReport, run_world
@@ -54,7 +54,7 @@ def always(fault: Fault, method: str | None = None) -> Callable[[FaultyCore[Any]
 
 
 def full_table(core: FaultyCore[Any]) -> Callable[[], None]:
-    table = core.core._table(PUBLIC)
+    table = core.core.memory.table(PUBLIC.start)
     table.capacity = 0
 
     def back() -> None:
@@ -64,10 +64,10 @@ def full_table(core: FaultyCore[Any]) -> Callable[[], None]:
 
 
 def no_rate(core: FaultyCore[Any]) -> Callable[[], None]:
-    core.core.rate_limit = 0
+    core.core.memory.rate_limit = 0
 
     def back() -> None:
-        core.core.rate_limit = RATE_LIMIT
+        core.core.memory.rate_limit = RATE_LIMIT
 
     return back
 

@@ -113,8 +113,7 @@ def _signer(stage: DrillScene, name: str, body: DrillBody) -> End:
     core = stage.core(name).core
     if not isinstance(core, EmulatedCore):
         return changing(core, "key", STRANGER)
-    other = attrs.evolve(core.node, key=STRANGER)
-    return together(changing(core, "node", other), changing(core.management, "node", other))
+    return changing(core, "node", attrs.evolve(core.node, key=STRANGER))
 
 
 async def _taken_act(call: InterceptedCall) -> bytes:

@@ -108,7 +108,7 @@ class Owner:
         await self._config("destroyEpoch", NEXT_EPOCH)
         await self._config("destroyContext", CONTEXT)
         gone = {one.to_bytes(32) for one in (NEXT_EPOCH, CONTEXT, EPOCH)}
-        await self._until_cores(lambda core: not gone & (core.contexts | core.epochs))
+        await self._until_cores(lambda core: not gone & (core.known.contexts | core.known.epochs))
 
     @property
     def _ask(self) -> KeyViews:
@@ -117,7 +117,7 @@ class Owner:
 
     def _set_pace(self, seconds: float) -> None:
         for core in self.world.cores:
-            core.generating = seconds
+            core.management.jobs.generating = seconds
 
     async def _generation(self, knob: str, *values: Any) -> None:
         call = contracts.turn("KMSGeneration", knob, *values)

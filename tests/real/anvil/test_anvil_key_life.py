@@ -64,8 +64,8 @@ async def test_a_whole_life_of_keys_is_included_once_and_decryptions_follow(
                 world.gateway.rpc, world.at.decryption, sender_key(node).address, len(asked)
             )
             assert (truth.open, truth.doubled) == ((), ())
-            assert world.cores[node].contexts == {NEXT_CONTEXT.to_bytes(32)}
-            assert world.cores[node].epochs == {LAST_EPOCH.to_bytes(32)}
+            assert world.cores[node].known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+            assert world.cores[node].known.epochs == {LAST_EPOCH.to_bytes(32)}
 
 
 class Mortal:

@@ -14,8 +14,9 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     UserDecryptionRequest,
 )
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
-from kmsconn.emulator.core import DEFAULT_KEY, CoreOperation, EmulatedCore
+from kmsconn.emulator.core import CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_known import DEFAULT_KEY
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain

@@ -22,6 +22,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
 )
 from kmsconn.emulator.core import SERVICE, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_known import KnownIds
 from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH
 from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
 from kmsconn.ethereum.hexes import from_hex
@@ -54,7 +55,7 @@ async def status(core: EmulatedCore, method: str, request: bytes) -> Status:
 def core_for(answer: dict[str, Any], *, threshold: bool = False) -> EmulatedCore:
     key = PrivateKey.parse(vectors.load()["environment"]["keys"][f"signer{answer['node']}"]["private_key"])
     core = EmulatedCore(SigningNode(key, answer["node"], 1 if threshold else 0), {})
-    core.management.digest = recorded_digest
+    core.management.results.digest = recorded_digest
     return core
 
 
@@ -92,7 +93,7 @@ async def test_an_epoch_is_kept_by_the_nodes_of_its_context_and_helped_by_those_
 ) -> None:
     core = EmulatedCore(SigningNode(PrivateKey(b"\1" * 32)), {})
     await reshare(core, in_new=in_new)
-    assert (SECOND_EPOCH in core.epochs) == in_new
+    assert (SECOND_EPOCH in core.known.epochs) == in_new
 
 
 async def test_a_newcomer_needs_no_epoch_to_begin_with_and_who_is_in_neither_context_is_refused(
@@ -105,7 +106,7 @@ async def test_a_newcomer_needs_no_epoch_to_begin_with_and_who_is_in_neither_con
         )
     )
     for in_new in (True, False):
-        core = EmulatedCore(SigningNode(PrivateKey(b"\1" * 32)), {}, contexts=set(), epochs=set())
+        core = EmulatedCore(SigningNode(PrivateKey(b"\1" * 32)), {}, known=KnownIds(set(), set()))
         await call(core, "NewMpcContext", bytes(first))
         if in_new:
             await reshare(core, in_new=True)
@@ -125,11 +126,11 @@ async def test_a_recorded_result_is_made_again_byte_for_byte(
 ) -> None:
     entry, answer = case
     core = core_for(answer)
-    core.contexts.add(SECOND_CONTEXT)
+    core.known.contexts.add(SECOND_CONTEXT)
     if entry["event"] == "NewKmsEpoch":
-        core.epochs.update({SECOND_EPOCH} if entry["name"] == "epoch_3_same_set" else set())
+        core.known.epochs.update({SECOND_EPOCH} if entry["name"] == "epoch_3_same_set" else set())
     else:
-        core.epochs.add(SECOND_EPOCH)
+        core.known.epochs.add(SECOND_EPOCH)
     rpc = entry["core"][-1]
     if entry["event"] == "KeygenRequest":
         prep = next(e for e in EVENTS if e["name"] == "prep_keygen_default")["core"][0]
@@ -251,7 +252,7 @@ def context_request(count: int, threshold: int, cert: bytes | None = None) -> by
 
 async def test_a_context_is_known_once_announced(core: EmulatedCore) -> None:
     await call(core, "NewMpcContext", context_request(4, 1))
-    assert SECOND_CONTEXT in core.contexts
+    assert SECOND_CONTEXT in core.known.contexts
     assert await status(core, "NewMpcContext", context_request(4, 1)) is Status.ALREADY_EXISTS
 
 
@@ -286,8 +287,8 @@ async def test_an_epochs_result_does_not_survive_a_restart(core: EmulatedCore, a
 async def test_destroyed_contexts_and_epochs_are_forgotten(core: EmulatedCore) -> None:
     await call(core, "DestroyMpcEpoch", bytes(DestroyMpcEpochRequest(epoch_id=named(DEFAULT_EPOCH))))
     await call(core, "DestroyMpcContext", bytes(DestroyMpcContextRequest(context_id=named(DEFAULT_CONTEXT))))
-    assert not core.epochs
-    assert not core.contexts
+    assert not core.known.epochs
+    assert not core.known.contexts
     request = bytes(DestroyMpcEpochRequest(epoch_id=named(DEFAULT_EPOCH)))
     assert await status(core, "DestroyMpcEpoch", request) is Status.NOT_FOUND
 

@@ -21,6 +21,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import link_digest
 from kmsconn.emulator.core_requests import read_user
+from kmsconn.emulator.core_table import CoreMemory
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import open_share, verification_key
@@ -252,10 +253,10 @@ async def test_only_a_missing_share_of_a_public_decryption_shows_in_the_text() -
 
 async def test_a_restart_frees_a_burnt_id() -> None:
     emulated = threshold_core()
-    emulated.keys.clear()
+    emulated.known.keys.clear()
     await status_of(emulated.start(PUBLIC, bytes(public_request())))
     emulated.restart()
-    emulated.keys.add(bytes.fromhex("04" + "00" * 30 + "01"))
+    emulated.known.keys.add(bytes.fromhex("04" + "00" * 30 + "01"))
     await emulated.start(PUBLIC, bytes(public_request()))
     await poll(emulated, PUBLIC, public_id(1))
 
@@ -268,14 +269,14 @@ async def test_without_its_signing_key_it_is_a_failed_precondition(operation: Co
 
 @both
 async def test_a_full_table_aborts(operation: CoreOperation) -> None:
-    emulated = core(computing=10, capacity=2, kept=1)
+    emulated = core(computing=10, memory=CoreMemory(capacity=2, kept=1))
     for number in (1, 2):
         await emulated.start(operation, request_of(operation, number))
     assert await status_of(emulated.start(operation, request_of(operation, 3))) is Status.ABORTED
 
 
 async def test_an_evicted_id_is_not_found(autojump_clock: trio.testing.MockClock) -> None:
-    emulated = core(capacity=3, kept=1)
+    emulated = core(memory=CoreMemory(capacity=3, kept=1))
     for number in (1, 2, 3, 4):
         await emulated.start(PUBLIC, bytes(public_request(number)))
     assert await status_of(poll(emulated, PUBLIC, public_id(1))) is Status.NOT_FOUND
@@ -284,7 +285,7 @@ async def test_an_evicted_id_is_not_found(autojump_clock: trio.testing.MockClock
 async def test_the_rate_limit_counts_running_jobs_of_both_kinds(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    emulated = core(computing=10, rate_limit=2)
+    emulated = core(computing=10, memory=CoreMemory(rate_limit=2))
     await emulated.start(PUBLIC, bytes(public_request()))
     await emulated.start(USER, bytes(user_request()))
     assert await status_of(emulated.start(PUBLIC, bytes(public_request(2)))) is Status.RESOURCE_EXHAUSTED
@@ -293,7 +294,7 @@ async def test_the_rate_limit_counts_running_jobs_of_both_kinds(
 
 
 async def test_the_rate_limit_comes_before_everything_and_names_no_id() -> None:
-    failure = await failure_of(core(rate_limit=0).start(PUBLIC, b"\xff"))
+    failure = await failure_of(core(memory=CoreMemory(rate_limit=0)).start(PUBLIC, b"\xff"))
     assert failure.message == f"Failed on requestID 01{'00' * 31} with metric public_decrypt_request"
 
 
@@ -447,6 +448,6 @@ async def test_a_later_core_does_again_what_failed(
     emulated = threshold_core(waits_at_once=True)
     request = request_of(operation, key_id=name(b"\4" * 32))
     assert await status_of(start(emulated, operation, request)) is Status.NOT_FOUND
-    emulated.keys.add(b"\4" * 32)
+    emulated.known.keys.add(b"\4" * 32)
     await start(emulated, operation, request)
     assert await poll(emulated, operation, id_of(operation))

@@ -43,8 +43,8 @@ def core_of(answer: dict[str, Any]) -> EmulatedCore:
         return given[place]
 
     core = EmulatedCore(node_of(answer), PLAINTEXTS, sealing=sealing)
-    core.contexts.add(make_id(CONTEXT_TAG, 2).to_bytes(32))
-    core.epochs.add(make_id(EPOCH_TAG, 2).to_bytes(32))
+    core.known.contexts.add(make_id(CONTEXT_TAG, 2).to_bytes(32))
+    core.known.epochs.add(make_id(EPOCH_TAG, 2).to_bytes(32))
     return core
 
 

@@ -518,9 +518,9 @@ async def test_a_core_signs_with_another_key() -> None:
     emulated = desk.dependencies.cores[0].core
     own = emulated.node.key
     await put_on(desk, "/core0/signer")
-    assert (emulated.node.key, emulated.management.node.key) == (STRANGER, STRANGER)
+    assert (emulated.node.key, emulated.management.results.node().key) == (STRANGER, STRANGER)
     await desk.delete("/core0/signer")
-    assert (emulated.node.key, emulated.management.node.key) == (own, own)
+    assert (emulated.node.key, emulated.management.results.node().key) == (own, own)
 
 
 async def test_ids_are_taken_and_no_result_comes_until_a_restart(autojump_clock: MockClock) -> None:

@@ -1,0 +1,129 @@
+"""The calls of a Core that change contexts and epochs. Source: kms-core-grpc.md, 3.3 to 3.5, 5 and 6.6."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import attrs
+
+from kmsconn._generated.fhevm_014.kms.v1 import (
+    DestroyMpcContextRequest,
+    DestroyMpcEpochRequest,
+    EpochResultResponse,
+    MpcContext,
+    NewMpcContextRequest,
+    NewMpcEpochRequest,
+    PreviousEpochInfo,
+)
+from kmsconn.emulator.core_jobs import KeyJobs, RefusedStart
+from kmsconn.emulator.core_known import KnownIds
+from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
+from kmsconn.emulator.core_results import KeyResults
+from kmsconn.protocols.protobuf import decode
+from kmsconn.transport.grpc.status import Status
+
+
+@attrs.define(eq=False)
+class ContextCalls:
+    """The calls, on what one Core has and works on."""
+
+    known: KnownIds
+    results: KeyResults
+    jobs: KeyJobs
+    _signers: dict[bytes, set[bytes]] = attrs.field(factory=dict, init=False, repr=False)
+    """Of each context that was told: the addresses of its nodes. Of the default one every Core is a node that knows it."""
+
+    def new_context(self, request: bytes) -> bytes:
+        """Take a context. Raises Invalid or RefusedStart."""
+        context = decode(NewMpcContextRequest, request).new_context
+        if context is None:
+            raise Invalid("the context is absent")
+        context_id = read_id(context.context_id)
+        _check_context(context)
+        if context_id in self.known.contexts:
+            raise RefusedStart(Status.ALREADY_EXISTS)
+        self.known.contexts.add(context_id)
+        self._signers[context_id] = {node.signer_address or b"" for node in context.mpc_nodes}
+        return b""
+
+    def new_epoch(self, request: bytes) -> bytes:
+        """Begin an epoch, perhaps by resharing another one. Raises Invalid or RefusedStart."""
+        message = decode(NewMpcEpochRequest, request)
+        context_id, epoch_id = read_id(message.context_id), read_id(message.epoch_id)
+        if epoch_id in self.known.epochs:
+            raise (
+                Invalid("the epoch exists")
+                if self.results.node().degree
+                else RefusedStart(Status.ALREADY_EXISTS)
+            )
+        if message.previous_epoch is not None:
+            self._check_resharing(context_id, message.previous_epoch)
+        if context_id not in self.known.contexts:
+            raise RefusedStart(Status.NOT_FOUND)
+        self.jobs.on_start(epoch_id)
+        self.jobs.begin("epoch", epoch_id, partial(self._finish_epoch, message))
+        if self._is_member(context_id):
+            self.known.epochs.add(epoch_id)
+        return b""
+
+    def _check_resharing(self, context_id: bytes, previous: PreviousEpochInfo) -> None:
+        """See that this Core has part in it: who was a node must have the epoch, who was none must become one."""
+        old_id = read_id(previous.context_id)
+        if old_id not in self.known.contexts:
+            raise Invalid("the context of what is to be reshared is not here")
+        if self._is_member(old_id) and read_id(previous.epoch_id) not in self.known.epochs:
+            raise Invalid("what is to be reshared is not here")
+        if not self._is_member(old_id) and not self._is_member(context_id):
+            raise Invalid("this is a node of neither context")
+
+    def _is_member(self, context_id: bytes) -> bool:
+        return self.results.node().key.address in self._signers.get(
+            context_id, {self.results.node().key.address}
+        )
+
+    def destroy_context(self, request: bytes) -> bytes:
+        """Forget a context and its epochs. Raises Invalid."""
+        message = decode(DestroyMpcContextRequest, request)
+        self.known.epochs.difference_update(read_id(epoch) for epoch in message.epoch_ids)
+        self.known.contexts.discard(read_id(message.context_id))
+        return b""
+
+    def destroy_epoch(self, request: bytes) -> bytes:
+        """Forget an epoch. Raises RefusedStart where it is not known."""
+        epoch_id = read_id(decode(DestroyMpcEpochRequest, request).epoch_id)
+        if epoch_id not in self.known.epochs:
+            raise RefusedStart(Status.NOT_FOUND)
+        self.known.epochs.discard(epoch_id)
+        return b""
+
+    def _finish_epoch(self, message: NewMpcEpochRequest) -> bytes:
+        previous = message.previous_epoch
+        if previous is None:
+            return bytes(EpochResultResponse())
+        domain, extra = read_domain(message.domain), message.extra_data
+        self.known.keys.update(read_id(info.key_id) for info in previous.keys_info)
+        return bytes(
+            EpochResultResponse(
+                reshare_responses=[
+                    self.results.key_result(domain, info, extra) for info in previous.keys_info
+                ],
+                crs_responses=[
+                    self.results.crs_result(domain, info, self.results.bits_of(info), extra)
+                    for info in previous.crs_info
+                ],
+            )
+        )
+
+
+def _check_context(context: MpcContext) -> None:
+    """Check a new context as the Core does (6.6). Raises Invalid."""
+    count, threshold = len(context.mpc_nodes), context.threshold
+    if count != (3 * threshold + 1 if count > 1 else 1) or (count == 1 and threshold):
+        raise Invalid("one node has threshold 0, a set has three times its threshold and one")
+    parties = {node.party_id for node in context.mpc_nodes}
+    if parties != set(range(1, count + 1)) or len({n.mpc_identity for n in context.mpc_nodes}) != count:
+        raise Invalid("party ids are 1 to n, and identities differ")
+    if any(
+        node.ca_cert is not None and b"BEGIN CERTIFICATE" not in node.ca_cert for node in context.mpc_nodes
+    ):
+        raise Invalid("a certificate is PEM text, or absent")
