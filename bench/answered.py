@@ -72,7 +72,7 @@ async def answer(world: World, journal: Journal, count: int) -> None:
     read = Read(CHAIN_ID, CONTRACT, 0, 0, arrivals, (), 1, journal.tick, now, now, 3600.0)
     recorded = await journal.run(recording.record, read)
     for n in range(1, count + 1):
-        world.chain.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
+        world.chain.evm.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
     async with trio.open_nursery() as nursery:
         for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
             kept = Answer(calldata(arrival.id), Address(bytes(20)))

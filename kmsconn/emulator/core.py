@@ -126,11 +126,6 @@ class EmulatedCore:
         managing = self.management.methods()
         return calls | {f"/{SERVICE}/{name}": method for name, method in managing.items()}
 
-    @property
-    def restarts(self) -> int:
-        """How often it was restarted."""
-        return self.memory.uptime.restarts
-
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""
         self.management.restart()
@@ -196,7 +191,7 @@ class EmulatedCore:
         """Return what seals one share; another one after a restart, as in a real Core."""
         if self.sealing is not None:
             return self.sealing(job, place)
-        number = self.restarts.to_bytes(4) + place.to_bytes(4) + self.node.party_id.to_bytes(4)
+        number = self.memory.uptime.restarts.to_bytes(4) + place.to_bytes(4) + self.node.party_id.to_bytes(4)
         return Randomness.from_seed(_SEED + number + job.request_id)
 
     def answer(self, job: Job) -> bytes:

@@ -72,8 +72,8 @@ class Emulation:
         )  # fmt: skip
         dependencies, ground_truth = traffic.dependencies, ground_truth_of(traffic.dependencies)
         if plan.history is not None:
-            dependencies.gateway.history = round(plan.history / dependencies.gateway.block_time)
-        dependencies.gateway.on_submit = ground_truth.note_sent
+            dependencies.gateway.history.kept = round(plan.history / dependencies.gateway.block_time)
+        dependencies.gateway.intake.on_submit = ground_truth.note_sent
         for core in (shard.core for shard in dependencies.cores):
             core.on_start, core.on_answer = ground_truth.note_started, ground_truth.note_given
             if isinstance(core, EmulatedCore):

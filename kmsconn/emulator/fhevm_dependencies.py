@@ -176,24 +176,26 @@ class FhevmDependencies(EmulatedDependencies):
 
     def _deploy(self) -> None:
         for contract in (self.gateway_config, self.decryption):
-            self.gateway.deploy(contract)
-        self.ethereum.deploy(self.protocol_config)
-        self.ethereum.deploy(self.kms_generation)
-        self.host.deploy(self.acl)
+            self.gateway.evm.deploy(contract)
+        self.ethereum.evm.deploy(self.protocol_config)
+        self.ethereum.evm.deploy(self.kms_generation)
+        self.host.evm.deploy(self.acl)
         committee = self.committee
         config, protocol = self.gateway_config, self.protocol_config
-        self.gateway.set_up(self.decryption.address, self.decryption.initialize)
-        self.gateway.set_up(config.address, lambda frame: config.set_context(frame, CONTEXT, committee))
-        self.gateway.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
-        self.ethereum.set_up(self.kms_generation.address, self.kms_generation.initialize)
-        self.ethereum.set_up(protocol.address, lambda frame: protocol.set_context(frame, CONTEXT, committee))
-        self.ethereum.set_up(protocol.address, lambda frame: protocol.set_epoch(frame, CONTEXT, EPOCH))
+        self.gateway.evm.set_up(self.decryption.address, self.decryption.initialize)
+        self.gateway.evm.set_up(config.address, lambda frame: config.set_context(frame, CONTEXT, committee))
+        self.gateway.evm.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
+        self.ethereum.evm.set_up(self.kms_generation.address, self.kms_generation.initialize)
+        self.ethereum.evm.set_up(
+            protocol.address, lambda frame: protocol.set_context(frame, CONTEXT, committee)
+        )
+        self.ethereum.evm.set_up(protocol.address, lambda frame: protocol.set_epoch(frame, CONTEXT, EPOCH))
 
     def settled(self) -> None:
         """Tell GatewayConfig where the buckets are."""
         coprocessors = [self._coprocessor(index) for index in range(len(self.buckets))]
         config, majority = self.gateway_config, len(coprocessors) // 2 + 1
-        self.gateway.set_up(
+        self.gateway.evm.set_up(
             config.address, lambda frame: config.set_coprocessors(frame, coprocessors, majority)
         )
 

@@ -146,14 +146,14 @@ class KeyCeremonies:
     async def end_on_gateway(self) -> None:
         """Let the Gateway follow: it takes no request any more that names that context."""
         config, gateway = self.dependencies.gateway_config, self.dependencies.gateway
-        gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
+        gateway.actors.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
         await gateway.wait_change()
 
     async def _name(self, context_id: int, epoch_id: int) -> None:
         """Let the Gateway have the context as its current one, and the users name it and the epoch."""
         config, committee = self.dependencies.gateway_config, committee_of(self.incoming)
         gateway = self.dependencies.gateway
-        gateway.act(config.address, lambda frame: config.set_context(frame, context_id, committee))
+        gateway.actors.act(config.address, lambda frame: config.set_context(frame, context_id, committee))
         await gateway.wait_change()
         self._switched = gateway.head.number + 1  # what is queued already is mined in the next block
         if self.traffic is not None:

@@ -25,11 +25,11 @@ class KeyContracts:
 
     def act_on_generation(self, action: Action) -> None:
         """Do something at ``KMSGeneration`` in the next block."""
-        self.dependencies.ethereum.act(self.dependencies.kms_generation.address, action)
+        self.dependencies.ethereum.actors.act(self.dependencies.kms_generation.address, action)
 
     def act_on_config(self, action: Action) -> None:
         """Do something at ``ProtocolConfig`` in the next block."""
-        self.dependencies.ethereum.act(self.dependencies.protocol_config.address, action)
+        self.dependencies.ethereum.actors.act(self.dependencies.protocol_config.address, action)
 
     def is_made(self, identifier: int) -> bool:
         """Tell whether a preparation, key or CRS has consensus."""
@@ -54,8 +54,12 @@ class KeyContracts:
 
     def _generation_word(self, base: int, key: int) -> int:
         slot = mapping_slot(base, key)
-        return int(self.dependencies.ethereum.state.get((self.dependencies.kms_generation.address, slot), 0))
+        return int(
+            self.dependencies.ethereum.evm.state.get((self.dependencies.kms_generation.address, slot), 0)
+        )
 
     def _config_word(self, base: int, key: int) -> int:
         slot = mapping_slot(base, key)
-        return int(self.dependencies.ethereum.state.get((self.dependencies.protocol_config.address, slot), 0))
+        return int(
+            self.dependencies.ethereum.evm.state.get((self.dependencies.protocol_config.address, slot), 0)
+        )

@@ -54,7 +54,7 @@ class KeyLife:
         Its users name a context: what names none is lost when it is answered across a change of it (6.2, annex A).
         """
         dependencies = traffic.dependencies
-        dependencies.ethereum.block_time, dependencies.ethereum.finality = PACE, FINALITY
+        dependencies.ethereum.block_time, dependencies.ethereum.finality.depth = PACE, FINALITY
         for core in dependencies.cores:
             core.core.management.jobs.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)

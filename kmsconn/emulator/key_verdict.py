@@ -82,6 +82,6 @@ def _replied(mined: Mined) -> Asked | None:
 
 def _is_aborted(dependencies: FhevmDependencies, identifier: int) -> bool:
     """Tell whether a generation is over without consensus."""
-    contract, state = dependencies.kms_generation.address, dependencies.ethereum.state
+    contract, state = dependencies.kms_generation.address, dependencies.ethereum.evm.state
     over, digest = (state.get((contract, mapping_slot(GENERATION_BASE + n, identifier)), 0) for n in (1, 3))
     return bool(over) and not digest

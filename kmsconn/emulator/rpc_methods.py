@@ -98,7 +98,7 @@ def _find_block(node: NodeStanding, tag: Any) -> Block | None:
     if tag in {"latest", "pending"}:
         return view.head
     if tag in {"safe", "finalized"}:
-        return view.block(node.chain.final_number(view.head.number))
+        return view.block(node.chain.finality.newest(view.head.number))
     return view.block(0 if tag == "earliest" else _number(tag))
 
 
@@ -106,7 +106,7 @@ def _block(node: NodeStanding, tag: Any) -> Block:
     found = _find_block(node, tag)
     if found is None:
         raise NodeError(SERVER_ERROR, "header not found")
-    if found.number < max(node.limits.pruned_before, node.chain.pruned_before):
+    if found.number < max(node.limits.pruned_before, node.chain.history.pruned_before):
         raise NodeError(SERVER_ERROR, "missing trie node: state is not available")
     return found
 
@@ -156,26 +156,26 @@ def _block_or_null(node: NodeStanding, block: Block | None, params: Params) -> A
     if block is None:
         return None
     chain = node.chain
-    return block_json(block, chain_id=chain.chain_id, gas_limit=chain.block_gas_limit, full=full)
+    return block_json(block, chain_id=chain.chain_id, gas_limit=chain.intake.gas_limit, full=full)
 
 
 @method("eth_getTransactionCount")
 def _transaction_count(node: NodeStanding, params: Params) -> str:
     owner, tag = _address(_parameter(params, 0)), _tag(params, 1)
-    if tag == "pending" and node.chain.pool.public and not node.behind:
-        return quantity(node.chain.pending_nonce(owner))
-    return quantity(node.chain.account(owner, node.view().state(_block(node, tag))).nonce)
+    if tag == "pending" and node.chain.intake.pool.public and not node.behind:
+        return quantity(node.chain.intake.pending_nonce(owner))
+    return quantity(node.chain.evm.account(owner, node.view().state(_block(node, tag))).nonce)
 
 
 @method("eth_getBalance")
 def _balance(node: NodeStanding, params: Params) -> str:
     owner = _address(_parameter(params, 0))
-    return quantity(node.chain.account(owner, node.view().state(_block(node, _tag(params, 1)))).balance)
+    return quantity(node.chain.evm.account(owner, node.view().state(_block(node, _tag(params, 1)))).balance)
 
 
 @method("eth_getCode")
 def _code(node: NodeStanding, params: Params) -> str:
-    return _CODE if _address(_parameter(params, 0)) in node.chain.contracts else "0x"
+    return _CODE if _address(_parameter(params, 0)) in node.chain.evm.contracts else "0x"
 
 
 @method("eth_getStorageAt")
@@ -271,7 +271,7 @@ def _send_sync(node: NodeStanding, params: Params) -> Later:
 
 async def _wait_receipt(node: NodeStanding, transaction_hash: bytes) -> Any:
     await trio.lowlevel.checkpoint()
-    while (mined := node.chain.find(transaction_hash)) is None:
+    while (mined := node.chain.history.find(transaction_hash)) is None:
         await node.chain.wait_change()
     return receipt_json(mined)
 
@@ -298,7 +298,7 @@ def _accept(node: NodeStanding, params: Params) -> _Accepted:
     raw = _bytes(_parameter(params, 0))
     if node.faults.happens(NodeFault.SWALLOWED):
         return _Accepted(keccak256(raw), None)
-    submission = node.chain.enter(raw)
+    submission = node.chain.intake.enter(raw)
     if node.faults.happens(NodeFault.LOST_REPLY):
         raise HangUp
     return _Accepted(submission.transaction.hash, submission)
@@ -310,7 +310,7 @@ def _transaction_by_hash(node: NodeStanding, params: Params) -> Any:
     mined = node.view().find(wanted)
     if mined is not None:
         return transaction_json(mined.transaction, mined, node.chain.chain_id)
-    waiting = node.chain.pool.find(wanted) if node.chain.pool.public else None
+    waiting = node.chain.intake.pool.find(wanted) if node.chain.intake.pool.public else None
     return None if waiting is None else transaction_json(waiting, None, node.chain.chain_id)
 
 
@@ -379,7 +379,7 @@ def _bound(node: NodeStanding, tag: Any) -> int:
 def _check_range(node: NodeStanding, start: int, end: int) -> None:
     if start > end:
         raise NodeError(SERVER_ERROR, "invalid block range params")
-    if start < max(node.limits.pruned_before, node.chain.pruned_before):
+    if start < max(node.limits.pruned_before, node.chain.history.pruned_before):
         raise NodeError(PRUNED_HISTORY, "pruned history unavailable")
     if node.limits.strict_range and end > node.view().head.number:
         raise NodeError(INVALID_PARAMS, "block range extends beyond current head block")

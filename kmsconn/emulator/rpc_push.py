@@ -81,7 +81,7 @@ class _Subscription:
 
 
 def _head(chain: EmulatedChain, block: Block) -> Any:
-    return block_json(block, chain_id=chain.chain_id, gas_limit=chain.block_gas_limit, full=False)
+    return block_json(block, chain_id=chain.chain_id, gas_limit=chain.intake.gas_limit, full=False)
 
 
 class _ToldBlocks:

@@ -54,7 +54,7 @@ class Traffic(Users[FhevmDependencies]):
 
     def __attrs_post_init__(self) -> None:
         wallet = WalletContract(address_for("wallet"), key_for("wallet owner").address)
-        self.dependencies.host.deploy(wallet)
+        self.dependencies.host.evm.deploy(wallet)
 
     @property
     def makers(self) -> dict[str, Callable[[], bytes]]:
@@ -124,7 +124,7 @@ class Traffic(Users[FhevmDependencies]):
             senders.append(key_for(f"coprocessor sender {index}").address)
         material = Material(one.handle, KEY_ID, one.digest, tuple(senders))
         decryption = dependencies.decryption
-        dependencies.gateway.set_up(decryption.address, lambda frame: decryption.commit(frame, material))
+        dependencies.gateway.evm.set_up(decryption.address, lambda frame: decryption.commit(frame, material))
 
     def _allow(self, pairs: Sequence[tuple[bytes, Address]], account: Address) -> None:
         acl = self.dependencies.acl
@@ -136,7 +136,7 @@ class Traffic(Users[FhevmDependencies]):
         self._host(partial(self.dependencies.acl.delegate, delegator=owner, delegate=delegate))
 
     def _host(self, action: Callable[..., None]) -> None:
-        self.dependencies.host.set_up(self.dependencies.acl.address, action)
+        self.dependencies.host.evm.set_up(self.dependencies.acl.address, action)
 
     def _asking(self) -> Asking:
         return Asking(

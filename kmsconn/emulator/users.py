@@ -73,7 +73,7 @@ class Users(ABC, Generic[N_co]):
     def send(self, prepared: Prepared) -> bytes:
         """Queue a request and return the hash of its transaction."""
         gateway, contract = self.dependencies.gateway, self.dependencies.decryption.address
-        sent = gateway.transact(key_for("relayer").address, contract, prepared.calldata)
+        sent = gateway.actors.transact(key_for("relayer").address, contract, prepared.calldata)
         self._remembered[sent] = prepared.ciphertexts
         return sent
 

@@ -65,10 +65,10 @@ class SignedReplies:
 
     def _is_over(self, transaction_hash: bytes, reply: SignedReply) -> bool:
         """Say whether a reply failed, or cannot be included unless the chain goes back: its nonce is used by something else."""
-        mined = self.chain.find(transaction_hash)
+        mined = self.chain.history.find(transaction_hash)
         if mined is not None:
             return not mined.outcome.status
-        return reply.nonce < self.chain.account(self.sender).nonce
+        return reply.nonce < self.chain.evm.account(self.sender).nonce
 
     def excuse(self, first: Mined, later: Mined) -> bool:
         """Say whether both may stand: they answer different contents, or one was over when the other one was signed."""

@@ -115,7 +115,7 @@ class Grant:
         for log in requests_of(dependencies):
             content = EVENTS.decode(log)
             for material in () if content is None else content.references:
-                dependencies.host.set_up(
+                dependencies.host.evm.set_up(
                     dependencies.acl.address, partial(_grant, dependencies.acl, material.handle, users)
                 )
 
@@ -222,7 +222,7 @@ class Upgrade:
         await trio.lowlevel.checkpoint()
         decryption = world.dependencies.decryption
         if isinstance(decryption, DecryptionContract):  # the other generations have no such contract
-            world.dependencies.gateway.set_up(
+            world.dependencies.gateway.evm.set_up(
                 decryption.address, partial(decryption.emit_later_events, only=self.only)
             )
 
@@ -359,7 +359,7 @@ class Foreign:
         chain, key = world.dependencies.gateway, world.dependencies.sender
         transaction = Eip1559Transaction(
             chain_id=chain.chain_id,
-            nonce=chain.pending_nonce(key.address),
+            nonce=chain.intake.pending_nonce(key.address),
             max_priority_fee=1,
             max_fee=10**10,
             gas=100_000,
@@ -369,7 +369,7 @@ class Foreign:
         )
         raw, _ = sign_transaction(transaction, key)
         with suppress(NodeError):
-            chain.submit(raw)
+            chain.intake.submit(raw)
 
 
 @attrs.frozen
@@ -506,7 +506,7 @@ class StrangeLog:
         await trio.lowlevel.checkpoint()
         dependencies = world.dependencies
         topic0 = next(iter(dependencies.generation_events.requests))
-        dependencies.gateway.act(dependencies.decryption.address, partial(_log_nonsense, topic0))
+        dependencies.gateway.actors.act(dependencies.decryption.address, partial(_log_nonsense, topic0))
 
 
 def _log_nonsense(topic0: bytes, frame: Frame) -> None:
@@ -523,6 +523,6 @@ class Broke:
     async def play(self, world: World) -> None:
         """Take the balance and give it back."""
         chain, sender = world.dependencies.gateway, world.dependencies.sender.address
-        chain.set_balance(sender, 0)
+        chain.evm.set_balance(sender, 0)
         await trio.sleep(self.seconds)
-        chain.set_balance(sender, 10**24)
+        chain.evm.set_balance(sender, 10**24)

@@ -50,7 +50,7 @@ def truth_of(dependencies: EmulatedDependencies, excuse: Excuse = no_excuse) -> 
 def requests_of(dependencies: EmulatedDependencies) -> Iterator[Log]:
     """Yield the readable request events of the canonical chain, oldest first."""
     chain, contract = dependencies.gateway, dependencies.decryption.address
-    for block in chain.blocks_with_logs(0, chain.head.number):
+    for block in chain.history.blocks_with_logs(0, chain.head.number):
         for mined in block.mined:
             for log in mined.logs:
                 if log.address == contract and is_request(dependencies.generation_events, log):

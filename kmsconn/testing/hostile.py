@@ -563,7 +563,7 @@ async def _script(
     """Let everything happen, and return the requests that were asked before the last lie."""
     _ask(traffic, world.setting.before)
     await trio.sleep_until(HOSTILE_FROM)
-    world.dependencies.gateway.failing = 2 if world.setting.hard else 0
+    world.dependencies.gateway.evm.failing = 2 if world.setting.hard else 0
     if not world.setting.birth:
         world.hostility.on = True
         _cut(world)

@@ -135,7 +135,7 @@ class Invariants:
         requests = {name_of(generation_events, log) for log in logs if is_request(generation_events, log)}
         now = trio.current_time()
         self._gone_requests.update(dict.fromkeys(requests, now))
-        if len(branch.blocks) > self.dependencies.gateway.finality:
+        if len(branch.blocks) > self.dependencies.gateway.finality.depth:
             self._gone_final_replies.update(dict.fromkeys(replies, now))
         self.sometimes["a reorganisation took an included reply"] += bool(replies - requests)
         self.sometimes["a reorganisation took an answered request"] += bool(replies & requests)

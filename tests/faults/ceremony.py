@@ -108,7 +108,7 @@ class Ceremony:
 
     def act(self, contract: Any, what: Callable[[Any], Any]) -> None:
         """Do what the owner does, in the next block."""
-        self.dependencies.ethereum.act(contract.address, what)
+        self.dependencies.ethereum.actors.act(contract.address, what)
 
     def told(self, node: int, event: type[E], kind: Kind) -> list[E]:
         """Return what one connector said of one kind of request."""
@@ -198,7 +198,7 @@ async def open_ceremony(
         newcomers=newcomers,
         shards=shards,
     )
-    dependencies.ethereum.finality = 2
+    dependencies.ethereum.finality.depth = 2
     network = MemoryNetwork()
     dependencies.settle_in_memory(network)
     ceremony = Ceremony(dependencies, network, folder, tuple(range(newcomers, members + newcomers)))

@@ -111,7 +111,7 @@ class Scene:
 
     def _ids(self) -> dict[bytes, int]:
         chain = self.dependencies.gateway
-        blocks = chain.blocks_with_logs(0, chain.head.number)
+        blocks = chain.history.blocks_with_logs(0, chain.head.number)
         return {
             mined.transaction.hash: int.from_bytes(mined.logs[0].topics[1])
             for block in blocks

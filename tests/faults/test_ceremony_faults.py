@@ -122,7 +122,7 @@ async def test_a_reorganisation_above_the_finalized_block_changes_nothing_that_w
     """Requests are not read yet when their blocks are replaced; replies that fell are sent again, and land once."""
     async with open_ceremony(tmp_path, members=1) as ceremony, trio.open_nursery() as nursery:
         ethereum = ceremony.dependencies.ethereum
-        ethereum.finality = 6
+        ethereum.finality.depth = 6
         playing = trio.CancelScope()
 
         async def reorganise() -> None:
@@ -139,7 +139,7 @@ async def test_a_reorganisation_above_the_finalized_block_changes_nothing_that_w
 async def test_a_reply_that_fell_with_its_block_is_given_again(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_ceremony(tmp_path, members=1) as ceremony:
         ethereum = ceremony.dependencies.ethereum
-        ethereum.finality = 6
+        ethereum.finality.depth = 6
         await ceremony.owner.ceremonies.announce_first()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ceremony.owner.ceremonies.make_key)

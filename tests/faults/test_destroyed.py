@@ -43,7 +43,7 @@ def destroy(scene: Scene, what: str) -> None:
         if what == "epoch"
         else partial(config.destroy_context, context_id=CONTEXT)
     )
-    scene.dependencies.ethereum.act(config.address, act)
+    scene.dependencies.ethereum.actors.act(config.address, act)
 
 
 async def rejected(scene: Scene, count: int = 1) -> list[RequestClosed]:
@@ -70,7 +70,9 @@ async def test_an_answer_under_a_context_that_the_gateway_destroyed_does_not_wai
         scene.dependencies.cores[0].core.computing = 20.0
         await scene.ask("public")
         config = scene.dependencies.gateway_config
-        scene.dependencies.gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
+        scene.dependencies.gateway.actors.act(
+            config.address, lambda frame: config.destroy_context(frame, CONTEXT)
+        )
         [closed] = await rejected(scene)
     assert "InvalidKmsContext" in closed.reason
 
@@ -81,7 +83,7 @@ async def test_nothing_is_answered_under_what_was_destroyed_while_the_core_was_a
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.dependencies.ethereum.finality = 2
+        scene.dependencies.ethereum.finality.depth = 2
         scene.traffic.extra_data = (NAMING["epoch"],)
         scene.dependencies.cores[0].core.computing = AT_WORK
         await scene.ask("public")
@@ -101,7 +103,7 @@ async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(
     """The Gateway gave no estimates meanwhile; an epoch it does not even know."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.dependencies.ethereum.finality = 2
+        scene.dependencies.ethereum.finality.depth = 2
         [node] = scene.dependencies.clusters["gateway"].nodes
         node.faults.answer("eth_estimateGas", NodeError(-32000, "header not found"), 10**6)
         scene.traffic.extra_data = (NAMING["epoch"],)
@@ -118,7 +120,7 @@ async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(
 async def test_what_is_answered_under_another_context_is_sent(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.dependencies.ethereum.finality = 2
+        scene.dependencies.ethereum.finality.depth = 2
         [node] = scene.dependencies.clusters["gateway"].nodes
         node.faults.answer("eth_estimateGas", NodeError(-32000, "header not found"), 10**6)
         scene.traffic.extra_data = (NAMING["nothing"],)
@@ -239,7 +241,9 @@ async def test_a_reply_that_was_broadcast_is_left_to_the_contract_and_ends_with_
         config = scene.dependencies.gateway_config
         await scene.ask("public")
         await scene.wait(lambda: scene.told(ReplySigned))
-        scene.dependencies.gateway.act(config.address, lambda frame: config.destroy_context(frame, CONTEXT))
+        scene.dependencies.gateway.actors.act(
+            config.address, lambda frame: config.destroy_context(frame, CONTEXT)
+        )
         [closed] = await rejected(scene)
     assert "InvalidKmsContext" in closed.reason
     assert any(

@@ -45,7 +45,7 @@ class MemoryPort:
 
 def drilled(scene: Scene) -> DrillBoard:
     """Return the drills of a scene."""
-    scene.dependencies.ethereum.finality = FINALITY
+    scene.dependencies.ethereum.finality.depth = FINALITY
     for name in scene.dependencies.names:
         scene.dependencies.toggle_ports[name] = MemoryPort(scene.network.line(name, 80))  # type: ignore[assignment]
     return DrillBoard(scene.dependencies, scene.traffic)

@@ -195,7 +195,9 @@ async def test_two_connectors_do_not_share_a_journal(tmp_path: Path, autojump_cl
 async def test_a_threshold_of_zero_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         config = scene.dependencies.gateway_config
-        scene.dependencies.gateway.set_up(config.address, lambda frame: config.set_coprocessors(frame, [], 0))
+        scene.dependencies.gateway.evm.set_up(
+            config.address, lambda frame: config.set_coprocessors(frame, [], 0)
+        )
         with pytest.raises(BaseExceptionGroup) as caught:
             async with scene.open() as connector:
                 await connector.wait_drained()

@@ -75,11 +75,11 @@ class Committee:
     def is_done(self, identifier: int) -> bool:
         """Tell whether the contract has consensus, or enough shares."""
         done = mapping_slot(BASE, identifier)
-        return bool(self.dependencies.gateway.state.get((self.dependencies.decryption.address, done), 0))
+        return bool(self.dependencies.gateway.evm.state.get((self.dependencies.decryption.address, done), 0))
 
     def senders(self, identifier: int) -> list[Address]:
         """Return who has answered a request, once each time."""
-        blocks = self.dependencies.gateway.blocks_with_logs(0, self.dependencies.gateway.head.number)
+        blocks = self.dependencies.gateway.history.blocks_with_logs(0, self.dependencies.gateway.head.number)
         return [
             mined.transaction.sender
             for block in blocks

@@ -230,7 +230,7 @@ async def test_one_request_of_a_chain_that_is_not_configured(tmp_path: Path, aut
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         gateway = scene.dependencies.gateway
-        gateway.act(scene.dependencies.decryption.address, of_an_unknown_chain(7))
+        gateway.actors.act(scene.dependencies.decryption.address, of_an_unknown_chain(7))
         found = await named(scene, f"host chain {UNKNOWN_CHAIN}", "not-configured", critical=False)
         assert found.count == 1
         for _ in range(3):
@@ -245,7 +245,7 @@ async def test_strangers_of_such_a_chain_are_one_warning_while_others_pass(
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         for identifier in range(7, 17):
-            scene.dependencies.gateway.act(
+            scene.dependencies.gateway.actors.act(
                 scene.dependencies.decryption.address, of_an_unknown_chain(identifier)
             )
         await trio.sleep(30)
@@ -305,9 +305,9 @@ async def test_ethereum_that_stops_finalizing(tmp_path: Path, autojump_clock: An
         await connector.wait_ready()
         await trio.sleep(1800)
         assert scene.monitor.health().alerts == ()
-        scene.dependencies.ethereum.finality = 1 << 30
+        scene.dependencies.ethereum.finality.depth = 1 << 30
         await named(scene, "ethereum", "not-finalizing", seconds=2 * 3600)
-        scene.dependencies.ethereum.finality = 0
+        scene.dependencies.ethereum.finality.depth = 0
         await scene.wait(lambda: not scene.monitor.health().alerts, 300)
 
 

@@ -64,14 +64,14 @@ class Committee:
     async def ask(self, form: str) -> None:
         """Ask for one decryption and wait for its block."""
         sent = self.traffic.forms[form]()
-        while self.dependencies.gateway.find(sent) is None:
+        while self.dependencies.gateway.history.find(sent) is None:
             await self.dependencies.gateway.wait_change()
 
     def events(self, name: str) -> list[tuple[Any, ...]]:
         """Return what a contract has announced under a name, oldest first."""
         contract = abi.KEY_MANAGER if "gen" in name else abi.DECRYPTION_MANAGER
         event = contract.event(name)
-        blocks = self.dependencies.gateway.blocks_with_logs(0, self.dependencies.gateway.head.number)
+        blocks = self.dependencies.gateway.history.blocks_with_logs(0, self.dependencies.gateway.head.number)
         logs = (log for block in blocks for mined in block.mined for log in mined.logs)
         return [event.decode(log.topics, log.data) for log in logs if log.topics[0] == event.topic0]
 
@@ -102,7 +102,7 @@ async def open_committee(folder: Path) -> AsyncIterator[Committee]:
     dependencies = HttpzDependencies.make(
         lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, members=MEMBERS
     )
-    dependencies.gateway.finality = 4
+    dependencies.gateway.finality.depth = 4
     network = MemoryNetwork()
     dependencies.settle_in_memory(network)
     async with trio.open_nursery() as nursery:
@@ -216,7 +216,7 @@ async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_onc
             ("crsgenRequest", "crsgenResponse", (PARAMETERS,)),
         ):
             calldata = abi.KEY_MANAGER.function(request).encode(*values)
-            committee.dependencies.gateway.transact(key_for("owner").address, keys.address, calldata)
+            committee.dependencies.gateway.actors.transact(key_for("owner").address, keys.address, calldata)
             assert sorted(await committee.wait_answers(answer, MEMBERS)) == ALL
         assert [one[:2] for one in committee.events("KeygenResponse")] == [(1, 1)]
         assert [one[:2] for one in committee.events("CrsgenResponse")] == [(1, 1)]

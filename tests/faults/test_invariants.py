@@ -30,7 +30,7 @@ RECORDED = RequestRecorded(1, PUBLIC, make_id(PUBLIC_DECRYPTION_TAG, 7), 1, 1, b
 @pytest.fixture
 def invariants(tmp_path: Path) -> Invariants:
     dependencies = FhevmDependencies.make(lambda: 1_767_225_600.0)
-    dependencies.gateway.finality = 2
+    dependencies.gateway.finality.depth = 2
     journal = tmp_path / "journal.db"
     with closing(sqlite3.connect(journal, isolation_level=None)) as file:
         file.execute("CREATE TABLE request (rid INTEGER, digest BLOB)")
@@ -71,9 +71,9 @@ def replied(invariants: Invariants, deep: int) -> None:
     """Let the reply to the request be included, with so many blocks on top: more than eight make it old."""
     dependencies, chain = invariants.dependencies, invariants.dependencies.gateway
     invariants.hear(RECORDED)
-    chain.deploy(Willing(dependencies.decryption.address))
+    chain.evm.deploy(Willing(dependencies.decryption.address))
     calldata = DECRYPTION.function("publicDecryptionResponse").selector + RECORDED.id.to_bytes(32)
-    chain.transact(dependencies.sender.address, dependencies.decryption.address, calldata)
+    chain.actors.transact(dependencies.sender.address, dependencies.decryption.address, calldata)
     chain.mine_many(1 + deep)
 
 
@@ -168,9 +168,9 @@ class Sender:
 
     def include(self, raw: bytes) -> Mined:
         """Let a reply be included in the next block."""
-        found = self.chain.submit(raw)
+        found = self.chain.intake.submit(raw)
         self.chain.mine()
-        mined = self.chain.find(found)
+        mined = self.chain.history.find(found)
         assert mined is not None
         return mined
 

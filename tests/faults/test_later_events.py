@@ -23,7 +23,9 @@ FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "walle
 
 def upgrade(scene: Scene, *, only: bool = False) -> None:
     decryption = scene.dependencies.decryption
-    scene.dependencies.gateway.set_up(decryption.address, partial(decryption.emit_later_events, only=only))
+    scene.dependencies.gateway.evm.set_up(
+        decryption.address, partial(decryption.emit_later_events, only=only)
+    )
 
 
 def logs(scene: Scene) -> int:

@@ -109,9 +109,9 @@ def add_a_context(dependencies: FhevmDependencies) -> None:
     """Let there be a further context whose nodes are others; both are valid."""
     others = committee_of([7])
     gateway, ethereum = dependencies.gateway_config, dependencies.protocol_config
-    dependencies.gateway.set_up(gateway.address, partial(_set, gateway, others))
-    dependencies.ethereum.set_up(ethereum.address, partial(_set, ethereum, others))
-    dependencies.ethereum.set_up(
+    dependencies.gateway.evm.set_up(gateway.address, partial(_set, gateway, others))
+    dependencies.ethereum.evm.set_up(ethereum.address, partial(_set, ethereum, others))
+    dependencies.ethereum.evm.set_up(
         ethereum.address, lambda frame: ethereum.set_epoch(frame, OTHER_CONTEXT, OTHER_EPOCH)
     )
 

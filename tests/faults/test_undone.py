@@ -44,7 +44,7 @@ async def test_a_rejected_context_is_an_alert_over_a_restart_until_it_is_done(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene:
-        scene.dependencies.ethereum.finality = 2
+        scene.dependencies.ethereum.finality.depth = 2
         async with scene.connected(**KEY_MANAGEMENT) as connector:
             await connector.wait_ready()
             repair = refuse_contexts(scene)

@@ -47,7 +47,7 @@ async def test_a_log_that_cannot_be_decoded_is_quarantined_and_named(
         frame.logs.append(Emitted(frame.address, (topic, bytes(31) + b"\x07"), b"\x01" * 7))
 
     async with open_scene(tmp_path) as scene:
-        scene.dependencies.gateway.act(scene.dependencies.decryption.address, emit)
+        scene.dependencies.gateway.actors.act(scene.dependencies.decryption.address, emit)
         ids = await scene.ask(*GOOD)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(ids))
@@ -65,7 +65,7 @@ async def test_extra_data_of_an_unknown_version_is_rejected(tmp_path: Path, auto
         frame.emit(DECRYPTION.event("PublicDecryptionRequest"), 7, (material,), b"\x09" + bytes(40))
 
     async with open_scene(tmp_path) as scene:
-        scene.dependencies.gateway.act(scene.dependencies.decryption.address, emit)
+        scene.dependencies.gateway.actors.act(scene.dependencies.decryption.address, emit)
         good = await scene.ask(*GOOD)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(good))
@@ -87,7 +87,7 @@ async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(
             reasons = {event.reason for event in scene.told(RequestDeferred)}
             assert any(one.handle.hex() in reason for one in ciphertexts for reason in reasons)
             for one in ciphertexts:
-                scene.dependencies.host.set_up(
+                scene.dependencies.host.evm.set_up(
                     scene.dependencies.acl.address,
                     partial(scene.dependencies.acl.allow_for_decryption, handle=one.handle),
                 )

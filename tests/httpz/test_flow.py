@@ -133,7 +133,7 @@ async def test_key_requests_wait_until_their_block_is_final(
 ) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
-        world.chain.finality = 100
+        world.chain.finality.depth = 100
         world.ask_key(Kind.CRSGEN, PARAMETERS)
         world.ask_public(world.reference(1000))
         await world.wait_replies("publicDecryptionResponse")
@@ -154,7 +154,7 @@ async def test_a_centralised_core_is_not_asked_to_prepare(autojump_clock: MockCl
 async def test_activation_is_no_business_of_a_node(autojump_clock: MockClock, tmp_path: Path) -> None:
     event = abi.KEY_MANAGER.event("ActivateKeyRequest")
     async with open_world(tmp_path) as world, world.connected():
-        world.chain.act(world.keys.address, lambda frame: frame.emit(event, 1))
+        world.chain.actors.act(world.keys.address, lambda frame: frame.emit(event, 1))
         world.ask_public(world.reference(1000))
         await world.wait_replies("publicDecryptionResponse")
         await trio.sleep(30)
@@ -213,7 +213,9 @@ async def test_what_aborted_means_decides_what_becomes_of_a_request(
 async def test_a_user_request_without_a_user_is_set_aside(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
-        world.chain.act(world.manager.address, lambda frame: frame.emit(NAMELESS_EVENT, 1, (), USER_KEY))
+        world.chain.actors.act(
+            world.manager.address, lambda frame: frame.emit(NAMELESS_EVENT, 1, (), USER_KEY)
+        )
         world.ask_user(world.reference(1000))
         await world.wait_replies("userDecryptionResponse")
         (told,) = world.told(LogQuarantined)
@@ -262,7 +264,7 @@ async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(
 
 async def test_a_wallet_that_is_no_node_waits_and_is_named(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.chain.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
+        world.chain.evm.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
         world.ask_public(world.reference(1000))
         await world.wait(lambda: any("is not a node" in trouble.text for trouble in world.told(AlertRaised)))
         assert world.core.calls == []

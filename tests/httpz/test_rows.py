@@ -102,10 +102,10 @@ async def test_row_009_only_the_events_of_our_contracts_reach_the_core(
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         topics, data = public_decryption.EVENT.encode(1, ())
-        world.chain.act(stranger, lambda frame: frame.logs.append(Emitted(stranger, topics, data)))
+        world.chain.actors.act(stranger, lambda frame: frame.logs.append(Emitted(stranger, topics, data)))
         other = (b"\x55" * 32, *topics[1:])
         manager = world.manager.address
-        world.chain.act(manager, lambda frame: frame.logs.append(Emitted(manager, other, data)))
+        world.chain.actors.act(manager, lambda frame: frame.logs.append(Emitted(manager, other, data)))
         await trio.sleep(20)
         assert (world.core.calls, world.told(LogQuarantined)) == ([], [])
     assert asked == {world.manager.address: DECRYPTION_TOPICS, world.keys.address: key_topics()}
@@ -158,7 +158,7 @@ async def test_row_011_truncated_data_is_told_and_the_service_stays_up(
         await connector.wait_ready()
         manager = world.manager.address
         topics, data = public_decryption.EVENT.encode(1, ())
-        world.chain.act(manager, lambda frame: frame.logs.append(Emitted(manager, topics, data[:-1])))
+        world.chain.actors.act(manager, lambda frame: frame.logs.append(Emitted(manager, topics, data[:-1])))
         world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
         assert len(world.told(LogQuarantined)) == 1
@@ -482,7 +482,7 @@ async def test_row_060_unknown_topics_of_the_right_address_are_ignored(
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         response = abi.DECRYPTION_MANAGER.event("UserDecryptionResponse")
-        world.chain.act(world.manager.address, lambda frame: frame.emit(response, 9, (), ()))
+        world.chain.actors.act(world.manager.address, lambda frame: frame.emit(response, 9, (), ()))
         await trio.sleep(10)
         assert (world.core.calls, world.told(LogQuarantined), world.told(RequestClosed)) == ([], [], [])
 
@@ -580,14 +580,14 @@ async def test_row_075_a_backfill_of_five_hundred_logs_reads_ranges(
         await trio.sleep(400)
         blocks = world.chain.head.number
         asked = 0
-        blocks_with_logs = world.chain.blocks_with_logs
+        blocks_with_logs = world.chain.history.blocks_with_logs
 
         def counted(start: int, end: int) -> Any:
             nonlocal asked
             asked += 1
             return blocks_with_logs(start, end)
 
-        world.chain.blocks_with_logs = counted  # type: ignore[method-assign]
+        world.chain.history.blocks_with_logs = counted  # type: ignore[method-assign]
         async with world.connected():
             await world.wait(lambda: len(starts(world)) >= 500, 600.0)
         assert asked < blocks / 4
@@ -734,9 +734,9 @@ async def test_row_099_a_transaction_that_was_refused_for_its_nonce_is_sent_agai
                     GATEWAY_ID, transaction.nonce, 10**10, 10**10, 90_000, USER, 0, b""
                 )
                 taken.append(sign_transaction(other, key)[0])
-                world.chain.submit(taken[0])
+                world.chain.intake.submit(taken[0])
 
-        world.chain.on_submit = first
+        world.chain.intake.on_submit = first
         world.ask_public(world.reference(1001))
         await world.wait_replies(PUBLIC, 2, 300.0)
         await trio.sleep(60)
@@ -833,7 +833,7 @@ async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.chain.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
+        world.chain.evm.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
         for value in (1000, 1001, 1002):
             world.ask_public(world.reference(value))
         await world.wait(

@@ -107,7 +107,7 @@ class World:
 
     def _deploy(self) -> None:
         for contract in (self.httpz, self.manager, self.keys):
-            self.chain.deploy(contract)
+            self.chain.evm.deploy(contract)
         self._register(1, threshold=0)
         self.set_buckets({COPROCESSOR: "http://bucket/ct128"})
         self.network.serve("gateway", 80, self.cluster.serve)
@@ -117,7 +117,7 @@ class World:
     def _register(self, count: int, threshold: int) -> None:
         known = [vectors.node(number) for number in range(1, count + 1)]
         nodes = [HttpzNode(parse_address(one["tx_sender"]), parse_address(one["signer"])) for one in known]
-        self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
+        self.chain.evm.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
 
     def share_among(self, count: int, threshold: int) -> list[FirstCore]:
         """Make the one node the first of several, each with a Core that holds its share; return these. See ``all_connected``."""
@@ -150,7 +150,9 @@ class World:
     def set_buckets(self, buckets: dict[Address, str]) -> None:
         """Say which coprocessor keeps its ciphertexts where."""
         coprocessors = [HttpzCoprocessor(sender, sender, bucket) for sender, bucket in buckets.items()]
-        self.chain.set_up(self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors))
+        self.chain.evm.set_up(
+            self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors)
+        )
 
     def settings(self, **changes: Any) -> Settings:
         """Return the settings of the connector that belongs here."""
@@ -200,17 +202,17 @@ class World:
 
     def ask_public(self, *references: CiphertextReference) -> None:
         """Let a public decryption be asked for in the next block."""
-        self.chain.act(self.manager.address, lambda frame: self.manager.ask_public(frame, references))
+        self.chain.actors.act(self.manager.address, lambda frame: self.manager.ask_public(frame, references))
 
     def ask_user(self, *references: CiphertextReference) -> None:
         """Let a user decryption be asked for in the next block."""
-        self.chain.act(
+        self.chain.actors.act(
             self.manager.address, lambda frame: self.manager.ask_user(frame, references, USER, USER_KEY)
         )
 
     def ask_key(self, kind: Kind, *rest: Any) -> None:
         """Let something be asked of the KeyManager in the next block."""
-        self.chain.act(self.keys.address, lambda frame: self.keys.ask(frame, kind, *rest))
+        self.chain.actors.act(self.keys.address, lambda frame: self.keys.ask(frame, kind, *rest))
 
     def replies(self, name: str) -> list[tuple[Any, ...]]:
         """Return the arguments of each successful call of a reply function, in the order of the chain."""

@@ -67,8 +67,8 @@ def traffic(made: World, steps: list[int]) -> None:
             case 1 | 2:
                 made.ask(step)
             case _:
-                nonce = made.chain.pending_nonce(SENDER.address)
-                made.chain.submit(signed(nonce, made.reply(nonce + 1, 1)))
+                nonce = made.chain.intake.pending_nonce(SENDER.address)
+                made.chain.intake.submit(signed(nonce, made.reply(nonce + 1, 1)))
     made.chain.mine()
 
 
@@ -91,11 +91,11 @@ STEPS = st.lists(st.integers(0, 3), min_size=1, max_size=25)
 def test_a_branch_restored_is_the_same_chain(steps: list[int], seed: int, depth: int) -> None:
     made = world()
     traffic(made, steps)
-    before, account = story(made.chain), made.chain.account(SENDER.address)
+    before, account = story(made.chain), made.chain.evm.account(SENDER.address)
     branch = made.chain.reorg(min(depth, made.chain.head.number), arrange=shuffled(seed))
     made.chain.restore(branch)
     assert story(made.chain) == before
-    assert made.chain.account(SENDER.address) == account
+    assert made.chain.evm.account(SENDER.address) == account
 
 
 @settings(deadline=None, max_examples=examples(60))
@@ -112,7 +112,10 @@ def test_a_reorganisation_executes_each_survivor_once_in_nonce_order(
     assert len(after) == len(set(after))
     assert set(after) <= before
     nonces = [
-        m.transaction.nonce for b in made.chain._blocks for m in b.mined if m.transaction.envelope is not None
+        m.transaction.nonce
+        for b in made.chain.history._blocks
+        for m in b.mined
+        if m.transaction.envelope is not None
     ]
     assert nonces == list(range(len(nonces)))
 
@@ -122,10 +125,10 @@ def test_a_reorganisation_executes_each_survivor_once_in_nonce_order(
 def test_a_stale_fork_tells_what_it_told_before(steps: list[int], seed: int, depth: int) -> None:
     made = world()
     traffic(made, steps)
-    nonces = [made.chain.account(SENDER.address, made.chain.view(lag).state()).nonce for lag in range(4)]
+    nonces = [made.chain.evm.account(SENDER.address, made.chain.view(lag).state()).nonce for lag in range(4)]
     branch = made.chain.reorg(min(depth, made.chain.head.number), arrange=shuffled(seed))
     made.chain.mine()
     stale = [made.chain.view(lag, branch) for lag in range(4)]
-    told = [made.chain.account(SENDER.address, view.state()).nonce for view in stale]
+    told = [made.chain.evm.account(SENDER.address, view.state()).nonce for view in stale]
     shown = min(4, len(branch.blocks))
     assert told[:shown] == nonces[:shown]

@@ -123,7 +123,7 @@ class Life:
         included = [
             mined
             for old in earlier.values()
-            if (mined := self.world.chain.find(decode_transaction(old).hash)) and mined.outcome.status
+            if (mined := self.world.chain.history.find(decode_transaction(old).hash)) and mined.outcome.status
         ]
         if open_ones:
             self.doubled.append(f"nonce {transaction.nonce} while {open_ones} may be included")
@@ -135,7 +135,7 @@ class Life:
 
     def may_be_included(self, nonce: int, raw: bytes) -> bool:
         """Say whether bytes of an open nonce wait anywhere; Arbitrum keeps none for later, geth gives them back after a reorganisation."""
-        waits = self.world.chain.pool.find(decode_transaction(raw).hash) is not None
+        waits = self.world.chain.intake.pool.find(decode_transaction(raw).hash) is not None
         return nonce >= self.world.nonce and (waits or self.story.pool == "geth")
 
     # --- what happens
@@ -153,7 +153,7 @@ class Life:
         def action(frame: Frame) -> None:
             frame.write(digest, "request", identifier)
 
-        self.world.chain.act(CONTRACT, action)
+        self.world.chain.actors.act(CONTRACT, action)
         self.world.journal.add(
             rid, identifier=identifier, variant=variant, block=self.world.chain.head.number + 1
         )
@@ -167,7 +167,7 @@ class Life:
     async def reader(self) -> None:
         """Keep ``on_chain`` as the head has it."""
         while True:
-            state = self.world.chain.state
+            state = self.world.chain.evm.state
             for rid, row in list(self.world.journal.rows.items()):
                 there = state.get((CONTRACT, "request", row.id)) == row.event.digest
                 if there != row.on_chain:
@@ -203,7 +203,7 @@ class Life:
                 self.arrive(1000 + self.next_rid, identifier, self.variants[identifier] + 1)
 
     def missing(self) -> list[int]:
-        state = self.world.chain.state
+        state = self.world.chain.evm.state
         waiting = {row.id for row in self.world.journal.rows.values()}
         return [i for i in sorted(waiting) if state.get((CONTRACT, "request", i)) is None][:2]
 
@@ -246,7 +246,7 @@ class Life:
     # --- laws
 
     def live(self) -> list[int]:
-        state = self.world.chain.state
+        state = self.world.chain.evm.state
         rows = self.world.journal.rows.values()
         return [row.rid for row in rows if state.get((CONTRACT, "request", row.id)) == row.event.digest]
 

@@ -197,7 +197,7 @@ class EmulatedGateway:
         await trio.lowlevel.checkpoint()
 
     async def _turn(self, contract: Any, knob: Callable[..., None]) -> None:
-        self.chain.act(contract.address, knob)
+        self.chain.actors.act(contract.address, knob)
         await self.chain.wait_change()
 
 
@@ -224,9 +224,9 @@ async def open_emulated_gateway() -> AsyncIterator[EmulatedGateway]:
     decryption = DecryptionContract(address_for("Decryption"), GATEWAY_ID, config)
     wallet = WalletContract(address_for("wallet"), key_for("wallet owner").address)
     for contract in (config, decryption, wallet):
-        chain.deploy(contract)
-    chain.set_up(decryption.address, decryption.initialize)
-    chain.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
+        chain.evm.deploy(contract)
+    chain.evm.set_up(decryption.address, decryption.initialize)
+    chain.evm.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
     async with trio.open_nursery() as nursery:
         port: int = await nursery.start(serve_sockets, Cluster([RpcNode(chain)], seed=0).serve)
         nursery.start_soon(chain.run)

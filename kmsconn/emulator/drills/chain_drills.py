@@ -232,7 +232,7 @@ def _short_estimate(stage: DrillScene, name: str, body: Percent) -> End:
 def _finality(stage: DrillScene, name: str, body: Finality) -> End:
     chain = stage.chain(name)
     if body.known:
-        return changing(chain, "finalized", chain.final_number(chain.head.number))
+        return changing(chain.finality, "stands_at", chain.finality.newest(chain.head.number))
     refusal = RefusedCalls(
         containing='"finalized"', code=INVALID_PARAMS, message="invalid block tag: finalized"
     )
@@ -250,9 +250,9 @@ def _stall(stage: DrillScene, name: str, body: DrillBody) -> End:
 
 def _balance(stage: DrillScene, name: str, body: Balance) -> End:
     chain, owner = stage.chain(name), stage.dependencies.sender.address
-    before = chain.account(owner).balance
-    chain.set_balance(owner, body.wei)
-    return lambda: chain.set_balance(owner, before)
+    before = chain.evm.account(owner).balance
+    chain.evm.set_balance(owner, body.wei)
+    return lambda: chain.evm.set_balance(owner, before)
 
 
 def _pool(stage: DrillScene, name: str, body: PoolChoice) -> End:
@@ -273,7 +273,7 @@ def _misbehave(stage: DrillScene, name: str, body: Misbehaviour) -> End:
 
 def _reorganise(stage: DrillScene, name: str, body: Reorganisation) -> End:
     chain = stage.chain(name)
-    deepest = chain.head.number - chain.pruned_before
+    deepest = chain.head.number - chain.history.pruned_before
     if not 0 < body.blocks <= deepest:
         raise DrillError(
             "blocks", f"the chain can lose 1 to {deepest} blocks now", "name fewer, or wait for more"
@@ -341,14 +341,14 @@ class _SecondSender:
 
     def _copy(self, reply: Transaction) -> None:
         chain, key = self._chain, self._dependencies.sender
-        nonce = chain.pending_nonce(key.address)
+        nonce = chain.intake.pending_nonce(key.address)
         copy = Eip1559Transaction(
             chain.chain_id, nonce, reply.tip, reply.max_fee, reply.gas, reply.to, 0, reply.data
         )
         raw, own_hash = sign_transaction(copy, key)
         self._own.add(own_hash)
         try:
-            chain.submit(raw)
+            chain.intake.submit(raw)
         except NodeError:
             self._own.discard(own_hash)
 

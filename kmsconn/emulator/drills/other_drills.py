@@ -91,7 +91,7 @@ def _refuse(stage: DrillScene, name: str, body: DrillBody) -> End:
 def _no_code(stage: DrillScene, name: str, body: DrillBody) -> End:
     del body
     chain_name, where = contracts_of(stage.dependencies)[name]
-    contracts: dict[Address, EmulatedContract] = stage.chain(chain_name).contracts
+    contracts: dict[Address, EmulatedContract] = stage.chain(chain_name).evm.contracts
     gone = contracts.pop(where, None)
     return _nothing if gone is None else partial(contracts.__setitem__, where, gone)
 
@@ -109,7 +109,7 @@ def _pause(stage: DrillScene, name: str, body: DrillBody) -> End:
         )
 
     def turn(*, paused: bool) -> None:
-        stage.dependencies.gateway.set_up(contract.address, partial(contract.pause, paused=paused))
+        stage.dependencies.gateway.evm.set_up(contract.address, partial(contract.pause, paused=paused))
 
     turn(paused=True)
     return partial(turn, paused=False)
@@ -123,11 +123,11 @@ def _deny(stage: DrillScene, name: str, body: DrillBody) -> End:
 def _wallet(stage: DrillScene, name: str, body: WalletMood) -> End:
     del name
     dependencies, where = _fhevm(stage), address_for("wallet")
-    wallet = dependencies.host.contracts[where]
+    wallet = dependencies.host.evm.contracts[where]
     assert isinstance(wallet, WalletContract)
 
     def turn(mood: Mood) -> None:
-        dependencies.host.set_up(where, lambda frame: wallet.set_mood(frame, mood))
+        dependencies.host.evm.set_up(where, lambda frame: wallet.set_mood(frame, mood))
 
     turn(body.says)
     return partial(turn, Mood.HONEST)
@@ -137,15 +137,15 @@ def _destroy_context(stage: DrillScene, name: str, body: DrillBody) -> None:
     del name, body
     dependencies = _fhevm(stage)
     protocol, gateway = dependencies.protocol_config, dependencies.gateway_config
-    dependencies.ethereum.act(protocol.address, lambda frame: protocol.destroy_context(frame, CONTEXT))
-    dependencies.gateway.act(gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT))
+    dependencies.ethereum.actors.act(protocol.address, lambda frame: protocol.destroy_context(frame, CONTEXT))
+    dependencies.gateway.actors.act(gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT))
 
 
 def _destroy_epoch(stage: DrillScene, name: str, body: DrillBody) -> None:
     del name, body
     dependencies = _fhevm(stage)
     protocol = dependencies.protocol_config
-    dependencies.ethereum.act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
+    dependencies.ethereum.actors.act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
 
 
 def _new_context(stage: DrillScene, name: str, body: DrillBody) -> None:
@@ -160,7 +160,7 @@ def _new_context(stage: DrillScene, name: str, body: DrillBody) -> None:
             announce(frame, CONTEXT, FIRST_PREDECESSOR, announced)
         protocol.begin_context(frame, announced)
 
-    dependencies.ethereum.act(protocol.address, act)
+    dependencies.ethereum.actors.act(protocol.address, act)
 
 
 def _request(stage: DrillScene, name: str, body: Requests) -> None:
@@ -182,7 +182,7 @@ def _unknown_chain(stage: DrillScene, name: str, body: Count) -> None:
     del name
     dependencies = _fhevm(stage)
     config, chains = dependencies.gateway_config, [HOST_ID, UNKNOWN_CHAIN_ID]
-    dependencies.gateway.set_up(config.address, lambda frame: config.set_host_chains(frame, chains))
+    dependencies.gateway.evm.set_up(config.address, lambda frame: config.set_host_chains(frame, chains))
     back = changing(stage.users, "host_chain", UNKNOWN_CHAIN_ID)
     _repeat(stage.users.public, body.count)
     back()
@@ -194,8 +194,8 @@ def _other_context(stage: DrillScene, name: str, body: Count) -> None:
     assert isinstance(users, Traffic)
     strangers = committee_of(_STRANGERS)
     config, protocol = dependencies.gateway_config, dependencies.protocol_config
-    dependencies.gateway.set_up(config.address, partial(_list_context, config, strangers))
-    dependencies.ethereum.set_up(protocol.address, partial(_make_context, protocol, strangers))
+    dependencies.gateway.evm.set_up(config.address, partial(_list_context, config, strangers))
+    dependencies.ethereum.evm.set_up(protocol.address, partial(_make_context, protocol, strangers))
     back = changing(users, "extra_data", naming(OTHER_CONTEXT, OTHER_EPOCH))
     _repeat(users.public, body.count)
     back()

@@ -146,7 +146,7 @@ class HttpzDependencies(EmulatedDependencies):
             )
             for index in range(len(self.buckets))
         ]
-        self.gateway.set_up(
+        self.gateway.evm.set_up(
             self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors)
         )
 
@@ -157,11 +157,13 @@ class HttpzDependencies(EmulatedDependencies):
 
     def _deploy(self, threshold: int) -> None:
         for contract in (self.httpz, self.decryption, self.keys):
-            self.gateway.deploy(contract)
+            self.gateway.evm.deploy(contract)
         members = range(1 + len(self.others))
         nodes = [HttpzNode(sender_of(member).address, signer_of(member).address) for member in members]
-        self.gateway.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
+        self.gateway.evm.set_up(
+            self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold)
+        )
         digest = keccak256(PARAMETERS.encode())
-        self.gateway.set_up(
+        self.gateway.evm.set_up(
             self.keys.address, lambda frame: self.keys.name_parameters(frame, PARAMETERS, digest)
         )

@@ -49,7 +49,7 @@ class FirstTraffic(Users[HttpzDependencies]):
             senders.append(key_for(f"coprocessor sender {index}").address)
         material = CiphertextReference(one.handle, KEY_ID, one.digest, tuple(senders))
         manager = self.dependencies.decryption
-        self.dependencies.gateway.set_up(manager.address, partial(manager.commit, material=material))
+        self.dependencies.gateway.evm.set_up(manager.address, partial(manager.commit, material=material))
 
     def _public(self) -> bytes:
         handles = [one.handle for one in self.ciphertexts()]
@@ -86,6 +86,6 @@ class FirstTraffic(Users[HttpzDependencies]):
     def _allow(self, handles: list[bytes], account: Address | None) -> None:
         manager = self.dependencies.decryption
         for handle in handles if self.granted else ():
-            self.dependencies.gateway.set_up(
+            self.dependencies.gateway.evm.set_up(
                 manager.address, partial(manager.allow, handle=handle, account=account)
             )

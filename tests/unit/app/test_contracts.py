@@ -29,11 +29,11 @@ async def test_a_contract_without_code_is_named_with_its_option_until_it_is_back
             components.settings(), ports=components.ports, on_event=events.append
         ) as connector:
             await connector.wait_ready()
-            contract = ethereum.contracts.pop(where)
+            contract = ethereum.evm.contracts.pop(where)
             await trio.sleep(INTERVAL + 5)
             [alert] = [one for one in events if isinstance(one, AlertRaised) and one.cause == WRONG_CONTRACT]
             assert (alert.dependency, alert.severity) == ("ethereum", Severity.CRITICAL)
             assert alert.text.startswith("kms_generation_contract.address: ")
-            ethereum.contracts[where] = contract
+            ethereum.evm.contracts[where] = contract
             await trio.sleep(MISSING_INTERVAL + 5)
             assert AlertCleared("ethereum", WRONG_CONTRACT) in events

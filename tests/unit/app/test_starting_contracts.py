@@ -75,7 +75,7 @@ async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(
 ) -> None:
     async with few_components(tmp_path) as components:
         verifier = Verifier(address_for("KMSVerifier"), address_for("ProtocolConfig"))
-        components.dependencies.ethereum.deploy(verifier)
+        components.dependencies.ethereum.evm.deploy(verifier)
         told = await refusal(components, verifier.address)
     assert told == (
         f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(verifier.address)}; "
@@ -101,7 +101,7 @@ async def test_an_account_without_code_is_refused(tmp_path: Path, autojump_clock
 async def test_a_contract_that_knows_neither_function_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
     async with few_components(tmp_path) as components:
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
-        components.dependencies.ethereum.deploy(other)
+        components.dependencies.ethereum.evm.deploy(other)
         assert (await refusal(components, other.address)).endswith("name the one on Ethereum")
 
 
@@ -112,7 +112,7 @@ async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
     events: list[Event] = []
     async with few_components(tmp_path) as components:
         config = Hesitant(address_for("hesitant"), ETHEREUM_ID)
-        components.dependencies.ethereum.deploy(config)
+        components.dependencies.ethereum.evm.deploy(config)
         settings = components.settings(protocol_config_contract=Contract(config.address, "ProtocolConfig"))
         async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
             with trio.move_on_after(10) as scope:
@@ -157,7 +157,7 @@ async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
 ) -> None:
     async with few_components(tmp_path) as components:
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
-        components.dependencies.host.deploy(other)
+        components.dependencies.host.evm.deploy(other)
         address = Address(b"\x77" * 20) if where == "without code" else other.address
         [host] = components.settings().host_chains
         told = await refused(components.settings(host_chains=(attrs.evolve(host, acl=address),)), components)
@@ -168,7 +168,7 @@ async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with few_components(tmp_path) as components:
-        contracts = components.dependencies.gateway.contracts
+        contracts = components.dependencies.gateway.evm.contracts
         address = components.dependencies.decryption.address
         late = contracts.pop(address)
         async with open_connector(components.settings(), ports=components.ports) as connector:

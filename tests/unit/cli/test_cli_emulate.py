@@ -99,13 +99,13 @@ def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_history_is_counted_in_blocks_of_the_gateway() -> None:
     made = Emulation.of(emulation.EmulationPlan(Path("k.toml"), None, history=60.0))
     assert isinstance(made.dependencies, FhevmDependencies)
-    assert (made.dependencies.gateway.history, made.dependencies.host.history) == (240, None)
+    assert (made.dependencies.gateway.history.kept, made.dependencies.host.history.kept) == (240, None)
 
 
 def test_the_moments_of_requests_reach_the_oracle() -> None:
     made = Emulation.of(emulation.EmulationPlan(Path("k.toml"), None, shards=2))
     dependencies, ground_truth = made.dependencies, made.ground_truth
-    assert dependencies.gateway.on_submit == ground_truth.note_sent
+    assert dependencies.gateway.intake.on_submit == ground_truth.note_sent
     assert {core.core.on_start for core in dependencies.cores} == {ground_truth.note_started}
     assert {core.core.on_answer for core in dependencies.cores} == {ground_truth.note_given}
 

@@ -65,9 +65,9 @@ class Ceremony:
         """Land one recorded reply in its block."""
         call = answer["reply"]
         sender, to, data = parse_address(call["from"]), parse_address(call["to"]), from_hex(call["calldata"])
-        transaction_hash = self.chain.transact(sender, to, data)
+        transaction_hash = self.chain.actors.transact(sender, to, data)
         self.chain.mine()
-        mined = self.chain.find(transaction_hash)
+        mined = self.chain.history.find(transaction_hash)
         assert mined is not None
         self.replies[name, answer["node"]] = mined
 
@@ -99,9 +99,9 @@ def fresh_ceremony() -> Ceremony:
     chain = EmulatedChain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
     config = ProtocolConfig(_CONTRACTS["ProtocolConfig"], chain.chain_id)
     generation = KmsGeneration(_CONTRACTS["KMSGeneration"], chain.chain_id, config)
-    chain.deploy(config)
-    chain.deploy(generation)
-    chain.set_up(generation.address, generation.initialize)
+    chain.evm.deploy(config)
+    chain.evm.deploy(generation)
+    chain.evm.set_up(generation.address, generation.initialize)
     return Ceremony(chain, RpcNode(chain), config, generation)
 
 
@@ -138,7 +138,7 @@ def _action(played: Ceremony, entry: dict[str, Any]) -> tuple[Address, Callable[
 
 def _act(played: Ceremony, entry: dict[str, Any]) -> None:
     address, action = _action(played, entry)
-    played.chain.act(address, action)
+    played.chain.actors.act(address, action)
     played.chain.mine()
 
 

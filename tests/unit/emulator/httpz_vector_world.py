@@ -73,9 +73,9 @@ class Replay:
 
     def play(self, step: Step) -> None:
         self.mine_until(step.block - 1)
-        sent = self.chain.transact(step.sender, step.to, step.calldata)
+        sent = self.chain.actors.transact(step.sender, step.to, step.calldata)
         self.chain.mine()
-        found = self.chain.find(sent)
+        found = self.chain.history.find(sent)
         assert found is not None
         self.mined[step.name] = found
 
@@ -175,11 +175,11 @@ def fresh(interface: str) -> Replay:
     manager = DecryptionManager(vectors.address("DecryptionManager"), CHAIN_ID, httpz)
     keys = KeyManager(vectors.address("KeyManager"), httpz)
     for contract in (httpz, manager, keys):
-        chain.deploy(contract)
-    chain.set_up(httpz.address, partial(_register, httpz, vectors.load()["keys"]))
-    chain.set_up(keys.address, lambda frame: keys.name_parameters(frame, "TEST", _TEST))
+        chain.evm.deploy(contract)
+    chain.evm.set_up(httpz.address, partial(_register, httpz, vectors.load()["keys"]))
+    chain.evm.set_up(keys.address, lambda frame: keys.name_parameters(frame, "TEST", _TEST))
     for material in _materials():
-        chain.set_up(manager.address, partial(_commit, manager, material))
+        chain.evm.set_up(manager.address, partial(_commit, manager, material))
     return Replay(chain, RpcNode(chain), httpz, manager, keys)
 
 
@@ -247,7 +247,7 @@ def replay(revision: str) -> Replay:
     for step in steps(revision):
         if step.block > lowered and played.chain.head.number <= lowered:
             played.mine_until(lowered)
-            played.chain.set_up(played.httpz.address, partial(_lower_threshold, played.httpz))
+            played.chain.evm.set_up(played.httpz.address, partial(_lower_threshold, played.httpz))
         if revision == "uint256" and step.request is not None:
             _skip_what_was_not_recorded(played, step.request)
         played.play(step)
@@ -265,4 +265,4 @@ def _skip_what_was_not_recorded(played: Replay, log: dict[str, Any]) -> None:
 
 
 def _store(played: Replay, address: Address, slot: int, value: int) -> None:
-    played.chain.set_up(address, lambda frame: frame.store(slot, value))
+    played.chain.evm.set_up(address, lambda frame: frame.store(slot, value))

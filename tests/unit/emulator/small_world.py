@@ -60,12 +60,12 @@ class World:
     def commit(self, *handles: bytes, key_id: int = KEY) -> None:
         for item in handles:
             made = Material(item, key_id, b"\xd1" * 32, (RELAYER,))
-            self.chain.set_up(DECRYPTION_ADDRESS, partial(self.decryption.commit, material=made))
+            self.chain.evm.set_up(DECRYPTION_ADDRESS, partial(self.decryption.commit, material=made))
 
     def ask(self, *indices: int) -> bytes:
         """Queue a public request for these handles."""
         data = public_request([handle(i) for i in indices or (0,)])
-        return self.chain.transact(RELAYER, DECRYPTION_ADDRESS, data)
+        return self.chain.actors.transact(RELAYER, DECRYPTION_ADDRESS, data)
 
     def reply(
         self, counter: int, *indices: int, result: bytes = b"\x07" * 32, signer: PrivateKey = SIGNER
@@ -77,7 +77,7 @@ class World:
         return call.encode(public_id(counter), result, signer.sign(digest), b"")
 
     def mined(self, transaction_hash: bytes) -> Mined:
-        found = self.chain.find(transaction_hash)
+        found = self.chain.history.find(transaction_hash)
         assert found is not None
         return found
 
@@ -102,10 +102,10 @@ def world(*, pool: PoolKind = "arbitrum", base_fee: int | None = 100, block_time
     chain = EmulatedChain(CHAIN_ID, lambda: NOW, base_fee=base_fee, block_time=block_time, pool=pool)
     config = GatewayConfig(CONFIG_ADDRESS)
     decryption = DecryptionContract(DECRYPTION_ADDRESS, CHAIN_ID, config)
-    chain.deploy(config)
-    chain.deploy(decryption)
+    chain.evm.deploy(config)
+    chain.evm.deploy(decryption)
     nodes = Committee((KmsNode(SENDER.address, SIGNER.address),))
-    chain.set_up(CONFIG_ADDRESS, lambda f: config.set_context(f, CONTEXT, nodes))
+    chain.evm.set_up(CONFIG_ADDRESS, lambda f: config.set_context(f, CONTEXT, nodes))
     made = World(chain, config, decryption, RpcNode(chain))
     made.commit(*(handle(i) for i in range(10)))
     return made

@@ -53,28 +53,28 @@ def test_a_signed_reply_is_executed_and_paid_for() -> None:
     made = world(base_fee=100)
     made.ask()
     made.chain.mine()
-    before = made.chain.account(SENDER.address).balance
-    reply = made.chain.submit(signed(0, made.reply(1)))
+    before = made.chain.evm.account(SENDER.address).balance
+    reply = made.chain.intake.submit(signed(0, made.reply(1)))
     made.chain.mine()
     mined = made.mined(reply)
     assert mined.outcome.status == 1
-    assert before - made.chain.account(SENDER.address).balance == 100 * mined.outcome.gas_used
+    assert before - made.chain.evm.account(SENDER.address).balance == 100 * mined.outcome.gas_used
 
 
 def test_a_failed_transaction_uses_its_nonce_and_leaves_no_other_trace() -> None:
     made = world()
-    reply = made.chain.submit(signed(0, made.reply(1)))
+    reply = made.chain.intake.submit(signed(0, made.reply(1)))
     made.chain.mine()
     mined = made.mined(reply)
     assert (mined.outcome.status, mined.logs) == (0, ())
-    assert made.chain.account(SENDER.address).nonce == 1
+    assert made.chain.evm.account(SENDER.address).nonce == 1
 
 
 def test_a_short_gas_limit_ends_out_of_gas_and_costs_the_whole_limit() -> None:
     made = world()
     made.ask()
     made.chain.mine()
-    reply = made.chain.submit(signed(0, made.reply(1), gas=100_000))
+    reply = made.chain.intake.submit(signed(0, made.reply(1), gas=100_000))
     made.chain.mine()
     outcome = made.mined(reply).outcome
     assert (outcome.status, outcome.gas_used, outcome.error) == (0, 100_000, "out of gas")
@@ -98,7 +98,7 @@ def test_what_is_set_up_was_always_so() -> None:
 
 def test_the_emulators_own_action_runs_in_the_next_block() -> None:
     made = world()
-    made.chain.act(DECRYPTION_ADDRESS, made.decryption.pause)
+    made.chain.actors.act(DECRYPTION_ADDRESS, made.decryption.pause)
     made.chain.mine()
     asked = made.ask()
     made.chain.mine()
@@ -107,7 +107,9 @@ def test_the_emulators_own_action_runs_in_the_next_block() -> None:
 
 def test_a_price_is_the_base_fee_and_the_tip_up_to_the_highest() -> None:
     made = world(base_fee=100)
-    first, second = (made.chain.submit(signed(n, tip=tip, max_fee=150)) for n, tip in ((0, 20), (1, 60)))
+    first, second = (
+        made.chain.intake.submit(signed(n, tip=tip, max_fee=150)) for n, tip in ((0, 20), (1, 60))
+    )
     made.chain.mine()
     assert (made.mined(first).price, made.mined(second).price) == (120, 150)
 
@@ -138,7 +140,7 @@ def test_a_dropped_transaction_is_gone_for_ever() -> None:
     made.chain.mine()
     made.chain.reorg(1, drop=lambda transaction: transaction.hash == asked)
     made.chain.mine_many(2)
-    assert made.chain.find(asked) is None
+    assert made.chain.history.find(asked) is None
     assert requested(made) == []
 
 
@@ -154,11 +156,11 @@ def test_the_state_follows_the_reorganisation() -> None:
     made = world()
     made.ask()
     made.chain.mine()
-    reply = made.chain.submit(signed(0, made.reply(1)))
+    reply = made.chain.intake.submit(signed(0, made.reply(1)))
     made.chain.mine()
     made.chain.reorg(1, drop=lambda transaction: transaction.hash == reply)
-    assert made.chain.account(SENDER.address).nonce == 0
-    made.chain.submit(signed(0, made.reply(1)))
+    assert made.chain.evm.account(SENDER.address).nonce == 0
+    made.chain.intake.submit(signed(0, made.reply(1)))
     made.chain.mine()
     assert made.mined(reply).outcome.status == 1
 
@@ -182,7 +184,7 @@ def test_what_only_the_replaced_blocks_held_waits_again() -> None:
     asked = made.ask()
     made.chain.mine()
     made.chain.restore(branch)
-    assert made.chain.find(asked) is None
+    assert made.chain.history.find(asked) is None
     made.chain.mine()
     assert made.mined(asked).outcome.status == 1
 
@@ -210,7 +212,7 @@ def test_a_branch_whose_root_is_gone_cannot_come_back() -> None:
 
 def test_signed_transactions_keep_their_nonce_order() -> None:
     made = world()
-    first, second = (made.chain.submit(signed(nonce)) for nonce in (0, 1))
+    first, second = (made.chain.intake.submit(signed(nonce)) for nonce in (0, 1))
     made.chain.mine()
     made.chain.reorg(1, arrange=own_order(second, first))
     assert [m.transaction.hash for m in made.chain.head.mined] == [first, second]
@@ -219,10 +221,10 @@ def test_signed_transactions_keep_their_nonce_order() -> None:
 @pytest.mark.parametrize(("pool", "kept"), [("arbitrum", 0), ("geth", 1)])
 def test_transactions_behind_a_dropped_nonce_are_lost_or_kept(pool: PoolKind, kept: int) -> None:
     made = world(pool=pool)
-    first, _ = (made.chain.submit(signed(nonce)) for nonce in (0, 1))
+    first, _ = (made.chain.intake.submit(signed(nonce)) for nonce in (0, 1))
     made.chain.mine()
     made.chain.reorg(1, drop=lambda transaction: transaction.hash == first)
-    made.chain.submit(signed(0))
+    made.chain.intake.submit(signed(0))
     assert len(made.chain.mine().mined) == 1 + kept
 
 
@@ -244,22 +246,22 @@ def test_a_lagging_view_knows_neither_later_blocks_nor_their_transactions() -> N
 
 def test_a_lagging_state_is_that_of_its_head() -> None:
     made = world()
-    made.chain.submit(signed(0))
+    made.chain.intake.submit(signed(0))
     made.chain.mine_many(2)
     states = [made.chain.view(lag).state() for lag in (0, 1, 2)]
-    assert [made.chain.account(SENDER.address, state).nonce for state in states] == [1, 1, 0]
+    assert [made.chain.evm.account(SENDER.address, state).nonce for state in states] == [1, 1, 0]
 
 
 def test_a_stale_fork_shows_its_own_blocks_and_state() -> None:
     made = world()
-    reply = made.chain.submit(signed(0))
+    reply = made.chain.intake.submit(signed(0))
     made.chain.mine()
     branch = made.chain.reorg(1, drop=lambda transaction: transaction.hash == reply)
     stale = made.chain.view(branch=branch)
     assert stale.head == branch.blocks[0]
     assert stale.find(reply) is not None
-    assert made.chain.account(SENDER.address, stale.state()).nonce == 1
-    assert made.chain.account(SENDER.address).nonce == 0
+    assert made.chain.evm.account(SENDER.address, stale.state()).nonce == 1
+    assert made.chain.evm.account(SENDER.address).nonce == 0
 
 
 def test_a_lag_reaches_below_the_root_of_a_stale_fork() -> None:
@@ -329,7 +331,7 @@ async def test_a_waiter_wakes_at_each_change(
 def test_an_action_sees_the_block_it_runs_in() -> None:
     made = world()
     seen: list[int] = []
-    made.chain.act(Address(b"\x01" * 20), lambda frame: seen.append(frame.block.number))
+    made.chain.actors.act(Address(b"\x01" * 20), lambda frame: seen.append(frame.block.number))
     made.chain.mine_many(2)
     assert seen == [1]
 

@@ -56,7 +56,7 @@ def refusal(made: World, calldata: bytes) -> tuple[str, tuple[Any, ...]]:
 
 def accepted(made: World, calldata: bytes) -> tuple[Any, ...]:
     """Execute a call and return the values of its only log."""
-    sent = made.chain.transact(ZERO_ADDRESS, DECRYPTION_ADDRESS, calldata)
+    sent = made.chain.actors.transact(ZERO_ADDRESS, DECRYPTION_ADDRESS, calldata)
     made.chain.mine()
     (log,) = made.mined(sent).logs
     values = DECRYPTION.events_by_topic[log.topics[0]].decode(log.topics, log.data)
@@ -103,14 +103,14 @@ def test_materials_under_two_keys_are_refused() -> None:
 
 def test_an_unregistered_host_chain_is_refused() -> None:
     made = world()
-    made.chain.set_up(CONFIG_ADDRESS, lambda f: made.config.set_host_chains(f, [1]))
+    made.chain.evm.set_up(CONFIG_ADDRESS, lambda f: made.config.set_host_chains(f, [1]))
     assert refusal(made, public_request([handle(0)])) == ("HostChainNotRegistered", (12345,))
 
 
 def test_a_paused_contract_refuses_requests_and_takes_replies() -> None:
     made = world()
     made.ask()
-    made.chain.act(DECRYPTION_ADDRESS, made.decryption.pause)
+    made.chain.actors.act(DECRYPTION_ADDRESS, made.decryption.pause)
     made.chain.mine()
     assert refusal(made, public_request([handle(0)])) == ("EnforcedPause", ())
     made.chain.view().call(DECRYPTION_ADDRESS, made.reply(1), sender=SENDER.address, gas=10**8)
@@ -118,7 +118,7 @@ def test_a_paused_contract_refuses_requests_and_takes_replies() -> None:
 
 def test_after_the_upgrade_each_request_is_emitted_twice() -> None:
     made = world()
-    made.chain.act(DECRYPTION_ADDRESS, made.decryption.emit_later_events)
+    made.chain.actors.act(DECRYPTION_ADDRESS, made.decryption.emit_later_events)
     asked = made.ask(3)
     made.chain.mine()
     first, second = made.mined(asked).logs
@@ -128,7 +128,9 @@ def test_after_the_upgrade_each_request_is_emitted_twice() -> None:
 
 def test_the_generation_after_that_emits_the_later_form_only() -> None:
     made = world()
-    made.chain.set_up(DECRYPTION_ADDRESS, lambda frame: made.decryption.emit_later_events(frame, only=True))
+    made.chain.evm.set_up(
+        DECRYPTION_ADDRESS, lambda frame: made.decryption.emit_later_events(frame, only=True)
+    )
     asked = made.ask(3)
     made.chain.mine()
     [log] = made.mined(asked).logs
@@ -222,12 +224,14 @@ def test_a_late_answer_is_accepted_without_effect() -> None:
     made = world()
     second = KmsNode(STRANGER.address, STRANGER.address)
     nodes = Committee((KmsNode(SENDER.address, SIGNER.address), second), Thresholds(public=1))
-    made.chain.set_up(CONFIG_ADDRESS, lambda f: made.config.set_context(f, make_id(CONTEXT_TAG, 1), nodes))
+    made.chain.evm.set_up(
+        CONFIG_ADDRESS, lambda f: made.config.set_context(f, make_id(CONTEXT_TAG, 1), nodes)
+    )
     made.ask()
     made.chain.mine()
     senders = ((SENDER.address, SIGNER), (STRANGER.address, STRANGER))
     replies = [
-        made.chain.transact(who, DECRYPTION_ADDRESS, made.reply(1, signer=key)) for who, key in senders
+        made.chain.actors.transact(who, DECRYPTION_ADDRESS, made.reply(1, signer=key)) for who, key in senders
     ]
     made.chain.mine()
     assert [(made.mined(r).outcome.status, len(made.mined(r).logs)) for r in replies] == [(1, 2), (1, 1)]
@@ -247,7 +251,7 @@ def test_a_new_context_is_the_current_one() -> None:
     made = world()
     second = make_id(CONTEXT_TAG, 2)
     nodes = Committee((KmsNode(SENDER.address, SIGNER.address),))
-    made.chain.act(CONFIG_ADDRESS, lambda f: made.config.set_context(f, second, nodes))
+    made.chain.actors.act(CONFIG_ADDRESS, lambda f: made.config.set_context(f, second, nodes))
     made.chain.mine()
     call = {
         "to": to_hex(CONFIG_ADDRESS),
@@ -259,7 +263,7 @@ def test_a_new_context_is_the_current_one() -> None:
 def test_knobs_that_act_emit_their_events() -> None:
     made = world()
     nodes = Committee((KmsNode(SENDER.address, SIGNER.address),))
-    sent = made.chain.act(
+    sent = made.chain.actors.act(
         CONFIG_ADDRESS, lambda f: made.config.set_context(f, make_id(CONTEXT_TAG, 2), nodes)
     )
     made.chain.mine()
@@ -274,8 +278,8 @@ ACL_ADDRESS = Address(b"\xac" * 20)
 def delegated(prepare: Callable[[Acl, Frame], None]) -> bool:
     """Tell whether ``USER`` may decrypt for ``OWNER`` in ``APP`` after some preparation."""
     made, acl = world(), Acl(ACL_ADDRESS)
-    made.chain.deploy(acl)
-    made.chain.set_up(ACL_ADDRESS, lambda frame: prepare(acl, frame))
+    made.chain.evm.deploy(acl)
+    made.chain.evm.set_up(ACL_ADDRESS, lambda frame: prepare(acl, frame))
     function = ACL.function("isHandleDelegatedForUserDecryption")
     call = function.encode(OWNER.address, USER.address, APP, handle(0))
     result, _ = made.chain.view().call(ACL_ADDRESS, call, sender=ZERO_ADDRESS, gas=10**7)
@@ -325,8 +329,8 @@ IS_VALID = ERC1271.function("isValidSignature")
 
 def wallet_answer(mood: Mood, signature: bytes, digest: bytes) -> bytes:
     made, wallet = world(), WalletContract(WALLET_ADDRESS, USER.address)
-    made.chain.deploy(wallet)
-    made.chain.set_up(WALLET_ADDRESS, lambda frame: wallet.set_mood(frame, mood))
+    made.chain.evm.deploy(wallet)
+    made.chain.evm.set_up(WALLET_ADDRESS, lambda frame: wallet.set_mood(frame, mood))
     call = IS_VALID.encode(digest, signature)
     return made.chain.view().call(WALLET_ADDRESS, call, sender=ZERO_ADDRESS, gas=100_000)[0]
 

@@ -204,14 +204,14 @@ def test_a_lost_reply_leaves_the_transaction_on_its_way() -> None:
     with pytest.raises(HangUp):
         rpc(made.node, "eth_sendRawTransaction", to_hex(signed(0)))
     made.chain.mine()
-    assert made.chain.account(SENDER.address).nonce == 1
+    assert made.chain.evm.account(SENDER.address).nonce == 1
 
 
 async def test_a_synchronous_send_may_time_out_at_once() -> None:
     made = faulty(NodeFault.SYNC_TIMEOUT, pool="geth")
     request = post({"id": 1, "method": "eth_sendRawTransactionSync", "params": [to_hex(signed(0))]})
     assert (await ask(made, request))[1]["error"]["code"] == 4
-    assert made.chain.pending_nonce(SENDER.address) == 1
+    assert made.chain.intake.pending_nonce(SENDER.address) == 1
 
 
 def test_a_short_estimate_is_too_little() -> None:
@@ -229,7 +229,7 @@ def test_a_short_estimate_is_too_little() -> None:
 
 def test_a_receipt_may_come_without_its_block_or_not_at_all() -> None:
     made = faulty(NodeFault.NO_RECEIPT, NodeFault.BARE_RECEIPT)
-    sent = to_hex(made.chain.submit(signed(0)))
+    sent = to_hex(made.chain.intake.submit(signed(0)))
     made.chain.mine()
     first, second, third = (rpc(made.node, "eth_getTransactionReceipt", sent)["result"] for _ in range(3))
     assert first is None

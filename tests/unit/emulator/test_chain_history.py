@@ -18,7 +18,7 @@ def aged(history: int | None, blocks: int = 6) -> tuple[World, list[bytes]]:
     """Return a world with one request in each of its blocks, and their transactions."""
     made = world()
     made.commit(handle(0))
-    made.chain.history = history
+    made.chain.history.kept = history
     sent = []
     for _ in range(blocks):
         sent.append(made.ask())
@@ -39,12 +39,19 @@ async def logs(made: World, start: int) -> Any:
 
 def test_without_a_history_everything_is_kept() -> None:
     made, sent = aged(None)
-    assert all(made.chain.find(each) for each in sent)
+    assert all(made.chain.history.find(each) for each in sent)
 
 
 def test_transactions_of_old_blocks_are_forgotten() -> None:
     made, sent = aged(3)
-    assert [made.chain.find(each) is not None for each in sent] == [False, False, True, True, True, True]
+    assert [made.chain.history.find(each) is not None for each in sent] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
 
 
 def test_headers_of_old_blocks_stay() -> None:
@@ -61,18 +68,18 @@ def test_what_is_true_now_stays_true() -> None:
     whole, pruned = aged(None)[0], aged(3)[0]
     assert pruned.chain.head.hash == whole.chain.head.hash
     view, kept = pruned.chain.view().state(), whole.chain.view().state()
-    assert all(view.get(key) == kept.get(key) for key in whole.chain.state._values)
+    assert all(view.get(key) == kept.get(key) for key in whole.chain.evm.state._values)
 
 
 async def test_logs_within_the_history_are_all_there() -> None:
     made, _ = aged(3)
-    found = await logs(made, made.chain.pruned_before)
+    found = await logs(made, made.chain.history.pruned_before)
     assert len(found["result"]) == 4
 
 
 async def test_logs_that_are_gone_are_refused_not_left_out() -> None:
     made, _ = aged(3)
-    refused = await logs(made, made.chain.pruned_before - 1)
+    refused = await logs(made, made.chain.history.pruned_before - 1)
     assert refused["error"]["code"] == PRUNED_HISTORY
 
 
@@ -94,21 +101,28 @@ def test_after_a_reorganisation_it_goes_on() -> None:
     made.chain.reorg(2)
     sent = made.ask()
     made.chain.mine()
-    assert made.chain.find(sent) is not None
-    assert made.chain.pruned_before == made.chain.head.number - 3
+    assert made.chain.history.find(sent) is not None
+    assert made.chain.history.pruned_before == made.chain.head.number - 3
 
 
 def test_a_history_that_is_set_late_prunes_at_the_next_block() -> None:
     made, sent = aged(None)
-    made.chain.history = 2
+    made.chain.history.kept = 2
     made.chain.mine()
-    assert [made.chain.find(each) is not None for each in sent] == [False, False, False, False, True, True]
+    assert [made.chain.history.find(each) is not None for each in sent] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_what_was_read_is_not_lost_for_the_oracle() -> None:
     made = world()
     made.commit(handle(0))
-    made.chain.history = 2
+    made.chain.history.kept = 2
     ground_truth = GroundTruth(made.chain, DECRYPTION_ADDRESS, SENDER.address, clock=lambda: 0.0)
     for _ in range(6):
         made.ask()
@@ -119,6 +133,6 @@ def test_what_was_read_is_not_lost_for_the_oracle() -> None:
 
 def test_empty_blocks_are_no_trouble() -> None:
     chain = EmulatedChain(1, lambda: 0.0)
-    chain.history = 2
+    chain.history.kept = 2
     chain.mine_many(10)
-    assert chain.pruned_before == 8
+    assert chain.history.pruned_before == 8

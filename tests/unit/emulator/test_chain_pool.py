@@ -11,12 +11,12 @@ from tests.unit.emulator.small_world import SENDER, World, signed, world
 
 def refusal(made: World, raw: bytes) -> str:
     with pytest.raises(NodeError) as caught:
-        made.chain.submit(raw)
+        made.chain.intake.submit(raw)
     return caught.value.message
 
 
 def submit(made: World, *raws: bytes) -> list[bytes]:
-    return [made.chain.submit(raw) for raw in raws]
+    return [made.chain.intake.submit(raw) for raw in raws]
 
 
 BOTH = pytest.mark.parametrize("pool", ["arbitrum", "geth"])
@@ -56,7 +56,7 @@ def test_the_same_bytes_after_mining_have_a_low_nonce(pool: PoolKind) -> None:
 @BOTH
 def test_a_sender_without_funds_is_refused(pool: PoolKind) -> None:
     made = world(pool=pool)
-    made.chain.set_balance(SENDER.address, 1)
+    made.chain.evm.set_balance(SENDER.address, 1)
     assert refusal(made, signed(0)).startswith("insufficient funds for gas * price + value")
 
 
@@ -90,7 +90,7 @@ def test_a_bit_more_in_the_data_makes_another_sender_or_none(pool: PoolKind) -> 
     raw = bytearray(signed(0, b"\x01"))
     raw[raw.index(b"\xde" * 20)] ^= 1
     submit(made, bytes(raw))
-    assert made.chain.pending_nonce(SENDER.address) == 0
+    assert made.chain.intake.pending_nonce(SENDER.address) == 0
 
 
 def test_arbitrum_refuses_a_later_nonce() -> None:
@@ -121,7 +121,7 @@ def test_geth_keeps_a_later_nonce_until_the_gap_is_filled() -> None:
     made = world(pool="geth")
     (later,) = submit(made, signed(1))
     made.chain.mine()
-    assert made.chain.find(later) is None
+    assert made.chain.history.find(later) is None
     submit(made, signed(0))
     assert [m.transaction.nonce for m in made.chain.mine().mined] == [0, 1]
 
@@ -129,7 +129,7 @@ def test_geth_keeps_a_later_nonce_until_the_gap_is_filled() -> None:
 def test_geth_counts_waiting_nonces_without_a_gap() -> None:
     made = world(pool="geth")
     submit(made, signed(0), signed(1), signed(3))
-    assert made.chain.pending_nonce(SENDER.address) == 2
+    assert made.chain.intake.pending_nonce(SENDER.address) == 2
 
 
 @pytest.mark.parametrize(("fee", "tip"), [(1_099, 110), (1_100, 109)])
@@ -143,29 +143,29 @@ def test_geth_takes_a_replacement_that_pays_a_tenth_more() -> None:
     made = world(pool="geth")
     old, new = submit(made, signed(0, max_fee=1_000, tip=100), signed(0, max_fee=1_100, tip=110))
     made.chain.mine()
-    assert made.chain.find(old) is None
-    assert made.chain.find(new) is not None
+    assert made.chain.history.find(old) is None
+    assert made.chain.history.find(new) is not None
 
 
 def test_geth_keeps_what_pays_less_than_the_base_fee_until_it_falls() -> None:
     made = world(pool="geth", base_fee=100)
     (cheap,) = submit(made, signed(0, max_fee=50))
     made.chain.mine()
-    assert made.chain.find(cheap) is None
+    assert made.chain.history.find(cheap) is None
     made.chain.base_fee = 50
     made.chain.mine()
-    assert made.chain.find(cheap) is not None
+    assert made.chain.history.find(cheap) is not None
 
 
 def test_geth_refuses_a_tip_below_its_minimum() -> None:
     made = world(pool="geth")
-    made.chain.pool = GethPool(minimum_tip=5)
+    made.chain.intake.pool = GethPool(minimum_tip=5)
     assert refusal(made, signed(0, tip=4)).startswith("transaction underpriced")
 
 
 def test_geth_fills_a_block_up_to_its_gas_limit() -> None:
     made = world(pool="geth")
-    made.chain.block_gas_limit = 900_000
+    made.chain.intake.gas_limit = 900_000
     submit(made, signed(0), signed(1))
     assert [len(made.chain.mine().mined), len(made.chain.mine().mined)] == [1, 1]
 
@@ -173,6 +173,6 @@ def test_geth_fills_a_block_up_to_its_gas_limit() -> None:
 def test_a_waiting_transaction_is_found_by_its_hash() -> None:
     made = world()
     (transaction_hash,) = submit(made, signed(0))
-    found = made.chain.pool.find(transaction_hash)
+    found = made.chain.intake.pool.find(transaction_hash)
     assert found is not None
     assert found.hash == transaction_hash

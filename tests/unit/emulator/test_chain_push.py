@@ -228,7 +228,9 @@ async def test_a_socket_may_be_closed_instead_of_an_answer(
     async with connected(made) as client:
         with pytest.raises(ConnectionClosed):
             await client.ask("eth_sendRawTransaction", to_hex(signed(0)))
-    assert made.chain.pending_nonce(made.chain.check(signed(0)).sender) == (fault is NodeFault.LOST_REPLY)
+    assert made.chain.intake.pending_nonce(made.chain.intake.check(signed(0)).sender) == (
+        fault is NodeFault.LOST_REPLY
+    )
 
 
 async def test_a_question_may_be_forgotten(autojump_clock: MockClock) -> None:

@@ -138,7 +138,7 @@ def test_code_is_where_a_contract_is() -> None:
 def test_nonces_count_mined_and_pending_transactions() -> None:
     made = world(pool="geth")
     for nonce in (0, 1):
-        made.chain.submit(signed(nonce))
+        made.chain.intake.submit(signed(nonce))
     assert result(made, "eth_getTransactionCount", OWNER, "latest") == "0x0"
     assert result(made, "eth_getTransactionCount", OWNER, "pending") == "0x2"
     made.chain.mine()
@@ -147,7 +147,7 @@ def test_nonces_count_mined_and_pending_transactions() -> None:
 
 def test_the_balance_is_that_of_the_account() -> None:
     made = world()
-    made.chain.set_balance(SENDER.address, 5)
+    made.chain.evm.set_balance(SENDER.address, 5)
     assert result(made, "eth_getBalance", OWNER, "latest") == "0x5"
 
 
@@ -182,7 +182,7 @@ def test_an_estimate_is_one_to_two_percent_above_the_use() -> None:
     made.ask()
     made.chain.mine()
     estimate = int(result(made, "eth_estimateGas", reply_call(made)), 16)
-    reply = made.chain.submit(signed(0, made.reply(1)))
+    reply = made.chain.intake.submit(signed(0, made.reply(1)))
     made.chain.mine()
     assert 1.01 < estimate / made.mined(reply).outcome.gas_used < 1.02
 
@@ -269,12 +269,12 @@ async def test_a_synchronous_send_gives_up_after_the_time_it_was_given(
     made = world(pool="geth")
     content = (await send_sync(made, to_hex(signed(0)), 2_000))["error"]
     assert (content["code"], trio.current_time()) == (4, 2)
-    assert made.chain.pool.find(bytes.fromhex(content["data"][2:])) is not None
+    assert made.chain.intake.pool.find(bytes.fromhex(content["data"][2:])) is not None
 
 
 async def test_a_synchronous_send_that_is_refused_says_so_at_once() -> None:
     made = world(pool="geth")
-    made.chain.set_balance(SENDER.address, 1)
+    made.chain.evm.set_balance(SENDER.address, 1)
     assert (await send_sync(made, to_hex(signed(0))))["error"]["code"] == -32000
 
 
@@ -381,7 +381,7 @@ def test_a_lagging_node_forwards_what_it_is_sent() -> None:
     made.node.lag = 2
     sent = result(made, "eth_sendRawTransaction", to_hex(signed(0)))
     made.chain.mine()
-    assert made.chain.find(bytes.fromhex(sent[2:])) is not None
+    assert made.chain.history.find(bytes.fromhex(sent[2:])) is not None
     assert result(made, "eth_getTransactionReceipt", sent) is None
 
 

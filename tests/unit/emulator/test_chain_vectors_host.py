@@ -31,12 +31,14 @@ def host_with_rights() -> RpcNode:
     """Return a host chain whose ACL grants exactly what the recorded results say."""
     chain = EmulatedChain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
     acl = Acl(ACL_ADDRESS)
-    chain.deploy(acl)
+    chain.evm.deploy(acl)
     for entry in HOST["acl"]["results"]:
         data = from_hex(entry["calldata"])
         function = ACL.functions_by_selector[data[:4]]
         if int(entry["result"], 16):
-            chain.set_up(ACL_ADDRESS, partial(grant, acl, name=function.name, values=function.decode(data)))
+            chain.evm.set_up(
+                ACL_ADDRESS, partial(grant, acl, name=function.name, values=function.decode(data))
+            )
     return RpcNode(chain)
 
 
@@ -64,9 +66,9 @@ def test_the_acl_denies_as_recorded(entry: dict[str, Any]) -> None:
     node = host_with_rights()
     if entry["what"].startswith("after"):
         moment, user = int(entry["result"], 16), vectors.account("user")[0]
-        acl = node.chain.contracts[ACL_ADDRESS]
+        acl = node.chain.evm.contracts[ACL_ADDRESS]
         assert isinstance(acl, Acl)
-        node.chain.set_up(ACL_ADDRESS, lambda f: acl.invalidate_before(f, user, moment))
+        node.chain.evm.set_up(ACL_ADDRESS, lambda f: acl.invalidate_before(f, user, moment))
     assert entry["result"] == rpc(node, "eth_call", entry["call"], "latest")["result"]
 
 
@@ -74,7 +76,7 @@ def config_at(stage: str) -> RpcNode:
     """Return ProtocolConfig as it stood at a stage of the recording."""
     chain = EmulatedChain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
     config = ProtocolConfig(CONFIG_ADDRESS, chain.chain_id)
-    chain.deploy(config)
+    chain.evm.deploy(config)
     first, second = (committee(f"0x{i:064x}", address=NODE_ADDRESS) for i in CONTEXTS)
 
     def build(frame: Any) -> None:
@@ -97,7 +99,7 @@ def config_at(stage: str) -> RpcNode:
             config.set_epoch(frame, CONTEXTS[1], EPOCHS[1] + 1)
             config.destroy_context(frame, CONTEXTS[0])
 
-    chain.set_up(CONFIG_ADDRESS, build)
+    chain.evm.set_up(CONFIG_ADDRESS, build)
     return RpcNode(chain)
 
 

@@ -125,7 +125,7 @@ async def test_every_dependency_can_be_shut_and_opened(name: str) -> None:
 async def test_a_core_can_be_restarted() -> None:
     handler = Handler()
     assert (await handler.post("/core0/restart")).status == 204
-    assert handler.dependencies.cores[0].core.restarts == 1
+    assert handler.dependencies.cores[0].core.memory.uptime.restarts == 1
 
 
 @pytest.mark.parametrize(

@@ -446,15 +446,15 @@ async def test_requests_may_be_gone_for_good(autojump_clock: MockClock) -> None:
 async def test_replies_alone_may_be_gone_for_good(autojump_clock: MockClock) -> None:
     desk = with_requests(2)
     reply = DECRYPTION.function("publicDecryptionResponse")
-    desk.dependencies.gateway.submit(
+    desk.dependencies.gateway.intake.submit(
         signed(desk, data=reply.encode(next(iter(requests(desk))), b"", b"", b""))
     )
     desk.dependencies.gateway.mine()
-    assert desk.dependencies.gateway.account(desk.dependencies.sender.address).nonce == 1
+    assert desk.dependencies.gateway.evm.account(desk.dependencies.sender.address).nonce == 1
     await put_on(desk, "/gateway/reorganise", blocks=3, drop="replies")
     assert (
         len(requests(desk)),
-        desk.dependencies.gateway.account(desk.dependencies.sender.address).nonce,
+        desk.dependencies.gateway.evm.account(desk.dependencies.sender.address).nonce,
     ) == (
         2,
         0,
@@ -477,19 +477,19 @@ async def test_a_second_sender_copies_replies(autojump_clock: MockClock, nursery
     reply = DECRYPTION.function("publicDecryptionResponse")
     await trio.testing.wait_all_tasks_blocked()
     for nonce, identifier in enumerate(requests(desk)):
-        chain.submit(signed(desk, nonce, reply.encode(identifier, b"", b"", b"")))
+        chain.intake.submit(signed(desk, nonce, reply.encode(identifier, b"", b"", b"")))
     for _ in range(4):
         chain.mine()
         await trio.testing.wait_all_tasks_blocked()
     ground_truth = GroundTruth(chain, desk.dependencies.decryption.address, owner)
     ground_truth.read()
-    assert (chain.account(owner).nonce, ground_truth.verdict().doubled) == (4, 2)
+    assert (chain.evm.account(owner).nonce, ground_truth.verdict().doubled) == (4, 2)
     await desk.delete("/gateway/second-sender")
-    chain.submit(signed(desk, 4, reply.encode(next(iter(requests(desk))), b"", b"", b"")))
+    chain.intake.submit(signed(desk, 4, reply.encode(next(iter(requests(desk))), b"", b"", b"")))
     for _ in range(3):
         chain.mine()
         await trio.testing.wait_all_tasks_blocked()
-    assert chain.account(owner).nonce == 5
+    assert chain.evm.account(owner).nonce == 5
     nursery.cancel_scope.cancel()
 
 
@@ -634,7 +634,7 @@ async def test_the_contract_names_another_address_for_a_bucket() -> None:
 
 
 def told_urls(desk: Handler) -> list[str]:
-    stored = desk.dependencies.gateway.state.get(
+    stored = desk.dependencies.gateway.evm.state.get(
         (desk.dependencies.gateway_config.address, "coprocessors"), ()
     )
     return [coprocessor.bucket_url for coprocessor in stored]
@@ -674,7 +674,7 @@ async def test_a_paused_contract_takes_no_requests() -> None:
 async def test_the_acl_denies_everything(autojump_clock: MockClock) -> None:
     desk = Handler()
     (one, *_) = desk.traffic.ciphertexts()
-    desk.dependencies.host.set_up(
+    desk.dependencies.host.evm.set_up(
         desk.dependencies.acl.address,
         lambda frame: desk.dependencies.acl.allow_for_decryption(frame, one.handle),
     )
@@ -691,9 +691,9 @@ async def test_the_acl_denies_everything(autojump_clock: MockClock) -> None:
 async def test_the_wallet_says_no() -> None:
     desk = Handler()
     await put_on(desk, "/host/wallet", says="burn")
-    assert desk.dependencies.host.state.get((address_for("wallet"), "mood"), None) == "burn"
+    assert desk.dependencies.host.evm.state.get((address_for("wallet"), "mood"), None) == "burn"
     await desk.delete("/host/wallet")
-    assert desk.dependencies.host.state.get((address_for("wallet"), "mood"), None) == "honest"
+    assert desk.dependencies.host.evm.state.get((address_for("wallet"), "mood"), None) == "honest"
 
 
 async def test_contexts_and_epochs_are_announced_and_destroyed() -> None:
@@ -719,7 +719,7 @@ async def test_users_name_a_host_chain_that_nobody_configured() -> None:
 
 async def test_users_ask_under_a_context_of_others(autojump_clock: MockClock) -> None:
     desk = Handler()
-    config, current = desk.dependencies.gateway_config, desk.dependencies.gateway.state
+    config, current = desk.dependencies.gateway_config, desk.dependencies.gateway.evm.state
     before = current.get((config.address, "current"), None)
     await put_on(desk, "/users/other-context", count=3)
     desk.dependencies.gateway.mine()

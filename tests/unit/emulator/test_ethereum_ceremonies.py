@@ -83,14 +83,14 @@ def refusal(played: Ceremony, action: Any) -> bytes:
             refused.append(error.data)
 
     address = (played.config if action.__self__ is played.config else played.generation).address
-    played.chain.set_up(address, attempt)
+    played.chain.evm.set_up(address, attempt)
     return refused[0][:4]
 
 
 def with_first_context() -> Ceremony:
     played = fresh_ceremony()
     first = announcement(EVENTS[0])
-    played.chain.set_up(
+    played.chain.evm.set_up(
         played.config.address, lambda f: played.config.set_context(f, (7 << 248) + 1, first.committee)
     )
     return played
@@ -98,14 +98,14 @@ def with_first_context() -> Ceremony:
 
 def test_only_one_key_is_made_at_a_time() -> None:
     played = with_first_context()
-    played.chain.set_up(played.generation.address, played.generation.request_keygen)
+    played.chain.evm.set_up(played.generation.address, played.generation.request_keygen)
     error = refusal(played, played.generation.request_keygen)
     assert error == KMS_GENERATION.error("KeygenOngoing").selector
 
 
 def test_only_one_crs_is_made_at_a_time() -> None:
     played = with_first_context()
-    played.chain.set_up(played.generation.address, played.generation.request_crsgen)
+    played.chain.evm.set_up(played.generation.address, played.generation.request_crsgen)
     error = refusal(played, played.generation.request_crsgen)
     assert error == KMS_GENERATION.error("CrsgenOngoing").selector
 
@@ -113,7 +113,7 @@ def test_only_one_crs_is_made_at_a_time() -> None:
 def test_only_one_ceremony_of_contexts_is_open_at_a_time() -> None:
     played = with_first_context()
     played.chain.mine()
-    played.chain.set_up(played.config.address, played.config.begin_epoch)
+    played.chain.evm.set_up(played.config.address, played.config.begin_epoch)
     error = refusal(played, played.config.begin_epoch)
     assert error == PROTOCOL_CONFIG.error("KmsLifecycleOperationInFlight").selector
 
@@ -121,9 +121,9 @@ def test_only_one_ceremony_of_contexts_is_open_at_a_time() -> None:
 def test_an_aborted_key_makes_room_for_the_next() -> None:
     played = with_first_context()
     generation, ids = played.generation, []
-    played.chain.set_up(generation.address, lambda f: ids.append(generation.request_keygen(f)))
-    played.chain.set_up(generation.address, lambda f: generation.abort_keygen(f, ids[0]))
-    played.chain.set_up(generation.address, lambda f: ids.append(generation.request_keygen(f)))
+    played.chain.evm.set_up(generation.address, lambda f: ids.append(generation.request_keygen(f)))
+    played.chain.evm.set_up(generation.address, lambda f: generation.abort_keygen(f, ids[0]))
+    played.chain.evm.set_up(generation.address, lambda f: ids.append(generation.request_keygen(f)))
     assert ids[1] == ids[0] + 1
 
 
@@ -137,7 +137,7 @@ def test_what_the_anchor_keeps_is_the_hash_of_the_announcement() -> None:
         ceremonies.announce(frame, 1, 0, first)
         seen.extend((frame.logs[-1].data, frame.read("anchor", 1)))
 
-    played.chain.set_up(played.config.address, announce)
+    played.chain.evm.set_up(played.config.address, announce)
     block, info_hash = seen[1]
     assert block == played.chain.head.number
     assert info_hash != bytes(32)

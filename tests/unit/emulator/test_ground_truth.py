@@ -33,7 +33,7 @@ class Watched:
     def reply(self, counter: int, *, index: int = 0, calldata: bytes | None = None) -> None:
         """Submit the node's next transaction: a reply to this request."""
         data = self.world.reply(counter, index) if calldata is None else calldata
-        self.world.chain.submit(signed(self._nonce, data))
+        self.world.chain.intake.submit(signed(self._nonce, data))
         self._nonce += 1
 
     def trace(self, counter: int) -> Trace:
@@ -136,7 +136,7 @@ def test_other_transactions_of_the_node_do_not_count(watched: Watched) -> None:
 def test_replies_of_other_senders_do_not_count(watched: Watched) -> None:
     watched.world.ask()
     watched.block(1.0)
-    watched.world.chain.submit(signed(0, watched.world.reply(1), key=STRANGER))
+    watched.world.chain.intake.submit(signed(0, watched.world.reply(1), key=STRANGER))
     watched.block(2.0)
     assert watched.trace(1).replies == []
 
@@ -214,7 +214,7 @@ def test_a_shorter_chain_is_noticed(watched: Watched) -> None:
     watched.world.ask()
     watched.block(1.0)
     watched.block(2.0)
-    popped = watched.world.chain._pop(2)
+    popped = watched.world.chain.history.pop(2)
     watched.ground_truth.read()
     assert (len(popped.blocks), watched.verdict.emitted) == (2, 0)
 
@@ -229,7 +229,7 @@ async def test_watching_notes_the_time_of_each_block(autojump_clock: trio.testin
         await trio.sleep(3)
         small.chain.mine()
         await trio.sleep(4)
-        small.chain.submit(signed(0, small.reply(1)))
+        small.chain.intake.submit(signed(0, small.reply(1)))
         small.chain.mine()
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
@@ -292,7 +292,7 @@ def test_only_the_first_answer_counts(watched: Watched) -> None:
 
 def test_a_reply_is_sent_when_the_node_has_it_and_again_is_no_news(watched: Watched) -> None:
     trace = asked(watched)
-    watched.world.chain.on_submit = watched.ground_truth.note_sent
+    watched.world.chain.intake.on_submit = watched.ground_truth.note_sent
     for watched.now in (1.5, 2.5):
         watched.reply(1)
     assert trace.sent == 1.5
@@ -300,8 +300,8 @@ def test_a_reply_is_sent_when_the_node_has_it_and_again_is_no_news(watched: Watc
 
 def test_a_transaction_of_somebody_else_is_not_the_nodes_reply(watched: Watched) -> None:
     trace = asked(watched)
-    watched.world.chain.on_submit = watched.ground_truth.note_sent
-    watched.world.chain.submit(signed(0, watched.world.reply(1), key=STRANGER))
+    watched.world.chain.intake.on_submit = watched.ground_truth.note_sent
+    watched.world.chain.intake.submit(signed(0, watched.world.reply(1), key=STRANGER))
     assert trace.sent is None
 
 

@@ -39,9 +39,9 @@ class Scene:
     keys: KeyManager
 
     def send(self, to: Address, data: bytes, sender: Address = SENDERS[0]) -> ExecutionOutcome:
-        sent = self.chain.transact(sender, to, data)
+        sent = self.chain.actors.transact(sender, to, data)
         self.chain.mine()
-        mined = self.chain.find(sent)
+        mined = self.chain.history.find(sent)
         assert mined is not None
         return mined.outcome
 
@@ -69,19 +69,19 @@ def scene(threshold: int = 0, *, counts_shares: bool = False) -> Scene:
     manager = DecryptionManager(Address(b"\x0b" * 20), 54321, httpz, counts_shares=counts_shares)
     keys = KeyManager(Address(b"\x0c" * 20), httpz)
     for contract in (httpz, manager, keys):
-        chain.deploy(contract)
+        chain.evm.deploy(contract)
     nodes = [HttpzNode(sender, signer.address) for sender, signer in zip(SENDERS, SIGNERS, strict=True)]
-    chain.set_up(httpz.address, lambda frame: httpz.set_nodes(frame, nodes, threshold))
-    chain.set_up(
+    chain.evm.set_up(httpz.address, lambda frame: httpz.set_nodes(frame, nodes, threshold))
+    chain.evm.set_up(
         httpz.address,
         lambda frame: httpz.set_coprocessors(frame, [HttpzCoprocessor(APP, APP, "http://b/ct")]),
     )
     for handle, key_id in ((HANDLE, 7), (OTHER_KEY, 8)):
         material = CiphertextReference(handle, key_id, DIGEST, (APP,))
-        chain.set_up(manager.address, partial(manager.commit, material=material))
+        chain.evm.set_up(manager.address, partial(manager.commit, material=material))
     for handle in (HANDLE, OTHER_KEY, UNCOMMITTED):
         for account in (None, USER.address, APP):
-            chain.set_up(manager.address, partial(manager.allow, handle=handle, account=account))
+            chain.evm.set_up(manager.address, partial(manager.allow, handle=handle, account=account))
     return Scene(chain, httpz, manager, keys)
 
 
@@ -126,7 +126,7 @@ def test_what_nobody_may_know_is_not_made_public() -> None:
 
 def is_user_done(place: Scene) -> bool:
     slot = mapping_slot(views.DECRYPTION_MANAGER_BASE + 10, 1)
-    return bool(place.chain.state.get((place.manager.address, slot), 0))
+    return bool(place.chain.evm.state.get((place.manager.address, slot), 0))
 
 
 @pytest.mark.parametrize("counts_shares", [False, True])
@@ -203,7 +203,7 @@ def test_a_second_key_is_in_use_only_once_there_is_a_switching_key() -> None:
 def test_a_request_that_rests_on_nothing_may_be_made_all_the_same() -> None:
     """A knob, for what a connector does when other nodes were quicker than its own Core."""
     place = scene()
-    place.chain.act(place.keys.address, lambda frame: place.keys.ask(frame, Kind.KEYGEN, 5, DIGEST))
+    place.chain.actors.act(place.keys.address, lambda frame: place.keys.ask(frame, Kind.KEYGEN, 5, DIGEST))
     (mined,) = place.chain.mine().mined
     assert abi.KEY_MANAGER.event("KeygenRequest").decode(mined.logs[0].topics, mined.logs[0].data) == (
         5,

@@ -23,7 +23,7 @@ def dependencies() -> FhevmDependencies:
 
 def ask_key(dependencies: FhevmDependencies) -> None:
     contract = dependencies.kms_generation
-    dependencies.ethereum.act(contract.address, contract.request_keygen)
+    dependencies.ethereum.actors.act(contract.address, contract.request_keygen)
     dependencies.ethereum.mine()
 
 
@@ -32,7 +32,7 @@ def reply(dependencies: FhevmDependencies, sender: int = 0) -> None:
     struct_hash = prep_keygen_hash(PREP, named_pair(CONTEXT, EPOCH))
     signature = signer_of(0).sign(signing_digest(contract.domain, struct_hash))
     calldata = PREP_RESPONSE.encode(PREP, signature)
-    dependencies.ethereum.transact(sender_of(sender).address, contract.address, calldata)
+    dependencies.ethereum.actors.transact(sender_of(sender).address, contract.address, calldata)
     dependencies.ethereum.mine()
 
 
@@ -73,8 +73,8 @@ def test_a_second_transaction_for_the_same_is_a_double_whatever_its_status(
 
 def test_what_was_aborted_waits_for_nobody(dependencies: FhevmDependencies) -> None:
     contract = dependencies.kms_generation
-    dependencies.ethereum.act(contract.address, contract.request_crsgen)
-    dependencies.ethereum.act(contract.address, lambda frame: contract.abort_crsgen(frame, CRS))
+    dependencies.ethereum.actors.act(contract.address, contract.request_crsgen)
+    dependencies.ethereum.actors.act(contract.address, lambda frame: contract.abort_crsgen(frame, CRS))
     dependencies.ethereum.mine()
     assert verdict(dependencies).aborted == {("crsgenResponse", CRS)}
     assert verdict(dependencies).well
@@ -84,9 +84,9 @@ def test_a_new_context_is_asked_of_every_node_and_an_announcement_of_the_first_i
     dependencies: FhevmDependencies,
 ) -> None:
     contract, nodes = dependencies.protocol_config, announcement_of(dependencies.committee)
-    dependencies.ethereum.act(
+    dependencies.ethereum.actors.act(
         contract.address, lambda frame: announce(frame, CONTEXT, FIRST_PREDECESSOR, nodes)
     )
-    dependencies.ethereum.act(contract.address, lambda frame: contract.begin_context(frame, nodes))
+    dependencies.ethereum.actors.act(contract.address, lambda frame: contract.begin_context(frame, nodes))
     dependencies.ethereum.mine()
     assert verdict(dependencies).open == (("confirmKmsContextCreation", CONTEXT + 1),)

@@ -127,7 +127,7 @@ def test_totals_count_what_was_requested_included_and_doubled() -> None:
     scene.ledger.note(scene.world.ask(), "public")
     scene.block(1.0)
     for nonce in (0, 1):
-        scene.world.chain.submit(signed(nonce, scene.world.reply(1)))
+        scene.world.chain.intake.submit(signed(nonce, scene.world.reply(1)))
     scene.block(2.0)
     totals = scene.board.totals()
     assert (totals.requested, totals.included, totals.doubled) == (1, 1, 1)
@@ -153,7 +153,7 @@ def test_an_answered_request_has_its_latency_for_ever() -> None:
     scene = Scene(RECORDED)
     scene.world.ask()
     scene.block(1.0)
-    scene.world.chain.submit(signed(0, scene.world.reply(1)))
+    scene.world.chain.intake.submit(signed(0, scene.world.reply(1)))
     scene.block(2.0)
     scene.now = 9.0
     assert scene.board.age_of(scene.row) == 1.0

@@ -74,9 +74,13 @@ async def test_no_node_tells_of_what_the_sequencer_has(
     raw = signed(0)
     nursery.start_soon(hand_in, made, [raw])
     await trio.testing.wait_all_tasks_blocked()
-    assert made.chain.pool.find(made.chain.check(raw).hash) is not None
+    assert made.chain.intake.pool.find(made.chain.intake.check(raw).hash) is not None
     looks = [
-        {"id": 1, "method": "eth_getTransactionByHash", "params": [to_hex(made.chain.check(raw).hash)]},
+        {
+            "id": 1,
+            "method": "eth_getTransactionByHash",
+            "params": [to_hex(made.chain.intake.check(raw).hash)],
+        },
         {"id": 2, "method": "eth_getTransactionCount", "params": [to_hex(SENDER.address), "pending"]},
     ]
     assert [one["result"] for one in await ask(made, looks)] == [None, "0x0"]
@@ -157,7 +161,7 @@ async def test_a_held_one_is_gone_after_its_second(autojump_clock: MockClock, nu
     said = await hand_in(made, [signed(1), signed(0)], delays=[0.0, 1.1])
     assert [(one.at, one.words) for one in said] == [(1.0, "nonce too high"), (1.25, "")]
     await trio.sleep(1)
-    assert made.chain.account(SENDER.address).nonce == 1
+    assert made.chain.evm.account(SENDER.address).nonce == 1
     nursery.cancel_scope.cancel()
 
 
@@ -176,7 +180,7 @@ async def test_one_more_than_are_held_puts_the_oldest_out(
 ) -> None:
     made = world()
     raws = [signed(nonce) for nonce in range(1, HELD_AT_MOST + 2)]
-    submissions = [made.chain.enter(raw) for raw in raws]
+    submissions = [made.chain.intake.enter(raw) for raw in raws]
     made.chain.mine()
     assert [one.over for one in submissions] == [True, *[False] * HELD_AT_MOST]
 
@@ -193,9 +197,9 @@ async def test_a_replacement_is_too_low_with_the_block(
 
 async def test_what_the_head_forbids_is_refused_at_once(autojump_clock: MockClock) -> None:
     made = world(base_fee=100)
-    made.chain.submit(signed(0))
+    made.chain.intake.submit(signed(0))
     made.chain.mine()
-    made.chain.set_balance(STRANGER.address, 1)
+    made.chain.evm.set_balance(STRANGER.address, 1)
     said = await hand_in(made, [signed(0), signed(1, max_fee=99), signed(0, key=STRANGER)])
     assert [(one.at, one.words) for one in said] == [
         (0.0, "nonce too low"),
@@ -209,7 +213,7 @@ async def test_a_block_that_cannot_pay_for_a_second_refuses_it(
 ) -> None:
     made = world(base_fee=100)
     raws = [signed(nonce, gas=100_000) for nonce in (0, 1)]
-    made.chain.set_balance(SENDER.address, 100_000 * 10**9 + 1)
+    made.chain.evm.set_balance(SENDER.address, 100_000 * 10**9 + 1)
     nursery.start_soon(made.chain.run)
     said = await hand_in(made, raws)
     assert [(one.at, one.words) for one in said] == [
@@ -225,7 +229,7 @@ async def test_what_waited_for_twelve_seconds_is_left_out_of_the_block(autojump_
         nursery.start_soon(_mine_at, made, 12.5)
         (said,) = await hand_in(made, [signed(0)])
     assert (said.at, said.words) == (12.5, "context deadline exceeded")
-    assert made.chain.account(SENDER.address).nonce == 0
+    assert made.chain.evm.account(SENDER.address).nonce == 0
 
 
 async def _mine_at(made: World, moment: float) -> None:
@@ -243,7 +247,7 @@ async def test_a_caller_who_hangs_up_takes_the_transaction_with_it(autojump_cloc
     async with connected(made) as client:
         await client.send("eth_sendRawTransaction", to_hex(signed(0)))
         await trio.testing.wait_all_tasks_blocked()
-        assert made.chain.pending_nonce(SENDER.address) == 1
+        assert made.chain.intake.pending_nonce(SENDER.address) == 1
         await client.socket.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert made.chain.mine().mined == ()

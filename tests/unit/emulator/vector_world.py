@@ -113,9 +113,9 @@ class Replay:
     def execute(self, number: int, sender: Address, data: bytes) -> Mined:
         """Execute one call alone in block ``number``."""
         self.mine_until(number - 1)
-        transaction_hash = self.chain.transact(sender, self.decryption.address, data)
+        transaction_hash = self.chain.actors.transact(sender, self.decryption.address, data)
         self.chain.mine()
-        mined = self.chain.find(transaction_hash)
+        mined = self.chain.history.find(transaction_hash)
         assert mined is not None
         return mined
 
@@ -145,8 +145,8 @@ def fresh_replay() -> Replay:
     clock.chain = chain
     config = GatewayConfig(_CONTRACTS["GatewayConfig"])
     decryption = DecryptionContract(_CONTRACTS["Decryption"], chain.chain_id, config)
-    chain.deploy(config)
-    chain.deploy(decryption)
+    chain.evm.deploy(config)
+    chain.evm.deploy(decryption)
     replay = Replay(chain, RpcNode(chain), decryption, config)
     _set_up(replay)
     return replay
@@ -160,15 +160,15 @@ def _set_up(replay: Replay) -> None:
     ]
     first = environment["contexts"][0]["context_id"]
     chain, config, decryption = replay.chain, replay.config, replay.decryption
-    chain.set_up(
+    chain.evm.set_up(
         config.address,
         lambda f: config.set_coprocessors(f, coprocessors, environment["coprocessor_threshold"]),
     )
-    chain.set_up(config.address, lambda f: config.set_host_chains(f, environment["host_chains"]))
-    chain.set_up(config.address, lambda f: config.set_context(f, int(first, 16), committee(first)))
-    chain.set_up(decryption.address, decryption.initialize)
+    chain.evm.set_up(config.address, lambda f: config.set_host_chains(f, environment["host_chains"]))
+    chain.evm.set_up(config.address, lambda f: config.set_context(f, int(first, 16), committee(first)))
+    chain.evm.set_up(decryption.address, decryption.initialize)
     for entry in vectors.load()["ciphertexts"]:
-        chain.set_up(decryption.address, partial(decryption.commit, material=material(entry)))
+        chain.evm.set_up(decryption.address, partial(decryption.commit, material=material(entry)))
 
 
 def material(entry: dict[str, Any]) -> Material:
@@ -185,17 +185,17 @@ def replay() -> Replay:
     _play(played, 0, END_OF_STAGE["stage 1"])
     played.collect_reverts("stage 1")
     second = vectors.load()["environment"]["contexts"][1]["context_id"]
-    played.chain.act(
+    played.chain.actors.act(
         played.config.address, lambda f: played.config.set_context(f, int(second, 16), committee(second))
     )
     _play(played, END_OF_STAGE["stage 1"], END_OF_STAGE["stage 2"])
     played.collect_reverts("stage 2")
     first = int(vectors.load()["environment"]["contexts"][0]["context_id"], 16)
-    played.chain.act(played.config.address, lambda f: played.config.destroy_context(f, first))
+    played.chain.actors.act(played.config.address, lambda f: played.config.destroy_context(f, first))
     played.collect_reverts("stage 3")
     for name in ("pending_public_v1_context_1", "pending_user_v1_context_1"):
         decryption_id = int(vectors.request(name)["decryption_id"], 16)
-        played.chain.set_up(
+        played.chain.evm.set_up(
             played.decryption.address,
             partial(played.decryption.pin, decryption_id=decryption_id, context_id=0),
         )

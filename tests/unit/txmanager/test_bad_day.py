@@ -98,7 +98,7 @@ async def test_a_trace_that_is_never_answered_holds_up_no_other_reply(
     def on_sent(raw: bytes) -> None:
         transaction = decode_transaction(raw).transaction
         if transaction.data == calldata(7) and next(failing, False):
-            world.chain.set_up(CONTRACT, lambda frame: frame.write(None, "request", 7))
+            world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(None, "request", 7))
 
     world.node.on_sent = on_sent
     async with running(world):
@@ -106,7 +106,7 @@ async def test_a_trace_that_is_never_answered_holds_up_no_other_reply(
         await until(lambda: answered(world, OTHERS))
         assert trio.current_time() - began < 5
         await until(lambda: bool(world.said(ReplyReturned)))
-        world.chain.set_up(CONTRACT, lambda frame: frame.write(digest_of(7), "request", 7))
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(digest_of(7), "request", 7))
         await until(lambda: answered(world, [7]), 120)
     assert "status 0" in world.said(ReplyReturned)[0].reason
     assert sum(call.method == "debug_traceTransaction" for call in world.node.calls) == 1
@@ -119,7 +119,7 @@ async def test_traces_go_over_a_connection_of_their_own(world: World, autojump_c
 
     def on_sent(_raw: bytes) -> None:
         broken = next(failing, False)
-        world.chain.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
 
     world.node.on_sent = on_sent
     async with running(world, traces=traces):
@@ -171,11 +171,11 @@ async def test_a_reply_that_the_contract_loses_each_time_is_paid_ever_more_rarel
 ) -> None:
     """There is no code at the contract's address: every transaction succeeds and answers nothing. It went out every few seconds."""
     world.request(1)
-    contract = world.chain.contracts.pop(CONTRACT)
+    contract = world.chain.evm.contracts.pop(CONTRACT)
     async with running(world):
         await trio.sleep(600)
         assert 5 <= len(world.ours()) <= 20
-        world.chain.deploy(contract)
+        world.chain.evm.deploy(contract)
         await until(lambda: answered(world, [1]), 120)
 
 
@@ -307,7 +307,7 @@ async def test_bytes_signed_at_a_wild_fee_by_an_earlier_process_are_repriced_dow
     reply = Eip1559Transaction(CHAIN_ID, 0, 3, 2**121, 1_000_000, CONTRACT, 0, calldata(1))
     raw, reply_hash = sign_transaction(reply, KEY)
     world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, hash=reply_hash)
-    world.chain.set_balance(KEY.address, 10**18)
+    world.chain.evm.set_balance(KEY.address, 10**18)
     async with running(world):
         await until(lambda: answered(world, [1]), 60)
     assert _fees(world)[-1] < 10_000
@@ -387,7 +387,7 @@ async def test_a_reply_beyond_the_cost_limit_waits_alone_with_a_critical_alert(a
 
 async def test_insufficient_funds_name_account_balance_and_need(world: World, autojump_clock: Any) -> None:
     requested(world, 1)
-    world.chain.set_balance(KEY.address, 12_345)
+    world.chain.evm.set_balance(KEY.address, 12_345)
     async with running(world):
         await until(lambda: "funds" in alerts(world))
     alert = alerts(world)["funds"]
@@ -406,7 +406,7 @@ async def test_out_of_gas_is_recognised_and_named_and_the_next_one_has_more(
 
     def on_sent(_raw: bytes) -> None:
         if next(heavy, False):
-            world.chain.contracts[CONTRACT] = Heavy(world.chain.contracts[CONTRACT])
+            world.chain.evm.contracts[CONTRACT] = Heavy(world.chain.evm.contracts[CONTRACT])
 
     world.node.on_sent = on_sent
     async with running(world):
@@ -522,7 +522,7 @@ async def test_an_included_reply_whose_block_goes_long_before_finality_is_sent_a
 
 
 async def test_statistics_have_balance_nonce_flight_and_fees(world: World, autojump_clock: Any) -> None:
-    world.chain.set_balance(KEY.address, 10**18)
+    world.chain.evm.set_balance(KEY.address, 10**18)
     requested(world, 3)
     async with running(world) as manager:
         await until(lambda: answered(world, [1, 2, 3]))
@@ -573,7 +573,7 @@ async def test_a_reply_that_another_sender_with_the_same_key_carried_is_called_f
                 CHAIN_ID, ours.nonce, 90_000, 90_000, ours.gas, CONTRACT, 0, ours.data
             )
             with suppress(NodeError):
-                world.chain.submit(sign_transaction(theirs, KEY)[0])
+                world.chain.intake.submit(sign_transaction(theirs, KEY)[0])
 
     world.node.refuse = overtake
     requested(world, 3)

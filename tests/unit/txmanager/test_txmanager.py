@@ -173,7 +173,7 @@ async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(
     world: World, autojump_clock: Any
 ) -> None:
     world.request(1)
-    world.chain.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
     async with running(world):
         await until(lambda: all_in(world, State.FINALIZED))
     assert world.node.accepted == []
@@ -190,7 +190,7 @@ async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_
         assert world.journal.rows[1].state is State.ANSWERED
         assert world.journal.rows[1].reply.nonce is None
         assert world.said(RequestDeferred)[0].reason == "notrequested()"
-        world.chain.set_up(CONTRACT, lambda frame: frame.write(digest_of(1), "request", 1))
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(digest_of(1), "request", 1))
         await until(lambda: all_in(world, State.FINALIZED))
     assert world.sent() == [0, 1]
 
@@ -200,7 +200,7 @@ async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_w
 ) -> None:
     world.chain.mine_many(8)
     world.request(1, block=8)
-    world.chain.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
     async with running(world):
         await trio.sleep(3)
         assert world.journal.rows[1].state is State.ANSWERED
@@ -250,7 +250,7 @@ async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(
     """On another branch the id may name something else; the one with the request may come back."""
     world.chain.mine_many(8)
     world.request(1, block=8)
-    world.chain.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
     gone = world.chain.reorg(4)
     async with running(world):
         await until(lambda: world.chain.head.number >= 60)
@@ -279,7 +279,7 @@ async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World, auto
 
 
 def _break(world: World, broken: bool) -> None:
-    world.chain.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
 
 
 async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(
@@ -436,7 +436,7 @@ async def signed_for_another_branch(world: World) -> Branch:
     branch = world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
     world.foreign()
     world.chain.mine()
-    world.chain.set_balance(KEY.address, 0)
+    world.chain.evm.set_balance(KEY.address, 0)
     await until(lambda: bool(world.said(AlertRaised)))
     return branch
 
@@ -449,7 +449,7 @@ async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_rep
     world.chain.mine_many(10)
     async with running(world):
         branch = await signed_for_another_branch(world)
-        world.chain.set_balance(KEY.address, 10**20)
+        world.chain.evm.set_balance(KEY.address, 10**20)
         world.chain.restore(branch)
         await until(lambda: all_in(world, State.FINALIZED))
         await trio.sleep(30)
@@ -465,7 +465,7 @@ async def test_a_start_keeps_back_bytes_of_a_reply_that_the_contract_has_since_i
     world.chain.mine_many(10)
     async with running(world):
         branch = await signed_for_another_branch(world)
-    world.chain.set_balance(KEY.address, 10**20)
+    world.chain.evm.set_balance(KEY.address, 10**20)
     world.chain.restore(branch)
     async with running(world):
         await until(lambda: all_in(world, State.FINALIZED))
@@ -553,10 +553,10 @@ async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, a
 
 async def test_low_funds_are_red_and_over_once_there_is_money(world: World, autojump_clock: Any) -> None:
     world.request(1)
-    world.chain.set_balance(KEY.address, 5)
+    world.chain.evm.set_balance(KEY.address, 5)
     async with running(world):
         await until(lambda: bool(world.said(AlertRaised)))
-        world.chain.set_balance(KEY.address, 10**20)
+        world.chain.evm.set_balance(KEY.address, 10**20)
         await until(lambda: all_in(world, State.FINALIZED))
     assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
         ("txmanager gateway", "funds", True)
@@ -689,7 +689,7 @@ async def _hole(pool: Any, *, has: int | None = None) -> World:
     world.request(2)
     world.journal.rows = other.journal.rows
     if has is not None:
-        world.chain.set_up(CONTRACT, lambda frame: frame.write(True, "answered", has))
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", has))
     return world
 
 

@@ -35,11 +35,11 @@ def slow() -> World:
 
 def says(world: World, text: bytes) -> None:
     """Let the contract answer every reply with this revert; nothing to let it work."""
-    world.chain.set_up(CONTRACT, lambda frame: frame.write(text, "says"))
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(text, "says"))
 
 
 def state_is(world: World, state: int) -> None:
-    world.chain.set_up(CONTRACT, lambda frame: frame.write(state, "state"))
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(state, "state"))
 
 
 async def test_a_reply_is_there_for_good_once_it_has_its_confirmations(autojump_clock: Any) -> None:
@@ -113,10 +113,10 @@ async def test_each_transaction_manager_tells_and_takes_back_its_own_troubles(au
     """The account needs funds on both chains: those of one do not end the want of the other."""
     world = slow()
     world.request(1)
-    world.chain.set_balance(KEY.address, 5)
+    world.chain.evm.set_balance(KEY.address, 5)
     async with running(world, name="ethereum"):
         await until(lambda: bool(world.said(AlertRaised)), 600)
-        world.chain.set_balance(KEY.address, 10**20)
+        world.chain.evm.set_balance(KEY.address, 10**20)
         await until(lambda: bool(world.said(AlertCleared)), 600)
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager ethereum", "funds")]
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager ethereum", "funds")]

@@ -53,7 +53,7 @@ async def _answered(world: World, journal: Journal) -> list[int]:
     read = Read(CHAIN_ID, CONTRACT, 0, 0, arrivals, (), 1, journal.tick, wall(), wall(), 3600.0)
     recorded = await journal.run(recording.record, read)
     for n in range(1, COUNT + 1):
-        world.chain.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
+        world.chain.evm.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
     for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
         await journal.run(moves.answer, rid, Answer(calldata(arrival.id), Address(bytes(20))), wall())
     return [rid for rid, _ in recorded.new]

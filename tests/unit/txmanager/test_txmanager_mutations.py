@@ -58,7 +58,7 @@ async def two_replies_have_bytes_for_one_nonce() -> bool:
         world.journal.change(rid, state=State.ANSWERED)
     raw = world.journal.rows[2].reply.raw
     assert raw is not None
-    world.chain.submit(raw)
+    world.chain.intake.submit(raw)
     world.chain.stalled = True
     async with running(world):
         await until(lambda: bool(world.said(ReplySigned)))

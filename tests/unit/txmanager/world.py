@@ -255,15 +255,15 @@ class Node:
             "number": quantity(found.number),
             "timestamp": quantity(found.timestamp),
             "hash": to_hex(found.hash),
-            "gasLimit": quantity(self.chain.block_gas_limit),
+            "gasLimit": quantity(self.chain.intake.gas_limit),
         }
         return block if found.base_fee is None else {**block, "baseFeePerGas": quantity(found.base_fee)}
 
     def _eth_getTransactionCount(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
-        return quantity(self.chain.account(Address(from_hex(address)), view.state()).nonce)
+        return quantity(self.chain.evm.account(Address(from_hex(address)), view.state()).nonce)
 
     def _eth_getBalance(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
-        return quantity(self.chain.account(Address(from_hex(address)), view.state()).balance)
+        return quantity(self.chain.evm.account(Address(from_hex(address)), view.state()).balance)
 
     def _eth_getTransactionReceipt(self, view: NodeView, transaction_hash: str) -> Any:  # noqa: N802
         mined = view.find(from_hex(transaction_hash))
@@ -293,7 +293,7 @@ class Node:
         return quantity(self._run(view, message))
 
     def _eth_sendRawTransaction(self, view: NodeView, raw: str) -> Submission:  # noqa: N802
-        entered = self.chain.enter(from_hex(raw))
+        entered = self.chain.intake.enter(from_hex(raw))
         self._raws[entered.transaction.hash] = from_hex(raw)
         self.arrived.append(from_hex(raw))
         self.on_sent(from_hex(raw))
@@ -306,7 +306,7 @@ class Node:
         return "0x7"
 
     def _eth_getStorageAt(self, view: NodeView, address: str, slot: str, block: str) -> str:  # noqa: N802
-        return to_hex(self.chain.state.get((CONTRACT, "state"), 0).to_bytes(32))
+        return to_hex(self.chain.evm.state.get((CONTRACT, "state"), 0).to_bytes(32))
 
     def _debug_traceTransaction(self, view: NodeView, transaction_hash: str, options: Any) -> Any:  # noqa: N802
         mined: Mined | None = view.find(from_hex(transaction_hash))
@@ -531,7 +531,7 @@ class World:
         **changes: Any,
     ) -> None:
         self.chain = EmulatedChain(CHAIN_ID, wall, pool=pool, base_fee=base_fee, block_time=block_time)
-        self.chain.deploy(Decryption())
+        self.chain.evm.deploy(Decryption())
         self.node = Node(self.chain)
         self.journal = MemoryJournal(wall)
         self.events: list[Event] = []
@@ -558,18 +558,18 @@ class World:
     def request(self, rid: int, *, on_contract: bool = True, block: int = 0) -> None:
         """Let a request stand in the contract, as if it had always been there, and answered in the journal."""
         if on_contract:
-            self.chain.set_up(CONTRACT, lambda frame: frame.write(digest_of(rid), "request", rid))
+            self.chain.evm.set_up(CONTRACT, lambda frame: frame.write(digest_of(rid), "request", rid))
         found = self.chain.block(block)
         assert found is not None, "a block that is there"
         self.journal.add(rid, block=block, block_hash=found.hash)
 
     def answered_on_chain(self, rid: int) -> bool:
-        return bool(self.chain.state.get((CONTRACT, "answered", rid), False))
+        return bool(self.chain.evm.state.get((CONTRACT, "answered", rid), False))
 
     @property
     def nonce(self) -> int:
         """The sender's nonce at the head."""
-        return self.chain.account(KEY.address).nonce
+        return self.chain.evm.account(KEY.address).nonce
 
     def arrived(self) -> list[int]:
         """The nonces of all replies that came to the node and were not refused at once, in their order."""
@@ -586,15 +586,15 @@ class World:
 
     def foreign(self, nonce: int | None = None, max_fee: int = 10_000) -> None:
         """Let another process send something with our key."""
-        free = self.chain.pending_nonce(KEY.address) if nonce is None else nonce
+        free = self.chain.intake.pending_nonce(KEY.address) if nonce is None else nonce
         other = Eip1559Transaction(CHAIN_ID, free, max_fee, max_fee, 30_000, ELSEWHERE, 0, b"")
         with suppress(NodeError):
-            self.chain.submit(sign_transaction(other, KEY)[0])
+            self.chain.intake.submit(sign_transaction(other, KEY)[0])
 
     def sign_behind(self, rid: int) -> None:
         """Let a reply be signed, and not sent, by somebody of whom the transaction manager does not know."""
         self.request(rid)
-        free = self.chain.pending_nonce(KEY.address)
+        free = self.chain.intake.pending_nonce(KEY.address)
         reply = Eip1559Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))
         raw, reply_hash = sign_transaction(reply, KEY)
         self.journal.change(rid, state=State.SIGNED, nonce=free, raw=raw, hash=reply_hash)
