@@ -6,76 +6,20 @@ The numbers are those of the invariants in docs/testing.md.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import attrs
 import trio
 
-from kmsconn.emulator.blocks import Block, Branch, Mined
+from kmsconn.emulator.blocks import Branch
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.view import NodeView
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
-from kmsconn.model.requests import Kind
-from kmsconn.rpc.fork import LAGGING
+from kmsconn.testing.chain_changes import ChainChanges
 from kmsconn.testing.doubles import SignedReplies
 from kmsconn.testing.ground_truth import is_request, name_of, replies_of, reply_to, requests_of
-from kmsconn.txmanager.view import FINDING_LIFETIME
-
-GRACE = 15.0  # seconds beside the reorg window, or the patience with a low head, in which a reorganisation may not be noticed yet
-QUICK_FINALITY = (
-    0.75  # of the reorg window: block timestamps are whole seconds, and the pace of blocks is an estimate
-)
-
-
-@attrs.frozen
-class Kept:
-    """A row of the journal's file, as much as a invariants wants."""
-
-    rid: int
-    kind: Kind
-    id: int
-    digest: bytes
-    state: State
-    on_chain: bool
-    answered: bool
-    nonce: int | None
-    reply_hash: bytes | None
-    reason: str
-
-
-_DIGEST = "SELECT digest FROM request WHERE rid = ?"
-_KEPT = "SELECT rid, kind, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason FROM request"
-
-
-def kept_in(journal: Path) -> list[Kept]:
-    """Read the committed rows of a journal; none where there is no file."""
-    if not journal.exists():
-        return []
-    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
-        try:
-            rows = connection.execute(_KEPT).fetchall()
-        except sqlite3.OperationalError:  # killed before the tables were there
-            return []
-    return [_kept(*row) for row in rows]
-
-
-def digest_in(journal: Path, rid: int) -> bytes:
-    """Return the digest of a committed row's content."""
-    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
-        (digest,) = connection.execute(_DIGEST, (rid,)).fetchone()
-    assert isinstance(digest, bytes)
-    return digest
-
-
-def _kept(rid: int, kind: str, identifier: bytes, digest: bytes, state: str, *rest: Any) -> Kept:
-    on_chain, answered, *others = rest
-    where = (rid, Kind(kind), int.from_bytes(identifier), digest, State(state), bool(on_chain))
-    return Kept(*where, bool(answered), *others)
+from kmsconn.testing.journal_file import digest_in, kept_in
 
 
 @attrs.define(eq=False)
@@ -92,14 +36,10 @@ class Invariants:
     _flying: dict[int, int | None] = attrs.field(factory=dict)
     _kept: set[int] = attrs.field(factory=set)
     _signed: set[bytes] = attrs.field(factory=set)
-    _gone_requests: dict[int, float] = attrs.field(factory=dict)
-    """When requests left the chain with their blocks, by their names."""
-    _gone_final_replies: dict[int, float] = attrs.field(factory=dict)
-    """When replies went with blocks that the chain had called final: what is said of those is put right once that is found."""
-    _shown_old: dict[int, float] = attrs.field(factory=dict)
-    """When the chain, or a node, last showed replies that are old enough to be final under its head, as far as that was noted."""
+    _changes: ChainChanges = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._changes = ChainChanges(self.dependencies, self.reorg_window)
         self.replies = SignedReplies(self.dependencies.gateway, self.dependencies.sender.address)
 
     # --- the life of a process
@@ -133,25 +73,15 @@ class Invariants:
         generation_events = self.dependencies.generation_events
         logs = (log for one in mined for log in one.logs)
         requests = {name_of(generation_events, log) for log in logs if is_request(generation_events, log)}
-        now = trio.current_time()
-        self._gone_requests.update(dict.fromkeys(requests, now))
-        if len(branch.blocks) > self.dependencies.gateway.finality.depth:
-            self._gone_final_replies.update(dict.fromkeys(replies, now))
+        final = len(branch.blocks) > self.dependencies.gateway.finality.depth
+        self._changes.note_gone(requests, replies if final else ())
         self.sometimes["a reorganisation took an included reply"] += bool(replies - requests)
         self.sometimes["a reorganisation took an answered request"] += bool(replies & requests)
         self.sometimes["a reorganisation took an open request"] += bool(requests - replies)
 
     def note_shown(self) -> None:
         """Note which replies are old where the chain, or a node, shows them now: to be called before a head is taken away."""
-        for view in self._views():
-            replies = replies_of(self.dependencies, view)
-            old = (name for name, one in replies if one.outcome.status and self._is_old(one, view.head))
-            self._shown_old.update(dict.fromkeys(old, trio.current_time()))
-
-    def _views(self) -> list[NodeView]:
-        """Return the chain, and the branches that nodes show instead: on any other node nothing is older than on the chain."""
-        nodes = [node.view() for node in self.dependencies.clusters["gateway"].nodes]
-        return [self.dependencies.gateway.view(), *(view for view in nodes if view.branch is not None)]
+        self._changes.note_shown()
 
     # --- what the connector tells
 
@@ -171,14 +101,14 @@ class Invariants:
                 self._finalize(event.rid)
             case _:
                 pass
-        self._count(event)
+        count_rare(self.sometimes, event)
 
     def _sign(self, event: told.ReplySigned) -> None:
         self._signed.add(event.transaction_hash)
         anew = self.replies.note(event.transaction_hash, digest_in(self.journal, event.rid), event.nonce)
         self.sometimes["a reply was signed anew under another nonce"] += anew
         if event.rid not in self._flying:
-            late = self._must_be_found(self._gone_requests, event.rid)
+            late = self._changes.request_must_be_missed(self._ids.get(event.rid, -1))
             gone = self._ids.get(event.rid) not in {
                 name_of(self.dependencies.generation_events, log) for log in requests_of(self.dependencies)
             }
@@ -191,46 +121,13 @@ class Invariants:
         identifier, head = self._ids.get(rid, -1), self.dependencies.gateway.head
         included = [m for i, m in replies_of(self.dependencies) if i == identifier and m.outcome.status == 1]
         if not included:
-            found = self._must_be_found(self._gone_final_replies, rid)
+            found = self._changes.reply_must_be_missed(identifier)
             self._expect(not found, f"S15: finalized row {rid}, which the contract does not have")
             return
         self._expect(
-            self._was_shown_old(identifier),
+            self._changes.was_shown_old(identifier),
             f"S15: finalized row {rid} after {head.timestamp - included[0].timestamp} s",
         )
-
-    def _is_old(self, mined: Mined, head: Block) -> bool:
-        """Say whether a reply may be final where this is the head."""
-        deep = head.number - mined.block_number > 2 * self.reorg_window
-        return deep or head.timestamp - mined.timestamp >= self.reorg_window * QUICK_FINALITY
-
-    def _was_shown_old(self, identifier: int) -> bool:
-        """Say whether the chain, or a node, shows a reply that is old enough, or did so within an answer's lifetime."""
-        self.note_shown()
-        since = trio.current_time() - self._shown_old.get(identifier, float("-inf"))
-        return since <= FINDING_LIFETIME
-
-    def _must_be_found(self, gone: dict[int, float], rid: int) -> bool:
-        """Say whether the connector must know by now what became of a row: it did not go with a block lately."""
-        since = gone.get(self._ids.get(rid, -1), float("-inf"))
-        return trio.current_time() - since > max(self.reorg_window, LAGGING) + GRACE
-
-    def _count(self, event: told.Event) -> None:
-        match event:
-            case told.LogQuarantined():
-                self.sometimes["a log was quarantined"] += 1
-            case told.RequestClosed(state=State.QUARANTINED):
-                self.sometimes["a request was quarantined"] += 1
-            case told.ReplyReturned():
-                self.sometimes[f"a reply went back: {event.reason.split(':')[0][:40]}"] += 1
-            case told.ReplyIncluded(found=True):
-                self.sometimes["a reply was found included"] += 1
-            case told.RequestsMoved():
-                self.sometimes["a request moved"] += bool(event.moved)
-                self.sometimes["a request left the chain"] += bool(event.gone)
-                self.sometimes["a request came back"] += bool(event.back)
-            case _:
-                pass
 
     def _expect(self, holds: bool, text: str) -> None:
         if not holds:
@@ -269,3 +166,22 @@ class Invariants:
             for identifier, mined in replies_of(self.dependencies)
             if mined.transaction.hash not in self._signed
         ]
+
+
+def count_rare(sometimes: Counter[str], event: told.Event) -> None:
+    """Count an event that is one of the rare things that worlds exist for."""
+    match event:
+        case told.LogQuarantined():
+            sometimes["a log was quarantined"] += 1
+        case told.RequestClosed(state=State.QUARANTINED):
+            sometimes["a request was quarantined"] += 1
+        case told.ReplyReturned():
+            sometimes[f"a reply went back: {event.reason.split(':')[0][:40]}"] += 1
+        case told.ReplyIncluded(found=True):
+            sometimes["a reply was found included"] += 1
+        case told.RequestsMoved():
+            sometimes["a request moved"] += bool(event.moved)
+            sometimes["a request left the chain"] += bool(event.gone)
+            sometimes["a request came back"] += bool(event.back)
+        case _:
+            pass

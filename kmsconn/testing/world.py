@@ -9,8 +9,7 @@ from __future__ import annotations
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -20,7 +19,6 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
@@ -28,6 +26,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
+from kmsconn.testing.connector_process import ConnectorProcess
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.ground_truth import Truth, truth_of
 from kmsconn.testing.invariants import Invariants
@@ -75,6 +74,24 @@ class WorldReport:
         assert not self.broken, "\n".join(self.broken)
 
 
+@attrs.define
+class WorldRecord:
+    """What happened in a world: how often which step, event and reason, and every event with its time."""
+
+    acts: Counter[str] = attrs.field(factory=Counter)
+    events: Counter[str] = attrs.field(factory=Counter)
+    reasons: Counter[str] = attrs.field(factory=Counter)
+    log: list[tuple[float, Event]] = attrs.field(factory=list)
+
+    def note(self, event: Event) -> None:
+        """Count an event of the connector, and its reason."""
+        name = type(event).__name__
+        self.events[name] += 1
+        self.log.append((trio.current_time(), event))
+        if reason := getattr(event, "reason", ""):
+            self.reasons[f"{name}: {reason[:60]}"] += 1
+
+
 @attrs.define(eq=False)
 class World:
     """One world while it runs."""
@@ -92,15 +109,8 @@ class World:
 
     It is restarted once the connector knows what stands on the chain: as long as it does not, it may hand over what is gone.
     """
-    life: Life = attrs.field(factory=Life)
-    connector: Connector | None = None
-    acts: Counter[str] = attrs.field(factory=Counter)
-    events: Counter[str] = attrs.field(factory=Counter)
-    reasons: Counter[str] = attrs.field(factory=Counter)
-    log: list[tuple[float, Event]] = attrs.field(factory=list)
-    crashes: list[str] = attrs.field(factory=list)
-    _held: int = 0
-    _up: trio.Event = attrs.field(factory=trio.Event)
+    process: ConnectorProcess = attrs.field(factory=ConnectorProcess)
+    record: WorldRecord = attrs.field(factory=WorldRecord)
 
     def __attrs_post_init__(self) -> None:
         self.invariants = Invariants(self.dependencies, self.journal, self.settings().reorg_window)
@@ -115,8 +125,8 @@ class World:
 
     async def kill(self, down: float, *, lose_journal: bool = False) -> None:
         """Kill the connector as ``kill -9`` does and let the next one start after ``down`` seconds."""
-        with self._nobody_starts():
-            self.life.kill()
+        with self.process.held():
+            self.process.life.kill()
             await trio.sleep(down)
             if lose_journal:
                 self.invariants.killed()
@@ -125,64 +135,33 @@ class World:
 
     async def drain(self, down: float) -> None:
         """Let the connector end well, as at SIGTERM, and let the next one start ``down`` seconds later."""
-        connector, life = self.connector, self.life
+        connector, life = self.process.connector, self.process.life
         if connector is None or life.dead:
             return
         limit = self.settings().drain_grace + DRAIN_SLACK
-        with self._nobody_starts():
+        with self.process.held():
             connector.drain()
             with trio.move_on_after(limit) as scope:
                 await life.ended.wait()
             if scope.cancelled_caught:
-                self.crashes.append(f"L6: a drain took longer than {limit:g} s")
+                self.process.crashes.append(f"L6: a drain took longer than {limit:g} s")
             await trio.sleep(down)
-
-    @contextmanager
-    def _nobody_starts(self) -> Iterator[None]:
-        self._held += 1
-        try:
-            yield
-        finally:
-            self._held -= 1
-            if not self._held:
-                self._up.set()
 
     async def live(self) -> None:
         """Run the connector, one process after the other, for ever."""
         while True:
-            while self._held:
-                self._up = trio.Event()
-                await self._up.wait()
-            self.life = Life()
+            await self.process.wait_free()
+            life = self.process.life = Life()
             self.invariants.born()
-            await self._one_life(self.life)
-            if self.life.dead:
+            ports = KillablePorts(life, self.network, self.wall, self.random).ports()
+            await self.process.run(self.settings(), ports, self._note)
+            if life.dead:
                 self.invariants.killed()
             await trio.sleep(REBIRTH)
 
-    async def _one_life(self, life: Life) -> None:
-        ports = KillablePorts(life, self.network, self.wall, self.random).ports()
-        try:
-            with life.scope:
-                async with open_connector(self.settings(), ports=ports, on_event=self._note) as connector:
-                    self.connector = connector
-                    await connector.wait_drained()
-                    if not self._held:
-                        self.crashes.append("the connector ended by itself")
-        except* Exception as group:  # noqa: BLE001 - whatever a living process dies of is a finding
-            if not life.dead:
-                self.crashes.append("".join(traceback.format_exception(group)))
-        finally:
-            self.connector = None
-            life.ended.set()
-
     def _note(self, event: Event) -> None:
-        name = type(event).__name__
-        self.events[name] += 1
-        self.log.append((trio.current_time(), event))
+        self.record.note(event)
         self.invariants.hear(event)
-        if reason := getattr(event, "reason", ""):
-            self.reasons[f"{name}: {reason[:60]}"] += 1
 
     def heal(self) -> None:
         """Turn every knob back: from here on all dependencies are honest and quick."""
@@ -281,14 +260,14 @@ def _report(world: World, seconds: float) -> WorldReport:
     return WorldReport(
         truth=truth_of(world.dependencies, invariants.replies.excuse),
         broken=(*invariants.violations, *invariants.owed(), *invariants.strangers()),
-        crashes=(*world.crashes, *map(_as_text, world.network.crashes)),
+        crashes=(*world.process.crashes, *map(_as_text, world.network.crashes)),
         seconds=seconds,
-        acts=world.acts,
+        acts=world.record.acts,
         faults=world.faults(),
         sometimes=+invariants.sometimes,
-        events=world.events,
-        reasons=world.reasons,
-        log=tuple(world.log),
+        events=world.record.events,
+        reasons=world.record.reasons,
+        log=tuple(world.record.log),
     )
 
 
@@ -304,7 +283,7 @@ async def _play_all(world: World, plan: Sequence[PlanStep]) -> None:
 
 async def _play_at(world: World, act: PlanStep) -> None:
     await trio.sleep(act.at)
-    world.acts[type(act).__name__] += 1
+    world.record.acts[type(act).__name__] += 1
     await act.play(world)
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.testing.hostile_values import RESULTS
+from kmsconn.testing.hostile.json_values import RESULTS
 
 KEY_ID: Final = "alias/kmsconn"
 ENDPOINT: Final = "http://aws-kms"

@@ -1,0 +1,74 @@
+"""What users ask, and rights that come late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import attrs
+import trio
+
+from kmsconn.emulator.contracts.acl import Acl
+from kmsconn.emulator.dependencies import address_for, key_for
+from kmsconn.emulator.execution import Frame
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.traffic import APP
+from kmsconn.ethereum.addresses import Address
+from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.testing.ground_truth import requests_of
+from kmsconn.testing.world import World
+
+
+@attrs.frozen
+class Ask:
+    """Users request ``count`` decryptions of a form (``any``: drawn); without ``granted`` the host chain denies them."""
+
+    at: float
+    form: str = "any"
+    count: int = 1
+    granted: bool = True
+
+    async def play(self, world: World) -> None:
+        """Queue them for the next block."""
+        await trio.lowlevel.checkpoint()
+        world.traffic.granted = self.granted
+        for _ in range(self.count):
+            (world.traffic.any if self.form == "any" else world.traffic.forms[self.form])()
+
+
+@attrs.frozen
+class Wait:
+    """Nothing: the dependencies are not healed before this moment."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Pass."""
+        del world
+        await trio.lowlevel.checkpoint()
+
+
+@attrs.frozen
+class Grant:
+    """The host chain of fhevm-0.14 gives every right that it denied to requests so far."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Give them."""
+        await trio.lowlevel.checkpoint()
+        dependencies = world.dependencies
+        assert isinstance(dependencies, FhevmDependencies), "no other generation has a host chain"
+        users = [APP, address_for("wallet"), key_for("user").address, key_for("owner").address]
+        for log in requests_of(dependencies):
+            content = EVENTS.decode(log)
+            for material in () if content is None else content.references:
+                dependencies.host.evm.set_up(
+                    dependencies.acl.address, partial(_grant, dependencies.acl, material.handle, users)
+                )
+
+
+def _grant(acl: Acl, handle: bytes, users: Sequence[Address], frame: Frame) -> None:
+    acl.allow_for_decryption(frame, handle)
+    for user in users:
+        acl.allow(frame, handle, user)

@@ -1,0 +1,107 @@
+"""What happens on the gateway beside the requests: other events, other transactions, no blocks, no funds."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+
+import attrs
+import trio
+
+from kmsconn.emulator.contracts.decryption import DecryptionContract
+from kmsconn.emulator.execution import Emitted, Frame
+from kmsconn.emulator.node_error import NodeError
+from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.testing.world import World
+
+
+@attrs.frozen
+class Upgrade:
+    """The contract tells of each request twice, as from 0.15 on; or ``only`` in the later form, which names handles only."""
+
+    at: float
+    only: bool = False
+
+    async def play(self, world: World) -> None:
+        """Let it be so from now on, for blocks that a reorganisation makes anew too."""
+        await trio.lowlevel.checkpoint()
+        decryption = world.dependencies.decryption
+        if isinstance(decryption, DecryptionContract):  # the other generations have no such contract
+            world.dependencies.gateway.evm.set_up(
+                decryption.address, partial(decryption.emit_later_events, only=self.only)
+            )
+
+
+@attrs.frozen
+class Foreign:
+    """Another process sends a transaction of our account, on the nonce that is next."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Sign and submit it; a node may refuse it."""
+        await trio.lowlevel.checkpoint()
+        chain, key = world.dependencies.gateway, world.dependencies.sender
+        transaction = Eip1559Transaction(
+            chain_id=chain.chain_id,
+            nonce=chain.intake.pending_nonce(key.address),
+            max_priority_fee=1,
+            max_fee=10**10,
+            gas=100_000,
+            to=key.address,
+            value=0,
+            data=b"",
+        )
+        raw, _ = sign_transaction(transaction, key)
+        with suppress(NodeError):
+            chain.intake.submit(raw)
+
+
+@attrs.frozen
+class Stall:
+    """The gateway makes no block for ``seconds``, then ``burst`` at once."""
+
+    at: float
+    seconds: float
+    burst: int = 0
+
+    async def play(self, world: World) -> None:
+        """Stop it and let it go on."""
+        chain = world.dependencies.gateway
+        chain.stalled = True
+        await trio.sleep(self.seconds)
+        chain.stalled = False
+        chain.mine_many(self.burst)
+
+
+@attrs.frozen
+class StrangeLog:
+    """The contract for decryptions logs something under a known topic that nobody can read."""
+
+    at: float
+
+    async def play(self, world: World) -> None:
+        """Queue it for the next block."""
+        await trio.lowlevel.checkpoint()
+        dependencies = world.dependencies
+        topic0 = next(iter(dependencies.generation_events.requests))
+        dependencies.gateway.actors.act(dependencies.decryption.address, partial(_log_nonsense, topic0))
+
+
+def _log_nonsense(topic0: bytes, frame: Frame) -> None:
+    frame.logs.append(Emitted(frame.address, (topic0, bytes(32)), b"\xff" * 31))
+
+
+@attrs.frozen
+class Broke:
+    """Our account has no funds for ``seconds``."""
+
+    at: float
+    seconds: float
+
+    async def play(self, world: World) -> None:
+        """Take the balance and give it back."""
+        chain, sender = world.dependencies.gateway, world.dependencies.sender.address
+        chain.evm.set_balance(sender, 0)
+        await trio.sleep(self.seconds)
+        chain.evm.set_balance(sender, 10**24)

@@ -1,0 +1,161 @@
+"""Emulated dependencies whose answers of one subject are replaced by hostile ones while that is on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+import trio.testing
+
+from kmsconn.emulator.aws_kms import EmulatedAwsKms
+from kmsconn.emulator.buckets import serve_bucket
+from kmsconn.emulator.dependencies import EmulatedDependencies
+from kmsconn.emulator.grpc_server import Method, Verbatim, serve_grpc
+from kmsconn.emulator.http import HttpRequest, HttpResponse
+from kmsconn.emulator.network import Handler, MemoryNetwork
+from kmsconn.emulator.rpc import RpcNode, Subscriptions
+from kmsconn.emulator.rpc_begun import Begun, BegunBatch
+from kmsconn.testing.hostile.aws import AWS, operation_of
+from kmsconn.testing.hostile.frames import HTTP2, WEBSOCKET, FramedStream
+from kmsconn.testing.hostile.grpc import GRPC
+from kmsconn.testing.hostile.http import BODIES, ENDLESS, HTTP, METADATA
+from kmsconn.testing.hostile.json_rpc import MESSAGES
+from kmsconn.testing.hostile.json_values import ERRORS, RESULTS
+from kmsconn.testing.hostile.lies import Lie, subject_of
+from kmsconn.testing.hostile.protobuf import PROTOBUF
+
+
+class Hostility:
+    """Replaces the answers of one subject while it is on; counts every subject that was asked."""
+
+    def __init__(self, subject: str = "", lie: Lie | None = None) -> None:
+        self.subject, self.lie = subject, lie
+        self.on = False
+        self.asked: dict[str, int] = {}
+        self.struck = 0
+
+    def strikes(self, subject: str) -> Lie | None:
+        """Count an answer; say what stands in its place, if anything does."""
+        if not self.on:
+            return None
+        self.asked[subject] = self.asked.get(subject, 0) + 1
+        if self.lie is None or not fnmatchcase(subject, self.subject):
+            return None
+        self.struck += 1
+        return self.lie
+
+    def settle(self, dependencies: EmulatedDependencies, network: MemoryNetwork) -> None:
+        """Let dependencies be dialled on a memory network, their answers perhaps hostile."""
+        for name, cluster in dependencies.clusters.items():
+            cluster.nodes[:] = [_HostileNode(node, name, self) for node in cluster.nodes]
+        dependencies.settle_in_memory(network)
+        for index, core in enumerate(dependencies.cores):
+            name = f"core{index}"
+            methods = {path: partial(_call, self, name, path, one) for path, one in core.methods().items()}
+            network.serve(*dependencies.places[name], partial(_serve_core, self, name, methods))
+        for index, bucket in enumerate(dependencies.buckets):
+            name = f"bucket{index}"
+            handler = partial(serve_bucket, partial(_get, self, name, bucket.handle))
+            network.serve(*dependencies.places[name], partial(_connection, self, name, handler))
+        for name, cluster in dependencies.clusters.items():
+            network.serve(*dependencies.places[name], partial(_connection, self, name, cluster.serve))
+
+    def frames(self, name: str, honest: bytes) -> bytes:
+        """Return what a server sends in the place of a few frames."""
+        lie = self.strikes(f"{name} frame")
+        if lie is None:
+            return honest
+        return (HTTP2 if lie.kind == "http2" else WEBSOCKET)[lie.name](honest)
+
+
+async def _serve_core(
+    hostility: Hostility, name: str, methods: Mapping[str, Method], stream: trio.abc.Stream
+) -> None:
+    await serve_grpc(FramedStream(stream, partial(hostility.frames, name)), methods=methods)
+
+
+async def _connection(hostility: Hostility, name: str, handler: Handler, stream: trio.abc.Stream) -> None:
+    """Serve one connection of HTTP, or let everything on it be hostile from the first request on."""
+    lie = hostility.strikes(f"{name} http")
+    if lie is None:
+        await handler(FramedStream(stream, partial(hostility.frames, name), upgrades=True))
+        return
+    await stream.receive_some()
+    await stream.send_all(HTTP[lie.name])
+    while lie.name in ENDLESS and hostility.on:
+        await trio.sleep(0.1)
+        await stream.send_all(ENDLESS[lie.name])
+
+
+async def _call(hostility: Hostility, name: str, path: str, method: Method, request: bytes) -> bytes:
+    lie = hostility.strikes(f"{name} {path.rpartition('/')[2]}")
+    if lie is None:
+        return await method(request)
+    if lie.kind == "grpc":
+        await trio.lowlevel.checkpoint()
+        raise Verbatim(*GRPC[lie.name])
+    return PROTOBUF[lie.name](await method(request))
+
+
+async def _sign(hostility: Hostility, kms: EmulatedAwsKms, request: HttpRequest) -> HttpResponse:
+    honest = await kms.handle(request)
+    lie = hostility.strikes(f"aws {operation_of(request)}")
+    if lie is None or not isinstance(honest.body, bytes):
+        return honest
+    status, body = AWS[lie.name](honest.body)
+    return attrs.evolve(honest, status=status, body=body)
+
+
+async def _get(
+    hostility: Hostility,
+    name: str,
+    handle: Callable[[HttpRequest], Awaitable[HttpResponse]],
+    request: HttpRequest,
+) -> HttpResponse:
+    honest = await handle(request)
+    lie = hostility.strikes(f"{name} {request.method}")
+    if lie is None or not isinstance(honest.body, bytes):
+        return honest
+    if lie.kind == "body":
+        return attrs.evolve(honest, body=BODIES[lie.name](honest.body) if honest.body else b"")
+    return attrs.evolve(honest, headers=tuple(METADATA[lie.name].items()))
+
+
+class _HostileNode(RpcNode):
+    """A node whose answers may be hostile."""
+
+    def __init__(self, node: RpcNode, name: str, hostility: Hostility) -> None:
+        super().__init__(node.chain, node.faults)
+        self._name, self._hostility = name, hostility
+
+    def _begin_one(self, request: Any, subscriptions: Subscriptions | None) -> Begun:
+        lie = self._hostility.strikes(f"{self._name} {subject_of(request)}")
+        if lie is None:
+            return super()._begin_one(request, subscriptions)
+        return _Crooked(request["id"], lie=lie)
+
+    async def finish(self, begun: Begun | BegunBatch) -> bytes:
+        honest = await super().finish(begun)
+        lie = self._hostility.strikes(f"{self._name} {'answer' if isinstance(begun, Begun) else 'batch'}")
+        return honest if lie is None else MESSAGES[lie.name](honest)
+
+    def pushed(self, content: Any) -> Any:
+        lie = self._hostility.strikes(f"{self._name} push of {'a log' if 'topics' in content else 'a head'}")
+        return content if lie is None else msgspec.Raw(RESULTS[lie.name])
+
+
+@attrs.frozen(kw_only=True)
+class _Crooked(Begun):
+    """An answer with a hostile result or error."""
+
+    lie: Lie
+
+    def as_json(self) -> dict[str, Any]:
+        head = {"jsonrpc": "2.0", "id": self.id}
+        values = ERRORS if self.lie.kind == "error" else RESULTS
+        return {**head, self.lie.kind: msgspec.Raw(values[self.lie.name])}
