@@ -256,7 +256,7 @@ def _balance(stage: DrillScene, name: str, body: Balance) -> End:
 
 
 def _pool(stage: DrillScene, name: str, body: PoolChoice) -> End:
-    return changing(stage.chain(name), "pool", pool_of(body.kind))
+    return changing(stage.chain(name).intake, "pool", pool_of(body.kind))
 
 
 def _misbehave(stage: DrillScene, name: str, body: Misbehaviour) -> End:
