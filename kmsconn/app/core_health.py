@@ -107,7 +107,7 @@ class CoreHealth:
     async def _ask(self, index: int) -> str:
         with trio.move_on_after(self.limit):
             return await self.core.health(index)
-        return f"takes calls and says nothing for {self.limit:g} s"
+        return f"accepts calls and does not answer for {self.limit:g} s"
 
     def _first(self, index: int) -> trio.Event:
         return self._served.setdefault(index, trio.Event())

@@ -84,6 +84,6 @@ class ForeignReplies:
         which = f", the last one to request 0x{last:064x}" if last else ""
         text = (
             f"{count} replies under this node's key were included that this connector did not send{which}: "
-            "another connector works with the same key"
+            "another connector uses the same key"
         )
         return AlertRaised("wallet", "used-by-another", text, Severity.CRITICAL, count=count)

@@ -71,7 +71,7 @@ class OverdueRequests:
         for name in {alert.dependency for alert in self._alerts} - present.keys():
             self._alerts.clear(name, OVERDUE)
         for name, reason in present.items():
-            self._alerts.raise_(name, OVERDUE, f"has waited for more than an hour; for what: {reason}")
+            self._alerts.raise_(name, OVERDUE, f"has waited for more than an hour; reason: {reason}")
 
 
 @attrs.define
@@ -96,7 +96,7 @@ class FailedKeyManagement:
         text, severity = "", Severity.CRITICAL if kind in STOPPING else Severity.WARNING
         if endings:
             last = endings[0]
-            text = f"{len(endings)} such ended undone, the last one, {id_name(last.id)}, {last.state}: {last.reason}"
+            text = f"{len(endings)} such requests ended unfinished, the last one, {id_name(last.id)}, {last.state}: {last.reason}"
         self._alerts.put(str(kind), UNDONE, text, severity, count=len(endings))
 
 

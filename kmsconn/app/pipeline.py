@@ -63,7 +63,7 @@ class Pipeline:
         try:
             request = request_of(self.profile, row)
             if self._is_over(request):
-                reason = f"expired; what it last waited for: {row.progress.reason or 'its turn'}"
+                reason = f"expired; last reason for waiting: {row.progress.reason or 'its turn'}"
                 await self.outcomes.close(row, "expire", reason, "deadline")
                 return False
             await self.destruction.apply(request)

@@ -171,5 +171,5 @@ def _what_is_wrong(found: LogsRead) -> str:
         return str(found.failure)
     if found.malformed:
         blocks = f"blocks {found.from_block} to {found.to_block}"
-        return f"the answer to eth_getLogs of {blocks} holds an object that is no log that was asked for: {found.malformed[0]}"
-    return "the node does not have the blocks that were asked for"
+        return f"the answer to eth_getLogs of {blocks} contains an object that is not a requested log: {found.malformed[0]}"
+    return "the node lacks the requested blocks"

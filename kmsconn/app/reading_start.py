@@ -68,7 +68,7 @@ class FirstBlock:
             try:
                 found = read_block(await self.endpoint.call("eth_getBlockByNumber", block, False))
             except (Retryable, RpcError) as error:
-                self.stalled.failed(f"the {block} block cannot be had: {error}")
+                self.stalled.failed(f"the {block} block is unknown: {error}")
                 await trio.sleep(self.polling)
             else:
                 self.stalled.worked()

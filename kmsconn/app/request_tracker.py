@@ -58,7 +58,7 @@ class TakenIds:
         taken.polls += 1
         alert_after = TAKEN_KEY_ID_AFTER if long else TAKEN_ID_AFTER
         if taken.polls >= POLLS and trio.current_time() - taken.since >= alert_after:
-            text = "says ALREADY_EXISTS to starts that this connector has not made, and has no result of them"
+            text = "returns ALREADY_EXISTS to start calls that this connector has not made, and returns no result"
             self.alerts.hold((core, CAUSE), rid, text, Severity.WARNING, REMEDY)
 
     def ended(self, rid: int) -> None:

@@ -37,7 +37,7 @@ from kmsconn.rpc.heads import HeadTracker
 
 NOT_A_NODE = "not-a-node"
 ANOTHER_WALLET = (
-    "the nodes of the context answer; if this should be one, use the wallet that it was registered with"
+    "the nodes of the context answer; if this node belongs to it, configure the wallet of its registration"
 )
 SPREAD = 5.0  # seconds over which those are spread who wait for the same question
 LAST_LOOK = 60.0  # seconds after the end of a request's time at which it is looked at once more: chain time is believed at a second look
@@ -146,7 +146,9 @@ class RowOutcomes:
     async def _said_no(self, row: Row, error: Refused | RejectedByCore | Broken) -> None:
         """End a request for what the Core said of it, unless it may say that of all: then the request waits."""
         if isinstance(error, Broken) and await self.journal.run(queries.has_sibling, row.rid):
-            await self._submit_again(row, error, f"{error}; it may still hold other content under this id")
+            await self._submit_again(
+                row, error, f"{error}; the Core may still hold other content under this id"
+            )
         elif not self._is_own_fault(row, error):
             await self._submit_again(row, error, str(error))
         elif isinstance(error, Refused) and not _had_second_chance(row):

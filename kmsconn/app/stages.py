@@ -125,5 +125,5 @@ class Stages:
 
 def _wrong_signer(request: Request, answer: Answer, expected: Address | None) -> Broken:
     by, wanted = checksum(answer.signer), "nobody" if expected is None else checksum(expected)
-    said = f"the answer for request 0x{id_hex(request.id)} is signed by {by}, not signed by this node's signer, which is {wanted}"
+    said = f"the answer for request 0x{id_hex(request.id)} is signed by {by}, expected {wanted} of this node: check kms_core_endpoints"
     return Broken("core", said).of(cause="wrong-signer")

@@ -122,7 +122,7 @@ class Checker:
             return operation.checks(request.content, facts)
         except Rejected:
             operation.checks(request.content, attrs.evolve(facts, chain_time=self._sure_time(request)))
-            raise NotYet("too late by what one node says the time is; looked at once more") from None
+            raise NotYet("too late by the time of one node; asked again at a later head") from None
 
     async def _questions_behind_transaction(
         self, request: Request, facts: Facts, others: Sequence[Step]
@@ -163,7 +163,7 @@ class Checker:
             rpc = self.chains[request.chain_id]
             found = await rpc.call("eth_getTransactionByHash", to_hex(request.place.transaction_hash))
         except RpcError as error:
-            raise Unreachable(f"the node does not give the transaction of the request: {error}") from error
+            raise Unreachable(f"the node does not return the transaction of the request: {error}") from error
         if found is None:
             raise NotYet("the transaction of the request is not known to the node yet")
         return found
@@ -200,4 +200,4 @@ def _to_and_input(transaction: Any) -> dict[str, Any]:
         to = transaction["to"]
         return {"to": None if to is None else parse_address(to), "input": from_hex(transaction["input"])}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreachable(f"the node gave a transaction that cannot be read: {error}") from error
+        raise Unreachable(f"the node returned a transaction that cannot be decoded: {error}") from error

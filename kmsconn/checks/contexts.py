@@ -80,7 +80,7 @@ class Contexts:
     def weigh(self, said: Destroyed) -> None:
         """Note that a node says that something was destroyed. Raises DestroyedOnce until a later head says the same."""
         if not self.second_look.confirms(_of(said.identifier), self.ethereum.chain_id):
-            raise DestroyedOnce(f"{said}, a node says; asked once more at a later head") from said
+            raise DestroyedOnce(f"{said}, a node says; asked again at a later head") from said
         self.note_destroyed([said.identifier])
 
 

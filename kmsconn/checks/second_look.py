@@ -53,7 +53,7 @@ class SecondLook:
             if self.confirms(subject, chain_id, type(error).__name__):
                 self.clear(subject)
                 raise
-            raise NotYet(f"{error}; asked once more at a later head") from error
+            raise NotYet(f"{error}; asked again at a later head") from error
         else:
             self.clear(subject)
 

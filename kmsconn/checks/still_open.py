@@ -52,7 +52,7 @@ class StillOpen:
     async def _stands(self, request: Request) -> None:
         standing = self.standing(request)
         if standing is not None and not await self._still_stands(*standing):
-            raise Over("it is finished on chain without this node, or never was this node's to do")
+            raise Over("it is finished on chain without this node, or is not a task of this node")
 
     async def _still_stands(self, chain_id: int, rounds: QueryPlan[bool]) -> bool:
         try:

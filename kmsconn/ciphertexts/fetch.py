@@ -137,7 +137,7 @@ class Fetcher:
         if not self.tolerant:
             self.mismatch(reference.handle, reason)
             raise Unreachable(reason)
-        self.mismatch(reference.handle, f"{reason}; used all the same, as tolerant_digests says")
+        self.mismatch(reference.handle, f"{reason}; used nevertheless, because of tolerant_digests")
 
     async def _digest(self, body: bytes) -> bytes:
         if len(body) <= HASH_INLINE:

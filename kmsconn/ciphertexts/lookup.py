@@ -44,7 +44,7 @@ class Lookup:
         several = list(dict.fromkeys(tx_senders))
         found = await together([partial(self._bucket, sender) for sender in several])
         if several and None in found and not any(found):
-            raise Unreachable("the coprocessors of a ciphertext could not be looked up")
+            raise Unreachable("the coprocessors of a ciphertext are unknown")
         return list(dict.fromkeys(bucket for bucket in found if bucket))
 
     async def wait_loaded(self) -> None:

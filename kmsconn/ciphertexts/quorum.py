@@ -67,7 +67,7 @@ class AttestationQuorum:
         """Return why no quorum stands behind what the chain names; empty when one does."""
         group = self.agreed(reference.handle, told)
         if not group:
-            return f"{len(told)} attestations were found, no {self.registry.threshold} of them agree"
+            return f"{len(told)} attestations were found, but no {self.registry.threshold} of them agree"
         said = group[0]
         if reference.is_bare:
             return ""

@@ -45,6 +45,6 @@ async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], patience: fl
 
 
 def _failure(failures: Sequence[Retryable]) -> Retryable:
-    text = "; ".join(map(str, failures)) or "there is nowhere to ask"
+    text = "; ".join(map(str, failures)) or "no bucket is left to ask"
     forbidden = bool(failures) and all(isinstance(error, Misconfigured) for error in failures)
     return Misconfigured(text) if forbidden else Unreachable(text)

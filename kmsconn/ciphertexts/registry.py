@@ -85,7 +85,7 @@ class Registry:
 
     def _zero_threshold(self) -> StartRefused | NotYet:
         """Return what a threshold of 0 means: one wild answer must not end what runs with a good snapshot."""
-        reason = "the coprocessor quorum threshold on chain is 0: nothing could ever be trusted"
+        reason = "the coprocessor quorum threshold on chain is 0: no ciphertext could be trusted"
         return NotYet(reason) if self._coprocessors else StartRefused(reason)
 
     async def wait_loaded(self) -> None:

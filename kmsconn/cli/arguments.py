@@ -24,7 +24,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
 
 def add_kinds(parser: argparse.ArgumentParser) -> None:
     """Describe which kinds of requests there are."""
-    words = "decryptions alone, or all: a life of keys of fhevm-0.14 beside them (decryptions)"
+    words = "decryptions, or all: also a key lifecycle of fhevm-0.14 (decryptions)"
     parser.add_argument("--kinds", choices=KINDS, default=KINDS[0], help=words)
 
 
@@ -33,7 +33,13 @@ def wants_keys(arguments: argparse.Namespace) -> bool:
     wanted: bool = arguments.kinds == KINDS[1]
     if wanted and arguments.profile != PROFILES[0]:
         raise ConfigError(
-            (Fault("--kinds", f"{arguments.profile} has no life of keys here", "leave it out"),)
+            (
+                Fault(
+                    "--kinds",
+                    f"{arguments.profile} has no emulated key lifecycle: use --kinds decryptions",
+                    "leave it out",
+                ),
+            )
         )
     return wanted
 
@@ -45,7 +51,7 @@ def not_negative(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number that is not below zero, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number of at least zero, not {text!r}")
     return number
 
 
@@ -66,7 +72,7 @@ def at_least(minimum: int) -> Callable[[str], int]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
         if number < minimum:
-            raise argparse.ArgumentTypeError(f"must be at least {minimum}")
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {number}")
         return number
 
     return read

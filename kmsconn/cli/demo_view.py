@@ -139,4 +139,4 @@ def _doubles(verdict: ChainVerdict) -> str:
 
 
 def _lacking(result: DemoResult) -> str:
-    return ", and the life of keys was not well" if result.keys is not None and not result.keys.well else ""
+    return ", and the key lifecycle failed" if result.keys is not None and not result.keys.well else ""

@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         required=True,
-        help="where the connector's configuration goes",
+        help="path of the connector configuration to write",
     )
     add(
         "--rate",
@@ -64,7 +64,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="bytes of each ciphertext (1024)",
     )
     add("--seed", metavar="N", type=int, default=0, help="the same seed makes the same requests (0)")
-    add("--shards", metavar="N", type=at_least(1), default=1, help="Cores that share the requests (1)")
+    add(
+        "--shards",
+        metavar="N",
+        type=at_least(1),
+        default=1,
+        help="number of number of Cores that share the requests (1)",
+    )
     add(
         "--computing",
         metavar="SECONDS",
@@ -84,7 +90,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--history",
         metavar="SECONDS",
         type=positive,
-        help="how long Gateway blocks are kept; a long run does not grow by older ones (for ever)",
+        help="how long the emulator keeps Gateway blocks, to limit memory in a long run (for ever)",
     )
     add(
         "--control",
@@ -95,7 +101,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--log",
         action="store_true",
-        help="a line for each request and each call of a Core, on standard error",
+        help="print a line for each request and each call of a Core on standard error",
     )
     add("--json", action="store_true", help="end with one JSON object instead of text")
 
@@ -182,7 +188,7 @@ def report(verdict: ChainVerdict, seconds: float, keys: KeyResult | None = None)
         *([f"strays    {verdict.strays} replies to unknown ids"] if verdict.strays else []),
         f"latency   p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)} from the event's block to the reply's",
         *([] if keys is None else keys_as_text(keys)),
-        *(["NOT all of the life of keys was well"] if keys is not None and not keys.well else []),
+        *(["NOT every step of the key lifecycle succeeded"] if keys is not None and not keys.well else []),
         "every request was answered once" if verdict.well else "NOT every request was answered once",
     ]
 

@@ -28,7 +28,9 @@ def execute(arguments: argparse.Namespace) -> int:
     """Print one name a line; a directory that is not there is a warning."""
     folder = directory(os.environ)
     if not folder.is_dir():
-        print(f"warning: there is no directory {folder}", file=sys.stderr)
+        print(
+            f"warning: the directory {folder} does not exist; set KMS_CONNECTOR_CONFIG_DIR", file=sys.stderr
+        )
     for path in configurations(folder):
         print(path.absolute() if arguments.full_path else path.name)
     return ExitStatus.WELL

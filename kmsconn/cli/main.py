@@ -22,10 +22,10 @@ COMMANDS: Final = {
     "run": "run the connector until SIGTERM or SIGINT",
     "validate": "check the configuration without starting anything",
     "config": "explain the configuration, or make one file of those of the three services of 0.14",
-    "requests": "list requests, show one, or let failed ones begin again",
+    "requests": "list, show or retry requests",
     "list": "list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments",
-    "emulate": "emulate chains, Core and buckets under a load, for a connector started with the file this writes",
-    "demo": "show a connector at work among emulated dependencies, all in one process",
+    "emulate": "serve emulated chains, Core and buckets under a load, and write the configuration of their connector",
+    "demo": "run a connector with emulated dependencies in one process",
     "completion": "print what makes a shell complete the commands",
 }
 

@@ -47,11 +47,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=USUAL,
         metavar="N",
-        help=f"at most so many, up to {MOST} ({USUAL})",
+        help=f"maximum number, up to {MOST} ({USUAL})",
     )
-    show = _action(actions, "show", "show all that is known of a request")
+    show = _action(actions, "show", "show a request with all its fields")
     show.add_argument("request", metavar="ID", help="on-chain id with 0x, or row number of the journal")
-    retry = _action(actions, "retry", "let rejected, expired and quarantined requests begin again")
+    retry = _action(actions, "retry", "retry rejected, expired and quarantined requests")
     retry.add_argument(
         "requests", metavar="ID", nargs="*", help="on-chain id with 0x, or row number of the journal"
     )
@@ -88,7 +88,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         help="in this state: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted; "
         "failed means rejected, expired or quarantined; several times",
     )
-    parser.add_argument("--cause", default="", metavar="TEXT", help="whose reason holds this text")
+    parser.add_argument("--cause", default="", metavar="TEXT", help="whose reason contains this text")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -134,9 +134,9 @@ def _list_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
         reason = " ".join(one["reason"].split())[:_WIDE]
         yield f"{one['row']:>8}  {one['kind']:<20} {one['id']}  {one['state']}{where}  {_time(one['recorded_at'])}  {reason}"
     if not answer["requests"]:
-        yield "no request is so"
+        yield "no request matches"
     elif answer["before"] is not None:
-        yield "there are more: narrow it down, or raise --limit"
+        yield "there are more requests: add filters, or raise --limit"
 
 
 def _show_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -155,16 +155,14 @@ def _value(name: str, value: Any) -> str:
 
 
 def _retry_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"row {one['row']}, {one['kind']} {one['id']}: begins again" for one in answer["retried"])
+    yield from (f"row {one['row']}, {one['kind']} {one['id']}: is retried" for one in answer["retried"])
     yield from _refusals(answer["refused"])
     if not answer["retried"] and not answer["refused"]:
-        yield "no request is so"
+        yield "no request matches"
 
 
 def _refusals(refused: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    yield from (
-        f"row {one['row']}, {one['kind']} {one['id']}: is left as it is: {one['why']}" for one in refused
-    )
+    yield from (f"row {one['row']}, {one['kind']} {one['id']}: is unchanged: {one['why']}" for one in refused)
 
 
 def _time(seconds: float) -> str:

@@ -66,9 +66,7 @@ class Drainable(Protocol):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add_config_argument(parser)
-    parser.add_argument(
-        "-n", "--name", metavar="NAME", help="the service name, in place of any other source's"
-    )
+    parser.add_argument("-n", "--name", metavar="NAME", help="service name; overrides all other sources")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -158,7 +156,7 @@ async def control_socket(connector: Connector, on_event: OnEvent) -> AsyncIterat
                 open_control(context_of(components), control_path(components.settings))
             )
         except StartRefused as error:
-            words = f"{error}; until then `kmsconn requests` cannot ask this process"
+            words = f"{error}; `kmsconn requests` cannot reach this process until then"
             on_event(AlertRaised("control socket", "unavailable", words, Severity.WARNING))
         yield
 

@@ -34,12 +34,12 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
         "-c",
         "--config",
         metavar="FILE",
-        help="TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… win over it and may be all there is",
+        help="TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… override it and may replace it",
     )
     parser.add_argument(
         "--network",
         choices=tuple(NETWORKS),
-        help="take chain ids and addresses of a known deployment; file and environment win over them",
+        help="use chain ids and addresses of a known deployment; file and environment override them",
     )
 
 

@@ -144,7 +144,7 @@ def age(value: object) -> float:
     """Read a duration of an hour at least, or zero: what is younger may still be needed."""
     seconds = duration(value)
     if 0 < seconds < _YOUNG:
-        raise ValueError("must be at least 1h, or 0s for ever")
+        raise ValueError("must be at least 1h, or 0s to keep it for ever")
     return seconds
 
 
@@ -214,7 +214,7 @@ def _check_url(url: str, schemes: tuple[str, ...]) -> str:
             f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
         )
     if not parts.hostname or not url.isprintable() or " " in url:
-        raise ValueError("is not a URL: no host stands in it, or a blank")
+        raise ValueError("is not a URL: it has no host, or it contains a blank")
     return url
 
 

@@ -54,7 +54,7 @@ def assemble(
     if values["tolerant_digests"]:
         findings.warn(
             findings.given["tolerant_digests"].place,
-            "is on: ciphertexts that are not what the chain names go to the Core",
+            "is on: the connector sends ciphertexts to the Core although their digest differs from the one on chain",
         )
     if findings.faults or wallet is None:
         return None
@@ -99,14 +99,12 @@ def _s3(values: Mapping[str, Any], findings: Findings) -> S3Fallback | None:
     region, bucket, endpoint = (values[f"s3_config.{name}"] for name in ("region", "bucket", "endpoint"))
     given = [name for name in findings.given if name.startswith("s3_config.")]
     if not given:
-        findings.warn(
-            "s3_config", "is missing: a ciphertext whose buckets the chain does not tell is not found"
-        )
+        findings.warn("s3_config", "is missing: a ciphertext without a bucket on chain cannot be found")
         return None
     for part in ("s3_config.region", "s3_config.bucket"):
         if part not in given:
             findings.fault(part, f"is required beside {given[0]}")
     if isinstance(endpoint, str) and endpoint.startswith("http:") and not values["allow_http_buckets"]:
         place = findings.given["s3_config.endpoint"].place
-        findings.warn(place, "has no TLS: it is not asked unless allow_http_buckets is true")
+        findings.warn(place, "has no TLS: the connector does not use it unless allow_http_buckets is true")
     return None if region is None or bucket is None else S3Fallback(region, bucket, endpoint)

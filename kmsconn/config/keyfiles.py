@@ -54,4 +54,6 @@ def warn_if_open(path: Path, findings: Findings) -> None:
     except OSError:
         return
     if mode & 0o077:
-        findings.warn(str(path), f"has mode {mode:04o}: others than its owner may reach it", "chmod 600")
+        findings.warn(
+            str(path), f"has mode {mode:04o}: users other than its owner can access it", "chmod 600"
+        )

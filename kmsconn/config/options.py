@@ -81,7 +81,7 @@ class Alias:
 
 @attrs.frozen
 class Accepted:
-    """An option of an earlier connector that has no effect here, what takes its place, and the form that its value must have."""
+    """An option of an earlier connector without effect here, with its replacement and the type of its value."""
 
     name: str
     instead: str

@@ -18,7 +18,7 @@ def find_network(name: str | None, table: OptionTable, findings: Findings) -> Ne
     if name is None:
         return None
     if table is not FHEVM_014:
-        findings.fault("network", f"{name} is of fhevm-0.14, and the profile is another")
+        findings.fault("network", f"{name} is a network of fhevm-0.14, but the profile is another one")
         return None
     if name not in NETWORKS:
         remedy = suggestion(name, NETWORKS) or f"one of {', '.join(NETWORKS)}"

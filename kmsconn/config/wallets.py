@@ -143,7 +143,7 @@ def _from_mnemonic(
         findings.fault(place, f"Invalid mnemonic: {error}")
         return None
     if is_test_phrase(phrase.reveal()):
-        findings.warn(place, "is the well-known test phrase: everybody has its keys", "make one of your own")
+        findings.warn(place, "is the well-known test phrase, whose keys are public", "create your own")
     return _hex_wallet(place, Secret(key.hex()), findings)
 
 

@@ -43,7 +43,7 @@ def _result(line: bytes) -> Any:
         answer = None
     if not isinstance(answer, dict) or answer.keys() not in ({"result"}, {"error"}):
         raise CommandError(
-            "the connector closed the connection without an answer: it is busy with others, or it ended"
+            "the connector closed the connection without an answer: it serves too many clients, or it ended; try again"
         )
     if "error" in answer:
         raise CommandError(str(answer["error"]))
@@ -61,7 +61,7 @@ async def ask_running(path: Path, command: str, arguments: Mapping[str, Any]) ->
                 return await ask(stream, command, arguments)
     except PermissionError as error:
         raise StartRefused(
-            f"the control socket {path} belongs to another user: ask as that one, or as root"
+            f"the control socket {path} belongs to another user: run the command as that user, or as root"
         ) from error
     except trio.TooSlowError as error:
         raise CommandError(

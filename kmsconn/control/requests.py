@@ -64,7 +64,7 @@ async def retry_requests(context: Context, arguments: Arguments) -> Any:
         raise CommandError("requests must be a list of row numbers or ids")
     wanted = _wanted(arguments)
     if not named and wanted == Wanted():
-        raise CommandError("name requests, or which kinds, states or cause: nothing is retried unasked")
+        raise CommandError("no request is selected: name requests, or filter by kinds, states or cause")
     if named and wanted != Wanted():
         raise CommandError("name requests, or kinds, states and cause, not both")
     return await (_retry_named(context, named) if named else _retry_wanted(context, wanted))
@@ -125,7 +125,9 @@ async def _named(context: Context, name: object) -> tuple[Row, ...]:
         row = await context.journal.run(queries.row, number)
         rows = () if row is None else (row,)
     if not rows:
-        raise CommandError(f"the journal has no request {name!s:.80}")
+        raise CommandError(
+            f"the journal has no request {name!s:.80}; `kmsconn requests list` shows its requests"
+        )
     return rows
 
 
@@ -183,8 +185,8 @@ COMMANDS: Final[Commands] = {
         frozenset({"kinds", "states", "cause", "limit", "before"}),
         list_requests,
     ),
-    "requests.show": Command("show all that is known of a request", frozenset({"request"}), show_request),
+    "requests.show": Command("show a request with all its fields", frozenset({"request"}), show_request),
     "requests.retry": Command(
-        "let failed requests begin again", frozenset({"requests", "kinds", "states", "cause"}), retry_requests
+        "retry failed requests", frozenset({"requests", "kinds", "states", "cause"}), retry_requests
     ),
 }

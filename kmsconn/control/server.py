@@ -90,7 +90,7 @@ def _remove(path: Path) -> None:
     if path.is_socket():
         path.unlink(missing_ok=True)
     elif path.exists():
-        raise FileExistsError(errno.EEXIST, "something else stands there")
+        raise FileExistsError(errno.EEXIST, "the path exists and is not a socket")
 
 
 async def _serve(

@@ -146,7 +146,7 @@ class CoreClient:
             serves = [value for number, _, value in fields(reply) if number == 1] == [SERVING]
         except StatusError as error:
             lacking = error.spoken and error.status is Status.UNIMPLEMENTED
-            return "" if lacking else f"its health check ends with {error}"
+            return "" if lacking else f"its health check failed: {error}"
         except (RequestError, Undecodable) as error:
             return str(error)
         return "" if serves else "is not serving"
@@ -178,7 +178,7 @@ def parse_endpoint(endpoint: str) -> tuple[str, int, bool]:
     parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
     secure = parts.scheme == "https"
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("an endpoint of the Core looks like http://host:port")
+        raise ValueError("an endpoint of the Core must be http://host:port")
     return parts.hostname, parts.port or (443 if secure else 80), secure
 
 

@@ -72,7 +72,9 @@ class InterceptedCall:
     def emulated(self) -> EmulatedCore:
         """The Core, for faults that know no other generation."""
         if not isinstance(self.core, EmulatedCore):
-            raise AssertionError(f"this fault is for fhevm-0.14, not for {self.method}")
+            raise AssertionError(
+                f"the method {self.method} is unknown to this fault: use a method of fhevm-0.14"
+            )
         return self.core
 
 

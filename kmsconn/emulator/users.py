@@ -58,7 +58,7 @@ class Users(ABC, Generic[N_co]):
 
     @abstractmethod
     def publish(self, one: EmulatedCiphertext) -> None:
-        """Let the coprocessors have a ciphertext, and the contracts know of it."""
+        """Put a ciphertext into the coprocessors' buckets and register it in the contracts."""
 
     @property
     def forms(self) -> dict[str, Callable[[], bytes]]:

@@ -94,7 +94,7 @@ def sign_transaction(transaction: Transaction, key: PrivateKey) -> tuple[bytes, 
 def decode_transaction(raw: bytes) -> SignedTransaction:
     """Read a raw transaction and recover its sender.
 
-    Raises Undecodable, also for the types, access lists and contract creations that are not known here.
+    Raises Undecodable, also for the types, access lists and contract creations that are not supported.
     """
     dynamic = raw[:1] == _DYNAMIC_FEE
     fields = rlp.decode(raw[1:] if dynamic else raw)
@@ -114,7 +114,7 @@ def decode_transaction(raw: bytes) -> SignedTransaction:
 def _dynamic_fee(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:
     chain_id, nonce, priority, fee, gas, to, value, data, access, parity, _, _ = fields
     if access != ():
-        raise Undecodable("access lists are not known here")
+        raise Undecodable("access lists are not supported")
     transaction = Eip1559Transaction(
         chain_id=rlp.decode_int(chain_id),
         nonce=rlp.decode_int(nonce),

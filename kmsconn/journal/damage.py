@@ -56,7 +56,7 @@ def read_one(db: Database, rid: int) -> Row | None:
     except db.driver.error as error:
         if not db.driver.is_damage(error):
             raise
-        db.damaged.setdefault(rid, f"the file is damaged where it stands: {error}")
+        db.damaged.setdefault(rid, f"the file has a damaged page: {error}")
     except _UNREADABLE as error:
         set_aside(db, rid, f"a value in it cannot be read: {error}")
     return None

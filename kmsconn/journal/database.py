@@ -76,7 +76,7 @@ class Driver(Protocol):
     def open(self, *, make: bool) -> tuple[str, ...]:
         """Lock the journal for this process and bring its tables up to date; return what an operator should know about it.
 
-        Not ``make``: the journal must be there. Raises StartRefused.
+        ``make``: create a missing journal; without it a missing journal raises StartRefused.
         """
         ...
 

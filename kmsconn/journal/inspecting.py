@@ -40,7 +40,7 @@ _REFUSED = {
     State.SIGNED: "its reply is signed and on its way already",
     State.INCLUDED: "its reply is included already",
     State.FINALIZED: "its reply is final already",
-    State.DONE: "the Core has done it already, and nothing is replied to it",
+    State.DONE: "the Core has finished it already, and it needs no reply",
     State.ABORTED: "the chain asked for its abort",
 }
 
@@ -95,7 +95,7 @@ def retry(db: Database, rid: int, now: float, deadline: float) -> None:
     if state not in RETRIED:
         raise RetryError(_REFUSED.get(state, f"its state is {state!r}"))
     if not on_chain:
-        raise RetryError("it is off chain: it begins again by itself once the chain has it again")
+        raise RetryError("it is off chain: it restarts without a retry once the chain has it again")
     if not length:
         raise RetryError("its event is no longer in the journal: read the chain again from its block")
     values = {"rid": rid, "tick": db.tick + 1, "now": now, "deadline": deadline}

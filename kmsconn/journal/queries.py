@@ -270,7 +270,7 @@ def row(db: Database, rid: int) -> Row | None:
 
 
 def has_sibling(db: Database, rid: int) -> bool:
-    """Say whether other content is known under the same chain, contract, kind and id."""
+    """Say whether the journal has another request with the same chain, contract, kind and id but other content."""
     return bool(db.execute(_SIBLING, (rid,)).fetchone()[0])
 
 

@@ -86,7 +86,7 @@ class SqliteDriver:
         """Say which of the journal's files was removed or replaced since it was opened; empty when none was."""
         for file, identity in self._files.items():
             if (now := _identity(file)) != identity:
-                return f"{file} was {'removed' if now is None else 'replaced'} while the journal is in use; nothing is recorded meanwhile"
+                return f"{file} was {'removed' if now is None else 'replaced'} while in use; no request is recorded until it is back"
         return ""
 
     def is_damage(self, error: Exception) -> bool:
@@ -146,7 +146,7 @@ class SqliteDriver:
             )
         )
         if tables and owner != APPLICATION_ID:
-            raise StartRefused(f"{self.path} is a database of something else; name another journal path")
+            raise StartRefused(f"{self.path} is the database of another program; name another journal path")
         if version > VERSION:
             raise StartRefused(
                 f"the journal {self.path} was written by a newer version (its layout is {version}, ours {VERSION}); "
@@ -195,5 +195,5 @@ def _prepare(path: Path) -> tuple[str, ...]:
     finally:
         os.close(descriptor)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return (f"the journal {path} is open to others (mode {mode:04o}); run chmod 600 on it",)
+        return (f"the journal {path} can be accessed by other users (mode {mode:04o}); run chmod 600 on it",)
     return ()

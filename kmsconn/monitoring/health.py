@@ -79,7 +79,7 @@ class Health:
             return []
         excused = {alert.dependency for alert in self._alerts.values() if alert.critical}
         return [
-            f"the {one.part} has not come around for {one.seconds:.0f} s"
+            f"the {one.part} has made no progress for {one.seconds:.0f} s"
             for one in statistics.stalled
             if one.dependency not in excused
         ]

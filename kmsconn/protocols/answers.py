@@ -39,7 +39,7 @@ def expect_signature(signature: bytes) -> None:
     if len(signature) != SIGNATURE_BYTES:
         raise Broken(DEPENDENCY, f"the signature has {len(signature)} bytes, not {SIGNATURE_BYTES}")
     if not is_canonical(signature):
-        raise Broken(DEPENDENCY, "the contract does not take signatures of this form")
+        raise Broken(DEPENDENCY, "the contract does not accept signatures of this form")
 
 
 def signer_of(digest: bytes, signature: bytes) -> Address:
@@ -47,5 +47,5 @@ def signer_of(digest: bytes, signature: bytes) -> Address:
     expect_signature(signature)
     signer = recover(digest, signature)
     if signer is None:
-        raise Broken(DEPENDENCY, "the contract does not take signatures of this form")
+        raise Broken(DEPENDENCY, "the contract does not accept signatures of this form")
     return signer

@@ -295,7 +295,7 @@ class Operation(ABC, Generic[C]):
 
     A subclass is the row; a profile makes one over the contracts of its settings.
 
-    ``finalized``: its event counts once it is in a finalized block; others count at once.
+    ``finalized``: the reader takes the event only from finalized blocks; events of other operations count at once.
     ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over.
     ``signed``: the Core's answer bears the signature of this node, which is compared.
     ``outsiders``: nodes that are not to reply work on it too.

@@ -60,7 +60,7 @@ def _understand(question: ContractQuery[T], result: Any) -> T:
     try:
         return question.understand(_logs(result) if isinstance(question, LogsAt) else from_hex(result))
     except (Undecodable, ValueError, TypeError, AttributeError) as error:
-        raise Unreachable(f"chain {question.chain_id} answered what cannot be read: {error}") from error
+        raise Unreachable(f"chain {question.chain_id} returned an undecodable result: {error}") from error
 
 
 def _logs(result: Any) -> list[Log]:

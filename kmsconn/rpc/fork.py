@@ -51,7 +51,7 @@ class Search:
     def answered(self, hash_: bytes | None) -> Search:
         """Return the search after the answer to ``question``: the block's hash, None where the node has no such block."""
         asked = self.question
-        assert asked is not None, "the search is at its end"
+        assert asked is not None, "the search has ended"
         at = self.checkpoints.index(asked)
         if hash_ == asked.hash:
             return attrs.evolve(self, low=at)

@@ -71,7 +71,7 @@ class HttpLink:
         }
         complaint = next((message.error for message in messages if isinstance(message, Complaint)), None)
         if complaint is None and not all(number in outcomes for number in ids):
-            raise Unreachable(f"{self._origin}: the answer does not answer everything that was asked")
+            raise Unreachable(f"{self._origin}: the answer lacks results for some calls")
         return [outcomes.get(number, complaint) for number in ids]
 
     def drop(self, reason: str) -> None:

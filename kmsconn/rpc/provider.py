@@ -82,7 +82,9 @@ class Provider:
             return function.decode_result(from_hex(answer))
         except (Undecodable, ValueError, TypeError, AttributeError) as error:
             where = f"{contract} at {checksum(place.address)}"
-            raise Unreachable(f"{where} answers {function.name} with what cannot be read: {error}") from error
+            raise Unreachable(
+                f"{where} answers {function.name} with an undecodable result: {error}"
+            ) from error
 
     async def logs(self, contract: str, from_block: int, to_block: int) -> list[Decoded | UnknownLog]:
         """Return what a contract told in these blocks, in order; a log that no known event explains comes as UnknownLog.
@@ -101,7 +103,7 @@ class Provider:
             raise Unreachable(f"chain {place.rpc.chain_id}: {error}") from error
         if malformed:
             raise Unreachable(
-                f"chain {place.rpc.chain_id} answers eth_getLogs with what is no log: {malformed[0]}"
+                f"chain {place.rpc.chain_id} answers eth_getLogs with an object that is not a log: {malformed[0]}"
             )
         return [self.interfaces.decode_log(log.topics, log.data) for log in found]
 

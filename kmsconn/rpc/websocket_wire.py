@@ -47,7 +47,7 @@ class WebSocketWire:
             )
             """What to send first. Holds the URL's secrets."""
         except ValueError as error:
-            raise NoWebsocket("the URL cannot be asked for") from error
+            raise NoWebsocket("the URL cannot be requested") from error
 
     def opens(self, data: bytes) -> bool:
         """Take what came of the server's answer, and say whether the websocket is open. Raises NoWebsocket."""

@@ -40,14 +40,14 @@ async def _connect(host: str, port: int) -> trio.SocketStream:
     except (
         ValueError
     ) as error:  # UnicodeError among them: names that no resolver takes, as bucket addresses may hold
-        raise OSError(f"{host!r} is no host name") from error
+        raise OSError(f"{host!r} is not a host name") from error
 
 
 async def _connect_allowed(host: str, port: int, allow: Callable[[str], bool]) -> trio.SocketStream:
     found = await _resolve(host, port)
     allowed = list(filter(allow, found))
     if not allowed:
-        raise ConnectionRefusedError(f"{host} leads to {', '.join(found)}, which is not allowed")
+        raise ConnectionRefusedError(f"{host} resolves to {', '.join(found)}, which is not allowed")
     return await _first_of(allowed, port)
 
 
@@ -55,7 +55,7 @@ async def _resolve(host: str, port: int) -> list[str]:
     try:
         found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
     except ValueError as error:
-        raise OSError(f"{host!r} is no host name") from error
+        raise OSError(f"{host!r} is not a host name") from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 

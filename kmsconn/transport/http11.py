@@ -52,7 +52,7 @@ def make_request(method: str, target: str, headers: Iterable[tuple[str, str]]) -
     try:
         return h11.Request(method=method, target=target, headers=list(headers))
     except (h11.LocalProtocolError, UnicodeEncodeError):  # whose texts hold the header, a password perhaps
-        raise ValueError("a header or the target of the request holds what must not be in it") from None
+        raise ValueError("a header or the target of the request contains forbidden characters") from None
 
 
 class HttpExchange:

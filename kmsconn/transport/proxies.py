@@ -97,9 +97,9 @@ def _proxy(environ: Mapping[str, str], name: str, unless_set: Proxy | None) -> P
     try:
         url = parse(text if "://" in text else f"http://{text}")
     except ValueError as error:
-        raise ProxyFault(written, f"names no proxy: {error}") from None
+        raise ProxyFault(written, f"is not the URL of a proxy: {error}") from None
     if url.scheme not in {"http", "https"}:
-        raise ProxyFault(written, f"names a proxy of the scheme {url.scheme}; http and https can be used")
+        raise ProxyFault(written, f"names a proxy with the scheme {url.scheme}; use http or https")
     return Proxy(url)
 
 

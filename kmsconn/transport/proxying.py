@@ -77,11 +77,11 @@ async def _tunnel(stream: trio.abc.Stream, proxy: Proxy, authority: str) -> None
         exchange = HttpExchange(make_request("CONNECT", authority, headers.items()))
         status = await _status_of(stream, exchange)
     except (HttpError, ValueError, trio.BrokenResourceError) as error:
-        raise ProxyRefused(f"the proxy {proxy.shown} made no tunnel to {authority}: {error}") from error
+        raise ProxyRefused(f"the proxy {proxy.shown} opened no tunnel to {authority}: {error}") from error
     if status not in _OK:
-        raise ProxyRefused(f"the proxy {proxy.shown} made no tunnel to {authority}: HTTP {status}")
+        raise ProxyRefused(f"the proxy {proxy.shown} opened no tunnel to {authority}: HTTP {status}")
     if not exchange.alone:
-        raise ProxyRefused(f"the proxy {proxy.shown} spoke into the tunnel to {authority}")
+        raise ProxyRefused(f"the proxy {proxy.shown} sent data into the tunnel to {authority}")
 
 
 async def _status_of(stream: trio.abc.Stream, exchange: HttpExchange) -> int:

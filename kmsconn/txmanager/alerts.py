@@ -126,8 +126,8 @@ def _about(row: Row, text: str, stuck: int) -> str:
 def tell_market(alerts: TxAlerts, market: Market) -> None:
     """Say why nothing can be signed, or that it can again."""
     if market.beyond or market.failure:
-        remedy = "raise the option that is named, if the chain really costs as much" if market.beyond else ""
-        what = "nothing is signed" if market.price is None else "the last known price is paid"
+        remedy = "raise the option in the text, if the chain really costs as much" if market.beyond else ""
+        what = "nothing is signed" if market.price is None else "the connector pays the last known price"
         text = f"{what}: {market.refusal or market.failure}"
         alerts.raise_("fees", text, critical=market.beyond, remedy=remedy)
     elif market.price is not None:
@@ -164,7 +164,7 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float
             else "the node's answer is not the transaction's hash"
         )
         alerts.raise_for(
-            row, "broadcast", f"the transaction with nonce {row.reply.nonce} was not taken: {why}", now
+            row, "broadcast", f"the transaction with nonce {row.reply.nonce} was not accepted: {why}", now
         )
 
 

@@ -106,9 +106,7 @@ def _refused_for_good(view: View, track: Track, said: Says) -> Assessment:
     if block is None or track.asked.intersection(both):
         return _asked(track, *both) or _ask(Evidence.UNKNOWN, *both)
     if not block.trusted or block.value != Stands(True):
-        return Assessment(
-            Evidence.REFUSED_NOW, f"{reason_of(said)}, on a chain that does not show the request's block"
-        )
+        return Assessment(Evidence.REFUSED_NOW, f"{reason_of(said)}, on a chain without the request's block")
     ending = Evidence.NOT_OURS if is_not_ours(said) else Evidence.REFUSED_FOR_GOOD
     return Assessment(ending, reason_of(said))
 
@@ -118,7 +116,7 @@ def _accepted(view: View, track: Track, finding: Finding, estimate: int) -> Asse
     if most is not None and estimate > most:
         return Assessment(
             Evidence.GAS_ABOVE_BLOCK,
-            f"the estimate of {estimate} gas is above the block's limit of {most}: the node may be wrong",
+            f"the estimate of {estimate} gas is above the block's limit of {most}: the node's estimate may be wrong",
         )
     if _may_be_included(view, track, finding):
         if view.now < finding.again:
@@ -365,7 +363,7 @@ def _included(view: View, track: Track) -> Assessment:
     if not row.on_chain:
         return Assessment(Evidence.OFF_CHAIN, "the request left the chain")
     if row.answer is None:
-        return Assessment(Evidence.NO_ANSWER_KEPT, "found on chain before; to be checked again")
+        return Assessment(Evidence.NO_ANSWER_KEPT, "found on chain earlier; it is checked again")
     questions = _look_of(view, row)
     call, receipt = (track.finding(question, view.now) for question in (Question.CALL, Question.RECEIPT))
     if call is None or (receipt is None and Question.RECEIPT in questions):

@@ -152,7 +152,7 @@ def read_estimate(profile: Profile, kind: Kind, result: Any) -> Says:
 def read_gas(result: Any) -> int:
     """Return the gas of a call that no contract answers. Raises Unreachable when the node gave none."""
     if isinstance(result, (RpcError, Retryable)):
-        raise Unreachable(f"the node gave no estimate: {result}") from result
+        raise Unreachable(f"the node returned no estimate: {result}") from result
     try:
         return from_quantity(result)
     except (ValueError, TypeError) as error:

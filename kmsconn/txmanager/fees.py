@@ -49,7 +49,7 @@ class Fees:
 
     @property
     def needed(self) -> int:
-        """What a unit of gas costs now."""
+        """What the gas price is now."""
         return self.max_fee if self.least is None else self.least
 
     def at_most(self, wei: int) -> Fees:
@@ -71,7 +71,7 @@ class GasPrice:
 
     @property
     def needed(self) -> int:
-        """What a unit of gas costs now."""
+        """What the gas price is now."""
         return self.price
 
     def at_most(self, wei: int) -> GasPrice:  # noqa: ARG002 - there is one price
@@ -182,10 +182,10 @@ class FeeLimits:
     def refusal(self, price: Price) -> str:
         """Return why nothing is signed at a price, with the figures; empty when it is within the limits."""
         if price.needed > self.fee:
-            return f"a unit of gas costs {in_gwei(price.needed)}, allowed are {in_gwei(self.fee)} (max_fee_per_gas)"
+            return f"the gas price is {in_gwei(price.needed)}, the limit is {in_gwei(self.fee)} (max_fee_per_gas)"
         if price.priority > self.priority:
             return (
-                f"the priority fee is {in_gwei(price.priority)}, allowed are {in_gwei(self.priority)} "
+                f"the priority fee is {in_gwei(price.priority)}, the limit is {in_gwei(self.priority)} "
                 "(max_priority_fee_per_gas)"
             )
         return ""
@@ -335,7 +335,7 @@ class Market:
         median = self.history.median
         if median is None:
             return ""
-        return f"a unit of gas costs {in_gwei(price.needed)}, lately {in_gwei(median)}: another look has to confirm it"
+        return f"the gas price is {in_gwei(price.needed)}, lately {in_gwei(median)}: a second look must confirm it"
 
 
 def _read_price(question: Call, result: Any) -> int:

@@ -72,9 +72,11 @@ class Questioner:
                 verdict = await inquire(self.state.manager.endpoint.rpc, said.plan())
                 explained = attrs.evolve(said, verdict=verdict, plan=None)
             except Retryable as error:
-                explained = Unclear(f"{said}; what it means could not be asked: {error}")
+                explained = Unclear(f"{said}; the query for its meaning failed: {error}")
         if scope.cancelled_caught:
-            explained = Unclear(f"{said}; what it means was not answered in {QUESTION_TIMEOUT:g} s")
+            explained = Unclear(
+                f"{said}; the query for its meaning was not answered in {QUESTION_TIMEOUT:g} s"
+            )
         self._file(track, question, explained, head)
 
     def _file(self, track: Track, question: Question, said: Finds, head: int | None) -> None:
@@ -97,7 +99,7 @@ class Questioner:
         return max(EAGER, state.manager.endpoint.block_time / 4)
 
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
-        """Ask what a unit of gas costs when something may be signed, and until its history has begun."""
+        """Ask what the gas price is when something may be signed, and until its history has begun."""
         tracks = self.state.tracks
         wanted = self.market.history.median is None or len(tracks.by_rid) > len(tracks.of(State.INCLUDED))
         question = self.market.question(chain, trio.current_time()) if wanted else None

@@ -246,7 +246,7 @@ class Tracking:
         late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.block_time)
         waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
         for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):
-            text = f"no block has taken it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
+            text = f"no block has included it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
             state.alerts.raise_for(row, "not-included", text, now)
 
     def view(self, chain: ChainView) -> View:

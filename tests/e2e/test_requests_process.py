@@ -75,9 +75,12 @@ async def test_it_asks_the_running_connector_over_a_socket_of_its_owner_alone(fo
             assert stat.S_IMODE(control.stat().st_mode) == 0o600
             assert await as_json("list", "-c", str(path)) == {"requests": [], "before": None}
             status, out, _ = await requests("list", "--socket", str(control))
-            assert (status, out) == (0, "no request is so\n")
+            assert (status, out) == (0, "no request matches\n")
             status, _, err = await requests("show", "77", "-c", str(path))
-            assert (status, err) == (2, "kmsconn: the journal has no request 77\n")
+            assert (status, err) == (
+                2,
+                "kmsconn: the journal has no request 77; `kmsconn requests list` shows its requests\n",
+            )
             process.terminate()
             await until(lines, "ended")
         assert not control.exists()

@@ -59,7 +59,7 @@ async def test_a_form_that_nobody_configured_is_not_sent(autojump_clock: MockClo
     async with open_world(tmp_path, form=PlaintextForm.P1) as world, world.connected(httpz=only_p3):
         world.ask_public(world.reference(1000))
         (deferred, *_) = await world.wait(lambda: world.told(RequestDeferred))
-        assert "not signed by this node" in deferred.reason
+        assert "check kms_core_endpoints" in deferred.reason
         await trio.sleep(60)
         assert world.told(RequestClosed) == []  # as long as the Core says so of all
         assert world.replies("publicDecryptionResponse") == []

@@ -45,7 +45,7 @@ async def test_no_more_calls_than_the_server_allows(library: str) -> None:
             assert await channel.unary("/test.Peer/Peak", [b""]) == b"100"
 
 
-@shows("a question over the server's limit is RESOURCE_EXHAUSTED, the connection stays", "grpcio", "emulated")
+@shows("a request over the server's limit is RESOURCE_EXHAUSTED, the connection stays", "grpcio", "emulated")
 async def test_a_question_over_the_server_s_limit(library: str) -> None:
     with running_peer(library, max_message=MIB) as peer:
         async with channel_to(peer.port) as channel:
@@ -154,7 +154,7 @@ async def test_a_long_call_on_a_silent_connection_goes_on(
             assert await channel.unary("/test.Peer/Sleep", [b"1.4"]) == b"1.4"
 
 
-@shows("a server that has enough of our pings says why; the next call goes over a new connection", "grpcio")
+@shows("a server that refuses our pings gives a reason; the next call goes over a new connection", "grpcio")
 async def test_a_server_that_has_enough_of_our_pings(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the pace of ours, one in 45 s, grpcio has enough after 225 s without any data."""
     monkeypatch.setattr(link, "QUIET", 0.01)
@@ -166,7 +166,7 @@ async def test_a_server_that_has_enough_of_our_pings(library: str, monkeypatch: 
             assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
 
 
-@shows("a server that is frozen is left after its time", *REAL)
+@shows("the connection to a frozen server ends after a deadline", *REAL)
 async def test_a_frozen_server_is_left(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "QUIET", 0.2)
     with running_peer(library) as peer:

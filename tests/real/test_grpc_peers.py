@@ -77,7 +77,7 @@ async def test_an_unknown_method_is_unimplemented(peer: int) -> None:
     assert caught.value.status is Status.UNIMPLEMENTED
 
 
-@shows("an answer before the question was read", *REAL)
+@shows("a reply before the request was read", *REAL)
 async def test_an_unknown_method_answers_although_the_question_is_large(peer: int) -> None:
     async with channel_to(peer) as channel:
         with pytest.raises(StatusError) as caught:
@@ -95,7 +95,7 @@ async def _at_least(channel: Channel, what: str, count: int) -> None:
         await trio.sleep(0.01)
 
 
-@shows("the deadline ends the call here and there", *REAL)
+@shows("the deadline ends the call on both sides", *REAL)
 async def test_the_deadline_of_the_scope_ends_the_call_here_and_at_the_server(peer: int) -> None:
     """A call that a busy machine lets arrive after its deadline never begins there; then there is another."""
     async with channel_to(peer) as channel:
@@ -106,7 +106,7 @@ async def test_the_deadline_of_the_scope_ends_the_call_here_and_at_the_server(pe
             assert trio.current_time() >= scope.deadline
 
 
-@shows("a cancelled call is cancelled there, the connection stays", *REAL)
+@shows("a cancelled call is cancelled at the server, the connection stays", *REAL)
 async def test_a_cancelled_call_is_cancelled_at_the_server_and_the_channel_goes_on(peer: int) -> None:
     async with channel_to(peer) as channel:
         hung, before = await _count(channel, "Hung"), await _count(channel, "Cancelled")

@@ -49,7 +49,7 @@ async def test_calls_go_over_tls_with_the_configured_authority(library: str, cor
             assert await channel.unary("/test.Peer/Echo", [message]) == message
 
 
-@shows("a certificate of another authority is not taken", *REAL)
+@shows("a certificate of another authority is refused", *REAL)
 async def test_a_certificate_of_another_authority_is_not_taken(library: str, core: Path) -> None:
     with running_peer(library, folder=str(core)) as peer:
         async with channel_to(peer.port, CoreTls()) as channel:
@@ -65,7 +65,7 @@ async def test_a_client_s_certificate_opens_the_door(library: str, core: Path, c
             assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
 
 
-@shows("without a client's certificate, or with a stranger's, it is unreachable", *REAL)
+@shows("without a client's certificate, or with an unknown one, the server is unreachable", *REAL)
 async def test_without_a_client_s_certificate_the_door_stays_shut(
     library: str, core: Path, connector: Path
 ) -> None:
@@ -77,7 +77,7 @@ async def test_without_a_client_s_certificate_the_door_stays_shut(
                     await channel.unary("/test.Peer/Echo", [b"x"])
 
 
-@shows("a server that does not offer h2 by ALPN is unreachable and named so", "grpclib", "emulated")
+@shows("a server that does not offer h2 by ALPN is unreachable, and the error says so", "grpclib", "emulated")
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
 async def test_a_server_without_h2_is_not_taken(library: str, core: Path, protocols: list[str]) -> None:
     with running_peer(library, folder=str(core), protocols=protocols) as peer:

@@ -11,10 +11,10 @@ _shtab_kmsconn_commands() {
   local _commands=(
     completion:'print what makes a shell complete the commands'
     config:'explain the configuration, or make one file of those of the three services of 0.14'
-    demo:'show a connector at work among emulated dependencies, all in one process'
-    emulate:'emulate chains, Core and buckets under a load, for a connector started with the file this writes'
+    demo:'run a connector with emulated dependencies in one process'
+    emulate:'serve emulated chains, Core and buckets under a load, and write the configuration of their connector'
     list:'list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments'
-    requests:'list requests, show one, or let failed ones begin again'
+    requests:'list, show or retry requests'
     run:'run the connector until SIGTERM or SIGINT'
     start:'run the connector until SIGTERM or SIGINT'
     validate:'check the configuration without starting anything'
@@ -33,8 +33,8 @@ _shtab_kmsconn_config_commands() {
 _shtab_kmsconn_requests_commands() {
   local _commands=(
     list:'list requests, the newest first'
-    retry:'let rejected, expired and quarantined requests begin again'
-    show:'show all that is known of a request'
+    retry:'retry rejected, expired and quarantined requests'
+    show:'show a request with all its fields'
   )
   _describe 'kmsconn requests commands' _commands
 }
@@ -64,8 +64,8 @@ _shtab_kmsconn_config_defaults_added=0
 
 _shtab_kmsconn_config_explain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
-  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
   "--all[also print options that have their default]"
 )
 
@@ -85,7 +85,7 @@ _shtab_kmsconn_config_import_defaults_added=0
 _shtab_kmsconn_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--profile[the generation (fhevm-0.14)]:profile:(fhevm-0.14 httpz-rc7)"
-  "--kinds[decryptions alone, or all\: a life of keys of fhevm-0.14 beside them (decryptions)]:kinds:(decryptions all)"
+  "--kinds[decryptions, or all\: also a key lifecycle of fhevm-0.14 (decryptions)]:kinds:(decryptions all)"
   "--requests[how many requests (40\; 300 with --kinds all)]:N:"
   "--rate[requests per second (10)]:R:"
   "--seed[the same seed makes the same requests (0)]:N:"
@@ -98,18 +98,18 @@ _shtab_kmsconn_demo_defaults_added=0
 _shtab_kmsconn_emulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--profile[the generation (fhevm-0.14)]:profile:(fhevm-0.14 httpz-rc7)"
-  "--kinds[decryptions alone, or all\: a life of keys of fhevm-0.14 beside them (decryptions)]:kinds:(decryptions all)"
-  "--write-config[where the connector\'s configuration goes]:FILE:"
+  "--kinds[decryptions, or all\: also a key lifecycle of fhevm-0.14 (decryptions)]:kinds:(decryptions all)"
+  "--write-config[path of the connector configuration to write]:FILE:"
   "--rate[requests per second\; 0\: none, until a signal (10)]:R:"
   "--duration[seconds of requests (60)]:S:"
   "--size[bytes of each ciphertext (1024)]:BYTES:"
   "--seed[the same seed makes the same requests (0)]:N:"
-  "--shards[Cores that share the requests (1)]:N:"
+  "--shards[number of number of Cores that share the requests (1)]:N:"
   "--computing[time of a Core for an answer (0)]:SECONDS:"
   "--forms[forms of requests, in turn\: public, delegated\; direct, unified, unified_delegated, wallet of fhevm-0.14\; user of httpz-rc7 (all, drawn by chance)]:FORM:"
-  "--history[how long Gateway blocks are kept\; a long run does not grow by older ones (for ever)]:SECONDS:"
+  "--history[how long the emulator keeps Gateway blocks, to limit memory in a long run (for ever)]:SECONDS:"
   "--control[loopback port for status, loads and faults by HTTP (none)]:PORT:"
-  "--log[a line for each request and each call of a Core, on standard error]"
+  "--log[print a line for each request and each call of a Core on standard error]"
   "--json[end with one JSON object instead of text]"
 )
 
@@ -133,14 +133,14 @@ _shtab_kmsconn_requests_defaults_added=0
 
 _shtab_kmsconn_requests_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
-  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
   "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
   "--json[print one JSON object]"
   "*--kind[of this kind, such as user_decryption\; several times]:KIND:"
   "*--state[in this state\: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted\; failed means rejected, expired or quarantined\; several times]:STATE:"
-  "--cause[whose reason holds this text]:TEXT:"
-  "--limit[at most so many, up to 1000 (100)]:N:"
+  "--cause[whose reason contains this text]:TEXT:"
+  "--limit[maximum number, up to 1000 (100)]:N:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -148,13 +148,13 @@ _shtab_kmsconn_requests_list_defaults_added=0
 
 _shtab_kmsconn_requests_retry_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
-  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
   "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
   "--json[print one JSON object]"
   "*--kind[of this kind, such as user_decryption\; several times]:KIND:"
   "*--state[in this state\: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted\; failed means rejected, expired or quarantined\; several times]:STATE:"
-  "--cause[whose reason holds this text]:TEXT:"
+  "--cause[whose reason contains this text]:TEXT:"
   "(*)::on-chain id with 0x, or row number of the journal:"
 )
 
@@ -163,8 +163,8 @@ _shtab_kmsconn_requests_retry_defaults_added=0
 
 _shtab_kmsconn_requests_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
-  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
   "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
   "--json[print one JSON object]"
   ":on-chain id with 0x, or row number of the journal:"
@@ -175,9 +175,9 @@ _shtab_kmsconn_requests_show_defaults_added=0
 
 _shtab_kmsconn_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
-  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
-  {-n,--name}"[the service name, in place of any other source\'s]:NAME:"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  {-n,--name}"[service name\; overrides all other sources]:NAME:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -185,9 +185,9 @@ _shtab_kmsconn_run_defaults_added=0
 
 _shtab_kmsconn_start_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
-  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
-  {-n,--name}"[the service name, in place of any other source\'s]:NAME:"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  {-n,--name}"[service name\; overrides all other sources]:NAME:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -195,8 +195,8 @@ _shtab_kmsconn_start_defaults_added=0
 
 _shtab_kmsconn_validate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… win over it and may be all there is]:FILE:"
-  "--network[take chain ids and addresses of a known deployment\; file and environment win over them]:network:(testnet mainnet devnet)"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
 )
 
 # guard to ensure default positional specs are added only once per session

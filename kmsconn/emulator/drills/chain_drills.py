@@ -113,9 +113,9 @@ class Misbehaviour(DrillBody, frozen=True):
 
 
 class Reorganisation(DrillBody, frozen=True):
-    """``blocks`` deep. ``reuse_ids``: other requests come under the same ids. ``drop``: what is gone for good, besides.
+    """A reorganisation of ``blocks`` blocks. ``reuse_ids``: the new branch assigns the ids to other requests. ``drop``: what it lacks.
 
-    ``shorter``: no blocks take the place of those that go; the head goes back.
+    ``shorter``: the new branch has no blocks instead of the replaced ones; the head goes back.
     """
 
     blocks: int

@@ -64,7 +64,7 @@ def _cell(text: str) -> str:
 
 
 def renewed(page: str) -> str:
-    """Return the page with fresh tables between its marks. Raises ValueError when a mark is missing."""
+    """Return the page with fresh tables between its marks. Raises ValueError if the page lacks a mark."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"

@@ -218,7 +218,7 @@ class ContextEnds(ProtocolConfigOperation[ContextDestroyed]):
 def announce(context: NewContext) -> CoreCall:
     """Return the announcement of a context. Raises Rejected for a threshold that is no int32."""
     if not -_INT32 <= context.threshold < _INT32:
-        raise Rejected(f"an MPC threshold of {context.threshold} cannot be told to the Core")
+        raise Rejected(f"an MPC threshold of {context.threshold} cannot be encoded for the Core")
     told = kms.MpcContext(
         mpc_nodes=[_node(node) for node in context.nodes],
         context_id=request_id(context.id),

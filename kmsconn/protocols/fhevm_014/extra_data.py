@@ -27,7 +27,7 @@ def build(context_id: int | None, epoch_id: int | None) -> bytes:
     """Return the shortest extraData that names these. Raises ValueError for an epoch without context."""
     if context_id is None:
         if epoch_id is not None:
-            raise ValueError("an epoch is named only with its context")
+            raise ValueError("an epoch needs its context")
         return b""
     if epoch_id is None:
         return bytes([_CONTEXT_ONLY]) + context_id.to_bytes(32)

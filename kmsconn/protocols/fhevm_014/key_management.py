@@ -133,7 +133,7 @@ def id_of(message: Any) -> int:
     """Return the id in a RequestId. Raises Broken where there is none."""
     text = "" if message is None else message.request_id
     if len(text) != _DIGITS or not set(text) <= set("0123456789abcdef"):
-        raise Broken(DEPENDENCY, "the answer has no id where one belongs")
+        raise Broken(DEPENDENCY, "the answer lacks an id")
     return int(text, 16)
 
 

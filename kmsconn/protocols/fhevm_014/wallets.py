@@ -27,7 +27,7 @@ def wallet_agrees(view: View[bytes], age: float) -> View[None]:
         if not data:
             raise WrongSignature("the signature is not the user's, and the user is no contract")
         if len(data) < _MAGIC_WORD or data[:4] != views.MAGIC_VALUE:
-            refuse("the user's contract does not take the signature")
+            refuse("the user's contract refuses the signature")
 
     def on_error(message: str, data: bytes | None) -> None:
         if data is not None and "revert" in message:

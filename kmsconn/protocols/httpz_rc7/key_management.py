@@ -184,7 +184,7 @@ def expect_request_id(message: Any, content: KeyRequest) -> None:
 def _prepared(told: StorageRead[bool], identifier: int) -> StorageRead[None]:
     def read(word: bytes) -> None:
         if not told.read(word):
-            raise NotYet(f"this node has not told yet that {id_hex(identifier)} is prepared")
+            raise NotYet(f"this node has not yet sent the reply that {id_hex(identifier)} is prepared")
 
     return StorageRead(told.chain_id, told.to, told.slot, read)
 

@@ -85,5 +85,5 @@ def first_signed(candidates: Iterable[Signed], signature: bytes, expected: Addre
             return result, signer
         first = first or (result, signer)
     if first is None:
-        raise Broken(DEPENDENCY, "the answer has values that no form of that era can hold")
+        raise Broken(DEPENDENCY, "the answer has values that no encoding of that generation can hold")
     return first

@@ -37,7 +37,7 @@ def encode(form: PlaintextForm, plaintexts: Sequence[Plaintext]) -> bytes:
     """Return the values in a form. Raises ValueError for values that the form does not have."""
     for fhe_type, _ in plaintexts:
         if fhe_type not in SIZES:
-            raise ValueError(f"a plaintext has FHE type {fhe_type}, which that era does not know")
+            raise ValueError(f"a plaintext has FHE type {fhe_type}, which that generation does not know")
     return _FORMS[form](plaintexts)
 
 

@@ -456,7 +456,7 @@ async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the
         await trio.sleep(2 * REORG_WINDOW)
         assert await it.stored_cursor() == 101
         [told] = it.bench.told(AlertRaised)
-        assert "is no log that was asked for" in told.text
+        assert "that is not a requested log" in told.text
         chain.spoil = None
         await trio.sleep(2 * POLLING)
         assert (it.recorded, it.reader.ranges.next_block) == ([id_of(NAMES[1]), id_of(NAMES[0])], 201)
@@ -583,7 +583,7 @@ async def test_a_node_without_a_finalized_block_is_told_by_contract(
         [told] = it.bench.told(AlertRaised)
         assert told.critical
         assert told.dependency == f"gateway {checksum(GENERATION.contract)}"
-        assert "the finalized block cannot be had: -39001: Unknown block" in told.text
+        assert "the finalized block is unknown: -39001: Unknown block" in told.text
         await trio.sleep(100 * POLLING)
         assert [one.dependency for one in it.bench.told(AlertCleared)] == [told.dependency]
 

@@ -78,4 +78,4 @@ async def test_a_core_that_takes_calls_and_says_nothing_is_named(autojump_clock:
         await trio.sleep(4)
         [alert] = health.alerts(trio.current_time())
         nursery.cancel_scope.cancel()
-    assert ("says nothing for 7 s" in alert.text, alert.critical) == (True, True)
+    assert ("does not answer for 7 s" in alert.text, alert.critical) == (True, True)

@@ -80,7 +80,7 @@ def request_of(name: str, rid: int = 1, deadline: float = 1e12) -> Request:
 
 async def confirmed(head: HeadTracker, ask: Callable[[], Awaitable[object]]) -> None:
     """Ask what ends a request, see that it is waited for, and raise what comes of the same answer at a later head."""
-    with pytest.raises(NotYet, match="asked once more at a later head"):
+    with pytest.raises(NotYet, match="asked again at a later head"):
         await ask()
     later(head)
     await trio.sleep(CONFIRMING)

@@ -203,7 +203,7 @@ async def test_a_transaction_that_is_not_known_yet_is_waited_for(autojump_clock:
 async def test_a_transaction_of_no_sense_is_unreachable(transaction: Any, autojump_clock: Any) -> None:
     place = made(LEGACY)
     place.gateway.transactions = dict.fromkeys(place.gateway.transactions, transaction)
-    with pytest.raises(Unreachable, match="transaction that cannot be read"):
+    with pytest.raises(Unreachable, match="transaction that cannot be decoded"):
         await place.check(LEGACY)
 
 

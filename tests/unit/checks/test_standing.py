@@ -95,7 +95,7 @@ async def test_one_node_that_says_so_ends_nothing(name: str, consensus: bool, au
     said, ethereum.slots = ethereum.slots, {}
     for slots in (said, {}, said, {}):
         ethereum.slots = slots
-        with pytest.raises(NotYet, match="once more") if slots else nullcontext():
+        with pytest.raises(NotYet, match="asked again") if slots else nullcontext():
             await checker.check(seen(name))
         later(head)
         await trio.sleep(60.0)

@@ -94,7 +94,7 @@ async def test_a_bare_handle_needs_a_quorum_even_where_none_is_enforced(autojump
     async with open_scene(enforced=False) as scene:
         scene.place.store(0, key_id=9)
         scene.place.store(1, key_id=8)
-        with pytest.raises(Unreachable, match="3 attestations were found, no 2 of them agree"):
+        with pytest.raises(Unreachable, match="3 attestations were found, but no 2 of them agree"):
             await scene.fetch(BARE)
         assert scene.fetched == []
 

@@ -220,7 +220,7 @@ async def test_strangers_are_no_quorum(autojump_clock: Any) -> None:
         place.store_all(signer=STRANGER)
         assert (
             await place.shadow.mismatch(Comparison(REFERENCE))
-            == "3 attestations were found, no 2 of them agree"
+            == "3 attestations were found, but no 2 of them agree"
         )
 
 

@@ -89,7 +89,7 @@ def test_without_a_number_forty_requests_come_and_more_beside_a_life_of_keys(
 
 
 def test_the_first_generation_has_no_life_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="httpz-rc7 has no life of keys"):
+    with pytest.raises(ConfigError, match="httpz-rc7 has no emulated key lifecycle"):
         command.execute(make_parser().parse_args(["demo", "--kinds", "all", "--profile", "httpz-rc7"]))
 
 
@@ -253,7 +253,7 @@ def test_what_came_of_the_keys_is_said() -> None:
 def test_a_life_of_keys_that_is_not_well_is_no_good_run(keys: KeyResult) -> None:
     result = with_keys(keys)
     assert (result.well, with_keys(KEYS).well) == (False, True)
-    assert "the life of keys was not well" in list(view.summary(result))[-1]
+    assert "the key lifecycle failed" in list(view.summary(result))[-1]
 
 
 def test_the_step_that_is_under_way_is_shown() -> None:

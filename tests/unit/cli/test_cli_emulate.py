@@ -73,7 +73,7 @@ def test_a_life_of_keys_decides_over_the_status_too(
 ) -> None:
     """Nothing was led here, so it ends badly, and says why."""
     assert run_command(monkeypatch, WELL, "--kinds", "all") == 1
-    assert "NOT all of the life of keys was well" in capsys.readouterr().out
+    assert "NOT every step of the key lifecycle succeeded" in capsys.readouterr().out
     assert run_command(monkeypatch, WELL, "--kinds", "all", "--json") == 1
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["keys"] == {
@@ -85,7 +85,7 @@ def test_a_generation_without_a_life_of_keys_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(monkeypatch, WELL, "--kinds", "all", "--profile", "httpz-rc7") == 2
-    assert "httpz-rc7 has no life of keys" in capsys.readouterr().err
+    assert "httpz-rc7 has no emulated key lifecycle" in capsys.readouterr().err
 
 
 def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def test_a_directory_that_is_not_there_is_a_warning_and_an_empty_list(
     assert main(["list", "--full-path"]) == 0
     said = capsys.readouterr()
     assert said.out == ""
-    assert "warning: there is no directory" in said.err
+    assert "warning: the directory" in said.err
 
 
 def test_validate_takes_a_name_of_the_directory_and_names_the_file(

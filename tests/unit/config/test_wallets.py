@@ -119,7 +119,7 @@ def test_a_wrong_mnemonic_is_named_and_no_word_of_it_told(tmp_path: Path) -> Non
 
 def test_the_test_phrase_is_warned_about(tmp_path: Path) -> None:
     warnings = warnings_of(tmp_path, {"private_key": None, "mnemonic": TEST_PHRASE})
-    assert "everybody has its keys" in warnings["mnemonic"].message
+    assert "whose keys are public" in warnings["mnemonic"].message
 
 
 def test_another_phrase_is_not_warned_about(tmp_path: Path) -> None:

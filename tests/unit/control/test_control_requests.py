@@ -97,7 +97,7 @@ async def test_what_is_asked_of_many_says_why_some_are_left(scene: Scene, autoju
     assert [one["row"] for one in answer["retried"]] == [scene.rows["quarantined"].rid]
     assert [one["why"] for one in answer["refused"]] == [
         "it is pending already",
-        "the Core has done it already, and nothing is replied to it",
+        "the Core has finished it already, and it needs no reply",
     ]
 
 
@@ -141,7 +141,7 @@ async def test_many_begin_again_by_kind_state_or_cause(
         ("requests.show", {"request": f"0x1{64 * '0'}"}, "is no request"),
         ("requests.show", {"request": "999"}, "the journal has no request 999"),
         ("requests.show", {"request": f"{1 << 255}"}, "the journal has no request"),
-        ("requests.retry", {}, "nothing is retried unasked"),
+        ("requests.retry", {}, "no request is selected"),
         ("requests.retry", {"requests": "1"}, "must be a list"),
         ("requests.retry", {"requests": ["1"], "cause": "x"}, "not both"),
         ("requests.retry", {"states": ["finalized"]}, "finalized are not retried"),

@@ -106,7 +106,7 @@ def test_a_page_that_cannot_be_read_costs_its_rows_alone(path: Path) -> None:
     db = opened(path)
     db.begin()
     assert [row.rid for row in queries.due(db, [KIND], NOW, 5).rows] == [good]
-    assert "damaged where it stands" in db.damaged[bad]
+    assert "has a damaged page" in db.damaged[bad]
     with pytest.raises(sqlite3.DatabaseError):  # SQLite gives up a transaction in which it met such a page
         db.commit()
     db.begin()

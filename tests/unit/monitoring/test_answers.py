@@ -36,7 +36,7 @@ def test_liveness_is_503_where_a_part_stands_still_and_names_it() -> None:
     monitor.watch(lambda: snapshot(stalled=(STALLED,)))
     found = answer("/liveness", monitor, IDENTITY)
     assert found.status == 503
-    assert "reader of 0x01 has not come around for 301 s" in json.loads(found.body)["details"]
+    assert "reader of 0x01 has made no progress for 301 s" in json.loads(found.body)["details"]
 
 
 def test_liveness_is_200_where_the_dependency_of_that_part_is_gone() -> None:

@@ -58,5 +58,5 @@ def test_only_the_single_zero_byte_becomes_empty() -> None:
 
 
 def test_an_epoch_needs_its_context() -> None:
-    with pytest.raises(ValueError, match="with its context"):
+    with pytest.raises(ValueError, match="needs its context"):
         build(None, EPOCH)

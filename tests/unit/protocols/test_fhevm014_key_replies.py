@@ -66,7 +66,7 @@ def test_an_answer_that_is_cut_off_is_broken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["prep_keygen_default", "keygen_default", "crsgen_test_2048"])
 def test_an_empty_answer_is_broken(name: str) -> None:
-    with pytest.raises(Broken, match="no id"):
+    with pytest.raises(Broken, match="lacks an id"):
         read(name, b"")
 
 
@@ -92,7 +92,7 @@ def test_an_id_that_is_none_is_broken(text: str) -> None:
     def spoil(message: Any) -> None:
         message.request_id.request_id = text
 
-    with pytest.raises(Broken, match="no id"):
+    with pytest.raises(Broken, match="lacks an id"):
         read("keygen_default", spoilt("keygen_default", spoil))
 
 

@@ -222,9 +222,21 @@ GOOD = KEY.sign(bytes(32))
         (read_public, public_answer(signature=bytes(64)), "64 bytes, not 65"),
         (read_public, public_answer(signature=b""), "0 bytes, not 65"),
         (read_public, public_answer(signature=None), "0 bytes, not 65"),
-        (read_public, public_answer(signature=GOOD[:64] + b"\x00"), "does not take signatures of this form"),
-        (read_public, public_answer(signature=GOOD[:64] + b"\x1d"), "does not take signatures of this form"),
-        (read_public, public_answer(signature=bytes(64) + b"\x1b"), "does not take signatures of this form"),
+        (
+            read_public,
+            public_answer(signature=GOOD[:64] + b"\x00"),
+            "does not accept signatures of this form",
+        ),
+        (
+            read_public,
+            public_answer(signature=GOOD[:64] + b"\x1d"),
+            "does not accept signatures of this form",
+        ),
+        (
+            read_public,
+            public_answer(signature=bytes(64) + b"\x1b"),
+            "does not accept signatures of this form",
+        ),
         (read_public, public_answer(plaintexts=[]), "0 values for 1 handles"),
         (
             read_public,
@@ -260,13 +272,13 @@ def test_answers_that_no_honest_core_gives(read: Read, reply: bytes, reason: str
 def test_values_that_no_form_can_hold() -> None:
     reader = Replies(httpz.annex_domain(), (PlaintextForm.P3,))
     wrong = [TypedPlaintext(bytes=bytes(33), fhe_type=FheType(5))]
-    with pytest.raises(Broken, match="no form of that era"):
+    with pytest.raises(Broken, match="no encoding of that generation"):
         reader.public(PUBLIC, public_answer(plaintexts=wrong), SIGNER)
 
 
 def test_a_type_of_another_era_is_no_value() -> None:
     payload = b"\x1a\x05\x0a\x01\x01\x10\x0c" + b"\x22\x41" + GOOD
-    with pytest.raises(Broken, match="no form of that era"):
+    with pytest.raises(Broken, match="no encoding of that generation"):
         read_public(b"\x12" + bytes([len(payload)]) + payload)
 
 

@@ -86,7 +86,7 @@ def test_each_handshake_has_a_key_of_its_own() -> None:
 
 
 def test_a_host_that_no_request_can_name_is_no_websocket() -> None:
-    with pytest.raises(NoWebsocket, match="cannot be asked for"):
+    with pytest.raises(NoWebsocket, match="cannot be requested"):
         wire_to(f"ws://{'a' * 64}/")
 
 

@@ -108,9 +108,9 @@ async def test_the_straight_way_is_judged_and_the_proxy_is_not(autojump_clock: M
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n", "HTTP 407"),
         (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<html>", "HTTP 502"),
-        (b"HTTP/1.1 200 OK\r\n\r\nearly", "spoke into the tunnel"),
+        (b"HTTP/1.1 200 OK\r\n\r\nearly", "sent data into the tunnel"),
         (b"SSH-2.0-OpenSSH_9\r\n", "no HTTP/1"),
-        (b"", "made no tunnel"),
+        (b"", "opened no tunnel"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, "more than 256 lines"),
         (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 40_000 + b"\r\n\r\n", "larger than"),
     ],

@@ -252,7 +252,7 @@ async def test_receipts_that_come_as_errors_count_as_missing_and_the_contract_de
 
 
 async def test_one_wild_base_fee_signs_nothing_at_it(world: World, autojump_clock: Any) -> None:
-    """A node that had said what a unit of gas costs says something wild for some looks, while replies are due."""
+    """A node that had said what the gas price is says something wild for some looks, while replies are due."""
     world.request(1)
     async with running(world):
         await until(lambda: answered(world, [1]))

@@ -222,7 +222,7 @@ def test_the_alert_says_that_the_last_answer_serves_and_why() -> None:
     market.judge(CHAIN, 2 * USABLE)
     tell_market(TxAlerts("gateway", events.append), market)
     [alert] = events
-    assert alert.text == "the last known price is paid: eth_feeHistory: -32000: busy"
+    assert alert.text == "the connector pays the last known price: eth_feeHistory: -32000: busy"
     assert alert.severity is Severity.WARNING
 
 

@@ -255,7 +255,7 @@ async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(
     async with running(world):
         await until(lambda: world.chain.head.number >= 60)
         row = world.journal.rows[1]
-        assert (row.state, "does not show the request's block" in row.progress.reason) == (
+        assert (row.state, "without the request's block" in row.progress.reason) == (
             State.ANSWERED,
             True,
         )

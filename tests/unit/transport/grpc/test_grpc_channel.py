@@ -146,7 +146,7 @@ async def test_a_server_s_unavailable_is_its_word_and_no_lost_connection(autojum
         assert len(network.dials) == 1
 
 
-@shows("a refused stream is made again, twice at most", SCRIPTED)
+@shows("a refused stream is repeated, twice at most", SCRIPTED)
 async def test_a_refused_call_is_made_again(autojump_clock: MockClock) -> None:
     replies: list[bytes] = []
 
@@ -165,7 +165,7 @@ async def test_a_refused_call_is_made_again(autojump_clock: MockClock) -> None:
     assert replies == [b"ok"]
 
 
-@shows("a refused stream is made again, twice at most", SCRIPTED)
+@shows("a refused stream is repeated, twice at most", SCRIPTED)
 async def test_a_call_that_is_refused_again_and_again_fails(autojump_clock: MockClock) -> None:
     async def refused(channel: Channel) -> None:
         with pytest.raises(NotProcessed, match="did not process"):

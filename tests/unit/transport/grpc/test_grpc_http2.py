@@ -252,7 +252,7 @@ def test_what_still_comes_for_a_closed_stream_keeps_the_connection_s_window() ->
     assert pair.server.outbound_flow_control_window > http2.CONNECTION_WINDOW // 4
 
 
-@shows("an answer before the question was read", SCRIPTED)
+@shows("a reply before the request was read", SCRIPTED)
 def test_an_answer_before_the_question_was_read_stops_the_question() -> None:
     pair = Pair()
     stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
@@ -365,7 +365,7 @@ def test_a_ping_is_sent() -> None:
 # A peer that breaks the protocol.
 
 
-@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
+@shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
 @pytest.mark.parametrize(
     "data",
     [
@@ -396,7 +396,7 @@ def test_a_broken_connection_takes_orders_without_complaint() -> None:
     pair.client.data_to_send()
 
 
-@shows("unknown frames, and late ones of streams that are over, are passed over", SCRIPTED)
+@shows("unknown frames, and late frames of ended streams, are ignored", SCRIPTED)
 def test_unknown_frames_are_ignored() -> None:
     pair = Pair()
     frame = b"\x00\x00\x03\xfa\x00\x00\x00\x00\x00abc"
@@ -489,7 +489,7 @@ def test_the_end_of_a_stream_stands_in_the_first_frame_of_its_trailers() -> None
     assert connection.receive(rest) == TRAILERS_CAME
 
 
-@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
+@shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
 @pytest.mark.parametrize(
     "between",
     [
@@ -514,7 +514,7 @@ def test_continuation_of_nothing_is_a_fault() -> None:
         raw().receive(frames.frame(frames.CONTINUATION, 4, 1, b"\x88"))
 
 
-@shows("what there could be without end is stopped: header blocks, pings, settings", SCRIPTED)
+@shows("unbounded input is stopped: header blocks, pings, settings", SCRIPTED)
 @pytest.mark.parametrize("piece", [b"", b"\0" * 1000])
 def test_an_endless_header_block_is_stopped(piece: bytes) -> None:
     connection = raw()
@@ -524,7 +524,7 @@ def test_an_endless_header_block_is_stopped(piece: bytes) -> None:
     assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
 
 
-@shows("interim responses (1xx) are passed over", SCRIPTED)
+@shows("interim responses (1xx) are ignored", SCRIPTED)
 def test_interim_responses_are_passed_over() -> None:
     connection = raw()
     interim = headers([(b":status", b"103"), (b"link", b"x")])
@@ -699,7 +699,7 @@ def test_a_raised_initial_window_lets_an_open_stream_go_on() -> None:
 # Streams that are over, streams that never were.
 
 
-@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
+@shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
 @pytest.mark.parametrize(
     "chunk",
     [
@@ -735,7 +735,7 @@ def test_a_broken_rule_of_the_connection_is_told_the_peer(chunk: bytes) -> None:
     assert connection.data_to_send() == b""
 
 
-@shows("unknown frames, and late ones of streams that are over, are passed over", SCRIPTED)
+@shows("unknown frames, and late frames of ended streams, are ignored", SCRIPTED)
 @pytest.mark.parametrize(
     "chunk",
     [
@@ -809,7 +809,7 @@ def test_after_the_last_stream_number_the_connection_drains() -> None:
     assert not connection.usable
 
 
-@shows("what there could be without end is stopped: header blocks, pings, settings", SCRIPTED)
+@shows("unbounded input is stopped: header blocks, pings, settings", SCRIPTED)
 @pytest.mark.parametrize("asked", [frames.frame(frames.PING, 0, 0, bytes(8)), settings_frame({})])
 def test_a_peer_that_asks_without_end_and_takes_no_answer_is_stopped(asked: bytes) -> None:
     with pytest.raises(Http2Error) as caught:

@@ -126,7 +126,7 @@ async def test_when_the_peer_leaves_every_call_fails(autojump_clock: MockClock) 
         assert not link.usable
 
 
-@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
+@shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
 async def test_when_the_peer_breaks_the_protocol_every_call_fails(autojump_clock: MockClock) -> None:
     async with linked() as (link, listener, nursery):
         nursery.start_soon(fails_unreachable, link, "HTTP/2")
@@ -136,7 +136,7 @@ async def test_when_the_peer_breaks_the_protocol_every_call_fails(autojump_clock
         assert not link.usable
 
 
-@shows("a broken rule of the connection ends it; the peer is told why, calls are unreachable", SCRIPTED)
+@shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
 async def test_a_peer_that_breaks_the_protocol_is_told_why(autojump_clock: MockClock) -> None:
     client, server = memory_stream_pair()
     link, heard = Link(client, "host:50051"), b""
@@ -223,7 +223,7 @@ async def test_a_peer_that_takes_nothing_does_not_stop_reading(autojump_clock: M
     assert replies == [b"ok"]
 
 
-@shows("a server that is frozen is left after its time", SCRIPTED)
+@shows("the connection to a frozen server ends after a deadline", SCRIPTED)
 async def test_a_silent_peer_is_asked_and_then_left(autojump_clock: MockClock) -> None:
     client, _server = memory_stream_pair()
     link = Link(client, "host:50051")
@@ -276,7 +276,7 @@ async def finish(listener: Listener, stream: int, size: int) -> None:
     await listener.flush()
 
 
-@shows("large replies come in as their budget lets them, in order; small ones do not wait", SCRIPTED)
+@shows("large replies wait for their budget in order; small ones do not wait", SCRIPTED)
 async def test_large_replies_come_one_after_another_where_there_is_room_for_one(
     autojump_clock: MockClock,
 ) -> None:
