@@ -53,7 +53,7 @@ test: $(STAMP) ## the test suite, on two cores (TESTS="which, as pytest takes it
 	$(PYTEST) $(TESTS)
 
 # The emulator's own suite is left out, since everything else plays among it; so is what needs a second or more.
-QUICK_WORLDS := tests/faults/test_found.py
+QUICK_WORLDS := tests/faults/test_calls_that_wait.py tests/faults/test_ends.py
 quick: $(STAMP) ## the tests that matter while one works, under a minute: unit, architecture, some worlds
 	$(PYTEST) -m "not slow and not once and not sampled" \
 		--ignore tests/unit/emulator --ignore tests/unit/bench tests/unit tests/architecture $(QUICK_WORLDS)
