@@ -1,7 +1,7 @@
 """One chain behind one or several URLs. Never repeats a call.
 
-At any time there is one *link*: a websocket, or an HTTP URL where there is no websocket. All calls go over it, so that what is
-asked in one batch is answered by one node; ``LinkKeeper`` makes it. While every URL has just failed, calls fail at once instead of
+At any time there is one *link*: a websocket, or an HTTP URL where there is no websocket. All calls go over it, so that one node
+answers a whole batch; ``LinkKeeper`` makes it. While every URL has just failed, calls fail at once instead of
 waiting; after that, until there is a link again, they wait only a moment, so that a chain that hangs does not hold the workers that
 other chains need.
 """

@@ -1,7 +1,7 @@
 """JSON-RPC 2.0 as bytes: questions out, answers in, whatever their order. Decides what an error object means; never does I/O.
 
-What a node says becomes, per question: a JSON result; an ``RpcError`` that the caller reads; ``Overloaded`` when it is a
-rate limit; ``Unreachable`` when it is no JSON-RPC at all.
+Each question gets a JSON result; an ``RpcError`` that the caller reads; ``Overloaded`` for a rate limit; ``Unreachable`` where the
+node's answer is not JSON-RPC.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests over connections that are kept: how they are opened is the ``Way``'s, what the bytes mean ``http11``'s.
+"""HTTP/1.1 requests over connections that are kept. ``Way`` opens them; ``http11`` reads and writes their bytes.
 
 At most ``limit`` connections to each origin: a server that hangs holds up nobody but who asks it. Deadlines are the caller's
 scopes. Follows a redirect to another origin only where a judge of URLs allows it, and without credentials; never shows or logs more of

@@ -1,6 +1,6 @@
 """Room for large replies: so many bytes may come in at once, over the connections that share it; the others wait in order. No I/O.
 
-A reply that waits is stopped by its stream's window, which is not granted again: of each, one window's worth is here.
+The stream's window stops a reply that waits, since it is not granted again: one window's worth of each is in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ REPLY_BUDGET = 512 * 1024 * 1024
 
 @attrs.define(eq=False)
 class Claim:
-    """What one reply wants. ``granted`` is called once it may come."""
+    """The room that one reply needs. ``granted`` is called once it may come."""
 
     size: int
     granted: Callable[[], None]

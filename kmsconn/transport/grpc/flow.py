@@ -1,4 +1,4 @@
-"""Flow control, both directions, as numbers: what the peer may still send, what we may; no bytes, no I/O.
+"""Flow control in both directions, as numbers: how many bytes either side may still send. No bytes, no I/O.
 
 Source: RFC 9113, 5.2 and 6.9.
 """
@@ -12,7 +12,7 @@ from kmsconn.transport.grpc.frames import LARGEST_WINDOW
 
 @attrs.define
 class Credit:
-    """What the peer may still send of ``size`` bytes; half of it used up is granted again."""
+    """The bytes that the peer may still send, of ``size``; half of them used up is granted again."""
 
     size: int
     left: int = attrs.Factory(lambda self: self.size, takes_self=True)
@@ -32,7 +32,7 @@ class Credit:
 
 @attrs.define
 class Window:
-    """What we may still send. It is negative after the peer lowered its initial size below what was sent."""
+    """The bytes that we may still send. Their number is negative after the peer lowered its initial size below what was sent."""
 
     left: int
 

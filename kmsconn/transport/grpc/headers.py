@@ -69,7 +69,7 @@ def _integer(value: int) -> bytes:
 
 @attrs.frozen
 class HeaderBlock:
-    """What a block says. ``status`` is a response's own; trailers have none. ``fault`` says why it is malformed."""
+    """The fields of a block. ``status`` is a response's own; trailers have none. ``fault`` says why it is malformed."""
 
     fields: tuple[Header, ...]
     status: int | None = None
@@ -89,7 +89,7 @@ class Reader:
         self._known: dict[bytes, HeaderBlock] = {}
 
     def read(self, data: bytes) -> HeaderBlock:
-        """Return what a whole block says. Raises Http2Error (COMPRESSION_ERROR) when it is none, or says too much."""
+        """Return the fields of a whole block. Raises Http2Error (COMPRESSION_ERROR) when it cannot be read, or is too large."""
         known = self._known.get(data)
         return self._decode(data) if known is None else known
 

@@ -1,10 +1,10 @@
 """The client's side of an HTTP/2 connection as data: bytes in, events out, and the other way round; no I/O.
 
-What gRPC's unary calls need, and of that all: no pushes, no priorities, requests without trailers.
+It covers what gRPC's unary calls need: no pushes, no priorities, requests without trailers.
 
 * GOAWAY ends the streams that the peer says it did not process; the others go on, as RFC 9113 wants it.
-* What breaks the rules of the connection ends it, and ``data_to_send`` then gives the GOAWAY that says why.
-* Whatever the peer does, what is kept for it is bounded: a frame, a header block, the answers that it is owed.
+* A broken rule of the connection ends it, and ``data_to_send`` then gives the GOAWAY that says why.
+* The memory that a peer can take is bounded: a frame, a header block, the answers that it is owed.
 
 Source: RFC 9113; flow control 5.2, frames 6. The frames of streams are taken by ``stream_frames``, their table is ``streams``.
 """
@@ -103,7 +103,7 @@ class Connection:
         return b"".join(self._outbox.fill(BURST))
 
     def receive(self, data: bytes) -> list[Event]:
-        """Take bytes from the peer and return what they mean.
+        """Take bytes from the peer and return the events in them.
 
         Raises Http2Error when the peer broke the protocol; the events of the same bytes are lost with it.
         """

@@ -1,6 +1,6 @@
-"""What is to be written: control frames first, then messages as their turn comes and the windows allow; no I/O.
+"""Frames and messages on their way out: control frames first, then messages as their turn and the windows allow; no I/O.
 
-Message bytes wait as views of the caller's pieces; they are copied once, by who joins what is to be written. Streams
+Message bytes wait as views of the caller's pieces; they are copied once, when the pieces to write are joined. Streams
 take turns, one frame each, so that a large message does not hold back small ones.
 
 Source: RFC 9113, 5.2 and 6.1.
@@ -31,7 +31,7 @@ Piece = bytes | memoryview
 
 @attrs.define(eq=False)
 class Message:
-    """What is not sent yet of one stream's message, and how much of it the peer will take."""
+    """The unsent rest of one stream's message, and how much of it the peer will take."""
 
     stream: int
     window: Window

@@ -1,4 +1,4 @@
-"""What the peer's SETTINGS allow us, frame after frame, as one value; and the ones we send. No state, no I/O.
+"""The peer's SETTINGS, frame after frame, as one value; and the frame that we send. No state, no I/O.
 
 Source: RFC 9113, 6.5.
 """
@@ -42,14 +42,14 @@ def settings_frame(values: Mapping[int, int]) -> bytes:
 
 @attrs.frozen
 class PeerSettings:
-    """What the peer allows; the defaults hold until it says otherwise. ``max_streams`` None: as many as we like."""
+    """The limits that the peer sets; the defaults hold until it says otherwise. ``max_streams`` None: as many as we like."""
 
     initial_window: int = FIRST_WINDOW
     max_frame: int = SMALLEST_MAX_FRAME
     max_streams: int | None = None
 
     def after(self, payload: memoryview) -> PeerSettings:
-        """Return what holds after a SETTINGS frame. Raises Http2Error for a size or a value that there cannot be."""
+        """Return the settings after a SETTINGS frame. Raises Http2Error for a size or a value that the RFC forbids."""
         if len(payload) % _ENTRY.size:
             raise size_error("SETTINGS of a broken size")
         settings = self

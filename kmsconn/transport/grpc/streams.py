@@ -1,7 +1,7 @@
-"""The table of a connection's streams: which are open, how each begins and ends, what that tells the caller. No I/O.
+"""The table of a connection's streams: which are open, how each begins and ends, which events the caller gets. No I/O.
 
-A stream is known from ``open`` until either side ended it for good. What still comes for one that is no longer known
-was under way when it ended, and is passed over.
+A stream is known from ``open`` until either side ended it for good. Frames that come later were under way when it ended, and are
+passed over.
 
 Source: RFC 9113; stream states 5.1, windows 5.2.
 """
@@ -60,7 +60,7 @@ Event = HeadersCame | DataCame | StreamEnded | StreamReset
 
 @attrs.define(eq=False)
 class Stream:
-    """A stream that is not over: what of the message is unsent, what the peer may send, whether its headers came.
+    """A stream that is not over: its unsent message, the bytes that the peer may send, whether its headers came.
 
     A stream that is ``held`` is granted no more than it has.
     """
@@ -72,7 +72,7 @@ class Stream:
 
 
 class Streams:
-    """The streams that are not over. ``events`` collects what the caller must know of them."""
+    """The streams that are not over. ``events`` collects the news for the caller."""
 
     def __init__(self, outbox: Outbox) -> None:
         self.events: list[Event] = []
