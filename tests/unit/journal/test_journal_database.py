@@ -146,7 +146,7 @@ def test_a_database_of_something_else_is_refused_untouched(path: Path) -> None:
     other = raw_connection(path)
     other.execute("CREATE TABLE theirs (x)")
     other.close()
-    with pytest.raises(StartRefused, match="something else"):
+    with pytest.raises(StartRefused, match="another program"):
         opened(path)
     other = raw_connection(path)
     assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
