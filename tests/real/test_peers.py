@@ -12,6 +12,8 @@ import pytest
 
 from tests.real import radosgw
 
+pytestmark = pytest.mark.sampled
+
 ROOT = Path(__file__).parents[2]
 
 

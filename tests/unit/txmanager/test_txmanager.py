@@ -506,6 +506,7 @@ class Rate:
         return None
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [150])
 async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(
