@@ -28,6 +28,7 @@ def names_of(scenario: Scenario, how: Spoil) -> tuple[str, ...]:
     return outcome.bursts if how in OF_BURSTS else outcome.calls
 
 
+@pytest.mark.sampled
 @SCENARIOS
 @pytest.mark.parametrize("how", Spoil)
 def test_a_call_that_goes_wrong_costs_no_request(scenario: Scenario, how: Spoil) -> None:

@@ -36,6 +36,7 @@ def test_a_scenario_is_the_same_every_time() -> None:
     assert (first.steps, first.calls, first.bursts) == (second.steps, second.calls, second.bursts)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("ending", Ending)
 @pytest.mark.parametrize("scenario", [SMALL, MIXED, OTHERS], ids=["small", "mixed", "others"])
 def test_a_connector_ended_at_any_step_is_followed_by_one_that_answers_everything_once(
