@@ -13,8 +13,7 @@ import trio
 
 from kmsconn.app.components import ChainContext
 from kmsconn.app.range_reader import RangeReader
-from kmsconn.app.reading_start import start_cursor
-from kmsconn.app.rereading import read_once_more
+from kmsconn.app.reading_start import read_once_more, start_cursor
 from kmsconn.app.retrying import until_kept
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import Unreachable

@@ -11,11 +11,10 @@ import trio
 from kmsconn.app.components import ChainContext, CiphertextParts, Components, Links
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
-from kmsconn.app.grouped_alerts import GroupedAlerts
 from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.request_tracker import RequestTracker
+from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages

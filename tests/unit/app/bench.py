@@ -11,9 +11,8 @@ import attrs
 import trio
 
 from kmsconn.app.destruction import Destruction
-from kmsconn.app.grouped_alerts import GroupedAlerts
 from kmsconn.app.pipeline import Pipeline
-from kmsconn.app.request_tracker import RequestTracker
+from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.checks.contexts import Contexts

@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.grouped_alerts import GroupedAlerts
-from kmsconn.app.request_tracker import CAUSE, MARK, POLLS, TAKEN_ID_AFTER, TAKEN_KEY_ID_AFTER, TakenIds
+from kmsconn.app.request_tracker import (
+    CAUSE,
+    MARK,
+    POLLS,
+    TAKEN_ID_AFTER,
+    TAKEN_KEY_ID_AFTER,
+    GroupedAlerts,
+    TakenIds,
+)
 from kmsconn.errors import Forgotten, NotYet
 from kmsconn.model.events import AlertCleared, AlertRaised
 from tests.unit.app.bench import Bench, open_bench
