@@ -86,6 +86,7 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python -m tools.gen_source_map
 	$(BIN)/python -m tools.gen_completions
 	$(BIN)/python -m kmsconn.emulator.drills.page docs
+	$(BIN)/python -m tools.gen_monitoring
 
 fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_protos.py --check
@@ -94,6 +95,7 @@ fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_transactions.py --check
 	$(BIN)/python -m tools.gen_source_map --check
 	$(BIN)/python -m tools.gen_completions --check
+	$(BIN)/python -m tools.gen_monitoring --check
 
 lock: $(STAMP) ## choose exact versions anew, with hashes (UPGRADE= keeps those that fit)
 	$(LOCK) $(UPGRADE) --output-file requirements/dev.txt pyproject.toml requirements/dev.in --all-extras
@@ -124,10 +126,11 @@ clean: ## remove everything that was made
 
 .PHONY: peers contracts
 
-peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20), radosgw
-	@echo "Fetching anvil, solc and node-tkms by npm, radosgw by apt-get: a few minutes."
+peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20), radosgw, promtool
+	@echo "Fetching anvil, solc and node-tkms by npm, radosgw and promtool by apt-get: a few minutes."
 	npm ci --prefix peers --ignore-scripts --no-audit --no-fund --loglevel error
 	sh peers/radosgw.sh
+	sh peers/promtool.sh
 
 contracts: $(STAMP) ## compile the Solidity contracts of the tests (needs make peers)
 	$(BIN)/python tools/gen_contracts.py

@@ -1,4 +1,4 @@
-"""Every cause of an alert: what it means, and what to do. ``docs/alerts.md`` is printed from this table."""
+"""Every cause of an alert: what it means, and what to do. ``docs/alerts.md`` and the runbook are printed from this table."""
 
 from __future__ import annotations
 

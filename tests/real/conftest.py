@@ -31,6 +31,12 @@ def node_tkms_rc6() -> Path:
 
 
 @pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Prometheus' own reader of rules."""
+    return peers.need("promtool")
+
+
+@pytest.fixture(scope="session")
 def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.ServedStore]:
     """Ceph's S3 server."""
     peers.need("radosgw")

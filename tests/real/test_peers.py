@@ -69,9 +69,9 @@ class Machine:
         path.write_text(f'#!/bin/sh\necho {name} $1 >> "{self.folder}/asked"\n{script}\n')
         path.chmod(0o755)
 
-    def install(self) -> tuple[int, str, list[str]]:
-        """Run the script; return its status, what it said, and what apt-get was asked."""
-        script = ROOT / "peers" / "radosgw.sh"
+    def install(self, peer: str = "radosgw") -> tuple[int, str, list[str]]:
+        """Run the script of a peer; return its status, what it said, and what apt-get was asked."""
+        script = ROOT / "peers" / f"{peer}.sh"
         run = subprocess.run(  # noqa: S603 - our own script
             ["/bin/sh", str(script)],
             env={"PATH": str(self.folder)},
@@ -99,6 +99,21 @@ def test_root_installs_without_an_update_where_that_will_do(machine: Machine) ->
     machine.has("id", "echo 0")
     machine.has("apt-get")
     assert machine.install() == (0, "", ["apt-get install"])
+
+
+def test_promtool_is_installed_and_its_service_disabled(machine: Machine) -> None:
+    for name in ("apt-get", "systemctl"):
+        machine.has(name)
+    machine.has("id", "echo 0")
+    assert machine.install("promtool") == (0, "", ["apt-get install"])
+    assert "systemctl disable" in (machine.folder / "asked").read_text()
+
+
+def test_who_cannot_install_promtool_is_told_how(machine: Machine) -> None:
+    machine.has("id", "echo 1000")
+    status, said, asked = machine.install("promtool")
+    assert (status, asked) == (0, [])
+    assert "promtool is MISSING" in said
 
 
 def test_the_lists_are_fetched_once_where_they_were_missing(machine: Machine) -> None:
