@@ -198,7 +198,7 @@ async def test_an_unknown_overload_among_logs_is_reported_and_the_rest_decoded()
 
 async def test_an_object_that_is_no_log_is_not_passed_over() -> None:
     provider, _ = scripted([_as_json([b"\xab" * 32], b"", 0), {"address": 7}])
-    with pytest.raises(Unreachable, match="what is no log"):
+    with pytest.raises(Unreachable, match="an object that is not a log"):
         await provider.logs("ProtocolConfig", 0, 5)
 
 
