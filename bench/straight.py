@@ -85,7 +85,7 @@ class Straight:
     async def listen(self) -> None:
         """Hear what is pushed; once, at the subscription, also what was there before."""
         topics = [[to_hex(topic) for topic in self.profile.subscriptions()[0].topics]]
-        criteria = {"address": to_hex(self.settings.decryption_contract.address), "topics": topics}
+        criteria = {"address": to_hex(self.settings.protocol.decryption_contract.address), "topics": topics}
         subscribed = trio.Event()
 
         def notify(push: bytes | None) -> None:
@@ -101,8 +101,8 @@ class Straight:
 
     async def send_all(self, to_send: trio.MemoryReceiveChannel[bytes]) -> None:
         """Sign replies with one nonce after the other, and send what waits in one batch."""
-        assert self.settings.private_key is not None, "an emulated connector's key is in its file"
-        key, nonce = PrivateKey.parse(self.settings.private_key.reveal()), 0
+        assert self.settings.wallet.private_key is not None, "an emulated connector's key is in its file"
+        key, nonce = PrivateKey.parse(self.settings.wallet.private_key.reveal()), 0
         async for first in to_send:
             waiting = [first, *_waiting(to_send)]
             raws = [self.signed(key, nonce + place, calldata) for place, calldata in enumerate(waiting)]
@@ -111,7 +111,7 @@ class Straight:
 
     def signed(self, key: PrivateKey, nonce: int, calldata: bytes) -> bytes:
         """Return the raw transaction of a reply."""
-        to = self.settings.decryption_contract.address
+        to = self.settings.protocol.decryption_contract.address
         transaction = Eip1559Transaction(self.gateway.chain_id, nonce, 0, MAX_FEE, GAS, to, 0, calldata)
         return sign_transaction(transaction, key)[0]
 
@@ -124,12 +124,12 @@ async def run(settings: Settings) -> None:
     """Answer until killed."""
     async with (
         open_http(PORTS) as http,
-        open_endpoint(settings.gateway, "gateway", PORTS, http) as gateway,
-        open_core(settings.core_endpoints, PORTS) as core,
+        open_endpoint(settings.chains.gateway, "gateway", PORTS, http) as gateway,
+        open_core(settings.core.core_endpoints, PORTS) as core,
         trio.open_nursery() as nursery,
     ):
         profile = Fhevm014(settings)
-        registry = Registry(profile, gateway, settings.registry_refresh, ignore)
+        registry = Registry(profile, gateway, settings.ciphertexts.registry_refresh, ignore)
         await registry.load()
         ready, to_send = trio.open_memory_channel[bytes](UNSENT)
         straight = Straight(settings, profile, gateway, core, http, registry, nursery, ready)

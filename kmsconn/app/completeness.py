@@ -62,7 +62,7 @@ class Completeness:
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: the low water is found in the journal again."""
-        interval = max(PROOF_INTERVAL, self.ranges.contract.components.settings.reorg_window)
+        interval = max(PROOF_INTERVAL, self.ranges.contract.components.settings.reading.reorg_window)
         while True:
             reading = self.ranges.next_block is not None
             if reading:
@@ -102,7 +102,7 @@ class Completeness:
         """The first block that the reorg window has not passed."""
         contract = self.ranges.contract
         return (self.ranges.next_block or 0) - contract.head.blocks_in(
-            contract.components.settings.reorg_window
+            contract.components.settings.reading.reorg_window
         )
 
     async def _counters(self) -> dict[Kind, int]:

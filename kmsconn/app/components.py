@@ -124,7 +124,7 @@ class Components:
     @property
     def gateway(self) -> ChainContext:
         """The Gateway, where decryptions are asked for and answered."""
-        return self.chain_contexts[self.settings.gateway.chain_id]
+        return self.chain_contexts[self.settings.chains.gateway.chain_id]
 
     def pool_for(self, kind: Kind) -> WorkerPool:
         """Return the pool that works on a kind of request."""

@@ -174,7 +174,9 @@ class Connector:
                     for manager in self._txmanagers.values():
                         manager.closing.set()
                         manager.wake.notify()
-                    txmanagers.cancel_scope.deadline = trio.current_time() + components.settings.drain_grace
+                    txmanagers.cancel_scope.deadline = (
+                        trio.current_time() + components.settings.work.drain_grace
+                    )
             services.cancel_scope.cancel()
         self._drained.set()
 
@@ -255,7 +257,7 @@ async def open_connector(
             components.ports.wall,
             Alerts(tell),
             components.heartbeats.part("journal", "journal"),
-            measure=partial(free_bytes, settings.journal),
+            measure=partial(free_bytes, settings.storage.journal),
         )
         connector = Connector(components, hook, watch, foreign_replies)
         async with trio.open_nursery() as nursery:

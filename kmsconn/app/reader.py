@@ -85,7 +85,7 @@ class LogReader:
     async def _round(self) -> bool:
         """Read the tail, and the reorg window when it is due; say whether the answers could be trusted."""
         contract, ranges, now = self.contract, self.ranges, trio.current_time()
-        reorg_window = contract.components.settings.reorg_window
+        reorg_window = contract.components.settings.reading.reorg_window
         if now - self._last_round > max(reorg_window / 2, _SILENCE * contract.chain_context.polling):
             self._after_silence()
         cursor = ranges.cursor

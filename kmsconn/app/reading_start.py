@@ -84,7 +84,10 @@ async def start_cursor(contract: WatchedContract, fork_detector: ForkDetector) -
     journal, of = contract.journal, contract.subscription
     known = await until_kept(lambda: journal.run(queries.cursor, of.chain_id, of.contract))
     fork_detector.begin(await until_kept(lambda: journal.run(queries.checkpoints, of.chain_id, of.contract)))
-    size, from_block = contract.components.settings.get_logs_batch_size, contract.chain_context.from_block
+    size, from_block = (
+        contract.components.settings.reading.get_logs_batch_size,
+        contract.chain_context.from_block,
+    )
     looks = first_looks(contract)
     head = await looks.head()  # else the first question would span everything since the last run
     if known is not None:

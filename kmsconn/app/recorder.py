@@ -49,7 +49,7 @@ class Recorder:
             asked=asked,
             now=self.components.ports.wall(),
             chain_time=float(found.head_timestamp),
-            expiry=settings.decryption_expiry,
+            expiry=settings.work.decryption_expiry,
             extension=extension,
         )
         recorded = await self.components.journal.run(recording.record, read)

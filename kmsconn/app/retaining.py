@@ -87,7 +87,7 @@ class Retaining:
         return found is not None and any(tag_of(found) == tag and found > mark for tag, mark in marks)
 
     def _plan(self) -> RetentionStep:
-        retention, now = self.settings.retention, self.ports.wall()
+        retention, now = self.settings.storage.retention, self.ports.wall()
         blocks = {
             chain: final_block(chain_context.head, chain_context.finalized)
             for chain, chain_context in self.chain_contexts.items()

@@ -38,11 +38,11 @@ class WatchedContract:
     @property
     def window(self) -> int:
         """The reorg window in blocks, with those that a chain may have made faster than usual."""
-        return self.head.blocks_to_suspect(self.components.settings.reorg_window)
+        return self.head.blocks_to_suspect(self.components.settings.reading.reorg_window)
 
     def stepped_back(self, next_block: int, origin: int) -> int:
         """Return a block below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
-        window = self.head.blocks_in(self.components.settings.reorg_window)
+        window = self.head.blocks_in(self.components.settings.reading.reorg_window)
         return max(min(origin, next_block), next_block - window)
 
     def stalled_alert(self, what: str) -> StalledAlert:

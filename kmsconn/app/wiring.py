@@ -69,7 +69,9 @@ class _Base:
     @property
     def policy(self) -> BucketPolicy:
         """Which addresses a bucket may have."""
-        return BucketPolicy(self.settings.allow_http_buckets, self.settings.allow_private_buckets)
+        return BucketPolicy(
+            self.settings.ciphertexts.allow_http_buckets, self.settings.ciphertexts.allow_private_buckets
+        )
 
 
 @asynccontextmanager
@@ -81,7 +83,7 @@ async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -
     """
     ports = attrs.evolve(ports, proxies=settings.proxies)
     async with AsyncExitStack() as stack:
-        profile = PROFILES[settings.profile](settings)
+        profile = PROFILES[settings.protocol.profile](settings)
         wallet = await stack.enter_async_context(open_wallet(settings, on_event))
         base = _Base(settings, ports, profile, wallet, on_event)
         yield _build(base, await _open_links(stack, base))
@@ -89,7 +91,7 @@ async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -
 
 async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
     settings, ports, policy = base.settings, base.ports, base.policy
-    to_buckets = Way(ports, _bucket_dial(ports.dial, policy), settings.s3_connect_timeout)
+    to_buckets = Way(ports, _bucket_dial(ports.dial, policy), settings.ciphertexts.s3_connect_timeout)
 
     async def chain(chain: Chain, name: str, tell: OnEvent = base.on_event) -> Endpoint:
         http = await stack.enter_async_context(open_http(ports))
@@ -98,22 +100,24 @@ async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
     async def buckets() -> HttpClient:
         return await stack.enter_async_context(open_http(ports, way=to_buckets, judge=policy.check))
 
-    answered = {one.chain_id: one for one in (settings.ethereum, settings.gateway)}
-    gateway = await chain(settings.gateway, "gateway")
+    answered = {one.chain_id: one for one in (settings.chains.ethereum, settings.chains.gateway)}
+    gateway = await chain(settings.chains.gateway, "gateway")
     return Links(
         journal=await stack.enter_async_context(_journal(base)),
         gateway=gateway,
-        ethereum=gateway if len(answered) == 1 else await chain(settings.ethereum, "ethereum"),
+        ethereum=gateway if len(answered) == 1 else await chain(settings.chains.ethereum, "ethereum"),
         traces={
             chain_id: await chain(one, f"traces of chain {chain_id}", ignore)
             for chain_id, one in answered.items()
         },
         hosts={
             host.chain.chain_id: await chain(host.chain, f"host chain {host.chain.chain_id}")
-            for host in settings.host_chains
+            for host in settings.chains.host_chains
         },
         core=await stack.enter_async_context(
-            open_core(settings.core_endpoints, ports, settings.core_tls, settings.core_reply_budget)
+            open_core(
+                settings.core.core_endpoints, ports, settings.core.core_tls, settings.core.core_reply_budget
+            )
         ),
         buckets=await buckets(),
         attestations=await buckets(),
@@ -126,14 +130,14 @@ async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
 def _journal(base: _Base) -> AbstractAsyncContextManager[Journal]:
     settings, ports = base.settings, base.ports
     binding = Binding(
-        profile=settings.profile,
-        gateway_chain_id=settings.gateway.chain_id,
-        ethereum_chain_id=settings.ethereum.chain_id,
-        decryption_contract=settings.decryption_contract.address,
+        profile=settings.protocol.profile,
+        gateway_chain_id=settings.chains.gateway.chain_id,
+        ethereum_chain_id=settings.chains.ethereum.chain_id,
+        decryption_contract=settings.protocol.decryption_contract.address,
         sender=base.wallet.address,
     )
-    shards = len(settings.core_endpoints)
-    return open_journal(settings.journal, binding, ports.offload, ports.wall, shards=shards)
+    shards = len(settings.core.core_endpoints)
+    return open_journal(settings.storage.journal, binding, ports.offload, ports.wall, shards=shards)
 
 
 def _build(base: _Base, links: Links) -> Components:
@@ -171,19 +175,19 @@ def _chain_contexts(base: _Base, links: Links) -> Mapping[int, ChainContext]:
         ChainContext(
             "ethereum",
             links.ethereum,
-            settings.key_management_polling,
-            settings.kms_operation_from_block_number,
-            settings.ethereum_tx_required_confirmations,
-            settings.ethereum_tx_get_receipt_timeout,
-            links.traces[settings.ethereum.chain_id],
+            settings.reading.key_management_polling,
+            settings.reading.kms_operation_from_block_number,
+            settings.transactions.ethereum_tx_required_confirmations,
+            settings.transactions.ethereum_tx_get_receipt_timeout,
+            links.traces[settings.chains.ethereum.chain_id],
         ),
         ChainContext(
             "gateway",
             links.gateway,
-            settings.decryption_polling,
-            settings.decryption_from_block_number,
-            settings.gateway_tx_required_confirmations,
-            traces=links.traces[settings.gateway.chain_id],
+            settings.reading.decryption_polling,
+            settings.reading.decryption_from_block_number,
+            settings.transactions.gateway_tx_required_confirmations,
+            traces=links.traces[settings.chains.gateway.chain_id],
         ),
     )
     listened = {subscription.chain_id for subscription in base.profile.subscriptions()}
@@ -196,19 +200,19 @@ def _chain_contexts(base: _Base, links: Links) -> Mapping[int, ChainContext]:
 def _directory(base: _Base, links: Links) -> Directory:
     """Read the whole registry, or, in a generation without attestations, only what requests name."""
     kind = Registry if base.profile.has_attestations else Lookup
-    return kind(base.profile, links.gateway, base.settings.registry_refresh, base.on_event)
+    return kind(base.profile, links.gateway, base.settings.ciphertexts.registry_refresh, base.on_event)
 
 
 def _quorum(base: _Base, links: Links, directory: Directory) -> AttestationQuorum | None:
     if not isinstance(directory, Registry):
         return None
     return AttestationQuorum(
-        links.attestations, directory, base.policy, base.settings.attestation_head_timeout
+        links.attestations, directory, base.policy, base.settings.ciphertexts.attestation_head_timeout
     )
 
 
 def _shadow(base: _Base, quorum: AttestationQuorum | None) -> Shadow | None:
-    if quorum is None or base.settings.attestation is not AttestationMode.SHADOW:
+    if quorum is None or base.settings.ciphertexts.attestation is not AttestationMode.SHADOW:
         return None
     return Shadow(quorum, base.on_event)
 
@@ -217,7 +221,7 @@ def _sources(base: _Base, links: Links, directory: Directory) -> Sources:
     """Know where a generation keeps its objects: under two names each, or at the places of the first one."""
     if links.sdk is None:
         return BothForms(links.buckets, directory)
-    s3 = base.settings.httpz.s3
+    s3 = base.settings.protocol.httpz.s3
     instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
     return ByPlace(links.buckets, directory, links.sdk, instead)
 
@@ -230,12 +234,12 @@ def _fetcher(
         sources,
         base.policy,
         base.ports.offload,
-        settings.max_ciphertext_size,
+        settings.ciphertexts.max_ciphertext_size,
         lambda handle, reason: base.on_event(CiphertextMismatch(handle, reason)),
-        settings.httpz.tolerant_digests,
+        settings.protocol.httpz.tolerant_digests,
         counts,
         quorum,
-        settings.attestation is AttestationMode.ENFORCE,
+        settings.ciphertexts.attestation is AttestationMode.ENFORCE,
     )
 
 
@@ -252,8 +256,8 @@ def _checker(base: _Base, links: Links, chain_contexts: Mapping[int, ChainContex
         identity=NodeIdentity(base.profile, links.chains, base.wallet.address),
         contexts=Contexts(base.profile, links.ethereum, trio.current_time, second_look),
         second_look=second_look,
-        expiry=base.settings.decryption_expiry,
-        reorg_window=base.settings.reorg_window,
+        expiry=base.settings.work.decryption_expiry,
+        reorg_window=base.settings.reading.reorg_window,
     )
 
 
@@ -287,8 +291,8 @@ def _pipeline(
         txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in chain_contexts.items()},
         destruction=Destruction(base.profile, journal, heads, stages.checker.contexts, outcomes.reject),
         budgets=budgets,
-        deadlines=base.settings.deadlines,
-        runner=StageRunner(base.profile, tracker, len(base.settings.core_endpoints), base.on_event),
+        deadlines=base.settings.work.deadlines,
+        runner=StageRunner(base.profile, tracker, len(base.settings.core.core_endpoints), base.on_event),
         tracker=tracker,
         outcomes=outcomes,
         on_event=base.on_event,
@@ -297,15 +301,15 @@ def _pipeline(
 
 def _budgets(settings: Settings) -> tuple[ByteBudget, ...]:
     """Return the budget of ciphertexts in equal parts, one for each shard."""
-    shards = len(settings.core_endpoints)
-    return (*(ByteBudget(settings.ciphertext_budget // shards) for _ in range(shards)),)
+    shards = len(settings.core.core_endpoints)
+    return (*(ByteBudget(settings.ciphertexts.ciphertext_budget // shards) for _ in range(shards)),)
 
 
 def _core_health(base: _Base, links: Links, pipeline: Pipeline) -> CoreHealth:
     """A Core that is well again is not held to what failed for its connection."""
     return CoreHealth(
         links.core,
-        base.settings.healthcheck_timeout,
+        base.settings.core.healthcheck_timeout,
         on_recovery=lambda name: pipeline.tracker.failures.forgive(name, CONNECTION),
     )
 
@@ -320,8 +324,8 @@ def _pools(base: _Base) -> Mapping[PoolName, WorkerPool]:
 
 def _pool(settings: Settings, name: PoolName, kinds: tuple[Kind, ...]) -> WorkerPool:
     """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""
-    shards = 1 if name in IN_ORDER else len(settings.core_endpoints)
-    return WorkerPool(name, kinds, max(getattr(settings.pools, name.value), shards), WakeUp(), shards)
+    shards = 1 if name in IN_ORDER else len(settings.core.core_endpoints)
+    return WorkerPool(name, kinds, max(getattr(settings.work.pools, name.value), shards), WakeUp(), shards)
 
 
 def _bucket_dial(dial: Dial, policy: BucketPolicy) -> Dial:

@@ -74,7 +74,7 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = load_config(
         config_file(arguments), environ=os.environ, network=arguments.network, service_name=arguments.name
     )
-    log = make_logger(sys.stdout, settings.log_level, settings.log_format)
+    log = make_logger(sys.stdout, settings.monitoring.log_level, settings.monitoring.log_format)
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogs(log.log)])
     for warning in settings.warnings:
         log.warning("configuration", place=warning.place, message=warning.message, remedy=warning.remedy)
@@ -99,16 +99,16 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
     from kmsconn.app.connector import open_connector
 
     monitor = Monitor()
-    log_event = log_events(log, settings.log_level)
+    log_event = log_events(log, settings.monitoring.log_level)
 
     def on_event(event: Event) -> None:
         monitor.on_event(event)
         log_event(event)
 
-    app = make_app(monitor, Identity(settings.service_name, __version__))
+    app = make_app(monitor, Identity(settings.monitoring.service_name, __version__))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_server(app, settings.monitoring_endpoint) as url:
-            log.info("started", version=__version__, profile=settings.profile, monitoring=url)
+        async with open_server(app, settings.monitoring.monitoring_endpoint) as url:
+            log.info("started", version=__version__, profile=settings.protocol.profile, monitoring=url)
             log_settings(settings, log)
             async with open_connector(settings, ports=ports, on_event=on_event) as connector:
                 monitor.watch(connector.statistics)

@@ -62,26 +62,28 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def summary(settings: Settings) -> Iterator[str]:
     """Yield what a reader would check, without secrets: of a URL only scheme, host and port."""
-    yield f"profile      {settings.profile}"
+    yield f"profile      {settings.protocol.profile}"
     yield f"tx sender    {_sender(settings)}"
-    yield f"gateway      {_chain(settings.gateway)}"
-    if settings.ethereum != settings.gateway:
-        yield f"ethereum     {_chain(settings.ethereum)}"
-    for host in settings.host_chains:
+    yield f"gateway      {_chain(settings.chains.gateway)}"
+    if settings.chains.ethereum != settings.chains.gateway:
+        yield f"ethereum     {_chain(settings.chains.ethereum)}"
+    for host in settings.chains.host_chains:
         yield f"host chain   {_chain(host.chain)}, ACL {checksum(host.acl)}"
-    yield f"decryption   {checksum(settings.decryption_contract.address)}"
-    yield f"core         {', '.join(show_origin(url) for url in settings.core_endpoints)}"
-    yield f"journal      {settings.journal}"
-    yield f"monitoring   {settings.monitoring_endpoint}"
+    yield f"decryption   {checksum(settings.protocol.decryption_contract.address)}"
+    yield f"core         {', '.join(show_origin(url) for url in settings.core.core_endpoints)}"
+    yield f"journal      {settings.storage.journal}"
+    yield f"monitoring   {settings.monitoring.monitoring_endpoint}"
     if settings.proxies.shown:
         yield f"proxies      {settings.proxies.shown}"
 
 
 def _sender(settings: Settings) -> str:
     """Return the wallet's address; that of a key in AWS KMS is known once it is asked, at the start."""
-    if settings.private_key is not None:
-        return checksum(PrivateKey.parse(settings.private_key.reveal()).address)
-    return f"the AWS KMS key {settings.aws_kms.key_id}" if settings.aws_kms is not None else "none"
+    if settings.wallet.private_key is not None:
+        return checksum(PrivateKey.parse(settings.wallet.private_key.reveal()).address)
+    return (
+        f"the AWS KMS key {settings.wallet.aws_kms.key_id}" if settings.wallet.aws_kms is not None else "none"
+    )
 
 
 def _chain(chain: Chain) -> str:

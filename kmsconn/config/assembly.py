@@ -39,7 +39,7 @@ def assemble(
         return None
     warn_if_open(values["journal"], findings)
     table = FHEVM_014
-    return Settings(
+    return Settings.of(
         gateway=_chain(values, "gateway"),
         ethereum=_chain(values, "ethereum"),
         host_chains=tuple(_host_chain(entry) for entry in values["host_chains"]),

@@ -63,7 +63,7 @@ def assemble(
     gateway = Chain(values["chain_id"], values["gwl2_url"])
     httpz = Contract(**section(table, values, "gateway_config_contract"))
     own = {name: value for name, value in section(table, values, "httpz").items() if value is not None}
-    return Settings(
+    return Settings.of(
         gateway=gateway,
         ethereum=gateway,
         host_chains=(),

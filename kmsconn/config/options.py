@@ -57,7 +57,8 @@ class Option:
         if self.given_default is not _FROM_SETTINGS:
             return self.given_default
         section, _, field = self.setting.rpartition(".")
-        return getattr(attrs.fields(_SECTIONS[section] if section else values.Settings), field).default
+        holder = _SECTIONS[section] if section else values.GROUPS[values.GROUP_OF[field]]
+        return getattr(attrs.fields(holder), field).default
 
     @property
     def environment(self) -> str:

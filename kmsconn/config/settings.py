@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, Final
 
 import attrs
 
@@ -158,42 +159,94 @@ class Httpz:
 
 
 @attrs.frozen
-class Settings:
-    """Everything that one connector needs to know.
-
-    In the generation ``httpz-rc7`` one gateway has it all: ``ethereum`` is the same chain as ``gateway``, there are no host chains,
-    ``decryption_contract`` is the DecryptionManager, ``gateway_config_contract`` and ``protocol_config_contract`` are HTTPZ, and
-    ``kms_generation_contract`` is the KeyManager.
-
-    The wallet is ``private_key`` or ``aws_kms``, one of the two (ValueError otherwise).
-    ``warnings`` is what the sources accepted without effect, or found unsafe; it says nothing about how the connector runs.
-    """
+class Chains:
+    """The chains of one deployment. In the generation ``httpz-rc7`` both are the same one, and there are no host chains."""
 
     gateway: Chain
     ethereum: Chain
     host_chains: tuple[HostChain, ...]
+
+
+@attrs.frozen
+class ProtocolSettings:
+    """The generation of the protocol, its contracts, and what is asked of the Core.
+
+    In the generation ``httpz-rc7`` ``decryption_contract`` is the DecryptionManager, ``gateway_config_contract`` and
+    ``protocol_config_contract`` are HTTPZ, and ``kms_generation_contract`` is the KeyManager.
+    """
+
     decryption_contract: Contract
     gateway_config_contract: Contract
     protocol_config_contract: Contract
     kms_generation_contract: Contract
-    core_endpoints: tuple[str, ...]
-    private_key: Secret | None
     profile: str = "fhevm-0.14"
-    journal: Path = Path("kmsconn.db")
-    service_name: str = "kmsconn"
-    monitoring_endpoint: str = "0.0.0.0:9100"
+    compressed_key_sets: bool = False
+    erc1271_gas_limit: int = 100_000
+    httpz: Httpz = attrs.field(factory=Httpz)
+
+
+@attrs.frozen
+class CoreSettings:
+    """How the Core is reached, and the bytes of its answers in memory at once."""
+
+    core_endpoints: tuple[str, ...]
+    core_tls: CoreTls | None = None
+    core_reply_budget: int = 512 * 1024 * 1024
     healthcheck_timeout: float = 3.0
+
+
+@attrs.frozen
+class WalletSettings:
+    """The wallet that pays for replies: ``private_key`` or ``aws_kms``, one of the two (ValueError otherwise)."""
+
+    private_key: Secret | None
+    aws_kms: AwsKmsKey | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if (self.private_key is None) == (self.aws_kms is None):
+            raise ValueError("the wallet is private_key or aws_kms, one of the two")
+
+
+@attrs.frozen
+class ReadingSettings:
+    """How the chains are read."""
+
     decryption_polling: float = 0.5
     key_management_polling: float = 30.0
     get_logs_batch_size: int = 100
     decryption_from_block_number: int | None = None
     kms_operation_from_block_number: int | None = None
-    compressed_key_sets: bool = False
+    reorg_window: float = 30.0
+
+
+@attrs.frozen
+class WorkSettings:
+    """How much is worked on at once, and for how long."""
+
+    pools: Pools = attrs.field(factory=Pools)
+    deadlines: Deadlines = attrs.field(factory=Deadlines)
+    decryption_expiry: float = 24 * 3600.0
+    drain_grace: float = 20.0
+
+
+@attrs.frozen
+class CiphertextSettings:
+    """How ciphertexts are fetched and compared."""
+
     s3_connect_timeout: float = 3.0
-    erc1271_gas_limit: int = 100_000
     attestation: AttestationMode = AttestationMode.SHADOW
     attestation_head_timeout: float = 5.0
     registry_refresh: float = 60.0
+    max_ciphertext_size: int = 66 * 1024 * 1024
+    ciphertext_budget: int = 512 * 1024 * 1024
+    allow_http_buckets: bool = False
+    allow_private_buckets: bool = False
+
+
+@attrs.frozen
+class TransactionSettings:
+    """What replies may cost, and when they are final."""
+
     trace_reverted_tx: bool = True
     gas_multiplier_percent: int = 115
     ethereum_tx_required_confirmations: int = 64
@@ -202,27 +255,84 @@ class Settings:
     max_fee_per_gas: int = 1000 * 10**9
     max_priority_fee_per_gas: int = 50 * 10**9
     max_reply_cost: int = 5 * 10**17
-    decryption_expiry: float = 24 * 3600.0
-    pools: Pools = attrs.field(factory=Pools)
-    deadlines: Deadlines = attrs.field(factory=Deadlines)
-    drain_grace: float = 20.0
+
+
+@attrs.frozen
+class StorageSettings:
+    """The journal, how long it keeps what has ended, and the socket for commands on it."""
+
+    journal: Path = Path("kmsconn.db")
     retention: Retention = attrs.field(factory=Retention)
     control_socket: Path | None = None
-    reorg_window: float = 30.0
-    max_ciphertext_size: int = 66 * 1024 * 1024
-    ciphertext_budget: int = 512 * 1024 * 1024
-    allow_http_buckets: bool = False
-    allow_private_buckets: bool = False
-    core_tls: CoreTls | None = None
-    core_reply_budget: int = 512 * 1024 * 1024
-    httpz: Httpz = attrs.field(factory=Httpz)
+
+
+@attrs.frozen
+class MonitoringSettings:
+    """The name of the process, its port and its log. For the command only."""
+
+    service_name: str = "kmsconn"
+    monitoring_endpoint: str = "0.0.0.0:9100"
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
-    aws_kms: AwsKmsKey | None = None
+
+
+@attrs.frozen
+class Settings:
+    """Everything that one connector needs to know, in groups. A setting has one name in all groups: see ``of`` and ``but``.
+
+    ``proxies`` are for RPC, buckets and AWS; no option but the usual variables of the environment names them.
+    ``warnings`` is what the sources accepted without effect, or found unsafe; it says nothing about how the connector runs.
+    """
+
+    chains: Chains
+    protocol: ProtocolSettings
+    core: CoreSettings
+    wallet: WalletSettings
+    reading: ReadingSettings = attrs.field(factory=ReadingSettings)
+    work: WorkSettings = attrs.field(factory=WorkSettings)
+    ciphertexts: CiphertextSettings = attrs.field(factory=CiphertextSettings)
+    transactions: TransactionSettings = attrs.field(factory=TransactionSettings)
+    storage: StorageSettings = attrs.field(factory=StorageSettings)
+    monitoring: MonitoringSettings = attrs.field(factory=MonitoringSettings)
     proxies: Proxies = NO_PROXIES
-    """For RPC, buckets and AWS; no option but the usual variables of the environment says which."""
     warnings: tuple[Fault, ...] = attrs.field(default=(), eq=False)
 
-    def __attrs_post_init__(self) -> None:
-        if (self.private_key is None) == (self.aws_kms is None):
-            raise ValueError("the wallet is private_key or aws_kms, one of the two")
+    @classmethod
+    def of(cls, **values: Any) -> Settings:
+        """Return settings from single ones by their names, whatever their groups. Raises TypeError for a name that is none."""
+        groups = _grouped(values)
+        made: dict[str, Any] = {name: group(**groups.pop(name, {})) for name, group in GROUPS.items()}
+        return cls(**made, **groups)
+
+    def but(self, **values: Any) -> Settings:
+        """Return these settings with other values of single ones, by their names. Raises TypeError for a name that is none."""
+        groups = _grouped(values)
+        for name in GROUPS.keys() & groups.keys():
+            groups[name] = attrs.evolve(getattr(self, name), **groups[name])
+        return attrs.evolve(self, **groups)
+
+
+GROUPS: Final[Mapping[str, type[attrs.AttrsInstance]]] = {
+    "chains": Chains,
+    "protocol": ProtocolSettings,
+    "core": CoreSettings,
+    "wallet": WalletSettings,
+    "reading": ReadingSettings,
+    "work": WorkSettings,
+    "ciphertexts": CiphertextSettings,
+    "transactions": TransactionSettings,
+    "storage": StorageSettings,
+    "monitoring": MonitoringSettings,
+}
+GROUP_OF: Final = {field.name: name for name, group in GROUPS.items() for field in attrs.fields(group)}
+"""The group of each single setting."""
+
+
+def _grouped(values: Mapping[str, Any]) -> dict[str, Any]:
+    groups: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in GROUP_OF:
+            groups.setdefault(GROUP_OF[name], {})[name] = value
+        else:
+            groups[name] = value
+    return groups

@@ -15,8 +15,8 @@ LONGEST: Final = 107  # bytes, on Linux (unix(7)); fewer elsewhere
 
 def control_path(settings: Settings) -> Path:
     """Return where the control socket of a connector stands: as configured, else beside its journal."""
-    journal = settings.journal
-    return settings.control_socket or journal.with_name(journal.name + ".sock")
+    journal = settings.storage.journal
+    return settings.storage.control_socket or journal.with_name(journal.name + ".sock")
 
 
 @contextmanager

@@ -76,14 +76,16 @@ async def ask_stopped(settings: Settings, ports: Ports, command: str, arguments:
 
     Raises CommandError; StartRefused where there is no journal, or a process uses it and does not listen at its control socket.
     """
-    if not settings.journal.exists():
+    if not settings.storage.journal.exists():
         raise StartRefused(
-            f"there is no journal {settings.journal}, and no connector listens at {control_path(settings)}: "
+            f"there is no journal {settings.storage.journal}, and no connector listens at {control_path(settings)}: "
             "run this with the configuration of the connector"
         )
-    shards = len(settings.core_endpoints)
+    shards = len(settings.core.core_endpoints)
     try:
-        async with open_journal(settings.journal, None, ports.offload, ports.wall, shards=shards) as journal:
+        async with open_journal(
+            settings.storage.journal, None, ports.offload, ports.wall, shards=shards
+        ) as journal:
             return await perform(COMMANDS, _context(settings, ports, journal), command, arguments)
     except StartRefused as refused:
         raise StartRefused(
@@ -92,5 +94,5 @@ async def ask_stopped(settings: Settings, ports: Ports, command: str, arguments:
 
 
 def _context(settings: Settings, ports: Ports, journal: Any) -> Context:
-    profile = PROFILES[settings.profile](settings)
-    return Context(journal, profile, settings.decryption_expiry, ports.wall, lambda _chain: ports.wall())
+    profile = PROFILES[settings.protocol.profile](settings)
+    return Context(journal, profile, settings.work.decryption_expiry, ports.wall, lambda _chain: ports.wall())

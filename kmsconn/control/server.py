@@ -43,7 +43,7 @@ def context_of(components: Components) -> Context:
     return Context(
         journal=components.journal,
         profile=components.profile,
-        expiry=components.settings.decryption_expiry,
+        expiry=components.settings.work.decryption_expiry,
         wall=components.ports.wall,
         chain_time=chain_time,
         wake=lambda kind: components.pool_for(kind).wake_up.notify(),

@@ -37,7 +37,7 @@ def write_config(path: Path, settings: Settings) -> None:
         _check_ours(path)
         _replace(path, config_text(settings))
         for suffix in _JOURNAL_SUFFIXES:
-            Path(f"{settings.journal}{suffix}").unlink(missing_ok=True)
+            Path(f"{settings.storage.journal}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise _fault(path, f"cannot be written: {error.strerror}") from error
 
@@ -66,46 +66,46 @@ def _replace(path: Path, text: str) -> None:
 
 def config_text(settings: Settings) -> str:
     """Return the settings as TOML, by the names of its generation: where the dependencies are, and what differs for them."""
-    lines = _httpz_lines if settings.profile == HTTPZ_RC7 else _lines
+    lines = _httpz_lines if settings.protocol.profile == HTTPZ_RC7 else _lines
     return _INTRODUCTION + "\n".join((*lines(settings), *_common(settings))) + "\n"
 
 
 def _lines(settings: Settings) -> Iterator[str]:
-    yield from _chain("gateway", settings.gateway)
-    yield from _chain("ethereum", settings.ethereum)
-    hosts = (_host(host.chain, host.acl) for host in settings.host_chains)
+    yield from _chain("gateway", settings.chains.gateway)
+    yield from _chain("ethereum", settings.chains.ethereum)
+    hosts = (_host(host.chain, host.acl) for host in settings.chains.host_chains)
     yield f"host_chains = [{', '.join(hosts)}]"
     for name in ("decryption", "gateway_config", "protocol_config", "kms_generation"):
-        yield from _contract(f"{name}_contract", getattr(settings, f"{name}_contract"))
-    yield f"kms_core_endpoints = {_strings(settings.core_endpoints)}"
-    if settings.kms_operation_from_block_number is not None:
-        yield f"kms_operation_from_block_number = {settings.kms_operation_from_block_number}"
-        yield f'key_management_polling = "{round(settings.key_management_polling * 1000)}ms"'
+        yield from _contract(f"{name}_contract", getattr(settings.protocol, f"{name}_contract"))
+    yield f"kms_core_endpoints = {_strings(settings.core.core_endpoints)}"
+    if settings.reading.kms_operation_from_block_number is not None:
+        yield f"kms_operation_from_block_number = {settings.reading.kms_operation_from_block_number}"
+        yield f'key_management_polling = "{round(settings.reading.key_management_polling * 1000)}ms"'
 
 
 def _httpz_lines(settings: Settings) -> Iterator[str]:
     """Yield what the first generation has names of its own for."""
-    yield f"profile = {_string(settings.profile)}"
-    yield f"gwl2_url = {_strings(settings.gateway.urls)}"
-    yield f"chain_id = {settings.gateway.chain_id}"
-    yield f"decryption_manager_address = {_string(checksum(settings.decryption_contract.address))}"
-    yield f"httpz_address = {_string(checksum(settings.gateway_config_contract.address))}"
-    yield f"key_manager_address = {_string(checksum(settings.kms_generation_contract.address))}"
-    yield f"kms_core_endpoint = {_strings(settings.core_endpoints)}"
-    if (s3 := settings.httpz.s3) is not None:
+    yield f"profile = {_string(settings.protocol.profile)}"
+    yield f"gwl2_url = {_strings(settings.chains.gateway.urls)}"
+    yield f"chain_id = {settings.chains.gateway.chain_id}"
+    yield f"decryption_manager_address = {_string(checksum(settings.protocol.decryption_contract.address))}"
+    yield f"httpz_address = {_string(checksum(settings.protocol.gateway_config_contract.address))}"
+    yield f"key_manager_address = {_string(checksum(settings.protocol.kms_generation_contract.address))}"
+    yield f"kms_core_endpoint = {_strings(settings.core.core_endpoints)}"
+    if (s3 := settings.protocol.httpz.s3) is not None:
         yield f"s3_config.region = {_string(s3.region)}"
         yield f"s3_config.bucket = {_string(s3.bucket)}"
         yield f"s3_config.endpoint = {_string(s3.endpoint or '')}"
 
 
 def _common(settings: Settings) -> Iterator[str]:
-    if settings.private_key is not None:
-        yield f"private_key = {_string(settings.private_key.reveal())}"
-    yield f"journal = {_string(f'sqlite:///{settings.journal}')}"
-    yield f"monitoring_endpoint = {_string(settings.monitoring_endpoint)}"
-    yield f"decryption_from_block_number = {settings.decryption_from_block_number or 0}"
-    yield f"allow_http_buckets = {_flag(settings.allow_http_buckets)}"
-    yield f"allow_private_buckets = {_flag(settings.allow_private_buckets)}"
+    if settings.wallet.private_key is not None:
+        yield f"private_key = {_string(settings.wallet.private_key.reveal())}"
+    yield f"journal = {_string(f'sqlite:///{settings.storage.journal}')}"
+    yield f"monitoring_endpoint = {_string(settings.monitoring.monitoring_endpoint)}"
+    yield f"decryption_from_block_number = {settings.reading.decryption_from_block_number or 0}"
+    yield f"allow_http_buckets = {_flag(settings.ciphertexts.allow_http_buckets)}"
+    yield f"allow_private_buckets = {_flag(settings.ciphertexts.allow_private_buckets)}"
 
 
 def _chain(name: str, chain: Chain) -> Iterator[str]:

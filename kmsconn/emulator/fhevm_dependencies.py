@@ -157,7 +157,7 @@ class FhevmDependencies(EmulatedDependencies):
             host, port = self.places[name]
             return ChainSettings(chain_id, (f"ws://{host}:{port}",))
 
-        settings = Settings(
+        settings = Settings.of(
             gateway=chain("gateway", GATEWAY_ID),
             ethereum=chain("ethereum", ETHEREUM_ID),
             host_chains=(HostChain(chain("host", HOST_ID), self.acl.address),),
@@ -172,7 +172,7 @@ class FhevmDependencies(EmulatedDependencies):
             allow_http_buckets=True,
             allow_private_buckets=True,
         )
-        return attrs.evolve(settings, **changes)  # type: ignore[arg-type]
+        return settings.but(**changes)
 
     def _deploy(self) -> None:
         for contract in (self.gateway_config, self.decryption):

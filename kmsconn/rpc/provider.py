@@ -127,19 +127,19 @@ async def open_provider(settings: Settings, *, ports: Ports | None = None) -> As
         async def chain(chain: Chain, name: str) -> Rpc:
             return await stack.enter_async_context(open_endpoint(chain, name, ports, http))
 
-        gateway = await chain(settings.gateway, "gateway")
-        if settings.profile == "httpz-rc7":
-            yield Provider(interfaces(settings.profile), _places(settings, gateway, _HTTPZ))
+        gateway = await chain(settings.chains.gateway, "gateway")
+        if settings.protocol.profile == "httpz-rc7":
+            yield Provider(interfaces(settings.protocol.profile), _places(settings, gateway, _HTTPZ))
             return
-        ethereum = await chain(settings.ethereum, "ethereum")
+        ethereum = await chain(settings.chains.ethereum, "ethereum")
         acls = {}
-        for host in settings.host_chains:
+        for host in settings.chains.host_chains:
             rpc = await chain(host.chain, f"host chain {host.chain.chain_id}")
             acls[f"ACL@{host.chain.chain_id}"] = Place(rpc, host.acl)
         one = {"ACL": next(iter(acls.values()))} if len(acls) == 1 else {}
         places = _places(settings, gateway, _FHEVM_GATEWAY) | _places(settings, ethereum, _FHEVM_ETHEREUM)
-        yield Provider(interfaces(settings.profile), {**places, **acls, **one})
+        yield Provider(interfaces(settings.protocol.profile), {**places, **acls, **one})
 
 
 def _places(settings: Settings, rpc: Rpc, contracts: Mapping[str, str]) -> dict[str, Place]:
-    return {name: Place(rpc, getattr(settings, field).address) for name, field in contracts.items()}
+    return {name: Place(rpc, getattr(settings.protocol, field).address) for name, field in contracts.items()}

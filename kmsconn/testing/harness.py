@@ -137,9 +137,9 @@ def _settings(dependencies: FhevmDependencies, journal: Path, scenario: Scenario
     settings = dependencies.settings(journal, reorg_window=scenario.reorg_window, drain_grace=GRACE)
     if scenario.websocket:
         return settings
-    hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.host_chains]
-    gateway, ethereum = _over_http(settings.gateway), _over_http(settings.ethereum)
-    return attrs.evolve(settings, gateway=gateway, ethereum=ethereum, host_chains=tuple(hosts))
+    hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.chains.host_chains]
+    gateway, ethereum = _over_http(settings.chains.gateway), _over_http(settings.chains.ethereum)
+    return settings.but(gateway=gateway, ethereum=ethereum, host_chains=tuple(hosts))
 
 
 def _over_http(chain: Chain) -> Chain:
@@ -252,7 +252,7 @@ class _Process:
             self.complaints.append(f"was there for {took:g} s after its {self._ending}")
 
     def _look_at_files(self) -> None:
-        journal = self._there.settings.journal
+        journal = self._there.settings.storage.journal
         try:
             with locked(journal):
                 pass

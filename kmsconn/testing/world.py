@@ -113,7 +113,7 @@ class World:
     record: WorldRecord = attrs.field(factory=WorldRecord)
 
     def __attrs_post_init__(self) -> None:
-        self.invariants = Invariants(self.dependencies, self.journal, self.settings().reorg_window)
+        self.invariants = Invariants(self.dependencies, self.journal, self.settings().reading.reorg_window)
 
     def wall(self) -> float:
         """Return the wall clock, which acts may step."""
@@ -138,7 +138,7 @@ class World:
         connector, life = self.process.connector, self.process.life
         if connector is None or life.dead:
             return
-        limit = self.settings().drain_grace + DRAIN_SLACK
+        limit = self.settings().work.drain_grace + DRAIN_SLACK
         with self.process.held():
             connector.drain()
             with trio.move_on_after(limit) as scope:

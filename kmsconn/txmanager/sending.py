@@ -140,7 +140,7 @@ class Sender:
         sender = state.manager.wallet.address
         answers: list[Any] = []
         await self.asker.ask([transfer_estimate(sender)], lambda _p, result, _h: answers.append(result))
-        gas = gas_limit(read_gas(answers[0]), state.manager.settings.gas_multiplier_percent)
+        gas = gas_limit(read_gas(answers[0]), state.manager.settings.transactions.gas_multiplier_percent)
         within = self.market.limits.for_gas(price, gas)
         if within is None:
             return

@@ -228,7 +228,7 @@ class TxState:
         return cls(
             manager=manager,
             alerts=TxAlerts(manager.endpoint.name, manager.on_event),
-            nonces=NonceTracker(Debounce(min(manager.settings.reorg_window, GAP_SECONDS))),
+            nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
             sends=Hold(SEND_BACKOFF, random),
             signings=Hold(SIGNING_BACKOFF, random),
         )
@@ -261,12 +261,14 @@ def policy_of(manager: TxManager) -> TxPolicy:
     settings, operations = manager.settings, manager.profile.operations
     return TxPolicy(
         limits=FeeLimits(
-            settings.max_fee_per_gas, settings.max_priority_fee_per_gas, settings.max_reply_cost
+            settings.transactions.max_fee_per_gas,
+            settings.transactions.max_priority_fee_per_gas,
+            settings.transactions.max_reply_cost,
         ),
-        gas_percent=settings.gas_multiplier_percent,
+        gas_percent=settings.transactions.gas_multiplier_percent,
         spare_gas=lambda kind, estimate: operations[kind].spare(estimate),
         window=manager.config.window,
-        tracing=settings.trace_reverted_tx,
+        tracing=settings.transactions.trace_reverted_tx,
         replace_after=manager.config.replace_after,
-        absence_seconds=settings.reorg_window,
+        absence_seconds=settings.reading.reorg_window,
     )

@@ -101,7 +101,7 @@ class ChainObserver:
         self._checkpoint = None if own is None else (head.number, own)
 
     def _view(self, head: HeadAnswer) -> ChainView:
-        tracker, reorg_window = self.manager.endpoint.head, self.manager.settings.reorg_window
+        tracker, reorg_window = self.manager.endpoint.head, self.manager.settings.reading.reorg_window
         tracker.note(head.number, head.timestamp)
         self._heads.note(head.number, head.timestamp)
         # a burst of before this process would pass for old; nothing is old until as much was seen of the chain

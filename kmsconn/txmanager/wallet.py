@@ -89,10 +89,10 @@ class Wallet:
 @asynccontextmanager
 async def open_wallet(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wallet]:
     """Open the wallet that the settings name, and no other. Raises StartRefused when it cannot be used."""
-    if settings.private_key is not None:
-        yield Wallet.from_hex(settings.private_key)
-    elif settings.aws_kms is not None:
+    if settings.wallet.private_key is not None:
+        yield Wallet.from_hex(settings.wallet.private_key)
+    elif settings.wallet.aws_kms is not None:
         from kmsconn.txmanager.aws_kms import open_aws_kms
 
-        async with open_aws_kms(settings.aws_kms, on_event, settings.proxies) as signer:
+        async with open_aws_kms(settings.wallet.aws_kms, on_event, settings.proxies) as signer:
             yield Wallet(signer)

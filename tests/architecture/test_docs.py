@@ -342,7 +342,7 @@ async def test_the_way_to_tell_a_refusal_works(
     (block,) = [one for one in fences(DOCS / "embedding.md", "python") if "except*" in one]
     names: dict[str, Any] = {}
     exec(compile(block, "docs", "exec", dont_inherit=True), names)  # noqa: S102 - our own documentation
-    await names["told_apart"](attrs.evolve(config, gateway=attrs.evolve(config.gateway, chain_id=1)), ports)
+    await names["told_apart"](config.but(gateway=attrs.evolve(config.chains.gateway, chain_id=1)), ports)
     assert "is on chain 54321, configured is 1" in capsys.readouterr().out
 
 

@@ -43,10 +43,10 @@ def silent() -> Iterator[str]:
 def keep_requests(path: Path, *states: State) -> None:
     """Make the journal of a configuration with a request in each of these states."""
     settings = load_config(path, environ={})
-    gateway, contract = settings.gateway.chain_id, settings.decryption_contract.address
+    gateway, contract = settings.chains.gateway.chain_id, settings.protocol.decryption_contract.address
     sender = PrivateKey.parse(KEY).address
-    binding = Binding(settings.profile, gateway, settings.ethereum.chain_id, contract, sender)
-    db = opened(settings.journal, binding)
+    binding = Binding(settings.protocol.profile, gateway, settings.chains.ethereum.chain_id, contract, sender)
+    db = opened(settings.storage.journal, binding)
     log = log_of(request("public_one_v0"))
     db.begin()
     for number, state in enumerate(states, 1):
@@ -112,8 +112,8 @@ async def test_a_wrong_contract_ends_the_start_with_3_and_names_option_and_addre
             other = {"Decryption": near.gateway_config, "ProtocolConfig": near.kms_generation}[kind]
             address = Address(b"\x77" * 20) if where == "without code" else other.address
             settings = near.settings(tmp_path / "j.db", monitoring_endpoint="127.0.0.1:0")
-            contract = attrs.evolve(getattr(settings, option), address=address)
-            write_config(path, attrs.evolve(settings, **{option: contract}))
+            contract = attrs.evolve(getattr(settings.protocol, option), address=address)
+            write_config(path, settings.but(**{option: contract}))
             status, said = await exit_of("run", "-c", str(path))
     assert status == 3
     assert f"{option}.address: there is no {kind} at {checksum(address)}" in said

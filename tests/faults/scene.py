@@ -54,8 +54,10 @@ class Scene:
     def settings(self, **changes: Any) -> Settings:
         """Return settings with secrets in a URL."""
         settings = self.dependencies.settings(self.folder / "journal.db", **{"reorg_window": 4.0, **changes})
-        gateway = Chain(settings.gateway.chain_id, ("ws://user:hunter2@gateway:80/pathkey?token=sesame",))
-        return attrs.evolve(settings, gateway=gateway)
+        gateway = Chain(
+            settings.chains.gateway.chain_id, ("ws://user:hunter2@gateway:80/pathkey?token=sesame",)
+        )
+        return settings.but(gateway=gateway)
 
     def ports(self) -> Ports:
         """Return the ports of one process."""
@@ -65,8 +67,8 @@ class Scene:
         """Return a connector that drains when the block is left; nothing of what it says holds a secret."""
         settings = self.settings(**changes)
         write = log_events(make_logger(self.log, "debug", LogFormat.JSON), "debug")
-        assert settings.private_key is not None
-        secrets = (*SECRETS, settings.private_key.reveal().removeprefix("0x"))
+        assert settings.wallet.private_key is not None
+        secrets = (*SECRETS, settings.wallet.private_key.reveal().removeprefix("0x"))
 
         def note(event: Event) -> None:
             assert not isinstance(event, AlertRaised) or event.cause in CAUSES

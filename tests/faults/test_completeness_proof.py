@@ -45,7 +45,7 @@ async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
             await scene.wait(lambda: scene.answered == set(early))
             hide(scene, fault)
             hidden = await scene.ask(*FORMS * 2)
-            await trio.sleep(3 * scene.settings().reorg_window)
+            await trio.sleep(3 * scene.settings().reading.reorg_window)
             heal(scene)
             await trio.sleep(2)
             assert (
@@ -91,7 +91,7 @@ async def test_the_proof_goes_on_after_a_restart_without_a_start_block(
         async with scene.connected(decryption_from_block_number=None):
             hide(scene, NodeFault.EMPTY_LOGS)
             hidden = await scene.ask(*FORMS)
-            await trio.sleep(3 * scene.settings().reorg_window)
+            await trio.sleep(3 * scene.settings().reading.reorg_window)
             heal(scene)
             await scene.wait(lambda: set(hidden) <= scene.answered, 4 * PROOF_INTERVAL)
 
@@ -112,7 +112,7 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
             node.log_fork = branch
         for core in scene.dependencies.cores:
             core.core.restart()
-        await trio.sleep(4 * scene.settings().reorg_window)
+        await trio.sleep(4 * scene.settings().reading.reorg_window)
         for node in scene.dependencies.clusters["gateway"].nodes:
             node.log_fork = None
         assert truth_of(scene.dependencies).open

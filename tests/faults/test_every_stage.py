@@ -225,7 +225,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
                 await run_txmanager(manager)
 
         await cancel_everywhere(a_moment, look)
-        with trio.move_on_after(3 * components.settings.reorg_window):
+        with trio.move_on_after(3 * components.settings.reading.reorg_window):
             await run_txmanager(manager)
         row = await components.journal.run(queries.row, line.row.rid)
         assert row is not None

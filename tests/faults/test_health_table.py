@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
@@ -260,8 +259,7 @@ async def test_another_connector_with_the_same_key_that_is_faster(
 ) -> None:
     """Ours hears of requests later, and finds them answered."""
     async with open_scene(tmp_path) as scene:
-        later = attrs.evolve(
-            scene.settings(decryption_polling=20.0),
+        later = scene.settings(decryption_polling=20.0).but(
             journal=tmp_path / "later.db",
             gateway=Chain(GATEWAY_ID, ("http://gateway:80",)),
         )
@@ -283,7 +281,7 @@ async def test_another_connector_with_the_same_key_that_is_as_fast(
 ) -> None:
     """Both sign every reply, with different gas limits, so that their bytes differ; one of the two is included."""
     async with open_scene(tmp_path) as scene:
-        twin = attrs.evolve(scene.settings(gas_multiplier_percent=150), journal=tmp_path / "twin.db")
+        twin = scene.settings(gas_multiplier_percent=150).but(journal=tmp_path / "twin.db")
         async with (
             scene.connected(),
             open_connector(twin, ports=scene.ports(), on_event=scene.monitor.on_event) as connector,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
@@ -185,9 +184,7 @@ async def test_a_life_of_compressed_keys(
     monkeypatch.setattr(
         FhevmDependencies,
         "settings",
-        lambda self, *given, **changes: attrs.evolve(
-            honest(self, *given, **changes), compressed_key_sets=True
-        ),
+        lambda self, *given, **changes: honest(self, *given, **changes).but(compressed_key_sets=True),
     )
     async with open_ceremony(tmp_path, members=1) as ceremony:
         with trio.fail_after(LONG):

@@ -317,7 +317,7 @@ async def test_row_029_a_garbage_address_does_not_prevent_the_second(
 async def test_row_030_without_an_s3_section_requests_are_answered(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    assert httpz.settings().httpz.s3 is None
+    assert httpz.settings().protocol.httpz.s3 is None
     async with open_world(tmp_path) as world, world.connected():
         world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)

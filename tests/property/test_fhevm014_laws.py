@@ -136,7 +136,7 @@ def test_foreign_logs_are_undecodable(topics: tuple[bytes, ...], data: bytes) ->
 def test_checks_raise_nothing_but_their_errors(
     content: Any, time: float, age: float, calldata: bytes
 ) -> None:
-    facts = Facts(time, age, vectors.vector_settings().decryption_contract.address, calldata)
+    facts = Facts(time, age, vectors.vector_settings().protocol.decryption_contract.address, calldata)
     try:
         questions = PROFILE.operations[content.kind].checks(content, facts)
     except (Rejected, NotYet, Misconfigured):

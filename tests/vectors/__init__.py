@@ -122,4 +122,4 @@ def vector_settings(**changes: Any) -> settings.Settings:
         "core_endpoints": ("http://core.test:50100",),
         "private_key": settings.Secret(environment["keys"]["tx1"]["private_key"]),
     }
-    return settings.Settings(**(values | changes))
+    return settings.Settings.of(**(values | changes))

@@ -140,4 +140,4 @@ def settings(**changes: Any) -> Settings:
         "private_key": Secret(node(1)["tx_sender_private_key"]),
         "profile": "httpz-rc7",
     }
-    return Settings(**(values | changes))
+    return Settings.of(**(values | changes))

@@ -115,7 +115,7 @@ class HttpzDependencies(EmulatedDependencies):
         host, port = self.places["gateway"]
         gateway = ChainSettings(GATEWAY_ID, (f"ws://{host}:{port}",))
         httpz = Contract(self.httpz.address, "HTTPZ")
-        settings = Settings(
+        settings = Settings.of(
             profile="httpz-rc7",
             service_name="kms-connector",
             gateway=gateway,
@@ -134,7 +134,7 @@ class HttpzDependencies(EmulatedDependencies):
             attestation=AttestationMode.OFF,
             httpz=HttpzSettings(s3=self._fallback()),
         )
-        return attrs.evolve(settings, **changes)  # type: ignore[arg-type]
+        return settings.but(**changes)
 
     def settled(self) -> None:
         """Tell HTTPZ where the buckets are."""

@@ -32,15 +32,15 @@ class Deployment:
     @classmethod
     def of(cls, settings: Settings) -> Deployment:
         """Return the deployment that the settings name."""
-        gateway, ethereum = settings.gateway.chain_id, settings.ethereum.chain_id
+        gateway, ethereum = settings.chains.gateway.chain_id, settings.chains.ethereum.chain_id
         return cls(
-            decryption=_domain(settings.decryption_contract, gateway),
-            generation=_domain(settings.kms_generation_contract, ethereum),
-            config=_domain(settings.protocol_config_contract, ethereum),
-            gateway_config=settings.gateway_config_contract.address,
-            acls={host.chain.chain_id: host.acl for host in settings.host_chains},
-            erc1271_gas=settings.erc1271_gas_limit,
-            key_set=COMPRESSED_KEY_SET if settings.compressed_key_sets else KEY_SET,
+            decryption=_domain(settings.protocol.decryption_contract, gateway),
+            generation=_domain(settings.protocol.kms_generation_contract, ethereum),
+            config=_domain(settings.protocol.protocol_config_contract, ethereum),
+            gateway_config=settings.protocol.gateway_config_contract.address,
+            acls={host.chain.chain_id: host.acl for host in settings.chains.host_chains},
+            erc1271_gas=settings.protocol.erc1271_gas_limit,
+            key_set=COMPRESSED_KEY_SET if settings.protocol.compressed_key_sets else KEY_SET,
         )
 
     @property

@@ -34,12 +34,12 @@ class Deployment:
     @classmethod
     def of(cls, settings: Settings) -> Deployment:
         """Return the deployment that the settings name."""
-        gateway, options = settings.gateway.chain_id, settings.httpz
+        gateway, options = settings.chains.gateway.chain_id, settings.protocol.httpz
         auto = options.plaintext_encoding == "auto"
         return cls(
-            manager=_domain(settings.decryption_contract, gateway),
-            httpz=_domain(settings.gateway_config_contract, gateway),
-            key_manager=settings.kms_generation_contract.address,
+            manager=_domain(settings.protocol.decryption_contract, gateway),
+            httpz=_domain(settings.protocol.gateway_config_contract, gateway),
+            key_manager=settings.protocol.kms_generation_contract.address,
             forms=AUTO if auto else (PlaintextForm(options.plaintext_encoding),),
             parameters=options.fhe_parameters,
             preprocessing=options.preprocessing,

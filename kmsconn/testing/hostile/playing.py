@@ -246,9 +246,9 @@ def _settings(dependencies: EmulatedDependencies, journal: Path, setting: Settin
     )
     if setting.websocket:
         return settings
-    hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.host_chains]
-    gateway, ethereum = _over_http(settings.gateway), _over_http(settings.ethereum)
-    return attrs.evolve(settings, gateway=gateway, ethereum=ethereum, host_chains=tuple(hosts))
+    hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.chains.host_chains]
+    gateway, ethereum = _over_http(settings.chains.gateway), _over_http(settings.chains.ethereum)
+    return settings.but(gateway=gateway, ethereum=ethereum, host_chains=tuple(hosts))
 
 
 _IN_AWS: Mapping[str, Any] = {"private_key": None, "aws_kms": AwsKmsKey(KEY_ID, "eu-west-1", ENDPOINT)}

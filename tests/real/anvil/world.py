@@ -90,7 +90,7 @@ class World:
 
     def settings(self, journal: Path, node: int = 0, **changes: object) -> Settings:
         """Return the settings of the connector of the node with this number."""
-        settings = Settings(
+        settings = Settings.of(
             gateway=_chain(self.gateway),
             ethereum=_chain(self.ethereum),
             host_chains=(HostChain(_chain(self.host), self.at.acl),),
@@ -107,7 +107,7 @@ class World:
             allow_http_buckets=True,
             allow_private_buckets=True,
         )
-        return attrs.evolve(settings, **changes)  # type: ignore[arg-type]
+        return settings.but(**changes)
 
 
 def sender_secret(node: int) -> str:

@@ -117,7 +117,11 @@ class Bench:
     def read(self, log: Log, *arrivals: Arrival) -> Read:
         """Return a read of one log's block that holds these arrivals and nothing else."""
         block, of = log.block_number, log.address
-        chain = SETTINGS.gateway if of == SETTINGS.decryption_contract.address else SETTINGS.ethereum
+        chain = (
+            SETTINGS.chains.gateway
+            if of == SETTINGS.protocol.decryption_contract.address
+            else SETTINGS.chains.ethereum
+        )
         return Read(
             chain.chain_id, of, block, block, arrivals, (), block + 1, self.journal.tick,
             wall(), float(CHAIN_TIME), EXPIRY,
@@ -161,7 +165,11 @@ def wall() -> float:
 async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIterator[Bench]:
     """Run a journal while the block lasts; ``does`` says what stages do that do not just pass."""
     binding = Binding(
-        "fhevm-0.14", SETTINGS.gateway.chain_id, 1, SETTINGS.decryption_contract.address, Address(bytes(20))
+        "fhevm-0.14",
+        SETTINGS.chains.gateway.chain_id,
+        1,
+        SETTINGS.protocol.decryption_contract.address,
+        Address(bytes(20)),
     )
     events: list[Event] = []
     async with open_journal(
@@ -170,7 +178,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
         stages, head = ScriptedStages(does), HeadTracker()
         head.note(100, CHAIN_TIME)
         tracker = RequestTracker(GroupedAlerts(events.append))
-        heads = {SETTINGS.gateway.chain_id: head, SETTINGS.ethereum.chain_id: HeadTracker()}
+        heads = {SETTINGS.chains.gateway.chain_id: head, SETTINGS.chains.ethereum.chain_id: HeadTracker()}
         outcomes = RowOutcomes(PROFILE, journal, heads, tracker, wall, lambda: 0.5, events.append)
         contexts = Contexts(PROFILE, _NOBODY, trio.current_time, SecondLook({}))
         pipeline = Pipeline(
@@ -178,7 +186,9 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             stages=stages,  # type: ignore[arg-type]
             journal=journal,
             heads=heads,
-            txmanager_wake_ups={chain.chain_id: WakeUp() for chain in (SETTINGS.gateway, SETTINGS.ethereum)},
+            txmanager_wake_ups={
+                chain.chain_id: WakeUp() for chain in (SETTINGS.chains.gateway, SETTINGS.chains.ethereum)
+            },
             destruction=Destruction(PROFILE, journal, heads, contexts, outcomes.reject),
             budgets=[ByteBudget(1000) for _ in range(shards)],
             deadlines=Deadlines(),

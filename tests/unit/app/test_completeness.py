@@ -182,7 +182,7 @@ async def proving(world: World) -> AsyncIterator[Completeness]:
 
 
 async def rounds(number: int = 1) -> None:
-    await trio.sleep(number * max(PROOF_INTERVAL, SETTINGS.reorg_window))
+    await trio.sleep(number * max(PROOF_INTERVAL, SETTINGS.reading.reorg_window))
 
 
 async def test_nothing_is_missing_where_all_is_known(autojump_clock: Any) -> None:

@@ -88,7 +88,7 @@ class Chain:
     """The names of the blocks that were asked for as the head."""
     name: str = "gateway"
     is_down: bool = False
-    chain_id: int = SETTINGS.gateway.chain_id
+    chain_id: int = SETTINGS.chains.gateway.chain_id
     notify: Callable[[Any], None] | None = None
 
     async def call(self, method: str, *params: Any) -> Any:
@@ -178,7 +178,7 @@ async def reading(
         chain_context = ChainContext("gateway", chain, POLLING, from_block)  # type: ignore[arg-type]
         components = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
-            settings=attrs.evolve(SETTINGS, reorg_window=REORG_WINDOW, get_logs_batch_size=size),
+            settings=SETTINGS.but(reorg_window=REORG_WINDOW, get_logs_batch_size=size),
             profile=PROFILE,
             ports=SimpleNamespace(wall=wall),
             heartbeats=Heartbeats(trio.current_time),
@@ -426,7 +426,7 @@ async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on
 UNREADABLE: list[Callable[[dict[str, Any]], Any]] = [
     lambda _: {"address": 7},
     lambda one: {**one, "logIndex": None},
-    lambda one: {**one, "address": to_hex(keys.SETTINGS.kms_generation_contract.address)},
+    lambda one: {**one, "address": to_hex(keys.SETTINGS.protocol.kms_generation_contract.address)},
     lambda one: {**one, "topics": ["0x" + "03" * 32]},
     lambda one: {**one, "blockNumber": "0x1"},
 ]

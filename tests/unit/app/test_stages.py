@@ -25,7 +25,7 @@ from kmsconn.rpc.port import Call
 from tests import vectors
 from tests.vectors import keys
 
-ETHEREUM = keys.SETTINGS.ethereum.chain_id
+ETHEREUM = keys.SETTINGS.chains.ethereum.chain_id
 SIGNER, _ = vectors.account("signer1")
 
 

@@ -52,7 +52,7 @@ async def test_a_node_that_never_gives_logs_is_named(autojump_clock: Any, tmp_pa
             node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
         async with open_connector(components.settings(), ports=components.ports, on_event=seen.append):
             await trio.sleep(STALLED_AFTER + 10)
-            name = f"gateway {checksum(components.settings().decryption_contract.address)}"
+            name = f"gateway {checksum(components.settings().protocol.decryption_contract.address)}"
             told = [event for event in seen if isinstance(event, AlertRaised) and event.dependency == name]
             assert [(event.critical, "no logs are kept" in event.text) for event in told] == [(True, True)]
             for node in components.dependencies.clusters["gateway"].nodes:

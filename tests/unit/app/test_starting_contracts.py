@@ -159,7 +159,7 @@ async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
         components.dependencies.host.evm.deploy(other)
         address = Address(b"\x77" * 20) if where == "without code" else other.address
-        [host] = components.settings().host_chains
+        [host] = components.settings().chains.host_chains
         told = await refused(components.settings(host_chains=(attrs.evolve(host, acl=address),)), components)
     assert told.startswith(f"host_chains[0].acl_address: there is no ACL at {checksum(address)} on chain ")
 

@@ -75,7 +75,9 @@ def request_of(name: str, rid: int = 1, deadline: float = 1e12) -> Request:
     content = PROFILE.decode(log)
     assert content is not None
     place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
-    return Request(rid, SETTINGS.gateway.chain_id, log.address, content, PROFILE.digest(log), place, deadline)
+    return Request(
+        rid, SETTINGS.chains.gateway.chain_id, log.address, content, PROFILE.digest(log), place, deadline
+    )
 
 
 async def confirmed(head: HeadTracker, ask: Callable[[], Awaitable[object]]) -> None:

@@ -34,7 +34,7 @@ from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, confirmed, later, request_of
 from tests.vectors import load, request
 
-GATEWAY = SETTINGS.gateway.chain_id
+GATEWAY = SETTINGS.chains.gateway.chain_id
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
 EXPIRY, REORG_WINDOW = 86_400.0, 30.0
 PUBLIC, LEGACY, UNIFIED = "public_one_v2", "user_legacy_direct_v2", "user_unified_own_v0"

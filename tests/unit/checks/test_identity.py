@@ -24,7 +24,7 @@ CURRENT, PINNED = 7 << 248 | 5, 7 << 248 | 4
 def made(**views: Any) -> tuple[NodeIdentity, Answers]:
     node = (SENDER, SIGNER, "ip", "url")
     chain = Answers({"getKmsNodeForContext": node, "getCurrentKmsContextId": CURRENT, **views})
-    return NodeIdentity(PROFILE, {SETTINGS.gateway.chain_id: chain}, SENDER), chain
+    return NodeIdentity(PROFILE, {SETTINGS.chains.gateway.chain_id: chain}, SENDER), chain
 
 
 def pin(chain: Answers, context: int) -> None:

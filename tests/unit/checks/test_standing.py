@@ -22,7 +22,7 @@ from kmsconn.rpc.heads import HeadTracker
 from tests.unit.checks.answers import Answers, confirmed, later
 from tests.vectors import keys
 
-ETHEREUM = keys.SETTINGS.ethereum.chain_id
+ETHEREUM = keys.SETTINGS.chains.ethereum.chain_id
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
 NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")
 REORG_WINDOW = 30.0
@@ -36,7 +36,7 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
     head.note(100, 1000)
     gateway = Answers({"getKmsNodeForContext": NOBODY, "getCurrentKmsContextId": 7 << 248 | 1})
     ethereum.chain_id = ETHEREUM
-    chains = {ETHEREUM: ethereum, keys.SETTINGS.gateway.chain_id: gateway}
+    chains = {ETHEREUM: ethereum, keys.SETTINGS.chains.gateway.chain_id: gateway}
     identity = NodeIdentity(keys.PROFILE, chains, SENDER)
     look = SecondLook({ETHEREUM: head})
     contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0, look)

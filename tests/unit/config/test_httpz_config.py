@@ -78,16 +78,31 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 ROWS: list[tuple[str, Callable[[Settings], Any], Any, Any]] = [
     # key, where it is found, default, another value
-    ("gwl2_url", lambda s: s.gateway.urls[0], "ws://localhost:8545", "wss://gateway.example:1"),
-    ("kms_core_endpoint", lambda s: s.core_endpoints[0], "http://[::1]:50052", "http://10.0.0.1:7"),
-    ("chain_id", lambda s: s.gateway.chain_id, 31337, 54321),
-    ("decryption_manager_address", lambda s: text(s.decryption_contract.address), MANAGER, "0x" + "ab" * 20),
-    ("httpz_address", lambda s: s.gateway_config_contract.address.hex(), "00" * 19 + "01", "0x" + "cd" * 20),
-    ("service_name", lambda s: s.service_name, "kms-connector", "kms-connector-7"),
-    ("decryption_manager_domain_name", lambda s: s.decryption_contract.domain_name, "DecryptionManager", "X"),
-    ("decryption_manager_domain_version", lambda s: s.decryption_contract.domain_version, "1", "2"),
-    ("httpz_domain_name", lambda s: s.gateway_config_contract.domain_name, "HTTPZ", "Y"),
-    ("httpz_domain_version", lambda s: s.gateway_config_contract.domain_version, "1", "3"),
+    ("gwl2_url", lambda s: s.chains.gateway.urls[0], "ws://localhost:8545", "wss://gateway.example:1"),
+    ("kms_core_endpoint", lambda s: s.core.core_endpoints[0], "http://[::1]:50052", "http://10.0.0.1:7"),
+    ("chain_id", lambda s: s.chains.gateway.chain_id, 31337, 54321),
+    (
+        "decryption_manager_address",
+        lambda s: text(s.protocol.decryption_contract.address),
+        MANAGER,
+        "0x" + "ab" * 20,
+    ),
+    (
+        "httpz_address",
+        lambda s: s.protocol.gateway_config_contract.address.hex(),
+        "00" * 19 + "01",
+        "0x" + "cd" * 20,
+    ),
+    ("service_name", lambda s: s.monitoring.service_name, "kms-connector", "kms-connector-7"),
+    (
+        "decryption_manager_domain_name",
+        lambda s: s.protocol.decryption_contract.domain_name,
+        "DecryptionManager",
+        "X",
+    ),
+    ("decryption_manager_domain_version", lambda s: s.protocol.decryption_contract.domain_version, "1", "2"),
+    ("httpz_domain_name", lambda s: s.protocol.gateway_config_contract.domain_name, "HTTPZ", "Y"),
+    ("httpz_domain_version", lambda s: s.protocol.gateway_config_contract.domain_version, "1", "3"),
 ]
 
 
@@ -118,8 +133,8 @@ def test_a_variable_wins_over_the_file(
 
 
 def address_of(settings: Settings) -> str:
-    assert settings.private_key is not None
-    return checksum(PrivateKey.parse(settings.private_key.reveal()).address)
+    assert settings.wallet.private_key is not None
+    return checksum(PrivateKey.parse(settings.wallet.private_key.reveal()).address)
 
 
 WALLETS: list[tuple[str, str, Any]] = [
@@ -158,26 +173,26 @@ def test_the_account_index_by_file_and_by_variable(tmp_path: Path) -> None:
 
 def test_the_name_of_the_command_line_moves_the_account(tmp_path: Path) -> None:
     settings = load({**LEAST, "service_name": "kms-connector-1"}, tmp_path, service_name="kms-connector-2")
-    assert settings.service_name == "kms-connector-2"
+    assert settings.monitoring.service_name == "kms-connector-2"
     assert address_of(settings) == "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
 
 
 def test_the_table_of_s3_by_file_and_by_variable(tmp_path: Path) -> None:
     table = {"region": "eu-west-1", "bucket": "ct128", "endpoint": "http://127.0.0.1:9000"}
     expected = S3Fallback("eu-west-1", "ct128", "http://127.0.0.1:9000")
-    assert load({**LEAST, "s3_config": table}, tmp_path).httpz.s3 == expected
+    assert load({**LEAST, "s3_config": table}, tmp_path).protocol.httpz.s3 == expected
     variables = {f"KMS_CONNECTOR_S3_CONFIG__{name.upper()}": value for name, value in table.items()}
-    assert load(LEAST, tmp_path, variables).httpz.s3 == expected
+    assert load(LEAST, tmp_path, variables).protocol.httpz.s3 == expected
     moved = load({**LEAST, "s3_config": table}, tmp_path, {"KMS_CONNECTOR_S3_CONFIG__REGION": "us-east-1"})
-    assert moved.httpz.s3 == attrs.evolve(expected, region="us-east-1")
+    assert moved.protocol.httpz.s3 == attrs.evolve(expected, region="us-east-1")
 
 
 def test_the_table_of_aws_kms_by_file_and_by_variable(tmp_path: Path) -> None:
     table = {"key_id": "alias/x", "region": "eu-west-1", "endpoint": "http://127.0.0.1:4566"}
     expected = AwsKmsKey("alias/x", "eu-west-1", "http://127.0.0.1:4566")
-    assert load({**LEAST, "aws_kms_config": table}, tmp_path).aws_kms == expected
+    assert load({**LEAST, "aws_kms_config": table}, tmp_path).wallet.aws_kms == expected
     variables = {f"KMS_CONNECTOR_AWS_KMS_CONFIG__{name.upper()}": value for name, value in table.items()}
-    assert load(LEAST, tmp_path, variables).aws_kms == expected
+    assert load(LEAST, tmp_path, variables).wallet.aws_kms == expected
 
 
 @pytest.mark.parametrize(
@@ -225,22 +240,24 @@ def test_every_key_of_the_table_has_its_test() -> None:
 
 def test_one_gateway_has_it_all() -> None:
     settings = start()
-    assert settings.profile == "httpz-rc7"
-    assert settings.ethereum == settings.gateway
-    assert settings.host_chains == ()
-    assert settings.protocol_config_contract == settings.gateway_config_contract
-    assert settings.kms_generation_contract.address == settings.gateway_config_contract.address
-    assert settings.attestation is AttestationMode.OFF
+    assert settings.protocol.profile == "httpz-rc7"
+    assert settings.chains.ethereum == settings.chains.gateway
+    assert settings.chains.host_chains == ()
+    assert settings.protocol.protocol_config_contract == settings.protocol.gateway_config_contract
+    assert (
+        settings.protocol.kms_generation_contract.address == settings.protocol.gateway_config_contract.address
+    )
+    assert settings.ciphertexts.attestation is AttestationMode.OFF
 
 
 def test_the_file_may_name_the_generation_itself(tmp_path: Path) -> None:
     path = write(tmp_path, {"profile": "httpz-rc7", **LEAST})
-    assert load_config(path, environ={}).profile == "httpz-rc7"
+    assert load_config(path, environ={}).protocol.profile == "httpz-rc7"
 
 
 def test_the_environment_may_name_another_generation_than_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, {"profile": "fhevm-0.14", **LEAST})
-    assert load_config(path, environ=PROFILE).profile == "httpz-rc7"
+    assert load_config(path, environ=PROFILE).protocol.profile == "httpz-rc7"
 
 
 def test_a_name_of_the_other_generation_is_unknown_and_nobody_is_sent_to_another_profile(
@@ -275,8 +292,8 @@ def test_all_faults_come_at_once_each_with_its_place(tmp_path: Path) -> None:
 
 
 def test_tolerance_for_other_digests_is_off_by_default(tmp_path: Path) -> None:
-    assert not start().httpz.tolerant_digests
-    assert load({**LEAST, "tolerant_digests": True}, tmp_path).httpz.tolerant_digests
+    assert not start().protocol.httpz.tolerant_digests
+    assert load({**LEAST, "tolerant_digests": True}, tmp_path).protocol.httpz.tolerant_digests
 
 
 @pytest.mark.parametrize(("values", "warned"), [({}, False), ({"tolerant_digests": True}, True)])
@@ -286,9 +303,11 @@ def test_tolerance_is_warned_about_at_the_start(values: dict[str, Any], warned: 
 
 def test_fhe_parameters_by_file_and_by_variable(tmp_path: Path) -> None:
     digest = "0x" + "ab" * 32
-    assert load({**LEAST, "fhe_parameters": {digest: 1}}, tmp_path).httpz.fhe_parameters == {b"\xab" * 32: 1}
+    assert load({**LEAST, "fhe_parameters": {digest: 1}}, tmp_path).protocol.httpz.fhe_parameters == {
+        b"\xab" * 32: 1
+    }
     as_json = {"KMS_CONNECTOR_FHE_PARAMETERS": f'{{"{digest}": 0}}'}
-    assert start(as_json).httpz.fhe_parameters == {b"\xab" * 32: 0}
+    assert start(as_json).protocol.httpz.fhe_parameters == {b"\xab" * 32: 0}
 
 
 @pytest.mark.parametrize("value", ["x", "[]", '{"0x12": 1}', '{"0x%s": "many"}' % ("ab" * 32)])
@@ -300,7 +319,9 @@ def test_fhe_parameters_of_another_form_are_a_fault(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["auto", "p1", "P3", "raw"])
 def test_the_form_of_plaintexts_can_be_chosen(value: str) -> None:
-    assert start({"KMS_CONNECTOR_PLAINTEXT_ENCODING": value}).httpz.plaintext_encoding == value.lower()
+    assert (
+        start({"KMS_CONNECTOR_PLAINTEXT_ENCODING": value}).protocol.httpz.plaintext_encoding == value.lower()
+    )
 
 
 # --- 6.1: values of the environment
@@ -308,7 +329,7 @@ def test_the_form_of_plaintexts_can_be_chosen(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["true", "1", "yes", "on", "TRUE"])
 def test_truth_values_of_the_environment(value: str) -> None:
-    assert start({"KMS_CONNECTOR_ALLOW_HTTP_BUCKETS": value}).allow_http_buckets
+    assert start({"KMS_CONNECTOR_ALLOW_HTTP_BUCKETS": value}).ciphertexts.allow_http_buckets
 
 
 def test_a_number_that_is_none_names_the_variable() -> None:
@@ -316,16 +337,16 @@ def test_a_number_that_is_none_names_the_variable() -> None:
 
 
 def test_variables_match_in_any_case_of_letters() -> None:
-    assert start({"kms_connector_Chain_Id": "7"}).gateway.chain_id == 7
+    assert start({"kms_connector_Chain_Id": "7"}).chains.gateway.chain_id == 7
 
 
 def test_numbers_and_truth_values_may_be_quoted_in_a_file(tmp_path: Path) -> None:
     settings = load({**LEAST, "chain_id": "7", "allow_http_buckets": "true"}, tmp_path)
-    assert (settings.gateway.chain_id, settings.allow_http_buckets) == (7, True)
+    assert (settings.chains.gateway.chain_id, settings.ciphertexts.allow_http_buckets) == (7, True)
 
 
 def test_the_directory_of_configurations_is_no_option() -> None:
-    assert start({"KMS_CONNECTOR_CONFIG_DIR": "/somewhere"}).service_name == "kms-connector"
+    assert start({"KMS_CONNECTOR_CONFIG_DIR": "/somewhere"}).monitoring.service_name == "kms-connector"
 
 
 @pytest.mark.parametrize(
@@ -343,8 +364,8 @@ def test_an_empty_variable_counts_as_unset(key: str) -> None:
     settings = load_config(
         environ={**PROFILE, "KMS_CONNECTOR_MNEMONIC": TEST_PHRASE, f"KMS_CONNECTOR_{key}": ""}
     )
-    assert settings.private_key == Secret(key_of_phrase(TEST_PHRASE, 0).hex())
-    assert settings.service_name == "kms-connector"
+    assert settings.wallet.private_key == Secret(key_of_phrase(TEST_PHRASE, 0).hex())
+    assert settings.monitoring.service_name == "kms-connector"
 
 
 def test_an_empty_mnemonic_and_no_other_wallet_is_a_fault() -> None:
@@ -356,7 +377,7 @@ def test_an_empty_mnemonic_and_no_other_wallet_is_a_fault() -> None:
 
 
 def test_a_file_of_the_six_keys_is_valid(tmp_path: Path) -> None:
-    assert load(LEAST, tmp_path, alone=True).gateway.chain_id == 31337
+    assert load(LEAST, tmp_path, alone=True).chains.gateway.chain_id == 31337
 
 
 @pytest.mark.parametrize("key", LEAST)
@@ -370,7 +391,7 @@ def test_a_file_judged_alone_is_not_helped_by_the_environment(tmp_path: Path) ->
     least = {name: value for name, value in LEAST.items() if name != "chain_id"}
     environ = {"KMS_CONNECTOR_CHAIN_ID": "1", "KMS_CONNECTOR_SERVICE_NAME": "other"}
     assert list(faults(lambda: load(least, tmp_path, environ, alone=True))) == ["chain_id"]
-    assert load(LEAST, tmp_path, environ, alone=True).service_name == "kms-connector"
+    assert load(LEAST, tmp_path, environ, alone=True).monitoring.service_name == "kms-connector"
 
 
 def test_the_sample_of_the_specification_is_valid(tmp_path: Path) -> None:
@@ -379,7 +400,7 @@ def test_the_sample_of_the_specification_is_valid(tmp_path: Path) -> None:
         "aws_kms_config": {"key_id": "alias/tx-sender"},
     }
     settings = load({**LEAST, "service_name": "kms-connector-1", **tables}, tmp_path, alone=True)
-    assert settings.aws_kms == AwsKmsKey("alias/tx-sender")
+    assert settings.wallet.aws_kms == AwsKmsKey("alias/tx-sender")
 
 
 # --- 6.3: rules
@@ -425,7 +446,7 @@ def test_a_wrong_address_names_its_contract(
 def test_the_case_of_an_address_is_not_checked(tmp_path: Path) -> None:
     wrong = MANAGER.swapcase().replace("0X", "0x")
     settings = load({**LEAST, "decryption_manager_address": wrong}, tmp_path)
-    assert checksum(settings.decryption_contract.address) == MANAGER
+    assert checksum(settings.protocol.decryption_contract.address) == MANAGER
 
 
 @pytest.mark.parametrize("contract", ["decryption_manager", "httpz"])
@@ -438,7 +459,9 @@ def test_an_empty_domain_is_warned_about_and_the_default_used(
     default = HTTPZ_RC7.options[key].default
     assert warnings(settings)[key] == f"is empty: the default {default} is used"
     domain = (
-        settings.decryption_contract if contract == "decryption_manager" else settings.gateway_config_contract
+        settings.protocol.decryption_contract
+        if contract == "decryption_manager"
+        else settings.protocol.gateway_config_contract
     )
     assert getattr(domain, f"domain_{part}") == default
 
@@ -447,7 +470,7 @@ def test_an_empty_domain_is_warned_about_and_the_default_used(
 def test_a_domain_that_encoders_may_read_differently_is_warned_about(name: str, tmp_path: Path) -> None:
     settings = load({**LEAST, "httpz_domain_name": name}, tmp_path)
     assert "EIP-712" in warnings(settings)["httpz_domain_name"]
-    assert settings.gateway_config_contract.domain_name == name
+    assert settings.protocol.gateway_config_contract.domain_name == name
 
 
 @pytest.mark.parametrize(
@@ -475,7 +498,7 @@ def test_a_configured_bucket_without_tls_that_is_not_asked_is_warned_about(
 
 def test_a_missing_s3_table_is_one_warning_and_no_fault(tmp_path: Path) -> None:
     settings = load(LEAST, tmp_path)
-    assert settings.httpz.s3 is None
+    assert settings.protocol.httpz.s3 is None
     assert [place for place in warnings(settings) if "s3" in place] == ["s3_config"]
 
 

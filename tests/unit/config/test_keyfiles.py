@@ -27,17 +27,17 @@ def key_file(folder: Path, content: str, mode: int = 0o600, name: str = "key") -
 
 def test_a_key_file_takes_the_place_of_the_option(tmp_path: Path) -> None:
     settings = load(tmp_path, {"private_key": None, "private_key_file": key_file(tmp_path, f"0x{KEY}\n")})
-    assert settings.private_key == Secret(f"0x{KEY}")
+    assert settings.wallet.private_key == Secret(f"0x{KEY}")
 
 
 def test_a_systemd_credential_is_found_by_itself(tmp_path: Path) -> None:
     key_file(tmp_path, KEY, name="private_key")
     settings = load(tmp_path, {"private_key": None}, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
-    assert settings.private_key == Secret(KEY)
+    assert settings.wallet.private_key == Secret(KEY)
 
 
 def test_a_credentials_directory_without_a_key_is_not_a_fault(tmp_path: Path) -> None:
-    assert load(tmp_path, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)}).private_key == Secret(KEY)
+    assert load(tmp_path, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)}).wallet.private_key == Secret(KEY)
 
 
 def test_no_wallet_is_a_fault_that_says_how_to_give_one(tmp_path: Path) -> None:
@@ -53,7 +53,9 @@ def test_two_wallets_are_a_fault_that_names_both_addresses(tmp_path: Path) -> No
 
 
 def test_the_same_wallet_twice_is_one_wallet(tmp_path: Path) -> None:
-    assert load(tmp_path, {"private_key_file": key_file(tmp_path, "0x" + KEY)}).private_key == Secret(KEY)
+    assert load(tmp_path, {"private_key_file": key_file(tmp_path, "0x" + KEY)}).wallet.private_key == Secret(
+        KEY
+    )
 
 
 @pytest.mark.parametrize(

@@ -75,32 +75,35 @@ def test_nothing_is_known_of_another_contract() -> None:
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NAMES)
 def test_a_network_gives_chain_ids_and_addresses(tmp_path: Path, network: Network) -> None:
     settings = load(tmp_path, network.name)
-    assert (settings.gateway.chain_id, settings.ethereum.chain_id) == (
+    assert (settings.chains.gateway.chain_id, settings.chains.ethereum.chain_id) == (
         network.gateway_chain_id,
         network.ethereum_chain_id,
     )
-    assert checksum(settings.decryption_contract.address) == network.decryption
-    assert checksum(settings.gateway_config_contract.address) == network.gateway_config
-    assert checksum(settings.protocol_config_contract.address) == network.protocol_config
-    assert settings.decryption_contract.domain_name == "Decryption"
+    assert checksum(settings.protocol.decryption_contract.address) == network.decryption
+    assert checksum(settings.protocol.gateway_config_contract.address) == network.gateway_config
+    assert checksum(settings.protocol.protocol_config_contract.address) == network.protocol_config
+    assert settings.protocol.decryption_contract.domain_name == "Decryption"
 
 
 def test_ethereum_is_the_host_chain_where_none_is_listed(tmp_path: Path) -> None:
     settings = load(tmp_path, "testnet")
-    assert [host.chain for host in settings.host_chains] == [settings.ethereum]
-    assert checksum(settings.host_chains[0].acl) == ACL
+    assert [host.chain for host in settings.chains.host_chains] == [settings.chains.ethereum]
+    assert checksum(settings.chains.host_chains[0].acl) == ACL
 
 
 def test_a_listed_host_chain_gets_its_acl_from_the_network(tmp_path: Path) -> None:
     hosts = [{"url": "http://amoy", "chain_id": 80002}, {"url": "http://sepolia", "chain_id": 11155111}]
     settings = load(tmp_path, "testnet", {"host_chains": hosts})
-    assert [checksum(host.acl) for host in settings.host_chains] == [NETWORKS["testnet"].acls[80002], ACL]
+    assert [checksum(host.acl) for host in settings.chains.host_chains] == [
+        NETWORKS["testnet"].acls[80002],
+        ACL,
+    ]
 
 
 def test_host_chains_of_the_environment_get_their_acl_too(tmp_path: Path) -> None:
     hosts = '[{"url": "http://amoy", "chainId": 80002}]'
     settings = load(tmp_path, "testnet", {"host_chains": hosts})
-    assert checksum(settings.host_chains[0].acl) == NETWORKS["testnet"].acls[80002]
+    assert checksum(settings.chains.host_chains[0].acl) == NETWORKS["testnet"].acls[80002]
 
 
 @pytest.mark.parametrize("value", ["[", "{}", 5, [5], [{"chain_id": "x"}]])
@@ -113,7 +116,7 @@ def test_host_chains_of_no_form_are_faults_with_a_network_too(tmp_path: Path, va
 def test_an_acl_that_is_given_wins(tmp_path: Path) -> None:
     hosts = [{"url": "http://sepolia", "chain_id": 11155111, "acl_address": NETWORKS["devnet"].decryption}]
     settings = load(tmp_path, "testnet", {"host_chains": hosts})
-    assert checksum(settings.host_chains[0].acl) == NETWORKS["devnet"].decryption
+    assert checksum(settings.chains.host_chains[0].acl) == NETWORKS["devnet"].decryption
 
 
 @pytest.mark.parametrize("network", [None, "testnet"])
@@ -127,7 +130,7 @@ def test_an_acl_that_nobody_knows_is_required(tmp_path: Path, network: str | Non
 
 def test_a_given_address_wins_over_the_network(tmp_path: Path) -> None:
     settings = load(tmp_path, "testnet", {"decryption_contract.address": NETWORKS["devnet"].decryption})
-    assert checksum(settings.decryption_contract.address) == NETWORKS["devnet"].decryption
+    assert checksum(settings.protocol.decryption_contract.address) == NETWORKS["devnet"].decryption
 
 
 @pytest.mark.parametrize("name", ["mainnet", "devnet"])

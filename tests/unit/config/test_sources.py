@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kmsconn.config.settings import (
+    GROUP_OF,
     AttestationMode,
     Chain,
     Contract,
@@ -25,7 +26,7 @@ from tests.unit.config.sample_values import ACL, COMPLETE, KEY, faults_of, load,
 
 
 def test_a_complete_file_needs_no_environment(tmp_path: Path) -> None:
-    assert load(tmp_path) == Settings(
+    assert load(tmp_path) == Settings.of(
         gateway=Chain(10901, ("http://127.0.0.1:8546",)),
         ethereum=Chain(11155111, ("http://127.0.0.1:8545",)),
         host_chains=(HostChain(Chain(11155111, ("http://127.0.0.1:8545",)), parse_address(ACL)),),
@@ -64,13 +65,13 @@ def test_the_environment_alone_gives_the_same_settings(tmp_path: Path) -> None:
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     settings = load(tmp_path, {"decryption_polling": "1s"}, {"KMS_CONNECTOR_DECRYPTION_POLLING": "250ms"})
-    assert settings.decryption_polling == 0.25
+    assert settings.reading.decryption_polling == 0.25
 
 
 def test_the_environments_host_chains_replace_the_files(tmp_path: Path) -> None:
     chains = json.dumps([{"url": "http://a,ws://b", "chainId": 5, "aclAddress": ACL}])
     settings = load(tmp_path, environ={"KMS_CONNECTOR_HOST_CHAINS": chains})
-    assert settings.host_chains == (HostChain(Chain(5, ("http://a", "ws://b")), parse_address(ACL)),)
+    assert settings.chains.host_chains == (HostChain(Chain(5, ("http://a", "ws://b")), parse_address(ACL)),)
 
 
 @pytest.mark.parametrize(
@@ -107,31 +108,32 @@ def test_the_environments_host_chains_replace_the_files(tmp_path: Path) -> None:
 def test_an_option_becomes_its_setting(
     tmp_path: Path, name: str, value: Any, field: str, expected: object
 ) -> None:
-    assert getattr(load(tmp_path, {name: value}), field) == expected
+    settings = load(tmp_path, {name: value})
+    assert getattr(getattr(settings, GROUP_OF[field]), field) == expected
 
 
 def test_nested_options_become_nested_settings(tmp_path: Path) -> None:
     settings = load(tmp_path, {"pools.user_decryption": 5}, {"KMS_CONNECTOR_DEADLINES__GATHER": "7s"})
-    assert settings.pools.user_decryption == 5
-    assert settings.deadlines.gather == 7.0
-    assert settings.pools.public_decryption == 128
+    assert settings.work.pools.user_decryption == 5
+    assert settings.work.deadlines.gather == 7.0
+    assert settings.work.pools.public_decryption == 128
 
 
 def test_an_empty_domain_version_stays_empty(tmp_path: Path) -> None:
     settings = load(tmp_path, {"decryption_contract.domain_version": ""})
-    assert settings.decryption_contract.domain_version == ""
+    assert settings.protocol.decryption_contract.domain_version == ""
 
 
 def test_a_websocket_beside_an_http_url_comes_first(tmp_path: Path) -> None:
     settings = load(tmp_path, {"gateway_ws_url": "ws://g", "ethereum_ws_url": "wss://e"})
-    assert settings.gateway.urls == ("ws://g", "http://127.0.0.1:8546")
-    assert settings.ethereum.urls == ("wss://e", "http://127.0.0.1:8545")
+    assert settings.chains.gateway.urls == ("ws://g", "http://127.0.0.1:8546")
+    assert settings.chains.ethereum.urls == ("wss://e", "http://127.0.0.1:8545")
 
 
 def test_tls_files_of_the_core(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").touch()
     settings = load(tmp_path, {"core_tls.ca_file": str(tmp_path / "ca.pem")})
-    assert settings.core_tls == CoreTls(ca_file=tmp_path / "ca.pem")
+    assert settings.core.core_tls == CoreTls(ca_file=tmp_path / "ca.pem")
 
 
 # --- faults
@@ -273,7 +275,7 @@ def test_the_database_of_the_three_services_is_explained_and_the_journal_keeps_i
     warning = str(settings.warnings[0])
     assert "the database of the three services" in warning
     assert "hunter2" not in warning
-    assert settings.journal == load(tmp_path).journal
+    assert settings.storage.journal == load(tmp_path).storage.journal
 
 
 def test_a_journal_in_postgresql_is_a_fault(tmp_path: Path) -> None:
@@ -372,19 +374,19 @@ def test_a_wrong_name_of_the_samples_is_taken_with_a_warning(
     tmp_path: Path, variable: str, value: str, field: str, expected: object
 ) -> None:
     settings = load(tmp_path, environ={variable: value})
-    assert getattr(settings, field) == expected
+    assert getattr(settings.reading, field) == expected
     assert [warning.place for warning in settings.warnings] == [variable]
 
 
 def test_the_wrong_name_of_the_domain_version_is_taken_with_a_warning(tmp_path: Path) -> None:
     settings = load(tmp_path, environ={"KMS_CONNECTOR_DECRYPTION_DOMAIN_VERSION": "2"})
-    assert settings.decryption_contract.domain_version == "2"
+    assert settings.protocol.decryption_contract.domain_version == "2"
     assert "decryption_contract.domain_version" in settings.warnings[0].remedy
 
 
 def test_the_right_name_wins_over_its_alias_in_one_source(tmp_path: Path) -> None:
     settings = load(tmp_path, {"database_url": "sqlite:///alias.db", "journal": "sqlite:///right.db"})
-    assert settings.journal == Path("right.db")
+    assert settings.storage.journal == Path("right.db")
     assert [warning.place for warning in settings.warnings] == ["database_url"]
 
 
@@ -392,7 +394,7 @@ def test_an_alias_in_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     settings = load(
         tmp_path, {"journal": "sqlite:///file.db"}, {"KMS_CONNECTOR_DATABASE_URL": "sqlite:///environment.db"}
     )
-    assert settings.journal == Path("environment.db")
+    assert settings.storage.journal == Path("environment.db")
 
 
 def test_a_file_with_a_key_that_others_may_read_is_warned_about(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from kmsconn.config.findings import Findings, Given
@@ -37,8 +36,8 @@ def signing_key_file(folder: Path, key: str = KEY, name: str = "signing_key") ->
 
 
 def address_of(settings: Settings) -> str:
-    assert settings.private_key is not None
-    return "0x" + PrivateKey.parse(settings.private_key.reveal()).address.hex()
+    assert settings.wallet.private_key is not None
+    return "0x" + PrivateKey.parse(settings.wallet.private_key.reveal()).address.hex()
 
 
 def of_httpz(tmp_path: Path, **changes: Any) -> tuple[Any, Findings]:
@@ -61,7 +60,7 @@ def of_httpz(tmp_path: Path, **changes: Any) -> tuple[Any, Findings]:
 
 def test_a_signing_key_file_gives_its_key(tmp_path: Path) -> None:
     settings = load(tmp_path, {"private_key": None, "signing_key_path": signing_key_file(tmp_path)})
-    assert settings.private_key == Secret(KEY)
+    assert settings.wallet.private_key == Secret(KEY)
 
 
 def test_a_signing_key_file_that_is_none_is_named(tmp_path: Path) -> None:
@@ -134,8 +133,8 @@ def test_a_key_in_aws_kms_is_kept_as_its_name_only(tmp_path: Path) -> None:
         "aws_kms_config.endpoint": "http://127.0.0.1:4566",
     }
     settings = load(tmp_path, changes)
-    assert settings.private_key is None
-    assert settings.aws_kms == AwsKmsKey("alias/x", "eu-west-1", "http://127.0.0.1:4566")
+    assert settings.wallet.private_key is None
+    assert settings.wallet.aws_kms == AwsKmsKey("alias/x", "eu-west-1", "http://127.0.0.1:4566")
 
 
 @pytest.mark.parametrize("option", ["region", "endpoint"])
@@ -148,9 +147,9 @@ def test_a_part_of_aws_kms_without_its_key_is_a_fault(tmp_path: Path, option: st
 def test_settings_without_a_wallet_cannot_be_made(tmp_path: Path) -> None:
     settings = load(tmp_path)
     with pytest.raises(ValueError, match="one of the two"):
-        attrs.evolve(settings, private_key=None)
+        settings.but(private_key=None)
     with pytest.raises(ValueError, match="one of the two"):
-        attrs.evolve(settings, aws_kms=AwsKmsKey("alias/x"))
+        settings.but(aws_kms=AwsKmsKey("alias/x"))
 
 
 # --- two at once, under fhevm-0.14
@@ -181,7 +180,7 @@ def test_the_same_key_from_three_places_is_one_wallet(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     (tmp_path / "key").chmod(0o600)
     changes = {"signing_key_path": signing_key_file(tmp_path), "private_key_file": str(tmp_path / "key")}
-    assert load(tmp_path, changes).private_key == Secret(KEY)
+    assert load(tmp_path, changes).wallet.private_key == Secret(KEY)
 
 
 @pytest.mark.parametrize("option", ["mnemonic", "signing_key_path", "private_key_file"])
@@ -246,13 +245,13 @@ def test_a_raw_key_on_a_main_network_is_a_fault(tmp_path: Path, chain: dict[str,
 
 @pytest.mark.parametrize("chain", MAINNET)
 def test_a_raw_key_on_a_main_network_may_be_allowed(tmp_path: Path, chain: dict[str, Any]) -> None:
-    assert load(tmp_path, {**chain, "allow_raw_key_on_mainnet": True}).private_key == Secret(KEY)
+    assert load(tmp_path, {**chain, "allow_raw_key_on_mainnet": True}).wallet.private_key == Secret(KEY)
 
 
 @pytest.mark.parametrize("chain", MAINNET)
 def test_a_key_in_aws_kms_needs_no_leave_on_a_main_network(tmp_path: Path, chain: dict[str, Any]) -> None:
     settings = load(tmp_path, {**chain, "private_key": None, "aws_kms_config.key_id": "alias/x"})
-    assert settings.aws_kms == AwsKmsKey("alias/x")
+    assert settings.wallet.aws_kms == AwsKmsKey("alias/x")
 
 
 # --- secrets

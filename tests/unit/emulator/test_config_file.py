@@ -6,7 +6,6 @@ import stat
 from pathlib import Path
 from random import Random
 
-import attrs
 import pytest
 
 from kmsconn.config.settings import Settings
@@ -39,7 +38,7 @@ def test_what_is_written_is_read_as_the_same_settings(config: Path, profile: str
 
 
 def test_what_follows_a_life_of_keys_is_written_too(config: Path) -> None:
-    settings = attrs.evolve(settings_for(config), **QUICK)
+    settings = settings_for(config).but(**QUICK)
     write_config(config, settings)
     assert load_config(config, environ={}) == settings
 
@@ -52,13 +51,13 @@ def test_the_written_file_gives_no_warning(config: Path, profile: str) -> None:
 
 def test_every_shard_is_an_endpoint(config: Path) -> None:
     write_config(config, settings_for(config, shards=3))
-    assert len(load_config(config, environ={}).core_endpoints) == 3
+    assert len(load_config(config, environ={}).core.core_endpoints) == 3
 
 
 def test_a_relative_path_gives_an_absolute_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     write_config(Path("k.toml"), settings_for(Path("k.toml")))
-    assert load_config("k.toml", environ={}).journal == tmp_path / "k.emulated.db"
+    assert load_config("k.toml", environ={}).storage.journal == tmp_path / "k.emulated.db"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_odd_names_survive(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     settings = settings_for(path)
     write_config(path, settings)
-    assert load_config(path, environ={}).journal == settings.journal
+    assert load_config(path, environ={}).storage.journal == settings.storage.journal
 
 
 def test_only_the_owner_may_read_it(config: Path) -> None:
@@ -89,9 +88,9 @@ def test_nothing_else_is_left_in_the_folder(config: Path) -> None:
 
 def test_an_earlier_file_of_ours_is_replaced(config: Path) -> None:
     write_config(config, settings_for(config))
-    later = attrs.evolve(settings_for(config), monitoring_endpoint="127.0.0.1:10")
+    later = settings_for(config).but(monitoring_endpoint="127.0.0.1:10")
     write_config(config, later)
-    assert load_config(config, environ={}).monitoring_endpoint == "127.0.0.1:10"
+    assert load_config(config, environ={}).monitoring.monitoring_endpoint == "127.0.0.1:10"
 
 
 def test_a_file_that_somebody_else_wrote_is_not_replaced(config: Path) -> None:
@@ -104,7 +103,7 @@ def test_a_file_that_somebody_else_wrote_is_not_replaced(config: Path) -> None:
 def test_the_journal_of_a_chain_that_is_gone_is_removed(config: Path) -> None:
     settings = settings_for(config)
     for suffix in ("", "-wal", "-shm"):
-        Path(f"{settings.journal}{suffix}").touch()
+        Path(f"{settings.storage.journal}{suffix}").touch()
     write_config(config, settings)
     assert list(config.parent.iterdir()) == [config]
 
@@ -112,10 +111,10 @@ def test_the_journal_of_a_chain_that_is_gone_is_removed(config: Path) -> None:
 def test_a_journal_is_kept_where_the_file_is_refused(config: Path) -> None:
     config.write_text("something else")
     settings = settings_for(config)
-    settings.journal.touch()
+    settings.storage.journal.touch()
     with pytest.raises(ConfigError):
         write_config(config, settings)
-    assert settings.journal.exists()
+    assert settings.storage.journal.exists()
 
 
 def test_a_place_that_does_not_exist_is_a_fault_of_the_configuration(tmp_path: Path) -> None:

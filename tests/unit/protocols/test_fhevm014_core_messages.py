@@ -100,8 +100,8 @@ def test_other_ciphertexts_than_the_references_are_refused() -> None:
 
 def test_the_domain_is_the_configured_one() -> None:
     settings = vectors.vector_settings()
-    contract = attrs.evolve(settings.decryption_contract, domain_name="Other", domain_version="2")
-    profile = Fhevm014(attrs.evolve(settings, decryption_contract=contract))
+    contract = attrs.evolve(settings.protocol.decryption_contract, domain_name="Other", domain_version="2")
+    profile = Fhevm014(settings.but(decryption_contract=contract))
     content = content_of(vectors.request("public_one_v0"))
     call = profile.operations[content.kind].start_calls(
         content, [vectors.ciphertext(content.references[0].handle)], None

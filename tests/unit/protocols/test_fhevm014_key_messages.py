@@ -159,7 +159,7 @@ def test_an_epoch_reshares_a_compressed_key_set_under_the_name_of_its_type() -> 
 
 @pytest.mark.parametrize(("compressed", "expected"), [(True, "CompressedAll"), (False, "CompressedNone")])
 def test_keys_are_asked_for_as_the_option_says(compressed: bool, expected: str) -> None:
-    profile = Fhevm014(attrs.evolve(keys.SETTINGS, compressed_key_sets=compressed))
+    profile = Fhevm014(keys.SETTINGS.but(compressed_key_sets=compressed))
     for name, kind in (("prep_keygen_default", KeyGenPreprocRequest), ("keygen_default", KeyGenRequest)):
         [call] = profile.operations[keys.content(name).kind].start_calls(keys.content(name), (), None)
         message: Any = decode(kind, bytes(call.message))

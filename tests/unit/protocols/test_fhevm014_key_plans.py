@@ -22,9 +22,9 @@ from tests.vectors import keys
 
 SETTINGS = keys.SETTINGS
 ASK = KeyViews.at(
-    SETTINGS.ethereum.chain_id,
-    SETTINGS.kms_generation_contract.address,
-    SETTINGS.protocol_config_contract.address,
+    SETTINGS.chains.ethereum.chain_id,
+    SETTINGS.protocol.kms_generation_contract.address,
+    SETTINGS.protocol.protocol_config_contract.address,
 )
 CONTEXT, EPOCH, KEY = 7 << 248 | 2, 8 << 248 | 2, 4 << 248 | 1
 RECORDED = {
@@ -303,4 +303,4 @@ def test_other_reverts_speak_for_themselves() -> None:
             Kind.KMS_EPOCH_DESTROYED,
         }:
             assert keys.PROFILE.operations[kind].revert(None).plan is None
-    assert Address(ASK.config.address) == SETTINGS.protocol_config_contract.address
+    assert Address(ASK.config.address) == SETTINGS.protocol.protocol_config_contract.address

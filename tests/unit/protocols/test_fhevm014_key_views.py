@@ -16,9 +16,9 @@ from tests.vectors import keys
 
 SETTINGS = keys.SETTINGS
 ASK = KeyViews.at(
-    SETTINGS.ethereum.chain_id,
-    SETTINGS.kms_generation_contract.address,
-    SETTINGS.protocol_config_contract.address,
+    SETTINGS.chains.ethereum.chain_id,
+    SETTINGS.protocol.kms_generation_contract.address,
+    SETTINGS.protocol.protocol_config_contract.address,
 )
 READS = vectors.load()["ethereum"]["storage"]["reads"]
 

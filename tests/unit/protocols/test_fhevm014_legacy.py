@@ -11,7 +11,7 @@ from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from kmsconn.protocols.fhevm_014.legacy import DELEGATED, DIRECT, LegacyCall, read_call
 from tests import vectors
 
-CONTRACT = vectors.vector_settings().decryption_contract.address
+CONTRACT = vectors.vector_settings().protocol.decryption_contract.address
 H1, H2 = b"\x01" * 32, b"\x02" * 32
 A, B = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
 legacy_requests = pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests import vectors
 SETTINGS = vectors.vector_settings()
 PROFILE: Profile = Fhevm014(SETTINGS)
 CONTEXT, EPOCH = (7 << 248) + 1, (8 << 248) + 1
-GATEWAY, ETHEREUM = SETTINGS.gateway.chain_id, SETTINGS.ethereum.chain_id
+GATEWAY, ETHEREUM = SETTINGS.chains.gateway.chain_id, SETTINGS.chains.ethereum.chain_id
 YES, NO = (1).to_bytes(32), bytes(32)
 
 
@@ -30,9 +30,9 @@ def content_of(name: str) -> Any:
 def test_decryptions_are_read_at_the_head_and_key_management_once_it_is_final() -> None:
     found = PROFILE.subscriptions()
     assert [(one.chain_id, one.contract, one.finalized) for one in found] == [
-        (GATEWAY, SETTINGS.decryption_contract.address, False),
-        (ETHEREUM, SETTINGS.kms_generation_contract.address, True),
-        (ETHEREUM, SETTINGS.protocol_config_contract.address, True),
+        (GATEWAY, SETTINGS.protocol.decryption_contract.address, False),
+        (ETHEREUM, SETTINGS.protocol.kms_generation_contract.address, True),
+        (ETHEREUM, SETTINGS.protocol.protocol_config_contract.address, True),
     ]
     assert [len(one.topics) for one in found] == [6, 5, 4]  # three requests in two forms; keys; contexts
 
@@ -77,7 +77,7 @@ def test_a_context_is_asked_for_on_ethereum() -> None:
     chain_id, plan = PROFILE.context_checks(CONTEXT, EPOCH) or (0, iter(()))
     questions = next(plan)
     assert (chain_id, len(questions)) == (ETHEREUM, 3)
-    expected = (ETHEREUM, SETTINGS.protocol_config_contract.address)
+    expected = (ETHEREUM, SETTINGS.protocol.protocol_config_contract.address)
     assert {place(question) for question in questions} == {expected}
 
 
@@ -89,7 +89,7 @@ def test_gateway_questions_go_to_their_contracts() -> None:
     assert answered is not None
     pinned, current = context
     for question in (pinned, answered):
-        assert place(question) == (GATEWAY, SETTINGS.decryption_contract.address)
+        assert place(question) == (GATEWAY, SETTINGS.protocol.decryption_contract.address)
     for config in (
         current,
         PROFILE.operations[Kind.PUBLIC_DECRYPTION].node_signer(CONTEXT, sender),
@@ -97,7 +97,7 @@ def test_gateway_questions_go_to_their_contracts() -> None:
         PROFILE.coprocessor(sender),
         PROFILE.coprocessor_threshold(),
     ):
-        assert place(config) == (GATEWAY, SETTINGS.gateway_config_contract.address)
+        assert place(config) == (GATEWAY, SETTINGS.protocol.gateway_config_contract.address)
 
 
 def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
@@ -125,7 +125,7 @@ def test_reverts_are_those_of_the_kind_s_reply() -> None:
 
 
 def test_it_has_the_name_of_the_settings() -> None:
-    assert PROFILE.name == SETTINGS.profile
+    assert PROFILE.name == SETTINGS.protocol.profile
 
 
 def test_coprocessors_are_read_with_their_bucket() -> None:

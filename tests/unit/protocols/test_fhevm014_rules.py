@@ -66,7 +66,7 @@ def test_acl_calls_in_order_and_byte_for_byte(entry: dict[str, Any]) -> None:
     questions = ask(content_of(entry), vectors.facts_of(entry))
     expected = [(call["host_chain_id"], from_hex(call["calldata"])) for call in entry["acl_calls"]]
     assert [(question.chain_id, question.data) for question in questions] == expected
-    assert {question.to for question in questions} == {SETTINGS.host_chains[0].acl}
+    assert {question.to for question in questions} == {SETTINGS.chains.host_chains[0].acl}
 
 
 def test_the_repeated_handle_of_the_vectors_asks_for_both_its_contracts() -> None:
@@ -113,7 +113,7 @@ def test_a_request_without_references_is_rejected() -> None:
 
 @pytest.mark.parametrize("name", ["public_four_v2_two_chains_repeated_handle", "user_unified_own_v0"])
 def test_a_chain_that_is_not_configured_is_named(name: str) -> None:
-    profile = Fhevm014(attrs.evolve(SETTINGS, host_chains=()))
+    profile = Fhevm014(SETTINGS.but(host_chains=()))
     with pytest.raises(Misconfigured, match="host chain 12345 is not configured"):
         ask(content_of(vectors.request(name)), profile=profile)
 
@@ -158,7 +158,9 @@ def test_the_digest_and_the_user_s_signature(entry: dict[str, Any]) -> None:
     expected, content = entry["decoded"]["user_request_eip712"], content_of(entry)
     assert isinstance(content, UnifiedUserDecryption)
     assert expected["type"] == REQUEST_TYPE
-    domain = Domain("Decryption", "1", SETTINGS.gateway.chain_id, SETTINGS.decryption_contract.address)
+    domain = Domain(
+        "Decryption", "1", SETTINGS.chains.gateway.chain_id, SETTINGS.protocol.decryption_contract.address
+    )
     assert unified_digest(domain, 12345, content) == from_hex(expected["digest"])
 
 
@@ -213,7 +215,9 @@ def test_a_fault_for_ever_is_seen_before_one_that_time_heals() -> None:
 def signed(key: PrivateKey | None = None, **changes: Any) -> UnifiedUserDecryption:
     """Return the request changed, and signed by its user again."""
     content = unified(**changes)
-    domain = Domain("Decryption", "1", SETTINGS.gateway.chain_id, SETTINGS.decryption_contract.address)
+    domain = Domain(
+        "Decryption", "1", SETTINGS.chains.gateway.chain_id, SETTINGS.protocol.decryption_contract.address
+    )
     user = key or PrivateKey(vectors.account("user")[1])
     return attrs.evolve(content, signature=user.sign(unified_digest(domain, 12345, content)))
 

@@ -22,7 +22,7 @@ from kmsconn.protocols.port import ContractQuery, Facts, Meaning, Profile, Stora
 from tests.vectors import httpz
 
 PROFILE: Profile = HttpzRc7(httpz.settings())
-GATEWAY = httpz.settings().gateway.chain_id
+GATEWAY = httpz.settings().chains.gateway.chain_id
 MANAGER, HTTPZ, KEYS = (httpz.address(name) for name in ("DecryptionManager", "HTTPZ", "KeyManager"))
 SENDER, SIGNER = (parse_address(httpz.node(1)[name]) for name in ("tx_sender", "signer"))
 YES, NO = (1).to_bytes(32), bytes(32)

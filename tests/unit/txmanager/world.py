@@ -52,7 +52,7 @@ T = TypeVar("T")
 def settings(**changes: Any) -> Settings:
     contract = ContractSettings(CONTRACT, "Decryption")
     chain = ChainSettings(CHAIN_ID, ("ws://node",))
-    return Settings(
+    return Settings.of(
         gateway=chain,
         ethereum=chain,
         host_chains=(),
