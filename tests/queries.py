@@ -10,8 +10,8 @@ import attrs
 _STRING = re.compile(r'"[^"]*"')
 _SELECTOR = re.compile(r"([a-zA-Z_][\w:]*)\s*(?:\{([^}]*)\})?(?!\w*\s*\()")
 _CLAUSE = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
-_WINDOW = re.compile(r"\[[^\]]*\]")
-_WORDS = frozenset({"and", "or", "unless", "bool", "sum", "offset", "inf"})
+_WINDOW = re.compile(r"\[[^\]]*\]|\boffset\s+\w+")
+_WORDS = frozenset({"and", "or", "unless", "bool", "sum", "inf"})
 
 
 @attrs.frozen

@@ -212,7 +212,7 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _state("KmsconnRequestsQuarantined", "warning", "kmsconn_quarantined_requests", "0x4 1x20", 8, 5, kind=KIND),
     _state("KmsconnLogsQuarantined", "warning", "kmsconn_quarantined_logs", "0x4 1x20", 8, 5),
     _state("KmsconnBalanceLow", "warning", "kmsconn_replies_left", "2000x4 999x20", 17, 14, chain="gateway"),
-    _state("KmsconnBalanceRunsOut", "warning", "kmsconn_account_balance_eth", "3-0.001x200", 120, 30, chain="gateway"),
+    _state("KmsconnBalanceRunsOut", "warning", "kmsconn_account_balance_eth", "3-0.001x300", 185, 170, chain="gateway"),
     RuleScene(
         "KmsconnNonceStuck",
         UP
@@ -256,10 +256,10 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _state("KmsconnJournalDisk", "warning", "kmsconn_journal_free_bytes", "5000000000x4 1000000000x60", 16, 13),
     RuleScene(
         "KmsconnJournalDisk: full within a day",
-        UP | {series("kmsconn_journal_free_bytes"): "50000000000-100000000x60"},
-        20,
+        UP | {series("kmsconn_journal_free_bytes"): "50000000000-100000000x200"},
+        135,
         (firing("KmsconnJournalDisk", "warning"),),
-        before=10,
+        before=110,
     ),
     RuleScene(
         "KmsconnLatencyBurnFast: a fifth is late",

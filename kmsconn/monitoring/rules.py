@@ -366,7 +366,14 @@ _BUCKET_RATIO = (
     f" and increase({select(gauges.BUCKET_ATTEMPTS)}[15m]) > 20"
 )
 _MISMATCHES = f"increase({select(families.CHECK_ERRORS, _CONSENSUS)}[1h]) > 0"
-_DISK = f"{select(gauges.JOURNAL_FREE)} < {FREE_BYTES} or predict_linear({select(gauges.JOURNAL_FREE)}[6h], 86400) < 0"
+
+
+def _runs_out(family: families.Family, seconds: int) -> str:
+    """Return the condition that a gauge is used up soon, once there are two hours to judge it by."""
+    return f"predict_linear({select(family)}[6h], {seconds}) < 0 and {select(family)} offset 2h"
+
+
+_DISK = f"{select(gauges.JOURNAL_FREE)} < {FREE_BYTES} or ({_runs_out(gauges.JOURNAL_FREE, 86400)})"
 
 _THRESHOLDS: Final = (
     AlertRule(
@@ -422,7 +429,7 @@ _THRESHOLDS: Final = (
     ),
     _warning(
         "KmsconnBalanceRunsOut",
-        f"predict_linear({select(gauges.BALANCE)}[6h], 259200) < 0",
+        _runs_out(gauges.BALANCE, 259200),
         "1h",
         "The balance on {{ $labels.chain }} is used up within three days at the rate of the last six hours",
         "send funds to the account of the tx sender",

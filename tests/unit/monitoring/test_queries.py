@@ -14,6 +14,7 @@ from tests.queries import Reading, kept, named_by_text, readings
         ('up{job="kmsconn"} == 0 or absent(up{job="kmsconn"})', ["up", "up"]),
         ("histogram_quantile(0.5, sum by (le) (rate(a_bucket[$__rate_interval])))", ["a_bucket"]),
         ('(a{x="sum"} > bool 60) * on (job, kind) (b > bool 0)', ["a", "b"]),
+        ("a offset 2h", ["a"]),
         ("predict_linear(a[6h], 86400) < 0 and x:y:ratio1h > 1e3", ["a", "x:y:ratio1h"]),
     ],
 )  # fmt: skip
