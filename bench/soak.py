@@ -43,7 +43,7 @@ class PlanStep:
     back: tuple[str, ...] = ()
 
 
-ACTS = (
+DISTURBANCES = (
     PlanStep(1 / 6, "Core restarts", ("/core0/restart",)),
     PlanStep(2 / 6, "node gone", ("/gateway/shut",), ("/gateway/open",)),
     PlanStep(3 / 6, "a bucket gone", ("/bucket0/shut",), ("/bucket0/open",)),
@@ -83,17 +83,17 @@ def verdict_of(status: Mapping[str, Any], offered: int) -> Verdict:
 
 
 async def play(pair: Pair, seconds: float) -> list[Happening]:
-    """Do every act at its time."""
+    """Do every disturbance at its time."""
     begun, happened = trio.current_time(), list[Happening]()
     outage = min(LONGEST_OUTAGE, seconds / 30)
-    for act in ACTS:
-        await trio.sleep_until(begun + act.at * seconds)
-        happened.append(Happening(time.time(), act.name))
-        await _post(pair, act.paths)
-        if act.back:
+    for disturbance in DISTURBANCES:
+        await trio.sleep_until(begun + disturbance.at * seconds)
+        happened.append(Happening(time.time(), disturbance.name))
+        await _post(pair, disturbance.paths)
+        if disturbance.back:
             await trio.sleep(outage)
-            await _post(pair, act.back)
-            happened.append(Happening(time.time(), f"{act.name} no more"))
+            await _post(pair, disturbance.back)
+            happened.append(Happening(time.time(), f"{disturbance.name} no more"))
     return happened
 
 
@@ -125,7 +125,7 @@ def progress(status: Mapping[str, Any], resident: int, descriptors: int, seconds
 
 
 async def soak(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run the load with its acts and return everything that was seen."""
+    """Run the load with its disturbances and return everything that was seen."""
     seconds = arguments.minutes * 60
     happened: list[Happening] = []
 

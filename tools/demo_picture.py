@@ -34,7 +34,7 @@ class Photographer:
         """Look until cancelled."""
         began = trio.current_time()
         while True:
-            rows = newest(self._demo.board, ROWS)
+            rows = newest(self._demo.progress, ROWS)
             score = len({row.stage for row in rows})
             if len(rows) == ROWS and score > self._score:
                 self._score, self.best = score, frame(self._demo, trio.current_time() - began)

@@ -19,9 +19,9 @@ SPARE = 32  # block hashes beyond those to keep: they are sorted out that many a
 
 @attrs.frozen
 class ChainCheck:
-    """A read compared with the chain read so far. ``mistrust`` says why the read is discarded; ``fork`` is the fork that was found."""
+    """A read compared with the chain read so far. ``suspicion`` says why the read is discarded; ``fork`` is the fork that was found."""
 
-    mistrust: str = SAME
+    suspicion: str = SAME
     fork: Search | None = None
 
 
@@ -61,7 +61,7 @@ class ForkDetector:
         if self._suspicion.confirms(search, trio.current_time(), window):
             self._suspicion.clear()
             return ChainCheck("the chain was reorganised", search)
-        return ChainCheck(_mistrust(found, asked, search))
+        return ChainCheck(_suspicion(found, asked, search))
 
     async def _search(self, head: int) -> Search:
         search = Search.below(self.kept, head)
@@ -91,7 +91,7 @@ class ForkDetector:
         self.kept = up_to(self.kept, fork)
 
 
-def _mistrust(found: LogsRead, asked: Checkpoint, search: Search) -> str:
+def _suspicion(found: LogsRead, asked: Checkpoint, search: Search) -> str:
     if search.proved:
         return f"block {asked.number} has another hash than when it was read: the chain forked above block {search.fork}"
     return f"the node's head is {found.head_number}, below block {asked.number}, which was read before"

@@ -110,8 +110,8 @@ class RangeReader:
             self.reason = "the chain was reorganised meanwhile"
         elif look.fork is not None:
             await self._rewind(look.fork, found)
-        elif look.mistrust:
-            self.reason = look.mistrust
+        elif look.suspicion:
+            self.reason = look.suspicion
         elif found.trusted:
             await self._record(found, asked)
             return True

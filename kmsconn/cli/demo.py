@@ -102,10 +102,10 @@ async def show_lines(demo: Demo, console: Console) -> Never:
     began, told = trio.current_time(), set[int]()
     while True:
         await trio.sleep(1 / _FRAMES)
-        for row in demo.board.rows.values():
+        for row in demo.progress.rows.values():
             if row.rid not in told and (row.closed or row.stage is ProgressStage.INCLUDED):
                 told.add(row.rid)
-                console.print(line(demo.board, row, trio.current_time() - began), highlight=False)
+                console.print(line(demo.progress, row, trio.current_time() - began), highlight=False)
 
 
 def _print_summary(result: DemoResult, console: Console) -> None:

@@ -38,7 +38,7 @@ _TITLE = "kmsconn demo"
 
 def frame(demo: Demo, seconds: float) -> RenderableType:
     """Return what is to be seen ``seconds`` after the start."""
-    return Group(_title(demo, seconds), _table(demo.board), _bar(demo), _totals(demo))
+    return Group(_title(demo, seconds), _table(demo.progress), _bar(demo), _totals(demo))
 
 
 def _title(demo: Demo, seconds: float) -> Text:
@@ -96,13 +96,13 @@ def _latency(board: ProgressTable, row: ProgressRow) -> Text:
 
 
 def _bar(demo: Demo) -> RenderableType:
-    included, total = demo.board.totals().included, demo.plan.requests
+    included, total = demo.progress.totals().included, demo.plan.requests
     bar = ProgressBar(total=total, completed=included, complete_style="green", finished_style="green")
     return Padding(bar, (0, 1))
 
 
 def _totals(demo: Demo) -> Text:
-    totals, verdict = demo.board.totals(), demo.ground_truth.verdict()
+    totals, verdict = demo.progress.totals(), demo.ground_truth.verdict()
     return _line(
         (f" {totals.requested}", "bold"), (f" of {demo.plan.requests} requested   ", "dim"),
         (f"{totals.seen}", "bold"), (" seen   ", "dim"),

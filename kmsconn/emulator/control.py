@@ -26,7 +26,7 @@ import attrs
 import msgspec
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.drills.board import DrillBoard, UnknownDrillError
+from kmsconn.emulator.drills.active import ActiveDrills, UnknownDrillError
 from kmsconn.emulator.drills.drill import DrillError
 from kmsconn.emulator.drills.table import routes, targets_of
 from kmsconn.emulator.ground_truth import GroundTruth, Trace
@@ -59,10 +59,10 @@ class Control:
     traffic: Users[EmulatedDependencies]
     ground_truth: GroundTruth
     epoch: float
-    board: DrillBoard = attrs.field(init=False)
+    drills: ActiveDrills = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.board = DrillBoard(self.dependencies, self.traffic)
+        self.drills = ActiveDrills(self.dependencies, self.traffic)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request."""
@@ -74,11 +74,11 @@ class Control:
             case "POST", ["load"]:
                 return await self._load(request.body)
             case "GET", ["faults"]:
-                return _json({"on": self.board.listing(), "faults": self.board.catalogue()})
+                return _json({"on": self.drills.listing(), "faults": self.drills.catalogue()})
             case "DELETE", ["faults"]:
-                return _json({"ended": self.board.end_all()})
-            case "POST", [name, act] if act in self._acts(name):
-                self._acts(name)[act]()
+                return _json({"ended": self.drills.end_all()})
+            case "POST", [name, action] if action in self._actions(name):
+                self._actions(name)[action]()
                 return HttpResponse(204)
             case "POST" | "DELETE" as method, [target, fault]:
                 return self._turn(method, target, fault, request.body)
@@ -88,17 +88,19 @@ class Control:
         """Put a fault on, or end it."""
         try:
             if method == "DELETE":
-                return _json({"ended": self.board.end(target, fault)})
-            self.board.put_on(target, fault, content)
+                return _json({"ended": self.drills.end(target, fault)})
+            self.drills.put_on(target, fault, content)
         except UnknownDrillError:
             return self._nothing_there()
         except (msgspec.DecodeError, DrillError) as error:
-            return _refused(400, f"{error}\n/{target}/{fault} takes {self.board.body_of(target, fault)}")
+            return _refused(400, f"{error}\n/{target}/{fault} takes {self.drills.body_of(target, fault)}")
         return HttpResponse(204)
 
     def _nothing_there(self) -> HttpResponse:
-        acts = (f"POST /{name}/{act}" for name in self.dependencies.names for act in self._acts(name))
-        there = [*_FIXED, *acts, *routes(targets_of(self.dependencies))]
+        actions = (
+            f"POST /{name}/{action}" for name in self.dependencies.names for action in self._actions(name)
+        )
+        there = [*_FIXED, *actions, *routes(targets_of(self.dependencies))]
         return _refused(404, "there is no such path; there are:\n" + "\n".join(there))
 
     async def _load(self, body: bytes) -> HttpResponse:
@@ -113,15 +115,15 @@ class Control:
         traces = [self.ground_truth.trace_of(sent) for sent in ledger.forms]
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})
 
-    def _acts(self, name: str) -> dict[str, Callable[[], None]]:
+    def _actions(self, name: str) -> dict[str, Callable[[], None]]:
         toggle_port = self.dependencies.toggle_ports.get(name)
-        acts = {} if toggle_port is None else {"shut": toggle_port.shut, "open": toggle_port.open}
+        actions = {} if toggle_port is None else {"shut": toggle_port.shut, "open": toggle_port.open}
         if name in self.dependencies.cores_by_name:
-            acts["restart"] = partial(self._restart, name)
-        return acts
+            actions["restart"] = partial(self._restart, name)
+        return actions
 
     def _restart(self, core: str) -> None:
-        self.board.restarted(core)
+        self.drills.restarted(core)
         self.dependencies.cores_by_name[core].core.restart()
 
     def _rows(self, traces: Iterable[Trace]) -> dict[str, Any]:

@@ -67,14 +67,14 @@ class DemoResult:
 
 @attrs.frozen
 class Demo:
-    """One demonstration; ``board`` may be looked at from other tasks while it runs."""
+    """One demonstration; ``progress`` may be looked at from other tasks while it runs."""
 
     plan: DemoPlan
     dependencies: EmulatedDependencies
     traffic: Users[EmulatedDependencies]
     ground_truth: GroundTruth
     ledger: Ledger
-    board: ProgressTable
+    progress: ProgressTable
     keys: KeyLife | None = None
 
     @classmethod
@@ -94,14 +94,14 @@ class Demo:
     def result(self) -> DemoResult:
         """Return what came of it so far."""
         keys = None if self.keys is None else self.keys.result()
-        return DemoResult(self.plan.requests, self.board.totals(), self.ground_truth.verdict(), keys)
+        return DemoResult(self.plan.requests, self.progress.totals(), self.ground_truth.verdict(), keys)
 
 
 async def _settle(demo: Demo) -> None:
     """Wait until all rows of key management are through, or patience is over: an abort counts once a later head says the same."""
-    keys = [] if demo.keys is None else demo.board.rows.values()
+    keys = [] if demo.keys is None else demo.progress.rows.values()
     with trio.move_on_after(demo.plan.patience):
-        while any(row.is_at_work and not row.is_decryption for row in keys):  # noqa: ASYNC110 - the board is read from outside
+        while any(row.is_at_work and not row.is_decryption for row in keys):  # noqa: ASYNC110 - the progress is read from outside
             await trio.sleep(0.5)
 
 
@@ -118,7 +118,7 @@ async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callabl
         await dependencies.start(network.run)
         await dependencies.start(demo.dependencies.run)
         async with trio.open_nursery() as nursery:
-            start = partial(serve, settings, ports=ports, on_event=demo.board.on_event)
+            start = partial(serve, settings, ports=ports, on_event=demo.progress.on_event)
             connector = await nursery.start(start)
             async with trio.open_nursery() as work:
                 if demo.keys is not None:

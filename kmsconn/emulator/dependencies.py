@@ -6,7 +6,7 @@ Which chains and contracts there are, the module of each generation says.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Never
@@ -14,15 +14,17 @@ from typing import Any, ClassVar, Never
 import attrs
 import trio
 
-from kmsconn.config.settings import Settings
+from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.settings import Secret, Settings
 from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.generation_events import GenerationEvents
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.network import Handler, MemoryNetwork
-from kmsconn.emulator.rpc import Cluster
+from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.emulator.toggle_port import TogglePort
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
@@ -64,6 +66,23 @@ def address_for(name: str) -> Address:
     return Address(keccak256(b"kmsconn emulator contract " + name.encode())[-20:])
 
 
+def degree_of(members: int) -> int:
+    """Return how many nodes of a committee of this size may fail."""
+    return (members - 1) // 3
+
+
+def new_buckets() -> list[BucketFaults]:
+    """Return an empty bucket for each coprocessor."""
+    return [BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)]
+
+
+def new_clusters(chains: Mapping[str, EmulatedChain], nodes: int, seed: int) -> dict[str, Cluster]:
+    """Return as many nodes for each chain as stand behind its address."""
+    return {
+        name: Cluster([RpcNode(chain) for _ in range(nodes)], seed=seed) for name, chain in chains.items()
+    }
+
+
 @attrs.define(eq=False, kw_only=True)
 class EmulatedDependencies(ABC):
     """Every dependency of a connector, with its knobs; addressed after ``settle_in_memory`` or ``serve_on_sockets``."""
@@ -87,7 +106,7 @@ class EmulatedDependencies(ABC):
     toggle_ports: dict[str, TogglePort] = attrs.field(factory=dict, init=False)
     """By name, once they serve on sockets."""
     told_urls: dict[int, str] = attrs.field(factory=dict, init=False)
-    """What the contract says where a bucket is, in place of the truth; ``settled`` tells it."""
+    """What the contract says where a bucket is, in place of its real address; ``settled`` tells it."""
     crashes: list[Exception] = attrs.field(factory=list, init=False)
     """What handlers on sockets raised: faults of the emulator itself."""
 
@@ -153,6 +172,22 @@ class EmulatedDependencies(ABC):
             for chain in self.chains:
                 await nursery.start(chain.run)
             task_status.started()
+
+    def chain_settings(self, name: str, chain_id: int) -> ChainSettings:
+        """Return what a connector is told of a chain."""
+        host, port = self.places[name]
+        return ChainSettings(chain_id, (f"ws://{host}:{port}",))
+
+    def common_settings(self, journal: Path, member: int) -> dict[str, Any]:
+        """Return the settings of a member's connector that are the same in all generations."""
+        return {
+            "core_endpoints": self.core_endpoints(member),
+            "private_key": Secret("0x" + secret_for(sender_name(member)).hex()),
+            "journal": journal,
+            "decryption_from_block_number": 0,
+            "allow_http_buckets": True,
+            "allow_private_buckets": True,
+        }
 
     def core_endpoints(self, member: int) -> tuple[str, ...]:
         """Return where the Core of a member is, all its shards."""

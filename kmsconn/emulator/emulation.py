@@ -91,7 +91,7 @@ class Emulation:
             monitoring = f"{LOOPBACK}:{await _free_port()}"
             if self.plan.control is not None:
                 control = self._control(monitoring)
-                await nursery.start(control.board.run)
+                await nursery.start(control.drills.run)
                 handler = partial(serve_http, handler=control.handle)
                 serve = partial(serve_sockets, handler, crashes=self.dependencies.crashes)
                 await nursery.start(partial(serve, port=self.plan.control))
@@ -106,7 +106,7 @@ class Emulation:
         control = Control(
             self.dependencies, self.traffic, self.ground_truth, time.time() - trio.current_time()
         )
-        control.board.stage.monitoring = monitoring
+        control.drills.scene.monitoring = monitoring
         return control
 
     async def _put_load_on(self) -> None:

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from kmsconn.config.settings import Chain as ChainSettings
-from kmsconn.config.settings import Contract, HostChain, Secret, Settings
-from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.config.settings import Contract, HostChain, Settings
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.decryption import DecryptionContract
@@ -30,20 +27,19 @@ from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode as CoreNode
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import (
-    COPROCESSORS,
     GATEWAY_ID,
     HOST_ID,
     EmulatedDependencies,
     address_for,
+    degree_of,
     key_for,
-    secret_for,
-    sender_name,
+    new_buckets,
+    new_clusters,
     sender_of,
     signer_of,
 )
 from kmsconn.emulator.generation_events import FHEVM_014
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 
@@ -55,7 +51,7 @@ ETHEREUM_BLOCK_TIME = 12.0
 def committee_of(members: Sequence[int]) -> Committee:
     """Return a committee of these nodes, of whom all but as many as may fail must agree."""
     nodes = tuple(KmsNode(sender_of(member).address, signer_of(member).address) for member in members)
-    degree = (len(nodes) - 1) // 3
+    degree = degree_of(len(nodes))
     needed = len(nodes) - degree
     return Committee(nodes, Thresholds(needed, needed, needed, degree))
 
@@ -104,13 +100,10 @@ class FhevmDependencies(EmulatedDependencies):
         )
         host = EmulatedChain(HOST_ID, clock, block_time=max(block_time, 1.0), pool="geth")
         chains = {"gateway": gateway, "ethereum": ethereum, "host": host}
-        clusters = {
-            name: Cluster([RpcNode(chain) for _ in range(nodes)], seed=seed) for name, chain in chains.items()
-        }
         config = GatewayConfig(address_for("GatewayConfig"))
         protocol = ProtocolConfig(address_for("ProtocolConfig"), ETHEREUM_ID)
         plaintexts: dict[bytes, int] = {}
-        degree = (members - 1) // 3
+        degree = degree_of(members)
 
         def core(member: int) -> CoreFaults:
             return CoreFaults(
@@ -121,7 +114,7 @@ class FhevmDependencies(EmulatedDependencies):
             gateway=gateway,
             ethereum=ethereum,
             host=host,
-            clusters=clusters,
+            clusters=new_clusters(chains, nodes, seed),
             decryption=DecryptionContract(address_for("Decryption"), GATEWAY_ID, config),
             gateway_config=config,
             protocol_config=protocol,
@@ -130,7 +123,7 @@ class FhevmDependencies(EmulatedDependencies):
             plaintexts=plaintexts,
             cores=[core(0) for _ in range(shards)],
             others=[core(member) for member in range(1, members + newcomers)],
-            buckets=[BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)],
+            buckets=new_buckets(),
             sender=sender_of(0),
             signer=signer_of(0),
             members=tuple(range(members)),
@@ -152,25 +145,15 @@ class FhevmDependencies(EmulatedDependencies):
 
     def settings(self, journal: Path, member: int = 0, **changes: object) -> Settings:
         """Return the settings of the connector of a member; the first one's is the one that belongs here."""
-
-        def chain(name: str, chain_id: int) -> ChainSettings:
-            host, port = self.places[name]
-            return ChainSettings(chain_id, (f"ws://{host}:{port}",))
-
         settings = Settings.of(
-            gateway=chain("gateway", GATEWAY_ID),
-            ethereum=chain("ethereum", ETHEREUM_ID),
-            host_chains=(HostChain(chain("host", HOST_ID), self.acl.address),),
+            gateway=self.chain_settings("gateway", GATEWAY_ID),
+            ethereum=self.chain_settings("ethereum", ETHEREUM_ID),
+            host_chains=(HostChain(self.chain_settings("host", HOST_ID), self.acl.address),),
             decryption_contract=Contract(self.decryption.address, "Decryption"),
             gateway_config_contract=Contract(self.gateway_config.address, "GatewayConfig"),
             protocol_config_contract=Contract(self.protocol_config.address, "ProtocolConfig"),
             kms_generation_contract=Contract(self.kms_generation.address, "KMSGeneration"),
-            core_endpoints=self.core_endpoints(member),
-            private_key=Secret("0x" + secret_for(sender_name(member)).hex()),
-            journal=journal,
-            decryption_from_block_number=0,
-            allow_http_buckets=True,
-            allow_private_buckets=True,
+            **self.common_settings(journal, member),
         )
         return settings.but(**changes)
 

@@ -1,4 +1,4 @@
-"""The truth about one node's work, read from the emulated Gateway alone. Never asks the connector and changes nothing.
+"""The ground truth about one node's work, read from the emulated Gateway alone. Never asks the connector and changes nothing.
 
 A request becomes visible with the block of its event and is answered by the first reply of this node that is included with status 1.
 Every further transaction for the same request is a double, whatever its status: the node paid for it. What the Core and the node say
@@ -252,7 +252,7 @@ def _was_replaced(chain: EmulatedChain, block: Block) -> bool:
 
 
 def ground_truth_of(dependencies: EmulatedDependencies) -> GroundTruth:
-    """Return the ground_truth of the node that belongs to a set of dependencies."""
+    """Return the ground truth of the node that belongs to a set of dependencies."""
     contract, sender = dependencies.decryption.address, dependencies.sender.address
     return GroundTruth(
         dependencies.gateway, contract, sender, generation_events=dependencies.generation_events

@@ -1,4 +1,4 @@
-"""The truth about one node's part in key management, read from the emulated Ethereum alone. Never asks the connector.
+"""The ground truth about one node's part in key management, read from the emulated Ethereum alone. Never asks the connector.
 
 What is asked for is a pair of the function that replies and the id. Aborts and ends have no reply; ``KeyLife`` waits for what they do.
 """

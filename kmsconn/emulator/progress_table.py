@@ -87,7 +87,7 @@ class Totals:
 
 
 class ProgressTable:
-    """Takes the events of one connector, as ``on_event``; knows forms from the ledger and latencies from the ground_truth."""
+    """Takes the events of one connector, as ``on_event``; knows forms from the ledger and latencies from the ground truth."""
 
     def __init__(
         self, ground_truth: GroundTruth, ledger: Ledger, *, clock: Callable[[], float] = trio.current_time

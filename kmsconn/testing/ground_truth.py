@@ -15,7 +15,7 @@ from kmsconn.testing.doubles import Excuse, no_excuse
 
 
 @attrs.frozen
-class Truth:
+class GroundTruthReport:
     """Requests of the canonical chain by name, answered by this node, still open, and doubled; for answered ones the blocks it took.
 
     ``doubled``: a reply of ours was included although an earlier one of the same id had succeeded; the contract reverts it, but it
@@ -30,7 +30,7 @@ class Truth:
     blocks: Mapping[int, int]
 
 
-def truth_of(dependencies: EmulatedDependencies, excuse: Excuse = no_excuse) -> Truth:
+def read_ground_truth(dependencies: EmulatedDependencies, excuse: Excuse = no_excuse) -> GroundTruthReport:
     """Read all blocks of the gateway. A request that left the chain with its block is not requested."""
     begun = {
         name_of(dependencies.generation_events, log): log.block_number for log in requests_of(dependencies)
@@ -44,7 +44,7 @@ def truth_of(dependencies: EmulatedDependencies, excuse: Excuse = no_excuse) -> 
             answered[identifier] = mined
     open_ = tuple(identifier for identifier in begun if identifier not in answered)
     blocks = {one: mined.block_number - begun.get(one, mined.block_number) for one, mined in answered.items()}
-    return Truth(tuple(begun), tuple(sorted(answered)), tuple(doubled), open_, blocks)
+    return GroundTruthReport(tuple(begun), tuple(sorted(answered)), tuple(doubled), open_, blocks)
 
 
 def requests_of(dependencies: EmulatedDependencies) -> Iterator[Log]:

@@ -29,7 +29,7 @@ from kmsconn.journal.locking import locked
 from kmsconn.model.life import State
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.endings import Ending, Steps
-from kmsconn.testing.ground_truth import Truth, truth_of
+from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.spoiling import Spoiler
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
@@ -60,9 +60,9 @@ class Scenario:
 
 @attrs.frozen
 class ScenarioOutcome:
-    """What came of a scenario: the truth on chain, the journal's states, steps and calls counted, and what should not have been."""
+    """What came of a scenario: the ground truth on chain, the journal's states, steps and calls counted, and what should not have been."""
 
-    truth: Truth
+    ground_truth: GroundTruthReport
     states: Counter[State]
     steps: int
     calls: tuple[str, ...]
@@ -75,9 +75,9 @@ class ScenarioOutcome:
     def check(self, scenario: Scenario) -> None:
         """Raise AssertionError unless all is answered once, known as such, and nothing was complained of."""
         assert not self.complaints, "; ".join(self.complaints)
-        assert len(self.truth.requested) == scenario.count, "not everything was asked"
-        assert not self.truth.open, f"lost: {[hex(i) for i in self.truth.open]}"
-        assert not self.truth.doubled, f"doubled: {[hex(i) for i in self.truth.doubled]}"
+        assert len(self.ground_truth.requested) == scenario.count, "not everything was asked"
+        assert not self.ground_truth.open, f"lost: {[hex(i) for i in self.ground_truth.open]}"
+        assert not self.ground_truth.doubled, f"doubled: {[hex(i) for i in self.ground_truth.doubled]}"
         assert self.states == Counter({State.FINALIZED: scenario.count}), dict(self.states)
 
 
@@ -104,7 +104,7 @@ async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: 
         last = processes[-1]
         complaints = [text for process in processes for text in process.complaints]
         return ScenarioOutcome(
-            truth=truth_of(there.dependencies),
+            ground_truth=read_ground_truth(there.dependencies),
             states=last.states,
             steps=first.steps.count,
             calls=tuple(spoiler.calls),

@@ -13,6 +13,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from kmsconn.testing.wrapped_stream import WrappedStream
 from kmsconn.transport.ports import Dial, Ports
 
 T = TypeVar("T")
@@ -89,25 +90,14 @@ class KillablePorts:
         self.life.check()
 
 
-class KillableStream(trio.abc.Stream):
-    """A stream on which a dead process sends nothing."""
+class KillableStream(WrappedStream):
+    """A stream on which a dead process sends nothing; the peer sees its connection end all the same."""
 
     def __init__(self, life: Life, stream: trio.abc.Stream) -> None:
-        self._life, self._stream = life, stream
+        super().__init__(stream)
+        self._life = life
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send, if alive."""
         self._life.check()
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait for room."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive."""
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        """Close; the peer of a dead process sees its connection end too."""
-        await self._stream.aclose()
+        await super().send_all(data)

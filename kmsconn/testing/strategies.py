@@ -1,4 +1,4 @@
-"""Hypothesis strategies for whole worlds: plans of acts, and how the world is built. Needs the extra ``testing``.
+"""Hypothesis strategies for whole worlds: plans of steps, and how the world is built. Needs the extra ``testing``.
 
 The *length* of a plan is drawn first, since short lists miss what longer ones find. Each world enables a random subset of the faults
 (swarm testing): some things only show when others stay away.
@@ -23,8 +23,8 @@ from kmsconn.emulator.pool import PoolKind
 from kmsconn.testing import faults
 from kmsconn.testing.world import PlanStep, WorldReport, run_world
 
-SPAN = 120.0  # seconds in which the acts of a plan begin
-LONGEST = 25  # acts
+SPAN = 120.0  # seconds in which the steps of a plan begin
+LONGEST = 25  # steps
 
 _NODE_FAULTS = tuple(fault.value for fault in NodeFault if fault is not NodeFault.WRONG_CHAIN_ID)
 # A wrong chain id is a reason to refuse the start, not to wait; the endpoint's own tests show it.
@@ -84,7 +84,7 @@ class Case:
 
 
 def moments() -> st.SearchStrategy[float]:
-    """Draw when an act begins; tenths of a second, so that acts meet."""
+    """Draw when a step begins; tenths of a second, so that steps meet."""
     return st.integers(0, int(SPAN * 10)).map(lambda tenths: tenths / 10)
 
 
@@ -194,7 +194,7 @@ def plans(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -
         lambda number: kinds[max(0, number)]
     )  # requests twice as often
     plan = [draw(asks), *(draw(draw(which)) for _ in range(length))]
-    return tuple(sorted([*plan, draw(kinds[1])] if focus else plan, key=lambda act: act.at))
+    return tuple(sorted([*plan, draw(kinds[1])] if focus else plan, key=lambda step: step.at))
 
 
 def _compatible(names: list[str]) -> list[str]:

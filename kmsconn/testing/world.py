@@ -28,7 +28,7 @@ from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
 from kmsconn.testing.connector_process import ConnectorProcess
 from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.testing.ground_truth import Truth, truth_of
+from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.testing.invariants import Invariants
 from kmsconn.testing.killable import KillablePorts, Life
 
@@ -53,13 +53,13 @@ class PlanStep(Protocol):
 
 @attrs.frozen
 class WorldReport:
-    """What a world came to: the truth on chain, broken invariants, crashes, virtual seconds; how often what happened."""
+    """What a world came to: the ground truth on chain, broken invariants, crashes, virtual seconds; how often what happened."""
 
-    truth: Truth
+    ground_truth: GroundTruthReport
     broken: tuple[str, ...]
     crashes: tuple[str, ...]
     seconds: float
-    acts: Counter[str]
+    steps: Counter[str]
     faults: Counter[str]
     sometimes: Counter[str]
     events: Counter[str]
@@ -69,8 +69,8 @@ class WorldReport:
     def check(self) -> None:
         """Raise AssertionError unless every request on chain is answered, none twice, and nothing broke."""
         assert not self.crashes, "\n".join(self.crashes)
-        assert not self.truth.open, f"lost: {[hex(i) for i in self.truth.open]} {self.broken}"
-        assert not self.truth.doubled, f"doubled: {[hex(i) for i in self.truth.doubled]}"
+        assert not self.ground_truth.open, f"lost: {[hex(i) for i in self.ground_truth.open]} {self.broken}"
+        assert not self.ground_truth.doubled, f"doubled: {[hex(i) for i in self.ground_truth.doubled]}"
         assert not self.broken, "\n".join(self.broken)
 
 
@@ -78,7 +78,7 @@ class WorldReport:
 class WorldRecord:
     """What happened in a world: how often which step, event and reason, and every event with its time."""
 
-    acts: Counter[str] = attrs.field(factory=Counter)
+    steps: Counter[str] = attrs.field(factory=Counter)
     events: Counter[str] = attrs.field(factory=Counter)
     reasons: Counter[str] = attrs.field(factory=Counter)
     log: list[tuple[float, Event]] = attrs.field(factory=list)
@@ -116,7 +116,7 @@ class World:
         self.invariants = Invariants(self.dependencies, self.journal, self.settings().reading.reorg_window)
 
     def wall(self) -> float:
-        """Return the wall clock, which acts may step."""
+        """Return the wall clock, which faults may step."""
         return EPOCH_SECONDS + trio.current_time() + self.wall_step
 
     def settings(self) -> Settings:
@@ -191,7 +191,7 @@ class World:
         await trio.sleep(LOOK)  # what was asked last must be in a block to be owed
         with trio.move_on_after(patience):
             # the file is looked at from outside, as another process would
-            while truth_of(self.dependencies).open or self.invariants.owed():
+            while read_ground_truth(self.dependencies).open or self.invariants.owed():
                 self._free_reused_ids()
                 await trio.sleep(LOOK)
 
@@ -258,11 +258,11 @@ async def play_world(
 def _report(world: World, seconds: float) -> WorldReport:
     invariants = world.invariants
     return WorldReport(
-        truth=truth_of(world.dependencies, invariants.replies.excuse),
+        ground_truth=read_ground_truth(world.dependencies, invariants.replies.excuse),
         broken=(*invariants.violations, *invariants.owed(), *invariants.strangers()),
         crashes=(*world.process.crashes, *map(_as_text, world.network.crashes)),
         seconds=seconds,
-        acts=world.record.acts,
+        steps=world.record.steps,
         faults=world.faults(),
         sometimes=+invariants.sometimes,
         events=world.record.events,
@@ -277,14 +277,14 @@ def _as_text(error: BaseException) -> str:
 
 async def _play_all(world: World, plan: Sequence[PlanStep]) -> None:
     async with trio.open_nursery() as nursery:
-        for act in plan:
-            nursery.start_soon(_play_at, world, act)
+        for step in plan:
+            nursery.start_soon(_play_at, world, step)
 
 
-async def _play_at(world: World, act: PlanStep) -> None:
-    await trio.sleep(act.at)
-    world.record.acts[type(act).__name__] += 1
-    await act.play(world)
+async def _play_at(world: World, step: PlanStep) -> None:
+    await trio.sleep(step.at)
+    world.record.steps[type(step).__name__] += 1
+    await step.play(world)
 
 
 def run_world(plan: Sequence[PlanStep], *, seed: int = 0, **options: Any) -> WorldReport:

@@ -24,7 +24,7 @@ from kmsconn.monitoring.exchange import ProbeAnswer
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer
-from kmsconn.testing.ground_truth import truth_of
+from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
 
@@ -124,7 +124,7 @@ class Scene:
     @property
     def answered(self) -> set[int]:
         """The ids that have this node's answer on chain."""
-        return set(truth_of(self.dependencies).answered)
+        return set(read_ground_truth(self.dependencies).answered)
 
     def answered_of(self, transactions: list[bytes]) -> bool:
         """Say whether the requests of these transactions are on chain and answered."""

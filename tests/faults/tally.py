@@ -16,22 +16,22 @@ class Tally:
     worlds: int = 0
     seconds: float = 0.0
     requests: int = 0
-    acts: Counter[str] = attrs.field(factory=Counter)
+    steps: Counter[str] = attrs.field(factory=Counter)
     faults: Counter[str] = attrs.field(factory=Counter)
     sometimes: Counter[str] = attrs.field(factory=Counter)
 
     def add(self, report: WorldReport) -> None:
         self.worlds += 1
         self.seconds += report.seconds
-        self.requests += len(report.truth.requested)
-        self.acts += report.acts
+        self.requests += len(report.ground_truth.requested)
+        self.steps += report.steps
         self.faults += report.faults
         self.sometimes += report.sometimes
 
     def tables(self) -> list[tuple[str, Counter[str]]]:
         return [
             ("requests", Counter({"answered once each": self.requests})),
-            ("acts", self.acts),
+            ("steps", self.steps),
             ("faults", self.faults),
             ("sometimes", self.sometimes),
         ]

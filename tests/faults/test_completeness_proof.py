@@ -13,7 +13,7 @@ from kmsconn.app.completeness import NAME, PROOF_INTERVAL
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.faults import arrange
-from kmsconn.testing.ground_truth import truth_of
+from kmsconn.testing.ground_truth import read_ground_truth
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")
@@ -115,9 +115,9 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
         await trio.sleep(4 * scene.settings().reading.reorg_window)
         for node in scene.dependencies.clusters["gateway"].nodes:
             node.log_fork = None
-        assert truth_of(scene.dependencies).open
-        await scene.wait(lambda: not truth_of(scene.dependencies).open, 6 * PROOF_INTERVAL)
-        assert truth_of(scene.dependencies).doubled == ()
+        assert read_ground_truth(scene.dependencies).open
+        await scene.wait(lambda: not read_ground_truth(scene.dependencies).open, 6 * PROOF_INTERVAL)
+        assert read_ground_truth(scene.dependencies).doubled == ()
         await scene.wait(lambda: connector.statistics().queue.gaps == 0, 2 * PROOF_INTERVAL)
 
 

@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.emulator.drills.board import DrillBoard
+from kmsconn.emulator.drills.active import ActiveDrills
 from kmsconn.emulator.drills.shown import SHOWN, Shown
 from kmsconn.emulator.drills.table import DRILLS
 from kmsconn.emulator.network import Line
@@ -43,12 +43,12 @@ class MemoryPort:
         self.line.refuse = False
 
 
-def drilled(scene: Scene) -> DrillBoard:
+def drilled(scene: Scene) -> ActiveDrills:
     """Return the drills of a scene."""
     scene.dependencies.ethereum.finality.depth = FINALITY
     for name in scene.dependencies.names:
         scene.dependencies.toggle_ports[name] = MemoryPort(scene.network.line(name, 80))  # type: ignore[assignment]
-    return DrillBoard(scene.dependencies, scene.traffic)
+    return ActiveDrills(scene.dependencies, scene.traffic)
 
 
 @attrs.frozen
@@ -90,25 +90,25 @@ async def is_over(scene: Scene, asked: list[bytes]) -> bool:
 async def play(row: Shown, scene: Scene) -> Played:
     """Play a row: put its drill on beside a connector, ask, look, end it."""
     async with trio.open_nursery() as nursery, scene.connected(**SETTINGS) as connector:
-        board = drilled(scene)
-        await nursery.start(board.run)
+        drills = drilled(scene)
+        await nursery.start(drills.run)
         await connector.wait_ready()
         await scene.wait_answered(await scene.ask(*FORMS))
         await trio.sleep(SETTLING)
-        asked = await ask_beside(row, scene, board)
+        asked = await ask_beside(row, scene, drills)
         await trio.sleep(row.after - row.lead)
         played = seen(scene, row, asked)
-        board.end_all()
+        drills.end_all()
         over = await is_over(scene, asked) if row.ends else True
         nursery.cancel_scope.cancel()
     return attrs.evolve(played, over=over)
 
 
-async def ask_beside(row: Shown, scene: Scene, board: DrillBoard) -> list[bytes]:
+async def ask_beside(row: Shown, scene: Scene, drills: ActiveDrills) -> list[bytes]:
     """Put the drill on, and ask before it or after it as the row says."""
     asked = [scene.traffic.forms[form]() for form in FORMS] if row.pending else []
     await scene.on_chain(asked)
-    board.put_on(row.target, row.drill, json.dumps(row.body).encode())
+    drills.put_on(row.target, row.drill, json.dumps(row.body).encode())
     await trio.sleep(row.lead)
     return asked or [scene.traffic.forms[form]() for form in FORMS]
 

@@ -26,7 +26,7 @@ from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.rpc.logs import read_logs
 from kmsconn.testing.endings import cancel_everywhere
-from kmsconn.testing.ground_truth import truth_of
+from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.transport.offloading import offload_inline
 from kmsconn.transport.ports import Ports
 from kmsconn.txmanager.manager import TxEndpoint, TxManager, run_txmanager
@@ -230,7 +230,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
         row = await components.journal.run(queries.row, line.row.rid)
         assert row is not None
         assert row.state is State.FINALIZED
-        assert truth_of(line.scene.dependencies).doubled == ()
+        assert read_ground_truth(line.scene.dependencies).doubled == ()
     assert states[0] is State.ANSWERED
     order = [State.ANSWERED, State.SIGNED, State.INCLUDED, State.FINALIZED]
     assert states == sorted(states, key=order.index)

@@ -85,7 +85,7 @@ def test_what_was_once_found_silent_is_named_or_made_good(setting: str, subject:
 def test_nobody_is_disturbed_without_a_lie(setting: str) -> None:
     outcome = play(setting=setting)
     assert outcome.complaints() == []
-    assert not outcome.truth.open
+    assert not outcome.ground_truth.open
     assert not outcome.closed
 
 

@@ -88,7 +88,7 @@ def test_a_world_with_one_thing_wrong_keeps_every_promise(what: str) -> None:
     with watchdog(120):
         report = run_world([*ASKED, *wrong], profile=HTTPZ_RC7, seed=3, computing=1.5)
     report.check()
-    assert len(report.truth.requested) >= sum(act.count for act in ASKED) or what == "requests gone"
+    assert len(report.ground_truth.requested) >= sum(step.count for step in ASKED) or what == "requests gone"
     assert what not in MUST_HAPPEN or (report.sometimes + report.faults)[MUST_HAPPEN[what]]
 
 

@@ -56,7 +56,7 @@ def broken(report: WorldReport) -> bool:
 
 def last_is_late(report: WorldReport) -> bool:
     """Say whether the request that came last waited for something that was none of its business."""
-    return report.truth.blocks.get(report.truth.requested[-1], 1000) > 5
+    return report.ground_truth.blocks.get(report.ground_truth.requested[-1], 1000) > 5
 
 
 def asks_in_vain(report: WorldReport) -> bool:
@@ -66,7 +66,7 @@ def asks_in_vain(report: WorldReport) -> bool:
 
 def answers_again(report: WorldReport) -> bool:
     """Say whether the Core was asked for more answers than there are requests."""
-    return report.events["AnswerKept"] > len(report.truth.requested)
+    return report.events["AnswerKept"] > len(report.ground_truth.requested)
 
 
 def left_the_chain(report: WorldReport) -> bool:

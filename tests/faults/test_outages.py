@@ -46,14 +46,14 @@ def cases() -> list[tuple[str, str]]:
 def test_what_is_gone_for_ten_minutes_costs_no_request(who: str, how: str) -> None:
     report = gone(*GONE[who], how=how)
     report.check()
-    assert len(report.truth.answered) == 27
+    assert len(report.ground_truth.answered) == 27
     assert report.seconds > TEN_MINUTES
 
 
 def test_while_one_of_two_buckets_is_gone_nobody_waits_for_it() -> None:
     """Of two coprocessors the other one answers, so the outage shows in no latency beyond a few blocks."""
     report = gone("bucket0", how="refuse")
-    assert max(report.truth.blocks.values()) <= 2
+    assert max(report.ground_truth.blocks.values()) <= 2
 
 
 GOOD = [Ask(5.0 + 2 * n, form, 5) for n, form in enumerate(["public", "direct", "unified", "wallet"] * 5)]
@@ -73,10 +73,10 @@ def test_a_thousand_denied_requests_slow_no_good_one_down() -> None:
     alone = run_world(GOOD, seed=3)
     beside = run_world([*DENIED, *GOOD], seed=3, patience=10.0)
     alone.check()
-    assert len(alone.truth.blocks) == len(beside.truth.blocks) == 100
-    assert len(beside.truth.open) == 1000
+    assert len(alone.ground_truth.blocks) == len(beside.ground_truth.blocks) == 100
+    assert len(beside.ground_truth.open) == 1000
     for share in (0.5, 0.99):
-        before, after = (percentile(list(r.truth.blocks.values()), share) for r in (alone, beside))
+        before, after = (percentile(list(r.ground_truth.blocks.values()), share) for r in (alone, beside))
         assert abs(after - before) <= 1, (
             f"p{share * 100:g}: {before} blocks alone, {after} beside denied ones"
         )

@@ -77,18 +77,18 @@ def restarted(core: FaultyCore[Any]) -> Callable[[], None]:
     return lambda: None
 
 
-def played(*acts: PlanStep, **options: object) -> WorldReport:
+def played(*steps: PlanStep, **options: object) -> WorldReport:
     usual = {"shards": SHARDS, "pools": Pools(PLACES, PLACES), "patience": 400.0}
-    report = run_world([*GOOD, *acts], seed=4, **(usual | options))
+    report = run_world([*GOOD, *steps], seed=4, **(usual | options))
     report.check()
-    assert len(report.truth.answered) == ROUNDS * EACH
+    assert len(report.ground_truth.answered) == ROUNDS * EACH
     return report
 
 
 def blocks_of(report: WorldReport, shard: int) -> list[int]:
     """Return how many blocks the requests of a shard took, the shortest first."""
     return sorted(
-        blocks for identifier, blocks in report.truth.blocks.items() if identifier % SHARDS == shard
+        blocks for identifier, blocks in report.ground_truth.blocks.items() if identifier % SHARDS == shard
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kmsconn.emulator.core_faults import status
-from kmsconn.emulator.drills.board import DrillBoard
+from kmsconn.emulator.drills.active import ActiveDrills
 from kmsconn.journal import inspecting
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
@@ -27,7 +27,7 @@ def refuse_contexts(scene: Scene) -> Callable[[], None]:
 
 def begin_context(scene: Scene) -> None:
     """Let the owner announce a context, as an operator would in a drill."""
-    DrillBoard(scene.dependencies, scene.traffic).put_on("ethereum", "new-context", b"{}")
+    ActiveDrills(scene.dependencies, scene.traffic).put_on("ethereum", "new-context", b"{}")
 
 
 async def rejected(scene: Scene) -> int:

@@ -32,8 +32,8 @@ from kmsconn.model.events import AlertCleared, AlertRaised, ignore
 from kmsconn.transport.aws import open_aws
 from kmsconn.txmanager.aws_kms import open_aws_kms, read_public_key
 from tests.e2e.test_cli_process import config, exit_of
+from tests.real.anvil.ground_truth import wait_answered, wait_until
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
-from tests.real.anvil.truth import wait_answered, wait_until
 from tests.real.anvil.users import FORMS, Users
 from tests.real.anvil.world import open_world, sender_key
 
@@ -273,10 +273,10 @@ async def test_replies_signed_in_aws_kms_are_taken_by_anvil_through_throttling_a
             kms.fault = lambda operation: KmsFault.WRONG_KEY
             await trio.sleep(1.0)
             kms.fault = lambda operation: None
-            truth = await wait_answered(
+            ground_truth = await wait_answered(
                 world.gateway.rpc, world.at.decryption, sender_key().address, len(asked)
             )
-        assert_all_once(asked, truth)
+        assert_all_once(asked, ground_truth)
         await assert_right(world, users, asked)
     told = [
         (type(event), event.dependency, event.cause)

@@ -19,7 +19,7 @@ from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.rpc.endpoint import Endpoint
-from tests.real.anvil.truth import replies_of, wait_answered
+from tests.real.anvil.ground_truth import replies_of, wait_answered
 from tests.real.anvil.users import FORMS, Asked, Users
 from tests.real.anvil.world import World, open_world, sender_key, signer_key
 from tests.real.tkms import as_numbers, ask
@@ -113,8 +113,8 @@ async def run(world: World, library: Library, folder: Path, nodes: int) -> Run:
             await stack.enter_async_context(open_connector(settings))
         asked = await users.ask(*USER_FORMS)
         for node in range(nodes):
-            truth = await wait_answered(*_gateway(world, node), len(asked))
-            assert (truth.open, truth.doubled) == ((), ())
+            ground_truth = await wait_answered(*_gateway(world, node), len(asked))
+            assert (ground_truth.open, ground_truth.doubled) == ((), ())
     return Run(
         world, library, asked, [dict(await replies_of(*_gateway(world, node))) for node in range(nodes)]
     )

@@ -88,42 +88,42 @@ class BucketUrl(DrillBody, frozen=True):
     url: str
 
 
-def _bucket(stage: DrillScene, name: str) -> BucketFaults:
-    return stage.dependencies.buckets[_index(name)]
+def _bucket(scene: DrillScene, name: str) -> BucketFaults:
+    return scene.dependencies.buckets[_index(name)]
 
 
 def _index(name: str) -> int:
     return int(name.removeprefix("bucket"))
 
 
-def _struck(stage: DrillScene, name: str, share: float, fault: Fault) -> End:
-    faults = _bucket(stage, name)
+def _struck(scene: DrillScene, name: str, share: float, fault: Fault) -> End:
+    faults = _bucket(scene, name)
     end = appended(faults.injections, injections.FaultInjection(share, fault))
     faults.injections.insert(0, faults.injections.pop())
     return end
 
 
-def _status(stage: DrillScene, name: str, body: AnsweringBuckets) -> End:
+def _status(scene: DrillScene, name: str, body: AnsweringBuckets) -> End:
     if not 200 <= body.code < 600:  # noqa: PLR2004 - HTTP statuses
         raise DrillError("code", f"{body.code} is no HTTP status of an answer", "name one from 200 to 599")
     response = error(body.code, _CODES.get(body.code, "Error"))
-    return _struck(stage, name, body.share, Fault(f"status {body.code}", lambda _, __: response))
+    return _struck(scene, name, body.share, Fault(f"status {body.code}", lambda _, __: response))
 
 
-def _redirect(stage: DrillScene, name: str, body: Pointing) -> End:
+def _redirect(scene: DrillScene, name: str, body: Pointing) -> End:
     index = _index(name)
-    following = stage.dependencies.bucket_url((index + 1) % len(stage.dependencies.buckets))
+    following = scene.dependencies.bucket_url((index + 1) % len(scene.dependencies.buckets))
 
     def act(request: HttpRequest, response: HttpResponse) -> HttpResponse:
         del response
-        key = stage.dependencies.buckets[index].bucket.key_of(request) or ""
+        key = scene.dependencies.buckets[index].bucket.key_of(request) or ""
         location = body.location.replace("{path}", request.path) or f"{following}/{key}"
         return HttpResponse(307, (("location", location),))
 
-    return _struck(stage, name, body.share, Fault("redirect", act))
+    return _struck(scene, name, body.share, Fault("redirect", act))
 
 
-def _chunked(stage: DrillScene, name: str, body: Pieces) -> End:
+def _chunked(scene: DrillScene, name: str, body: Pieces) -> End:
     if body.bytes < 1:
         raise DrillError("bytes", f"{body.bytes} bytes are no chunk", "name at least 1")
 
@@ -131,7 +131,7 @@ def _chunked(stage: DrillScene, name: str, body: Pieces) -> End:
         content = response.body if isinstance(response.body, bytes) else b""
         return attrs.evolve(response, body=partial(_send_pieces, content, body.bytes))
 
-    return _struck(stage, name, body.share, Fault("chunked", act))
+    return _struck(scene, name, body.share, Fault("chunked", act))
 
 
 async def _send_pieces(content: bytes, size: int, send: Send) -> None:
@@ -139,32 +139,32 @@ async def _send_pieces(content: bytes, size: int, send: Send) -> None:
         await send(content[start : start + size])
 
 
-def _stall(stage: DrillScene, name: str, body: Stalling) -> End:
-    return _struck(stage, name, body.share, bucket_faults.stall(body.after))
+def _stall(scene: DrillScene, name: str, body: Stalling) -> End:
+    return _struck(scene, name, body.share, bucket_faults.stall(body.after))
 
 
-def _oversized(stage: DrillScene, name: str, body: Size) -> End:
-    return _struck(stage, name, body.share, bucket_faults.oversized(body.bytes, announced=body.announced))
+def _oversized(scene: DrillScene, name: str, body: Size) -> End:
+    return _struck(scene, name, body.share, bucket_faults.oversized(body.bytes, announced=body.announced))
 
 
-def _spoil(stage: DrillScene, name: str, body: SpoiledBucket) -> End:
+def _spoil(scene: DrillScene, name: str, body: SpoiledBucket) -> End:
     fault = _SPOILS.get(body.how)
     if fault is None:
         raise DrillError("how", f"no such fault: {body.how!r}", f"there are: {', '.join(_SPOILS)}")
-    return _struck(stage, name, body.share, fault)
+    return _struck(scene, name, body.share, fault)
 
 
-def _slow(stage: DrillScene, name: str, body: BucketDelay) -> End:
-    return changing(_bucket(stage, name).bucket, "latency", body.seconds)
+def _slow(scene: DrillScene, name: str, body: BucketDelay) -> End:
+    return changing(_bucket(scene, name).bucket, "latency", body.seconds)
 
 
-def _hang(stage: DrillScene, name: str, body: DrillBody) -> End:
+def _hang(scene: DrillScene, name: str, body: DrillBody) -> End:
     del body
-    return changing(_bucket(stage, name).bucket, "latency", math.inf)
+    return changing(_bucket(scene, name).bucket, "latency", math.inf)
 
 
-def _address(stage: DrillScene, name: str, body: BucketUrl) -> End:
-    dependencies, index = stage.dependencies, _index(name)
+def _address(scene: DrillScene, name: str, body: BucketUrl) -> End:
+    dependencies, index = scene.dependencies, _index(name)
     dependencies.told_urls[index] = body.url
     dependencies.settled()
 

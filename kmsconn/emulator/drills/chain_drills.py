@@ -74,7 +74,7 @@ class WildFees(DrillBody, frozen=True):
 
 
 class Percent(DrillBody, frozen=True):
-    """A share of the truth, and how often."""
+    """A share of the honest value, and how often."""
 
     percent: int = 50
     times: int | None = None
@@ -130,52 +130,52 @@ class Copies(DrillBody, frozen=True):
     share: float = 1.0
 
 
-def _ruled(stage: DrillScene, name: str, body: RpcCalls, act: Spoiled) -> End:
+def _ruled(scene: DrillScene, name: str, body: RpcCalls, act: Spoiled) -> End:
     """Put one rule on all nodes of a chain."""
     methods = frozenset({body.method} - {""})
     rule = CallRule(act, methods, body.share, body.times, body.containing, body.one)
-    return _on_nodes(stage, name, lambda node: appended(node.faults.rules, rule))
+    return _on_nodes(scene, name, lambda node: appended(node.faults.rules, rule))
 
 
-def _on_nodes(stage: DrillScene, name: str, put_on: Callable[[RpcNode], End]) -> End:
-    return together(*(put_on(node) for node in stage.dependencies.clusters[name].nodes))
+def _on_nodes(scene: DrillScene, name: str, put_on: Callable[[RpcNode], End]) -> End:
+    return together(*(put_on(node) for node in scene.dependencies.clusters[name].nodes))
 
 
-def _hang(stage: DrillScene, name: str, body: RpcCalls) -> End:
-    return _ruled(stage, name, body, hanging)
+def _hang(scene: DrillScene, name: str, body: RpcCalls) -> End:
+    return _ruled(scene, name, body, hanging)
 
 
-def _refuse(stage: DrillScene, name: str, body: RefusedCalls) -> End:
+def _refuse(scene: DrillScene, name: str, body: RefusedCalls) -> End:
     data = _nested(body.nested) if body.nested else body.data
 
     def refuse(honest: Honest) -> Any:
         del honest
         raise NodeError(body.code, body.message, data)
 
-    return _ruled(stage, name, body, refuse)
+    return _ruled(scene, name, body, refuse)
 
 
-def _lie(stage: DrillScene, name: str, body: LyingNode) -> End:
+def _lie(scene: DrillScene, name: str, body: LyingNode) -> End:
     value = _nested(body.nested) if body.nested else body.value
-    return _ruled(stage, name, body, lambda _: value)
+    return _ruled(scene, name, body, lambda _: value)
 
 
 def _nested(depth: int) -> msgspec.Raw:
     return msgspec.Raw(b"[" * depth + b"]" * depth)
 
 
-def _batch_limit(stage: DrillScene, name: str, body: Limit) -> End:
-    return _on_nodes(stage, name, lambda node: changing(node.limits, "batch", body.calls))
+def _batch_limit(scene: DrillScene, name: str, body: Limit) -> End:
+    return _on_nodes(scene, name, lambda node: changing(node.limits, "batch", body.calls))
 
 
-def _fees(stage: DrillScene, name: str, body: WildFees) -> End:
+def _fees(scene: DrillScene, name: str, body: WildFees) -> End:
     base, tip = _wei("base_fee", body.base_fee), _wei("priority_fee", body.priority_fee)
     ends = [
-        _ruled(stage, name, RpcCalls(method, times=body.times), partial(_retold, tell, base, tip))
+        _ruled(scene, name, RpcCalls(method, times=body.times), partial(_retold, tell, base, tip))
         for method, tell in _FEES.items()
     ]
     if body.really and base is not None:
-        ends.append(changing(stage.chain(name), "base_fee", base))
+        ends.append(changing(scene.chain(name), "base_fee", base))
     return together(*ends)
 
 
@@ -222,44 +222,44 @@ def _wei(field: str, text: int | str | None) -> int | None:
         raise DrillError(field, str(error), "write a number, or hex text such as 0x3b9aca00") from error
 
 
-def _short_estimate(stage: DrillScene, name: str, body: Percent) -> End:
+def _short_estimate(scene: DrillScene, name: str, body: Percent) -> End:
     def shorten(honest: Honest) -> Any:
         return quantity(from_quantity(honest()) * body.percent // 100)
 
-    return _ruled(stage, name, RpcCalls("eth_estimateGas", times=body.times), shorten)
+    return _ruled(scene, name, RpcCalls("eth_estimateGas", times=body.times), shorten)
 
 
-def _finality(stage: DrillScene, name: str, body: Finality) -> End:
-    chain = stage.chain(name)
+def _finality(scene: DrillScene, name: str, body: Finality) -> End:
+    chain = scene.chain(name)
     if body.known:
         return changing(chain.finality, "stands_at", chain.finality.newest(chain.head.number))
     refusal = RefusedCalls(
         containing='"finalized"', code=INVALID_PARAMS, message="invalid block tag: finalized"
     )
-    return _refuse(stage, name, refusal)
+    return _refuse(scene, name, refusal)
 
 
-def _lag(stage: DrillScene, name: str, body: LaggingNode) -> End:
-    return _on_nodes(stage, name, lambda node: changing(node, "lag", body.blocks))
+def _lag(scene: DrillScene, name: str, body: LaggingNode) -> End:
+    return _on_nodes(scene, name, lambda node: changing(node, "lag", body.blocks))
 
 
-def _stall(stage: DrillScene, name: str, body: DrillBody) -> End:
+def _stall(scene: DrillScene, name: str, body: DrillBody) -> End:
     del body
-    return changing(stage.chain(name), "stalled", True)
+    return changing(scene.chain(name), "stalled", True)
 
 
-def _balance(stage: DrillScene, name: str, body: Balance) -> End:
-    chain, owner = stage.chain(name), stage.dependencies.sender.address
+def _balance(scene: DrillScene, name: str, body: Balance) -> End:
+    chain, owner = scene.chain(name), scene.dependencies.sender.address
     before = chain.evm.account(owner).balance
     chain.evm.set_balance(owner, body.wei)
     return lambda: chain.evm.set_balance(owner, before)
 
 
-def _pool(stage: DrillScene, name: str, body: PoolChoice) -> End:
-    return changing(stage.chain(name).intake, "pool", pool_of(body.kind))
+def _pool(scene: DrillScene, name: str, body: PoolChoice) -> End:
+    return changing(scene.chain(name).intake, "pool", pool_of(body.kind))
 
 
-def _misbehave(stage: DrillScene, name: str, body: Misbehaviour) -> End:
+def _misbehave(scene: DrillScene, name: str, body: Misbehaviour) -> End:
     def put_on(node: RpcNode) -> End:
         faults = node.faults
         if body.times is not None:
@@ -268,40 +268,40 @@ def _misbehave(stage: DrillScene, name: str, body: Misbehaviour) -> End:
         faults.probability[body.how] = body.share
         return lambda: faults.probability.update({body.how: 0.0})
 
-    return _on_nodes(stage, name, put_on)
+    return _on_nodes(scene, name, put_on)
 
 
-def _reorganise(stage: DrillScene, name: str, body: Reorganisation) -> End:
-    chain = stage.chain(name)
+def _reorganise(scene: DrillScene, name: str, body: Reorganisation) -> End:
+    chain = scene.chain(name)
     deepest = chain.head.number - chain.history.pruned_before
     if not 0 < body.blocks <= deepest:
         raise DrillError(
             "blocks", f"the chain can lose 1 to {deepest} blocks now", "name fewer, or wait for more"
         )
-    drop = _dropping(stage, body)
+    drop = _dropping(scene, body)
     branch = chain.rewind(body.blocks, drop=drop) if body.shorter else chain.reorg(body.blocks, drop=drop)
     if body.reuse_ids:
-        for _ in _requests(stage, branch):
-            stage.users.any()
+        for _ in _requests(scene, branch):
+            scene.users.any()
     return lambda: _put_back(chain, branch)
 
 
-def _dropping(stage: DrillScene, body: Reorganisation) -> Callable[[Transaction], bool]:
+def _dropping(scene: DrillScene, body: Reorganisation) -> Callable[[Transaction], bool]:
     requests = body.reuse_ids or body.drop in {"requests", "everything"}
     replies = body.reuse_ids or body.drop in {"replies", "everything"}
     if not (requests or replies):
         return keep_all
-    contract = stage.dependencies.decryption.address
+    contract = scene.dependencies.decryption.address
 
     def is_dropped(transaction: Transaction) -> bool:
-        is_reply = stage.dependencies.generation_events.replied(transaction.data) is not None
+        is_reply = scene.dependencies.generation_events.replied(transaction.data) is not None
         return transaction.to == contract and (replies if is_reply else requests)
 
     return is_dropped
 
 
-def _requests(stage: DrillScene, branch: Branch) -> list[Transaction]:
-    requested = stage.dependencies.generation_events.requested
+def _requests(scene: DrillScene, branch: Branch) -> list[Transaction]:
+    requested = scene.dependencies.generation_events.requested
     return [
         mined.transaction
         for block in branch.blocks
@@ -320,8 +320,8 @@ def _put_back(chain: EmulatedChain, branch: Branch) -> None:
 class _SecondSender:
     """Another process with the connector's key: sends a reply again, once it is in a block, under the next nonce."""
 
-    def __init__(self, stage: DrillScene, share: float) -> None:
-        self._chain, self._dependencies, self._share = stage.dependencies.gateway, stage.dependencies, share
+    def __init__(self, scene: DrillScene, share: float) -> None:
+        self._chain, self._dependencies, self._share = scene.dependencies.gateway, scene.dependencies, share
         self._own: set[bytes] = set()
         self._random = Random(0)
         self._read = self._chain.head.number
@@ -353,9 +353,9 @@ class _SecondSender:
             self._own.discard(own_hash)
 
 
-def _second_sender(stage: DrillScene, name: str, body: Copies) -> End:
+def _second_sender(scene: DrillScene, name: str, body: Copies) -> End:
     del name
-    return appended(stage.each_block, _SecondSender(stage, body.share).look)
+    return appended(scene.each_block, _SecondSender(scene, body.share).look)
 
 
 CHAIN_DRILLS: tuple[Drill[Any], ...] = (

@@ -68,12 +68,12 @@ class CoreHealthDrill(DrillBody, frozen=True):
     known: bool = True
 
 
-def _struck(stage: DrillScene, name: str, body: CoreCalls, fault: Fault) -> End:
+def _struck(scene: DrillScene, name: str, body: CoreCalls, fault: Fault) -> End:
     """Let a fault strike calls, before those that were put on earlier."""
     methods = [body.method] if body.method else [None, HEALTH]
     return together(
         *(
-            _first(stage.core(name), injections.FaultInjection(body.share, fault, method))
+            _first(scene.core(name), injections.FaultInjection(body.share, fault, method))
             for method in methods
         )
     )
@@ -85,32 +85,32 @@ def _first(faults: FaultyCore[Any], chance: injections.FaultInjection[core_fault
     return end
 
 
-def _fail(stage: DrillScene, name: str, body: CoreFailure) -> End:
+def _fail(scene: DrillScene, name: str, body: CoreFailure) -> End:
     make = core_faults.status_after if body.after else core_faults.status
-    return _struck(stage, name, body, make(Status[body.code], body.message))
+    return _struck(scene, name, body, make(Status[body.code], body.message))
 
 
-def _hang(stage: DrillScene, name: str, body: CoreCalls) -> End:
-    return _struck(stage, name, body, core_faults.HANG)
+def _hang(scene: DrillScene, name: str, body: CoreCalls) -> End:
+    return _struck(scene, name, body, core_faults.HANG)
 
 
-def _slow(stage: DrillScene, name: str, body: CoreDelay) -> End:
-    return _struck(stage, name, body, core_faults.slow(body.seconds))
+def _slow(scene: DrillScene, name: str, body: CoreDelay) -> End:
+    return _struck(scene, name, body, core_faults.slow(body.seconds))
 
 
-def _spoil(stage: DrillScene, name: str, body: SpoiledCore) -> End:
+def _spoil(scene: DrillScene, name: str, body: SpoiledCore) -> End:
     fault = _SPOILS.get(body.how)
     if fault is None:
         raise DrillError("how", f"no such fault: {body.how!r}", f"there are: {', '.join(_SPOILS)}")
     if not body.method:
         raise DrillError("method", "it is empty", "name one result call, such as GetPublicDecryptionResult")
-    return _struck(stage, name, body, fault)
+    return _struck(scene, name, body, fault)
 
 
-def _signer(stage: DrillScene, name: str, body: DrillBody) -> End:
+def _signer(scene: DrillScene, name: str, body: DrillBody) -> End:
     """Let a Core sign with the key of a stranger, decryptions and what it generates; answers that it gave out stay."""
     del body
-    core = stage.core(name).core
+    core = scene.core(name).core
     if not isinstance(core, EmulatedCore):
         return changing(core, "key", STRANGER)
     return changing(core, "node", attrs.evolve(core.node, key=STRANGER))
@@ -126,8 +126,8 @@ async def _taken_act(call: InterceptedCall) -> bytes:
     raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
 
 
-def _taken(stage: DrillScene, name: str, body: CoreCalls) -> End:
-    return _struck(stage, name, body, Fault("taken", _taken_act))
+def _taken(scene: DrillScene, name: str, body: CoreCalls) -> End:
+    return _struck(scene, name, body, Fault("taken", _taken_act))
 
 
 async def _stuck_act(call: InterceptedCall) -> bytes:
@@ -137,14 +137,14 @@ async def _stuck_act(call: InterceptedCall) -> bytes:
     raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
 
 
-def _stuck(stage: DrillScene, name: str, body: CoreCalls) -> End:
-    return _struck(stage, name, body, Fault("stuck", _stuck_act))
+def _stuck(scene: DrillScene, name: str, body: CoreCalls) -> End:
+    return _struck(scene, name, body, Fault("stuck", _stuck_act))
 
 
-def _health(stage: DrillScene, name: str, body: CoreHealthDrill) -> End:
+def _health(scene: DrillScene, name: str, body: CoreHealthDrill) -> End:
     if not body.known:
-        return _struck(stage, name, CoreCalls(HEALTH), core_faults.status(Status.UNIMPLEMENTED))
-    core = stage.core(name).core
+        return _struck(scene, name, CoreCalls(HEALTH), core_faults.status(Status.UNIMPLEMENTED))
+    core = scene.core(name).core
     if not isinstance(core, EmulatedCore):
         raise DrillError("known", "Cores of this generation have no health check", "leave this drill out")
     return changing(core, "serving", False)

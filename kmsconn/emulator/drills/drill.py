@@ -73,7 +73,7 @@ B = TypeVar("B", bound=DrillBody)
 
 @attrs.frozen
 class Drill(Generic[B]):
-    """One fault. ``put_on`` gets the stage, the target's name and the body, and returns what ends it, or None where it is over at once.
+    """One fault. ``put_on`` gets the scene, the target's name and the body, and returns what ends it, or None where it is over at once.
 
     ``does`` and ``connector``: what happens, and what the connector does then; sentences for docs/drills.md.
     """

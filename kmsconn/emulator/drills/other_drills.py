@@ -73,25 +73,25 @@ def contracts_of(dependencies: EmulatedDependencies) -> dict[str, tuple[str, Add
     }
 
 
-def _fhevm(stage: DrillScene) -> FhevmDependencies:
-    if not isinstance(stage.dependencies, FhevmDependencies):
+def _fhevm(scene: DrillScene) -> FhevmDependencies:
+    if not isinstance(scene.dependencies, FhevmDependencies):
         raise DrillError(
             "route", "the first generation has no such thing", "start kmsconn emulate without --profile"
         )
-    return stage.dependencies
+    return scene.dependencies
 
 
-def _refuse(stage: DrillScene, name: str, body: DrillBody) -> End:
+def _refuse(scene: DrillScene, name: str, body: DrillBody) -> End:
     del body
-    toggle_port = stage.dependencies.toggle_ports[name]
+    toggle_port = scene.dependencies.toggle_ports[name]
     toggle_port.shut()
     return toggle_port.open
 
 
-def _no_code(stage: DrillScene, name: str, body: DrillBody) -> End:
+def _no_code(scene: DrillScene, name: str, body: DrillBody) -> End:
     del body
-    chain_name, where = contracts_of(stage.dependencies)[name]
-    contracts: dict[Address, EmulatedContract] = stage.chain(chain_name).evm.contracts
+    chain_name, where = contracts_of(scene.dependencies)[name]
+    contracts: dict[Address, EmulatedContract] = scene.chain(chain_name).evm.contracts
     gone = contracts.pop(where, None)
     return _nothing if gone is None else partial(contracts.__setitem__, where, gone)
 
@@ -100,29 +100,29 @@ def _nothing() -> None:
     """End a drill that changed nothing."""
 
 
-def _pause(stage: DrillScene, name: str, body: DrillBody) -> End:
+def _pause(scene: DrillScene, name: str, body: DrillBody) -> End:
     del body
-    contract = stage.dependencies.decryption
+    contract = scene.dependencies.decryption
     if name != "decryption" or not isinstance(contract, DecryptionContract):
         raise DrillError(
             "route", f"{name} of this generation cannot be paused", "pause decryption of fhevm-0.14"
         )
 
     def turn(*, paused: bool) -> None:
-        stage.dependencies.gateway.evm.set_up(contract.address, partial(contract.pause, paused=paused))
+        scene.dependencies.gateway.evm.set_up(contract.address, partial(contract.pause, paused=paused))
 
     turn(paused=True)
     return partial(turn, paused=False)
 
 
-def _deny(stage: DrillScene, name: str, body: DrillBody) -> End:
+def _deny(scene: DrillScene, name: str, body: DrillBody) -> End:
     del name, body
-    return changing(_fhevm(stage).acl, "denies", True)
+    return changing(_fhevm(scene).acl, "denies", True)
 
 
-def _wallet(stage: DrillScene, name: str, body: WalletMood) -> End:
+def _wallet(scene: DrillScene, name: str, body: WalletMood) -> End:
     del name
-    dependencies, where = _fhevm(stage), address_for("wallet")
+    dependencies, where = _fhevm(scene), address_for("wallet")
     wallet = dependencies.host.evm.contracts[where]
     assert isinstance(wallet, WalletContract)
 
@@ -133,24 +133,24 @@ def _wallet(stage: DrillScene, name: str, body: WalletMood) -> End:
     return partial(turn, Mood.HONEST)
 
 
-def _destroy_context(stage: DrillScene, name: str, body: DrillBody) -> None:
+def _destroy_context(scene: DrillScene, name: str, body: DrillBody) -> None:
     del name, body
-    dependencies = _fhevm(stage)
+    dependencies = _fhevm(scene)
     protocol, gateway = dependencies.protocol_config, dependencies.gateway_config
     dependencies.ethereum.actors.act(protocol.address, lambda frame: protocol.destroy_context(frame, CONTEXT))
     dependencies.gateway.actors.act(gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT))
 
 
-def _destroy_epoch(stage: DrillScene, name: str, body: DrillBody) -> None:
+def _destroy_epoch(scene: DrillScene, name: str, body: DrillBody) -> None:
     del name, body
-    dependencies = _fhevm(stage)
+    dependencies = _fhevm(scene)
     protocol = dependencies.protocol_config
     dependencies.ethereum.actors.act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
 
 
-def _new_context(stage: DrillScene, name: str, body: DrillBody) -> None:
+def _new_context(scene: DrillScene, name: str, body: DrillBody) -> None:
     del name, body
-    dependencies = _fhevm(stage)
+    dependencies = _fhevm(scene)
     protocol, announced = dependencies.protocol_config, announcement_of(dependencies.committee)
 
     def act(frame: Frame) -> None:
@@ -163,12 +163,12 @@ def _new_context(stage: DrillScene, name: str, body: DrillBody) -> None:
     dependencies.ethereum.actors.act(protocol.address, act)
 
 
-def _request(stage: DrillScene, name: str, body: Requests) -> None:
+def _request(scene: DrillScene, name: str, body: Requests) -> None:
     del name
-    ask = stage.users.any if body.form == "any" else stage.users.forms.get(body.form)
+    ask = scene.users.any if body.form == "any" else scene.users.forms.get(body.form)
     if ask is None:
         raise DrillError(
-            "form", f"no such form: {body.form!r}", f"there are: any, {', '.join(stage.users.forms)}"
+            "form", f"no such form: {body.form!r}", f"there are: any, {', '.join(scene.users.forms)}"
         )
     _repeat(ask, body.count)
 
@@ -178,19 +178,19 @@ def _repeat(ask: Callable[[], object], count: int) -> None:
         ask()
 
 
-def _unknown_chain(stage: DrillScene, name: str, body: Count) -> None:
+def _unknown_chain(scene: DrillScene, name: str, body: Count) -> None:
     del name
-    dependencies = _fhevm(stage)
+    dependencies = _fhevm(scene)
     config, chains = dependencies.gateway_config, [HOST_ID, UNKNOWN_CHAIN_ID]
     dependencies.gateway.evm.set_up(config.address, lambda frame: config.set_host_chains(frame, chains))
-    back = changing(stage.users, "host_chain", UNKNOWN_CHAIN_ID)
-    _repeat(stage.users.public, body.count)
+    back = changing(scene.users, "host_chain", UNKNOWN_CHAIN_ID)
+    _repeat(scene.users.public, body.count)
     back()
 
 
-def _other_context(stage: DrillScene, name: str, body: Count) -> None:
+def _other_context(scene: DrillScene, name: str, body: Count) -> None:
     del name
-    dependencies, users = _fhevm(stage), stage.users
+    dependencies, users = _fhevm(scene), scene.users
     assert isinstance(users, Traffic)
     strangers = committee_of(_STRANGERS)
     config, protocol = dependencies.gateway_config, dependencies.protocol_config
@@ -214,13 +214,13 @@ def _make_context(protocol: ProtocolConfig, committee: Committee, frame: Frame) 
     protocol.set_epoch(frame, OTHER_CONTEXT, OTHER_EPOCH)
 
 
-def _flood(stage: DrillScene, name: str, body: Flood) -> End:
+def _flood(scene: DrillScene, name: str, body: Flood) -> End:
     del name
-    if not stage.monitoring:
+    if not scene.monitoring:
         raise DrillError(
             "route", "the connector's monitoring port is not known", "use the file of --write-config"
         )
-    return stage.start(partial(flood, stage.monitoring, body.connections, body.requests, body.path))
+    return scene.start(partial(flood, scene.monitoring, body.connections, body.requests, body.path))
 
 
 async def flood(place: str, connections: int, requests: int, path: str) -> None:

@@ -10,21 +10,18 @@ from pathlib import Path
 
 import attrs
 
-from kmsconn.config.settings import AttestationMode, Contract, S3Fallback, Secret, Settings
-from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.settings import AttestationMode, Contract, S3Fallback, Settings
 from kmsconn.config.settings import Httpz as HttpzSettings
-from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.dependencies import (
-    COPROCESSORS,
     GATEWAY_ID,
     EmulatedDependencies,
     address_for,
+    degree_of,
     key_for,
-    secret_for,
-    sender_name,
+    new_buckets,
+    new_clusters,
     sender_of,
     signer_of,
 )
@@ -34,7 +31,6 @@ from kmsconn.emulator.httpz.generation_events import HTTPZ
 from kmsconn.emulator.httpz.key_manager import KeyManager
 from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.keccak import keccak256
 
 KEY_ID = int.from_bytes(keccak256(b"kmsconn emulator key of httpz"))
@@ -75,7 +71,7 @@ class HttpzDependencies(EmulatedDependencies):
         gateway = EmulatedChain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
         httpz = HttpzContract(address_for("HTTPZ"), revision)
         plaintexts: dict[bytes, int] = {}
-        degree = (members - 1) // 3
+        degree = degree_of(members)
 
         def core(member: int) -> FaultyCore[FirstCore]:
             core = FirstCore(
@@ -90,7 +86,7 @@ class HttpzDependencies(EmulatedDependencies):
 
         made = cls(
             gateway=gateway,
-            clusters={"gateway": Cluster([RpcNode(gateway) for _ in range(nodes)], seed=seed)},
+            clusters=new_clusters({"gateway": gateway}, nodes, seed),
             httpz=httpz,
             decryption=DecryptionManager(
                 address_for("DecryptionManager"), GATEWAY_ID, httpz, counts_shares=degree > 0
@@ -99,7 +95,7 @@ class HttpzDependencies(EmulatedDependencies):
             plaintexts=plaintexts,
             cores=[core(0) for _ in range(shards)],
             others=[core(member) for member in range(1, members)],
-            buckets=[BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)],
+            buckets=new_buckets(),
             sender=sender_of(0),
         )
         made._deploy(degree)
@@ -112,8 +108,7 @@ class HttpzDependencies(EmulatedDependencies):
 
     def settings(self, journal: Path, member: int = 0, **changes: object) -> Settings:
         """Return the settings of the connector of a member; the first one's is the one that belongs here."""
-        host, port = self.places["gateway"]
-        gateway = ChainSettings(GATEWAY_ID, (f"ws://{host}:{port}",))
+        gateway = self.chain_settings("gateway", GATEWAY_ID)
         httpz = Contract(self.httpz.address, "HTTPZ")
         settings = Settings.of(
             profile="httpz-rc7",
@@ -125,12 +120,7 @@ class HttpzDependencies(EmulatedDependencies):
             gateway_config_contract=httpz,
             protocol_config_contract=httpz,
             kms_generation_contract=Contract(self.keys.address, "KeyManager"),
-            core_endpoints=self.core_endpoints(member),
-            private_key=Secret("0x" + secret_for(sender_name(member)).hex()),
-            journal=journal,
-            decryption_from_block_number=0,
-            allow_http_buckets=True,
-            allow_private_buckets=True,
+            **self.common_settings(journal, member),
             attestation=AttestationMode.OFF,
             httpz=HttpzSettings(s3=self._fallback()),
         )

@@ -10,6 +10,8 @@ from typing import Final
 
 import trio
 
+from kmsconn.testing.wrapped_stream import WrappedStream
+
 Frames = Callable[[bytes], bytes]
 """Makes the bytes of the honest ones."""
 
@@ -20,31 +22,20 @@ _END_HEADERS, _PADDED, _ACK = 0x4, 0x8, 0x1
 _MANY = 10_000
 
 
-class FramedStream(trio.abc.Stream):
+class FramedStream(WrappedStream):
     """A server's stream on which ``change`` may put other bytes in the place of each piece that is sent, once frames are spoken."""
 
     def __init__(
         self, stream: trio.abc.Stream, change: Callable[[bytes], bytes], *, upgrades: bool = False
     ) -> None:
-        self._stream, self._change, self._framed = stream, change, not upgrades
+        super().__init__(stream)
+        self._change, self._framed = change, not upgrades
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send, perhaps something else."""
         honest = bytes(data)
-        await self._stream.send_all(self._change(honest) if self._framed else honest)
+        await super().send_all(self._change(honest) if self._framed else honest)
         self._framed = self._framed or honest.startswith(b"HTTP/1.1 101")
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait on the stream beneath."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive from the stream beneath."""
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        """Close the stream beneath."""
-        await self._stream.aclose()
 
 
 def _always(raw: bytes) -> Frames:

@@ -9,7 +9,7 @@ import attrs
 from kmsconn.model import events
 from kmsconn.model.events import Event
 from kmsconn.model.life import State
-from kmsconn.testing.ground_truth import Truth
+from kmsconn.testing.ground_truth import GroundTruthReport
 from kmsconn.testing.hostile.lies import Lie
 
 CPU_SECONDS = 20.0  # for one whole world, on any machine
@@ -54,7 +54,7 @@ class HostileOutcome:
     said: tuple[str, ...]
     """What the connector said of trouble while the lies lasted, and a little longer."""
     told: tuple[Event, ...] = attrs.field(repr=False)
-    truth: Truth
+    ground_truth: GroundTruthReport
     closed: dict[int, str]
     """The requests that ended without a reply, and why."""
     late: frozenset[int]
@@ -72,7 +72,7 @@ class HostileOutcome:
     @property
     def undisturbed(self) -> bool:
         """Whether everything was answered as promptly as without the lie: then there was nothing to say."""
-        return not self.truth.open and max(self.truth.blocks.values(), default=0) <= PROMPT
+        return not self.ground_truth.open and max(self.ground_truth.blocks.values(), default=0) <= PROMPT
 
     @property
     def lost(self) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ class HostileOutcome:
         """
         if self.subject == "aws GetPublicKey" and any("tx sender" in text for text in self.said):
             return ()
-        return tuple(one for one in self.truth.open if one not in self.closed or one in self.late)
+        return tuple(one for one in self.ground_truth.open if one not in self.closed or one in self.late)
 
     def complaints(self) -> list[str]:
         """Return what is wrong with it."""
@@ -91,7 +91,11 @@ class HostileOutcome:
         found += [f"lost: {[hex(one) for one in self.lost]}"] if self.lost else []
         found += [] if self.lie is None or self.named or self.undisturbed else ["nobody was told of it"]
         found += [f"the keys stand at {self.keys!r}"] if self.keys and not self.closed else []
-        found += [f"doubled: {[hex(one) for one in self.truth.doubled]}"] if self.truth.doubled else []
+        found += (
+            [f"doubled: {[hex(one) for one in self.ground_truth.doubled]}"]
+            if self.ground_truth.doubled
+            else []
+        )
         found += self.cpu.complaints()
         return found
 

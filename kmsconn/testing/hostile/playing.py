@@ -38,7 +38,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model import events
 from kmsconn.model.events import Event
 from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.testing.ground_truth import truth_of
+from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.hostile.aws import ENDPOINT, KEY_ID, in_memory
 from kmsconn.testing.hostile.lies import Lie, lies_about
 from kmsconn.testing.hostile.outcome import WELL, CpuUse, HostileOutcome, trouble_in
@@ -145,7 +145,7 @@ class _World:
         return "" if self.life is None else self.life.doing
 
     def is_done(self) -> bool:
-        answered = all(one in self.closed for one in truth_of(self.dependencies).open)
+        answered = all(one in self.closed for one in read_ground_truth(self.dependencies).open)
         return bool(self.crash) or (answered and (not self.keys or bool(self.closed)))
 
 
@@ -174,11 +174,11 @@ async def _play(hostility: Hostility, setting: Setting, seed: int) -> HostileOut
             before = await _script(world, traffic, nursery)
             nursery.cancel_scope.cancel()
         trio.lowlevel.remove_instrument(longest)
-    truth = truth_of(dependencies)
+    ground_truth = read_ground_truth(dependencies)
     crash = world.crash or "".join(map(repr, network.crashes))
     return HostileOutcome(
         hostility.subject, hostility.lie, hostility.struck, hostility.asked, crash, world.said,
-        tuple(event for _, event in world.told), truth, world.closed, frozenset(truth.requested) - before,
+        tuple(event for _, event in world.told), ground_truth, world.closed, frozenset(ground_truth.requested) - before,
         world.keys, CpuUse(time.process_time() - began, longest.seconds),
     )  # fmt: skip
 
@@ -215,12 +215,12 @@ async def _script(
     slow = world.hostility.subject.startswith("ethereum")
     await trio.sleep(LASTING_ON_ETHEREUM if slow else LASTING)
     world.hostility.on = False
-    before = frozenset(truth_of(world.dependencies).requested)
+    before = frozenset(read_ground_truth(world.dependencies).requested)
     _cut(world)
     _ask(traffic, world.setting.after)
     await trio.sleep(5.0)
     with trio.move_on_after(RECOVERY_TIMEOUT):
-        while not world.is_done():  # noqa: ASYNC110 - the truth is read from outside
+        while not world.is_done():  # noqa: ASYNC110 - the chain is read from outside
             await trio.sleep(1.0)
     return before
 

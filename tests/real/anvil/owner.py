@@ -23,8 +23,8 @@ from kmsconn.emulator.key_ceremonies import (
 from kmsconn.protocols.fhevm_014.key_views import KeyViews, Standing
 from kmsconn.protocols.port import StorageRead
 from tests.real.anvil import contracts
+from tests.real.anvil.ground_truth import PATIENCE
 from tests.real.anvil.slots import ask_slot
-from tests.real.anvil.truth import PATIENCE
 from tests.real.anvil.world import World, committee
 
 _FOR_EVER = 1e6  # seconds of a generation that will be aborted

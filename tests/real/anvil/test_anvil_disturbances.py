@@ -11,9 +11,9 @@ import trio
 
 from kmsconn.app.connector import open_connector
 from kmsconn.model.events import ChainReorganised, Event, ReplyFinalized, ReplyIncluded, RequestRecorded
-from kmsconn.testing.ground_truth import Truth
+from kmsconn.testing.ground_truth import GroundTruthReport
+from tests.real.anvil.ground_truth import wait_answered, wait_until
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
-from tests.real.anvil.truth import wait_answered, wait_until
 from tests.real.anvil.users import FORMS, Users
 from tests.real.anvil.world import World, open_world, sender_key
 
@@ -36,7 +36,7 @@ class Heard:
         return lambda: self.counts[kind] >= count
 
 
-async def truth_about(world: World, count: int) -> Truth:
+async def ground_truth_about(world: World, count: int) -> GroundTruthReport:
     return await wait_answered(world.gateway.rpc, world.at.decryption, sender_key().address, count)
 
 
@@ -50,16 +50,16 @@ async def test_requests_and_replies_that_leave_the_chain_and_come_back_are_answe
         settings = world.settings(tmp_path / "journal.db", reorg_window=REORG_WINDOW)
         async with open_connector(settings, on_event=heard.on_event):
             before = await users.ask(*FORMS)
-            await truth_about(world, len(before))
+            await ground_truth_about(world, len(before))
             plans = await users.prepare(*FORMS)
             snapshot = await world.gateway.rpc.call("evm_snapshot")
             lost = await users.request(plans)
             await wait_until(heard.has(ReplyIncluded, len(before) + len(lost)))
             assert await world.gateway.rpc.call("evm_revert", snapshot)
             again = await users.request(plans)
-            truth = await truth_about(world, len(before) + len(again))
+            ground_truth = await ground_truth_about(world, len(before) + len(again))
         assert [one.id for one in again] == [one.id for one in lost]
-        assert_all_once([*before, *again], truth)
+        assert_all_once([*before, *again], ground_truth)
         await assert_right(world, users, [*before, *again])
 
 
@@ -79,9 +79,9 @@ async def test_ids_that_are_reused_for_other_requests_get_the_other_answers(
             assert await world.gateway.rpc.call("evm_revert", snapshot)
             world.cores[0].restart()
             again = await users.request(plans[::-1])
-            truth = await truth_about(world, len(again))
+            ground_truth = await ground_truth_about(world, len(again))
         assert [one.id for one in again] == [one.id for one in lost]
-        assert_all_once(again, truth)
+        assert_all_once(again, ground_truth)
         await assert_right(world, users, again)
 
 
@@ -96,7 +96,7 @@ async def test_a_reply_and_its_request_that_go_with_more_blocks_than_the_window_
         settings = world.settings(tmp_path / "journal.db", reorg_window=REORG_WINDOW)
         async with open_connector(settings, on_event=heard.on_event) as connector:
             before = await users.ask("public")
-            await truth_about(world, len(before))
+            await ground_truth_about(world, len(before))
             snapshot = await world.gateway.rpc.call("evm_snapshot")
             lost = await users.ask(*FORMS)
             await wait_until(heard.has(ReplyIncluded, len(before) + len(lost)))
@@ -106,11 +106,11 @@ async def test_a_reply_and_its_request_that_go_with_more_blocks_than_the_window_
             assert await world.gateway.rpc.call("evm_revert", snapshot)
             world.cores[0].restart()
             others = await users.ask(*FORMS)
-            truth = await truth_about(world, len(before) + len(others))
+            ground_truth = await ground_truth_about(world, len(before) + len(others))
             await wait_until(heard.has(ChainReorganised, 1))
             assert connector.statistics().queue.gaps == 0
         assert [one.id for one in others] == [one.id for one in lost]
-        assert_all_once([*before, *others], truth)
+        assert_all_once([*before, *others], ground_truth)
         await assert_right(world, users, [*before, *others])
 
 
@@ -127,8 +127,8 @@ async def test_a_final_reply_that_goes_while_its_request_stays_is_sent_again(
         async with open_connector(settings, on_event=heard.on_event):
             await wait_until(heard.has(ReplyFinalized, len(asked)))
             assert await world.gateway.rpc.call("evm_revert", snapshot)
-            truth = await truth_about(world, len(asked))
-        assert_all_once(asked, truth)
+            ground_truth = await ground_truth_about(world, len(asked))
+        assert_all_once(asked, ground_truth)
         await assert_right(world, users, asked)
 
 
@@ -145,8 +145,8 @@ async def test_a_node_that_restarts_in_mid_run_costs_nothing(anvil: Path, tmp_pa
             await trio.sleep(DOWN)
             await world.gateway.node.start(nursery)
             after = await users.ask(*FORMS)
-            truth = await truth_about(world, len(before) + len(after))
-        assert_all_once([*before, *after], truth)
+            ground_truth = await ground_truth_about(world, len(before) + len(after))
+        assert_all_once([*before, *after], ground_truth)
         await assert_right(world, users, [*before, *after])
         nursery.cancel_scope.cancel()
 
@@ -168,11 +168,11 @@ async def test_a_node_that_is_killed_in_mid_run_loses_blocks_and_costs_nothing(
             await trio.sleep(DOWN)
             await world.gateway.node.start(nursery)
             after = await users.ask(*FORMS)
-            truth = await truth_about(world, len(before) + len(after))
+            ground_truth = await ground_truth_about(world, len(before) + len(after))
         there_now = await world.gateway.rpc.call("eth_getBlockByNumber", last["number"], False)
         assert there_now["hash"] != last["hash"]
         assert heard.counts[ReplyIncluded] > len(before) + len(after)
-        assert_all_once([*before, *after], truth)
+        assert_all_once([*before, *after], ground_truth)
         await assert_right(world, users, [*before, *after])
         nursery.cancel_scope.cancel()
 
@@ -183,12 +183,12 @@ async def test_a_connector_without_its_journal_doubles_nothing(anvil: Path, tmp_
         users = Users(world)
         async with open_connector(world.settings(tmp_path / "first.db", reorg_window=REORG_WINDOW)):
             before = await users.ask(*FORMS)
-            await truth_about(world, len(before))
+            await ground_truth_about(world, len(before))
         heard = Heard()
         async with open_connector(
             world.settings(tmp_path / "second.db", reorg_window=REORG_WINDOW), on_event=heard.on_event
         ):
             after = await users.ask(*FORMS)
-            truth = await truth_about(world, len(before) + len(after))
+            ground_truth = await ground_truth_about(world, len(before) + len(after))
             await wait_until(heard.has(RequestRecorded, len(before) + len(after)))
-        assert_all_once([*before, *after], truth)
+        assert_all_once([*before, *after], ground_truth)

@@ -13,9 +13,9 @@ from kmsconn.emulator.plaintexts import abi_word, little_endian
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm_014 import views
-from kmsconn.testing.ground_truth import Truth
+from kmsconn.testing.ground_truth import GroundTruthReport
+from tests.real.anvil.ground_truth import replies_of, wait_answered
 from tests.real.anvil.slots import ask_slot
-from tests.real.anvil.truth import replies_of, wait_answered
 from tests.real.anvil.users import FORMS, Asked, Users
 from tests.real.anvil.world import World, open_world, sender_key, signer_key
 
@@ -35,19 +35,22 @@ async def test_every_form_is_included_once_and_says_the_truth(anvil: Path, tmp_p
         users = Users(world, extra_data=EXTRA_DATA)
         async with open_connector(world.settings(tmp_path / "journal.db")):
             asked = await users.ask(*FORMS * ROUNDS)
-            truth = await wait_answered(
+            ground_truth = await wait_answered(
                 world.gateway.rpc, world.at.decryption, sender_key().address, len(asked)
             )
         assert {one.plan.form for one in asked} == set(FORMS)
-        assert_all_once(asked, truth)
+        assert_all_once(asked, ground_truth)
         await assert_right(world, users, asked)
         await assert_slots(world, asked)
 
 
-def assert_all_once(asked: list[Asked], truth: Truth) -> None:
+def assert_all_once(asked: list[Asked], ground_truth: GroundTruthReport) -> None:
     """Check that exactly these requests are there, each answered by one transaction."""
-    assert (set(truth.requested), len(truth.requested)) == ({one.id for one in asked}, len(asked))
-    assert (truth.open, truth.doubled) == ((), ())
+    assert (set(ground_truth.requested), len(ground_truth.requested)) == (
+        {one.id for one in asked},
+        len(asked),
+    )
+    assert (ground_truth.open, ground_truth.doubled) == ((), ())
 
 
 async def assert_right(world: World, users: Users, asked: list[Asked]) -> None:

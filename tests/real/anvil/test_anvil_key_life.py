@@ -19,9 +19,9 @@ from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, Requ
 from kmsconn.model.requests import Kind
 from kmsconn.testing.killable import KillablePorts, Killed, Life
 from kmsconn.transport.dialling import dial_sockets
-from tests.real.anvil.key_truth import read_key_replies
+from tests.real.anvil.ground_truth import wait_answered
+from tests.real.anvil.key_ground_truth import read_key_replies
 from tests.real.anvil.owner import Owner
-from tests.real.anvil.truth import wait_answered
 from tests.real.anvil.users import Users
 from tests.real.anvil.world import World, open_world, sender_key
 
@@ -60,10 +60,10 @@ async def test_a_whole_life_of_keys_is_included_once_and_decryptions_follow(
         asked = await users.ask("public", "direct", "unified")
         for node in range(nodes):
             assert await read_key_replies(world, sender_key(node).address) == ALL
-            truth = await wait_answered(
+            ground_truth = await wait_answered(
                 world.gateway.rpc, world.at.decryption, sender_key(node).address, len(asked)
             )
-            assert (truth.open, truth.doubled) == ((), ())
+            assert (ground_truth.open, ground_truth.doubled) == ((), ())
             assert world.cores[node].known.contexts == {NEXT_CONTEXT.to_bytes(32)}
             assert world.cores[node].known.epochs == {LAST_EPOCH.to_bytes(32)}
 

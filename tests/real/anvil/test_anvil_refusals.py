@@ -14,7 +14,7 @@ from kmsconn.emulator.dependencies import key_for
 from kmsconn.model.events import Event, RequestClosed, RequestDeferred
 from kmsconn.protocols.fhevm_014.abi import DECRYPTION
 from tests.real.anvil import contracts
-from tests.real.anvil.truth import wait_answered, wait_until
+from tests.real.anvil.ground_truth import wait_answered, wait_until
 from tests.real.anvil.users import Plan, Users
 from tests.real.anvil.world import World, open_world, sender_key
 from tests.real.gateways import MOODS
@@ -66,9 +66,11 @@ async def test_only_the_request_that_everybody_allows_is_answered(anvil: Path, t
             denied = await users.request(await users.prepare("public", "direct", "unified", rights=False))
             forged = await users.request([signed_by_another(p) for p in await users.prepare("unified")])
             await wait_until(lambda: len(ends.deferred) >= len(denied) and len(ends.closed) >= len(forged))
-            truth = await wait_answered(world.gateway.rpc, world.at.decryption, sender_key().address, 1)
-    assert truth.answered == (good[0].id,)
-    assert set(truth.open) == {one.id for one in (*denied, *forged)}
+            ground_truth = await wait_answered(
+                world.gateway.rpc, world.at.decryption, sender_key().address, 1
+            )
+    assert ground_truth.answered == (good[0].id,)
+    assert set(ground_truth.open) == {one.id for one in (*denied, *forged)}
     assert len(ends.closed) == len(forged)
 
 
@@ -83,5 +85,12 @@ async def test_a_wallet_that_changes_its_mind_is_asked_again(anvil: Path, tmp_pa
                 await users.ask("wallet")
                 await wait_until(lambda least=count: len(ends.deferred) >= least)  # type: ignore[misc]
             await set_mood(world, Mood.HONEST)
-            truth = await wait_answered(world.gateway.rpc, world.at.decryption, sender_key().address, 3)
-    assert (len(truth.answered), truth.open, truth.doubled, ends.closed) == (3, (), (), set())
+            ground_truth = await wait_answered(
+                world.gateway.rpc, world.at.decryption, sender_key().address, 3
+            )
+    assert (len(ground_truth.answered), ground_truth.open, ground_truth.doubled, ends.closed) == (
+        3,
+        (),
+        (),
+        set(),
+    )

@@ -1,4 +1,4 @@
-"""The acts of a soak, its verdict and its words. Nothing is started."""
+"""The disturbances of a soak, its verdict and its words. Nothing is started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio.testing
 
 from bench.proc import Sample
 from bench.soak import (
-    ACTS,
+    DISTURBANCES,
     LONGEST_OUTAGE,
     Happening,
     Verdict,
@@ -76,23 +76,27 @@ async def test_outages_of_a_short_run_are_short(autojump_clock: trio.testing.Moc
     assert pair.posted[1:3] == [(20, "/gateway/shut"), (22, "/gateway/open")]
 
 
-@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
-async def test_the_emulator_can_do_every_act_and_undo_it(act: Any) -> None:
+@pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda disturbance: disturbance.name)
+async def test_the_emulator_can_do_every_disturbance_and_undo_it(disturbance: Any) -> None:
     desk = Handler()
-    for path in (*act.paths, *act.back):
+    for path in (*disturbance.paths, *disturbance.back):
         assert (await desk.post(path)).status == 204
     assert all(toggle_port.is_open for toggle_port in desk.dependencies.toggle_ports.values())
 
 
-def test_acts_are_over_before_the_next() -> None:
-    gaps = [later.at - act.at for act, later in zip(ACTS, [*ACTS[1:], None], strict=True) if later]
+def test_disturbances_are_over_before_the_next() -> None:
+    gaps = [
+        later.at - disturbance.at
+        for disturbance, later in zip(DISTURBANCES, [*DISTURBANCES[1:], None], strict=True)
+        if later
+    ]
     assert min(gaps) > 1 / 30
 
 
 def test_a_machine_that_stood_still_is_told_in_its_place() -> None:
     samples = [Sample(float(at), 0.0, 0, 0) for at in (1, 2, 30, 31)]
-    acts = [Happening(1.5, "node gone"), Happening(30.5, "node gone no more")]
-    assert [one.name for one in in_order(acts, samples)] == [
+    happened = [Happening(1.5, "node gone"), Happening(30.5, "node gone no more")]
+    assert [one.name for one in in_order(happened, samples)] == [
         "node gone", "machine still 28 s", "node gone no more",
     ]  # fmt: skip
 

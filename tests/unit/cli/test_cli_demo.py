@@ -54,7 +54,7 @@ def still(plan: DemoPlan | None = None, rows: int = 0) -> Demo:
     quiet = ProgressTable(demo.ground_truth, demo.ledger, clock=lambda: 0.0)
     for number in range(1, rows + 1):
         quiet.rows[number] = ProgressRow(number, Kind.USER_DECRYPTION, make_id(USER_DECRYPTION_TAG, number))
-    return attrs.evolve(demo, board=quiet)
+    return attrs.evolve(demo, progress=quiet)
 
 
 async def finished(folder: Path, plan: DemoPlan) -> Demo:
@@ -132,19 +132,19 @@ def test_a_frame_shows_the_newest_requests_the_newest_last() -> None:
 @pytest.mark.parametrize("stage", ProgressStage)
 def test_the_stage_is_named(stage: ProgressStage) -> None:
     demo = still(rows=1)
-    demo.board.rows[1].stage = stage
+    demo.progress.rows[1].stage = stage
     assert stage.name.lower() in drawn(demo)
 
 
 def test_a_request_that_waits_says_why() -> None:
     demo = still(rows=1)
-    demo.board.rows[1].note = "access is not granted"
+    demo.progress.rows[1].note = "access is not granted"
     assert "pending  access is not granted" in drawn(demo)
 
 
 def test_a_request_that_failed_says_why() -> None:
     demo = still(rows=1)
-    demo.board.rows[1].note, demo.board.rows[1].closed = "rejected: [bold] type", True
+    demo.progress.rows[1].note, demo.progress.rows[1].closed = "rejected: [bold] type", True
     assert "rejected: [bold] type" in drawn(demo)
 
 
@@ -192,8 +192,8 @@ async def test_elsewhere_each_request_is_one_line_without_control_characters(
 
 async def test_a_line_tells_of_a_request_that_failed() -> None:
     demo = still(rows=1)
-    demo.board.rows[1].note, demo.board.rows[1].closed = "rejected: why", True
-    assert "rejected: why" in view.line(demo.board, demo.board.rows[1], 1.0)
+    demo.progress.rows[1].note, demo.progress.rows[1].closed = "rejected: why", True
+    assert "rejected: why" in view.line(demo.progress, demo.progress.rows[1], 1.0)
 
 
 # --- results --------------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_the_step_that_is_under_way_is_shown() -> None:
     demo = still(DemoPlan(keys=True), 1)
     assert demo.keys is not None
     demo.keys.doing = "abort of a CRS"
-    demo.board.rows[2] = ProgressRow(
+    demo.progress.rows[2] = ProgressRow(
         2, Kind.ABORT_CRSGEN, make_id(CRS_TAG, 2), note="done", closed=True, well=True
     )
     text = drawn(demo)

@@ -102,7 +102,7 @@ def test_history_is_counted_in_blocks_of_the_gateway() -> None:
     assert (made.dependencies.gateway.history.kept, made.dependencies.host.history.kept) == (240, None)
 
 
-def test_the_moments_of_requests_reach_the_oracle() -> None:
+def test_the_moments_of_requests_reach_the_ground_truth() -> None:
     made = Emulation.of(emulation.EmulationPlan(Path("k.toml"), None, shards=2))
     dependencies, ground_truth = made.dependencies, made.ground_truth
     assert dependencies.gateway.intake.on_submit == ground_truth.note_sent

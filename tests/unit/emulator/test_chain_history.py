@@ -119,7 +119,7 @@ def test_a_history_that_is_set_late_prunes_at_the_next_block() -> None:
     ]
 
 
-def test_what_was_read_is_not_lost_for_the_oracle() -> None:
+def test_what_was_read_is_not_lost_for_the_ground_truth() -> None:
     made = world()
     made.commit(handle(0))
     made.chain.history.kept = 2

@@ -60,7 +60,7 @@ def content_of(response: HttpResponse) -> Any:
     return json.loads(response.body)
 
 
-async def test_the_status_is_the_oracles_verdict() -> None:
+async def test_the_status_is_the_verdict_of_the_ground_truth() -> None:
     handler = Handler()
     handler.traffic.public()
     handler.dependencies.gateway.mine()

@@ -41,7 +41,7 @@ async def test_every_request_is_answered_and_is_included_once(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
     demo = await played(DemoPlan(requests=12, rate=20, profile=profile), tmp_path)
-    totals = demo.board.totals()
+    totals = demo.progress.totals()
     assert (totals.requested, totals.seen, totals.answered, totals.included) == (12, 12, 12, 12)
     assert demo.result().well
 
@@ -50,9 +50,9 @@ async def test_every_request_is_answered_and_is_included_once(
 async def test_every_row_ends_included_with_form_and_latency(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
 ) -> None:
-    board = (await played(DemoPlan(requests=6, profile=profile), tmp_path)).board
-    assert {row.stage for row in board.rows.values()} == {ProgressStage.INCLUDED}
-    assert all(board.form_of(row) and board.age_of(row) for row in board.rows.values())
+    progress = (await played(DemoPlan(requests=6, profile=profile), tmp_path)).progress
+    assert {row.stage for row in progress.rows.values()} == {ProgressStage.INCLUDED}
+    assert all(progress.form_of(row) and progress.age_of(row) for row in progress.rows.values())
 
 
 async def test_it_ends_soon_after_the_last_reply(
@@ -83,7 +83,7 @@ async def test_a_connector_that_gets_nothing_done_is_told_apart(
     demo.traffic.granted = False
     result = await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
     assert (result.well, result.failed, result.totals.answered) == (False, 3, 0)
-    assert all(row.note for row in demo.board.rows.values())
+    assert all(row.note for row in demo.progress.rows.values())
 
 
 @pytest.mark.slow
@@ -149,15 +149,15 @@ async def test_a_life_of_keys_is_led_beside_the_requests(
     assert result.keys.done == tuple(KeyCeremonies(FhevmDependencies.make(wall)).by_name)
     assert (len(result.keys.verdict.replied), len(result.keys.verdict.aborted)) == (7, 2)
     assert (result.verdict.p99 or 0) <= 2 * demo.dependencies.gateway.block_time
-    rows = [row for row in demo.board.rows.values() if not row.is_decryption]
-    assert {demo.board.form_of(row) for row in rows} >= {
+    rows = [row for row in demo.progress.rows.values() if not row.is_decryption]
+    assert {demo.progress.form_of(row) for row in rows} >= {
         "prep_keygen",
         "abort_crsgen",
         "kms_context_destroyed",
     }
     assert [row.kind for row in rows if not row.well and row.stage is not ProgressStage.INCLUDED] == []
-    assert all((demo.board.age_of(row) or 0) < 60 for row in rows)
-    assert demo.board.totals().failed == 0
+    assert all((demo.progress.age_of(row) or 0) < 60 for row in rows)
+    assert demo.progress.totals().failed == 0
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def target_for(desk: Handler, drill: Drill[Any]) -> str:
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: f"{drill.target}-{drill.name}")
 async def test_every_drill_is_put_on_listed_and_ended(drill: Drill[Any], autojump_clock: MockClock) -> None:
     desk = Handler()
-    desk.control.board.stage.monitoring = "127.0.0.1:1"
+    desk.control.drills.scene.monitoring = "127.0.0.1:1"
     desk.dependencies.gateway.mine_many(5)
     target = target_for(desk, drill)
     await put_on(desk, f"/{target}/{drill.name}", **body_for(drill))
@@ -131,7 +131,7 @@ def targets_for(drill: Drill[Any]) -> list[str]:
     return [str(kind) for kind in wider.get(drill.target, [drill.target])]
 
 
-# --- the board ------------------------------------------------------------------------------------------------------
+# --- the active drills ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_group_stands_for_all_its_members() -> None:
@@ -312,10 +312,10 @@ async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(autojump_c
 async def test_estimates_are_a_share_of_the_truth(autojump_clock: MockClock) -> None:
     desk = Handler()
     call = {"to": "0x" + "11" * 20, "data": "0x"}
-    truth = from_quantity(await rpc(desk, "eth_estimateGas", call))
+    honest = from_quantity(await rpc(desk, "eth_estimateGas", call))
     await put_on(desk, "/gateway/short-estimate", percent=30, times=1)
-    assert from_quantity(await rpc(desk, "eth_estimateGas", call)) == truth * 30 // 100
-    assert from_quantity(await rpc(desk, "eth_estimateGas", call)) == truth
+    assert from_quantity(await rpc(desk, "eth_estimateGas", call)) == honest * 30 // 100
+    assert from_quantity(await rpc(desk, "eth_estimateGas", call)) == honest
 
 
 async def test_a_chain_stops_finalizing(autojump_clock: MockClock) -> None:
@@ -471,7 +471,7 @@ async def test_the_head_may_go_back(autojump_clock: MockClock) -> None:
 
 async def test_a_second_sender_copies_replies(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     desk = with_requests(2)
-    await nursery.start(desk.control.board.run)
+    await nursery.start(desk.control.drills.run)
     await put_on(desk, "/gateway/second-sender")
     chain, owner = desk.dependencies.gateway, desk.dependencies.sender.address
     reply = DECRYPTION.function("publicDecryptionResponse")
@@ -761,7 +761,7 @@ async def test_every_order_of_the_page_is_taken(
     path: str, body: dict[str, Any], autojump_clock: MockClock
 ) -> None:
     desk = Handler()
-    desk.control.board.stage.monitoring = "127.0.0.1:1"
+    desk.control.drills.scene.monitoring = "127.0.0.1:1"
     desk.dependencies.gateway.mine_many(500)
     assert (await desk.post(path, body)).status == 204
 

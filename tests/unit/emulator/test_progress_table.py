@@ -1,4 +1,4 @@
-"""The board turns the events of a connector into rows: how far each request is, and how many are how far."""
+"""The progress table turns the events of a connector into rows: how far each request is, and how many are how far."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stage(name: str) -> StageFinished:
 
 
 class Scene:
-    """A small world with a board; its clock is set by hand."""
+    """A small world with a progress table; its clock is set by hand."""
 
     def __init__(self, *events: Event) -> None:
         self.now = 0.0
@@ -46,12 +46,12 @@ class Scene:
         clock = lambda: self.now  # noqa: E731 - one clock for both
         self.ground_truth = GroundTruth(self.world.chain, DECRYPTION_ADDRESS, SENDER.address, clock=clock)
         self.ledger = Ledger()
-        self.board = ProgressTable(self.ground_truth, self.ledger, clock=clock)
+        self.progress = ProgressTable(self.ground_truth, self.ledger, clock=clock)
         self.take(*events)
 
     def take(self, *events: Event) -> None:
         for event in events:
-            self.board.on_event(event)
+            self.progress.on_event(event)
 
     def block(self, at: float) -> None:
         self.now = at
@@ -60,7 +60,7 @@ class Scene:
 
     @property
     def row(self) -> ProgressRow:
-        return self.board.rows[1]
+        return self.progress.rows[1]
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_the_reason_is_gone_with_the_next_step() -> None:
 
 def test_a_rejected_request_has_failed_and_says_why() -> None:
     scene = Scene(RECORDED, RequestClosed(1, KIND, State.REJECTED, "unknown FHE type"))
-    assert (scene.row.note, scene.board.totals().failed) == ("rejected: unknown FHE type", 1)
+    assert (scene.row.note, scene.progress.totals().failed) == ("rejected: unknown FHE type", 1)
 
 
 def test_a_request_that_was_answered_before_has_not_failed() -> None:
     scene = Scene(RECORDED, RequestClosed(1, KIND, State.FINALIZED, "signed already"))
-    assert (scene.row.closed, scene.board.totals().failed) == (False, 0)
+    assert (scene.row.closed, scene.progress.totals().failed) == (False, 0)
 
 
 @pytest.mark.parametrize("event", [KEPT, SENT, INCLUDED, RequestDeferred(1, KIND, "", "", 1.0)])
 def test_events_of_requests_of_an_earlier_run_are_passed_over(event: Event) -> None:
-    assert Scene(event).board.rows == {}
+    assert Scene(event).progress.rows == {}
 
 
 def test_other_events_are_passed_over() -> None:
@@ -114,12 +114,12 @@ def test_other_events_are_passed_over() -> None:
 
 
 def test_an_answer_that_is_told_twice_counts_once() -> None:
-    assert Scene(RECORDED, KEPT, KEPT).board.totals().answered == 1
+    assert Scene(RECORDED, KEPT, KEPT).progress.totals().answered == 1
 
 
 def test_included_is_what_the_chain_says_and_not_the_connector() -> None:
     scene = Scene(RECORDED, KEPT, INCLUDED)
-    assert scene.board.totals() == Totals(requested=0, seen=1, answered=1, included=0, failed=0, doubled=0)
+    assert scene.progress.totals() == Totals(requested=0, seen=1, answered=1, included=0, failed=0, doubled=0)
 
 
 def test_totals_count_what_was_requested_included_and_doubled() -> None:
@@ -129,16 +129,16 @@ def test_totals_count_what_was_requested_included_and_doubled() -> None:
     for nonce in (0, 1):
         scene.world.chain.intake.submit(signed(nonce, scene.world.reply(1)))
     scene.block(2.0)
-    totals = scene.board.totals()
+    totals = scene.progress.totals()
     assert (totals.requested, totals.included, totals.doubled) == (1, 1, 1)
 
 
 def test_the_form_is_that_of_the_transaction() -> None:
     scene = Scene(RECORDED)
     scene.ledger.note(scene.world.ask(), "public")
-    assert scene.board.form_of(scene.row) == ""
+    assert scene.progress.form_of(scene.row) == ""
     scene.block(1.0)
-    assert scene.board.form_of(scene.row) == "public"
+    assert scene.progress.form_of(scene.row) == "public"
 
 
 def test_an_open_request_grows_older() -> None:
@@ -146,7 +146,7 @@ def test_an_open_request_grows_older() -> None:
     scene.world.ask()
     scene.block(1.0)
     scene.now = 3.5
-    assert scene.board.age_of(scene.row) == 2.5
+    assert scene.progress.age_of(scene.row) == 2.5
 
 
 def test_an_answered_request_has_its_latency_for_ever() -> None:
@@ -156,9 +156,9 @@ def test_an_answered_request_has_its_latency_for_ever() -> None:
     scene.world.chain.intake.submit(signed(0, scene.world.reply(1)))
     scene.block(2.0)
     scene.now = 9.0
-    assert scene.board.age_of(scene.row) == 1.0
+    assert scene.progress.age_of(scene.row) == 1.0
 
 
 def test_a_request_that_the_chain_does_not_show_has_no_age() -> None:
     scene = Scene(RECORDED)
-    assert scene.board.age_of(scene.row) is None
+    assert scene.progress.age_of(scene.row) is None

@@ -14,7 +14,7 @@ from kmsconn.protocols.fhevm_014.public_decryption import RESPONSE as PUBLIC_RES
 from kmsconn.protocols.fhevm_014.user_decryption import RESPONSE as USER_RESPONSE
 from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.rpc.port import Call
-from kmsconn.testing.ground_truth import Truth
+from kmsconn.testing.ground_truth import GroundTruthReport
 
 PATIENCE = 40.0  # seconds for everything to be included on a busy machine; undisturbed it is about one
 AFTERMATH = 1.0  # seconds in which a double would still come
@@ -22,7 +22,7 @@ _REPLIES = {PUBLIC_RESPONSE.selector, USER_RESPONSE.selector}
 _PAGE = 200
 
 
-async def read_truth(rpc: Endpoint, decryption: Address, sender: Address) -> Truth:
+async def read_ground_truth(rpc: Endpoint, decryption: Address, sender: Address) -> GroundTruthReport:
     """Read all blocks of a gateway for one node's replies."""
     head = from_quantity(await rpc.call("eth_blockNumber"))
     begun = await _requests(rpc, decryption, head)
@@ -36,16 +36,16 @@ async def read_truth(rpc: Endpoint, decryption: Address, sender: Address) -> Tru
         elif receipt["status"] == "0x1":
             answered[identifier] = from_quantity(receipt["blockNumber"]) - begun.get(identifier, 0)
     open_ = tuple(identifier for identifier in begun if identifier not in answered)
-    return Truth(tuple(begun), tuple(sorted(answered)), tuple(doubled), open_, answered)
+    return GroundTruthReport(tuple(begun), tuple(sorted(answered)), tuple(doubled), open_, answered)
 
 
-async def wait_answered(rpc: Endpoint, decryption: Address, sender: Address, count: int) -> Truth:
+async def wait_answered(rpc: Endpoint, decryption: Address, sender: Address, count: int) -> GroundTruthReport:
     """Wait until so many requests are answered, and a little more for doubles; or until patience is over."""
     with trio.move_on_after(PATIENCE):
-        while len((await read_truth(rpc, decryption, sender)).answered) < count:
+        while len((await read_ground_truth(rpc, decryption, sender)).answered) < count:
             await trio.sleep(0.25)
         await trio.sleep(AFTERMATH)
-    return await read_truth(rpc, decryption, sender)
+    return await read_ground_truth(rpc, decryption, sender)
 
 
 async def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:

@@ -24,7 +24,7 @@ class UnknownDrillError(LookupError):
 
 
 @attrs.frozen
-class Active:
+class ActiveDrill:
     """One drill that is on; ``since`` in Trio time."""
 
     target: str
@@ -34,12 +34,12 @@ class Active:
     end: End = attrs.field(repr=False)
 
 
-class DrillBoard:
+class ActiveDrills:
     """The drills of one emulation. ``run`` must run for those that have tasks, or look at each block."""
 
     def __init__(self, dependencies: EmulatedDependencies, users: Users[EmulatedDependencies]) -> None:
-        self.stage = DrillScene(dependencies, users, self._start)
-        self.active: list[Active] = []
+        self.scene = DrillScene(dependencies, users, self._start)
+        self.active: list[ActiveDrill] = []
         """In the order in which they were put on."""
         self._dependencies = dependencies
         self._asked, self._tasks = trio.open_memory_channel[
@@ -51,13 +51,13 @@ class DrillBoard:
 
         Raises UnknownDrillError, msgspec.DecodeError for a body that cannot be read, and DrillError for one that cannot be carried out.
         """
-        put_on: list[Active] = []
+        put_on: list[ActiveDrill] = []
         try:
             for member, drill in self._found(target, name):
                 body = drill.read(content)
-                end = drill.put_on(self.stage, member, body)
+                end = drill.put_on(self.scene, member, body)
                 if end is not None:
-                    put_on.append(Active(member, drill, body, trio.current_time(), end))
+                    put_on.append(ActiveDrill(member, drill, body, trio.current_time(), end))
         except DrillError:
             for one in reversed(put_on):
                 one.end()
@@ -120,7 +120,7 @@ class DrillBoard:
     async def _watch(self) -> Never:
         while True:
             await self._dependencies.gateway.wait_change()
-            for look in list(self.stage.each_block):
+            for look in list(self.scene.each_block):
                 look()
 
     def _start(self, work: Callable[[], Awaitable[object]]) -> End:
@@ -136,7 +136,7 @@ class DrillBoard:
             raise UnknownDrillError(f"/{target}/{name}")
         return found
 
-    def _end(self, ending: list[Active]) -> int:
+    def _end(self, ending: list[ActiveDrill]) -> int:
         for one in reversed(ending):
             self.active = [other for other in self.active if other is not one]
             one.end()
