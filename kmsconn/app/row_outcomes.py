@@ -139,7 +139,7 @@ class RowOutcomes:
         if row.progress.reason.startswith(SECOND_CHANCE_MARK):
             reason = SECOND_CHANCE_MARK + reason
         if await self.journal.run(
-            moves.defer, row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again
+            moves.defer, row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again, stage=stage
         ):
             self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds))
 

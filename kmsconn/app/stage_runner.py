@@ -60,11 +60,16 @@ class StageRunner:
     tracker: RequestTracker
     shards: int
     on_event: OnEvent
+    note: Callable[[int, str, float], None] = lambda _rid, _stage, _seconds: None
+    """Takes the row, the stage and its seconds, whatever came of it."""
+    running: dict[int, tuple[str, float]] = attrs.field(factory=dict)
+    """The stage that each row is in at present, and since when, in Trio's time."""
 
     async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
         started = trio.current_time()
         least = operation_of(self.profile, row).stages.get(stage, 0.0)
+        self.running[row.rid] = stage, started
         try:
             result = await within(max(seconds, least), stage, step)
         except FAULTS as error:
@@ -75,6 +80,9 @@ class StageRunner:
             self._failed(row, stage, error)
             self._note_said(row, stage, error)
             raise
+        finally:
+            del self.running[row.rid]
+            self.note(row.rid, stage, trio.current_time() - started)
         self.tracker.failures.passed(self._gate(row, stage), row.rid)
         self.tracker.alerts.free(row.rid)
         self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))

@@ -292,7 +292,9 @@ def _pipeline(
         destruction=Destruction(base.profile, journal, heads, stages.checker.contexts, outcomes.reject),
         budgets=budgets,
         deadlines=base.settings.work.deadlines,
-        runner=StageRunner(base.profile, tracker, len(base.settings.core.core_endpoints), base.on_event),
+        runner=StageRunner(
+            base.profile, tracker, len(base.settings.core.core_endpoints), base.on_event, journal.note_stage
+        ),
         tracker=tracker,
         outcomes=outcomes,
         on_event=base.on_event,

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.binding import Binding, differences
-from kmsconn.journal.notes import Notes
+from kmsconn.journal.notes import Notes, StageTimes
 
 _TICK = "tick"
 
@@ -108,7 +108,8 @@ class NotWritten(Exception):  # noqa: N818 - says what happened to a transaction
 class Database:
     """One open journal. ``wall`` is the time at which rows end.
 
-    ``damaged`` are rows that cannot be read, with the reasons; ``notes`` say of which rows the Core has the request.
+    ``damaged`` are rows that cannot be read, with the reasons; ``notes`` say of which rows the Core has the request,
+    ``stage_times`` how long their stages took.
     """
 
     def __init__(self, driver: Driver, wall: Callable[[], float]) -> None:
@@ -119,6 +120,7 @@ class Database:
         self.tick = 0
         self.damaged: dict[int, str] = {}
         self.notes = Notes()
+        self.stage_times = StageTimes()
         self.warnings: tuple[str, ...] = ()
         self._kept_tick = 0
 

@@ -8,7 +8,8 @@ from enum import StrEnum
 from kmsconn.errors import KmsconnError
 from kmsconn.journal.damage import read_rows
 from kmsconn.journal.database import Database
-from kmsconn.journal.moves import LONGEST_WAIT
+from kmsconn.journal.history import HistoryEntry, appended, line_of, read_history
+from kmsconn.journal.moves import LONGEST_WAIT, SKIPPED, move
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id
 from kmsconn.journal.values import Found, Row, Wanted
@@ -29,9 +30,10 @@ _OF_ID = "SELECT rid FROM request INDEXED BY request_identity WHERE chain_id = ?
 _RETRY = (
     "UPDATE request SET state = 'pending', tick = :tick, deferred = 0, submitted = 0, "  # noqa: S608 - of our own literals
     f"max_wait = {LONGEST_WAIT}, closed_at = NULL, cleared = 0, calldata = NULL, signer = NULL, answered_at = NULL, nonce = NULL, "
-    "raw = NULL, reply_hash = NULL, included_block = NULL, next_attempt = :now, recorded_at = :now, deadline = :deadline, reason = :reason "
-    f"WHERE rid = :rid AND state IN ({_STATES}) AND on_chain = 1 AND length(log) > 0"
+    "raw = NULL, reply_hash = NULL, included_block = NULL, next_attempt = :now, recorded_at = :now, deadline = :deadline, "
+    f"reason = :reason, history = {appended()} WHERE rid = :rid AND state IN ({_STATES}) AND on_chain = 1 AND length(log) > 0"
 )
+_HISTORY = "SELECT CAST(history AS BLOB) FROM request WHERE rid = ?"
 _STANDING = "SELECT state, on_chain, length(log), reason FROM request WHERE rid = ?"
 
 _REFUSED = {
@@ -43,6 +45,21 @@ _REFUSED = {
     State.DONE: "the Core has finished it already, and it needs no reply",
     State.ABORTED: "the chain asked for its abort",
 }
+
+
+_SKIP_REFUSED = {
+    State.SIGNED: "its reply is signed and may be included at any moment; what is signed cannot be taken back",
+    State.INCLUDED: "its reply is included already",
+    State.FINALIZED: "its reply is final already",
+    State.EXPIRED: "it has ended already: it is expired",
+    State.REJECTED: "it has ended already: it is rejected",
+    State.DONE: "it has ended already: the Core has finished it",
+    State.ABORTED: "it has ended already: the chain asked for its abort",
+}
+
+
+class SkipError(KmsconnError):
+    """A request is not ended by an operator, and why."""
 
 
 class RetryError(KmsconnError):
@@ -98,6 +115,25 @@ def retry(db: Database, rid: int, now: float, deadline: float) -> None:
         raise RetryError("it is off chain: it restarts without a retry once the chain has it again")
     if not length:
         raise RetryError("its event is no longer in the journal: read the chain again from its block")
-    values = {"rid": rid, "tick": db.tick + 1, "now": now, "deadline": deadline}
-    db.execute(_RETRY, {**values, "reason": f"retried by an operator; it had ended as {state}: {reason}"})
+    why = f"retried by an operator; it had ended as {state}: {reason}"
+    values = {"rid": rid, "tick": db.tick + 1, "now": now, "deadline": deadline, "reason": why}
+    db.execute(_RETRY, {**values, "line": line_of(now, "retry", f"it had ended as {state}")})
     db.tick += 1
+
+
+def history(db: Database, rid: int) -> tuple[HistoryEntry, ...]:
+    """Return what a row has been through, as far as it is kept; nothing where there is no such row."""
+    found = db.execute(_HISTORY, (rid,)).fetchone()
+    return () if found is None else read_history(bytes(found[0]).decode(errors="replace"))
+
+
+def skip(db: Database, rid: int, reason: str) -> None:
+    """End a pending, answered or quarantined request for good. Raises SkipError with the reason why it does not end.
+
+    Repeating: the second time it has ended, and says so.
+    """
+    found = db.execute(_STANDING, (rid,)).fetchone()
+    if found is None:
+        raise SkipError("there is no such row")
+    if not move(db, "skip", rid, reason=f"{SKIPPED}{reason}"):
+        raise SkipError(_SKIP_REFUSED.get(found[0], f"its state is {found[0]!r}"))

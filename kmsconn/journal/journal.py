@@ -193,6 +193,10 @@ class Journal:
         """
         self._db.notes.put(rid, submitted, trio.current_time())
 
+    def note_stage(self, rid: int, stage: str, seconds: float) -> None:
+        """Remember how long a stage of a row took; becomes durable with the row's next move or deferral."""
+        self._db.stage_times.put(rid, stage, seconds)
+
     def close(self) -> None:
         """Take nothing more; what is queued has ``CLOSING`` seconds."""
         self._input.close()

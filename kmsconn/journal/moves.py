@@ -5,10 +5,11 @@ Each statement names the states it may leave, so a late or doubled call changes 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from kmsconn.errors import NonceTaken
 from kmsconn.journal.database import Database
+from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.steps import Answer
@@ -23,6 +24,7 @@ _SETS = {
     "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_attempt = :now, reason = ''",
     "expire": "reason = :reason",
     "reject": "reason = :reason",
+    "skip": "reason = :reason",
     "quarantine": "reason = :reason",
     "found_finalized": "reason = :reason, included_block = :block",
     "finish": "reason = :reason",
@@ -39,13 +41,17 @@ _SETS = {
     "restart": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, reason = :reason",
 }
 
+SKIPPED = "skipped by an operator: "
+"""The beginning of the reason of a request that an operator has ended."""
+_NOT_SKIPPED = f"reason NOT LIKE '{SKIPPED}%'"
+
 # What the state alone does not say: nobody signs for a request that left the chain; without an answer there is nothing to send again;
-# without its event, which retention may have cleared, nothing begins again.
+# without its event, which retention may have cleared, nothing begins again; and what an operator has ended no block begins again.
 _ALSO = {
     "sign": "(state = 'signed' OR on_chain = 1)",
     "resend": "calldata IS NOT NULL",
-    "reoffer": "calldata IS NOT NULL",
-    "rejudge": "calldata IS NULL",
+    "reoffer": f"calldata IS NOT NULL AND {_NOT_SKIPPED}",
+    "rejudge": f"calldata IS NULL AND {_NOT_SKIPPED}",
     "restart": "state = 'included' AND length(log) > 0",
 }
 
@@ -67,6 +73,7 @@ def _guarded(transition: str) -> str:
     ended = ":closed_at" if target in CLOSED else "NULL"
     return (
         f"UPDATE request SET state = '{target.value}', tick = :tick, deferred = 0, max_wait = {LONGEST_WAIT}, closed_at = {ended}, "  # noqa: S608 - of our own literals
+        f"history = {appended()}, "
         f"{_SETS[transition]} "
         f"WHERE rid = :rid AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
     )
@@ -76,16 +83,27 @@ STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS}
 
 _DEFER = (
     "UPDATE request SET next_attempt = :next_attempt, max_wait = :max_wait, reason = :reason, deferred = deferred * :again + 1, "  # noqa: S608 - of our own literals
+    f"history = CASE WHEN deferred > 0 AND reason = :reason THEN history ELSE {appended()} END, "
     f"submitted = coalesce(:submitted, submitted) WHERE rid = :rid AND state IN ({_states(WAITING)})"
 )
 
 
 def move(db: Database, transition: str, rid: int, **values: object) -> bool:
     """Apply a transition of ``model.life`` and say whether the row was in a state that allows it."""
-    always = {"rid": rid, "tick": db.tick + 1, "closed_at": db.wall()}
+    now = db.wall()
+    line = line_of(now, transition, _detail(values), db.stage_times.take(rid))
+    always = {"rid": rid, "tick": db.tick + 1, "closed_at": now, "line": line}
     moved = db.execute(STATEMENTS[transition], {**always, **values}).rowcount == 1
     db.tick += moved
     return moved
+
+
+def _detail(values: Mapping[str, object]) -> str:
+    """Return what is worth keeping of what a transition came with."""
+    reason = values.get("reason")
+    if reason:
+        return str(reason)
+    return next((f"{name} {values[name]}" for name in ("nonce", "block") if values.get(name) is not None), "")
 
 
 def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
@@ -167,8 +185,11 @@ def defer(
     *,
     max_wait: float = LONGEST_WAIT,
     again: bool = True,
+    stage: str = "",
 ) -> bool:
     """Keep a PENDING or ANSWERED row for later; ``max_wait`` caps the wait of this row. Not ``again``: ``deferred`` begins anew.
+
+    ``stage``: the one that did not pass, for the row's history, which has one line for all deferrals in a row with the same reason.
 
     No transition, so reads that were asked before still judge it. What was noted of the Core (``note_submitted``) is written with it.
     """
@@ -179,6 +200,7 @@ def defer(
         "max_wait": max_wait,
         "submitted": db.notes.take(rid),
         "again": again,
+        "line": line_of(db.wall(), f"defer {stage}".strip(), reason, db.stage_times.take(rid)),
     }
     return db.execute(_DEFER, values).rowcount == 1
 

@@ -1,4 +1,7 @@
-"""Whether the Core has a request, noted in memory first: most notes are worthless before they would be written. Pure."""
+"""Notes on rows in memory, written with the row's next move: most are worthless before they would be written. Pure.
+
+Whether the Core has a request; and how long the stages of a row took.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,18 @@ class Notes:
         notes = {rid: submitted for rid, (_made_at, submitted) in self._made.items()}
         self._made.clear()
         return notes
+
+
+@attrs.frozen
+class StageTimes:
+    """The seconds of each stage of the present pass of a row, until its next move writes them."""
+
+    _taken: dict[int, dict[str, float]] = attrs.field(factory=dict)
+
+    def put(self, rid: int, stage: str, seconds: float) -> None:
+        """Note how long a stage of a row took. It replaces an earlier note."""
+        self._taken.setdefault(rid, {})[stage] = seconds
+
+    def take(self, rid: int) -> Mapping[str, float]:
+        """Remove and return the notes on a row."""
+        return self._taken.pop(rid, {})

@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 
 from kmsconn.journal.database import Database
+from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.moves import LONGEST_WAIT, move
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
@@ -39,10 +40,10 @@ _NEW = (
     "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING rid"
 )
 _HERE = (
-    "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ?, cleared = 0 "
-    "WHERE rid = ?"
+    "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ?, cleared = 0, "  # noqa: S608 - of our own literals
+    f"history = {appended('?')} WHERE rid = ?"
 )
-_OFF = "UPDATE request SET on_chain = 0, tick = ? WHERE rid = ? AND on_chain = 1"
+_OFF = f"UPDATE request SET on_chain = 0, tick = ?, history = {appended('?')} WHERE rid = ? AND on_chain = 1"  # noqa: S608
 _IN_RANGE = (
     "SELECT rid, tick, id, kind, digest, block, block_hash, transaction_hash, log_index FROM request INDEXED BY request_place "
     "WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block BETWEEN ? AND ?"
@@ -175,7 +176,8 @@ def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: _Ch
     if row.on_chain and row.place == place:
         return
     db.tick += 1
-    db.execute(_HERE, (db.tick, *place, pack_log(arrival.log), row.rid))
+    line = line_of(read.now, "moved", f"block {arrival.log.block_number}")
+    db.execute(_HERE, (db.tick, *place, pack_log(arrival.log), line, row.rid))
     changes.moved += row.place != place
     again = row.place[:2] != place[:2] and _judge_anew(db, read, row)
     if again or (not row.on_chain and row.state not in CLOSED):
@@ -193,7 +195,7 @@ def _judge_anew(db: Database, read: Read, row: _Known) -> bool:
 def _drop(db: Database, rids: Iterable[int], changes: _Changes) -> None:
     for rid in rids:
         db.tick += 1
-        changes.gone += db.execute(_OFF, (db.tick, rid)).rowcount
+        changes.gone += db.execute(_OFF, (db.tick, line_of(db.wall(), "gone"), rid)).rowcount
 
 
 def _quarantine(db: Database, read: Read) -> int:

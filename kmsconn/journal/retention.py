@@ -50,7 +50,7 @@ _GONE = _look("request_gone", "on_chain = 0 AND state IN ('pending', 'answered')
 
 # Of what an operator may begin again the event stays as long as the row.
 _CLEAR = (
-    "UPDATE request SET cleared = 1, calldata = NULL, raw = NULL, "
+    "UPDATE request SET cleared = 1, calldata = NULL, raw = NULL, history = '', "
     "log = CASE WHEN state IN ('expired', 'rejected', 'quarantined') THEN log ELSE :nothing END "
     "WHERE rid IN (SELECT value FROM json_each(:rids))"
 )

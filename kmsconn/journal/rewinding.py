@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database
+from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.moves import move
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.retention import lower_low_water
@@ -33,7 +34,7 @@ _REREAD = (
     "DO UPDATE SET from_block = excluded.from_block, next_block = excluded.next_block, to_block = excluded.to_block"
 )
 _OFF = (
-    "UPDATE request INDEXED BY request_place SET on_chain = 0, tick = :tick "
+    f"UPDATE request INDEXED BY request_place SET on_chain = 0, tick = :tick, history = {appended()} "  # noqa: S608 - of our own literals
     "WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 AND block > :head"
 )
 
@@ -56,7 +57,9 @@ def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int)
         for rid in reopened:
             move(db, "reopen", rid, reason=BLOCK_UNKNOWN)
         db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN})
-        gone = db.execute(_OFF, {**of, "tick": db.tick + 1, "head": head}).rowcount
+        gone = db.execute(
+            _OFF, {**of, "tick": db.tick + 1, "head": head, "line": line_of(db.wall(), "gone")}
+        ).rowcount
         db.tick += gone > 0
         return Rewound(len(reopened), gone)
 

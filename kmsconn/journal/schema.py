@@ -344,6 +344,12 @@ _UNSENT = (
     """,
 )
 
+# What a row has been through, as text that each transition writes with itself; and the kinds that an operator has paused.
+_HISTORY = (
+    "ALTER TABLE request ADD COLUMN history TEXT NOT NULL DEFAULT ''",
+    "CREATE TABLE paused (kind TEXT PRIMARY KEY, since REAL NOT NULL, reason TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _MORE_ENDS,
@@ -354,6 +360,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _KEY_MANAGEMENT,
     _WORDS,
     _UNSENT,
+    _HISTORY,
 )
 VERSION = len(MIGRATIONS)
 

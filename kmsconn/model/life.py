@@ -30,6 +30,7 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "answer": (frozenset({State.PENDING}), State.ANSWERED),
     "expire": (frozenset({State.PENDING}), State.EXPIRED),
     "reject": (frozenset({State.PENDING, State.ANSWERED, State.SIGNED}), State.REJECTED),
+    "skip": (frozenset({State.PENDING, State.ANSWERED, State.QUARANTINED}), State.REJECTED),
     "found_finalized": (frozenset({State.PENDING}), State.FINALIZED),
     "quarantine": (frozenset({State.PENDING, State.ANSWERED}), State.QUARANTINED),
     "finish": (frozenset({State.PENDING, State.ANSWERED, State.SIGNED}), State.DONE),

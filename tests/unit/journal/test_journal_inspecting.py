@@ -128,7 +128,7 @@ def test_a_reply_that_was_rejected_is_asked_for_anew(db: Database) -> None:
         (State.SIGNED, "signed and on its way"),
         (State.INCLUDED, "included already"),
         (State.FINALIZED, "final already"),
-        (State.DONE, "done it already"),
+        (State.DONE, "finished it already"),
         (State.ABORTED, "asked for its abort"),
     ],
 )
