@@ -85,6 +85,7 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python tools/gen_transactions.py
 	$(BIN)/python -m tools.gen_source_map
 	$(BIN)/python -m tools.gen_completions
+	$(BIN)/python -m tools.gen_sbom
 	$(BIN)/python -m kmsconn.emulator.drills.page docs
 	$(BIN)/python -m tools.gen_monitoring
 
@@ -96,11 +97,14 @@ fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python -m tools.gen_source_map --check
 	$(BIN)/python -m tools.gen_completions --check
 	$(BIN)/python -m tools.gen_monitoring --check
+	$(BIN)/python -m tools.gen_sbom --check
 
 lock: $(STAMP) ## choose exact versions anew, with hashes (UPGRADE= keeps those that fit)
 	$(LOCK) $(UPGRADE) --output-file requirements/dev.txt pyproject.toml requirements/dev.in --all-extras
 	$(LOCK) $(UPGRADE) --output-file requirements/run.txt pyproject.toml --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/aws.txt pyproject.toml --extra aws --constraint requirements/dev.txt
+	$(LOCK) $(UPGRADE) --output-file requirements/emulator.txt pyproject.toml --extra emulator --constraint requirements/dev.txt
+	$(LOCK) $(UPGRADE) --output-file requirements/build.txt requirements/build.in --constraint requirements/dev.txt
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
@@ -126,11 +130,12 @@ clean: ## remove everything that was made
 
 .PHONY: peers contracts
 
-peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20), radosgw, promtool
-	@echo "Fetching anvil, solc and node-tkms by npm, radosgw and promtool by apt-get: a few minutes."
+peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20), radosgw, promtool, kustomize
+	@echo "Fetching anvil, solc and node-tkms by npm, radosgw, promtool and kustomize by apt-get: a few minutes."
 	npm ci --prefix peers --ignore-scripts --no-audit --no-fund --loglevel error
-	sh peers/radosgw.sh
-	sh peers/promtool.sh
+	sh peers/debian.sh radosgw radosgw radosgw-admin
+	sh peers/debian.sh prometheus promtool
+	sh peers/debian.sh kustomize kustomize
 
 contracts: $(STAMP) ## compile the Solidity contracts of the tests (needs make peers)
 	$(BIN)/python tools/gen_contracts.py

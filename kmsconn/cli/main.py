@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "run": "run the connector until SIGTERM or SIGINT",
     "validate": "check the configuration without starting anything",
     "config": "explain the configuration, or make one file of those of the three services of 0.14",
+    "health": "ask a running connector whether it is healthy",
     "requests": "list, show or retry requests",
     "list": "list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments",
     "emulate": "serve emulated chains, Core and buckets under a load, and write the configuration of their connector",

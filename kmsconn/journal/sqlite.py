@@ -115,6 +115,9 @@ class SqliteDriver:
         self.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
         self.execute(f"PRAGMA synchronous = {self._synchronous}")
         self.execute(f"PRAGMA cache_size = -{CACHE}")
+        self.execute(
+            "PRAGMA temp_store = MEMORY"
+        )  # a container's root is read-only: there is no folder for temporary files
 
     def _migrate(self) -> None:
         version = self._known_version()

@@ -37,6 +37,12 @@ def promtool() -> Path:
 
 
 @pytest.fixture(scope="session")
+def kustomize() -> Path:
+    """The program that renders manifests."""
+    return peers.need("kustomize")
+
+
+@pytest.fixture(scope="session")
 def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.ServedStore]:
     """Ceph's S3 server."""
     peers.need("radosgw")

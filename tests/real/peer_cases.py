@@ -10,7 +10,9 @@ import pytest
 
 from tests.real import peers
 
-PEERS = ("anvil", "node-tkms", "node-tkms-rc6", "radosgw", "moto", "grpcio", "grpclib", "promtool")
+PEERS = (
+    "anvil", "node-tkms", "node-tkms-rc6", "radosgw", "moto", "grpcio", "grpclib", "promtool", "kustomize",
+)  # fmt: skip
 _IN_FIXTURES = {peer.replace("-", "_"): peer for peer in PEERS}
 HEADING = "against software that is not ours: "
 PROPERTY = "peer"

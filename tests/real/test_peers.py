@@ -69,11 +69,11 @@ class Machine:
         path.write_text(f'#!/bin/sh\necho {name} $1 >> "{self.folder}/asked"\n{script}\n')
         path.chmod(0o755)
 
-    def install(self, peer: str = "radosgw") -> tuple[int, str, list[str]]:
-        """Run the script of a peer; return its status, what it said, and what apt-get was asked."""
-        script = ROOT / "peers" / f"{peer}.sh"
+    def install(self, package: str = "radosgw", *programs: str) -> tuple[int, str, list[str]]:
+        """Run the script for a package and its programs; return its status, what it said, and what apt-get was asked."""
+        script = ROOT / "peers" / "debian.sh"
         run = subprocess.run(  # noqa: S603 - our own script
-            ["/bin/sh", str(script)],
+            ["/bin/sh", str(script), package, *(programs or ("radosgw", "radosgw-admin"))],
             env={"PATH": str(self.folder)},
             capture_output=True,
             text=True,
@@ -101,19 +101,12 @@ def test_root_installs_without_an_update_where_that_will_do(machine: Machine) ->
     assert machine.install() == (0, "", ["apt-get install"])
 
 
-def test_promtool_is_installed_and_its_service_disabled(machine: Machine) -> None:
+def test_a_service_that_comes_along_is_disabled(machine: Machine) -> None:
     for name in ("apt-get", "systemctl"):
         machine.has(name)
     machine.has("id", "echo 0")
-    assert machine.install("promtool") == (0, "", ["apt-get install"])
+    assert machine.install("prometheus", "promtool") == (0, "", ["apt-get install"])
     assert "systemctl disable" in (machine.folder / "asked").read_text()
-
-
-def test_who_cannot_install_promtool_is_told_how(machine: Machine) -> None:
-    machine.has("id", "echo 1000")
-    status, said, asked = machine.install("promtool")
-    assert (status, asked) == (0, [])
-    assert "promtool is MISSING" in said
 
 
 def test_the_lists_are_fetched_once_where_they_were_missing(machine: Machine) -> None:

@@ -6,7 +6,7 @@
 
 _shtab_kmsconn_config_subparsers=(explain import)
 _shtab_kmsconn_requests_subparsers=(list show retry)
-_shtab_kmsconn_subparsers=(run start validate config requests list emulate demo completion)
+_shtab_kmsconn_subparsers=(run start validate config health requests list emulate demo completion)
 
 _shtab_kmsconn_run_option_strings=(-h --help -c --config --network -n --name)
 _shtab_kmsconn_start_option_strings=(-h --help -c --config --network -n --name)
@@ -14,6 +14,7 @@ _shtab_kmsconn_validate_option_strings=(-h --help -c --config --network)
 _shtab_kmsconn_config_explain_option_strings=(-h --help -c --config --network --all)
 _shtab_kmsconn_config_import_option_strings=(-h --help -o --output --force)
 _shtab_kmsconn_config_option_strings=(-h --help)
+_shtab_kmsconn_health_option_strings=(-h --help -e --endpoint)
 _shtab_kmsconn_requests_list_option_strings=(-h --help -c --config --network --socket --json --kind --state --cause --limit)
 _shtab_kmsconn_requests_show_option_strings=(-h --help -c --config --network --socket --json)
 _shtab_kmsconn_requests_retry_option_strings=(-h --help -c --config --network --socket --json --kind --state --cause)
@@ -40,7 +41,7 @@ _shtab_kmsconn_emulate___kinds_choices=(decryptions all)
 _shtab_kmsconn_demo___profile_choices=(fhevm-0.14 httpz-rc7)
 _shtab_kmsconn_demo___kinds_choices=(decryptions all)
 _shtab_kmsconn_completion_pos_0_choices=(bash zsh fish)
-_shtab_kmsconn_pos_0_choices=(run start validate config requests list emulate demo completion)
+_shtab_kmsconn_pos_0_choices=(run start validate config health requests list emulate demo completion)
 
 _shtab_kmsconn_run__h_nargs=0
 _shtab_kmsconn_run___help_nargs=0
@@ -58,6 +59,8 @@ _shtab_kmsconn_config_import___force_nargs=0
 _shtab_kmsconn_config_pos_0_nargs=A...
 _shtab_kmsconn_config__h_nargs=0
 _shtab_kmsconn_config___help_nargs=0
+_shtab_kmsconn_health__h_nargs=0
+_shtab_kmsconn_health___help_nargs=0
 _shtab_kmsconn_requests_list__h_nargs=0
 _shtab_kmsconn_requests_list___help_nargs=0
 _shtab_kmsconn_requests_list___json_nargs=0

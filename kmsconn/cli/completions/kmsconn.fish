@@ -49,8 +49,8 @@ function _shtab_kmsconn_using
   test "$_shtab_kmsconn_cmdpath" = "$argv"
 end
 
-set -g _shtab_kmsconn_commands run start validate config 'config explain' 'config import' requests 'requests list' 'requests show' 'requests retry' list emulate demo completion
-set -g _shtab_kmsconn_opts_with_value --cause --computing --config --control --duration --forms --history --kind --kinds --limit --name --network --output --profile --rate --requests --seed --shards --size --socket --state --write-config -c -n -o
+set -g _shtab_kmsconn_commands run start validate config 'config explain' 'config import' health requests 'requests list' 'requests show' 'requests retry' list emulate demo completion
+set -g _shtab_kmsconn_opts_with_value --cause --computing --config --control --duration --endpoint --forms --history --kind --kinds --limit --name --network --output --profile --rate --requests --seed --shards --size --socket --state --write-config -c -e -n -o
 
 complete -c kmsconn -e
 complete -c kmsconn -f
@@ -82,6 +82,9 @@ complete -c kmsconn -n '_shtab_kmsconn_using config; and test $_shtab_kmsconn_np
 complete -c kmsconn -n '_shtab_kmsconn_using config import' -s h -l help -d 'show this help message and exit'
 complete -c kmsconn -n '_shtab_kmsconn_using config import' -s o -l output -x -d 'where to write; has mode 0600, since it may hold the key'
 complete -c kmsconn -n '_shtab_kmsconn_using config import' -l force -d 'overwrite that file'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a health -d 'ask a running connector whether it is healthy'
+complete -c kmsconn -n '_shtab_kmsconn_using health' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using health' -s e -l endpoint -x -d 'what to ask; without it /healthz at the address of KMS_CONNECTOR_MONITORING_ENDPOINT (0.0.0.0:9100)'
 complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a requests -d 'list, show or retry requests'
 complete -c kmsconn -n '_shtab_kmsconn_using requests' -s h -l help -d 'show this help message and exit'
 complete -c kmsconn -n '_shtab_kmsconn_using requests; and test $_shtab_kmsconn_npos -eq 0' -a list -d 'list requests, the newest first'

@@ -13,6 +13,7 @@ _shtab_kmsconn_commands() {
     config:'explain the configuration, or make one file of those of the three services of 0.14'
     demo:'run a connector with emulated dependencies in one process'
     emulate:'serve emulated chains, Core and buckets under a load, and write the configuration of their connector'
+    health:'ask a running connector whether it is healthy'
     list:'list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments'
     requests:'list, show or retry requests'
     run:'run the connector until SIGTERM or SIGINT'
@@ -115,6 +116,14 @@ _shtab_kmsconn_emulate_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_emulate_defaults_added=0
+
+_shtab_kmsconn_health_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-e,--endpoint}"[what to ask\; without it \/healthz at the address of KMS_CONNECTOR_MONITORING_ENDPOINT (0.0.0.0\:9100)]:URL:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_health_defaults_added=0
 
 _shtab_kmsconn_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -225,6 +234,7 @@ _shtab_kmsconn() {
         config) _shtab_kmsconn_config ;;
         demo) _arguments -C -s $_shtab_kmsconn_demo_options ;;
         emulate) _arguments -C -s $_shtab_kmsconn_emulate_options ;;
+        health) _arguments -C -s $_shtab_kmsconn_health_options ;;
         list) _arguments -C -s $_shtab_kmsconn_list_options ;;
         requests) _shtab_kmsconn_requests ;;
         run) _arguments -C -s $_shtab_kmsconn_run_options ;;

@@ -223,3 +223,8 @@ def test_an_older_file_begins_with_the_blocks_where_its_requests_stand(tmp_path:
         assert queries.checkpoints(db, CHAIN, CONTRACT) == tuple(kept)
     finally:
         db.close()
+
+
+def test_temporary_tables_are_kept_in_memory(db: Database) -> None:
+    """The root file system of a container is read-only, so there is no folder for them."""
+    assert db.execute("PRAGMA temp_store").fetchone() == (2,)

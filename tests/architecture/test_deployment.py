@@ -1,0 +1,79 @@
+"""What deploy/ says is what the package is: the unit's options, the image's steps, the bill of materials."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from kmsconn.config.options import OPTIONS, environment_name
+from tools import gen_sbom
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+CONTAINERFILE = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+VARIABLES = {environment_name(name) for name in OPTIONS}
+
+
+@pytest.mark.parametrize("file", ["systemd/kmsconn.service", "compose/compose.yaml", "Containerfile"])
+def test_every_variable_of_ours_is_that_of_an_option(file: str) -> None:
+    named = set(re.findall(r"KMS_CONNECTOR_\w+[A-Z]", (DEPLOY / file).read_text(encoding="utf-8")))
+    assert named - VARIABLES == set()
+
+
+def test_the_unit_stops_later_than_a_drain_ends() -> None:
+    (seconds,) = re.findall(
+        r"^TimeoutStopSec=(\d+)$", (DEPLOY / "systemd" / "kmsconn.service").read_text(), re.MULTILINE
+    )
+    assert int(seconds) > OPTIONS["drain_grace"].default
+
+
+def test_what_the_image_copies_is_there_and_not_ignored() -> None:
+    kept = {line[1:] for line in (ROOT / ".containerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {
+        name
+        for line in re.findall(r"^COPY (?!--)(.*) \S+$", CONTAINERFILE, re.MULTILINE)
+        for name in line.split()
+    }
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_both_names_of_the_ignore_file_say_the_same() -> None:
+    assert (ROOT / ".dockerignore").read_text() == (ROOT / ".containerignore").read_text()
+
+
+def test_the_image_runs_as_a_user_without_rights_and_without_a_shell() -> None:
+    last = CONTAINERFILE.split("\nFROM ")[-1]
+    assert "\nUSER 10001:10001\n" in last
+    assert "\nRUN" not in last
+    assert re.findall(r"^(?:ENTRYPOINT|CMD|HEALTHCHECK .*CMD) (.)", last, re.MULTILINE) == ["[", "[", "["]
+
+
+def test_the_compose_file_mounts_what_is_there() -> None:
+    services = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]
+    mounted = [volume.split(":")[0] for one in services.values() for volume in one.get("volumes", ())]
+    files = [path for path in mounted if path.startswith(".")]
+    assert files
+    assert [path for path in files if not (DEPLOY / "compose" / path).exists()] == []
+
+
+def test_the_bill_of_materials_is_valid_and_complete() -> None:
+    text = gen_sbom.BILL.read_text(encoding="utf-8")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    locked = list(gen_sbom.locked((ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")))
+    assert len(locked) == len(
+        re.findall(r"^[a-z]\S+==", (ROOT / "requirements" / "run.txt").read_text(), re.MULTILINE)
+    )
+    assert {one["bom-ref"] for one in json.loads(text)["components"]} == {
+        f"{one.name}=={one.version}" for one in locked
+    }
+
+
+def test_every_package_has_a_licence() -> None:
+    assert "unknown" not in gen_sbom.LICENCES.read_text(encoding="utf-8")
