@@ -125,8 +125,8 @@ class Pipeline:
             if answered.answer is None:
                 await self.outcomes.close(row, "finish", "done", "done")
             elif kept := await self.journal.run(moves.answer, row.rid, answered.answer, now):
-                self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded))
+                self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
                 if answered.answer.mismatch:
-                    self.on_event(AnswerMismatch(row.rid, row.kind, answered.answer.mismatch))
+                    self.on_event(AnswerMismatch(row.rid, row.kind, answered.answer.mismatch, id=row.id))
         self.txmanager_wake_ups[row.event.chain_id].notify()
         return kept

@@ -97,4 +97,4 @@ async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: On
     on_event(AlertRaised("connector", "unexpected-error", f"request {row.rid}: {reason}", Severity.CRITICAL))
     with suppress(JournalFailed):
         if await journal.run(moves.close, row.rid, "quarantine", trace):
-            on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, reason, "unexpected"))
+            on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, reason, "unexpected", id=row.id))

@@ -141,7 +141,7 @@ class RowOutcomes:
         if await self.journal.run(
             moves.defer, row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again, stage=stage
         ):
-            self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds))
+            self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds, id=row.id))
 
     async def _said_no(self, row: Row, error: Refused | RejectedByCore | Broken) -> None:
         """End a request for what the Core said of it, unless it may say that of all: then the request waits."""
@@ -180,7 +180,9 @@ class RowOutcomes:
         self.tracker.forget(row.rid)
         head = self.heads[row.event.chain_id].number if transition == "found_finalized" else None
         if await self.journal.run(moves.close, row.rid, transition, reason, block=head):
-            self.on_event(RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause))
+            self.on_event(
+                RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause, id=row.id)
+            )
 
 
 def _had_second_chance(row: Row) -> bool:

@@ -73,11 +73,11 @@ class StageRunner:
         try:
             result = await within(max(seconds, least), stage, step)
         except FAULTS as error:
-            self._failed(row, stage, error)
+            self._failed(row, stage, error, trio.current_time() - started)
             self.blame(row, stage, error)
             raise
         except RequestError as error:
-            self._failed(row, stage, error)
+            self._failed(row, stage, error, trio.current_time() - started)
             self._note_said(row, stage, error)
             raise
         finally:
@@ -85,12 +85,12 @@ class StageRunner:
             self.note(row.rid, stage, trio.current_time() - started)
         self.tracker.failures.passed(self._gate(row, stage), row.rid)
         self.tracker.alerts.free(row.rid)
-        self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started))
+        self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started, id=row.id))
         return result
 
-    def _failed(self, row: Row, stage: str, error: RequestError) -> None:
+    def _failed(self, row: Row, stage: str, error: RequestError, seconds: float) -> None:
         error.stage = stage
-        self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error)))
+        self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), seconds, id=row.id))
 
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
         """Note a failure, and on it whose fault it is. A dependency that is gone has an alert of its own."""

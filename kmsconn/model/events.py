@@ -1,12 +1,14 @@
 """What happens, as values for the one synchronous ``on_event`` hook. An event has a name and fields, not a sentence.
 
-The hook must not block and must not raise: an exception of it ends the connector. No field ever holds a secret.
+The hook must not block and must not raise: an exception of it ends the connector. No field ever holds a secret. ``rid`` is a request's
+row in the journal, ``id`` its id on the chain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 import attrs
 
@@ -14,6 +16,11 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+
+
+def _on_chain_id() -> Any:
+    """Return the field for the on-chain id of a request. Its row is compared already; None: not told."""
+    return attrs.field(default=None, eq=False, kw_only=True)
 
 
 @attrs.frozen
@@ -82,6 +89,7 @@ class StageFinished:
     kind: Kind
     stage: str
     seconds: float
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -92,6 +100,8 @@ class StageFailed:
     kind: Kind
     stage: str
     cause: str
+    seconds: float = attrs.field(default=0.0, eq=False)
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -103,6 +113,7 @@ class RequestDeferred:
     stage: str
     reason: str
     seconds: float
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -114,6 +125,7 @@ class RequestClosed:
     state: State
     reason: str
     cause: str = "other"
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -123,6 +135,7 @@ class AnswerKept:
     rid: int
     kind: Kind
     seconds: float
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -132,6 +145,7 @@ class AnswerMismatch:
     rid: int
     kind: Kind
     reason: str
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -142,6 +156,7 @@ class ReplySigned:
     kind: Kind
     nonce: int
     transaction_hash: bytes
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -153,6 +168,7 @@ class ReplySent:
     nonce: int
     seconds: float | None
     chain: str = "gateway"
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -170,6 +186,7 @@ class ReplyIncluded:
     found: bool = False
     transaction_hash: bytes | None = None
     foreign: bool = False
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -178,6 +195,7 @@ class ReplyFinalized:
 
     rid: int
     kind: Kind
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
@@ -189,6 +207,7 @@ class ReplyReturned:
     state: State
     reason: str
     chain: str = "gateway"
+    id: int | None = _on_chain_id()
 
 
 @attrs.frozen

@@ -64,7 +64,7 @@ class ReplyMoves:
         signed = attrs.evolve(row, state=State.SIGNED, reply=reply)
         self.state.tracks.move(track, signed)
         track.signed_at = trio.current_time()
-        self.state.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash))
+        self.state.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash, id=row.id))
 
     async def confirm(self, confirmed: Sequence[tuple[Track, int]]) -> None:
         """Note that replies are in the chain ④, each in its block."""
@@ -94,7 +94,9 @@ class ReplyMoves:
         state.alerts.passed("not-included")
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
         own = None if foreign else row.reply.hash
-        state.manager.on_event(ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign))
+        state.manager.on_event(
+            ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign, id=row.id)
+        )
 
     async def release(self, track: Track, reason: str) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
@@ -125,7 +127,7 @@ class ReplyMoves:
     def _say_returned(self, row: Row, state: State, reason: str) -> None:
         manager = self.state.manager
         self.state.stale = True
-        manager.on_event(ReplyReturned(row.rid, row.kind, state, reason, manager.endpoint.name))
+        manager.on_event(ReplyReturned(row.rid, row.kind, state, reason, manager.endpoint.name, id=row.id))
 
     async def close(self, track: Track, transition: Literal["reject", "finish"], reason: str) -> None:
         """Reject a reply that can never be taken, or finish one that is not this node's to give."""
@@ -133,14 +135,14 @@ class ReplyMoves:
         self._forget(track)
         state = State.REJECTED if transition == "reject" else State.DONE
         if self._left(track, await self.state.manager.journal.run(moves.close, row.rid, transition, reason)):
-            self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply"))
+            self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply", id=row.id))
 
     async def defer(self, track: Track, reason: str) -> None:
         """Let a reply wait in the journal, without a nonce."""
         row, manager, seconds = track.row, self.state.manager, self._delay(track.row.progress.deferred)
         self.state.tracks.drop(track)
         if await manager.journal.run(moves.defer, row.rid, manager.ports.wall() + seconds, reason):
-            manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds))
+            manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds, id=row.id))
 
     async def finalize(self, finalized: Sequence[tuple[Track, int]]) -> None:
         """Note that included replies are there for good ⑤, none above its block."""
@@ -151,7 +153,7 @@ class ReplyMoves:
         for (track, _), is_moved in zip(finalized, moved, strict=True):
             self._forget(track)
             if is_moved:
-                self.state.manager.on_event(ReplyFinalized(track.row.rid, track.row.kind))
+                self.state.manager.on_event(ReplyFinalized(track.row.rid, track.row.kind, id=track.row.id))
 
     def _forget(self, track: Track) -> None:
         """Forget a reply with its history."""

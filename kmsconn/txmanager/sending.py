@@ -128,7 +128,9 @@ class Sender:
         if self.state.broadcasts.note(row.rid, row.reply.hash or b"", said, now):
             manager, answered_at = self.state.manager, row.times.answered
             since = None if answered_at is None else max(0.0, manager.ports.wall() - answered_at)
-            manager.on_event(ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name))
+            manager.on_event(
+                ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
+            )
 
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:
         """Use nonces up by empty transfers to ourselves."""

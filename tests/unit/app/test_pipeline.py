@@ -147,6 +147,7 @@ async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
             ].wait()  # the transaction manager was notified
     assert (row.state, row.answer, row.progress.reason) == (State.ANSWERED, ANSWER, "")
     assert [event.stage for event in bench.told(StageFinished)] == list(STAGES)
+    assert {event.id for event in (*bench.told(StageFinished), *bench.told(AnswerKept))} == {row.id}
     assert len(bench.told(AnswerKept)) == 1
 
 

@@ -152,3 +152,8 @@ def test_the_traceback_of_a_library_is_one_text() -> None:
         )
     LibraryLogs(make_logger(stream, "info", LogFormat.JSON).log).emit(record)
     assert "ValueError: odd" in json.loads(stream.getvalue())["exception"]
+
+
+def test_a_line_about_a_stage_has_the_id_of_the_request_on_its_chain() -> None:
+    (line,) = lines(events.StageFinished(1, PUBLIC, "check", 0.03, id=(1 << 248) | 7))
+    assert line["id"] == "0x1" + "0" * 61 + "7"

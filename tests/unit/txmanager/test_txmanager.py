@@ -68,6 +68,7 @@ async def test_an_answer_is_signed_sent_included_and_finalized(world: World, aut
         await until(lambda: all_in(world, State.FINALIZED))
     assert world.journal.history == [(1, "sign"), (1, "confirm"), (1, "finalize")]
     assert [type(event) for event in world.events] == [ReplySigned, ReplySent, ReplyIncluded, ReplyFinalized]
+    assert {getattr(event, "id", None) for event in world.events} == {1}
 
 
 async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_clock: Any) -> None:
