@@ -32,6 +32,7 @@ from kmsconn.protocols.port import ContractQuery, Facts, Profile
 from kmsconn.rpc.asking import MAX_BATCH, ask_all
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Rpc, RpcError
+from kmsconn.rpc.results import JsonTransaction, read
 from kmsconn.transport.together import together
 
 Step = Callable[[], Awaitable[Any]]
@@ -197,7 +198,7 @@ async def _failure_of(steps: Sequence[Step]) -> KmsconnError | None:
 
 def _to_and_input(transaction: Any) -> dict[str, Any]:
     try:
-        to = transaction["to"]
-        return {"to": None if to is None else parse_address(to), "input": from_hex(transaction["input"])}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        found = read(transaction, JsonTransaction)
+        return {"to": None if found.to is None else parse_address(found.to), "input": from_hex(found.input)}
+    except ValueError as error:
         raise Unreachable(f"the node returned a transaction that cannot be decoded: {error}") from error

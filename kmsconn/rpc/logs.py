@@ -19,6 +19,7 @@ from kmsconn.ethereum.hexes import from_count, from_hex, quantity, to_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.rpc.jsonrpc import clean
 from kmsconn.rpc.port import Call, Rpc, RpcError
+from kmsconn.rpc.results import JsonBlock, read
 
 LATEST, FINALIZED = "latest", "finalized"
 _HASH_BYTES = 32
@@ -48,12 +49,6 @@ class LogsRead:
     kept: bytes | None = None
 
 
-class _Head(msgspec.Struct):
-    number: str
-    timestamp: str
-    hash: str | None = None
-
-
 @attrs.frozen
 class BlockHead:
     """A block as far as it matters here; ``hash`` is None for a node that does not tell it."""
@@ -63,7 +58,7 @@ class BlockHead:
     hash: bytes | None
 
 
-_head_decoder = msgspec.json.Decoder(_Head)
+_head_decoder = msgspec.json.Decoder(JsonBlock)
 
 
 class _JsonLog(msgspec.Struct, rename="camel"):
@@ -165,9 +160,9 @@ def read_block(block: Any) -> BlockHead:
     if isinstance(block, RpcError):
         raise block
     try:
-        head = msgspec.convert(block, _Head)
+        head = read(block, JsonBlock)
         return BlockHead(from_count(head.number), from_count(head.timestamp), _block_hash(head.hash))
-    except (msgspec.ValidationError, ValueError) as error:
+    except ValueError as error:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
 
 

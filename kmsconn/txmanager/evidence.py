@@ -17,6 +17,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Profile, Revert, Verdict
 from kmsconn.rpc.jsonrpc import is_overload
 from kmsconn.rpc.port import RpcError
+from kmsconn.rpc.results import JsonBlockHash, JsonReceipt, JsonTrace, read
 
 
 class Sent(StrEnum):
@@ -224,15 +225,15 @@ def read_receipt(result: Any) -> Receipt | Unclear | None:
     if isinstance(result, (RpcError, Retryable)):
         return _unanswered(result)
     try:
-        if result["blockHash"] is None:
+        receipt = read(result, JsonReceipt)
+        if receipt.block_hash is None:
             return Unclear("the node's receipt names no block")
-        used = result.get("gasUsed")
         return Receipt(
-            from_count(result["blockNumber"]),
-            from_quantity(result["status"]) == 1,
-            None if used is None else from_quantity(used),
+            from_count(receipt.block_number),
+            from_quantity(receipt.status) == 1,
+            None if receipt.gas_used is None else from_quantity(receipt.gas_used),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except ValueError:
         return Unclear("the node's receipt cannot be decoded")
 
 
@@ -252,8 +253,8 @@ def read_stands(block_hash: bytes, result: Any) -> Stands | Unclear:
     if isinstance(result, (RpcError, Retryable)):
         return _unanswered(result)
     try:
-        return Stands(result is not None and from_hex(result["hash"]) == block_hash)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        return Stands(result is not None and from_hex(read(result, JsonBlockHash).hash) == block_hash)
+    except ValueError:
         return Unclear("the node's block has no readable hash")
 
 
@@ -262,7 +263,8 @@ def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:
     if isinstance(result, (RpcError, Retryable)):
         return _unanswered(result)
     try:
-        error, output = result.get("error", "failed"), from_hex(result.get("output", "0x"))
-    except (AttributeError, TypeError, ValueError):
+        trace = read(result, JsonTrace)
+        output = from_hex(trace.output or "0x")
+    except ValueError:
         return Unclear("the node's trace cannot be decoded")
-    return profile.operations[kind].revert(output) if output else Unclear(f"status 0: {error}")
+    return profile.operations[kind].revert(output) if output else Unclear(f"status 0: {trace.error}")

@@ -20,6 +20,7 @@ from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
 from kmsconn.model.debounce import Suspicion
 from kmsconn.rpc.port import Call
+from kmsconn.rpc.results import JsonFeeHistory, read
 
 if TYPE_CHECKING:
     from kmsconn.txmanager.view import ChainView
@@ -123,8 +124,9 @@ def median_priority(rewards: Sequence[int]) -> int:
 def read_history(history: Any) -> int:
     """Return the priority fee that an ``eth_feeHistory`` with one percentile suggests. Raises ValueError."""
     try:
-        return median_priority([from_quantity(block[0]) for block in history["reward"] or () if block])
-    except (KeyError, TypeError, IndexError) as error:
+        rewards = read(history, JsonFeeHistory).reward or ()
+        return median_priority([from_quantity(block[0]) for block in rewards if block])
+    except ValueError as error:
         raise ValueError("the node's fee history cannot be decoded") from error
 
 

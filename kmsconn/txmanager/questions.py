@@ -12,6 +12,7 @@ from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
 from kmsconn.journal.values import Row
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.port import Call, RpcError
+from kmsconn.rpc.results import JsonBlock, JsonBlockHash, read
 from kmsconn.txmanager.evidence import (
     Finds,
     Receipt,
@@ -132,30 +133,36 @@ def read_head(block: Any, nonce: Any) -> HeadAnswer:
     """Return the latest block and the nonce. Raises Unreachable."""
     block, nonce = usable(block), usable(nonce)
     try:
-        base_fee, gas_limit = block.get("baseFeePerGas"), block.get("gasLimit")
+        head = read(block, JsonBlock)
         return HeadAnswer(
-            number=from_count(block["number"]),
-            timestamp=from_count(block["timestamp"]),
-            base_fee=None if base_fee is None else from_quantity(base_fee),
+            number=from_count(head.number),
+            timestamp=from_count(head.timestamp),
+            base_fee=None if head.base_fee_per_gas is None else from_quantity(head.base_fee_per_gas),
             nonce=from_count(nonce),
-            gas_limit=None if gas_limit is None else from_quantity(gas_limit),
+            gas_limit=None if head.gas_limit is None else from_quantity(head.gas_limit),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise Unreachable("the node's latest block or nonce cannot be decoded") from error
 
 
 def read_block_number(block: Any) -> int | None:
     """Return the number of a block, None where the node has none or gives no block."""
     try:
-        return None if block is None or isinstance(block, RpcError) else from_count(block["number"])
-    except (KeyError, TypeError, ValueError):
+        return (
+            None
+            if block is None or isinstance(block, RpcError)
+            else from_count(read(block, JsonBlock).number)
+        )
+    except ValueError:
         return None
 
 
 def read_block_hash(block: Any) -> str | None:
     """Return the hash of a block as the node writes it, None where it gives none."""
-    found = block.get("hash") if isinstance(block, dict) else None
-    return found if isinstance(found, str) else None
+    try:
+        return read(block, JsonBlockHash).hash
+    except ValueError:
+        return None
 
 
 def read_wei(result: Any) -> int | None:
