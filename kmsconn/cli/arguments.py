@@ -12,6 +12,7 @@ from kmsconn.errors import ConfigError, Fault
 PROFILES: Final = ("fhevm-0.14", "httpz-rc7")
 """The generations that can be emulated, by name."""
 
+_NODES_PER_FAULT: Final = 3
 KINDS: Final = ("decryptions", "all")
 
 
@@ -60,6 +61,14 @@ def positive(text: str) -> float:
     number = not_negative(text)
     if not number:
         raise argparse.ArgumentTypeError("must be above zero")
+    return number
+
+
+def committee_size(text: str) -> int:
+    """Read the number of nodes of a committee, 3t + 1 as the Cores demand. Raises ArgumentTypeError."""
+    number = at_least(1)(text)
+    if number % _NODES_PER_FAULT != 1:
+        raise argparse.ArgumentTypeError(f"must be 1, 4, 7, 10 and so on (3t + 1), not {number}")
     return number
 
 

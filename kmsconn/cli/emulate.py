@@ -12,21 +12,27 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Never
+from typing import TYPE_CHECKING, Final, Never
 
 import trio
 
-from kmsconn.cli.arguments import add_kinds, add_profile, at_least, not_negative, positive, wants_keys
+from kmsconn.cli.arguments import (
+    add_kinds,
+    add_profile,
+    at_least,
+    committee_size,
+    not_negative,
+    positive,
+    wants_keys,
+)
+from kmsconn.cli.emulate_result import progress, report, summary
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
-from kmsconn.cli.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.extras import require_extra
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
-    from kmsconn.emulator.ground_truth import ChainVerdict
-    from kmsconn.emulator.key_life import KeyResult
 
 EXAMPLES: Final = (
     "kmsconn emulate --write-config emu.toml --rate 5",
@@ -46,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         required=True,
-        help="path of the connector configuration to write",
+        help="path of the connector configuration to write; of a committee one for each member: FILE-1, FILE-2, …",
     )
     add(
         "--rate",
@@ -69,7 +75,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=at_least(1),
         default=1,
-        help="number of number of Cores that share the requests (1)",
+        help="number of Cores that share the requests (1)",
+    )
+    add(
+        "--members",
+        metavar="N",
+        type=committee_size,
+        default=1,
+        help="number of nodes of the committee: 1, 4, 7, 10, …; 2t+1 of 3t+1 must agree (1)",
     )
     add(
         "--computing",
@@ -126,19 +139,19 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.history,
         arguments.profile,
         wants_keys(arguments),
+        arguments.members,
     )
     emulation = Emulation.of(plan)
     if arguments.log:
         log_calls(emulation.dependencies, emulation.ground_truth, partial(print, file=sys.stderr, flush=True))
     began = time.monotonic()
     trio.run(until_interrupted, partial(_run, emulation))
-    seconds, verdict = time.monotonic() - began, emulation.ground_truth.verdict()
-    keys = None if emulation.keys is None else emulation.keys.result()
-    told = json.dumps(summary(verdict, seconds, keys)) if arguments.json else None
-    print("\n".join(report(verdict, seconds, keys)) if told is None else told)
+    seconds, result = time.monotonic() - began, emulation.result()
+    told = [json.dumps(summary(result, seconds))] if arguments.json else report(result, seconds)
+    print("\n".join(told))
     for crash in emulation.dependencies.crashes:
         print(f"kmsconn: the emulator itself failed: {crash!r}", file=sys.stderr)
-    return ExitStatus.WELL if verdict.well and (keys is None or keys.well) else ExitStatus.CRASHED
+    return ExitStatus.WELL if result.well else ExitStatus.CRASHED
 
 
 def _check_forms(forms: Sequence[str], profile: str) -> None:
@@ -169,40 +182,3 @@ async def _show_progress(emulation: Emulation) -> Never:
         await trio.sleep(_PROGRESS)
         verdict = emulation.ground_truth.verdict()
         print(progress(verdict, trio.current_time() - began), file=sys.stderr, flush=True)
-
-
-def progress(verdict: ChainVerdict, seconds: float) -> str:
-    """Return one line on how far it is."""
-    counts = f"{verdict.emitted:6} emitted  {verdict.answered:6} answered  {verdict.open:5} open"
-    doubled = f"  {verdict.doubled} doubled" if verdict.doubled else ""
-    return f"{seconds:5.0f} s  {counts}{doubled}  p50 {milliseconds(verdict.p50)}"
-
-
-def report(verdict: ChainVerdict, seconds: float, keys: KeyResult | None = None) -> list[str]:
-    """Return the result as text."""
-    return [
-        f"emitted   {verdict.emitted} in {seconds:.1f} s",
-        f"answered  {verdict.answered}",
-        f"open      {verdict.open}",
-        f"doubled   {verdict.doubled}",
-        *([f"strays    {verdict.strays} replies to unknown ids"] if verdict.strays else []),
-        f"latency   p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)} from the event's block to the reply's",
-        *([] if keys is None else keys_as_text(keys)),
-        *(["NOT every step of the key lifecycle succeeded"] if keys is not None and not keys.well else []),
-        "every request was answered once" if verdict.well else "NOT every request was answered once",
-    ]
-
-
-def summary(verdict: ChainVerdict, seconds: float, keys: KeyResult | None = None) -> dict[str, Any]:
-    """Return the result for machines."""
-    return {
-        "emitted": verdict.emitted,
-        "answered": verdict.answered,
-        "doubled": verdict.doubled,
-        "open": verdict.open,
-        "strays": verdict.strays,
-        "p50_ms": in_milliseconds(verdict.p50),
-        "p99_ms": in_milliseconds(verdict.p99),
-        "seconds": round(seconds, 3),
-        **({} if keys is None else {"keys": keys_as_json(keys)}),
-    }

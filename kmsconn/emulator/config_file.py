@@ -28,6 +28,11 @@ def journal_beside(config: Path) -> Path:
     return config.absolute().with_name(f"{config.stem}.emulated.db")
 
 
+def member_config(config: Path, member: int, members: int) -> Path:
+    """Return the file of one member of a committee: the name with a number at its end, or the name itself where there is one only."""
+    return config if members == 1 else config.with_name(f"{config.stem}-{member + 1}{config.suffix}")
+
+
 def write_config(path: Path, settings: Settings) -> None:
     """Write the file, in place of an earlier one of ours, and remove the earlier journal: its chain is gone.
 

@@ -1,6 +1,6 @@
 """The emulator's own toggle_port: an HTTP handler that tells what became of the requests, puts loads and faults on.
 
-    GET  /status                what the chain shows, counted
+    GET  /status                what the chain shows, counted; of a committee also for each of its nodes
     GET  /requests              every request with its moments, in Unix seconds
     POST /load                  {"rate": 50, "seconds": 10, "size": 1024, "forms": [], "prepared": true, "patience": 30},
                                  answered when it is over
@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.active import ActiveDrills, UnknownDrillError
 from kmsconn.emulator.drills.drill import DrillError
@@ -57,18 +58,23 @@ class Control:
 
     dependencies: EmulatedDependencies
     traffic: Users[EmulatedDependencies]
-    ground_truth: GroundTruth
+    committee: CommitteeGroundTruth
     epoch: float
     drills: ActiveDrills = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.drills = ActiveDrills(self.dependencies, self.traffic)
 
+    @property
+    def ground_truth(self) -> GroundTruth:
+        """The ground truth of the first node, whose moments are shown."""
+        return self.committee.nodes[0]
+
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request."""
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["status"]:
-                return _json(attrs.asdict(self.ground_truth.verdict()))
+                return _json(self._status())
             case "GET", ["requests"]:
                 return _json(self._rows(self.ground_truth.traces.values()))
             case "POST", ["load"]:
@@ -83,6 +89,11 @@ class Control:
             case "POST" | "DELETE" as method, [target, fault]:
                 return self._turn(method, target, fault, request.body)
         return self._nothing_there()
+
+    def _status(self) -> dict[str, Any]:
+        """Return what the chain shows of the first node, and of a committee of each."""
+        nodes = [attrs.asdict(node) for node in self.committee.verdict().nodes]
+        return nodes[0] | ({"nodes": nodes} if len(nodes) > 1 else {})
 
     def _turn(self, method: str, target: str, fault: str, content: bytes) -> HttpResponse:
         """Put a fault on, or end it."""
@@ -111,7 +122,7 @@ class Control:
         self.traffic.size = wanted.size or self.traffic.size
         ledger = Ledger()
         load = Load(wanted.rate, wanted.seconds, wanted.forms, wanted.prepared)
-        await put_on(load, self.traffic, self.ground_truth, ledger, patience=wanted.patience)
+        await put_on(load, self.traffic, self.committee, ledger, patience=wanted.patience)
         traces = [self.ground_truth.trace_of(sent) for sent in ledger.forms]
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})
 

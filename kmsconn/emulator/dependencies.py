@@ -191,10 +191,9 @@ class EmulatedDependencies(ABC):
 
     def core_endpoints(self, member: int) -> tuple[str, ...]:
         """Return where the Core of a member is, all its shards."""
-        core = f"member{member}" if member else "core"
-        return tuple(
-            f"http://{host}:{port}" for name, (host, port) in self.places.items() if name.startswith(core)
-        )
+        shards = [f"core{index}" for index in range(len(self.cores))]
+        places = [self.places[name] for name in ([f"member{member}"] if member else shards)]
+        return tuple(f"http://{host}:{port}" for host, port in places)
 
     def bucket_url(self, index: int) -> str:
         """Return the address of a coprocessor's bucket."""

@@ -20,13 +20,14 @@ _TAG_BITS = 248
 
 @attrs.frozen
 class GenerationEvents:
-    """Topics of request events and selectors of replies with their kinds; both have the id first.
+    """Topics of request events, selectors of replies and topics of consensus with their kinds; all have the id first.
 
     ``tags``: what is put before ids where those of two kinds may be equal, so that each request has a name of its own.
     """
 
     requests: Mapping[bytes, Kind]
     replies: Mapping[bytes, Kind]
+    consensus: Mapping[bytes, Kind]
     content_digest: Callable[[Log], bytes]
     tags: Mapping[Kind, int] = attrs.Factory(dict)
 
@@ -37,6 +38,11 @@ class GenerationEvents:
     def requested(self, topics: tuple[bytes, ...]) -> int | None:
         """Return the name of the request that a log of the contract announces; None for any other log."""
         kind = self.requests.get(topics[0])
+        return None if kind is None else self.name(kind, int.from_bytes(topics[1]))
+
+    def agreed(self, topics: tuple[bytes, ...]) -> int | None:
+        """Return the name of the request that has enough answers, as a log of the contract says; None for any other log."""
+        kind = self.consensus.get(topics[0])
         return None if kind is None else self.name(kind, int.from_bytes(topics[1]))
 
     def replied(self, calldata: bytes) -> int | None:
@@ -54,5 +60,9 @@ REPLIES = {
 FHEVM_014 = GenerationEvents(
     {topic0: kind for topic0, kind in EVENTS.kinds.items() if kind in REPLIES.values()},
     {DECRYPTION.function(name).selector: kind for name, kind in REPLIES.items()},
+    {
+        DECRYPTION.event("PublicDecryptionResponse").topic0: Kind.PUBLIC_DECRYPTION,
+        DECRYPTION.event("UserDecryptionResponseThresholdReached").topic0: Kind.USER_DECRYPTION,
+    },
     EVENTS.digest,
 )

@@ -16,7 +16,7 @@ import trio
 
 from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.dependencies import EmulatedDependencies
+from kmsconn.emulator.dependencies import EmulatedDependencies, sender_of
 from kmsconn.emulator.generation_events import FHEVM_014, GenerationEvents
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
@@ -43,6 +43,8 @@ class Trace:
     at: float
     replies: list[ReplyOnChain] = attrs.field(factory=list)
     answer: ReplyOnChain | None = None
+    agreed: float | None = None
+    """When the contract had enough answers, of whichever nodes."""
     started: float | None = None
     """When the Core first heard of it."""
     given: float | None = None
@@ -69,6 +71,8 @@ class ChainVerdict:
     strays: int
     p50: float | None
     p99: float | None
+    consensus: int = 0
+    """Requests of which the contract has enough answers, of whichever nodes."""
 
     @property
     def open(self) -> int:
@@ -88,6 +92,7 @@ class _Tally:
     strays: int = 0
     answered: int = 0
     doubled: int = 0
+    consensus: int = 0
     latencies: list[float] = attrs.field(factory=list)
 
     def take(self, trace: Trace, reply: ReplyOnChain) -> None:
@@ -99,6 +104,12 @@ class _Tally:
             self.answered += 1
             self.latencies.append(reply.at - trace.at)
 
+    def agree(self, trace: Trace | None, at: float) -> None:
+        """Count a request that has enough answers."""
+        if trace is not None and trace.agreed is None:
+            trace.agreed = at
+            self.consensus += 1
+
     def verdict(self, emitted: int) -> ChainVerdict:
         """Judge what was counted, of so many requests."""
         ordered = sorted(self.latencies)
@@ -109,6 +120,7 @@ class _Tally:
             strays=self.strays,
             p50=percentile(ordered, 0.50),
             p99=percentile(ordered, 0.99),
+            consensus=self.consensus,
         )
 
 
@@ -124,6 +136,10 @@ class _Replier:
         """Return the name of the request that a transaction answers for this sender."""
         ours = transaction.to == self.decryption and transaction.sender == self.sender
         return self.generation_events.replied(transaction.data) if ours else None
+
+    def agreed(self, log: Log) -> int | None:
+        """Return the name of the request that has enough answers, as a log of the contract says."""
+        return self.generation_events.agreed(log.topics) if log.address == self.decryption else None
 
     def requested(self, log: Log) -> int | None:
         """Return the name of the request that a log of the contract announces."""
@@ -146,6 +162,8 @@ class GroundTruth:
         """Requests by name, in the order of the chain."""
         self.on_request: Callable[[Trace], None] = lambda _: None
         """Is told each request when its block is read."""
+        self.on_reply: Callable[[Trace, Mined], None] = lambda *_: None
+        """Is told each reply to a known request when its block is read."""
         self._chain, self._clock = chain, clock
         self._replier = _Replier(decryption, sender, generation_events)
         self._seen_at: dict[bytes, float] = {}
@@ -232,6 +250,8 @@ class GroundTruth:
         for log in mined.logs:
             if (name := self._replier.requested(log)) is not None:
                 self._take_request(Trace(name, transaction.hash, mined.block_number, at))
+            if (name := self._replier.agreed(log)) is not None:
+                self._tally.agree(self.traces.get(name), at)
 
     def _take_request(self, trace: Trace) -> None:
         self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace
@@ -244,6 +264,7 @@ class GroundTruth:
             return
         reply = ReplyOnChain(mined.transaction.hash, mined.outcome.status, mined.block_number, at)
         self._tally.take(trace, reply)
+        self.on_reply(trace, mined)
 
 
 def _was_replaced(chain: EmulatedChain, block: Block) -> bool:
@@ -251,9 +272,9 @@ def _was_replaced(chain: EmulatedChain, block: Block) -> bool:
     return there is None or there.hash != block.hash
 
 
-def ground_truth_of(dependencies: EmulatedDependencies) -> GroundTruth:
-    """Return the ground truth of the node that belongs to a set of dependencies."""
-    contract, sender = dependencies.decryption.address, dependencies.sender.address
+def ground_truth_of(dependencies: EmulatedDependencies, member: int = 0) -> GroundTruth:
+    """Return the ground truth of one node of the committee, the one that belongs to the dependencies if none is named."""
+    contract, sender = dependencies.decryption.address, sender_of(member).address
     return GroundTruth(
         dependencies.gateway, contract, sender, generation_events=dependencies.generation_events
     )

@@ -41,13 +41,13 @@ def announcement_of(committee: Committee) -> Announcement:
 class KeyCeremonies:
     """The owner. ``incoming``: the nodes of the next context. ``traffic`` names that one once there is one.
 
-    With a ``ground_truth`` nothing is destroyed before the decryptions that may name it are answered.
+    Nothing is destroyed before the decryptions that may name it are answered, as each of the ``ground_truths`` says.
     """
 
     dependencies: FhevmDependencies
     incoming: tuple[int, ...] = (0,)
     traffic: Traffic | None = None
-    ground_truth: GroundTruth | None = None
+    ground_truths: tuple[GroundTruth, ...] = ()
     contracts: KeyContracts = attrs.field(init=False)
     cores: KeyCores = attrs.field(init=False)
     _switched: int = attrs.field(default=0, init=False)
@@ -162,5 +162,5 @@ class KeyCeremonies:
 
     def _settled(self) -> bool:
         """Tell whether no decryption of before the last change of names is open."""
-        traces = () if self.ground_truth is None else self.ground_truth.traces.values()
+        traces = (trace for followed in self.ground_truths for trace in followed.traces.values())
         return not any(trace.answer is None and trace.block <= self._switched for trace in traces)

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import trio
 
+from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.key_ceremonies import KeyCeremonies
@@ -48,17 +49,19 @@ class KeyLife:
     done: list[str] = attrs.field(factory=list)
 
     @classmethod
-    def beside(cls, traffic: Traffic, ground_truth: GroundTruth) -> KeyLife:
+    def beside(cls, traffic: Traffic, *ground_truths: GroundTruth) -> KeyLife:
         """Return one that takes half a minute beside a load: Ethereum is made quick, and each Core takes a second for a key.
+
+        The committee stays the same in the next context; nothing ends before all of ``ground_truths`` say that it is answered.
 
         Its users name a context: what names none is lost when it is answered across a change of it (6.2, annex A).
         """
         dependencies = traffic.dependencies
         dependencies.ethereum.block_time, dependencies.ethereum.finality.depth = PACE, FINALITY
-        for core in dependencies.cores:
+        for core in (*dependencies.cores, *dependencies.others):
             core.core.management.jobs.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
-        return cls(KeyCeremonies(dependencies, traffic=traffic, ground_truth=ground_truth))
+        return cls(KeyCeremonies(dependencies, dependencies.members, traffic, ground_truths))
 
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -78,8 +81,8 @@ class KeyLife:
         with trio.move_on_after(patience):
             await self.play()
 
-    def result(self) -> KeyResult:
-        """Return what came of it so far."""
+    def result(self, member: int = 0) -> KeyResult:
+        """Return what came of it so far, of one node of the committee."""
         dependencies = self.ceremonies.dependencies
-        verdict = read_keys(dependencies, dependencies.sender.address)
+        verdict = read_keys(dependencies, sender_of(member).address)
         return KeyResult(verdict, tuple(self.done), len(self.steps))

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice, repeat
-from typing import Never
+from typing import Never, Protocol
 
 import attrs
 import trio
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.ground_truth import GroundTruth, Trace
+from kmsconn.emulator.ground_truth import Trace
 from kmsconn.emulator.users import Prepared, Users
 
 LAST_REPLY_TIMEOUT = 30.0
 """Seconds after the last request in which everything open may still be answered."""
 AFTERMATH = 1.0
 """Seconds after the last answer in which a double would still come, and in which the connector sees its last replies land."""
+STRAGGLERS_TIMEOUT = 5.0
+"""Seconds after enough nodes have answered in which the others may still do so, before they count as missing."""
 KEPT = 10.0
 """Seconds that the ciphertexts of an answered request are still kept."""
 _TIDYING = 1.0
+
+
+class Followed(Protocol):
+    """What tells whether requests are answered: by one node, or by all of a committee."""
+
+    async def watch(self, *, task_status: trio.TaskStatus[None] = ...) -> None:
+        """Read each new block when it comes, until cancelled."""
+        ...
+
+    def trace_of(self, transaction_hash: bytes) -> Trace | None:
+        """Return the request that a transaction made, once it is included."""
+        ...
 
 
 @attrs.frozen
@@ -54,7 +68,7 @@ class Ledger:
 async def run_load(
     load: Load,
     traffic: Users[EmulatedDependencies],
-    ground_truth: GroundTruth,
+    ground_truth: Followed,
     *,
     ledger: Ledger | None = None,
     patience: float = LAST_REPLY_TIMEOUT,
@@ -74,12 +88,12 @@ async def run_load(
 async def put_on(
     load: Load,
     traffic: Users[EmulatedDependencies],
-    ground_truth: GroundTruth,
+    ground_truth: Followed,
     ledger: Ledger,
     *,
     patience: float = LAST_REPLY_TIMEOUT,
 ) -> None:
-    """Queue the requests of a load, under an ground_truth that watches, and wait until all are answered or patience is over."""
+    """Queue the requests of a load, under a ground truth that watches, and wait until all are answered or patience is over."""
     await _queue_all(load, traffic, ledger)
     with trio.move_on_after(patience):
         await _wait_answered(traffic, ground_truth, ledger)
@@ -113,21 +127,24 @@ async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
 
 
 async def _wait_answered(
-    traffic: Users[EmulatedDependencies], ground_truth: GroundTruth, ledger: Ledger
+    traffic: Users[EmulatedDependencies], ground_truth: Followed, ledger: Ledger
 ) -> None:
     """Wait until every request is on the chain and answered. One that the contract refused is never there."""
     waiting = list(ledger.forms)
-    while waiting := [sent for sent in waiting if not _is_answered(ground_truth.trace_of(sent))]:
+    while waiting := [sent for sent in waiting if not _is_over(ground_truth.trace_of(sent))]:
         await traffic.dependencies.gateway.wait_change()
 
 
-def _is_answered(trace: Trace | None) -> bool:
-    return trace is not None and trace.answer is not None
+def _is_over(trace: Trace | None) -> bool:
+    """Tell whether a request is answered, or whoever has not answered it is given up."""
+    if trace is None or trace.answer is not None:
+        return trace is not None
+    return trace.agreed is not None and trace.agreed + STRAGGLERS_TIMEOUT <= trio.current_time()
 
 
 async def tidy(
     traffic: Users[EmulatedDependencies],
-    ground_truth: GroundTruth,
+    ground_truth: Followed,
     *,
     clock: Callable[[], float] = trio.current_time,
 ) -> Never:

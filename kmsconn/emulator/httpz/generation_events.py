@@ -22,6 +22,10 @@ HTTPZ: Final = GenerationEvents(
         if kind in REPLIES.values() and topic0 != NAMELESS_EVENT.topic0
     },
     {DECRYPTION_MANAGER.function(name).selector: kind for name, kind in REPLIES.items()},
+    {
+        DECRYPTION_MANAGER.event("PublicDecryptionResponse").topic0: Kind.PUBLIC_DECRYPTION,
+        DECRYPTION_MANAGER.event("UserDecryptionResponse").topic0: Kind.USER_DECRYPTION,
+    },
     EVENTS.digest,
     {Kind.PUBLIC_DECRYPTION: PUBLIC_DECRYPTION_TAG, Kind.USER_DECRYPTION: USER_DECRYPTION_TAG},
 )

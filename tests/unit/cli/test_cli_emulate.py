@@ -10,11 +10,12 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.cli import emulate as command
+from kmsconn.cli import emulate_result as command
 from kmsconn.cli.arguments import PROFILES
 from kmsconn.cli.main import main, make_parser
 from kmsconn.emulator import emulation
-from kmsconn.emulator.emulation import Emulation, seal_cheaply
+from kmsconn.emulator.committee_ground_truth import CommitteeVerdict
+from kmsconn.emulator.emulation import Emulation, EmulationResult, seal_cheaply
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth
@@ -22,7 +23,11 @@ from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
 
 T = TypeVar("T")
-WELL = ChainVerdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5)
+WELL = ChainVerdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5, consensus=4)
+
+
+def result(*nodes: ChainVerdict) -> EmulationResult:
+    return EmulationResult(CommitteeVerdict(nodes))
 
 
 def noted(things: list[T], thing: T) -> T:
@@ -48,6 +53,7 @@ def test_the_file_is_required() -> None:
     [
         ["--rate", "-1"], ["--duration", "-1"], ["--size", "31"], ["--shards", "0"], ["--computing", "-1"],
         ["--profile", "nonsense"], ["--seed", "x"], ["--control", "0"], ["--control", "x"], ["--history", "0"],
+        ["--members", "0"], ["--members", "3"], ["--members", "x"],
     ],
 )  # fmt: skip
 def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
@@ -154,17 +160,20 @@ def test_the_last_line_for_machines_is_one_object(
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last.pop("seconds") >= 0
     assert last == {
-        "emitted": 4, "answered": 3, "doubled": 0, "open": 1, "strays": 0, "p50_ms": 250.0, "p99_ms": 500.0,
+        "emitted": 4, "consensus": 4, "answered": 3, "doubled": 0, "open": 1, "strays": 0, "p50_ms": 250.0, "p99_ms": 500.0,
     }  # fmt: skip
 
 
 def test_without_an_answer_there_are_no_latencies() -> None:
     nothing = ChainVerdict(emitted=1, answered=0, doubled=0, strays=0, p50=None, p99=None)
-    assert (command.summary(nothing, 1.0)["p50_ms"], command.progress(nothing, 1.0)[-1]) == (None, "-")
+    assert (command.summary(result(nothing), 1.0)["p50_ms"], command.progress(nothing, 1.0)[-1]) == (
+        None,
+        "-",
+    )
 
 
 def test_the_text_says_what_came_of_it() -> None:
-    assert command.report(WELL, 12.34) == [
+    assert command.report(result(WELL), 12.34) == [
         "emitted   4 in 12.3 s",
         "answered  4",
         "open      0",
@@ -175,7 +184,7 @@ def test_the_text_says_what_came_of_it() -> None:
 
 
 def test_the_text_of_a_bad_end_says_so() -> None:
-    text = command.report(attrs.evolve(WELL, strays=2), 1.0)
+    text = command.report(result(attrs.evolve(WELL, strays=2)), 1.0)
     assert "strays    2 replies to unknown ids" in text
     assert text[-1] == "NOT every request was answered once"
 
@@ -183,6 +192,42 @@ def test_the_text_of_a_bad_end_says_so() -> None:
 def test_progress_names_doubles_only_where_there_are_some() -> None:
     assert "doubled" not in command.progress(WELL, 3.0)
     assert "1 doubled" in command.progress(attrs.evolve(WELL, doubled=1), 3.0)
+
+
+MISSING = attrs.evolve(WELL, answered=0, p50=None, p99=None)
+
+
+def test_a_committee_is_told_node_by_node() -> None:
+    text = command.report(result(WELL, WELL, WELL, MISSING), 12.34)
+    assert text[:3] == [
+        "emitted    4 in 12.3 s",
+        "consensus  4",
+        "node 1     4 answered, 0 open, 0 doubled; p50 250 ms, p99 500 ms from the event's block to the reply's",
+    ]
+    assert text[5].startswith("node 4     0 answered, 4 open, 0 doubled")
+    assert text[6:] == ["every request found consensus"]
+
+
+def test_machines_get_the_committee_as_a_list_of_nodes() -> None:
+    told = command.summary(result(WELL, WELL, WELL, MISSING), 12.34)
+    assert [node["open"] for node in told.pop("nodes")] == [0, 0, 0, 4]
+    assert told == {"emitted": 4, "consensus": 4, "doubled": 0, "strays": 0, "seconds": 12.34}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "well"),
+    [
+        ((WELL, WELL, WELL, MISSING), True),
+        ((attrs.evolve(WELL, consensus=3),) * 4, False),
+        ((WELL, WELL, WELL, attrs.evolve(WELL, doubled=1)), False),
+        ((WELL, WELL, WELL, attrs.evolve(WELL, strays=1)), False),
+        ((MISSING,), False),
+    ],
+    ids=["one missing", "no consensus", "doubled", "stray", "alone and missing"],
+)
+def test_a_committee_does_well_with_a_node_missing(nodes: tuple[ChainVerdict, ...], well: bool) -> None:
+    """As long as enough answer; a node on its own must not be missing."""
+    assert result(*nodes).well is well
 
 
 def test_a_fault_of_the_emulator_is_said(

@@ -10,9 +10,10 @@ import pytest
 import trio
 import trio.testing
 
+from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.control import COLUMNS, Control
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.ground_truth import GroundTruth, ReplyOnChain
+from kmsconn.emulator.ground_truth import ReplyOnChain
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.toggle_port import TogglePort
@@ -30,12 +31,10 @@ class Handler:
         self.dependencies.toggle_ports |= {
             name: TogglePort(self.dependencies.handler(name)) for name in self.dependencies.names
         }
-        sender = self.dependencies.sender.address
-        self.ground_truth = GroundTruth(
-            self.dependencies.gateway, self.dependencies.decryption.address, sender
-        )
+        self.committee = CommitteeGroundTruth.of(self.dependencies, options.get("members", 1))
+        self.ground_truth = self.committee.nodes[0]
         self.traffic = Traffic(self.dependencies, Random(0))
-        self.control = Control(self.dependencies, self.traffic, self.ground_truth, BASE)
+        self.control = Control(self.dependencies, self.traffic, self.committee, BASE)
 
     async def get(self, path: str) -> HttpResponse:
         return await self.control.handle(HttpRequest("GET", path))
@@ -60,13 +59,18 @@ def content_of(response: HttpResponse) -> Any:
     return json.loads(response.body)
 
 
+async def test_of_a_committee_the_status_lists_the_nodes() -> None:
+    status = content_of(await Handler(members=4).get("/status"))
+    assert [node["answered"] for node in status["nodes"]] == [0, 0, 0, 0]
+
+
 async def test_the_status_is_the_verdict_of_the_ground_truth() -> None:
     handler = Handler()
     handler.traffic.public()
     handler.dependencies.gateway.mine()
     handler.ground_truth.read()
     assert content_of(await handler.get("/status")) == {
-        "emitted": 1, "answered": 0, "doubled": 0, "strays": 0, "p50": None, "p99": None,
+        "emitted": 1, "answered": 0, "doubled": 0, "strays": 0, "p50": None, "p99": None, "consensus": 0,
     }  # fmt: skip
 
 
