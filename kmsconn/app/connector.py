@@ -204,7 +204,7 @@ class Connector:
             components.journal,
             components.profile,
             components.ports.wall,
-            components.pipeline.outcomes.reject,
+            components.pipeline.outcomes.end_destroyed,
             self._dispatches(pool),
         )
 

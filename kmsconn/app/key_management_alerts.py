@@ -23,7 +23,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import RowEnding, Waiting
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
-from kmsconn.model.life import State
+from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Profile
 from kmsconn.transport.ports import Ports
@@ -103,4 +103,4 @@ class FailedKeyManagement:
 def undone(endings: Sequence[RowEnding]) -> list[RowEnding]:
     """Return what failed since the last request that was done, the newest first."""
     later = takewhile(lambda one: one.state in _FAILED, endings)
-    return [one for one in later if "destroyed" not in one.reason]
+    return [one for one in later if RowCause.DESTROYED not in one.cause]

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from kmsconn.app.destruction import Destruction
-from kmsconn.app.request_tracker import MARK, RequestTracker
+from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.rows import request_of
 from kmsconn.app.stage_runner import StageRunner
@@ -21,6 +21,7 @@ from kmsconn.journal import moves
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.events import AnswerKept, AnswerMismatch, OnEvent
+from kmsconn.model.life import RowCause
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answered, Seen, Submitted
 from kmsconn.protocols.port import Profile
@@ -81,7 +82,7 @@ class Pipeline:
 
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.progress.submitted:
-            if MARK in row.progress.reason:
+            if RowCause.TAKEN_ID in row.progress.cause:
                 self.tracker.taken.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
         checked = await self.runner.run(

@@ -17,7 +17,7 @@ from kmsconn.model.events import OnEvent, Severity
 CAUSE = "taken-ids"
 REMEDY = "restart this Core: a start that failed inside it leaves the id taken until then"
 MARK = "ALREADY_EXISTS, and no result yet: "
-"""The beginning of the reason of such a row, so that the next process knows it too."""
+"""The beginning of the reason of such a row."""
 
 POLLS = 3  # without a result
 TAKEN_ID_AFTER = 300.0  # seconds since the Core said so, for a decryption, which takes seconds

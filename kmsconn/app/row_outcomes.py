@@ -15,6 +15,7 @@ from kmsconn.errors import (
     AlreadyDone,
     Broken,
     Denied,
+    Destroyed,
     Forgotten,
     NotMember,
     Over,
@@ -30,7 +31,7 @@ from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred, Severity
-from kmsconn.model.life import TRANSITIONS
+from kmsconn.model.life import TRANSITIONS, RowCause
 from kmsconn.model.requests import PoolName
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
@@ -41,7 +42,6 @@ ANOTHER_WALLET = (
 )
 SPREAD = 5.0  # seconds over which those are spread who wait for the same question
 LAST_LOOK = 60.0  # seconds after the end of a request's time at which it is looked at once more: chain time is believed at a second look
-SECOND_CHANCE_MARK = "second chance: "
 
 
 @attrs.define
@@ -68,7 +68,8 @@ class RowOutcomes:
             case Refused() | RejectedByCore() | Broken():
                 await self._said_no(row, error)
             case Terminal():
-                await self.close(row, self._ending(row, error), str(error), cause_of(error))
+                cause = RowCause.DESTROYED if isinstance(error, Destroyed) else RowCause.NONE
+                await self.close(row, self._ending(row, error), str(error), cause_of(error), cause)
             case _:
                 await self.close(row, "quarantine", str(error), cause_of(error))
 
@@ -106,7 +107,7 @@ class RowOutcomes:
 
     async def _wait_for_right(self, row: Row, error: Denied) -> None:
         """Wait for a right that was not given yet, ever longer; what was waited for before does not count."""
-        again = row.progress.reason.removeprefix(SECOND_CHANCE_MARK) == str(error)
+        again = row.progress.reason == _reason(row.progress.cause, str(error))
         seconds = self._until_over(row, DENIED.seconds(row.progress.deferred if again else 0, self.random()))
         longest = max(seconds, DEFERRAL.cap)
         await self._defer(row, error.stage, str(error), seconds, max_wait=longest, again=again)
@@ -134,12 +135,22 @@ class RowOutcomes:
         *,
         max_wait: float = 60.0,
         again: bool = True,
+        cause: RowCause = RowCause.NONE,
     ) -> None:
-        """Let a row wait, ``again`` or for something else; the mark of a second chance stays on it whatever it waits for."""
-        if row.progress.reason.startswith(SECOND_CHANCE_MARK):
-            reason = SECOND_CHANCE_MARK + reason
+        """Let a row wait, ``again`` or for something else; a second chance is remembered whatever the row waits for."""
+        cause |= row.progress.cause & RowCause.SECOND_CHANCE
+        if row.rid in self.tracker.taken:
+            cause |= RowCause.TAKEN_ID
+        reason = _reason(cause, reason)
         if await self.journal.run(
-            moves.defer, row.rid, self.wall() + seconds, reason, max_wait=max_wait, again=again, stage=stage
+            moves.defer,
+            row.rid,
+            self.wall() + seconds,
+            reason,
+            max_wait=max_wait,
+            again=again,
+            stage=stage,
+            cause=cause,
         ):
             self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds, id=row.id))
 
@@ -151,11 +162,13 @@ class RowOutcomes:
             )
         elif not self._is_own_fault(row, error):
             await self._submit_again(row, error, str(error))
-        elif isinstance(error, Refused) and not _had_second_chance(row):
+        elif isinstance(error, Refused) and RowCause.SECOND_CHANCE not in row.progress.cause:
             self.tracker.failures.ended(row.rid)  # it is silent for longer than anybody would count it
             self.journal.note_submitted(row.rid, False)
-            reason = SECOND_CHANCE_MARK + str(error)
-            await self._defer(row, error.stage, reason, error.second_chance, max_wait=error.second_chance)
+            seconds = error.second_chance
+            await self._defer(
+                row, error.stage, str(error), seconds, max_wait=seconds, cause=RowCause.SECOND_CHANCE
+            )
         else:
             transition = "quarantine" if isinstance(error, Broken) else "reject"
             await self.close(row, transition, str(error), cause_of(error))
@@ -171,19 +184,27 @@ class RowOutcomes:
         self.journal.note_submitted(row.rid, False)
         await self._defer(row, error.stage, reason, DEFERRAL.seconds(row.progress.deferred, self.random()))
 
-    async def reject(self, row: Row, reason: str) -> None:
-        """Reject a row that nobody works on. Repeating: it is told once."""
-        await self.close(row, "reject", reason)
+    async def end_destroyed(self, row: Row, reason: str) -> None:
+        """Reject a row that nobody works on, since what it is under was destroyed. Repeating: it is told once."""
+        await self.close(row, "reject", reason, cause=RowCause.DESTROYED)
 
-    async def close(self, row: Row, transition: str, reason: str, cause: str = "other") -> None:
-        """End a row. Repeating: it is told once."""
+    async def close(
+        self,
+        row: Row,
+        transition: str,
+        reason: str,
+        slug: str = "other",
+        cause: RowCause = RowCause.NONE,
+    ) -> None:
+        """End a row; the ``slug`` of why is told, the ``cause`` kept. Repeating: it is told once."""
         self.tracker.forget(row.rid)
         head = self.heads[row.event.chain_id].number if transition == "found_finalized" else None
-        if await self.journal.run(moves.close, row.rid, transition, reason, block=head):
+        if await self.journal.run(moves.close, row.rid, transition, reason, cause=cause, block=head):
             self.on_event(
-                RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, cause, id=row.id)
+                RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, slug, id=row.id)
             )
 
 
-def _had_second_chance(row: Row) -> bool:
-    return row.progress.reason.startswith(SECOND_CHANCE_MARK)
+def _reason(cause: RowCause, reason: str) -> str:
+    """Return what people read of why a row waits."""
+    return f"second chance: {reason}" if RowCause.SECOND_CHANCE in cause else reason

@@ -289,7 +289,9 @@ def _pipeline(
         journal=journal,
         heads=heads,
         txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in chain_contexts.items()},
-        destruction=Destruction(base.profile, journal, heads, stages.checker.contexts, outcomes.reject),
+        destruction=Destruction(
+            base.profile, journal, heads, stages.checker.contexts, outcomes.end_destroyed
+        ),
         budgets=budgets,
         deadlines=base.settings.work.deadlines,
         runner=StageRunner(

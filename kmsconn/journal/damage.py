@@ -19,7 +19,7 @@ from kmsconn.model.requests import Kind
 _ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
 _ASIDE = (
     "UPDATE request SET state = 'quarantined', on_chain = 0, digest = :digest, kind = :kind, closed_at = :now, tick = :tick, "
-    "reason = :reason, id = CASE WHEN length(id) = 32 THEN id ELSE :no_id END, "
+    "reason = :reason, cause = 0, id = CASE WHEN length(id) = 32 THEN id ELSE :no_id END, "
     "contract = CASE WHEN length(contract) = 20 THEN contract ELSE :no_contract END, "
     "calldata = coalesce(calldata, log), log = :nothing, signer = NULL WHERE rid = :rid"
 )

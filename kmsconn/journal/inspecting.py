@@ -9,11 +9,11 @@ from kmsconn.errors import KmsconnError
 from kmsconn.journal.damage import read_rows
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import HistoryEntry, appended, line_of, read_history
-from kmsconn.journal.moves import LONGEST_WAIT, SKIPPED, move
+from kmsconn.journal.moves import LONGEST_WAIT, move
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id
 from kmsconn.journal.values import Found, Row, Wanted
-from kmsconn.model.life import TRANSITIONS, State
+from kmsconn.model.life import TRANSITIONS, RowCause, State
 
 SLICE = 2000
 RETRIED = TRANSITIONS["restart"][0] - {State.INCLUDED}
@@ -31,7 +31,7 @@ _RETRY = (
     "UPDATE request SET state = 'pending', tick = :tick, deferred = 0, submitted = 0, "  # noqa: S608 - of our own literals
     f"max_wait = {LONGEST_WAIT}, closed_at = NULL, cleared = 0, calldata = NULL, signer = NULL, answered_at = NULL, nonce = NULL, "
     "raw = NULL, reply_hash = NULL, included_block = NULL, next_attempt = :now, recorded_at = :now, deadline = :deadline, "
-    f"reason = :reason, history = {appended()} WHERE rid = :rid AND state IN ({_STATES}) AND on_chain = 1 AND length(log) > 0"
+    f"reason = :reason, cause = 0, history = {appended()} WHERE rid = :rid AND state IN ({_STATES}) AND on_chain = 1 AND length(log) > 0"
 )
 _HISTORY = "SELECT CAST(history AS BLOB) FROM request WHERE rid = ?"
 _STANDING = "SELECT state, on_chain, length(log), reason FROM request WHERE rid = ?"
@@ -135,5 +135,5 @@ def skip(db: Database, rid: int, reason: str) -> None:
     found = db.execute(_STANDING, (rid,)).fetchone()
     if found is None:
         raise SkipError("there is no such row")
-    if not move(db, "skip", rid, reason=f"{SKIPPED}{reason}"):
+    if not move(db, "skip", rid, reason=f"skipped by an operator: {reason}", cause=RowCause.SKIPPED):
         raise SkipError(_SKIP_REFUSED.get(found[0], f"its state is {found[0]!r}"))

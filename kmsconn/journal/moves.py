@@ -11,7 +11,7 @@ from kmsconn.errors import NonceTaken
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.values import Signing
-from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
+from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.steps import Answer
 
 LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with another one
@@ -19,31 +19,22 @@ LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with anot
 # What goes back keeps its nonce and bytes: a process that dies before it signs again must know what may still be included.
 _UNSIGNED = "nonce = NULL, raw = NULL, reply_hash = NULL"
 
-# What each transition writes beside state, tick, and the end of any deferral.
+# What each transition writes beside state, tick, reason, cause, and the end of any deferral.
 _SETS = {
-    "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_attempt = :now, reason = ''",
-    "expire": "reason = :reason",
-    "reject": "reason = :reason",
-    "skip": "reason = :reason",
-    "quarantine": "reason = :reason",
-    "found_finalized": "reason = :reason, included_block = :block",
-    "finish": "reason = :reason",
-    "abort": "reason = :reason",
-    "found_included": "included_block = :block, reason = ''",
-    "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, reason = ''",
-    "release": "next_attempt = :next_attempt, reason = :reason",
-    "confirm": "included_block = :block, reason = ''",
-    "finalize": "included_block = :block, reason = ''",
-    "reopen": "reason = :reason",
-    "reoffer": "included_block = NULL, next_attempt = :next_attempt, reason = :reason",
-    "rejudge": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, reason = :reason",
-    "resend": "included_block = NULL, next_attempt = :next_attempt, reason = :reason",
-    "restart": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, reason = :reason",
+    "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_attempt = :now, ",
+    "found_finalized": "included_block = :block, ",
+    "found_included": "included_block = :block, ",
+    "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, ",
+    "release": "next_attempt = :next_attempt, ",
+    "confirm": "included_block = :block, ",
+    "finalize": "included_block = :block, ",
+    "reoffer": "included_block = NULL, next_attempt = :next_attempt, ",
+    "rejudge": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
+    "resend": "included_block = NULL, next_attempt = :next_attempt, ",
+    "restart": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
 }
 
-SKIPPED = "skipped by an operator: "
-"""The beginning of the reason of a request that an operator has ended."""
-_NOT_SKIPPED = f"reason NOT LIKE '{SKIPPED}%'"
+_NOT_SKIPPED = f"(cause & {RowCause.SKIPPED.value}) = 0"
 
 # What the state alone does not say: nobody signs for a request that left the chain; without an answer there is nothing to send again;
 # without its event, which retention may have cleared, nothing begins again; and what an operator has ended no block begins again.
@@ -73,8 +64,7 @@ def _guarded(transition: str) -> str:
     ended = ":closed_at" if target in CLOSED else "NULL"
     return (
         f"UPDATE request SET state = '{target.value}', tick = :tick, deferred = 0, max_wait = {LONGEST_WAIT}, closed_at = {ended}, "  # noqa: S608 - of our own literals
-        f"history = {appended()}, "
-        f"{_SETS[transition]} "
+        f"{_SETS.get(transition, '')}reason = :reason, cause = :cause, history = {appended()} "
         f"WHERE rid = :rid AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
     )
 
@@ -82,27 +72,40 @@ def _guarded(transition: str) -> str:
 STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS}
 
 _DEFER = (
-    "UPDATE request SET next_attempt = :next_attempt, max_wait = :max_wait, reason = :reason, deferred = deferred * :again + 1, "  # noqa: S608 - of our own literals
+    "UPDATE request SET next_attempt = :next_attempt, max_wait = :max_wait, reason = :reason, cause = :cause, "  # noqa: S608 - of our own literals
+    "deferred = deferred * :again + 1, "
     f"history = CASE WHEN deferred > 0 AND reason = :reason THEN history ELSE {appended()} END, "
     f"submitted = coalesce(:submitted, submitted) WHERE rid = :rid AND state IN ({_states(WAITING)})"
 )
 
 
-def move(db: Database, transition: str, rid: int, **values: object) -> bool:
+def move(
+    db: Database,
+    transition: str,
+    rid: int,
+    *,
+    reason: str = "",
+    cause: RowCause = RowCause.NONE,
+    **values: object,
+) -> bool:
     """Apply a transition of ``model.life`` and say whether the row was in a state that allows it."""
     now = db.wall()
-    line = line_of(now, transition, _detail(values), db.stage_times.take(rid))
-    always = {"rid": rid, "tick": db.tick + 1, "closed_at": now, "line": line}
+    line = line_of(now, transition, reason or _detail(values), db.stage_times.take(rid))
+    always = {
+        "rid": rid,
+        "tick": db.tick + 1,
+        "closed_at": now,
+        "line": line,
+        "reason": reason,
+        "cause": cause.value,
+    }
     moved = db.execute(STATEMENTS[transition], {**always, **values}).rowcount == 1
     db.tick += moved
     return moved
 
 
 def _detail(values: Mapping[str, object]) -> str:
-    """Return what is worth keeping of what a transition came with."""
-    reason = values.get("reason")
-    if reason:
-        return str(reason)
+    """Return what is worth keeping of what a transition came with, where it has no reason."""
     return next((f"{name} {values[name]}" for name in ("nonce", "block") if values.get(name) is not None), "")
 
 
@@ -112,14 +115,22 @@ def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
     return move(db, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
-def close(db: Database, rid: int, transition: str, reason: str, *, block: int | None = None) -> bool:
+def close(
+    db: Database,
+    rid: int,
+    transition: str,
+    reason: str,
+    *,
+    cause: RowCause = RowCause.NONE,
+    block: int | None = None,
+) -> bool:
     """Apply ``expire``, ``reject``, ``quarantine``, ``found_finalized``, ``finish`` or ``abort`` of ``model.life``.
 
     ``block``: the head when a reply was found, which is not below its block; a reorganisation below has it looked for again.
     Raises ValueError for a transition that does not close.
     """
     _expect(transition, CLOSINGS)
-    return move(db, transition, rid, reason=reason, block=block)
+    return move(db, transition, rid, reason=reason, cause=cause, block=block)
 
 
 def found_included(db: Database, rid: int, verify_block: int) -> bool:
@@ -186,6 +197,7 @@ def defer(
     max_wait: float = LONGEST_WAIT,
     again: bool = True,
     stage: str = "",
+    cause: RowCause = RowCause.NONE,
 ) -> bool:
     """Keep a PENDING or ANSWERED row for later; ``max_wait`` caps the wait of this row. Not ``again``: ``deferred`` begins anew.
 
@@ -197,6 +209,7 @@ def defer(
         "rid": rid,
         "next_attempt": next_attempt,
         "reason": reason,
+        "cause": cause.value,
         "max_wait": max_wait,
         "submitted": db.notes.take(rid),
         "again": again,

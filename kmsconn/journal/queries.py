@@ -32,7 +32,7 @@ from kmsconn.journal.values import (
     Shards,
     Waiting,
 )
-from kmsconn.model.life import OPEN, State
+from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
 from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints
 
@@ -120,7 +120,7 @@ _WAITING = (
     f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND recorded_at < ? ORDER BY recorded_at LIMIT ?"
 )
 _ENDINGS = (
-    "SELECT rid, id, state, reason FROM request INDEXED BY request_key_management "
+    "SELECT rid, id, state, reason, cause FROM request INDEXED BY request_key_management "
     "WHERE kind = ? AND kind NOT IN ('public_decryption', 'user_decryption') AND on_chain = 1 "
     "AND state IN ('included', 'finalized', 'done', 'rejected', 'quarantined') ORDER BY block DESC, log_index DESC LIMIT ?"
 )
@@ -310,7 +310,10 @@ def endings(db: Database, kind: Kind, limit: int) -> tuple[RowEnding, ...]:
     Done are ``included``, ``replied`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
     """
     found = db.execute(_ENDINGS, (kind.value, limit))
-    return tuple(RowEnding(rid, int.from_bytes(i), State(state), why) for rid, i, state, why in found)
+    return tuple(
+        RowEnding(rid, int.from_bytes(i), State(state), why, RowCause(cause))
+        for rid, i, state, why, cause in found
+    )
 
 
 def counts(db: Database, now: float) -> Counts:

@@ -13,7 +13,7 @@ from kmsconn.journal.moves import move
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.retention import lower_low_water
 from kmsconn.journal.values import Reread, Rewound
-from kmsconn.model.life import BLOCK_UNKNOWN
+from kmsconn.model.life import BLOCK_UNKNOWN, RowCause
 
 _CURSOR = "UPDATE cursor SET block = :next WHERE chain_id = :chain AND contract = :contract AND block > :next"
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
@@ -26,8 +26,8 @@ _FINAL = (
 )
 _FORGET_LOGS = "DELETE FROM quarantined_log WHERE chain_id = ? AND contract = ? AND block > ?"
 _ASK_AGAIN = (
-    "UPDATE request INDEXED BY request_included SET included_block = :fork, reason = :reason WHERE chain_id = :chain "
-    "AND contract = :contract AND state = 'included' AND (included_block > :fork OR included_block IS NULL)"
+    "UPDATE request INDEXED BY request_included SET included_block = :fork, reason = :reason, cause = :cause "
+    "WHERE chain_id = :chain AND contract = :contract AND state = 'included' AND (included_block > :fork OR included_block IS NULL)"
 )
 _REREAD = (
     "INSERT INTO reread VALUES (?, ?, ?, ?, ?) ON CONFLICT (chain_id, contract) "
@@ -55,8 +55,8 @@ def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int)
         lower_low_water(db, chain_id, contract, fork)
         reopened = [rid for (rid,) in db.execute(_FINAL, of).fetchall()]
         for rid in reopened:
-            move(db, "reopen", rid, reason=BLOCK_UNKNOWN)
-        db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN})
+            move(db, "reopen", rid, reason=BLOCK_UNKNOWN, cause=RowCause.BLOCK_UNKNOWN)
+        db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN, "cause": RowCause.BLOCK_UNKNOWN.value})
         gone = db.execute(
             _OFF, {**of, "tick": db.tick + 1, "head": head, "line": line_of(db.wall(), "gone")}
         ).rowcount

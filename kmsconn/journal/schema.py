@@ -350,6 +350,19 @@ _HISTORY = (
     "CREATE TABLE paused (kind TEXT PRIMARY KEY, since REAL NOT NULL, reason TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
+# What decides about a row stands beside its reason, in bits (``model.life.RowCause``); before, it was read from the reason's text.
+_CAUSES = (
+    (1, "reason = 'its block is not known since the chain was reorganised'"),
+    (2, "substr(reason, 1, 15) = 'second chance: '"),
+    (4, "instr(reason, 'ALREADY_EXISTS, and no result yet: ') > 0"),
+    (8, "instr(reason, 'destroyed') > 0 AND state IN ('rejected', 'quarantined')"),
+    (16, "substr(reason, 1, 24) = 'skipped by an operator: '"),
+)
+_CAUSE = (
+    "ALTER TABLE request ADD COLUMN cause INTEGER NOT NULL DEFAULT 0",
+    *(f"UPDATE request SET cause = cause | {bit} WHERE {where}" for bit, where in _CAUSES),  # noqa: S608 - our own literals
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _MORE_ENDS,
@@ -361,6 +374,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _WORDS,
     _UNSENT,
     _HISTORY,
+    _CAUSE,
 )
 VERSION = len(MIGRATIONS)
 

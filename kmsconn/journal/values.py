@@ -12,7 +12,7 @@ import attrs
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.life import State
+from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 from kmsconn.rpc.checkpoints import NO_EXTENSION, Extension
@@ -108,6 +108,7 @@ class RowProgress:
     """How far the work on a request has come, and what it waits for. ``deferred`` counts deferrals in a row.
 
     ``deadline`` is in chain time, infinite for what never expires. ``submitted``: the Core has the request.
+    ``reason`` is for people; what decides is the ``cause``.
     """
 
     next_attempt: float
@@ -115,6 +116,7 @@ class RowProgress:
     submitted: bool
     deferred: int
     reason: str
+    cause: RowCause = RowCause.NONE
 
 
 @attrs.frozen
@@ -209,6 +211,7 @@ class RowEnding:
     id: int
     state: State
     reason: str
+    cause: RowCause = RowCause.NONE
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ dispatch and signing.
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Flag, StrEnum, auto
 
 
 class State(StrEnum):
@@ -47,8 +47,24 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "restart": (frozenset({State.INCLUDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.PENDING),
 }
 
+
+class RowCause(Flag):
+    """What was found out about a row when it last moved or was deferred, for whoever decides next; its reason tells it to people.
+
+    Stored as numbers: a new member comes last.
+    """
+
+    NONE = 0
+    BLOCK_UNKNOWN = auto()
+    """The block that is noted of an included reply is a fork's, and the reply may stand in a later one."""
+    SECOND_CHANCE = auto()  # the Core has refused it once; stays whatever the row waits for
+    TAKEN_ID = auto()  # the Core says that it has the request already, and has given no result
+    DESTROYED = auto()  # a context or epoch that it names was destroyed
+    SKIPPED = auto()  # an operator has ended it
+
+
 BLOCK_UNKNOWN = "its block is not known since the chain was reorganised"
-"""Why an included row is to be looked at again: the block that is noted is the fork's, and its reply may stand in a later one."""
+"""The reason of a row with this cause."""
 
 OPEN = frozenset({State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED})
 CLOSED = frozenset(State) - OPEN

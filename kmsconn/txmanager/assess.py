@@ -9,7 +9,7 @@ import attrs
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.journal.values import Row
-from kmsconn.model.life import BLOCK_UNKNOWN
+from kmsconn.model.life import BLOCK_UNKNOWN, RowCause
 from kmsconn.txmanager.broadcasts import LONGEST_RETRY, Broadcast
 from kmsconn.txmanager.evidence import (
     UNHELD,
@@ -412,7 +412,7 @@ def _has_reply(view: View, track: Track, call: Finding, receipt: Finding | None)
     if silent:
         return Assessment(Evidence.NO_ANSWER)
     found = receipt.value if receipt is not None and isinstance(receipt.value, Receipt) else None
-    if found is None and track.row.progress.reason == BLOCK_UNKNOWN:
+    if found is None and RowCause.BLOCK_UNKNOWN in track.row.progress.cause:
         return Assessment(Evidence.BLOCK_UNKNOWN, BLOCK_UNKNOWN)
     noted = track.row.reply.included_block or 0
     block = noted if found is None else max(noted, found.block)

@@ -189,7 +189,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             txmanager_wake_ups={
                 chain.chain_id: WakeUp() for chain in (SETTINGS.chains.gateway, SETTINGS.chains.ethereum)
             },
-            destruction=Destruction(PROFILE, journal, heads, contexts, outcomes.reject),
+            destruction=Destruction(PROFILE, journal, heads, contexts, outcomes.end_destroyed),
             budgets=[ByteBudget(1000) for _ in range(shards)],
             deadlines=Deadlines(),
             runner=StageRunner(PROFILE, tracker, shards, events.append, journal.note_stage),

@@ -207,7 +207,7 @@ async def test_a_pool_is_backlogged_while_one_of_its_shards_is_full(
 async def picking_in_order(bench: Bench, size: int = 4) -> AsyncIterator[Record]:
     kinds = tuple(k for k, one in PROFILE.operations.items() if one.pool is PoolName.PROTOCOL_CONFIG)
     pool = Record(PoolName.PROTOCOL_CONFIG, kinds, size, WakeUp())
-    dispatcher = OrderedDispatcher(pool, bench.journal, PROFILE, wall, bench.pipeline.outcomes.reject)
+    dispatcher = OrderedDispatcher(pool, bench.journal, PROFILE, wall, bench.pipeline.outcomes.end_destroyed)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(dispatcher.run)
         await trio.sleep(0.001)

@@ -15,7 +15,7 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import inspecting, moves, recording
 from kmsconn.journal.values import RowEnding
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.model.life import State
+from kmsconn.model.life import RowCause, State
 from tests.unit.app.bench import Bench, open_bench
 from tests.vectors import keys
 
@@ -32,10 +32,14 @@ async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
 
 
 async def closed(
-    bench: Bench, name: str, transition: str = "reject", reason: str = "INVALID_ARGUMENT"
+    bench: Bench,
+    name: str,
+    transition: str = "reject",
+    reason: str = "INVALID_ARGUMENT",
+    cause: RowCause = RowCause.NONE,
 ) -> int:
     rid = (await bench.record_key_request(name)).rid
-    assert await bench.journal.run(moves.close, rid, transition, reason)
+    assert await bench.journal.run(moves.close, rid, transition, reason, cause=cause)
     await trio.sleep(2 * UNDONE_INTERVAL)
     return rid
 
@@ -80,8 +84,17 @@ async def test_what_is_done_or_was_aborted_is_not_undone(
 
 async def test_what_was_destroyed_meanwhile_is_not_undone(tmp_path: Path, autojump_clock: Any) -> None:
     async with watching(tmp_path) as (bench, told):
-        await closed(bench, CONTEXT, reason="context 0x07…02 was destroyed")
+        await closed(bench, CONTEXT, cause=RowCause.DESTROYED)
         assert told == []
+
+
+async def test_what_failed_with_a_text_about_destruction_is_undone(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The Core, or an operator, may write anything."""
+    async with watching(tmp_path) as (bench, told):
+        await closed(bench, CONTEXT, reason="INTERNAL: the context was destroyed")
+        assert raised(told) == [("new_kms_context", "undone", 1, True)]
 
 
 async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock: Any) -> None:

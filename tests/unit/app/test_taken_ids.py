@@ -18,8 +18,10 @@ from kmsconn.app.request_tracker import (
     TakenIds,
 )
 from kmsconn.errors import Forgotten, NotYet
+from kmsconn.journal import moves
 from kmsconn.model.events import AlertCleared, AlertRaised
-from tests.unit.app.bench import Bench, open_bench
+from kmsconn.model.life import RowCause
+from tests.unit.app.bench import Bench, open_bench, wall
 
 
 def raised(bench: Bench) -> list[AlertRaised]:
@@ -69,7 +71,7 @@ async def test_the_row_says_what_it_waits_for_and_the_alert_how_many(
 ) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         row = await taken_row(bench, name)
-        assert row.progress.reason == MARK + "UNAVAILABLE"
+        assert (row.progress.reason, row.progress.cause) == (MARK + "UNAVAILABLE", RowCause.TAKEN_ID)
         await trio.sleep(patience - 1)
         row = await bench.run(row)
         assert raised(bench) == []
@@ -97,4 +99,25 @@ async def test_the_alert_is_over_with_a_result_or_a_new_start(
             bench.stages.does["answer"] = NotYet("UNAVAILABLE")
         row = await bench.run(row)
         assert AlertCleared("core[0]", CAUSE) in bench.events
-        assert MARK not in row.progress.reason
+        assert RowCause.TAKEN_ID not in row.progress.cause
+
+
+async def test_the_next_process_knows_a_taken_id_by_its_row(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
+        row = await bench.record()
+        bench.journal.note_submitted(row.rid, True)
+        await bench.journal.run(moves.defer, row.rid, wall(), "whatever", cause=RowCause.TAKEN_ID)
+        await bench.run(await bench.row(row.rid))
+        assert row.rid in bench.pipeline.tracker.taken
+
+
+async def test_a_row_with_a_taken_id_can_have_its_second_chance_too(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
+        bench.stages.existed = True
+        row = await bench.record()
+        await bench.journal.run(moves.defer, row.rid, wall(), "INTERNAL", cause=RowCause.SECOND_CHANCE)
+        row = await bench.run(await bench.row(row.rid))
+        assert row.progress.cause == RowCause.SECOND_CHANCE | RowCause.TAKEN_ID
+        assert row.progress.reason == f"second chance: {MARK}UNAVAILABLE"

@@ -16,7 +16,7 @@ from kmsconn.errors import Denied, NotMember, NotYet, Unreachable
 from kmsconn.journal import moves, queries
 from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import AlertCleared, AlertRaised, RequestClosed, RequestDeferred, Severity
-from kmsconn.model.life import State
+from kmsconn.model.life import RowCause, State
 from tests.unit.app.bench import ANSWER, CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
 from tests.vectors import keys
 
@@ -75,7 +75,7 @@ async def test_a_denial_after_a_second_chance_is_asked_ever_more_rarely_too(
 ) -> None:
     async with open_bench(tmp_path, check=NO) as bench:
         row = await bench.record()
-        await bench.journal.run(moves.defer, row.rid, wall(), "second chance: INTERNAL")
+        await bench.journal.run(moves.defer, row.rid, wall(), "INTERNAL", cause=RowCause.SECOND_CHANCE)
         row = await bench.row(row.rid)
         for _ in range(3):
             row = await bench.run(row)
@@ -175,7 +175,8 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
         assert end.state is State.DONE
         for row in under:
             found = await bench.row(row.rid)
-            assert (found.state, "was destroyed" in found.progress.reason) == (State.REJECTED, True)
+            assert (found.state, found.progress.cause) == (State.REJECTED, RowCause.DESTROYED)
+            assert "was destroyed" in found.progress.reason
         assert (await bench.row(other.rid)).state is State.ANSWERED
         assert {one.rid for one in bench.told(RequestClosed)} == {end.rid, *(row.rid for row in under)}
 
@@ -188,6 +189,7 @@ async def test_an_answer_that_comes_after_the_end_is_not_kept(tmp_path: Path, au
         found = await bench.run(row)
     assert (found.state, found.answer) == (State.REJECTED, None)
     assert found.progress.reason == f"context 0x{context:064x} was destroyed"
+    assert found.progress.cause is RowCause.DESTROYED
 
 
 async def note(bench: Bench, context: Any) -> None:

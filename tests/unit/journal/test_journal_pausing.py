@@ -9,7 +9,7 @@ import pytest
 from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import SkipError, skip
 from kmsconn.journal.pausing import PausedKind, pause, paused_kinds, resume
-from kmsconn.model.life import State
+from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import WAYS, arrival, new_row, opened, row_of, take, walk
 
@@ -46,9 +46,10 @@ def test_an_open_or_quarantined_request_is_skipped_with_the_reason(db: Database,
     rid = walk(db, new_row(db), WAYS[state])
     skip(db, rid, "a test request")
     row = row_of(db, rid)
-    assert (row.state, row.progress.reason) == (
+    assert (row.state, row.progress.reason, row.progress.cause) == (
         State.REJECTED,
         "skipped by an operator: a test request",
+        RowCause.SKIPPED,
     )
 
 

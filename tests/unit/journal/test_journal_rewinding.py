@@ -8,7 +8,7 @@ from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import rewind
 from kmsconn.journal.values import Recorded, Rewound
-from kmsconn.model.life import BLOCK_UNKNOWN, State
+from kmsconn.model.life import BLOCK_UNKNOWN, RowCause, State
 from kmsconn.rpc.checkpoints import Checkpoint, Extension
 from tests.unit.journal.samples import (
     ANSWER,
@@ -54,7 +54,8 @@ def test_a_final_reply_above_the_fork_is_included_only_and_keeps_its_answer(
     row = row_of(db, rid)
     assert (row.state, row.answer, row.reply.raw) == (state, ANSWER, b"raw")
     assert row.reply.included_block == min(20, fork)
-    assert (row.progress.reason == BLOCK_UNKNOWN) == (fork < 20)
+    unknown = (BLOCK_UNKNOWN, RowCause.BLOCK_UNKNOWN)
+    assert ((row.progress.reason, row.progress.cause) == unknown) == (fork < 20)
 
 
 def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stands_above_the_fork(

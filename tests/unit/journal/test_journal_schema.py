@@ -10,9 +10,9 @@ import pytest
 
 from kmsconn.journal import damage, queries, recording
 from kmsconn.journal.database import Database
-from kmsconn.journal.rows import RESIDUES
+from kmsconn.journal.rows import RESIDUES, pack_nothing
 from kmsconn.journal.schema import MIGRATIONS, VERSION, shard_indices
-from kmsconn.model.life import CLOSED, OPEN, State
+from kmsconn.model.life import CLOSED, OPEN, RowCause, State
 from kmsconn.rpc.checkpoints import Checkpoint
 from tests.unit.journal.samples import (
     CHAIN,
@@ -23,6 +23,7 @@ from tests.unit.journal.samples import (
     new_row,
     opened,
     raw_connection,
+    row_of,
     walk,
 )
 
@@ -228,3 +229,34 @@ def test_an_older_file_begins_with_the_blocks_where_its_requests_stand(tmp_path:
 def test_temporary_tables_are_kept_in_memory(db: Database) -> None:
     """The root file system of a container is read-only, so there is no folder for them."""
     assert db.execute("PRAGMA temp_store").fetchone() == (2,)
+
+
+BOTH = "second chance: ALREADY_EXISTS, and no result yet: no"
+
+
+@pytest.mark.parametrize("layout", [1, 7])
+@pytest.mark.parametrize(
+    ("state", "reason", "cause"),
+    [
+        ("landed", "its block is not known since the chain was reorganised", RowCause.BLOCK_UNKNOWN),
+        ("seen", "second chance: INTERNAL", RowCause.SECOND_CHANCE),
+        ("seen", "a second chance: not", RowCause.NONE),
+        ("seen", "ALREADY_EXISTS, and no result yet: no", RowCause.TAKEN_ID),
+        ("seen", BOTH, RowCause.SECOND_CHANCE | RowCause.TAKEN_ID),
+        ("rejected", "context 0x07 was destroyed", RowCause.DESTROYED),
+        ("seen", "context 0x07 was destroyed, a node says", RowCause.NONE),
+        ("rejected", "skipped by an operator: no", RowCause.SKIPPED),
+        ("rejected", "malformed", RowCause.NONE),
+    ],
+)
+def test_the_rows_of_an_older_file_have_their_causes_from_their_reasons(
+    tmp_path: Path, layout: int, state: str, reason: str, cause: RowCause
+) -> None:
+    file_of_layout(
+        tmp_path / "j.db", layout, {"state": state, "reason": reason, "log": pack_nothing(CONTRACT)}
+    )
+    db = opened(tmp_path / "j.db")
+    try:
+        assert row_of(db, 1).progress.cause is cause
+    finally:
+        db.close()

@@ -25,7 +25,7 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestDeferred,
 )
-from kmsconn.model.life import BLOCK_UNKNOWN, State
+from kmsconn.model.life import RowCause, State
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
@@ -341,7 +341,7 @@ async def test_a_reply_whose_block_nobody_can_tell_waits_from_the_head_that_show
     async with running(world):
         await until(lambda: all_in(world, State.INCLUDED))
         world.chain.reorg(8)
-        world.journal.change(1, included_block=3, raw=None, hash=None, reason=BLOCK_UNKNOWN)
+        world.journal.change(1, included_block=3, raw=None, hash=None, cause=RowCause.BLOCK_UNKNOWN)
         found = world.chain.head.number
         await until(lambda: all_in(world, State.FINALIZED))
     assert [what for _, what in world.journal.history][-3:] == ["resend", "found_included", "finalize"]

@@ -27,7 +27,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
 from kmsconn.journal.values import Due, Row, RowEvent, RowProgress, RowReply, RowTimes, Signing
 from kmsconn.model.events import Event
-from kmsconn.model.life import TRANSITIONS, State
+from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.port import CoreCall, Operation, QueryPlan, Revert, StorageRead, Verdict
@@ -457,7 +457,7 @@ class MemoryJournal:
         ):
             self.conflicts += 1
             raise NonceTaken(f"nonce {values['nonce']}")
-        self.change(rid, state=target, deferred=0, **values)
+        self.change(rid, **{"state": target, "deferred": 0, "reason": "", "cause": RowCause.NONE, **values})
         self.history.append((rid, transition))
         return True
 
@@ -476,21 +476,17 @@ class MemoryJournal:
     async def confirm(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
         return list(
             await self._do(
-                lambda: [
-                    self._moved(rid, "confirm", included_block=block, reason="") for rid, block in inclusions
-                ]
+                lambda: [self._moved(rid, "confirm", included_block=block) for rid, block in inclusions]
             )
         )
 
     async def found_included(self, rid: int, verify_block: int) -> bool:
-        return await self._move(rid, "found_included", included_block=verify_block, reason="")
+        return await self._move(rid, "found_included", included_block=verify_block)
 
     async def finalize(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
         return list(
             await self._do(
-                lambda: [
-                    self._moved(rid, "finalize", included_block=block, reason="") for rid, block in inclusions
-                ]
+                lambda: [self._moved(rid, "finalize", included_block=block) for rid, block in inclusions]
             )
         )
 
