@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from kmsconn.config.forms import core_endpoints
 from kmsconn.errors import ConfigError, Fault
+from kmsconn.ethereum.addresses import Address, parse_address
 
 PROFILES: Final = ("fhevm-0.14", "httpz-rc7")
 """The generations that can be emulated, by name."""
@@ -70,6 +72,22 @@ def committee_size(text: str) -> int:
     if number % _NODES_PER_FAULT != 1:
         raise argparse.ArgumentTypeError(f"must be 1, 4, 7, 10 and so on (3t + 1), not {number}")
     return number
+
+
+def core_url(text: str) -> str:
+    """Read the address of a Core, as a connector takes it. Raises ArgumentTypeError."""
+    try:
+        return core_endpoints([text])[0]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def address(text: str) -> Address:
+    """Read an address of Ethereum. Raises ArgumentTypeError."""
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

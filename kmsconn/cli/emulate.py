@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never
@@ -19,16 +18,17 @@ import trio
 from kmsconn.cli.arguments import (
     add_kinds,
     add_profile,
+    address,
     at_least,
     committee_size,
+    core_url,
     not_negative,
     positive,
-    wants_keys,
 )
+from kmsconn.cli.emulate_plan import plan_of
 from kmsconn.cli.emulate_result import progress, report, summary
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
-from kmsconn.errors import ConfigError, Fault
 from kmsconn.extras import require_extra
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_profile(parser)
     add_kinds(parser)
+    parser.set_defaults(kinds=None)  # real Cores are led through all
     add(
         "--write-config",
         metavar="FILE",
@@ -58,8 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--rate",
         metavar="R",
         type=not_negative,
-        default=10.0,
-        help="requests per second; 0: none, until a signal (10)",
+        help="requests per second; 0: none, until a signal (10; 0 with --core and no --ciphertexts)",
     )
     add("--duration", metavar="S", type=positive, default=60.0, help="seconds of requests (60)")
     add(
@@ -81,9 +81,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--members",
         metavar="N",
         type=committee_size,
-        default=1,
         help="number of nodes of the committee: 1, 4, 7, 10, …; 2t+1 of 3t+1 must agree (1)",
     )
+    _configure_real_parts(parser)
     add(
         "--computing",
         metavar="SECONDS",
@@ -119,30 +119,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="end with one JSON object instead of text")
 
 
+def _configure_real_parts(parser: argparse.ArgumentParser) -> None:
+    """Describe what may stand in the place of emulated parts."""
+    add = parser.add_argument
+    add(
+        "--core",
+        metavar="URL",
+        type=core_url,
+        action="append",
+        default=[],
+        help="a real Core in place of the emulated one, once for each member; it is led through announcement, key, CRS, "
+        "context and epoch before any request (--kinds decryptions: it is not)",
+    )
+    add(
+        "--signer",
+        metavar="ADDRESS",
+        type=address,
+        action="append",
+        default=[],
+        help="the address with which that Core signs, once for each --core",
+    )
+    add(
+        "--params",
+        choices=("default", "test"),
+        default="default",
+        help="FHE parameters of the keys that are made (default)",
+    )
+    add(
+        "--ciphertexts",
+        metavar="FILE",
+        type=Path,
+        help="JSON list of ready-made ciphertexts: path, type, value, format, key_id; public plaintexts are compared "
+        "with the values",
+    )
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Emulate until the load is over or a signal comes. Raises ExtraMissing, ConfigError when the file cannot be written."""
     require_extra("emulator", "kmsconn emulate")
     from kmsconn.emulator.call_log import log_calls
-    from kmsconn.emulator.emulation import Emulation, EmulationPlan
-    from kmsconn.emulator.load import Load
+    from kmsconn.emulator.emulation import Emulation
 
-    _check_forms(arguments.forms, arguments.profile)
-    load = Load(arguments.rate, arguments.duration, tuple(arguments.forms)) if arguments.rate else None
-    plan = EmulationPlan(
-        arguments.write_config,
-        load,
-        arguments.size,
-        arguments.seed,
-        arguments.shards,
-        arguments.computing,
-        arguments.control,
-        arguments.history,
-        arguments.profile,
-        wants_keys(arguments),
-        arguments.members,
-    )
-    emulation = Emulation.of(plan)
+    emulation = Emulation.of(plan_of(arguments))
     if arguments.log:
+        from kmsconn.emulator.call_log import log_calls
+
         log_calls(emulation.dependencies, emulation.ground_truth, partial(print, file=sys.stderr, flush=True))
     began = time.monotonic()
     trio.run(until_interrupted, partial(_run, emulation))
@@ -152,20 +173,6 @@ def execute(arguments: argparse.Namespace) -> int:
     for crash in emulation.dependencies.crashes:
         print(f"kmsconn: the emulator itself failed: {crash!r}", file=sys.stderr)
     return ExitStatus.WELL if result.well else ExitStatus.CRASHED
-
-
-def _check_forms(forms: Sequence[str], profile: str) -> None:
-    """Raise ConfigError for a form that the generation does not have."""
-    from kmsconn.emulator.generations import GENERATIONS
-
-    there = GENERATIONS[profile].forms
-    faults = [
-        Fault("--forms", f"{profile} has no form {form!r}", f"it has {', '.join(there)}")
-        for form in forms
-        if form not in there
-    ]
-    if faults:
-        raise ConfigError(tuple(faults))
 
 
 async def _run(emulation: Emulation) -> None:

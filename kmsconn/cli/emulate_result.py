@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from kmsconn.cli.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
     verdict = result.verdict
     if len(verdict.nodes) == 1:
         counted = {"emitted": verdict.emitted, "consensus": verdict.consensus, **_node(verdict.nodes[0])}
-        return counted | {"seconds": round(seconds, 3)} | _keys(result.keys[0] if result.keys else None)
+        counted |= {"seconds": round(seconds, 3), **_keys(result.keys[0] if result.keys else None)}
+        return counted | _plaintexts(result)
     return {
         "emitted": verdict.emitted,
         "consensus": verdict.consensus,
@@ -48,6 +51,7 @@ def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
             _node(node) | _keys(result.keys[member] if result.keys else None)
             for member, node in enumerate(verdict.nodes)
         ],
+        **_plaintexts(result),
     }
 
 
@@ -60,7 +64,7 @@ def _report_of_one(result: EmulationResult, seconds: float) -> Iterator[str]:
     if verdict.strays:
         yield f"strays    {verdict.strays} replies to unknown ids"
     yield f"latency   {_latency(verdict)}"
-    yield from _report_of_keys(result)
+    yield from _report_of_the_rest(result)
     yield _WELL if verdict.well else _BADLY
 
 
@@ -72,15 +76,17 @@ def _report_of_committee(result: EmulationResult, seconds: float) -> Iterator[st
         counts = f"{node.answered} answered, {node.open} open, {node.doubled} doubled"
         strays = f", {node.strays} replies to unknown ids" if node.strays else ""
         yield f"node {number:<4}  {counts}{strays}; {_latency(node)}"
-    yield from _report_of_keys(result)
+    yield from _report_of_the_rest(result)
     yield _CONSENSUS if verdict.well else _NO_CONSENSUS
 
 
-def _report_of_keys(result: EmulationResult) -> Iterator[str]:
+def _report_of_the_rest(result: EmulationResult) -> Iterator[str]:
     if result.keys:
         yield from keys_as_text(result.keys[0])
     if not result.keys_well:
         yield "NOT every step of the key lifecycle succeeded"
+    if (plaintexts := result.plaintexts) is not None:
+        yield f"plaintexts: {plaintexts.compared} public replies compared, {plaintexts.wrong} wrong"
 
 
 def _latency(verdict: ChainVerdict) -> str:
@@ -97,6 +103,10 @@ def _node(verdict: ChainVerdict) -> dict[str, Any]:
         "p50_ms": in_milliseconds(verdict.p50),
         "p99_ms": in_milliseconds(verdict.p99),
     }
+
+
+def _plaintexts(result: EmulationResult) -> dict[str, Any]:
+    return {} if result.plaintexts is None else {"plaintexts": attrs.asdict(result.plaintexts)}
 
 
 def _keys(keys: KeyResult | None) -> dict[str, Any]:

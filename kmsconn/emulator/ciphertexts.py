@@ -32,6 +32,10 @@ class EmulatedCiphertext:
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
     ciphertext_digest: bytes
     """Of the ordinary ciphertext, which nobody fetches."""
+    stored: StoredFormat | None = None
+    """How coprocessors store it; None: as they like."""
+    key_id: int | None = None
+    """Under which key it is encrypted; None: under the emulated one."""
 
     @cached_property
     def digest(self) -> bytes:

@@ -66,6 +66,14 @@ def address_for(name: str) -> Address:
     return Address(keccak256(b"kmsconn emulator contract " + name.encode())[-20:])
 
 
+@attrs.frozen
+class RealCore:
+    """A Core that runs elsewhere, in the place of an emulated one: where it listens, and the address that signs its answers."""
+
+    url: str
+    signer: Address
+
+
 def degree_of(members: int) -> int:
     """Return how many nodes of a committee of this size may fail."""
     return (members - 1) // 3
@@ -100,6 +108,8 @@ class EmulatedDependencies(ABC):
     """The shards of this node's Core."""
     others: Sequence[FaultyCore[Any]] = ()
     """The Cores of the other nodes of the committee, one each."""
+    real_cores: tuple[RealCore, ...] = ()
+    """The Cores of all members, where none is emulated."""
     buckets: list[BucketFaults]
     sender: PrivateKey
     places: dict[str, Place] = attrs.field(factory=dict, init=False)
@@ -191,6 +201,8 @@ class EmulatedDependencies(ABC):
 
     def core_endpoints(self, member: int) -> tuple[str, ...]:
         """Return where the Core of a member is, all its shards."""
+        if self.real_cores:
+            return (self.real_cores[member].url,)
         shards = [f"core{index}" for index in range(len(self.cores))]
         places = [self.places[name] for name in ([f"member{member}"] if member else shards)]
         return tuple(f"http://{host}:{port}" for host, port in places)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import attrs
 import trio
 
+from kmsconn.emulator.ciphertext_file import StoredCiphertext
 from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth, CommitteeVerdict
 from kmsconn.emulator.config_file import journal_beside, member_config, write_config
 from kmsconn.emulator.control import Control
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_requests import Job
-from kmsconn.emulator.dependencies import EmulatedDependencies
+from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
 from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.http import serve_http
+from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS
 from kmsconn.emulator.key_life import KEY_STEP_TIMEOUT, QUICK, KeyLife, KeyResult
 from kmsconn.emulator.load import Load, run_load, tidy
 from kmsconn.emulator.network import serve_sockets
+from kmsconn.emulator.plaintext_check import PlaintextCheck, PlaintextVerdict
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
@@ -32,6 +37,25 @@ LOOPBACK = "127.0.0.1"
 _SEALS = (
     32  # shared secrets that all shares of an emulation are sealed with; each still has a nonce of its own
 )
+
+
+@attrs.frozen
+class CommitteePlan:
+    """Which nodes there are, each with a configuration file and a connector of its own, and whether keys are made."""
+
+    members: int = 1
+    real_cores: tuple[RealCore, ...] = ()
+    """One for each member, in the place of emulated ones; or none."""
+    keys: bool = False
+    """Whether a life of keys is led: beside the load, with real Cores before it."""
+    params: int = DEFAULT_PARAMS
+    """The FHE parameters of the keys."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How dependencies are told of the nodes."""
+        real = {"real_cores": self.real_cores} if self.real_cores else {}
+        return {"members": self.members, **real}
 
 
 @attrs.frozen
@@ -51,10 +75,9 @@ class EmulationPlan:
     control: int | None = None
     history: float | None = None
     profile: str = FHEVM_014
-    keys: bool = False
-    """Whether a life of keys is led beside the load."""
-    members: int = 1
-    """How many nodes the committee has, each with a configuration file and a connector of its own."""
+    committee: CommitteePlan = attrs.field(factory=CommitteePlan)
+    ciphertexts: tuple[StoredCiphertext, ...] = ()
+    """The ciphertexts that requests are about; if there are none, each is made by itself."""
 
 
 @attrs.frozen
@@ -63,6 +86,8 @@ class EmulationResult:
 
     verdict: CommitteeVerdict
     keys: tuple[KeyResult, ...] = ()
+    plaintexts: PlaintextVerdict | None = None
+    """Of ciphertexts that were given."""
 
     @property
     def keys_well(self) -> bool:
@@ -73,8 +98,9 @@ class EmulationResult:
 
     @property
     def well(self) -> bool:
-        """Requests and keys went well."""
-        return self.verdict.well and self.keys_well
+        """Requests and keys went well, and no plaintext is wrong."""
+        right = self.plaintexts is None or not self.plaintexts.wrong
+        return self.verdict.well and self.keys_well and right
 
 
 @attrs.frozen
@@ -86,28 +112,23 @@ class Emulation:
     traffic: Users[EmulatedDependencies]
     committee: CommitteeGroundTruth
     keys: KeyLife | None = None
+    plaintexts: PlaintextCheck | None = None
 
     @classmethod
-    def of(cls, plan: EmulationPlan) -> Emulation:
-        """Make everything of a plan; nothing listens yet."""
+    def of(cls, plan: EmulationPlan, clock: Callable[[], float] = time.time) -> Emulation:
+        """Make everything of a plan; nothing listens yet. ``clock`` gives Unix seconds."""
         traffic = GENERATIONS[plan.profile].settle(
-            time.time, Random(plan.seed), size=plan.size,
-            shards=plan.shards, computing=plan.computing, seed=plan.seed, members=plan.members,
+            clock, Random(plan.seed), size=plan.size,
+            shards=plan.shards, computing=plan.computing, seed=plan.seed, **plan.committee.options,
         )  # fmt: skip
-        dependencies, committee = (
-            traffic.dependencies,
-            CommitteeGroundTruth.of(traffic.dependencies, plan.members),
-        )
+        dependencies = traffic.dependencies
+        committee = CommitteeGroundTruth.of(dependencies, plan.committee.members)
         if plan.history is not None:
             dependencies.gateway.history.kept = round(plan.history / dependencies.gateway.block_time)
-        _let_note(dependencies, committee.nodes[0])
-        for core in (faults.core for faults in dependencies.cores_by_name.values()):
-            if isinstance(core, EmulatedCore):
-                core.sealing = seal_cheaply
-        keys = (
-            KeyLife.beside(traffic, *committee.nodes) if plan.keys and isinstance(traffic, Traffic) else None
-        )
-        return cls(plan, dependencies, traffic, committee, keys)
+        _prepare(dependencies, committee.nodes[0])
+        keys = _key_life(plan.committee, traffic, committee)
+        check = _stock(traffic, committee, plan.ciphertexts) if plan.ciphertexts else None
+        return cls(plan, dependencies, traffic, committee, keys, check)
 
     @property
     def ground_truth(self) -> GroundTruth:
@@ -116,9 +137,10 @@ class Emulation:
 
     def result(self) -> EmulationResult:
         """Return what came of it so far."""
-        members = range(self.plan.members)
+        members = range(self.plan.committee.members)
         keys = () if self.keys is None else tuple(self.keys.result(member) for member in members)
-        return EmulationResult(self.committee.verdict(), keys)
+        plaintexts = None if self.plaintexts is None else self.plaintexts.verdict()
+        return EmulationResult(self.committee.verdict(), keys, plaintexts)
 
     async def run(self) -> None:
         """Serve, write the configuration files and put on the load, until that is over.
@@ -127,7 +149,7 @@ class Emulation:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self.dependencies.serve_on_sockets)
-            monitoring = [f"{LOOPBACK}:{port}" for port in await _free_ports(self.plan.members)]
+            monitoring = [f"{LOOPBACK}:{port}" for port in await _free_ports(self.plan.committee.members)]
             if self.plan.control is not None:
                 control = self._control(monitoring[0])
                 await nursery.start(control.drills.run)
@@ -136,11 +158,11 @@ class Emulation:
                 await nursery.start(partial(serve, port=self.plan.control))
             for member, endpoint in enumerate(monitoring):
                 self._write_config(member, endpoint)
-            await self._put_load_on()
+            await self.put_load_on()
             nursery.cancel_scope.cancel()
 
     def _write_config(self, member: int, monitoring: str) -> None:
-        config = member_config(self.plan.config, member, self.plan.members)
+        config = member_config(self.plan.config, member, self.plan.committee.members)
         quick = {} if self.keys is None else QUICK
         settings = self.dependencies.settings(
             journal_beside(config), member, monitoring_endpoint=monitoring, **quick
@@ -152,10 +174,13 @@ class Emulation:
         control.drills.scene.monitoring = monitoring
         return control
 
-    async def _put_load_on(self) -> None:
+    async def put_load_on(self) -> None:
+        """Lead the life of keys and put on the load, until both are over. The dependencies must run. Cancellation: at any time."""
         load = self.plan.load
         async with trio.open_nursery() as nursery:
-            if self.keys is not None:
+            if self.keys is not None and self.dependencies.real_cores:
+                await self.keys.play()  # they decrypt nothing before they have a key
+            elif self.keys is not None:
                 nursery.start_soon(
                     self.keys.lead, math.inf if load is None else load.seconds + KEY_STEP_TIMEOUT
                 )
@@ -166,11 +191,32 @@ class Emulation:
                 await self.committee.watch()
 
 
-def _let_note(dependencies: EmulatedDependencies, ground_truth: GroundTruth) -> None:
-    """Let a ground truth be told of the moments on the way to an answer."""
+def _stock(
+    traffic: Users[Any], committee: CommitteeGroundTruth, ciphertexts: tuple[StoredCiphertext, ...]
+) -> PlaintextCheck:
+    """Let users ask for these ciphertexts, and return what compares the replies with their values."""
+    check = PlaintextCheck()
+    traffic.stock, traffic.on_send = ciphertexts, check.expect
+    for node in committee.nodes:
+        node.on_reply = check.compare
+    return check
+
+
+def _key_life(plan: CommitteePlan, traffic: Users[Any], committee: CommitteeGroundTruth) -> KeyLife | None:
+    """Return the life of keys of a plan, if it has one."""
+    if not (plan.keys and isinstance(traffic, Traffic)):
+        return None
+    return KeyLife.beside(traffic, *committee.nodes, params=plan.params)
+
+
+def _prepare(dependencies: EmulatedDependencies, ground_truth: GroundTruth) -> None:
+    """Let a ground truth be told of the moments on the way to an answer, and every Core seal cheaply."""
     dependencies.gateway.intake.on_submit = ground_truth.note_sent
     for core in (shard.core for shard in dependencies.cores):
         core.on_start, core.on_answer = ground_truth.note_started, ground_truth.note_given
+    for core in (faults.core for faults in dependencies.cores_by_name.values()):
+        if isinstance(core, EmulatedCore):
+            core.sealing = seal_cheaply
 
 
 def seal_cheaply(job: Job, place: int) -> Randomness:

@@ -30,6 +30,7 @@ from kmsconn.emulator.dependencies import (
     GATEWAY_ID,
     HOST_ID,
     EmulatedDependencies,
+    RealCore,
     address_for,
     degree_of,
     key_for,
@@ -48,12 +49,19 @@ CONTEXT, EPOCH = make_id(CONTEXT_TAG, 1), make_id(EPOCH_TAG, 1)
 ETHEREUM_BLOCK_TIME = 12.0
 
 
-def committee_of(members: Sequence[int]) -> Committee:
+def committee_of(members: Sequence[int], real_cores: Sequence[RealCore] = ()) -> Committee:
     """Return a committee of these nodes, of whom all but as many as may fail must agree."""
-    nodes = tuple(KmsNode(sender_of(member).address, signer_of(member).address) for member in members)
+    nodes = tuple(_node(member, real_cores) for member in members)
     degree = degree_of(len(nodes))
     needed = len(nodes) - degree
     return Committee(nodes, Thresholds(needed, needed, needed, degree))
+
+
+def _node(member: int, real_cores: Sequence[RealCore]) -> KmsNode:
+    sender = sender_of(member).address
+    if not real_cores:
+        return KmsNode(sender, signer_of(member).address)
+    return KmsNode(sender, real_cores[member].signer, real_cores[member].url)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -86,13 +94,15 @@ class FhevmDependencies(EmulatedDependencies):
         shards: int = 1,
         members: int = 1,
         newcomers: int = 0,
+        real_cores: tuple[RealCore, ...] = (),
         computing: float | Callable[[], float] = 0.0,
         seed: int = 0,
     ) -> FhevmDependencies:
         """Make dependencies whose chains take their time from ``clock`` (Unix seconds).
 
         ``nodes`` stand behind each chain's address, ``shards`` make up this node's Core, and ``members`` nodes form the committee.
-        ``newcomers`` are further nodes, whose Cores know no context, epoch or key yet.
+        ``newcomers`` are further nodes, whose Cores know no context, epoch or key yet. With ``real_cores``, one for each
+        member, no Core is emulated.
         """
         gateway = EmulatedChain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
         ethereum = EmulatedChain(
@@ -121,8 +131,9 @@ class FhevmDependencies(EmulatedDependencies):
             kms_generation=KmsGeneration(address_for("KMSGeneration"), ETHEREUM_ID, protocol),
             acl=Acl(address_for("ACL")),
             plaintexts=plaintexts,
-            cores=[core(0) for _ in range(shards)],
-            others=[core(member) for member in range(1, members + newcomers)],
+            cores=[] if real_cores else [core(0) for _ in range(shards)],
+            others=[] if real_cores else [core(member) for member in range(1, members + newcomers)],
+            real_cores=real_cores,
             buckets=new_buckets(),
             sender=sender_of(0),
             signer=signer_of(0),
@@ -141,7 +152,11 @@ class FhevmDependencies(EmulatedDependencies):
     @property
     def committee(self) -> Committee:
         """The first committee."""
-        return committee_of(self.members)
+        return self.committee_of(self.members)
+
+    def committee_of(self, members: Sequence[int]) -> Committee:
+        """Return a committee of these nodes, with the signers of their Cores."""
+        return committee_of(members, self.real_cores)
 
     def settings(self, journal: Path, member: int = 0, **changes: object) -> Settings:
         """Return the settings of the connector of a member; the first one's is the one that belongs here."""

@@ -12,7 +12,7 @@ import attrs
 from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement, NodeParams, announce
 from kmsconn.emulator.contracts.gateway_config import Committee
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.key_contracts import KeyContracts
 from kmsconn.emulator.key_cores import KeyCores
@@ -24,11 +24,19 @@ NEXT_CONTEXT, NEXT_EPOCH, LAST_EPOCH = CONTEXT + 1, EPOCH + 1, EPOCH + 2
 PREP, KEY, CRS = (make_id(tag, 1) for tag in (PREP_KEYGEN_TAG, KEY_TAG, CRS_TAG))
 
 
+DEFAULT_PARAMS, TEST_PARAMS = 0, 1
+"""The FHE parameters that a key or a CRS can be asked for with."""
+
+
 def announcement_of(committee: Committee) -> Announcement:
     """Return what is announced of a context of this committee: its nodes are told places and numbers by their order."""
     nodes = (
         NodeParams(
-            attrs.evolve(node, ip_address=f"http://kms-{n}:50001", storage_url=f"https://kms-{n}/public"),
+            attrs.evolve(
+                node,
+                ip_address=node.ip_address or f"http://kms-{n}:50001",
+                storage_url=f"https://kms-{n}/public",
+            ),
             n,
             f"kms-{n}",
         )
@@ -48,6 +56,8 @@ class KeyCeremonies:
     incoming: tuple[int, ...] = (0,)
     traffic: Traffic | None = None
     ground_truths: tuple[GroundTruth, ...] = ()
+    params: int = DEFAULT_PARAMS
+    """The FHE parameters of what is made."""
     contracts: KeyContracts = attrs.field(init=False)
     cores: KeyCores = attrs.field(init=False)
     _switched: int = attrs.field(default=0, init=False)
@@ -58,13 +68,17 @@ class KeyCeremonies:
 
     @property
     def by_name(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """The ceremonies by name, in their order."""
-        return {
+        """The ceremonies by name, in their order; with real Cores those whose end the contracts show."""
+        shown: dict[str, Callable[[], Awaitable[None]]] = {
             "announcement": self.announce_first,
             "key": self.make_key,
             "CRS": self.make_crs,
             "context": self.change_context,
             "epoch": self.change_epoch,
+        }
+        if self.dependencies.real_cores:
+            return shown
+        return shown | {
             "abort of a key": self.abort_key,
             "abort of a CRS": self.abort_crs,
             "end of an epoch": self.end_epoch,
@@ -80,17 +94,22 @@ class KeyCeremonies:
 
     async def make_key(self) -> None:
         """Have a key prepared and made."""
-        self.contracts.act_on_generation(self.dependencies.kms_generation.request_keygen)
+        generation = self.dependencies.kms_generation
+        self.contracts.act_on_generation(lambda frame: generation.request_keygen(frame, self.params))
         await self.contracts.until(lambda: self.contracts.is_made(KEY))
 
     async def make_crs(self) -> None:
         """Have a CRS made."""
-        self.contracts.act_on_generation(self.dependencies.kms_generation.request_crsgen)
+        generation = self.dependencies.kms_generation
+        self.contracts.act_on_generation(lambda frame: generation.request_crsgen(frame, params=self.params))
         await self.contracts.until(lambda: self.contracts.is_made(CRS))
 
     async def change_context(self) -> None:
         """Go over to the next context and its first epoch; the Gateway follows once it is active."""
-        config, following = self.dependencies.protocol_config, announcement_of(committee_of(self.incoming))
+        config, following = (
+            self.dependencies.protocol_config,
+            announcement_of(self.dependencies.committee_of(self.incoming)),
+        )
         self.contracts.act_on_config(lambda frame: config.begin_context(frame, following))
         await self.contracts.until(lambda: self.contracts.context_state(NEXT_CONTEXT) is ContextState.ACTIVE)
         await self._name(NEXT_CONTEXT, NEXT_EPOCH)
@@ -151,7 +170,7 @@ class KeyCeremonies:
 
     async def _name(self, context_id: int, epoch_id: int) -> None:
         """Let the Gateway have the context as its current one, and the users name it and the epoch."""
-        config, committee = self.dependencies.gateway_config, committee_of(self.incoming)
+        config, committee = self.dependencies.gateway_config, self.dependencies.committee_of(self.incoming)
         gateway = self.dependencies.gateway
         gateway.actors.act(config.address, lambda frame: config.set_context(frame, context_id, committee))
         await gateway.wait_change()

@@ -14,7 +14,7 @@ import trio
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.key_ceremonies import KeyCeremonies
+from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies
 from kmsconn.emulator.key_verdict import KeyVerdict, read_keys
 from kmsconn.emulator.traffic import Traffic, naming
 
@@ -49,7 +49,7 @@ class KeyLife:
     done: list[str] = attrs.field(factory=list)
 
     @classmethod
-    def beside(cls, traffic: Traffic, *ground_truths: GroundTruth) -> KeyLife:
+    def beside(cls, traffic: Traffic, *ground_truths: GroundTruth, params: int = DEFAULT_PARAMS) -> KeyLife:
         """Return one that takes half a minute beside a load: Ethereum is made quick, and each Core takes a second for a key.
 
         The committee stays the same in the next context; nothing ends before all of ``ground_truths`` say that it is answered.
@@ -61,7 +61,7 @@ class KeyLife:
         for core in (*dependencies.cores, *dependencies.others):
             core.core.management.jobs.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
-        return cls(KeyCeremonies(dependencies, dependencies.members, traffic, ground_truths))
+        return cls(KeyCeremonies(dependencies, dependencies.members, traffic, ground_truths, params))
 
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:

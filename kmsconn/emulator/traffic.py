@@ -30,6 +30,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import PLAINTEXT_BITS
 
 KEY_ID = int.from_bytes(DEFAULT_KEY)
+_EMULATED_FORMATS = (StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU)
 APP = address_for("application")
 
 
@@ -115,14 +116,15 @@ class Traffic(Users[FhevmDependencies]):
     def publish(self, one: EmulatedCiphertext) -> None:
         """Put a ciphertext into the buckets, attested, and commit it."""
         dependencies = self.dependencies
-        stored = self.random.choice((StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU))
+        stored = one.stored or self.random.choice(_EMULATED_FORMATS)
+        key_id = KEY_ID if one.key_id is None else one.key_id
         senders = []
         for index, bucket in enumerate(dependencies.buckets):
             bucket.bucket.publish(
-                one, signer=key_for(f"coprocessor signer {index}"), key_id=KEY_ID, stored=stored
+                one, signer=key_for(f"coprocessor signer {index}"), key_id=key_id, stored=stored
             )
             senders.append(key_for(f"coprocessor sender {index}").address)
-        material = Material(one.handle, KEY_ID, one.digest, tuple(senders))
+        material = Material(one.handle, key_id, one.digest, tuple(senders))
         decryption = dependencies.decryption
         dependencies.gateway.evm.set_up(decryption.address, lambda frame: decryption.commit(frame, material))
 

@@ -14,6 +14,7 @@ from typing import ClassVar, Generic, TypeVar
 import attrs
 
 from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.ciphertext_file import StoredCiphertext
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, key_for
 
@@ -47,6 +48,10 @@ class Users(ABC, Generic[N_co]):
     granted: bool = True
     host_chain: int = HOST_ID
     """The chain that handles name."""
+    stock: tuple[StoredCiphertext, ...] = ()
+    """The ciphertexts that are drawn from; if there are none, each is made by itself."""
+    on_send: Callable[[bytes, Prepared], None] = lambda *_: None
+    """Is told each request with its transaction when it is queued."""
     _made: int = 0
     _latest: tuple[EmulatedCiphertext, ...] = ()
     _remembered: dict[bytes, tuple[EmulatedCiphertext, ...]] = attrs.field(factory=dict)
@@ -75,6 +80,7 @@ class Users(ABC, Generic[N_co]):
         gateway, contract = self.dependencies.gateway, self.dependencies.decryption.address
         sent = gateway.actors.transact(key_for("relayer").address, contract, prepared.calldata)
         self._remembered[sent] = prepared.ciphertexts
+        self.on_send(sent, prepared)
         return sent
 
     def any(self) -> bytes:
@@ -93,7 +99,8 @@ class Users(ABC, Generic[N_co]):
     def forget(self, transaction_hash: bytes) -> None:
         """Drop the ciphertexts of one request from everywhere: nobody will fetch or decrypt them again. Repeating: no effect."""
         for one in self._remembered.pop(transaction_hash, ()):
-            self.dependencies.plaintexts.pop(one.body, None)
+            if not self.stock:
+                self.dependencies.plaintexts.pop(one.body, None)
             for bucket in self.dependencies.buckets:
                 bucket.bucket.objects.pop(self.form.key(one), None)
 
@@ -111,6 +118,8 @@ class Users(ABC, Generic[N_co]):
 
     def _ciphertext(self) -> EmulatedCiphertext:
         self._made += 1
+        if self.stock:
+            return self.random.choice(self.stock).under(f"{self._made}", self.host_chain)
         fhe_type = self.random.choice(sorted(self.bits))
         value = self.random.getrandbits(self.bits[fhe_type])
         return make_ciphertext(f"{self._made}", value, fhe_type, chain_id=self.host_chain, size=self.size)

@@ -50,7 +50,7 @@ function _shtab_kmsconn_using
 end
 
 set -g _shtab_kmsconn_commands run start validate config 'config explain' 'config import' health requests 'requests list' 'requests show' 'requests retry' list emulate demo completion
-set -g _shtab_kmsconn_opts_with_value --cause --computing --config --control --duration --endpoint --forms --history --kind --kinds --limit --members --name --network --output --profile --rate --requests --seed --shards --size --socket --state --write-config -c -e -n -o
+set -g _shtab_kmsconn_opts_with_value --cause --ciphertexts --computing --config --control --core --duration --endpoint --forms --history --kind --kinds --limit --members --name --network --output --params --profile --rate --requests --seed --shards --signer --size --socket --state --write-config -c -e -n -o
 
 complete -c kmsconn -e
 complete -c kmsconn -f
@@ -120,12 +120,16 @@ complete -c kmsconn -n '_shtab_kmsconn_using emulate' -s h -l help -d 'show this
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l profile -xka "fhevm-0.14 httpz-rc7" -d 'the generation (fhevm-0.14)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l kinds -xka "decryptions all" -d 'decryptions, or all: also a key lifecycle of fhevm-0.14 (decryptions)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l write-config -x -d 'path of the connector configuration to write; of a committee one for each member: FILE-1, FILE-2, …'
-complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l rate -x -d 'requests per second; 0: none, until a signal (10)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l rate -x -d 'requests per second; 0: none, until a signal (10; 0 with --core and no --ciphertexts)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l duration -x -d 'seconds of requests (60)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l size -x -d 'bytes of each ciphertext (1024)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l seed -x -d 'the same seed makes the same requests (0)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l shards -x -d 'number of Cores that share the requests (1)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l members -x -d 'number of nodes of the committee: 1, 4, 7, 10, …; 2t+1 of 3t+1 must agree (1)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l core -x -d 'a real Core in place of the emulated one, once for each member; it is led through announcement, key, CRS, context and epoch before any request (--kinds decryptions: it is not)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l signer -x -d 'the address with which that Core signs, once for each --core'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l params -xka "default test" -d 'FHE parameters of the keys that are made (default)'
+complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l ciphertexts -x -d 'JSON list of ready-made ciphertexts: path, type, value, format, key_id; public plaintexts are compared with the values'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l computing -x -d 'time of a Core for an answer (0)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l forms -x -d 'forms of requests, in turn: public, delegated; direct, unified, unified_delegated, wallet of fhevm-0.14; user of httpz-rc7 (all, drawn by chance)'
 complete -c kmsconn -n '_shtab_kmsconn_using emulate' -l history -x -d 'how long the emulator keeps Gateway blocks, to limit memory in a long run (for ever)'

@@ -12,15 +12,19 @@ import trio
 
 from kmsconn.cli import emulate_result as command
 from kmsconn.cli.arguments import PROFILES
+from kmsconn.cli.emulate_plan import plan_of
 from kmsconn.cli.main import main, make_parser
 from kmsconn.emulator import emulation
 from kmsconn.emulator.committee_ground_truth import CommitteeVerdict
+from kmsconn.emulator.dependencies import RealCore
 from kmsconn.emulator.emulation import Emulation, EmulationResult, seal_cheaply
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
+from kmsconn.emulator.plaintext_check import PlaintextVerdict
+from kmsconn.ethereum.addresses import Address
 
 T = TypeVar("T")
 WELL = ChainVerdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5, consensus=4)
@@ -72,6 +76,66 @@ def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     load = Load(5.0, 2.0, ("public", "wallet"))
     assert plans == [emulation.EmulationPlan(Path("k.toml"), load, size=64, seed=7, shards=2, computing=0.5)]
+
+
+CORE = ["--core", "http://127.0.0.1:50051", "--signer", "0x" + "ab" * 20]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--core", "127.0.0.1:50051"], ["--core", "http://127.0.0.1/"], ["--signer", "0xab"], ["--params", "small"],
+    ],
+)  # fmt: skip
+def test_wrong_addresses_of_real_cores_are_wrong_usage(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        make_parser().parse_args(["emulate", "--write-config", "k.toml", *arguments])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (CORE[:2], "--signer: is given 0 times, --core 1 times"),
+        ([*CORE, "--members", "4"], "--core: is given 1 times for 4 members"),
+        (CORE * 2, "--core: the number of Cores must be 1, 4, 7, 10"),
+        ([*CORE, "--profile", "httpz-rc7"], "httpz-rc7 takes no real Cores or ciphertexts"),
+        (
+            ["--ciphertexts", "c.json", "--profile", "httpz-rc7"],
+            "httpz-rc7 takes no real Cores or ciphertexts",
+        ),
+        ([*CORE, "--rate", "1"], "real Cores cannot decrypt emulated ciphertexts"),
+        (["--ciphertexts", "nowhere.json"], "nowhere.json: cannot be read"),
+    ],
+)
+def test_real_parts_that_do_not_fit_together_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
+) -> None:
+    assert run_command(monkeypatch, WELL, *arguments) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "keys", "params"),
+    [([], True, 0), (["--params", "test"], True, 1), (["--kinds", "decryptions"], False, 0)],
+)
+def test_real_cores_are_led_unless_only_decryptions_are_wanted(
+    more: list[str], keys: bool, params: int
+) -> None:
+    """And there is no load where there are no ciphertexts that they can decrypt."""
+    arguments = make_parser().parse_args(["emulate", "--write-config", "k.toml", *CORE * 4, *more])
+    plan = plan_of(arguments)
+    core = RealCore("http://127.0.0.1:50051", Address(b"\xab" * 20))
+    assert plan == emulation.EmulationPlan(
+        Path("k.toml"), None, committee=emulation.CommitteePlan(4, (core,) * 4, keys, params)
+    )
+
+
+def test_wrong_plaintexts_end_badly_and_are_told() -> None:
+    wrong = attrs.evolve(result(WELL), plaintexts=PlaintextVerdict(3, 1))
+    assert "plaintexts: 3 public replies compared, 1 wrong" in command.report(wrong, 1.0)
+    assert command.summary(wrong, 1.0)["plaintexts"] == {"compared": 3, "wrong": 1}
+    assert (wrong.well, attrs.evolve(wrong, plaintexts=PlaintextVerdict(3, 0)).well) == (False, True)
 
 
 def test_a_life_of_keys_decides_over_the_status_too(

@@ -1,0 +1,102 @@
+"""What ``kmsconn emulate`` is to emulate, from its arguments. Starts nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kmsconn.cli.arguments import KINDS, PROFILES, committee_size, wants_keys
+from kmsconn.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan
+    from kmsconn.emulator.load import Load
+
+_RATE = 10.0
+
+
+def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
+    """Return the plan. Raises ConfigError with what does not fit together, or cannot be read."""
+    from kmsconn.emulator.ciphertext_file import read_ciphertexts
+    from kmsconn.emulator.emulation import EmulationPlan
+
+    if faults := (*_faults_of_forms(arguments), *_faults_of_cores(arguments)):
+        raise ConfigError(faults)
+    return EmulationPlan(
+        config=arguments.write_config,
+        load=_load(arguments),
+        size=arguments.size,
+        seed=arguments.seed,
+        shards=arguments.shards,
+        computing=arguments.computing,
+        control=arguments.control,
+        history=arguments.history,
+        profile=arguments.profile,
+        committee=_committee(arguments),
+        ciphertexts=() if arguments.ciphertexts is None else read_ciphertexts(arguments.ciphertexts),
+    )
+
+
+def _load(arguments: argparse.Namespace) -> Load | None:
+    """Return the load; real Cores have nothing to decrypt where no ciphertexts are given."""
+    from kmsconn.emulator.load import Load
+
+    usual = 0.0 if arguments.core and arguments.ciphertexts is None else _RATE
+    rate = usual if arguments.rate is None else arguments.rate
+    return Load(rate, arguments.duration, tuple(arguments.forms)) if rate else None
+
+
+def _committee(arguments: argparse.Namespace) -> CommitteePlan:
+    from kmsconn.emulator.dependencies import RealCore
+    from kmsconn.emulator.emulation import CommitteePlan
+    from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, TEST_PARAMS
+
+    if arguments.kinds is None:
+        arguments.kinds = KINDS[1] if arguments.core else KINDS[0]
+    real_cores = tuple(map(RealCore, arguments.core, arguments.signer))
+    return CommitteePlan(
+        arguments.members or len(real_cores) or 1,
+        real_cores,
+        wants_keys(arguments),
+        TEST_PARAMS if arguments.params == "test" else DEFAULT_PARAMS,
+    )
+
+
+def _faults_of_forms(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield a fault for each form that the generation does not have."""
+    from kmsconn.emulator.generations import GENERATIONS
+
+    there = GENERATIONS[arguments.profile].forms
+    for form in arguments.forms:
+        if form not in there:
+            yield Fault("--forms", f"{arguments.profile} has no form {form!r}", f"it has {', '.join(there)}")
+
+
+def _faults_of_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield what is wrong with real Cores and real ciphertexts."""
+    cores, signers, members = len(arguments.core), len(arguments.signer), arguments.members
+    if cores != signers:
+        yield Fault(
+            "--signer", f"is given {signers} times, --core {cores} times", "name both for each member"
+        )
+    if cores and members not in {None, cores}:
+        yield Fault("--core", f"is given {cores} times for {members} members", "name one Core for each")
+    if cores and (wrong := _size_fault(cores)):
+        yield Fault("--core", f"the number of Cores {wrong}")
+    if arguments.profile != PROFILES[0] and (cores or arguments.ciphertexts):
+        yield Fault(
+            "--profile", f"{arguments.profile} takes no real Cores or ciphertexts", f"use {PROFILES[0]}"
+        )
+    if cores and arguments.ciphertexts is None and arguments.rate:
+        yield Fault(
+            "--rate", "real Cores cannot decrypt emulated ciphertexts", "give --ciphertexts or --rate 0"
+        )
+
+
+def _size_fault(cores: int) -> str:
+    try:
+        committee_size(str(cores))
+    except argparse.ArgumentTypeError as error:
+        return str(error)
+    return ""
