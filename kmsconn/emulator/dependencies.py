@@ -108,8 +108,6 @@ class EmulatedDependencies(ABC):
     """The shards of this node's Core."""
     others: Sequence[FaultyCore[Any]] = ()
     """The Cores of the other nodes of the committee, one each."""
-    real_cores: tuple[RealCore, ...] = ()
-    """The Cores of all members, where none is emulated."""
     buckets: list[BucketFaults]
     sender: PrivateKey
     places: dict[str, Place] = attrs.field(factory=dict, init=False)
@@ -201,8 +199,6 @@ class EmulatedDependencies(ABC):
 
     def core_endpoints(self, member: int) -> tuple[str, ...]:
         """Return where the Core of a member is, all its shards."""
-        if self.real_cores:
-            return (self.real_cores[member].url,)
         shards = [f"core{index}" for index in range(len(self.cores))]
         places = [self.places[name] for name in ([f"member{member}"] if member else shards)]
         return tuple(f"http://{host}:{port}" for host, port in places)

@@ -178,7 +178,7 @@ class Emulation:
         """Lead the life of keys and put on the load, until both are over. The dependencies must run. Cancellation: at any time."""
         load = self.plan.load
         async with trio.open_nursery() as nursery:
-            if self.keys is not None and self.dependencies.real_cores:
+            if self.keys is not None and self.plan.committee.real_cores:
                 await self.keys.play()  # they decrypt nothing before they have a key
             elif self.keys is not None:
                 nursery.start_soon(

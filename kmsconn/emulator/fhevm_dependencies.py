@@ -82,6 +82,8 @@ class FhevmDependencies(EmulatedDependencies):
     signer: PrivateKey
     members: tuple[int, ...]
     """Which nodes form the first committee; to ``others`` newcomers may belong."""
+    real_cores: tuple[RealCore, ...] = ()
+    """The Cores of all members, where none is emulated."""
 
     @classmethod
     def make(
@@ -157,6 +159,10 @@ class FhevmDependencies(EmulatedDependencies):
     def committee_of(self, members: Sequence[int]) -> Committee:
         """Return a committee of these nodes, with the signers of their Cores."""
         return committee_of(members, self.real_cores)
+
+    def core_endpoints(self, member: int) -> tuple[str, ...]:
+        """Return where the Core of a member is, all its shards."""
+        return (self.real_cores[member].url,) if self.real_cores else super().core_endpoints(member)
 
     def settings(self, journal: Path, member: int = 0, **changes: object) -> Settings:
         """Return the settings of the connector of a member; the first one's is the one that belongs here."""
