@@ -8,7 +8,7 @@ package=$1
 shift
 missing=
 for program in "$@"; do
-    command -v "$program" > /dev/null || missing=$program
+    command -v "$program" > /dev/null || missing=${missing:-$program}
 done
 if [ -z "$missing" ]; then
     exit 0

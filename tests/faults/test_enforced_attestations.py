@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
 from kmsconn.config.settings import AttestationMode
-from kmsconn.emulator import fhevm_dependencies
+from kmsconn.emulator import dependencies
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
 from kmsconn.emulator.dependencies import key_for
@@ -82,7 +82,7 @@ async def test_one_malicious_bucket_spoils_no_request_and_stops_one_only_where_a
     autojump_clock: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fhevm_dependencies, "COPROCESSORS", coprocessors)
+    monkeypatch.setattr(dependencies, "COPROCESSORS", coprocessors)
     async with open_scene(tmp_path) as scene:
         heard = started(scene)
         transactions = [scene.traffic.forms[form]() for form in FORMS]

@@ -63,7 +63,7 @@ async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any)
         await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
         await bench.journal.run(moves.defer, rid, 1e9, "something else")
         await trio.sleep(2 * OVERDUE_INTERVAL)
-        assert [event.text.split("; for what: ")[1] for event in told if isinstance(event, AlertRaised)] == [
+        assert [event.text.split("; reason: ")[1] for event in told if isinstance(event, AlertRaised)] == [
             "its turn",
             "something else",
         ]
