@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup oldest check lint types test quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks bench soak one-request clean
+.PHONY: help setup oldest check lint types test quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks site bench soak one-request clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -105,6 +105,11 @@ lock: $(STAMP) ## choose exact versions anew, with hashes (UPGRADE= keeps those 
 	$(LOCK) $(UPGRADE) --output-file requirements/aws.txt pyproject.toml --extra aws --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/emulator.txt pyproject.toml --extra emulator --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/build.txt requirements/build.in --constraint requirements/dev.txt
+
+site: $(STAMP) ## build the documentation site into build/site/; a warning is an error
+	rm -rf build/site
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html -d build/site.doctrees docs build/site
+	@echo "$$(find build/site -name '*.html' | wc -l) pages: build/site/index.html"
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

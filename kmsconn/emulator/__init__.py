@@ -1,7 +1,84 @@
-"""The dependencies: three chains, Cores and buckets, over memory streams in virtual time and over sockets alike."""
+"""The dependencies: three chains, Cores and buckets, over memory streams in virtual time and over sockets alike.
+
+The names here are stable. The knobs of the emulated chains, Cores and buckets are attributes of what they make.
+"""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
 from kmsconn.extras import require_extra
 
 require_extra("emulator", "kmsconn.emulator")
+
+if TYPE_CHECKING:
+    from kmsconn.emulator.bucket_faults import BucketFaults
+    from kmsconn.emulator.core_faults import CoreFaults
+    from kmsconn.emulator.dependencies import EmulatedDependencies
+    from kmsconn.emulator.emulation import Emulation, EmulationPlan
+    from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+    from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7, EmulatedGeneration
+    from kmsconn.emulator.load import Load
+    from kmsconn.emulator.network import Line, MemoryNetwork, serve_sockets
+    from kmsconn.emulator.node_faults import NodeFault
+    from kmsconn.emulator.traffic import Traffic
+    from kmsconn.emulator.users import Users
+
+__all__ = [
+    "FHEVM_014",
+    "GENERATIONS",
+    "HTTPZ_RC7",
+    "BucketFaults",
+    "CoreFaults",
+    "EmulatedDependencies",
+    "EmulatedGeneration",
+    "Emulation",
+    "EmulationPlan",
+    "FhevmDependencies",
+    "Line",
+    "Load",
+    "MemoryNetwork",
+    "NodeFault",
+    "Traffic",
+    "Users",
+    "serve_sockets",
+]
+
+# A name is imported when it is first used: a module of this package need not load the others.
+_HOMES: Final = {
+    "kmsconn.emulator.bucket_faults": ("BucketFaults",),
+    "kmsconn.emulator.core_faults": ("CoreFaults",),
+    "kmsconn.emulator.dependencies": ("EmulatedDependencies",),
+    "kmsconn.emulator.emulation": (
+        "Emulation",
+        "EmulationPlan",
+    ),
+    "kmsconn.emulator.fhevm_dependencies": ("FhevmDependencies",),
+    "kmsconn.emulator.generations": (
+        "FHEVM_014",
+        "GENERATIONS",
+        "HTTPZ_RC7",
+        "EmulatedGeneration",
+    ),
+    "kmsconn.emulator.load": ("Load",),
+    "kmsconn.emulator.network": (
+        "Line",
+        "MemoryNetwork",
+        "serve_sockets",
+    ),
+    "kmsconn.emulator.node_faults": ("NodeFault",),
+    "kmsconn.emulator.traffic": ("Traffic",),
+    "kmsconn.emulator.users": ("Users",),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'kmsconn.emulator' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

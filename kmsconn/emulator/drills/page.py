@@ -25,7 +25,7 @@ def _table(target: Target) -> Iterator[str]:
     drills = [drill for drill in DRILLS if drill.target is target]
     if not drills:
         return
-    yield f"### `/{{{target}}}/…`"
+    yield f"## `/{{{target}}}/…`"
     yield ""
     yield "| fault | body | what happens | what the connector does |"
     yield "|---|---|---|---|"
@@ -34,7 +34,7 @@ def _table(target: Target) -> Iterator[str]:
 
 
 def _shown() -> Iterator[str]:
-    yield "### Alerts during the drills"
+    yield "## Alerts during the drills"
     yield ""
     yield "Users make four requests when the drill starts (later by *asked*). The table shows the alerts after the given seconds and the"
     yield "status of `/healthz`; `/liveness` answers 200. Unless marked ¹, all requests are answered after the end of the drill, and no"
