@@ -8,6 +8,7 @@ services   stop last: registry, attestations, head listeners, start-up probes (j
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -91,8 +92,10 @@ class Connector:
                 busy={name.value: len(pool.busy) for name, pool in components.pools.items()},
                 places={name.value: pool.size for name, pool in components.pools.items()},
                 gaps=sum(proof.missing for proof in self._proofs),
+                running=Counter(stage for stage, _ in components.pipeline.runner.running.values()),
             ),
             chains={one.name: self._chain_statistics(one) for one in components.links.endpoints},
+            cores=components.core_health.statistics(),
             cursors={one.contract.name: one.next_block for one in self._ranges if one.next_block is not None},
             ciphertexts=components.ciphertexts.statistics(),
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
@@ -104,7 +107,7 @@ class Connector:
         reconnects = max(0, endpoint.links - 1)
         known = self.components.chain_contexts.get(endpoint.chain_id)
         if known is None or known.endpoint is not endpoint:
-            return ChainStatistics(reconnects=reconnects)
+            return ChainStatistics(reconnects=reconnects, chain_id=endpoint.chain_id)
         head, now = known.head, self.components.ports.wall()
         return ChainStatistics(
             head.number,
@@ -112,6 +115,8 @@ class Connector:
             _age(head.timestamp, now),
             _age(known.finalized.timestamp, now),
             reconnects,
+            endpoint.chain_id,
+            known.finalized.number,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

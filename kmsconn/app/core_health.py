@@ -5,12 +5,13 @@ A Core without the health service says UNIMPLEMENTED, which shows that it is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Never, Protocol
 
 import attrs
 import trio
 
+from kmsconn.app.snapshot import CoreStatistics
 from kmsconn.model.events import AlertRaised, Severity
 
 HEALTH_CHECK_INTERVAL = 10.0  # seconds between checks of an endpoint that serves
@@ -73,6 +74,18 @@ class CoreHealth:
         severity = Severity.CRITICAL if len(gone) == len(self.core.endpoints) else Severity.WARNING
         for index, text in gone.items():
             yield AlertRaised(self.core.endpoints[index], CAUSE, text, severity)
+
+    def statistics(self) -> Mapping[str, CoreStatistics]:
+        """Return what is known of each endpoint."""
+        return {name: self._statistics_of(index, name) for index, name in enumerate(self.core.endpoints)}
+
+    def _statistics_of(self, index: int, name: str) -> CoreStatistics:
+        _, wrong = self._wrong.get(index, (0.0, ""))
+        return (
+            CoreStatistics(False, wrong)
+            if wrong
+            else CoreStatistics(True if name in self._served_at else None)
+        )
 
     def suspect(self, names: Collection[str], now: float) -> set[str]:
         """Take the endpoints to which calls fail, and return those of them that say that they serve all the same.

@@ -20,6 +20,8 @@ class QueueStatistics:
     places: Mapping[str, int]
     gaps: int = 0
     """Requests that the contract has numbered and the journal does not know."""
+    running: Mapping[str, int] = attrs.field(factory=dict)
+    """How many requests workers have in each stage at this moment."""
 
 
 @attrs.frozen
@@ -34,6 +36,16 @@ class ChainStatistics:
     head_age: float | None = None
     finalized_age: float | None = None
     reconnects: int = 0
+    chain_id: int | None = None
+    finalized: int | None = None
+
+
+@attrs.frozen
+class CoreStatistics:
+    """One endpoint of the Core: whether it serves, None before it has answered, and what is wrong with it otherwise."""
+
+    serving: bool | None = None
+    text: str = ""
 
 
 @attrs.frozen
@@ -56,6 +68,8 @@ class Statistics:
     queue: QueueStatistics
     chains: Mapping[str, ChainStatistics] = attrs.field(factory=dict)
     """By name: ``gateway``, ``ethereum``, ``host chain 1``."""
+    cores: Mapping[str, CoreStatistics] = attrs.field(factory=dict)
+    """By name: ``core[0]``."""
     cursors: Mapping[str, int] = attrs.field(factory=dict)
     """The first block not read, by the address of the contract."""
     ciphertexts: CiphertextStatistics = attrs.field(factory=CiphertextStatistics)

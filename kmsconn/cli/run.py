@@ -34,6 +34,7 @@ from kmsconn.model.life import State
 from kmsconn.monitoring.logs import LibraryLogs, log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
+from kmsconn.monitoring.status_site import make_status_site
 from kmsconn.transport.ports import Ports
 
 if TYPE_CHECKING:
@@ -105,10 +106,13 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
         monitor.on_event(event)
         log_event(event)
 
-    app = make_app(monitor, Identity(settings.monitoring.service_name, __version__))
+    site = make_status_site(monitor, settings.monitoring, __version__)
+    app = make_app(monitor, Identity(settings.monitoring.service_name, __version__), status=site)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_server(app, settings.monitoring.monitoring_endpoint) as url:
             log.info("started", version=__version__, profile=settings.protocol.profile, monitoring=url)
+            if site is not None:
+                log.info("status page", url=f"{url}/status")
             log_settings(settings, log)
             async with open_connector(settings, ports=ports, on_event=on_event) as connector:
                 monitor.watch(connector.statistics)

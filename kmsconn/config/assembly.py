@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kmsconn.config import forms
 from kmsconn.config.findings import Findings
-from kmsconn.config.keyfiles import warn_if_open
+from kmsconn.config.keyfiles import read_token, warn_if_open
 from kmsconn.config.options import FHEVM_014, OptionTable
 from kmsconn.config.settings import (
     AwsKmsKey,
@@ -18,6 +19,7 @@ from kmsconn.config.settings import (
     Pools,
     Secret,
     Settings,
+    StatusPage,
 )
 from kmsconn.config.structuring import HostChainEntry
 
@@ -35,6 +37,7 @@ def assemble(
     """Return the settings, or None when a fault was noted, now or before."""
     _check_host_chains(values["host_chains"] or (), findings)
     check_core_tls(findings)
+    token = status_page_token(values, findings)
     if findings.faults or wallet is None:
         return None
     warn_if_open(values["journal"], findings)
@@ -47,6 +50,7 @@ def assemble(
         private_key=wallet if isinstance(wallet, Secret) else None,
         aws_kms=wallet if isinstance(wallet, AwsKmsKey) else None,
         core_tls=core_tls(table, values),
+        status_page_token=token,
         pools=Pools(**section(table, values, "pools")),
         deadlines=Deadlines(**section(table, values, "deadlines")),
         warnings=tuple(findings.warnings),
@@ -78,6 +82,20 @@ def check_core_tls(findings: Findings) -> None:
     if len(given) == 1:
         missing = next(name for name in halves if name not in given)
         findings.fault(missing, f"is required beside {given[0]}")
+
+
+def status_page_token(values: Mapping[str, Any], findings: Findings) -> Secret | None:
+    """Return the token for the status page; notes the fault where one is needed and missing."""
+    path = values["status_page_token_file"]
+    if path is not None:
+        return read_token(findings.given["status_page_token_file"].place, path, findings)
+    host = str(values["monitoring_endpoint"]).rpartition(":")[0]
+    if values["status_page"] is StatusPage.ON and not forms.is_loopback(host):
+        findings.fault(
+            findings.given["status_page"].place,
+            "needs status_page_token_file, since monitoring_endpoint is not a loopback address",
+        )
+    return None
 
 
 def _chain(values: Mapping[str, Any], name: str) -> Chain:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -290,3 +291,12 @@ def existing_file(value: object) -> Path:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     return path
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host, as it stands in an address or a URL, is this machine's loopback."""
+    bare = host.strip("[]").lower()
+    try:
+        return bare == "localhost" or ip_address(bare).is_loopback
+    except ValueError:
+        return False

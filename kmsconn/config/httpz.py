@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kmsconn.config.assembly import check_core_tls, core_tls, plain, section
+from kmsconn.config.assembly import check_core_tls, core_tls, plain, section, status_page_token
 from kmsconn.config.findings import Findings
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.keyfiles import warn_if_open
@@ -51,6 +51,7 @@ def assemble(
     check_core_tls(findings)
     _check_domains(values, findings)
     s3 = _s3(values, findings)
+    token = status_page_token(values, findings)
     if values["tolerant_digests"]:
         findings.warn(
             findings.given["tolerant_digests"].place,
@@ -71,6 +72,7 @@ def assemble(
         private_key=wallet if isinstance(wallet, Secret) else None,
         aws_kms=wallet if isinstance(wallet, AwsKmsKey) else None,
         core_tls=core_tls(table, values),
+        status_page_token=token,
         pools=Pools(**section(table, values, "pools")),
         deadlines=Deadlines(**section(table, values, "deadlines")),
         attestation=AttestationMode.OFF,

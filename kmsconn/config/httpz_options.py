@@ -163,7 +163,17 @@ _PROCESS = Section(
             "service_name",
             "kms-connector",
         ),
-        *options_of(("monitoring_endpoint", "healthcheck_timeout", "log_level", "log_format", "drain_grace")),
+        *options_of(
+            (
+                "monitoring_endpoint",
+                "status_page",
+                "status_page_token_file",
+                "healthcheck_timeout",
+                "log_level",
+                "log_format",
+                "drain_grace",
+            )
+        ),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Keys out of files: hex text, and the Core's signing key file. Reads at most a few bytes, shows none, and warns about open modes."""
+"""Secrets out of files: hex keys, the Core's signing key file, tokens. Reads at most a few bytes, shows none, warns about open modes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kmsconn.config.findings import Findings
 from kmsconn.config.settings import Secret
 
 _LARGEST_KEY_FILE = 4096
+_SHORTEST_TOKEN = 16
 
 
 def read_hex_key(place: str, path: Path, findings: Findings) -> Secret | None:
@@ -34,6 +35,22 @@ def read_signing_key_file(place: str, path: Path, findings: Findings) -> Secret 
     except ValueError as error:
         findings.fault(place, f"{path} is no signing key file of the Core: {error}")
         return None
+
+
+def read_token(place: str, path: Path, findings: Findings) -> Secret | None:
+    """Return the token that a file holds, or None after noting why there is none."""
+    data = _read(place, path, _LARGEST_KEY_FILE, findings)
+    if data is None:
+        return None
+    token = data.decode("latin-1").strip()
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        findings.fault(
+            place,
+            f"{path} holds no token: it must be at least {_SHORTEST_TOKEN} printable characters without spaces",
+            "write one with: openssl rand -hex 32",
+        )
+        return None
+    return Secret(token)
 
 
 def _read(place: str, path: Path, most: int, findings: Findings) -> bytes | None:

@@ -396,6 +396,21 @@ SECTIONS: Final = (
                 "monitoring_endpoint",
             ),
             Option(
+                "status_page",
+                values.StatusPage,
+                "Where that address serves the status page at `/status`: `loopback` (only where the address is one), `on` (needs "
+                "`status_page_token_file` on any other address), or `off`.",
+                "status_page",
+            ),
+            Option(
+                "status_page_token_file",
+                types.FilePath,
+                "File with the token that a viewer of the status page must show, at least 16 characters (mode 0600).",
+                "",
+                None,
+                '"/etc/kmsconn/status_page_token"',
+            ),
+            Option(
                 "healthcheck_timeout",
                 types.Seconds,
                 "Time limit for a health probe of a Core; a later answer raises an alert.",

@@ -65,6 +65,14 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class StatusPage(StrEnum):
+    """Where the status page is served."""
+
+    LOOPBACK = "loopback"
+    ON = "on"
+    OFF = "off"
+
+
 @attrs.frozen
 class Contract:
     """A contract and its EIP-712 domain."""
@@ -272,6 +280,8 @@ class MonitoringSettings:
 
     service_name: str = "kmsconn"
     monitoring_endpoint: str = "0.0.0.0:9100"
+    status_page: StatusPage = StatusPage.LOOPBACK
+    status_page_token: Secret | None = None
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
 

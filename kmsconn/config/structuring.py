@@ -25,7 +25,7 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn
 
 from kmsconn.config import forms
-from kmsconn.config.settings import AttestationMode, LogFormat, Secret
+from kmsconn.config.settings import AttestationMode, LogFormat, Secret, StatusPage
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
 
@@ -120,6 +120,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     LogLevel: _log_level,
     AttestationMode: partial(_enum, AttestationMode),
     LogFormat: partial(_enum, LogFormat),
+    StatusPage: partial(_enum, StatusPage),
     DecryptionManagerAddress: partial(forms.loose_address, "DecryptionManager"),
     HttpzAddress: partial(forms.loose_address, "HTTPZ"),
     KeyManagerAddress: partial(forms.loose_address, "KeyManager"),

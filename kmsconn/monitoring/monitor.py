@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kmsconn.model.events import Event
 from kmsconn.monitoring.health import Health, HealthReport
 from kmsconn.monitoring.metrics import ConnectorCollector, exposition
+from kmsconn.monitoring.recent import RecentActivity
 from kmsconn.monitoring.tally import Tally
+from kmsconn.monitoring.timelines import Timelines
 
 if TYPE_CHECKING:
     from kmsconn.app.snapshot import Statistics
 
 
 class Monitor:
-    """Feeds on ``on_event``; answers with health and metrics, before, while and after the connector runs."""
+    """Feeds on ``on_event``; answers with health and metrics, before, while and after the connector runs.
 
-    def __init__(self) -> None:
+    ``recent`` and ``timelines`` are what the status page shows of the last minutes.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self.wall = wall
         self._tally = Tally()
         self._health = Health()
+        self.recent = RecentActivity(wall)
+        self.timelines = Timelines(wall)
         self._statistics: Callable[[], Statistics | None] = lambda: None
-        self.collector = ConnectorCollector(self._tally, self._health, self._snapshot)
+        self.collector = ConnectorCollector(self._tally, self._health, self.statistics)
 
     def on_event(self, event: Event) -> None:
         """Take an event."""
         self._tally.on_event(event)
         self._health.on_event(event)
+        self.recent.on_event(event)
+        self.timelines.on_event(event)
 
     def watch(self, statistics: Callable[[], Statistics]) -> None:
         """Look at a connector from now on."""
         self._statistics = statistics
 
-    def _snapshot(self) -> Statistics | None:
+    def statistics(self) -> Statistics | None:
+        """Return the snapshot of this moment, None before the connector runs."""
         return self._statistics()
 
     def health(self) -> HealthReport:
         """Return the health of this moment."""
-        statistics = self._snapshot()
+        statistics = self.statistics()
         if statistics is None:
             return self._health.report(ready=False, draining=False)
         return self._health.report(ready=statistics.ready, draining=statistics.draining)
 
     def stalled(self) -> list[str]:
         """Return what stands still in this process although its dependency answers; while it ends, nothing does."""
-        statistics = self._snapshot()
+        statistics = self.statistics()
         return [] if statistics is None else self._health.stalled(statistics)
 
     def metrics(self) -> bytes:

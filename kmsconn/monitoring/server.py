@@ -1,6 +1,7 @@
 """What the monitoring port answers at ``/metrics``, ``/healthz``, ``/liveness`` and ``/version``, and the port itself.
 
-Never opened by an embedded connector; no path changes anything. Connections and their limits are those of ``serving``.
+``status_site`` answers the status page. Never opened by an embedded connector; no path changes anything. Connections and their limits
+are those of ``serving``.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import msgspec
 import trio
 
 from kmsconn.errors import StartRefused
-from kmsconn.monitoring.exchange import ProbeAnswer
+from kmsconn.monitoring.exchange import LiveAnswer, ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.metrics import CONTENT_TYPE
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.serving import Page, serve
+from kmsconn.monitoring.status_site import StatusSite
 
 METRICS_AGE: Final = 1.0
 """Seconds for which the text of the metrics is given again: rendering it holds up the loop, and anybody may ask."""
@@ -72,15 +74,25 @@ def _json(status: int, value: Any) -> ProbeAnswer:
     return ProbeAnswer(status, _JSON, msgspec.json.encode(value))
 
 
-def make_app(monitor: Monitor, identity: Identity, now: Callable[[], float] = trio.current_time) -> Page:
-    """Return what answers the paths; the metrics are rendered at most once in ``METRICS_AGE``."""
+def make_app(
+    monitor: Monitor,
+    identity: Identity,
+    now: Callable[[], float] = trio.current_time,
+    status: StatusSite | None = None,
+) -> Page:
+    """Return what answers the paths; the metrics are rendered at most once in ``METRICS_AGE``.
+
+    ``status`` answers the paths of the status page, where it is served.
+    """
     rendered: list[tuple[float, ProbeAnswer]] = []
 
-    def page(path: str) -> ProbeAnswer:
-        if path != "/metrics":
-            return _answer_or_500(path, monitor, identity)
+    def page(request: ProbeRequest) -> ProbeAnswer | LiveAnswer:
+        if status is not None and (found := status.answer(request)) is not None:
+            return found
+        if request.path != "/metrics":
+            return _answer_or_500(request.path, monitor, identity)
         if not rendered or now() - rendered[0][0] >= METRICS_AGE:
-            rendered[:] = [(now(), _answer_or_500(path, monitor, identity))]
+            rendered[:] = [(now(), _answer_or_500(request.path, monitor, identity))]
         return rendered[0][1]
 
     return page

@@ -4,10 +4,14 @@ The port listens on all interfaces, so any stranger may connect, and the connect
 ``CONNECTIONS`` descriptors for more than a few seconds, nor more memory than a request's head. When all are taken, the newest client
 is let in and the oldest connection of the address that holds the most is dropped: a probe still gets its answer while one stranger
 holds every connection open.
+
+An answer without an end (a viewer of the status page) is one of those connections; a client that does not take a piece of it within
+``ANSWER_SECONDS`` is dropped.
 """
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,10 +19,10 @@ from typing import Final, Never
 
 import trio
 
-from kmsconn.monitoring.exchange import BadRequest, Exchange, ProbeAnswer
+from kmsconn.monitoring.exchange import BadRequest, Exchange, LiveAnswer, ProbeAnswer, ProbeRequest
 
-Page = Callable[[str], ProbeAnswer]
-"""Answers a path. Must not block."""
+Page = Callable[[ProbeRequest], ProbeAnswer | LiveAnswer]
+"""Answers a request. Must not block."""
 
 CONNECTIONS: Final = 64
 REQUEST_SECONDS: Final = 5.0
@@ -29,6 +33,9 @@ LINGER_SECONDS: Final = 1.0
 """In which the client may close first: closing on unread bytes resets the connection, and the answer could be lost (RFC 9112, 9.6)."""
 FULL_SECONDS: Final = 0.1
 """Between two tries to accept while the process or the machine has no descriptor left."""
+
+UNTAKEN_BYTES: Final = 64 * 1024
+"""Of an answer without an end, that the kernel holds for a client that does not take them."""
 
 _PIECE = 4096  # bytes received at once
 _REFUSAL = "text/plain; charset=utf-8"
@@ -106,22 +113,46 @@ def _address(stream: trio.SocketStream) -> str:
 
 async def exchange(stream: trio.abc.HalfCloseableStream, page: Page) -> None:
     """Answer one request. Raises BrokenResourceError when the client is gone. Cancellation: at any time."""
-    wire, answer = Exchange(), _refusal(408)
+    wire = Exchange()
+    answer: ProbeAnswer | LiveAnswer = _refusal(408)
     with trio.move_on_after(REQUEST_SECONDS):
         answer = await _answer(stream, wire, page)
+    if isinstance(answer, LiveAnswer):
+        await _send_pieces(stream, wire, answer)
+        return
     with trio.move_on_after(ANSWER_SECONDS) as writing:
         await stream.send_all(wire.answer(answer))
     if not writing.cancelled_caught:
         await _linger(stream)
 
 
-async def _answer(stream: trio.abc.ReceiveStream, wire: Exchange, page: Page) -> ProbeAnswer:
+async def _send_pieces(stream: trio.abc.SendStream, wire: Exchange, answer: LiveAnswer) -> None:
+    """Send an answer without an end until the client is gone, or too slow."""
     try:
-        while (path := wire.receive(bytes(await stream.receive_some(_PIECE)))) is None:
+        _limit_untaken(stream)
+        data = wire.begin(answer)
+        while True:
+            with trio.move_on_after(ANSWER_SECONDS) as writing:
+                await stream.send_all(data)
+            if writing.cancelled_caught or wire.head_only:
+                return
+            data = wire.piece(await answer.next_piece())
+    finally:
+        answer.close()
+
+
+def _limit_untaken(stream: trio.abc.SendStream) -> None:
+    if isinstance(stream, trio.SocketStream):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNTAKEN_BYTES)
+
+
+async def _answer(stream: trio.abc.ReceiveStream, wire: Exchange, page: Page) -> ProbeAnswer | LiveAnswer:
+    try:
+        while wire.receive(bytes(await stream.receive_some(_PIECE))) is None:
             pass
     except BadRequest as error:
         return _refusal(error.status)
-    return page(path)
+    return page(wire.request)
 
 
 def _refusal(status: int) -> ProbeAnswer:

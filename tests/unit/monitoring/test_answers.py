@@ -10,11 +10,20 @@ import pytest
 from kmsconn.app.heartbeats import StalledTask
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.monitoring.exchange import ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer, make_app
+from kmsconn.monitoring.serving import Page
 from tests.unit.monitoring.snapshots import snapshot
 
 IDENTITY = Identity("kmsconn", "0.1.0")
+METRICS, HEALTH = ProbeRequest("/metrics"), ProbeRequest("/healthz")
+
+
+def ask(page: Page, request: ProbeRequest) -> ProbeAnswer:
+    found = page(request)
+    assert isinstance(found, ProbeAnswer)
+    return found
 
 
 def ready_monitor() -> Monitor:
@@ -99,20 +108,20 @@ def test_another_path_is_not_found() -> None:
 def test_metrics_are_rendered_at_most_once_a_second() -> None:
     monitor, clock = ready_monitor(), [0.0]
     page = make_app(monitor, IDENTITY, lambda: clock[0])
-    before = page("/metrics")
+    before = ask(page, METRICS)
     monitor.on_event(AlertRaised("gateway", "unreachable", "refused", Severity.CRITICAL))
     clock[0] = 0.9
-    assert page("/metrics") is before
+    assert ask(page, METRICS) is before
     clock[0] = 1.0
-    assert b'kmsconn_alert{cause="unreachable",dependency="gateway"} 2.0' in page("/metrics").body
+    assert b'kmsconn_alert{cause="unreachable",dependency="gateway"} 2.0' in ask(page, METRICS).body
 
 
 def test_health_is_of_this_moment() -> None:
     monitor = ready_monitor()
     page = make_app(monitor, IDENTITY, lambda: 0.0)
-    assert page("/healthz").status == 200
+    assert ask(page, HEALTH).status == 200
     monitor.on_event(AlertRaised("gateway", "unreachable", "refused", Severity.CRITICAL))
-    assert page("/healthz").status == 503
+    assert ask(page, HEALTH).status == 503
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])
@@ -123,6 +132,6 @@ def test_a_fault_in_the_rendering_costs_an_answer_not_the_connector(path: str) -
         raise OverflowError("int too large to convert to float")
 
     monitor.watch(broken)
-    found = make_app(monitor, IDENTITY, lambda: 0.0)(path)
+    found = ask(make_app(monitor, IDENTITY, lambda: 0.0), ProbeRequest(path))
     assert found.status == 500
     assert "int too large" in json.loads(found.body)["error"]

@@ -7,7 +7,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from kmsconn.emulator.pipes import Direction, PipeConnection
-from kmsconn.monitoring.exchange import ProbeAnswer
+from kmsconn.monitoring.exchange import LiveAnswer, ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.serving import (
     ANSWER_SECONDS,
     CONNECTIONS,
@@ -20,8 +20,8 @@ from kmsconn.monitoring.serving import (
 REQUEST = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-def page(path: str) -> ProbeAnswer:
-    return ProbeAnswer(200, "text/plain", path.encode())
+def page(request: ProbeRequest) -> ProbeAnswer:
+    return ProbeAnswer(200, "text/plain", request.path.encode())
 
 
 async def read(stream: trio.abc.ReceiveStream) -> bytes:
@@ -105,3 +105,63 @@ async def test_what_has_ended_makes_room_by_itself() -> None:
     held.release(scopes[5])
     held.record("10.0.0.1")
     assert dropped(scopes) == []
+
+
+class Viewer:
+    """An answer without an end that gives a piece a second, and how many of its clients are gone."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.size, self.closed = size, 0
+
+    async def next_piece(self) -> bytes:
+        await trio.sleep(1)
+        return b"p" * self.size
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def page(self, _request: ProbeRequest) -> LiveAnswer:
+        return LiveAnswer("text/event-stream", self.next_piece, self.close)
+
+
+async def test_an_answer_without_an_end_comes_piece_by_piece(autojump_clock: trio.testing.MockClock) -> None:
+    viewer, (client, server) = Viewer(), memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        await client.send_all(REQUEST)
+        nursery.start_soon(exchange, server, viewer.page)
+        assert b"content-type: text/event-stream" in (await client.receive_some()).lower()
+        pieces = [(bytes(await client.receive_some()), trio.current_time()) for _ in range(3)]
+        nursery.cancel_scope.cancel()
+    assert pieces == [(b"1\r\np\r\n", second) for second in (1.0, 2.0, 3.0)]
+    assert viewer.closed == 1
+
+
+async def test_a_client_that_takes_no_piece_is_let_go(autojump_clock: trio.testing.MockClock) -> None:
+    viewer, connection = Viewer(100_000), PipeConnection.between(Direction(), Direction(), 1024)
+    await connection.client.send_all(REQUEST)
+    await exchange(connection.server, viewer.page)  # type: ignore[arg-type]
+    assert (trio.current_time(), viewer.closed) == (1 + ANSWER_SECONDS, 1)
+
+
+async def test_a_client_that_leaves_is_noticed_at_the_next_piece(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    viewer, (client, server) = Viewer(), memory_stream_pair()
+    await client.send_all(REQUEST)
+
+    async def leave() -> None:
+        await trio.sleep(1.5)
+        await client.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave)
+        with pytest.raises(trio.BrokenResourceError):
+            await exchange(server, viewer.page)
+    assert (trio.current_time(), viewer.closed) == (2, 1)
+
+
+async def test_head_of_an_answer_without_an_end_is_its_head(autojump_clock: trio.testing.MockClock) -> None:
+    viewer, (client, server) = Viewer(), memory_stream_pair()
+    await client.send_all(REQUEST.replace(b"GET", b"HEAD"))
+    await exchange(server, viewer.page)
+    assert (trio.current_time(), viewer.closed) == (0, 1)
