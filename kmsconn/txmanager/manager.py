@@ -112,7 +112,10 @@ class _Loop:
     async def _failed(self, error: Exception) -> None:
         self.state.loaded = False  # something may have moved that was not noted here
         self.looked_at = float("-inf")
-        self.state.alerts.raise_("rounds", str(error))
+        if not (
+            isinstance(error, JournalFailed) and self.state.manager.journal.failure
+        ):  # that has its alert
+            self.state.alerts.raise_("rounds", str(error))
         self.backoff.failed(trio.current_time())
         await trio.sleep_until(self.backoff.until)
 

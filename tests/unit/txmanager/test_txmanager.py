@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from kmsconn.emulator.blocks import Branch
+from kmsconn.errors import JournalFailed
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, decode_transaction
 from kmsconn.model.events import (
@@ -38,6 +39,7 @@ from tests.unit.txmanager.world import (
     World,
     calldata,
     digest_of,
+    no_delay,
     until,
 )
 
@@ -723,6 +725,25 @@ async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_cloc
         await until(lambda: all_in(world, State.FINALIZED))
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "rounds")]
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
+
+
+@pytest.mark.parametrize("failure", ["disk is full", ""])
+async def test_a_journal_that_fails_is_left_to_its_own_alert(
+    failure: str, world: World, autojump_clock: Any
+) -> None:
+    """It has none where one operation fails and others are written."""
+
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise JournalFailed("the journal could not be written")
+
+    world.request(1)
+    world.journal.delay, world.journal.failure = fail, failure
+    async with running(world):
+        await trio.sleep(60)
+        world.journal.delay, world.journal.failure = no_delay, ""
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert [one.cause for one in world.said(AlertRaised)] == ([] if failure else ["rounds"])
 
 
 async def test_a_node_that_hangs_does_not_hang_the_transaction_manager(

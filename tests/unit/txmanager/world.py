@@ -331,6 +331,7 @@ class MemoryJournal:
     keeps: bool = True
     """Rows that go back keep nonce and bytes; without, only the transaction manager's memory has them."""
     conflicts: int = 0
+    failure: str = ""
     rows: dict[int, Row] = attrs.field(factory=dict)
     history: list[tuple[int, str]] = attrs.field(factory=list)
 
