@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Never
 
 import trio
 
-from kmsconn.app.components import Components
+from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.state_alerts import CONNECTION, StateAlerts, alert_of
 from kmsconn.model.events import AlertRaised, Severity
@@ -19,23 +19,27 @@ FINALITY_IS_LATE_AFTER = 2700.0
 
 async def show_alerts(components: Components, foreign_replies: ForeignReplies) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
-    shown = StateAlerts(components.on_event)
+    shown, finalized = StateAlerts(components.on_event), _read_to_the_finalized_block(components)
     while True:
         now = trio.current_time()
         alerts = (
             components.core_health.alerts(now),
             _verdicts(components, now),
             foreign_replies.alerts(now),
-            _finality(components),
+            _finality(finalized),
         )
         shown.show([alert for several in alerts for alert in several], now)
         await trio.sleep(ALERT_INTERVAL)
 
 
-def _finality(components: Components) -> Iterator[AlertRaised]:
-    """Return an alert for each chain that is read up to its finalized block and has stopped finalizing."""
-    for chain_id in {one.chain_id for one in components.profile.subscriptions() if one.finalized}:
-        chain = components.chain_contexts[chain_id]
+def _read_to_the_finalized_block(components: Components) -> tuple[ChainContext, ...]:
+    chains = {one.chain_id for one in components.profile.subscriptions() if one.finalized}
+    return tuple(components.chain_contexts[chain_id] for chain_id in chains)
+
+
+def _finality(chains: Iterable[ChainContext]) -> Iterator[AlertRaised]:
+    """Return an alert for each of the chains, which are read up to their finalized blocks, that has stopped finalizing."""
+    for chain in chains:
         head, finalized = chain.head.timestamp, chain.finalized.timestamp
         if head is not None and finalized is not None and head - finalized > FINALITY_IS_LATE_AFTER:
             text = f"block {chain.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"

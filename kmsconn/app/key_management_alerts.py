@@ -9,7 +9,7 @@ A request whose context or epoch was destroyed meanwhile is meant to end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Never
 
@@ -87,17 +87,17 @@ class FailedKeyManagement:
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: each alert is raised once, and again when its text changes."""
         while True:
-            for kind in KEY_MANAGEMENT:
-                endings = await until_kept(lambda: self.journal.run(queries.endings, kind, NEWEST))  # noqa: B023 - called at once
-                self._tell(kind, undone(endings))
+            self._tell(await until_kept(lambda: self.journal.run(queries.endings, KEY_MANAGEMENT, NEWEST)))
             await trio.sleep(UNDONE_INTERVAL)
 
-    def _tell(self, kind: Kind, endings: Sequence[RowEnding]) -> None:
-        text, severity = "", Severity.CRITICAL if kind in STOPPING else Severity.WARNING
-        if endings:
-            last = endings[0]
-            text = f"{len(endings)} such requests ended unfinished, the last one, {id_name(last.id)}, {last.state}: {last.reason}"
-        self._alerts.put(str(kind), UNDONE, text, severity, count=len(endings))
+    def _tell(self, endings: Mapping[Kind, Sequence[RowEnding]]) -> None:
+        failed = {kind: found for kind, ended in endings.items() if ended and (found := undone(ended))}
+        for name in {alert.dependency for alert in self._alerts} - failed.keys():
+            self._alerts.clear(name, UNDONE)
+        for kind, found in failed.items():
+            last, severity = found[0], Severity.CRITICAL if kind in STOPPING else Severity.WARNING
+            text = f"{len(found)} such requests ended unfinished, the last one, {id_name(last.id)}, {last.state}: {last.reason}"
+            self._alerts.raise_(str(kind), UNDONE, text, severity, count=len(found))
 
 
 def undone(endings: Sequence[RowEnding]) -> list[RowEnding]:

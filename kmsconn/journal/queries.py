@@ -304,16 +304,18 @@ def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) ->
     )
 
 
-def endings(db: Database, kind: Kind, limit: int) -> tuple[RowEnding, ...]:
-    """Return how requests of a kind of key management that are on chain ended, those that stand last first.
+def endings(db: Database, kinds: Iterable[Kind], limit: int) -> dict[Kind, tuple[RowEnding, ...]]:
+    """Return how requests of each of some kinds of key management that are on chain ended, those that stand last first.
 
-    Done are ``included``, ``replied`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
+    Done are ``included``, ``finalized`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
     """
-    found = db.execute(_ENDINGS, (kind.value, limit))
-    return tuple(
-        RowEnding(rid, int.from_bytes(i), State(state), why, RowCause(cause))
-        for rid, i, state, why, cause in found
-    )
+    return {
+        kind: tuple(
+            RowEnding(rid, int.from_bytes(i), State(state), why, RowCause(cause))
+            for rid, i, state, why, cause in db.execute(_ENDINGS, (kind.value, limit))
+        )
+        for kind in kinds
+    }
 
 
 def counts(db: Database, now: float) -> Counts:

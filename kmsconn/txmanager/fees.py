@@ -36,22 +36,17 @@ ETHER = 10**18
 class Fees:
     """Wei for a unit of gas on a chain with a fee market (EIP-1559): the most to pay, and of it the priority fee.
 
-    ``least`` is what a block takes now; None: ``max_fee``.
+    ``needed`` is what a block takes now.
     """
 
     max_fee: int
     priority: int
-    least: int | None = attrs.field(default=None, eq=False)
+    needed: int = attrs.field(default=attrs.Factory(lambda self: self.max_fee, takes_self=True), eq=False)
 
     @property
     def highest(self) -> int:
         """The most that a unit of gas may cost."""
         return self.max_fee
-
-    @property
-    def needed(self) -> int:
-        """What the gas price is now."""
-        return self.max_fee if self.least is None else self.least
 
     def at_most(self, wei: int) -> Fees:
         """Return these fees with a lower limit, not below what is needed now."""

@@ -28,6 +28,14 @@ class Deployment:
     acls: Mapping[int, Address]
     erc1271_gas: int
     key_set: kms.KeySetConfig
+    keys: KeyViews = attrs.field(init=False)
+    """The questions to the two contracts on Ethereum."""
+
+    @keys.default
+    def _key_views(self) -> KeyViews:
+        return KeyViews.at(
+            self.config.chain_id, self.generation.verifying_contract, self.config.verifying_contract
+        )
 
     @classmethod
     def of(cls, settings: Settings) -> Deployment:
@@ -52,11 +60,6 @@ class Deployment:
     def ethereum(self) -> int:
         """The chain id of Ethereum."""
         return self.config.chain_id
-
-    @property
-    def keys(self) -> KeyViews:
-        """The questions to the two contracts on Ethereum."""
-        return KeyViews.at(self.ethereum, self.generation.verifying_contract, self.config.verifying_contract)
 
     @property
     def contexts(self) -> GatewayContexts:
