@@ -17,6 +17,7 @@ _EMULATOR = ("cryptography", "h2", "hyperframe", "kyber_py", "rich", "trio_webso
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws": _AWS,
     "emulator": _EMULATOR,
+    "otel": ("opentelemetry",),
     "testing": tuple(sorted({*_AWS, *_EMULATOR, "hypothesis"})),
 }
 """The packages of each extra of pyproject.toml, as they are imported."""

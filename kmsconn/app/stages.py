@@ -29,6 +29,8 @@ from kmsconn.transport.together import together
 LARGE_MESSAGE = 1024 * 1024
 WAITING_SHARE = 0.8  # of what is left of the stage's time
 
+Metadata = tuple[tuple[bytes, bytes], ...]
+
 
 @attrs.frozen
 class Stages:
@@ -43,6 +45,8 @@ class Stages:
     random: Callable[[], float]
     shadow: Callable[[CiphertextReference, Ciphertext], None] = lambda _, __: None
     """Takes each reference with what was gathered for it, to compare its attestations; returns at once."""
+    context: Callable[[Request], Metadata] | None = None
+    """Returns what the Core is told of the trace of a request; None: nothing, and nobody is asked."""
 
     async def check(self, seen: Seen) -> Checked:
         """Ask whether the request may be answered.
@@ -84,7 +88,10 @@ class Stages:
         """
         request = gathered.request
         operation = self.profile.operations[request.kind]
-        calls = operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
+        calls = [
+            self._traced(request, call)
+            for call in operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
+        ]
         if calls and calls[0].at_once and calls[0].message.size <= LARGE_MESSAGE:
             started = await self._decrypt(calls[0])
             return Submitted(request, existed=started.existed, reply=started.reply)
@@ -93,6 +100,9 @@ class Stages:
             started = await retrying(partial(self.core.start, call), self.random)
             uncertain, existed = started.uncertain or uncertain, started.existed
         return Submitted(request, uncertain, existed)
+
+    def _traced(self, request: Request, call: CoreCall) -> CoreCall:
+        return call if self.context is None else attrs.evolve(call, metadata=self.context(request))
 
     async def _decrypt(self, call: CoreCall) -> Started:
         """Wait for a result at once, but not to the stage's end: the Core has it then, and is asked for the result without the payload."""
@@ -114,7 +124,7 @@ class Stages:
         call = operation.result_call(request.content)
         reply = submitted.reply
         if call is not None and reply is None:
-            reply = await retrying(partial(self.core.result, call), self.random)
+            reply = await retrying(partial(self.core.result, self._traced(request, call)), self.random)
         if expected is None and operation.signed:
             return Answered(request, None)  # not ours to reply to: what it says is for others
         answer = operation.read_answer(request.content, reply, expected)

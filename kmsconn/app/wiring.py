@@ -17,7 +17,7 @@ from kmsconn.app.pools import WorkerPool
 from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
-from kmsconn.app.stages import Stages
+from kmsconn.app.stages import Metadata, Stages
 from kmsconn.app.state_alerts import CONNECTION
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
@@ -40,7 +40,8 @@ from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
-from kmsconn.model.requests import IN_ORDER, Kind, PoolName
+from kmsconn.model.requests import IN_ORDER, Kind, PoolName, Request
+from kmsconn.model.trace_ids import trace_of
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
@@ -263,9 +264,29 @@ def _checker(base: _Base, links: Links, chain_contexts: Mapping[int, ChainContex
 
 def _stages(base: _Base, links: Links, checker: Checker, fetcher: Fetcher, shadow: Shadow | None) -> Stages:
     stages = Stages(
-        base.profile, links.chains, checker, checker.identity, fetcher, links.core, base.ports.random
+        base.profile,
+        links.chains,
+        checker,
+        checker.identity,
+        fetcher,
+        links.core,
+        base.ports.random,
+        context=_trace_context(base.settings),
     )
     return stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand)
+
+
+def _trace_context(settings: Settings) -> Callable[[Request], Metadata] | None:
+    """Tell the Core the trace of a request where traces are on, as W3C Trace Context does."""
+    tracing, deployment = settings.monitoring.tracing, settings.chains.gateway.chain_id
+    if tracing is None:
+        return None
+
+    def context(request: Request) -> Metadata:
+        trace = trace_of(deployment, request.kind, request.id)
+        return ((b"traceparent", trace.traceparent(sampled=tracing.samples(trace.trace_id)).encode()),)
+
+    return context
 
 
 def _pipeline(

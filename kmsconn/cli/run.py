@@ -22,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 
 from kmsconn import __version__
 from kmsconn.cli.endings import ExitStatus
+from kmsconn.cli.observers import make_observers, open_traces
 from kmsconn.cli.validate import add_config_argument, config_file, summary
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
@@ -29,10 +30,9 @@ from kmsconn.control.address import control_path
 from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
-from kmsconn.model.events import AlertRaised, Event, OnEvent, Severity
+from kmsconn.model.events import AlertRaised, OnEvent, Severity
 from kmsconn.model.life import State
-from kmsconn.monitoring.logs import LibraryLogs, log_events, make_logger
-from kmsconn.monitoring.monitor import Monitor
+from kmsconn.monitoring.logs import LibraryLogs, make_logger
 from kmsconn.monitoring.server import Identity, make_app, open_server
 from kmsconn.monitoring.status_site import make_status_site
 from kmsconn.transport.ports import Ports
@@ -99,13 +99,8 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
     """
     from kmsconn.app.connector import open_connector
 
-    monitor = Monitor()
-    log_event = log_events(log, settings.monitoring.log_level)
-
-    def on_event(event: Event) -> None:
-        monitor.on_event(event)
-        log_event(event)
-
+    observers = make_observers(settings, log)
+    monitor, on_event = observers.monitor, observers.on_event
     site = make_status_site(monitor, settings.monitoring, __version__)
     app = make_app(monitor, Identity(settings.monitoring.service_name, __version__), status=site)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -114,7 +109,10 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
             if site is not None:
                 log.info("status page", url=f"{url}/status")
             log_settings(settings, log)
-            async with open_connector(settings, ports=ports, on_event=on_event) as connector:
+            async with (
+                open_traces(settings, ports, observers, log),
+                open_connector(settings, ports=ports, on_event=on_event) as connector,
+            ):
                 monitor.watch(connector.statistics)
                 log.info("wallet", address=to_hex(connector.components.wallet.address))
                 async with (

@@ -73,6 +73,8 @@ def summary(settings: Settings) -> Iterator[str]:
     yield f"core         {', '.join(show_origin(url) for url in settings.core.core_endpoints)}"
     yield f"journal      {settings.storage.journal}"
     yield f"monitoring   {settings.monitoring.monitoring_endpoint}"
+    if settings.monitoring.tracing is not None:
+        yield f"traces       {show_origin(settings.monitoring.tracing.endpoint)}"
     if settings.proxies.shown:
         yield f"proxies      {settings.proxies.shown}"
 

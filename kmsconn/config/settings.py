@@ -15,7 +15,7 @@ import attrs
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
 from kmsconn.transport.proxies import NO_PROXIES, Proxies
-from kmsconn.transport.urls import show_origin
+from kmsconn.transport.urls import show, show_origin
 
 
 class Secret:
@@ -274,9 +274,38 @@ class StorageSettings:
     control_socket: Path | None = None
 
 
+SAMPLED_BITS: Final = 64  # of a trace id, the low ones: OpenTelemetry's samplers decide by them
+
+
+@attrs.frozen
+class TracingSettings:
+    """Where spans are posted to, of which service, and how many of them. For the command only, but for ``samples``.
+
+    ``ratio``: the part of the traces that is exported. ``delay``: seconds between two exports; ``queue``: the spans that wait at most;
+    ``batch``: those of one export.
+    """
+
+    endpoint: str = attrs.field(repr=show)
+    headers: Mapping[str, Secret] = attrs.field(factory=dict)
+    resource: Mapping[str, str] = attrs.field(factory=dict)
+    ratio: float = 1.0
+    timeout: float = 10.0
+    gzip: bool = False
+    delay: float = 5.0
+    queue: int = 2048
+    batch: int = 512
+
+    def samples(self, trace_id: int) -> bool:
+        """Say whether a trace is exported: the same in every process that has this ratio."""
+        return trace_id % (1 << SAMPLED_BITS) < round(self.ratio * (1 << SAMPLED_BITS))
+
+
 @attrs.frozen
 class MonitoringSettings:
-    """The name of the process, its port and its log. For the command only."""
+    """The name of the process, its port, its log and its traces. For the command only, but that the Core is told of a trace.
+
+    No option but the variables of OpenTelemetry names ``tracing``; it is off where they name no endpoint.
+    """
 
     service_name: str = "kmsconn"
     monitoring_endpoint: str = "0.0.0.0:9100"
@@ -284,13 +313,14 @@ class MonitoringSettings:
     status_page_token: Secret | None = None
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
+    tracing: TracingSettings | None = None
 
 
 @attrs.frozen
 class Settings:
     """Everything that one connector needs to know, in groups. A setting has one name in all groups: see ``of`` and ``but``.
 
-    ``proxies`` are for RPC, buckets and AWS; no option but the usual variables of the environment names them.
+    ``proxies`` are for RPC, buckets, AWS and traces; no option but the usual variables of the environment names them.
     ``warnings`` is what the sources accepted without effect, or found unsafe; it says nothing about how the connector runs.
     """
 

@@ -24,6 +24,7 @@ from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.options import FHEVM_014, PREFIX, REQUIRED, OptionTable, environment_name
 from kmsconn.config.settings import AwsKmsKey, Secret, Settings
 from kmsconn.config.structuring import structure
+from kmsconn.config.tracing import tracing_of
 from kmsconn.config.wallets import find_wallet
 from kmsconn.errors import ConfigError
 from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
@@ -62,7 +63,8 @@ def load_config(
 
     ``network`` is ``testnet``, ``mainnet`` or ``devnet``: a known deployment's chain ids and addresses. ``service_name`` wins over
     everything. ``alone``: a file of httpz-rc7 is judged without the environment, and what a file needs has no default.
-    Proxies are what ``environ`` says in its usual variables, ``HTTPS_PROXY`` and the like (``net.proxies``).
+    Proxies are what ``environ`` says in its usual variables, ``HTTPS_PROXY`` and the like (``transport.proxies``); where traces go,
+    what it says in those of OpenTelemetry (``config.tracing``).
     What was accepted without effect, or is unsafe, stands in ``Settings.warnings``. Raises ConfigError with every fault at once.
     Repeating: reads again, changes nothing.
     """
@@ -71,7 +73,9 @@ def load_config(
     proxies = NO_PROXIES if reading.alone else _proxies(environ, reading.findings)
     if reading.findings.faults or settings is None:
         raise ConfigError(tuple(reading.findings.faults))
-    return attrs.evolve(settings, proxies=proxies)
+    service = settings.monitoring.service_name
+    tracing = None if reading.alone else tracing_of(environ, service, reading.findings.warn)
+    return settings.but(proxies=proxies, tracing=tracing, warnings=tuple(reading.findings.warnings))
 
 
 @attrs.frozen

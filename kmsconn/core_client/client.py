@@ -84,7 +84,7 @@ class CoreClient:
     async def _start(self, index: int, call: CoreCall) -> Started:
         where = f"{self.endpoints[index]} {call.method}"
         try:
-            await self._channels[index].unary(PATHS[call.method], call.message.parts)
+            await self._channels[index].unary(PATHS[call.method], call.message.parts, call.metadata)
         except StatusError as error:
             meaning = _meaning(call, error)
             if meaning is Meaning.REFUSED:
@@ -110,7 +110,9 @@ class CoreClient:
         channel = self._channels[index]
         if self._lacking.get(index) != channel.connections:
             try:
-                return Started(reply=await channel.unary(PATHS[call.at_once], call.message.parts))
+                return Started(
+                    reply=await channel.unary(PATHS[call.at_once], call.message.parts, call.metadata)
+                )
             except StatusError as error:
                 if error.status is not Status.UNIMPLEMENTED:
                     _check_waiting(error, f"{self.endpoints[index]} {call.at_once}")
@@ -127,7 +129,7 @@ class CoreClient:
         """
         index = self._index(call)
         try:
-            return await self._channels[index].unary(PATHS[call.method], call.message.parts)
+            return await self._channels[index].unary(PATHS[call.method], call.message.parts, call.metadata)
         except StatusError as error:
             meaning = result_error(error, f"{self.endpoints[index]} {call.method}")
             assert meaning is not None, "a StatusError is never OK"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, TextIO
 
@@ -99,20 +99,32 @@ _JSON: Final = (structlog.processors.format_exc_info, _render_json)
 def hide_urls(_: Any, __: str, event: EventDict) -> EventDict:
     """Cut user info and query from every URL in the texts of a line."""
     for key, value in event.items():
-        if isinstance(value, str) and "://" in value:
-            event[key] = _URL.sub(lambda found: show(found[0]), value)
+        if isinstance(value, str):
+            event[key] = hide_urls_in(value)
     return event
 
 
-def log_events(logger: structlog.typing.FilteringBoundLogger, level: str) -> events.OnEvent:
-    """Return the hook that logs every event of at least ``level``, by its name and with its fields."""
+def hide_urls_in(text: str) -> str:
+    """Cut user info and query from every URL in a text."""
+    return _URL.sub(lambda found: show(found[0]), text) if "://" in text else text
+
+
+Context = Callable[[events.Event], Mapping[str, str]]
+"""Says what a line about an event has beside its fields."""
+
+
+def log_events(
+    logger: structlog.typing.FilteringBoundLogger, level: str, context: Context | None = None
+) -> events.OnEvent:
+    """Return the hook that logs every event of at least ``level``, by its name, with its fields and its ``context``."""
     least = logging.getLevelNamesMapping()[level.upper()]
     log = logger.bind().log  # a logger that was never bound binds itself anew for each line
 
     def on_event(event: events.Event) -> None:
         importance = level_of(event)
         if importance >= least:
-            log(importance, event_name(type(event).__name__), **fields_of(event))
+            more = {} if context is None else context(event)
+            log(importance, event_name(type(event).__name__), **fields_of(event), **more)
 
     return on_event
 

@@ -219,7 +219,8 @@ class CoreCall:
     """One gRPC call of the Core: the method's bare name (``PublicDecrypt``), the message, the id that chooses the endpoint.
 
     ``shard`` None: every endpoint is called. ``means`` has the names of statuses that mean something else than usual. ``at_once`` is the
-    method that takes the same message and answers with the result, of Cores that have it (annex C); empty: there is none.
+    method that takes the same message and answers with the result, of Cores that have it (annex C); empty: there is none. ``metadata``
+    goes along as headers of gRPC, as the context of a trace does.
     """
 
     method: str
@@ -227,6 +228,7 @@ class CoreCall:
     shard: int | None
     means: Mapping[str, Reading] = attrs.field(factory=dict)
     at_once: str = ""
+    metadata: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), eq=False)
 
 
 class Verdict(StrEnum):

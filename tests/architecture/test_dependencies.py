@@ -20,6 +20,9 @@ MOST = 40
 OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.txmanager.aws_kms"})
 """The modules that import the packages of the extra aws, inside functions."""
 
+OF_OTEL = frozenset({"kmsconn.monitoring.otlp"})
+"""The module that imports the packages of the extra otel, inside a function."""
+
 _NAME = re.compile(r"[\w.-]+")
 _EXTRAS = re.compile(r"kmsconn\[(.+?)\]")
 
@@ -87,6 +90,8 @@ def allowed(name: str) -> frozenset[str]:
     base = imported(tuple(declared()))
     if name in OF_AWS:
         extra = "aws"
+    elif name in OF_OTEL:
+        extra = "otel"
     elif name in {"kmsconn.cli.demo", "kmsconn.cli.demo_view"}:
         extra = "emulator"
     else:
@@ -142,8 +147,8 @@ def test_each_extra_looks_for_the_packages_it_installs() -> None:
 def test_the_page_has_the_extras() -> None:
     told = {row[0].strip("`"): row[2] for row in table_rows(text_of(PAGE).partition("## Installing")[0])}
     asked = declared_extras()
-    assert {extra: re.findall("`([^`]+)`", told[extra]) for extra in ("aws", "emulator")} == {
-        extra: asked[extra] for extra in ("aws", "emulator")
+    assert {extra: re.findall("`([^`]+)`", told[extra]) for extra in ("aws", "emulator", "otel")} == {
+        extra: asked[extra] for extra in ("aws", "emulator", "otel")
     }
     assert told["testing"] == "those of `aws` and `emulator`, and `hypothesis`"
     assert set(asked["testing"]) == {*asked["aws"], *asked["emulator"], "hypothesis"}

@@ -21,6 +21,7 @@ import trio
 from kmsconn.errors import Unreachable
 from kmsconn.transport.grpc.allowance import Allowance
 from kmsconn.transport.grpc.framing import MAX_MESSAGE
+from kmsconn.transport.grpc.headers import Header
 from kmsconn.transport.grpc.link import Link
 from kmsconn.transport.grpc.status import NotProcessed
 
@@ -84,8 +85,8 @@ class Channel:
         self.connections = 0
         """How many connections there have been."""
 
-    async def unary(self, path: str, parts: Sequence[bytes]) -> bytes:
-        """Send a message given in pieces and return the reply's message; the deadline of the scope is sent along.
+    async def unary(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header] = ()) -> bytes:
+        """Send a message given in pieces and return the reply's message; the deadline of the scope is sent along, and ``metadata``.
 
         Raises StatusError, Broken for a reply that is none, Unreachable without a connection or when it is lost.
         Cancellation: resets the stream; the server may have done its work. Repeating: the caller's question, but for
@@ -93,17 +94,17 @@ class Channel:
         """
         for _ in range(REFUSALS):
             with suppress(NotProcessed):
-                return await self._once(path, parts)
+                return await self._once(path, parts, metadata)
             await trio.sleep(REFUSED_PAUSE)
-        return await self._once(path, parts)
+        return await self._once(path, parts, metadata)
 
-    async def _once(self, path: str, parts: Sequence[bytes]) -> bytes:
+    async def _once(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header]) -> bytes:
         while True:
             link = await self._usable_link()
             await _take_place(link.slots)
             try:
                 if link.usable:
-                    return await link.unary(path, parts)
+                    return await link.unary(path, parts, metadata)
             finally:
                 link.slots.release()
 

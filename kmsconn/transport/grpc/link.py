@@ -16,6 +16,7 @@ from kmsconn.transport.grpc import framing, http2
 from kmsconn.transport.grpc.allowance import Allowance
 from kmsconn.transport.grpc.calls import ClientCalls
 from kmsconn.transport.grpc.frames import Http2Error
+from kmsconn.transport.grpc.headers import Header
 
 READ_SIZE = 64 * 1024  # a buffer of 128 KiB or more may be mapped anew for each read, and brings no speed
 QUIET = 30.0  # seconds without a byte, with calls in flight, before the peer is asked for a sign of life
@@ -56,14 +57,14 @@ class Link:
         """Whether new calls may be made."""
         return self.lost is None and self._http2.usable
 
-    async def unary(self, path: str, parts: Sequence[bytes]) -> bytes:
+    async def unary(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header] = ()) -> bytes:
         """Make one call and return the reply's message. The scope's deadline goes with it as grpc-timeout.
 
         Raises StatusError when it ends with another status than OK, Broken when the reply is none, Unreachable when
         the connection is lost before. Cancellation: the stream is reset, the connection stays as it is.
         """
         timeout = trio.current_effective_deadline() - trio.current_time()
-        headers = framing.request_headers(path, self._authority, self._scheme, timeout)
+        headers = [*framing.request_headers(path, self._authority, self._scheme, timeout), *metadata]
         call = self._calls.begin(headers, framing.message_parts(parts))
         try:
             await call.done.wait()

@@ -170,6 +170,23 @@ async def test_an_epoch_is_told_with_the_material_of_its_block(autojump_clock: A
     assert [bytes(call.message) for call in core.started] == [from_hex(expected["request_bytes"])]
 
 
+async def test_every_call_of_a_request_has_the_context_of_its_trace(autojump_clock: Any) -> None:
+    core = Core(reply_of("keygen_default"))
+    told = attrs.evolve(stages(core), context=lambda asked: ((b"traceparent", b"%d" % asked.id),))
+    await told.submit(await gathered("context_2_new", core))
+    await told.answer(Submitted(request("keygen_default")))
+    assert {call.metadata for call in core.started} == {
+        ((b"traceparent", b"%d" % request("context_2_new").id),)
+    }
+    assert core.polled[0].metadata == ((b"traceparent", b"%d" % request("keygen_default").id),)
+
+
+async def test_without_traces_a_call_has_no_metadata(autojump_clock: Any) -> None:
+    core = Core()
+    await stages(core).submit(await gathered("context_2_new", core))
+    assert {call.metadata for call in core.started} == {()}
+
+
 async def test_what_needs_nothing_more_is_gathered_at_once(autojump_clock: Any) -> None:
     found = await gathered("keygen_default", Core())
     assert (found.ciphertexts, found.found) == ((), None)

@@ -53,6 +53,14 @@ async def test_the_request_s_headers(autojump_clock: MockClock) -> None:
     }
 
 
+async def test_metadata_go_along_as_headers(autojump_clock: MockClock) -> None:
+    async with linked() as (link, listener, nursery):
+        with trio.move_on_after(75):
+            nursery.start_soon(link.unary, "/t.P/M", [b"x"], [(b"traceparent", b"00-1-2-01")])
+            await wait_all_tasks_blocked()
+    assert listener.requests[1]["traceparent"] == "00-1-2-01"
+
+
 async def test_the_nearest_deadline_is_sent_as_a_timeout(autojump_clock: MockClock) -> None:
     async with linked() as (link, listener, _):
         await trio.sleep(1.5)

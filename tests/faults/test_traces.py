@@ -1,0 +1,65 @@
+"""Whole worlds in virtual time, in which the connector is killed: every request has one trace, whichever process worked on it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from random import Random
+
+import pytest
+
+from kmsconn.config.settings import Chain, TracingSettings
+from kmsconn.model import events
+from kmsconn.model.trace_ids import trace_of
+from kmsconn.monitoring.spans import Span, SpanMaker
+from kmsconn.testing.faults import Ask, Kill
+from kmsconn.testing.world import EPOCH_SECONDS, WorldReport, run_world
+from tests import vectors
+
+TRACING = TracingSettings("http://collector:4318/v1/traces")
+KILLED = 2.09  # the Core has the requests, and nothing is answered
+REPLIED = {"sign", "broadcast", "include"}
+
+
+def play(profile: str) -> WorldReport:
+    report = run_world([Ask(1.0, "any", 6), Kill(KILLED)], seed=5, profile=profile, tracing=TRACING)
+    report.check()
+    return report
+
+
+def recorded(report: WorldReport) -> list[events.RequestRecorded]:
+    """Return the requests of a world: decryptions, so the chain of each is the Gateway."""
+    return [event for _, event in report.log if isinstance(event, events.RequestRecorded)]
+
+
+def spans_of(report: WorldReport) -> tuple[list[Span], list[Span]]:
+    """Return the spans of the process that is killed, and those of the next one, which remembers nothing of it."""
+    gateway = Chain(recorded(report)[0].chain_id, ())
+    settings = vectors.vector_settings(gateway=gateway)
+    now = 0.0
+    made: tuple[list[Span], list[Span]] = ([], [])
+    makers = [SpanMaker(settings, TRACING, lambda: now, Random(seed).random) for seed in range(2)]
+    for at, event in report.log:
+        now = EPOCH_SECONDS + at
+        made[at > KILLED].extend(makers[at > KILLED].take(event))
+    return made
+
+
+@pytest.mark.parametrize("profile", ["fhevm-0.14", "httpz-rc7"])
+def test_a_request_has_one_trace_before_and_after_a_kill(profile: str) -> None:
+    report = play(profile)
+    before, after = spans_of(report)
+    traces = {trace_of(one.chain_id, one.kind, one.id).trace_id for one in recorded(report)}
+    assert len(traces) == 6
+    assert {span.trace_id for span in before} == traces
+    assert {span.trace_id for span in after} == traces
+
+
+@pytest.mark.parametrize("profile", ["fhevm-0.14", "httpz-rc7"])
+def test_every_trace_has_its_stages_its_reply_and_one_span_of_the_request_itself(profile: str) -> None:
+    before, after = spans_of(play(profile))
+    names = defaultdict(list)
+    for span in (*before, *after):
+        names[span.trace_id].append(span.name if span.parent_id is not None else "request")
+    for found in names.values():
+        assert {"record", "check", "gather", "submit", "answer", *REPLIED, "request"} <= {*found}
+        assert found.count("request") == 1
