@@ -18,6 +18,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws": _AWS,
     "emulator": _EMULATOR,
     "otel": ("opentelemetry",),
+    "top": ("rich",),
     "testing": tuple(sorted({*_AWS, *_EMULATOR, "hypothesis"})),
 }
 """The packages of each extra of pyproject.toml, as they are imported."""

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "config": "explain the configuration, or make one file of those of the three services of 0.14",
     "health": "ask a running connector whether it is healthy",
     "requests": "list, show or retry requests",
+    "top": "show a running connector in the terminal, live",
     "list": "list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments",
     "emulate": "serve emulated chains, Core and buckets under a load, and write the configuration of their connector",
     "demo": "run a connector with emulated dependencies in one process",

@@ -33,6 +33,7 @@ from kmsconn.journal import queries
 from kmsconn.model.events import AlertRaised, OnEvent, Severity
 from kmsconn.model.life import State
 from kmsconn.monitoring.logs import LibraryLogs, make_logger
+from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
 from kmsconn.monitoring.status_site import make_status_site
 from kmsconn.transport.ports import Ports
@@ -116,7 +117,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
                 monitor.watch(connector.statistics)
                 log.info("wallet", address=to_hex(connector.components.wallet.address))
                 async with (
-                    control_socket(connector, on_event),
+                    control_socket(connector, on_event, monitor),
                     trio.open_nursery() as nursery,
                 ):
                     nursery.start_soon(announce_ready, connector, log)
@@ -147,15 +148,19 @@ _LEFT: Final = {
 
 
 @asynccontextmanager
-async def control_socket(connector: Connector, on_event: OnEvent) -> AsyncIterator[None]:
+async def control_socket(connector: Connector, on_event: OnEvent, monitor: Monitor) -> AsyncIterator[None]:
     """Serve the control socket while the block lasts; without one the connector runs all the same, and says so."""
+    from kmsconn.control.live import live_commands
+    from kmsconn.control.requests import COMMANDS
     from kmsconn.control.server import context_of, open_control
 
     components = connector.components
+    settings = components.settings
+    commands = {**COMMANDS, **live_commands(monitor, settings.monitoring.service_name, __version__)}
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(
-                open_control(context_of(components), control_path(components.settings))
+                open_control(context_of(components), control_path(settings), commands)
             )
         except StartRefused as error:
             words = f"{error}; `kmsconn requests` cannot reach this process until then"

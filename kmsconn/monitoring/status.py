@@ -31,8 +31,8 @@ STAGES: Final = ("check", "gather", "submit", "answer")
 _ETH: Final = 10**18
 
 
-def status_of(monitor: Monitor) -> dict[str, Any]:
-    """Return what is known of the connector at this moment."""
+def status_of(monitor: Monitor, newest: int = NEWEST_SHOWN) -> dict[str, Any]:
+    """Return what is known of the connector at this moment, with so many of the newest requests."""
     statistics, health = monitor.statistics(), monitor.health()
     return {
         "at": monitor.wall(),
@@ -43,7 +43,7 @@ def status_of(monitor: Monitor) -> dict[str, Any]:
             "recorded": monitor.recent.recorded.series(monitor.wall()),
             "included": monitor.recent.included.series(monitor.wall()),
         },
-        "newest": [_brief(one) for one in monitor.timelines.newest(NEWEST_SHOWN)],
+        "newest": [_brief(one) for one in monitor.timelines.newest(newest)],
         "oldest": [_brief(one) for one in monitor.timelines.oldest_open(OLDEST_SHOWN)],
         **(_of_statistics(statistics, monitor) if statistics is not None else _NOTHING_YET),
     }

@@ -94,6 +94,8 @@ def allowed(name: str) -> frozenset[str]:
         extra = "otel"
     elif name in {"kmsconn.cli.demo", "kmsconn.cli.demo_view"}:
         extra = "emulator"
+    elif name in {"kmsconn.cli.top", "kmsconn.cli.top_view"}:
+        extra = "top"
     else:
         extra = package_of(name)
     found = base | imported(tuple(declared_extras().get(extra, ())))

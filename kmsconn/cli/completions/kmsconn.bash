@@ -6,7 +6,7 @@
 
 _shtab_kmsconn_config_subparsers=(explain import)
 _shtab_kmsconn_requests_subparsers=(list show retry)
-_shtab_kmsconn_subparsers=(run start validate config health requests list emulate demo completion)
+_shtab_kmsconn_subparsers=(run start validate config health requests top list emulate demo completion)
 
 _shtab_kmsconn_run_option_strings=(-h --help -c --config --network -n --name)
 _shtab_kmsconn_start_option_strings=(-h --help -c --config --network -n --name)
@@ -19,6 +19,7 @@ _shtab_kmsconn_requests_list_option_strings=(-h --help -c --config --network --s
 _shtab_kmsconn_requests_show_option_strings=(-h --help -c --config --network --socket --json)
 _shtab_kmsconn_requests_retry_option_strings=(-h --help -c --config --network --socket --json --kind --state --cause)
 _shtab_kmsconn_requests_option_strings=(-h --help)
+_shtab_kmsconn_top_option_strings=(-h --help -c --config --network --socket --url --token-file --once)
 _shtab_kmsconn_list_option_strings=(-h --help -f --full-path)
 _shtab_kmsconn_emulate_option_strings=(-h --help --profile --kinds --write-config --rate --duration --size --seed --shards --members --core --signer --params --ciphertexts --computing --forms --history --control --log --json)
 _shtab_kmsconn_demo_option_strings=(-h --help --profile --kinds --requests --rate --seed --json)
@@ -36,13 +37,14 @@ _shtab_kmsconn_requests_list___network_choices=(testnet mainnet devnet)
 _shtab_kmsconn_requests_show___network_choices=(testnet mainnet devnet)
 _shtab_kmsconn_requests_retry___network_choices=(testnet mainnet devnet)
 _shtab_kmsconn_requests_pos_0_choices=(list show retry)
+_shtab_kmsconn_top___network_choices=(testnet mainnet devnet)
 _shtab_kmsconn_emulate___profile_choices=(fhevm-0.14 httpz-rc7)
 _shtab_kmsconn_emulate___kinds_choices=(decryptions all)
 _shtab_kmsconn_emulate___params_choices=(default test)
 _shtab_kmsconn_demo___profile_choices=(fhevm-0.14 httpz-rc7)
 _shtab_kmsconn_demo___kinds_choices=(decryptions all)
 _shtab_kmsconn_completion_pos_0_choices=(bash zsh fish)
-_shtab_kmsconn_pos_0_choices=(run start validate config health requests list emulate demo completion)
+_shtab_kmsconn_pos_0_choices=(run start validate config health requests top list emulate demo completion)
 
 _shtab_kmsconn_run__h_nargs=0
 _shtab_kmsconn_run___help_nargs=0
@@ -75,6 +77,9 @@ _shtab_kmsconn_requests_retry___json_nargs=0
 _shtab_kmsconn_requests_pos_0_nargs=A...
 _shtab_kmsconn_requests__h_nargs=0
 _shtab_kmsconn_requests___help_nargs=0
+_shtab_kmsconn_top__h_nargs=0
+_shtab_kmsconn_top___help_nargs=0
+_shtab_kmsconn_top___once_nargs=0
 _shtab_kmsconn_list__h_nargs=0
 _shtab_kmsconn_list___help_nargs=0
 _shtab_kmsconn_list__f_nargs=0

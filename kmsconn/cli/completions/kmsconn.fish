@@ -49,8 +49,8 @@ function _shtab_kmsconn_using
   test "$_shtab_kmsconn_cmdpath" = "$argv"
 end
 
-set -g _shtab_kmsconn_commands run start validate config 'config explain' 'config import' health requests 'requests list' 'requests show' 'requests retry' list emulate demo completion
-set -g _shtab_kmsconn_opts_with_value --cause --ciphertexts --computing --config --control --core --duration --endpoint --forms --history --kind --kinds --limit --members --name --network --output --params --profile --rate --requests --seed --shards --signer --size --socket --state --write-config -c -e -n -o
+set -g _shtab_kmsconn_commands run start validate config 'config explain' 'config import' health requests 'requests list' 'requests show' 'requests retry' top list emulate demo completion
+set -g _shtab_kmsconn_opts_with_value --cause --ciphertexts --computing --config --control --core --duration --endpoint --forms --history --kind --kinds --limit --members --name --network --output --params --profile --rate --requests --seed --shards --signer --size --socket --state --token-file --url --write-config -c -e -n -o
 
 complete -c kmsconn -e
 complete -c kmsconn -f
@@ -112,6 +112,14 @@ complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l json -d 'print o
 complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l kind -x -d 'of this kind, such as user_decryption; several times'
 complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l state -x -d 'in this state: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted; failed means rejected, expired or quarantined; several times'
 complete -c kmsconn -n '_shtab_kmsconn_using requests retry' -l cause -x -d 'whose reason contains this text'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a top -d 'show a running connector in the terminal, live'
+complete -c kmsconn -n '_shtab_kmsconn_using top' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using top' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… override it and may replace it'
+complete -c kmsconn -n '_shtab_kmsconn_using top' -l network -xka "testnet mainnet devnet" -d 'use chain ids and addresses of a known deployment; file and environment override them'
+complete -c kmsconn -n '_shtab_kmsconn_using top' -l socket -x -d 'the control socket of a running connector; no configuration is read'
+complete -c kmsconn -n '_shtab_kmsconn_using top' -l url -x -d 'the monitoring address of a connector that serves the status page'
+complete -c kmsconn -n '_shtab_kmsconn_using top' -l token-file -x -d 'the token for that address, where it wants one'
+complete -c kmsconn -n '_shtab_kmsconn_using top' -l once -d 'print the status once and end'
 complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a list -d 'list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments'
 complete -c kmsconn -n '_shtab_kmsconn_using list' -s h -l help -d 'show this help message and exit'
 complete -c kmsconn -n '_shtab_kmsconn_using list' -s f -l full-path -d 'print paths instead of names'

@@ -18,6 +18,7 @@ _shtab_kmsconn_commands() {
     requests:'list, show or retry requests'
     run:'run the connector until SIGTERM or SIGINT'
     start:'run the connector until SIGTERM or SIGINT'
+    top:'show a running connector in the terminal, live'
     validate:'check the configuration without starting anything'
   )
   _describe 'kmsconn commands' _commands
@@ -207,6 +208,19 @@ _shtab_kmsconn_start_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_start_defaults_added=0
 
+_shtab_kmsconn_top_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--url[the monitoring address of a connector that serves the status page]:URL:"
+  "--token-file[the token for that address, where it wants one]:PATH:"
+  "--once[print the status once and end]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_top_defaults_added=0
+
 _shtab_kmsconn_validate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
@@ -244,6 +258,7 @@ _shtab_kmsconn() {
         requests) _shtab_kmsconn_requests ;;
         run) _arguments -C -s $_shtab_kmsconn_run_options ;;
         start) _arguments -C -s $_shtab_kmsconn_start_options ;;
+        top) _arguments -C -s $_shtab_kmsconn_top_options ;;
         validate) _arguments -C -s $_shtab_kmsconn_validate_options ;;
       esac
   esac
